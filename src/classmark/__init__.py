@@ -1,0 +1,30 @@
+"""classmark gives every paper its classmark: arXiv categories from a title and an abstract."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from classmark.errors import ClassmarkError
+    from classmark.records import Answer, Paper
+    from classmark.runtime import Classifier
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Answer": "classmark.records",
+    "Classifier": "classmark.runtime",
+    "ClassmarkError": "classmark.errors",
+    "Paper": "classmark.records",
+}
+
+__all__ = ["Answer", "Classifier", "ClassmarkError", "Paper", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used, so that ``import classmark`` stays instant."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'classmark' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

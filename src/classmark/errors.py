@@ -1,0 +1,94 @@
+"""One exception tree: every error says what was wrong, the value seen and what to do next."""
+
+from __future__ import annotations
+
+
+class ClassmarkError(Exception):
+    """Base of every error that classmark raises on purpose; the CLI prints it as one line."""
+
+    exit_code = 1
+
+    @property
+    def kind(self) -> str:
+        """Stable machine-readable name, used in ``{"error": {"kind", "message"}}``."""
+        name = type(self).__name__
+        return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+
+
+class UsageError(ClassmarkError):
+    """The command was called with options or arguments that cannot work."""
+
+    exit_code = 2
+
+
+class InvalidConfig(UsageError):
+    """A configuration key or value is unknown or out of range."""
+
+
+class MissingExtra(ClassmarkError):
+    """A feature needs packages that are not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(
+            f"{feature} needs packages that are not installed. Run: pip install 'classmark[{extra}]'"
+        )
+
+
+class UnknownCategory(ClassmarkError):
+    """A code is neither an arXiv category nor a known alias of one."""
+
+
+class UnreadableSource(ClassmarkError):
+    """A file is missing, empty, binary, mis-encoded, or in no format that can be read."""
+
+
+class WrongColumns(UnreadableSource):
+    """A table lacks the columns that papers are read from."""
+
+
+class InvalidPaper(ClassmarkError):
+    """One record cannot be read as a paper."""
+
+
+class ContractViolation(ClassmarkError):
+    """Papers break the data contract of a dataset."""
+
+
+class LeakFound(ClassmarkError):
+    """The same paper stands in two splits."""
+
+
+class InvalidDataset(ClassmarkError):
+    """A dataset folder is missing, incomplete, changed, or cannot be used for this."""
+
+
+class TrainingFailed(ClassmarkError):
+    """A model could not be fitted."""
+
+
+class LabelMismatch(ClassmarkError):
+    """Model and data do not share their labels."""
+
+
+class EmptyEvaluation(ClassmarkError):
+    """There is nothing to evaluate."""
+
+
+class InvalidScores(ClassmarkError):
+    """A score table is missing, damaged or inconsistent."""
+
+
+class BundleNotFound(ClassmarkError):
+    """No bundle of that name, version or path."""
+
+
+class BundleCorrupt(ClassmarkError):
+    """A file of a bundle is missing or has changed since it was written."""
+
+
+class BundleIncompatible(ClassmarkError):
+    """A bundle was written for another format version or text recipe."""
+
+
+class StorageFailed(ClassmarkError):
+    """A file or folder cannot be written: read-only, full disk, or in the way."""

@@ -1,0 +1,24 @@
+"""What passes through walls: frozen records, each with its JSON or array form."""
+
+from classmark.records.answer import Answer, Evidence, Level, ModelRef, Ranked, Reason
+from classmark.records.bundle import BundleFile, BundleManifest, Policy
+from classmark.records.dataset import DatasetManifest, SplitFile
+from classmark.records.paper import BadRecord, Paper
+from classmark.records.scores import ScoreTable
+
+__all__ = [
+    "Answer",
+    "BadRecord",
+    "BundleFile",
+    "BundleManifest",
+    "DatasetManifest",
+    "Evidence",
+    "Level",
+    "ModelRef",
+    "Paper",
+    "Policy",
+    "Ranked",
+    "Reason",
+    "ScoreTable",
+    "SplitFile",
+]

@@ -1,0 +1,105 @@
+"""The one answer that everything publishes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Reason = Literal["accepted", "below_threshold", "out_of_scope"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One category with its calibrated probability, 0..1."""
+
+    code: str
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """An archive or a group with the sum of its categories' probabilities, 0..1."""
+
+    code: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One term and what it adds to (top - runner-up), in logits."""
+
+    term: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """Which model answered: name, version, and digest of its bundle."""
+
+    name: str
+    version: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """The categories of one paper; see ``docs/reference/answer.md`` for the JSON form.
+
+    Attributes:
+        id: the record's id, else its line number, else None.
+        primary: the accepted category, None when the model abstains.
+        reason: why it was accepted or not.
+        ranked: the top k categories, most probable first.
+        cross_lists: further categories that the paper probably belongs to.
+        set: categories that hold the right one with the bundle's stated coverage (90 %).
+        archives: sums of probabilities by archive, most probable first; empty for free labels.
+        groups: the same by group.
+        explanation: terms for and against the top category; None unless asked for.
+        explanation_method: "exact_linear" or "occlusion"; None unless asked for.
+        model: who answered.
+    """
+
+    id: str | None
+    primary: str | None
+    reason: Reason
+    ranked: tuple[Ranked, ...]
+    cross_lists: tuple[str, ...]
+    set: tuple[str, ...]
+    archives: tuple[Level, ...]
+    groups: tuple[Level, ...]
+    model: ModelRef
+    explanation: tuple[Evidence, ...] | None = None
+    explanation_method: str | None = None
+
+    @property
+    def probability(self) -> float:
+        """Probability of the top category, also when ``primary`` is None."""
+        return self.ranked[0].probability
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the published JSON object; programs depend on its keys."""
+        answer: dict[str, Any] = {
+            "id": self.id,
+            "primary": self.primary,
+            "reason": self.reason,
+            "probability": self.probability,
+            "ranked": [
+                {"code": r.code, "name": r.name, "probability": r.probability} for r in self.ranked
+            ],
+            "cross_lists": list(self.cross_lists),
+            "set": list(self.set),
+            "levels": {
+                "archive": [{"code": v.code, "probability": v.probability} for v in self.archives],
+                "group": [{"code": v.code, "probability": v.probability} for v in self.groups],
+            },
+        }
+        if self.explanation is not None:
+            answer["explanation"] = [{"term": e.term, "weight": e.weight} for e in self.explanation]
+            answer["explanation_method"] = self.explanation_method
+        answer["model"] = {
+            "name": self.model.name,
+            "version": self.model.version,
+            "digest": self.model.digest,
+        }
+        return answer

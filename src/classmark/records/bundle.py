@@ -1,0 +1,108 @@
+"""What a bundle says of itself: the content of ``bundle.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from classmark.errors import BundleIncompatible
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BundleFile:
+    """Digest and size of one file of a bundle."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """How raw scores become a published answer; every default of an answer lives here.
+
+    Attributes:
+        temperature: softmax(scores / temperature) is the calibrated probability.
+        thresholds: k values in label order; below its own, the top label is not accepted.
+        cross_list_thresholds: k values; a further label that reaches its own is a cross-list.
+        set_threshold: probability from which a label is in the prediction set.
+        set_coverage: coverage that the set was built for, 0..1.
+        scope_weights: (bias, known_share, energy) of the scope score, a logistic regression.
+        scope_threshold: below it a text is out of scope.
+    """
+
+    temperature: float
+    thresholds: tuple[float, ...]
+    cross_list_thresholds: tuple[float, ...]
+    set_threshold: float
+    set_coverage: float = 0.9
+    scope_weights: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scope_threshold: float = -1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BundleManifest:
+    """Everything that is needed to load a bundle and to trust its answers.
+
+    Attributes:
+        name: e.g. ``fast``.
+        version: e.g. ``1.0``; the folder is ``NAME-VERSION``.
+        kind: ``linear`` (later: ``transformer``, ``cascade``).
+        label_space: ``arxiv`` or ``free``.
+        labels: k codes, the columns of the scores.
+        text_recipe: version of the normaliser in ``papers``.
+        featuriser: version of the featuriser in ``runtime``.
+        taxonomy: version of the taxonomy, "" for free labels.
+        policy: from scores to answers.
+        parameters: what the kernel needs besides the arrays.
+        files: every other file of the folder, by relative path.
+        metrics: headline numbers, copied from the reports.
+        provenance: dataset digest, run, commit, packages, date, command.
+    """
+
+    name: str
+    version: str
+    kind: str
+    label_space: str
+    labels: tuple[str, ...]
+    text_recipe: str
+    featuriser: str
+    taxonomy: str
+    policy: Policy
+    files: dict[str, BundleFile]
+    parameters: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of ``bundle.json`` (without its own digest)."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> BundleManifest:
+        """Read the JSON object of ``bundle.json``.
+
+        Raises:
+            BundleIncompatible: another format version, or a key is missing or unknown.
+        """
+        seen = value.get("format_version")
+        if seen != FORMAT_VERSION:
+            raise BundleIncompatible(
+                f"bundle format version is {seen!r}, this classmark reads {FORMAT_VERSION}. "
+                "Install the matching classmark, or export the bundle again."
+            )
+        try:
+            fields = {key: item for key, item in value.items() if key != "digest"}
+            fields["labels"] = tuple(fields["labels"])
+            fields["policy"] = Policy(**{key: _frozen(v) for key, v in fields["policy"].items()})
+            fields["files"] = {name: BundleFile(**f) for name, f in fields["files"].items()}
+            return cls(**fields)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BundleIncompatible(f"bundle.json is not of format {FORMAT_VERSION}: {error}") from error
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

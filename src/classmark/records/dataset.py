@@ -1,0 +1,88 @@
+"""What a dataset folder says of itself: the content of its ``manifest.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from classmark.errors import InvalidDataset
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitFile:
+    """One split: its Parquet file, digest, and number of papers."""
+
+    file: str
+    sha256: str
+    papers: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetManifest:
+    """Digests, counts and origin of a dataset folder.
+
+    The Parquet files hold the Kaggle columns, plus ``categories`` (blank-separated, primary
+    first) and ``period`` (name of the period the paper falls in, "" if there are none).
+
+    Attributes:
+        label_space: ``arxiv`` or ``free``.
+        labels: every label that occurs, sorted.
+        splits: ``train``, ``valid``, ``test``.
+        periods: names in order of time; empty if the dataset is not cut into periods.
+        sources: name, sha256 and rows read of every source.
+        read: rows read; equals kept + the sum of ``dropped``.
+        kept: papers in the splits.
+        dropped: rows dropped, by reason.
+        counts: papers by split and label.
+        generated: invented by the sample generator; every report must say so.
+        text_recipe: version of the normaliser that duplicates were found with.
+        taxonomy: version of the taxonomy, "" for free labels.
+        config: the options of the build.
+        command: the command line that wrote it.
+        digest: sha256 over the digests of the split files and the labels.
+    """
+
+    label_space: str
+    labels: tuple[str, ...]
+    splits: dict[str, SplitFile]
+    periods: tuple[str, ...]
+    sources: tuple[dict[str, Any], ...]
+    read: int
+    kept: int
+    dropped: dict[str, int]
+    counts: dict[str, dict[str, int]]
+    generated: bool
+    text_recipe: str
+    taxonomy: str
+    config: dict[str, Any]
+    command: str
+    digest: str
+    format_version: int = FORMAT_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of ``manifest.json``."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> DatasetManifest:
+        """Read the JSON object of ``manifest.json``.
+
+        Raises:
+            InvalidDataset: another format version, or a key is missing or unknown.
+        """
+        if value.get("format_version") != FORMAT_VERSION:
+            raise InvalidDataset(
+                f"dataset format version is {value.get('format_version')!r}, this classmark reads "
+                f"{FORMAT_VERSION}. Build the dataset again with `classmark dataset build`."
+            )
+        try:
+            fields = dict(value)
+            fields["splits"] = {name: SplitFile(**f) for name, f in fields["splits"].items()}
+            for key in ("labels", "periods", "sources"):
+                fields[key] = tuple(fields[key])
+            return cls(**fields)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InvalidDataset(f"manifest.json is not of format {FORMAT_VERSION}: {error}") from error

@@ -1,0 +1,159 @@
+"""Raw scores of many papers with their truth: what evaluation reads instead of a model."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classmark.errors import InvalidScores
+from classmark.records.answer import ModelRef
+
+FORMAT_VERSION = 1
+UNKNOWN = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreTable:
+    """Scores of n papers over k labels, and what is known of each paper.
+
+    Attributes:
+        labels: k codes, the columns of ``scores``.
+        ids: n identifiers.
+        scores: float32 [n, k], uncalibrated logits.
+        primary: int16 [n], column of the true label, -1 if it is unknown or not a column.
+        listed: bool [n, k], every category the paper is listed in (primary included).
+        listed_count: int16 [n], how many categories it is listed in, columns or not.
+        years: int16 [n], year of the first version, 0 if unknown.
+        periods: n names of the period (e.g. ``2018-19``), "" if there is none.
+        known_share: float32 [n], share of the text's terms that the model knows, 0..1.
+        temperature: softmax(scores / temperature) is the calibrated probability.
+        set_threshold: a label is in the prediction set if its probability reaches this.
+        set_coverage: coverage the sets were built for, 0..1.
+        model: who scored.
+        dataset_digest: digest of the dataset manifest, "" if there is none.
+        split: name of the split, "" if there is none.
+        generated: the papers were invented by the sample generator; reports must say so.
+    """
+
+    labels: tuple[str, ...]
+    ids: tuple[str, ...]
+    scores: NDArray[np.float32]
+    primary: NDArray[np.int16]
+    listed: NDArray[np.bool_]
+    listed_count: NDArray[np.int16]
+    years: NDArray[np.int16]
+    periods: tuple[str, ...]
+    known_share: NDArray[np.float32]
+    temperature: float = 1.0
+    set_threshold: float = 0.0
+    set_coverage: float = 0.9
+    model: ModelRef = field(default_factory=lambda: ModelRef("unnamed", "0", ""))
+    dataset_digest: str = ""
+    split: str = ""
+    generated: bool = False
+
+    def __post_init__(self) -> None:
+        n, k = len(self.ids), len(self.labels)
+        shapes = {
+            "scores": (self.scores.shape, (n, k)),
+            "primary": (self.primary.shape, (n,)),
+            "listed": (self.listed.shape, (n, k)),
+            "listed_count": (self.listed_count.shape, (n,)),
+            "years": (self.years.shape, (n,)),
+            "periods": ((len(self.periods),), (n,)),
+            "known_share": (self.known_share.shape, (n,)),
+        }
+        for name, (seen, wanted) in shapes.items():
+            if seen != wanted:
+                raise InvalidScores(
+                    f"score table: {name} has shape {seen}, expected {wanted} "
+                    f"for {n} papers and {k} labels"
+                )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def select(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> ScoreTable:
+        """Return the table of some rows: a mask [n] or indices, in that order."""
+        index = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+        values = {**self.__dict__}
+        for name in ("scores", "primary", "listed", "listed_count", "years", "known_share"):
+            values[name] = values[name][index]
+        values["ids"] = tuple(self.ids[i] for i in index)
+        values["periods"] = tuple(self.periods[i] for i in index)
+        return ScoreTable(**values)
+
+    def to_bytes(self) -> bytes:
+        """Serialise as an ``.npz`` of plain arrays (no pickle) with its metadata as JSON."""
+        meta = {
+            "format_version": FORMAT_VERSION,
+            "temperature": self.temperature,
+            "set_threshold": self.set_threshold,
+            "set_coverage": self.set_coverage,
+            "model": asdict(self.model),
+            "dataset_digest": self.dataset_digest,
+            "split": self.split,
+            "generated": self.generated,
+        }
+        texts = {"labels": self.labels, "ids": self.ids, "periods": self.periods}
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer,
+            meta=np.frombuffer(json.dumps(meta, sort_keys=True).encode(), np.uint8),
+            scores=self.scores,
+            primary=self.primary,
+            listed=np.packbits(self.listed, axis=1),
+            listed_count=self.listed_count,
+            years=self.years,
+            known_share=self.known_share,
+            **{name: _pack_texts(values) for name, values in texts.items()},
+        )
+        return buffer.getvalue()
+
+    @classmethod
+    def read(cls, path: Path) -> ScoreTable:
+        """Read a table that was written with ``to_bytes``.
+
+        Raises:
+            InvalidScores: the file is missing, damaged, or of another format version.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls._from_arrays({name: arrays[name] for name in arrays.files})
+        except FileNotFoundError as error:
+            raise InvalidScores(f"no score table at {path}. Write one with `evaluate --model`.") from error
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+            raise InvalidScores(f"{path} is not a readable score table ({error})") from error
+
+    @classmethod
+    def _from_arrays(cls, arrays: dict[str, NDArray[np.generic]]) -> ScoreTable:
+        meta = json.loads(arrays["meta"].tobytes())
+        if meta.pop("format_version") != FORMAT_VERSION:
+            raise ValueError(f"format version is not {FORMAT_VERSION}")
+        labels = _unpack_texts(arrays["labels"])
+        listed = np.unpackbits(arrays["listed"].astype(np.uint8), axis=1, count=len(labels))
+        return cls(
+            labels=labels,
+            ids=_unpack_texts(arrays["ids"]),
+            periods=_unpack_texts(arrays["periods"]),
+            scores=arrays["scores"].astype(np.float32),
+            primary=arrays["primary"].astype(np.int16),
+            listed=listed.astype(np.bool_),
+            listed_count=arrays["listed_count"].astype(np.int16),
+            years=arrays["years"].astype(np.int16),
+            known_share=arrays["known_share"].astype(np.float32),
+            **{**meta, "model": ModelRef(**meta["model"])},
+        )
+
+
+def _pack_texts(texts: tuple[str, ...]) -> NDArray[np.uint8]:
+    return np.frombuffer(json.dumps(texts, ensure_ascii=False).encode(), np.uint8)
+
+
+def _unpack_texts(packed: NDArray[np.generic]) -> tuple[str, ...]:
+    return tuple(json.loads(packed.tobytes()))

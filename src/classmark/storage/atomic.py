@@ -1,0 +1,144 @@
+"""Atomic writes: a reader sees the old content or the new one, never a part."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from classmark.errors import StorageFailed
+
+_CHUNK_BYTES = 1 << 20
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full. Free some space, or choose another output.",
+    errno.EDQUOT: "the disk quota is used up. Free some space, or choose another output.",
+    errno.EROFS: "the file system is read-only. Choose another output.",
+    errno.EACCES: "permission denied. Choose another output.",
+    errno.EPERM: "permission denied. Choose another output.",
+    errno.ENOTDIR: "a part of the path is a file. Choose another output.",
+    errno.EISDIR: "it is a folder. Choose another output.",
+}
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a binary file that replaces ``path`` at the end of the block, or not at all.
+
+    Raises:
+        StorageFailed: the folder cannot be made or written (read-only, full disk ...).
+    """
+    with _storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with _storage_errors(path), os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            _apply_umask(temporary)
+        with _storage_errors(path):
+            temporary.replace(path)
+            _sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield an empty folder that becomes ``path`` at the end of the block, or vanishes.
+
+    Args:
+        path: the final folder.
+        overwrite: replace what is there; else a non-empty folder is an error.
+
+    Raises:
+        StorageFailed: something is in the way, or it cannot be written.
+    """
+    if path.is_file() or (not overwrite and path.is_dir() and any(path.iterdir())):
+        raise StorageFailed(
+            f"{path} already exists. Choose another output, or replace it with --overwrite."
+        )
+    with _storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        with _storage_errors(path):
+            yield temporary
+            for file in sorted(temporary.rglob("*")):
+                if file.is_file():
+                    _sync_file(file)
+            _apply_umask(temporary, folder=True)
+            _swap_folder(temporary, path)
+            _sync_folder(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_file(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON document atomically, indented, with a final newline."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _storage_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0)
+        if remedy is None:
+            raise
+        raise StorageFailed(f"cannot write {path}: {remedy}") from error
+
+
+def _swap_folder(temporary: Path, path: Path) -> None:
+    if not path.exists():
+        temporary.replace(path)
+        return
+    retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    path.replace(retired / path.name)
+    temporary.replace(path)
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def _apply_umask(path: Path, *, folder: bool = False) -> None:
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod((0o777 if folder else 0o666) & ~umask)
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    if os.name == "nt":  # pragma: no cover - folders cannot be synced there
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
