@@ -78,6 +78,10 @@ class InvalidScores(ClassmarkError):
     """A score table is missing, damaged or inconsistent."""
 
 
+class InvalidReport(ClassmarkError):
+    """An evaluation report is damaged or of another format version."""
+
+
 class BundleNotFound(ClassmarkError):
     """No bundle of that name, version or path."""
 

@@ -1,1 +1,49 @@
-"""Filled in by its room."""
+"""From files of papers to a dataset: contract, duplicates, splits, manifest, and the generator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from classmark.dataset.build import Origin, build_dataset
+    from classmark.dataset.config import DatasetConfig, SampleConfig
+    from classmark.dataset.folder import DatasetSplit, load_manifest, read_split
+    from classmark.dataset.leaks import check_leaks
+    from classmark.dataset.sample import sample_csv, sample_dataset, sample_papers
+
+_HOMES = {
+    "DatasetConfig": "config",
+    "DatasetSplit": "folder",
+    "Origin": "build",
+    "SampleConfig": "config",
+    "build_dataset": "build",
+    "check_leaks": "leaks",
+    "load_manifest": "folder",
+    "read_split": "folder",
+    "sample_csv": "sample",
+    "sample_dataset": "sample",
+    "sample_papers": "sample",
+}
+
+__all__ = [
+    "DatasetConfig",
+    "DatasetSplit",
+    "Origin",
+    "SampleConfig",
+    "build_dataset",
+    "check_leaks",
+    "load_manifest",
+    "read_split",
+    "sample_csv",
+    "sample_dataset",
+    "sample_papers",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a name when it is first used: the options are wanted where polars is not installed."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'classmark.dataset' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"classmark.dataset.{_HOMES[name]}"), name)

@@ -1,1 +1,51 @@
-"""Filled in by its room."""
+"""EVALUATION: metrics, calibration, prediction sets and thresholds, from stored score tables."""
+
+from classmark.evaluation.calibration import fit_temperature
+from classmark.evaluation.metrics import (
+    brier_score,
+    calibrated_probabilities,
+    equal_mass_calibration_error,
+    expected_calibration_error,
+    level_accuracy,
+    macro_f1,
+    mean_set_size,
+    micro_f1,
+    negative_log_likelihood,
+    precision_at_1_listed,
+    recall_at_k_listed,
+    set_coverage,
+    top_k_accuracy,
+)
+from classmark.evaluation.prediction_sets import fit_set_threshold, prediction_sets
+from classmark.evaluation.render import render_table
+from classmark.evaluation.report import EvaluationConfig, evaluate_table
+from classmark.evaluation.scope import auroc, choose_scope_threshold, energy, fit_scope
+from classmark.evaluation.thresholds import fit_cross_list_thresholds, fit_thresholds
+
+__all__ = [
+    "EvaluationConfig",
+    "auroc",
+    "brier_score",
+    "calibrated_probabilities",
+    "choose_scope_threshold",
+    "energy",
+    "equal_mass_calibration_error",
+    "evaluate_table",
+    "expected_calibration_error",
+    "fit_cross_list_thresholds",
+    "fit_scope",
+    "fit_set_threshold",
+    "fit_temperature",
+    "fit_thresholds",
+    "level_accuracy",
+    "macro_f1",
+    "mean_set_size",
+    "micro_f1",
+    "negative_log_likelihood",
+    "precision_at_1_listed",
+    "prediction_sets",
+    "recall_at_k_listed",
+    "render_table",
+    "set_coverage",
+    "top_k_accuracy",
+]

@@ -1,1 +1,26 @@
-"""Filled in by its room."""
+"""PAPER IN: ids, dates, readers, and the only normaliser."""
+
+from classmark.papers.dates import parse_date
+from classmark.papers.detect import FORMATS, KNOWN_SUFFIXES, detect_format
+from classmark.papers.ids import canonical_id
+from classmark.papers.reader import read_papers, read_stream
+from classmark.papers.recipe import (
+    RECIPE_VERSION,
+    abstract_fingerprint,
+    normalise,
+    text_fingerprint,
+)
+
+__all__ = [
+    "FORMATS",
+    "KNOWN_SUFFIXES",
+    "RECIPE_VERSION",
+    "abstract_fingerprint",
+    "canonical_id",
+    "detect_format",
+    "normalise",
+    "parse_date",
+    "read_papers",
+    "read_stream",
+    "text_fingerprint",
+]

@@ -3,6 +3,12 @@
 from classmark.records.answer import Answer, Evidence, Level, ModelRef, Ranked, Reason
 from classmark.records.bundle import BundleFile, BundleManifest, Policy
 from classmark.records.dataset import DatasetManifest, SplitFile
+from classmark.records.evaluation import (
+    CategoryReport,
+    EvaluationReport,
+    MetricValue,
+    SliceReport,
+)
 from classmark.records.paper import BadRecord, Paper
 from classmark.records.scores import ScoreTable
 
@@ -11,14 +17,18 @@ __all__ = [
     "BadRecord",
     "BundleFile",
     "BundleManifest",
+    "CategoryReport",
     "DatasetManifest",
+    "EvaluationReport",
     "Evidence",
     "Level",
+    "MetricValue",
     "ModelRef",
     "Paper",
     "Policy",
     "Ranked",
     "Reason",
     "ScoreTable",
+    "SliceReport",
     "SplitFile",
 ]

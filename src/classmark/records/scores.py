@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import struct
+import zipfile
+import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -15,6 +18,11 @@ from classmark.records.answer import ModelRef
 
 FORMAT_VERSION = 1
 UNKNOWN = -1
+# What numpy, zipfile, zlib and json raise on a file that is cut off, changed, or another format.
+_DAMAGED = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RuntimeError),
+    *(struct.error, zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +42,8 @@ class ScoreTable:
         temperature: softmax(scores / temperature) is the calibrated probability.
         set_threshold: a label is in the prediction set if its probability reaches this.
         set_coverage: coverage the sets were built for, 0..1.
+        thresholds: k probabilities in label order; below its own, the top label is not accepted.
+            Empty if the model has none.
         model: who scored.
         dataset_digest: digest of the dataset manifest, "" if there is none.
         split: name of the split, "" if there is none.
@@ -52,6 +62,7 @@ class ScoreTable:
     temperature: float = 1.0
     set_threshold: float = 0.0
     set_coverage: float = 0.9
+    thresholds: tuple[float, ...] = ()
     model: ModelRef = field(default_factory=lambda: ModelRef("unnamed", "0", ""))
     dataset_digest: str = ""
     split: str = ""
@@ -67,6 +78,7 @@ class ScoreTable:
             "years": (self.years.shape, (n,)),
             "periods": ((len(self.periods),), (n,)),
             "known_share": (self.known_share.shape, (n,)),
+            "thresholds": ((len(self.thresholds) or k,), (k,)),
         }
         for name, (seen, wanted) in shapes.items():
             if seen != wanted:
@@ -95,6 +107,7 @@ class ScoreTable:
             "temperature": self.temperature,
             "set_threshold": self.set_threshold,
             "set_coverage": self.set_coverage,
+            "thresholds": self.thresholds,
             "model": asdict(self.model),
             "dataset_digest": self.dataset_digest,
             "split": self.split,
@@ -123,16 +136,18 @@ class ScoreTable:
             InvalidScores: the file is missing, damaged, or of another format version.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            # numpy leaves a file open that it opened itself and cannot read.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return cls._from_arrays({name: arrays[name] for name in arrays.files})
         except FileNotFoundError as error:
             raise InvalidScores(f"no score table at {path}. Write one with `evaluate --model`.") from error
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        except _DAMAGED as error:
             raise InvalidScores(f"{path} is not a readable score table ({error})") from error
 
     @classmethod
     def _from_arrays(cls, arrays: dict[str, NDArray[np.generic]]) -> ScoreTable:
         meta = json.loads(arrays["meta"].tobytes())
+        meta["thresholds"] = tuple(meta.get("thresholds", ()))
         if meta.pop("format_version") != FORMAT_VERSION:
             raise ValueError(f"format version is not {FORMAT_VERSION}")
         labels = _unpack_texts(arrays["labels"])

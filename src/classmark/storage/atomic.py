@@ -22,6 +22,7 @@ _REMEDIES = {
     errno.EROFS: "the file system is read-only. Choose another output.",
     errno.EACCES: "permission denied. Choose another output.",
     errno.EPERM: "permission denied. Choose another output.",
+    errno.EEXIST: "a part of the path is a file. Choose another output.",
     errno.ENOTDIR: "a part of the path is a file. Choose another output.",
     errno.EISDIR: "it is a folder. Choose another output.",
 }

@@ -1,0 +1,119 @@
+# classmark: every task of the project is a target here, and CI calls the same ones.
+#
+# `make demo` and `make test` need Python >= 3.11 with pip, git and a C compiler (without a compiler
+# the numpy kernel answers alone). Each makes its own environment, so neither changes the other.
+
+PYTHON ?= python3
+DEMO_VENV ?= .venv
+TEST_VENV ?= .venv-test
+PYTEST_ARGS ?=
+# make lock UPGRADE=--upgrade takes the newest versions; without it only what must change changes.
+UPGRADE ?=
+# Debian packages that tests drive (make system-deps installs them).
+SYSTEM_PACKAGES :=
+
+BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+RUN := $(TEST_VENV)/$(BIN)/python -m
+C_SOURCES := $(wildcard src/classmark/*.c src/classmark/*/*.[ch] src/classmark/*/*/*.[ch])
+BUILD_INPUTS := pyproject.toml $(wildcard setup.py MANIFEST.in) $(C_SOURCES)
+BENCHMARKS := $(wildcard benchmarks/bench_*.py)
+SCRIPTS := .ci/run
+WORKFLOWS := $(wildcard .github/workflows/*.yml)
+# The rooms that answer a paper: what must work on every platform.
+CORE_TESTS := $(wildcard $(addprefix tests/,bundle cli golden papers records runtime storage taxonomy))
+LOCK = $(TEST_VENV)/$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
+LOCK_AS_TESTED = $(LOCK) --constraints requirements/test.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test quick core check docs bench lock system-deps clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sort | \
+		awk 'BEGIN {FS = ":.*## "} {printf "  make %-12s %s\n", $$1, $$2}'
+
+demo: $(DEMO_VENV)/.ready  ## Sample corpus, train, evaluate, export, classify (own .venv, no torch)
+	$(DEMO_VENV)/$(BIN)/classmark demo --output demo
+
+test: $(TEST_VENV)/.ready  ## Run every test with branch coverage (own .venv-test)
+	$(RUN) pytest --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
+
+quick: $(TEST_VENV)/.ready  ## Run the tests that are not slow, without coverage (under a minute)
+	$(RUN) pytest -q -m "not slow" $(PYTEST_ARGS)
+
+core: $(TEST_VENV)/.ready  ## Run the quick tests of the rooms that answer a paper
+	$(RUN) pytest -q -m "not slow" $(CORE_TESTS) $(PYTEST_ARGS)
+
+check: $(TEST_VENV)/.ready-check  ## Lint, types, contracts, locks, workflows, docs
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	$(TEST_VENV)/$(BIN)/lint-imports
+	$(RUN) pytest -q --no-cov tests/repository/test_repository_locks.py
+	$(TEST_VENV)/$(BIN)/shellcheck $(SCRIPTS)
+	$(TEST_VENV)/$(BIN)/actionlint -shellcheck $(TEST_VENV)/$(BIN)/shellcheck $(WORKFLOWS)
+	$(RUN) check_jsonschema --builtin-schema vendor.github-workflows $(WORKFLOWS)
+	$(TEST_VENV)/$(BIN)/zizmor --offline --quiet $(WORKFLOWS)
+	NO_MKDOCS_2_WARNING=true $(RUN) mkdocs build --strict --quiet
+
+docs: $(TEST_VENV)/.ready-check  ## Build the documentation into site/
+	NO_MKDOCS_2_WARNING=true $(RUN) mkdocs build --strict
+
+bench: $(TEST_VENV)/.ready  ## Run the benchmarks; each prints the machine and writes its JSON
+	@for file in $(BENCHMARKS); do echo "== $$file"; $(TEST_VENV)/$(BIN)/python $$file || exit 1; done
+
+lock: $(TEST_VENV)/.ready  ## Resolve requirements/*.txt anew from pyproject.toml, with hashes
+	$(LOCK) --extra train --group test -o requirements/test.txt
+	$(LOCK_AS_TESTED) --extra train --group dev -o requirements/check.txt
+	$(LOCK_AS_TESTED) --extra train -o requirements/train.txt
+	$(LOCK_AS_TESTED) --extra data -o requirements/data.txt
+	$(LOCK_AS_TESTED) -o requirements/core.txt
+	$(subst pyproject.toml,,$(LOCK_AS_TESTED)) --group setup -o requirements/setup.txt
+
+system-deps:  ## Install the Debian packages that tests drive
+	@packages="$(strip $(SYSTEM_PACKAGES))"; \
+	if [ -z "$$packages" ]; then echo "system-deps: no Debian package is needed"; \
+	elif ! command -v apt-get >/dev/null; then echo "system-deps: no apt-get here; install yourself: $$packages"; \
+	else sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	$$sudo apt-get update -q && $$sudo apt-get install -q -y --no-install-recommends $$packages; fi
+
+clean:  ## Remove everything that make made, environments included
+	rm -rf $(DEMO_VENV) $(TEST_VENV) build dist demo site htmlcov .coverage .coverage.* src/*.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests benchmarks \( -name __pycache__ -o -name '*.so' -o -name '*.pyd' \) -exec rm -rf {} +
+
+# --- environments ------------------------------------------------------------------------------
+# pip brings uv and setuptools in (hashed), uv the rest in seconds; classmark itself is editable,
+# built without isolation so that nothing outside the locks is fetched.
+
+# $(call make_venv,DIR): an interpreter in DIR that holds what requirements/setup.txt names.
+define make_venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "classmark needs Python 3.11 or newer, $(PYTHON) is older or missing. Run: make PYTHON=/path/to/python3.11 TARGET"; exit 1; }
+	@$(1)/$(BIN)/python -c "" 2>/dev/null || $(PYTHON) -m venv --clear --without-pip $(1)
+	$(PYTHON) -m pip --python $(1) install --quiet --disable-pip-version-check --require-hashes -r requirements/setup.txt
+endef
+
+# $(call install,DIR,LOCK): the locked packages of requirements/LOCK.txt into DIR.
+install = $(1)/$(BIN)/uv pip install --quiet --python $(1) --require-hashes -r requirements/$(2).txt
+
+# $(call install_classmark,DIR): this checkout into DIR, its C kernel compiled if that is possible.
+install_classmark = $(1)/$(BIN)/uv pip install --quiet --python $(1) --no-deps --no-build-isolation --editable .
+
+$(DEMO_VENV)/.locked: requirements/setup.txt requirements/train.txt
+	$(call make_venv,$(DEMO_VENV))
+	$(call install,$(DEMO_VENV),train)
+	@touch $@
+
+$(TEST_VENV)/.locked: requirements/setup.txt requirements/test.txt
+	$(call make_venv,$(TEST_VENV))
+	$(call install,$(TEST_VENV),test)
+	@touch $@
+
+$(TEST_VENV)/.ready-check: $(TEST_VENV)/.ready requirements/check.txt
+	$(call install,$(TEST_VENV),check)
+	@touch $@
+
+%/.ready: %/.locked $(BUILD_INPUTS)
+	$(call install_classmark,$*)
+	@touch $@

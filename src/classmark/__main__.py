@@ -1,0 +1,21 @@
+"""Entry of the command ``classmark``; answers ``--version`` before anything else loads."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line with the arguments of the process, and exit."""
+    if sys.argv[1:] == ["--version"]:
+        from classmark.cli.version import version_line
+
+        sys.stdout.write(version_line() + "\n")
+        return
+    from classmark.cli.app import app
+
+    app(prog_name="classmark")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""``bundle.json``: its one spelling, its digest, and reading it with suspicion."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from classmark.bundle.find import MANIFEST_FILE
+from classmark.errors import BundleCorrupt, BundleIncompatible, BundleNotFound
+from classmark.records import BundleManifest
+from classmark.records.bundle import FORMAT_VERSION
+
+_DIGEST = "digest"
+
+
+def manifest_digest(manifest: BundleManifest) -> str:
+    """Return the digest of a bundle, 64 hexadecimal digits.
+
+    It is the SHA-256 of the canonical JSON of the manifest. The manifest holds the digest of each
+    file, so any changed byte of the folder changes this digest or breaks one of those.
+    """
+    return _digest_of(manifest.to_dict())
+
+
+def render_manifest(manifest: BundleManifest) -> bytes:
+    """Return the bytes of ``bundle.json``; equal manifests give equal bytes."""
+    return _render({**manifest.to_dict(), _DIGEST: manifest_digest(manifest)})
+
+
+def read_manifest(folder: Path) -> BundleManifest:
+    """Read what a bundle says of itself; its files are not looked at.
+
+    Raises:
+        BundleNotFound: there is no ``bundle.json``.
+        BundleCorrupt: a byte of it has changed since it was written.
+        BundleIncompatible: it is of another format version.
+    """
+    return _parse(folder, _read_bytes(folder))
+
+
+def read_digest(folder: Path) -> str:
+    """Return the digest of a bundle after checking it against ``bundle.json`` itself.
+
+    Raises:
+        BundleNotFound, BundleCorrupt, BundleIncompatible: as ``read_manifest``.
+    """
+    return manifest_digest(read_manifest(folder))
+
+
+def _read_bytes(folder: Path) -> bytes:
+    path = folder / MANIFEST_FILE
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise BundleNotFound(f"no model at {folder}: it holds no {MANIFEST_FILE}.") from error
+    except OSError as error:
+        raise BundleCorrupt(f"{path} cannot be read ({error.strerror}).") from error
+
+
+def _parse(folder: Path, content: bytes) -> BundleManifest:
+    path = folder / MANIFEST_FILE
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise _corrupt(path, "it is not JSON") from error
+    if not isinstance(value, dict):
+        raise _corrupt(path, f"it holds a {type(value).__name__}, not an object")
+    # First of all: another format may spell and digest itself in another way.
+    if value.get("format_version") != FORMAT_VERSION:
+        raise BundleIncompatible(
+            f"{path} has format version {value.get('format_version')!r}, this classmark reads "
+            f"{FORMAT_VERSION}. Install the matching classmark, or export the bundle again."
+        )
+    return _checked(path, content, value)
+
+
+def _checked(path: Path, content: bytes, value: dict[str, Any]) -> BundleManifest:
+    """Return the manifest if its bytes are the one spelling of it and its digest is right."""
+    stated = value.pop(_DIGEST, None)
+    if stated != _digest_of(value) or content != _render({**value, _DIGEST: stated}):
+        raise _corrupt(path, "its content does not match its digest")
+    try:
+        return BundleManifest.from_dict(value)
+    except BundleIncompatible as error:
+        raise BundleIncompatible(f"{path}: {error}") from error
+
+
+def _corrupt(path: Path, problem: str) -> BundleCorrupt:
+    return BundleCorrupt(
+        f"{path} has changed since it was written: {problem}. Install or export the model again."
+    )
+
+
+def _digest_of(value: dict[str, Any]) -> str:
+    canonical = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _render(value: dict[str, Any]) -> bytes:
+    text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode()

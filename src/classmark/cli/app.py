@@ -1,0 +1,168 @@
+"""The app: verbs that load when they are called, and errors that become one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from classmark.cli.output import print_error
+from classmark.cli.version import version_line
+from classmark.errors import ClassmarkError
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+_DEBUG = "--debug"
+
+
+class Verb(NamedTuple):
+    """Where a verb lives: its module has ``app`` (a group) or ``register(app)`` (one command)."""
+
+    module: str
+    help: str
+
+
+VERBS = {
+    "classify": Verb(
+        "classmark.cli.classify", "Classify papers: a text, files, or standard input."
+    ),
+    "models": Verb("classmark.cli.models", "List the installed models, or show one."),
+    "dataset": Verb("classmark.cli.dataset", "Build a dataset from papers, or generate a sample."),
+    "train": Verb("classmark.cli.train", "Fit a model on a dataset."),
+    "evaluate": Verb("classmark.cli.evaluate", "Measure a model, or a stored score table."),
+    "export": Verb("classmark.cli.export", "Make a bundle of a finished run."),
+    "demo": Verb("classmark.cli.demo", "Run the whole path on a generated corpus."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """Lists its verbs without importing them, and turns their errors into one line."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        # Stand-ins with a name and a help line, for the list of verbs and for "did you mean".
+        self.commands.update({name: TyperCommand(name, help=v.help) for name, v in VERBS.items()})
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - typer's signature
+        """Import the verb that is called."""
+        return load_verb(cmd_name) if cmd_name in VERBS else None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        """Write the list of verbs from their static help."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, verb.help) for name, verb in VERBS.items()])
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Accept ``--debug`` after the verb too: that is where one adds it to run again."""
+        end = args.index("--") if "--" in args else len(args)
+        if _DEBUG in args[:end]:
+            args = [_DEBUG, *(a for a in args[:end] if a != _DEBUG), *args[end:]]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb."""
+        with errors_as_lines(debug=ctx.params.get("debug", False)):
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    name="classmark",
+    help="Gives every paper its classmark: arXiv categories from a title and an abstract.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def load_verb(name: str) -> Any:
+    """Return the command of a verb; its module is imported now."""
+    module = import_module(VERBS[name].module)
+    group = getattr(module, "app", None)
+    if group is None:
+        group = typer.Typer(rich_markup_mode=None, add_completion=False)
+        module.register(group)
+    command = get_command(group)
+    command.name = name
+    return command
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version_line())
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Show the versions of code and model.",
+        ),
+    ] = False,
+    debug: Annotated[bool, typer.Option(_DEBUG, help="Show the traceback of an error.")] = False,
+) -> None:
+    """Gives every paper its classmark: arXiv categories from a title and an abstract."""
+
+
+@contextmanager
+def errors_as_lines(*, debug: bool) -> Iterator[None]:
+    """Turn an error into one line on stderr and an exit code.
+
+    Args:
+        debug: print the traceback as well.
+    """
+    try:
+        yield
+    except BrokenPipeError as error:
+        _silence_stdout()
+        raise typer.Exit(BROKEN_PIPE) from error
+    except (KeyboardInterrupt, Exception) as error:
+        if _is_typers_own(error):
+            raise
+        if debug:
+            traceback.print_exc()
+        message, exit_code = _describe(error)
+        print_error(message)
+        raise typer.Exit(exit_code) from error
+
+
+def _is_typers_own(error: BaseException) -> bool:
+    # Usage errors know how to show themselves; their class moves between versions of typer.
+    return isinstance(error, typer.Exit | typer.Abort) or hasattr(error, "show")
+
+
+def _describe(error: BaseException) -> tuple[str, int]:
+    """Return (line, exit code) of an error."""
+    if isinstance(error, ClassmarkError):
+        return f"error: {error}", error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted: nothing is left half-written.", INTERRUPTED
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"error: {where}{error.strerror}. Check the path, its permissions and the disk.", 1
+    if isinstance(error, MemoryError):
+        return "error: out of memory. Close other programs, or give it less at once.", 1
+    kind = type(error).__name__
+    return f"internal error: {kind}: {error}. Run again with {_DEBUG} for the traceback.", 1
+
+
+def _silence_stdout() -> None:
+    """Let the interpreter's last flush go nowhere; the reader has left."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

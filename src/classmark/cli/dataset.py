@@ -1,0 +1,291 @@
+"""``classmark dataset``: build a dataset from files of papers, or invent a sample."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from classmark.dataset.config import (
+    MAX_SAMPLE_CATEGORIES,
+    MIN_SAMPLE_CATEGORIES,
+    DatasetConfig,
+    LabelSpace,
+    SampleConfig,
+    SmallCategories,
+    SplitMethod,
+)
+from classmark.errors import MissingExtra, UsageError
+
+if TYPE_CHECKING:
+    from classmark.dataset.intake import Progress
+    from classmark.records import DatasetManifest
+
+_NEEDED_PACKAGES = ("polars", "pyarrow", "pandera")
+_BUILD = DatasetConfig()
+_SAMPLE = SampleConfig()
+
+app = typer.Typer(
+    name="dataset",
+    help="Build a dataset from files of papers, or invent a sample.",
+    no_args_is_help=True,
+)
+
+Sources = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Files of papers: Kaggle CSV, arXiv metadata dump, Parquet, JSON lines, BibTeX; "
+        "also gzipped or zipped.",
+    ),
+]
+Output = Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in DIR.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the manifest's summary as JSON.")]
+Periods = Annotated[
+    str,
+    typer.Option(metavar="DATE,...", help="Last days of the periods, e.g. 2017-12-31,2019-12-31."),
+]
+Labels = Annotated[
+    LabelSpace, typer.Option(help="arxiv: codes of the arXiv taxonomy; free: labels of your own.")
+]
+Split = Annotated[
+    SplitMethod,
+    typer.Option(help="By category and period, by date, or by lists of ids."),
+]
+TestShare = Annotated[float, typer.Option(help="Share for testing (stratified).")]
+ValidShare = Annotated[float, typer.Option(help="Share for validation (stratified).")]
+TrainUntil = Annotated[
+    str | None, typer.Option(metavar="DATE", help="Last day of the training papers (time).")
+]
+ValidUntil = Annotated[
+    str | None, typer.Option(metavar="DATE", help="Last day of the validation papers (time).")
+]
+TestIds = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Ids of the test papers, one a line (ids).")
+]
+ValidIds = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Ids of the validation papers (ids).")
+]
+MinPapers = Annotated[int, typer.Option(help="A category with fewer papers is small.")]
+Small = Annotated[
+    SmallCategories,
+    typer.Option(
+        help="Papers of small categories: drop them, merge them into the first of their own "
+        "cross-lists that is not small, or keep them.",
+    ),
+]
+Columns = Annotated[
+    str,
+    typer.Option(
+        metavar="FIELD=COLUMN,...",
+        help="Columns of the sources that have names of their own: title=Titel,abstract=Text.",
+    ),
+]
+Format = Annotated[str, typer.Option(help="Format of the sources; auto finds it.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Stop at the first record that cannot be used.")
+]
+BuildSeed = Annotated[int, typer.Option(help="Chooses the papers that are held out (stratified).")]
+
+
+@app.command()
+def build(  # noqa: PLR0913 - one parameter an option
+    sources: Sources,
+    *,
+    output: Output,
+    labels: Labels = _BUILD.labels,
+    split: Split = _BUILD.split,
+    test_share: TestShare = _BUILD.test_share,
+    valid_share: ValidShare = _BUILD.valid_share,
+    train_until: TrainUntil = _BUILD.train_until,
+    valid_until: ValidUntil = _BUILD.valid_until,
+    test_ids: TestIds = _BUILD.test_ids,
+    valid_ids: ValidIds = _BUILD.valid_ids,
+    min_papers: MinPapers = _BUILD.min_papers,
+    small: Small = _BUILD.small,
+    periods: Periods = "",
+    seed: BuildSeed = _BUILD.seed,
+    columns: Columns = "",
+    format: Format = _BUILD.format,
+    strict: Strict = _BUILD.strict,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Clean, deduplicate, split and check papers; the last line on stdout is the folder."""
+    config = DatasetConfig(
+        labels=labels,
+        split=split,
+        test_share=test_share,
+        valid_share=valid_share,
+        train_until=train_until,
+        valid_until=valid_until,
+        test_ids=test_ids,
+        valid_ids=valid_ids,
+        min_papers=min_papers,
+        small=small,
+        periods=_listed(periods),
+        seed=seed,
+        columns=_mapping(columns),
+        format=format,
+        strict=strict,
+    )
+    _need_packages()
+    from classmark.dataset import Origin, build_dataset
+
+    origin = Origin(command=_command_line())
+    with _progress() as progress:
+        manifest = build_dataset(
+            sources, output, config, origin=origin, overwrite=overwrite, progress=progress
+        )
+    _report(manifest, output, as_json=as_json)
+
+
+Papers = Annotated[int, typer.Option(help="Number of papers.")]
+SampleOutput = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Dataset folder to write, split and all.")
+]
+CsvFile = Annotated[
+    Path | None,
+    typer.Option("--csv", metavar="FILE", help="Write one CSV in the Kaggle layout instead."),
+]
+SampleSeed = Annotated[int, typer.Option(help="The same seed gives the same bytes.")]
+Noise = Annotated[float, typer.Option(help="Share of papers with a neighbouring, wrong label.")]
+Drift = Annotated[
+    float, typer.Option(help="How far later years move to new terms and another mix, 0 to 1.")
+]
+Categories = Annotated[
+    int,
+    typer.Option(help=f"Number of categories, {MIN_SAMPLE_CATEGORIES} to {MAX_SAMPLE_CATEGORIES}."),
+]
+
+
+@app.command()
+def sample(  # noqa: PLR0913 - one parameter an option
+    *,
+    papers: Papers = _SAMPLE.papers,
+    output: SampleOutput = None,
+    csv: CsvFile = None,
+    seed: SampleSeed = _SAMPLE.seed,
+    noise: Noise = _SAMPLE.noise,
+    drift: Drift = _SAMPLE.drift,
+    categories: Categories = _SAMPLE.categories,
+    periods: Periods = "",
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Invent a labelled corpus from classmark's own terms and sentences; nothing in it is true.
+
+    For trying things out where no data can be had. The last line on stdout is what was written.
+    """
+    config = SampleConfig(papers=papers, seed=seed, noise=noise, drift=drift, categories=categories)
+    if (output is None) == (csv is None):
+        raise UsageError("give either --output DIR or --csv FILE, to say what to write.")
+    _need_packages()
+    if csv is not None:
+        _write_csv(csv, config, overwrite=overwrite)
+    if output is not None:
+        from classmark.dataset import sample_dataset
+
+        with _progress() as progress:
+            manifest = sample_dataset(
+                output,
+                config,
+                periods=_listed(periods),
+                command=_command_line(),
+                overwrite=overwrite,
+                progress=progress,
+            )
+        _report(manifest, output, as_json=as_json)
+
+
+def _write_csv(path: Path, config: SampleConfig, *, overwrite: bool) -> None:
+    from classmark.dataset import sample_csv
+
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} already exists. Choose another file, or give --overwrite.")
+    sample_csv(path, config)
+    typer.echo(str(path))
+
+
+def _need_packages() -> None:
+    if any(find_spec(package) is None for package in _NEEDED_PACKAGES):
+        raise MissingExtra("building datasets", "data")
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _mapping(text: str) -> dict[str, str]:
+    pairs = {}
+    for part in _listed(text):
+        field, equals, column = part.partition("=")
+        if not (field.strip() and equals and column.strip()):
+            raise UsageError(f"--columns: {part!r} is not FIELD=COLUMN, e.g. abstract=Text.")
+        pairs[field.strip()] = column.strip()
+    return pairs
+
+
+def _command_line() -> str:
+    return shlex.join(["classmark", *sys.argv[1:]])
+
+
+@contextmanager
+def _progress() -> Iterator[Progress | None]:
+    """Yield what shows progress on standard error, or None if nobody is looking there."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda step, count: bar.update(
+            task, description=f"{step}: {count:,}" if count else step
+        )
+
+
+def _report(manifest: DatasetManifest, output: Path, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"path": str(output), **_summary(manifest)}, ensure_ascii=False))
+        return
+    for name, count in _summary_lines(manifest):
+        typer.echo(f"{name:<32}{count:>12,}")
+    if manifest.generated:
+        typer.echo("generated: the papers are invented")
+    typer.echo(str(output))
+
+
+def _summary(manifest: DatasetManifest) -> dict[str, Any]:
+    return {
+        "digest": manifest.digest,
+        "label_space": manifest.label_space,
+        "labels": len(manifest.labels),
+        "read": manifest.read,
+        "kept": manifest.kept,
+        "dropped": manifest.dropped,
+        "splits": {name: split.papers for name, split in manifest.splits.items()},
+        "periods": list(manifest.periods),
+        "notes": manifest.config["notes"],
+        "generated": manifest.generated,
+    }
+
+
+def _summary_lines(manifest: DatasetManifest) -> Iterator[tuple[str, int]]:
+    yield "read", manifest.read
+    for reason, count in manifest.dropped.items():
+        yield f"  dropped: {reason}", count
+    yield "kept", manifest.kept
+    for name, split in manifest.splits.items():
+        yield f"  {name}", split.papers
+    yield "categories", len(manifest.labels)

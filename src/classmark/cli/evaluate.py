@@ -1,0 +1,160 @@
+"""``classmark evaluate``: how good a model is on a split, from its stored scores."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from classmark.cli.output import open_sink, printable
+from classmark.errors import UsageError
+
+if TYPE_CHECKING:
+    from classmark.records import EvaluationReport, ScoreTable
+
+DEFAULT_SPLIT = "test"
+
+
+@dataclass(frozen=True)
+class StoredScores:
+    """A score table that was written before."""
+
+    file: Path
+
+    def options(self) -> list[str]:
+        """Return the options that name this source on a command line."""
+        return ["--scores", str(self.file)]
+
+    def read(self) -> ScoreTable:
+        """Return the table."""
+        from classmark.records import ScoreTable
+
+        return ScoreTable.read(self.file)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelScores:
+    """A model, and the split of a dataset that it shall score."""
+
+    model: str
+    dataset: Path
+    split: str
+    keep_at: Path | None
+
+    def options(self) -> list[str]:
+        """Return the options that name this source on a command line."""
+        options = ["--model", self.model, "--dataset", str(self.dataset), "--split", self.split]
+        return options + (["--write-scores", str(self.keep_at)] if self.keep_at else [])
+
+    def read(self) -> ScoreTable:
+        """Return the table as it was stored: what is measured can be measured again."""
+        if self.keep_at is not None:
+            return self._store(self.keep_at).read()
+        with tempfile.TemporaryDirectory(prefix="classmark-") as folder:
+            return self._store(Path(folder) / "scores.npz").read()
+
+    def _store(self, file: Path) -> StoredScores:
+        from classmark.cli.progress import progress
+        from classmark.pipeline import score_dataset
+        from classmark.storage import atomic_file
+
+        with progress(f"scoring {self.split}") as on_progress:
+            table = score_dataset(self.model, self.dataset, self.split, on_progress)
+        with atomic_file(file) as stream:
+            stream.write(table.to_bytes())
+        return StoredScores(file)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command ``evaluate`` to an app."""
+    app.command(name="evaluate")(evaluate)
+
+
+def evaluate(  # noqa: PLR0913 - one parameter an option
+    *,
+    scores: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Stored score table to measure.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="M", help="Score with NAME, NAME@VERSION or PATH.")
+    ] = None,
+    dataset: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Dataset folder that --model scores.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help=f"Split of the dataset; {DEFAULT_SPLIT} if not given.")
+    ] = None,
+    write_scores: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep the scores of --model here.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the report here, as JSON.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the report as JSON, not as a table.")
+    ] = False,
+    bootstrap: Annotated[
+        int | None, typer.Option(min=0, help="Resamples for the intervals; 0 for none.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the resampling.")] = None,
+) -> None:
+    """Measure a model: accuracy, calibration, prediction sets, by period and category.
+
+    Reads a stored score table, or scores a split of a dataset first.
+    """
+    source = _choose_source(scores, model, dataset, split, write_scores)
+    report = _measure(source, {"draws": bootstrap, "seed": seed})
+    if output is not None:
+        from classmark.storage import write_json
+
+        write_json(output, report.to_dict())
+        typer.echo(f"report written to {output}", err=True)
+    with open_sink(None) as write:
+        write((_as_json(report) if as_json else _as_text(report)) + "\n")
+
+
+def _choose_source(
+    scores: Path | None,
+    model: str | None,
+    dataset: Path | None,
+    split: str | None,
+    write_scores: Path | None,
+) -> StoredScores | ModelScores:
+    of_model = {"model": model, "dataset": dataset, "split": split, "write-scores": write_scores}
+    given = [f"--{name}" for name, value in of_model.items() if value is not None]
+    if scores is not None and not given:
+        return StoredScores(scores)
+    if scores is None and model is not None and dataset is not None:
+        return ModelScores(
+            model=model, dataset=dataset, split=split or DEFAULT_SPLIT, keep_at=write_scores
+        )
+    seen = ", ".join((["--scores"] if scores else []) + given) or "neither"
+    raise UsageError(
+        f"evaluate needs either --scores FILE alone, or --model M with --dataset DIR; got {seen}."
+    )
+
+
+def _measure(
+    source: StoredScores | ModelScores, options: dict[str, int | None]
+) -> EvaluationReport:
+    from classmark.evaluation import EvaluationConfig, evaluate_table
+
+    config = EvaluationConfig(**{key: n for key, n in options.items() if n is not None})
+    words = ["classmark", "evaluate", *source.options()]
+    words += ["--bootstrap", str(config.draws), "--seed", str(config.seed)]
+    return evaluate_table(source.read(), config=config, command=shlex.join(words))
+
+
+def _as_json(report: EvaluationReport) -> str:
+    return json.dumps(report.to_dict(), indent=2, ensure_ascii=False)
+
+
+def _as_text(report: EvaluationReport) -> str:
+    from classmark.evaluation import render_table
+
+    return "\n".join(printable(line) for line in render_table(report).split("\n"))

@@ -1,0 +1,153 @@
+"""``classmark models``: which models there are, and what one says of itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from classmark.bundle.find import DEFAULT_NAME, FoundBundle, find_bundle, list_bundles, read_header
+from classmark.cli.output import printable
+from classmark.cli.version import SHOWN_DIGITS
+from classmark.errors import BundleCorrupt
+
+if TYPE_CHECKING:
+    from classmark.records import BundleManifest
+
+app = typer.Typer(
+    help="List the installed models, or show one.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Spec = Annotated[
+    str, typer.Argument(metavar="NAME", help="NAME, NAME@VERSION or PATH; the default if left out.")
+]
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """A model that can be named, with its digest, or None if its manifest is damaged."""
+
+    found: FoundBundle
+    digest: str | None
+    is_default: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.found.name,
+            "version": self.found.version,
+            "default": self.is_default,
+            "place": self.found.place,
+            "path": str(self.found.path),
+            "digest": self.digest,
+        }
+
+
+@app.command("list")
+def list_models(as_json: AsJson = False) -> None:
+    """List every model that can be named; the default one has a star."""
+    listed = _listed()
+    if as_json:
+        typer.echo(json.dumps([model.to_dict() for model in listed], indent=2))
+    elif not listed:
+        typer.echo("no model is installed.", err=True)
+    width = max((len(model.found.spec) for model in listed), default=0)
+    for model in () if as_json else listed:
+        star = "*" if model.is_default else " "
+        digest = model.digest[:SHOWN_DIGITS] if model.digest else "damaged "
+        typer.echo(f"{star} {model.found.spec:<{width}}  {digest}  {model.found.place}")
+
+
+@app.command("show")
+def show_model(spec: Spec = DEFAULT_NAME, as_json: AsJson = False) -> None:
+    """Show what a model says of itself, and whether its files are unchanged.
+
+    Exit code 1 if they are not.
+    """
+    from classmark.bundle import manifest_digest, read_manifest
+    from classmark.bundle.load import verify_files
+
+    folder = find_bundle(spec)
+    manifest = read_manifest(folder)
+    try:
+        verify_files(folder, manifest)
+        problem = None
+    except BundleCorrupt as error:
+        problem = str(error)
+    facts = _facts(folder, manifest, manifest_digest(manifest), problem)
+    typer.echo(json.dumps(facts, indent=2, ensure_ascii=False) if as_json else _as_text(facts))
+    if problem:
+        raise typer.Exit(1)
+
+
+@app.command("path")
+def print_path(spec: Spec = DEFAULT_NAME, as_json: AsJson = False) -> None:
+    """Print the folder of a model."""
+    path = str(find_bundle(spec).resolve())
+    typer.echo(json.dumps({"path": path}) if as_json else path)
+
+
+def _listed() -> list[_Listed]:
+    bundles = list_bundles()
+    default = next((bundle for bundle in bundles if bundle.name == DEFAULT_NAME), None)
+    return [_Listed(bundle, _digest(bundle.path), bundle is default) for bundle in bundles]
+
+
+def _digest(folder: Path) -> str | None:
+    try:
+        return read_header(folder)[2]
+    except BundleCorrupt:
+        return None
+
+
+def _facts(
+    folder: Path, manifest: BundleManifest, digest: str, problem: str | None
+) -> dict[str, Any]:
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "kind": manifest.kind,
+        "path": str(folder.resolve()),
+        "digest": digest,
+        "verified": problem is None,
+        "problem": problem,
+        "bytes": sum(file.bytes for file in manifest.files.values()),
+        "label_space": manifest.label_space,
+        "labels": len(manifest.labels),
+        "text_recipe": manifest.text_recipe,
+        "featuriser": manifest.featuriser,
+        "taxonomy": manifest.taxonomy,
+        "temperature": manifest.policy.temperature,
+        "set_coverage": manifest.policy.set_coverage,
+        "metrics": manifest.metrics,
+        "provenance": manifest.provenance,
+    }
+
+
+def _as_text(facts: dict[str, Any]) -> str:
+    rows = [
+        ("model", f"{facts['name']} {facts['version']} ({facts['kind']})"),
+        ("path", facts["path"]),
+        ("digest", facts["digest"]),
+        ("files", facts["problem"] or f"unchanged, {facts['bytes'] / 1e6:.1f} MB"),
+        ("labels", f"{facts['labels']} ({facts['label_space']})"),
+        ("text recipe", facts["text_recipe"]),
+        ("set coverage", f"{facts['set_coverage']:.0%}"),
+        *_flat(facts["metrics"], "metrics"),
+        *_flat(facts["provenance"], "provenance"),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {printable(str(value))}" for name, value in rows)
+
+
+def _flat(value: Any, name: str) -> list[tuple[str, Any]]:
+    """Return (dotted name, value) of everything in nested objects."""
+    if not isinstance(value, dict):
+        return [(name, value)]
+    return [row for key in value for row in _flat(value[key], f"{name}.{key}")]

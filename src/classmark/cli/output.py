@@ -1,0 +1,257 @@
+"""Where results go and what they look like: aligned lines, a table, JSON, JSON lines, CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Protocol, TypeGuard
+
+if TYPE_CHECKING:
+    from classmark.records import Answer, BadRecord
+
+ABSTAIN = "abstain"
+BAR_WIDTH = 24
+_MAX_CHARS_OF_ID = 40
+_MAX_SHOWN_ARCHIVES = 3
+_MIN_SHOWN = 0.005  # less would be printed as 0.00
+
+Write = Callable[[str], None]
+
+
+class Writer(Protocol):
+    """Writes results in one format, batch by batch."""
+
+    shows_errors: bool
+    """Whether a bad record has its place in this format; else it is reported on stderr."""
+
+    def write(self, results: Sequence[Answer | BadRecord]) -> None:
+        """Write a batch of results, in order."""
+        ...
+
+    def close(self) -> None:
+        """Write what comes after the last result."""
+        ...
+
+
+class LineWriter:
+    """One aligned line for each answer: id, primary, probability, name or reason."""
+
+    shows_errors = False
+
+    def __init__(self, write: Write, threshold_of: Callable[[str], float]) -> None:
+        self._write = write
+        self._threshold_of = threshold_of
+        self._widths = (0, len(ABSTAIN))
+
+    def write(self, results: Sequence[Answer | BadRecord]) -> None:
+        """Write a batch; columns never get narrower than in the batch before."""
+        rows = [self._row(result) for result in results if is_answer(result)]
+        ids, primaries = self._widths
+        self._widths = ids, primaries = (
+            max([ids, *(len(row[0]) for row in rows)]),
+            max([primaries, *(len(row[1]) for row in rows)]),
+        )
+        self._write("".join(f"{i:<{ids}}  {p:<{primaries}}  {rest}\n" for i, p, rest in rows))
+
+    def close(self) -> None:
+        """Nothing comes after the last line."""
+
+    def _row(self, answer: Answer) -> tuple[str, str, str]:
+        note = answer.ranked[0].name if answer.primary else reason_text(answer, self._threshold_of)
+        identifier = printable(answer.id or "-")[:_MAX_CHARS_OF_ID]
+        return identifier, answer.primary or ABSTAIN, f"{answer.probability:.2f}  {note}"
+
+
+class TableWriter:
+    """A few lines for one answer: categories with bars, and what else there is to say."""
+
+    shows_errors = False
+
+    def __init__(
+        self, write: Write, threshold_of: Callable[[str], float], set_coverage: float, bar: str
+    ) -> None:
+        self._write = write
+        self._threshold_of = threshold_of
+        self._set_coverage = set_coverage
+        self._bar = bar
+        self._before = ""
+
+    def write(self, results: Sequence[Answer | BadRecord]) -> None:
+        """Write the answers one below the other."""
+        for result in results:
+            if is_answer(result):
+                self._write(self._before + "\n".join(self._lines(result)) + "\n")
+                self._before = "\n"
+
+    def close(self) -> None:
+        """Nothing comes after the table."""
+
+    def _lines(self, answer: Answer) -> Iterator[str]:
+        if answer.id is not None:
+            yield printable(answer.id)
+        if answer.primary is None:
+            yield f"{ABSTAIN}: {reason_text(answer, self._threshold_of)}"
+        width = max(len(ranked.code) for ranked in answer.ranked)
+        for ranked in answer.ranked:
+            bar = f"{self._bar * round(ranked.probability * BAR_WIDTH):<{BAR_WIDTH}}"
+            yield f"{ranked.code:<{width}}  {ranked.probability:.2f}  {bar}  {ranked.name}"
+        yield ""
+        for label, value in self._facts(answer):
+            yield f"{label:<11}  {value}"
+        if answer.explanation is not None:
+            yield from _explanation_lines(answer)
+
+    def _facts(self, answer: Answer) -> Iterator[tuple[str, str]]:
+        if answer.cross_lists:
+            yield "cross-lists", ", ".join(answer.cross_lists)
+        yield f"{self._set_coverage:.0%} set", ", ".join(answer.set)
+        if answer.archives:
+            first, *others = answer.archives[:_MAX_SHOWN_ARCHIVES]
+            shown = [first, *(level for level in others if level.probability >= _MIN_SHOWN)]
+            yield "archives", ", ".join(f"{level.code} {level.probability:.2f}" for level in shown)
+        yield "model", f"{answer.model.name} {answer.model.version}"
+
+
+class JsonLinesWriter:
+    """One JSON object a line, also for a record that cannot be read."""
+
+    shows_errors = True
+
+    def __init__(self, write: Write) -> None:
+        self._write = write
+
+    def write(self, results: Sequence[Answer | BadRecord]) -> None:
+        """Write a batch."""
+        self._write("".join(_json(result) + "\n" for result in results))
+
+    def close(self) -> None:
+        """Nothing comes after the last line."""
+
+
+class JsonWriter:
+    """One JSON document: an array, or the object alone if there is to be just one."""
+
+    shows_errors = True
+
+    def __init__(self, write: Write, *, single: bool) -> None:
+        self._write = write
+        self._before, self._between, self._after = ("", "", "\n") if single else ("[", ",\n", "]\n")
+
+    def write(self, results: Sequence[Answer | BadRecord]) -> None:
+        """Write a batch."""
+        for result in results:
+            self._write(self._before + _json(result))
+            self._before = self._between
+
+    def close(self) -> None:
+        """Close the array; without any result it is empty."""
+        opening = "[" if self._before == "[" else ""
+        self._write(opening + self._after)
+
+
+class CsvWriter:
+    """A table with the columns id, primary, reason, probability, top1 ... topk."""
+
+    shows_errors = False
+
+    def __init__(self, write: Write, *, top: int) -> None:
+        self._write = write
+        self._write_rows([["id", "primary", "reason", "probability", *self._top_columns(top)]])
+
+    def write(self, results: Sequence[Answer | BadRecord]) -> None:
+        """Write a batch."""
+        self._write_rows([self._row(result) for result in results if is_answer(result)])
+
+    def close(self) -> None:
+        """Nothing comes after the last row."""
+
+    @staticmethod
+    def _top_columns(top: int) -> list[str]:
+        return [f"top{i}" for i in range(1, top + 1)]
+
+    @staticmethod
+    def _row(answer: Answer) -> list[str]:
+        codes = [ranked.code for ranked in answer.ranked]
+        start = [answer.id or "", answer.primary or "", answer.reason, f"{answer.probability:.6f}"]
+        return start + codes
+
+    def _write_rows(self, rows: list[list[str]]) -> None:
+        buffer = io.StringIO(newline="")
+        csv.writer(buffer, lineterminator="\n").writerows(rows)
+        self._write(buffer.getvalue())
+
+
+@contextmanager
+def open_sink(path: Path | None, *, encoding: str = "utf-8") -> Iterator[Write]:
+    """Yield a function that writes text: to stdout at once, to a file as a whole at the end.
+
+    Args:
+        path: the file; None means stdout. A device or a pipe is written to as it is.
+        encoding: of stdout; what it cannot spell becomes a question mark.
+
+    Raises:
+        StorageFailed: the file cannot be written; an older one of that name is then unharmed.
+    """
+    if path is None:
+        yield _writer_to(sys.stdout.buffer, encoding)
+    elif path.exists() and not path.is_file() and not path.is_dir():
+        with path.open("wb") as file:
+            yield _writer_to(file, "utf-8")
+    else:
+        from classmark.storage import atomic_file
+
+        with atomic_file(path) as file:
+            yield _writer_to(file, "utf-8", flush=False)
+
+
+def print_error(line: str) -> None:
+    """Write one line to stderr; characters that steer a terminal are shown, not obeyed."""
+    encoding = sys.stderr.encoding or "utf-8"
+    text = printable(line).encode(encoding, "replace").decode(encoding)
+    sys.stderr.write(text + "\n")
+
+
+def printable(text: str) -> str:
+    """Return text on one line that cannot steer a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else " " if c.isspace() else "�" for c in text)
+
+
+def reason_text(answer: Answer, threshold_of: Callable[[str], float]) -> str:
+    """Return why there is no primary, in words."""
+    if answer.reason == "out_of_scope":
+        return "out of scope: not like the papers that the model knows"
+    code = answer.ranked[0].code
+    return f"below threshold {threshold_of(code):.2f} for {code}"
+
+
+def is_answer(result: Answer | BadRecord) -> TypeGuard[Answer]:
+    """Tell an answer from a bad record without importing the records."""
+    return hasattr(result, "ranked")
+
+
+def _explanation_lines(answer: Answer) -> Iterator[str]:
+    first, second = (ranked.code for ranked in answer.ranked[:2])
+    yield ""
+    yield f"why {first} and not {second} (log-odds, {answer.explanation_method}):"
+    for evidence in answer.explanation or ():
+        yield f"  {evidence.weight:+7.2f}  {printable(evidence.term)}"
+
+
+def _json(result: Answer | BadRecord) -> str:
+    return json.dumps(result.to_dict(), ensure_ascii=False)
+
+
+def _writer_to(file: IO[bytes], encoding: str, *, flush: bool = True) -> Write:
+    def write(text: str) -> None:
+        file.write(text.encode(encoding, "replace"))
+        if flush:
+            file.flush()
+
+    return write

@@ -1,0 +1,201 @@
+"""Papers in, dataset folder out: clean, split, write, check, account."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from classmark import taxonomy
+from classmark.dataset.cleaning import clean
+from classmark.dataset.config import DatasetConfig
+from classmark.dataset.folder import MANIFEST_FILE, dataset_digest
+from classmark.dataset.intake import Intake, Progress, read_sources
+from classmark.dataset.leaks import check_leaks
+from classmark.dataset.ledger import Ledger
+from classmark.dataset.schema import (
+    INVENTED_ID_PREFIX,
+    SPLITS,
+    WRITTEN_COLUMNS,
+    categories_separator,
+    word_count,
+)
+from classmark.dataset.splits import assign_periods, assign_splits
+from classmark.errors import InvalidConfig, InvalidDataset
+from classmark.papers import RECIPE_VERSION
+from classmark.records import DatasetManifest, SplitFile
+from classmark.storage import atomic_folder, sha256_file, write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a dataset comes from, for its manifest.
+
+    Attributes:
+        command: the command line that writes it.
+        options: further options for the manifest's ``config``, e.g. those of the generator.
+    """
+
+    command: str = ""
+    options: dict[str, Any] | None = None
+
+
+def build_dataset(
+    sources: Sequence[Path],
+    output: Path,
+    config: DatasetConfig,
+    *,
+    origin: Origin | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> DatasetManifest:
+    """Write a dataset folder from files of papers; it is whole, or it is not there.
+
+    Args:
+        sources: files that ``papers.read_papers`` reads.
+        output: the folder.
+        config: how the papers become a dataset.
+        origin: what the manifest should say of it.
+        overwrite: replace what is in the folder.
+        progress: called with the step, and the number of records read so far.
+
+    Raises:
+        UnreadableSource: a source cannot be read.
+        ContractViolation: a record is bad, and the build is strict.
+        InvalidDataset: fewer than two categories, or an empty split, are left.
+        LeakFound: a paper is in two splits.
+        StorageFailed: the folder cannot be written.
+    """
+    if not sources:
+        raise InvalidConfig("there is nothing to build from. Name one or more files of papers.")
+    with atomic_folder(output, overwrite=overwrite) as folder:
+        intake = read_sources(sources, config, progress)
+        return write_dataset(folder, intake, config, origin or Origin(), progress)
+
+
+def write_dataset(
+    folder: Path,
+    intake: Intake,
+    config: DatasetConfig,
+    origin: Origin,
+    progress: Progress | None = None,
+) -> DatasetManifest:
+    """Clean, split, write and check what came in; return the manifest that was written."""
+    tell = progress or _tell_nobody
+    ledger = Ledger(intake.read, intake.bad_records)
+    tell("cleaning", 0)
+    papers = clean(intake.frame, config, ledger)
+    _check_categories(papers, ledger)
+    papers = assign_splits(assign_periods(papers, config.periods), config, ledger)
+    ledger.check(papers.height)
+    _note_untrained_labels(papers, ledger)
+    tell("writing", 0)
+    splits = _write_splits(folder, papers, config)
+    tell("looking for leaks", 0)
+    check_leaks({name: folder / file.file for name, file in splits.items()})
+    manifest = _manifest(intake, papers, splits, config, origin, ledger)
+    write_json(folder / MANIFEST_FILE, manifest.to_dict())
+    return manifest
+
+
+def _tell_nobody(step: str, count: int) -> None:
+    """Stand in for a progress bar."""
+
+
+def _check_categories(papers: pl.DataFrame, ledger: Ledger) -> None:
+    labels = papers["category_code"].unique()
+    if len(labels) >= 2:
+        return
+    found = f"one category ({labels[0]!r})" if len(labels) else "no category"
+    raise InvalidDataset(
+        f"the dataset has {found}, a classifier needs two or more. {ledger.read} rows were read, "
+        f"{papers.height} kept; dropped: {ledger.most_common_text()}. "
+        "Add papers, lower --min-papers, or give --labels free for labels of your own."
+    )
+
+
+def _note_untrained_labels(papers: pl.DataFrame, ledger: Ledger) -> None:
+    trained = papers.filter(pl.col("split") == "train")["category_code"].unique()
+    missing = set(papers["category_code"].unique()) - set(trained)
+    ledger.notes["labels_without_training_papers"] = sorted(missing)
+
+
+def _write_splits(
+    folder: Path, papers: pl.DataFrame, config: DatasetConfig
+) -> dict[str, SplitFile]:
+    files = {}
+    for split in SPLITS:
+        rows = _written_columns(papers.filter(pl.col("split") == split), config)
+        path = folder / f"{split}.parquet"
+        rows.write_parquet(path, compression="zstd")
+        files[split] = SplitFile(file=path.name, sha256=sha256_file(path), papers=rows.height)
+    return files
+
+
+def _written_columns(papers: pl.DataFrame, config: DatasetConfig) -> pl.DataFrame:
+    """Return the Kaggle columns, the categories and the period."""
+    label = pl.col("category_code")
+    names = {c.code: c.name for c in taxonomy.categories()} if config.labels == "arxiv" else {}
+    return papers.with_columns(
+        label.replace(names).alias("category"),
+        pl.col("published_date").fill_null(""),
+        pl.coalesce("updated_date", "published_date").fill_null("").alias("updated_date"),
+        _first_author().alias("first_author"),
+        word_count("summary").alias("summary_word_count"),
+        pl.col("categories").list.join(categories_separator(config.labels)),
+    ).select(WRITTEN_COLUMNS)
+
+
+def _first_author() -> pl.Expr:
+    """Return the first of a Python list as text, quotes kept as in the Kaggle file, or of names."""
+    authors = pl.col("authors").str.strip_chars()
+    quoted = authors.str.extract(r"""^\[\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""")
+    plain = authors.str.extract(r"^(.+?)(?:\s+and\s|;|,|$)").str.strip_chars()
+    is_list = authors.str.starts_with("[")
+    return pl.when(is_list).then(quoted).otherwise(pl.format("'{}'", plain)).fill_null("")
+
+
+def _manifest(
+    intake: Intake,
+    papers: pl.DataFrame,
+    splits: dict[str, SplitFile],
+    config: DatasetConfig,
+    origin: Origin,
+    ledger: Ledger,
+) -> DatasetManifest:
+    labels = tuple(sorted(papers["category_code"].unique()))
+    return DatasetManifest(
+        label_space=config.labels,
+        labels=labels,
+        splits=splits,
+        periods=config.period_names,
+        sources=intake.sources,
+        read=ledger.read,
+        kept=papers.height,
+        dropped=dict(sorted(ledger.dropped.items())),
+        counts=_counts(papers),
+        generated=_is_generated(papers),
+        text_recipe=RECIPE_VERSION,
+        taxonomy=taxonomy.VERSION if config.labels == "arxiv" else "",
+        config={**config.to_dict(), **(origin.options or {}), "notes": ledger.notes},
+        command=origin.command,
+        digest=dataset_digest(splits, labels),
+    )
+
+
+def _is_generated(papers: pl.DataFrame) -> bool:
+    """Tell whether any paper is invented, also when it came through a file of the generator."""
+    return bool(papers["id"].str.starts_with(INVENTED_ID_PREFIX).any())
+
+
+def _counts(papers: pl.DataFrame) -> dict[str, dict[str, int]]:
+    sizes = papers.group_by("split", "category_code").len().sort("category_code")
+    return {
+        split: dict(
+            sizes.filter(pl.col("split") == split).select("category_code", "len").iter_rows()
+        )
+        for split in SPLITS
+    }

@@ -1,0 +1,191 @@
+"""A dataset folder as training and evaluation read it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from classmark.dataset.config import LabelSpace
+from classmark.dataset.schema import categories_separator
+from classmark.errors import InvalidDataset
+from classmark.records import DatasetManifest, SplitFile
+from classmark.storage import sha256_file
+
+MANIFEST_FILE = "manifest.json"
+_READ_COLUMNS = (
+    "id",
+    "title",
+    "summary",
+    "category_code",
+    "categories",
+    "published_date",
+    "period",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSplit:
+    """n papers of one split as texts and arrays; columns are those of the manifest's labels.
+
+    Attributes:
+        ids: n identifiers.
+        titles: n raw titles.
+        abstracts: n raw abstracts.
+        labels: int16 [n], column of the label.
+        listed_indptr: int64 [n + 1]; the listed columns of paper i are
+            ``listed_indices[listed_indptr[i]:listed_indptr[i + 1]]``.
+        listed_indices: int16 [listed], columns of all listed categories that are labels, the
+            primary first; each at most once a paper.
+        listed_count: int16 [n], number of listed categories, labels or not.
+        years: int16 [n], year of the first version, 0 if unknown.
+        periods: n names of periods, "" if the dataset has none.
+    """
+
+    ids: tuple[str, ...]
+    titles: list[str]
+    abstracts: list[str]
+    labels: NDArray[np.int16]
+    listed_indptr: NDArray[np.int64]
+    listed_indices: NDArray[np.int16]
+    listed_count: NDArray[np.int16]
+    years: NDArray[np.int16]
+    periods: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def load_manifest(directory: Path, *, verify: bool = True) -> DatasetManifest:
+    """Read the manifest of a dataset folder.
+
+    Args:
+        directory: the folder that ``dataset build`` or ``dataset sample`` wrote.
+        verify: compare the digests of the split files.
+
+    Raises:
+        InvalidDataset: no manifest, or one that cannot be read; a split file is missing or has
+            changed, it is named.
+    """
+    path = directory / MANIFEST_FILE
+    try:
+        manifest = DatasetManifest.from_dict(_json_object(path))
+    except FileNotFoundError as error:
+        raise InvalidDataset(
+            f"{directory} is no dataset folder: it has no {MANIFEST_FILE}. "
+            "Write one with `classmark dataset build` or `classmark dataset sample`."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InvalidDataset(f"{path} cannot be read: {error}. Build the dataset again.") from error
+    if verify:
+        _verify(directory, manifest)
+    return manifest
+
+
+def read_split(
+    directory: Path, split: str, manifest: DatasetManifest | None = None
+) -> DatasetSplit:
+    """Read one split of a dataset folder.
+
+    Args:
+        directory: the dataset folder.
+        split: ``train``, ``valid`` or ``test``.
+        manifest: the folder's manifest if it is already loaded; else it is loaded unverified.
+
+    Raises:
+        InvalidDataset: there is no such split, or its file cannot be read.
+    """
+    manifest = manifest or load_manifest(directory, verify=False)
+    if split not in manifest.splits:
+        raise InvalidDataset(
+            f"{directory} has no split {split!r}. Choose one of: {', '.join(manifest.splits)}."
+        )
+    frame = _read_frame(directory / manifest.splits[split].file)
+    labels = _label_columns(frame["category_code"], manifest)
+    if labels.null_count():
+        unknown = frame.filter(labels.is_null())["category_code"][0]
+        raise InvalidDataset(
+            f"split {split!r} holds the label {unknown!r}, which the manifest does not list. "
+            "Build the dataset again."
+        )
+    listed = frame["categories"].str.split(categories_separator(_label_space(manifest)))
+    indptr, indices = _listed_columns(listed, manifest)
+    return DatasetSplit(
+        ids=tuple(frame["id"].to_list()),
+        titles=frame["title"].to_list(),
+        abstracts=frame["summary"].to_list(),
+        labels=labels.to_numpy().astype(np.int16),
+        listed_indptr=indptr,
+        listed_indices=indices,
+        listed_count=listed.list.len().cast(pl.Int16).to_numpy(),
+        years=_years(frame["published_date"]),
+        periods=tuple(frame["period"].to_list()),
+    )
+
+
+def dataset_digest(splits: Mapping[str, SplitFile], labels: tuple[str, ...]) -> str:
+    """Return the sha256 over the digests of the split files and the labels, 64 hex digits."""
+    facts = {"splits": {name: file.sha256 for name, file in splits.items()}, "labels": labels}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _json_object(path: Path) -> dict[str, object]:
+    value = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise ValueError("it holds no JSON object")  # noqa: TRY004 - handled like broken JSON
+    return value
+
+
+def _verify(directory: Path, manifest: DatasetManifest) -> None:
+    for name, file in manifest.splits.items():
+        path = directory / file.file
+        if not path.is_file():
+            raise InvalidDataset(f"{path}, the {name} split, is missing. Build the dataset again.")
+        if sha256_file(path) != file.sha256:
+            raise InvalidDataset(
+                f"{path}, the {name} split, has changed since it was written. "
+                "Build the dataset again, or restore the file."
+            )
+    if dataset_digest(manifest.splits, manifest.labels) != manifest.digest:
+        raise InvalidDataset(
+            f"{directory / MANIFEST_FILE} has changed since it was written: its digest is not that "
+            "of its splits and labels. Build the dataset again, or restore the file."
+        )
+
+
+def _read_frame(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path, columns=list(_READ_COLUMNS))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InvalidDataset(f"{path} cannot be read: {error}. Build the dataset again.") from error
+
+
+def _label_space(manifest: DatasetManifest) -> LabelSpace:
+    return cast("LabelSpace", manifest.label_space)
+
+
+def _label_columns(codes: pl.Series, manifest: DatasetManifest) -> pl.Series:
+    columns = {label: column for column, label in enumerate(manifest.labels)}
+    return codes.replace_strict(columns, default=None, return_dtype=pl.Int16)
+
+
+def _listed_columns(
+    listed: pl.Series, manifest: DatasetManifest
+) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
+    rows = pl.DataFrame({"row": np.arange(len(listed)), "code": listed}).explode("code")
+    columns = _label_columns(rows["code"], manifest)
+    found = columns.is_not_null()
+    per_row = np.bincount(rows.filter(found)["row"].to_numpy(), minlength=len(listed))
+    indptr = np.concatenate([[0], np.cumsum(per_row)]).astype(np.int64)
+    return indptr, columns.filter(found).to_numpy().astype(np.int16)
+
+
+def _years(dates: pl.Series) -> NDArray[np.int16]:
+    return dates.str.slice(0, 4).cast(pl.Int16, strict=False).fill_null(0).to_numpy()

@@ -1,0 +1,141 @@
+"""Papers from sources into one frame, without keeping a Python object per paper."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from classmark.dataset.config import DatasetConfig
+from classmark.dataset.schema import INTAKE_SCHEMA
+from classmark.errors import ContractViolation
+from classmark.papers import abstract_fingerprint, canonical_id, read_papers
+from classmark.records import BadRecord, Paper
+from classmark.storage import sha256_file
+
+Progress = Callable[[str, int], None]
+"""Called with the name of the step and the number of records read so far, 0 if it reads none."""
+
+_CHUNK_PAPERS = 20_000
+_REPORT_EVERY_RECORDS = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intake:
+    """What came in.
+
+    Attributes:
+        frame: the readable papers, columns as in ``INTAKE_SCHEMA``.
+        bad_records: records that cannot be read as papers, by kind.
+        sources: name, sha256 and rows read of every source.
+    """
+
+    frame: pl.DataFrame
+    bad_records: dict[str, int]
+    sources: tuple[dict[str, Any], ...]
+
+    @property
+    def read(self) -> int:
+        """Records read, good or bad."""
+        return self.frame.height + sum(self.bad_records.values())
+
+
+class _Collector:
+    """Gathers papers column by column and turns every 20,000 of them into a frame."""
+
+    def __init__(self, config: DatasetConfig, progress: Progress | None) -> None:
+        self.bad_records: Counter[str] = Counter()
+        self.read = 0
+        self._strict = config.strict
+        self._progress = progress
+        self._chunks: list[pl.DataFrame] = []
+        self._rows: list[tuple[object, ...]] = []
+
+    def collect(self, records: Iterable[Paper | BadRecord], *, source: str, prefix: str) -> None:
+        for record in records:
+            self.read += 1
+            if isinstance(record, BadRecord):
+                self._count_bad(record, source)
+            else:
+                self._rows.append(_row(record, prefix))
+            if len(self._rows) >= _CHUNK_PAPERS:
+                self._close_chunk()
+            if self._progress and self.read % _REPORT_EVERY_RECORDS == 0:
+                self._progress(f"reading {source}", self.read)
+
+    def frame(self) -> pl.DataFrame:
+        self._close_chunk()
+        return pl.concat(self._chunks)
+
+    def _count_bad(self, record: BadRecord, source: str) -> None:
+        if self._strict:
+            raise ContractViolation(
+                f"{source}, {record.message.rstrip('.')}. "
+                "Mend the record, or leave --strict out to skip and count it."
+            )
+        self.bad_records[record.kind] += 1
+
+    def _close_chunk(self) -> None:
+        self._chunks.append(pl.DataFrame(self._rows, schema=INTAKE_SCHEMA, orient="row"))
+        self._rows.clear()
+
+
+def collect_papers(
+    papers: Iterable[Paper], config: DatasetConfig, progress: Progress | None = None
+) -> Intake:
+    """Return papers that come from no file, e.g. invented ones."""
+    collector = _Collector(config, progress)
+    collector.collect(papers, source="papers", prefix="")
+    return Intake(frame=collector.frame(), bad_records={}, sources=())
+
+
+def read_sources(
+    sources: Sequence[Path], config: DatasetConfig, progress: Progress | None = None
+) -> Intake:
+    """Read every source, streamed.
+
+    Ids that are bare numbers are numbers of records, not of papers: with several sources they
+    get the number of the source before them (``2-17``), or they would collide.
+
+    Raises:
+        UnreadableSource: a source is missing, binary, in no known format ...
+        ContractViolation: a record cannot be read and the build is strict.
+    """
+    collector = _Collector(config, progress)
+    facts = []
+    for number, source in enumerate(sources, start=1):
+        before = collector.read
+        prefix = f"{number}-" if len(sources) > 1 else ""
+        collector.collect(_records(source, config), source=source.name, prefix=prefix)
+        read = collector.read - before
+        facts.append({"name": source.name, "sha256": sha256_file(source), "read": read})
+    return Intake(
+        frame=collector.frame(), bad_records=dict(collector.bad_records), sources=tuple(facts)
+    )
+
+
+def _records(source: Path, config: DatasetConfig) -> Iterator[Paper | BadRecord]:
+    columns = config.columns or None
+    return read_papers(source, format=config.format, columns=columns, strict_dates=True)
+
+
+def _row(paper: Paper, prefix: str) -> tuple[object, ...]:
+    """Return one row; the order is that of ``INTAKE_SCHEMA``."""
+    identifier = canonical_id(paper.id or "")
+    if prefix and identifier.isdecimal():
+        identifier = prefix + identifier
+    return (
+        identifier,
+        " ".join(paper.title.split()),
+        " ".join(paper.abstract.split()),
+        paper.category_code or (paper.categories[0] if paper.categories else None),
+        paper.categories,
+        paper.published_date,
+        paper.updated_date,
+        paper.authors,
+        abstract_fingerprint(paper),
+    )

@@ -1,0 +1,129 @@
+"""An evaluation report as aligned plain text, at most 100 columns wide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from classmark.records import CategoryReport, EvaluationReport, MetricValue, SliceReport
+
+GENERATED_WARNING = "invented sample papers: these numbers say nothing about real ones"
+
+_TITLES = {
+    "top_1": "top-1 accuracy",
+    "top_3": "top-3 accuracy",
+    "top_5": "top-5 accuracy",
+    "macro_f1": "macro-F1 (labels that occur)",
+    "micro_f1": "micro-F1 (equals top-1)",
+    "precision_at_1_listed": "precision@1, any listed category",
+    "recall_at_5_listed": "recall@5, all listed categories",
+    "archive_accuracy": "archive accuracy",
+    "group_accuracy": "group accuracy",
+    "ece": "calibration error, equal width",
+    "ece_equal_mass": "calibration error, equal mass",
+    "nll": "negative log-likelihood, nats",
+    "brier": "Brier score, 0..2",
+    "set_coverage": "prediction sets: coverage",
+    "set_size": "prediction sets: mean size",
+    "acceptance_rate": "accepted",
+    "accepted_accuracy": "accuracy of the accepted",
+}
+_SLICE_COLUMNS = {
+    "top_1": "top-1",
+    "top_3": "top-3",
+    "top_5": "top-5",
+    "macro_f1": "macro-F1",
+    "precision_at_1_listed": "p@1 listed",
+    "ece": "ECE",
+    "set_coverage": "coverage",
+    "set_size": "set size",
+}
+_GAP = "  "
+
+
+def render_table(report: EvaluationReport, *, weakest: int = 20, least_papers: int = 20) -> str:
+    """Return the report as text for people; the JSON form has everything.
+
+    Args:
+        report: what was measured.
+        weakest: how many categories to show, lowest F1 first.
+        least_papers: categories with fewer papers are not shown, their F1 is mostly chance.
+    """
+    sections = [_head(report), _overall(report)]
+    for title, slices in (("period", report.periods), ("year", report.years)):
+        if slices:
+            sections.append(_by_slice(title, slices))
+    sections.append(_by_category(report.categories, weakest, least_papers))
+    return "\n\n".join(section for section in sections if section)
+
+
+def _head(report: EvaluationReport) -> str:
+    model, digest = report.model, report.model.digest[:12]
+    lines = [GENERATED_WARNING, ""] if report.generated else []
+    lines.append(f"model    {model.name} {model.version}" + (f" ({digest})" if digest else ""))
+    if report.dataset_digest or report.split:
+        digest = f" of dataset {report.dataset_digest[:12]}" if report.dataset_digest else ""
+        lines.append(f"data     {report.split or 'unnamed'} split{digest}")
+    left_out = f", {report.n_unknown:,} more without a primary that the model knows"
+    lines.append(f"papers   {report.n:,}" + (left_out if report.n_unknown else ""))
+    return "\n".join(lines)
+
+
+def _overall(report: EvaluationReport) -> str:
+    level = f"{100 * report.config['level']:g} % interval" if report.config["draws"] else ""
+    rows = [("all papers", "value", level)]
+    for name in [*(n for n in _TITLES if n in report.metrics)]:
+        metric = report.metrics[name]
+        rows.append((_TITLES[name], _number(name, metric.value), _interval(name, metric)))
+    return _aligned(rows, left=(0, 2))
+
+
+def _by_slice(title: str, slices: Iterable[SliceReport]) -> str:
+    rows = [(title, "papers", *_SLICE_COLUMNS.values())]
+    for part in slices:
+        cells = (_optional(name, part.metrics.get(name)) for name in _SLICE_COLUMNS)
+        rows.append((part.name, f"{part.n:,}", *cells))
+    return _aligned(rows, left=(0,))
+
+
+def _by_category(categories: tuple[CategoryReport, ...], weakest: int, least_papers: int) -> str:
+    enough = [c for c in categories if c.n >= least_papers]
+    shown = sorted(enough, key=lambda c: (c.f1, c.code))[:weakest]
+    if not shown:
+        return ""
+    rows = [("weakest categories", "papers", "precision", "recall", "F1", "most confused with")]
+    for c in shown:
+        other = f"{c.confused_with} ({c.confused:,})" if c.confused_with else "-"
+        rates = (_rate(c.precision), _rate(c.recall), _rate(c.f1))
+        rows.append((c.code, f"{c.n:,}", *rates, other))
+    rest = f"{len(shown)} of {len(categories)} categories; the JSON report has them all"
+    return _aligned(rows, left=(0, 5)) + f"\n{rest}"
+
+
+def _aligned(rows: Sequence[Sequence[str]], left: tuple[int, ...]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = (
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append(_GAP.join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _number(name: str, value: float) -> str:
+    return f"{value:.2f}" if name == "set_size" else f"{value:.3f}"
+
+
+def _interval(name: str, metric: MetricValue) -> str:
+    if metric.low is None or metric.high is None:
+        return ""
+    return f"{_number(name, metric.low)} - {_number(name, metric.high)}"
+
+
+def _optional(name: str, metric: MetricValue | None) -> str:
+    return "-" if metric is None else _number(name, metric.value)
+
+
+def _rate(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,158 @@
+"""Which format a source is in: its content decides, its name only helps."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, get_args
+
+from classmark.errors import UnreadableSource
+from classmark.papers.fields import COLUMN_NAMES
+from classmark.papers.lines import UTF8_BOM
+from classmark.papers.sources import Source, open_path
+
+Format = Literal["csv", "tsv", "jsonl", "json", "parquet", "bibtex", "text"]
+
+FORMATS: tuple[str, ...] = get_args(Format)
+
+DELIMITERS = ",\t;|"
+
+_BY_SUFFIX: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".bib": "bibtex",
+    ".bibtex": "bibtex",
+}
+KNOWN_SUFFIXES: tuple[str, ...] = (*_BY_SUFFIX, ".txt", ".gz", ".zip")
+"""File name endings of what can be read."""
+
+_REMEDY = "Give CSV, TSV, JSON lines, JSON, Parquet, BibTeX or plain text."
+
+_BINARY_MAGIC: dict[bytes, str] = {
+    b"%PDF-": "a PDF file",
+    b"\x89PNG": "an image",
+    b"\xff\xd8\xff": "an image",
+    b"GIF8": "an image",
+    b"\x7fELF": "a program",
+    b"PK\x03\x04": "a zip archive inside an archive",
+    b"\x1f\x8b": "a gzip archive inside an archive",
+    b"BZh": "a bzip2 archive",
+    b"\xfd7zXZ": "an xz archive",
+    b"\x28\xb5\x2f\xfd": "a Zstandard archive",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"SQLite format 3\0": "an SQLite database",
+    b"\xd0\xcf\x11\xe0": "an Office file",
+}
+_UTF_16_OR_32_BOMS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
+_CONTROL = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
+_MAX_CONTROL_SHARE = 0.05
+_MARKUP = re.compile(rb"<(\?xml|!doctype|html|rss|feed|oai-pmh)\b", re.IGNORECASE)
+_BIBTEX = re.compile(rb"(?:\s*%[^\n]*\n|\s)*@[A-Za-z]+\s*[{(]")
+_JSON_ARRAY = re.compile(rb"\[\s*[\[\]{\"]")
+_JSON_OBJECT = re.compile(rb"\{\s*[\"}]")
+
+
+def detect_format(path: Path, columns: Mapping[str, str] | None = None) -> Format:
+    """Return the format of a file.
+
+    Args:
+        path: the file; gzip and a zip of one file are looked into.
+        columns: field of a paper -> column name, to know a header by.
+
+    Raises:
+        UnreadableSource: it is missing, empty, binary, in UTF-16, or markup.
+    """
+    with open_path(path) as source:
+        return format_of(source, columns or {})
+
+
+def format_of(source: Source, columns: Mapping[str, str]) -> Format:
+    """Return the format of an open source; see ``detect_format``."""
+    if source.prefix.startswith(b"PAR1"):
+        return "parquet"
+    _refuse_what_is_no_text(source)
+    text = source.prefix.removeprefix(UTF8_BOM).lstrip()
+    by_name = _BY_SUFFIX.get(source.suffix)
+    if _JSON_OBJECT.match(text):
+        return "json" if _spans_lines(text, by_name) else "jsonl"
+    if _JSON_ARRAY.match(text):
+        return "jsonl" if by_name == "jsonl" else "json"
+    if _BIBTEX.match(text):
+        return "bibtex"
+    delimiter = delimiter_of(text, columns)
+    if delimiter is not None:
+        return "tsv" if delimiter == "\t" else "csv"
+    _refuse_binary(source)
+    return by_name or "text"
+
+
+def delimiter_of(prefix: bytes, columns: Mapping[str, str]) -> str | None:
+    """Return what separates the columns if the first line is a header of papers, else None."""
+    first_line = prefix.removeprefix(UTF8_BOM).lstrip().partition(b"\n")[0].decode(errors="replace")
+    known = {name for names in COLUMN_NAMES.values() for name in names}
+    mapped = {name.strip().lower() for name in columns.values()}
+    for delimiter in DELIMITERS:
+        names = _split_header(first_line, delimiter)
+        # One known word may be the first line of a text ("Abstract"); two make a header.
+        if len(names) > 1 and (len(names & known) > 1 or (mapped and mapped <= names)):
+            return delimiter
+    return None
+
+
+def likeliest_delimiter(prefix: bytes) -> str:
+    """Return the delimiter that splits the first line into most columns."""
+    first_line = prefix.partition(b"\n")[0].decode(errors="replace")
+    return max(DELIMITERS, key=first_line.count)
+
+
+def _split_header(line: str, delimiter: str) -> set[str]:
+    try:
+        row = next(csv.reader([line.rstrip("\r")], delimiter=delimiter), [])
+    except csv.Error:
+        return set()
+    return {name.strip().lower() for name in row}
+
+
+def _spans_lines(text: bytes, by_name: Format | None) -> bool:
+    """Tell a JSON object written over several lines from JSON lines."""
+    first_line, line_end, rest = text.partition(b"\n")
+    try:
+        json.loads(first_line)
+    except (ValueError, RecursionError):
+        next_lines = rest.lstrip()
+        return by_name != "jsonl" and bool(line_end) and not next_lines.startswith(b"{")
+    return False
+
+
+def _refuse_what_is_no_text(source: Source) -> None:
+    prefix = source.prefix
+    if not prefix.strip():
+        raise UnreadableSource(f"{source.name} is empty. Give a file with papers.")
+    if prefix.startswith(_UTF_16_OR_32_BOMS):
+        raise UnreadableSource(
+            f"{source.name} is in UTF-16 or UTF-32. Convert it to UTF-8, e.g. with "
+            "iconv -f UTF-16 -t UTF-8."
+        )
+    for magic, what in _BINARY_MAGIC.items():
+        if prefix.startswith(magic):
+            raise UnreadableSource(f"{source.name} is {what}, not papers. {_REMEDY}")
+    if _MARKUP.match(prefix.removeprefix(UTF8_BOM).lstrip()):
+        raise UnreadableSource(f"{source.name} is XML or HTML, which is not read. {_REMEDY}")
+
+
+def _refuse_binary(source: Source) -> None:
+    prefix = source.prefix
+    n_control = len(prefix) - len(prefix.translate(None, _CONTROL))
+    if n_control > _MAX_CONTROL_SHARE * len(prefix):
+        raise UnreadableSource(
+            f"{source.name} is binary ({n_control} control bytes in the first {len(prefix)}). "
+            f"{_REMEDY}"
+        )

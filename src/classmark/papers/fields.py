@@ -1,0 +1,192 @@
+"""Which columns or keys a paper is read from, and how one record becomes a paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from classmark.errors import InvalidPaper, UsageError, WrongColumns
+from classmark.papers.dates import parse_date
+from classmark.records import BadRecord, Paper
+
+DEFAULT_MAX_RECORD_BYTES = 32 * 1024 * 1024
+
+COLUMN_NAMES: dict[str, tuple[str, ...]] = {
+    "id": ("id",),
+    "title": ("title",),
+    "abstract": ("abstract", "summary"),
+    "category_code": ("category_code", "primary_category"),
+    "categories": ("categories",),
+    "published_date": ("published_date", "published"),
+    "updated_date": ("updated_date", "update_date", "updated"),
+    "authors": ("authors",),
+}
+"""Fields of a paper, each with the columns or keys it is sought under, compared in lower case."""
+
+_SHOWN_NAMES = 12
+_SHOWN_CHARACTERS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How a source is read.
+
+    Attributes:
+        name: the source in messages: its path, or "standard input".
+        columns: field of a paper -> column or key it is read from, before the usual names.
+        max_record_bytes: a longer record is skipped, without holding it in memory.
+        strict_dates: an unreadable date makes a bad record; else the date is unknown (None).
+    """
+
+    name: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    max_record_bytes: int = DEFAULT_MAX_RECORD_BYTES
+    strict_dates: bool = False
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.columns) - set(COLUMN_NAMES))
+        if unknown:
+            raise UsageError(
+                f"columns names the field {unknown[0]!r}, which papers do not have. "
+                f"Fields: {', '.join(COLUMN_NAMES)}"
+            )
+
+    def names_of(self, field_name: str) -> tuple[str, ...]:
+        """Return the column names, in lower case, that a field is sought under, best first."""
+        mapped = self.columns.get(field_name)
+        usual = COLUMN_NAMES[field_name]
+        return usual if mapped is None else (mapped.strip().lower(), *usual)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record stands: "line 7" in messages, "7" as identifier if it has none of its own."""
+
+    unit: str
+    number: int
+
+    def bad(self, kind: str, message: str, id: str | None = None) -> BadRecord:
+        """Return the record that could not be read, its message led by the place."""
+        return BadRecord(id=id or str(self.number), kind=kind, message=f"{self}: {message}")
+
+    def __str__(self) -> str:
+        return f"{self.unit} {self.number}"
+
+
+def locate_columns(header: Iterable[str], options: ReadOptions) -> dict[str, int]:
+    """Return the position of each field that a table has.
+
+    Raises:
+        WrongColumns: a mapped column is missing, or there is no column of abstracts.
+    """
+    seen = [name.strip() for name in header]
+    index = {name.lower(): i for i, name in reversed(list(enumerate(seen)))}
+    for field_name, column in options.columns.items():
+        if column.strip().lower() not in index:
+            raise WrongColumns(
+                f"{options.name} has no column {column!r} for {field_name}; columns seen: "
+                f"{_listed(seen)}. Name one of them with --columns {field_name}=…"
+            )
+    positions = {
+        field_name: index[name]
+        for field_name in COLUMN_NAMES
+        for name in reversed(options.names_of(field_name))
+        if name in index
+    }
+    if "abstract" not in positions and "title" not in options.columns:
+        raise WrongColumns(
+            f"{options.name} has no column 'abstract' or 'summary'; columns seen: {_listed(seen)}. "
+            "Name yours with --columns title=…,abstract=…"
+        )
+    return positions
+
+
+def build_paper(
+    values: Mapping[str, Any], place: Place, *, strict_dates: bool = False
+) -> Paper | BadRecord:
+    """Return the paper of one record, or what was wrong with it.
+
+    Args:
+        values: field name -> value; absent and None are the same.
+        place: where the record stands.
+        strict_dates: an unreadable date makes a bad record; else it is unknown.
+    """
+    identifier = values.get("id")
+    known_id = str(identifier).strip() if isinstance(identifier, str | int | float) else ""
+    try:
+        title, abstract = _text(values, "title"), _text(values, "abstract")
+        categories = _categories(values.get("categories"))
+        code = _text(values, "category_code").strip() or (categories[0] if categories else None)
+    except InvalidPaper as error:
+        return place.bad("wrong_type", str(error), known_id)
+    if not title.strip() and not abstract.strip():
+        return place.bad("missing_text", "title and abstract are empty", known_id)
+    try:
+        published = _date(values.get("published_date"), strict=strict_dates)
+        updated = _date(values.get("updated_date"), strict=strict_dates)
+    except InvalidPaper as error:
+        return place.bad("bad_date", str(error), known_id)
+    return Paper(
+        id=known_id or str(place.number),
+        title=title,
+        abstract=abstract,
+        category_code=code,
+        categories=categories,
+        published_date=published,
+        updated_date=updated,
+        authors=_authors(values.get("authors")),
+    )
+
+
+def shown(value: object) -> str:
+    """Return a value for a message, cut to a readable length."""
+    try:
+        text = repr(value)
+    except RecursionError:  # lists in lists in lists
+        text = type(value).__name__
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
+
+
+def _text(values: Mapping[str, Any], name: str) -> str:
+    value = values.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise InvalidPaper(f"{name} must be a string, got {type(value).__name__} {shown(value)}")
+    return value
+
+
+def _categories(value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    codes = value.split() if isinstance(value, str) else value
+    if not isinstance(codes, list | tuple) or not all(isinstance(code, str) for code in codes):
+        raise InvalidPaper(
+            f"categories must be codes separated by blanks or a list of codes, got {shown(value)}"
+        )
+    return tuple(code.strip() for code in codes if code.strip())
+
+
+def _date(value: Any, *, strict: bool) -> str | None:
+    text = value.isoformat() if hasattr(value, "isoformat") else value
+    if text is None or not str(text).strip():
+        return None
+    try:
+        return parse_date(str(text))
+    except InvalidPaper:
+        if strict:
+            raise
+        return None
+
+
+def _authors(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return value if isinstance(value, str) else ""
+
+
+def _listed(names: list[str]) -> str:
+    listed = ", ".join(shown(name).strip("'\"") for name in names[:_SHOWN_NAMES]) or "none"
+    more = len(names) - _SHOWN_NAMES
+    return f"{listed} and {more} more" if more > 0 else listed

@@ -1,0 +1,183 @@
+"""JSON papers: one object a line (the arXiv metadata dump too), or one document, streamed."""
+
+from __future__ import annotations
+
+import codecs
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
+
+from classmark.errors import UnreadableSource
+from classmark.papers.fields import COLUMN_NAMES, Place, ReadOptions, build_paper, shown
+from classmark.papers.lines import UTF8_BOM, read_lines
+from classmark.records import BadRecord, Paper
+
+_CHUNK_BYTES = 1 << 16
+_BLANK = " \t\r\n"
+
+
+def read_json_lines(stream: BinaryIO, options: ReadOptions) -> Iterator[Paper | BadRecord]:
+    """Yield the papers of JSON lines; blank lines are passed over."""
+    for line in read_lines(stream, options.max_record_bytes):
+        place = Place("line", line.number)
+        if line.problem is not None:
+            yield place.bad(line.problem.kind, line.problem.message)
+        elif text := line.text.strip(_BLANK):
+            yield _read_record(text, place, options)
+
+
+def read_json_document(stream: BinaryIO, options: ReadOptions) -> Iterator[Paper | BadRecord]:
+    """Yield the papers of a JSON array, or of JSON objects over several lines, one by one.
+
+    Broken JSON ends the reading, since nothing after it can be told apart.
+
+    Raises:
+        UnreadableSource: the document is not UTF-8.
+    """
+    buffer = _Buffer(stream, options)
+    in_array = buffer.next_character() == "["
+    if in_array:
+        buffer.drop(1)
+    for number in itertools.count(1):
+        place = Place("item", number)
+        character = buffer.next_character()
+        if character == ("]" if in_array else ""):
+            return
+        if in_array and number > 1:
+            if character != ",":
+                yield place.bad("broken_json", _missing_separator(character))
+                return
+            buffer.drop(1)
+        value = buffer.take_value(place)
+        yield value if isinstance(value, BadRecord) else paper_from_object(value, place, options)
+        if isinstance(value, BadRecord):
+            return
+
+
+def _missing_separator(character: str) -> str:
+    if not character:
+        return "the array does not end with ']'"
+    return f"',' or ']' was expected, got {shown(character)}"
+
+
+def paper_from_object(record: object, place: Place, options: ReadOptions) -> Paper | BadRecord:
+    """Return the paper of one decoded JSON value, or what was wrong with it."""
+    if not isinstance(record, dict):
+        return place.bad("wrong_type", f"a JSON object was expected, got {shown(record)}")
+    lowered = {str(key).strip().lower(): value for key, value in record.items()}
+    values = {field_name: _first(lowered, options, field_name) for field_name in COLUMN_NAMES}
+    if values["title"] is None and values["abstract"] is None:
+        keys = ", ".join(list(lowered)[:12]) or "none"
+        message = (
+            f"no 'title', 'abstract' or 'summary'; keys seen: {keys}. "
+            "Name yours with --columns title=…,abstract=…"
+        )
+        return place.bad("missing_field", message, _own_id(values["id"]))
+    if values["published_date"] is None:
+        values["published_date"] = _first_version_date(lowered.get("versions"))
+    return build_paper(values, place, strict_dates=options.strict_dates)
+
+
+def _read_record(text: str, place: Place, options: ReadOptions) -> Paper | BadRecord:
+    try:
+        record = _without_surrogates(json.loads(text), text)
+    except (ValueError, RecursionError) as error:
+        return place.bad("broken_json", _why(error, text))
+    return paper_from_object(record, place, options)
+
+
+def _why(error: Exception, text: str) -> str:
+    """Say what broke; of a very deep or very long value Python tells only the limit."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON ({error.msg} at character {error.pos + 1}): {shown(text[:80])}"
+    return f"not readable JSON ({str(error)[:80]}): {shown(text[:80])}"
+
+
+def _first(record: Mapping[str, Any], options: ReadOptions, field_name: str) -> Any:
+    candidates = (record.get(name) for name in options.names_of(field_name))
+    return next((value for value in candidates if value is not None), None)
+
+
+def _own_id(value: Any) -> str | None:
+    return str(value) if isinstance(value, str | int) else None
+
+
+def _first_version_date(versions: Any) -> Any:
+    """Return when the first version was made, as the arXiv dump tells it."""
+    if isinstance(versions, list) and versions and isinstance(versions[0], dict):
+        return versions[0].get("created")
+    return None
+
+
+def _without_surrogates(value: Any, source: str) -> Any:
+    """Replace halves of surrogate pairs, which JSON can escape but UTF-8 cannot write."""
+    if "\\u" not in source:
+        return value
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {key: _without_surrogates(item, source) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_surrogates(item, source) for item in value]
+    return value
+
+
+class _Buffer:
+    """The part of a JSON document that is being decoded; grows to one record at most."""
+
+    def __init__(self, stream: BinaryIO, options: ReadOptions) -> None:
+        self._stream = stream
+        self._options = options
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._text = ""
+        self._read_bytes = 0
+        self._at_end = False
+        self._json = json.JSONDecoder()
+
+    def next_character(self) -> str:
+        """Return the next character that is not blank, "" at the end of the document."""
+        self._text = self._text.lstrip(_BLANK)
+        while not self._text and not self._at_end:
+            self._grow(_CHUNK_BYTES)
+            self._text = self._text.lstrip(_BLANK)
+        return self._text[:1]
+
+    def drop(self, n_characters: int) -> None:
+        """Pass over characters that have been looked at."""
+        self._text = self._text[n_characters:]
+
+    def take_value(self, place: Place) -> Any:
+        """Return the next JSON value, or the bad record that stands in for it."""
+        self.next_character()
+        while True:
+            try:
+                value, end = self._json.raw_decode(self._text)
+                value = _without_surrogates(value, self._text[:end])
+            except (ValueError, RecursionError) as error:
+                # Broken and incomplete look alike, so a broken record is read to the limit.
+                if isinstance(error, RecursionError) or self._at_end:
+                    return place.bad("broken_json", _why(error, self._text))
+                if len(self._text) > self._options.max_record_bytes:
+                    limit = self._options.max_record_bytes
+                    return place.bad(
+                        "too_long", f"no JSON value ends within the limit of {limit} bytes"
+                    )
+                self._grow(max(_CHUNK_BYTES, len(self._text)))
+                continue
+            self._text = self._text[end:]
+            return value
+
+    def _grow(self, n_bytes: int) -> None:
+        raw = self._stream.read(n_bytes)
+        if self._read_bytes == 0:
+            raw = raw.removeprefix(UTF8_BOM)
+        self._at_end = not raw
+        try:
+            self._text += self._decoder.decode(raw, final=self._at_end)
+        except UnicodeDecodeError as error:
+            raise UnreadableSource(
+                f"{self._options.name} is not UTF-8 near byte {self._read_bytes + error.start}. "
+                "Convert it to UTF-8."
+            ) from error
+        self._read_bytes += len(raw)

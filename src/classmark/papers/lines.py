@@ -1,0 +1,94 @@
+"""Lines of a byte stream, in bounded memory, each with what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+UTF8_BOM = b"\xef\xbb\xbf"
+_SKIPPED_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a record cannot be read: a stable kind, and a message."""
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line: its number from 1, its text with line end, and its problem if it has one.
+
+    With a problem, the text is as much of the line as could be read, for parsers that need to
+    see the structure; it must not be used as content.
+    """
+
+    number: int
+    text: str
+    problem: Problem | None = None
+
+
+def read_lines(stream: BinaryIO, max_bytes: int) -> Iterator[Line]:
+    """Yield the lines of a UTF-8 stream; a line over ``max_bytes`` is skipped, not held."""
+    number = 0
+    while raw := stream.readline(max_bytes + 1):
+        number += 1
+        if number == 1:
+            raw = raw.removeprefix(UTF8_BOM)
+        if len(raw) > max_bytes and not raw.endswith(b"\n"):
+            yield Line(number, "\n", _too_long(len(raw) + _skip_line(stream), max_bytes))
+            continue
+        yield _decode(number, raw)
+
+
+class LineFeed:
+    """Lines as plain strings for a parser that asks for them, with their problems kept aside."""
+
+    def __init__(self, lines: Iterator[Line]) -> None:
+        self._lines = lines
+        self._problem: Problem | None = None
+        self.number = 0
+
+    def __iter__(self) -> LineFeed:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.number = line.number
+        self._problem = self._problem or line.problem
+        return line.text
+
+    def take_problem(self) -> Problem | None:
+        """Return the first problem since the last call, and forget it."""
+        problem, self._problem = self._problem, None
+        return problem
+
+
+def _decode(number: int, raw: bytes) -> Line:
+    problem = Problem("nul_byte", "holds NUL bytes") if b"\0" in raw else None
+    try:
+        return Line(number, raw.decode(), problem)
+    except UnicodeDecodeError as error:
+        message = (
+            f"is not UTF-8: byte 0x{raw[error.start]:02x} at position {error.start + 1}. "
+            "Convert the file to UTF-8"
+        )
+        text = raw.decode(errors="replace")
+        return Line(number, text, problem or Problem("bad_encoding", message))
+
+
+def _skip_line(stream: BinaryIO) -> int:
+    """Read to the end of the line; return how many bytes that was."""
+    skipped = 0
+    while chunk := stream.readline(_SKIPPED_CHUNK_BYTES):
+        skipped += len(chunk)
+        if chunk.endswith(b"\n"):
+            break
+    return skipped
+
+
+def _too_long(n_bytes: int, max_bytes: int) -> Problem:
+    return Problem("too_long", f"{n_bytes} bytes, more than the limit of {max_bytes}; skipped")

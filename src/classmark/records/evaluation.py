@@ -1,0 +1,144 @@
+"""How good a model is on one split: the content of an evaluation report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from classmark.errors import InvalidReport
+from classmark.records.answer import ModelRef
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MetricValue:
+    """A metric with its bootstrap interval; low and high are None if none was drawn."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SliceReport:
+    """The metrics of some of the papers: a period or a year by name, and how many they are."""
+
+    name: str
+    n: int
+    metrics: dict[str, MetricValue]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CategoryReport:
+    """How one category fares as primary; no intervals are drawn for it.
+
+    Attributes:
+        code: the category.
+        n: papers whose primary it is.
+        predicted: papers that have it on top.
+        precision: share of ``predicted`` that are right, None if it is never on top.
+        recall: share of ``n`` that are found, None if no paper has it.
+        f1: 2 TP / (n + predicted), 0..1.
+        confused_with: what its papers get most often instead, None if all are right.
+        confused: how many of its papers get that.
+    """
+
+    code: str
+    n: int
+    predicted: int
+    precision: float | None
+    recall: float | None
+    f1: float
+    confused_with: str | None
+    confused: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationReport:
+    """Everything measured on one score table, and what is needed to measure it again.
+
+    Attributes:
+        model: who scored.
+        dataset_digest: digest of the dataset manifest, "" if there is none.
+        split: name of the split, "" if there is none.
+        generated: the papers were invented; the numbers say nothing about real ones.
+        label_space: ``arxiv``, or ``free`` if a label is not an arXiv category (no levels then).
+        n: papers measured.
+        n_unknown: papers left out, because their primary is unknown or not among the labels.
+        date: ISO date and time (UTC) of the measurement.
+        machine: system, processor architecture, CPUs, Python and numpy versions.
+        command: the command line that wrote it, "" if it was called from Python.
+        config: options of the measurement (draws, seed, level of confidence, bins).
+        metrics: every metric over all papers.
+        periods: the same for each period, in order of first year.
+        years: the same for each year.
+        categories: one entry for each label that is the truth or the prediction of a paper.
+    """
+
+    model: ModelRef
+    dataset_digest: str
+    split: str
+    generated: bool
+    label_space: str
+    n: int
+    n_unknown: int
+    date: str
+    machine: str
+    command: str
+    config: dict[str, Any]
+    metrics: dict[str, MetricValue]
+    periods: tuple[SliceReport, ...]
+    years: tuple[SliceReport, ...]
+    categories: tuple[CategoryReport, ...]
+    format_version: int = field(default=FORMAT_VERSION)
+
+    @property
+    def headline(self) -> str:
+        """The numbers to quote, in one line with what they were measured on."""
+        shares = " ".join(
+            f"{label} {self.metrics[name].value:.3f}"
+            for label, name in (("top-1", "top_1"), ("top-5", "top_5"), ("ECE", "ece"))
+        )
+        invented = "invented " if self.generated else ""
+        where = f" of split {self.split}" if self.split else ""
+        return f"{shares} on {self.n:,} {invented}papers{where}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of a report; ``headline`` is in it for readers."""
+        return {"headline": self.headline, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> EvaluationReport:
+        """Read the JSON object of a report.
+
+        Raises:
+            InvalidReport: another format version, or a key is missing or unknown.
+        """
+        if value.get("format_version") != FORMAT_VERSION:
+            raise InvalidReport(
+                f"report format version is {value.get('format_version')!r}, this classmark reads "
+                f"{FORMAT_VERSION}. Write the report again with `classmark evaluate`."
+            )
+        try:
+            fields = {key: item for key, item in value.items() if key != "headline"}
+            fields["model"] = ModelRef(**fields["model"])
+            fields["metrics"] = _metrics(fields["metrics"])
+            fields["periods"] = tuple(_slice(item) for item in fields["periods"])
+            fields["years"] = tuple(_slice(item) for item in fields["years"])
+            fields["categories"] = tuple(CategoryReport(**item) for item in fields["categories"])
+            return cls(**fields)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InvalidReport(
+                f"the report is not of format {FORMAT_VERSION}: {error}. "
+                "Write it again with `classmark evaluate`."
+            ) from error
+
+
+def _metrics(value: Mapping[str, Any]) -> dict[str, MetricValue]:
+    return {name: MetricValue(**item) for name, item in value.items()}
+
+
+def _slice(value: Mapping[str, Any]) -> SliceReport:
+    return SliceReport(**{**value, "metrics": _metrics(value["metrics"])})

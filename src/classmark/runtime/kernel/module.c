@@ -1,0 +1,212 @@
+/* The optional C kernel: the same answers as featuriser.py and linear.py, faster.
+   Limited API (one binary for every Python from 3.11); every call releases the GIL. */
+#define Py_LIMITED_API 0x030B0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "fit.h"
+#include "score.h"
+
+enum { MAX_BUFFERS = 12 };
+
+typedef struct {
+    Py_buffer views[MAX_BUFFERS];
+    int n;
+} Buffers;
+
+static void release(Buffers *b) {
+    while (b->n) PyBuffer_Release(&b->views[--b->n]);
+}
+
+/* Take args[first..first+n) as contiguous buffers; those whose bit is set in writable for writing. */
+static int take(Buffers *b, PyObject *args, int first, int n, unsigned writable) {
+    b->n = 0;
+    for (int i = 0; i < n; i++) {
+        PyObject *item = PyTuple_GetItem(args, first + i);
+        int flags = PyBUF_C_CONTIGUOUS | ((writable >> i & 1) ? PyBUF_WRITABLE : 0);
+        if (!item || PyObject_GetBuffer(item, &b->views[i], flags)) {
+            release(b);
+            return 0;
+        }
+        b->n++;
+    }
+    return 1;
+}
+
+static int wrong_size(const char *what) {
+    PyErr_Format(PyExc_ValueError, "kernel: %s has the wrong size", what);
+    return 0;
+}
+
+/* offsets must ascend from 0 or more to at most the length of the text */
+static int check_offsets(const Py_buffer *text, const Py_buffer *offsets) {
+    const int64_t *at = offsets->buf;
+    Py_ssize_t n = offsets->len / 8;
+    if (n < 1 || at[0] < 0 || at[n - 1] > text->len) return wrong_size("offsets");
+    for (Py_ssize_t i = 1; i < n; i++)
+        if (at[i] < at[i - 1]) return wrong_size("offsets");
+    return 1;
+}
+
+static PyObject *py_feature_keys(PyObject *self, PyObject *args) {
+    (void)self;
+    Buffers b;
+    if (!take(&b, args, 0, 5, 0x1C)) return NULL;
+    const int64_t *offsets = b.views[1].buf;
+    uint64_t *keys = b.views[2].buf;
+    uint8_t *is_word = b.views[3].buf;
+    int64_t *starts = b.views[4].buf, n = b.views[1].len / 8 - 1, words;
+    int64_t needed = n < 0 ? 0 : most_keys(b.views[0].len) + 2 * n;
+    if (!check_offsets(&b.views[0], &b.views[1]) ||
+        ((b.views[2].len < 8 * needed || b.views[3].len < needed || b.views[4].len < 8 * (n + 1)) &&
+         !wrong_size("output"))) {
+        release(&b);
+        return NULL;
+    }
+    const uint8_t *text = b.views[0].buf;
+    Py_BEGIN_ALLOW_THREADS
+    starts[0] = 0;
+    for (int64_t i = 0; i < n; i++)
+        starts[i + 1] = starts[i] + text_keys(text + offsets[i], offsets[i + 1] - offsets[i],
+                                              keys + starts[i], is_word + starts[i], &words);
+    Py_END_ALLOW_THREADS
+    release(&b);
+    Py_RETURN_NONE;
+}
+
+static int read_model(Model *m, const Buffers *b) {
+    const Py_buffer *v = b->views + 2;
+    m->displacements = v[0].buf, m->n_buckets = v[0].len / 2;
+    m->fingerprints = v[1].buf, m->n_slots = v[1].len / 2;
+    m->rows = v[2].buf, m->scale_codes = v[3].buf, m->weights = v[4].buf, m->norms = v[5].buf;
+    m->head = v[6].buf, m->bias = v[7].buf, m->k = v[7].len / 8, m->constants = NULL;
+    if (!m->n_buckets || !m->n_slots || v[2].len != (Py_ssize_t)m->n_slots * ROW_BYTES ||
+        v[3].len != (Py_ssize_t)m->n_slots || v[4].len != MAX_COUNT * 256 * 2 ||
+        v[5].len != MAX_COUNT * 4 || v[6].len != m->k * DIM * 2)
+        return wrong_size("model");
+    return 1;
+}
+
+static PyObject *py_score(PyObject *self, PyObject *args) {
+    (void)self;
+    Buffers b;
+    if (!take(&b, args, 0, 12, 0xC00)) return NULL;
+    PyObject *hidden_scale = PyTuple_GetItem(args, 12), *logit_scale = PyTuple_GetItem(args, 13);
+    Model m;
+    Workspace w = {0};
+    const int64_t *offsets = b.views[1].buf;
+    int64_t n = b.views[1].len / 8 - 1, longest = 0;
+    int ok = hidden_scale && logit_scale && read_model(&m, &b) &&
+             check_offsets(&b.views[0], &b.views[1]);
+    if (ok && (b.views[10].len < n * m.k * 4 || b.views[11].len < n * 4)) ok = wrong_size("output");
+    double constants[2] = {0, 0};
+    if (ok) {
+        constants[0] = PyFloat_AsDouble(hidden_scale);
+        constants[1] = PyFloat_AsDouble(logit_scale);
+        ok = !PyErr_Occurred();
+        m.constants = constants;
+    }
+    if (ok) {
+        for (int64_t i = 0; i < n; i++)
+            if (offsets[i + 1] - offsets[i] > longest) longest = offsets[i + 1] - offsets[i];
+        if (!make_workspace(&w, longest)) ok = PyErr_NoMemory() != NULL;
+    }
+    if (ok) {
+        const uint8_t *text = b.views[0].buf;
+        float *scores = b.views[10].buf, *known = b.views[11].buf;
+        const char *name;
+        ScoreText score_text = best_variant(&name);
+        Py_BEGIN_ALLOW_THREADS
+        for (int64_t i = 0; i < n; i++)
+            score_text(&m, &w, text + offsets[i], offsets[i + 1] - offsets[i], scores + i * m.k,
+                       known + i);
+        Py_END_ALLOW_THREADS
+    }
+    free_workspace(&w);
+    release(&b);
+    if (!ok) return NULL;
+    Py_RETURN_NONE;
+}
+
+static int read_batch(Batch *x, const Buffers *b, int64_t dim) {
+    x->columns = b->views[0].buf, x->values = b->views[1].buf;
+    x->starts = b->views[2].buf, x->papers = b->views[3].buf;
+    x->n_batch = b->views[3].len / 8, x->dim = dim;
+    int64_t n_papers = b->views[2].len / 8 - 1;
+    for (int64_t i = 0; i < x->n_batch; i++)
+        if (x->papers[i] < 0 || x->papers[i] >= n_papers) return wrong_size("batch");
+    if (dim < 1 || b->views[5].len < x->n_batch * dim * 4) return wrong_size("batch");
+    return 1;
+}
+
+static PyObject *py_sum_rows(PyObject *self, PyObject *args) {
+    (void)self;
+    Buffers b;
+    Batch x;
+    if (!take(&b, args, 0, 6, 0x20)) return NULL;
+    PyObject *dim = PyTuple_GetItem(args, 6);
+    int ok = dim && read_batch(&x, &b, PyLong_AsLongLong(dim));
+    if (ok) {
+        Py_BEGIN_ALLOW_THREADS
+        sum_rows(&x, b.views[4].buf, b.views[5].buf);
+        Py_END_ALLOW_THREADS
+    }
+    release(&b);
+    if (!ok) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_update_rows(PyObject *self, PyObject *args) {
+    (void)self;
+    Buffers b;
+    Batch x;
+    if (!take(&b, args, 0, 7, 0x50)) return NULL;
+    PyObject *dim = PyTuple_GetItem(args, 7), *rate = PyTuple_GetItem(args, 8);
+    PyObject *part = PyTuple_GetItem(args, 9), *parts = PyTuple_GetItem(args, 10);
+    int ok = dim && rate && part && parts && read_batch(&x, &b, PyLong_AsLongLong(dim));
+    if (ok) {
+        float step = (float)PyFloat_AsDouble(rate);
+        int64_t p = PyLong_AsLongLong(part), n = PyLong_AsLongLong(parts);
+        Py_BEGIN_ALLOW_THREADS
+        if (n > 0) update_rows(&x, b.views[4].buf, b.views[6].buf, b.views[5].buf, step, p, n);
+        Py_END_ALLOW_THREADS
+        ok = !PyErr_Occurred();
+    }
+    release(&b);
+    if (!ok) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_variant(PyObject *self, PyObject *args) {
+    (void)self, (void)args;
+    const char *name;
+    best_variant(&name);
+    return PyUnicode_FromString(name);
+}
+
+static PyMethodDef methods[] = {
+    {"feature_keys", py_feature_keys, METH_VARARGS,
+     "feature_keys(text, offsets, keys, is_word, starts): keys of every text."},
+    {"score", py_score, METH_VARARGS,
+     "score(text, offsets, displacements, fingerprints, rows, scale_codes, weights, norms, head, "
+     "bias, scores, known_share, hidden_scale, logit_scale): logits of every text."},
+    {"sum_rows", py_sum_rows, METH_VARARGS,
+     "sum_rows(columns, values, starts, papers, embedding, sums, dim)."},
+    {"update_rows", py_update_rows, METH_VARARGS,
+     "update_rows(columns, values, starts, papers, embedding, gradients, squares, dim, rate, part, "
+     "parts)."},
+    {"variant", py_variant, METH_NOARGS, "Name of the code path this processor takes."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot slots[] = {{0, NULL}};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_kernel", "C kernel of the fast tier.", 0, methods, slots, NULL, NULL,
+    NULL,
+};
+
+PyMODINIT_FUNC PyInit__kernel(void) {
+    set_byte_classes();
+    return PyModuleDef_Init(&definition);
+}

@@ -1,0 +1,267 @@
+"""From raw scores to published answers: probabilities, thresholds, scope, sets, levels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classmark import taxonomy
+from classmark.errors import BundleIncompatible, InvalidScores, UsageError
+from classmark.records import Answer, BundleManifest, Level, ModelRef, Ranked, Reason
+from classmark.runtime.scorer import RawScores
+
+MIN_LEVEL_PROBABILITY = 0.0005
+"""Archives and groups below this are left out of an answer; they would fill it with noise."""
+
+_REASONS: tuple[Reason, ...] = ("accepted", "below_threshold", "out_of_scope")
+_ACCEPTED, _BELOW_THRESHOLD, _OUT_OF_SCOPE = range(3)
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Decisions:
+    """What the policy decided on n papers, as arrays; k labels, a archives, g groups.
+
+    Attributes:
+        probabilities: float64 [n, k], calibrated; each row sums to 1.
+        order: intp [n, k], columns by falling probability, equal ones in label order.
+        reasons: int8 [n], index into the reasons of an answer.
+        cross_listed: bool [n, k], labels beside an accepted primary.
+        in_set: bool [n, k], the prediction set; never empty.
+        archives: float64 [n, a], sums of probabilities.
+        groups: float64 [n, g], sums of the archives.
+    """
+
+    probabilities: Floats
+    order: NDArray[np.intp]
+    reasons: NDArray[np.int8]
+    cross_listed: Mask
+    in_set: Mask
+    archives: Floats
+    groups: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class _Levels:
+    """Labels in order of their groups and archives, so that each level is a run of columns.
+
+    Attributes:
+        label_order: intp [k], columns of the scores.
+        archive_codes, archive_starts: a codes, and where each begins in ``label_order``.
+        group_codes, group_starts: g codes, and where each begins in ``archive_codes``.
+    """
+
+    label_order: NDArray[np.intp]
+    archive_codes: tuple[str, ...]
+    archive_starts: NDArray[np.intp]
+    group_codes: tuple[str, ...]
+    group_starts: NDArray[np.intp]
+
+    def sums(self, probabilities: Floats) -> tuple[Floats, Floats]:
+        """Return sums [n, a] by archive, and [n, g] by group as sums of those."""
+        # Not a matrix product: its threads cost more than it does, and its last digits vary.
+        by_archive = np.add.reduceat(
+            probabilities[:, self.label_order], self.archive_starts, axis=1
+        )
+        return by_archive, np.add.reduceat(by_archive, self.group_starts, axis=1)
+
+
+class Decider:
+    """The policy of one bundle, ready for batches of any size; it never changes, so it is shared.
+
+    Attributes:
+        labels: k codes.
+        names: k names, the codes themselves for free labels.
+    """
+
+    def __init__(self, manifest: BundleManifest, model: ModelRef) -> None:
+        """Prepare the policy of a bundle.
+
+        Raises:
+            BundleIncompatible: its labels are not in this taxonomy, or do not fit its thresholds.
+        """
+        self._policy = manifest.policy
+        self._model = model
+        self.labels = manifest.labels
+        is_arxiv = manifest.label_space == "arxiv"
+        categories = _categories(manifest) if is_arxiv else []
+        self.names = tuple(c.name for c in categories) or manifest.labels
+        self._levels = _levels([(c.group, c.archive) for c in categories])
+        self._thresholds = self._per_label("thresholds")
+        self._cross_list_thresholds = self._per_label("cross_list_thresholds")
+
+    def decide(self, raw: RawScores, *, threshold: float | None = None) -> Decisions:
+        """Decide on a batch.
+
+        Args:
+            raw: scores of n papers over the k labels of the bundle.
+            threshold: replaces every label's own threshold of acceptance, 0..1.
+
+        Raises:
+            InvalidScores: a score is not a finite number, or the shapes do not fit.
+            UsageError: the threshold is not within 0..1.
+        """
+        self._check(raw, threshold)
+        probabilities, energy = _softmax(raw.scores, self._policy.temperature)
+        order = np.argsort(-probabilities, axis=1, kind="stable")
+        top = order[:, 0]
+        needed = self._thresholds[top] if threshold is None else np.full(len(top), float(threshold))
+        rows = np.arange(len(top))
+        reasons = self._reasons(probabilities[rows, top] >= needed, raw.known_share, energy)
+        in_set = probabilities >= self._policy.set_threshold
+        in_set[rows, top] = True
+        cross_listed = probabilities >= self._cross_list_thresholds
+        cross_listed[rows, top] = False
+        cross_listed[reasons != _ACCEPTED] = False
+        archives, groups = self._levels.sums(probabilities)
+        return Decisions(probabilities, order, reasons, cross_listed, in_set, archives, groups)
+
+    def answers(self, decisions: Decisions, ids: Sequence[str | None], *, top: int) -> list[Answer]:
+        """Return the published answer of each paper.
+
+        Args:
+            decisions: as ``decide`` returned them.
+            ids: n identifiers.
+            top: how many categories to rank, at least 1; more than there are gives all.
+
+        Raises:
+            UsageError: ``top`` is below 1.
+        """
+        if top < 1:
+            raise UsageError(f"top must be at least 1, got {top}. Ask for one category or more.")
+        # Lists, because reading single array elements is many times slower.
+        order = decisions.order.tolist()
+        probabilities = decisions.probabilities.tolist()
+        columns = zip(
+            ids,
+            order,
+            probabilities,
+            decisions.reasons.tolist(),
+            _selected(decisions.order, decisions.cross_listed),
+            _selected(decisions.order, decisions.in_set),
+            _levels_of(decisions.archives, self._levels.archive_codes),
+            _levels_of(decisions.groups, self._levels.group_codes),
+            strict=True,
+        )
+        return [self._answer(*column, top=top) for column in columns]
+
+    def _answer(
+        self,
+        identifier: str | None,
+        order: list[int],
+        probabilities: list[float],
+        reason: int,
+        *rest: Any,
+        top: int,
+    ) -> Answer:
+        labels, names = self.labels, self.names
+        cross_lists, in_set, archives, groups = rest
+        return Answer(
+            id=identifier,
+            primary=labels[order[0]] if reason == _ACCEPTED else None,
+            reason=_REASONS[reason],
+            ranked=tuple([Ranked(labels[i], names[i], probabilities[i]) for i in order[:top]]),
+            cross_lists=tuple([labels[i] for i in cross_lists]),
+            set=tuple([labels[i] for i in in_set]),
+            archives=archives,
+            groups=groups,
+            model=self._model,
+        )
+
+    def _reasons(
+        self, reaches: Mask, known_share: NDArray[np.float32], energy: Floats
+    ) -> NDArray[np.int8]:
+        bias, share_weight, energy_weight = self._policy.scope_weights
+        scope = bias + share_weight * known_share.astype(np.float64) + energy_weight * energy
+        reasons = np.where(reaches, np.int8(_ACCEPTED), np.int8(_BELOW_THRESHOLD))
+        reasons[scope < self._policy.scope_threshold] = _OUT_OF_SCOPE
+        return reasons
+
+    def _check(self, raw: RawScores, threshold: float | None) -> None:
+        n, k = len(raw.known_share), len(self.labels)
+        if raw.scores.shape != (n, k):
+            raise InvalidScores(
+                f"scores have shape {raw.scores.shape}, expected {(n, k)} for {n} papers and the "
+                f"{k} labels of {self._model.name}. Export the model again."
+            )
+        finite = np.isfinite(raw.scores).all(axis=1) & np.isfinite(raw.known_share)
+        if not finite.all():
+            raise InvalidScores(
+                f"model {self._model.name} {self._model.version} gave scores that are no finite "
+                f"numbers for paper {int(np.argmin(finite))} of {n}. Install or fit it again."
+            )
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise UsageError(f"threshold must be within 0..1, got {threshold}.")
+
+    def _per_label(self, name: str) -> Floats:
+        values = np.asarray(getattr(self._policy, name), dtype=np.float64)
+        if values.shape != (len(self.labels),):
+            raise BundleIncompatible(
+                f"model {self._model.name} has {len(self.labels)} labels but {len(values)} {name}. "
+                "Export it again."
+            )
+        return values
+
+
+def _softmax(scores: NDArray[np.float32], temperature: float) -> tuple[Floats, Floats]:
+    """Return probabilities [n, k] and energies [n], the log-sum-exp of the scaled scores."""
+    scaled = scores.astype(np.float64) / temperature
+    highest = scaled.max(axis=1, keepdims=True)
+    # Subtracting the highest keeps every exponent at or below 0: nothing overflows.
+    probabilities = np.exp(np.subtract(scaled, highest, out=scaled), out=scaled)
+    total = probabilities.sum(axis=1, keepdims=True)
+    probabilities /= total
+    return probabilities, (np.log(total) + highest)[:, 0]
+
+
+def _selected(order: NDArray[np.intp], mask: Mask) -> list[list[int]]:
+    """Return the columns chosen by a mask, for each row by falling probability."""
+    rows, ranks = np.nonzero(np.take_along_axis(mask, order, axis=1))
+    columns = order[rows, ranks].tolist()
+    ends = np.cumsum(mask.sum(axis=1)).tolist()
+    return [columns[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _levels_of(sums: Floats, codes: tuple[str, ...]) -> list[tuple[Level, ...]]:
+    """Return the levels of each row that are probable enough, most probable first."""
+    order = np.argsort(-sums, axis=1, kind="stable")
+    falling = np.take_along_axis(sums, order, axis=1)
+    counts = (falling >= MIN_LEVEL_PROBABILITY).sum(axis=1).tolist()
+    return [
+        tuple([Level(codes[i], p) for i, p in zip(columns[:count], values, strict=False)])
+        for columns, values, count in zip(order.tolist(), falling.tolist(), counts, strict=True)
+    ]
+
+
+def _categories(manifest: BundleManifest) -> list[taxonomy.Category]:
+    known = {category.code: category for category in taxonomy.categories(active_only=False)}
+    unknown = [label for label in manifest.labels if label not in known]
+    if unknown:
+        raise BundleIncompatible(
+            f"model {manifest.name} {manifest.version} was fitted for taxonomy "
+            f"{manifest.taxonomy!r}; {len(unknown)} of its {len(manifest.labels)} labels are not "
+            f"in taxonomy {taxonomy.VERSION!r} (first: {unknown[0]!r}). Export it again."
+        )
+    return [known[label] for label in manifest.labels]
+
+
+def _levels(parents: list[tuple[str, str]]) -> _Levels:
+    """Return the levels over labels with these (group, archive); none for no labels."""
+    label_order = sorted(range(len(parents)), key=parents.__getitem__)
+    archives = sorted(set(parents))
+    groups = sorted({group for group, _ in archives})
+    in_order = [parents[label] for label in label_order]
+    group_of = [group for group, _ in archives]
+    return _Levels(
+        np.array(label_order, dtype=np.intp),
+        tuple(archive for _, archive in archives),
+        np.array([in_order.index(archive) for archive in archives], dtype=np.intp),
+        tuple(groups),
+        np.array([group_of.index(group) for group in groups], dtype=np.intp),
+    )

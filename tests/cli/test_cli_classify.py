@@ -1,0 +1,397 @@
+"""``classmark classify``: every input, every output, and calm in the face of bad ones."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from classmark.cli import classify as classify_module
+from classmark.cli import progress as progress_module
+from classmark.cli.app import app
+from classmark.papers import RECIPE_VERSION
+
+GRAPH_TEXT = "A graph paper\nWe colour a graph and its graph minor"
+Make = Callable[..., Path]
+
+# A process of its own, with the kernel for tests in place of the bundle's.
+CHILD = """
+import sys
+sys.path.insert(0, {tests!r})
+from conftest import WordScorer
+from classmark.runtime import classifier
+classifier._load_scorer = lambda bundle: WordScorer()
+from classmark.__main__ import main
+main()
+"""
+
+
+@pytest.fixture(autouse=True)
+def model(make_bundle: Make, word_scorer: object) -> Path:
+    """Install a default model that counts words."""
+    return make_bundle("fast", "1.0", text_recipe=RECIPE_VERSION)
+
+
+@pytest.fixture
+def papers_csv(tmp_path: Path) -> Path:
+    path = tmp_path / "papers.csv"
+    path.write_text(
+        "id,title,abstract\n2401.00001,Learning,learning\n7,string,string graph\nx,other,words\n"
+    )
+    return path
+
+
+@pytest.fixture
+def bad_csv(tmp_path: Path) -> Path:
+    path = tmp_path / "bad.csv"
+    path.write_text("id,title,abstract\na,graph,graph\nb,,\nc,string,string\n")
+    return path
+
+
+def run(*arguments: str | Path, stdin: str | bytes = "") -> Result:
+    return CliRunner().invoke(app, ["classify", *map(str, arguments)], input=stdin)
+
+
+def test_a_text_is_answered_by_a_table() -> None:
+    result = run(GRAPH_TEXT)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"math.CO  1.00  {'█' * 24}  Combinatorics"
+    assert [line.split()[0] for line in lines[1:4]] == ["cs.LG", "hep-th", "stat.ML"]
+    assert "90% set      math.CO" in lines
+    assert "archives     math 1.00" in lines
+    assert "model        fast 1.0" in lines
+
+
+def test_a_table_shows_cross_lists_and_explanation() -> None:
+    result = run("graph string", "--explain", "--threshold", "0.3")
+    assert "cross-lists  math.CO" in result.stdout
+    assert "why hep-th and not math.CO (log-odds, exact_linear):" in result.stdout
+    assert "    -3.00  graph\n    +3.00  string\n    +0.25  (bias)\n" in result.stdout
+
+
+def test_a_file_gives_one_aligned_line_a_paper(papers_csv: Path) -> None:
+    result = run(papers_csv)
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "2401.00001  cs.LG    1.00  Machine Learning\n"
+        "7           hep-th   0.96  High Energy Physics - Theory\n"
+        "x           abstain  0.35  below threshold 0.50 for cs.LG\n"
+    )
+
+
+def test_several_explained_papers_are_tables_with_their_ids(papers_csv: Path) -> None:
+    blocks = run(papers_csv, "--explain").stdout.split("\n\n")
+    assert [b.splitlines()[0] for b in blocks if b[0] in "27x"] == ["2401.00001", "7", "x"]
+    assert "abstain: below threshold 0.50 for cs.LG" in run(papers_csv, "--explain").stdout
+
+
+def test_an_out_of_scope_text_says_so(make_bundle: Make, manifest: Callable[..., Any]) -> None:
+    from dataclasses import replace
+
+    strict = replace(manifest().policy, scope_weights=(0.0, 1.0, 0.0), scope_threshold=0.1)
+    make_bundle("fast", "1.1", text_recipe=RECIPE_VERSION, policy=strict)
+    assert "abstain: out of scope: not like the papers" in run("a recipe of pancakes").stdout
+
+
+def test_a_threshold_of_the_caller_is_the_one_that_is_named(papers_csv: Path) -> None:
+    assert "below threshold 0.99 for hep-th" in run(papers_csv, "--threshold", "0.99").stdout
+
+
+def test_json_lines_are_the_published_objects(papers_csv: Path) -> None:
+    answers = [
+        json.loads(line) for line in run(papers_csv, "--jsonl", "--top", "2").stdout.splitlines()
+    ]
+    assert [a["id"] for a in answers] == ["2401.00001", "7", "x"]
+    assert [a["primary"] for a in answers] == ["cs.LG", "hep-th", None]
+    assert all(len(a["ranked"]) == 2 for a in answers)
+    assert set(answers[0]) == {
+        "id", "primary", "reason", "probability", "ranked", "cross_lists", "set", "levels", "model",
+    }  # fmt: skip
+
+
+def test_json_is_one_array_or_one_object_for_a_text(papers_csv: Path, tmp_path: Path) -> None:
+    answers = json.loads(run(papers_csv, "--json").stdout)
+    assert [a["id"] for a in answers] == ["2401.00001", "7", "x"]
+    assert json.loads(run(GRAPH_TEXT, "--json").stdout)["primary"] == "math.CO"
+    explained = json.loads(run(GRAPH_TEXT, "--json", "--explain").stdout)
+    assert explained["explanation"][0]["term"] == "graph"
+
+
+def test_json_of_no_records_is_an_empty_array(tmp_path: Path) -> None:
+    path = tmp_path / "none.csv"
+    path.write_text("id,title,abstract\n")
+    assert run(path, "--json").stdout == "[]\n"
+    assert run(path, "--jsonl").stdout == ""
+
+
+def test_csv_has_a_column_for_each_rank(papers_csv: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(run(papers_csv, "--csv", "--top", "2").stdout)))
+    assert list(rows[0]) == ["id", "primary", "reason", "probability", "top1", "top2"]
+    assert rows[1]["id"] == "7"
+    assert (rows[1]["top1"], rows[1]["top2"]) == ("hep-th", "math.CO")
+    assert (rows[2]["primary"], rows[2]["reason"]) == ("", "below_threshold")
+
+
+def test_csv_has_no_more_ranks_than_labels(papers_csv: Path) -> None:
+    header = run(papers_csv, "--csv", "--top", "99").stdout.splitlines()[0]
+    assert header.endswith("top4")
+
+
+def test_standard_input_is_read_without_arguments_or_with_a_dash(papers_csv: Path) -> None:
+    expected = run(papers_csv).stdout
+    assert run(stdin=papers_csv.read_bytes()).stdout == expected
+    assert run("-", stdin=papers_csv.read_bytes()).stdout == expected
+    assert "math.CO" in run(stdin=GRAPH_TEXT).stdout
+
+
+def test_at_a_terminal_without_arguments_the_usage_is_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(classify_module, "_sources", lambda _: [])
+    result = run()
+    assert result.exit_code == 2
+    assert "Usage: " in result.stderr
+    assert result.stdout == ""
+
+
+def test_texts_and_files_may_be_mixed_and_keep_their_order(papers_csv: Path) -> None:
+    lines = run("graph graph", papers_csv, "string", "--jsonl").stdout.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [None, "2401.00001", "7", "x", None]
+
+
+def test_a_compressed_file_is_read(papers_csv: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "papers.csv.gz"
+    packed.write_bytes(gzip.compress(papers_csv.read_bytes()))
+    assert run(packed).stdout == run(papers_csv).stdout
+
+
+def test_columns_and_format_may_be_named(tmp_path: Path) -> None:
+    path = tmp_path / "tabelle.txt"
+    path.write_text("Titel;Inhalt\ngraph;graph\n")
+    result = run(path, "--columns", "title=Titel, abstract=Inhalt", "--format", "csv", "--jsonl")
+    assert json.loads(result.stdout)["primary"] == "math.CO"
+
+
+@pytest.mark.parametrize("columns", ["title", "=x", "title=", "title=a,,"])
+def test_columns_that_are_no_mapping_are_a_usage_error(papers_csv: Path, columns: str) -> None:
+    result = run(papers_csv, "--columns", columns)
+    assert result.exit_code == 2
+    assert "is not FIELD=COLUMN. Write for example --columns title=" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("argument", "is_file"),
+    [
+        ("papers.csv", True),
+        ("My Papers.JSONL", True),
+        ("refs.bib", True),
+        ("dir/papers", True),
+        ("TCP/IP networks", False),
+        ("graph", False),
+        ("On files\nthat end in .csv", False),
+        ("We study robots.", False),
+        ("", False),
+    ],
+)
+def test_what_is_a_file_and_what_is_text(argument: str, is_file: bool) -> None:
+    assert classify_module.is_file_argument(argument) is is_file
+
+
+def test_a_path_with_white_space_is_a_file_if_it_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "my papers"
+    assert not classify_module.is_file_argument(str(path))
+    path.write_text("graph graph")
+    assert classify_module.is_file_argument(str(path))
+
+
+def test_a_missing_file_is_one_line_before_any_work(tmp_path: Path, papers_csv: Path) -> None:
+    result = run(papers_csv, "nowhere.csv")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: no file 'nowhere.csv'. Check the path; if it is a text")
+
+
+def test_a_bad_record_is_one_line_and_the_run_goes_on(bad_csv: Path) -> None:
+    result = run(bad_csv)
+    assert result.exit_code == 1
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["a", "c"]
+    first, second = result.stderr.splitlines()
+    assert first.startswith(f"error: {bad_csv}, record b: ")
+    assert second == "1 of 3 records could not be read."
+
+
+@pytest.mark.parametrize("option", ["--jsonl", "--json"])
+def test_a_bad_record_has_its_place_in_json(bad_csv: Path, option: str) -> None:
+    result = run(bad_csv, option)
+    text = result.stdout
+    objects = json.loads(text) if option == "--json" else [json.loads(t) for t in text.splitlines()]
+    assert result.exit_code == 1
+    assert [o["id"] for o in objects] == ["a", "b", "c"]
+    assert set(objects[1]) == {"id", "error"}
+    assert result.stderr == "1 of 3 records could not be read.\n"
+
+
+def test_strict_stops_at_the_first_bad_record(bad_csv: Path) -> None:
+    result = run(bad_csv, "--strict", "--jsonl")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"error: {bad_csv}, record b: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_an_empty_text_is_a_bad_record() -> None:
+    result = run(" ")
+    assert result.exit_code == 1
+    assert "error: text: title and abstract are both empty" in result.stderr
+
+
+def test_output_is_written_whole(papers_csv: Path, tmp_path: Path) -> None:
+    output = tmp_path / "new" / "answers.jsonl"
+    result = run(papers_csv, "--jsonl", "--output", output)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert output.read_text(encoding="utf-8") == run(papers_csv, "--jsonl").stdout
+
+
+def test_a_failed_run_leaves_the_older_output(bad_csv: Path, tmp_path: Path) -> None:
+    output = tmp_path / "answers.csv"
+    output.write_text("good")
+    assert run(bad_csv, "--strict", "--csv", "--output", output).exit_code == 1
+    assert output.read_text() == "good"
+    assert {path.name for path in tmp_path.iterdir()} == {"answers.csv", "bad.csv", "home"}
+
+
+def test_output_that_is_in_the_way_is_one_line(papers_csv: Path, tmp_path: Path) -> None:
+    result = run(papers_csv, "--output", tmp_path)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: cannot write {tmp_path}: it is a folder.")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no device files")
+def test_output_to_a_device_does_not_replace_the_device(papers_csv: Path) -> None:
+    assert run(papers_csv, "--output", "/dev/null").exit_code == 0
+    assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--top", "0"], "error: --top must be at least 1, got 0."),
+        (["--threshold", "1.5"], "error: --threshold must be within 0..1, got 1.5."),
+        (["--json", "--csv"], "error: --json and --csv exclude each other. Choose one."),
+        (["--csv", "--explain"], "error: --explain has no place in --csv."),
+        (["--format", "word"], "error: unknown format 'word'."),
+    ],
+)
+def test_options_that_cannot_work_are_usage_errors(
+    papers_csv: Path, options: list[str], message: str
+) -> None:
+    result = run(papers_csv, *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(message)
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_an_unknown_model_names_those_there_are() -> None:
+    result = run("graph", "--model", "slow")
+    assert result.exit_code == 1
+    assert "no model 'slow'" in result.stderr
+    assert "there is fast@1.0." in result.stderr
+
+
+def test_a_damaged_model_is_refused(model: Path) -> None:
+    (model / "CARD.md").write_text("# Tina\n")
+    result = run("graph")
+    assert result.exit_code == 1
+    assert "CARD.md has changed since the bundle was written" in result.stderr
+
+
+def test_a_record_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "evil.jsonl"
+    lines = [
+        {"id": "\x1b[2Jx", "title": "graph", "abstract": "graph"},
+        {"id": "\x1by", "title": ""},
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    result = run(path)
+    assert "\x1b" not in result.stdout + result.stderr
+    assert "�[2Jx" in result.stdout
+
+
+def test_many_papers_keep_their_order_over_batches(tmp_path: Path) -> None:
+    path = tmp_path / "many.jsonl"
+    path.write_text("".join(f'{{"id": "{i}", "abstract": "graph"}}\n' for i in range(1203)))
+    lines = run(path, "--jsonl").stdout.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [str(i) for i in range(1203)]
+
+
+def test_progress_counts_on_stderr_only_if_somebody_looks(
+    papers_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    stderr = io.StringIO()
+    monkeypatch.setattr(progress_module.sys, "stderr", stderr)
+    with progress_module.progress("classifying") as advance:
+        advance(3)
+    assert stderr.getvalue() == ""
+    monkeypatch.setattr(stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress_module.progress("classifying") as advance:
+        advance(3)
+    assert "classifying 3 papers" in stderr.getvalue()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_bar_is_spelled_in_what_the_terminal_can_show() -> None:
+    assert classify_module._spelled("█", "utf-8") == "█"
+    assert classify_module._spelled("█", "ascii") == "#"
+
+
+def start_child(*arguments: str) -> subprocess.Popen[bytes]:
+    code = CHILD.format(tests=str(Path(__file__).parent.parent))
+    # Unbuffered output would hide what a buffer does when its pipe is closed.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    return subprocess.Popen(
+        [sys.executable, "-c", code, "classify", *arguments],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=environment,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="pipes close differently there")
+@pytest.mark.parametrize("n_papers", [1, 3000])
+def test_a_closed_pipe_ends_the_run_quietly(tmp_path: Path, n_papers: int) -> None:
+    path = tmp_path / "papers.jsonl"
+    path.write_text('{"abstract": "graph"}\n' * n_papers)
+    with start_child(str(path), "--jsonl") as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        # One short answer stays in a buffer that the interpreter flushes when it exits.
+        assert n_papers == 1 or child.stdout.readline().startswith(b'{"id"')
+        child.stdout.close()
+        assert child.stderr.read() == b""
+        assert child.wait(timeout=60) == 141
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGINT to send")
+def test_control_c_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    with start_child("-", "--jsonl", "--output", str(tmp_path / "out" / "answers.jsonl")) as child:
+        assert child.stdin is not None
+        assert child.stderr is not None
+        # More than a pipe holds: once it is written, the child is at work.
+        child.stdin.write(b'{"abstract": "graph"}\n' * 20_000)
+        child.stdin.flush()
+        child.send_signal(signal.SIGINT)
+        assert child.stderr.read() == b"interrupted: nothing is left half-written.\n"
+        assert child.wait(timeout=60) == 130
+    assert list((tmp_path / "out").iterdir()) == []

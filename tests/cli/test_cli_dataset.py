@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from classmark.cli import dataset as cli
+from classmark.dataset import load_manifest
+from classmark.errors import (
+    ContractViolation,
+    InvalidConfig,
+    MissingExtra,
+    UnreadableSource,
+    UsageError,
+)
+
+IDS = "test.txt"
+
+
+def run(*arguments: str | Path) -> Result:
+    """Run ``classmark dataset`` and let its errors through, as the top level does."""
+    return CliRunner().invoke(
+        cli.app, [str(argument) for argument in arguments], catch_exceptions=False
+    )
+
+
+@pytest.fixture
+def papers(tmp_path: Path) -> Path:
+    path = tmp_path / "papers.csv"
+    run("sample", "--papers", "300", "--csv", path)
+    return path
+
+
+def build(papers: Path, *options: str | Path) -> Result:
+    return run("build", papers, "--output", papers.with_name("out"), *options)
+
+
+def test_sample_writes_a_folder_and_names_it_in_the_last_line(tmp_path: Path) -> None:
+    result = run("sample", "--papers", "60", "--output", tmp_path / "d", "--periods", "2015-12-31")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-1] == str(tmp_path / "d")
+    assert "the papers are invented" in result.stdout
+    assert load_manifest(tmp_path / "d").periods == ("until-2015", "from-2016")
+
+
+def test_sample_csv_replaces_a_file_only_on_request(papers: Path) -> None:
+    before = papers.read_bytes()
+    with pytest.raises(UsageError, match=r"papers.csv already exists.*--overwrite"):
+        run("sample", "--papers", "10", "--csv", papers)
+    assert papers.read_bytes() == before
+    assert run("sample", "--papers", "10", "--csv", papers, "--overwrite").exit_code == 0
+    assert len(papers.read_bytes()) < len(before)
+
+
+@pytest.mark.parametrize("options", [[], ["--output", "a", "--csv", "b"]])
+def test_sample_wants_one_thing_to_write(options: list[str]) -> None:
+    with pytest.raises(UsageError, match=r"give either --output DIR or --csv FILE"):
+        run("sample", *options)
+
+
+def test_build_prints_what_was_read_dropped_and_kept_and_the_folder_last(papers: Path) -> None:
+    with papers.open("a", encoding="utf-8") as file:
+        file.write("x,T,,cs.LG,soon,soon,,,words,1\n")
+    result = build(papers, "--min-papers", "2")
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["read", "301"] in lines
+    assert ["dropped:", "bad_date", "1"] in lines
+    assert ["kept", "300"] in lines
+    assert lines[-1] == [str(papers.with_name("out"))]
+
+
+def test_build_json_is_one_object_with_the_summary(papers: Path) -> None:
+    summary = json.loads(build(papers, "--min-papers", "2", "--json").stdout)
+    manifest = load_manifest(papers.with_name("out"))
+    assert summary["path"] == str(papers.with_name("out"))
+    assert summary["digest"] == manifest.digest
+    assert summary["read"] == summary["kept"] + sum(summary["dropped"].values())
+    assert summary["splits"] == {name: split.papers for name, split in manifest.splits.items()}
+    assert summary["generated"] is True
+
+
+def test_every_option_of_build_reaches_the_manifest(papers: Path) -> None:
+    ids = papers.with_name(IDS)
+    ids.write_text(papers.read_text(encoding="utf-8").splitlines()[1].split(",")[0] + "\n")
+    result = build(
+        papers,
+        *("--labels", "free", "--split", "ids", "--test-ids", ids, "--min-papers", "3"),
+        *("--small", "keep", "--periods", "2010-12-31, 2015-12-31", "--seed", "11"),
+        *("--columns", "abstract=summary,title=title", "--format", "csv", "--strict"),
+    )
+    assert result.exit_code == 0
+    config = load_manifest(papers.with_name("out")).config
+    assert {name: value for name, value in config.items() if name != "notes"} == {
+        "labels": "free",
+        "split": "ids",
+        "test_share": 0.1,
+        "valid_share": 0.1,
+        "train_until": None,
+        "valid_until": None,
+        "test_ids": IDS,
+        "valid_ids": None,
+        "min_papers": 3,
+        "small": "keep",
+        "periods": ["2010-12-31", "2015-12-31"],
+        "seed": 11,
+        "columns": {"abstract": "summary", "title": "title"},
+        "format": "csv",
+        "strict": True,
+    }
+
+
+def test_build_cuts_the_timeline(papers: Path) -> None:
+    dates = ("--train-until", "2018-12-31", "--valid-until", "2020-12-31")
+    build(papers, "--split", "time", *dates, "--min-papers", "2")
+    splits = load_manifest(papers.with_name("out")).splits
+    assert all(split.papers for split in splits.values())
+
+
+def test_build_takes_shares(papers: Path) -> None:
+    build(papers, "--test-share", "0.5", "--valid-share", "0", "--min-papers", "2")
+    splits = load_manifest(papers.with_name("out")).splits
+    assert splits["valid"].papers == 0
+    assert abs(splits["test"].papers - 150) <= 28
+
+
+def test_strict_build_ends_at_the_first_bad_record(papers: Path) -> None:
+    with papers.open("a", encoding="utf-8") as file:
+        file.write("x,T,,cs.LG,soon,soon,,,words,1\n")
+    with pytest.raises(ContractViolation, match=r"papers.csv, .*'soon'"):
+        build(papers, "--strict")
+    assert not papers.with_name("out").exists()
+
+
+@pytest.mark.parametrize("mapping", ["abstract", "=Text", "abstract="])
+def test_a_mapping_of_columns_must_be_pairs(papers: Path, mapping: str) -> None:
+    with pytest.raises(UsageError, match=r"is not FIELD=COLUMN"):
+        build(papers, "--columns", mapping)
+
+
+def test_options_are_checked_before_sources_are_read(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match=r"leave no paper for training"):
+        build(tmp_path / "absent.csv", "--test-share", "0.9", "--valid-share", "0.5")
+    with pytest.raises(UnreadableSource, match=r"absent.csv"):
+        build(tmp_path / "absent.csv")
+
+
+def test_a_missing_package_is_named_with_its_remedy(
+    papers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == "pandera" else object())
+    with pytest.raises(MissingExtra, match=r"building datasets.*pip install 'classmark\[data\]'"):
+        build(papers)
+
+
+def test_progress_is_shown_on_a_terminal_only(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with cli._progress() as progress:
+        assert progress is None
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with cli._progress() as progress:
+        assert progress is not None
+        progress("reading papers.csv", 12_000)
+        progress("cleaning", 0)
+    assert capsys.readouterr().out == ""
+
+
+def test_importing_the_verb_loads_no_data_package() -> None:
+    code = (
+        "import sys, classmark.cli.dataset; "
+        "sys.exit(bool({'polars', 'pyarrow', 'pandera', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=dict(os.environ), check=False)
+    assert done.returncode == 0

@@ -1,0 +1,111 @@
+"""Shared fixtures: a user's home without models, and tiny bundles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from classmark.bundle import Bundle, write_bundle
+from classmark.records import BundleManifest, Policy
+from classmark.runtime import RawScores
+
+LABELS = ("cs.LG", "hep-th", "math.CO", "stat.ML")
+
+
+def tiny_manifest(name: str = "tiny", version: str = "1.0", **changes: Any) -> BundleManifest:
+    labels = changes.pop("labels", LABELS)
+    values: dict[str, Any] = {
+        "name": name,
+        "version": version,
+        "kind": "linear",
+        "label_space": "arxiv",
+        "labels": labels,
+        "text_recipe": "1",
+        "featuriser": "1",
+        "taxonomy": "1",
+        "policy": Policy(
+            temperature=1.0,
+            thresholds=(0.5,) * len(labels),
+            cross_list_thresholds=(0.2,) * len(labels),
+            set_threshold=0.1,
+        ),
+        "files": {},
+    }
+    return BundleManifest(**{**values, **changes})
+
+
+@pytest.fixture
+def models_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty ``$CLASSMARK_HOME/models``."""
+    monkeypatch.setenv("CLASSMARK_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "models"
+
+
+@pytest.fixture
+def make_bundle(models_home: Path) -> Callable[..., Path]:
+    """Return a function that writes a tiny bundle where it is found by name."""
+
+    def make(name: str = "tiny", version: str = "1.0", **changes: Any) -> Path:
+        folder = models_home / f"{name}-{version}"
+        arrays = {"weights": np.arange(12, dtype=np.int8).reshape(3, 4)}
+        write_bundle(
+            folder, tiny_manifest(name, version, **changes), arrays, {"CARD.md": "# Tiny\n"}
+        )
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def manifest() -> Callable[..., BundleManifest]:
+    """Return a function that makes the manifest of a tiny bundle."""
+    return tiny_manifest
+
+
+class WordScorer:
+    """A kernel for tests: a label's score is its bias and 3 logits for each of its words."""
+
+    words = ("learning", "string", "graph", "estimator")
+    bias = (0.5, 0.25, 0.0, -0.25)
+
+    def score(self, papers: Sequence[tuple[str, str]]) -> RawScores:
+        counts = np.array(
+            [[self._count(text, word) for word in self.words] for text in papers], np.float32
+        ).reshape(-1, len(self.words))
+        scores = np.float32(self.bias) + 3 * counts
+        n_words = np.array([max(1, len(" ".join(text).split())) for text in papers])
+        return RawScores(scores, (counts.sum(axis=1) / n_words).astype(np.float32))
+
+    def contributions(
+        self, title: str, abstract: str, top: int, other: int
+    ) -> list[tuple[str, float]]:
+        text = (title, abstract)
+        signs = {top: 3.0, other: -3.0}
+        terms = [
+            (self.words[i], sign * self._count(text, self.words[i])) for i, sign in signs.items()
+        ]
+        bias = [("(bias)", self.bias[top] - self.bias[other])]
+        return [(term, weight) for term, weight in terms if weight] + bias
+
+    @staticmethod
+    def _count(text: tuple[str, str], word: str) -> int:
+        return " ".join(text).lower().split().count(word)
+
+
+@pytest.fixture
+def word_scorer(monkeypatch: pytest.MonkeyPatch) -> WordScorer:
+    """Let every bundle answer with the ``WordScorer``, so that answers can be foretold."""
+    from classmark.runtime import classifier
+
+    scorer = WordScorer()
+
+    def load(bundle: Bundle) -> WordScorer:
+        classifier._check_text_recipe(bundle)
+        return scorer
+
+    monkeypatch.setattr(classifier, "_load_scorer", load)
+    return scorer

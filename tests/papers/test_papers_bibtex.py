@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from classmark.errors import UnreadableSource
+from classmark.papers import read_papers, read_stream
+from classmark.records import BadRecord, Paper
+
+BIBLIOGRAPHY = r"""% exported
+@string{jul = "July"}
+@comment{not an entry}
+@article{author2020,
+  title         = {On {DNA} and $\alpha$},
+  abstract      = "We study {\"o}, at length",
+  eprint        = {2001.01234},
+  archivePrefix = {arXiv},
+  PrimaryClass  = {q-bio.GN},
+  author        = {Author, A. and Other, B.},
+  year          = 2020,
+  month         = jul
+}
+
+@misc{second, title = {{Doubly braced}}, year = {1999}}
+"""
+
+
+def read(content: str | bytes, **options: object) -> list[Paper | BadRecord]:
+    raw = content if isinstance(content, bytes) else content.encode()
+    return list(read_stream(io.BytesIO(raw), **options))  # type: ignore[arg-type]
+
+
+def test_entries_become_papers(tmp_path: Path) -> None:
+    path = tmp_path / "library.bib"
+    path.write_text(BIBLIOGRAPHY)
+    assert list(read_papers(path)) == [
+        Paper(
+            id="2001.01234",
+            title=r"On {DNA} and $\alpha$",
+            abstract=r"We study {\"o}, at length",
+            category_code="q-bio.GN",
+            published_date="2020-07-01",
+            authors="Author, A. and Other, B.",
+        ),
+        Paper(id="second", title="{Doubly braced}", published_date="1999-01-01"),
+    ]
+
+
+def test_a_repeated_key_is_still_a_paper() -> None:
+    papers = read('@misc{k, title={A} }\n@misc{k, title={{B} and {C}}, abstract = "D"}\n')
+    assert papers == [Paper(id="k", title="A"), Paper(id="k", title="{B} and {C}", abstract="D")]
+
+
+def test_a_broken_entry_is_bad_and_the_next_is_read() -> None:
+    bad, good = read("@article{a, title = {never closed,\n year=2020\n@misc{b, title={B}}\n")
+    assert isinstance(bad, BadRecord)
+    assert (bad.id, bad.kind) == ("1", "broken_bibtex")
+    assert bad.message.startswith("line 1: the entry cannot be read (Unexpected block start")
+    assert good == Paper(id="b", title="B")
+
+
+def test_an_entry_with_a_field_twice_is_bad() -> None:
+    assert read("@misc{c, title={x}, title={y}}") == [
+        BadRecord(
+            id="1",
+            kind="broken_bibtex",
+            message="line 1: the entry cannot be read (Duplicate field keys on entry: 'title'.)",
+        )
+    ]
+
+
+def test_an_entry_without_title_and_abstract_is_bad() -> None:
+    assert read("@misc{k, year=2020}") == [
+        BadRecord(id="k", kind="missing_text", message="line 1: title and abstract are empty")
+    ]
+
+
+def test_the_fields_of_title_and_abstract_can_be_mapped() -> None:
+    papers = read("@misc{k, title={A}, annote={B}}", columns={"abstract": "annote"})
+    assert papers == [Paper(id="k", title="A", abstract="B")]
+
+
+def test_the_parser_prints_nothing_of_its_own() -> None:
+    # In a process of its own: pytest's log handlers would keep the parser quiet anyway.
+    code = (
+        "import io; from classmark.papers import read_stream; "
+        "list(read_stream(io.BytesIO(b'@article{a, title = {open,\\n@misc{b, title={B}}')))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout + run.stderr == ""
+
+
+def test_a_file_without_entries_is_unreadable(tmp_path: Path) -> None:
+    path = tmp_path / "notes.bib"
+    path.write_text("nothing of the kind")
+    with pytest.raises(UnreadableSource, match=r"notes\.bib holds no BibTeX entry\. Entries look"):
+        list(read_papers(path))
+
+
+def test_latin_1_is_unreadable_with_the_remedy() -> None:
+    with pytest.raises(
+        UnreadableSource, match=r"is not UTF-8: byte 0xe9 at 19\. Convert it, e\.g\. with iconv"
+    ):
+        read("@misc{k, title={Caf\xe9}}".encode("latin-1"))
+
+
+def test_a_bibliography_over_the_limit_is_unreadable() -> None:
+    with pytest.raises(
+        UnreadableSource, match=r"standard input is longer than 100 bytes\. Split it"
+    ):
+        read(BIBLIOGRAPHY, max_record_bytes=100)

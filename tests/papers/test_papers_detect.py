@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from classmark.errors import UnreadableSource
+from classmark.papers import detect_format, read_papers, read_stream
+from classmark.records import Paper
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "format"),
+    [
+        ("title,abstract\nA,B\n", "csv"),
+        ("id;title;summary\n1;A;B\n", "csv"),
+        ("id|title|summary\n1|A|B\n", "csv"),
+        ("\ufefftitle\tabstract\r\nA\tB\r\n", "tsv"),
+        ('"id","Title","Abstract"\n1,A,B\n', "csv"),
+        ('{"title": "A"}\n{"title": "B"}\n', "jsonl"),
+        ('{"title": "A"}', "jsonl"),
+        ('{"title": "A"\n{"title": "B"}\n', "jsonl"),
+        ('{\n "title": "A"\n}', "json"),
+        ('[{"title": "A"}]', "json"),
+        ("[\n]", "json"),
+        ("\n @article{a, title={A}}", "bibtex"),
+        ("% comment\n@misc(a, title={A})", "bibtex"),
+        ("A title\nAn abstract.", "text"),
+        ("Title, and more\nBody.", "text"),
+        ("Abstract\nWe study a title, abstractly.", "text"),
+        ("[1] is a reference, {x} a set, @home a place.", "text"),
+        ('"', "text"),
+    ],
+)
+def test_the_content_decides_whatever_the_name(tmp_path: Path, content: str, format: str) -> None:
+    assert detect_format(write(tmp_path / "paper", content)) == format
+    assert detect_format(write(tmp_path / "paper.txt", content)) == format
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("a.csv", "csv"),
+        ("a.TSV", "tsv"),
+        ("a.jsonl", "jsonl"),
+        ("a.json", "json"),
+        ("a.bib", "bibtex"),
+        ("a.parquet", "parquet"),
+        ("a.txt", "text"),
+        ("a", "text"),
+    ],
+)
+def test_the_name_helps_where_the_content_says_nothing(
+    tmp_path: Path, name: str, format: str
+) -> None:
+    assert detect_format(write(tmp_path / name, "nothing that is known")) == format
+
+
+def test_the_name_tells_json_lines_from_a_json_array(tmp_path: Path) -> None:
+    assert detect_format(write(tmp_path / "a.jsonl", '["x"]\n')) == "jsonl"
+    assert detect_format(write(tmp_path / "b.jsonl", '{"title":\n')) == "jsonl"
+
+
+def test_mapped_columns_make_a_header(tmp_path: Path) -> None:
+    path = write(tmp_path / "paper", "Titel;Text\nA;B\n")
+    assert detect_format(path) == "text"
+    assert detect_format(path, {"title": "Titel", "abstract": "text"}) == "csv"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"is empty\. Give a file with papers"),
+        (b" \n\t\n", r"is empty"),
+        ("title,abstract\n".encode("utf-16"), r"is in UTF-16 or UTF-32\. Convert it to UTF-8"),
+        ("title,abstract\n".encode("utf-16-le"), r"is binary \(15 control bytes in the first 30\)"),
+        (b"%PDF-1.4 x", r"is a PDF file, not papers\. Give CSV, TSV, JSON lines"),
+        (b"\x89PNG\r\n\x1a\n", r"is an image, not papers"),
+        (bytes(range(256)), r"is binary"),
+        (b"<?xml version='1.0'?><x/>", r"is XML or HTML, which is not read\. Give CSV"),
+        (b"\n <!DOCTYPE html>", r"is XML or HTML"),
+    ],
+)
+def test_what_holds_no_papers_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = write(tmp_path / "paper.csv", content)
+    with pytest.raises(UnreadableSource, match=r"paper\.csv " + message):
+        detect_format(path)
+
+
+def test_text_is_one_paper(tmp_path: Path) -> None:
+    path = write(tmp_path / "paper.txt", "\ufeffA title\n\nAn abstract,\nin two lines.\n")
+    assert list(read_papers(path)) == [
+        Paper(title="A title", abstract="An abstract,\nin two lines.")
+    ]
+    assert list(read_stream(io.BytesIO(b"An abstract."))) == [Paper(abstract="An abstract.")]
+
+
+def test_empty_text_is_unreadable() -> None:
+    with pytest.raises(UnreadableSource, match=r"standard input holds no text\. Give a title"):
+        list(read_stream(io.BytesIO(b"  \n"), format="text"))
+
+
+def test_text_in_latin_1_is_unreadable_with_the_remedy() -> None:
+    with pytest.raises(
+        UnreadableSource, match=r"not UTF-8: byte 0xe9 at 3\. Convert it, e\.g\. with"
+    ):
+        list(read_stream(io.BytesIO("café".encode("latin-1"))))
