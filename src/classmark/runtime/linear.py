@@ -1,0 +1,257 @@
+"""The fast tier: a linear model over hashed terms, in integers from the text to the logits.
+
+A known feature has a row of 64 four-bit numbers and a scale. The hidden vector is the sum of the
+rows, each weighted by its scale and 1 + log(count), over the root of the summed squares of
+1 + log(count). A head of 64 x k gives the logits. All sums are of integers, hence exact in any
+order: the numpy path and the C kernel give the same bits on every platform.
+
+A feature finds its slot by a perfect hash: ``displacements`` sends each bucket of keys to free
+slots (Belazzougui et al. 2009, "Hash, displace, and compress"); ``fingerprints`` tells strangers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classmark.bundle import Bundle
+from classmark.errors import BundleIncompatible
+from classmark.runtime.explain import BIAS
+from classmark.runtime.featuriser import (
+    FEATURISER_VERSION,
+    Folded,
+    _kernel,
+    fold_all,
+    keys_in_numpy,
+    terms,
+)
+from classmark.runtime.scorer import RawScores
+
+DIM = 64
+MAX_COUNT = 16
+MAX_WEIGHT = 4095
+N_SCALES = 256
+NORM_UNIT = 1024
+HIDDEN_LIMIT = 8191
+NIBBLE_ZERO = 8
+ROUNDING = "(rounding)"
+_SLOT_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+_EXACT_FLOAT32 = 1 << 24
+_LOW_32 = np.uint64(0xFFFFFFFF)
+
+
+def count_weights() -> NDArray[np.float64]:
+    """Return 1 + log(count) for counts 1..16: float64 [16]; greater counts weigh as 16."""
+    return 1.0 + np.log(np.arange(1, MAX_COUNT + 1, dtype=np.float64))
+
+
+def fingerprint(keys: NDArray[np.uint64]) -> NDArray[np.uint16]:
+    """Return the 16 bits that a slot keeps of its key; 0 is a slot without one."""
+    low = keys.astype(np.uint16)
+    return np.where(low == 0, np.uint16(1), low)
+
+
+def bucket_of(keys: NDArray[np.uint64], n_buckets: int) -> NDArray[np.intp]:
+    """Return the bucket of each key, 0 .. n_buckets - 1."""
+    return (((keys >> np.uint64(32)) * np.uint64(n_buckets)) >> np.uint64(32)).astype(np.intp)
+
+
+def slot_of(
+    keys: NDArray[np.uint64], displacement: NDArray[np.uint16], n_slots: int
+) -> NDArray[np.intp]:
+    """Return the slot of each key, given the displacement of its bucket."""
+    g = keys * _SLOT_FACTOR
+    step = (g & _LOW_32) | np.uint64(1)
+    place = ((g >> np.uint64(32)) + displacement.astype(np.uint64) * step) & _LOW_32
+    return ((place * np.uint64(n_slots)) >> np.uint64(32)).astype(np.intp)
+
+
+@dataclass(frozen=True, eq=False)
+class LinearArrays:
+    """The arrays of a fast bundle, for s slots, b buckets and k labels.
+
+    Attributes:
+        displacements: uint16 [b].
+        fingerprints: uint16 [s], 0 for a free slot.
+        rows: uint8 [s, 32], numbers + 8: dim j in the low half of byte j, dim j + 32 in the high.
+        scale_codes: uint8 [s].
+        weights: int16 [16, 256], multiplier of a count and a scale code, at most 4095.
+        norms: int32 [16], squared weight of a count, in 1/1024.
+        head: int16 [k, 64].
+        bias: float64 [k], logits.
+        hidden_scale: hidden = round(sum of rows * hidden_scale / sqrt(sum of norms)).
+        logit_scale: logits = hidden . head * logit_scale + bias.
+    """
+
+    displacements: NDArray[np.uint16]
+    fingerprints: NDArray[np.uint16]
+    rows: NDArray[np.uint8]
+    scale_codes: NDArray[np.uint8]
+    weights: NDArray[np.int16]
+    norms: NDArray[np.int32]
+    head: NDArray[np.int16]
+    bias: NDArray[np.float64]
+    hidden_scale: float
+    logit_scale: float
+
+    ARRAYS = (
+        "displacements",
+        "fingerprints",
+        "rows",
+        "scale_codes",
+        "weights",
+        "norms",
+        "head",
+        "bias",
+    )
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Return what a bundle keeps as arrays, by name."""
+        return {name: getattr(self, name) for name in self.ARRAYS}
+
+    def parameters(self) -> dict[str, float]:
+        """Return what a bundle keeps in its manifest."""
+        return {"hidden_scale": self.hidden_scale, "logit_scale": self.logit_scale}
+
+
+class LinearScorer:
+    """Scores papers with the arrays of a fast bundle; may be shared by threads."""
+
+    def __init__(self, arrays: LinearArrays, *, use_kernel: bool = True) -> None:
+        self._arrays = arrays
+        self._kernel = _kernel if use_kernel else None
+
+    @property
+    def kernel(self) -> str:
+        """Name of the code path: ``numpy``, ``c`` or ``c-avx2``."""
+        return "numpy" if self._kernel is None else str(self._kernel.variant())
+
+    def score(self, papers: Sequence[tuple[str, str]]) -> RawScores:
+        """Return the logits and known-word shares of raw (title, abstract) pairs."""
+        folded = fold_all(papers)
+        return self._score_in_numpy(folded) if self._kernel is None else self._score_in_c(folded)
+
+    def contributions(
+        self, title: str, abstract: str, top: int, other: int
+    ) -> list[tuple[str, float]]:
+        """Return what each term adds to ``score[top] - score[other]``; they sum to it.
+
+        A term's entry holds its share of the title too. What rounding to integers changes is listed
+        as ``(rounding)``.
+        """
+        a = self._arrays
+        spelled, keys = _columns(terms(title, abstract))
+        slots, known = self._look_up(keys)
+        unique, inverse, counts = np.unique(
+            slots[known], return_inverse=True, return_counts=True
+        )
+        capped = np.minimum(counts, MAX_COUNT) - 1
+        weight = a.weights[capped, a.scale_codes[unique]].astype(np.float64)
+        scale = a.hidden_scale / np.sqrt(max(1, a.norms[capped].sum()))
+        direction = (a.head[top].astype(np.float64) - a.head[other]) * a.logit_scale
+        added = (_unpack(a.rows[unique]) @ direction) * weight * scale
+        by_term: dict[str, float] = {}
+        for term, feature in zip(np.array(spelled, dtype=object)[known], inverse, strict=True):
+            by_term[term] = by_term.get(term, 0.0) + added[feature] / counts[feature]
+        bias = float(a.bias[top] - a.bias[other])
+        scores = self.score([(title, abstract)]).scores[0].astype(np.float64)
+        rounding = float(scores[top] - scores[other]) - bias - sum(by_term.values())
+        return [*by_term.items(), (ROUNDING, rounding), (BIAS, bias)]
+
+    def _score_in_c(self, folded: Folded) -> RawScores:
+        a = self._arrays
+        scores = np.empty((len(folded), len(a.bias)), dtype=np.float32)
+        known_share = np.empty(len(folded), dtype=np.float32)
+        self._kernel.score(
+            folded.buffer,
+            folded.offsets,
+            *a.arrays().values(),
+            scores,
+            known_share,
+            a.hidden_scale,
+            a.logit_scale,
+        )
+        return RawScores(scores, known_share)
+
+    def _score_in_numpy(self, folded: Folded) -> RawScores:
+        a = self._arrays
+        keys = keys_in_numpy(folded)
+        slots, known = self._look_up(keys.key)
+        n = len(folded)
+        words = np.bincount(keys.text[keys.is_word], minlength=n)
+        known_words = np.bincount(keys.text[keys.is_word & known], minlength=n)
+        share = known_words / np.maximum(words, 1)
+        owner, slot, count = _count(keys.text[known], slots[known], len(a.fingerprints))
+        sums, norms = self._sum_rows(owner, slot, count, n)
+        scale = np.where(norms > 0, a.hidden_scale / np.sqrt(np.maximum(norms, 1)), 0.0)
+        hidden = np.rint(np.clip(sums * scale[:, None], -HIDDEN_LIMIT, HIDDEN_LIMIT))
+        logits = (hidden @ a.head.T.astype(np.float64)) * a.logit_scale + a.bias
+        return RawScores(logits.astype(np.float32), share.astype(np.float32))
+
+    def _look_up(self, keys: NDArray[np.uint64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        a = self._arrays
+        displacement = a.displacements[bucket_of(keys, len(a.displacements))]
+        slots = slot_of(keys, displacement, len(a.fingerprints))
+        return slots, a.fingerprints[slots] == fingerprint(keys)
+
+    def _sum_rows(
+        self, owner: NDArray[np.intp], slot: NDArray[np.intp], count: NDArray[np.intp], n: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        a = self._arrays
+        capped = np.minimum(count, MAX_COUNT) - 1
+        weight = a.weights[capped, a.scale_codes[slot]]
+        norms = np.bincount(owner, a.norms[capped], minlength=n).astype(np.int64)
+        starts = np.searchsorted(owner, np.arange(n + 1))
+        sums = np.empty((n, DIM), dtype=np.float64)
+        rows = _unpack(a.rows[slot])
+        single = weight.astype(np.float32)
+        for i in range(n):
+            part = slice(starts[i], starts[i + 1])
+            exact = (part.stop - part.start) * MAX_WEIGHT * NIBBLE_ZERO < _EXACT_FLOAT32
+            values = single[part] if exact else weight[part].astype(np.float64)
+            sums[i] = values @ rows[part]
+        return sums, norms
+
+
+def load_scorer(bundle: Bundle) -> LinearScorer:
+    """Return the scorer of a bundle of kind ``linear``.
+
+    Raises:
+        BundleIncompatible: it was made for another featuriser.
+    """
+    manifest = bundle.manifest
+    if manifest.featuriser != FEATURISER_VERSION:
+        raise BundleIncompatible(
+            f"model {manifest.name} {manifest.version} needs featuriser {manifest.featuriser!r}, "
+            f"this classmark has {FEATURISER_VERSION!r}. Install the classmark that it was made "
+            "for, or train and export it again."
+        )
+    arrays = {name: bundle.array(name) for name in LinearArrays.ARRAYS}
+    return LinearScorer(LinearArrays(**arrays, **manifest.parameters))  # type: ignore[arg-type]
+
+
+def _columns(pairs: list[tuple[str, int]]) -> tuple[list[str], NDArray[np.uint64]]:
+    return [term for term, _ in pairs], np.array([key for _, key in pairs], dtype=np.uint64)
+
+
+def _count(
+    owner: NDArray[np.int64], slot: NDArray[np.intp], n_slots: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Return (owner, slot, count) of each distinct feature of each text, sorted by owner."""
+    pair = np.sort(owner * n_slots + slot)
+    first = np.flatnonzero(np.concatenate(([True], pair[1:] != pair[:-1])) if len(pair) else [])
+    counts = np.diff(np.append(first, len(pair)))
+    owners, slots = np.divmod(pair[first], n_slots)
+    return owners, slots, counts
+
+
+def _unpack(packed: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the numbers of packed rows: float32 [n, 64], -8..7."""
+    rows = np.empty((len(packed), DIM), dtype=np.float32)
+    np.bitwise_and(packed, 15, out=rows[:, : DIM // 2], casting="unsafe")
+    np.right_shift(packed, 4, out=rows[:, DIM // 2 :], casting="unsafe")
+    rows -= NIBBLE_ZERO
+    return rows
