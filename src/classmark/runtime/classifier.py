@@ -31,6 +31,7 @@ class Classifier:
     Attributes:
         labels: k codes, the columns of the scores.
         names: k names, in the same order.
+        policy: how scores become answers.
         thresholds: k probabilities, from which each label is accepted.
         set_coverage: coverage that the prediction sets were built for, 0..1.
         model: who answers: name, version, digest of the bundle.
@@ -75,6 +76,7 @@ class Classifier:
         self._scorer = scorer
         self.labels = self._decider.labels
         self.names = self._decider.names
+        self.policy = manifest.policy
         self.thresholds = manifest.policy.thresholds
         self.set_coverage = manifest.policy.set_coverage
 

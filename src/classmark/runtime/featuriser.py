@@ -1,6 +1,6 @@
 """From a text to the keys of its features: hashed words and word pairs, the title's once more.
 
-A folded text is ``title \\n abstract``, normalised, lower-cased, UTF-8. A word is a run of a-z, 0-9
+A folded text is ``title \\n abstract \\n``, normalised, lower-cased, UTF-8. A word is a run of a-z, 0-9
 and bytes from 128; its hash is the polynomial sum of (byte + 1) * WORD_BASE^(bytes after it)
 modulo 2^64. Each word gives a key; each two neighbours in one field give a key; both give another
 in the title. ``kernel/text.h`` does the same in C; tests hold the two together.
@@ -62,7 +62,7 @@ class Keys(NamedTuple):
 
 def fold(title: str, abstract: str) -> bytes:
     """Return the folded text of one raw title and abstract."""
-    text = f"{normalise(title)}\n{normalise(abstract)}"
+    text = f"{normalise(title)}\n{normalise(abstract)}\n"
     return text.lower().encode("utf-8", "ignore")
 
 
@@ -104,7 +104,7 @@ def terms(title: str, abstract: str) -> list[tuple[str, int]]:
     """Return (term, key) of every feature occurrence of one paper; a pair reads ``word word``."""
     spelled: list[str] = []
     raw: list[int] = []
-    for is_title, part in zip((True, False), fold(title, abstract).split(b"\n"), strict=True):
+    for is_title, part in zip((True, False), fold(title, abstract).split(b"\n")[:2], strict=True):
         words = _WORD_BYTES.findall(part)
         hashes = [_word_hash(word) for word in words]
         pairs = [
@@ -135,7 +135,7 @@ def _keys_in_c(folded: Folded) -> Keys:
 
 
 def _word_bounds(kind: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    # A text holds a field break, so two words of different texts are always apart.
+    # A text ends with a field break, so two words of different texts are always apart.
     inside = np.zeros(len(kind) + 2, dtype=np.int8)
     np.equal(kind, _WORD, out=inside[1:-1], casting="unsafe")
     edges = np.flatnonzero(inside[1:] != inside[:-1])

@@ -1,1 +1,21 @@
-"""Filled in by its room."""
+"""Fits a model: the fast tier's vocabulary and weights."""
+
+from classmark.training.config import LinearConfig
+from classmark.training.linear import LinearWeights, fit_linear, rank_by_importance
+from classmark.training.vocabulary import (
+    SparsePapers,
+    choose_frequent,
+    read_occurrences,
+    to_sparse,
+)
+
+__all__ = [
+    "LinearConfig",
+    "LinearWeights",
+    "SparsePapers",
+    "choose_frequent",
+    "fit_linear",
+    "rank_by_importance",
+    "read_occurrences",
+    "to_sparse",
+]

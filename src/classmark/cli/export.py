@@ -1,0 +1,107 @@
+"""``classmark export``: make a bundle of a finished run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from classmark.cli.train import require_training
+from classmark.errors import UnreadableSource, UsageError
+
+_NAME_VERSION = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)-(\d+(?:\.\d+)*)")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command ``export`` to an app."""
+    app.command(name="export")(export)
+
+
+def export(  # noqa: PLR0913 - one parameter an option
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `train` printed.")],
+    *,
+    output: Annotated[
+        Path, typer.Option("--output", help="Folder to write, called NAME-VERSION (fast-1.0).")
+    ],
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Also write the evaluation report here.")
+    ] = None,
+    about: Annotated[
+        Path | None, typer.Option("--about", help="Markdown for the card: data, use, limits.")
+    ] = None,
+    non_papers: Annotated[
+        Path | None,
+        typer.Option("--non-papers", help="JSON lines of texts that are out of scope."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Quantise a run, calibrate it on valid, measure it on test, and write the bundle."""
+    require_training()
+    from classmark.cli.steps import Steps
+    from classmark.evaluation import render_table
+    from classmark.pipeline import export_run
+    from classmark.storage import write_json
+
+    name, version = split_name(output)
+    with Steps() as steps:
+        manifest, measured = export_run(
+            run,
+            output,
+            name=name,
+            version=version,
+            about=_read(about) if about else "",
+            non_papers=read_non_papers(non_papers) if non_papers else (),
+            overwrite=overwrite,
+            command=shlex.join(["classmark", "export", str(run), "--output", str(output)]),
+            on_step=steps.step,
+            on_progress=steps.advance,
+        )
+    if report:
+        write_json(report, measured.to_dict())
+    if as_json:
+        size = sum(f.bytes for f in manifest.files.values())
+        typer.echo(json.dumps({"bundle": str(output), "bytes": size, "metrics": manifest.metrics}))
+        return
+    typer.echo(render_table(measured, weakest=5))
+    typer.echo(str(output))
+
+
+def split_name(folder: Path) -> tuple[str, str]:
+    """Return name and version of a bundle folder.
+
+    Raises:
+        UsageError: it is not called NAME-VERSION.
+    """
+    match = _NAME_VERSION.fullmatch(folder.name)
+    if not match:
+        raise UsageError(
+            f"--output {str(folder)!r} must end in NAME-VERSION, e.g. models/mine-1.0."
+        )
+    return match[1], match[2]
+
+
+def read_non_papers(path: Path) -> list[str]:
+    """Return the texts of JSON lines with ``text``, but those whose ``split`` is ``measure``."""
+    texts = []
+    for number, line in enumerate(_read(path).splitlines(), 1):
+        try:
+            record = json.loads(line)
+            if record.get("split") != "measure":
+                texts.append(str(record["text"]))
+        except (ValueError, KeyError, AttributeError) as error:
+            raise UnreadableSource(
+                f"{path} line {number} is not a JSON object with 'text': {line[:60]!r}."
+            ) from error
+    return texts
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableSource(f"cannot read {path}: {error}. Give a UTF-8 text file.") from error

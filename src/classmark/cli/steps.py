@@ -1,0 +1,41 @@
+"""The steps of a long command on stderr, each with a count while somebody looks."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+
+class Steps:
+    """Prints each step as a line; on a terminal a count of papers follows it."""
+
+    _SECONDS_BETWEEN = 0.2
+
+    def __init__(self) -> None:
+        self._text, self._done, self._shown_at = "", 0, 0.0
+        self._live = sys.stderr.isatty()
+
+    def step(self, text: str) -> None:
+        """Begin a step."""
+        self._end_line()
+        self._text, self._done, self._shown_at = text, 0, 0.0
+        print(f"{text} ...", file=sys.stderr, end="" if self._live else "\n", flush=True)  # noqa: T201
+
+    def advance(self, papers: int) -> None:
+        """Count papers of the step."""
+        self._done += papers
+        now = time.monotonic()
+        if self._live and now - self._shown_at > self._SECONDS_BETWEEN:
+            self._shown_at = now
+            line = f"\r{self._text} ... {self._done:,} papers"
+            print(line, file=sys.stderr, end="", flush=True)  # noqa: T201
+
+    def __enter__(self) -> Steps:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end_line()
+
+    def _end_line(self) -> None:
+        if self._text and self._live:
+            print(file=sys.stderr)  # noqa: T201

@@ -1,0 +1,1 @@
+"""Hydra configuration as package data; YAML chooses, the rooms' dataclasses check."""

@@ -1,0 +1,76 @@
+"""The model card of a bundle, from its reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from classmark.records import EvaluationReport
+
+_COLUMNS = {
+    "top_1": "top-1",
+    "top_3": "top-3",
+    "top_5": "top-5",
+    "precision_at_1_listed": "P@1 listed",
+    "macro_f1": "macro-F1",
+    "ece": "ECE",
+    "set_coverage": "set coverage",
+    "set_size": "set size",
+    "archive_accuracy": "archive",
+    "acceptance_rate": "accepted",
+    "accepted_accuracy": "right if accepted",
+}
+_WEAKEST = 15
+_LEAST_PAPERS = 20
+
+
+def render_card(
+    title: str, report: EvaluationReport, facts: Mapping[str, str], about: str = ""
+) -> str:
+    """Return the card as Markdown.
+
+    Args:
+        title: name and version of the bundle.
+        report: of the test split, by the bundle's own kernel.
+        facts: rows of the table of facts.
+        about: further sections in Markdown: data, intended use, limits, licence.
+    """
+    parts = [f"# {title}", _warning(report), _facts(facts), "## Measured on the test split"]
+    parts += [_by_period(report), about.strip(), "## Weakest categories", _weakest(report)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _warning(report: EvaluationReport) -> str:
+    if not report.generated:
+        return ""
+    return "**Fitted on invented sample papers: these numbers say nothing about real ones.**"
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    return _table(("fact", "value"), list(facts.items()))
+
+
+def _by_period(report: EvaluationReport) -> str:
+    rows = [("all", report.n, report.metrics)]
+    rows += [(part.name, part.n, part.metrics) for part in report.periods]
+    shown = [key for key in _COLUMNS if key in report.metrics]
+    cells = [
+        (name, f"{n:,}", *(f"{metrics[key].value:.3f}" if key in metrics else "" for key in shown))
+        for name, n, metrics in rows
+    ]
+    return _table(("period", "papers", *(_COLUMNS[key] for key in shown)), cells)
+
+
+def _weakest(report: EvaluationReport) -> str:
+    known = [c for c in report.categories if c.n >= _LEAST_PAPERS and c.f1 is not None]
+    rows = sorted(known, key=lambda c: (c.f1 or 0.0, c.code))[:_WEAKEST]
+    if not rows:
+        return f"No category has {_LEAST_PAPERS} test papers."
+    return _table(
+        ("category", "papers", "F1", "most confused with"),
+        [(c.code, str(c.n), f"{c.f1:.2f}", c.confused_with or "") for c in rows],
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

@@ -1,0 +1,86 @@
+"""The policy of a bundle, fitted on validation scores that weigh all periods alike."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classmark.errors import EmptyEvaluation
+from classmark.evaluation import (
+    calibrated_probabilities,
+    choose_scope_threshold,
+    energy,
+    fit_cross_list_thresholds,
+    fit_scope,
+    fit_set_threshold,
+    fit_temperature,
+    fit_thresholds,
+)
+from classmark.records import Policy, ScoreTable
+from classmark.runtime import RawScores
+
+SET_COVERAGE = 0.9
+_DIGITS = 4
+_SEED = 0
+
+
+def fit_policy(valid: ScoreTable, non_papers: RawScores | None = None) -> Policy:
+    """Return temperature, thresholds, prediction sets and scope of a bundle.
+
+    Args:
+        valid: scores of the validation split by the bundle's own kernel; the same number of
+            papers is drawn from each period.
+        non_papers: scores of texts that are no papers; without them nothing is out of scope.
+
+    Raises:
+        EmptyEvaluation: no validation paper has a label of the model.
+    """
+    table = valid.select(_equal_periods(valid))
+    if not len(table):
+        raise EmptyEvaluation(
+            "the validation split holds no paper with a label of the model. Build the dataset with "
+            "a larger --valid-share."
+        )
+    temperature = fit_temperature(table.scores, table.primary)
+    probabilities = calibrated_probabilities(table.scores, temperature)
+    policy = Policy(
+        temperature=temperature,
+        thresholds=_rounded(fit_thresholds(probabilities, table.primary)),
+        cross_list_thresholds=_rounded(
+            fit_cross_list_thresholds(probabilities, table.primary, table.listed)
+        ),
+        set_threshold=fit_set_threshold(probabilities, table.primary, SET_COVERAGE),
+        set_coverage=SET_COVERAGE,
+    )
+    return policy if non_papers is None else _with_scope(policy, table, non_papers)
+
+
+def _equal_periods(table: ScoreTable) -> NDArray[np.intp]:
+    random = np.random.default_rng(_SEED)
+    known = table.primary >= 0
+    periods = np.array(table.periods)
+    groups = [np.flatnonzero(known & (periods == name)) for name in np.unique(periods[known])]
+    n = min((len(group) for group in groups), default=0)
+    drawn = [random.permutation(group)[:n] for group in groups]
+    return np.sort(np.concatenate(drawn)) if drawn else np.zeros(0, dtype=np.intp)
+
+
+def _with_scope(policy: Policy, table: ScoreTable, non_papers: RawScores) -> Policy:
+    shares = np.concatenate([table.known_share, non_papers.known_share])
+    energies = np.concatenate(
+        [energy(scores, policy.temperature) for scores in (table.scores, non_papers.scores)]
+    )
+    is_paper = np.arange(len(shares)) < len(table)
+    bias, on_share, on_energy = fit_scope(shares, energies, is_paper)
+    score = bias + on_share * shares + on_energy * energies
+    return replace(
+        policy,
+        scope_weights=(bias, on_share, on_energy),
+        scope_threshold=choose_scope_threshold(score[is_paper]),
+    )
+
+
+def _rounded(values: NDArray[np.float32]) -> tuple[float, ...]:
+    return tuple(round(float(v), _DIGITS) for v in values)

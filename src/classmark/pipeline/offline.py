@@ -1,0 +1,424 @@
+"""The offline path in order: compose, fit, score, calibrate, evaluate, export."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classmark.dataset import DatasetSplit, load_manifest, read_split
+from classmark.errors import InvalidConfig, InvalidDataset, LabelMismatch
+from classmark.evaluation import EvaluationConfig, evaluate_table
+from classmark.export import fit_policy, quantise, render_card
+from classmark.papers import RECIPE_VERSION
+from classmark.pipeline.run_folder import describe_environment, read_run, write_weights
+from classmark.records import (
+    BundleManifest,
+    DatasetManifest,
+    EvaluationReport,
+    ModelRef,
+    Paper,
+    Policy,
+    ScoreTable,
+)
+from classmark.runtime import Classifier, RawScores
+from classmark.runtime.featuriser import FEATURISER_VERSION
+from classmark.runtime.linear import LinearScorer
+from classmark.storage import atomic_file, atomic_folder, write_json
+from classmark.taxonomy import VERSION as TAXONOMY_VERSION
+from classmark.training import (
+    LinearConfig,
+    LinearWeights,
+    choose_frequent,
+    fit_linear,
+    rank_by_importance,
+    read_occurrences,
+    to_sparse,
+)
+from classmark.training.vocabulary import Occurrences
+
+CHUNK_PAPERS = 500
+HEADLINE = ("top_1", "top_3", "top_5", "macro_f1", "ece", "set_coverage", "set_size")
+
+OnProgress = Callable[[int], None]
+OnStep = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One fit: which dataset, which model, which seed, and where runs go."""
+
+    dataset: Path
+    model: LinearConfig
+    seed: int
+    runs_dir: Path
+    composed: dict[str, Any]
+
+
+def compose_config(overrides: Sequence[str]) -> TrainConfig:
+    """Return the configuration that Hydra composes of ``conf/train.yaml`` and overrides.
+
+    Raises:
+        InvalidConfig: a key is unknown, a value is missing, of the wrong type or out of range.
+    """
+    from hydra import compose, initialize_config_module
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with initialize_config_module("classmark.conf", version_base="1.3"):
+            config = compose("train", overrides=list(overrides))
+        composed: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())
+        raise InvalidConfig(
+            f"{reason} (given: {' '.join(overrides) or 'nothing'}). "
+            "See `classmark train --help` for the keys."
+        ) from error
+    return _read_config(composed)
+
+
+def train(
+    config: TrainConfig, *, command: str, on_step: OnStep, on_progress: OnProgress
+) -> Path:
+    """Fit the fast tier, score the other splits, and return the run folder.
+
+    Raises:
+        InvalidDataset: the dataset is missing, changed, or has one label only.
+        TrainingFailed: nothing to fit, or the loss is no number.
+    """
+    started = time.monotonic()
+    manifest = load_manifest(config.dataset)
+    split = read_split(config.dataset, "train", manifest)
+    _check_labels(split, config.dataset)
+    log: list[dict[str, Any]] = []
+    on_step(f"reading {len(split):,} training papers")
+    occurrences = read_occurrences(split.titles, split.abstracts, on_progress)
+    parent, weights = _fit_and_prune(
+        occurrences, split, manifest, config, on_step, on_progress, log
+    )
+    on_step("scoring the valid and test splits")
+    tables = {
+        f"{stage}-{name}": table
+        for name in ("valid", "test")
+        for stage, table in _score_stages(
+            config.dataset, name, manifest, {"parent": parent, "pruned": weights}
+        )
+    }
+    provenance = {
+        "command": command,
+        "seed": config.seed,
+        "dataset": str(config.dataset),
+        "dataset_digest": manifest.digest,
+        "labels": list(manifest.labels),
+        "label_space": manifest.label_space,
+        "generated": manifest.generated,
+        "features": {"parent": len(parent.keys), "kept": len(weights.keys)},
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "fit_seconds": round(time.monotonic() - started, 1),
+        **describe_environment(),
+    }
+    return _write_run(config, provenance, weights, tables, log)
+
+
+def export_run(
+    run_folder: Path,
+    output: Path,
+    *,
+    name: str,
+    version: str,
+    about: str = "",
+    non_papers: Sequence[str] = (),
+    overwrite: bool = False,
+    command: str = "",
+    on_step: OnStep = lambda _: None,
+    on_progress: OnProgress = lambda _: None,
+) -> tuple[BundleManifest, EvaluationReport]:
+    """Quantise a run, fit its policy on valid, measure it on test, and write the bundle.
+
+    Raises:
+        InvalidDataset: the run or its dataset is missing or has changed.
+        StorageFailed: the bundle cannot be written there.
+    """
+    from classmark.bundle import write_bundle
+
+    run = read_run(run_folder)
+    dataset = Path(run.provenance["dataset"])
+    manifest = load_manifest(dataset)
+    if manifest.digest != run.provenance["dataset_digest"]:
+        raise InvalidDataset(
+            f"dataset {dataset} has digest {manifest.digest[:12]}, the run was fitted on "
+            f"{run.provenance['dataset_digest'][:12]}. Restore that dataset, or train again."
+        )
+    on_step(f"quantising {len(run.weights.keys):,} features")
+    arrays = quantise(run.weights)
+    scorer = LinearScorer(arrays)
+    on_step("calibrating on the valid split")
+    ref = ModelRef(name, version, "")
+    valid = _score_split(scorer, dataset, "valid", manifest, run.labels, ref, on_progress)
+    strangers = scorer.score([_as_pair(text) for text in non_papers]) if non_papers else None
+    policy = fit_policy(valid, strangers)
+    on_step("measuring on the test split")
+    test = _score_split(scorer, dataset, "test", manifest, run.labels, ref, on_progress)
+    report = evaluate_table(_with_policy(test, policy), config=EvaluationConfig(), command=command)
+    bundle = _describe_bundle(run.provenance, name, version, policy, report, arrays.parameters())
+    facts = _facts(bundle, len(run.weights.keys))
+    card = render_card(f"{name} {version}", report, facts, about)
+    written = write_bundle(
+        output, bundle, arrays.arrays(), {"CARD.md": card}, overwrite=overwrite
+    )
+    return written, report
+
+
+def score_dataset(model: str, dataset: Path, split: str, on_progress: OnProgress) -> ScoreTable:
+    """Score a split of a dataset with an installed model.
+
+    Raises:
+        LabelMismatch: the model has none of the dataset's labels.
+    """
+    classifier = Classifier(model)
+    manifest = load_manifest(dataset)
+    if not set(classifier.labels) & set(manifest.labels):
+        raise LabelMismatch(
+            f"model {classifier.model.name} has none of the {len(manifest.labels)} labels of "
+            f"{dataset} (first: {manifest.labels[0]!r}). Use a model that was fitted on them."
+        )
+    table = _score_split(
+        classifier, dataset, split, manifest, tuple(classifier.labels), classifier.model, on_progress
+    )
+    return _with_policy(table, classifier.policy)
+
+
+def _read_config(composed: dict[str, Any]) -> TrainConfig:
+    model = dict(composed["model"])
+    if model.pop("kind", None) != "linear":
+        raise InvalidConfig("model.kind must be 'linear', the only model that can be fitted yet.")
+    integers = ("max_features", "min_papers", "epochs", "batch_size", "threads")
+    wrong = [key for key in integers if type(model[key]) is not int]
+    wrong += [k for k in ("rate", "head_rate", "hidden_dropout") if type(model[k]) not in (int, float)]
+    if wrong:
+        raise InvalidConfig(f"model.{wrong[0]} must be a number, got {model[wrong[0]]!r}.")
+    if type(composed["seed"]) is not int or composed["seed"] < 0:
+        raise InvalidConfig(f"seed must be a whole number from 0, got {composed['seed']!r}.")
+    return TrainConfig(
+        dataset=Path(str(composed["dataset"]["path"])),
+        model=LinearConfig(**model),
+        seed=composed["seed"],
+        runs_dir=Path(str(composed["runs_dir"])),
+        composed=composed,
+    )
+
+
+def _check_labels(split: DatasetSplit, dataset: Path) -> None:
+    if len(np.unique(split.labels)) < 2:
+        raise InvalidDataset(
+            f"the training split of {dataset} has {len(np.unique(split.labels))} label(s); a model "
+            "needs at least 2. Build it from more papers, or lower --min-papers."
+        )
+
+
+def _fit_and_prune(
+    occurrences: Occurrences,
+    split: DatasetSplit,
+    manifest: DatasetManifest,
+    config: TrainConfig,
+    on_step: OnStep,
+    on_progress: OnProgress,
+    log: list[dict[str, Any]],
+) -> tuple[LinearWeights, LinearWeights]:
+    model = config.model
+    weights = np.array([model.period_weights.get(p, 1.0) for p in split.periods], np.float32)
+
+    def fit(stage: str, keys: NDArray[np.uint64]) -> tuple[LinearWeights, Any]:
+        papers = to_sparse(occurrences, keys)
+        on_step(f"fitting the {stage}: {len(keys):,} features, {model.epochs} epochs")
+        fitted = fit_linear(
+            papers,
+            keys,
+            split.labels,
+            weights,
+            model,
+            n_labels=len(manifest.labels),
+            seed=config.seed,
+            on_epoch=lambda epoch, loss: log.append({"stage": stage, "epoch": epoch, "loss": loss}),
+            on_batch=on_progress,
+        )
+        return fitted, papers
+
+    keys, _ = choose_frequent(occurrences, model.min_papers)
+    parent, papers = fit("parent", keys)
+    if len(keys) <= model.max_features:
+        return parent, parent
+    kept = np.sort(rank_by_importance(parent, papers)[: model.max_features])
+    return parent, fit("pruned model", keys[kept])[0]
+
+
+def _score_stages(
+    dataset: Path, name: str, manifest: DatasetManifest, stages: Mapping[str, LinearWeights]
+) -> Iterator[tuple[str, ScoreTable]]:
+    split = read_split(dataset, name, manifest)
+    if not len(split):
+        return
+    occurrences = read_occurrences(split.titles, split.abstracts, lambda _: None)
+    for stage, weights in stages.items():
+        scores = weights.score(to_sparse(occurrences, weights.keys))
+        known = np.zeros(len(split), dtype=np.float32)
+        ref = ModelRef(stage, "0", "")
+        raw = RawScores(scores, known)
+        yield stage, _table(raw, split, name, manifest, manifest.labels, ref)
+
+
+def _write_run(
+    config: TrainConfig,
+    provenance: dict[str, Any],
+    weights: LinearWeights,
+    tables: Mapping[str, ScoreTable],
+    log: list[dict[str, Any]],
+) -> Path:
+    from omegaconf import OmegaConf
+
+    folder = _new_run_folder(config)
+    with atomic_folder(folder) as temporary:
+        (temporary / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config.composed)))
+        write_json(temporary / "provenance.json", provenance)
+        lines = ["stage,epoch,loss", *(f"{e['stage']},{e['epoch']},{e['loss']:.6f}" for e in log)]
+        (temporary / "log.csv").write_text("\n".join(lines) + "\n")
+        write_weights(temporary, weights)
+        for name, table in tables.items():
+            with atomic_file(temporary / "scores" / f"{name}.npz") as file:
+                file.write(table.to_bytes())
+    return folder
+
+
+def _new_run_folder(config: TrainConfig) -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    folder = config.runs_dir / f"linear-{stamp}"
+    n = 1
+    while folder.exists():
+        n += 1
+        folder = config.runs_dir / f"linear-{stamp}-{n}"
+    return folder
+
+
+def _score_split(
+    scorer: LinearScorer | Classifier,
+    dataset: Path,
+    name: str,
+    manifest: DatasetManifest,
+    labels: tuple[str, ...],
+    model: ModelRef,
+    on_progress: OnProgress,
+) -> ScoreTable:
+    split = read_split(dataset, name, manifest)
+    parts = []
+    for first in range(0, len(split), CHUNK_PAPERS):
+        chunk = slice(first, first + CHUNK_PAPERS)
+        pairs = list(zip(split.titles[chunk], split.abstracts[chunk], strict=True))
+        if isinstance(scorer, Classifier):
+            parts.append(scorer.score([Paper(title=t, abstract=a) for t, a in pairs]))
+        else:
+            parts.append(scorer.score(pairs))
+        on_progress(len(pairs))
+    raw = RawScores(
+        np.concatenate([np.zeros((0, len(labels)), np.float32), *(p.scores for p in parts)]),
+        np.concatenate([np.zeros(0, np.float32), *(p.known_share for p in parts)]),
+    )
+    return _table(raw, split, name, manifest, labels, model)
+
+
+def _table(
+    raw: RawScores,
+    split: DatasetSplit,
+    name: str,
+    manifest: DatasetManifest,
+    labels: tuple[str, ...],
+    model: ModelRef,
+) -> ScoreTable:
+    column = {label: i for i, label in enumerate(labels)}
+    to_model = np.array([column.get(label, -1) for label in manifest.labels], dtype=np.int16)
+    listed = np.zeros((len(split), len(labels)), dtype=np.bool_)
+    rows = np.repeat(np.arange(len(split)), np.diff(split.listed_indptr))
+    columns = to_model[split.listed_indices]
+    listed[rows[columns >= 0], columns[columns >= 0]] = True
+    return ScoreTable(
+        labels=labels,
+        ids=split.ids,
+        scores=raw.scores,
+        primary=to_model[split.labels],
+        listed=listed,
+        listed_count=split.listed_count,
+        years=split.years,
+        periods=split.periods,
+        known_share=raw.known_share,
+        model=model,
+        dataset_digest=manifest.digest,
+        split=name,
+        generated=manifest.generated,
+    )
+
+
+def _with_policy(table: ScoreTable, policy: Policy) -> ScoreTable:
+    return ScoreTable(
+        **{
+            **table.__dict__,
+            "temperature": policy.temperature,
+            "set_threshold": policy.set_threshold,
+            "set_coverage": policy.set_coverage,
+            "thresholds": policy.thresholds,
+        }
+    )
+
+
+def _describe_bundle(
+    provenance: Mapping[str, Any],
+    name: str,
+    version: str,
+    policy: Policy,
+    report: EvaluationReport,
+    parameters: Mapping[str, float],
+) -> BundleManifest:
+    measured = {"all": report.metrics, **{p.name: p.metrics for p in report.periods}}
+    keys = ("command", "seed", "dataset_digest", "date", "commit", "packages", "generated")
+    return BundleManifest(
+        name=name,
+        version=version,
+        kind="linear",
+        label_space=provenance["label_space"],
+        labels=tuple(provenance["labels"]),
+        text_recipe=RECIPE_VERSION,
+        featuriser=FEATURISER_VERSION,
+        taxonomy=TAXONOMY_VERSION if provenance["label_space"] == "arxiv" else "",
+        policy=policy,
+        files={},
+        parameters=dict(parameters),
+        metrics={
+            period: {key: round(metrics[key].value, 4) for key in HEADLINE if key in metrics}
+            for period, metrics in measured.items()
+        },
+        provenance={key: provenance[key] for key in keys},
+    )
+
+
+def _facts(bundle: BundleManifest, n_features: int) -> dict[str, str]:
+    return {
+        "kind": "linear over hashed words and word pairs, 64 dimensions, 4-bit rows",
+        "labels": f"{len(bundle.labels)} ({bundle.label_space})",
+        "features": f"{n_features:,}",
+        "text recipe, featuriser": f"{bundle.text_recipe}, {bundle.featuriser}",
+        "temperature": f"{bundle.policy.temperature:.3f}",
+        "dataset": f"sha256 {bundle.provenance['dataset_digest'][:16]}",
+        "fitted": f"{bundle.provenance['date']}, seed {bundle.provenance['seed']}",
+    }
+
+
+def _as_pair(text: str) -> tuple[str, str]:
+    paper = Paper.from_text(text)
+    return paper.title, paper.abstract
+

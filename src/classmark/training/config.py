@@ -1,0 +1,57 @@
+"""What a fit can be told; the defaults stand in conf/model/linear.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from classmark.errors import InvalidConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearConfig:
+    """Options of fitting the fast tier.
+
+    Attributes:
+        max_features: features that the bundle keeps; the others are pruned by importance.
+        min_papers: a feature must occur in this many training papers.
+        epochs: passes over the training papers, once for the parent and once more after pruning.
+        batch_size: papers in a step.
+        rate: step of the rows at the start; it falls linearly to 0 (row-wise AdaGrad).
+        head_rate: the same for head and bias.
+        hidden_dropout: share of the hidden vector that is dropped in a step, 0..1.
+        period_weights: weight of a paper by the name of its period; others weigh 1.
+        threads: threads of the sparse sums; the result does not depend on it.
+    """
+
+    max_features: int
+    min_papers: int
+    epochs: int
+    batch_size: int
+    rate: float
+    head_rate: float
+    hidden_dropout: float
+    period_weights: Mapping[str, float]
+    threads: int
+
+    def __post_init__(self) -> None:
+        limits = {
+            "max_features": (1, 50_000_000),
+            "min_papers": (1, 1_000_000),
+            "epochs": (1, 1000),
+            "batch_size": (1, 65_536),
+            "rate": (1e-6, 10.0),
+            "head_rate": (1e-6, 10.0),
+            "hidden_dropout": (0.0, 0.95),
+            "threads": (1, 256),
+        }
+        for key, (low, high) in limits.items():
+            if not low <= getattr(self, key) <= high:
+                raise InvalidConfig(
+                    f"model.{key} is {getattr(self, key)}, it must be from {low} to {high}."
+                )
+        for period, weight in self.period_weights.items():
+            if not 0 <= weight <= 1000:
+                raise InvalidConfig(
+                    f"model.period_weights.{period} is {weight}, it must be from 0 to 1000."
+                )

@@ -1,0 +1,250 @@
+"""Fits the fast tier: an embedding of hashed terms and a softmax head, by row-wise AdaGrad.
+
+The parent is fitted on every frequent feature. The features that matter most to it (summed squared
+share of the hidden vectors, times the size of their logits) stay, and are fitted anew: that beats
+cutting the parent (docs/log.md). Sums and updates of rows run in C where the kernel is there.
+
+Source of the step size: Duchi et al. 2011, "Adaptive Subgradient Methods", one rate a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classmark.errors import TrainingFailed
+from classmark.runtime.featuriser import _kernel
+from classmark.runtime.linear import DIM
+from classmark.training.config import LinearConfig
+from classmark.training.vocabulary import SparsePapers
+
+_FIRST_SQUARES = 1e-3
+_SCORE_CHUNK = 20_000
+
+Floats = NDArray[np.float32]
+OnEpoch = Callable[[int, float], None]
+OnBatch = Callable[[int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class LinearWeights:
+    """A fitted fast model in float32.
+
+    Attributes:
+        keys: uint64 [f], sorted: the features.
+        embedding: float32 [f, 64].
+        head: float32 [64, k].
+        bias: float32 [k].
+    """
+
+    keys: NDArray[np.uint64]
+    embedding: Floats
+    head: Floats
+    bias: Floats
+
+    def score(self, papers: SparsePapers) -> Floats:
+        """Return the logits of papers: float32 [n, k]."""
+        parts = []
+        for first in range(0, len(papers), _SCORE_CHUNK):
+            rows = np.arange(first, min(first + _SCORE_CHUNK, len(papers)), dtype=np.int64)
+            parts.append(sum_rows(papers, rows, self.embedding) @ self.head + self.bias)
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.bias)), np.float32)
+
+
+def fit_linear(
+    papers: SparsePapers,
+    keys: NDArray[np.uint64],
+    labels: NDArray[np.int16],
+    weights: Floats,
+    config: LinearConfig,
+    *,
+    n_labels: int,
+    seed: int,
+    on_epoch: OnEpoch,
+    on_batch: OnBatch,
+) -> LinearWeights:
+    """Return weights fitted to the labels of papers.
+
+    Args:
+        papers: n training papers over f features.
+        keys: the f features.
+        labels: int16 [n], 0 .. n_labels - 1.
+        weights: float32 [n], weight of each paper in the loss.
+        config: steps and regularisation.
+        n_labels: columns of the head.
+        seed: of order, dropout and the first head.
+        on_epoch: called with the epoch (from 1) and its mean loss in nats.
+        on_batch: called with the number of papers seen.
+
+    Raises:
+        TrainingFailed: the loss is no longer a number.
+    """
+    fit = _Fit(len(keys), n_labels, seed, config)
+    n_steps = config.epochs * -(-len(papers) // config.batch_size)
+    step = 0
+    with ThreadPoolExecutor(config.threads) as pool:
+        for epoch in range(1, config.epochs + 1):
+            order = fit.random.permutation(len(papers)).astype(np.int64)
+            loss = 0.0
+            for first in range(0, len(order), config.batch_size):
+                batch = order[first : first + config.batch_size]
+                loss += fit.step(papers, batch, labels, weights, 1 - step / n_steps, pool)
+                step += 1
+                on_batch(len(batch))
+            if not np.isfinite(loss):
+                raise TrainingFailed(
+                    f"the loss is {loss} in epoch {epoch}. Lower model.rate (now {config.rate}) "
+                    f"or model.head_rate (now {config.head_rate})."
+                )
+            on_epoch(epoch, loss / len(order))
+    return LinearWeights(keys, fit.embedding, fit.head, fit.bias)
+
+
+def rank_by_importance(weights: LinearWeights, papers: SparsePapers) -> NDArray[np.intp]:
+    """Return the features by falling importance: int [f].
+
+    Importance is the feature's summed squared values times the squared length of its logits,
+    without what it adds to all labels alike (the softmax does not see that).
+    """
+    mass = np.bincount(papers.columns, papers.values.astype(np.float64) ** 2, len(weights.keys))
+    head = weights.head - weights.head.mean(axis=1, keepdims=True)
+    metric = (head @ head.T).astype(np.float32)
+    length = np.einsum("ij,ij->i", weights.embedding @ metric, weights.embedding)
+    return np.argsort(-mass * length, kind="stable")
+
+
+def sum_rows(
+    papers: SparsePapers,
+    rows: NDArray[np.int64],
+    embedding: Floats,
+    pool: ThreadPoolExecutor | None = None,
+) -> Floats:
+    """Return the value-weighted sum of the embedding for some papers: float32 [len(rows), 64]."""
+    if _kernel is None:
+        return np.asarray(_rows_of(papers, rows, len(embedding)) @ embedding, dtype=np.float32)
+    sums = np.empty((len(rows), embedding.shape[1]), dtype=np.float32)
+
+    def run(part: slice) -> None:
+        _kernel.sum_rows(
+            papers.columns,
+            papers.values,
+            papers.starts,
+            rows[part],
+            embedding,
+            sums[part],
+            embedding.shape[1],
+        )
+
+    half = len(rows) // 2
+    parts = [slice(0, half), slice(half, len(rows))]
+    list((pool.map if pool else map)(run, parts))
+    return sums
+
+
+class _Fit:
+    """Weights on their way, with the state of AdaGrad."""
+
+    def __init__(self, n_features: int, n_labels: int, seed: int, config: LinearConfig) -> None:
+        self.config = config
+        self.random = np.random.default_rng(seed)
+        self.embedding = np.zeros((n_features, DIM), dtype=np.float32)
+        first = self.random.standard_normal((DIM, n_labels), dtype=np.float32)
+        self.head = first / np.float32(np.sqrt(DIM))
+        self.bias = np.zeros(n_labels, dtype=np.float32)
+        self._row_squares = np.full(n_features, _FIRST_SQUARES, dtype=np.float32)
+        self._head_squares = np.full_like(self.head, _FIRST_SQUARES)
+        self._bias_squares = np.full_like(self.bias, _FIRST_SQUARES)
+
+    def step(
+        self,
+        papers: SparsePapers,
+        batch: NDArray[np.int64],
+        labels: NDArray[np.int16],
+        weights: Floats,
+        share_left: float,
+        pool: ThreadPoolExecutor,
+    ) -> float:
+        """Take one step and return the summed loss of the batch before it, in nats."""
+        kept = 1 - self.config.hidden_dropout
+        mask = (self.random.random((len(batch), DIM), dtype=np.float32) < kept) / np.float32(kept)
+        hidden = sum_rows(papers, batch, self.embedding, pool) * mask
+        gradient, loss = _softmax_gradient(hidden @ self.head + self.bias, labels[batch])
+        gradient *= weights[batch, None]
+        back = np.ascontiguousarray((gradient @ self.head.T) * mask, dtype=np.float32)
+        rate = self.config.head_rate * share_left
+        n = np.float32(len(batch))
+        _adagrad(self.head, self._head_squares, hidden.T @ gradient / n, rate)
+        _adagrad(self.bias, self._bias_squares, gradient.mean(axis=0), rate)
+        self._update_rows(papers, batch, back, self.config.rate * share_left, pool)
+        return loss
+
+    def _update_rows(
+        self,
+        papers: SparsePapers,
+        batch: NDArray[np.int64],
+        gradients: Floats,
+        rate: float,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        if _kernel is None:
+            self._update_rows_in_numpy(papers, batch, gradients, rate)
+            return
+        parts = self.config.threads
+
+        def run(part: int) -> None:
+            _kernel.update_rows(
+                papers.columns,
+                papers.values,
+                papers.starts,
+                batch,
+                self.embedding,
+                gradients,
+                self._row_squares,
+                DIM,
+                rate,
+                part,
+                parts,
+            )
+
+        list(pool.map(run, range(parts)))
+
+    def _update_rows_in_numpy(
+        self, papers: SparsePapers, batch: NDArray[np.int64], gradients: Floats, rate: float
+    ) -> None:
+        x = _rows_of(papers, batch, len(self.embedding)).tocsc()
+        touched = np.flatnonzero(np.diff(x.indptr))
+        x = x[:, touched]
+        squares = x.power(2).T @ (gradients**2).mean(axis=1)
+        self._row_squares[touched] += squares
+        step = rate / np.sqrt(self._row_squares[touched] + 1e-12)
+        self.embedding[touched] -= step[:, None] * (x.T @ gradients)
+
+
+def _rows_of(papers: SparsePapers, rows: NDArray[np.int64], n_features: int):  # type: ignore[no-untyped-def]  # noqa: ANN202 - scipy has no types
+    from scipy.sparse import csr_array
+
+    whole = csr_array(
+        (papers.values, papers.columns, papers.starts), shape=(len(papers), n_features)
+    )
+    return whole[rows]
+
+
+def _softmax_gradient(logits: Floats, labels: NDArray[np.int16]) -> tuple[Floats, float]:
+    """Return (probability - truth) [n, k] and the summed loss in nats."""
+    logits = logits - logits.max(axis=1, keepdims=True)
+    exponent = np.exp(logits)
+    total = exponent.sum(axis=1, keepdims=True)
+    gradient = exponent / total
+    at = (np.arange(len(labels)), labels)
+    loss = float((np.log(total[:, 0]) - logits[at]).sum())
+    gradient[at] -= 1
+    return gradient, loss
+
+
+def _adagrad(value: Floats, squares: Floats, gradient: Floats, rate: float) -> None:
+    squares += gradient * gradient
+    value -= np.float32(rate) * gradient / np.sqrt(squares)

@@ -1,0 +1,60 @@
+"""The commands in the documentation: verbs and options that the program has."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Any
+
+import pytest
+from repository_files import ROOT
+
+from classmark.cli.app import VERBS, load_verb
+
+PAGES = [
+    *(ROOT / name for name in ("README.md", "MODELS.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+_BLOCK = re.compile(r"^```(?:console|sh|bash|text)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_COMMAND = re.compile(r"(?:^|\|)\s*(?:\$ )?classmark +(?=[a-z-])(.+)$", re.MULTILINE)
+
+
+def commands_in(text: str) -> list[list[str]]:
+    """Return the words after ``classmark`` of each command line in the code blocks of a page."""
+    blocks = [block.replace("\\\n", " ") for block in _BLOCK.findall(text)]
+    lines = [line for block in blocks for line in _COMMAND.findall(block)]
+    return [shlex.split(line.split("  #")[0]) for line in lines]
+
+
+def check(words: list[str]) -> None:
+    """Check that verb, sub-command and every option of a command line exist."""
+    if words[0].startswith("-"):
+        assert words[0] in ("--version", "--help", "--install-completion")
+        return
+    assert words[0] in VERBS, f"no verb {words[0]!r}"
+    command: Any = load_verb(words[0])
+    if hasattr(command, "commands"):
+        assert words[1] in command.commands, f"no command {' '.join(words[:2])!r}"
+        command = command.commands[words[1]]
+    known = {opt for p in command.params for opt in (*p.opts, *p.secondary_opts)} | {"--help"}
+    used = {word.partition("=")[0] for word in words if word.startswith("--")}
+    assert used <= known, f"{' '.join(words)}: no option {sorted(used - known)}"
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p.exists()], ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_every_command_of_a_page_exists(page: Any) -> None:
+    for words in commands_in(page.read_text("utf-8")):
+        check(words)
+
+
+def test_a_wrong_command_would_be_found() -> None:
+    page = "```\nclassmark classify x \\\n  --nonsense\n```\n"
+    with pytest.raises(AssertionError, match=r"no option \['--nonsense'\]"):
+        check(commands_in(page)[0])
+
+
+def test_commands_behind_a_pipe_and_a_prompt_are_read() -> None:
+    page = "```console\n$ printf x | classmark classify -\n$ classmark models list\n```\n"
+    assert commands_in(page) == [["classify", "-"], ["models", "list"]]

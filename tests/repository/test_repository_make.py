@@ -1,0 +1,47 @@
+"""The Makefile: help lists every target, and CI calls targets that exist."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
+TARGETS = set(re.search(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)[1].split())  # type: ignore[index]
+PROMISED = {"demo", "test", "quick", "check", "docs", "bench", "lock", "system-deps", "clean"}
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def make(*arguments: str) -> str:
+    result = subprocess.run(
+        ["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return result.stdout
+
+
+def test_help_is_the_default_and_lists_every_target() -> None:
+    listed = set(re.findall(r"^  make (\S+) +\S", make("--no-print-directory"), re.MULTILINE))
+    assert listed == TARGETS
+    assert listed >= PROMISED
+
+
+def test_the_workflow_and_ci_run_call_only_targets_that_exist() -> None:
+    callers = [*(ROOT / ".github/workflows").glob("*.yml"), ROOT / ".ci/run"]
+    text = "\n".join(path.read_text("utf-8") for path in callers)
+    called = set(re.findall(r"^\s*(?:- )?(?:run: )?make ([a-z-]+)", text, re.MULTILINE))
+    assert called >= {"system-deps", "demo", "check", "test", "core"}
+    assert called <= TARGETS
+
+
+def test_ci_run_ends_with_the_tests_so_that_their_summary_is_last() -> None:
+    lines = (ROOT / ".ci/run").read_text("utf-8").split()
+    assert lines[-2:] == ["make", "test"]
+
+
+def test_system_deps_says_when_there_is_nothing_to_install() -> None:
+    assert "no Debian package is needed" in make("--silent", "system-deps", "SYSTEM_PACKAGES=")
