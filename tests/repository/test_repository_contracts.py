@@ -132,7 +132,7 @@ def test_serving_rooms_import_without_what_trains_and_without_pyarrow() -> None:
 
 def test_the_command_line_lists_its_verbs_without_numpy() -> None:
     then = "from classmark.__main__ import main; sys.argv = ['classmark', '--help']; main()"
-    result = run_without([*NEVER_SERVED, "pyarrow", "numpy"], ["classmark"], then)
+    result = run_without([*NEVER_SERVED, "pyarrow", "numpy"], ["classmark.__main__"], then)
     assert result.returncode == 0, result.stderr
     assert "classify" in result.stdout
 

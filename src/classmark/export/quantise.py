@@ -47,7 +47,7 @@ def quantise(weights: LinearWeights) -> LinearArrays:
         scale_codes=_in_slots(codes.astype(np.uint8), hashed.slots, hashed.n_slots),
         weights=np.rint(count_weights()[:, None] * scales * unit).astype(np.int16),
         norms=np.rint(count_weights() ** 2 * NORM_UNIT).astype(np.int32),
-        head=np.rint(head.T / head_step).astype(np.int16),
+        head=np.ascontiguousarray(np.rint(head.T / head_step), dtype=np.int16),
         bias=weights.bias.astype(np.float64),
         hidden_scale=float(np.sqrt(NORM_UNIT) / unit / hidden_step),
         logit_scale=float(head_step * hidden_step),

@@ -202,7 +202,8 @@ def _read_config(composed: dict[str, Any]) -> TrainConfig:
         raise InvalidConfig("model.kind must be 'linear', the only model that can be fitted yet.")
     integers = ("max_features", "min_papers", "epochs", "batch_size", "threads")
     wrong = [key for key in integers if type(model[key]) is not int]
-    wrong += [k for k in ("rate", "head_rate", "hidden_dropout") if type(model[k]) not in (int, float)]
+    rates = ("rate", "head_rate", "hidden_dropout", "label_smoothing")
+    wrong += [key for key in rates if type(model[key]) not in (int, float)]
     if wrong:
         raise InvalidConfig(f"model.{wrong[0]} must be a number, got {model[wrong[0]]!r}.")
     if type(composed["seed"]) is not int or composed["seed"] < 0:

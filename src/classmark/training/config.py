@@ -20,6 +20,8 @@ class LinearConfig:
         rate: step of the rows at the start; it falls linearly to 0 (row-wise AdaGrad).
         head_rate: the same for head and bias.
         hidden_dropout: share of the hidden vector that is dropped in a step, 0..1.
+        label_smoothing: share of the target that is spread over all labels, 0..1; it keeps
+            the model from claiming too much (docs/log.md).
         period_weights: weight of a paper by the name of its period; others weigh 1.
         threads: threads of the sparse sums; the result does not depend on it.
     """
@@ -31,6 +33,7 @@ class LinearConfig:
     rate: float
     head_rate: float
     hidden_dropout: float
+    label_smoothing: float
     period_weights: Mapping[str, float]
     threads: int
 
@@ -43,6 +46,7 @@ class LinearConfig:
             "rate": (1e-6, 10.0),
             "head_rate": (1e-6, 10.0),
             "hidden_dropout": (0.0, 0.95),
+            "label_smoothing": (0.0, 0.9),
             "threads": (1, 256),
         }
         for key, (low, high) in limits.items():

@@ -172,7 +172,9 @@ class _Fit:
         kept = 1 - self.config.hidden_dropout
         mask = (self.random.random((len(batch), DIM), dtype=np.float32) < kept) / np.float32(kept)
         hidden = sum_rows(papers, batch, self.embedding, pool) * mask
-        gradient, loss = _softmax_gradient(hidden @ self.head + self.bias, labels[batch])
+        gradient, loss = _softmax_gradient(
+            hidden @ self.head + self.bias, labels[batch], self.config.label_smoothing
+        )
         gradient *= weights[batch, None]
         back = np.ascontiguousarray((gradient @ self.head.T) * mask, dtype=np.float32)
         rate = self.config.head_rate * share_left
@@ -233,15 +235,18 @@ def _rows_of(papers: SparsePapers, rows: NDArray[np.int64], n_features: int):  #
     return whole[rows]
 
 
-def _softmax_gradient(logits: Floats, labels: NDArray[np.int16]) -> tuple[Floats, float]:
-    """Return (probability - truth) [n, k] and the summed loss in nats."""
+def _softmax_gradient(
+    logits: Floats, labels: NDArray[np.int16], smoothing: float
+) -> tuple[Floats, float]:
+    """Return (probability - smoothed truth) [n, k] and the summed unsmoothed loss in nats."""
     logits = logits - logits.max(axis=1, keepdims=True)
     exponent = np.exp(logits)
     total = exponent.sum(axis=1, keepdims=True)
     gradient = exponent / total
     at = (np.arange(len(labels)), labels)
     loss = float((np.log(total[:, 0]) - logits[at]).sum())
-    gradient[at] -= 1
+    gradient[at] -= 1 - smoothing
+    gradient -= np.float32(smoothing / logits.shape[1])
     return gradient, loss
 
 
