@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,7 @@ N_SCALES = 256
 NORM_UNIT = 1024
 HIDDEN_LIMIT = 8191
 NIBBLE_ZERO = 8
+NIBBLE_MOST = 15
 ROUNDING = "(rounding)"
 _SLOT_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _EXACT_FLOAT32 = 1 << 24
@@ -202,18 +204,21 @@ class LinearScorer:
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         a = self._arrays
         capped = np.minimum(count, MAX_COUNT) - 1
-        weight = a.weights[capped, a.scale_codes[slot]]
+        weight = a.weights[capped, a.scale_codes[slot]].astype(np.float32)
         norms = np.bincount(owner, a.norms[capped], minlength=n).astype(np.int64)
-        starts = np.searchsorted(owner, np.arange(n + 1))
+        totals = np.bincount(owner, weight, minlength=n)
+        starts = np.searchsorted(owner, np.arange(n + 1)).tolist()
+        # As words of 8 bytes rows are fetched ten times faster than as 32 bytes.
+        packed = a.rows.view(np.uint64).take(slot, axis=0).view(np.uint8)
+        low, high = (packed & 15).astype(np.float32), (packed >> 4).astype(np.float32)
         sums = np.empty((n, DIM), dtype=np.float64)
-        rows = _unpack(a.rows[slot])
-        single = weight.astype(np.float32)
-        for i in range(n):
-            part = slice(starts[i], starts[i + 1])
-            exact = (part.stop - part.start) * MAX_WEIGHT * NIBBLE_ZERO < _EXACT_FLOAT32
-            values = single[part] if exact else weight[part].astype(np.float64)
-            sums[i] = values @ rows[part]
-        return sums, norms
+        for i, (first, end) in enumerate(pairwise(starts)):
+            part = weight[first:end]
+            if totals[i] * NIBBLE_MOST >= _EXACT_FLOAT32:
+                part = part.astype(np.float64)
+            sums[i, : DIM // 2] = part.dot(low[first:end])
+            sums[i, DIM // 2 :] = part.dot(high[first:end])
+        return sums - NIBBLE_ZERO * totals[:, None], norms
 
 
 def load_scorer(bundle: Bundle) -> LinearScorer:
