@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def _help_sections() -> list[str]:
     commands: list[list[str]] = [[]]
-    for verb in (name for name, verb in VERBS.items() if find_spec(verb.module)):
+    for verb in VERBS:
         commands.append([verb])
         commands += [[verb, name] for name in getattr(load_verb(verb), "commands", ())]
     return [_help_section(words) for words in commands]

@@ -30,7 +30,8 @@ class MissingExtra(ClassmarkError):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(
-            f"{feature} needs packages that are not installed. Run: pip install 'classmark[{extra}]'"
+            f"{feature} needs packages that are not installed. "
+            f"Run: pip install 'classmark[{extra}]'"
         )
 
 

@@ -58,7 +58,7 @@ def _place(keys: NDArray[np.uint64], taken: NDArray[np.bool_]) -> tuple[int, NDA
     for first in range(0, _MOST_TRIES, _TRIES_AT_ONCE):
         tries = np.arange(first, first + _TRIES_AT_ONCE).astype(np.uint16)
         slots = slot_of(keys[None, :], tries[:, None], len(taken))
-        fits = ~taken[slots].any(axis=1)
+        fits: NDArray[np.bool_] = np.logical_not(taken[slots].any(axis=1))
         if len(keys) > 1:
             ordered = np.sort(slots[fits], axis=1)
             fits[fits] = (ordered[:, 1:] != ordered[:, :-1]).all(axis=1)

@@ -85,9 +85,7 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     return _read_config(composed)
 
 
-def train(
-    config: TrainConfig, *, command: str, on_step: OnStep, on_progress: OnProgress
-) -> Path:
+def train(config: TrainConfig, *, command: str, on_step: OnStep, on_progress: OnProgress) -> Path:
     """Fit the fast tier, score the other splits, and return the run folder.
 
     Raises:
@@ -101,9 +99,8 @@ def train(
     log: list[dict[str, Any]] = []
     on_step(f"reading {len(split):,} training papers")
     occurrences = read_occurrences(split.titles, split.abstracts, on_progress)
-    parent, weights = _fit_and_prune(
-        occurrences, split, manifest, config, on_step, on_progress, log
-    )
+    listener = _Listener(on_step, on_progress, log)
+    parent, weights = _fit_and_prune(occurrences, split, manifest, config, listener)
     on_step("scoring the valid and test splits")
     tables = {
         f"{stage}-{name}": table
@@ -128,7 +125,7 @@ def train(
     return _write_run(config, provenance, weights, tables, log)
 
 
-def export_run(
+def export_run(  # noqa: PLR0913 - one parameter an option of the verb
     run_folder: Path,
     output: Path,
     *,
@@ -158,22 +155,22 @@ def export_run(
             f"{run.provenance['dataset_digest'][:12]}. Restore that dataset, or train again."
         )
     on_step(f"quantising {len(run.weights.keys):,} features")
-    arrays = quantise(run.weights)
+    fitted = run.weights
+    arrays = quantise(fitted.keys, fitted.embedding, fitted.head, fitted.bias)
     scorer = LinearScorer(arrays)
     on_step("calibrating on the valid split")
     ref = ModelRef(name, version, "")
-    valid = _score_split(scorer, dataset, "valid", manifest, run.labels, ref, on_progress)
+    source = _Source(dataset, manifest, on_progress)
+    valid = _score_split(scorer, source, "valid", run.labels, ref)
     strangers = scorer.score([_as_pair(text) for text in non_papers]) if non_papers else None
     policy = fit_policy(valid, strangers)
     on_step("measuring on the test split")
-    test = _score_split(scorer, dataset, "test", manifest, run.labels, ref, on_progress)
+    test = _score_split(scorer, source, "test", run.labels, ref)
     report = evaluate_table(_with_policy(test, policy), config=EvaluationConfig(), command=command)
     bundle = _describe_bundle(run.provenance, name, version, policy, report, arrays.parameters())
     facts = _facts(bundle, len(run.weights.keys))
     card = render_card(f"{name} {version}", report, facts, about)
-    written = write_bundle(
-        output, bundle, arrays.arrays(), {"CARD.md": card}, overwrite=overwrite
-    )
+    written = write_bundle(output, bundle, arrays.arrays(), {"CARD.md": card}, overwrite=overwrite)
     return written, report
 
 
@@ -190,10 +187,28 @@ def score_dataset(model: str, dataset: Path, split: str, on_progress: OnProgress
             f"model {classifier.model.name} has none of the {len(manifest.labels)} labels of "
             f"{dataset} (first: {manifest.labels[0]!r}). Use a model that was fitted on them."
         )
-    table = _score_split(
-        classifier, dataset, split, manifest, tuple(classifier.labels), classifier.model, on_progress
-    )
+    source = _Source(dataset, manifest, on_progress)
+    labels = tuple(classifier.labels)
+    table = _score_split(classifier, source, split, labels, classifier.model)
     return _with_policy(table, classifier.policy)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A dataset whose splits are scored, and who counts the papers."""
+
+    dataset: Path
+    manifest: DatasetManifest
+    on_progress: OnProgress
+
+
+@dataclass(frozen=True)
+class _Listener:
+    """Who hears of the steps, papers and epochs of a fit."""
+
+    on_step: OnStep
+    on_progress: OnProgress
+    log: list[dict[str, Any]]
 
 
 def _read_config(composed: dict[str, Any]) -> TrainConfig:
@@ -230,16 +245,14 @@ def _fit_and_prune(
     split: DatasetSplit,
     manifest: DatasetManifest,
     config: TrainConfig,
-    on_step: OnStep,
-    on_progress: OnProgress,
-    log: list[dict[str, Any]],
+    listener: _Listener,
 ) -> tuple[LinearWeights, LinearWeights]:
     model = config.model
     weights = np.array([model.period_weights.get(p, 1.0) for p in split.periods], np.float32)
 
     def fit(stage: str, keys: NDArray[np.uint64]) -> tuple[LinearWeights, Any]:
         papers = to_sparse(occurrences, keys)
-        on_step(f"fitting the {stage}: {len(keys):,} features, {model.epochs} epochs")
+        listener.on_step(f"fitting the {stage}: {len(keys):,} features, {model.epochs} epochs")
         fitted = fit_linear(
             papers,
             keys,
@@ -248,8 +261,10 @@ def _fit_and_prune(
             model,
             n_labels=len(manifest.labels),
             seed=config.seed,
-            on_epoch=lambda epoch, loss: log.append({"stage": stage, "epoch": epoch, "loss": loss}),
-            on_batch=on_progress,
+            on_epoch=lambda epoch, loss: listener.log.append(
+                {"stage": stage, "epoch": epoch, "loss": loss}
+            ),
+            on_batch=listener.on_progress,
         )
         return fitted, papers
 
@@ -310,14 +325,12 @@ def _new_run_folder(config: TrainConfig) -> Path:
 
 def _score_split(
     scorer: LinearScorer | Classifier,
-    dataset: Path,
+    source: _Source,
     name: str,
-    manifest: DatasetManifest,
     labels: tuple[str, ...],
     model: ModelRef,
-    on_progress: OnProgress,
 ) -> ScoreTable:
-    split = read_split(dataset, name, manifest)
+    split = read_split(source.dataset, name, source.manifest)
     parts = []
     for first in range(0, len(split), CHUNK_PAPERS):
         chunk = slice(first, first + CHUNK_PAPERS)
@@ -326,12 +339,12 @@ def _score_split(
             parts.append(scorer.score([Paper(title=t, abstract=a) for t, a in pairs]))
         else:
             parts.append(scorer.score(pairs))
-        on_progress(len(pairs))
+        source.on_progress(len(pairs))
     raw = RawScores(
         np.concatenate([np.zeros((0, len(labels)), np.float32), *(p.scores for p in parts)]),
         np.concatenate([np.zeros(0, np.float32), *(p.known_share for p in parts)]),
     )
-    return _table(raw, split, name, manifest, labels, model)
+    return _table(raw, split, name, source.manifest, labels, model)
 
 
 def _table(
@@ -422,4 +435,3 @@ def _facts(bundle: BundleManifest, n_features: int) -> dict[str, str]:
 def _as_pair(text: str) -> tuple[str, str]:
     paper = Paper.from_text(text)
     return paper.title, paper.abstract
-

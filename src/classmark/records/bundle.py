@@ -101,7 +101,9 @@ class BundleManifest:
             fields["files"] = {name: BundleFile(**f) for name, f in fields["files"].items()}
             return cls(**fields)
         except (KeyError, TypeError, AttributeError) as error:
-            raise BundleIncompatible(f"bundle.json is not of format {FORMAT_VERSION}: {error}") from error
+            raise BundleIncompatible(
+                f"bundle.json is not of format {FORMAT_VERSION}: {error}"
+            ) from error
 
 
 def _frozen(value: Any) -> Any:

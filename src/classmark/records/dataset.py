@@ -85,4 +85,6 @@ class DatasetManifest:
                 fields[key] = tuple(fields[key])
             return cls(**fields)
         except (KeyError, TypeError, AttributeError) as error:
-            raise InvalidDataset(f"manifest.json is not of format {FORMAT_VERSION}: {error}") from error
+            raise InvalidDataset(
+                f"manifest.json is not of format {FORMAT_VERSION}: {error}"
+            ) from error

@@ -113,7 +113,6 @@ class ScoreTable:
             "split": self.split,
             "generated": self.generated,
         }
-        texts = {"labels": self.labels, "ids": self.ids, "periods": self.periods}
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer,
@@ -124,7 +123,9 @@ class ScoreTable:
             listed_count=self.listed_count,
             years=self.years,
             known_share=self.known_share,
-            **{name: _pack_texts(values) for name, values in texts.items()},
+            labels=_pack_texts(self.labels),
+            ids=_pack_texts(self.ids),
+            periods=_pack_texts(self.periods),
         )
         return buffer.getvalue()
 
@@ -140,7 +141,9 @@ class ScoreTable:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return cls._from_arrays({name: arrays[name] for name in arrays.files})
         except FileNotFoundError as error:
-            raise InvalidScores(f"no score table at {path}. Write one with `evaluate --model`.") from error
+            raise InvalidScores(
+                f"no score table at {path}. Write one with `evaluate --model`."
+            ) from error
         except _DAMAGED as error:
             raise InvalidScores(f"{path} is not a readable score table ({error})") from error
 

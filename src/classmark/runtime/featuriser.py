@@ -1,8 +1,8 @@
-"""From a text to the keys of its features: hashed words and word pairs, the title's once more.
+r"""From a text to the keys of its features: hashed words and word pairs, the title's once more.
 
-A folded text is ``title \\n abstract \\n``, normalised, lower-cased, UTF-8. A word is a run of a-z, 0-9
-and bytes from 128; its hash is the polynomial sum of (byte + 1) * WORD_BASE^(bytes after it)
-modulo 2^64. Each word gives a key; each two neighbours in one field give a key; both give another
+A folded text is ``title \n abstract \n``, normalised, lower-cased, UTF-8. A word is a run of
+a-z, 0-9 and bytes from 128; its hash is the sum of (byte + 1) * WORD_BASE^(bytes after it) modulo
+2^64. Each word gives a key; each two neighbours in one field give a key; both give another
 in the title. ``kernel/text.h`` does the same in C; tests hold the two together.
 """
 
@@ -12,7 +12,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from importlib import import_module
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +22,9 @@ from numpy.typing import NDArray
 from classmark.papers import normalise
 
 try:
-    from classmark.runtime import _kernel  # type: ignore[attr-defined]
+    KERNEL: Any = import_module("classmark.runtime._kernel")
 except ImportError:  # built without a compiler: the numpy path gives the same answers
-    _kernel = None
+    KERNEL = None
 
 FEATURISER_VERSION = "1"
 
@@ -40,7 +42,7 @@ _WORD_BYTES = re.compile(rb"[a-z0-9\x80-\xff]+")
 
 @dataclass(frozen=True, eq=False)
 class Folded:
-    """Folded texts in one buffer: text i is ``buffer[offsets[i]:offsets[i + 1]]``; int64 [n + 1]."""
+    """Texts in one buffer: text i is ``buffer[offsets[i]:offsets[i + 1]]``; int64 [n + 1]."""
 
     buffer: bytes
     offsets: NDArray[np.int64]
@@ -76,7 +78,7 @@ def fold_all(papers: Sequence[tuple[str, str]]) -> Folded:
 
 def feature_keys(folded: Folded) -> Keys:
     """Return the keys of every text: with the C kernel if it is there, else with numpy."""
-    return _keys_in_c(folded) if _kernel is not None else keys_in_numpy(folded)
+    return _keys_in_c(folded) if KERNEL is not None else keys_in_numpy(folded)
 
 
 def keys_in_numpy(folded: Folded) -> Keys:
@@ -93,7 +95,12 @@ def keys_in_numpy(folded: Folded) -> Keys:
     pairs = hashes[:-1][joined] * PAIR_FACTOR + hashes[1:][joined]
     pair_title = in_title[1:][joined]
     one = np.uint64(1)
-    raw = (hashes, pairs + one, hashes[in_title] ^ TITLE_SALT, (pairs[pair_title] ^ TITLE_SALT) + one)
+    raw = (
+        hashes,
+        pairs + one,
+        hashes[in_title] ^ TITLE_SALT,
+        (pairs[pair_title] ^ TITLE_SALT) + one,
+    )
     owners = (owner, owner[1:][joined], owner[in_title], owner[1:][joined][pair_title])
     is_word = np.zeros(sum(map(len, raw)), dtype=np.bool_)
     is_word[: len(hashes)] = True
@@ -107,12 +114,9 @@ def terms(title: str, abstract: str) -> list[tuple[str, int]]:
     for is_title, part in zip((True, False), fold(title, abstract).split(b"\n")[:2], strict=True):
         words = _WORD_BYTES.findall(part)
         hashes = [_word_hash(word) for word in words]
-        pairs = [
-            (int(PAIR_FACTOR) * a + b) % (1 << 64)
-            for a, b in zip(hashes, hashes[1:], strict=False)
-        ]
+        pairs = [(int(PAIR_FACTOR) * a + b) % (1 << 64) for a, b in pairwise(hashes)]
         texts = [w.decode() for w in words] + [
-            f"{a.decode()} {b.decode()}" for a, b in zip(words, words[1:], strict=False)
+            f"{a.decode()} {b.decode()}" for a, b in pairwise(words)
         ]
         for salt in (0, int(TITLE_SALT)) if is_title else (0,):
             spelled += texts
@@ -127,10 +131,12 @@ def _keys_in_c(folded: Folded) -> Keys:
     keys = np.empty(most, dtype=np.uint64)
     is_word = np.empty(most, dtype=np.uint8)
     starts = np.empty(n + 1, dtype=np.int64)
-    _kernel.feature_keys(folded.buffer, folded.offsets, keys, is_word, starts)
+    KERNEL.feature_keys(folded.buffer, folded.offsets, keys, is_word, starts)
     m = int(starts[-1])
     return Keys(
-        keys[:m], is_word[:m].view(np.bool_), np.repeat(np.arange(n, dtype=np.int64), np.diff(starts))
+        keys[:m],
+        is_word[:m].view(np.bool_),
+        np.repeat(np.arange(n, dtype=np.int64), np.diff(starts)),
     )
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,8 @@ from classmark.errors import BundleIncompatible
 from classmark.runtime.explain import BIAS
 from classmark.runtime.featuriser import (
     FEATURISER_VERSION,
+    KERNEL,
     Folded,
-    _kernel,
     fold_all,
     keys_in_numpy,
     terms,
@@ -124,7 +125,7 @@ class LinearScorer:
 
     def __init__(self, arrays: LinearArrays, *, use_kernel: bool = True) -> None:
         self._arrays = arrays
-        self._kernel = _kernel if use_kernel else None
+        self._kernel: Any = KERNEL if use_kernel else None
 
     @property
     def kernel(self) -> str:
@@ -147,9 +148,7 @@ class LinearScorer:
         a = self._arrays
         spelled, keys = _columns(terms(title, abstract))
         slots, known = self._look_up(keys)
-        unique, inverse, counts = np.unique(
-            slots[known], return_inverse=True, return_counts=True
-        )
+        unique, inverse, counts = np.unique(slots[known], return_inverse=True, return_counts=True)
         capped = np.minimum(counts, MAX_COUNT) - 1
         weight = a.weights[capped, a.scale_codes[unique]].astype(np.float64)
         scale = a.hidden_scale / np.sqrt(max(1, a.norms[capped].sum()))

@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from classmark.errors import TrainingFailed
-from classmark.runtime.featuriser import _kernel
+from classmark.runtime.featuriser import KERNEL
 from classmark.runtime.linear import DIM
 from classmark.training.config import LinearConfig
 from classmark.training.vocabulary import SparsePapers
@@ -55,7 +56,7 @@ class LinearWeights:
         return np.concatenate(parts) if parts else np.zeros((0, len(self.bias)), np.float32)
 
 
-def fit_linear(
+def fit_linear(  # noqa: PLR0913 - data, options and two listeners
     papers: SparsePapers,
     keys: NDArray[np.uint64],
     labels: NDArray[np.int16],
@@ -124,12 +125,12 @@ def sum_rows(
     pool: ThreadPoolExecutor | None = None,
 ) -> Floats:
     """Return the value-weighted sum of the embedding for some papers: float32 [len(rows), 64]."""
-    if _kernel is None:
+    if KERNEL is None:
         return np.asarray(_rows_of(papers, rows, len(embedding)) @ embedding, dtype=np.float32)
     sums = np.empty((len(rows), embedding.shape[1]), dtype=np.float32)
 
     def run(part: slice) -> None:
-        _kernel.sum_rows(
+        KERNEL.sum_rows(
             papers.columns,
             papers.values,
             papers.starts,
@@ -179,7 +180,7 @@ class _Fit:
         back = np.ascontiguousarray((gradient @ self.head.T) * mask, dtype=np.float32)
         rate = self.config.head_rate * share_left
         n = np.float32(len(batch))
-        _adagrad(self.head, self._head_squares, hidden.T @ gradient / n, rate)
+        _adagrad(self.head, self._head_squares, np.divide(hidden.T @ gradient, n), rate)
         _adagrad(self.bias, self._bias_squares, gradient.mean(axis=0), rate)
         self._update_rows(papers, batch, back, self.config.rate * share_left, pool)
         return loss
@@ -192,13 +193,13 @@ class _Fit:
         rate: float,
         pool: ThreadPoolExecutor,
     ) -> None:
-        if _kernel is None:
+        if KERNEL is None:
             self._update_rows_in_numpy(papers, batch, gradients, rate)
             return
         parts = self.config.threads
 
         def run(part: int) -> None:
-            _kernel.update_rows(
+            KERNEL.update_rows(
                 papers.columns,
                 papers.values,
                 papers.starts,
@@ -226,7 +227,7 @@ class _Fit:
         self.embedding[touched] -= step[:, None] * (x.T @ gradients)
 
 
-def _rows_of(papers: SparsePapers, rows: NDArray[np.int64], n_features: int):  # type: ignore[no-untyped-def]  # noqa: ANN202 - scipy has no types
+def _rows_of(papers: SparsePapers, rows: NDArray[np.int64], n_features: int) -> Any:
     from scipy.sparse import csr_array
 
     whole = csr_array(

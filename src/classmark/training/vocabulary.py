@@ -103,7 +103,8 @@ def to_sparse(occurrences: Occurrences, vocabulary: NDArray[np.uint64]) -> Spars
 def _unit_length(values: NDArray[np.float32], starts: NDArray[np.int64]) -> NDArray[np.float32]:
     squares = np.concatenate(([0.0], np.cumsum(values.astype(np.float64) ** 2)))
     norms = np.sqrt(np.maximum(squares[starts[1:]] - squares[starts[:-1]], 1e-12))
-    return values / np.repeat(norms, np.diff(starts)).astype(np.float32)
+    lengths: NDArray[np.float32] = np.repeat(norms, np.diff(starts)).astype(np.float32)
+    return values / lengths
 
 
 def _count_in_chunk(papers: list[tuple[str, str]]) -> Occurrences:
