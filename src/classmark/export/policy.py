@@ -17,13 +17,50 @@ from classmark.evaluation import (
     fit_set_threshold,
     fit_temperature,
     fit_thresholds,
+    negative_log_likelihood,
 )
 from classmark.records import Policy, ScoreTable
 from classmark.runtime import RawScores
+from classmark.runtime.curve import GAP_KNOTS, TOP_KNOTS, CalibrationCurve
 
 SET_COVERAGE = 0.9
 _DIGITS = 4
 _SEED = 0
+_LEAST_FOR_CURVE = 2_000
+_MOST_STEPS = 40
+
+
+def fit_curve(valid: ScoreTable) -> CalibrationCurve | None:
+    """Return the calibration curve that minimises the log-loss; None with too few papers for it.
+
+    Args:
+        valid: logits without a curve; the same number of papers is drawn from each period.
+    """
+    from scipy.optimize import minimize
+
+    table = valid.select(_equal_periods(valid))
+    if len(table) < _LEAST_FOR_CURVE:
+        return None
+
+    def log_loss(logarithms: NDArray[np.float64]) -> float:
+        scores = _curve_of(logarithms).apply_in_double(table.scores)
+        return negative_log_likelihood(calibrated_probabilities(scores), table.primary)
+
+    n_gaps = len(GAP_KNOTS) - 1
+    start = np.concatenate([np.log(np.diff(GAP_KNOTS)), np.zeros(len(TOP_KNOTS))])
+    limits = [(centre - 4, centre + 2) for centre in start[:n_gaps]] + [(-2, 2)] * len(TOP_KNOTS)
+    found = minimize(
+        log_loss, start, method="L-BFGS-B", bounds=limits, options={"maxiter": _MOST_STEPS}
+    )
+    return _curve_of(found.x)
+
+
+def _curve_of(logarithms: NDArray[np.float64]) -> CalibrationCurve:
+    n_gaps = len(GAP_KNOTS) - 1
+    gaps = np.concatenate([[0.0], np.cumsum(np.exp(logarithms[:n_gaps]))])
+    return CalibrationCurve(
+        tuple(float(v) for v in gaps), tuple(float(v) for v in np.exp(logarithms[n_gaps:]))
+    )
 
 
 def fit_policy(valid: ScoreTable, non_papers: RawScores | None = None) -> Policy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from classmark.dataset import DatasetSplit, load_manifest, read_split
 from classmark.errors import InvalidConfig, InvalidDataset, LabelMismatch
 from classmark.evaluation import EvaluationConfig, evaluate_table
-from classmark.export import fit_policy, quantise, render_card
+from classmark.export import fit_curve, fit_policy, quantise, render_card
 from classmark.papers import RECIPE_VERSION
 from classmark.pipeline.run_folder import describe_environment, read_run, write_weights
 from classmark.records import (
@@ -161,6 +161,9 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
     on_step("calibrating on the valid split")
     ref = ModelRef(name, version, "")
     source = _Source(dataset, manifest, on_progress)
+    uncurved = _score_split(scorer, source, "valid", run.labels, ref)
+    arrays = replace(arrays, curve=fit_curve(uncurved))
+    scorer = LinearScorer(arrays)
     valid = _score_split(scorer, source, "valid", run.labels, ref)
     strangers = scorer.score([_as_pair(text) for text in non_papers]) if non_papers else None
     policy = fit_policy(valid, strangers)
@@ -396,7 +399,7 @@ def _describe_bundle(
     version: str,
     policy: Policy,
     report: EvaluationReport,
-    parameters: Mapping[str, float],
+    parameters: Mapping[str, Any],
 ) -> BundleManifest:
     measured = {"all": report.metrics, **{p.name: p.metrics for p in report.periods}}
     keys = ("command", "seed", "dataset_digest", "date", "commit", "packages", "generated")

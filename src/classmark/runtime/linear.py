@@ -12,7 +12,7 @@ slots (Belazzougui et al. 2009, "Hash, displace, and compress"); ``fingerprints`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from classmark.bundle import Bundle
 from classmark.errors import BundleIncompatible
+from classmark.runtime.curve import CalibrationCurve
 from classmark.runtime.explain import BIAS
 from classmark.runtime.featuriser import (
     FEATURISER_VERSION,
@@ -87,6 +88,7 @@ class LinearArrays:
         bias: float64 [k], logits.
         hidden_scale: hidden = round(sum of rows * hidden_scale / sqrt(sum of norms)).
         logit_scale: logits = hidden . head * logit_scale + bias.
+        curve: from logits to scores; None leaves them.
     """
 
     displacements: NDArray[np.uint16]
@@ -99,6 +101,7 @@ class LinearArrays:
     bias: NDArray[np.float64]
     hidden_scale: float
     logit_scale: float
+    curve: CalibrationCurve | None = None
 
     ARRAYS = (
         "displacements",
@@ -115,9 +118,13 @@ class LinearArrays:
         """Return what a bundle keeps as arrays, by name."""
         return {name: getattr(self, name) for name in self.ARRAYS}
 
-    def parameters(self) -> dict[str, float]:
+    def parameters(self) -> dict[str, Any]:
         """Return what a bundle keeps in its manifest."""
-        return {"hidden_scale": self.hidden_scale, "logit_scale": self.logit_scale}
+        return {
+            "hidden_scale": self.hidden_scale,
+            "logit_scale": self.logit_scale,
+            "curve": asdict(self.curve) if self.curve else None,
+        }
 
 
 class LinearScorer:
@@ -134,16 +141,18 @@ class LinearScorer:
 
     def score(self, papers: Sequence[tuple[str, str]]) -> RawScores:
         """Return the logits and known-word shares of raw (title, abstract) pairs."""
-        folded = fold_all(papers)
-        return self._score_in_numpy(folded) if self._kernel is None else self._score_in_c(folded)
+        raw = self._logits(papers)
+        if self._arrays.curve is None:
+            return raw
+        return RawScores(self._arrays.curve.apply(raw.scores), raw.known_share)
 
     def contributions(
         self, title: str, abstract: str, top: int, other: int
     ) -> list[tuple[str, float]]:
         """Return what each term adds to ``score[top] - score[other]``; they sum to it.
 
-        A term's entry holds its share of the title too. What rounding to integers changes is listed
-        as ``(rounding)``.
+        A term's entry holds its share of the title too. The curve stretches all of a paper's terms
+        alike. What rounding to integers changes is listed as ``(rounding)``.
         """
         a = self._arrays
         spelled, keys = _columns(terms(title, abstract))
@@ -157,10 +166,18 @@ class LinearScorer:
         by_term: dict[str, float] = {}
         for term, feature in zip(np.array(spelled, dtype=object)[known], inverse, strict=True):
             by_term[term] = by_term.get(term, 0.0) + added[feature] / counts[feature]
-        bias = float(a.bias[top] - a.bias[other])
+        logits = self._logits([(title, abstract)]).scores[0].astype(np.float64)
         scores = self.score([(title, abstract)]).scores[0].astype(np.float64)
-        rounding = float(scores[top] - scores[other]) - bias - sum(by_term.values())
+        raw, wanted = logits[top] - logits[other], float(scores[top] - scores[other])
+        stretch = wanted / raw if raw else 1.0
+        by_term = {term: weight * stretch for term, weight in by_term.items()}
+        bias = float(a.bias[top] - a.bias[other]) * stretch
+        rounding = wanted - bias - sum(by_term.values())
         return [*by_term.items(), (ROUNDING, rounding), (BIAS, bias)]
+
+    def _logits(self, papers: Sequence[tuple[str, str]]) -> RawScores:
+        folded = fold_all(papers)
+        return self._score_in_numpy(folded) if self._kernel is None else self._score_in_c(folded)
 
     def _score_in_c(self, folded: Folded) -> RawScores:
         a = self._arrays
@@ -234,7 +251,14 @@ def load_scorer(bundle: Bundle) -> LinearScorer:
             "for, or train and export it again."
         )
     arrays = {name: bundle.array(name) for name in LinearArrays.ARRAYS}
-    return LinearScorer(LinearArrays(**arrays, **manifest.parameters))  # type: ignore[arg-type]
+    parameters = {**manifest.parameters, "curve": _read_curve(manifest.parameters["curve"])}
+    return LinearScorer(LinearArrays(**arrays, **parameters))  # type: ignore[arg-type]
+
+
+def _read_curve(value: dict[str, list[float]] | None) -> CalibrationCurve | None:
+    if value is None:
+        return None
+    return CalibrationCurve(tuple(value["gaps"]), tuple(value["factors"]))
 
 
 def _columns(pairs: list[tuple[str, int]]) -> tuple[list[str], NDArray[np.uint64]]:

@@ -1,0 +1,77 @@
+"""A model card says what was measured, where the model is weak, and if it was all invented."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from classmark.export import render_card
+from classmark.records import CategoryReport, EvaluationReport, MetricValue, ModelRef, SliceReport
+
+
+def category(code: str, n: int, f1: float) -> CategoryReport:
+    return CategoryReport(
+        code=code,
+        n=n,
+        predicted=n,
+        precision=f1,
+        recall=f1,
+        f1=f1,
+        confused_with="stat.ML",
+        confused=1,
+    )
+
+
+def report(**changes: Any) -> EvaluationReport:
+    metrics = {"top_1": MetricValue(value=0.6543), "ece": MetricValue(value=0.01)}
+    values: dict[str, Any] = {
+        "model": ModelRef("mine", "1.0", ""),
+        "dataset_digest": "d" * 64,
+        "split": "test",
+        "generated": False,
+        "label_space": "arxiv",
+        "n": 1234,
+        "n_unknown": 0,
+        "date": "2026-01-01",
+        "machine": "",
+        "command": "",
+        "config": {},
+        "metrics": metrics,
+        "periods": (SliceReport(name="from-2020", n=34, metrics={"top_1": metrics["top_1"]}),),
+        "years": (),
+        "categories": tuple(category(f"c{i:02d}", 20, i / 20) for i in range(20, 0, -1)),
+    }
+    return EvaluationReport(**{**values, **changes})
+
+
+def test_the_card_has_facts_periods_and_further_sections() -> None:
+    card = render_card("mine 1.0", report(), {"seed": "7"}, "## Limits\n\nNone known.")
+    assert card.startswith("# mine 1.0\n")
+    for line in (
+        "| seed | 7 |",
+        "| period | papers | top-1 | ECE |",
+        "| all | 1,234 | 0.654 | 0.010 |",
+        "| from-2020 | 34 | 0.654 |  |",
+        "None known.",
+    ):
+        assert f"\n{line}\n" in card
+
+
+def test_the_weakest_categories_come_first_and_small_ones_are_left_out() -> None:
+    rare = category("rare", 19, 0.0)
+    card = render_card("m", report(categories=(*report().categories, rare)), {})
+    rows = [line.split(" | ")[0] for line in card.splitlines() if line.startswith("| c")]
+    assert rows == ["| category", *(f"| c{i:02d}" for i in range(1, 16))]
+    assert "rare" not in card
+    assert "| c01 | 20 | 0.05 | stat.ML |" in card
+
+
+def test_too_few_papers_in_every_category_are_said() -> None:
+    assert "No category has 20 test papers." in render_card("m", report(categories=()), {})
+
+
+@pytest.mark.parametrize("generated", [True, False])
+def test_invented_papers_are_warned_of(generated: bool) -> None:
+    card = render_card("m", report(generated=generated), {})
+    assert ("invented sample papers" in card) is generated

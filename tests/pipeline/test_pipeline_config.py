@@ -1,0 +1,90 @@
+"""A configuration is composed whole, or refused with the key that is wrong."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from classmark.errors import InvalidConfig, UsageError
+from classmark.pipeline import compose_config
+
+DATASET = "dataset.path=data"
+CONF = Path(str(files("classmark.conf")))
+GROUPS = sorted(
+    f"{path.parent.name}={path.stem}" for path in CONF.rglob("*.yaml") if path.parent != CONF
+)
+
+
+def test_the_defaults_compose_with_a_dataset() -> None:
+    config = compose_config([DATASET])
+    assert config.dataset == Path("data")
+    assert config.runs_dir == Path("runs")
+    assert config.seed == 7
+    assert config.model.threads == 2
+    assert config.composed["model"]["kind"] == "linear"
+
+
+@pytest.mark.parametrize("choice", GROUPS)
+def test_every_file_of_the_configuration_composes(choice: str) -> None:
+    assert compose_config([choice, DATASET]).model.epochs >= 1
+
+
+def test_every_group_is_tried() -> None:
+    assert {"experiment=debug", "experiment=wheel", "model=linear", "dataset=folder"} <= set(GROUPS)
+
+
+def test_an_experiment_changes_the_model_and_an_override_changes_the_experiment() -> None:
+    assert compose_config([DATASET, "experiment=wheel"]).model.period_weights["2018-2019"] == 2
+    assert compose_config([DATASET, "experiment=debug"]).model.epochs == 1
+    assert compose_config([DATASET, "experiment=debug", "model.epochs=4"]).model.epochs == 4
+
+
+def test_overrides_reach_the_configuration_and_its_record() -> None:
+    config = compose_config(
+        [DATASET, "seed=11", "model.rate=1", "+model.period_weights.2018-2019=3"]
+    )
+    assert config.seed == 11
+    assert config.model.rate == 1
+    assert config.model.period_weights == {"2018-2019": 3}
+    assert config.composed["seed"] == 11
+    assert config.composed["dataset"] == {"path": "data"}
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("model.rat=1", r"model\.rat\b.*classmark train --help"),
+        ("+model.rat=1", r"model\.rat is unknown"),
+        ("nosuch=1", r"nosuch.*\(given: dataset.path=data nosuch=1\)"),
+        ("~model.rate", r"model\.rate is missing"),
+        ("~dataset", r"dataset\.path"),
+        ("model=transformer", r"model/transformer.*linear"),
+        ("experiment=whel", r"experiment/whel.*debug"),
+        ("model=null", r"model"),
+        ("model.kind=svm", r"model\.kind must be 'linear'"),
+        ("model.epochs=two", r"model\.epochs must be a number, got 'two'"),
+        ("model.epochs=1.5", r"model\.epochs must be .*1\.5"),
+        ("model.epochs=true", r"model\.epochs must be .*True"),
+        ("model.rate=fast", r"model\.rate must be a number, got 'fast'"),
+        ("model.epochs=0", r"model\.epochs is 0, it must be from 1 to 1000"),
+        ("model.rate=nan", r"model\.rate is nan"),
+        ("model.period_weights=3", r"model\.period_weights must be .*3"),
+        ("+model.period_weights.a=much", r"model\.period_weights\.a must be a number, got 'much'"),
+        ("+model.period_weights.a=-2", r"model\.period_weights\.a is -2"),
+        ("seed=-1", r"seed must be a whole number from 0, got -1"),
+        ("seed=true", r"seed must be a whole number from 0, got True"),
+        ("seed", r"'seed'"),
+    ],
+)
+def test_a_wrong_key_or_value_is_refused_by_name(override: str, reason: str) -> None:
+    with pytest.raises(InvalidConfig, match=reason) as caught:
+        compose_config([DATASET, override])
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, UsageError)
+
+
+def test_the_dataset_has_no_default() -> None:
+    with pytest.raises(InvalidConfig, match=r"dataset\.path .*\(given: nothing\)"):
+        compose_config([])
