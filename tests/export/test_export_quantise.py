@@ -51,7 +51,9 @@ def random_model(seed: int) -> Model:
     for i in range(200):
         own = rng.integers(0, N_WORDS // N_LABELS, 30) * N_LABELS + i % N_LABELS
         stray = rng.integers(0, N_WORDS, 15)
-        papers.append(("", " ".join(f"w{n}" for n in rng.permutation(np.concatenate([own, stray])))))
+        papers.append(
+            ("", " ".join(f"w{n}" for n in rng.permutation(np.concatenate([own, stray]))))
+        )
     occurrences = read_occurrences(["" for _ in papers], [a for _, a in papers], lambda _: None)
     keys, _ = choose_frequent(occurrences, 3)
     sparse = to_sparse(occurrences, keys)

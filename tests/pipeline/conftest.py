@@ -17,7 +17,7 @@ TrainRun = Callable[..., Path]
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "dataset"
-    config = SampleConfig(papers=1200, categories=12, noise=0.0)
+    config = SampleConfig(papers=1200, categories=24, noise=0.0)
     sample_dataset(folder, config, periods=("2017-12-31",), command="a test")
     return folder
 

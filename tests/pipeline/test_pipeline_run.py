@@ -2,20 +2,182 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
+from datetime import datetime, tzinfo
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import yaml
-from conftest_free import write_one_label
+from omegaconf import OmegaConf
 
-from classmark.dataset import load_manifest
+from classmark import dataset as datasets
+from classmark.dataset import DatasetConfig, build_dataset, load_manifest
 from classmark.errors import InvalidDataset, TrainingFailed
+from classmark.pipeline import run_folder as run_folders
 from classmark.pipeline.run_folder import WEIGHTS, describe_environment, read_run
 from classmark.records import ScoreTable
 from classmark.storage import sha256_file
 
 TrainRun = Callable[..., Path]
+
+
+def digests(run: Path) -> list[str]:
+    return [sha256_file(run / "weights" / f"{name}.npy") for name in WEIGHTS]
+
+
+@pytest.fixture
+def copy_of_run(run_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run_folder, tmp_path / "run"))
+
+
+def test_the_same_seed_gives_the_same_files_on_any_number_of_threads(
+    train_run: TrainRun, run_folder: Path
+) -> None:
+    assert digests(train_run("model.threads=1")) == digests(run_folder)
+
+
+def test_another_seed_gives_other_weights(train_run: TrainRun, run_folder: Path) -> None:
+    assert digests(train_run("seed=8"))[1:] != digests(run_folder)[1:]
+
+
+def test_the_provenance_says_what_was_fitted_on_what(run_folder: Path, dataset: Path) -> None:
+    run, manifest = read_run(run_folder), load_manifest(dataset)
+    told = run.provenance
+    assert told["command"] == "classmark train in-a-test"
+    assert told["seed"] == 7
+    assert told["dataset_digest"] == manifest.digest
+    assert run.labels == manifest.labels
+    assert told["generated"] is True
+    assert told["features"]["kept"] == 1500 < told["features"]["parent"]
+    assert {"commit", "packages", "python", "platform", "date", "fit_seconds"} <= set(told)
+    assert told["packages"]["numpy"] == np.__version__
+    assert run.weights.embedding.shape == (1500, 64)
+    assert np.array_equal(run.weights.keys, np.unique(run.weights.keys))
+
+
+def test_the_configuration_and_the_losses_are_kept(run_folder: Path) -> None:
+    config: Any = OmegaConf.to_container(OmegaConf.load(run_folder / "config.yaml"))
+    assert config["model"]["max_features"] == 1500
+    assert config["seed"] == 7
+    with (run_folder / "log.csv").open(encoding="utf-8") as file:
+        log = list(csv.DictReader(file))
+    assert [(row["stage"], row["epoch"]) for row in log] == [
+        (stage, str(epoch)) for stage in ("parent", "pruned model") for epoch in (1, 2, 3)
+    ]
+    assert float(log[2]["loss"]) < float(log[0]["loss"])
+
+
+def test_both_stages_are_scored_on_valid_and_test_far_above_chance(
+    run_folder: Path, dataset: Path
+) -> None:
+    manifest = load_manifest(dataset)
+    names = {path.stem for path in (run_folder / "scores").iterdir()}
+    assert names == {f"{s}-{n}" for s in ("parent", "pruned") for n in ("valid", "test")}
+    for name in names:
+        table = ScoreTable.read(run_folder / "scores" / f"{name}.npz")
+        assert len(table) == manifest.splits[name.split("-")[1]].papers
+        assert table.generated
+        assert table.dataset_digest == manifest.digest
+        assert (table.scores.argmax(axis=1) == table.primary).mean() > 0.5
+
+
+def test_a_vocabulary_that_is_small_enough_is_not_pruned(train_run: TrainRun) -> None:
+    run = train_run("model.max_features=100000", "model.min_papers=20", "model.epochs=1")
+    features = read_run(run).provenance["features"]
+    assert features["kept"] == features["parent"]
+
+
+def test_the_weight_of_a_period_changes_the_fit(train_run: TrainRun) -> None:
+    small = ("model.max_features=100000", "model.min_papers=20", "model.epochs=1")
+    plain = train_run(*small)
+    assert digests(train_run(*small, "+model.period_weights.from-2018=1")) == digests(plain)
+    assert digests(train_run(*small, "+model.period_weights.from-2018=3")) != digests(plain)
+
+
+def test_runs_of_one_second_get_folders_of_their_own(
+    train_run: TrainRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    small = ("model.min_papers=50", "model.epochs=1", f"runs_dir={tmp_path / 'runs'}")
+    monkeypatch.setattr("classmark.pipeline.offline.datetime", StandingClock)
+    assert [train_run(*small).name for _ in range(3)] == [
+        "linear-20260102-030405",
+        "linear-20260102-030405-2",
+        "linear-20260102-030405-3",
+    ]
+
+
+class StandingClock:
+    """A clock that stands still."""
+
+    @staticmethod
+    def now(zone: tzinfo) -> datetime:
+        return datetime(2026, 1, 2, 3, 4, 5, tzinfo=zone)
+
+
+def test_papers_of_one_category_make_no_dataset(tmp_path: Path) -> None:
+    line = {
+        "id": "p",
+        "title": "A study of rings",
+        "abstract": "We study the rings and their ideals at length.",
+        "categories": "math.RA",
+        "published": "2015-01-01",
+    }
+    source = tmp_path / "one.jsonl"
+    source.write_text(json.dumps(line) + "\n", encoding="utf-8")
+    with pytest.raises(InvalidDataset, match=r"the dataset has one category \('math.RA'\)"):
+        build_dataset([source], tmp_path / "one", DatasetConfig(min_papers=1))
+
+
+def test_a_training_split_of_one_label_is_refused(
+    train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_one_label(*arguments: Any) -> Any:
+        split = datasets.read_split(*arguments)
+        split.labels[:] = 0
+        return split
+
+    monkeypatch.setattr("classmark.pipeline.offline.read_split", read_one_label)
+    with pytest.raises(InvalidDataset, match=r"has 1 label\(s\); a model needs at least 2"):
+        train_run()
+
+
+def test_too_few_frequent_terms_are_refused(train_run: TrainRun) -> None:
+    with pytest.raises(TrainingFailed, match=r"no two terms occur in 5000 training papers"):
+        train_run("model.min_papers=5000")
+
+
+def test_no_dataset_is_refused(train_run: TrainRun, tmp_path: Path) -> None:
+    with pytest.raises(InvalidDataset, match=r"is no dataset folder"):
+        train_run(data=tmp_path / "absent")
+
+
+@pytest.mark.parametrize("name", ["provenance.json", "weights/head.npy"])
+@pytest.mark.parametrize("damage", [None, b"", b"[1"])
+def test_a_damaged_run_is_refused(copy_of_run: Path, name: str, damage: bytes | None) -> None:
+    path = copy_of_run / name
+    path.unlink() if damage is None else path.write_bytes(damage)
+    with pytest.raises(InvalidDataset, match=r"is not a finished run \(.*`classmark train`"):
+        read_run(copy_of_run)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "3"])
+def test_a_provenance_without_its_facts_is_refused(copy_of_run: Path, text: str) -> None:
+    (copy_of_run / "provenance.json").write_text(text)
+    with pytest.raises(InvalidDataset, match=r"is not a finished run"):
+        read_run(copy_of_run)
+
+
+def test_outside_a_checkout_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise subprocess.CalledProcessError(128, "git")
+
+    monkeypatch.setattr(run_folders.subprocess, "run", fail)
+    monkeypatch.setattr(run_folders, "_PACKAGES", ("numpy", "no-such-package"))
+    told = describe_environment()
+    assert told["commit"] is None
+    assert told["packages"] == {"numpy": np.__version__}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
         with initialize_config_module("classmark.conf", version_base="1.3"):
             config = compose("train", overrides=list(overrides))
         composed: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InvalidConfig(
             f"{reason} (given: {' '.join(overrides) or 'nothing'}). "
@@ -215,15 +215,15 @@ class _Listener:
 
 
 def _read_config(composed: dict[str, Any]) -> TrainConfig:
+    _check_keys(composed)
     model = dict(composed["model"])
-    if model.pop("kind", None) != "linear":
+    if model.pop("kind") != "linear":
         raise InvalidConfig("model.kind must be 'linear', the only model that can be fitted yet.")
     integers = ("max_features", "min_papers", "epochs", "batch_size", "threads")
-    wrong = [key for key in integers if type(model[key]) is not int]
+    _check_numbers("model", {key: model[key] for key in integers}, (int,))
     rates = ("rate", "head_rate", "hidden_dropout", "label_smoothing")
-    wrong += [key for key in rates if type(model[key]) not in (int, float)]
-    if wrong:
-        raise InvalidConfig(f"model.{wrong[0]} must be a number, got {model[wrong[0]]!r}.")
+    _check_numbers("model", {key: model[key] for key in rates}, (int, float))
+    _check_numbers("model.period_weights", model["period_weights"], (int, float))
     if type(composed["seed"]) is not int or composed["seed"] < 0:
         raise InvalidConfig(f"seed must be a whole number from 0, got {composed['seed']!r}.")
     return TrainConfig(
@@ -233,6 +233,33 @@ def _read_config(composed: dict[str, Any]) -> TrainConfig:
         runs_dir=Path(str(composed["runs_dir"])),
         composed=composed,
     )
+
+
+def _check_keys(composed: Mapping[str, Any]) -> None:
+    """Refuse what Hydra lets through: ``+key`` adds an unknown key, ``~key`` takes one away."""
+    known = {
+        "": {"seed", "runs_dir", "dataset", "model"},
+        "dataset": {"path"},
+        "model": {"kind", *(field.name for field in fields(LinearConfig))},
+    }
+    for section, keys in known.items():
+        given = composed[section] if section else composed
+        if not isinstance(given, dict):
+            raise InvalidConfig(f"{section} must be a group of keys, got {given!r}.")
+        for key in sorted(keys ^ set(given)):
+            name = f"{section}.{key}" if section else key
+            problem = "missing" if key in keys else "unknown"
+            raise InvalidConfig(f"{name} is {problem}. See `classmark train --help` for the keys.")
+
+
+def _check_numbers(section: str, values: Any, kinds: tuple[type, ...]) -> None:
+    if not isinstance(values, dict):
+        raise InvalidConfig(f"{section} must be a group of keys, got {values!r}.")
+    # By type, because a bool is an int to Python.
+    for key, value in values.items():
+        if type(value) not in kinds:
+            what = "a number" if float in kinds else "a whole number"
+            raise InvalidConfig(f"{section}.{key} must be {what}, got {value!r}.")
 
 
 def _check_labels(split: DatasetSplit, dataset: Path) -> None:

@@ -54,12 +54,20 @@ def read_run(folder: Path) -> Run:
             name: np.load(folder / "weights" / f"{name}.npy", allow_pickle=False)
             for name in WEIGHTS
         }
+        _check_provenance(provenance)
     except (OSError, ValueError, EOFError) as error:
         raise InvalidDataset(
             f"{folder} is not a finished run ({error}). Give the folder that `classmark train` "
             "printed last."
         ) from error
     return Run(folder, provenance, LinearWeights(**arrays))
+
+
+def _check_provenance(provenance: Any) -> None:
+    given = set(provenance) if isinstance(provenance, dict) else set()
+    for key in ("dataset", "dataset_digest", "labels", "label_space"):
+        if key not in given:
+            raise ValueError(f"provenance.json lacks {key!r}")
 
 
 def describe_environment() -> dict[str, Any]:

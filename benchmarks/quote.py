@@ -1,0 +1,90 @@
+"""Writes the numbers of README.md and MODELS.md from the committed reports, between their markers.
+
+python benchmarks/quote.py [--check]
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+REPORTS = Path(__file__).parent / "reports"
+_BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_METRICS = {
+    "top_1": "top-1",
+    "top_3": "top-3",
+    "top_5": "top-5",
+    "precision_at_1_listed": "P@1 any listed",
+    "macro_f1": "macro-F1",
+    "ece": "ECE",
+    "set_coverage": "coverage of the 90 % set",
+    "set_size": "its size",
+    "archive_accuracy": "archive",
+}
+
+
+def read(name: str) -> Any:
+    """Return a committed report."""
+    return json.loads((REPORTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def table_of(report: str, periods: list[str] | None = None) -> str:
+    """Return the metrics of each period as a Markdown table."""
+    parts = [p for p in read(report)["periods"] if periods is None or p["name"] in periods]
+    head = ["period", "papers", *_METRICS.values()]
+    rows = [
+        [p["name"], f"{p['n']:,}", *(f"{p['metrics'][m]['value']:.3f}" for m in _METRICS)]
+        for p in parts
+    ]
+    return "\n".join("| " + " | ".join(r) + " |" for r in [head, ["---"] * len(head), *rows]) + "\n"
+
+
+def speed() -> str:
+    """Return the speeds as a Markdown table."""
+    s = read("fast-speed")
+    rows = [
+        ("kernel", "papers per CPU-second", "one paper"),
+        ("---", "---", "---"),
+        *(
+            (k, f"{s[k]['papers_per_cpu_second']:,}", f"{s[k]['one_paper_us']:.0f} µs")
+            for k in ("c", "numpy")
+        ),
+        ("published answers (C)", f"{s['answers_per_cpu_second']:,}", ""),
+    ]
+    text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    of = "invented" if s["invented"] else "real"
+    return f"{text}\n\n{s['papers']:,} {of} papers of {s['mean_bytes']} bytes; {s['machine']}; resident memory {s['max_resident_mb']} MB.\n"
+
+
+BLOCKS = {
+    "same_period": lambda: table_of("fast-1.0-test"),
+    "next_period": lambda: table_of("next-period", ["2018-2019", "from-2020"]),
+    "speed": speed,
+}
+
+
+def render(text: str) -> str:
+    """Return the text with every block written anew."""
+    return _BLOCK.sub(lambda m: m[1] + BLOCKS[m[2]]() + m[3], text)
+
+
+def main() -> None:
+    """Write, or with --check fail if a number is stale."""
+    stale = []
+    for name in ("README.md", "MODELS.md"):
+        path = ROOT / name
+        text = path.read_text(encoding="utf-8")
+        if render(text) != text:
+            stale.append(name)
+            if "--check" not in sys.argv:
+                path.write_text(render(text), encoding="utf-8")
+    if stale and "--check" in sys.argv:
+        sys.exit(f"stale numbers in {', '.join(stale)}: run python benchmarks/quote.py")
+
+
+if __name__ == "__main__":
+    main()

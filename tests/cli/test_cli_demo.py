@@ -1,0 +1,62 @@
+"""``classmark demo``: the whole path, and nothing deleted that it did not make."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from classmark import Classifier
+from classmark.cli.app import app
+
+LEAST = "1000"
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["demo", *map(str, arguments)])
+
+
+@pytest.mark.slow  # reason: two datasets are built, two models fitted
+def test_it_runs_every_command_that_it_prints_and_may_be_run_again(tmp_path: Path) -> None:
+    output = tmp_path / "demo"
+    for _ in range(2):
+        result = run("--output", output, "--papers", LEAST)
+        assert result.exit_code == 0, result.stderr
+    commands = [line.split()[2:4] for line in result.stdout.splitlines() if line.startswith("$ ")]
+    assert commands == [
+        ["dataset", "sample"],
+        ["dataset", "build"],
+        ["train", "model=linear"],
+        ["export", str(next((output / "runs").iterdir()))],
+        ["evaluate", "--model"],
+        ["classify", "--model"],
+    ]
+    assert result.stdout.endswith(f"The demo is complete. Everything it made is in {output}.\n")
+    assert json.loads((output / "report.json").read_text(encoding="utf-8"))["generated"] is True
+    assert Classifier(output / "models" / "demo-1.0").model.name == "demo"
+
+
+def test_a_folder_of_others_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    result = run("--output", tmp_path, "--papers", LEAST)
+    assert result.exit_code == 1
+    assert "was not made by the demo. Choose another --output." in " ".join(result.stderr.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_file_in_the_way_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "demo").write_text("mine")
+    result = run("--output", tmp_path / "demo", "--papers", LEAST)
+    assert result.exit_code == 1
+    assert "Traceback" not in result.stderr
+    assert (tmp_path / "demo").read_text() == "mine"
+
+
+@pytest.mark.parametrize("papers", ["999", "0", "-5"])
+def test_too_few_papers_are_refused_before_anything_is_made(tmp_path: Path, papers: str) -> None:
+    result = run("--output", tmp_path / "demo", "--papers", papers)
+    assert result.exit_code == 2
+    assert f"--papers {papers} is too few to learn from" in " ".join(result.stderr.split())
+    assert not (tmp_path / "demo").exists()

@@ -1,0 +1,121 @@
+"""``classmark export``: a bundle of a run, its report, and errors before any work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from classmark import Classifier
+from classmark.cli.app import app
+from classmark.cli.export import read_non_papers, split_name
+from classmark.dataset import SampleConfig, sample_dataset
+from classmark.errors import UnreadableSource, UsageError
+from classmark.records import EvaluationReport
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("offline")
+    sample_dataset(folder / "dataset", SampleConfig(papers=400, categories=24))
+    paths = (f"dataset.path={folder / 'dataset'}", f"runs_dir={folder / 'runs'}")
+    return Path(run("train", "experiment=debug", *paths).stdout.strip())
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    lines = [
+        {"text": "two eggs and flour", "split": "fit"},
+        {"text": "ring me at home"},
+        {"text": "kept for the measurement", "split": "measure"},
+    ]
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def test_every_option_reaches_the_bundle(run_folder: Path, texts: Path, tmp_path: Path) -> None:
+    output, report, about = tmp_path / "mine-2.1", tmp_path / "r.json", tmp_path / "about.md"
+    about.write_text("## Use\n\nFor a test only.", encoding="utf-8")
+    options = ("--report", report, "--about", about, "--non-papers", texts)
+    result = run("export", run_folder, "--output", output, *options)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-1] == str(output)
+    assert "quantising" in result.stderr
+    model = Classifier(output).model
+    assert (model.name, model.version) == ("mine", "2.1")
+    assert "For a test only." in (output / "CARD.md").read_text(encoding="utf-8")
+    told = json.loads((output / "bundle.json").read_text(encoding="utf-8"))
+    assert told["policy"]["scope_weights"] != [0.0, 0.0, 0.0]
+    measured = EvaluationReport.from_dict(json.loads(report.read_text(encoding="utf-8")))
+    assert measured.split == "test"
+    assert measured.generated
+    assert measured.command == f"classmark export {run_folder} --output {output}"
+
+
+def test_json_tells_size_and_numbers_and_a_bundle_is_replaced_on_request(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "mine-1.0"
+    told = json.loads(run("export", run_folder, "--output", output, "--json").stdout)
+    assert told["bundle"] == str(output)
+    files = [p for p in output.rglob("*") if p.is_file() and p.name != "bundle.json"]
+    assert told["bytes"] == sum(p.stat().st_size for p in files)
+    assert 0 <= told["metrics"]["all"]["top_1"] <= 1
+    again = run("export", run_folder, "--output", output)
+    assert again.exit_code == 1
+    assert "mine-1.0" in again.stderr
+    assert run("export", run_folder, "--output", output, "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["mine", "mine-", "-1.0", "mine-v1", "1-1.0", "mine-1.0."])
+def test_the_output_must_name_a_version(run_folder: Path, tmp_path: Path, name: str) -> None:
+    result = run("export", run_folder, "--output", tmp_path / name)
+    assert result.exit_code == 2
+    assert "must end in NAME-VERSION, e.g. models/mine-1.0." in " ".join(result.stderr.split())
+    assert not (tmp_path / name).exists()
+
+
+def test_name_and_version_are_split_at_the_last_hyphen() -> None:
+    assert split_name(Path("models/my-fast_model-1.0.2")) == ("my-fast_model", "1.0.2")
+    with pytest.raises(UsageError, match=r"--output 'models/mine' must end"):
+        split_name(Path("models/mine"))
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    result = run("export", tmp_path, "--output", tmp_path / "mine-1.0")
+    assert result.exit_code == 1
+    assert "is not a finished run" in " ".join(result.stderr.split())
+
+
+def test_texts_that_are_kept_for_measuring_are_not_fitted_on(texts: Path) -> None:
+    assert read_non_papers(texts) == ["two eggs and flour", "ring me at home"]
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "3", "null", '{"body": "x"}', ""])
+def test_a_bad_line_is_named_with_its_number(texts: Path, line: str) -> None:
+    with texts.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+    with pytest.raises(UnreadableSource, match=r"texts.jsonl line 4 is not a JSON object with"):
+        read_non_papers(texts)
+
+
+@pytest.mark.parametrize("option", ["--non-papers", "--about"])
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_an_unreadable_text_file_ends_it_before_any_work(
+    run_folder: Path, tmp_path: Path, option: str, content: bytes | None
+) -> None:
+    if content:
+        (tmp_path / "t").write_bytes(content)
+    output = tmp_path / "mine-1.0"
+    result = run("export", run_folder, "--output", output, option, tmp_path / "t")
+    assert result.exit_code == 1
+    assert "Give a UTF-8 text file." in " ".join(result.stderr.split())
+    assert "quantising" not in result.stderr
+    assert not output.exists()

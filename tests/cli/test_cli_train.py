@@ -1,0 +1,118 @@
+"""``classmark train``: the run folder is the last line, and a wrong key is a usage error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from classmark.cli import train as verb
+from classmark.cli.app import app
+from classmark.cli.steps import Steps
+from classmark.dataset import SampleConfig, sample_dataset
+from classmark.pipeline.run_folder import read_run
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["train", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "dataset"
+    sample_dataset(folder, SampleConfig(papers=300, categories=24))
+    return folder
+
+
+@pytest.fixture
+def options(dataset: Path, tmp_path: Path) -> list[str]:
+    return ["experiment=debug", f"dataset.path={dataset}", f"runs_dir={tmp_path / 'runs'}"]
+
+
+def test_the_run_folder_is_all_that_stdout_gets(options: list[str]) -> None:
+    result = run(*options)
+    assert result.exit_code == 0
+    (line,) = result.stdout.splitlines()
+    told = read_run(Path(line)).provenance
+    assert told["command"].startswith("classmark train experiment=debug dataset.path=")
+    assert "reading 2" in result.stderr
+    assert "fitting the parent" in result.stderr
+
+
+def test_json_names_the_run_folder(options: list[str]) -> None:
+    result = run(*options, "--json")
+    assert list(json.loads(result.stdout)) == ["run"]
+    assert read_run(Path(json.loads(result.stdout)["run"])).weights.keys.size
+
+
+def test_the_configuration_can_be_seen_before_anything_is_read(tmp_path: Path) -> None:
+    result = run("dataset.path=absent", "seed=3", f"runs_dir={tmp_path / 'runs'}", "--show-config")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["seed"] == 3
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [("model.rat=1", "model.rat"), ("+model.rat=1", "model.rat is unknown"), ("seed=x", "'x'")],
+)
+def test_a_wrong_key_or_value_is_a_usage_error_in_one_line(
+    options: list[str], tmp_path: Path, override: str, reason: str
+) -> None:
+    result = run(*options, override)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert reason in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_missing_dataset_is_an_error_and_leaves_no_run(tmp_path: Path) -> None:
+    result = run(f"dataset.path={tmp_path / 'absent'}", f"runs_dir={tmp_path / 'runs'}")
+    assert result.exit_code == 1
+    assert "is no dataset folder" in " ".join(result.stderr.split())
+    assert not (tmp_path / "runs").exists()
+
+
+def test_no_dataset_is_a_usage_error() -> None:
+    result = run()
+    assert result.exit_code == 2
+    assert "dataset.path" in result.stderr
+
+
+@pytest.mark.parametrize("verb_name", ["train", "export", "demo"])
+def test_a_missing_package_is_named_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, verb_name: str
+) -> None:
+    monkeypatch.setattr(verb, "find_spec", lambda name: None if name == "hydra" else object())
+    arguments = {"export": ["run", "--output", str(tmp_path / "m-1.0")]}.get(verb_name, [])
+    result = CliRunner().invoke(app, [verb_name, *arguments])
+    assert result.exit_code == 1
+    assert "pip install 'classmark[train]'" in " ".join(result.stderr.split())
+
+
+def test_steps_are_lines_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+    with Steps() as steps:
+        steps.step("reading")
+        steps.advance(10)
+        steps.step("fitting")
+    assert capsys.readouterr().err == "reading ...\nfitting ...\n"
+
+
+def test_steps_count_papers_while_somebody_looks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with Steps() as steps:
+        steps._SECONDS_BETWEEN = -1.0  # type: ignore[misc]
+        steps.step("reading")
+        steps.advance(700)
+        steps.advance(800)
+        steps.step("fitting")
+    out = capsys.readouterr()
+    assert out.err == (
+        "reading ...\rreading ... 700 papers\rreading ... 1,500 papers\nfitting ...\n"
+    )
+    assert out.out == ""

@@ -1,0 +1,80 @@
+"""The model in the wheel answers the invented papers as it did when it was shipped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from classmark import Classifier, Paper
+from classmark.evaluation import auroc, energy
+from classmark.runtime.linear import LinearScorer, load_scorer
+
+HERE = Path(__file__).parent
+PAPERS = [json.loads(line) for line in (HERE / "papers.jsonl").open(encoding="utf-8")]
+NON_PAPERS = [json.loads(line) for line in (HERE / "non_papers.jsonl").open(encoding="utf-8")]
+EXPECTED = json.loads((HERE / "answers.json").read_text(encoding="utf-8"))
+LEAST_RIGHT = 0.85
+LEAST_AUROC = 0.95
+
+
+@pytest.fixture(scope="module")
+def fast() -> Classifier:
+    return Classifier("fast")
+
+
+def as_papers() -> list[Paper]:
+    return [Paper(id=p["id"], title=p["title"], abstract=p["abstract"]) for p in PAPERS]
+
+
+def test_the_golden_papers_get_the_categories_and_probabilities_they_got(fast: Classifier) -> None:
+    answers = fast.classify(as_papers())
+    assert fast.model.digest == EXPECTED["digest"]
+    for answer in answers:
+        code, probability = EXPECTED["answers"][answer.id]
+        assert (answer.id, answer.ranked[0].code) == (answer.id, code)
+        assert answer.probability == pytest.approx(probability, abs=1e-5)
+
+
+def test_most_golden_primaries_are_right_and_each_miss_is_explained(fast: Classifier) -> None:
+    answers = {a.id: a.ranked[0].code for a in fast.classify(as_papers())}
+    misses = {p["id"] for p in PAPERS if answers[p["id"]] != p["category_code"]}
+    assert 1 - len(misses) / len(PAPERS) >= LEAST_RIGHT
+    assert misses == set(EXPECTED["misses"])
+    assert all(len(reason) > 20 for reason in EXPECTED["misses"].values())
+
+
+def test_no_golden_paper_is_out_of_scope(fast: Classifier) -> None:
+    assert not [a.id for a in fast.classify(as_papers()) if a.reason == "out_of_scope"]
+
+
+def test_both_kernels_give_the_golden_papers_the_same_bits() -> None:
+    from classmark.bundle import find_bundle, load_bundle
+
+    arrays = load_scorer(load_bundle(find_bundle("fast")))._arrays
+    pairs = [(p["title"], p["abstract"]) for p in PAPERS]
+    ours, fast = (
+        LinearScorer(arrays, use_kernel=False).score(pairs),
+        LinearScorer(arrays).score(pairs),
+    )
+    assert np.array_equal(ours.scores, fast.scores)
+
+
+def test_papers_and_texts_that_are_none_are_told_apart(fast: Classifier) -> None:
+    policy = fast.policy
+    bias, on_share, on_energy = policy.scope_weights
+
+    def scope(papers: list[Paper]) -> np.ndarray:
+        raw = fast.score(papers)
+        return (
+            bias + on_share * raw.known_share + on_energy * energy(raw.scores, policy.temperature)
+        )
+
+    strangers = [t for t in NON_PAPERS if t["split"] == "measure"]
+    inside, outside = scope(as_papers()), scope([Paper.from_text(t["text"]) for t in strangers])
+    everything = scope([Paper.from_text(t["text"]) for t in NON_PAPERS])
+    assert auroc(inside, outside) >= LEAST_AUROC
+    assert len(everything) >= 200
+    assert auroc(inside, everything) >= LEAST_AUROC

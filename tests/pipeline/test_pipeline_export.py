@@ -1,0 +1,145 @@
+"""From a run to a bundle that classifies, and is refused once a byte of it has changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from classmark import Classifier
+from classmark.bundle import read_digest
+from classmark.dataset import SampleConfig, load_manifest, sample_dataset
+from classmark.dataset.folder import read_split
+from classmark.errors import BundleCorrupt, InvalidDataset, LabelMismatch, StorageFailed
+from classmark.pipeline import export_run, score_dataset
+from classmark.records import Paper, ScoreTable
+
+
+def ignore(_: int) -> None:
+    """Hear of progress, and do nothing."""
+
+
+@pytest.fixture
+def copy_of_bundle(bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle, tmp_path / "mine-1.0"))
+
+
+def test_the_bundle_classifies_papers_of_the_dataset(bundle: Path, dataset: Path) -> None:
+    classifier = Classifier(bundle)
+    split = read_split(dataset, "test")
+    papers = [
+        Paper(title=t, abstract=a) for t, a in zip(split.titles, split.abstracts, strict=True)
+    ]
+    answers = classifier.classify(papers)
+    labels = load_manifest(dataset).labels
+    right = [a.primary == labels[i] for a, i in zip(answers, split.labels, strict=True)]
+    assert np.mean(right) > 0.5
+    assert classifier.model.name == "mine"
+
+
+def test_the_manifest_carries_labels_numbers_and_provenance(bundle: Path, dataset: Path) -> None:
+    told = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+    manifest = load_manifest(dataset)
+    assert tuple(told["labels"]) == manifest.labels
+    assert set(told["metrics"]) == {"all", *manifest.periods}
+    assert 0.5 < told["metrics"]["all"]["top_1"] <= told["metrics"]["all"]["top_5"] <= 1
+    provenance = told["provenance"]
+    assert provenance["dataset_digest"] == manifest.digest
+    assert provenance["seed"] == 7
+    assert provenance["generated"] is True
+    assert {"command", "commit", "packages", "date"} <= set(provenance)
+    assert told["policy"]["scope_weights"] != [0.0, 0.0, 0.0]
+
+
+def test_the_card_warns_that_the_papers_are_invented(bundle: Path) -> None:
+    card = (bundle / "CARD.md").read_text(encoding="utf-8")
+    assert card.startswith("# mine 1.0\n")
+    for part in ("invented sample papers", "| until-2017 |", "Made for a test.", "Weakest"):
+        assert part in card
+
+
+def test_exporting_again_gives_the_same_digest_and_needs_leave_to_replace(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    def export(overwrite: bool) -> None:
+        export_run(run_folder, tmp_path / "m-1.0", name="m", version="1.0", overwrite=overwrite)
+
+    export(False)
+    before = read_digest(tmp_path / "m-1.0")
+    with pytest.raises(StorageFailed, match=r"m-1\.0"):
+        export(False)
+    export(True)
+    assert read_digest(tmp_path / "m-1.0") == before
+
+
+def test_a_change_of_any_file_is_refused_and_the_file_is_named(copy_of_bundle: Path) -> None:
+    names = [p for p in sorted(copy_of_bundle.rglob("*")) if p.is_file()]
+    assert len(names) > 5
+    for path in names:
+        whole = path.read_bytes()
+        for at in {0, len(whole) // 2, len(whole) - 1}:
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            with pytest.raises(BundleCorrupt, match=path.name.replace(".", r"\.")):
+                Classifier(copy_of_bundle)
+        path.write_bytes(whole)
+    assert Classifier(copy_of_bundle).model.version == "1.0"
+
+
+def test_scores_of_a_split_are_those_of_the_classifier_with_its_policy(
+    bundle: Path, dataset: Path, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+    table = score_dataset(str(bundle), dataset, "valid", seen.append)
+    classifier, manifest = Classifier(bundle), load_manifest(dataset)
+    split = read_split(dataset, "valid", manifest)
+    assert sum(seen) == len(table) == manifest.splits["valid"].papers
+    assert table.ids == split.ids
+    assert np.array_equal(table.primary, split.labels)
+    assert table.listed[np.arange(len(table)), table.primary].all()
+    assert table.listed.sum() == len(split.listed_indices)
+    assert table.temperature == classifier.policy.temperature
+    assert table.thresholds == classifier.policy.thresholds
+    assert table.model.digest == read_digest(bundle)
+    assert (tmp_path / "t.npz").write_bytes(table.to_bytes())
+    assert ScoreTable.read(tmp_path / "t.npz").generated
+
+
+def test_labels_that_only_the_dataset_has_are_unknown(
+    bundle: Path, dataset: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    sample_dataset(other, SampleConfig(papers=300, seed=3))
+    ours, theirs = load_manifest(dataset).labels, load_manifest(other).labels
+    assert set(theirs) - set(ours)
+    table = score_dataset(str(bundle), other, "test", ignore)
+    split = read_split(other, "test")
+    for label, column in zip(split.labels, table.primary, strict=True):
+        name = theirs[label]
+        assert column == (ours.index(name) if name in ours else -1)
+
+
+def test_a_model_without_any_label_of_the_dataset_is_refused(
+    bundle: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger = Classifier(bundle)
+    stranger.labels = ("xx.YY",)
+    monkeypatch.setattr("classmark.pipeline.offline.Classifier", lambda _: stranger)
+    with pytest.raises(LabelMismatch, match=r"model mine has none of the \d+ labels of .*first: '"):
+        score_dataset(str(bundle), dataset, "test", ignore)
+
+
+def test_a_dataset_that_changed_after_the_run_is_refused(run_folder: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    told = json.loads((run / "provenance.json").read_text())
+    sample_dataset(tmp_path / "new", SampleConfig(papers=200, seed=9))
+    (run / "provenance.json").write_text(json.dumps({**told, "dataset": str(tmp_path / "new")}))
+    output = tmp_path / "m-1.0"
+    with pytest.raises(InvalidDataset, match=rf"digest .* {told['dataset_digest'][:12]}.*again"):
+        export_run(run, output, name="m", version="1.0")
+    (tmp_path / "new" / "valid.parquet").write_bytes(b"changed")
+    with pytest.raises(InvalidDataset, match=r"valid"):
+        export_run(run, output, name="m", version="1.0")
+    assert not output.exists()
