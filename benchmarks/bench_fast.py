@@ -2,11 +2,15 @@
 
 python benchmarks/bench_fast.py [--papers FILE] [--output benchmarks/reports/fast-speed.json]
 
-Without --papers invented ones are used (the sample generator's), so that anybody can run it. Time is
-of the process's CPU, from raw title and abstract to calibrated scores, and to published answers.
+Without --papers invented ones are used (the sample generator's), so that anybody can run it. Time
+is of the process's CPU, from raw title and abstract to calibrated scores, and to published answers.
 """
 
 from __future__ import annotations
+
+import os
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # one core is measured; set before numpy loads
 
 import argparse
 import json

@@ -57,7 +57,11 @@ def speed() -> str:
     ]
     text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     of = "invented" if s["invented"] else "real"
-    return f"{text}\n\n{s['papers']:,} {of} papers of {s['mean_bytes']} bytes; {s['machine']}; resident memory {s['max_resident_mb']} MB.\n"
+    note = (
+        f"{s['papers']:,} {of} papers of {s['mean_bytes']} bytes; {s['machine']}; "
+        f"resident memory {s['max_resident_mb']} MB."
+    )
+    return f"{text}\n\n{note}\n"
 
 
 BLOCKS = {

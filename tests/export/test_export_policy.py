@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from classmark.errors import EmptyEvaluation
-from classmark.export import fit_policy
+from classmark.evaluation import calibrated_probabilities, expected_calibration_error
+from classmark.export import fit_curve, fit_policy
 from classmark.export.policy import SET_COVERAGE, _equal_periods
 from classmark.records import ModelRef, ScoreTable
 from classmark.runtime import RawScores
@@ -89,3 +90,43 @@ def test_no_paper_with_a_known_label_is_refused(n: int) -> None:
     table = table_of(n, 0, primary=np.full(n, -1, dtype=np.int16))
     with pytest.raises(EmptyEvaluation, match=r"no paper with a label.*larger --valid-share"):
         fit_policy(table)
+
+
+def test_the_curve_mends_a_model_that_claims_too_much() -> None:
+    table = overconfident_table()
+    curve = fit_curve(table)
+    assert curve is not None
+
+    def error(scores: np.ndarray) -> float:
+        probabilities = calibrated_probabilities(scores)
+        right = probabilities.argmax(axis=1) == table.primary
+        return expected_calibration_error(probabilities.max(axis=1), right)
+
+    assert error(table.scores) > 0.15
+    assert error(curve.apply(table.scores)) < 0.03
+
+
+def test_a_curve_is_not_fitted_to_a_few_papers() -> None:
+    table = overconfident_table()
+    assert fit_curve(table.select(np.arange(1_999))) is None
+
+
+def overconfident_table() -> ScoreTable:
+    """3,000 papers whose true probabilities are the softmax of a third of the scores."""
+    rng = np.random.default_rng(5)
+    scores = rng.normal(size=(3_000, 6)).astype(np.float32) * 4
+    gumbel = -np.log(-np.log(rng.uniform(size=scores.shape)))
+    primary = (scores / 3 + gumbel).argmax(axis=1).astype(np.int16)
+    listed = np.zeros(scores.shape, dtype=np.bool_)
+    listed[np.arange(len(scores)), primary] = True
+    return ScoreTable(
+        labels=tuple("abcdef"),
+        ids=tuple(map(str, range(len(scores)))),
+        scores=scores,
+        primary=primary,
+        listed=listed,
+        listed_count=np.ones(len(scores), dtype=np.int16),
+        years=np.zeros(len(scores), dtype=np.int16),
+        periods=("",) * len(scores),
+        known_share=np.ones(len(scores), dtype=np.float32),
+    )

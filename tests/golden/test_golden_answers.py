@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,13 @@ from classmark.evaluation import auroc, energy
 from classmark.runtime.linear import LinearScorer, load_scorer
 
 HERE = Path(__file__).parent
-PAPERS = [json.loads(line) for line in (HERE / "papers.jsonl").open(encoding="utf-8")]
-NON_PAPERS = [json.loads(line) for line in (HERE / "non_papers.jsonl").open(encoding="utf-8")]
+
+
+def read_lines(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (HERE / name).read_text(encoding="utf-8").splitlines()]
+
+
+PAPERS, NON_PAPERS = read_lines("papers.jsonl"), read_lines("non_papers.jsonl")
 EXPECTED = json.loads((HERE / "answers.json").read_text(encoding="utf-8"))
 LEAST_RIGHT = 0.85
 LEAST_AUROC = 0.95

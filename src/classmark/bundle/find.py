@@ -121,7 +121,7 @@ def _bundle_at(path: Path) -> Path:
 
 
 def _what_there_is() -> str:
-    specs = [bundle.spec for bundle in list_bundles()]
+    specs = dict.fromkeys(bundle.spec for bundle in list_bundles())
     return f"there is {', '.join(specs)}." if specs else "no model is installed."
 
 

@@ -139,6 +139,11 @@ class LinearScorer:
         """Name of the code path: ``numpy``, ``c`` or ``c-avx2``."""
         return "numpy" if self._kernel is None else str(self._kernel.variant())
 
+    @staticmethod
+    def best_kernel() -> str:
+        """Name of the code path that a new scorer, and a fit, take here."""
+        return "numpy" if KERNEL is None else str(KERNEL.variant())
+
     def score(self, papers: Sequence[tuple[str, str]]) -> RawScores:
         """Return the logits and known-word shares of raw (title, abstract) pairs."""
         raw = self._logits(papers)
@@ -250,7 +255,8 @@ def load_scorer(bundle: Bundle) -> LinearScorer:
             f"this classmark has {FEATURISER_VERSION!r}. Install the classmark that it was made "
             "for, or train and export it again."
         )
-    arrays = {name: bundle.array(name) for name in LinearArrays.ARRAYS}
+    # Plain views of the mapped files: indexing a memmap costs microseconds more each time.
+    arrays = {name: np.asarray(bundle.array(name)) for name in LinearArrays.ARRAYS}
     parameters = {**manifest.parameters, "curve": _read_curve(manifest.parameters["curve"])}
     return LinearScorer(LinearArrays(**arrays, **parameters))  # type: ignore[arg-type]
 

@@ -1,0 +1,94 @@
+"""What `classmark train` is told: Hydra composes it, dataclasses check it, before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from classmark.errors import InvalidConfig
+from classmark.training import LinearConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One fit: which dataset, which model, which seed, and where runs go."""
+
+    dataset: Path
+    model: LinearConfig
+    seed: int
+    runs_dir: Path
+    composed: dict[str, Any]
+
+
+def compose_config(overrides: Sequence[str]) -> TrainConfig:
+    """Return the configuration that Hydra composes of ``conf/train.yaml`` and overrides.
+
+    Raises:
+        InvalidConfig: a key is unknown, a value is missing, of the wrong type or out of range.
+    """
+    from hydra import compose, initialize_config_module
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with initialize_config_module("classmark.conf", version_base="1.3"):
+            config = compose("train", overrides=list(overrides))
+        composed: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InvalidConfig(
+            f"{reason} (given: {' '.join(overrides) or 'nothing'}). "
+            "See `classmark train --help` for the keys."
+        ) from error
+    return _read_config(composed)
+
+
+def _read_config(composed: dict[str, Any]) -> TrainConfig:
+    _check_keys(composed)
+    model = dict(composed["model"])
+    if model.pop("kind") != "linear":
+        raise InvalidConfig("model.kind must be 'linear', the only model that can be fitted yet.")
+    integers = ("max_features", "min_papers", "epochs", "batch_size", "threads")
+    _check_numbers("model", {key: model[key] for key in integers}, (int,))
+    rates = ("rate", "head_rate", "hidden_dropout", "label_smoothing")
+    _check_numbers("model", {key: model[key] for key in rates}, (int, float))
+    _check_numbers("model.period_weights", model["period_weights"], (int, float))
+    if type(composed["seed"]) is not int or composed["seed"] < 0:
+        raise InvalidConfig(f"seed must be a whole number from 0, got {composed['seed']!r}.")
+    return TrainConfig(
+        dataset=Path(str(composed["dataset"]["path"])),
+        model=LinearConfig(**model),
+        seed=composed["seed"],
+        runs_dir=Path(str(composed["runs_dir"])),
+        composed=composed,
+    )
+
+
+def _check_keys(composed: Mapping[str, Any]) -> None:
+    """Refuse what Hydra lets through: ``+key`` adds an unknown key, ``~key`` takes one away."""
+    known = {
+        "": {"seed", "runs_dir", "dataset", "model"},
+        "dataset": {"path"},
+        "model": {"kind", *(field.name for field in fields(LinearConfig))},
+    }
+    for section, keys in known.items():
+        given = composed[section] if section else composed
+        if not isinstance(given, dict):
+            raise InvalidConfig(f"{section} must be a group of keys, got {given!r}.")
+        for key in sorted(keys ^ set(given)):
+            name = f"{section}.{key}" if section else key
+            problem = "missing" if key in keys else "unknown"
+            raise InvalidConfig(f"{name} is {problem}. See `classmark train --help` for the keys.")
+
+
+def _check_numbers(section: str, values: Any, kinds: tuple[type, ...]) -> None:
+    if not isinstance(values, dict):
+        raise InvalidConfig(f"{section} must be a group of keys, got {values!r}.")
+    # By type, because a bool is an int to Python.
+    for key, value in values.items():
+        if type(value) not in kinds:
+            what = "a number" if float in kinds else "a whole number"
+            raise InvalidConfig(f"{section}.{key} must be {what}, got {value!r}.")
