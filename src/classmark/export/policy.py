@@ -43,7 +43,7 @@ def fit_curve(valid: ScoreTable) -> CalibrationCurve | None:
         return None
 
     def log_loss(logarithms: NDArray[np.float64]) -> float:
-        scores = _curve_of(logarithms).apply_in_double(table.scores)
+        scores = _curve_of(logarithms).apply(table.scores, np.float64)
         return negative_log_likelihood(calibrated_probabilities(scores), table.primary)
 
     n_gaps = len(GAP_KNOTS) - 1

@@ -12,6 +12,7 @@ probability as the one input, and a gap function in place of a line.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,15 +34,17 @@ class CalibrationCurve:
     gaps: tuple[float, ...] = GAP_KNOTS
     factors: tuple[float, ...] = (1.0,) * len(TOP_KNOTS)
 
-    def apply(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the scores of n papers: float32 [n, k], 0 for the top label, others below it."""
-        return self.apply_in_double(logits).astype(np.float32)
+    def apply(self, logits: NDArray[np.float32], dtype: type = np.float32) -> NDArray[Any]:
+        """Return the scores of n papers: [n, k], 0 for the top label, others below it.
 
-    def apply_in_double(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the same in float64: smooth enough to fit the curve by differences."""
-        gap = (logits.max(axis=1, keepdims=True) - logits).astype(np.float64)
+        Args:
+            logits: float32 [n, k].
+            dtype: of the scores and of the sums inside; float64 is smooth enough to fit the curve
+                by differences.
+        """
+        gap = logits.max(axis=1, keepdims=True) - logits
         mapped = np.interp(gap, GAP_KNOTS, self.gaps)
-        top = 1.0 / np.exp(-mapped).sum(axis=1)
-        factor = np.interp(top, TOP_KNOTS, self.factors)
-        scores: NDArray[np.float64] = -mapped * factor[:, None]
+        top = 1.0 / np.exp(-mapped.astype(dtype)).sum(axis=1)
+        mapped *= -np.interp(top, TOP_KNOTS, self.factors)[:, None]
+        scores: NDArray[Any] = mapped.astype(dtype)
         return scores

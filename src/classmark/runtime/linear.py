@@ -38,6 +38,7 @@ MAX_COUNT = 16
 MAX_WEIGHT = 4095
 N_SCALES = 256
 NORM_UNIT = 1024
+NUMPY_BATCH = 128  # papers whose rows fit into the second-level cache
 HIDDEN_LIMIT = 8191
 NIBBLE_ZERO = 8
 NIBBLE_MOST = 15
@@ -181,8 +182,14 @@ class LinearScorer:
         return [*by_term.items(), (ROUNDING, rounding), (BIAS, bias)]
 
     def _logits(self, papers: Sequence[tuple[str, str]]) -> RawScores:
-        folded = fold_all(papers)
-        return self._score_in_numpy(folded) if self._kernel is None else self._score_in_c(folded)
+        if self._kernel is not None:
+            return self._score_in_c(fold_all(papers))
+        starts = range(0, max(1, len(papers)), NUMPY_BATCH)
+        parts = [self._score_in_numpy(fold_all(papers[i : i + NUMPY_BATCH])) for i in starts]
+        return RawScores(
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate([part.known_share for part in parts]),
+        )
 
     def _score_in_c(self, folded: Folded) -> RawScores:
         a = self._arrays
