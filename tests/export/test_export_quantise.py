@@ -22,6 +22,9 @@ from classmark.runtime.linear import (
 from classmark.training import LinearWeights, choose_frequent, read_occurrences, to_sparse
 
 N_LABELS, N_WORDS = 6, 400
+# A number is rounded to a step of 2.6 / 7 deviations, which leaves step / sqrt(12) of noise a row;
+# rows of one label add up, their noise does not, so a paper's score has less.
+ROUNDING_NOISE = 2.6 / 7 / 12**0.5
 DTYPES = {
     "displacements": np.uint16,
     "fingerprints": np.uint16,
@@ -88,7 +91,7 @@ def test_the_integers_score_as_the_floats(seed: int) -> None:
     assert clear.mean() > 0.5
     assert same[clear].mean() > 0.95
     error = centred(scores) - centred(made.expected)
-    assert error.std() < 0.06 * centred(made.expected).std()
+    assert error.std() < ROUNDING_NOISE * centred(made.expected).std()
 
 
 def test_both_code_paths_give_the_same_bits(model: Model) -> None:
