@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 # make lock UPGRADE=--upgrade takes the newest versions; without it only what must change changes.
 UPGRADE ?=
 # Debian packages that tests drive (make system-deps installs them).
-SYSTEM_PACKAGES :=
+SYSTEM_PACKAGES := chromium wrk
 
 BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 RUN := $(TEST_VENV)/$(BIN)/python -m
@@ -63,10 +63,11 @@ bench: $(TEST_VENV)/.ready  ## Run the benchmarks; each prints the machine and w
 	@for file in $(BENCHMARKS); do echo "== $$file"; $(TEST_VENV)/$(BIN)/python $$file || exit 1; done
 
 lock: $(TEST_VENV)/.ready  ## Resolve requirements/*.txt anew from pyproject.toml, with hashes
-	$(LOCK) --extra train --group test -o requirements/test.txt
-	$(LOCK_AS_TESTED) --extra train --group dev -o requirements/check.txt
+	$(LOCK) --extra train --extra serve --group test -o requirements/test.txt
+	$(LOCK_AS_TESTED) --extra train --extra serve --group dev -o requirements/check.txt
 	$(LOCK_AS_TESTED) --extra train -o requirements/train.txt
 	$(LOCK_AS_TESTED) --extra data -o requirements/data.txt
+	$(LOCK_AS_TESTED) --extra serve -o requirements/serve.txt
 	$(LOCK_AS_TESTED) -o requirements/core.txt
 	$(subst pyproject.toml,,$(LOCK_AS_TESTED)) --group setup -o requirements/setup.txt
 
