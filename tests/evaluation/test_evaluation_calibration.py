@@ -15,6 +15,10 @@ from classmark.evaluation import (
     negative_log_likelihood,
 )
 from classmark.evaluation.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE
+from classmark.evaluation.weighted import (
+    weighted_calibration_error,
+    weighted_calibration_floor,
+)
 
 
 def draw_truth(scores: np.ndarray, temperature: float, rng: np.random.Generator) -> np.ndarray:
@@ -96,3 +100,28 @@ def test_fit_temperature_refuses_weights_that_are_none(weights: np.ndarray, mess
 def test_fit_temperature_needs_a_known_truth() -> None:
     with pytest.raises(EmptyEvaluation, match="none of the 2 papers"):
         fit_temperature(np.eye(2), np.array([-1, -1]))
+
+
+def test_the_floor_is_the_error_of_a_model_that_is_right_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    n, n_bins = 2_000, 15
+    confidence = rng.uniform(0.1, 1.0, n)
+    bins = np.minimum((confidence * n_bins).astype(np.intp), n_bins - 1)
+    once = np.ones((1, n))
+    floor = weighted_calibration_floor(confidence, bins, n_bins, once)[0]
+    drawn = [
+        weighted_calibration_error(confidence - (rng.random(n) < confidence), bins, n_bins, once)[0]
+        for _ in range(200)
+    ]
+    assert floor == pytest.approx(np.mean(drawn), rel=0.05)
+    assert 0.01 < floor < 0.04
+
+
+def test_the_floor_halves_with_four_times_the_papers() -> None:
+    confidence = np.linspace(0.05, 0.95, 300)
+    bins = (confidence * 15).astype(np.intp)
+    once, four = np.ones((1, 300)), np.full((1, 300), 4.0)
+    ratio = weighted_calibration_floor(confidence, bins, 15, four) / weighted_calibration_floor(
+        confidence, bins, 15, once
+    )
+    assert ratio[0] == pytest.approx(0.5)

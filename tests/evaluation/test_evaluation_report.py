@@ -44,7 +44,7 @@ def test_a_report_holds_every_metric_of_the_table(make_table: MakeTable) -> None
     assert set(measured) == {
         *("top_1", "top_3", "top_5", "micro_f1", "macro_f1", "nll", "brier"),
         *("precision_at_1_listed", "recall_at_5_listed", "archive_accuracy", "group_accuracy"),
-        *("ece", "ece_equal_mass", "set_coverage", "set_size"),
+        *("ece", "ece_equal_mass", "ece_floor", "set_coverage", "set_size"),
     }
 
 

@@ -16,15 +16,21 @@ from classmark.runtime.linear import (
     MAX_COUNT,
     MAX_WEIGHT,
     N_SCALES,
+    ROW_BYTES,
     LinearArrays,
     LinearScorer,
 )
-from classmark.training import LinearWeights, choose_frequent, read_occurrences, to_sparse
+from classmark.training import (
+    LinearWeights,
+    choose_frequent,
+    read_occurrences,
+    round_rows,
+    to_sparse,
+)
 
 N_LABELS, N_WORDS = 6, 400
-# A number is rounded to a step of 2.6 / 7 deviations, which leaves step / sqrt(12) of noise a row;
-# rows of one label add up, their noise does not, so a paper's score has less.
-ROUNDING_NOISE = 2.6 / 7 / 12**0.5
+# Rows are rounded already; their steps are coded in 256 values, each 2.5 % above the one before.
+ROUNDING_NOISE = 0.02
 DTYPES = {
     "displacements": np.uint16,
     "fingerprints": np.uint16,
@@ -65,6 +71,7 @@ def random_model(seed: int) -> Model:
     embedding = np.zeros((len(keys), DIM), np.float32)
     np.add.at(embedding, sparse.columns, head.T[np.repeat(truth, np.diff(sparse.starts))] * 0.02)
     embedding += rng.normal(0, 0.05, embedding.shape).astype(np.float32)
+    embedding = round_rows(embedding)
     bias = rng.normal(0, 0.1, N_LABELS).astype(np.float32)
     weights = LinearWeights(keys, embedding, head, bias)
     return Model(weights, papers, quantise(keys, embedding, head, bias), weights.score(sparse))
@@ -105,7 +112,7 @@ def test_arrays_are_of_the_documented_type_and_shape_and_contiguous(model: Model
     assert {name: array.dtype for name, array in arrays.items()} == DTYPES
     assert all(array.flags.c_contiguous for array in arrays.values())
     n_slots = len(arrays["fingerprints"])
-    assert arrays["rows"].shape == (n_slots, DIM // 2)
+    assert arrays["rows"].shape == (n_slots, ROW_BYTES)
     assert arrays["scale_codes"].shape == (n_slots,)
     assert arrays["weights"].shape == (MAX_COUNT, N_SCALES)
     assert arrays["norms"].shape == (MAX_COUNT,)

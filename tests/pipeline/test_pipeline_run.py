@@ -56,7 +56,7 @@ def test_the_provenance_says_what_was_fitted_on_what(run_folder: Path, dataset: 
     assert told["features"]["kept"] == 1500 < told["features"]["parent"]
     assert {"commit", "packages", "python", "platform", "date", "fit_seconds"} <= set(told)
     assert told["packages"]["numpy"] == np.__version__
-    assert run.weights.embedding.shape == (1500, 64)
+    assert run.weights.embedding.shape == (1500, 128)
     assert np.array_equal(run.weights.keys, np.unique(run.weights.keys))
 
 
@@ -67,7 +67,7 @@ def test_the_configuration_and_the_losses_are_kept(run_folder: Path) -> None:
     with (run_folder / "log.csv").open(encoding="utf-8") as file:
         log = list(csv.DictReader(file))
     assert [(row["stage"], row["epoch"]) for row in log] == [
-        (stage, str(epoch)) for stage in ("parent", "pruned model") for epoch in (1, 2, 3)
+        (stage, str(epoch)) for stage in ("parent", "model") for epoch in (1, 2, 3)
     ]
     assert float(log[2]["loss"]) < float(log[0]["loss"])
 
@@ -77,7 +77,7 @@ def test_both_stages_are_scored_on_valid_and_test_far_above_chance(
 ) -> None:
     manifest = load_manifest(dataset)
     names = {path.stem for path in (run_folder / "scores").iterdir()}
-    assert names == {f"{s}-{n}" for s in ("parent", "pruned") for n in ("valid", "test")}
+    assert names == {f"{s}-{n}" for s in ("parent", "model") for n in ("valid", "test")}
     for name in names:
         table = ScoreTable.read(run_folder / "scores" / f"{name}.npz")
         assert len(table) == manifest.splits[name.split("-")[1]].papers

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from classmark.bundle import load_bundle
+from classmark.errors import BundleIncompatible
 from classmark.runtime import featuriser, linear
 from classmark.runtime.featuriser import Folded, feature_keys, fold_all, keys_in_numpy, terms
 from classmark.runtime.linear import (
@@ -14,6 +20,7 @@ from classmark.runtime.linear import (
     MAX_COUNT,
     MAX_WEIGHT,
     N_SCALES,
+    ROW_BYTES,
     LinearArrays,
     LinearScorer,
     bucket_of,
@@ -59,7 +66,7 @@ def some_arrays(seed: int = 0, n_slots: int = 900, k: int = 7) -> LinearArrays:
     return LinearArrays(
         displacements=displacements,
         fingerprints=fingerprints,
-        rows=rng.integers(0, 256, (n_slots, DIM // 2)).astype(np.uint8),
+        rows=rng.integers(0, 256, (n_slots, ROW_BYTES)).astype(np.uint8),
         scale_codes=rng.integers(0, N_SCALES, n_slots).astype(np.uint8),
         weights=rng.integers(1, MAX_WEIGHT + 1, (MAX_COUNT, N_SCALES)).astype(np.int16),
         norms=rng.integers(1024, 9000, MAX_COUNT).astype(np.int32),
@@ -158,6 +165,22 @@ def test_contributions_sum_to_the_difference_and_rounding_is_small() -> None:
     largest = max(abs(w) for term, w in parts.items() if term != linear.ROUNDING)
     assert abs(parts[linear.ROUNDING]) < 0.05 * largest
     assert "galaxies" in parts
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"featuriser": "0"}, r"model tiny 1\.0 needs featuriser '0', this classmark has '1'"),
+        ({"parameters": {}}, r"model tiny 1\.0 has rows of 4 bits, this classmark reads 2\. Inst"),
+        ({"parameters": {"row_bits": 3}}, r"has rows of 3 bits"),
+    ],
+)
+def test_a_bundle_of_another_layout_is_refused(
+    make_bundle: Callable[..., Path], changes: dict[str, Any], fault: str
+) -> None:
+    bundle = load_bundle(make_bundle(**changes))
+    with pytest.raises(BundleIncompatible, match=fault):
+        linear.load_scorer(bundle)
 
 
 @needs_kernel

@@ -32,6 +32,7 @@ def config(**changes: Any) -> LinearConfig:
         "batch_size": 32,
         "rate": 0.1,
         "head_rate": 0.05,
+        "weight_decay": 0.0,
         "hidden_dropout": 0.2,
         "label_smoothing": 0.1,
         "period_weights": {},
@@ -64,6 +65,7 @@ def fit(
     toy: tuple[SparsePapers, NDArray[np.int16]],
     seed: int = 7,
     weights: NDArray[np.float32] | None = None,
+    rounded: bool = False,
     **changes: Any,
 ) -> tuple[LinearWeights, list[float]]:
     papers, labels = toy
@@ -76,6 +78,7 @@ def fit(
         config(**changes),
         n_labels=N_LABELS,
         seed=seed,
+        rounded=rounded,
         on_epoch=lambda _, loss: losses.append(loss),
         on_batch=lambda _: None,
     )
@@ -138,13 +141,51 @@ def test_it_learns_without_the_kernel_too(toy: Any, monkeypatch: pytest.MonkeyPa
 
 
 @needs_kernel
-def test_sums_of_rows_agree_with_numpy(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rounded", [False, True])
+def test_sums_of_rows_agree_with_numpy(
+    toy: Any, monkeypatch: pytest.MonkeyPatch, rounded: bool
+) -> None:
     embedding = np.random.default_rng(2).normal(size=(N_FEATURES, DIM)).astype(np.float32)
     rows = np.array([5, 0, 239, 5], dtype=np.int64)
-    fast = linear.sum_rows(toy[0], rows, embedding)
+    fast = linear.sum_rows(toy[0], rows, embedding, rounded=rounded)
     monkeypatch.setattr(linear, "KERNEL", None)
-    assert np.allclose(fast, linear.sum_rows(toy[0], rows, embedding), atol=1e-5)
+    slow = linear.sum_rows(toy[0], rows, embedding, rounded=rounded)
+    assert np.allclose(fast, slow, atol=1e-5)
     assert np.array_equal(fast[0], fast[3])
+
+
+def test_a_rounded_fit_learns_and_its_rows_fit_into_two_bits(toy: Any) -> None:
+    fitted, losses = fit(toy, rounded=True)
+    assert accuracy(fitted, toy) > 0.97
+    assert losses[-1] < 0.5 * losses[0]
+    steps = np.abs(fitted.embedding).max(axis=1, keepdims=True) / 1.5
+    assert (steps > 0).all()
+    assert set(np.round(fitted.embedding / steps, 4).ravel()) <= {-1.5, -0.5, 0.5, 1.5}
+
+
+def test_a_rounded_fit_learns_without_the_kernel_too(
+    toy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear, "KERNEL", None)
+    assert accuracy(fit(toy, rounded=True)[0], toy) > 0.97
+
+
+def test_the_scores_of_a_rounded_fit_are_those_of_its_rows(toy: Any) -> None:
+    fitted = fit(toy, rounded=True)[0]
+    hidden = linear.sum_rows(toy[0], np.arange(len(toy[0]), dtype=np.int64), fitted.embedding)
+    assert np.allclose(fitted.score(toy[0]), hidden @ fitted.head + fitted.bias, atol=1e-5)
+
+
+@pytest.mark.parametrize("has_kernel", [pytest.param(True, marks=needs_kernel), False])
+def test_weight_decay_makes_rows_shorter_and_still_learns(
+    toy: Any, monkeypatch: pytest.MonkeyPatch, has_kernel: bool
+) -> None:
+    if not has_kernel:
+        monkeypatch.setattr(linear, "KERNEL", None)
+    free, held = fit(toy)[0], fit(toy, weight_decay=0.02)[0]
+    lengths = [np.linalg.norm(fitted.embedding, axis=1) for fitted in (free, held)]
+    assert (lengths[1] < 0.95 * lengths[0]).all()
+    assert accuracy(held, toy) > 0.97
 
 
 def test_a_paper_of_weight_zero_teaches_nothing(toy: Any) -> None:
@@ -206,6 +247,7 @@ def test_importance_grows_with_how_much_of_the_papers_a_feature_is() -> None:
         ("rate", float("nan")),
         ("rate", float("inf")),
         ("head_rate", 0.0),
+        ("weight_decay", -1e-3),
         ("hidden_dropout", 1.0),
         ("label_smoothing", -0.1),
         ("threads", 0),

@@ -13,12 +13,17 @@ from classmark.evaluation import rows
 from classmark.evaluation.arrays import Bools, Floats
 from classmark.evaluation.metrics import calibrated_probabilities, equal_mass_bins, equal_width_bins
 from classmark.evaluation.prediction_sets import prediction_sets
-from classmark.evaluation.weighted import weighted_calibration_error, weighted_macro_f1
+from classmark.evaluation.weighted import (
+    weighted_calibration_error,
+    weighted_calibration_floor,
+    weighted_macro_f1,
+)
 from classmark.records import ScoreTable
 
 MACRO_F1 = "macro_f1"
 ECE = "ece"
 EQUAL_MASS_ECE = "ece_equal_mass"
+ECE_FLOOR = "ece_floor"
 ACCEPTANCE_RATE = "acceptance_rate"
 ACCEPTED_ACCURACY = "accepted_accuracy"
 # Resampling biases these: a resample has more noise in each bin, and misses rare labels.
@@ -120,6 +125,8 @@ def weighted_metrics(
     for name, cut in ((ECE, equal_width_bins), (EQUAL_MASS_ECE, equal_mass_bins)):
         bins = cut(outcomes.confidence, n_bins)
         metrics[name] = weighted_calibration_error(gaps, bins, n_bins, weights)
+    bins = equal_width_bins(outcomes.confidence, n_bins)
+    metrics[ECE_FLOOR] = weighted_calibration_floor(outcomes.confidence, bins, n_bins, weights)
     if outcomes.accepted is not None:
         accepted = weights @ outcomes.accepted.astype(np.float64)
         right = weights @ (outcomes.accepted & correct).astype(np.float64)

@@ -19,6 +19,7 @@ _TITLES = {
     "archive_accuracy": "archive accuracy",
     "group_accuracy": "group accuracy",
     "ece": "calibration error, equal width",
+    "ece_floor": "the same of a perfect model, by chance",
     "ece_equal_mass": "calibration error, equal mass",
     "nll": "negative log-likelihood, nats",
     "brier": "Brier score, 0..2",

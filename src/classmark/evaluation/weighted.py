@@ -52,6 +52,26 @@ def weighted_calibration_error(
     return np.asarray(np.abs(gap_in_bin).sum(axis=1) / weights.sum(axis=1), dtype=np.float64)
 
 
+def weighted_calibration_floor(
+    confidence: Floats, bins: Ints, n_bins: int, weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the calibration error that chance alone gives a perfect model, float64 [d], 0..1.
+
+    If each paper is right with just the probability claimed, the summed gap of a bin has mean 0 and
+    variance sum of p (1 - p); the mean size of such a normal variable is sqrt(2 / pi) deviations.
+    An error near this floor says that no miscalibration was found.
+
+    Args:
+        confidence: float [n], probability of the top label, 0..1.
+        bins: int [n], bin of each paper, 0..n_bins-1.
+        n_bins: number of bins.
+        weights: float64 [d, n].
+    """
+    variance = _sums_by_label(bins, weights * (confidence * (1.0 - confidence)), n_bins)
+    sizes = np.sqrt(2.0 / np.pi * variance)
+    return np.asarray(sizes.sum(axis=1) / weights.sum(axis=1), dtype=np.float64)
+
+
 def _sums_by_label(
     labels: Ints, weights: NDArray[np.float64], n_labels: int
 ) -> NDArray[np.float64]:

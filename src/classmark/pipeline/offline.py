@@ -71,7 +71,7 @@ def train(config: TrainConfig, *, command: str, on_step: OnStep, on_progress: On
         f"{stage}-{name}": table
         for name in ("valid", "test")
         for stage, table in _score_stages(
-            config.dataset, name, manifest, {"parent": parent, "pruned": weights}
+            config.dataset, name, manifest, {"parent": parent, "model": weights}
         )
     }
     provenance = {
@@ -198,7 +198,7 @@ def _fit_and_prune(
     model = config.model
     weights = np.array([model.period_weights.get(p, 1.0) for p in split.periods], np.float32)
 
-    def fit(stage: str, keys: NDArray[np.uint64]) -> tuple[LinearWeights, Any]:
+    def fit(stage: str, keys: NDArray[np.uint64], *, rounded: bool) -> tuple[LinearWeights, Any]:
         papers = to_sparse(occurrences, keys)
         listener.on_step(f"fitting the {stage}: {len(keys):,} features, {model.epochs} epochs")
         fitted = fit_linear(
@@ -209,6 +209,7 @@ def _fit_and_prune(
             model,
             n_labels=len(manifest.labels),
             seed=config.seed,
+            rounded=rounded,
             on_epoch=lambda epoch, loss: listener.log.append(
                 {"stage": stage, "epoch": epoch, "loss": loss}
             ),
@@ -217,11 +218,9 @@ def _fit_and_prune(
         return fitted, papers
 
     keys, _ = choose_frequent(occurrences, model.min_papers)
-    parent, papers = fit("parent", keys)
-    if len(keys) <= model.max_features:
-        return parent, parent
+    parent, papers = fit("parent", keys, rounded=False)
     kept = np.sort(rank_by_importance(parent, papers)[: model.max_features])
-    return parent, fit("pruned model", keys[kept])[0]
+    return parent, fit("model", keys[kept], rounded=True)[0]
 
 
 def _score_stages(
@@ -370,7 +369,7 @@ def _describe_bundle(
 
 def _facts(bundle: BundleManifest, n_features: int) -> dict[str, str]:
     return {
-        "kind": "linear over hashed words and word pairs, 64 dimensions, 4-bit rows",
+        "kind": "linear over hashed words and word pairs, 128 dimensions, 2-bit rows",
         "labels": f"{len(bundle.labels)} ({bundle.label_space})",
         "features": f"{n_features:,}",
         "text recipe, featuriser": f"{bundle.text_recipe}, {bundle.featuriser}",

@@ -84,12 +84,13 @@ def feature_keys(folded: Folded) -> Keys:
 def keys_in_numpy(folded: Folded) -> Keys:
     """Return the keys of every text with numpy alone: the reference."""
     text = np.frombuffer(folded.buffer, dtype=np.uint8)
-    kind = _byte_classes()[text]
+    kind = _byte_classes().take(text)
     starts, ends = _word_bounds(kind)
     owner = np.searchsorted(folded.offsets, starts, side="right") - 1
     hashes = _word_hashes(text, starts, ends)
-    field = np.cumsum(kind == _FIELD_BREAK)[starts] if len(starts) else starts
-    first_field = _first_fields(kind, folded.offsets)
+    breaks = np.flatnonzero(kind == _FIELD_BREAK)
+    field = np.searchsorted(breaks, starts)
+    first_field = np.searchsorted(breaks, folded.offsets[:-1])
     in_title = field == first_field[owner]
     joined = (field[1:] == field[:-1]) & (owner[1:] == owner[:-1])
     pairs = hashes[:-1][joined] * PAIR_FACTOR + hashes[1:][joined]
@@ -157,11 +158,6 @@ def _word_hashes(
     terms_ = (text.astype(np.uint64) + np.uint64(1)) * inverses[: len(text)]
     np.cumsum(terms_, out=sums[1:])
     return (sums[ends] - sums[starts]) * powers[ends - 1]
-
-
-def _first_fields(kind: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-    breaks = np.flatnonzero(kind == _FIELD_BREAK)
-    return np.searchsorted(breaks, offsets[:-1]).astype(np.int64)
 
 
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

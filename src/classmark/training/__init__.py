@@ -2,6 +2,7 @@
 
 from classmark.training.config import LinearConfig
 from classmark.training.linear import LinearWeights, fit_linear, rank_by_importance
+from classmark.training.rows import round_rows
 from classmark.training.vocabulary import (
     SparsePapers,
     choose_frequent,
@@ -17,5 +18,6 @@ __all__ = [
     "fit_linear",
     "rank_by_importance",
     "read_occurrences",
+    "round_rows",
     "to_sparse",
 ]

@@ -19,6 +19,7 @@ class LinearConfig:
         batch_size: papers in a step.
         rate: step of the rows at the start; it falls linearly to 0 (row-wise AdaGrad).
         head_rate: the same for head and bias.
+        weight_decay: a row shrinks by this share of its step each time a paper has it.
         hidden_dropout: share of the hidden vector that is dropped in a step, 0..1.
         label_smoothing: share of the target that is spread over all labels, 0..1; it keeps
             the model from claiming too much (docs/log.md).
@@ -32,6 +33,7 @@ class LinearConfig:
     batch_size: int
     rate: float
     head_rate: float
+    weight_decay: float
     hidden_dropout: float
     label_smoothing: float
     period_weights: Mapping[str, float]
@@ -45,6 +47,7 @@ class LinearConfig:
             "batch_size": (1, 65_536),
             "rate": (1e-6, 10.0),
             "head_rate": (1e-6, 10.0),
+            "weight_decay": (0.0, 1.0),
             "hidden_dropout": (0.0, 0.95),
             "label_smoothing": (0.0, 0.9),
             "threads": (1, 256),

@@ -1,10 +1,12 @@
 """Fits the fast tier: an embedding of hashed terms and a softmax head, by row-wise AdaGrad.
 
 The parent is fitted on every frequent feature. The features that matter most to it (summed squared
-share of the hidden vectors, times the size of their logits) stay, and are fitted anew: that beats
-cutting the parent (docs/log.md). Sums and updates of rows run in C where the kernel is there.
+share of the hidden vectors, times the size of their logits) stay, and are fitted anew: rows are
+rounded to two bits in every forward pass, steps go to the numbers behind. That beats cutting and
+rounding the parent (docs/log.md). Sums and updates of rows run in C where the kernel is there.
 
-Source of the step size: Duchi et al. 2011, "Adaptive Subgradient Methods", one rate a row.
+Sources: Duchi et al. 2011, "Adaptive Subgradient Methods", for the step size, one rate a row;
+Bengio et al. 2013, arXiv:1308.3432, for the gradient that passes straight through the rounding.
 """
 
 from __future__ import annotations
@@ -21,9 +23,10 @@ from classmark.errors import TrainingFailed
 from classmark.runtime.featuriser import KERNEL
 from classmark.runtime.linear import DIM
 from classmark.training.config import LinearConfig
+from classmark.training.rows import round_rows
 from classmark.training.vocabulary import SparsePapers
 
-_FIRST_SQUARES = 1e-3
+_FIRST_SQUARES = 5e-3
 _SCORE_CHUNK = 20_000
 
 Floats = NDArray[np.float32]
@@ -37,8 +40,8 @@ class LinearWeights:
 
     Attributes:
         keys: uint64 [f], sorted: the features.
-        embedding: float32 [f, 64].
-        head: float32 [64, k].
+        embedding: float32 [f, 128].
+        head: float32 [128, k].
         bias: float32 [k].
     """
 
@@ -65,6 +68,7 @@ def fit_linear(  # noqa: PLR0913 - data, options and two listeners
     *,
     n_labels: int,
     seed: int,
+    rounded: bool = False,
     on_epoch: OnEpoch,
     on_batch: OnBatch,
 ) -> LinearWeights:
@@ -78,13 +82,14 @@ def fit_linear(  # noqa: PLR0913 - data, options and two listeners
         config: steps and regularisation.
         n_labels: columns of the head.
         seed: of order, dropout and the first head.
+        rounded: fit rows that two bits can hold, see ``round_rows``.
         on_epoch: called with the epoch (from 1) and its mean loss in nats.
         on_batch: called with the number of papers seen.
 
     Raises:
         TrainingFailed: the loss is no longer a number.
     """
-    fit = _Fit(len(keys), n_labels, seed, config)
+    fit = _Fit(len(keys), n_labels, seed, config, rounded)
     n_steps = config.epochs * -(-len(papers) // config.batch_size)
     step = 0
     with ThreadPoolExecutor(config.threads) as pool:
@@ -102,7 +107,8 @@ def fit_linear(  # noqa: PLR0913 - data, options and two listeners
                     f"or model.head_rate (now {config.head_rate})."
                 )
             on_epoch(epoch, loss / len(order))
-    return LinearWeights(keys, fit.embedding, fit.head, fit.bias)
+    embedding = round_rows(fit.embedding) if rounded else fit.embedding
+    return LinearWeights(keys, embedding, fit.head, fit.bias)
 
 
 def rank_by_importance(weights: LinearWeights, papers: SparsePapers) -> NDArray[np.intp]:
@@ -123,10 +129,20 @@ def sum_rows(
     rows: NDArray[np.int64],
     embedding: Floats,
     pool: ThreadPoolExecutor | None = None,
+    *,
+    rounded: bool = False,
 ) -> Floats:
-    """Return the value-weighted sum of the embedding for some papers: float32 [len(rows), 64]."""
+    """Return the value-weighted sum of the embedding for some papers: float32 [len(rows), 128].
+
+    Args:
+        papers: n papers over f features.
+        rows: int64, which of the papers.
+        embedding: float32 [f, 128].
+        pool: where the two halves run; here if None.
+        rounded: sum the rows as ``round_rows`` gives them.
+    """
     if KERNEL is None:
-        return np.asarray(_rows_of(papers, rows, len(embedding)) @ embedding, dtype=np.float32)
+        return _sum_rows_in_numpy(papers, rows, embedding, rounded=rounded)
     sums = np.empty((len(rows), embedding.shape[1]), dtype=np.float32)
 
     def run(part: slice) -> None:
@@ -138,6 +154,7 @@ def sum_rows(
             embedding,
             sums[part],
             embedding.shape[1],
+            rounded,
         )
 
     half = len(rows) // 2
@@ -149,8 +166,11 @@ def sum_rows(
 class _Fit:
     """Weights on their way, with the state of AdaGrad."""
 
-    def __init__(self, n_features: int, n_labels: int, seed: int, config: LinearConfig) -> None:
+    def __init__(
+        self, n_features: int, n_labels: int, seed: int, config: LinearConfig, rounded: bool
+    ) -> None:
         self.config = config
+        self.rounded = rounded
         self.random = np.random.default_rng(seed)
         self.embedding = np.zeros((n_features, DIM), dtype=np.float32)
         first = self.random.standard_normal((DIM, n_labels), dtype=np.float32)
@@ -172,7 +192,7 @@ class _Fit:
         """Take one step and return the summed loss of the batch before it, in nats."""
         kept = 1 - self.config.hidden_dropout
         mask = (self.random.random((len(batch), DIM), dtype=np.float32) < kept) / np.float32(kept)
-        hidden = sum_rows(papers, batch, self.embedding, pool) * mask
+        hidden = sum_rows(papers, batch, self.embedding, pool, rounded=self.rounded) * mask
         gradient, loss = _softmax_gradient(
             hidden @ self.head + self.bias, labels[batch], self.config.label_smoothing
         )
@@ -209,6 +229,7 @@ class _Fit:
                 self._row_squares,
                 DIM,
                 rate,
+                self.config.weight_decay,
                 part,
                 parts,
             )
@@ -218,22 +239,36 @@ class _Fit:
     def _update_rows_in_numpy(
         self, papers: SparsePapers, batch: NDArray[np.int64], gradients: Floats, rate: float
     ) -> None:
-        x = _rows_of(papers, batch, len(self.embedding)).tocsc()
-        touched = np.flatnonzero(np.diff(x.indptr))
-        x = x[:, touched]
+        x, touched = _touched(papers, batch, len(self.embedding))
         squares = x.power(2).T @ (gradients**2).mean(axis=1)
         self._row_squares[touched] += squares
         step = rate / np.sqrt(self._row_squares[touched] + 1e-12)
-        self.embedding[touched] -= step[:, None] * (x.T @ gradients)
+        papers_of_row = np.diff(x.tocsc().indptr)
+        kept = np.maximum(1 - self.config.weight_decay * step, 0) ** papers_of_row
+        rows = self.embedding[touched] * kept[:, None] - step[:, None] * (x.T @ gradients)
+        self.embedding[touched] = rows
 
 
-def _rows_of(papers: SparsePapers, rows: NDArray[np.int64], n_features: int) -> Any:
+def _sum_rows_in_numpy(
+    papers: SparsePapers, rows: NDArray[np.int64], embedding: Floats, *, rounded: bool
+) -> Floats:
+    x, touched = _touched(papers, rows, len(embedding))
+    numbers = round_rows(embedding[touched]) if rounded else embedding[touched]
+    return np.asarray(x @ numbers, dtype=np.float32)
+
+
+def _touched(
+    papers: SparsePapers, rows: NDArray[np.int64], n_features: int
+) -> tuple[Any, NDArray[np.intp]]:
+    """Return some papers over the features that occur in them, and these features."""
     from scipy.sparse import csr_array
 
     whole = csr_array(
         (papers.values, papers.columns, papers.starts), shape=(len(papers), n_features)
     )
-    return whole[rows]
+    some = whole[rows].tocsc()
+    touched = np.flatnonzero(np.diff(some.indptr))
+    return some[:, touched].tocsr(), touched
 
 
 def _softmax_gradient(

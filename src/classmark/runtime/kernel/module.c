@@ -135,7 +135,7 @@ static int read_batch(Batch *x, const Buffers *b, int64_t dim) {
     int64_t n_papers = b->views[2].len / 8 - 1;
     for (int64_t i = 0; i < x->n_batch; i++)
         if (x->papers[i] < 0 || x->papers[i] >= n_papers) return wrong_size("batch");
-    if (dim < 1 || b->views[5].len < x->n_batch * dim * 4) return wrong_size("batch");
+    if (dim < 1 || dim > MAX_DIM || dim % LANES || b->views[5].len < x->n_batch * dim * 4) return wrong_size("batch");
     return 1;
 }
 
@@ -144,11 +144,12 @@ static PyObject *py_sum_rows(PyObject *self, PyObject *args) {
     Buffers b;
     Batch x;
     if (!take(&b, args, 0, 6, 0x20)) return NULL;
-    PyObject *dim = PyTuple_GetItem(args, 6);
-    int ok = dim && read_batch(&x, &b, PyLong_AsLongLong(dim));
+    PyObject *dim = PyTuple_GetItem(args, 6), *rounds = PyTuple_GetItem(args, 7);
+    int ok = dim && rounds && read_batch(&x, &b, PyLong_AsLongLong(dim));
     if (ok) {
+        int rounds_rows = PyObject_IsTrue(rounds);
         Py_BEGIN_ALLOW_THREADS
-        sum_rows(&x, b.views[4].buf, b.views[5].buf);
+        sum_rows(&x, b.views[4].buf, b.views[5].buf, rounds_rows);
         Py_END_ALLOW_THREADS
     }
     release(&b);
@@ -162,13 +163,15 @@ static PyObject *py_update_rows(PyObject *self, PyObject *args) {
     Batch x;
     if (!take(&b, args, 0, 7, 0x50)) return NULL;
     PyObject *dim = PyTuple_GetItem(args, 7), *rate = PyTuple_GetItem(args, 8);
-    PyObject *part = PyTuple_GetItem(args, 9), *parts = PyTuple_GetItem(args, 10);
-    int ok = dim && rate && part && parts && read_batch(&x, &b, PyLong_AsLongLong(dim));
+    PyObject *decay = PyTuple_GetItem(args, 9), *part = PyTuple_GetItem(args, 10);
+    PyObject *parts = PyTuple_GetItem(args, 11);
+    int ok = dim && rate && decay && part && parts && read_batch(&x, &b, PyLong_AsLongLong(dim));
     if (ok) {
-        float step = (float)PyFloat_AsDouble(rate);
+        float step = (float)PyFloat_AsDouble(rate), shrink = (float)PyFloat_AsDouble(decay);
         int64_t p = PyLong_AsLongLong(part), n = PyLong_AsLongLong(parts);
         Py_BEGIN_ALLOW_THREADS
-        if (n > 0) update_rows(&x, b.views[4].buf, b.views[6].buf, b.views[5].buf, step, p, n);
+        if (n > 0)
+            update_rows(&x, b.views[4].buf, b.views[6].buf, b.views[5].buf, step, shrink, p, n);
         Py_END_ALLOW_THREADS
         ok = !PyErr_Occurred();
     }
@@ -191,10 +194,10 @@ static PyMethodDef methods[] = {
      "score(text, offsets, displacements, fingerprints, rows, scale_codes, weights, norms, head, "
      "bias, scores, known_share, hidden_scale, logit_scale): logits of every text."},
     {"sum_rows", py_sum_rows, METH_VARARGS,
-     "sum_rows(columns, values, starts, papers, embedding, sums, dim)."},
+     "sum_rows(columns, values, starts, papers, embedding, sums, dim, rounds)."},
     {"update_rows", py_update_rows, METH_VARARGS,
-     "update_rows(columns, values, starts, papers, embedding, gradients, squares, dim, rate, part, "
-     "parts)."},
+     "update_rows(columns, values, starts, papers, embedding, gradients, squares, dim, rate, decay, "
+     "part, parts)."},
     {"variant", py_variant, METH_NOARGS, "Name of the code path this processor takes."},
     {NULL, NULL, 0, NULL},
 };

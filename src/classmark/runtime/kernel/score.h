@@ -5,8 +5,9 @@
 #include "text.h"
 #include <math.h>
 
-#define DIM 64
-#define ROW_BYTES (DIM / 2)
+#define DIM 128
+#define ROW_BYTES (DIM / 4)
+#define MOST_HALF_STEPS 3
 #define MAX_COUNT 16
 #define SLOT_FACTOR 0x9E3779B97F4A7C15ULL
 
@@ -24,7 +25,7 @@
 typedef struct {
     const uint16_t *displacements;
     const uint16_t *fingerprints;
-    const uint8_t *rows;        /* [n_slots, 32]: dim j low nibble of byte j, dim j+32 high */
+    const uint8_t *rows;        /* [n_slots, 32]: dim 4 j + i of a row in bits 2 i of byte j */
     const uint8_t *scale_codes; /* [n_slots] */
     const int16_t *weights;     /* [MAX_COUNT, 256]: multiplier of a count and a scale code */
     const int32_t *norms;       /* [MAX_COUNT]: squared weight of a count */
@@ -107,29 +108,27 @@ INLINE int64_t known_features(const Model *m, Workspace *w, const uint8_t *text,
 
 INLINE void score_text_body(const Model *m, Workspace *w, const uint8_t *text, int64_t n,
                             float *scores, float *known_share) {
-    int32_t low[ROW_BYTES] = {0}, high[ROW_BYTES] = {0};
-    int64_t n_slots = known_features(m, w, text, n, known_share), norm = 0;
+    int32_t sums[DIM] = {0};
+    int64_t n_slots = known_features(m, w, text, n, known_share), norm = 0, total = 0;
     int64_t hidden_sum[DIM] = {0};
     for (int64_t i = 0; i < n_slots; i++) {
         const uint8_t *row = m->rows + (int64_t)w->slots[i] * ROW_BYTES;
-        int32_t weight = m->weights[(w->counts[i] - 1) * 256 + m->scale_codes[w->slots[i]]];
+        int16_t weight = m->weights[(w->counts[i] - 1) * 256 + m->scale_codes[w->slots[i]]];
         norm += m->norms[w->counts[i] - 1];
-        for (int j = 0; j < ROW_BYTES; j++) {
-            low[j] += (int16_t)(weight * ((row[j] & 15) - 8));
-            high[j] += (int16_t)(weight * ((row[j] >> 4) - 8));
-        }
+        total += weight;
+        for (int part = 0; part < 4; part++)
+            for (int j = 0; j < ROW_BYTES; j++)
+                sums[part * ROW_BYTES + j] += (int16_t)(weight * (row[j] >> (2 * part) & 3));
         if ((i & 32767) == 32767 || i == n_slots - 1) /* before 32 bits can overflow */
-            for (int j = 0; j < ROW_BYTES; j++) {
-                hidden_sum[j] += low[j], hidden_sum[j + ROW_BYTES] += high[j];
-                low[j] = high[j] = 0;
-            }
+            for (int j = 0; j < DIM; j++) hidden_sum[j] += sums[j], sums[j] = 0;
     }
     int16_t hidden[DIM];
     double scale = norm ? m->constants[0] / sqrt((double)norm) : 0.0;
-    for (int j = 0; j < DIM; j++) {
-        double value = (double)hidden_sum[j] * scale;
+    for (int j = 0; j < DIM; j++) { /* sums stand by their place in a byte, then by byte */
+        int64_t half_steps = 2 * hidden_sum[j] - MOST_HALF_STEPS * total;
+        double value = (double)half_steps * scale;
         value = value > 8191.0 ? 8191.0 : value < -8191.0 ? -8191.0 : value;
-        hidden[j] = (int16_t)nearbyint(value);
+        hidden[j % ROW_BYTES * 4 + j / ROW_BYTES] = (int16_t)nearbyint(value);
     }
     for (int64_t c = 0; c < m->k; c++) {
         const int16_t *head = m->head + c * DIM;
