@@ -36,7 +36,7 @@ def test_every_group_is_tried() -> None:
 
 
 def test_an_experiment_changes_the_model_and_an_override_changes_the_experiment() -> None:
-    assert compose_config([DATASET, "experiment=wheel"]).model.period_weights["2018-2019"] == 2
+    assert compose_config([DATASET, "experiment=wheel"]).model.period_weights["2018-2019"] == 3
     assert compose_config([DATASET, "experiment=debug"]).model.epochs == 1
     assert compose_config([DATASET, "experiment=debug", "model.epochs=4"]).model.epochs == 4
 

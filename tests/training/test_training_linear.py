@@ -29,8 +29,10 @@ def config(**changes: Any) -> LinearConfig:
         "max_features": 1000,
         "min_papers": 1,
         "epochs": 4,
+        "refine_epochs": 2,
         "batch_size": 32,
         "rate": 0.1,
+        "refine_rate": 0.05,
         "head_rate": 0.05,
         "weight_decay": 0.0,
         "hidden_dropout": 0.2,
@@ -65,7 +67,7 @@ def fit(
     toy: tuple[SparsePapers, NDArray[np.int16]],
     seed: int = 7,
     weights: NDArray[np.float32] | None = None,
-    rounded: bool = False,
+    start: LinearWeights | None = None,
     **changes: Any,
 ) -> tuple[LinearWeights, list[float]]:
     papers, labels = toy
@@ -78,7 +80,7 @@ def fit(
         config(**changes),
         n_labels=N_LABELS,
         seed=seed,
-        rounded=rounded,
+        start=start,
         on_epoch=lambda _, loss: losses.append(loss),
         on_batch=lambda _: None,
     )
@@ -154,26 +156,32 @@ def test_sums_of_rows_agree_with_numpy(
     assert np.array_equal(fast[0], fast[3])
 
 
-def test_a_rounded_fit_learns_and_its_rows_fit_into_two_bits(toy: Any) -> None:
-    fitted, losses = fit(toy, rounded=True)
-    assert accuracy(fitted, toy) > 0.97
-    assert losses[-1] < 0.5 * losses[0]
-    steps = np.abs(fitted.embedding).max(axis=1, keepdims=True) / 1.5
-    assert (steps > 0).all()
-    assert set(np.round(fitted.embedding / steps, 4).ravel()) <= {-1.5, -0.5, 0.5, 1.5}
-
-
-def test_a_rounded_fit_learns_without_the_kernel_too(
-    toy: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("has_kernel", [pytest.param(True, marks=needs_kernel), False])
+def test_refining_goes_on_from_its_start_and_leaves_rows_of_two_bits(
+    toy: Any, monkeypatch: pytest.MonkeyPatch, has_kernel: bool
 ) -> None:
-    monkeypatch.setattr(linear, "KERNEL", None)
-    assert accuracy(fit(toy, rounded=True)[0], toy) > 0.97
+    if not has_kernel:
+        monkeypatch.setattr(linear, "KERNEL", None)
+    parent, before = fit(toy)
+    refined, losses = fit(toy, start=parent)
+    assert len(losses) == 2
+    assert losses[0] < 1.5 * before[-1]
+    assert accuracy(refined, toy) > 0.97
+    steps = np.abs(refined.embedding).max(axis=1, keepdims=True) / 1.5
+    assert (steps > 0).all()
+    assert set(np.round(refined.embedding / steps, 4).ravel()) <= {-1.5, -0.5, 0.5, 1.5}
 
 
-def test_the_scores_of_a_rounded_fit_are_those_of_its_rows(toy: Any) -> None:
-    fitted = fit(toy, rounded=True)[0]
-    hidden = linear.sum_rows(toy[0], np.arange(len(toy[0]), dtype=np.int64), fitted.embedding)
-    assert np.allclose(fitted.score(toy[0]), hidden @ fitted.head + fitted.bias, atol=1e-5)
+def test_refining_leaves_its_start_as_it_was(toy: Any) -> None:
+    parent = fit(toy)[0]
+    fit(toy, start=parent)
+    assert_same(parent, fit(toy)[0])
+
+
+def test_the_scores_of_refined_weights_are_those_of_their_rows(toy: Any) -> None:
+    refined = fit(toy, start=fit(toy)[0])[0]
+    hidden = linear.sum_rows(toy[0], np.arange(len(toy[0]), dtype=np.int64), refined.embedding)
+    assert np.allclose(refined.score(toy[0]), hidden @ refined.head + refined.bias, atol=1e-5)
 
 
 @pytest.mark.parametrize("has_kernel", [pytest.param(True, marks=needs_kernel), False])
@@ -246,6 +254,8 @@ def test_importance_grows_with_how_much_of_the_papers_a_feature_is() -> None:
         ("batch_size", 0),
         ("rate", float("nan")),
         ("rate", float("inf")),
+        ("refine_rate", 0.0),
+        ("refine_epochs", 0),
         ("head_rate", 0.0),
         ("weight_decay", -1e-3),
         ("hidden_dropout", 1.0),

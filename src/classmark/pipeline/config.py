@@ -51,9 +51,12 @@ def _read_config(composed: dict[str, Any]) -> TrainConfig:
     model = dict(composed["model"])
     if model.pop("kind") != "linear":
         raise InvalidConfig("model.kind must be 'linear', the only model that can be fitted yet.")
-    integers = ("max_features", "min_papers", "epochs", "batch_size", "threads")
+    integers = ("max_features", "min_papers", "epochs", "refine_epochs", "batch_size", "threads")
     _check_numbers("model", {key: model[key] for key in integers}, (int,))
-    rates = ("rate", "head_rate", "hidden_dropout", "label_smoothing")
+    rates = (
+        *("rate", "refine_rate", "head_rate"),
+        *("weight_decay", "hidden_dropout", "label_smoothing"),
+    )
     _check_numbers("model", {key: model[key] for key in rates}, (int, float))
     _check_numbers("model.period_weights", model["period_weights"], (int, float))
     if type(composed["seed"]) is not int or composed["seed"] < 0:

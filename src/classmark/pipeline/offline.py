@@ -35,6 +35,7 @@ from classmark.storage import atomic_file, atomic_folder, write_json
 from classmark.taxonomy import VERSION as TAXONOMY_VERSION
 from classmark.training import (
     LinearWeights,
+    SparsePapers,
     choose_frequent,
     fit_linear,
     rank_by_importance,
@@ -198,9 +199,12 @@ def _fit_and_prune(
     model = config.model
     weights = np.array([model.period_weights.get(p, 1.0) for p in split.periods], np.float32)
 
-    def fit(stage: str, keys: NDArray[np.uint64], *, rounded: bool) -> tuple[LinearWeights, Any]:
+    def fit(
+        stage: str, keys: NDArray[np.uint64], start: LinearWeights | None = None
+    ) -> tuple[LinearWeights, SparsePapers]:
         papers = to_sparse(occurrences, keys)
-        listener.on_step(f"fitting the {stage}: {len(keys):,} features, {model.epochs} epochs")
+        epochs = model.epochs if start is None else model.refine_epochs
+        listener.on_step(f"fitting the {stage}: {len(keys):,} features, epochs: {epochs}")
         fitted = fit_linear(
             papers,
             keys,
@@ -209,7 +213,7 @@ def _fit_and_prune(
             model,
             n_labels=len(manifest.labels),
             seed=config.seed,
-            rounded=rounded,
+            start=start,
             on_epoch=lambda epoch, loss: listener.log.append(
                 {"stage": stage, "epoch": epoch, "loss": loss}
             ),
@@ -218,9 +222,9 @@ def _fit_and_prune(
         return fitted, papers
 
     keys, _ = choose_frequent(occurrences, model.min_papers)
-    parent, papers = fit("parent", keys, rounded=False)
+    parent, papers = fit("parent", keys)
     kept = np.sort(rank_by_importance(parent, papers)[: model.max_features])
-    return parent, fit("model", keys[kept], rounded=True)[0]
+    return parent, fit("model", keys[kept], parent.select(kept))[0]
 
 
 def _score_stages(

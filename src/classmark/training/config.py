@@ -15,9 +15,11 @@ class LinearConfig:
     Attributes:
         max_features: features that the bundle keeps; the others are pruned by importance.
         min_papers: a feature must occur in this many training papers.
-        epochs: passes over the training papers, once for the parent and once more after pruning.
+        epochs: passes of the parent's fit over the training papers.
+        refine_epochs: passes after it, with the features that are kept, in two bits.
         batch_size: papers in a step.
         rate: step of the rows at the start; it falls linearly to 0 (row-wise AdaGrad).
+        refine_rate: the same for the passes after pruning.
         head_rate: the same for head and bias.
         weight_decay: a row shrinks by this share of its step each time a paper has it.
         hidden_dropout: share of the hidden vector that is dropped in a step, 0..1.
@@ -30,8 +32,10 @@ class LinearConfig:
     max_features: int
     min_papers: int
     epochs: int
+    refine_epochs: int
     batch_size: int
     rate: float
+    refine_rate: float
     head_rate: float
     weight_decay: float
     hidden_dropout: float
@@ -44,8 +48,10 @@ class LinearConfig:
             "max_features": (1, 50_000_000),
             "min_papers": (1, 1_000_000),
             "epochs": (1, 1000),
+            "refine_epochs": (1, 1000),
             "batch_size": (1, 65_536),
             "rate": (1e-6, 10.0),
+            "refine_rate": (1e-6, 10.0),
             "head_rate": (1e-6, 10.0),
             "weight_decay": (0.0, 1.0),
             "hidden_dropout": (0.0, 0.95),

@@ -1,9 +1,9 @@
 """Fits the fast tier: an embedding of hashed terms and a softmax head, by row-wise AdaGrad.
 
 The parent is fitted on every frequent feature. The features that matter most to it (summed squared
-share of the hidden vectors, times the size of their logits) stay, and are fitted anew: rows are
-rounded to two bits in every forward pass, steps go to the numbers behind. That beats cutting and
-rounding the parent (docs/log.md). Sums and updates of rows run in C where the kernel is there.
+share of the hidden vectors, times the size of their logits) stay, and are refined from its weights:
+rows are rounded to two bits in every forward pass, steps go to the numbers behind. That gives back
+most of what cutting and rounding take (docs/log.md). The inner loops run in C where the kernel is.
 
 Sources: Duchi et al. 2011, "Adaptive Subgradient Methods", for the step size, one rate a row;
 Bengio et al. 2013, arXiv:1308.3432, for the gradient that passes straight through the rounding.
@@ -50,6 +50,10 @@ class LinearWeights:
     head: Floats
     bias: Floats
 
+    def select(self, features: NDArray[np.intp]) -> LinearWeights:
+        """Return the weights of some features, by index in ascending order."""
+        return LinearWeights(self.keys[features], self.embedding[features], self.head, self.bias)
+
     def score(self, papers: SparsePapers) -> Floats:
         """Return the logits of papers: float32 [n, k]."""
         parts = []
@@ -68,11 +72,11 @@ def fit_linear(  # noqa: PLR0913 - data, options and two listeners
     *,
     n_labels: int,
     seed: int,
-    rounded: bool = False,
+    start: LinearWeights | None = None,
     on_epoch: OnEpoch,
     on_batch: OnBatch,
 ) -> LinearWeights:
-    """Return weights fitted to the labels of papers.
+    """Return weights fitted to the labels of papers; refined, with rows of two bits, from a start.
 
     Args:
         papers: n training papers over f features.
@@ -82,18 +86,20 @@ def fit_linear(  # noqa: PLR0913 - data, options and two listeners
         config: steps and regularisation.
         n_labels: columns of the head.
         seed: of order, dropout and the first head.
-        rounded: fit rows that two bits can hold, see ``round_rows``.
+        start: weights of the same features to go on from, by ``refine_epochs`` and
+            ``refine_rate``; the rows returned are then as ``round_rows`` gives them.
         on_epoch: called with the epoch (from 1) and its mean loss in nats.
         on_batch: called with the number of papers seen.
 
     Raises:
         TrainingFailed: the loss is no longer a number.
     """
-    fit = _Fit(len(keys), n_labels, seed, config, rounded)
-    n_steps = config.epochs * -(-len(papers) // config.batch_size)
+    fit = _Fit(len(keys), n_labels, seed, config, start)
+    epochs = config.epochs if start is None else config.refine_epochs
+    n_steps = epochs * -(-len(papers) // config.batch_size)
     step = 0
     with ThreadPoolExecutor(config.threads) as pool:
-        for epoch in range(1, config.epochs + 1):
+        for epoch in range(1, epochs + 1):
             order = fit.random.permutation(len(papers)).astype(np.int64)
             loss = 0.0
             for first in range(0, len(order), config.batch_size):
@@ -103,11 +109,12 @@ def fit_linear(  # noqa: PLR0913 - data, options and two listeners
                 on_batch(len(batch))
             if not np.isfinite(loss):
                 raise TrainingFailed(
-                    f"the loss is {loss} in epoch {epoch}. Lower model.rate (now {config.rate}) "
-                    f"or model.head_rate (now {config.head_rate})."
+                    f"the loss is {loss} in epoch {epoch}. Lower model.rate (now {config.rate}), "
+                    f"model.refine_rate (now {config.refine_rate}) or model.head_rate (now "
+                    f"{config.head_rate})."
                 )
             on_epoch(epoch, loss / len(order))
-    embedding = round_rows(fit.embedding) if rounded else fit.embedding
+    embedding = round_rows(fit.embedding) if fit.rounded else fit.embedding
     return LinearWeights(keys, embedding, fit.head, fit.bias)
 
 
@@ -167,15 +174,26 @@ class _Fit:
     """Weights on their way, with the state of AdaGrad."""
 
     def __init__(
-        self, n_features: int, n_labels: int, seed: int, config: LinearConfig, rounded: bool
+        self,
+        n_features: int,
+        n_labels: int,
+        seed: int,
+        config: LinearConfig,
+        start: LinearWeights | None,
     ) -> None:
         self.config = config
-        self.rounded = rounded
+        self.rounded = start is not None
         self.random = np.random.default_rng(seed)
-        self.embedding = np.zeros((n_features, DIM), dtype=np.float32)
-        first = self.random.standard_normal((DIM, n_labels), dtype=np.float32)
-        self.head = first / np.float32(np.sqrt(DIM))
-        self.bias = np.zeros(n_labels, dtype=np.float32)
+        if start is None:
+            self._rate = config.rate
+            self.embedding = np.zeros((n_features, DIM), dtype=np.float32)
+            first = self.random.standard_normal((DIM, n_labels), dtype=np.float32)
+            self.head = first / np.float32(np.sqrt(DIM))
+            self.bias = np.zeros(n_labels, dtype=np.float32)
+        else:
+            self._rate = config.refine_rate
+            self.embedding = start.embedding.copy()
+            self.head, self.bias = start.head.copy(), start.bias.copy()
         self._row_squares = np.full(n_features, _FIRST_SQUARES, dtype=np.float32)
         self._head_squares = np.full_like(self.head, _FIRST_SQUARES)
         self._bias_squares = np.full_like(self.bias, _FIRST_SQUARES)
@@ -202,7 +220,7 @@ class _Fit:
         n = np.float32(len(batch))
         _adagrad(self.head, self._head_squares, np.divide(hidden.T @ gradient, n), rate)
         _adagrad(self.bias, self._bias_squares, gradient.mean(axis=0), rate)
-        self._update_rows(papers, batch, back, self.config.rate * share_left, pool)
+        self._update_rows(papers, batch, back, self._rate * share_left, pool)
         return loss
 
     def _update_rows(
