@@ -210,7 +210,8 @@ def _write_csv(path: Path, config: SampleConfig, *, overwrite: bool) -> None:
 
     if path.exists() and not overwrite:
         raise UsageError(f"{path} already exists. Choose another file, or give --overwrite.")
-    sample_csv(path, config)
+    with _progress() as progress:
+        sample_csv(path, config, progress)
     typer.echo(str(path))
 
 

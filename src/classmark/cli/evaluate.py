@@ -108,6 +108,8 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     Reads a stored score table, or scores a split of a dataset first.
     """
     source = _choose_source(scores, model, dataset, split, write_scores)
+    for file in filter(None, (output, write_scores)):
+        _check_place(file)
     report = _measure(source, {"draws": bootstrap, "seed": seed})
     if output is not None:
         from classmark.storage import write_json
@@ -116,6 +118,12 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         typer.echo(f"report written to {output}", err=True)
     with open_sink(None) as write:
         write((_as_json(report) if as_json else _as_text(report)) + "\n")
+
+
+def _check_place(file: Path) -> None:
+    from classmark.storage import check_file_place
+
+    check_file_place(file)
 
 
 def _choose_source(
@@ -142,12 +150,16 @@ def _choose_source(
 def _measure(
     source: StoredScores | ModelScores, options: dict[str, int | None]
 ) -> EvaluationReport:
+    from classmark.cli.progress import progress
     from classmark.evaluation import EvaluationConfig, evaluate_table
 
     config = EvaluationConfig(**{key: n for key, n in options.items() if n is not None})
     words = ["classmark", "evaluate", *source.options()]
     words += ["--bootstrap", str(config.draws), "--seed", str(config.seed)]
-    return evaluate_table(source.read(), config=config, command=shlex.join(words))
+    table = source.read()
+    with progress("measuring") as on_progress:
+        on_progress(len(table.ids))
+        return evaluate_table(table, config=config, command=shlex.join(words))
 
 
 def _as_json(report: EvaluationReport) -> str:

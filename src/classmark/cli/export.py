@@ -45,9 +45,11 @@ def export(  # noqa: PLR0913 - one parameter an option
     from classmark.cli.steps import Steps
     from classmark.evaluation import render_table
     from classmark.pipeline import export_run
-    from classmark.storage import write_json
+    from classmark.storage import check_file_place, write_json
 
     name, version = split_name(output)
+    if report:
+        check_file_place(report)
     with Steps() as steps:
         manifest, measured = export_run(
             run,

@@ -191,7 +191,7 @@ def open_sink(path: Path | None, *, encoding: str = "utf-8") -> Iterator[Write]:
     """Yield a function that writes text: to stdout at once, to a file as a whole at the end.
 
     Args:
-        path: the file; None means stdout. A device or a pipe is written to as it is.
+        path: the file; None means stdout.
         encoding: of stdout; what it cannot spell becomes a question mark.
 
     Raises:
@@ -199,9 +199,6 @@ def open_sink(path: Path | None, *, encoding: str = "utf-8") -> Iterator[Write]:
     """
     if path is None:
         yield _writer_to(sys.stdout.buffer, encoding)
-    elif path.exists() and not path.is_file() and not path.is_dir():
-        with path.open("wb") as file:
-            yield _writer_to(file, "utf-8")
     else:
         from classmark.storage import atomic_file
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,9 +133,22 @@ def _write_splits(
     for split in SPLITS:
         rows = _written_columns(papers.filter(pl.col("split") == split), config)
         path = folder / f"{split}.parquet"
-        rows.write_parquet(path, compression="zstd")
+        with _system_errors():
+            rows.write_parquet(path, compression="zstd")
         files[split] = SplitFile(file=path.name, sha256=sha256_file(path), papers=rows.height)
     return files
+
+
+@contextmanager
+def _system_errors() -> Iterator[None]:
+    """Raise as an OSError with its number what polars wraps in an error of its own."""
+    try:
+        yield
+    except pl.exceptions.PolarsError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def _written_columns(papers: pl.DataFrame, config: DatasetConfig) -> pl.DataFrame:

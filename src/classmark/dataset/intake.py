@@ -84,11 +84,9 @@ class _Collector:
         self._rows.clear()
 
 
-def collect_papers(
-    papers: Iterable[Paper], config: DatasetConfig, progress: Progress | None = None
-) -> Intake:
+def collect_papers(papers: Iterable[Paper], config: DatasetConfig) -> Intake:
     """Return papers that come from no file, e.g. invented ones."""
-    collector = _Collector(config, progress)
+    collector = _Collector(config, None)
     collector.collect(papers, source="papers", prefix="")
     return Intake(frame=collector.frame(), bad_records={}, sources=())
 

@@ -31,7 +31,7 @@ from classmark.records import (
 from classmark.runtime import Classifier, RawScores
 from classmark.runtime.featuriser import FEATURISER_VERSION
 from classmark.runtime.linear import LinearScorer
-from classmark.storage import atomic_file, atomic_folder, write_json
+from classmark.storage import atomic_file, atomic_folder, check_folder_place, write_json
 from classmark.taxonomy import VERSION as TAXONOMY_VERSION
 from classmark.training import (
     LinearWeights,
@@ -56,8 +56,10 @@ def train(config: TrainConfig, *, command: str, on_step: OnStep, on_progress: On
     Raises:
         InvalidDataset: the dataset is missing, changed, or has one label only.
         TrainingFailed: nothing to fit, or the loss is no number.
+        StorageFailed: there is no writing where runs go.
     """
     started = time.monotonic()
+    check_folder_place(config.runs_dir / "run", overwrite=True)
     manifest = load_manifest(config.dataset)
     split = read_split(config.dataset, "train", manifest)
     _check_labels(split, config.dataset)
@@ -112,6 +114,7 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
     """
     from classmark.bundle import write_bundle
 
+    check_folder_place(output, overwrite=overwrite)
     run = read_run(run_folder)
     dataset = Path(run.provenance["dataset"])
     manifest = load_manifest(dataset)

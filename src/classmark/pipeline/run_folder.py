@@ -39,7 +39,16 @@ def write_weights(folder: Path, weights: LinearWeights) -> None:
     """Write the arrays of a fit as ``weights/*.npy``."""
     (folder / "weights").mkdir()
     for name in WEIGHTS:
-        np.save(folder / "weights" / f"{name}.npy", getattr(weights, name), allow_pickle=False)
+        _write_array(folder / "weights" / f"{name}.npy", getattr(weights, name))
+
+
+def _write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write what ``np.save`` writes, whose error on a full disk does not say that it is full."""
+    array = np.ascontiguousarray(array)
+    with path.open("wb") as file:
+        header = np.lib.format.header_data_from_array_1_0(array)
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(array.data)
 
 
 def read_run(folder: Path) -> Run:
