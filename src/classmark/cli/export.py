@@ -27,6 +27,10 @@ def export(  # noqa: PLR0913 - one parameter an option
     output: Annotated[
         Path, typer.Option("--output", help="Folder to write, called NAME-VERSION (fast-1.0).")
     ],
+    dataset: Annotated[
+        Path | None,
+        typer.Option("--dataset", metavar="DIR", help="The run's dataset, if it was moved."),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option("--report", help="Also write the evaluation report here.")
     ] = None,
@@ -56,10 +60,14 @@ def export(  # noqa: PLR0913 - one parameter an option
             output,
             name=name,
             version=version,
+            dataset=dataset,
             about=_read(about) if about else "",
             non_papers=read_non_papers(non_papers) if non_papers else (),
             overwrite=overwrite,
-            command=shlex.join(["classmark", "export", str(run), "--output", str(output)]),
+            command=shlex.join(
+                ["classmark", "export", str(run), "--output", str(output)]
+                + (["--dataset", str(dataset)] if dataset else [])
+            ),
             on_step=steps.step,
             on_progress=steps.advance,
         )
