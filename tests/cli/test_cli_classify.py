@@ -231,6 +231,26 @@ def test_a_bad_record_is_one_line_and_the_run_goes_on(bad_csv: Path) -> None:
     assert second == "1 of 3 records could not be read."
 
 
+def test_a_bad_line_without_an_id_is_named_once(tmp_path: Path) -> None:
+    path = tmp_path / "latin.csv"
+    path.write_bytes(b"title,abstract\ncaf\xe9,graph\n")
+    assert run(path).stderr.startswith(f"error: {path}: line 2: is not UTF-8: byte 0xe9 at")
+
+
+@pytest.mark.slow  # reason: a line of 100 MB is written and read
+def test_a_line_of_100_mb_is_one_bad_record(tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    with path.open("w") as file:
+        file.write('{"abstract": "' + "word " * 20_000_000 + '"}\n{"abstract": "graph"}\n')
+    result = run(path)
+    assert result.exit_code == 1
+    assert "math.CO" in result.stdout
+    assert result.stderr == (
+        f"error: {path}: line 1: 100,000,017 bytes, more than the limit of 33,554,432; skipped\n"
+        "1 of 2 records could not be read.\n"
+    )
+
+
 @pytest.mark.parametrize("option", ["--jsonl", "--json"])
 def test_a_bad_record_has_its_place_in_json(bad_csv: Path, option: str) -> None:
     result = run(bad_csv, option)

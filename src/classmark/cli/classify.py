@@ -289,7 +289,9 @@ def _checked(record: Paper | BadRecord) -> Paper | BadRecord:
 
 def _report(bad: BadRecord, source: Source, options: Options, writer: Writer) -> None:
     where = source.value if source.kind != "text" else "text"
-    record = f", record {bad.id}" if bad.id else ""
+    # A record without an id has the number of its line for one, and the message begins with it.
+    is_line = bad.message.startswith(f"line {bad.id}:")
+    record = f", record {bad.id}" if bad.id and not is_line else ""
     line = f"{where}{record}: {bad.message}"
     if options.strict:
         raise InvalidPaper(line)
