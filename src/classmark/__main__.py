@@ -14,6 +14,9 @@ def main() -> None:
         return
     from classmark.cli import interrupt
 
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # as under pythonw
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     interrupt.heed_first_interrupt()
     try:
         from classmark.cli.app import app

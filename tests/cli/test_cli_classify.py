@@ -153,7 +153,14 @@ def test_standard_input_is_read_without_arguments_or_with_a_dash(papers_csv: Pat
     expected = run(papers_csv).stdout
     assert run(stdin=papers_csv.read_bytes()).stdout == expected
     assert run("-", stdin=papers_csv.read_bytes()).stdout == expected
-    assert "math.CO" in run(stdin=GRAPH_TEXT).stdout
+
+
+def test_a_text_on_standard_input_is_answered_as_an_argument_is() -> None:
+    assert run("-", stdin=GRAPH_TEXT).stdout == run(GRAPH_TEXT).stdout
+    assert run("-", stdin='{"title": "graph", "abstract": "graph"}\n').stdout == (
+        "1  math.CO  0.99  Combinatorics\n"
+    )
+    assert run("-", stdin="id,title,abstract\n").stdout == ""
 
 
 def test_at_a_terminal_without_arguments_the_usage_is_shown(

@@ -28,9 +28,9 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     output: Annotated[
-        Path, typer.Option("--output", help="Folder for everything it makes.")
+        Path, typer.Option("--output", metavar="DIR", help="Folder for everything it makes.")
     ] = Path("demo"),
-    papers: Annotated[int, typer.Option("--papers", help="Papers to invent.")] = 6_000,
+    papers: Annotated[int, typer.Option("--papers", metavar="N", help="Papers to invent.")] = 6_000,
 ) -> None:
     """Invent papers, build a dataset, train, export, evaluate, classify: in a minute or so.
 

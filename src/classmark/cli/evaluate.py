@@ -87,7 +87,8 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         Path | None, typer.Option(metavar="DIR", help="Dataset folder that --model scores.")
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help=f"Split of the dataset; {DEFAULT_SPLIT} if not given.")
+        str | None,
+        typer.Option(metavar="NAME", help=f"Split of the dataset; {DEFAULT_SPLIT} if not given."),
     ] = None,
     write_scores: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep the scores of --model here.")
@@ -99,9 +100,12 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         bool, typer.Option("--json", help="Print the report as JSON, not as a table.")
     ] = False,
     bootstrap: Annotated[
-        int | None, typer.Option(min=0, help="Resamples for the intervals; 0 for none.")
+        int | None,
+        typer.Option(min=0, metavar="N", help="Resamples for the intervals; 0 for none."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the resampling.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Seed of the resampling.")
+    ] = None,
 ) -> None:
     """Measure a model: accuracy, calibration, prediction sets, by period and category.
 

@@ -117,6 +117,27 @@ class TableWriter:
         yield "model", f"{answer.model.name} {answer.model.version}"
 
 
+class FirstDecides:
+    """A table if the first that comes is one plain text, which has no id; else lines."""
+
+    shows_errors = False
+
+    def __init__(self, table: TableWriter, lines: LineWriter) -> None:
+        self._table = table
+        self._lines = lines
+        self._chosen: Writer | None = None
+
+    def write(self, results: Sequence[Answer | BadRecord]) -> None:
+        """Write a batch."""
+        if self._chosen is None:
+            is_text = len(results) == 1 and results[0].id is None
+            self._chosen = self._table if is_text else self._lines
+        self._chosen.write(results)
+
+    def close(self) -> None:
+        """Nothing comes after the last answer."""
+
+
 class JsonLinesWriter:
     """One JSON object a line, also for a record that cannot be read."""
 
