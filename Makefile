@@ -9,11 +9,10 @@ TEST_VENV ?= .venv-test
 PYTEST_ARGS ?=
 # make lock UPGRADE=--upgrade takes the newest versions; without it only what must change changes.
 UPGRADE ?=
-# Debian packages that tests drive (make system-deps installs them). Ubuntu's chromium is a snap in
-# a package; where any browser of the family is there (GitHub's runners have Chrome), it is enough.
+# Debian packages that tests drive (make system-deps installs them).
+SYSTEM_PACKAGES := chromium wrk
+# Ubuntu's chromium is a snap in disguise; any of these is enough (GitHub's runners have Chrome).
 BROWSERS := chromium chromium-browser google-chrome
-HAS_BROWSER := $(or $(CLASSMARK_CHROMIUM),$(shell for b in $(BROWSERS); do command -v $$b; done))
-SYSTEM_PACKAGES := $(if $(HAS_BROWSER),,chromium) wrk
 
 BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 RUN := $(TEST_VENV)/$(BIN)/python -m
@@ -76,6 +75,8 @@ lock: $(TEST_VENV)/.ready  ## Resolve requirements/*.txt anew from pyproject.tom
 
 system-deps:  ## Install the Debian packages that tests drive
 	@packages="$(strip $(SYSTEM_PACKAGES))"; \
+	for browser in $(BROWSERS); do if command -v $$browser >/dev/null; then \
+		packages=$$(echo $$packages | sed 's/^chromium *//'); fi; done; \
 	if [ -z "$$packages" ]; then echo "system-deps: no Debian package is needed"; \
 	elif ! command -v apt-get >/dev/null; then echo "system-deps: no apt-get here; install yourself: $$packages"; \
 	else sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
