@@ -11,6 +11,8 @@ PYTEST_ARGS ?=
 UPGRADE ?=
 # Debian packages that tests drive (make system-deps installs them).
 SYSTEM_PACKAGES := chromium wrk
+# Ubuntu's chromium is a snap in disguise; any of these is enough (GitHub's runners have Chrome).
+BROWSERS := chromium chromium-browser google-chrome
 
 BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 RUN := $(TEST_VENV)/$(BIN)/python -m
@@ -73,6 +75,8 @@ lock: $(TEST_VENV)/.ready  ## Resolve requirements/*.txt anew from pyproject.tom
 
 system-deps:  ## Install the Debian packages that tests drive
 	@packages="$(strip $(SYSTEM_PACKAGES))"; \
+	for browser in $(BROWSERS); do if command -v $$browser >/dev/null; then \
+		packages=$$(echo $$packages | sed 's/^chromium *//'); fi; done; \
 	if [ -z "$$packages" ]; then echo "system-deps: no Debian package is needed"; \
 	elif ! command -v apt-get >/dev/null; then echo "system-deps: no apt-get here; install yourself: $$packages"; \
 	else sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \

@@ -17,12 +17,19 @@ _WIDTH = {"COLUMNS": "92", "TERMINAL_WIDTH": "92", "NO_COLOR": "1"}
 def on_config(config: Any) -> Any:
     """Append ``decisions/*.md`` and ``log.md``, as far as they exist, to the navigation."""
     docs = Path(config["docs_dir"])
-    notes = [f"decisions/{file.name}" for file in sorted((docs / "decisions").glob("*.md"))]
+    files = sorted((docs / "decisions").glob("*.md"))
+    notes = [{_title(file): f"decisions/{file.name}"} for file in files]
     if notes:
         config["nav"].append({"Decisions": notes})
     if (docs / "log.md").is_file():
         config["nav"].append({"Log": "log.md"})
     return config
+
+
+def _title(note: Path) -> str:
+    """Return the title of a design note without its status and date, which follow wide space."""
+    first, *_ = note.read_text(encoding="utf-8").splitlines()
+    return first.removeprefix("# ").partition("  ")[0]
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:

@@ -12,9 +12,20 @@ def main() -> None:
 
         sys.stdout.write(version_line() + "\n")
         return
-    from classmark.cli.app import app
+    from classmark.cli import interrupt
 
-    app(prog_name="classmark")
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # as under pythonw
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    interrupt.heed_first_interrupt()
+    try:
+        from classmark.cli.app import app
+
+        app(prog_name="classmark")
+    except KeyboardInterrupt:  # while the app was still loading
+        interrupt.heed_no_interrupt()
+        sys.stderr.write(interrupt.INTERRUPTED_LINE + "\n")
+        sys.exit(interrupt.INTERRUPTED)
 
 
 if __name__ == "__main__":

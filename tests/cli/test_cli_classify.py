@@ -153,7 +153,14 @@ def test_standard_input_is_read_without_arguments_or_with_a_dash(papers_csv: Pat
     expected = run(papers_csv).stdout
     assert run(stdin=papers_csv.read_bytes()).stdout == expected
     assert run("-", stdin=papers_csv.read_bytes()).stdout == expected
-    assert "math.CO" in run(stdin=GRAPH_TEXT).stdout
+
+
+def test_a_text_on_standard_input_is_answered_as_an_argument_is() -> None:
+    assert run("-", stdin=GRAPH_TEXT).stdout == run(GRAPH_TEXT).stdout
+    assert run("-", stdin='{"title": "graph", "abstract": "graph"}\n').stdout == (
+        "1  math.CO  0.99  Combinatorics\n"
+    )
+    assert run("-", stdin="id,title,abstract\n").stdout == ""
 
 
 def test_at_a_terminal_without_arguments_the_usage_is_shown(
@@ -229,6 +236,26 @@ def test_a_bad_record_is_one_line_and_the_run_goes_on(bad_csv: Path) -> None:
     first, second = result.stderr.splitlines()
     assert first.startswith(f"error: {bad_csv}, record b: ")
     assert second == "1 of 3 records could not be read."
+
+
+def test_a_bad_line_without_an_id_is_named_once(tmp_path: Path) -> None:
+    path = tmp_path / "latin.csv"
+    path.write_bytes(b"title,abstract\ncaf\xe9,graph\n")
+    assert run(path).stderr.startswith(f"error: {path}: line 2: is not UTF-8: byte 0xe9 at")
+
+
+@pytest.mark.slow  # reason: a line of 100 MB is written and read
+def test_a_line_of_100_mb_is_one_bad_record(tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    with path.open("w") as file:
+        file.write('{"abstract": "' + "word " * 20_000_000 + '"}\n{"abstract": "graph"}\n')
+    result = run(path)
+    assert result.exit_code == 1
+    assert "math.CO" in result.stdout
+    assert result.stderr == (
+        f"error: {path}: line 1: 100,000,017 bytes, more than the limit of 33,554,432; skipped\n"
+        "1 of 2 records could not be read.\n"
+    )
 
 
 @pytest.mark.parametrize("option", ["--jsonl", "--json"])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +30,14 @@ Make = Callable[..., Path]
 @pytest.fixture(autouse=True)
 def no_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models_home: Path) -> None:
     monkeypatch.setattr(find_module, "_WHEEL_FOLDER", tmp_path / "no-wheel")
+
+
+@pytest.fixture(autouse=True)
+def own_sigint() -> Iterator[None]:
+    """Give pytest its Ctrl-C back after a test that ran ``main`` in its process."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -54,7 +64,7 @@ def test_version_names_code_and_model(
     make_bundle: Make, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     digest = read_digest(make_bundle("fast", "1.0"))
-    expected = f"classmark {__version__}, model fast 1.0 (sha256 {digest[:8]}…)\n"
+    expected = f"classmark {__version__}, model fast 1.0 (sha256 {digest[:8]})\n"
     monkeypatch.setattr(sys, "argv", ["classmark", "--version"])
     main()
     assert capsys.readouterr().out == expected
@@ -105,11 +115,27 @@ def test_the_module_runs_as_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.code == 0
 
 
-@pytest.mark.parametrize("name", ["classify", "models"])
-def test_a_verb_has_help(name: str) -> None:
+@pytest.mark.parametrize("name", VERBS)
+def test_a_verb_has_plain_help_without_options_of_the_shell(name: str) -> None:
     result = CliRunner().invoke(app, [name, "--help"])
     assert result.exit_code == 0
     assert f"{name} [OPTIONS]" in result.stdout
+    assert result.stdout.isascii()
+    assert "--install-completion" not in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["models", "list"], ["models", "show", "x"]])
+def test_a_terminal_of_few_characters_gets_its_answer(
+    make_bundle: Make, arguments: list[str]
+) -> None:
+    make_bundle("x", "1.0", labels=("Größe", "b"), provenance={"period": "α–ω"})
+    done = subprocess.run(
+        [sys.executable, "-m", "classmark", *arguments],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout
+    assert done.stderr == ""
 
 
 def test_a_mistyped_verb_suggests_the_right_one() -> None:

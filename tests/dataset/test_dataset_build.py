@@ -245,7 +245,12 @@ def test_labels_without_training_papers_are_noted(write_source: WriteSource) -> 
     ("rows", "message"),
     [
         (records({"cs.LG": 5}), r"one category \('cs.LG'\), a classifier needs two or more"),
-        (records({"cs.XX": 5}), r"no category.*5 rows were read, 0 kept.*unknown_category 5"),
+        (records({"cs.XX": 5}), r"no category.*5 rows were read, 0 kept; dropped: unknown_cat"),
+        (records({"cs.LH": 5}), r"'cs\.LH'.*the nearest are cs\..*--labels free"),
+        (
+            [{"headline": "x"}],
+            r"dropped: missing_field 1\. papers\.jsonl, line 1: .*--columns title=",
+        ),
     ],
 )
 def test_a_dataset_with_fewer_than_two_categories_is_refused(
@@ -266,6 +271,13 @@ def test_a_bad_record_is_counted_or_ends_a_strict_build(write_source: WriteSourc
     assert sum(manifest.dropped.values()) == 1
     with pytest.raises(ContractViolation, match=r"papers.jsonl, line 51: .*leave --strict out"):
         build(source, DatasetConfig(strict=True))
+
+
+def test_unknown_categories_are_noted_with_their_numbers(write_source: WriteSource) -> None:
+    rows = [*records(COUNTS), record(300, "cs.XX"), record(301, "Physics"), record(302, "cs.XX")]
+    _, manifest = build(write_source(rows))
+    assert manifest.dropped["unknown_category"] == 3
+    assert manifest.config["notes"]["unknown_categories"] == {"Physics": 1, "cs.XX": 2}
 
 
 def test_a_leak_fails_the_build_and_leaves_nothing(

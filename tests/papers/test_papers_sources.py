@@ -198,7 +198,7 @@ def test_a_line_of_100_mb_is_skipped_in_bounded_memory() -> None:
     tracemalloc.stop()
     assert (first, last) == (Paper(id="1", abstract="first"), Paper(id="3", abstract="last"))
     assert isinstance(bad, BadRecord)
-    assert bad.message == ("line 2: 104857617 bytes, more than the limit of 4000000; skipped")
+    assert bad.message == ("line 2: 104,857,617 bytes, more than the limit of 4,000,000; skipped")
     assert peak_bytes < 16_000_000
 
 

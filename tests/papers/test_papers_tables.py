@@ -161,7 +161,9 @@ def test_an_overlong_line_is_skipped() -> None:
     content = "title,abstract\nA," + "x" * 5000 + "\nB,C\n"
     bad, good = read(content, max_record_bytes=1000)
     assert bad == BadRecord(
-        id="2", kind="too_long", message="line 2: 5003 bytes, more than the limit of 1000; skipped"
+        id="2",
+        kind="too_long",
+        message="line 2: 5,003 bytes, more than the limit of 1,000; skipped",
     )
     assert good == Paper(id="3", title="B", abstract="C")
 

@@ -26,7 +26,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train_run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainRun:
     """Return a function that fits a small model and returns its run folder."""
 
-    def run(*overrides: str, data: Path = dataset) -> Path:
+    def run(
+        *overrides: str, data: Path = dataset, command: str = "classmark train in-a-test"
+    ) -> Path:
         runs = tmp_path_factory.mktemp("runs")
         config = compose_config(
             [
@@ -40,7 +42,7 @@ def train_run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainR
         )
         return train(
             config,
-            command="classmark train in-a-test",
+            command=command,
             on_step=lambda _: None,
             on_progress=lambda _: None,
         )

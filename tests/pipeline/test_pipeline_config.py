@@ -52,6 +52,40 @@ def test_overrides_reach_the_configuration_and_its_record() -> None:
     assert config.composed["dataset"] == {"path": "data"}
 
 
+@pytest.mark.parametrize("plus", ["", "+", "++"])
+@pytest.mark.parametrize(
+    "spelling", ["model.period_weights.2018-2019=3", "model.period_weights={2018-2019: 3}"]
+)
+def test_a_period_is_weighted_in_every_spelling(plus: str, spelling: str) -> None:
+    def weights(*words: str) -> object:
+        return compose_config([DATASET, plus + spelling, *words]).model.period_weights
+
+    assert weights() == {"2018-2019": 3}
+    assert weights("experiment=wheel") == {"2018-2019": 3, "from-2020": 1.2}
+    assert weights("model.period_weights.until-2017=0.5") == {"2018-2019": 3, "until-2017": 0.5}
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["my data", "a=b", "it's", "C:\\data\\", "a\\'b", "x{y},z[1]", "null", "ü", "#1", "a:b", "'q'"],
+)
+def test_a_path_may_hold_what_paths_hold(path: str) -> None:
+    config = compose_config([f"dataset.path={path}", f"runs_dir={path}"])
+    expected = Path(path.strip("'") if path == "'q'" else path)
+    assert (config.dataset, config.runs_dir) == (expected, expected)
+
+
+def test_a_path_below_the_home_of_the_user_is_found() -> None:
+    assert compose_config(["dataset.path=~/data"]).dataset == Path.home() / "data"
+
+
+def test_a_word_that_is_no_override_is_told_what_it_may_mean(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match=r"is not KEY=VALUE. Write for example dataset.path=/"):
+        compose_config([tmp_path.as_posix()])
+    with pytest.raises(InvalidConfig, match=r"'x' is not KEY=VALUE.*model.epochs=3"):
+        compose_config(["x"])
+
+
 @pytest.mark.parametrize(
     ("override", "reason"),
     [
@@ -76,6 +110,7 @@ def test_overrides_reach_the_configuration_and_its_record() -> None:
         ("seed=-1", r"seed must be a whole number from 0, got -1"),
         ("seed=true", r"seed must be a whole number from 0, got True"),
         ("seed", r"'seed'"),
+        ("model.rate=(", r"'model\.rate=\(' cannot be read\. Write KEY=VALUE, and put a value"),
     ],
 )
 def test_a_wrong_key_or_value_is_refused_by_name(override: str, reason: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,8 @@ from classmark.dataset.folder import read_split
 from classmark.errors import BundleCorrupt, InvalidDataset, LabelMismatch, StorageFailed
 from classmark.pipeline import export_run, score_dataset
 from classmark.records import Paper, ScoreTable
+
+TrainRun = Callable[..., Path]
 
 
 def ignore(_: int) -> None:
@@ -143,3 +147,60 @@ def test_a_dataset_that_changed_after_the_run_is_refused(run_folder: Path, tmp_p
     with pytest.raises(InvalidDataset, match=r"valid"):
         export_run(run, output, name="m", version="1.0")
     assert not output.exists()
+
+
+def test_a_run_finds_its_dataset_from_anywhere_and_after_both_were_moved(
+    dataset: Path, train_run: TrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(dataset, tmp_path / "here" / "data")
+    monkeypatch.chdir(tmp_path / "here")
+    run = train_run("runs_dir=runs", "model.epochs=1", "model.min_papers=20", data=Path("data"))
+    run = run.absolute()
+    told = json.loads((run / "provenance.json").read_text())
+    assert told["dataset"] == "../../data"
+    monkeypatch.chdir(tmp_path)
+    export_run(run, tmp_path / "m-1.0", name="m", version="1.0")
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = tmp_path / "there" / "runs" / run.name
+    export_run(moved, tmp_path / "m-2.0", name="m", version="2.0")
+
+
+def test_a_dataset_that_is_gone_is_asked_for_and_can_be_named(
+    run_folder: Path, dataset: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(run_folder, tmp_path / "far" / "away" / "from" / "it" / "run"))
+    told = json.loads((run / "provenance.json").read_text())
+    (run / "provenance.json").write_text(json.dumps({**told, "dataset": "../gone"}))
+    gone = re.escape(str(run.parent / "gone"))
+    with pytest.raises(InvalidDataset, match=rf"is not at {gone}\. Say .* --dataset DIR"):
+        export_run(run, tmp_path / "m-1.0", name="m", version="1.0")
+    export_run(run, tmp_path / "m-1.0", name="m", version="1.0", dataset=dataset)
+    assert (tmp_path / "m-1.0").is_dir()
+
+
+def test_a_run_of_an_earlier_version_finds_its_dataset_from_where_it_was_trained(
+    run_folder: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Path(shutil.copytree(run_folder, tmp_path / "runs" / "run"))
+    told = json.loads((run / "provenance.json").read_text())
+    (run / "provenance.json").write_text(json.dumps({**told, "dataset": dataset.name}))
+    monkeypatch.chdir(dataset.parent)
+    export_run(run, tmp_path / "m-1.0", name="m", version="1.0")
+
+
+def test_no_path_of_the_machine_gets_into_a_bundle(
+    train_run: TrainRun, dataset: Path, tmp_path: Path
+) -> None:
+    command = f"classmark train dataset.path={dataset} runs_dir=~/r {tmp_path} 'x=C:\\me\\y'"
+    run = train_run("model.epochs=1", "model.min_papers=20", command=command)
+    output = tmp_path / "m-1.0"
+    export_run(run, output, name="m", version="1.0", command=f"classmark export {run}")
+    told = json.loads((output / "bundle.json").read_text())
+    name = tmp_path.name
+    assert told["provenance"]["command"] == (
+        f"classmark train dataset.path=dataset runs_dir=r {name} x=y"
+    )
+    for path in output.rglob("*.*"):
+        content = path.read_bytes()
+        for folder in (tmp_path, dataset, run, Path.home()):
+            assert len(folder.parts) < 3 or str(folder).encode() not in content

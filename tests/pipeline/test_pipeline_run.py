@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from classmark import dataset as datasets
 from classmark.dataset import DatasetConfig, build_dataset, load_manifest
-from classmark.errors import InvalidDataset, TrainingFailed
+from classmark.errors import InvalidConfig, InvalidDataset, TrainingFailed
 from classmark.pipeline import run_folder as run_folders
 from classmark.pipeline.run_folder import WEIGHTS, describe_environment, read_run
 from classmark.records import ScoreTable
@@ -96,15 +96,21 @@ def test_a_vocabulary_that_is_small_enough_is_not_pruned(train_run: TrainRun) ->
 def test_the_weight_of_a_period_changes_the_fit(train_run: TrainRun) -> None:
     small = ("model.max_features=100000", "model.min_papers=20", "model.epochs=1")
     plain = train_run(*small)
-    assert digests(train_run(*small, "+model.period_weights.from-2018=1")) == digests(plain)
-    assert digests(train_run(*small, "+model.period_weights.from-2018=3")) != digests(plain)
+    assert digests(train_run(*small, "model.period_weights.from-2018=1")) == digests(plain)
+    assert digests(train_run(*small, "model.period_weights.from-2018=3")) != digests(plain)
+
+
+def test_the_weight_of_a_period_that_the_dataset_lacks_is_refused(train_run: TrainRun) -> None:
+    lacks = r"model\.period_weights\.from-2020: .* no such period, it has until-2017, from-2018\."
+    with pytest.raises(InvalidConfig, match=lacks):
+        train_run("model.period_weights.from-2020=3")
 
 
 def test_runs_of_one_second_get_folders_of_their_own(
     train_run: TrainRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     small = ("model.min_papers=50", "model.epochs=1", f"runs_dir={tmp_path / 'runs'}")
-    monkeypatch.setattr("classmark.pipeline.offline.datetime", StandingClock)
+    monkeypatch.setattr("classmark.pipeline.run_folder.datetime", StandingClock)
     assert [train_run(*small).name for _ in range(3)] == [
         "linear-20260102-030405",
         "linear-20260102-030405-2",
@@ -162,7 +168,7 @@ def test_no_dataset_is_refused(train_run: TrainRun, tmp_path: Path) -> None:
 def test_a_damaged_run_is_refused(copy_of_run: Path, name: str, damage: bytes | None) -> None:
     path = copy_of_run / name
     path.unlink() if damage is None else path.write_bytes(damage)
-    with pytest.raises(InvalidDataset, match=r"is not a finished run \(.*`classmark train`"):
+    with pytest.raises(InvalidDataset, match=r"is not a finished run: .*`classmark train`"):
         read_run(copy_of_run)
 
 

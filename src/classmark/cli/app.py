@@ -14,11 +14,11 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from classmark.cli.interrupt import INTERRUPTED, INTERRUPTED_LINE, heed_no_interrupt
 from classmark.cli.output import print_error
 from classmark.cli.version import version_line
 from classmark.errors import ClassmarkError
 
-INTERRUPTED = 130
 BROKEN_PIPE = 141
 _DEBUG = "--debug"
 
@@ -66,6 +66,11 @@ class LazyGroup(TyperGroup):
         if _DEBUG in args[:end]:
             args = [_DEBUG, *(a for a in args[:end] if a != _DEBUG), *args[end:]]
         return super().parse_args(ctx, args)
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Read the command line."""
+        with errors_as_lines(debug=False):
+            return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb."""
@@ -133,6 +138,8 @@ def errors_as_lines(*, debug: bool) -> Iterator[None]:
     except (KeyboardInterrupt, Exception) as error:
         if _is_typers_own(error):
             raise
+        if isinstance(error, KeyboardInterrupt):
+            heed_no_interrupt()
         if debug:
             traceback.print_exc()
         message, exit_code = _describe(error)
@@ -150,7 +157,7 @@ def _describe(error: BaseException) -> tuple[str, int]:
     if isinstance(error, ClassmarkError):
         return f"error: {error}", error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted: nothing is left half-written.", INTERRUPTED
+        return INTERRUPTED_LINE, INTERRUPTED
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"error: {where}{error.strerror}. Check the path, its permissions and the disk.", 1

@@ -13,6 +13,7 @@ import typer
 
 from classmark.cli.output import (
     CsvWriter,
+    FirstDecides,
     JsonLinesWriter,
     JsonWriter,
     LineWriter,
@@ -102,7 +103,10 @@ def classify(  # noqa: PLR0913 - one parameter an option
     ] = None,
     *,
     model: Annotated[
-        str | None, typer.Option(metavar="M", help="NAME, NAME@VERSION or PATH of the model.")
+        str | None,
+        typer.Option(
+            metavar="M", help="NAME, NAME@VERSION or PATH; the newest `fast` if not given."
+        ),
     ] = None,
     top: Annotated[int, typer.Option(metavar="K", help="How many categories to rank.")] = (
         DEFAULT_TOP
@@ -111,7 +115,9 @@ def classify(  # noqa: PLR0913 - one parameter an option
         float | None,
         typer.Option(metavar="P", help="Accept from this probability, not from the model's own."),
     ] = None,
-    explain: Annotated[bool, typer.Option(help="List the terms that decided.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="List the terms that decided.")
+    ] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object a line.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
     as_csv: Annotated[
@@ -120,7 +126,7 @@ def classify(  # noqa: PLR0913 - one parameter an option
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write here, whole or not at all.")
     ] = None,
-    strict: Annotated[bool, typer.Option(help="Stop at the first bad record.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad record.")] = False,
     columns: Annotated[
         str | None,
         typer.Option(metavar="title=T,abstract=A", help="Names of the columns or keys to read."),
@@ -289,7 +295,9 @@ def _checked(record: Paper | BadRecord) -> Paper | BadRecord:
 
 def _report(bad: BadRecord, source: Source, options: Options, writer: Writer) -> None:
     where = source.value if source.kind != "text" else "text"
-    record = f", record {bad.id}" if bad.id else ""
+    # A record without an id has the number of its line for one, and the message begins with it.
+    is_line = bad.message.startswith(f"line {bad.id}:")
+    record = f", record {bad.id}" if bad.id and not is_line else ""
     line = f"{where}{record}: {bad.message}"
     if options.strict:
         raise InvalidPaper(line)
@@ -317,10 +325,12 @@ def _make_writer(
         return JsonWriter(write, single=single)
     if options.layout == "csv":
         return CsvWriter(write, top=min(options.top, len(classifier.labels)))
+    bar = _BAR if to_file else _spelled(_BAR, _stdout_encoding(options))
+    table = TableWriter(write, threshold_of, classifier.set_coverage, bar)
     if single or options.explain:
-        bar = _BAR if to_file else _spelled(_BAR, _stdout_encoding(options))
-        return TableWriter(write, threshold_of, classifier.set_coverage, bar)
-    return LineWriter(write, threshold_of)
+        return table
+    lines = LineWriter(write, threshold_of)
+    return FirstDecides(table, lines) if sources[0].kind == "stdin" else lines
 
 
 def _stdout_encoding(options: Options) -> str:

@@ -36,11 +36,14 @@ app = typer.Typer(
     name="dataset",
     help="Build a dataset from files of papers, or invent a sample.",
     no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
 )
 
 Sources = Annotated[
     list[Path],
     typer.Argument(
+        metavar="FILES",
         help="Files of papers: Kaggle CSV, arXiv metadata dump, Parquet, JSON lines, BibTeX; "
         "also gzipped or zipped.",
     ),
@@ -59,8 +62,10 @@ Split = Annotated[
     SplitMethod,
     typer.Option(help="By category and period, by date, or by lists of ids."),
 ]
-TestShare = Annotated[float, typer.Option(help="Share for testing (stratified).")]
-ValidShare = Annotated[float, typer.Option(help="Share for validation (stratified).")]
+TestShare = Annotated[float, typer.Option(metavar="SHARE", help="Share for testing (stratified).")]
+ValidShare = Annotated[
+    float, typer.Option(metavar="SHARE", help="Share for validation (stratified).")
+]
 TrainUntil = Annotated[
     str | None, typer.Option(metavar="DATE", help="Last day of the training papers (time).")
 ]
@@ -73,7 +78,7 @@ TestIds = Annotated[
 ValidIds = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Ids of the validation papers (ids).")
 ]
-MinPapers = Annotated[int, typer.Option(help="A category with fewer papers is small.")]
+MinPapers = Annotated[int, typer.Option(metavar="N", help="A category with fewer papers is small.")]
 Small = Annotated[
     SmallCategories,
     typer.Option(
@@ -88,11 +93,13 @@ Columns = Annotated[
         help="Columns of the sources that have names of their own: title=Titel,abstract=Text.",
     ),
 ]
-Format = Annotated[str, typer.Option(help="Format of the sources; auto finds it.")]
+Format = Annotated[str, typer.Option(metavar="F", help="Format of the sources; auto finds it.")]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Stop at the first record that cannot be used.")
 ]
-BuildSeed = Annotated[int, typer.Option(help="Chooses the papers that are held out (stratified).")]
+BuildSeed = Annotated[
+    int, typer.Option(metavar="N", help="Chooses the papers that are held out (stratified).")
+]
 
 
 @app.command()
@@ -147,7 +154,7 @@ def build(  # noqa: PLR0913 - one parameter an option
     _report(manifest, output, as_json=as_json)
 
 
-Papers = Annotated[int, typer.Option(help="Number of papers.")]
+Papers = Annotated[int, typer.Option(metavar="N", help="Number of papers.")]
 SampleOutput = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Dataset folder to write, split and all.")
 ]
@@ -155,14 +162,22 @@ CsvFile = Annotated[
     Path | None,
     typer.Option("--csv", metavar="FILE", help="Write one CSV in the Kaggle layout instead."),
 ]
-SampleSeed = Annotated[int, typer.Option(help="The same seed gives the same bytes.")]
-Noise = Annotated[float, typer.Option(help="Share of papers with a neighbouring, wrong label.")]
+SampleSeed = Annotated[int, typer.Option(metavar="N", help="The same seed gives the same bytes.")]
+Noise = Annotated[
+    float, typer.Option(metavar="SHARE", help="Share of papers with a neighbouring, wrong label.")
+]
 Drift = Annotated[
-    float, typer.Option(help="How far later years move to new terms and another mix, 0 to 1.")
+    float,
+    typer.Option(
+        metavar="D", help="How far later years move to new terms and another mix, 0 to 1."
+    ),
 ]
 Categories = Annotated[
     int,
-    typer.Option(help=f"Number of categories, {MIN_SAMPLE_CATEGORIES} to {MAX_SAMPLE_CATEGORIES}."),
+    typer.Option(
+        metavar="N",
+        help=f"Number of categories, {MIN_SAMPLE_CATEGORIES} to {MAX_SAMPLE_CATEGORIES}.",
+    ),
 ]
 
 
@@ -210,7 +225,8 @@ def _write_csv(path: Path, config: SampleConfig, *, overwrite: bool) -> None:
 
     if path.exists() and not overwrite:
         raise UsageError(f"{path} already exists. Choose another file, or give --overwrite.")
-    sample_csv(path, config)
+    with _progress() as progress:
+        sample_csv(path, config, progress)
     typer.echo(str(path))
 
 
@@ -257,7 +273,7 @@ def _progress() -> Iterator[Progress | None]:
 
 def _report(manifest: DatasetManifest, output: Path, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps({"path": str(output), **_summary(manifest)}, ensure_ascii=False))
+        typer.echo(json.dumps({"path": str(output), **_summary(manifest)}))
         return
     for name, count in _summary_lines(manifest):
         typer.echo(f"{name:<32}{count:>12,}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +10,7 @@ import typer
 
 from classmark.cli.train import require_training
 from classmark.errors import StorageFailed, UsageError
+from classmark.storage import restored_on_failure, write_text
 
 LEAST_PAPERS = 1_000
 _MARK = ".classmark-demo"
@@ -29,9 +28,9 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     output: Annotated[
-        Path, typer.Option("--output", help="Folder for everything it makes.")
+        Path, typer.Option("--output", metavar="DIR", help="Folder for everything it makes.")
     ] = Path("demo"),
-    papers: Annotated[int, typer.Option("--papers", help="Papers to invent.")] = 6_000,
+    papers: Annotated[int, typer.Option("--papers", metavar="N", help="Papers to invent.")] = 6_000,
 ) -> None:
     """Invent papers, build a dataset, train, export, evaluate, classify: in a minute or so.
 
@@ -42,7 +41,15 @@ def demo(
         raise UsageError(
             f"--papers {papers} is too few to learn from. Give at least {LEAST_PAPERS}."
         )
-    _clear(output)
+    _refuse_what_others_made(output)
+    with restored_on_failure(output):
+        _make(output, papers)
+    typer.echo(f"\nThe demo is complete. Everything it made is in {output}.")
+
+
+def _make(output: Path, papers: int) -> None:
+    """Run every verb of the path, and leave a mark that the folder is the demo's own."""
+    write_text(output / _MARK, "")
     csv, dataset, bundle = output / "papers.csv", output / "dataset", output / "models" / "demo-1.0"
     run = _Runner()
     run("dataset", "sample", "--papers", str(papers), "--csv", str(csv))
@@ -53,7 +60,6 @@ def demo(
     run("export", str(newest), "--output", str(bundle))
     run("evaluate", "--model", str(bundle), "--dataset", str(dataset), "--output", str(report))
     run("classify", "--model", str(bundle), "--explain", _EXAMPLE)
-    typer.echo(f"\nThe demo is complete. Everything it made is in {output}.")
 
 
 class _Runner:
@@ -64,16 +70,16 @@ class _Runner:
 
         typer.echo(f"\n$ classmark {shlex.join(arguments)}")
         verb, *rest = arguments
-        command: Callable[..., object] = load_verb(verb).main
-        command(args=rest, prog_name=f"classmark {verb}", standalone_mode=False)
+        command = load_verb(verb)
+        # Not `command.main`: it makes an exit code of Ctrl-C, and the next verb would begin.
+        with command.make_context(f"classmark {verb}", rest) as context:
+            command.invoke(context)
 
 
-def _clear(output: Path) -> None:
-    """Make an empty folder of the demo's own; never delete what it did not make."""
-    if output.exists() and not (output / _MARK).exists() and any(output.iterdir()):
+def _refuse_what_others_made(output: Path) -> None:
+    """Raise an error for a folder that the demo did not make, and for a file."""
+    theirs = output.is_file() or (output.is_dir() and any(output.iterdir()))
+    if theirs and not (output / _MARK).exists():
         raise StorageFailed(
             f"{output} exists and was not made by the demo. Choose another --output."
         )
-    shutil.rmtree(output, ignore_errors=True)
-    output.mkdir(parents=True)
-    (output / _MARK).touch()

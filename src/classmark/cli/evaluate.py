@@ -87,7 +87,8 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         Path | None, typer.Option(metavar="DIR", help="Dataset folder that --model scores.")
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help=f"Split of the dataset; {DEFAULT_SPLIT} if not given.")
+        str | None,
+        typer.Option(metavar="NAME", help=f"Split of the dataset; {DEFAULT_SPLIT} if not given."),
     ] = None,
     write_scores: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep the scores of --model here.")
@@ -99,15 +100,20 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         bool, typer.Option("--json", help="Print the report as JSON, not as a table.")
     ] = False,
     bootstrap: Annotated[
-        int | None, typer.Option(min=0, help="Resamples for the intervals; 0 for none.")
+        int | None,
+        typer.Option(min=0, metavar="N", help="Resamples for the intervals; 0 for none."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the resampling.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Seed of the resampling.")
+    ] = None,
 ) -> None:
     """Measure a model: accuracy, calibration, prediction sets, by period and category.
 
     Reads a stored score table, or scores a split of a dataset first.
     """
     source = _choose_source(scores, model, dataset, split, write_scores)
+    for file in filter(None, (output, write_scores)):
+        _check_place(file)
     report = _measure(source, {"draws": bootstrap, "seed": seed})
     if output is not None:
         from classmark.storage import write_json
@@ -116,6 +122,12 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         typer.echo(f"report written to {output}", err=True)
     with open_sink(None) as write:
         write((_as_json(report) if as_json else _as_text(report)) + "\n")
+
+
+def _check_place(file: Path) -> None:
+    from classmark.storage import check_file_place
+
+    check_file_place(file)
 
 
 def _choose_source(
@@ -142,12 +154,16 @@ def _choose_source(
 def _measure(
     source: StoredScores | ModelScores, options: dict[str, int | None]
 ) -> EvaluationReport:
+    from classmark.cli.progress import progress
     from classmark.evaluation import EvaluationConfig, evaluate_table
 
     config = EvaluationConfig(**{key: n for key, n in options.items() if n is not None})
     words = ["classmark", "evaluate", *source.options()]
     words += ["--bootstrap", str(config.draws), "--seed", str(config.seed)]
-    return evaluate_table(source.read(), config=config, command=shlex.join(words))
+    table = source.read()
+    with progress("measuring") as on_progress:
+        on_progress(len(table.ids))
+        return evaluate_table(table, config=config, command=shlex.join(words))
 
 
 def _as_json(report: EvaluationReport) -> str:

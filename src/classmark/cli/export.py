@@ -25,17 +25,28 @@ def export(  # noqa: PLR0913 - one parameter an option
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `train` printed.")],
     *,
     output: Annotated[
-        Path, typer.Option("--output", help="Folder to write, called NAME-VERSION (fast-1.0).")
+        Path,
+        typer.Option(
+            "--output", metavar="DIR", help="Folder to write, called NAME-VERSION (fast-1.0)."
+        ),
     ],
+    dataset: Annotated[
+        Path | None,
+        typer.Option("--dataset", metavar="DIR", help="The run's dataset, if it was moved."),
+    ] = None,
     report: Annotated[
-        Path | None, typer.Option("--report", help="Also write the evaluation report here.")
+        Path | None,
+        typer.Option("--report", metavar="FILE", help="Also write the evaluation report here."),
     ] = None,
     about: Annotated[
-        Path | None, typer.Option("--about", help="Markdown for the card: data, use, limits.")
+        Path | None,
+        typer.Option("--about", metavar="FILE", help="Markdown for the card: data, use, limits."),
     ] = None,
     non_papers: Annotated[
         Path | None,
-        typer.Option("--non-papers", help="JSON lines of texts that are out of scope."),
+        typer.Option(
+            "--non-papers", metavar="FILE", help="JSON lines of texts that are out of scope."
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -45,19 +56,25 @@ def export(  # noqa: PLR0913 - one parameter an option
     from classmark.cli.steps import Steps
     from classmark.evaluation import render_table
     from classmark.pipeline import export_run
-    from classmark.storage import write_json
+    from classmark.storage import check_file_place, write_json
 
     name, version = split_name(output)
+    if report:
+        check_file_place(report)
     with Steps() as steps:
         manifest, measured = export_run(
             run,
             output,
             name=name,
             version=version,
+            dataset=dataset,
             about=_read(about) if about else "",
             non_papers=read_non_papers(non_papers) if non_papers else (),
             overwrite=overwrite,
-            command=shlex.join(["classmark", "export", str(run), "--output", str(output)]),
+            command=shlex.join(
+                ["classmark", "export", str(run), "--output", str(output)]
+                + (["--dataset", str(dataset)] if dataset else [])
+            ),
             on_step=steps.step,
             on_progress=steps.advance,
         )

@@ -49,7 +49,7 @@ class _Listed:
         }
 
 
-@app.command("list")
+@app.command("list", short_help="List every model that can be named.")
 def list_models(as_json: AsJson = False) -> None:
     """List every model that can be named; the default one has a star."""
     listed = _listed()
@@ -64,7 +64,7 @@ def list_models(as_json: AsJson = False) -> None:
         typer.echo(f"{star} {model.found.spec:<{width}}  {digest}  {model.found.place}")
 
 
-@app.command("show")
+@app.command("show", short_help="Show what a model says of itself; verify it.")
 def show_model(spec: Spec = DEFAULT_NAME, as_json: AsJson = False) -> None:
     """Show what a model says of itself, and whether its files are unchanged.
 
@@ -81,7 +81,7 @@ def show_model(spec: Spec = DEFAULT_NAME, as_json: AsJson = False) -> None:
     except BundleCorrupt as error:
         problem = str(error)
     facts = _facts(folder, manifest, manifest_digest(manifest), problem)
-    typer.echo(json.dumps(facts, indent=2, ensure_ascii=False) if as_json else _as_text(facts))
+    typer.echo(json.dumps(facts, indent=2) if as_json else _as_text(facts))
     if problem:
         raise typer.Exit(1)
 

@@ -117,6 +117,27 @@ class TableWriter:
         yield "model", f"{answer.model.name} {answer.model.version}"
 
 
+class FirstDecides:
+    """A table if the first that comes is one plain text, which has no id; else lines."""
+
+    shows_errors = False
+
+    def __init__(self, table: TableWriter, lines: LineWriter) -> None:
+        self._table = table
+        self._lines = lines
+        self._chosen: Writer | None = None
+
+    def write(self, results: Sequence[Answer | BadRecord]) -> None:
+        """Write a batch."""
+        if self._chosen is None:
+            is_text = len(results) == 1 and results[0].id is None
+            self._chosen = self._table if is_text else self._lines
+        self._chosen.write(results)
+
+    def close(self) -> None:
+        """Nothing comes after the last answer."""
+
+
 class JsonLinesWriter:
     """One JSON object a line, also for a record that cannot be read."""
 
@@ -191,7 +212,7 @@ def open_sink(path: Path | None, *, encoding: str = "utf-8") -> Iterator[Write]:
     """Yield a function that writes text: to stdout at once, to a file as a whole at the end.
 
     Args:
-        path: the file; None means stdout. A device or a pipe is written to as it is.
+        path: the file; None means stdout.
         encoding: of stdout; what it cannot spell becomes a question mark.
 
     Raises:
@@ -199,9 +220,6 @@ def open_sink(path: Path | None, *, encoding: str = "utf-8") -> Iterator[Write]:
     """
     if path is None:
         yield _writer_to(sys.stdout.buffer, encoding)
-    elif path.exists() and not path.is_file() and not path.is_dir():
-        with path.open("wb") as file:
-            yield _writer_to(file, "utf-8")
     else:
         from classmark.storage import atomic_file
 

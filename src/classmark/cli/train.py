@@ -34,7 +34,7 @@ def train(
 
     Keys: model=linear, dataset.path, seed, runs_dir, model.max_features, model.min_papers,
     model.epochs, model.batch_size, model.rate, model.head_rate, model.hidden_dropout,
-    model.label_smoothing, model.period_weights, model.threads, experiment=wheel|debug.
+    model.label_smoothing, model.period_weights.PERIOD, model.threads, experiment=wheel|debug.
     """
     require_training()
     from classmark.cli.steps import Steps

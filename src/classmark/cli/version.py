@@ -21,4 +21,4 @@ def _model() -> str:
         return "no model is installed"
     except BundleCorrupt as error:
         return f"the default model is damaged: {error}"
-    return f"model {name} {version} (sha256 {digest[:SHOWN_DIGITS]}…)"
+    return f"model {name} {version} (sha256 {digest[:SHOWN_DIGITS]})"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,7 @@ from classmark.dataset.schema import (
     word_count,
 )
 from classmark.dataset.splits import assign_periods, assign_splits
-from classmark.errors import InvalidConfig, InvalidDataset
+from classmark.errors import InvalidConfig, InvalidDataset, UnknownCategory
 from classmark.papers import RECIPE_VERSION
 from classmark.records import DatasetManifest, SplitFile
 from classmark.storage import atomic_folder, sha256_file, write_json
@@ -88,7 +91,7 @@ def write_dataset(
     ledger = Ledger(intake.read, intake.bad_records)
     tell("cleaning", 0)
     papers = clean(intake.frame, config, ledger)
-    _check_categories(papers, ledger)
+    _check_categories(papers, ledger, intake.first_bad)
     papers = assign_splits(assign_periods(papers, config.periods), config, ledger)
     ledger.check(papers.height)
     _note_untrained_labels(papers, ledger)
@@ -105,16 +108,27 @@ def _tell_nobody(step: str, count: int) -> None:
     """Stand in for a progress bar."""
 
 
-def _check_categories(papers: pl.DataFrame, ledger: Ledger) -> None:
+def _check_categories(papers: pl.DataFrame, ledger: Ledger, first_bad: str) -> None:
     labels = papers["category_code"].unique()
     if len(labels) >= 2:
         return
     found = f"one category ({labels[0]!r})" if len(labels) else "no category"
     raise InvalidDataset(
-        f"the dataset has {found}, a classifier needs two or more. {ledger.read} rows were read, "
-        f"{papers.height} kept; dropped: {ledger.most_common_text()}. "
+        f"the dataset has {found}, a classifier needs two or more. {ledger.account(papers.height)} "
+        f"{_first_of(ledger, first_bad)}"
         "Add papers, lower --min-papers, or give --labels free for labels of your own."
     )
+
+
+def _first_of(ledger: Ledger, first_bad: str) -> str:
+    """Return an example of what was dropped, with what is wrong with it; or ""."""
+    unknown: dict[str, int] = ledger.notes.get("unknown_categories", {})
+    if unknown:
+        try:
+            taxonomy.canonical(max(unknown, key=lambda label: unknown[label]))
+        except UnknownCategory as error:
+            return f"{error} "
+    return f"{first_bad} " if first_bad else ""
 
 
 def _note_untrained_labels(papers: pl.DataFrame, ledger: Ledger) -> None:
@@ -130,9 +144,22 @@ def _write_splits(
     for split in SPLITS:
         rows = _written_columns(papers.filter(pl.col("split") == split), config)
         path = folder / f"{split}.parquet"
-        rows.write_parquet(path, compression="zstd")
+        with _system_errors():
+            rows.write_parquet(path, compression="zstd")
         files[split] = SplitFile(file=path.name, sha256=sha256_file(path), papers=rows.height)
     return files
+
+
+@contextmanager
+def _system_errors() -> Iterator[None]:
+    """Raise as an OSError with its number what polars wraps in an error of its own."""
+    try:
+        yield
+    except pl.exceptions.PolarsError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def _written_columns(papers: pl.DataFrame, config: DatasetConfig) -> pl.DataFrame:

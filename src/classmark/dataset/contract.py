@@ -38,9 +38,17 @@ def keep_contract(frame: pl.DataFrame, config: DatasetConfig, ledger: Ledger) ->
         return frame
     if config.strict:
         _raise_first(frame, broken)
+    _note_unknown_labels(frame, broken, ledger)
     for reason, count in broken["check"].value_counts(sort=True).iter_rows():
         ledger.dropped[reason] += count
     return frame.with_row_index("row").join(broken, on="row", how="anti").drop("row")
+
+
+def _note_unknown_labels(frame: pl.DataFrame, broken: pl.DataFrame, ledger: Ledger) -> None:
+    rows = broken.filter(pl.col("check") == "unknown_category")["row"]
+    labels = frame["category_code"].gather(rows).value_counts().sort("category_code")
+    if labels.height:
+        ledger.notes["unknown_categories"] = dict(labels.iter_rows())
 
 
 def paper_contract(config: DatasetConfig) -> pa.DataFrameSchema:

@@ -77,9 +77,11 @@ def load_manifest(directory: Path, *, verify: bool = True) -> DatasetManifest:
     path = directory / MANIFEST_FILE
     try:
         manifest = DatasetManifest.from_dict(_json_object(path))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
+        is_there, is_folder = directory.exists(), directory.is_dir()
+        fault = f"it has no {MANIFEST_FILE}" if is_folder else "it is a file"
         raise InvalidDataset(
-            f"{directory} is no dataset folder: it has no {MANIFEST_FILE}. "
+            f"{directory} is no dataset folder: {fault if is_there else 'there is none'}. "
             "Write one with `classmark dataset build` or `classmark dataset sample`."
         ) from error
     except (OSError, ValueError) as error:

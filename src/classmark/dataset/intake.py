@@ -31,11 +31,13 @@ class Intake:
     Attributes:
         frame: the readable papers, columns as in ``INTAKE_SCHEMA``.
         bad_records: records that cannot be read as papers, by kind.
+        first_bad: where the first of them is and what is wrong with it, or "".
         sources: name, sha256 and rows read of every source.
     """
 
     frame: pl.DataFrame
     bad_records: dict[str, int]
+    first_bad: str
     sources: tuple[dict[str, Any], ...]
 
     @property
@@ -49,6 +51,7 @@ class _Collector:
 
     def __init__(self, config: DatasetConfig, progress: Progress | None) -> None:
         self.bad_records: Counter[str] = Counter()
+        self.first_bad = ""
         self.read = 0
         self._strict = config.strict
         self._progress = progress
@@ -72,10 +75,11 @@ class _Collector:
         return pl.concat(self._chunks)
 
     def _count_bad(self, record: BadRecord, source: str) -> None:
+        what = f"{source}, {record.message.rstrip('.')}."
+        self.first_bad = self.first_bad or what
         if self._strict:
             raise ContractViolation(
-                f"{source}, {record.message.rstrip('.')}. "
-                "Mend the record, or leave --strict out to skip and count it."
+                f"{what} Mend the record, or leave --strict out to skip and count it."
             )
         self.bad_records[record.kind] += 1
 
@@ -84,13 +88,11 @@ class _Collector:
         self._rows.clear()
 
 
-def collect_papers(
-    papers: Iterable[Paper], config: DatasetConfig, progress: Progress | None = None
-) -> Intake:
+def collect_papers(papers: Iterable[Paper], config: DatasetConfig) -> Intake:
     """Return papers that come from no file, e.g. invented ones."""
-    collector = _Collector(config, progress)
+    collector = _Collector(config, None)
     collector.collect(papers, source="papers", prefix="")
-    return Intake(frame=collector.frame(), bad_records={}, sources=())
+    return Intake(frame=collector.frame(), bad_records={}, first_bad="", sources=())
 
 
 def read_sources(
@@ -114,7 +116,10 @@ def read_sources(
         read = collector.read - before
         facts.append({"name": source.name, "sha256": sha256_file(source), "read": read})
     return Intake(
-        frame=collector.frame(), bad_records=dict(collector.bad_records), sources=tuple(facts)
+        frame=collector.frame(),
+        bad_records=dict(collector.bad_records),
+        first_bad=collector.first_bad,
+        sources=tuple(facts),
     )
 
 

@@ -48,7 +48,8 @@ class Ledger:
                 "This is a fault in classmark: please report it with the command you ran."
             )
 
-    def most_common_text(self) -> str:
-        """Return the reasons in one line, most frequent first, for error messages."""
+    def account(self, kept: int) -> str:
+        """Return the account in one sentence, the most frequent reason first."""
         reasons = [f"{reason} {count}" for reason, count in self.dropped.most_common()]
-        return ", ".join(reasons) or "nothing was dropped"
+        dropped = f"; dropped: {', '.join(reasons)}" if reasons else ""
+        return f"{self.read} rows were read, {kept} kept{dropped}."

@@ -33,6 +33,7 @@ _CROSS_LIST_SHARES = (0.45, 0.12)
 _LEAST_OWN_SHARE, _MOST_OWN_SHARE = 0.6, 1.0
 _CROSS_LISTED_SHARE = 0.88
 _GROWTH_PER_DRIFT = 1.5
+_TELL_EVERY_PAPERS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +64,11 @@ def sample_dataset(
     build = DatasetConfig(seed=config.seed, small="keep", periods=periods)
     origin = Origin(command=command, options={"sample": dict(config.__dict__)})
     with atomic_folder(output, overwrite=overwrite) as folder:
-        intake = collect_papers(sample_papers(config), build, progress)
+        intake = collect_papers(_told(sample_papers(config), progress), build)
         return write_dataset(folder, intake, build, origin, progress)
 
 
-def sample_csv(path: Path, config: SampleConfig) -> None:
+def sample_csv(path: Path, config: SampleConfig, progress: Progress | None = None) -> None:
     """Write invented papers as one CSV file in the Kaggle layout (ten columns, M/D/YY dates).
 
     Raises:
@@ -77,7 +78,7 @@ def sample_csv(path: Path, config: SampleConfig) -> None:
         text = io.TextIOWrapper(cast("BinaryIO", binary), encoding="utf-8", newline="")
         writer = csv.DictWriter(text, KAGGLE_COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(_kaggle_row(paper) for paper in sample_papers(config))
+        writer.writerows(_kaggle_row(paper) for paper in _told(sample_papers(config), progress))
         text.flush()
         text.detach()  # the file is closed by its owner
 
@@ -91,6 +92,14 @@ def sample_papers(config: SampleConfig) -> Iterator[Paper]:
     for number in range(1, config.papers + 1):
         plan = _plan(random, vocabulary, config)
         yield _paper(random, writer, plan, number, config)
+
+
+def _told(papers: Iterator[Paper], progress: Progress | None) -> Iterator[Paper]:
+    """Yield the papers, and tell of every thousandth."""
+    for number, paper in enumerate(papers, start=1):
+        yield paper
+        if progress and number % _TELL_EVERY_PAPERS == 0:
+            progress("inventing papers", number)
 
 
 def _plan(random: Random, vocabulary: Vocabulary, config: SampleConfig) -> _Plan:

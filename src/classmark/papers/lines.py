@@ -91,4 +91,4 @@ def _skip_line(stream: BinaryIO) -> int:
 
 
 def _too_long(n_bytes: int, max_bytes: int) -> Problem:
-    return Problem("too_long", f"{n_bytes} bytes, more than the limit of {max_bytes}; skipped")
+    return Problem("too_long", f"{n_bytes:,} bytes, more than the limit of {max_bytes:,}; skipped")

@@ -32,7 +32,7 @@ def read_whole(stream: BinaryIO, options: ReadOptions) -> str:
     raw = stream.read(options.max_record_bytes + 1)
     if len(raw) > options.max_record_bytes:
         raise UnreadableSource(
-            f"{options.name} is longer than {options.max_record_bytes} bytes. Split it."
+            f"{options.name} is longer than {options.max_record_bytes:,} bytes. Split it."
         )
     try:
         return raw.removeprefix(UTF8_BOM).decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,6 +10,10 @@ from typing import Any
 
 from classmark.errors import InvalidConfig
 from classmark.training import LinearConfig
+
+_PATH_KEYS = ("dataset.path", "runs_dir")
+_PERIODS = "model.period_weights"
+_PERIOD_NAME = re.compile(r"[\w-]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,21 +34,53 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
         InvalidConfig: a key is unknown, a value is missing, of the wrong type or out of range.
     """
     from hydra import compose, initialize_config_module
-    from hydra.errors import HydraException
+    from hydra.errors import HydraException, OverrideParseException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    spelled = [_spelled_for_hydra(override) for override in overrides]
     try:
         with initialize_config_module("classmark.conf", version_base="1.3"):
-            config = compose("train", overrides=list(overrides))
+            config = compose("train", overrides=spelled)
         composed: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OverrideParseException as error:
+        raise InvalidConfig(
+            f"{error.override!r} cannot be read. Write KEY=VALUE, and put a value with special "
+            "characters between quotes that reach classmark: \"KEY='a value'\"."
+        ) from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).partition("Config search path")[0].split())
         raise InvalidConfig(
             f"{reason} (given: {' '.join(overrides) or 'nothing'}). "
             "See `classmark train --help` for the keys."
         ) from error
     return _read_config(composed)
+
+
+def _spelled_for_hydra(override: str) -> str:
+    """Return an override as Hydra's grammar wants it.
+
+    It knows no key such as ``2018-2019``, adds no key to a group without ``++``, and stumbles over
+    what paths may hold.
+    """
+    key, equals, value = override.partition("=")
+    if not equals and not key.startswith("~"):
+        hint = f"dataset.path={key}" if Path(key).exists() else "dataset.path=DIR model.epochs=3"
+        raise InvalidConfig(f"{override!r} is not KEY=VALUE. Write for example {hint}.")
+    if key in _PATH_KEYS and value and not value.startswith(("'", '"')) and "${" not in value:
+        return f"{key}={_quoted(value)}"
+    group, _, period = key.lstrip("+").partition(_PERIODS + ".")
+    if not group and _PERIOD_NAME.fullmatch(period):
+        return f"++{_PERIODS}={{{period}: {value}}}"
+    if key == _PERIODS and value.startswith("{"):
+        return f"++{override}"
+    return override
+
+
+def _quoted(value: str) -> str:
+    """Return a value in Hydra's quotes, where backslashes count only before a quote."""
+    text = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    return "'" + re.sub(r"(\\+)$", r"\1\1", text) + "'"
 
 
 def _read_config(composed: dict[str, Any]) -> TrainConfig:
@@ -62,10 +99,10 @@ def _read_config(composed: dict[str, Any]) -> TrainConfig:
     if type(composed["seed"]) is not int or composed["seed"] < 0:
         raise InvalidConfig(f"seed must be a whole number from 0, got {composed['seed']!r}.")
     return TrainConfig(
-        dataset=Path(str(composed["dataset"]["path"])),
+        dataset=Path(str(composed["dataset"]["path"])).expanduser(),
         model=LinearConfig(**model),
         seed=composed["seed"],
-        runs_dir=Path(str(composed["runs_dir"])),
+        runs_dir=Path(str(composed["runs_dir"])).expanduser(),
         composed=composed,
     )
 

@@ -13,12 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classmark.dataset import DatasetSplit, load_manifest, read_split
-from classmark.errors import InvalidDataset, LabelMismatch
+from classmark.errors import InvalidConfig, InvalidDataset, LabelMismatch
 from classmark.evaluation import EvaluationConfig, evaluate_table
 from classmark.export import fit_curve, fit_policy, quantise, render_card
 from classmark.papers import RECIPE_VERSION
 from classmark.pipeline.config import TrainConfig
-from classmark.pipeline.run_folder import describe_environment, read_run, write_weights
+from classmark.pipeline.run_folder import (
+    describe_environment,
+    find_dataset,
+    path_from_run,
+    read_run,
+    without_folders,
+    write_run,
+)
 from classmark.records import (
     BundleManifest,
     DatasetManifest,
@@ -31,7 +38,7 @@ from classmark.records import (
 from classmark.runtime import Classifier, RawScores
 from classmark.runtime.featuriser import FEATURISER_VERSION
 from classmark.runtime.linear import LinearScorer
-from classmark.storage import atomic_file, atomic_folder, write_json
+from classmark.storage import check_folder_place
 from classmark.taxonomy import VERSION as TAXONOMY_VERSION
 from classmark.training import (
     LinearWeights,
@@ -56,10 +63,14 @@ def train(config: TrainConfig, *, command: str, on_step: OnStep, on_progress: On
 
     Raises:
         InvalidDataset: the dataset is missing, changed, or has one label only.
+        InvalidConfig: a period is weighted that the dataset does not have.
         TrainingFailed: nothing to fit, or the loss is no number.
+        StorageFailed: there is no writing where runs go.
     """
     started = time.monotonic()
+    check_folder_place(config.runs_dir / "run", overwrite=True)
     manifest = load_manifest(config.dataset)
+    _check_periods(config, manifest)
     split = read_split(config.dataset, "train", manifest)
     _check_labels(split, config.dataset)
     log: list[dict[str, Any]] = []
@@ -78,7 +89,7 @@ def train(config: TrainConfig, *, command: str, on_step: OnStep, on_progress: On
     provenance = {
         "command": command,
         "seed": config.seed,
-        "dataset": str(config.dataset),
+        "dataset": path_from_run(config.dataset, config.runs_dir / "run"),
         "dataset_digest": manifest.digest,
         "labels": list(manifest.labels),
         "label_space": manifest.label_space,
@@ -89,7 +100,7 @@ def train(config: TrainConfig, *, command: str, on_step: OnStep, on_progress: On
         "kernel": LinearScorer.best_kernel(),
         **describe_environment(),
     }
-    return _write_run(config, provenance, weights, tables, log)
+    return write_run(config, provenance, weights, tables, log)
 
 
 def export_run(  # noqa: PLR0913 - one parameter an option of the verb
@@ -98,6 +109,7 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
     *,
     name: str,
     version: str,
+    dataset: Path | None = None,
     about: str = "",
     non_papers: Sequence[str] = (),
     overwrite: bool = False,
@@ -107,14 +119,28 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
 ) -> tuple[BundleManifest, EvaluationReport]:
     """Quantise a run, fit its policy on valid, measure it on test, and write the bundle.
 
+    Args:
+        run_folder: the folder that ``train`` returned.
+        output: the bundle's folder.
+        name: of the bundle.
+        version: of the bundle.
+        dataset: where the dataset of the run is now; None if it stayed where it was.
+        about: Markdown for the card.
+        non_papers: texts that are out of scope.
+        overwrite: replace a bundle that is there.
+        command: the command line to name in the report.
+        on_step: hears of every step.
+        on_progress: hears of papers done.
+
     Raises:
         InvalidDataset: the run or its dataset is missing or has changed.
         StorageFailed: the bundle cannot be written there.
     """
     from classmark.bundle import write_bundle
 
+    check_folder_place(output, overwrite=overwrite)
     run = read_run(run_folder)
-    dataset = Path(run.provenance["dataset"])
+    dataset = dataset or find_dataset(run)
     manifest = load_manifest(dataset)
     if manifest.digest != run.provenance["dataset_digest"]:
         raise InvalidDataset(
@@ -181,6 +207,16 @@ class _Listener:
     log: list[dict[str, Any]]
 
 
+def _check_periods(config: TrainConfig, manifest: DatasetManifest) -> None:
+    unknown = [name for name in config.model.period_weights if name not in manifest.periods]
+    if unknown:
+        raise InvalidConfig(
+            f"model.period_weights.{unknown[0]}: {config.dataset} has no such period, it has "
+            f"{', '.join(manifest.periods) or 'none'}. Name one of these, or build the dataset "
+            "with --periods."
+        )
+
+
 def _check_labels(split: DatasetSplit, dataset: Path) -> None:
     if len(np.unique(split.labels)) < 2:
         raise InvalidDataset(
@@ -240,38 +276,6 @@ def _score_stages(
         ref = ModelRef(stage, "0", "")
         raw = RawScores(scores, known)
         yield stage, _table(raw, split, name, manifest, manifest.labels, ref)
-
-
-def _write_run(
-    config: TrainConfig,
-    provenance: dict[str, Any],
-    weights: LinearWeights,
-    tables: Mapping[str, ScoreTable],
-    log: list[dict[str, Any]],
-) -> Path:
-    from omegaconf import OmegaConf
-
-    folder = _new_run_folder(config)
-    with atomic_folder(folder) as temporary:
-        (temporary / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config.composed)))
-        write_json(temporary / "provenance.json", provenance)
-        lines = ["stage,epoch,loss", *(f"{e['stage']},{e['epoch']},{e['loss']:.6f}" for e in log)]
-        (temporary / "log.csv").write_text("\n".join(lines) + "\n")
-        write_weights(temporary, weights)
-        for name, table in tables.items():
-            with atomic_file(temporary / "scores" / f"{name}.npz") as file:
-                file.write(table.to_bytes())
-    return folder
-
-
-def _new_run_folder(config: TrainConfig) -> Path:
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    folder = config.runs_dir / f"linear-{stamp}"
-    n = 1
-    while folder.exists():
-        n += 1
-        folder = config.runs_dir / f"linear-{stamp}-{n}"
-    return folder
 
 
 def _score_split(
@@ -367,7 +371,10 @@ def _describe_bundle(
             period: {key: round(metrics[key].value, 4) for key in HEADLINE if key in metrics}
             for period, metrics in measured.items()
         },
-        provenance={key: provenance[key] for key in keys},
+        provenance={
+            **{key: provenance[key] for key in keys},
+            "command": without_folders(provenance["command"]),
+        },
     )
 
 

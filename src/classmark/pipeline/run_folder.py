@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from classmark.errors import InvalidDataset
+from classmark.pipeline.config import TrainConfig
+from classmark.records import ScoreTable
+from classmark.storage import atomic_file, atomic_folder, write_json
 from classmark.training import LinearWeights
 
 WEIGHTS = ("keys", "embedding", "head", "bias")
 _PACKAGES = ("classmark", "numpy", "scipy", "polars", "pyarrow", "hydra-core", "omegaconf")
+_GIVE = "Give the folder that `classmark train` printed last."
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +43,57 @@ class Run:
         return tuple(self.provenance["labels"])
 
 
-def write_weights(folder: Path, weights: LinearWeights) -> None:
+def write_run(
+    config: TrainConfig,
+    provenance: dict[str, Any],
+    weights: LinearWeights,
+    tables: Mapping[str, ScoreTable],
+    log: list[dict[str, Any]],
+) -> Path:
+    """Write a run into a folder of its own, whole, and return it.
+
+    Raises:
+        StorageFailed: it cannot be written.
+    """
+    from omegaconf import OmegaConf
+
+    folder = _new_run_folder(config)
+    with atomic_folder(folder) as temporary:
+        (temporary / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config.composed)))
+        write_json(temporary / "provenance.json", provenance)
+        lines = ["stage,epoch,loss", *(f"{e['stage']},{e['epoch']},{e['loss']:.6f}" for e in log)]
+        (temporary / "log.csv").write_text("\n".join(lines) + "\n")
+        _write_weights(temporary, weights)
+        for name, table in tables.items():
+            with atomic_file(temporary / "scores" / f"{name}.npz") as file:
+                file.write(table.to_bytes())
+    return folder
+
+
+def _new_run_folder(config: TrainConfig) -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    folder = config.runs_dir / f"linear-{stamp}"
+    n = 1
+    while folder.exists():
+        n += 1
+        folder = config.runs_dir / f"linear-{stamp}-{n}"
+    return folder
+
+
+def _write_weights(folder: Path, weights: LinearWeights) -> None:
     """Write the arrays of a fit as ``weights/*.npy``."""
     (folder / "weights").mkdir()
     for name in WEIGHTS:
-        np.save(folder / "weights" / f"{name}.npy", getattr(weights, name), allow_pickle=False)
+        _write_array(folder / "weights" / f"{name}.npy", getattr(weights, name))
+
+
+def _write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write what ``np.save`` writes, whose error on a full disk does not say that it is full."""
+    array = np.ascontiguousarray(array)
+    with path.open("wb") as file:
+        header = np.lib.format.header_data_from_array_1_0(array)
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(array.data)
 
 
 def read_run(folder: Path) -> Run:
@@ -55,12 +109,52 @@ def read_run(folder: Path) -> Run:
             for name in WEIGHTS
         }
         _check_provenance(provenance)
+    except FileNotFoundError as error:
+        lacks = f"it has no {Path(error.filename).name}" if folder.is_dir() else "no such folder"
+        raise InvalidDataset(f"{folder} is not a finished run: {lacks}. {_GIVE}") from error
     except (OSError, ValueError, EOFError) as error:
-        raise InvalidDataset(
-            f"{folder} is not a finished run ({error}). Give the folder that `classmark train` "
-            "printed last."
-        ) from error
+        raise InvalidDataset(f"{folder} is not a finished run: {error}. {_GIVE}") from error
     return Run(folder, provenance, LinearWeights(**arrays))
+
+
+def path_from_run(dataset: Path, run_folder: Path) -> str:
+    """Return the way from a run to its dataset: it holds from anywhere, and if both are moved."""
+    dataset, run_folder = dataset.resolve(), run_folder.resolve()
+    try:
+        return Path(os.path.relpath(dataset, run_folder)).as_posix()
+    except ValueError:  # on another drive
+        return str(dataset)
+
+
+def find_dataset(run: Run) -> Path:
+    """Return the folder of the dataset that a run was fitted on.
+
+    Raises:
+        InvalidDataset: it is not there any more.
+    """
+    told = run.provenance["dataset"]
+    place = Path(os.path.normpath(run.folder.resolve() / told))
+    # Runs of version 0.1 say where it was seen from the folder of `classmark train`.
+    for candidate in (place, Path(told)):
+        if candidate.is_dir():
+            return candidate
+    raise InvalidDataset(
+        f"the dataset of {run.folder} is not at {place}. Say where it is now with --dataset DIR."
+    )
+
+
+def without_folders(command: str) -> str:
+    """Return a command line with names for absolute paths: a bundle tells of no machine."""
+    return shlex.join(_name_of(word) for word in shlex.split(command))
+
+
+def _name_of(word: str) -> str:
+    key, equals, value = word.partition("=")
+    for before, path in (("", word), (key + equals, value)):
+        for flavour in (PurePosixPath(path), PureWindowsPath(path)):
+            if flavour.is_absolute() or path.startswith("~"):
+                return before + flavour.name
+    return word
 
 
 def _check_provenance(provenance: Any) -> None:

@@ -32,12 +32,19 @@ _REMEDIES = {
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """Yield a binary file that replaces ``path`` at the end of the block, or not at all.
 
+    A device or a pipe is never replaced: what is written goes into it as it comes.
+
     Raises:
         StorageFailed: the folder cannot be made or written (read-only, full disk ...).
     """
+    if _is_stream(path):
+        with _storage_errors(path), path.open("wb") as file:
+            yield file
+        return
+    target = _target(path)
     with _storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     temporary = Path(name)
     try:
         with _storage_errors(path), os.fdopen(handle, "wb") as file:
@@ -46,8 +53,8 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
             _apply_umask(temporary)
         with _storage_errors(path):
-            temporary.replace(path)
-            _sync_folder(path.parent)
+            temporary.replace(target)
+            _sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -63,13 +70,11 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         StorageFailed: something is in the way, or it cannot be written.
     """
-    if path.is_file() or (not overwrite and path.is_dir() and any(path.iterdir())):
-        raise StorageFailed(
-            f"{path} already exists. Choose another output, or replace it with --overwrite."
-        )
+    check_folder_place(path, overwrite=overwrite)
+    target = _target(path)
     with _storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         with _storage_errors(path):
             yield temporary
@@ -77,10 +82,64 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
                 if file.is_file():
                     _sync_file(file)
             _apply_umask(temporary, folder=True)
-            _swap_folder(temporary, path)
-            _sync_folder(path.parent)
+            _swap_folder(temporary, target)
+            _sync_folder(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_file_place(path: Path) -> None:
+    """Refuse, before any work is done for it, a file that could not be written; leaves no trace.
+
+    Raises:
+        StorageFailed: says why.
+    """
+    with _storage_errors(path):
+        if path.is_dir():
+            raise _system_error(errno.EISDIR)
+        if not _is_stream(path):
+            _try_to_write(path)
+
+
+def check_folder_place(path: Path, *, overwrite: bool = False) -> None:
+    """Refuse, before any work is done for it, a folder that could not be made; leaves no trace.
+
+    Raises:
+        StorageFailed: something is there already and may not be replaced, or the reason of the
+            file system.
+    """
+    if path.is_file() or (not overwrite and path.is_dir() and any(path.iterdir())):
+        raise StorageFailed(
+            f"{path} already exists. Choose another output, or replace it with --overwrite."
+        )
+    with _storage_errors(path):
+        _try_to_write(path)
+
+
+@contextmanager
+def restored_on_failure(path: Path) -> Iterator[None]:
+    """Set a folder aside while a new one is made in its place; a failure brings it back.
+
+    For folders whose content must know its final path while it is made; else ``atomic_folder``.
+
+    Raises:
+        StorageFailed: the folder cannot be moved (read-only ...).
+    """
+    with _storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    try:
+        if path.exists():
+            with _storage_errors(path):
+                path.replace(aside / path.name)
+        yield
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        if (aside / path.name).exists():
+            (aside / path.name).replace(path)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -101,6 +160,31 @@ def sha256_file(path: Path) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _is_stream(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _target(path: Path) -> Path:
+    """Return where a link leads: what is replaced is what it points to, never the link."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def _try_to_write(path: Path) -> None:
+    """Make and remove a file in the nearest folder that there is."""
+    target = _target(path)
+    place = target.parent
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise _system_error(errno.ENOTDIR)
+    with tempfile.NamedTemporaryFile(prefix=f".{target.name}.", dir=place):
+        pass
+
+
+def _system_error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
 
 
 @contextmanager
