@@ -65,7 +65,7 @@ def speed() -> str:
 
 
 BLOCKS = {
-    "same_period": lambda: table_of("fast-1.0-test"),
+    "same_period": lambda: table_of("fast-1.1-test"),
     "next_period": lambda: table_of("next-period", ["2018-2019", "from-2020"]),
     "speed": speed,
 }

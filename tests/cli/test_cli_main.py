@@ -64,7 +64,7 @@ def test_version_names_code_and_model(
     make_bundle: Make, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     digest = read_digest(make_bundle("fast", "1.0"))
-    expected = f"classmark {__version__}, model fast 1.0 (sha256 {digest[:8]})\n"
+    expected = f"classmark {__version__}, model fast 1.1 (sha256 {digest[:8]})\n"
     monkeypatch.setattr(sys, "argv", ["classmark", "--version"])
     main()
     assert capsys.readouterr().out == expected
