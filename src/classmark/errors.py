@@ -97,3 +97,15 @@ class BundleIncompatible(ClassmarkError):
 
 class StorageFailed(ClassmarkError):
     """A file or folder cannot be written: read-only, full disk, or in the way."""
+
+
+class InvalidEvent(ClassmarkError):
+    """A prediction or feedback cannot be what it says it is."""
+
+
+class InvalidJournal(ClassmarkError):
+    """A journal is missing, damaged, or no journal."""
+
+
+class JournalTooNew(ClassmarkError):
+    """A journal was written by a newer classmark."""
