@@ -97,3 +97,7 @@ class BundleIncompatible(ClassmarkError):
 
 class StorageFailed(ClassmarkError):
     """A file or folder cannot be written: read-only, full disk, or in the way."""
+
+
+class ListenFailed(ClassmarkError):
+    """The service cannot listen on its address."""

@@ -1,0 +1,10 @@
+"""API keys."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Key:
+    """."""
+
+    id: str

@@ -1,0 +1,111 @@
+"""The connection: uvicorn's protocol, with bounds that it lacks on headers and on connections."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from classmark.service.problems import MEDIA_TYPE, Problem
+from classmark.service.settings import ServiceSettings
+from classmark.service.state import overloaded
+
+_NEVER = float("inf")
+_NO_REQUEST_ID = "none"
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """Closes connections whose header is late or too large, and those above the bound.
+
+    A timer of the connection looks at the time that the header is due, so that a request costs no
+    timer of its own.
+    """
+
+    settings: ServiceSettings
+    """Set by ``guarded_protocol``."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, or refuse it if there are too many."""
+        super().connection_made(transport)
+        self._header_bytes = 0
+        self._refused = False
+        self._header_due = self.loop.time() + self.settings.header_timeout_s
+        if len(self.connections) > self.settings.max_connections:
+            self._refuse(overloaded("too many connections are open"))
+            return
+        self._watch()
+
+    def on_message_begin(self) -> None:
+        """Note when the header of a request must be whole."""
+        self._header_bytes = 0
+        self._header_due = self.loop.time() + self.settings.header_timeout_s
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Count the address as a part of the header."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take one header field, unless there is too much of them."""
+        self._count(len(name) + len(value))
+        if not self._refused:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Begin the request."""
+        self._header_due = _NEVER
+        if not self._refused:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End the request."""
+        if not self._refused:
+            super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, as problem+json."""
+        if not self._refused:
+            self._refuse(Problem("bad_request", f"{msg} Send HTTP/1.1."))
+
+    def _count(self, n_bytes: int) -> None:
+        self._header_bytes += n_bytes
+        most = self.settings.max_header_bytes
+        if self._header_bytes > most and not self._refused:
+            self._refuse(Problem("header_too_large", f"the header is larger than {most} bytes."))
+
+    def _watch(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self.loop.time() >= self._header_due:
+            self.transport.close()
+            return
+        self.loop.call_later(self.settings.header_timeout_s / 2, self._watch)
+
+    def _refuse(self, problem: Problem) -> None:
+        """Send a problem past the application, and close."""
+        self._refused = True
+        body = problem.body(_NO_REQUEST_ID)
+        fields = [
+            *self.server_state.default_headers,
+            (b"content-type", MEDIA_TYPE),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+            *problem.header_fields(),
+        ]
+        head = b"".join(b"%s: %s\r\n" % field for field in fields)
+        self.transport.write(STATUS_LINE[problem.status] + head + b"\r\n" + body)
+        self.transport.close()
+
+
+def guarded_protocol(settings: ServiceSettings) -> type[asyncio.Protocol]:
+    """Return the protocol with its bounds set."""
+    return cast(
+        type[asyncio.Protocol], type("BoundProtocol", (GuardedProtocol,), {"settings": settings})
+    )

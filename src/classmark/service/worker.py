@@ -1,0 +1,128 @@
+"""One worker: an event loop that serves until it is told to stop, then drains."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from classmark.service.app import create_app
+from classmark.service.logs import log, log_failure, set_up_logs
+from classmark.service.protocol import guarded_protocol
+from classmark.service.settings import BACKLOG, ServiceSettings
+from classmark.service.state import Model, Service
+
+HOUSEKEEPING_S = 0.5
+SWITCH_INTERVAL_S = 0.001
+"""A thread with a batch gives the interpreter back to the event loop after as long."""
+EXIT_FAILED = 3
+
+
+class Worker(uvicorn.Server):
+    """uvicorn's server, which on a signal is not ready at once, then drains, then ends.
+
+    Attributes:
+        service: state of this worker.
+    """
+
+    def __init__(self, service: Service, on_ready: Callable[[], None] = lambda: None) -> None:
+        self.service = service
+        self._on_ready = on_ready
+        self._parent = os.getppid()
+        self._is_stopping = False
+        super().__init__(_config(service))
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Warm up, listen, and say so."""
+        await super().startup(sockets)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(NotImplementedError):  # Windows
+                loop.add_signal_handler(number, self.stop)
+        self._housekeeping = loop.create_task(self._keep_house())
+        self._on_ready()
+
+    def stop(self) -> None:
+        """Be not ready from now on, stop accepting a little later; the second call does at once."""
+        self.service.stop_accepting()
+        if self._is_stopping:
+            self.should_exit = True
+            return
+        self._is_stopping = True
+        asyncio.get_running_loop().call_later(self.service.settings.drain_s, self._end_accepting)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to ``startup``: uvicorn's own way ends the process by the signal."""
+        yield
+
+    def _end_accepting(self) -> None:
+        self.should_exit = True
+
+    async def _keep_house(self) -> None:
+        """Publish what others count, and stop if the supervisor has died."""
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            try:
+                self.service.publish()
+            except Exception as error:
+                log_failure("housekeeping failed", error)
+            if os.getppid() != self._parent:
+                log("supervisor gone")
+                self.stop()
+
+
+def run_worker(
+    settings: ServiceSettings,
+    listener: socket.socket,
+    model: Model | None = None,
+    on_ready: Callable[[], None] = lambda: None,
+) -> int:
+    """Serve until a signal to stop; returns the exit code.
+
+    Args:
+        settings: how to serve.
+        listener: bound socket, shared with other workers.
+        model: loaded already; None loads it.
+        on_ready: called when requests are accepted.
+    """
+    set_up_logs(access_log=settings.access_log)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    service = Service(settings, model)
+    # What is loaded stays: a collection need not look at it again.
+    gc.collect()
+    gc.freeze()
+    worker = Worker(service, on_ready)
+    try:
+        worker.run([listener])
+    except SystemExit:
+        return EXIT_FAILED
+    finally:
+        service.close()
+    return 0
+
+
+def _config(service: Service) -> uvicorn.Config:
+    settings = service.settings
+    return uvicorn.Config(
+        create_app(service),
+        http=guarded_protocol(settings),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies or None,
+        timeout_keep_alive=settings.keep_alive_s,
+        timeout_graceful_shutdown=max(1, int(settings.grace_s - settings.drain_s) - 1),
+        backlog=BACKLOG,
+    )
