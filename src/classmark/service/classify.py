@@ -34,8 +34,7 @@ _REQUEST = TypeAdapter(ClassifyRequest)
 async def classify(service: Service, exchange: Exchange) -> Reply:
     """Answer a request for one paper or for many."""
     check_media_type(exchange, b"application/json")
-    settings = service.settings
-    body = await read_body(exchange, settings.max_body_bytes, settings.body_timeout_s)
+    body = await read_body(exchange, service.settings.max_body_bytes)
     exchange.check_deadline()
     if len(body) > MAX_DIRECT_BODY_BYTES:
         return await service.in_thread(

@@ -1,4 +1,4 @@
-"""The connection: uvicorn's protocol, with bounds that it lacks on headers and on connections."""
+"""The connection: uvicorn's protocol, with the bounds on headers, bodies and number it lacks."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ _NO_REQUEST_ID = "none"
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """Closes connections whose header is late or too large, and those above the bound.
+    """Closes connections whose header or body is late, whose header is large, and those too many.
 
-    A timer of the connection looks at the time that the header is due, so that a request costs no
-    timer of its own.
+    One timer of the connection looks at what is due when, so that a request costs no timer.
     """
 
     settings: ServiceSettings
@@ -31,6 +30,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._refused = False
         self._header_due = self.loop.time() + self.settings.header_timeout_s
+        self._body_due = _NEVER
+        self._watch_s = min(self.settings.header_timeout_s, self.settings.body_timeout_s) / 2
         if len(self.connections) > self.settings.max_connections:
             self._refuse(overloaded("too many connections are open"))
             return
@@ -56,6 +57,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begin the request."""
         self._header_due = _NEVER
+        self._body_due = self.loop.time() + self.settings.body_timeout_s
         if not self._refused:
             super().on_headers_complete()
 
@@ -66,6 +68,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End the request."""
+        self._body_due = _NEVER
         if not self._refused:
             super().on_message_complete()
 
@@ -83,10 +86,20 @@ class GuardedProtocol(HttpToolsProtocol):
     def _watch(self) -> None:
         if self.transport.is_closing():
             return
-        if self.loop.time() >= self._header_due:
+        now = self.loop.time()
+        if now >= self._header_due:
+            self.transport.close()
+        elif now >= self._body_due:
+            self._end_late_body()
+        else:
+            self.loop.call_later(self._watch_s, self._watch)
+
+    def _end_late_body(self) -> None:
+        if self.cycle.response_started:
             self.transport.close()
             return
-        self.loop.call_later(self.settings.header_timeout_s / 2, self._watch)
+        seconds = self.settings.body_timeout_s
+        self._refuse(Problem("body_timeout", f"the body was not whole within {seconds:g} s."))
 
     def _refuse(self, problem: Problem) -> None:
         """Send a problem past the application, and close."""
