@@ -113,3 +113,7 @@ class InvalidJournal(ClassmarkError):
 
 class JournalTooNew(ClassmarkError):
     """A journal was written by a newer classmark."""
+
+
+class InvalidKeys(ClassmarkError):
+    """A file of API keys is missing or damaged, or lacks a key."""

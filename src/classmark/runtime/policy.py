@@ -37,6 +37,7 @@ class Decisions:
         in_set: bool [n, k], the prediction set; never empty.
         archives: float64 [n, a], sums of probabilities.
         groups: float64 [n, g], sums of the archives.
+        known_share: float32 [n], as the kernel gave it.
     """
 
     probabilities: Floats
@@ -46,6 +47,7 @@ class Decisions:
     in_set: Mask
     archives: Floats
     groups: Floats
+    known_share: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +124,10 @@ class Decider:
         cross_listed[rows, top] = False
         cross_listed[reasons != _ACCEPTED] = False
         archives, groups = self._levels.sums(probabilities)
-        return Decisions(probabilities, order, reasons, cross_listed, in_set, archives, groups)
+        return Decisions(
+            *(probabilities, order, reasons, cross_listed, in_set, archives, groups),
+            known_share=raw.known_share,
+        )
 
     def answers(self, decisions: Decisions, ids: Sequence[str | None], *, top: int) -> list[Answer]:
         """Return the published answer of each paper.
@@ -148,6 +153,7 @@ class Decider:
             _selected(decisions.order, decisions.in_set),
             _levels_of(decisions.archives, self._levels.archive_codes),
             _levels_of(decisions.groups, self._levels.group_codes),
+            decisions.known_share.tolist(),
             strict=True,
         )
         return [self._answer(*column, top=top) for column in columns]
@@ -198,6 +204,7 @@ class Decider:
             archives=_levels_of_one(archives[0].tolist(), self._levels.archive_codes),
             groups=_levels_of_one(groups[0].tolist(), self._levels.group_codes),
             model=self._model,
+            known_share=float(raw.known_share[0]),
         )
 
     def _reason(
@@ -231,7 +238,7 @@ class Decider:
         top: int,
     ) -> Answer:
         labels, names = self.labels, self.names
-        cross_lists, in_set, archives, groups = rest
+        cross_lists, in_set, archives, groups, known_share = rest
         return Answer(
             id=identifier,
             primary=labels[order[0]] if reason == _ACCEPTED else None,
@@ -242,6 +249,7 @@ class Decider:
             archives=archives,
             groups=groups,
             model=self._model,
+            known_share=known_share,
         )
 
     def _reasons(

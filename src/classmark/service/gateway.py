@@ -24,14 +24,14 @@ Endpoint = Callable[[Service, Exchange], Awaitable[Reply]]
 
 UNMATCHED = "unmatched"
 EXCHANGE = "classmark.exchange"
-_API_PREFIXES = ("/v1/", "/v2")
-_ALWAYS_ALLOWED = ("/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")
+_ALWAYS_ALLOWED = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
 _LARGE_BODY_BYTES = 64 << 10
 _SECURITY_FIELDS: Fields = [
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
     (b"referrer-policy", b"no-referrer"),
 ]
+_HANG_UP = (b"connection", b"close")
 _access = logging.getLogger(f"{LOGGER_NAME}.access")
 
 
@@ -60,7 +60,7 @@ class Gateway:
             await self._app(scope, receive, send)
             return
         exchange = Exchange(scope, receive, self._service.settings.deadline_ms)
-        sender = Sender(send, exchange, self._fields, self._service.settings.write_timeout_s)
+        sender = Sender(send, exchange, self._all_fields(), self._service.settings.write_timeout_s)
         self._in_work += 1
         try:
             await self._answer(exchange, sender)
@@ -75,12 +75,18 @@ class Gateway:
             self._in_work -= 1
             self._note(exchange, sender)
 
+    def _all_fields(self) -> Fields:
+        """Return the fields of every response; of one that stops, also that it hangs up."""
+        return [*self._fields, _HANG_UP] if self._service.is_stopping else self._fields
+
     async def _answer(self, exchange: Exchange, sender: Sender) -> None:
         scope = exchange.scope
         method, path = scope["method"], scope["path"]
         if self._in_work > self._service.settings.max_concurrency and path not in _ALWAYS_ALLOWED:
             raise overloaded("too many requests are in work")
         exchange.limit_deadline()
+        if path not in _ALWAYS_ALLOWED:
+            self._service.admit(exchange)
         lane = self._lanes.get((method, path))
         if lane is not None:
             exchange.facts["route"] = path

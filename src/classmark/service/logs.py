@@ -46,6 +46,8 @@ def set_up_logs(stream: TextIO | None = None, *, access_log: bool = True) -> log
         target.handlers[:] = [handler]
         target.propagate = False
         target.setLevel(logging.WARNING)
+    # What it has to say of a form, the reply says too.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     logger.setLevel(logging.INFO)
     logging.getLogger(f"{LOGGER_NAME}.access").setLevel(
         logging.INFO if access_log else logging.WARNING

@@ -21,11 +21,20 @@ from prometheus_client import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from classmark.journal import JournalStatus
+
 MEDIA_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 # Two a doubling from 0.25 ms, so that a percentile read from them is off by a fifth at most.
 LATENCY_BUCKETS_S = tuple(round(0.00025 * 2 ** (i / 2), 6) for i in range(33))
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+# What is written and dropped stays counted when a worker has died; what waits died with it.
+_JOURNAL: tuple[tuple[str, Any, str], ...] = (
+    ("written", "sum", "Events that the journal has."),
+    ("dropped", "sum", "Events of the journal that were lost."),
+    ("queued", "livesum", "Events that wait to be written."),
+    ("failing", "livemax", "1 while the journal cannot be written."),
+)
 
 
 class Metrics:
@@ -70,6 +79,12 @@ class Metrics:
             multiprocess_mode="min",
             registry=self.registry,
         )
+        self._journal = {
+            name: Gauge(
+                f"classmark_journal_{name}", text, multiprocess_mode=mode, registry=self.registry
+            )
+            for name, mode, text in _JOURNAL
+        }
         self._children: dict[Any, Any] = {}
 
     def worker_started(self, at_s: float) -> None:
@@ -100,6 +115,11 @@ class Metrics:
         """Say how many requests are in work."""
         self._in_work.set(n)
 
+    def set_journal(self, status: JournalStatus) -> None:
+        """Say how the journal of this process fares."""
+        for name, gauge in self._journal.items():
+            gauge.set(float(getattr(status, name)))
+
     def text(self) -> bytes:
         """Return the counts of the process tree in Prometheus' text format."""
         return generate_latest(self._whole_registry())
@@ -109,12 +129,17 @@ class Metrics:
         families = {family.name: family.samples for family in self._whole_registry().collect()}
         requests = _totals(families.get("classmark_requests", ()), "status")
         papers = _totals(families.get("classmark_papers", ()), "outcome")
+        journal = {
+            name: int(_single(families.get(f"classmark_journal_{name}", ())) or 0)
+            for name in self._journal
+        }
         return {
             "started_at_s": _single(families.get("classmark_start_time_seconds", ())),
             "workers": int(_single(families.get("classmark_workers", ())) or 0),
             "requests": {"total": sum(requests.values()), "by_status": requests},
             "latency_ms": _percentiles(families.get("classmark_request_seconds", ())),
             "papers": papers,
+            "journal": {**journal, "failing": bool(journal["failing"])},
         }
 
     def _whole_registry(self) -> CollectorRegistry:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -12,7 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import connection, get_context
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classmark.errors import ListenFailed
@@ -26,6 +27,7 @@ HEALTHY_AFTER_S = 5.0
 FIRST_DELAY_S = 0.05
 LONGEST_DELAY_S = 5.0
 _KILL_MARGIN_S = 1.0
+RATE_FILE = "rates"
 _METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 Say = Callable[[str], None]
@@ -42,18 +44,24 @@ def serve(settings: ServiceSettings, say: Say = lambda _: None) -> int:
         ListenFailed: the address cannot be listened on.
         BundleNotFound, BundleCorrupt, BundleIncompatible: the model cannot be loaded.
     """
-    with _listening(settings) as listener, _metrics_folder():
+    with _listening(settings) as listener, _shared_folder() as folder:
         # Only now: the metrics client looks for its folder when it is imported.
+        from classmark.service.keys import read_keys
+        from classmark.service.limits import make_rate_file
         from classmark.service.state import Model
 
         set_up_logs(access_log=settings.access_log)
         model = Model(settings.model)
+        if settings.api_keys is not None:
+            read_keys(settings.api_keys)
+        make_rate_file(folder / RATE_FILE)
         listener.listen(BACKLOG)
         if not hasattr(os, "fork"):  # pragma: no cover - Windows
             from classmark.service.worker import run_worker
 
-            return run_worker(settings, listener, model, lambda: say(_where(listener, model, 1)))
-        return Supervisor(settings, listener, model, say).run()
+            on_ready = partial(say, _where(listener, model, 1))
+            return run_worker(settings, listener, model, None, on_ready)
+        return Supervisor(settings, listener, model, folder / RATE_FILE, say).run()
 
 
 @dataclass
@@ -83,6 +91,7 @@ class Supervisor:
     settings: ServiceSettings
     listener: socket.socket
     model: Model
+    rate_file: Path
     say: Say
     _slots: list[_Slot] = field(default_factory=list)
     _is_stopping: bool = False
@@ -111,7 +120,7 @@ class Supervisor:
                 slot.ready, theirs = self._context.Pipe(duplex=False)
                 model = self.model if self._context.get_start_method() == "fork" else None
                 slot.process = self._context.Process(
-                    target=_work, args=(self.settings, self.listener, theirs, model)
+                    target=_work, args=(self.settings, self.listener, theirs, model, self.rate_file)
                 )
                 slot.process.start()
                 theirs.close()
@@ -176,7 +185,11 @@ class Supervisor:
 
 
 def _work(
-    settings: ServiceSettings, listener: socket.socket, ready: Any, model: Model | None
+    settings: ServiceSettings,
+    listener: socket.socket,
+    ready: Any,
+    model: Model | None,
+    rate_file: Path,
 ) -> None:
     """Be a worker: what a new process runs."""
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -188,7 +201,7 @@ def _work(
         ready.send_bytes(b"ready")
         ready.close()
 
-    sys.exit(run_worker(settings, listener, model, on_ready))
+    sys.exit(run_worker(settings, listener, model, rate_file, on_ready))
 
 
 @contextmanager
@@ -217,18 +230,17 @@ def _listening(settings: ServiceSettings) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _metrics_folder() -> Iterator[None]:
-    """Give the metrics of the tree a folder, unless the operator has named one."""
-    if _METRICS_VARIABLE in os.environ:
-        yield
-        return
-    folder = tempfile.mkdtemp(prefix="classmark-metrics-")
-    os.environ[_METRICS_VARIABLE] = folder
-    try:
-        yield
-    finally:
-        os.environ.pop(_METRICS_VARIABLE, None)
-        shutil.rmtree(folder, ignore_errors=True)
+def _shared_folder() -> Iterator[Path]:
+    """Yield a folder for what the processes share: the metrics, unless the operator named one."""
+    with tempfile.TemporaryDirectory(prefix="classmark-serve-", ignore_cleanup_errors=True) as name:
+        is_ours = _METRICS_VARIABLE not in os.environ
+        if is_ours:
+            os.environ[_METRICS_VARIABLE] = name
+        try:
+            yield Path(name)
+        finally:
+            if is_ours:
+                del os.environ[_METRICS_VARIABLE]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import uvicorn
 
@@ -18,7 +19,7 @@ from classmark.service.app import create_app
 from classmark.service.logs import log, log_failure, set_up_logs
 from classmark.service.protocol import guarded_protocol
 from classmark.service.settings import BACKLOG, ServiceSettings
-from classmark.service.state import Model, Service
+from classmark.service.state import JOURNAL_CLOSE_S, Model, Service
 
 HOUSEKEEPING_S = 0.5
 SWITCH_INTERVAL_S = 0.001
@@ -84,6 +85,7 @@ def run_worker(
     settings: ServiceSettings,
     listener: socket.socket,
     model: Model | None = None,
+    rate_file: Path | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> int:
     """Serve until a signal to stop; returns the exit code.
@@ -92,11 +94,12 @@ def run_worker(
         settings: how to serve.
         listener: bound socket, shared with other workers.
         model: loaded already; None loads it.
+        rate_file: see ``Service``.
         on_ready: called when requests are accepted.
     """
     set_up_logs(access_log=settings.access_log)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    service = Service(settings, model)
+    service = Service(settings, model, rate_file)
     # What is loaded stays: a collection need not look at it again.
     gc.collect()
     gc.freeze()
@@ -106,7 +109,8 @@ def run_worker(
     except SystemExit:
         return EXIT_FAILED
     finally:
-        service.close()
+        lost = service.close()
+        log("worker ended", journal_events_lost=lost)
     return 0
 
 
@@ -123,6 +127,11 @@ def _config(service: Service) -> uvicorn.Config:
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies or None,
         timeout_keep_alive=settings.keep_alive_s,
-        timeout_graceful_shutdown=max(1, int(settings.grace_s - settings.drain_s) - 1),
+        timeout_graceful_shutdown=_drain_s(settings),
         backlog=BACKLOG,
     )
+
+
+def _drain_s(settings: ServiceSettings) -> int:
+    """Return how long answers in work may take at the end: the grace without its other parts."""
+    return max(1, int(settings.grace_s - settings.drain_s - JOURNAL_CLOSE_S))
