@@ -18,6 +18,7 @@ from classmark.service.document import add_document, json_request, responses
 from classmark.service.examples import BATCH, PAPER
 from classmark.service.exchange import Reply
 from classmark.service.gateway import Endpoint, Gateway
+from classmark.service.page import add_page
 from classmark.service.problems import MEDIA_TYPE, Problem, invalid_request, shown
 from classmark.service.routes import as_response, as_route, exchange_of
 from classmark.service.schemas import AnswerOut, BatchOut, BatchRequest, PaperRequest
@@ -53,6 +54,7 @@ def create_app(service: Service) -> ASGIApp:
     _add_classify(app, service)
     for room in (files, feedback, catalogue, openinference):
         room.add_routes(app, service)
+    add_page(app)
     _add_error_handlers(app)
     add_document(app)
     return Gateway(app, service, LANES)

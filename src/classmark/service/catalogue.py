@@ -113,6 +113,7 @@ def _models(service: Service) -> bytes:
         "labels": len(manifest.labels),
         "card": service.model.card,
         "metrics": manifest.metrics,
+        "set_coverage": manifest.policy.set_coverage,
         "default": _is_default(service),
     }
     return to_json({"models": [document]})

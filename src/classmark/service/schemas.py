@@ -205,6 +205,7 @@ class ModelDetailsOut(BaseModel):
     labels: int
     card: str
     metrics: dict[str, Any]
+    set_coverage: float = Field(description="Coverage that prediction sets were built for.")
     default: bool
 
 
