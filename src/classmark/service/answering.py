@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from classmark import taxonomy
@@ -58,6 +58,7 @@ class Answerer:
         Raises:
             Problem: there is no text, too much of it, two kinds of it, or an unknown category.
         """
+        identifier = None if paper.id is None else str(paper.id)
         if paper.text is not None:
             if paper.title is not None or paper.abstract is not None:
                 raise Problem(
@@ -65,12 +66,11 @@ class Answerer:
                     "text: stands in place of title and abstract. Give either, not both.",
                     errors=[{"field": "text", "message": "beside title or abstract"}],
                 )
-            given = Paper.from_text(paper.text)
+            given = Paper.from_text(paper.text, identifier)
         else:
-            given = Paper(title=paper.title or "", abstract=paper.abstract or "")
-        identifier = None if paper.id is None else str(paper.id)
+            given = Paper(id=identifier, title=paper.title or "", abstract=paper.abstract or "")
         author = None if paper.author_category is None else known_code(paper.author_category)
-        return Question(self.checked(replace(given, id=identifier)), author)
+        return Question(self.checked(given), author)
 
     def checked(self, paper: Paper) -> Paper:
         """Return a paper that can be classified.

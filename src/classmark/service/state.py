@@ -17,6 +17,7 @@ from classmark.service.answering import Answerer
 from classmark.service.exchange import Exchange, Fields, deadline_exceeded
 from classmark.service.keys import KeyRing
 from classmark.service.limits import RateTable, check_key, client_of
+from classmark.service.logs import AccessLog
 from classmark.service.metrics import Metrics
 from classmark.service.problems import Problem
 from classmark.service.recording import Recorder
@@ -71,7 +72,9 @@ class Service:
         settings, model: as given.
         answerer: makes published answers.
         metrics: counters of this process.
+        access_log: None if requests are not logged.
         journal: None if none is kept.
+        in_work: requests that are being answered.
         is_ready: warmed up and not asked to stop.
         is_stopping: asked to stop; connections are not kept.
         model_fields: header fields that name the model.
@@ -104,6 +107,7 @@ class Service:
             if settings.rate_per_minute
             else None
         )
+        self.access_log = AccessLog() if settings.access_log else None
         self.journal = _open_journal(settings)
         self.answerer = Answerer(
             self.model.classifier,
@@ -117,6 +121,7 @@ class Service:
             (b"x-classmark-model", f"{ref.name}@{ref.version}".encode("latin-1")),
             (b"x-classmark-digest", ref.digest.encode("latin-1")),
         ]
+        self.in_work = 0
         self._queued = 0
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="classmark")
 
@@ -155,9 +160,13 @@ class Service:
         self.is_stopping = True
 
     def publish(self) -> None:
-        """Publish how the journal fares; called twice a second, and at the end."""
+        """Write what waits of the log and the counters; called often, and at the end."""
+        if self.access_log is not None:
+            self.access_log.flush()
         if self.journal is not None:
             self.metrics.set_journal(self.journal.status())
+        self.metrics.set_in_work(self.in_work)
+        self.metrics.flush()
 
     def close(self) -> int:
         """End the threads and write the journal; returns how many of its events were lost."""

@@ -50,7 +50,7 @@ def serve(settings: ServiceSettings, say: Say = lambda _: None) -> int:
         from classmark.service.limits import make_rate_file
         from classmark.service.state import Model
 
-        set_up_logs(access_log=settings.access_log)
+        set_up_logs()
         model = Model(settings.model)
         if settings.api_keys is not None:
             read_keys(settings.api_keys)

@@ -21,7 +21,7 @@ from classmark.service.protocol import guarded_protocol
 from classmark.service.settings import BACKLOG, ServiceSettings
 from classmark.service.state import JOURNAL_CLOSE_S, Model, Service
 
-HOUSEKEEPING_S = 0.5
+HOUSEKEEPING_S = 0.25
 SWITCH_INTERVAL_S = 0.001
 """A thread with a batch gives the interpreter back to the event loop after as long."""
 EXIT_FAILED = 3
@@ -97,7 +97,7 @@ def run_worker(
         rate_file: see ``Service``.
         on_ready: called when requests are accepted.
     """
-    set_up_logs(access_log=settings.access_log)
+    set_up_logs()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     service = Service(settings, model, rate_file)
     # What is loaded stays: a collection need not look at it again.
