@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -22,11 +23,13 @@ class GuardedProtocol(HttpToolsProtocol):
     """
 
     settings: ServiceSettings
-    """Set by ``guarded_protocol``."""
+    on_connections: Callable[[int], None]
+    """Both set by ``guarded_protocol``; the second is told the number of open connections."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or refuse it if there are too many."""
         super().connection_made(transport)
+        self.on_connections(len(self.connections))
         self._header_bytes = 0
         self._refused = False
         self._header_due = self.loop.time() + self.settings.header_timeout_s
@@ -36,6 +39,11 @@ class GuardedProtocol(HttpToolsProtocol):
             self._refuse(overloaded("too many connections are open"))
             return
         self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget a connection."""
+        super().connection_lost(exc)
+        self.on_connections(len(self.connections))
 
     def on_message_begin(self) -> None:
         """Note when the header of a request must be whole."""
@@ -117,8 +125,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def guarded_protocol(settings: ServiceSettings) -> type[asyncio.Protocol]:
-    """Return the protocol with its bounds set."""
-    return cast(
-        type[asyncio.Protocol], type("BoundProtocol", (GuardedProtocol,), {"settings": settings})
-    )
+def guarded_protocol(
+    settings: ServiceSettings, on_connections: Callable[[int], None]
+) -> type[asyncio.Protocol]:
+    """Return the protocol with its bounds set, and who is told of connections."""
+    bound = {"settings": settings, "on_connections": staticmethod(on_connections)}
+    return cast(type[asyncio.Protocol], type("BoundProtocol", (GuardedProtocol,), bound))

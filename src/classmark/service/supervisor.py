@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from multiprocessing import connection, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classmark.errors import ListenFailed
+from classmark.service.accepting import ConnectionCounts, Place
 from classmark.service.logs import log, set_up_logs
 from classmark.service.settings import BACKLOG, ServiceSettings
 
@@ -27,7 +27,7 @@ HEALTHY_AFTER_S = 5.0
 FIRST_DELAY_S = 0.05
 LONGEST_DELAY_S = 5.0
 _KILL_MARGIN_S = 1.0
-RATE_FILE = "rates"
+RATE_FILE, COUNTS_FILE = "rates", "connections"
 _METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 Say = Callable[[str], None]
@@ -44,6 +44,8 @@ def serve(settings: ServiceSettings, say: Say = lambda _: None) -> int:
         ListenFailed: the address cannot be listened on.
         BundleNotFound, BundleCorrupt, BundleIncompatible: the model cannot be loaded.
     """
+    if not hasattr(os, "fork"):  # pragma: no cover - Windows
+        raise ListenFailed("classmark serve needs Linux or macOS. On Windows run it in WSL.")
     with _listening(settings) as listener, _shared_folder() as folder:
         # Only now: the metrics client looks for its folder when it is imported.
         from classmark.service.keys import read_keys
@@ -56,12 +58,7 @@ def serve(settings: ServiceSettings, say: Say = lambda _: None) -> int:
             read_keys(settings.api_keys)
         make_rate_file(folder / RATE_FILE)
         listener.listen(BACKLOG)
-        if not hasattr(os, "fork"):  # pragma: no cover - Windows
-            from classmark.service.worker import run_worker
-
-            on_ready = partial(say, _where(listener, model, 1))
-            return run_worker(settings, listener, model, None, on_ready)
-        return Supervisor(settings, listener, model, folder / RATE_FILE, say).run()
+        return Supervisor(settings, listener, model, folder, say).run()
 
 
 @dataclass
@@ -69,6 +66,7 @@ class _Slot:
     """One place for a worker.
 
     Attributes:
+        number: from 0.
         process: the worker, None while a new one is waited for.
         ready: its end of this pipe closes or sends when it is ready.
         started_s: when it was started, monotonic.
@@ -76,6 +74,7 @@ class _Slot:
         delay_s: how long the next one waits if this one dies young.
     """
 
+    number: int
     process: Any = None
     ready: Any = None
     is_ready: bool = False
@@ -91,7 +90,7 @@ class Supervisor:
     settings: ServiceSettings
     listener: socket.socket
     model: Model
-    rate_file: Path
+    folder: Path
     say: Say
     _slots: list[_Slot] = field(default_factory=list)
     _is_stopping: bool = False
@@ -101,7 +100,8 @@ class Supervisor:
         """Serve; returns 0 if every worker ended in order, else 1."""
         # Where processes are forked, workers share what is loaded; macOS forbids it with threads.
         self._context: Any = get_context("fork" if sys.platform == "linux" else "spawn")
-        self._slots = [_Slot() for _ in range(self.settings.worker_count)]
+        self._slots = [_Slot(number) for number in range(self.settings.worker_count)]
+        self._counts = ConnectionCounts.create(self.folder / COUNTS_FILE, len(self._slots))
         with _wake_up_on_signals(self._on_signal) as wake:
             while not self._is_stopping:
                 self._start_due()
@@ -118,9 +118,10 @@ class Supervisor:
         for slot in self._slots:
             if slot.process is None and slot.due_s <= now:
                 slot.ready, theirs = self._context.Pipe(duplex=False)
+                place = Place(slot.number, self.folder / COUNTS_FILE, self.folder / RATE_FILE)
                 model = self.model if self._context.get_start_method() == "fork" else None
                 slot.process = self._context.Process(
-                    target=_work, args=(self.settings, self.listener, theirs, model, self.rate_file)
+                    target=_work, args=(self.settings, self.listener, place, theirs, model)
                 )
                 slot.process.start()
                 theirs.close()
@@ -159,6 +160,7 @@ class Supervisor:
         process.join()
         slot.ready.close()
         forget_worker(process.pid)
+        self._counts.set(slot.number, None)
         if now - slot.started_s >= HEALTHY_AFTER_S:
             slot.delay_s = FIRST_DELAY_S
         slot.process, slot.due_s = None, now + slot.delay_s
@@ -187,9 +189,9 @@ class Supervisor:
 def _work(
     settings: ServiceSettings,
     listener: socket.socket,
+    place: Place,
     ready: Any,
     model: Model | None,
-    rate_file: Path,
 ) -> None:
     """Be a worker: what a new process runs."""
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -201,7 +203,7 @@ def _work(
         ready.send_bytes(b"ready")
         ready.close()
 
-    sys.exit(run_worker(settings, listener, model, rate_file, on_ready))
+    sys.exit(run_worker(settings, listener, place, model, on_ready))
 
 
 @contextmanager

@@ -11,10 +11,11 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
 import uvicorn
 
+from classmark.service.accepting import Acceptor, ConnectionCounts, Place
 from classmark.service.app import create_app
 from classmark.service.logs import log, log_failure, set_up_logs
 from classmark.service.protocol import guarded_protocol
@@ -34,22 +35,44 @@ class Worker(uvicorn.Server):
         service: state of this worker.
     """
 
-    def __init__(self, service: Service, on_ready: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, service: Service, place: Place, on_ready: Callable[[], None] = lambda: None
+    ) -> None:
         self.service = service
+        self._counts = ConnectionCounts(place.counts_file)
+        self._slot = place.slot
         self._on_ready = on_ready
         self._parent = os.getppid()
         self._is_stopping = False
-        super().__init__(_config(service))
+        super().__init__(_config(service, self._note_connections))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Warm up, listen, and say so."""
-        await super().startup(sockets)
+        await super().startup([])
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             with contextlib.suppress(NotImplementedError):  # Windows
                 loop.add_signal_handler(number, self.stop)
         self._housekeeping = loop.create_task(self._keep_house())
+        self._note_connections(0)
+        self.servers = [self._acceptor(listener) for listener in sockets or ()]
         self._on_ready()
+
+    def _acceptor(self, listener: socket.socket) -> Any:
+        protocol: Any = self.config.http_protocol_class
+        return Acceptor(
+            listener,
+            lambda: protocol(
+                config=self.config,
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+            ),
+            lambda: len(self.server_state.connections),
+            self._counts.lowest,
+        )
+
+    def _note_connections(self, n: int) -> None:
+        self._counts.set(self._slot, n)
 
     def stop(self) -> None:
         """Be not ready from now on, stop accepting a little later; the second call does at once."""
@@ -84,8 +107,8 @@ class Worker(uvicorn.Server):
 def run_worker(
     settings: ServiceSettings,
     listener: socket.socket,
+    place: Place,
     model: Model | None = None,
-    rate_file: Path | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> int:
     """Serve until a signal to stop; returns the exit code.
@@ -93,17 +116,17 @@ def run_worker(
     Args:
         settings: how to serve.
         listener: bound socket, shared with other workers.
+        place: among the other workers.
         model: loaded already; None loads it.
-        rate_file: see ``Service``.
         on_ready: called when requests are accepted.
     """
     set_up_logs()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    service = Service(settings, model, rate_file)
+    service = Service(settings, model, place.rate_file)
     # What is loaded stays: a collection need not look at it again.
     gc.collect()
     gc.freeze()
-    worker = Worker(service, on_ready)
+    worker = Worker(service, place, on_ready)
     try:
         worker.run([listener])
     except SystemExit:
@@ -114,11 +137,11 @@ def run_worker(
     return 0
 
 
-def _config(service: Service) -> uvicorn.Config:
+def _config(service: Service, on_connections: Callable[[int], None]) -> uvicorn.Config:
     settings = service.settings
     return uvicorn.Config(
         create_app(service),
-        http=guarded_protocol(settings),
+        http=guarded_protocol(settings, on_connections),
         ws="none",
         lifespan="on",
         log_config=None,
