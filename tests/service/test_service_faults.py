@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import httpx
 import pytest
 
 from classmark.bundle import find_bundle
-from classmark.journal import find_prediction
+from classmark.journal import Journal, JournalConfig, find_prediction
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse graphs with few colours."}
 PATIENCE_S = 30
@@ -210,6 +212,20 @@ def test_a_corrupted_bundle_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     assert (result.returncode, result.stdout) == (1, "")
     assert "bias.npy has changed since the bundle was written" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_journal_of_a_newer_classmark_ends_the_start_with_one_line(tmp_path: Path) -> None:
+    journal = tmp_path / "journal.sqlite"
+    opened = Journal(JournalConfig(path=journal))
+    opened.close(PATIENCE_S)
+    with closing(sqlite3.connect(journal)) as database:
+        database.execute("INSERT INTO migrations VALUES ('9999_later', '2099-01-01')")
+        database.commit()
+    result = serve("--port", "0", "--workers", "1", "--journal", str(journal))
+    assert (result.returncode, result.stdout) == (1, "")
+    failed = json.loads(result.stderr.splitlines()[0])
+    assert (failed["event"], failed["level"]) == ("worker failed", "error")
+    assert "newer" in failed["detail"]
 
 
 def test_a_setting_out_of_range_is_one_line() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import os
 import signal
 import socket
@@ -15,7 +17,7 @@ from multiprocessing import connection, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from classmark.errors import ListenFailed
+from classmark.errors import ClassmarkError, ListenFailed
 from classmark.service.accepting import ConnectionCounts, Place
 from classmark.service.logs import log, set_up_logs
 from classmark.service.settings import BACKLOG, ServiceSettings
@@ -95,6 +97,7 @@ class Supervisor:
     _slots: list[_Slot] = field(default_factory=list)
     _is_stopping: bool = False
     _was_announced: bool = False
+    _has_failed: bool = False
 
     def run(self) -> int:
         """Serve; returns 0 if every worker ended in order, else 1."""
@@ -103,6 +106,9 @@ class Supervisor:
         self._slots = [_Slot(number) for number in range(self.settings.worker_count)]
         self._counts = ConnectionCounts.create(self.folder / COUNTS_FILE, len(self._slots))
         with _wake_up_on_signals(self._on_signal) as wake:
+            # Untouched by collections, pages of what is loaded stay shared with the workers.
+            gc.collect()
+            gc.freeze()
             while not self._is_stopping:
                 self._start_due()
                 connection.wait([*self._watched(), wake], timeout=self._next_due_s())
@@ -144,7 +150,7 @@ class Supervisor:
             if slot.process is None:
                 continue
             if not slot.is_ready and slot.ready.poll():
-                slot.is_ready = True  # or at its end; then the sentinel says so too
+                slot.is_ready = _is_ready(slot.ready)
             if not slot.process.is_alive():
                 self._bury(slot)
         if not self._was_announced and all(s.process and s.is_ready for s in self._slots):
@@ -157,6 +163,7 @@ class Supervisor:
         from classmark.service.metrics import forget_worker
 
         process, now = slot.process, time.monotonic()
+        has_served = slot.is_ready or self._was_announced
         process.join()
         slot.ready.close()
         forget_worker(process.pid)
@@ -166,6 +173,8 @@ class Supervisor:
         slot.process, slot.due_s = None, now + slot.delay_s
         log("worker died", worker=process.pid, exit_code=process.exitcode, again_in_s=slot.delay_s)
         slot.delay_s = min(LONGEST_DELAY_S, slot.delay_s * 2)
+        if not has_served:  # what hinders the first worker will hinder the next
+            self._is_stopping = self._has_failed = True
 
     def _stop(self) -> int:
         """Ask every worker to stop, wait for the grace period, kill what is left."""
@@ -181,9 +190,17 @@ class Supervisor:
             log("worker killed", worker=process.pid)
             process.kill()
             process.join()
-        in_order = all(process.exitcode == 0 for process in alive)
+        in_order = not self._has_failed and all(process.exitcode == 0 for process in alive)
         log("stopped", in_order=in_order)
         return 0 if in_order else 1
+
+
+def _is_ready(pipe: Any) -> bool:
+    """Tell whether a worker said so, or its end of the pipe was closed by its death."""
+    try:
+        return bool(pipe.recv_bytes())
+    except (EOFError, OSError):
+        return False
 
 
 def _work(
@@ -203,7 +220,11 @@ def _work(
         ready.send_bytes(b"ready")
         ready.close()
 
-    sys.exit(run_worker(settings, listener, place, model, on_ready))
+    try:
+        sys.exit(run_worker(settings, listener, place, model, on_ready))
+    except ClassmarkError as error:
+        log("worker failed", logging.ERROR, detail=str(error))
+        sys.exit(error.exit_code)
 
 
 @contextmanager
