@@ -141,13 +141,13 @@ class Decider:
             UsageError: ``top`` is below 1.
         """
         _check_top(top)
-        # Lists, because reading single array elements is many times slower.
-        order = decisions.order.tolist()
-        probabilities = decisions.probabilities.tolist()
+        # Lists, because reading single array elements is many times slower; of the top ones only.
+        order = decisions.order[:, :top]
+        falling = np.take_along_axis(decisions.probabilities, order, axis=1)
         columns = zip(
             ids,
-            order,
-            probabilities,
+            order.tolist(),
+            falling.tolist(),
             decisions.reasons.tolist(),
             _selected(decisions.order, decisions.cross_listed),
             _selected(decisions.order, decisions.in_set),
@@ -156,7 +156,7 @@ class Decider:
             decisions.known_share.tolist(),
             strict=True,
         )
-        return [self._answer(*column, top=top) for column in columns]
+        return [self._answer(*column) for column in columns]
 
     def answer(
         self, raw: RawScores, identifier: str | None, *, top: int, threshold: float | None = None
@@ -232,18 +232,17 @@ class Decider:
         self,
         identifier: str | None,
         order: list[int],
-        probabilities: list[float],
+        falling: list[float],
         reason: int,
         *rest: Any,
-        top: int,
     ) -> Answer:
-        labels, names = self.labels, self.names
+        labels = self.labels
         cross_lists, in_set, archives, groups, known_share = rest
         return Answer(
             id=identifier,
             primary=labels[order[0]] if reason == _ACCEPTED else None,
             reason=_REASONS[reason],
-            ranked=tuple([Ranked(labels[i], names[i], probabilities[i]) for i in order[:top]]),
+            ranked=self._ranked(order, falling, len(order)),
             cross_lists=tuple([labels[i] for i in cross_lists]),
             set=tuple([labels[i] for i in in_set]),
             archives=archives,
