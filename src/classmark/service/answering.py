@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from classmark import taxonomy
 from classmark.errors import ClassmarkError, InvalidPaper, UnknownCategory
 from classmark.records import BadRecord, Paper
 from classmark.runtime import Classifier, check_paper
-from classmark.service.predictions import IdOf
 from classmark.service.problems import Problem
+from classmark.service.recording import KEPT_CATEGORIES, Question, Recorder
 
 if TYPE_CHECKING:
     from classmark.records import Answer
@@ -33,25 +33,21 @@ class Options:
     explain: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One paper with the category its author chose, canonical, or None."""
-
-    paper: Paper
-    author_category: str | None = None
-
-
 class Answerer:
     """Answers questions with one classifier; may be shared by threads.
 
     Attributes:
         classifier: who answers.
         max_text_chars: longer papers are refused.
+        is_recorded: the journal is told of answers, with more categories than most ask for.
         model: ``{"name", "version", "digest"}``.
     """
 
-    def __init__(self, classifier: Classifier, max_text_chars: int) -> None:
+    def __init__(
+        self, classifier: Classifier, max_text_chars: int, *, is_recorded: bool = False
+    ) -> None:
         self.classifier = classifier
+        self.is_recorded = is_recorded
         self.max_text_chars = max_text_chars
         ref = classifier.model
         self.model = {"name": ref.name, "version": ref.version, "digest": ref.digest}
@@ -62,6 +58,7 @@ class Answerer:
         Raises:
             Problem: there is no text, too much of it, two kinds of it, or an unknown category.
         """
+        identifier = None if paper.id is None else str(paper.id)
         if paper.text is not None:
             if paper.title is not None or paper.abstract is not None:
                 raise Problem(
@@ -69,12 +66,11 @@ class Answerer:
                     "text: stands in place of title and abstract. Give either, not both.",
                     errors=[{"field": "text", "message": "beside title or abstract"}],
                 )
-            given = Paper.from_text(paper.text)
+            given = Paper.from_text(paper.text, identifier)
         else:
-            given = Paper(title=paper.title or "", abstract=paper.abstract or "")
-        identifier = None if paper.id is None else str(paper.id)
+            given = Paper(id=identifier, title=paper.title or "", abstract=paper.abstract or "")
         author = None if paper.author_category is None else known_code(paper.author_category)
-        return Question(self.checked(replace(given, id=identifier)), author)
+        return Question(self.checked(given), author)
 
     def checked(self, paper: Paper) -> Paper:
         """Return a paper that can be classified.
@@ -94,19 +90,21 @@ class Answerer:
         except InvalidPaper as error:
             raise Problem("invalid_paper", str(error)) from error
 
-    def answer(self, question: Question, options: Options, prediction_id: str) -> Document:
+    def answer(self, question: Question, options: Options, recorder: Recorder) -> Document:
         """Return the published answer of one question."""
-        top = len(self.classifier.labels) if question.author_category else options.top
         answer = self.classifier.classify(
-            question.paper, top=top, threshold=options.threshold, explain=options.explain
+            question.paper,
+            top=self._top(question, options),
+            threshold=options.threshold,
+            explain=options.explain,
         )
-        return self._document(question, answer, options, prediction_id)
+        return self._document(question, answer, options, recorder)
 
     def answer_many(
         self,
         questions: Sequence[Question | BadRecord],
         options: Options,
-        id_of: IdOf,
+        recorder: Recorder,
         check: Check,
     ) -> list[Document]:
         """Return the published answers in the order of the questions, bad records in their places.
@@ -114,7 +112,7 @@ class Answerer:
         Args:
             questions: what was asked.
             options: for all of them.
-            id_of: names a prediction by its place.
+            recorder: is told of every answer.
             check: raises when the work is no longer worth doing; called between chunks.
         """
         documents: list[Document] = []
@@ -122,31 +120,41 @@ class Answerer:
             check()
             chunk = questions[start : start + CHUNK_PAPERS]
             good = [q for q in chunk if isinstance(q, Question)]
-            with_author = any(q.author_category for q in good)
             answers = iter(
                 self.classifier.classify(
                     [q.paper for q in good],
-                    top=len(self.classifier.labels) if with_author else options.top,
+                    top=max([self._top(q, options) for q in good], default=1),
                     threshold=options.threshold,
                     explain=options.explain,
                 )
             )
-            for index, question in enumerate(chunk, start):
-                if isinstance(question, BadRecord):
-                    documents.append(question.to_dict())
-                else:
-                    documents.append(self._document(question, next(answers), options, id_of(index)))
+            documents += [
+                q.to_dict()
+                if isinstance(q, BadRecord)
+                else self._document(q, next(answers), options, recorder, index)
+                for index, q in enumerate(chunk, start)
+            ]
         return documents
 
+    def _top(self, question: Question, options: Options) -> int:
+        """Return how many categories must be ranked: all, to find the author's among them."""
+        if question.author_category is not None:
+            return len(self.classifier.labels)
+        return max(options.top, KEPT_CATEGORIES) if self.is_recorded else options.top
+
     def _document(
-        self, question: Question, answer: Answer, options: Options, prediction_id: str
+        self,
+        question: Question,
+        answer: Answer,
+        options: Options,
+        recorder: Recorder,
+        index: int = 0,
     ) -> Document:
-        verdict = None
-        if question.author_category:
-            verdict = author_verdict(answer, question.author_category)
-        if len(answer.ranked) > options.top:
-            answer = replace(answer, ranked=answer.ranked[: options.top])
+        prediction_id = recorder.prediction_id(question, index)
+        recorder.record(question, answer, prediction_id)
+        verdict = question.author_category and author_verdict(answer, question.author_category)
         document = answer.to_dict()
+        del document["ranked"][options.top :]
         if verdict:
             document["author_category"] = verdict
         document["prediction_id"] = prediction_id

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from classmark import __version__
 from classmark.errors import ClassmarkError
-from classmark.service import catalogue
+from classmark.service import catalogue, feedback, files, openinference
 from classmark.service.classify import classify
 from classmark.service.document import add_document, json_request, responses
 from classmark.service.examples import BATCH, PAPER
@@ -52,7 +52,8 @@ def create_app(service: Service) -> ASGIApp:
     )
     app.state.service = service
     _add_classify(app, service)
-    catalogue.add_routes(app, service)
+    for room in (files, feedback, catalogue, openinference):
+        room.add_routes(app, service)
     add_page(app)
     _add_error_handlers(app)
     add_document(app)

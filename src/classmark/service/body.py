@@ -1,41 +1,36 @@
-"""The body of a request: read with a bound on its size and on its time."""
+"""The body of a request: read with a bound on its size."""
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING
-
 from classmark.service.exchange import Exchange
 from classmark.service.problems import Problem, shown
-
-if TYPE_CHECKING:
-    from starlette.types import Message
 
 
 class ClientGone(Exception):
     """The client closed the connection before the body was whole; nobody waits for a reply."""
 
 
-async def read_body(exchange: Exchange, max_bytes: int, timeout_s: float) -> bytes:
-    """Return the whole body.
+async def read_body(exchange: Exchange, max_bytes: int) -> bytes:
+    """Return the whole body; how long it may take is the connection's business (``protocol``).
 
     Raises:
-        Problem: it is too large (also when only its stated length is), or it came too slowly.
+        Problem: it is too large, also when only its stated length is.
         ClientGone: the connection was closed.
     """
     _check_length(exchange.headers.get(b"content-length"), max_bytes)
-    try:
-        async with asyncio.timeout(timeout_s):
-            message = await exchange.receive()
-            if message["type"] == "http.request" and not message.get("more_body"):
-                return _checked(message.get("body", b""), max_bytes)
-            return await _read_rest(exchange, message, max_bytes)
-    except TimeoutError as error:
-        raise Problem(
-            "body_timeout",
-            f"the body was not whole within {timeout_s:g} s. Send it at once, or in parts.",
-            headers={"Connection": "close"},
-        ) from error
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await exchange.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        if not message.get("more_body"):
+            return b"".join([*parts, chunk]) if parts else chunk
+        parts.append(chunk)
 
 
 def check_media_type(exchange: Exchange, expected: bytes) -> None:
@@ -49,34 +44,15 @@ def check_media_type(exchange: Exchange, expected: bytes) -> None:
         )
 
 
-async def _read_rest(exchange: Exchange, message: Message, max_bytes: int) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        parts.append(_checked(chunk, max_bytes, size))
-        if not message.get("more_body"):
-            return b"".join(parts)
-        message = await exchange.receive()
-
-
 def _check_length(value: bytes | None, max_bytes: int) -> None:
     if value is not None and value.isdigit() and int(value[:20]) > max_bytes:
         raise _too_large(max_bytes)
 
 
-def _checked(chunk: bytes, max_bytes: int, size: int | None = None) -> bytes:
-    if (len(chunk) if size is None else size) > max_bytes:
-        raise _too_large(max_bytes)
-    return chunk
-
-
 def _too_large(max_bytes: int) -> Problem:
+    # The connection stays open: what still comes is thrown away, so that the client gets to read
+    # the answer; one that never ends is closed when the body is late.
     return Problem(
         "body_too_large",
         f"the body is larger than {max_bytes} bytes. Send fewer papers at once.",
-        headers={"Connection": "close"},
     )

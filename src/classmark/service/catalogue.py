@@ -85,6 +85,10 @@ async def status(service: Service, exchange: Exchange) -> Reply:
         "uptime_s": round(time.time() - started_at_s, 3),
         **summary,
     }
+    if service.journal is None:
+        document["journal"] = None
+    else:
+        document["journal"]["last_error"] = service.journal.status().last_error
     return Reply(to_json(document))
 
 

@@ -13,12 +13,16 @@ from classmark.service.problems import KINDS
 from classmark.service.schemas import (
     BatchRequest,
     FeedbackRequest,
+    InferRequest,
     PaperRequest,
     ProblemOut,
 )
 
 _REF = "#/components/schemas/{model}"
-_BODIES: tuple[type[BaseModel], ...] = (PaperRequest, BatchRequest, FeedbackRequest, ProblemOut)
+_BODIES: tuple[type[BaseModel], ...] = (
+    *(PaperRequest, BatchRequest, FeedbackRequest, InferRequest),
+    ProblemOut,
+)
 
 
 def responses() -> dict[int | str, dict[str, Any]]:

@@ -30,3 +30,38 @@ BATCH: dict[str, Any] = {
         "top": 3,
     },
 }
+PREDICTION_ID = "01jd3q8m4k7v2x9c5z0b6n1t4w"
+FEEDBACK: dict[str, Any] = {
+    "summary": "The paper belongs elsewhere",
+    "value": {
+        "prediction_id": PREDICTION_ID,
+        "category": "math.CO",
+        "comment": "It is about graphs, not about physics.",
+    },
+}
+FILE: dict[str, Any] = {
+    "summary": "A table with two papers",
+    "value": {"file": f"id,title,abstract\n1,{_TITLE},{_ABSTRACT}\n2,Branes,We study dualities.\n"},
+}
+INFER: dict[str, Any] = {
+    "summary": "Two papers",
+    "value": {
+        "id": "42",
+        "parameters": {"top": 3},
+        "inputs": [
+            {
+                "name": "title",
+                "shape": [2],
+                "datatype": "BYTES",
+                "data": [_TITLE, "Dualities of branes"],
+            },
+            {
+                "name": "abstract",
+                "shape": [2],
+                "datatype": "BYTES",
+                "data": [_ABSTRACT, "We study dualities of branes in string theory."],
+            },
+        ],
+        "outputs": [{"name": "code"}, {"name": "probability"}],
+    },
+}

@@ -6,14 +6,13 @@ Requests for the one hot endpoint go straight to it; all others pass through Fas
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from classmark.service.body import ClientGone
 from classmark.service.exchange import Exchange, Fields, Reply
-from classmark.service.logs import LOGGER_NAME, log_failure
+from classmark.service.logs import AccessEntry, log_failure
 from classmark.service.problems import MEDIA_TYPE, Problem
 from classmark.service.state import Service, overloaded
 
@@ -24,15 +23,14 @@ Endpoint = Callable[[Service, Exchange], Awaitable[Reply]]
 
 UNMATCHED = "unmatched"
 EXCHANGE = "classmark.exchange"
-_API_PREFIXES = ("/v1/", "/v2")
-_ALWAYS_ALLOWED = ("/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")
+_ALWAYS_ALLOWED = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
 _LARGE_BODY_BYTES = 64 << 10
 _SECURITY_FIELDS: Fields = [
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
     (b"referrer-policy", b"no-referrer"),
 ]
-_access = logging.getLogger(f"{LOGGER_NAME}.access")
+_HANG_UP = (b"connection", b"close")
 
 
 class Gateway:
@@ -51,7 +49,6 @@ class Gateway:
         self._app = app
         self._service = service
         self._lanes = lanes
-        self._in_work = 0
         self._fields = [*service.model_fields, *_SECURITY_FIELDS]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,8 +57,8 @@ class Gateway:
             await self._app(scope, receive, send)
             return
         exchange = Exchange(scope, receive, self._service.settings.deadline_ms)
-        sender = Sender(send, exchange, self._fields, self._service.settings.write_timeout_s)
-        self._in_work += 1
+        sender = Sender(send, exchange, self._all_fields(), self._service.settings.write_timeout_s)
+        self._service.in_work += 1
         try:
             await self._answer(exchange, sender)
         except Problem as problem:
@@ -72,15 +69,22 @@ class Gateway:
             log_failure("request failed", error, request_id=exchange.request_id)
             await sender.problem(_internal_error())
         finally:
-            self._in_work -= 1
+            self._service.in_work -= 1
             self._note(exchange, sender)
+
+    def _all_fields(self) -> Fields:
+        """Return the fields of every response; of one that stops, also that it hangs up."""
+        return [*self._fields, _HANG_UP] if self._service.is_stopping else self._fields
 
     async def _answer(self, exchange: Exchange, sender: Sender) -> None:
         scope = exchange.scope
         method, path = scope["method"], scope["path"]
-        if self._in_work > self._service.settings.max_concurrency and path not in _ALWAYS_ALLOWED:
+        service = self._service
+        if service.in_work > service.settings.max_concurrency and path not in _ALWAYS_ALLOWED:
             raise overloaded("too many requests are in work")
         exchange.limit_deadline()
+        if path not in _ALWAYS_ALLOWED:
+            self._service.admit(exchange)
         lane = self._lanes.get((method, path))
         if lane is not None:
             exchange.facts["route"] = path
@@ -97,17 +101,18 @@ class Gateway:
         scope, facts = exchange.scope, exchange.facts
         route = facts.pop("route", None) or getattr(scope.get("route"), "path", UNMATCHED)
         self._service.metrics.request_done(route, scope["method"], sender.status, seconds)
-        if _access.isEnabledFor(logging.INFO):
-            fields = {
-                "request_id": exchange.request_id,
-                "method": scope["method"],
-                "route": route,
-                "status": sender.status,
-                "duration_ms": round(seconds * 1000, 3),
-                "client": exchange.client,
-                **facts,
-            }
-            _access.info("request", extra={"fields": fields})
+        if self._service.access_log is not None:
+            self._service.access_log.write(
+                AccessEntry(
+                    exchange.request_id,
+                    scope["method"],
+                    route,
+                    sender.status,
+                    seconds * 1000,
+                    exchange.client,
+                    facts,
+                )
+            )
 
 
 class Sender:

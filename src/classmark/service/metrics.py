@@ -7,6 +7,9 @@ of that folder and ``/metrics`` sums them; else the counts are of this process.
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
@@ -21,15 +24,32 @@ from prometheus_client import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from classmark.journal import JournalStatus
+
 MEDIA_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 # Two a doubling from 0.25 ms, so that a percentile read from them is off by a fifth at most.
 LATENCY_BUCKETS_S = tuple(round(0.00025 * 2 ** (i / 2), 6) for i in range(33))
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+# What is written and dropped stays counted when a worker has died; what waits died with it.
+_JOURNAL: tuple[tuple[str, Any, str], ...] = (
+    ("written", "sum", "Events that the journal has."),
+    ("dropped", "sum", "Events of the journal that were lost."),
+    ("queued", "livesum", "Events that wait to be written."),
+    ("failing", "livemax", "1 while the journal cannot be written."),
+)
+
+
+@dataclass(slots=True)
+class _Times:
+    """Times to answer: how many in each bucket (the last one is without end), and their sum."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BUCKETS_S) + 1))
+    total_s: float = 0.0
 
 
 class Metrics:
-    """What a worker counts."""
+    """What a worker counts; other workers see it a quarter of a second later."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -70,7 +90,17 @@ class Metrics:
             multiprocess_mode="min",
             registry=self.registry,
         )
-        self._children: dict[Any, Any] = {}
+        self._journal = {
+            name: Gauge(
+                f"classmark_journal_{name}", text, multiprocess_mode=mode, registry=self.registry
+            )
+            for name, mode, text in _JOURNAL
+        }
+        # Since the last flush: counting in the files of many processes takes ten times as long.
+        self._lock = Lock()
+        self._new_requests: dict[tuple[str, str, int], int] = {}
+        self._new_papers: dict[str, int] = {}
+        self._new_latency: dict[str, _Times] = {}
 
     def worker_started(self, at_s: float) -> None:
         """Say that this worker is there."""
@@ -78,43 +108,70 @@ class Metrics:
         self._started.set(at_s)
 
     def request_done(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count a request."""
+        """Count a request; only in the thread of the event loop."""
         key = (route, method, status)
-        counter = self._children.get(key)
-        if counter is None:
-            counter = self._children[key] = self._requests.labels(route, method, str(status))
-        counter.inc()
-        latency = self._children.get(route)
-        if latency is None:
-            latency = self._children[route] = self._latency.labels(route)
-        latency.observe(seconds)
+        with self._lock:
+            self._new_requests[key] = self._new_requests.get(key, 0) + 1
+            times = self._new_latency.get(route)
+            if times is None:
+                times = self._new_latency[route] = _Times()
+            times.counts[bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
+            times.total_s += seconds
 
     def papers_done(self, outcome: str, n: int = 1) -> None:
         """Count papers by ``reason`` of their answer, or ``error``."""
-        counter = self._children.get((outcome,))
-        if counter is None:
-            counter = self._children[(outcome,)] = self._papers.labels(outcome)
-        counter.inc(n)
+        with self._lock:
+            self._new_papers[outcome] = self._new_papers.get(outcome, 0) + n
+
+    def flush(self) -> None:
+        """Add what was counted since the last time to what ``/metrics`` shows."""
+        with self._lock:
+            requests, self._new_requests = self._new_requests, {}
+            papers, self._new_papers = self._new_papers, {}
+            latency, self._new_latency = self._new_latency, {}
+        for (route, method, status), n in requests.items():
+            self._requests.labels(route, method, str(status)).inc(n)
+        for outcome, n in papers.items():
+            self._papers.labels(outcome).inc(n)
+        for route, times in latency.items():
+            histogram: Any = self._latency.labels(route)
+            # The client can observe one value at a time only.
+            histogram._sum.inc(times.total_s)
+            for bucket, n in zip(histogram._buckets, times.counts, strict=True):
+                if n:
+                    bucket.inc(n)
 
     def set_in_work(self, n: int) -> None:
         """Say how many requests are in work."""
         self._in_work.set(n)
 
+    def set_journal(self, status: JournalStatus) -> None:
+        """Say how the journal of this process fares."""
+        for name, gauge in self._journal.items():
+            gauge.set(float(getattr(status, name)))
+
     def text(self) -> bytes:
         """Return the counts of the process tree in Prometheus' text format."""
+        self.flush()
         return generate_latest(self._whole_registry())
 
     def summary(self) -> dict[str, Any]:
         """Return what the status page shows of the process tree."""
+        self.flush()
         families = {family.name: family.samples for family in self._whole_registry().collect()}
         requests = _totals(families.get("classmark_requests", ()), "status")
         papers = _totals(families.get("classmark_papers", ()), "outcome")
+        journal = {
+            name: int(_single(families.get(f"classmark_journal_{name}", ())) or 0)
+            for name in self._journal
+        }
         return {
             "started_at_s": _single(families.get("classmark_start_time_seconds", ())),
             "workers": int(_single(families.get("classmark_workers", ())) or 0),
             "requests": {"total": sum(requests.values()), "by_status": requests},
             "latency_ms": _percentiles(families.get("classmark_request_seconds", ())),
             "papers": papers,
+            "journal": {**journal, "failing": bool(journal["failing"])},
         }
 
     def _whole_registry(self) -> CollectorRegistry:

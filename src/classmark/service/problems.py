@@ -36,7 +36,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "internal_error": (500, "Something went wrong here"),
     "overloaded": (503, "The service is busy"),
     "not_ready": (503, "The service is not ready"),
-    "journal_off": (503, "There is no journal"),
+    "journal_off": (404, "There is no journal"),
     "deadline_exceeded": (504, "The answer was not ready in time"),
 }
 

@@ -1,8 +1,9 @@
-"""The connection: uvicorn's protocol, with bounds that it lacks on headers and on connections."""
+"""The connection: uvicorn's protocol, with the bounds on headers, bodies and number it lacks."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -16,25 +17,33 @@ _NO_REQUEST_ID = "none"
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """Closes connections whose header is late or too large, and those above the bound.
+    """Closes connections whose header or body is late, whose header is large, and those too many.
 
-    A timer of the connection looks at the time that the header is due, so that a request costs no
-    timer of its own.
+    One timer of the connection looks at what is due when, so that a request costs no timer.
     """
 
     settings: ServiceSettings
-    """Set by ``guarded_protocol``."""
+    on_connections: Callable[[int], None]
+    """Both set by ``guarded_protocol``; the second is told the number of open connections."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or refuse it if there are too many."""
         super().connection_made(transport)
+        self.on_connections(len(self.connections))
         self._header_bytes = 0
         self._refused = False
         self._header_due = self.loop.time() + self.settings.header_timeout_s
+        self._body_due = _NEVER
+        self._watch_s = min(self.settings.header_timeout_s, self.settings.body_timeout_s) / 2
         if len(self.connections) > self.settings.max_connections:
             self._refuse(overloaded("too many connections are open"))
             return
         self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget a connection."""
+        super().connection_lost(exc)
+        self.on_connections(len(self.connections))
 
     def on_message_begin(self) -> None:
         """Note when the header of a request must be whole."""
@@ -56,6 +65,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begin the request."""
         self._header_due = _NEVER
+        self._body_due = self.loop.time() + self.settings.body_timeout_s
         if not self._refused:
             super().on_headers_complete()
 
@@ -66,6 +76,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End the request."""
+        self._body_due = _NEVER
         if not self._refused:
             super().on_message_complete()
 
@@ -83,10 +94,20 @@ class GuardedProtocol(HttpToolsProtocol):
     def _watch(self) -> None:
         if self.transport.is_closing():
             return
-        if self.loop.time() >= self._header_due:
+        now = self.loop.time()
+        if now >= self._header_due:
+            self.transport.close()
+        elif now >= self._body_due:
+            self._end_late_body()
+        else:
+            self.loop.call_later(self._watch_s, self._watch)
+
+    def _end_late_body(self) -> None:
+        if self.cycle.response_started:
             self.transport.close()
             return
-        self.loop.call_later(self.settings.header_timeout_s / 2, self._watch)
+        seconds = self.settings.body_timeout_s
+        self._refuse(Problem("body_timeout", f"the body was not whole within {seconds:g} s."))
 
     def _refuse(self, problem: Problem) -> None:
         """Send a problem past the application, and close."""
@@ -104,8 +125,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def guarded_protocol(settings: ServiceSettings) -> type[asyncio.Protocol]:
-    """Return the protocol with its bounds set."""
-    return cast(
-        type[asyncio.Protocol], type("BoundProtocol", (GuardedProtocol,), {"settings": settings})
-    )
+def guarded_protocol(
+    settings: ServiceSettings, on_connections: Callable[[int], None]
+) -> type[asyncio.Protocol]:
+    """Return the protocol with its bounds set, and who is told of connections."""
+    bound = {"settings": settings, "on_connections": staticmethod(on_connections)}
+    return cast(type[asyncio.Protocol], type("BoundProtocol", (GuardedProtocol,), bound))

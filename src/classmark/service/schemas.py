@@ -72,7 +72,7 @@ class ClassifyRequest(PaperRequest):
 class FeedbackRequest(_Strict):
     """The right category of a paper that was classified."""
 
-    prediction_id: str = Field(pattern=r"^[0-9a-hjkmnp-tv-z]{26}$")
+    prediction_id: str = Field(pattern=r"^[0-7][0-9a-hjkmnp-tv-z]{25}$")
     category: Code
     comment: str | None = Field(None, max_length=MAX_COMMENT_CHARS)
 
@@ -258,3 +258,106 @@ class StatusOut(BaseModel):
     latency_ms: LatencyOut
     papers: dict[str, int]
     journal: dict[str, Any] | None = Field(None, description="null without a journal")
+
+
+class PredictionOut(BaseModel):
+    """A prediction as the journal has it, with its feedback."""
+
+    model_config = ConfigDict(extra="allow")
+
+    prediction_id: str
+    at_utc: str
+    model: ModelOut
+    primary: str | None
+    reason: str
+    feedback: list[dict[str, Any]]
+
+
+# --- the Open Inference Protocol -----------------------------------------------------------------
+
+
+class TensorIn(BaseModel):
+    """One input: texts, one a paper."""
+
+    name: str
+    shape: Annotated[list[int], Field(min_length=1, max_length=2)]
+    datatype: Literal["BYTES"]
+    data: list[str]
+    parameters: dict[str, Any] | None = None
+
+
+class WantedTensor(BaseModel):
+    """One output that is asked for."""
+
+    name: str
+    parameters: dict[str, Any] | None = None
+
+
+class InferParameters(BaseModel):
+    """How to answer."""
+
+    model_config = ConfigDict(extra="allow")
+
+    top: Top = 5
+    threshold: Threshold | None = None
+
+
+class InferRequest(BaseModel):
+    """Papers as tensors."""
+
+    id: str | None = Field(None, max_length=MAX_ID_CHARS)
+    parameters: InferParameters = InferParameters()
+    inputs: list[TensorIn] = Field(min_length=1, max_length=8)
+    outputs: list[WantedTensor] | None = Field(None, max_length=32)
+
+
+class TensorOut(BaseModel):
+    """One output, row by row."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[Any]
+
+
+class InferOut(BaseModel):
+    """Answers as tensors."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[TensorOut]
+
+
+class TensorMetadataOut(BaseModel):
+    """What a tensor is like; -1 is any size."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadataOut(BaseModel):
+    """What the model takes and gives."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadataOut]
+    outputs: list[TensorMetadataOut]
+
+
+class ServerMetadataOut(BaseModel):
+    """Who serves."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class ReadyOut(BaseModel):
+    """State of the server or the model."""
+
+    name: str | None = None
+    live: bool | None = None
+    ready: bool | None = None

@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from classmark.bundle import Bundle, find_bundle, load_bundle
-from classmark.records import Paper
+from classmark.journal import Journal, JournalConfig, default_journal_path
+from classmark.records import Paper, PredictionSource
 from classmark.runtime import Classifier
 from classmark.service.answering import Answerer
 from classmark.service.exchange import Exchange, Fields, deadline_exceeded
+from classmark.service.keys import KeyRing
+from classmark.service.limits import RateTable, check_key, client_of
+from classmark.service.logs import AccessLog
 from classmark.service.metrics import Metrics
 from classmark.service.problems import Problem
-from classmark.service.settings import ServiceSettings
+from classmark.service.recording import Recorder
+from classmark.service.settings import JOURNAL_OFF, ServiceSettings
 
 T = TypeVar("T")
 
@@ -25,6 +30,8 @@ _WARM_UP = Paper(
     abstract="We prove a bound on the chromatic number of sparse graphs and learn a heuristic.",
 )
 RETRY_AFTER_S = 1
+JOURNAL_CLOSE_S = 5.0
+"""Of the grace period, for the last events of the journal."""
 
 
 class Model:
@@ -59,42 +66,87 @@ class Model:
 
 
 class Service:
-    """State of one worker; made before its event loop runs, closed after.
+    """State of one worker; made in its own process, closed at its end.
 
     Attributes:
         settings, model: as given.
         answerer: makes published answers.
         metrics: counters of this process.
+        access_log: None if requests are not logged.
+        journal: None if none is kept.
+        in_work: requests that are being answered.
         is_ready: warmed up and not asked to stop.
+        is_stopping: asked to stop; connections are not kept.
         model_fields: header fields that name the model.
     """
 
     def __init__(
-        self, settings: ServiceSettings, model: Model | None = None, metrics: Metrics | None = None
+        self,
+        settings: ServiceSettings,
+        model: Model | None = None,
+        rate_file: Path | None = None,
     ) -> None:
         """Prepare a worker.
 
         Args:
             settings: how to serve.
             model: loaded already; None loads the one of the settings.
-            metrics: counters; None makes new ones.
+            rate_file: in which the workers of a tree count together, see ``limits``.
 
         Raises:
             BundleNotFound, BundleCorrupt, BundleIncompatible: the model cannot be loaded.
+            InvalidKeys: the file of API keys cannot be read.
+            JournalTooNew: the journal was written by a newer classmark.
         """
         self.settings = settings
         self.model = model or Model(settings.model)
-        self.answerer = Answerer(self.model.classifier, settings.max_text_chars)
-        self.metrics = metrics or Metrics()
-        self.is_ready = False
+        self.metrics = Metrics()
+        self._keys = None if settings.api_keys is None else KeyRing(settings.api_keys)
+        self._rates = (
+            RateTable(settings.rate_per_minute, settings.rate_burst, rate_file)
+            if settings.rate_per_minute
+            else None
+        )
+        self.access_log = AccessLog() if settings.access_log else None
+        self.journal = _open_journal(settings)
+        self.answerer = Answerer(
+            self.model.classifier,
+            settings.max_text_chars,
+            is_recorded=self.journal is not None,
+        )
+        self.is_ready = self.is_stopping = False
         self.started_at_s = time.time()
         ref = self.model.classifier.model
         self.model_fields: Fields = [
             (b"x-classmark-model", f"{ref.name}@{ref.version}".encode("latin-1")),
             (b"x-classmark-digest", ref.digest.encode("latin-1")),
         ]
+        self.in_work = 0
         self._queued = 0
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="classmark")
+
+    def admit(self, exchange: Exchange) -> None:
+        """Let a request in.
+
+        Raises:
+            Problem: its key is missing, unknown or too narrow, or its client comes too often.
+        """
+        if self._keys is not None:
+            exchange.key = check_key(self._keys, exchange)
+            if exchange.key is not None:
+                exchange.facts["key"] = exchange.key.id
+        if self._rates is not None:
+            self._rates.check(client_of(exchange))
+
+    def recorder(self, exchange: Exchange, source: PredictionSource) -> Recorder:
+        """Return what tells the journal of the predictions of a request."""
+        return Recorder(
+            self.journal,
+            source=source,
+            started=exchange.started,
+            idempotency_key=exchange.headers.get(b"idempotency-key"),
+            keep_text=self.settings.journal_text,
+        )
 
     def start(self) -> None:
         """Answer once more in this process, then be ready."""
@@ -105,14 +157,26 @@ class Service:
     def stop_accepting(self) -> None:
         """Stop being ready; requests that come anyway are still answered."""
         self.is_ready = False
+        self.is_stopping = True
 
     def publish(self) -> None:
-        """Publish what is counted elsewhere; called twice a second."""
+        """Write what waits of the log and the counters; called often, and at the end."""
+        if self.access_log is not None:
+            self.access_log.flush()
+        if self.journal is not None:
+            self.metrics.set_journal(self.journal.status())
+        self.metrics.set_in_work(self.in_work)
+        self.metrics.flush()
 
-    def close(self) -> None:
-        """End the threads; work that waits for one is dropped."""
-        self.is_ready = False
+    def close(self) -> int:
+        """End the threads and write the journal; returns how many of its events were lost."""
+        self.stop_accepting()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        lost = 0 if self.journal is None else self.journal.close(JOURNAL_CLOSE_S)
+        self.publish()
+        if self._rates is not None:
+            self._rates.close()
+        return lost
 
     async def in_thread(self, exchange: Exchange, work: Callable[[], T]) -> T:
         """Return what a function returns that runs in a thread.
@@ -131,6 +195,13 @@ class Service:
             raise deadline_exceeded(exchange) from error
         finally:
             self._queued -= 1
+
+
+def _open_journal(settings: ServiceSettings) -> Journal | None:
+    if settings.journal == JOURNAL_OFF:
+        return None
+    path = Path(settings.journal) if settings.journal else default_journal_path()
+    return Journal(JournalConfig(path=path, keep_text=settings.journal_text))
 
 
 def overloaded(why: str) -> Problem:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -13,9 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import connection, get_context
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from classmark.errors import ListenFailed
+from classmark.errors import ClassmarkError, ListenFailed
+from classmark.service.accepting import ConnectionCounts, Place
 from classmark.service.logs import log, set_up_logs
 from classmark.service.settings import BACKLOG, ServiceSettings
 
@@ -26,6 +29,7 @@ HEALTHY_AFTER_S = 5.0
 FIRST_DELAY_S = 0.05
 LONGEST_DELAY_S = 5.0
 _KILL_MARGIN_S = 1.0
+RATE_FILE, COUNTS_FILE = "rates", "connections"
 _METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 Say = Callable[[str], None]
@@ -42,18 +46,21 @@ def serve(settings: ServiceSettings, say: Say = lambda _: None) -> int:
         ListenFailed: the address cannot be listened on.
         BundleNotFound, BundleCorrupt, BundleIncompatible: the model cannot be loaded.
     """
-    with _listening(settings) as listener, _metrics_folder():
+    if not hasattr(os, "fork"):  # pragma: no cover - Windows
+        raise ListenFailed("classmark serve needs Linux or macOS. On Windows run it in WSL.")
+    with _listening(settings) as listener, _shared_folder() as folder:
         # Only now: the metrics client looks for its folder when it is imported.
+        from classmark.service.keys import read_keys
+        from classmark.service.limits import make_rate_file
         from classmark.service.state import Model
 
-        set_up_logs(access_log=settings.access_log)
+        set_up_logs()
         model = Model(settings.model)
+        if settings.api_keys is not None:
+            read_keys(settings.api_keys)
+        make_rate_file(folder / RATE_FILE)
         listener.listen(BACKLOG)
-        if not hasattr(os, "fork"):  # pragma: no cover - Windows
-            from classmark.service.worker import run_worker
-
-            return run_worker(settings, listener, model, lambda: say(_where(listener, model, 1)))
-        return Supervisor(settings, listener, model, say).run()
+        return Supervisor(settings, listener, model, folder, say).run()
 
 
 @dataclass
@@ -61,6 +68,7 @@ class _Slot:
     """One place for a worker.
 
     Attributes:
+        number: from 0.
         process: the worker, None while a new one is waited for.
         ready: its end of this pipe closes or sends when it is ready.
         started_s: when it was started, monotonic.
@@ -68,6 +76,7 @@ class _Slot:
         delay_s: how long the next one waits if this one dies young.
     """
 
+    number: int
     process: Any = None
     ready: Any = None
     is_ready: bool = False
@@ -83,17 +92,23 @@ class Supervisor:
     settings: ServiceSettings
     listener: socket.socket
     model: Model
+    folder: Path
     say: Say
     _slots: list[_Slot] = field(default_factory=list)
     _is_stopping: bool = False
     _was_announced: bool = False
+    _has_failed: bool = False
 
     def run(self) -> int:
         """Serve; returns 0 if every worker ended in order, else 1."""
         # Where processes are forked, workers share what is loaded; macOS forbids it with threads.
         self._context: Any = get_context("fork" if sys.platform == "linux" else "spawn")
-        self._slots = [_Slot() for _ in range(self.settings.worker_count)]
+        self._slots = [_Slot(number) for number in range(self.settings.worker_count)]
+        self._counts = ConnectionCounts.create(self.folder / COUNTS_FILE, len(self._slots))
         with _wake_up_on_signals(self._on_signal) as wake:
+            # Untouched by collections, pages of what is loaded stay shared with the workers.
+            gc.collect()
+            gc.freeze()
             while not self._is_stopping:
                 self._start_due()
                 connection.wait([*self._watched(), wake], timeout=self._next_due_s())
@@ -109,9 +124,10 @@ class Supervisor:
         for slot in self._slots:
             if slot.process is None and slot.due_s <= now:
                 slot.ready, theirs = self._context.Pipe(duplex=False)
+                place = Place(slot.number, self.folder / COUNTS_FILE, self.folder / RATE_FILE)
                 model = self.model if self._context.get_start_method() == "fork" else None
                 slot.process = self._context.Process(
-                    target=_work, args=(self.settings, self.listener, theirs, model)
+                    target=_work, args=(self.settings, self.listener, place, theirs, model)
                 )
                 slot.process.start()
                 theirs.close()
@@ -134,7 +150,7 @@ class Supervisor:
             if slot.process is None:
                 continue
             if not slot.is_ready and slot.ready.poll():
-                slot.is_ready = True  # or at its end; then the sentinel says so too
+                slot.is_ready = _is_ready(slot.ready)
             if not slot.process.is_alive():
                 self._bury(slot)
         if not self._was_announced and all(s.process and s.is_ready for s in self._slots):
@@ -147,14 +163,18 @@ class Supervisor:
         from classmark.service.metrics import forget_worker
 
         process, now = slot.process, time.monotonic()
+        has_served = slot.is_ready or self._was_announced
         process.join()
         slot.ready.close()
         forget_worker(process.pid)
+        self._counts.set(slot.number, None)
         if now - slot.started_s >= HEALTHY_AFTER_S:
             slot.delay_s = FIRST_DELAY_S
         slot.process, slot.due_s = None, now + slot.delay_s
         log("worker died", worker=process.pid, exit_code=process.exitcode, again_in_s=slot.delay_s)
         slot.delay_s = min(LONGEST_DELAY_S, slot.delay_s * 2)
+        if not has_served:  # what hinders the first worker will hinder the next
+            self._is_stopping = self._has_failed = True
 
     def _stop(self) -> int:
         """Ask every worker to stop, wait for the grace period, kill what is left."""
@@ -170,13 +190,25 @@ class Supervisor:
             log("worker killed", worker=process.pid)
             process.kill()
             process.join()
-        in_order = all(process.exitcode == 0 for process in alive)
+        in_order = not self._has_failed and all(process.exitcode == 0 for process in alive)
         log("stopped", in_order=in_order)
         return 0 if in_order else 1
 
 
+def _is_ready(pipe: Any) -> bool:
+    """Tell whether a worker said so, or its end of the pipe was closed by its death."""
+    try:
+        return bool(pipe.recv_bytes())
+    except (EOFError, OSError):
+        return False
+
+
 def _work(
-    settings: ServiceSettings, listener: socket.socket, ready: Any, model: Model | None
+    settings: ServiceSettings,
+    listener: socket.socket,
+    place: Place,
+    ready: Any,
+    model: Model | None,
 ) -> None:
     """Be a worker: what a new process runs."""
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -188,7 +220,11 @@ def _work(
         ready.send_bytes(b"ready")
         ready.close()
 
-    sys.exit(run_worker(settings, listener, model, on_ready))
+    try:
+        sys.exit(run_worker(settings, listener, place, model, on_ready))
+    except ClassmarkError as error:
+        log("worker failed", logging.ERROR, detail=str(error))
+        sys.exit(error.exit_code)
 
 
 @contextmanager
@@ -217,18 +253,17 @@ def _listening(settings: ServiceSettings) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _metrics_folder() -> Iterator[None]:
-    """Give the metrics of the tree a folder, unless the operator has named one."""
-    if _METRICS_VARIABLE in os.environ:
-        yield
-        return
-    folder = tempfile.mkdtemp(prefix="classmark-metrics-")
-    os.environ[_METRICS_VARIABLE] = folder
-    try:
-        yield
-    finally:
-        os.environ.pop(_METRICS_VARIABLE, None)
-        shutil.rmtree(folder, ignore_errors=True)
+def _shared_folder() -> Iterator[Path]:
+    """Yield a folder for what the processes share: the metrics, unless the operator named one."""
+    with tempfile.TemporaryDirectory(prefix="classmark-serve-", ignore_cleanup_errors=True) as name:
+        is_ours = _METRICS_VARIABLE not in os.environ
+        if is_ours:
+            os.environ[_METRICS_VARIABLE] = name
+        try:
+            yield Path(name)
+        finally:
+            if is_ours:
+                del os.environ[_METRICS_VARIABLE]
 
 
 @contextmanager
