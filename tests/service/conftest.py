@@ -82,6 +82,7 @@ def running(folder: Path, *options: str, **environment: str) -> Iterator[Server]
     timer.start()
     try:
         line = process.stdout.readline() if process.stdout else ""
+        timer.cancel()
         found = _URL.search(line)
         if found is None:
             process.kill()
