@@ -11,6 +11,8 @@ import httpx
 import pytest
 from page_texts import ACCEPTED, NO_PAPER, UNSURE
 
+pytestmark = pytest.mark.slow  # a browser, paper after paper
+
 ARXIV_PAGE = """[Submitted on 1 Jan 2024]
 Title:Robust entanglement of oscillators
 Authors:A. Nobody, B. Noone

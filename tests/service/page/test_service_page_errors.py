@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from page_texts import ACCEPTED, UNSURE
 
+pytestmark = pytest.mark.slow  # a browser, and a server that refuses
+
 
 def paste(page: Any, text: str) -> None:
     page.get_by_label("Title and abstract").fill(text)

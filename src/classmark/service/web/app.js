@@ -565,11 +565,14 @@ function categoryPicker(input, list, rankedCodes) {
   return { chosen: () => [...namesByCode.keys()].find((code) => code.toLowerCase() === typed()) };
 }
 
-/** Categories that hold every typed word, codes that begin with it first. */
+/** Categories that hold every typed word: codes that begin so first, then names with such a word. */
 function found(all, query, rankedCodes) {
   const wanted = query.trim().toLowerCase();
-  const rank = ({ code }) => (wanted ? (code.toLowerCase().startsWith(wanted) ? 0 : 1)
-    : (rankedCodes.indexOf(code) + 1 || Infinity));
+  const rank = ({ code, name }) => {
+    if (!wanted) return rankedCodes.indexOf(code) + 1 || Infinity;
+    if (code.toLowerCase().startsWith(wanted)) return 0;
+    return ` ${name.toLowerCase()}`.includes(` ${wanted}`) ? 1 : 2;
+  };
   const matches = all.filter(({ code, name }) =>
     wanted.split(/\s+/).every((word) => `${code} ${name}`.toLowerCase().includes(word)));
   return matches.sort((a, b) => (rank(a) === rank(b) ? a.code.localeCompare(b.code) : rank(a) - rank(b)));
