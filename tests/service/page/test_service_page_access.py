@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from page_tab import DESKTOP, PHONE
 from page_texts import ACCEPTED, CSV_WITH_BAD_RECORD, NO_PAPER
-
-from conftest import DESKTOP, PHONE
 
 HOSTILE = "<script>window.injected = 1</script><img src=x onerror='window.injected = 1'>"
 

@@ -442,15 +442,16 @@ function bindActions(answer, paper, view, slot) {
   else act("link").remove();
   const wrong = act("wrong");
   if (!answer.prediction_id) return void wrong.remove();
-  const close = (focus = true) => {
+  const close = () => {
     wrong.setAttribute("aria-expanded", "false");
     extra.replaceChildren();
-    if (focus) wrong.focus();
+    slot("trouble").replaceChildren();
+    wrong.focus();
   };
   wrong.addEventListener("click", () => {
     if (wrong.getAttribute("aria-expanded") === "true") return close();
     wrong.setAttribute("aria-expanded", "true");
-    const form = wrongForm(answer, close, (message) => {
+    const form = wrongForm(answer, slot("trouble"), close, (message) => {
       wrong.remove();
       const thanks = el("p", { class: "panel thanks", tabindex: "-1" }, message);
       extra.replaceChildren(thanks);
@@ -476,13 +477,13 @@ async function linkPanel(text) {
 let forms = 0;
 
 /** The form that names the right category; `done(message)` replaces it when it was taken. */
-function wrongForm(answer, close, done) {
+function wrongForm(answer, trouble, close, done) {
   const [form, slot] = copy("wrong");
   const id = `right-${(forms += 1)}`;
   slot("input").id = id;
   slot("label").htmlFor = id;
   const picker = categoryPicker(slot("input"), slot("list"), answer.ranked.map(({ code }) => code));
-  form.querySelector('[data-act="cancel"]').addEventListener("click", () => close());
+  form.querySelector('[data-act="cancel"]').addEventListener("click", close);
   form.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && !event.defaultPrevented) (event.stopPropagation(), close());
   });
@@ -493,11 +494,12 @@ function wrongForm(answer, close, done) {
     if (!category) return slot("input").focus();
     const comment = slot("comment").value.trim();
     const body = { prediction_id: answer.prediction_id, category, ...(comment && { comment }) };
+    trouble.replaceChildren();
     try {
       await call("/v1/feedback", { body });
       done(`Thank you. Noted that ${called(category)} is right.`);
     } catch (error) {
-      slot("fault").textContent = `${error.title ?? error.message} ${error.advice ?? ""}`;
+      showFault(error, trouble, () => form.requestSubmit());
     }
   });
   return form;
@@ -879,7 +881,10 @@ bindForm();
 bindDrop();
 describeReading();
 addEventListener("hashchange", () => route());
-setInterval(() => !$("status").hidden && !document.hidden && readStatus(), STATUS_EVERY_MS);
+setInterval(() => {
+  const waits = $("status").hidden || document.hidden || $("status-notice").hasChildNodes();
+  if (!waits) readStatus();
+}, STATUS_EVERY_MS);
 $("refresh").addEventListener("click", readStatus);
 offerExamples().catch(() => $("examples").closest("section").remove());
 catalogue();
