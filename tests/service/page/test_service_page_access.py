@@ -193,3 +193,12 @@ def test_on_a_phone_the_answer_comes_into_view(open_tab: Callable[..., Any]) -> 
     page = open_tab(viewport=PHONE, reduced_motion="reduce").classify(ACCEPTED)
     top = page.locator(".verdict").evaluate("node => node.getBoundingClientRect().top")
     assert 0 <= top < PHONE["height"] / 2
+
+
+@pytest.mark.slow
+def test_on_a_phone_the_answer_to_an_example_comes_into_view(open_tab: Callable[..., Any]) -> None:
+    page = open_tab(viewport=PHONE, reduced_motion="reduce").open()
+    page.locator("#examples button").last.click()
+    page.locator(".answer").wait_for()
+    top = page.locator(".verdict").evaluate("node => node.getBoundingClientRect().top")
+    assert 0 <= top < PHONE["height"] / 2

@@ -198,9 +198,10 @@ function show(node) {
   bringIntoView($("result"));
 }
 
-/** Scroll only if the place begins below the fold, as it does on a phone. */
+/** Scroll only if the place begins above the screen, or so low that little of it is seen. */
 function bringIntoView(place) {
-  if (place.getBoundingClientRect().top < innerHeight * 0.45) return;
+  const { top } = place.getBoundingClientRect();
+  if (top >= 0 && top < innerHeight * 0.45) return;
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   place.scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "start" });
 }
