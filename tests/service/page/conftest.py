@@ -1,4 +1,4 @@
-"""The page in a real Chromium: a browser for the folder, a watched tab for each test."""
+"""The page in a real Chromium: a browser for a module, a watched tab for each test."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHROMIUM_OPTIONS = [
 ]
 
 
-@pytest.fixture(scope="package")  # Playwright keeps an event loop, which tests elsewhere would meet
+@pytest.fixture(scope="module")  # Playwright runs an event loop, which tests elsewhere would meet
 def browser() -> Iterator[Browser]:
     """Return Chromium; without one the tests of the page are skipped, but in CI they fail."""
     found = str(CHROMIUM) if CHROMIUM.exists() else shutil.which("chromium")

@@ -62,7 +62,7 @@ def test_a_text_that_is_too_long_is_refused_in_words(tab: Any) -> None:
         (429, "rate_exceeded", "Wait 7 seconds, then try again."),
         (503, "overloaded", "Wait 7 seconds, then try again."),
         (504, "deadline_exceeded", "The service took too long."),
-        (422, "invalid_paper", "The service cannot read that. a detail."),
+        (422, "invalid_paper", "The service cannot read that. A detail."),
         (500, "internal_error", "the request id abc"),
     ],
 )
