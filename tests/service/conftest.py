@@ -53,6 +53,11 @@ class Server:
         path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in path.read_text().split()]
 
+    def sockets(self, worker: int) -> int:
+        """Return how many sockets a worker has open."""
+        links = [str(link.readlink()) for link in Path(f"/proc/{worker}/fd").iterdir()]
+        return sum("socket:" in link for link in links)
+
     def stop(self) -> int:
         """Ask it to stop, and return its exit code."""
         self.process.send_signal(signal.SIGTERM)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -180,7 +181,7 @@ def test_workers_end_when_their_supervisor_is_killed(start: Any) -> None:
         server.process.kill()
         until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
         events = [line["event"] for line in server.logs()]
-        assert events.count("supervisor gone") >= 2
+        assert events.count("supervisor gone") == 2
         assert events.count("worker ended") == 2
 
 
@@ -262,6 +263,7 @@ def test_headers_without_end_are_431_and_no_http_is_400(server: Any) -> None:
         answer = received(opened)
     assert answer.startswith(b"HTTP/1.1 431 ")
     assert b"the header is larger than 32768 bytes" in answer
+    assert b"x-classmark-model: fast@" in answer
     with connection(server.url) as opened:
         opened.sendall(b"\x16\x03\x01 no http\r\n\r\n")
         answer = received(opened)
@@ -295,3 +297,42 @@ def test_connections_and_work_above_the_bounds_get_503_at_once(start: Any) -> No
         finally:
             for opened in opened_all:
                 opened.close()
+
+
+@pytest.mark.slow
+def test_a_client_that_does_not_read_its_answer_is_let_go(start: Any) -> None:
+    short = {"CLASSMARK_SERVE_WRITE_TIMEOUT_S": "0.5"}
+    papers = [{"id": str(i), "title": "Graphs", "abstract": "We draw."} for i in range(1000)]
+    body = json.dumps({"papers": papers, "top": 149}).encode()
+    head = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    with start("--workers", "1", **short) as server:
+        (worker,) = server.workers()
+        before = server.sockets(worker)
+        with connection(server.url) as deaf:
+            deaf.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            until(lambda: server.sockets(worker) > before)
+            with server.client() as client:
+                until(lambda: "} 1000.0\n" in client.get("/metrics").text)
+            until(lambda: server.sockets(worker) == before)
+            answer = received(deaf)
+        stated = re.search(rb"content-length: (\d+)", answer)
+        assert stated is not None
+        assert len(answer) < int(stated[1])
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_in_order_too(start: Any) -> None:
+    with start("--workers", "1") as server:
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(PATIENCE_S) == 0
+
+
+@pytest.mark.slow
+def test_what_hangs_beyond_the_grace_period_is_killed_and_said(start: Any) -> None:
+    with start("--workers", "1", "--grace-s", "1") as server:
+        (worker,) = server.workers()
+        os.kill(worker, signal.SIGSTOP)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(PATIENCE_S) == 1
+        events = [line["event"] for line in server.logs()]
+        assert events[-3:] == ["stopping", "worker killed", "stopped"]

@@ -73,6 +73,7 @@ def test_what_cannot_be_a_key_is_refused(tmp_path: Path) -> None:
         read_keys(path)
 
 
+@pytest.mark.slow
 def test_each_scope_opens_its_own_addresses_and_a_revoked_key_none(
     start: Any, tmp_path: Path
 ) -> None:

@@ -41,6 +41,7 @@ VERBS = {
     "train": Verb("classmark.cli.train", "Fit a model on a dataset."),
     "evaluate": Verb("classmark.cli.evaluate", "Measure a model, or a stored score table."),
     "export": Verb("classmark.cli.export", "Make a bundle of a finished run."),
+    "journal": Verb("classmark.cli.journal", "Show, export and delete what was predicted."),
     "demo": Verb("classmark.cli.demo", "Run the whole path on a generated corpus."),
 }
 

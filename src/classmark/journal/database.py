@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from classmark.journal.migrations import migrate, pending_migrations
 
 _LOG_LIMIT_BYTES = 16 * 1024 * 1024
 _READER_TIMEOUT_MS = 10_000
+_BUSY_PAUSE_S = 0.005
+_PRIMARY_CODE = 0xFF  # SQLite's error codes without their extended part
 _PRIVATE = 0o700
 
 
@@ -32,7 +35,7 @@ def open_writer(path: Path, *, busy_timeout_ms: int, secure: bool = False) -> sq
     path.parent.mkdir(parents=True, exist_ok=True, mode=_PRIVATE)
     connection = sqlite3.connect(path, timeout=busy_timeout_ms / 1000, isolation_level=None)
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
+        _use_log(connection, busy_timeout_ms)
         # A kill loses nothing that is committed; only a power cut may lose the newest commits.
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT_BYTES}")
@@ -89,7 +92,7 @@ def journal_errors(path: Path) -> Iterator[None]:
 
 def in_words(error: Exception) -> str:
     """Return what went wrong, and what to do, as one sentence."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extended part
+    code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
     return _REMEDIES.get(code) or f"{error}. Check the path, its permissions and the disk."
 
 
@@ -102,6 +105,21 @@ _REMEDIES = {
     sqlite3.SQLITE_CORRUPT: "it is damaged. Move it away; a new one is begun.",
     sqlite3.SQLITE_NOTADB: "it is damaged or no SQLite file. Move it away; a new one is begun.",
 }
+
+
+def _use_log(connection: sqlite3.Connection, timeout_ms: int) -> None:
+    """Switch to WAL; SQLite does not wait by itself for another connection that does so now."""
+    deadline = time.monotonic() + timeout_ms / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & _PRIMARY_CODE == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() >= deadline:
+                raise
+            time.sleep(_BUSY_PAUSE_S)
+        else:
+            return
 
 
 def _open_reader(path: Path) -> sqlite3.Connection:

@@ -70,7 +70,7 @@ def find_prediction(path: Path, prediction_id: str) -> Prediction | None:
 
 
 def read_predictions(path: Path, wanted: PredictionFilter = EVERYTHING) -> Iterator[Prediction]:
-    """Yield the predictions of a journal in the order they were made, each once.
+    """Yield the predictions of a journal by file and id, which is by time, each once.
 
     Feedback is joined from all files, whenever it was given. Memory does not grow with the files.
 

@@ -48,6 +48,7 @@ def create_app(service: Service) -> ASGIApp:
         lifespan=_lifespan(service),
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         responses=responses(),
     )
     app.state.service = service

@@ -5,10 +5,9 @@ Requests for the one hot endpoint go straight to it; all others pass through Fas
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from classmark.service.body import ClientGone
 from classmark.service.exchange import Exchange, Fields, Reply
@@ -24,7 +23,6 @@ Endpoint = Callable[[Service, Exchange], Awaitable[Reply]]
 UNMATCHED = "unmatched"
 EXCHANGE = "classmark.exchange"
 _ALWAYS_ALLOWED = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
-_LARGE_BODY_BYTES = 64 << 10
 _SECURITY_FIELDS: Fields = [
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
@@ -57,7 +55,7 @@ class Gateway:
             await self._app(scope, receive, send)
             return
         exchange = Exchange(scope, receive, self._service.settings.deadline_ms)
-        sender = Sender(send, exchange, self._all_fields(), self._service.settings.write_timeout_s)
+        sender = Sender(send, exchange, self._all_fields())
         self._service.in_work += 1
         try:
             await self._answer(exchange, sender)
@@ -122,15 +120,12 @@ class Sender:
         status: what was sent; 500 until something is.
     """
 
-    __slots__ = ("_exchange", "_fields", "_send", "_started", "_timeout_s", "status")
+    __slots__ = ("_exchange", "_fields", "_send", "_started", "status")
 
-    def __init__(
-        self, send: Send, exchange: Exchange, fields: Fields, write_timeout_s: float
-    ) -> None:
+    def __init__(self, send: Send, exchange: Exchange, fields: Fields) -> None:
         self._send = send
         self._exchange = exchange
         self._fields = fields
-        self._timeout_s = write_timeout_s
         self._started = False
         self.status = 500
 
@@ -146,7 +141,7 @@ class Sender:
             *reply.fields,
         ]
         await self._send({"type": "http.response.start", "status": reply.status, "headers": fields})
-        await self._body({"type": "http.response.body", "body": reply.body})
+        await self._send({"type": "http.response.body", "body": reply.body})
 
     async def problem(self, problem: Problem) -> None:
         """Send a problem, unless a response has begun already."""
@@ -159,7 +154,7 @@ class Sender:
     async def forward(self, message: Message) -> None:
         """Send on what the application sends, with our header fields where it set none."""
         if message["type"] != "http.response.start":
-            await self._body(message)
+            await self._send(message)
             return
         self.status = message["status"]
         self._started = True
@@ -168,17 +163,6 @@ class Sender:
         added = [(b"x-request-id", self._exchange.request_id.encode("ascii")), *self._fields]
         message["headers"] = own + [field for field in added if field[0] not in named]
         await self._send(message)
-
-    async def _body(self, message: Any) -> None:
-        # What is small fits into the buffer of the socket, so nothing waits for the client.
-        if len(message.get("body", b"")) < _LARGE_BODY_BYTES:
-            await self._send(message)
-            return
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._send(message)
-        except TimeoutError:
-            raise ClientGone from None
 
 
 def _internal_error() -> Problem:

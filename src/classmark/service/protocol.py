@@ -8,6 +8,7 @@ from typing import cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from classmark.service.exchange import Fields
 from classmark.service.problems import MEDIA_TYPE, Problem
 from classmark.service.settings import ServiceSettings
 from classmark.service.state import overloaded
@@ -17,14 +18,15 @@ _NO_REQUEST_ID = "none"
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """Closes connections whose header or body is late, whose header is large, and those too many.
+    """Ends connections that are late (header, body, reading), have a large header, or are too many.
 
     One timer of the connection looks at what is due when, so that a request costs no timer.
     """
 
     settings: ServiceSettings
     on_connections: Callable[[int], None]
-    """Both set by ``guarded_protocol``; the second is told the number of open connections."""
+    fields: Fields
+    """All set by ``guarded_protocol``, which says what they are."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or refuse it if there are too many."""
@@ -33,8 +35,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._refused = False
         self._header_due = self.loop.time() + self.settings.header_timeout_s
-        self._body_due = _NEVER
-        self._watch_s = min(self.settings.header_timeout_s, self.settings.body_timeout_s) / 2
+        self._body_due = self._write_due = _NEVER
+        self._is_open = True
+        self._watch_s = self._shortest_timeout_s() / 2
         if len(self.connections) > self.settings.max_connections:
             self._refuse(overloaded("too many connections are open"))
             return
@@ -42,6 +45,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a connection."""
+        self._is_open = False
         super().connection_lost(exc)
         self.on_connections(len(self.connections))
 
@@ -80,6 +84,16 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self._refused:
             super().on_message_complete()
 
+    def pause_writing(self) -> None:
+        """Note when a client must have read what waits for it."""
+        self._write_due = self.loop.time() + self.settings.write_timeout_s
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """The client reads."""
+        self._write_due = _NEVER
+        super().resume_writing()
+
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, as problem+json."""
         if not self._refused:
@@ -91,16 +105,23 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._header_bytes > most and not self._refused:
             self._refuse(Problem("header_too_large", f"the header is larger than {most} bytes."))
 
+    def _shortest_timeout_s(self) -> float:
+        settings = self.settings
+        return min(settings.header_timeout_s, settings.body_timeout_s, settings.write_timeout_s)
+
     def _watch(self) -> None:
-        if self.transport.is_closing():
+        if not self._is_open:
             return
         now = self.loop.time()
-        if now >= self._header_due:
-            self.transport.close()
-        elif now >= self._body_due:
-            self._end_late_body()
-        else:
-            self.loop.call_later(self._watch_s, self._watch)
+        if now >= self._write_due:
+            self.transport.abort()
+            return
+        if not self.transport.is_closing():
+            if now >= self._header_due:
+                self.transport.close()
+            elif now >= self._body_due:
+                self._end_late_body()
+        self.loop.call_later(self._watch_s, self._watch)
 
     def _end_late_body(self) -> None:
         if self.cycle.response_started:
@@ -118,6 +139,7 @@ class GuardedProtocol(HttpToolsProtocol):
             (b"content-type", MEDIA_TYPE),
             (b"content-length", b"%d" % len(body)),
             (b"connection", b"close"),
+            *self.fields,
             *problem.header_fields(),
         ]
         head = b"".join(b"%s: %s\r\n" % field for field in fields)
@@ -126,8 +148,18 @@ class GuardedProtocol(HttpToolsProtocol):
 
 
 def guarded_protocol(
-    settings: ServiceSettings, on_connections: Callable[[int], None]
+    settings: ServiceSettings, on_connections: Callable[[int], None], fields: Fields
 ) -> type[asyncio.Protocol]:
-    """Return the protocol with its bounds set, and who is told of connections."""
-    bound = {"settings": settings, "on_connections": staticmethod(on_connections)}
+    """Return the protocol of a worker.
+
+    Args:
+        settings: with its bounds.
+        on_connections: is told the number of open connections.
+        fields: header fields of every response.
+    """
+    bound = {
+        "settings": settings,
+        "on_connections": staticmethod(on_connections),
+        "fields": fields,
+    }
     return cast(type[asyncio.Protocol], type("BoundProtocol", (GuardedProtocol,), bound))

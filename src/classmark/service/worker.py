@@ -99,7 +99,7 @@ class Worker(uvicorn.Server):
                 self.service.publish()
             except Exception as error:
                 log_failure("housekeeping failed", error)
-            if os.getppid() != self._parent:
+            if os.getppid() != self._parent and not self._is_stopping:
                 log("supervisor gone")
                 self.stop()
 
@@ -141,7 +141,7 @@ def _config(service: Service, on_connections: Callable[[int], None]) -> uvicorn.
     settings = service.settings
     return uvicorn.Config(
         create_app(service),
-        http=guarded_protocol(settings, on_connections),
+        http=guarded_protocol(settings, on_connections, service.model_fields),
         ws="none",
         lifespan="on",
         log_config=None,
