@@ -15,7 +15,12 @@ from classmark.service.examples import FEEDBACK, PREDICTION_ID
 from classmark.service.exchange import Exchange, Reply
 from classmark.service.problems import Problem, invalid_request, shown
 from classmark.service.routes import as_route
-from classmark.service.schemas import FeedbackOut, FeedbackRequest, PredictionOut
+from classmark.service.schemas import (
+    PREDICTION_ID_PATTERN,
+    FeedbackOut,
+    FeedbackRequest,
+    PredictionOut,
+)
 from classmark.service.state import Service, overloaded
 
 _REQUEST = TypeAdapter(FeedbackRequest)
@@ -37,7 +42,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         "name": "prediction_id",
         "in": "path",
         "required": True,
-        "schema": {"type": "string"},
+        "schema": {"type": "string", "pattern": PREDICTION_ID_PATTERN},
         "example": PREDICTION_ID,
     }
     app.add_api_route(

@@ -48,11 +48,17 @@ _PLACES = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 
 def add_routes(app: FastAPI, service: Service) -> None:
     """Add the endpoints of the protocol."""
+    loaded = {"model": service.answerer.model["name"], "version": service.answerer.model["version"]}
 
     def add(path: str, endpoint: Any, schema: type, summary: str, **more: Any) -> None:
         names = [name for name in ("model", "version") if f"{{{name}}}" in path]
         parameters = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            {
+                "name": name,
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string", "enum": [loaded[name]]},
+            }
             for name in names
         ]
         app.add_api_route(

@@ -10,6 +10,7 @@ MAX_TOP = 1000
 MAX_ID_CHARS = 200
 MAX_COMMENT_CHARS = 500
 MAX_CODE_CHARS = 60
+PREDICTION_ID_PATTERN = r"^[0-7][0-9a-hjkmnp-tv-z]{25}$"
 
 Id = Annotated[str, Field(max_length=MAX_ID_CHARS)] | int
 Top = Annotated[int, Field(ge=1, le=MAX_TOP, description="How many categories to rank.")]
@@ -72,7 +73,7 @@ class ClassifyRequest(PaperRequest):
 class FeedbackRequest(_Strict):
     """The right category of a paper that was classified."""
 
-    prediction_id: str = Field(pattern=r"^[0-7][0-9a-hjkmnp-tv-z]{25}$")
+    prediction_id: str = Field(pattern=PREDICTION_ID_PATTERN)
     category: Code
     comment: str | None = Field(None, max_length=MAX_COMMENT_CHARS)
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from page_tab import DESKTOP, PHONE
 from page_texts import ACCEPTED, CSV_WITH_BAD_RECORD, NO_PAPER
-
-from conftest import DESKTOP, PHONE
 
 HOSTILE = "<script>window.injected = 1</script><img src=x onerror='window.injected = 1'>"
 
@@ -192,5 +191,14 @@ def test_the_answer_is_announced(tab: Any) -> None:
 @pytest.mark.slow
 def test_on_a_phone_the_answer_comes_into_view(open_tab: Callable[..., Any]) -> None:
     page = open_tab(viewport=PHONE, reduced_motion="reduce").classify(ACCEPTED)
+    top = page.locator(".verdict").evaluate("node => node.getBoundingClientRect().top")
+    assert 0 <= top < PHONE["height"] / 2
+
+
+@pytest.mark.slow
+def test_on_a_phone_the_answer_to_an_example_comes_into_view(open_tab: Callable[..., Any]) -> None:
+    page = open_tab(viewport=PHONE, reduced_motion="reduce").open()
+    page.locator("#examples button").last.click()
+    page.locator(".answer").wait_for()
     top = page.locator(".verdict").evaluate("node => node.getBoundingClientRect().top")
     assert 0 <= top < PHONE["height"] / 2

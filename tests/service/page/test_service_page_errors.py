@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from page_tab import watched
 from page_texts import ACCEPTED, UNSURE
+
+from classmark.service.keys import create_key
 
 pytestmark = pytest.mark.slow  # a browser, and a server that refuses
 
@@ -57,7 +62,7 @@ def test_a_text_that_is_too_long_is_refused_in_words(tab: Any) -> None:
         (429, "rate_exceeded", "Wait 7 seconds, then try again."),
         (503, "overloaded", "Wait 7 seconds, then try again."),
         (504, "deadline_exceeded", "The service took too long."),
-        (422, "invalid_paper", "The service cannot read that. a detail."),
+        (422, "invalid_paper", "The service cannot read that. A detail."),
         (500, "internal_error", "the request id abc"),
     ],
 )
@@ -109,25 +114,37 @@ def test_escape_cancels_what_is_under_way(tab: Any) -> None:
     assert page.get_by_role("alert").count() == 0
 
 
-def test_a_key_that_is_asked_for_can_be_entered(tab: Any) -> None:
-    page = tab.open()
-    keys: list[str | None] = []
+def test_a_key_that_is_asked_for_can_be_entered(
+    browser: Any, start: Callable[..., Any], tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys.json"
+    _, key = create_key(keys, "page", ["classify", "feedback", "admin"])
+    with start("--api-keys", str(keys)) as server, watched(browser, server.url) as tab:
+        page = tab.open()
+        paste(page, ACCEPTED)
+        assert "The service asks for an API key." in notice(page)
+        page.get_by_label("API key").fill(key)
+        page.keyboard.press("Enter")
+        page.locator(".answer").wait_for()
+        page.get_by_role("link", name="Model and status").click()
+        page.locator("#card h2").wait_for()
+        stored = page.evaluate("JSON.stringify({...localStorage, ...sessionStorage})")
+        assert key not in stored
+        tab.expect_refusals()
 
-    def answer(route: Any) -> None:
-        keys.append(route.request.headers.get("x-api-key"))
-        if keys[-1] is None:
-            route.fulfill(status=401, body='{"kind": "key_missing", "detail": "no key."}')
-        else:
-            route.continue_()
 
-    page.route("**/v1/classify", answer)
-    paste(page, ACCEPTED)
-    assert "The service asks for an API key." in notice(page)
-    page.get_by_label("API key").fill("cmk_invented")
-    page.keyboard.press("Enter")
-    page.locator(".answer").wait_for()
-    assert keys == [None, "cmk_invented"]
-    assert "cmk_invented" not in page.evaluate(
-        "JSON.stringify({...localStorage, ...sessionStorage})"
-    )
-    tab.expect_refusals()
+def test_without_a_journal_a_correction_is_refused_and_the_status_says_so(
+    browser: Any, start: Callable[..., Any]
+) -> None:
+    with start("--journal", "off") as server, watched(browser, server.url) as tab:
+        page = tab.classify(ACCEPTED)
+        page.get_by_role("button", name="This is wrong").click()
+        page.get_by_role("combobox", name="Which").fill("cs.LG")
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="Send the correction").click()
+        page.locator(".notice").wait_for()
+        assert "This service keeps no journal." in page.locator(".notice").inner_text()
+        page.get_by_role("link", name="Model and status").click()
+        page.locator("#card h2").wait_for()
+        assert "predictions and feedback are not recorded" in page.locator("#figures").inner_text()
+        tab.expect_refusals()

@@ -51,6 +51,19 @@ def test_a_correction_is_sent_with_the_id_of_the_prediction_and_without_the_pape
     assert page.get_by_role("button", name="This is wrong").count() == 0
 
 
+def test_a_correction_is_in_the_journal(tab: Any, client: Any) -> None:
+    with tab.page.expect_response("**/v1/classify") as answered:
+        page = open_form(tab)
+    picker(page).fill("cs.LG")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Send the correction").click()
+    page.locator(".thanks").wait_for()
+    address = f"/v1/predictions/{answered.value.json()['prediction_id']}"
+    while not (record := client.get(address).json()).get("feedback"):
+        page.wait_for_timeout(50)  # it is written within the stated window
+    assert [entry["category"] for entry in record["feedback"]] == ["cs.LG"]
+
+
 def test_the_ranked_categories_are_offered_first(tab: Any) -> None:
     page = open_form(tab)
     ranked = page.locator(".ranked .code").all_inner_texts()
@@ -114,8 +127,8 @@ def test_a_correction_that_is_refused_says_why_and_keeps_the_form(tab: Any) -> N
     page.route("**/v1/feedback", lambda r: r.fulfill(status=503, body='{"kind": "journal_off"}'))
     picker(page).fill("cs.LG")
     page.get_by_role("button", name="Send the correction").click()
-    page.locator(".wrong .fault:not(:empty)").wait_for()
-    assert "keeps no journal" in page.locator(".wrong .fault").inner_text()
+    page.locator(".notice").wait_for()
+    assert "keeps no journal" in page.locator(".notice").inner_text()
     assert picker(page).input_value() == "cs.LG"
     tab.expect_refusals()
 

@@ -41,6 +41,9 @@ function copy(name) {
   return [root, (slot) => root.querySelector(`[data-slot="${slot}"]`)];
 }
 
+/** The service's sentence with a capital: it is written to follow a colon. */
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
 function percent(probability) {
   const rounded = Math.round(probability * 100);
   if (rounded === 0) return "<\u200a1\u202f%";
@@ -96,7 +99,7 @@ function faultOf(response, problem) {
   const seconds = Number(response.headers.get("Retry-After")) || 1;
   const wait = `Wait ${count(seconds, "second")}, then try again.`;
   const detail = [problem.detail, ...(problem.errors ?? []).map((e) => `${e.field}: ${e.message}`)]
-    .filter((part) => typeof part === "string").join(" ");
+    .filter((part) => typeof part === "string").map(sentence).join(" ");
   const byKind = {
     journal_off: ["This service keeps no journal.", "So it cannot take corrections; whoever runs it can switch the journal on."],
     not_ready: ["The service is stopping.", "Try again in a moment."],
@@ -198,9 +201,10 @@ function show(node) {
   bringIntoView($("result"));
 }
 
-/** Scroll only if the place begins below the fold, as it does on a phone. */
+/** Scroll only if the place begins above the screen, or so low that little of it is seen. */
 function bringIntoView(place) {
-  if (place.getBoundingClientRect().top < innerHeight * 0.45) return;
+  const { top } = place.getBoundingClientRect();
+  if (top >= 0 && top < innerHeight * 0.45) return;
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   place.scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "start" });
 }
@@ -442,15 +446,16 @@ function bindActions(answer, paper, view, slot) {
   else act("link").remove();
   const wrong = act("wrong");
   if (!answer.prediction_id) return void wrong.remove();
-  const close = (focus = true) => {
+  const close = () => {
     wrong.setAttribute("aria-expanded", "false");
     extra.replaceChildren();
-    if (focus) wrong.focus();
+    slot("trouble").replaceChildren();
+    wrong.focus();
   };
   wrong.addEventListener("click", () => {
     if (wrong.getAttribute("aria-expanded") === "true") return close();
     wrong.setAttribute("aria-expanded", "true");
-    const form = wrongForm(answer, close, (message) => {
+    const form = wrongForm(answer, slot("trouble"), close, (message) => {
       wrong.remove();
       const thanks = el("p", { class: "panel thanks", tabindex: "-1" }, message);
       extra.replaceChildren(thanks);
@@ -476,13 +481,13 @@ async function linkPanel(text) {
 let forms = 0;
 
 /** The form that names the right category; `done(message)` replaces it when it was taken. */
-function wrongForm(answer, close, done) {
+function wrongForm(answer, trouble, close, done) {
   const [form, slot] = copy("wrong");
   const id = `right-${(forms += 1)}`;
   slot("input").id = id;
   slot("label").htmlFor = id;
-  const picker = categoryPicker(slot("input"), slot("list"), answer.ranked.map(({ code }) => code));
-  form.querySelector('[data-act="cancel"]').addEventListener("click", () => close());
+  const picker = new CategoryPicker(slot("input"), slot("list"), answer.ranked.map(({ code }) => code));
+  form.querySelector('[data-act="cancel"]').addEventListener("click", close);
   form.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && !event.defaultPrevented) (event.stopPropagation(), close());
   });
@@ -493,76 +498,97 @@ function wrongForm(answer, close, done) {
     if (!category) return slot("input").focus();
     const comment = slot("comment").value.trim();
     const body = { prediction_id: answer.prediction_id, category, ...(comment && { comment }) };
+    trouble.replaceChildren();
     try {
       await call("/v1/feedback", { body });
       done(`Thank you. Noted that ${called(category)} is right.`);
     } catch (error) {
-      slot("fault").textContent = `${error.title ?? error.message} ${error.advice ?? ""}`;
+      showFault(error, trouble, () => form.requestSubmit());
     }
   });
   return form;
 }
 
 /** An ARIA combobox over the categories; the ranked ones come first while nothing is typed. */
-function categoryPicker(input, list, rankedCodes) {
-  let options = [];
-  let active = -1;
-  list.id = `${input.id}-list`;
-  input.setAttribute("aria-controls", list.id);
+class CategoryPicker {
+  #options = [];
+  #active = -1;
 
-  const open = () => !list.hidden;
-  const setOpen = (wanted) => {
-    list.hidden = !wanted;
-    input.setAttribute("aria-expanded", wanted);
-    if (!wanted) input.removeAttribute("aria-activedescendant");
-  };
-  const activate = (index) => {
-    active = index;
-    [...list.children].forEach((item, i) => item.setAttribute("aria-selected", i === active));
-    if (active < 0) return input.removeAttribute("aria-activedescendant");
-    input.setAttribute("aria-activedescendant", list.children[active].id);
-    return list.children[active].scrollIntoView({ block: "nearest" });
-  };
-  const choose = (index) => {
-    input.value = options[index].code;
-    setOpen(false);
-  };
-  const refresh = async () => {
-    let all;
+  constructor(input, list, rankedCodes) {
+    Object.assign(this, { input, list, rankedCodes });
+    list.id = `${input.id}-list`;
+    input.setAttribute("aria-controls", list.id);
+    input.addEventListener("input", () => this.#refresh());
+    input.addEventListener("click", () => this.#refresh());
+    input.addEventListener("blur", () => this.#setOpen(false));
+    input.addEventListener("keydown", (event) => this.#onKey(event));
+  }
+
+  /** The category whose code stands in the field, if there is one. */
+  chosen() {
+    const typed = this.input.value.trim().toLowerCase();
+    return [...namesByCode.keys()].find((code) => code.toLowerCase() === typed);
+  }
+
+  async #refresh() {
     try {
-      all = await categories();
+      this.#options = found(await categories(), this.input.value, this.rankedCodes);
+      this.#fill("No category matches");
     } catch (error) {
-      return list.replaceChildren(el("li", { role: "option", "aria-disabled": "true" }, error.title));
+      this.#options = [];
+      this.#fill(error.title);
     }
-    options = found(all, input.value, rankedCodes);
-    list.replaceChildren(...options.map(({ code, name }, i) => el("li",
-      { role: "option", id: `${list.id}-${i}`, onmousedown: (e) => e.preventDefault(), onclick: () => choose(i) },
-      el("span", { class: "code" }, code), ` ${name}`)));
-    if (!options.length) list.append(el("li", { role: "option", "aria-disabled": "true" }, "No category matches"));
-    setOpen(true);
-    list.scrollIntoView({ block: "nearest" });
-    return activate(options.length && input.value ? 0 : -1);
-  };
-  input.addEventListener("input", refresh);
-  input.addEventListener("click", refresh);
-  input.addEventListener("blur", () => setOpen(false));
-  input.addEventListener("keydown", async (event) => {
+    this.#setOpen(true);
+    this.list.scrollIntoView({ block: "nearest" });
+    this.#activate(this.#options.length && this.input.value ? 0 : -1);
+  }
+
+  #fill(ifNone) {
+    const item = ({ code, name }, i) => el("li", {
+      role: "option",
+      id: `${this.list.id}-${i}`,
+      onmousedown: (event) => event.preventDefault(), // the field keeps the focus
+      onclick: () => this.#choose(i),
+    }, el("span", { class: "code" }, code), ` ${name}`);
+    this.list.replaceChildren(...this.#options.map(item));
+    if (!this.#options.length) this.list.append(el("li", { role: "option", "aria-disabled": "true" }, ifNone));
+  }
+
+  #setOpen(open) {
+    this.list.hidden = !open;
+    this.input.setAttribute("aria-expanded", open);
+    if (!open) this.input.removeAttribute("aria-activedescendant");
+  }
+
+  #activate(index) {
+    this.#active = index;
+    [...this.list.children].forEach((item, i) => item.setAttribute("aria-selected", i === index));
+    const item = this.list.children[index];
+    if (!item) return this.input.removeAttribute("aria-activedescendant");
+    this.input.setAttribute("aria-activedescendant", item.id);
+    return item.scrollIntoView({ block: "nearest" });
+  }
+
+  #choose(index) {
+    this.input.value = this.#options[index].code;
+    this.#setOpen(false);
+  }
+
+  async #onKey(event) {
+    const open = !this.list.hidden;
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (step) {
-      event.preventDefault();
-      if (!open()) await refresh();
-      const from = active < 0 && step < 0 ? 0 : active;
-      if (options.length) activate((from + step + options.length) % options.length);
-    } else if (open() && event.key === "Enter" && active >= 0) {
-      event.preventDefault();
-      choose(active);
-    } else if (open() && event.key === "Escape") {
-      event.preventDefault();
-      setOpen(false);
+    const takes = step || (open && (event.key === "Escape" || (event.key === "Enter" && this.#active >= 0)));
+    if (!takes) return;
+    event.preventDefault();
+    if (event.key === "Escape") this.#setOpen(false);
+    else if (event.key === "Enter") this.#choose(this.#active);
+    else {
+      if (!open) await this.#refresh();
+      const from = this.#active < 0 && step < 0 ? 0 : this.#active;
+      const n = this.#options.length;
+      if (n) this.#activate((from + step + n) % n);
     }
-  });
-  const typed = () => input.value.trim().toLowerCase();
-  return { chosen: () => [...namesByCode.keys()].find((code) => code.toLowerCase() === typed()) };
+  }
 }
 
 /** Categories that hold every typed word: codes that begin so first, then names with such a word. */
@@ -620,7 +646,7 @@ function batchRow(answer, index) {
   const name = answer.id ?? `no. ${index + 1}`;
   if (answer.error) {
     return [el("tr", { class: "failed" }, el("th", { scope: "row" }, name),
-      el("td", { colspan: "2" }, answer.error.message))];
+      el("td", { colspan: "2" }, sentence(answer.error.message)))];
   }
   const below = el("tr", { id: `below-${index}`, hidden: true }, el("td", { colspan: "3" }));
   const unfold = el("button", { type: "button", class: "unfold", "aria-expanded": "false", "aria-controls": below.id }, name);
@@ -797,7 +823,7 @@ function inline(text) {
 // ---- the page itself -------------------------------------------------------------------------
 
 function route({ focus = true } = {}) {
-  if (location.hash === "#work") return;
+  if (focus && location.hash === "#work") return; // the skip link
   const view = location.hash === "#status" ? "status" : "classify";
   for (const name of ["classify", "status"]) {
     $(name).hidden = name !== view;
@@ -879,7 +905,10 @@ bindForm();
 bindDrop();
 describeReading();
 addEventListener("hashchange", () => route());
-setInterval(() => !$("status").hidden && !document.hidden && readStatus(), STATUS_EVERY_MS);
+setInterval(() => {
+  const waits = $("status").hidden || document.hidden || $("status-notice").hasChildNodes();
+  if (!waits) readStatus();
+}, STATUS_EVERY_MS);
 $("refresh").addEventListener("click", readStatus);
 offerExamples().catch(() => $("examples").closest("section").remove());
 catalogue();
