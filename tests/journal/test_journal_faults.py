@@ -17,6 +17,7 @@ from journal_events import PATIENCE_S, prediction, wait_until
 
 from classmark.journal import Journal, database, read_predictions
 from classmark.journal.files import journal_files
+from classmark.journal.forget import Forgettable, forget
 
 Open = Callable[..., Journal]
 
@@ -213,3 +214,19 @@ def test_several_processes_rotate_without_losing_or_doubling(path: Path) -> None
         with sqlite3.connect(file) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         connection.close()
+
+
+@pytest.mark.slow
+def test_forgetting_while_another_process_writes_loses_nothing_else(path: Path) -> None:
+    writer = start_writer(path, rotate_bytes=128 * 1024)
+    wait_until(lambda: path.exists() and len(ids_in(path)) > 200, "there is something to forget")
+    doomed = ids_in(path)[:200:20]
+    for prediction_id in doomed:
+        assert forget(path, Forgettable(prediction_ids=(prediction_id,))).predictions == 1
+    killed_ns, said = kill_after(writer, 800)
+    old = {event for event, at_ns, _ in said if killed_ns - int(at_ns) > WINDOW_NS}
+    found = set(ids_in(path))
+    assert all(ok == "1" for _, _, ok in said)
+    assert len(old) > len(doomed)
+    assert old - set(doomed) <= found
+    assert not found & set(doomed)
