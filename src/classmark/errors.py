@@ -97,3 +97,23 @@ class BundleIncompatible(ClassmarkError):
 
 class StorageFailed(ClassmarkError):
     """A file or folder cannot be written: read-only, full disk, or in the way."""
+
+
+class ListenFailed(ClassmarkError):
+    """The service cannot listen on its address."""
+
+
+class InvalidEvent(ClassmarkError):
+    """A prediction or feedback cannot be what it says it is."""
+
+
+class InvalidJournal(ClassmarkError):
+    """A journal is missing, damaged, or no journal."""
+
+
+class JournalTooNew(ClassmarkError):
+    """A journal was written by a newer classmark."""
+
+
+class InvalidKeys(ClassmarkError):
+    """A file of API keys is missing or damaged, or lacks a key."""

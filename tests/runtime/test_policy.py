@@ -48,13 +48,17 @@ def answer(manifest: MakeManifest) -> Callable[..., Answer]:
     return run
 
 
-def decide_all(scores: np.ndarray, **changes: Any) -> list[Answer]:
-    k = scores.shape[1]
+def decider_of(k: int, **changes: Any) -> Decider:
     manifest = BundleManifest(
         name="all", version="1", kind="linear", label_space="arxiv", labels=ALL_LABELS[:k],
         text_recipe="1", featuriser="1", taxonomy="1", policy=policy(k, **changes), files={},
     )  # fmt: skip
-    decider = Decider(manifest, MODEL)
+    return Decider(manifest, MODEL)
+
+
+def decide_all(scores: np.ndarray, **changes: Any) -> list[Answer]:
+    k = scores.shape[1]
+    decider = decider_of(k, **changes)
     raw = RawScores(scores.astype(np.float32), np.ones(len(scores), np.float32))
     return decider.answers(decider.decide(raw), [None] * len(scores), top=k)
 
@@ -178,6 +182,10 @@ def test_top_below_one_is_refused(manifest: MakeManifest, top: int) -> None:
     decisions = decider.decide(RawScores(np.zeros((1, 4), np.float32), np.ones(1, np.float32)))
     with pytest.raises(UsageError, match=f"top must be at least 1, got {top}"):
         decider.answers(decisions, [None], top=top)
+    with pytest.raises(UsageError, match=f"top must be at least 1, got {top}"):
+        decider.answer(
+            RawScores(np.zeros((1, 4), np.float32), np.ones(1, np.float32)), None, top=top
+        )
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -192,6 +200,9 @@ def test_numbers_that_are_not_finite_are_never_published(
     known[2] = value
     with pytest.raises(InvalidScores, match="for paper 2 of 3"):
         Decider(manifest(), MODEL).decide(RawScores(np.zeros_like(scores), known))
+    for one in (RawScores(scores[1:2], known[:1]), RawScores(scores[:1], known[2:])):
+        with pytest.raises(InvalidScores, match="for paper 0 of 1"):
+            Decider(manifest(), MODEL).answer(one, None, top=1)
 
 
 def test_scores_of_another_shape_are_refused(manifest: MakeManifest) -> None:
@@ -249,3 +260,21 @@ def _assert_levels_are_sums(result: Answer) -> None:
             assert level.probability == pytest.approx(math.fsum(sums[level.code]), abs=1e-12)
         listed = {level.code for level in levels}
         assert listed >= {code for code, p in sums.items() if math.fsum(p) > 0.0005 + 1e-9}
+
+
+@given(
+    arrays(np.float32, (1, len(ALL_LABELS)), elements=st.floats(-30, 30, width=32)),
+    st.integers(1, len(ALL_LABELS) + 3),
+    st.one_of(st.none(), st.floats(0, 1)),
+    st.floats(0, 1, width=32),
+)
+def test_one_paper_alone_gets_the_answer_it_gets_in_a_batch(
+    scores: Any, top: int, threshold: float | None, known_share: float
+) -> None:
+    k = len(ALL_LABELS)
+    decider = decider_of(k, scope_weights=(0.1, 1.0, -0.02), scope_threshold=0.2)
+    other = np.linspace(-1, 1, k, dtype=np.float32)[None]
+    raw = RawScores(scores, np.float32([known_share]))
+    both = RawScores(np.concatenate([other, scores]), np.float32([0.5, known_share]))
+    in_batch = decider.answers(decider.decide(both, threshold=threshold), ["other", "x"], top=top)
+    assert decider.answer(raw, "x", top=top, threshold=threshold) == in_batch[1]

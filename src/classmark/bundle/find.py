@@ -43,10 +43,15 @@ class FoundBundle(NamedTuple):
         return f"{self.name}@{self.version}"
 
 
+def home_folder() -> Path:
+    """Return ``$CLASSMARK_HOME``, by default the user's data folder; it need not exist."""
+    home = os.environ.get(HOME_VARIABLE)
+    return Path(home) if home else _user_data_folder()
+
+
 def models_folder() -> Path:
     """Return the user's models, ``$CLASSMARK_HOME/models``; the folder need not exist."""
-    home = os.environ.get(HOME_VARIABLE)
-    return (Path(home) if home else _user_data_folder()) / "models"
+    return home_folder() / "models"
 
 
 def find_bundle(spec: str | Path | None = None, *, allow_paths: bool = True) -> Path:

@@ -10,6 +10,16 @@ from classmark.records.evaluation import (
     SliceReport,
 )
 from classmark.records.paper import BadRecord, Paper
+from classmark.records.prediction import (
+    FeedbackEvent,
+    Prediction,
+    PredictionEvent,
+    PredictionSource,
+    derived_prediction_id,
+    is_prediction_id,
+    new_prediction_id,
+    utc_text,
+)
 from classmark.records.scores import ScoreTable
 
 __all__ = [
@@ -21,14 +31,22 @@ __all__ = [
     "DatasetManifest",
     "EvaluationReport",
     "Evidence",
+    "FeedbackEvent",
     "Level",
     "MetricValue",
     "ModelRef",
     "Paper",
     "Policy",
+    "Prediction",
+    "PredictionEvent",
+    "PredictionSource",
     "Ranked",
     "Reason",
     "ScoreTable",
     "SliceReport",
     "SplitFile",
+    "derived_prediction_id",
+    "is_prediction_id",
+    "new_prediction_id",
+    "utc_text",
 ]

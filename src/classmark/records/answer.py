@@ -58,6 +58,8 @@ class Answer:
         explanation: terms for and against the top category; None unless asked for.
         explanation_method: "exact_linear" or "occlusion"; None unless asked for.
         model: who answered.
+        known_share: share of the text's terms that the model knows, 0..1; the journal keeps it, the
+            published object does not.
     """
 
     id: str | None
@@ -71,6 +73,7 @@ class Answer:
     model: ModelRef
     explanation: tuple[Evidence, ...] | None = None
     explanation_method: str | None = None
+    known_share: float = 0.0
 
     @property
     def probability(self) -> float:

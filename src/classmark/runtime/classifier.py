@@ -151,6 +151,8 @@ class Classifier:
         self, papers: Sequence[Paper], top: int, threshold: float | None, explain: bool
     ) -> list[Answer]:
         raw = self._scorer.score([(paper.title, paper.abstract) for paper in papers])
+        if len(papers) == 1 and not explain:
+            return [self._decider.answer(raw, papers[0].id, top=top, threshold=threshold)]
         decisions = self._decider.decide(raw, threshold=threshold)
         answers = self._decider.answers(decisions, [paper.id for paper in papers], top=top)
         return self._explained(papers, decisions, answers) if explain else answers

@@ -1,0 +1,242 @@
+"""``classmark journal``: what was predicted, where it is kept, and how to take it away."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from classmark.cli.output import open_sink, print_error, printable
+from classmark.cli.progress import progress
+from classmark.errors import InvalidJournal, UsageError
+
+if TYPE_CHECKING:
+    from classmark.journal.export import Format
+    from classmark.journal.forget import Forgotten
+    from classmark.journal.reading import PredictionFilter
+    from classmark.journal.summary import JournalSummary
+
+app = typer.Typer(
+    help="Show, export and delete what the service predicted.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+_AGE = re.compile(r"(\d{1,6})([dhm])", re.ASCII)
+_AGE_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+
+File = Annotated[
+    Path | None,
+    typer.Option(
+        "--journal",
+        metavar="FILE",
+        help="First file of the journal; CLASSMARK_HOME/journal/journal.sqlite if left out.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("path")
+def print_path(file: File = None, as_json: AsJson = False) -> None:
+    """Print the file that the next prediction goes into; it need not exist yet."""
+    from classmark.journal.files import journal_files, live_file
+
+    path = _path(file)
+    facts = {"path": str(live_file(path)), "files": [str(f) for f in journal_files(path)]}
+    typer.echo(json.dumps(facts) if as_json else facts["path"])
+
+
+@app.command("status")
+def show_status(file: File = None, as_json: AsJson = False) -> None:
+    """Count what is in the journal."""
+    from classmark.journal.summary import summarise
+
+    summary = summarise(_path(file))
+    typer.echo(json.dumps(summary.to_dict(), indent=2) if as_json else _as_text(summary))
+
+
+@app.command("export")
+def export(
+    *,
+    file: File = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write here, whole or not at all.")
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(metavar="F", help="jsonl (if nothing else is said), csv or parquet."),
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="T", help="From this time on: 2026-11-24, or 7d ago.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="T", help="Before this time: 2026-11-24, or 1d ago.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="M", help="Only of this model: NAME or NAME@VERSION.")
+    ] = None,
+) -> None:
+    """Write the predictions with their feedback to a file, or to standard output.
+
+    JSON lines hold all feedback, the columns of CSV and Parquet the latest. Times are UTC.
+    """
+    path, chosen = _existing(file), _format(format, output)
+    wanted = _filter(since, until, model)
+    n_written = _export(path, wanted, chosen, output)
+    print_error(f"exported {n_written:,} predictions to {output or 'standard output'}.")
+
+
+@app.command("forget")
+def forget(
+    *,
+    file: File = None,
+    prediction_id: Annotated[
+        list[str] | None, typer.Option("--id", metavar="ID", help="A prediction; may be repeated.")
+    ] = None,
+    paper_id: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="All predictions of a paper; may be repeated."),
+    ] = None,
+    older_than: Annotated[
+        str | None, typer.Option(metavar="AGE", help="All that is older: 90d, 12h, or a date.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Only say what would be deleted.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete predictions with their feedback and texts, at once and for good.
+
+    No byte of them stays in the files of the journal. The service may run meanwhile.
+    """
+    from classmark.journal.forget import Forgettable
+    from classmark.journal.forget import forget as forget_in
+
+    wanted = Forgettable(
+        prediction_ids=tuple(prediction_id or ()),
+        paper_ids=tuple(paper_id or ()),
+        before_utc=None if older_than is None else _moment(older_than, "--older-than"),
+    )
+    done = forget_in(_path(file), wanted, dry_run=dry_run)
+    if as_json:
+        typer.echo(json.dumps({"dry_run": dry_run, **asdict(done)}, default=str))
+    else:
+        typer.echo(_forgotten_in_words(done, dry_run=dry_run))
+
+
+def _export(path: Path, wanted: PredictionFilter, chosen: Format, output: Path | None) -> int:
+    """Write what is wanted; return how many predictions that were."""
+    from classmark.journal import read_predictions
+    from classmark.journal.export import text_of, write_parquet
+    from classmark.storage import atomic_file
+
+    n_written = 0
+    with progress("exporting", shown=output is not None, unit="predictions") as show:
+
+        def advance(n_more: int) -> None:
+            nonlocal n_written
+            n_written += n_more
+            show(n_more)
+
+        if chosen == "parquet" and output is not None:
+            with atomic_file(output) as binary:
+                write_parquet(read_predictions(path, wanted), binary, advance)
+        elif chosen != "parquet":
+            with open_sink(output) as write:
+                for text, n_predictions in text_of(read_predictions(path, wanted), chosen):
+                    write(text)
+                    advance(n_predictions)
+    return n_written
+
+
+def _path(file: Path | None) -> Path:
+    from classmark.journal import default_journal_path
+
+    return file or default_journal_path()
+
+
+def _existing(file: Path | None) -> Path:
+    from classmark.journal.files import journal_files
+
+    path = _path(file)
+    if not journal_files(path):
+        raise InvalidJournal(
+            f"there is no journal at {path}. Check --journal, or run `classmark serve` first."
+        )
+    return path
+
+
+def _format(given: str | None, output: Path | None) -> Format:
+    from classmark.journal.export import FORMATS
+
+    suffix = "" if output is None else output.suffix.lower().removeprefix(".")
+    wanted = given or (suffix if suffix in FORMATS else "jsonl")
+    chosen = next((known for known in FORMATS if known == wanted), None)
+    if chosen is None:
+        raise UsageError(f"unknown format {wanted!r}. Choose one of {', '.join(FORMATS)}.")
+    if chosen == "parquet" and output is None:
+        raise UsageError("Parquet needs a file. Name one with --output.")
+    return chosen
+
+
+def _filter(since: str | None, until: str | None, model: str | None) -> PredictionFilter:
+    from classmark.journal.reading import PredictionFilter
+
+    name, _, version = (model or "").partition("@")
+    return PredictionFilter(
+        since_utc=None if since is None else _moment(since, "--since"),
+        until_utc=None if until is None else _moment(until, "--until"),
+        model=name or None,
+        version=version or None,
+    )
+
+
+def _moment(text: str, option: str) -> str:
+    """Return the time that an age or an ISO date means, as the journal writes it."""
+    from classmark.records import utc_text
+
+    try:
+        if match := _AGE.fullmatch(text):
+            moment = datetime.now(UTC) - timedelta(**{_AGE_UNITS[match[2]]: int(match[1])})
+        else:
+            moment = datetime.fromisoformat(text)
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return utc_text(round(moment.timestamp() * 1000))
+    except (ValueError, OverflowError) as error:
+        raise UsageError(
+            f"{option} is {text[:40]!r}, which is no time. Give an age such as 90d, 12h or 30m, or "
+            "a date such as 2026-11-24 or 2026-11-24T12:00 (UTC)."
+        ) from error
+
+
+def _as_text(summary: JournalSummary) -> str:
+    period = f"{summary.oldest_utc} to {summary.newest_utc}" if summary.newest_utc else "none"
+    with_text = f", {summary.with_text:,} with their text" if summary.with_text else ""
+    waiting = (
+        f", {summary.waiting_feedback:,} without prediction" if summary.waiting_feedback else ""
+    )
+    rows = [
+        ("path", summary.path),
+        ("files", f"{len(summary.files):,}, {summary.bytes / 1e6:.1f} MB"),
+        ("predictions", f"{summary.predictions:,}{with_text}"),
+        ("feedback", f"{summary.feedback:,}{waiting}"),
+        ("period", period),
+        *((f"model {name}", f"{count:,}") for name, count in summary.models.items()),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{printable(name):<{width}}  {printable(value)}" for name, value in rows)
+
+
+def _forgotten_in_words(done: Forgotten, *, dry_run: bool) -> str:
+    verb = "would forget" if dry_run else "forgot"
+    n_files = len(done.files_changed) + len(done.files_deleted)
+    text = (
+        f"{verb} {done.predictions:,} predictions and {done.feedback:,} feedback in {n_files} files"
+    )
+    if done.files_deleted:
+        text += f", {len(done.files_deleted)} of which held nothing else and are deleted"
+    return text + "."

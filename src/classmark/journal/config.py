@@ -1,0 +1,84 @@
+"""How a journal is kept, and how it fares; every default of the journal lives here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from classmark.bundle.find import home_folder
+from classmark.errors import InvalidConfig
+
+_SMALLEST_FILE_BYTES = 64 * 1024
+
+
+def default_journal_path() -> Path:
+    """Return ``$CLASSMARK_HOME/journal/journal.sqlite``; it need not exist."""
+    return home_folder() / "journal" / "journal.sqlite"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalConfig:
+    """How a journal is kept.
+
+    Attributes:
+        path: the first file; later ones stand beside it as ``NAME.000002.sqlite`` and so on.
+        keep_text: write the texts of papers, not only their fingerprints and features.
+        capacity_events: events that may wait in memory; further ones are dropped and counted.
+        capacity_chars: the same for the sum of their texts, ids and comments, in characters.
+        flush_window_ms: what a kill of the process may lose at most: the newest events of so long.
+        rotate_bytes: a file that has grown to this is closed for good and a new one begun.
+        rotate_days: the same for its age; None means that only the size counts.
+        keep_days: closed files are deleted so long after they were closed; None keeps them.
+        busy_timeout_ms: how long the background thread waits for another process to finish.
+    """
+
+    path: Path = field(default_factory=default_journal_path)
+    keep_text: bool = False
+    capacity_events: int = 16_384
+    capacity_chars: int = 32 * 1024 * 1024
+    flush_window_ms: int = 250
+    rotate_bytes: int = 256 * 1024 * 1024
+    rotate_days: float | None = None
+    keep_days: float | None = None
+    busy_timeout_ms: int = 2_000
+
+    def __post_init__(self) -> None:
+        lowest = {
+            "capacity_events": 1,
+            "capacity_chars": 1,
+            "flush_window_ms": 1,
+            "rotate_bytes": _SMALLEST_FILE_BYTES,
+            "rotate_days": 0,
+            "keep_days": 0,
+            "busy_timeout_ms": 0,
+        }
+        for name, least in lowest.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise InvalidConfig(f"journal: {name} must be at least {least}, got {value}.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JournalStatus:
+    """How the journal of one process fares.
+
+    Every call of ``record`` is in one of the three counts: written + dropped + queued.
+
+    Attributes:
+        written: events that the database has.
+        dropped: events that were lost, because too many waited or the database refused them.
+        queued: events that wait to be written.
+        failing: the last attempt to write did not succeed; it is made again.
+        last_error: what went wrong last, also after recovery; None if nothing ever did.
+    """
+
+    written: int
+    dropped: int
+    queued: int
+    failing: bool
+    last_error: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return asdict(self)

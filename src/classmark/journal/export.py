@@ -1,0 +1,113 @@
+"""Predictions with their feedback as JSON lines, CSV or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import IO, Any, Literal
+
+from classmark.errors import MissingExtra
+from classmark.records import Prediction
+
+Format = Literal["jsonl", "csv", "parquet"]
+FORMATS: tuple[Format, ...] = ("jsonl", "csv", "parquet")
+
+_BATCH = 1_000
+_TEXTS = (
+    *("prediction_id", "at_utc", "model_name", "model_version", "model_digest", "paper_id"),
+    *("text_fingerprint", "primary", "reason"),
+)
+_LISTS = ("set", "cross_lists")
+_NUMBERS = {
+    "known_share": "double",
+    "n_chars": "int64",
+    "n_words": "int64",
+    "latex_share": "double",
+    "latency_ms": "double",
+}
+_LAST_TEXTS = (
+    *("source", "author_category", "text"),
+    *("feedback_category", "feedback_comment", "feedback_at_utc"),
+)
+COLUMNS = (*_TEXTS, "probability", "ranked", *_LISTS, *_NUMBERS, *_LAST_TEXTS)
+
+
+def text_of(
+    predictions: Iterable[Prediction], format: Literal["jsonl", "csv"]
+) -> Iterator[tuple[str, int]]:
+    """Yield pieces of the text, and how many predictions each holds; CSV begins with its header.
+
+    JSON lines hold all feedback; the columns of CSV hold the latest. Lists are JSON arrays in CSV.
+    """
+    if format == "csv":
+        yield _csv_lines([list(COLUMNS)]), 0
+    for batch in _batches(predictions):
+        if format == "csv":
+            rows = [_flat(prediction) for prediction in batch]
+            yield _csv_lines([[_cell(row[name]) for name in COLUMNS] for row in rows]), len(batch)
+        else:
+            lines = [json.dumps(p.to_dict(), ensure_ascii=False) + "\n" for p in batch]
+            yield "".join(lines), len(batch)
+
+
+def write_parquet(
+    predictions: Iterable[Prediction], file: IO[bytes], advance: Callable[[int], None]
+) -> None:
+    """Write the columns of CSV, with lists as lists, to a binary file.
+
+    Args:
+        predictions: what to write.
+        file: open for writing.
+        advance: is told how many more are written.
+
+    Raises:
+        MissingExtra: pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingExtra("journal export to Parquet", "data") from error
+    ranked = pa.list_(pa.struct([("code", pa.string()), ("probability", pa.float64())]))
+    types = {
+        **dict.fromkeys((*_TEXTS, *_LAST_TEXTS), pa.string()),
+        **dict.fromkeys(_LISTS, pa.list_(pa.string())),
+        **{name: pa.type_for_alias(alias) for name, alias in _NUMBERS.items()},
+        **{"probability": pa.float64(), "ranked": ranked},
+    }
+    schema = pa.schema([(name, types[name]) for name in COLUMNS])
+    with pq.ParquetWriter(file, schema) as writer:
+        for batch in _batches(predictions):
+            writer.write_table(pa.Table.from_pylist([_flat(p) for p in batch], schema=schema))
+            advance(len(batch))
+
+
+def _flat(prediction: Prediction) -> dict[str, Any]:
+    """Return one row: the prediction, and what was said of it last."""
+    row = prediction.event.to_dict()
+    row.update({f"model_{key}": value for key, value in row.pop("model").items()})
+    ranked = row["ranked"]
+    row["probability"] = ranked[0]["probability"] if ranked else None
+    said = prediction.latest_feedback
+    for name in ("category", "comment", "at_utc"):
+        row[f"feedback_{name}"] = getattr(said, name) if said else None
+    return row
+
+
+def _batches(predictions: Iterable[Prediction]) -> Iterator[list[Prediction]]:
+    iterator = iter(predictions)
+    while batch := list(islice(iterator, _BATCH)):
+        yield batch
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+
+
+def _csv_lines(rows: list[list[Any]]) -> str:
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()

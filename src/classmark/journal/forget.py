@@ -1,0 +1,225 @@
+"""Deletes predictions with all that was said of them, so that no byte of a text is left."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from classmark.errors import InvalidJournal, UsageError
+from classmark.journal.database import journal_errors, open_writer, reader, transaction
+from classmark.journal.files import delete_file, journal_files
+from classmark.journal.writer import is_closed
+from classmark.records import is_prediction_id
+
+_BUSY_TIMEOUT_MS = 30_000
+_CHECKPOINT_TRIES, _CHECKPOINT_PAUSE_S = 20, 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forgettable:
+    """What is to be deleted: everything that one of the three names.
+
+    Attributes:
+        prediction_ids: these predictions, also when they come later.
+        paper_ids: all predictions of these papers.
+        before_utc: all predictions and feedback from before this time, see ``utc_text``.
+    """
+
+    prediction_ids: tuple[str, ...] = ()
+    paper_ids: tuple[str, ...] = ()
+    before_utc: str | None = None
+
+    def __post_init__(self) -> None:
+        for value in self.prediction_ids:
+            if not is_prediction_id(value):
+                raise UsageError(
+                    f"{value[:40]!r} is not a prediction id. Give 26 letters and digits as in an "
+                    "answer, or use --paper-id."
+                )
+        if not (self.prediction_ids or self.paper_ids or self.before_utc):
+            raise UsageError("nothing to forget. Give --id, --paper-id or --older-than.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forgotten:
+    """What was deleted, or would be.
+
+    Attributes:
+        predictions: how many predictions.
+        feedback: how many pieces of feedback.
+        files_changed: files that they were deleted from.
+        files_deleted: closed files that held nothing else and are gone.
+    """
+
+    predictions: int = 0
+    feedback: int = 0
+    files_changed: tuple[Path, ...] = ()
+    files_deleted: tuple[Path, ...] = ()
+
+
+def forget(path: Path, wanted: Forgettable, *, dry_run: bool = False) -> Forgotten:
+    """Delete predictions and their feedback from all files of a journal, and return what it was.
+
+    Afterwards no byte of them is in the files: deleted pages are overwritten, the log is emptied
+    and the free space given back. Predictions named by id or paper stay deleted even if a retry
+    of their request is recorded later. Other processes may write meanwhile; they wait.
+
+    Args:
+        path: the first file of the journal.
+        wanted: what to delete.
+        dry_run: only count.
+
+    Raises:
+        InvalidJournal: there is no file, one cannot be read or written, or another process keeps
+            reading it.
+    """
+    if not journal_files(path):
+        raise InvalidJournal(f"there is no journal at {path}. Check the path.")
+    targets = _targets(journal_files(path), wanted)
+    total, done = Forgotten(), set[Path]()
+    # A file that is begun meanwhile takes over what its predecessor knew then; it comes last.
+    while todo := [file for file in journal_files(path) if file not in done]:
+        for file in todo:
+            with journal_errors(file):
+                found = _count_in(file, targets) if dry_run else _forget_in(path, file, targets)
+            total = _sum(total, found)
+            done.add(file)
+    return total
+
+
+@dataclass(frozen=True)
+class _Targets:
+    """What to delete from each file.
+
+    Attributes:
+        prediction_ids: predictions named by their id or their paper.
+        feedback_ids: the same, and old predictions that have feedback in some file.
+        before_utc: older rows go, too; "" for none.
+    """
+
+    prediction_ids: frozenset[str]
+    feedback_ids: frozenset[str]
+    before_utc: str
+
+
+_DOOMED = {
+    "predictions": "at_utc < ? OR prediction_id IN (SELECT id FROM temp.doomed_predictions)",
+    "feedback": "at_utc < ? OR prediction_id IN (SELECT id FROM temp.doomed_feedback)",
+}
+
+
+def _targets(files: list[Path], wanted: Forgettable) -> _Targets:
+    named, commented, old = set(wanted.prediction_ids), set[str](), set[str]()
+    before_utc = wanted.before_utc or ""
+    for file in files:
+        with reader(file) as connection:
+            for paper_id in wanted.paper_ids:
+                query = "SELECT prediction_id FROM predictions WHERE paper_id = ?"
+                named |= {row[0] for row in connection.execute(query, (paper_id,))}
+            commented |= {
+                row[0] for row in connection.execute("SELECT prediction_id FROM feedback")
+            }
+    for file in files:
+        with reader(file) as connection:
+            query = "SELECT prediction_id FROM predictions WHERE at_utc < ?"
+            old |= {
+                row[0] for row in connection.execute(query, (before_utc,)) if row[0] in commented
+            }
+    return _Targets(frozenset(named), frozenset(named | old), before_utc)
+
+
+def _count_in(file: Path, targets: _Targets) -> Forgotten:
+    with reader(file) as connection:
+        _mark_doomed(connection, targets)
+        counts = {
+            table: connection.execute(
+                f"SELECT count(*) FROM {table} WHERE {doomed}",  # noqa: S608 - no input in it
+                (targets.before_utc,),
+            ).fetchone()[0]
+            for table, doomed in _DOOMED.items()
+        }
+    return Forgotten(**counts, files_changed=(file,) if any(counts.values()) else ())
+
+
+def _forget_in(path: Path, file: Path, targets: _Targets) -> Forgotten:
+    with closing(open_writer(file, busy_timeout_ms=_BUSY_TIMEOUT_MS, secure=True)) as connection:
+        _mark_doomed(connection, targets)
+        with transaction(connection):
+            connection.executemany(
+                "INSERT OR IGNORE INTO forgotten VALUES (?)",
+                [(value,) for value in sorted(targets.prediction_ids)],
+            )
+            counts = {
+                table: connection.execute(
+                    f"DELETE FROM {table} WHERE {doomed}",  # noqa: S608 - no input in it
+                    (targets.before_utc,),
+                ).rowcount
+                for table, doomed in _DOOMED.items()
+            }
+        if not any(counts.values()):
+            return Forgotten()
+        # The newest file stays, whatever is in it: the next one learns from it what is forgotten.
+        is_newest = file == journal_files(path)[-1]
+        emptied = not is_newest and is_closed(connection) and _is_empty(connection)
+        if not emptied:
+            _give_back_space(connection)
+    if emptied:
+        delete_file(file)
+    return Forgotten(
+        **counts,
+        files_changed=() if emptied else (file,),
+        files_deleted=(file,) if emptied else (),
+    )
+
+
+def _mark_doomed(connection: sqlite3.Connection, targets: _Targets) -> None:
+    """Fill the two temporary tables that ``_DOOMED`` reads."""
+    connection.execute("PRAGMA temp_store = MEMORY")
+    for table, ids in (
+        ("doomed_predictions", targets.prediction_ids),
+        ("doomed_feedback", targets.feedback_ids),
+    ):
+        connection.execute(f"CREATE TEMP TABLE {table} (id TEXT PRIMARY KEY) WITHOUT ROWID")
+        connection.executemany(
+            f"INSERT INTO temp.{table} VALUES (?)",  # noqa: S608 - no input in it
+            [(value,) for value in sorted(ids)],
+        )
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    query = "SELECT 1 FROM predictions UNION ALL SELECT 1 FROM feedback LIMIT 1"
+    return connection.execute(query).fetchone() is None
+
+
+def _give_back_space(connection: sqlite3.Connection) -> None:
+    """Empty the log, which still holds the old pages, and make the file smaller.
+
+    Raises:
+        InvalidJournal: another process keeps reading what was there before.
+    """
+    _empty_log(connection)
+    connection.execute("VACUUM")
+    _empty_log(connection)
+
+
+def _empty_log(connection: sqlite3.Connection) -> None:
+    for _ in range(_CHECKPOINT_TRIES):
+        if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0:
+            return
+        time.sleep(_CHECKPOINT_PAUSE_S)
+    raise InvalidJournal(
+        "what was to be forgotten is deleted, but its bytes are still in the log, because another "
+        "process keeps reading. Run the same command again later."
+    )
+
+
+def _sum(first: Forgotten, second: Forgotten) -> Forgotten:
+    return Forgotten(
+        predictions=first.predictions + second.predictions,
+        feedback=first.feedback + second.feedback,
+        files_changed=first.files_changed + second.files_changed,
+        files_deleted=first.files_deleted + second.files_deleted,
+    )

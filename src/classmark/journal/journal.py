@@ -1,0 +1,222 @@
+"""The journal of one process: a queue with a limit, and one thread that writes it down."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from contextlib import suppress
+
+from classmark.errors import ClassmarkError, InvalidJournal
+from classmark.journal import database
+from classmark.journal.config import JournalConfig, JournalStatus
+from classmark.journal.files import journal_files
+from classmark.journal.reading import find_prediction
+from classmark.journal.writer import Event, FileWriter
+from classmark.records import FeedbackEvent, Prediction, PredictionEvent
+
+# Four commits in a window, so that an event is written well within it though commits take time.
+_COMMITS_PER_WINDOW = 4
+_EVENTS_PER_TRANSACTION = 2_000
+_FIRST_RETRY_S, _LONGEST_RETRY_S = 0.1, 2.0
+_EVENT_CHARS = 600  # what an event weighs besides its texts, roughly
+_READ_AFTER_WRITE_S = 1.0
+
+
+class Journal:
+    """Writes events down in the background; may be shared by threads, not by processes.
+
+    Each process makes its own, after it was forked or spawned; they may share a path.
+    """
+
+    def __init__(self, config: JournalConfig) -> None:
+        """Start the thread. A file that cannot be opened now is tried again later.
+
+        Raises:
+            JournalTooNew: the journal was written by a newer classmark.
+        """
+        _refuse_newer(config)
+        self._config = config
+        self._lock = threading.Lock()
+        self._settled_more = threading.Condition(self._lock)
+        self._wake, self._hurry = threading.Event(), threading.Event()
+        self._queue: list[Event] = []
+        self._in_hand: list[Event] = []
+        self._queued_chars = 0
+        self._accepted = self._settled = self._written = self._dropped = 0
+        self._failing = False
+        self._last_error: str | None = None
+        self._closed = False
+        self._deadline: float | None = None
+        self._thread = threading.Thread(target=self._run, name="classmark-journal", daemon=True)
+        self._thread.start()
+
+    def record(self, event: Event) -> bool:
+        """Take an event to be written soon; never waits for the disk and never raises.
+
+        Returns:
+            False if it was dropped, which is counted: too many wait, or the journal is closed.
+        """
+        chars = _chars_of(event)
+        with self._lock:
+            if self._closed or chars is None or not self._has_room_for(chars):
+                self._dropped += 1
+                return False
+            self._queue.append(event)
+            self._queued_chars += chars
+            self._accepted += 1
+        if not self._wake.is_set():
+            self._wake.set()
+        return True
+
+    def status(self) -> JournalStatus:
+        """Return counts and health at this moment."""
+        with self._lock:
+            return JournalStatus(
+                written=self._written,
+                dropped=self._dropped,
+                queued=len(self._queue) + len(self._in_hand),
+                failing=self._failing,
+                last_error=self._last_error,
+            )
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until everything recorded so far is written or refused; False if time ran out."""
+        with self._settled_more:
+            wanted = self._accepted
+            self._hurry.set()
+            self._wake.set()
+            return self._settled_more.wait_for(lambda: self._settled >= wanted, timeout_s)
+
+    def find(self, prediction_id: str) -> Prediction | None:
+        """Return a prediction with its feedback, None if there is none; reads the disk.
+
+        What this process recorded before is found; what another one did, after its flush window.
+
+        Raises:
+            InvalidJournal: a file of the journal cannot be read.
+        """
+        if self.status().queued:
+            self.flush(_READ_AFTER_WRITE_S)
+        return find_prediction(self._config.path, prediction_id)
+
+    def close(self, timeout_s: float) -> int:
+        """Write what waits, stop the thread, and return how many events were lost.
+
+        Args:
+            timeout_s: what is not written by then is lost.
+        """
+        with self._lock:
+            self._closed = True
+            self._deadline = time.monotonic() + timeout_s
+            self._hurry.set()
+            self._wake.set()
+        self._thread.join(timeout_s + _FIRST_RETRY_S)
+        with self._lock:
+            lost = len(self._queue) + len(self._in_hand)
+            self._dropped += lost
+            self._queue, self._in_hand = [], []
+        return lost
+
+    def _has_room_for(self, chars: int) -> bool:
+        n_events = len(self._queue) + len(self._in_hand)
+        return (
+            n_events < self._config.capacity_events
+            and self._queued_chars + chars <= self._config.capacity_chars + _EVENT_CHARS
+        )
+
+    # --- the thread ----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        writer = FileWriter(self._config)
+        gather_s = self._config.flush_window_ms / 1000 / _COMMITS_PER_WINDOW
+        retry_s = _FIRST_RETRY_S
+        self._write(writer)
+        while not self._is_finished():
+            if self._failing:
+                self._hurry.wait(self._within_deadline(retry_s))
+                retry_s = min(2 * retry_s, _LONGEST_RETRY_S)
+            else:
+                retry_s = _FIRST_RETRY_S
+                self._wake.wait()
+                self._hurry.wait(gather_s)
+            self._hurry.clear()
+            self._wake.clear()
+            self._write(writer)
+        with suppress(sqlite3.Error):
+            writer.close()
+
+    def _is_finished(self) -> bool:
+        with self._lock:
+            if not self._closed or self._deadline is None:
+                return False
+            return not (self._queue or self._in_hand) or time.monotonic() >= self._deadline
+
+    def _within_deadline(self, seconds: float) -> float:
+        if self._deadline is None:
+            return seconds
+        return max(0.0, min(seconds, self._deadline - time.monotonic()))
+
+    def _write(self, writer: FileWriter) -> None:
+        """Write everything that waits, or keep it and note why that is not possible."""
+        try:
+            if self._deadline is not None:
+                writer.limit_waiting(round(self._within_deadline(60) * 1000))
+            writer.open()
+            while events := self._take():
+                outcome = writer.write(events)
+                self._settle(len(events), outcome.refused, outcome.problem)
+        except (sqlite3.Error, OSError) as error:
+            self._fail(f"journal {self._config.path}: {database.in_words(error)}", writer)
+        except ClassmarkError as error:
+            self._fail(str(error), writer)
+        except Exception as error:  # the thread lives as long as the process, whatever happens
+            self._fail(f"journal {self._config.path}: {type(error).__name__}: {error}", writer)
+        else:
+            with self._lock:
+                self._failing = False
+
+    def _take(self) -> list[Event]:
+        """Return the oldest events; they wait in hand until they are settled."""
+        with self._lock:
+            if not self._in_hand:
+                self._in_hand, self._queue = self._queue, []
+            return self._in_hand[:_EVENTS_PER_TRANSACTION]
+
+    def _settle(self, n_events: int, n_refused: int, problem: str | None) -> None:
+        with self._settled_more:
+            self._queued_chars -= sum(_chars_of(e) or 0 for e in self._in_hand[:n_events])
+            del self._in_hand[:n_events]
+            self._written += n_events - n_refused
+            self._dropped += n_refused
+            self._settled += n_events
+            self._failing = False
+            if problem is not None:
+                self._last_error = problem
+            self._settled_more.notify_all()
+
+    def _fail(self, problem: str, writer: FileWriter) -> None:
+        """Note the problem; a new connection may have more luck than one that has failed."""
+        with self._lock:
+            self._failing = True
+            self._last_error = problem
+        with suppress(sqlite3.Error):
+            writer.close()
+
+
+def _chars_of(event: Event) -> int | None:
+    """Return what an event weighs in memory, None if it is none."""
+    try:
+        if isinstance(event, PredictionEvent):
+            return _EVENT_CHARS + len(event.text or "") + len(event.paper_id or "")
+        return _EVENT_CHARS + len(event.comment or "") if isinstance(event, FeedbackEvent) else None
+    except TypeError:
+        return None
+
+
+def _refuse_newer(config: JournalConfig) -> None:
+    # Anything else that is wrong with it is the thread's to meet, again and again.
+    with suppress(InvalidJournal, OSError):
+        for file in journal_files(config.path)[-1:]:
+            with database.reader(file):
+                pass

@@ -1,0 +1,106 @@
+"""What is in the files of a journal, counted."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from classmark.journal.database import reader
+from classmark.journal.files import LOG_SUFFIXES, journal_files, live_file
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JournalSummary:
+    """What is in a journal.
+
+    Attributes:
+        path: the file that the next event goes into.
+        files: all files, oldest first.
+        bytes: their size, with the logs beside them.
+        predictions: rows in all files.
+        with_text: those that have the text of the paper.
+        feedback: pieces of feedback.
+        waiting_feedback: those whose prediction is in no file.
+        oldest_utc: time of the oldest prediction, None if there is none.
+        newest_utc: time of the newest.
+        models: predictions by ``NAME@VERSION``.
+    """
+
+    path: str
+    files: tuple[str, ...] = ()
+    bytes: int = 0
+    predictions: int = 0
+    with_text: int = 0
+    feedback: int = 0
+    waiting_feedback: int = 0
+    oldest_utc: str | None = None
+    newest_utc: str | None = None
+    models: dict[str, int] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return asdict(self)
+
+
+def summarise(path: Path) -> JournalSummary:
+    """Count what is in a journal; one without files is empty.
+
+    Raises:
+        InvalidJournal: a file cannot be read.
+    """
+    files = journal_files(path)
+    models: dict[str, int] = {}
+    counts = {"predictions": 0, "with_text": 0, "feedback": 0}
+    times: list[str] = []
+    commented: set[str] = set()
+    for file in files:
+        with reader(file) as connection:
+            query = "SELECT count(*), count(text), min(at_utc), max(at_utc) FROM predictions"
+            n_predictions, n_texts, *between = connection.execute(query).fetchone()
+            counts["predictions"] += n_predictions
+            counts["with_text"] += n_texts
+            times += [at_utc for at_utc in between if at_utc]
+            ids = [row[0] for row in connection.execute("SELECT prediction_id FROM feedback")]
+            counts["feedback"] += len(ids)
+            commented.update(ids)
+            query = (
+                "SELECT name || '@' || version, count(*) FROM predictions "
+                "JOIN models ON models.id = predictions.model GROUP BY 1 ORDER BY 1"
+            )
+            for model, n in connection.execute(query):
+                models[model] = models.get(model, 0) + n
+    return JournalSummary(
+        path=str(live_file(path)),
+        files=tuple(map(str, files)),
+        bytes=sum(_bytes_of(file) for file in files),
+        waiting_feedback=_count_waiting(files, commented),
+        oldest_utc=min(times, default=None),
+        newest_utc=max(times, default=None),
+        models=models,
+        **counts,
+    )
+
+
+def _count_waiting(files: list[Path], commented: set[str]) -> int:
+    """Return how many pieces of feedback have no prediction in any file."""
+    waiting = set(commented)
+    n_waiting = 0
+    query = "SELECT 1 FROM predictions WHERE prediction_id = ?"
+    for file in files:
+        with reader(file) as connection:
+            waiting = {i for i in waiting if not connection.execute(query, (i,)).fetchone()}
+    for file in files if waiting else ():
+        with reader(file) as connection:
+            for row in connection.execute("SELECT prediction_id FROM feedback"):
+                n_waiting += row[0] in waiting
+    return n_waiting
+
+
+def _bytes_of(file: Path) -> int:
+    total = 0
+    for suffix in ("", *LOG_SUFFIXES):
+        with suppress(OSError):
+            total += file.with_name(file.name + suffix).stat().st_size
+    return total

@@ -1,0 +1,231 @@
+"""Writes batches of events into the live file, and begins the next one when that is full."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from classmark.errors import ClassmarkError
+from classmark.journal import database
+from classmark.journal.config import JournalConfig
+from classmark.journal.files import delete_file, journal_files, live_file, next_file
+from classmark.journal.rows import (
+    INSERT_FEEDBACK,
+    INSERT_PREDICTION,
+    feedback_row,
+    prediction_row,
+)
+from classmark.records import FeedbackEvent, ModelRef, PredictionEvent, utc_text
+
+Event = PredictionEvent | FeedbackEvent
+
+_DAY_MS = 86_400_000
+# What one event can be guilty of; every other error concerns the file.
+_EVENT_FAULTS = (
+    *(sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError),
+    *(TypeError, ValueError, OverflowError, AttributeError),
+)
+
+
+class Outcome(NamedTuple):
+    """What became of a batch: events written and refused, and why the last of these was."""
+
+    written: int
+    refused: int
+    problem: str | None
+
+
+class FileWriter:
+    """Writes into the live file of a journal; belongs to one thread."""
+
+    def __init__(self, config: JournalConfig) -> None:
+        self._config = config
+        self._path: Path | None = None
+        self._inode: tuple[int, int] | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._busy_timeout_ms = config.busy_timeout_ms
+
+    def write(self, events: Sequence[Event]) -> Outcome:
+        """Write all events in one transaction; those that the database refuses are left out.
+
+        Raises:
+            sqlite3.OperationalError: nothing was written: no room, no permission, busy.
+            OSError: the folder cannot be made.
+            ClassmarkError: what stands there is no journal of ours.
+        """
+        while True:
+            connection = self.open()
+            with database.transaction(connection):
+                if not is_closed(connection):
+                    outcome = self._write_rows(connection, events)
+                    full = self._is_full(connection)
+                    if full:
+                        mark_closed(connection)
+                    break
+            self.close()  # another process has filled it
+        if full:
+            self.close()
+        return outcome
+
+    def open(self) -> sqlite3.Connection:
+        """Return the connection to the live file, opened anew if that was deleted or replaced."""
+        if self._connection is not None and self._inode == _inode(self._path):
+            return self._connection
+        self.close()
+        path = live_file(self._config.path)
+        while True:
+            connection = database.open_writer(path, busy_timeout_ms=self._busy_timeout_ms)
+            try:
+                begin_file(connection, predecessor_of=path, first=self._config.path)
+                if not is_closed(connection):
+                    break
+            except BaseException:
+                connection.close()
+                raise
+            connection.close()
+            path = next_file(self._config.path, path)
+        self._connection, self._path, self._inode = connection, path, _inode(path)
+        self._delete_old_files()
+        return connection
+
+    def limit_waiting(self, timeout_ms: int) -> None:
+        """Wait no longer than this for other processes from now on."""
+        self._busy_timeout_ms = min(timeout_ms, self._busy_timeout_ms)
+        if self._connection is not None:
+            self._connection.execute(f"PRAGMA busy_timeout = {self._busy_timeout_ms}")
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _write_rows(self, connection: sqlite3.Connection, events: Sequence[Event]) -> Outcome:
+        models = {
+            model: _row_of(connection, model)
+            for model in {e.model for e in events if isinstance(e, PredictionEvent)}
+        }
+        predictions = [e for e in events if isinstance(e, PredictionEvent)]
+        feedback = [e for e in events if isinstance(e, FeedbackEvent)]
+        keep_text = self._config.keep_text
+        connection.execute("SAVEPOINT batch")
+        try:
+            rows = [prediction_row(e, models[e.model], keep_text=keep_text) for e in predictions]
+            connection.executemany(INSERT_PREDICTION, rows)
+            connection.executemany(INSERT_FEEDBACK, [feedback_row(e) for e in feedback])
+        except _EVENT_FAULTS:
+            connection.execute("ROLLBACK TO batch")
+            return self._write_one_by_one(connection, events, models)
+        return Outcome(len(events), 0, None)
+
+    def _write_one_by_one(
+        self, connection: sqlite3.Connection, events: Sequence[Event], models: dict[ModelRef, int]
+    ) -> Outcome:
+        refused, problem = 0, None
+        for event in events:
+            try:
+                if isinstance(event, PredictionEvent):
+                    row = prediction_row(
+                        event, models[event.model], keep_text=self._config.keep_text
+                    )
+                    connection.execute(INSERT_PREDICTION, row)
+                else:
+                    connection.execute(INSERT_FEEDBACK, feedback_row(event))
+            except _EVENT_FAULTS as error:
+                refused += 1
+                problem = f"event {event.prediction_id} was refused: {error}"
+        return Outcome(len(events) - refused, refused, problem)
+
+    def _is_full(self, connection: sqlite3.Connection) -> bool:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
+        if pages * page_bytes >= self._config.rotate_bytes:
+            return True
+        days = self._config.rotate_days
+        if days is None:
+            return False
+        begun = connection.execute("SELECT begun_at_utc FROM journal_file").fetchone()[0]
+        return str(begun) <= _days_ago(days)
+
+    def _delete_old_files(self) -> None:
+        if self._config.keep_days is None:
+            return
+        limit = _days_ago(self._config.keep_days)
+        for file in journal_files(self._config.path):
+            # Retention must never stop the writing; `journal forget` says what stood in its way.
+            with suppress(ClassmarkError, OSError):
+                if file != self._path and (closed_at(file) or limit) < limit:
+                    delete_file(file)
+
+
+def begin_file(connection: sqlite3.Connection, *, predecessor_of: Path, first: Path) -> None:
+    """Note when a file was begun, and take over what its predecessor must not let in again.
+
+    Args:
+        connection: to the file.
+        predecessor_of: the file.
+        first: the first file of the journal.
+    """
+    if connection.execute("SELECT 1 FROM journal_file").fetchone():
+        return
+    older = [file for file in journal_files(first) if file != predecessor_of]
+    forgotten: list[tuple[str]] = []
+    if older:
+        with database.reader(older[-1]) as previous:
+            forgotten = previous.execute("SELECT prediction_id FROM forgotten").fetchall()
+    with database.transaction(connection):
+        connection.execute(
+            "INSERT INTO journal_file (id, begun_at_utc) VALUES (1, ?) ON CONFLICT DO NOTHING",
+            (utc_text(),),
+        )
+        connection.executemany("INSERT OR IGNORE INTO forgotten VALUES (?)", forgotten)
+
+
+def is_closed(connection: sqlite3.Connection) -> bool:
+    """Tell whether a file takes no more events."""
+    row = connection.execute("SELECT closed_at_utc FROM journal_file").fetchone()
+    return row is not None and row[0] is not None
+
+
+def mark_closed(connection: sqlite3.Connection) -> None:
+    """Close a file for good; every writer goes on to the next one."""
+    connection.execute("UPDATE journal_file SET closed_at_utc = ?", (utc_text(),))
+
+
+def closed_at(file: Path) -> str | None:
+    """Return when a file was closed, None if it is the live one.
+
+    Raises:
+        InvalidJournal: it cannot be read.
+    """
+    with database.reader(file) as connection:
+        row = connection.execute("SELECT closed_at_utc FROM journal_file").fetchone()
+    return row[0] if row else None
+
+
+def _row_of(connection: sqlite3.Connection, model: ModelRef) -> int:
+    values = (model.name, model.version, model.digest)
+    connection.execute(
+        "INSERT INTO models (name, version, digest) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", values
+    )
+    found = connection.execute(
+        "SELECT id FROM models WHERE name = ? AND version = ? AND digest = ?", values
+    )
+    return int(found.fetchone()[0])
+
+
+def _inode(path: Path | None) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path) if path else None  # noqa: PTH116 - twice as fast, at every flush
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if status else None
+
+
+def _days_ago(days: float) -> str:
+    return utc_text(time.time_ns() // 1_000_000 - round(days * _DAY_MS))

@@ -1,0 +1,198 @@
+"""From checked requests to published answers, in the calling thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from classmark import taxonomy
+from classmark.errors import ClassmarkError, InvalidPaper, UnknownCategory
+from classmark.records import BadRecord, Paper
+from classmark.runtime import Classifier, check_paper
+from classmark.service.problems import Problem
+from classmark.service.recording import KEPT_CATEGORIES, Question, Recorder
+
+if TYPE_CHECKING:
+    from classmark.records import Answer
+    from classmark.service.schemas import PaperIn
+
+CHUNK_PAPERS = 64
+"""Between two chunks of a batch the deadline is looked at: some 3 ms of work."""
+
+Document = dict[str, Any]
+Check = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to answer: see ``Classifier.classify``."""
+
+    top: int = 5
+    threshold: float | None = None
+    explain: bool = False
+
+
+class Answerer:
+    """Answers questions with one classifier; may be shared by threads.
+
+    Attributes:
+        classifier: who answers.
+        max_text_chars: longer papers are refused.
+        is_recorded: the journal is told of answers, with more categories than most ask for.
+        model: ``{"name", "version", "digest"}``.
+    """
+
+    def __init__(
+        self, classifier: Classifier, max_text_chars: int, *, is_recorded: bool = False
+    ) -> None:
+        self.classifier = classifier
+        self.is_recorded = is_recorded
+        self.max_text_chars = max_text_chars
+        ref = classifier.model
+        self.model = {"name": ref.name, "version": ref.version, "digest": ref.digest}
+
+    def question(self, paper: PaperIn) -> Question:
+        """Return the question that a request asks.
+
+        Raises:
+            Problem: there is no text, too much of it, two kinds of it, or an unknown category.
+        """
+        identifier = None if paper.id is None else str(paper.id)
+        if paper.text is not None:
+            if paper.title is not None or paper.abstract is not None:
+                raise Problem(
+                    "invalid_request",
+                    "text: stands in place of title and abstract. Give either, not both.",
+                    errors=[{"field": "text", "message": "beside title or abstract"}],
+                )
+            given = Paper.from_text(paper.text, identifier)
+        else:
+            given = Paper(id=identifier, title=paper.title or "", abstract=paper.abstract or "")
+        author = None if paper.author_category is None else known_code(paper.author_category)
+        return Question(self.checked(given), author)
+
+    def checked(self, paper: Paper) -> Paper:
+        """Return a paper that can be classified.
+
+        Raises:
+            Problem: it has no text, or more than this service takes.
+        """
+        n_chars = len(paper.title) + len(paper.abstract)
+        if n_chars > self.max_text_chars:
+            raise Problem(
+                "text_too_long",
+                f"the text has {n_chars} characters, more than {self.max_text_chars}. Send title "
+                "and abstract, not the whole paper.",
+            )
+        try:
+            return check_paper(paper)
+        except InvalidPaper as error:
+            raise Problem("invalid_paper", str(error)) from error
+
+    def answer(self, question: Question, options: Options, recorder: Recorder) -> Document:
+        """Return the published answer of one question."""
+        answer = self.classifier.classify(
+            question.paper,
+            top=self._top(question, options),
+            threshold=options.threshold,
+            explain=options.explain,
+        )
+        return self._document(question, answer, options, recorder)
+
+    def answer_many(
+        self,
+        questions: Sequence[Question | BadRecord],
+        options: Options,
+        recorder: Recorder,
+        check: Check,
+    ) -> list[Document]:
+        """Return the published answers in the order of the questions, bad records in their places.
+
+        Args:
+            questions: what was asked.
+            options: for all of them.
+            recorder: is told of every answer.
+            check: raises when the work is no longer worth doing; called between chunks.
+        """
+        documents: list[Document] = []
+        for start in range(0, len(questions), CHUNK_PAPERS):
+            check()
+            chunk = questions[start : start + CHUNK_PAPERS]
+            good = [q for q in chunk if isinstance(q, Question)]
+            answers = iter(
+                self.classifier.classify(
+                    [q.paper for q in good],
+                    top=max([self._top(q, options) for q in good], default=1),
+                    threshold=options.threshold,
+                    explain=options.explain,
+                )
+            )
+            documents += [
+                q.to_dict()
+                if isinstance(q, BadRecord)
+                else self._document(q, next(answers), options, recorder, index)
+                for index, q in enumerate(chunk, start)
+            ]
+        return documents
+
+    def _top(self, question: Question, options: Options) -> int:
+        """Return how many categories must be ranked: all, to find the author's among them."""
+        if question.author_category is not None:
+            return len(self.classifier.labels)
+        return max(options.top, KEPT_CATEGORIES) if self.is_recorded else options.top
+
+    def _document(
+        self,
+        question: Question,
+        answer: Answer,
+        options: Options,
+        recorder: Recorder,
+        index: int = 0,
+    ) -> Document:
+        prediction_id = recorder.prediction_id(question, index)
+        recorder.record(question, answer, prediction_id)
+        verdict = question.author_category and author_verdict(answer, question.author_category)
+        document = answer.to_dict()
+        del document["ranked"][options.top :]
+        if verdict:
+            document["author_category"] = verdict
+        document["prediction_id"] = prediction_id
+        return document
+
+
+def known_code(category: str) -> str:
+    """Return today's code of a category.
+
+    Raises:
+        Problem: there is no such category.
+    """
+    try:
+        return taxonomy.canonical(category)
+    except UnknownCategory as error:
+        raise Problem("unknown_category", str(error)) from error
+
+
+def author_verdict(answer: Answer, code: str) -> Document:
+    """Return what an answer makes of the author's category.
+
+    Args:
+        answer: with every category ranked.
+        code: canonical.
+    """
+    rank = next((i for i, r in enumerate(answer.ranked, 1) if r.code == code), None)
+    if code == answer.primary:
+        verdict = "confirmed"
+    elif code in answer.set or code in answer.cross_lists:
+        verdict = "plausible"
+    else:
+        verdict = "challenged"
+    probability = answer.ranked[rank - 1].probability if rank else 0.0
+    return {"code": code, "verdict": verdict, "rank": rank, "probability": probability}
+
+
+def bad_record(identifier: Any, problem: Problem | ClassmarkError) -> BadRecord:
+    """Return the place of a record that gets no answer."""
+    message = problem.detail if isinstance(problem, Problem) else str(problem)
+    shown = None if identifier is None else str(identifier)
+    return BadRecord(id=shown, kind=problem.kind, message=message)

@@ -1,0 +1,128 @@
+"""The application: every endpoint, documented, behind the gateway."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from classmark import __version__
+from classmark.errors import ClassmarkError
+from classmark.service import catalogue, feedback, files, openinference
+from classmark.service.classify import classify
+from classmark.service.document import add_document, json_request, responses
+from classmark.service.examples import BATCH, PAPER
+from classmark.service.exchange import Reply
+from classmark.service.gateway import Endpoint, Gateway
+from classmark.service.page import add_page
+from classmark.service.problems import MEDIA_TYPE, Problem, invalid_request, shown
+from classmark.service.routes import as_response, as_route, exchange_of
+from classmark.service.schemas import AnswerOut, BatchOut, BatchRequest, PaperRequest
+from classmark.service.state import Service
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+LANES: dict[tuple[str, str], Endpoint] = {("POST", "/v1/classify"): classify}
+
+_DESCRIPTION = (
+    "Classifies scientific papers, given by title and abstract, into the arXiv taxonomy. "
+    "Errors are problem+json; every response names the model that answers here."
+)
+
+
+def create_app(service: Service) -> ASGIApp:
+    """Return the application of one worker.
+
+    Args:
+        service: its state; started with the application's lifespan, closed by the caller.
+    """
+    app = FastAPI(
+        title="classmark",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=_lifespan(service),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=responses(),
+    )
+    app.state.service = service
+    _add_classify(app, service)
+    for room in (files, feedback, catalogue, openinference):
+        room.add_routes(app, service)
+    add_page(app)
+    _add_error_handlers(app)
+    add_document(app)
+    return Gateway(app, service, LANES)
+
+
+def _lifespan(service: Service) -> Callable[[FastAPI], Any]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        yield
+        service.stop_accepting()
+
+    return lifespan
+
+
+def _add_classify(app: FastAPI, service: Service) -> None:
+    app.add_api_route(
+        "/v1/classify",
+        as_route(service, classify),
+        methods=["POST"],
+        tags=["classify"],
+        summary="Classify one paper, or a batch",
+        response_model=AnswerOut | BatchOut,
+        openapi_extra=json_request([PaperRequest, BatchRequest], {"paper": PAPER, "batch": BATCH}),
+    )
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    async def on_problem(request: Request, error: Exception) -> Response:
+        return _as_problem(request, error)
+
+    for kind in (Problem, ClassmarkError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, on_problem)
+
+
+def _as_problem(request: Request, error: Exception) -> Response:
+    exchange = exchange_of(request)
+    problem = _problem_of(request, error)
+    exchange.facts["problem"] = problem.kind
+    body = problem.body(exchange.request_id)
+    return as_response(Reply(body, problem.status, MEDIA_TYPE, problem.header_fields()))
+
+
+def _problem_of(request: Request, error: Exception) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, RequestValidationError):
+        return invalid_request(error.errors())
+    if isinstance(error, HTTPException):
+        return _http_problem(request, error)
+    if isinstance(error, ClassmarkError):
+        return Problem("invalid_request", str(error))
+    return Problem(
+        "internal_error",
+        "the service failed to answer. Try again; if it stays so, report the request id.",
+    )
+
+
+def _http_problem(request: Request, error: HTTPException) -> Problem:
+    method, path = request.method, shown(request.url.path)
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another")
+        return Problem(
+            "method_not_allowed",
+            f"{path} does not take {shown(method)}. Use {allowed}.",
+            headers={"Allow": allowed},
+        )
+    if error.status_code == 404:
+        return Problem("not_found", f"there is nothing at {path}. See /openapi.json for what is.")
+    return Problem("bad_request", f"the request cannot be understood: {shown(str(error.detail))}.")

@@ -1,0 +1,126 @@
+"""What is there and how it is: categories, models, health, metrics, status."""
+
+from __future__ import annotations
+
+import time
+
+from fastapi import FastAPI, Response
+from pydantic_core import to_json
+
+from classmark import taxonomy
+from classmark.bundle import find_bundle
+from classmark.errors import ClassmarkError
+from classmark.service.exchange import Exchange, Reply
+from classmark.service.metrics import MEDIA_TYPE as METRICS_TYPE
+from classmark.service.problems import Problem
+from classmark.service.routes import as_route
+from classmark.service.schemas import CategoriesOut, HealthOut, ModelsOut, StatusOut
+from classmark.service.state import RETRY_AFTER_S, Service
+
+
+def add_routes(app: FastAPI, service: Service) -> None:
+    """Add the endpoints that read."""
+    categories_body, models_body = _categories(), _models(service)
+
+    async def categories(_: Service, __: Exchange) -> Reply:
+        """The arXiv taxonomy: every category with its archive and group, the retired ones too."""
+        return Reply(categories_body)
+
+    async def models(_: Service, __: Exchange) -> Reply:
+        """The model that answers here, with its card and its measured metrics."""
+        return Reply(models_body)
+
+    for path, endpoint, schema, tag, summary in (
+        ("/v1/categories", categories, CategoriesOut, "catalogue", "List the categories"),
+        ("/v1/models", models, ModelsOut, "catalogue", "List the models"),
+        ("/v1/status", status, StatusOut, "operation", "Summarise the process tree"),
+        ("/healthz", healthz, HealthOut, "operation", "Tell that the process lives"),
+        ("/readyz", readyz, HealthOut, "operation", "Tell whether requests are wanted"),
+    ):
+        app.add_api_route(
+            path,
+            as_route(service, endpoint),
+            methods=["GET"],
+            response_model=schema,
+            tags=[tag],
+            summary=summary,
+        )
+    app.add_api_route(
+        "/metrics",
+        as_route(service, metrics),
+        methods=["GET"],
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+        tags=["operation"],
+        summary="Counters of the process tree, for Prometheus",
+    )
+
+
+async def healthz(_: Service, __: Exchange) -> Reply:
+    """The process lives: it answers."""
+    return Reply(to_json({"status": "live"}))
+
+
+async def readyz(service: Service, _: Exchange) -> Reply:
+    """Requests are wanted: the model has answered once, and nobody asked to stop."""
+    if not service.is_ready:
+        raise Problem(
+            "not_ready", "the service is stopping. Ask another one.", retry_after_s=RETRY_AFTER_S
+        )
+    return Reply(to_json({"status": "ready"}))
+
+
+async def metrics(service: Service, exchange: Exchange) -> Reply:
+    """Counters of all workers together, in Prometheus' text format."""
+    text = await service.in_thread(exchange, service.metrics.text)
+    return Reply(text, media_type=METRICS_TYPE)
+
+
+async def status(service: Service, exchange: Exchange) -> Reply:
+    """Requests, latency, papers and journal of all workers together."""
+    summary = await service.in_thread(exchange, service.metrics.summary)
+    started_at_s = summary.pop("started_at_s") or service.started_at_s
+    document = {
+        "model": service.answerer.model,
+        "uptime_s": round(time.time() - started_at_s, 3),
+        **summary,
+    }
+    if service.journal is None:
+        document["journal"] = None
+    else:
+        document["journal"]["last_error"] = service.journal.status().last_error
+    return Reply(to_json(document))
+
+
+def _categories() -> bytes:
+    rows = [
+        {
+            "code": c.code,
+            "name": c.name,
+            "archive": c.archive,
+            "group": c.group,
+            "active": c.active,
+        }
+        for c in taxonomy.categories(active_only=False)
+    ]
+    return to_json({"categories": rows, "version": taxonomy.VERSION})
+
+
+def _models(service: Service) -> bytes:
+    manifest = service.model.bundle.manifest
+    document = {
+        **service.answerer.model,
+        "labels": len(manifest.labels),
+        "card": service.model.card,
+        "metrics": manifest.metrics,
+        "set_coverage": manifest.policy.set_coverage,
+        "default": _is_default(service),
+    }
+    return to_json({"models": [document]})
+
+
+def _is_default(service: Service) -> bool:
+    try:
+        return find_bundle().samefile(service.model.bundle.path)
+    except (ClassmarkError, OSError):
+        return False

@@ -1,0 +1,128 @@
+"""One request and its reply, as the endpoints see them."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from classmark.service.problems import Problem, shown
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope
+
+    from classmark.service.keys import Key
+
+JSON = b"application/json"
+DEADLINE_HEADER = "X-Classmark-Deadline-Ms"
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
+_REQUEST_ID_BITS = 96
+_CHANCE = random.Random()  # noqa: S311 - an id, not a secret
+# Workers that are forked would go on alike.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_CHANCE.seed)
+
+Fields = list[tuple[bytes, bytes]]
+
+
+@dataclass(slots=True)
+class Reply:
+    """What is sent back.
+
+    Attributes:
+        body: whole.
+        status: HTTP status.
+        media_type: of the body.
+        fields: header fields beside those that every response has.
+    """
+
+    body: bytes
+    status: int = 200
+    media_type: bytes = JSON
+    fields: Fields = field(default_factory=list)
+
+
+class Exchange:
+    """One request: its header fields, its identity and its deadline.
+
+    Attributes:
+        scope, receive: as ASGI gives them.
+        headers: header fields by lower-case name; of a repeated one the last.
+        request_id: the client's, if it is short and plain, else a new one.
+        started: ``time.monotonic`` of the first byte that the application saw.
+        deadline: ``time.monotonic`` by which the answer must be ready.
+        client: whom limits count for: the key's id, else the address.
+        key: the API key that came with it, None without keys.
+        facts: what the log line says beside the usual.
+    """
+
+    __slots__ = (
+        "client",
+        "deadline",
+        "facts",
+        "headers",
+        "key",
+        "receive",
+        "request_id",
+        "scope",
+        "started",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, default_deadline_ms: int) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.started = time.monotonic()
+        self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
+        self.request_id = self._request_id()
+        self.deadline = self.started + default_deadline_ms / 1000
+        client = scope.get("client")
+        self.client: str = client[0] if client else ""
+        self.key: Key | None = None
+        self.facts: dict[str, Any] = {}
+
+    def limit_deadline(self) -> None:
+        """Take the client's deadline if it is the shorter one.
+
+        Raises:
+            Problem: it is no positive number of milliseconds.
+        """
+        value = self.headers.get(b"x-classmark-deadline-ms")
+        if value is None:
+            return
+        if not (value.isdigit() and len(value) <= 9 and int(value) > 0):
+            raise Problem(
+                "bad_request",
+                f"{DEADLINE_HEADER} must be a whole number of milliseconds above 0, got "
+                f"{shown(value.decode('latin-1'))!r}.",
+            )
+        self.deadline = min(self.deadline, self.started + int(value) / 1000)
+
+    def check_deadline(self) -> None:
+        """Raise the problem ``deadline_exceeded`` if the time is over."""
+        if time.monotonic() > self.deadline:
+            raise deadline_exceeded(self)
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds until the deadline; never negative."""
+        return max(0.0, self.deadline - time.monotonic())
+
+    def _request_id(self) -> str:
+        given = self.headers.get(b"x-request-id")
+        if given is not None and _REQUEST_ID.fullmatch(given):
+            return given.decode("ascii")
+        return f"{_CHANCE.getrandbits(_REQUEST_ID_BITS):024x}"
+
+
+def deadline_exceeded(exchange: Exchange) -> Problem:
+    """Return the problem of a request whose time is over."""
+    allowed_ms = round((exchange.deadline - exchange.started) * 1000)
+    return Problem(
+        "deadline_exceeded",
+        f"the answer was not ready within {allowed_ms} ms. Send fewer papers at once, or allow "
+        f"more time with {DEADLINE_HEADER} if you set it.",
+    )

@@ -1,0 +1,111 @@
+"""``/v1/feedback`` and ``/v1/predictions``: what the journal takes and gives."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
+
+from classmark.journal import Journal
+from classmark.records import FeedbackEvent, is_prediction_id, utc_text
+from classmark.service.answering import known_code
+from classmark.service.body import check_media_type, read_body
+from classmark.service.document import json_request
+from classmark.service.examples import FEEDBACK, PREDICTION_ID
+from classmark.service.exchange import Exchange, Reply
+from classmark.service.problems import Problem, invalid_request, shown
+from classmark.service.routes import as_route
+from classmark.service.schemas import (
+    PREDICTION_ID_PATTERN,
+    FeedbackOut,
+    FeedbackRequest,
+    PredictionOut,
+)
+from classmark.service.state import Service, overloaded
+
+_REQUEST = TypeAdapter(FeedbackRequest)
+
+
+def add_routes(app: FastAPI, service: Service) -> None:
+    """Add the endpoints of the journal."""
+    app.add_api_route(
+        "/v1/feedback",
+        as_route(service, feedback),
+        methods=["POST"],
+        status_code=202,
+        response_model=FeedbackOut,
+        tags=["feedback"],
+        summary="Say what the right category is",
+        openapi_extra=json_request([FeedbackRequest], {"feedback": FEEDBACK}),
+    )
+    parameter = {
+        "name": "prediction_id",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "pattern": PREDICTION_ID_PATTERN},
+        "example": PREDICTION_ID,
+    }
+    app.add_api_route(
+        "/v1/predictions/{prediction_id}",
+        as_route(service, prediction),
+        methods=["GET"],
+        response_model=PredictionOut,
+        tags=["feedback"],
+        summary="Read a prediction of the journal",
+        openapi_extra={"parameters": [parameter]},
+    )
+
+
+async def feedback(service: Service, exchange: Exchange) -> Reply:
+    """Take the right category of a prediction; it is joined to the prediction later.
+
+    The id must be well formed; whether there is such a prediction is not looked at.
+    """
+    check_media_type(exchange, b"application/json")
+    body = await read_body(exchange, service.settings.max_body_bytes)
+    request = _parse(body)
+    code = known_code(request.category)
+    event = FeedbackEvent(
+        prediction_id=request.prediction_id,
+        category=code,
+        at_utc=utc_text(),
+        comment=request.comment,
+    )
+    if not _journal(service).record(event):
+        raise overloaded("the journal cannot take feedback now")
+    document = {"prediction_id": event.prediction_id, "category": code, "accepted": True}
+    return Reply(to_json(document), 202)
+
+
+async def prediction(service: Service, exchange: Exchange) -> Reply:
+    """A prediction as the journal has it, with all feedback on it."""
+    identifier = str(exchange.scope["path_params"]["prediction_id"])
+    if not is_prediction_id(identifier):
+        raise Problem(
+            "invalid_request",
+            f"{shown(identifier)!r} is no prediction id. Give the prediction_id of an answer.",
+            errors=[{"field": "prediction_id", "message": "is not well formed"}],
+        )
+    journal = _journal(service)
+    found = await service.in_thread(exchange, lambda: journal.find(identifier))
+    if found is None:
+        raise Problem(
+            "not_found",
+            f"the journal has no prediction {identifier}. One just made appears within a second.",
+        )
+    return Reply(to_json(found.to_dict()))
+
+
+def _parse(body: bytes) -> FeedbackRequest:
+    try:
+        return _REQUEST.validate_json(body)
+    except ValidationError as error:
+        raise invalid_request(
+            error.errors(include_url=False, include_context=False, include_input=False)
+        ) from error
+
+
+def _journal(service: Service) -> Journal:
+    if service.journal is None:
+        raise Problem("journal_off", "this service keeps no journal. The operator can turn it on.")
+    return service.journal

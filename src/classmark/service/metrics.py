@@ -1,0 +1,225 @@
+"""Counters of the service: one process alone, or all workers of one tree.
+
+With ``PROMETHEUS_MULTIPROC_DIR`` set before this module is imported, every process counts in files
+of that folder and ``/metrics`` sums them; else the counts are of this process.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from classmark.journal import JournalStatus
+
+MEDIA_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+# Two a doubling from 0.25 ms, so that a percentile read from them is off by a fifth at most.
+LATENCY_BUCKETS_S = tuple(round(0.00025 * 2 ** (i / 2), 6) for i in range(33))
+PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+# What is written and dropped stays counted when a worker has died; what waits died with it.
+_JOURNAL: tuple[tuple[str, Any, str], ...] = (
+    ("written", "sum", "Events that the journal has."),
+    ("dropped", "sum", "Events of the journal that were lost."),
+    ("queued", "livesum", "Events that wait to be written."),
+    ("failing", "livemax", "1 while the journal cannot be written."),
+)
+
+
+@dataclass(slots=True)
+class _Times:
+    """Times to answer: how many in each bucket (the last one is without end), and their sum."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BUCKETS_S) + 1))
+    total_s: float = 0.0
+
+
+class Metrics:
+    """What a worker counts; other workers see it a quarter of a second later."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "classmark_requests",
+            "Requests by route, method and status.",
+            ["route", "method", "status"],
+            registry=self.registry,
+        )
+        self._latency = Histogram(
+            "classmark_request_seconds",
+            "From the first byte seen to the last byte given to the socket.",
+            ["route"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._papers = Counter(
+            "classmark_papers",
+            "Papers classified, by outcome.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._in_work = Gauge(
+            "classmark_requests_in_work",
+            "Requests being answered now.",
+            multiprocess_mode="livesum",
+            registry=self.registry,
+        )
+        self._workers = Gauge(
+            "classmark_workers",
+            "Workers alive.",
+            multiprocess_mode="livesum",
+            registry=self.registry,
+        )
+        self._started = Gauge(
+            "classmark_start_time_seconds",
+            "When the oldest worker started, in Unix time.",
+            multiprocess_mode="min",
+            registry=self.registry,
+        )
+        self._journal = {
+            name: Gauge(
+                f"classmark_journal_{name}", text, multiprocess_mode=mode, registry=self.registry
+            )
+            for name, mode, text in _JOURNAL
+        }
+        # Since the last flush: counting in the files of many processes takes ten times as long.
+        self._lock = Lock()
+        self._new_requests: dict[tuple[str, str, int], int] = {}
+        self._new_papers: dict[str, int] = {}
+        self._new_latency: dict[str, _Times] = {}
+
+    def worker_started(self, at_s: float) -> None:
+        """Say that this worker is there."""
+        self._workers.set(1)
+        self._started.set(at_s)
+
+    def request_done(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count a request; only in the thread of the event loop."""
+        key = (route, method, status)
+        with self._lock:
+            self._new_requests[key] = self._new_requests.get(key, 0) + 1
+            times = self._new_latency.get(route)
+            if times is None:
+                times = self._new_latency[route] = _Times()
+            times.counts[bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
+            times.total_s += seconds
+
+    def papers_done(self, outcome: str, n: int = 1) -> None:
+        """Count papers by ``reason`` of their answer, or ``error``."""
+        with self._lock:
+            self._new_papers[outcome] = self._new_papers.get(outcome, 0) + n
+
+    def flush(self) -> None:
+        """Add what was counted since the last time to what ``/metrics`` shows."""
+        with self._lock:
+            requests, self._new_requests = self._new_requests, {}
+            papers, self._new_papers = self._new_papers, {}
+            latency, self._new_latency = self._new_latency, {}
+        for (route, method, status), n in requests.items():
+            self._requests.labels(route, method, str(status)).inc(n)
+        for outcome, n in papers.items():
+            self._papers.labels(outcome).inc(n)
+        for route, times in latency.items():
+            histogram: Any = self._latency.labels(route)
+            # The client can observe one value at a time only.
+            histogram._sum.inc(times.total_s)
+            for bucket, n in zip(histogram._buckets, times.counts, strict=True):
+                if n:
+                    bucket.inc(n)
+
+    def set_in_work(self, n: int) -> None:
+        """Say how many requests are in work."""
+        self._in_work.set(n)
+
+    def set_journal(self, status: JournalStatus) -> None:
+        """Say how the journal of this process fares."""
+        for name, gauge in self._journal.items():
+            gauge.set(float(getattr(status, name)))
+
+    def text(self) -> bytes:
+        """Return the counts of the process tree in Prometheus' text format."""
+        self.flush()
+        return generate_latest(self._whole_registry())
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the status page shows of the process tree."""
+        self.flush()
+        families = {family.name: family.samples for family in self._whole_registry().collect()}
+        requests = _totals(families.get("classmark_requests", ()), "status")
+        papers = _totals(families.get("classmark_papers", ()), "outcome")
+        journal = {
+            name: int(_single(families.get(f"classmark_journal_{name}", ())) or 0)
+            for name in self._journal
+        }
+        return {
+            "started_at_s": _single(families.get("classmark_start_time_seconds", ())),
+            "workers": int(_single(families.get("classmark_workers", ())) or 0),
+            "requests": {"total": sum(requests.values()), "by_status": requests},
+            "latency_ms": _percentiles(families.get("classmark_request_seconds", ())),
+            "papers": papers,
+            "journal": {**journal, "failing": bool(journal["failing"])},
+        }
+
+    def _whole_registry(self) -> CollectorRegistry:
+        if FOLDER_VARIABLE not in os.environ:
+            return self.registry
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return registry
+
+
+def forget_worker(pid: int) -> None:
+    """Take a dead worker out of what counts the living."""
+    if FOLDER_VARIABLE in os.environ:
+        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def _totals(samples: Iterable[Any], label: str) -> dict[str, int]:
+    totals: dict[str, int] = {}
+    for sample in samples:
+        if sample.name.endswith("_total"):
+            key = sample.labels[label]
+            totals[key] = totals.get(key, 0) + int(sample.value)
+    return dict(sorted(totals.items()))
+
+
+def _single(samples: Iterable[Any]) -> float | None:
+    return next((float(sample.value) for sample in samples), None)
+
+
+def _percentiles(samples: Iterable[Any]) -> dict[str, float | None]:
+    """Return percentiles in ms, read from the buckets with a straight line within each."""
+    counts: dict[float, float] = {}
+    for sample in samples:
+        if sample.name.endswith("_bucket") and sample.labels["route"].startswith("/v"):
+            edge = float(sample.labels["le"])
+            counts[edge] = counts.get(edge, 0.0) + sample.value
+    edges = sorted(counts)
+    total = counts[edges[-1]] if edges else 0.0
+    return {name: _quantile(edges, counts, share * total) for name, share in PERCENTILES.items()}
+
+
+def _quantile(edges: list[float], counts: dict[float, float], wanted: float) -> float | None:
+    low, below = 0.0, 0.0
+    for edge in edges if wanted else ():
+        if counts[edge] >= wanted:
+            if edge == float("inf"):
+                return round(low * 1000, 3)
+            inside = (wanted - below) / (counts[edge] - below)
+            return round((low + (edge - low) * inside) * 1000, 3)
+        low, below = edge, counts[edge]
+    return None

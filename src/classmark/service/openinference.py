@@ -1,0 +1,222 @@
+"""``/v2``: the Open Inference Protocol, so that servers of models can be swapped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
+
+from classmark import __version__
+from classmark.records import Paper
+from classmark.service.answering import Document, Options
+from classmark.service.body import check_media_type, read_body
+from classmark.service.catalogue import readyz
+from classmark.service.classify import check_count, count_papers
+from classmark.service.document import json_request
+from classmark.service.examples import INFER
+from classmark.service.exchange import Exchange, Reply
+from classmark.service.problems import Problem, invalid_request, shown
+from classmark.service.recording import Question
+from classmark.service.routes import as_route
+from classmark.service.schemas import (
+    InferOut,
+    InferRequest,
+    ModelMetadataOut,
+    ReadyOut,
+    ServerMetadataOut,
+    TensorIn,
+)
+from classmark.service.state import Service
+
+_REQUEST = TypeAdapter(InferRequest)
+_INPUTS = ("title", "abstract", "text")
+# name -> (datatype, shape of one paper, value of one answer)
+_OUTPUTS: dict[str, tuple[str, tuple[int, ...], Callable[[Document], Any]]] = {
+    "code": ("BYTES", (-1,), lambda d: [r["code"] for r in d["ranked"]]),
+    "probability": ("FP64", (-1,), lambda d: [r["probability"] for r in d["ranked"]]),
+    "primary": ("BYTES", (), lambda d: [d["primary"] or ""]),
+    "reason": ("BYTES", (), lambda d: [d["reason"]]),
+    "set": ("BYTES", (), lambda d: [to_json(d["set"]).decode()]),
+    "cross_lists": ("BYTES", (), lambda d: [to_json(d["cross_lists"]).decode()]),
+    "prediction_id": ("BYTES", (), lambda d: [d["prediction_id"]]),
+}
+_PLACES = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+
+
+def add_routes(app: FastAPI, service: Service) -> None:
+    """Add the endpoints of the protocol."""
+    loaded = {"model": service.answerer.model["name"], "version": service.answerer.model["version"]}
+
+    def add(path: str, endpoint: Any, schema: type, summary: str, **more: Any) -> None:
+        names = [name for name in ("model", "version") if f"{{{name}}}" in path]
+        parameters = [
+            {
+                "name": name,
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string", "enum": [loaded[name]]},
+            }
+            for name in names
+        ]
+        app.add_api_route(
+            path,
+            as_route(service, endpoint),
+            methods=[more.pop("method", "GET")],
+            response_model=schema,
+            tags=["open inference protocol"],
+            summary=summary,
+            openapi_extra={"parameters": parameters, **more},
+        )
+
+    add("/v2", server_metadata, ServerMetadataOut, "Metadata of the server")
+    add("/v2/health/live", live, ReadyOut, "Tell that the server lives")
+    add("/v2/health/ready", ready, ReadyOut, "Tell whether requests are wanted")
+    body = json_request([InferRequest], {"papers": INFER})
+    for place in _PLACES:
+        add(place, model_metadata, ModelMetadataOut, "Metadata of the model")
+        add(f"{place}/ready", model_ready, ReadyOut, "Tell whether the model answers")
+        add(f"{place}/infer", infer, InferOut, "Classify papers", method="POST", **body)
+
+
+async def server_metadata(_: Service, __: Exchange) -> Reply:
+    """Name and version of the server."""
+    return Reply(to_json({"name": "classmark", "version": __version__, "extensions": []}))
+
+
+async def live(_: Service, __: Exchange) -> Reply:
+    """The process lives: it answers."""
+    return Reply(to_json({"live": True}))
+
+
+async def ready(service: Service, exchange: Exchange) -> Reply:
+    """Requests are wanted."""
+    await readyz(service, exchange)
+    return Reply(to_json({"ready": True}))
+
+
+async def model_ready(service: Service, exchange: Exchange) -> Reply:
+    """The model answers."""
+    _check_model(service, exchange)
+    await readyz(service, exchange)
+    return Reply(to_json({"name": service.answerer.model["name"], "ready": True}))
+
+
+async def model_metadata(service: Service, exchange: Exchange) -> Reply:
+    """Tensors that the model takes and gives: ``title`` and/or ``abstract``, or ``text``."""
+    _check_model(service, exchange)
+    model = service.answerer.model
+    document = {
+        "name": model["name"],
+        "versions": [model["version"]],
+        "platform": f"classmark_{service.model.bundle.manifest.kind}",
+        "inputs": [{"name": n, "datatype": "BYTES", "shape": [-1]} for n in _INPUTS],
+        "outputs": [
+            {"name": name, "datatype": datatype, "shape": [-1, *shape]}
+            for name, (datatype, shape, _) in _OUTPUTS.items()
+        ],
+    }
+    return Reply(to_json(document))
+
+
+async def infer(service: Service, exchange: Exchange) -> Reply:
+    """Classify n papers; each input is a BYTES tensor of shape [n]."""
+    _check_model(service, exchange)
+    check_media_type(exchange, b"application/json")
+    body = await read_body(exchange, service.settings.max_body_bytes)
+    return await service.in_thread(exchange, lambda: _answer(service, exchange, body))
+
+
+def _answer(service: Service, exchange: Exchange, body: bytes) -> Reply:
+    try:
+        request = _REQUEST.validate_json(body)
+    except ValidationError as error:
+        raise invalid_request(
+            error.errors(include_url=False, include_context=False, include_input=False)
+        ) from error
+    wanted = [output.name for output in request.outputs or ()] or list(_OUTPUTS)
+    unknown = [name for name in wanted if name not in _OUTPUTS]
+    if unknown:
+        raise _invalid("outputs", f"{shown(unknown[0])!r} is none of {', '.join(_OUTPUTS)}")
+    papers = _papers(request.inputs)
+    check_count(service, len(papers))
+    questions = [Question(_checked(service, paper, i)) for i, paper in enumerate(papers)]
+    n_labels = len(service.answerer.classifier.labels)
+    options = Options(min(request.parameters.top, n_labels), request.parameters.threshold)
+    documents = service.answerer.answer_many(
+        list(questions), options, service.recorder(exchange, "infer"), exchange.check_deadline
+    )
+    count_papers(service, exchange, documents)
+    model = service.answerer.model
+    answer = {
+        "model_name": model["name"],
+        "model_version": model["version"],
+        "outputs": [_tensor(name, documents, options.top) for name in wanted],
+    }
+    return Reply(to_json({**answer, "id": request.id} if request.id else answer))
+
+
+def _tensor(name: str, documents: list[Document], top: int) -> Document:
+    datatype, shape, value_of = _OUTPUTS[name]
+    return {
+        "name": name,
+        "datatype": datatype,
+        "shape": [len(documents), *([top] if shape else [])],
+        "data": [value for document in documents for value in value_of(document)],
+    }
+
+
+def _papers(inputs: list[TensorIn]) -> list[Paper]:
+    by_name = {tensor.name: tensor for tensor in inputs}
+    unknown = [name for name in by_name if name not in _INPUTS]
+    if unknown or len(by_name) < len(inputs):
+        seen = shown(unknown[0]) if unknown else "a name twice"
+        raise _invalid("inputs", f"{seen!r} is none of {', '.join(_INPUTS)}, each once")
+    if "text" in by_name and len(by_name) > 1:
+        raise _invalid("inputs", "'text' stands in place of title and abstract")
+    counts = {_count(tensor) for tensor in inputs}
+    if len(counts) != 1:
+        raise _invalid("inputs", f"have different numbers of papers: {sorted(counts)}")
+    if "text" in by_name:
+        return [Paper.from_text(text) for text in by_name["text"].data]
+    (n_papers,) = counts
+    empty = [""] * n_papers
+    titles, abstracts = (by_name[n].data if n in by_name else empty for n in _INPUTS[:2])
+    pairs = zip(titles, abstracts, strict=True)
+    return [Paper(title=title, abstract=abstract) for title, abstract in pairs]
+
+
+def _count(tensor: TensorIn) -> int:
+    n = len(tensor.data)
+    if tensor.shape not in ([n], [n, 1]):
+        raise _invalid(
+            "inputs", f"{shown(tensor.name)!r} has shape {tensor.shape[:4]} but {n} elements"
+        )
+    return n
+
+
+def _checked(service: Service, paper: Paper, index: int) -> Paper:
+    try:
+        return service.answerer.checked(paper)
+    except Problem as problem:
+        raise Problem(problem.kind, f"paper {index}: {problem.detail}") from problem
+
+
+def _check_model(service: Service, exchange: Exchange) -> None:
+    given, model = exchange.scope["path_params"], service.answerer.model
+    if (
+        given["model"] != model["name"]
+        or given.get("version", model["version"]) != (model["version"])
+    ):
+        spec = shown("@".join(str(given[n]) for n in ("model", "version") if n in given))
+        raise Problem(
+            "not_found", f"there is no model {spec!r} here, only {service.model.spec}. Use that."
+        )
+
+
+def _invalid(field: str, message: str) -> Problem:
+    return Problem(
+        "invalid_request", f"{field}: {message}.", errors=[{"field": field, "message": message}]
+    )

@@ -1,0 +1,218 @@
+"""What one worker holds: the model, its threads, its limits, its counters."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from classmark.bundle import Bundle, find_bundle, load_bundle
+from classmark.journal import Journal, JournalConfig, default_journal_path
+from classmark.records import Paper, PredictionSource
+from classmark.runtime import Classifier
+from classmark.service.answering import Answerer
+from classmark.service.exchange import Exchange, Fields, deadline_exceeded
+from classmark.service.keys import KeyRing
+from classmark.service.limits import RateTable, check_key, client_of
+from classmark.service.logs import AccessLog
+from classmark.service.metrics import Metrics
+from classmark.service.problems import Problem
+from classmark.service.recording import Recorder
+from classmark.service.settings import JOURNAL_OFF, ServiceSettings
+
+T = TypeVar("T")
+
+_WARM_UP = Paper(
+    title="Graph colouring with learned heuristics",
+    abstract="We prove a bound on the chromatic number of sparse graphs and learn a heuristic.",
+)
+RETRY_AFTER_S = 1
+JOURNAL_CLOSE_S = 5.0
+"""Of the grace period, for the last events of the journal."""
+
+
+class Model:
+    """A loaded model that has answered once.
+
+    Attributes:
+        bundle: as it was read.
+        classifier: ready to answer.
+        card: its card in Markdown, "" if it has none.
+    """
+
+    def __init__(self, name: str | None) -> None:
+        """Find, verify and load a model, and classify a paper with it.
+
+        Raises:
+            BundleNotFound, BundleCorrupt, BundleIncompatible: it cannot be loaded.
+        """
+        self.bundle: Bundle = load_bundle(find_bundle(name))
+        self.classifier = Classifier.from_bundle(self.bundle)
+        self.card = _read_card(self.bundle)
+        self.warm_up()
+
+    @property
+    def spec(self) -> str:
+        """``NAME@VERSION``."""
+        return f"{self.classifier.model.name}@{self.classifier.model.version}"
+
+    def warm_up(self) -> None:
+        """Classify a paper, alone and in a batch, so that every array and cache is touched."""
+        self.classifier.classify(_WARM_UP)
+        self.classifier.classify([_WARM_UP], explain=True)
+
+
+class Service:
+    """State of one worker; made in its own process, closed at its end.
+
+    Attributes:
+        settings, model: as given.
+        answerer: makes published answers.
+        metrics: counters of this process.
+        access_log: None if requests are not logged.
+        journal: None if none is kept.
+        in_work: requests that are being answered.
+        is_ready: warmed up and not asked to stop.
+        is_stopping: asked to stop; connections are not kept.
+        model_fields: header fields that name the model.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        model: Model | None = None,
+        rate_file: Path | None = None,
+    ) -> None:
+        """Prepare a worker.
+
+        Args:
+            settings: how to serve.
+            model: loaded already; None loads the one of the settings.
+            rate_file: in which the workers of a tree count together, see ``limits``.
+
+        Raises:
+            BundleNotFound, BundleCorrupt, BundleIncompatible: the model cannot be loaded.
+            InvalidKeys: the file of API keys cannot be read.
+            JournalTooNew: the journal was written by a newer classmark.
+        """
+        self.settings = settings
+        self.model = model or Model(settings.model)
+        self.metrics = Metrics()
+        self._keys = None if settings.api_keys is None else KeyRing(settings.api_keys)
+        self._rates = (
+            RateTable(settings.rate_per_minute, settings.rate_burst, rate_file)
+            if settings.rate_per_minute
+            else None
+        )
+        self.access_log = AccessLog() if settings.access_log else None
+        self.journal = _open_journal(settings)
+        self.answerer = Answerer(
+            self.model.classifier,
+            settings.max_text_chars,
+            is_recorded=self.journal is not None,
+        )
+        self.is_ready = self.is_stopping = False
+        self.started_at_s = time.time()
+        ref = self.model.classifier.model
+        self.model_fields: Fields = [
+            (b"x-classmark-model", f"{ref.name}@{ref.version}".encode("latin-1")),
+            (b"x-classmark-digest", ref.digest.encode("latin-1")),
+        ]
+        self.in_work = 0
+        self._queued = 0
+        self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="classmark")
+
+    def admit(self, exchange: Exchange) -> None:
+        """Let a request in.
+
+        Raises:
+            Problem: its key is missing, unknown or too narrow, or its client comes too often.
+        """
+        if self._keys is not None:
+            exchange.key = check_key(self._keys, exchange)
+            if exchange.key is not None:
+                exchange.facts["key"] = exchange.key.id
+        if self._rates is not None:
+            self._rates.check(client_of(exchange))
+
+    def recorder(self, exchange: Exchange, source: PredictionSource) -> Recorder:
+        """Return what tells the journal of the predictions of a request."""
+        return Recorder(
+            self.journal,
+            source=source,
+            started=exchange.started,
+            idempotency_key=exchange.headers.get(b"idempotency-key"),
+            keep_text=self.settings.journal_text,
+        )
+
+    def start(self) -> None:
+        """Answer once more in this process, then be ready."""
+        self.model.warm_up()
+        self.metrics.worker_started(self.started_at_s)
+        self.is_ready = True
+
+    def stop_accepting(self) -> None:
+        """Stop being ready; requests that come anyway are still answered."""
+        self.is_ready = False
+        self.is_stopping = True
+
+    def publish(self) -> None:
+        """Write what waits of the log and the counters; called often, and at the end."""
+        if self.access_log is not None:
+            self.access_log.flush()
+        if self.journal is not None:
+            self.metrics.set_journal(self.journal.status())
+        self.metrics.set_in_work(self.in_work)
+        self.metrics.flush()
+
+    def close(self) -> int:
+        """End the threads and write the journal; returns how many of its events were lost."""
+        self.stop_accepting()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        lost = 0 if self.journal is None else self.journal.close(JOURNAL_CLOSE_S)
+        self.publish()
+        if self._rates is not None:
+            self._rates.close()
+        return lost
+
+    async def in_thread(self, exchange: Exchange, work: Callable[[], T]) -> T:
+        """Return what a function returns that runs in a thread.
+
+        Raises:
+            Problem: too many wait for a thread already, or the deadline passed first.
+        """
+        if self._queued >= self.settings.max_queue:
+            raise overloaded("too many batches and long texts are waiting")
+        self._queued += 1
+        future = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        try:
+            async with asyncio.timeout(exchange.remaining_s):
+                return await future
+        except TimeoutError as error:
+            raise deadline_exceeded(exchange) from error
+        finally:
+            self._queued -= 1
+
+
+def _open_journal(settings: ServiceSettings) -> Journal | None:
+    if settings.journal == JOURNAL_OFF:
+        return None
+    path = Path(settings.journal) if settings.journal else default_journal_path()
+    return Journal(JournalConfig(path=path, keep_text=settings.journal_text))
+
+
+def overloaded(why: str) -> Problem:
+    """Return the problem of a request that comes when there is too much to do."""
+    return Problem(
+        "overloaded", f"{why}. Try again in {RETRY_AFTER_S} s.", retry_after_s=RETRY_AFTER_S
+    )
+
+
+def _read_card(bundle: Bundle) -> str:
+    if "CARD.md" not in bundle.manifest.files:
+        return ""
+    path: Path = bundle.file("CARD.md")
+    return path.read_text("utf-8")

@@ -1,0 +1,299 @@
+"""The process tree: workers on one listening socket, restarted when they die, stopped in order."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import connection, get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from classmark.errors import ClassmarkError, ListenFailed
+from classmark.service.accepting import ConnectionCounts, Place
+from classmark.service.logs import log, set_up_logs
+from classmark.service.settings import BACKLOG, ServiceSettings
+
+if TYPE_CHECKING:
+    from classmark.service.state import Model
+
+HEALTHY_AFTER_S = 5.0
+FIRST_DELAY_S = 0.05
+LONGEST_DELAY_S = 5.0
+_KILL_MARGIN_S = 1.0
+RATE_FILE, COUNTS_FILE = "rates", "connections"
+_METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+Say = Callable[[str], None]
+
+
+def serve(settings: ServiceSettings, say: Say = lambda _: None) -> int:
+    """Serve until a signal to stop; returns the exit code.
+
+    Args:
+        settings: how to serve.
+        say: is told in one line where the service is, when it is ready.
+
+    Raises:
+        ListenFailed: the address cannot be listened on.
+        BundleNotFound, BundleCorrupt, BundleIncompatible: the model cannot be loaded.
+    """
+    if not hasattr(os, "fork"):  # pragma: no cover - Windows
+        raise ListenFailed("classmark serve needs Linux or macOS. On Windows run it in WSL.")
+    with _listening(settings) as listener, _shared_folder() as folder:
+        # Only now: the metrics client looks for its folder when it is imported.
+        from classmark.service.keys import read_keys
+        from classmark.service.limits import make_rate_file
+        from classmark.service.state import Model
+
+        set_up_logs()
+        model = Model(settings.model)
+        if settings.api_keys is not None:
+            read_keys(settings.api_keys)
+        make_rate_file(folder / RATE_FILE)
+        listener.listen(BACKLOG)
+        return Supervisor(settings, listener, model, folder, say).run()
+
+
+@dataclass
+class _Slot:
+    """One place for a worker.
+
+    Attributes:
+        number: from 0.
+        process: the worker, None while a new one is waited for.
+        ready: its end of this pipe closes or sends when it is ready.
+        started_s: when it was started, monotonic.
+        due_s: when the next one is to be started, monotonic.
+        delay_s: how long the next one waits if this one dies young.
+    """
+
+    number: int
+    process: Any = None
+    ready: Any = None
+    is_ready: bool = False
+    started_s: float = 0.0
+    due_s: float = 0.0
+    delay_s: float = FIRST_DELAY_S
+
+
+@dataclass
+class Supervisor:
+    """Keeps workers alive until a signal to stop."""
+
+    settings: ServiceSettings
+    listener: socket.socket
+    model: Model
+    folder: Path
+    say: Say
+    _slots: list[_Slot] = field(default_factory=list)
+    _is_stopping: bool = False
+    _was_announced: bool = False
+    _has_failed: bool = False
+
+    def run(self) -> int:
+        """Serve; returns 0 if every worker ended in order, else 1."""
+        # Where processes are forked, workers share what is loaded; macOS forbids it with threads.
+        self._context: Any = get_context("fork" if sys.platform == "linux" else "spawn")
+        self._slots = [_Slot(number) for number in range(self.settings.worker_count)]
+        self._counts = ConnectionCounts.create(self.folder / COUNTS_FILE, len(self._slots))
+        with _wake_up_on_signals(self._on_signal) as wake:
+            # Untouched by collections, pages of what is loaded stay shared with the workers.
+            gc.collect()
+            gc.freeze()
+            while not self._is_stopping:
+                self._start_due()
+                connection.wait([*self._watched(), wake], timeout=self._next_due_s())
+                _drain(wake)
+                self._look()
+            return self._stop()
+
+    def _on_signal(self, *_: Any) -> None:
+        self._is_stopping = True
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for slot in self._slots:
+            if slot.process is None and slot.due_s <= now:
+                slot.ready, theirs = self._context.Pipe(duplex=False)
+                place = Place(slot.number, self.folder / COUNTS_FILE, self.folder / RATE_FILE)
+                model = self.model if self._context.get_start_method() == "fork" else None
+                slot.process = self._context.Process(
+                    target=_work, args=(self.settings, self.listener, place, theirs, model)
+                )
+                slot.process.start()
+                theirs.close()
+                slot.started_s, slot.is_ready = now, False
+
+    def _watched(self) -> list[Any]:
+        return [
+            item
+            for slot in self._slots
+            if slot.process is not None
+            for item in (slot.process.sentinel, *(() if slot.is_ready else (slot.ready,)))
+        ]
+
+    def _next_due_s(self) -> float | None:
+        due = [slot.due_s for slot in self._slots if slot.process is None]
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
+    def _look(self) -> None:
+        for slot in self._slots:
+            if slot.process is None:
+                continue
+            if not slot.is_ready and slot.ready.poll():
+                slot.is_ready = _is_ready(slot.ready)
+            if not slot.process.is_alive():
+                self._bury(slot)
+        if not self._was_announced and all(s.process and s.is_ready for s in self._slots):
+            self._was_announced = True
+            where = _where(self.listener, self.model, len(self._slots))
+            log("ready", workers=len(self._slots), model=self.model.spec, where=where)
+            self.say(where)
+
+    def _bury(self, slot: _Slot) -> None:
+        from classmark.service.metrics import forget_worker
+
+        process, now = slot.process, time.monotonic()
+        has_served = slot.is_ready or self._was_announced
+        process.join()
+        slot.ready.close()
+        forget_worker(process.pid)
+        self._counts.set(slot.number, None)
+        if now - slot.started_s >= HEALTHY_AFTER_S:
+            slot.delay_s = FIRST_DELAY_S
+        slot.process, slot.due_s = None, now + slot.delay_s
+        log("worker died", worker=process.pid, exit_code=process.exitcode, again_in_s=slot.delay_s)
+        slot.delay_s = min(LONGEST_DELAY_S, slot.delay_s * 2)
+        if not has_served:  # what hinders the first worker will hinder the next
+            self._is_stopping = self._has_failed = True
+
+    def _stop(self) -> int:
+        """Ask every worker to stop, wait for the grace period, kill what is left."""
+        alive = [slot.process for slot in self._slots if slot.process is not None]
+        log("stopping", workers=len(alive))
+        for process in alive:
+            process.terminate()
+        deadline = time.monotonic() + self.settings.grace_s + _KILL_MARGIN_S
+        for process in alive:
+            process.join(max(0.0, deadline - time.monotonic()))
+        late = [process for process in alive if process.is_alive()]
+        for process in late:
+            log("worker killed", worker=process.pid)
+            process.kill()
+            process.join()
+        in_order = not self._has_failed and all(process.exitcode == 0 for process in alive)
+        log("stopped", in_order=in_order)
+        return 0 if in_order else 1
+
+
+def _is_ready(pipe: Any) -> bool:
+    """Tell whether a worker said so, or its end of the pipe was closed by its death."""
+    try:
+        return bool(pipe.recv_bytes())
+    except (EOFError, OSError):
+        return False
+
+
+def _work(
+    settings: ServiceSettings,
+    listener: socket.socket,
+    place: Place,
+    ready: Any,
+    model: Model | None,
+) -> None:
+    """Be a worker: what a new process runs."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+    from classmark.service.worker import run_worker
+
+    def on_ready() -> None:
+        ready.send_bytes(b"ready")
+        ready.close()
+
+    try:
+        sys.exit(run_worker(settings, listener, place, model, on_ready))
+    except ClassmarkError as error:
+        log("worker failed", logging.ERROR, detail=str(error))
+        sys.exit(error.exit_code)
+
+
+@contextmanager
+def _listening(settings: ServiceSettings) -> Iterator[socket.socket]:
+    """Yield a bound socket; it listens when the model is loaded, so an open port is a ready one."""
+    where = f"{settings.host}:{settings.port}"
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise ListenFailed(
+            f"{where} is no address here ({error}). Choose another --host."
+        ) from error
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            raise ListenFailed(
+                f"cannot listen on {where}: {error.strerror}. Stop what listens there, or choose "
+                "another --port."
+            ) from error
+        yield listener
+
+
+@contextmanager
+def _shared_folder() -> Iterator[Path]:
+    """Yield a folder for what the processes share: the metrics, unless the operator named one."""
+    with tempfile.TemporaryDirectory(prefix="classmark-serve-", ignore_cleanup_errors=True) as name:
+        is_ours = _METRICS_VARIABLE not in os.environ
+        if is_ours:
+            os.environ[_METRICS_VARIABLE] = name
+        try:
+            yield Path(name)
+        finally:
+            if is_ours:
+                del os.environ[_METRICS_VARIABLE]
+
+
+@contextmanager
+def _wake_up_on_signals(handler: Callable[..., None]) -> Iterator[socket.socket]:
+    """Yield a socket that becomes readable when a signal to stop arrives."""
+    wake, signalled = socket.socketpair()
+    wake.setblocking(False)
+    signalled.setblocking(False)
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, handler) for number in numbers}
+    old = signal.set_wakeup_fd(signalled.fileno(), warn_on_full_buffer=False)
+    try:
+        yield wake
+    finally:
+        signal.set_wakeup_fd(old)
+        for number, handled in before.items():
+            signal.signal(number, handled)
+        wake.close()
+        signalled.close()
+
+
+def _drain(wake: socket.socket) -> None:
+    try:
+        wake.recv(4096)
+    except BlockingIOError:
+        return
+
+
+def _where(listener: socket.socket, model: Model, workers: int) -> str:
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    many = "1 worker" if workers == 1 else f"{workers} workers"
+    return f"classmark serves {model.spec} at http://{shown}:{port} ({many})."

@@ -1,0 +1,160 @@
+"""One worker: an event loop that serves until it is told to stop, then drains."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+from classmark.service.accepting import Acceptor, ConnectionCounts, Place
+from classmark.service.app import create_app
+from classmark.service.logs import log, log_failure, set_up_logs
+from classmark.service.protocol import guarded_protocol
+from classmark.service.settings import BACKLOG, ServiceSettings
+from classmark.service.state import JOURNAL_CLOSE_S, Model, Service
+
+HOUSEKEEPING_S = 0.25
+SWITCH_INTERVAL_S = 0.001
+"""A thread with a batch gives the interpreter back to the event loop after as long."""
+EXIT_FAILED = 3
+
+
+class Worker(uvicorn.Server):
+    """uvicorn's server, which on a signal is not ready at once, then drains, then ends.
+
+    Attributes:
+        service: state of this worker.
+    """
+
+    def __init__(
+        self, service: Service, place: Place, on_ready: Callable[[], None] = lambda: None
+    ) -> None:
+        self.service = service
+        self._counts = ConnectionCounts(place.counts_file)
+        self._slot = place.slot
+        self._on_ready = on_ready
+        self._parent = os.getppid()
+        self._is_stopping = False
+        super().__init__(_config(service, self._note_connections))
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Warm up, listen, and say so."""
+        await super().startup([])
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(NotImplementedError):  # Windows
+                loop.add_signal_handler(number, self.stop)
+        self._housekeeping = loop.create_task(self._keep_house())
+        self._note_connections(0)
+        self.servers = [self._acceptor(listener) for listener in sockets or ()]
+        self._on_ready()
+
+    def _acceptor(self, listener: socket.socket) -> Any:
+        protocol: Any = self.config.http_protocol_class
+        return Acceptor(
+            listener,
+            lambda: protocol(
+                config=self.config,
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+            ),
+            lambda: len(self.server_state.connections),
+            self._counts.lowest,
+        )
+
+    def _note_connections(self, n: int) -> None:
+        self._counts.set(self._slot, n)
+
+    def stop(self) -> None:
+        """Be not ready from now on, stop accepting a little later; the second call does at once."""
+        self.service.stop_accepting()
+        if self._is_stopping:
+            self.should_exit = True
+            return
+        self._is_stopping = True
+        asyncio.get_running_loop().call_later(self.service.settings.drain_s, self._end_accepting)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to ``startup``: uvicorn's own way ends the process by the signal."""
+        yield
+
+    def _end_accepting(self) -> None:
+        self.should_exit = True
+
+    async def _keep_house(self) -> None:
+        """Publish what others count, and stop if the supervisor has died."""
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            try:
+                self.service.publish()
+            except Exception as error:
+                log_failure("housekeeping failed", error)
+            if os.getppid() != self._parent and not self._is_stopping:
+                log("supervisor gone")
+                self.stop()
+
+
+def run_worker(
+    settings: ServiceSettings,
+    listener: socket.socket,
+    place: Place,
+    model: Model | None = None,
+    on_ready: Callable[[], None] = lambda: None,
+) -> int:
+    """Serve until a signal to stop; returns the exit code.
+
+    Args:
+        settings: how to serve.
+        listener: bound socket, shared with other workers.
+        place: among the other workers.
+        model: loaded already; None loads it.
+        on_ready: called when requests are accepted.
+    """
+    set_up_logs()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    service = Service(settings, model, place.rate_file)
+    # What is loaded stays: a collection need not look at it again.
+    gc.collect()
+    gc.freeze()
+    worker = Worker(service, place, on_ready)
+    try:
+        worker.run([listener])
+    except SystemExit:
+        return EXIT_FAILED
+    finally:
+        lost = service.close()
+        log("worker ended", journal_events_lost=lost)
+    return 0
+
+
+def _config(service: Service, on_connections: Callable[[int], None]) -> uvicorn.Config:
+    settings = service.settings
+    return uvicorn.Config(
+        create_app(service),
+        http=guarded_protocol(settings, on_connections, service.model_fields),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies or None,
+        timeout_keep_alive=settings.keep_alive_s,
+        timeout_graceful_shutdown=_drain_s(settings),
+        backlog=BACKLOG,
+    )
+
+
+def _drain_s(settings: ServiceSettings) -> int:
+    """Return how long answers in work may take at the end: the grace without its other parts."""
+    return max(1, int(settings.grace_s - settings.drain_s - JOURNAL_CLOSE_S))

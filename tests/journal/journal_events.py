@@ -1,0 +1,54 @@
+"""Events for the tests of the journal, and waiting for what a thread or process does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from classmark.records import (
+    FeedbackEvent,
+    ModelRef,
+    PredictionEvent,
+    new_prediction_id,
+    utc_text,
+)
+
+PATIENCE_S = 20.0
+MODEL = ModelRef("fast", "1.0", "d" * 64)
+
+
+def prediction(**changes: Any) -> PredictionEvent:
+    """Return a prediction of now with an id of its own."""
+    values: dict[str, Any] = {
+        "prediction_id": new_prediction_id(),
+        "at_utc": utc_text(),
+        "model": MODEL,
+        "paper_id": "2401.00001",
+        "text_fingerprint": "0123456789abcdef",
+        "primary": "cs.LG",
+        "reason": "accepted",
+        "ranked": (("cs.LG", 0.75), ("stat.ML", 0.125), ("cs.AI", 0.0625)),
+        "set": ("cs.LG", "stat.ML"),
+        "cross_lists": ("stat.ML",),
+        "known_share": 0.5,
+        "n_chars": 900,
+        "n_words": 140,
+        "latex_share": 0.25,
+        "latency_ms": 1.5,
+    }
+    return PredictionEvent(**{**values, **changes})
+
+
+def feedback(prediction_id: str, category: str = "stat.ML", **changes: Any) -> FeedbackEvent:
+    """Return feedback of now."""
+    values: dict[str, Any] = {"at_utc": utc_text(), "comment": None}
+    return FeedbackEvent(prediction_id=prediction_id, category=category, **{**values, **changes})
+
+
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    """Return when a condition holds, and fail if it never does."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, f"never happened: {what}"
+        time.sleep(0.005)

@@ -1,0 +1,232 @@
+"""Real faults: a full disk, a read-only one, a killed process, several processes at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from journal_events import PATIENCE_S, prediction, wait_until
+
+from classmark.journal import Journal, database, read_predictions
+from classmark.journal.files import journal_files
+from classmark.journal.forget import Forgettable, forget
+
+Open = Callable[..., Journal]
+
+# Records without pause or end, and says after each event which one it was and when.
+WRITER = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from classmark.journal import Journal, JournalConfig
+from journal_events import prediction
+journal = Journal(JournalConfig(path=Path(sys.argv[1]), rotate_bytes=int(sys.argv[3])))
+while True:
+    event = prediction()
+    kept = journal.record(event)
+    print(event.prediction_id, time.monotonic_ns(), int(kept), flush=True)
+    time.sleep(0.0005)
+"""
+WINDOW_NS = 250_000_000
+NEVER_BYTES = 1 << 40
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a file system of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(filler: Path) -> None:
+    """Write a file until there is no room."""
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+
+
+def ids_in(path: Path) -> list[str]:
+    return [found.event.prediction_id for found in read_predictions(path)]
+
+
+def start_writer(path: Path, rotate_bytes: int = NEVER_BYTES) -> subprocess.Popen[str]:
+    arguments = [str(path), str(Path(__file__).parent), str(rotate_bytes)]
+    command = [sys.executable, "-c", WRITER, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def kill_after(process: subprocess.Popen[str], n_lines: int) -> tuple[int, list[list[str]]]:
+    """Kill a writer after so many events; return when, and all that it said."""
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(n_lines)]
+    at_ns = time.monotonic_ns()
+    process.send_signal(signal.SIGKILL)
+    lines += process.stdout.readlines()
+    process.stdout.close()
+    assert process.wait() == -signal.SIGKILL
+    return at_ns, [line.split() for line in lines if line.endswith("\n")]
+
+
+def test_a_full_disk_is_counted_and_recovers(open_journal: Open, small_disk: Path) -> None:
+    path = small_disk / "journal.sqlite"
+    journal = open_journal(path=path, capacity_events=2_000)
+    first = prediction()
+    journal.record(first)
+    assert journal.flush(PATIENCE_S)
+    filler = small_disk / "filler"
+    fill(filler)
+    kept = [event for event in [prediction() for _ in range(3_000)] if journal.record(event)]
+    wait_until(lambda: journal.status().failing, "the journal notices the full disk")
+    status = journal.status()
+    assert "the disk is full" in str(status.last_error)
+    assert status.written + status.dropped + status.queued == 3_001
+    assert status.dropped >= 1_000
+    filler.unlink()
+    assert journal.flush(PATIENCE_S)
+    assert not journal.status().failing
+    assert set(ids_in(path)) == {first.prediction_id, *(e.prediction_id for e in kept)}
+    assert journal.status().written == 1 + len(kept)
+
+
+def test_a_disk_that_is_full_at_the_start_is_counted_and_recovers(
+    open_journal: Open, small_disk: Path
+) -> None:
+    fill(small_disk / "filler")
+    path = small_disk / "journal.sqlite"
+    journal = open_journal(path=path)
+    event = prediction()
+    assert journal.record(event)
+    wait_until(lambda: journal.status().failing, "the journal notices the full disk")
+    (small_disk / "filler").unlink()
+    assert journal.flush(PATIENCE_S)
+    assert ids_in(path) == [event.prediction_id]
+
+
+def test_a_read_only_disk_is_counted_and_recovers(open_journal: Open, small_disk: Path) -> None:
+    remount = ["mount", "-o", "remount,ro", str(small_disk)]
+    subprocess.run(remount, check=True)
+    path = small_disk / "journal.sqlite"
+    journal = open_journal(path=path)
+    event = prediction()
+    assert journal.record(event)
+    wait_until(lambda: journal.status().failing, "the journal notices the read-only disk")
+    assert "cannot be opened. Check the path" in str(journal.status().last_error)
+    subprocess.run([*remount[:2], "remount,rw", str(small_disk)], check=True)
+    assert journal.flush(PATIENCE_S)
+    assert ids_in(path) == [event.prediction_id]
+
+
+def test_a_database_that_may_not_grow_is_counted_and_recovers(
+    open_journal: Open, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The portable form of the full disk: SQLite's own limit of pages."""
+    max_pages = [24]
+
+    def open_small(path: Path, **options: int) -> sqlite3.Connection:
+        connection = open_writer(path, **options)
+        connection.execute(f"PRAGMA max_page_count = {max_pages[0]}")
+        return connection
+
+    open_writer = database.open_writer
+    monkeypatch.setattr(database, "open_writer", open_small)
+    journal = open_journal()
+    events = [prediction() for _ in range(500)]
+    assert all(journal.record(event) for event in events)
+    wait_until(lambda: journal.status().failing, "the database is full")
+    assert "the disk is full. Free some space" in str(journal.status().last_error)
+    max_pages[0] = 10_000
+    assert journal.flush(PATIENCE_S)
+    assert ids_in(path) == sorted(event.prediction_id for event in events)
+
+
+def test_a_database_that_another_process_holds_is_waited_for(
+    open_journal: Open, path: Path
+) -> None:
+    journal = open_journal(busy_timeout_ms=1)
+    assert journal.flush(PATIENCE_S)
+    wait_until(path.exists, "the file is begun")
+    event = prediction()
+    with sqlite3.connect(path, isolation_level=None, timeout=PATIENCE_S) as other:
+        other.execute("BEGIN IMMEDIATE")
+        journal.record(event)
+        wait_until(lambda: journal.status().failing, "the journal waits in vain")
+        assert "another process holds it" in str(journal.status().last_error)
+        other.execute("COMMIT")
+    other.close()
+    assert journal.flush(PATIENCE_S)
+    assert ids_in(path) == [event.prediction_id]
+
+
+@pytest.mark.slow
+def test_sigkill_under_load_loses_at_most_the_window(path: Path) -> None:
+    killed_ns, said = kill_after(start_writer(path), 2_000)
+    kept = set(ids_in(path))
+    lost_ages_ns = [
+        killed_ns - int(at_ns) for event, at_ns, ok in said if ok == "1" and event not in kept
+    ]
+    assert len(kept) > 1_000
+    assert max(lost_ages_ns, default=0) <= WINDOW_NS
+
+
+@pytest.mark.slow
+def test_sigkill_of_one_writer_leaves_the_others_writing(open_journal: Open, path: Path) -> None:
+    survivor = open_journal()
+    events = [prediction() for _ in range(300)]
+    writers = [start_writer(path), start_writer(path)]
+    for n_lines, writer in zip((200, 400), writers, strict=True):
+        for event in events[: n_lines - 100]:
+            survivor.record(event)
+        kill_after(writer, n_lines)
+    assert survivor.flush(PATIENCE_S)
+    assert survivor.status().dropped == 0
+    assert {event.prediction_id for event in events} <= set(ids_in(path))
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+
+
+@pytest.mark.slow
+def test_several_processes_rotate_without_losing_or_doubling(path: Path) -> None:
+    writers = [start_writer(path, rotate_bytes=128 * 1024) for _ in range(3)]
+    outcomes = [kill_after(writer, 500) for writer in writers]
+    found = ids_in(path)
+    assert len(found) == len(set(found))
+    assert len(journal_files(path)) >= 3
+    for killed_ns, said in outcomes:
+        old = {event for event, at_ns, _ in said if killed_ns - int(at_ns) > WINDOW_NS}
+        assert old <= set(found)
+    for file in journal_files(path):
+        with sqlite3.connect(file) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        connection.close()
+
+
+@pytest.mark.slow
+def test_forgetting_while_another_process_writes_loses_nothing_else(path: Path) -> None:
+    writer = start_writer(path, rotate_bytes=128 * 1024)
+    wait_until(lambda: path.exists() and len(ids_in(path)) > 200, "there is something to forget")
+    doomed = ids_in(path)[:200:20]
+    for prediction_id in doomed:
+        assert forget(path, Forgettable(prediction_ids=(prediction_id,))).predictions == 1
+    killed_ns, said = kill_after(writer, 800)
+    old = {event for event, at_ns, _ in said if killed_ns - int(at_ns) > WINDOW_NS}
+    found = set(ids_in(path))
+    assert all(ok == "1" for _, _, ok in said)
+    assert len(old) > len(doomed)
+    assert old - set(doomed) <= found
+    assert not found & set(doomed)

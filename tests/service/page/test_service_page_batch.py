@@ -1,0 +1,131 @@
+"""A file of papers on the page: chosen, dropped or pasted; filtered, unfolded, downloaded."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+from page_texts import ACCEPTED, CSV, CSV_WITH_BAD_RECORD
+
+pytestmark = pytest.mark.slow  # a browser, file after file
+
+TITLE, ABSTRACT = ACCEPTED.split("\n\n")
+BIBTEX = f"@article{{one,\n title = {{{TITLE}}},\n abstract = {{{ABSTRACT}}}\n}}\n"
+HOSTILE = '<img src=x onerror="window.injected = 1">'
+
+
+def test_a_file_gives_a_row_a_paper(tab: Any) -> None:
+    page = tab.upload("papers.csv", CSV_WITH_BAD_RECORD)
+    assert page.locator(".batch h2").inner_text() == "4 papers in papers.csv"
+    said = page.locator(".batch .said").first.inner_text()
+    assert said == "1 with a category, 2 without, 1 cannot be read."
+    rows = page.locator(".batch tbody tr:not([hidden])").all_inner_texts()
+    assert [row.split()[0] for row in rows] == ["p1", "p2", "p3", "p4"]
+    assert "quant-ph" in rows[0]
+    assert "not sure enough" in rows[1]
+    assert "not like a paper" in rows[2]
+    assert "empty" in rows[3]
+
+
+def test_a_row_unfolds_to_the_whole_answer(tab: Any) -> None:
+    page = tab.upload("papers.csv", CSV)
+    button = page.get_by_role("button", name="p1")
+    button.click()
+    assert button.get_attribute("aria-expanded") == "true"
+    below = page.locator(f"#{button.get_attribute('aria-controls')}")
+    assert below.locator(".ranked .code").first.inner_text() == "quant-ph"
+    assert "entanglement" in below.locator(".evidence").inner_text()
+    button.press("Enter")
+    assert below.is_hidden()
+
+
+@pytest.mark.parametrize(
+    ("shown", "ids"),
+    [("accepted", ["p1"]), ("abstained", ["p2", "p3"]), ("failed", ["p4"])],
+)
+def test_the_table_can_be_filtered(tab: Any, shown: str, ids: list[str]) -> None:
+    page = tab.upload("papers.csv", CSV_WITH_BAD_RECORD)
+    page.get_by_label("Show").select_option(shown)
+    rows = page.locator(".batch tbody tr:not([hidden])").all_inner_texts()
+    assert [row.split()[0] for row in rows] == ids
+
+
+def test_the_table_is_downloaded_as_csv_with_the_columns_of_the_command(tab: Any) -> None:
+    page = tab.upload("my.papers.csv", CSV.replace("p1", '"a ""quoted"", id"'))
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download CSV").click()
+    assert download.value.suggested_filename == "my.papers-classified.csv"
+    rows = list(csv.DictReader(io.StringIO(download.value.path().read_text("utf-8"))))
+    assert list(rows[0])[:5] == ["id", "primary", "reason", "probability", "top1"]
+    assert [row["id"] for row in rows] == ['a "quoted", id', "p2", "p3"]
+    assert [row["primary"] for row in rows] == ["quant-ph", "", ""]
+    assert rows[2]["reason"] == "out_of_scope"
+
+
+def test_the_table_is_downloaded_as_json_lines(tab: Any) -> None:
+    page = tab.upload("papers.csv", CSV_WITH_BAD_RECORD)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download JSON lines").click()
+    lines = download.value.path().read_text("utf-8").splitlines()
+    answers = [json.loads(line) for line in lines]
+    assert [answer["id"] for answer in answers] == ["p1", "p2", "p3", "p4"]
+    assert answers[0]["primary"] == "quant-ph"
+    assert answers[3]["error"]["message"]
+
+
+def test_a_long_file_is_shown_in_steps(tab: Any) -> None:
+    lines = [json.dumps({"id": f"n{i}", "title": TITLE, "abstract": ABSTRACT}) for i in range(250)]
+    page = tab.upload("many.jsonl", "\n".join(lines))
+    assert page.locator(".unfold").count() == 100
+    page.get_by_role("button", name="Show more (150 left)").click()
+    page.get_by_role("button", name="Show more (50 left)").click()
+    assert page.locator(".unfold").count() == 250
+    assert page.get_by_role("button", name="Show more").is_hidden()
+
+
+def test_a_dropped_file_is_classified(tab: Any) -> None:
+    page = tab.open()
+    transfer = page.evaluate_handle(
+        """text => {
+          const transfer = new DataTransfer();
+          transfer.items.add(new File([text], "dropped.csv"));
+          return transfer;
+        }""",
+        CSV,
+    )
+    page.dispatch_event("body", "dragover", {"dataTransfer": transfer})
+    assert page.get_by_text("Drop the file to classify its papers").is_visible()
+    page.dispatch_event("body", "drop", {"dataTransfer": transfer})
+    page.locator(".batch").wait_for()
+    assert page.locator(".batch h2").inner_text() == "3 papers in dropped.csv"
+    assert page.get_by_text("Drop the file to classify its papers").is_hidden()
+
+
+def test_pasted_bibtex_is_read_as_a_file(tab: Any) -> None:
+    page = tab.open()
+    page.get_by_label("Title and abstract").fill(BIBTEX)
+    assert page.locator("#reading").inner_text() == "Read as BibTeX."
+    page.keyboard.press("Control+Enter")
+    page.locator(".batch").wait_for()
+    assert "quant-ph" in page.locator(".batch tbody").inner_text()
+
+
+def test_a_file_that_is_none_is_refused_in_words(tab: Any) -> None:
+    page = tab.open()
+    file = {"name": "picture.png", "mimeType": "image/png", "buffer": b"\x89PNG\r\n\x1a\n\x00\x01"}
+    page.get_by_label("Choose a file").set_input_files([file])
+    page.get_by_role("alert").wait_for()
+    assert "The service cannot read" in page.get_by_role("alert").inner_text()
+    tab.expect_refusals()
+
+
+def test_markup_in_a_file_stays_text(tab: Any) -> None:
+    record = {"id": HOSTILE, "title": TITLE + HOSTILE, "abstract": ABSTRACT}
+    page = tab.upload("hostile.jsonl", json.dumps(record) + "\n")
+    assert HOSTILE in page.locator(".batch tbody").inner_text()
+    page.locator(".unfold").click()
+    assert page.locator("img").count() == 0
+    assert page.evaluate("window.injected") is None

@@ -1,0 +1,115 @@
+"""``POST /v1/files``: every format of papers, and forms that are none."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zipfile
+from typing import Any
+
+import httpx
+import pytest
+
+from classmark import Classifier
+
+CSV = b"id,title,abstract\n1,Graph colouring,We colour sparse graphs.\n2,Branes,\n3,,\n"
+LINE = {"id": "1", "title": "Graph colouring", "abstract": "We colour sparse graphs."}
+BIBTEX = b"@article{1, title={Graph colouring}, abstract={We colour sparse graphs.}}"
+
+
+def zipped(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("papers.csv", content)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "format"),
+    [
+        ("papers.csv", CSV, "csv"),
+        ("papers.tsv", CSV.replace(b",", b"\t"), "tsv"),
+        ("papers.csv.gz", gzip.compress(CSV), "csv"),
+        ("papers.zip", zipped(CSV), "csv"),
+        ("papers.jsonl", json.dumps(LINE).encode() + b"\n", "jsonl"),
+        ("papers.json", json.dumps([LINE], indent=1).encode(), "json"),
+        ("papers.bib", BIBTEX, "bibtex"),
+        ("paper.txt", b"Graph colouring\nWe colour sparse graphs.", "text"),
+    ],
+)
+def test_the_papers_of_a_file_are_answered_in_order(
+    client: httpx.Client, name: str, content: bytes, format: str
+) -> None:
+    answer = client.post("/v1/files", files={"file": (name, content)}, data={"top": "2"}).json()
+    assert answer["format"] == format
+    first = {k: v for k, v in answer["answers"][0].items() if k not in ("prediction_id", "id")}
+    wanted = Classifier().classify(LINE, top=2).to_dict()
+    del wanted["id"]
+    assert first == wanted
+    if format in ("csv", "tsv"):
+        assert [a["id"] for a in answer["answers"]] == ["1", "2", "3"]
+        assert "error" in answer["answers"][2]
+
+
+def test_the_other_fields_of_the_form_are_options(client: httpx.Client) -> None:
+    data = {"top": "1", "threshold": "1", "explain": "true"}
+    answer = client.post("/v1/files", files={"file": ("a.bib", BIBTEX)}, data=data).json()
+    (only,) = answer["answers"]
+    assert (len(only["ranked"]), only["primary"]) == (1, None)
+    assert only["explanation_method"] == "exact_linear"
+
+
+@pytest.mark.parametrize(
+    ("request_options", "status", "detail"),
+    [
+        ({"json": {}}, 415, "Send multipart/form-data"),
+        ({"files": {"other": b"x"}}, 422, "file: is missing"),
+        ({"files": {"file": b"%PDF-1.7 x"}}, 422, "the file is a PDF file, not papers"),
+        ({"files": {"file": b" "}}, 422, "the file is empty"),
+        ({"files": {"file": ("a.gz", gzip.compress(CSV)[:20])}}, 422, "is damaged or cut short"),
+        ({"files": {"file": CSV}, "data": {"top": "0"}}, 422, "top: must be a whole number"),
+        ({"files": {"file": CSV}, "data": {"threshold": "nan"}}, 422, "threshold: must be"),
+        ({"files": {"file": CSV}, "data": {"explain": "maybe"}}, 422, "explain: must be"),
+        ({"files": {"file": CSV}, "data": {"path": "/etc"}}, 422, "path: is no field of this form"),
+        (
+            {"files": [("file", CSV)] * 30},
+            400,
+            "the form has more than 20 parts",
+        ),
+        (
+            {"content": b"x", "headers": {"content-type": "multipart/form-data"}},
+            400,
+            "the form cannot be read",
+        ),
+        (
+            {"content": b"x", "headers": {"content-type": "multipart/form-data; boundary=b"}},
+            400,
+            "the form cannot be read",
+        ),
+    ],
+)
+def test_what_is_no_file_of_papers_is_a_problem(
+    client: httpx.Client, request_options: Any, status: int, detail: str
+) -> None:
+    response = client.post("/v1/files", **request_options)
+    assert (response.status_code, response.headers["content-type"]) == (
+        status,
+        "application/problem+json",
+    )
+    assert detail in response.json()["detail"]
+
+
+def test_a_file_of_too_many_papers_is_413(client: httpx.Client) -> None:
+    content = gzip.compress(b"title,abstract\n" + b"a,b\n" * 200_000)
+    response = client.post("/v1/files", files={"file": ("a.csv.gz", content)})
+    assert (response.status_code, response.json()["kind"]) == (413, "too_many_papers")
+
+
+def test_a_gzip_bomb_ends_with_the_deadline(client: httpx.Client) -> None:
+    bomb = gzip.compress(b"title,abstract\n" + b"x" * (256 << 20), 9)
+    assert len(bomb) < 1 << 20
+    response = client.post(
+        "/v1/files", files={"file": ("a.csv.gz", bomb)}, headers={"X-Classmark-Deadline-Ms": "100"}
+    )
+    assert (response.status_code, response.json()["kind"]) == (504, "deadline_exceeded")

@@ -1,0 +1,148 @@
+"""The gateway around the application, in this process: failures, lanes, a busy worker."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from classmark.service import Service, ServiceSettings, create_app
+from classmark.service import app as app_module
+from classmark.service.logs import JsonFormatter, set_up_logs
+
+PAPER = {"title": "Graph colouring", "abstract": "We colour secret graphs."}
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """Return a function that makes a started service."""
+    made: list[Service] = []
+
+    def begin(**changes: Any) -> Service:
+        settings = ServiceSettings(**{"journal": "off", "access_log": False, **changes})
+        service = Service(settings)
+        service.start()
+        made.append(service)
+        return service
+
+    yield begin
+    for service in made:
+        service.close()
+
+
+@pytest.fixture
+def logged() -> Iterator[io.StringIO]:
+    """Return what the service logs."""
+    stream = io.StringIO()
+    set_up_logs(stream)
+    yield stream
+    for name in ("classmark.service", "uvicorn.error"):
+        logging.getLogger(name).handlers.clear()
+
+
+def ask(service: Service, method: str, path: str, **options: Any) -> httpx.Response:
+    async def once() -> httpx.Response:
+        transport = httpx.ASGITransport(app=create_app(service))
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            return await client.request(method, path, **options)
+
+    # In a thread: the browser tests leave a running loop in this one.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(once())).result()
+
+
+def test_a_failure_is_a_problem_and_its_log_has_no_text(
+    make: Callable[..., Service], logged: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = make()
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError(f"cannot score {PAPER['abstract']}")
+
+    monkeypatch.setattr(service.answerer.classifier, "classify", fail)
+    for path, body in (
+        ("/v1/classify", {"json": PAPER}),
+        ("/v1/files", {"files": {"file": b"Graphs\nWe draw."}}),
+    ):
+        response = ask(service, "POST", path, **body)
+        assert (response.status_code, response.json()["kind"]) == (500, "internal_error")
+        assert response.headers["x-request-id"] == response.json()["instance"]
+    lines = [json.loads(line) for line in logged.getvalue().splitlines()]
+    assert {line["event"] for line in lines} == {"request failed"}
+    assert {line["error"]["type"] for line in lines} == {"RuntimeError"}
+    assert "secret" not in logged.getvalue()
+
+
+def test_the_lane_and_the_documented_route_answer_alike(
+    make: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = make()
+    headers = {"Idempotency-Key": "same"}
+    by_lane = ask(service, "POST", "/v1/classify", json=PAPER, headers=headers)
+    monkeypatch.setattr(app_module, "LANES", {})
+    by_route = ask(service, "POST", "/v1/classify", json=PAPER, headers=headers)
+    assert by_lane.content == by_route.content
+    assert sorted(set(by_lane.headers) - set(by_route.headers)) == []
+    wrong = ask(service, "POST", "/v1/classify", json={"titel": 1})
+    assert (wrong.status_code, wrong.json()["kind"]) == (422, "invalid_request")
+
+
+def test_a_worker_with_too_many_batches_waiting_says_503(make: Callable[..., Service]) -> None:
+    service = make(max_queue=1)
+    service._queued = 1
+    response = ask(service, "POST", "/v1/classify", json={"papers": [PAPER]})
+    assert (response.status_code, response.json()["kind"]) == (503, "overloaded")
+    assert response.headers["retry-after"] == "1"
+    assert ask(service, "POST", "/v1/classify", json=PAPER).status_code == 200
+
+
+def test_feedback_that_the_journal_drops_is_503_and_papers_are_still_answered(
+    make: Callable[..., Service], tmp_path: Path
+) -> None:
+    service = make(journal=str(tmp_path / "journal.sqlite"))
+    assert service.journal is not None
+    service.journal.close(10)
+    said = {"prediction_id": "0" * 26, "category": "math.CO"}
+    response = ask(service, "POST", "/v1/feedback", json=said)
+    assert (response.status_code, response.json()["kind"]) == (503, "overloaded")
+    assert ask(service, "POST", "/v1/classify", json=PAPER).status_code == 200
+    service.publish()
+    assert "classmark_journal_dropped 2.0" in ask(service, "GET", "/metrics").text
+
+
+def test_a_service_that_stops_is_not_ready_and_hangs_up(make: Callable[..., Service]) -> None:
+    service = make()
+    service.stop_accepting()
+    for path in ("/v2/health/ready", "/v2/models/fast/ready"):
+        response = ask(service, "GET", path)
+        assert (response.status_code, response.json()["kind"]) == (503, "not_ready")
+        assert response.headers["connection"] == "close"
+    assert ask(service, "POST", "/v1/classify", json=PAPER).status_code == 200
+
+
+def test_a_model_that_is_not_the_default_says_so(
+    make: Callable[..., Service], models_home: Path
+) -> None:
+    service = make()
+    assert ask(service, "GET", "/v1/models").json()["models"][0]["default"] is True
+
+
+def test_a_slash_too_many_is_not_followed_elsewhere(make: Callable[..., Service]) -> None:
+    assert ask(make(), "POST", "/v1/classify/", json=PAPER).status_code == 404
+
+
+def test_a_log_line_has_its_fields_and_a_utc_time() -> None:
+    record = logging.LogRecord("x", logging.WARNING, "f.py", 1, "port %d", (80,), None)
+    record.created = 0.25
+    record.fields = {"workers": 2}
+    line = json.loads(JsonFormatter().format(record))
+    assert line["time"] == "1970-01-01T00:00:00.250Z"
+    assert (line["level"], line["event"], line["workers"]) == ("warning", "port 80", 2)
