@@ -23,6 +23,9 @@ MAX_STEPS_BACK = 10
 FULL_PAUSE_S = 0.1
 """Between two attempts while the process has no file descriptor left."""
 
+UNEVEN_FROM = 4
+"""Fewer connections more than another worker has are no reason to end any."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -65,6 +68,15 @@ class ConnectionCounts:
     def close(self) -> None:
         """Unmap the file."""
         self._table.close()
+
+
+def surplus(count: int, lowest: int) -> int:
+    """Return how many connections a worker should end so that their clients reach another.
+
+    Clients keep their connections, so one that was busy while another died would stay so for good.
+    """
+    more = count - lowest
+    return more // 2 if more >= UNEVEN_FROM else 0
 
 
 class Acceptor:

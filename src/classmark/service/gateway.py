@@ -71,8 +71,14 @@ class Gateway:
             self._note(exchange, sender)
 
     def _all_fields(self) -> Fields:
-        """Return the fields of every response; of one that stops, also that it hangs up."""
-        return [*self._fields, _HANG_UP] if self._service.is_stopping else self._fields
+        """Return the fields of a response; some say that the connection ends with it."""
+        service = self._service
+        if service.is_stopping:
+            return [*self._fields, _HANG_UP]
+        if service.hang_ups > 0:
+            service.hang_ups -= 1
+            return [*self._fields, _HANG_UP]
+        return self._fields
 
     async def _answer(self, exchange: Exchange, sender: Sender) -> None:
         scope = exchange.scope

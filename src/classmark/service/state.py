@@ -75,6 +75,7 @@ class Service:
         access_log: None if requests are not logged.
         journal: None if none is kept.
         in_work: requests that are being answered.
+        hang_ups: that many of the next responses end their connection, see ``accepting.surplus``.
         is_ready: warmed up and not asked to stop.
         is_stopping: asked to stop; connections are not kept.
         model_fields: header fields that name the model.
@@ -121,7 +122,7 @@ class Service:
             (b"x-classmark-model", f"{ref.name}@{ref.version}".encode("latin-1")),
             (b"x-classmark-digest", ref.digest.encode("latin-1")),
         ]
-        self.in_work = 0
+        self.in_work = self.hang_ups = 0
         self._queued = 0
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="classmark")
 

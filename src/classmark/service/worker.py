@@ -15,7 +15,7 @@ from typing import Any
 
 import uvicorn
 
-from classmark.service.accepting import Acceptor, ConnectionCounts, Place
+from classmark.service.accepting import Acceptor, ConnectionCounts, Place, surplus
 from classmark.service.app import create_app
 from classmark.service.logs import log, log_failure, set_up_logs
 from classmark.service.protocol import guarded_protocol
@@ -99,6 +99,8 @@ class Worker(uvicorn.Server):
                 self.service.publish()
             except Exception as error:
                 log_failure("housekeeping failed", error)
+            connections = len(self.server_state.connections)
+            self.service.hang_ups = surplus(connections, self._counts.lowest())
             if os.getppid() != self._parent and not self._is_stopping:
                 log("supervisor gone")
                 self.stop()
