@@ -16,7 +16,7 @@ BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 RUN := $(TEST_VENV)/$(BIN)/python -m
 C_SOURCES := $(wildcard src/classmark/*.c src/classmark/*/*.[ch] src/classmark/*/*/*.[ch])
 BUILD_INPUTS := pyproject.toml $(wildcard setup.py MANIFEST.in) $(C_SOURCES)
-BENCHMARKS := $(wildcard benchmarks/bench_*.py)
+BENCHMARKS := $(wildcard benchmarks/bench_*.py) benchmarks/service.py
 SCRIPTS := .ci/run
 WORKFLOWS := $(wildcard .github/workflows/*.yml)
 # The rooms that answer a paper: what must work on every platform.

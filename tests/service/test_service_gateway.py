@@ -27,7 +27,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     made: list[Service] = []
 
     def begin(**changes: Any) -> Service:
-        settings = ServiceSettings(journal="off", access_log=False, **changes)
+        settings = ServiceSettings(**{"journal": "off", "access_log": False, **changes})
         service = Service(settings)
         service.start()
         made.append(service)
@@ -102,6 +102,20 @@ def test_a_worker_with_too_many_batches_waiting_says_503(make: Callable[..., Ser
     assert (response.status_code, response.json()["kind"]) == (503, "overloaded")
     assert response.headers["retry-after"] == "1"
     assert ask(service, "POST", "/v1/classify", json=PAPER).status_code == 200
+
+
+def test_feedback_that_the_journal_drops_is_503_and_papers_are_still_answered(
+    make: Callable[..., Service], tmp_path: Path
+) -> None:
+    service = make(journal=str(tmp_path / "journal.sqlite"))
+    assert service.journal is not None
+    service.journal.close(10)
+    said = {"prediction_id": "0" * 26, "category": "math.CO"}
+    response = ask(service, "POST", "/v1/feedback", json=said)
+    assert (response.status_code, response.json()["kind"]) == (503, "overloaded")
+    assert ask(service, "POST", "/v1/classify", json=PAPER).status_code == 200
+    service.publish()
+    assert "classmark_journal_dropped 2.0" in ask(service, "GET", "/metrics").text
 
 
 def test_a_service_that_stops_is_not_ready_and_hangs_up(make: Callable[..., Service]) -> None:

@@ -13,7 +13,9 @@ import pytest
 
 from classmark.errors import InvalidKeys, UsageError
 from classmark.service import keys as keys_module
+from classmark.service.exchange import Exchange
 from classmark.service.keys import KeyRing, create_key, read_keys, revoke_key
+from classmark.service.limits import client_of
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse graphs."}
 
@@ -130,3 +132,19 @@ def test_a_client_above_its_rate_waits(start: Any) -> None:
         assert json.loads(response.content)["detail"].startswith("more than 6 requests a minute")
         with server.client() as client:
             assert client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "client"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8::2%eth0", "2001:db8::/64"),
+        ("2001:db8:0:1::1", "2001:db8:0:1::/64"),
+        ("no:address", "no:address"),
+        ("", ""),
+    ],
+)
+def test_a_rate_counts_for_an_address_or_its_ipv6_network(address: str, client: str) -> None:
+    scope = {"headers": [], "client": (address, 1)}
+    assert client_of(Exchange(scope, None, 1)) == client  # type: ignore[arg-type]

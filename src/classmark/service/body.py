@@ -34,7 +34,13 @@ async def read_body(exchange: Exchange, max_bytes: int) -> bytes:
 
 
 def check_media_type(exchange: Exchange, expected: bytes) -> None:
-    """Raise a problem unless the body is said to be of a media type."""
+    """Raise a problem unless the body is said to be of a media type, and not compressed."""
+    encoding = exchange.headers.get(b"content-encoding", b"identity").lower()
+    if encoding != b"identity":
+        seen = shown(encoding.decode("latin-1"))
+        raise Problem(
+            "unsupported_media_type", f"the content encoding is {seen!r}. Send the body as it is."
+        )
     value = exchange.headers.get(b"content-type", b"")
     if value.partition(b";")[0].strip().lower() != expected:
         seen = shown(value.decode("latin-1")) or "none"

@@ -8,6 +8,7 @@ import re
 import struct
 import time
 from hashlib import blake2b
+from ipaddress import ip_network
 from pathlib import Path
 
 from classmark.service.exchange import Exchange
@@ -124,5 +125,12 @@ def client_of(exchange: Exchange) -> str:
     """Return whom a limit counts for: the key, else the address (of IPv6 the network)."""
     if exchange.key is not None:
         return f"key {exchange.key.id}"
-    address = exchange.client
-    return ":".join(address.split(":")[:4]) if address.count(":") > 1 else address
+    return _network_of(exchange.client) if ":" in exchange.client else exchange.client
+
+
+def _network_of(address: str) -> str:
+    """Return the /64 network of an IPv6 address: a client has all the addresses in it."""
+    try:
+        return str(ip_network((address.partition("%")[0], 64), strict=False))
+    except ValueError:
+        return address

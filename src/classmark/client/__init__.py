@@ -1,0 +1,68 @@
+"""Typed Python client of the HTTP API; needs httpx and nothing else of classmark."""
+
+try:
+    import httpx as _httpx  # noqa: F401 - asked for here, so that its absence is said in words
+except ImportError as error:
+    raise ImportError(
+        "classmark.client needs httpx, which is not installed. Run: pip install 'classmark[client]'"
+    ) from error
+
+from classmark.client.answers import (
+    Answer,
+    AuthorCategory,
+    BadRecord,
+    Category,
+    Evidence,
+    Feedback,
+    FileAnswers,
+    Latency,
+    Level,
+    Levels,
+    ModelDetails,
+    ModelRef,
+    Prediction,
+    Ranked,
+    RecordError,
+    Requests,
+    Status,
+)
+from classmark.client.asynchronous import AsyncClient
+from classmark.client.problems import (
+    ClientError,
+    DeadlineExceeded,
+    ServiceBusy,
+    ServiceProblem,
+    ServiceUnreachable,
+    UnexpectedAnswer,
+)
+from classmark.client.protocol import ClientConfig
+from classmark.client.synchronous import Client
+
+__all__ = [
+    "Answer",
+    "AsyncClient",
+    "AuthorCategory",
+    "BadRecord",
+    "Category",
+    "Client",
+    "ClientConfig",
+    "ClientError",
+    "DeadlineExceeded",
+    "Evidence",
+    "Feedback",
+    "FileAnswers",
+    "Latency",
+    "Level",
+    "Levels",
+    "ModelDetails",
+    "ModelRef",
+    "Prediction",
+    "Ranked",
+    "RecordError",
+    "Requests",
+    "ServiceBusy",
+    "ServiceProblem",
+    "ServiceUnreachable",
+    "Status",
+    "UnexpectedAnswer",
+]

@@ -1,0 +1,53 @@
+"""What can go wrong between client and service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class ClientError(Exception):
+    """Base of every error that the client raises on purpose."""
+
+
+class ServiceUnreachable(ClientError):
+    """No connection could be made, or it broke, also when it was tried again."""
+
+
+class DeadlineExceeded(ClientError):
+    """There was no answer in time."""
+
+
+class UnexpectedAnswer(ClientError):
+    """What answers there does not answer like classmark."""
+
+
+class ServiceProblem(ClientError):
+    """The service refused: the fields of its problem+json.
+
+    Attributes:
+        status: HTTP status.
+        kind: stable machine-readable name, e.g. ``too_many_papers``.
+        title: what happened, the same for all problems of a kind.
+        detail: what was wrong, the value seen, what to do next.
+        request_id: as it stands in the log of the service.
+        errors: fields that are wrong, each with ``field`` and ``message``.
+        retry_after_s: when to try again, if the service said so.
+    """
+
+    def __init__(
+        self, status: int, document: Mapping[str, Any], retry_after_s: float | None
+    ) -> None:
+        self.status = status
+        self.kind = str(document.get("kind", "unknown"))
+        self.title = str(document.get("title", ""))
+        self.detail = str(document.get("detail", ""))
+        self.request_id = str(document.get("instance", ""))
+        errors = document.get("errors")
+        self.errors: tuple[dict[str, str], ...] = tuple(errors) if errors else ()
+        self.retry_after_s = retry_after_s
+        super().__init__(f"{status} {self.kind}: {self.detail or self.title}")
+
+
+class ServiceBusy(ServiceProblem):
+    """The service has too much to do (429, 503), also when it was asked again."""

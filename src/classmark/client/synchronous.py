@@ -1,0 +1,219 @@
+"""The client for programs that wait for each answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar, cast, overload
+
+import httpx
+
+from classmark.client import answers
+from classmark.client.answers import Answer, BadRecord, FileAnswers
+from classmark.client.problems import ServiceBusy, ServiceProblem, ServiceUnreachable
+from classmark.client.protocol import (
+    DEFAULT_URL,
+    READY_PAUSE_S,
+    TOO_LARGE,
+    Call,
+    ClientConfig,
+    OnePaper,
+    Retries,
+    authorisation,
+    batch_call,
+    batches,
+    feedback_call,
+    file_call,
+    get,
+    is_one,
+    never_ready,
+    one_call,
+    options_of,
+)
+
+T = TypeVar("T")
+
+
+class Client:
+    """Talks to one service; may be shared by threads. Close it, or use it in a ``with`` block."""
+
+    def __init__(self, url: str = DEFAULT_URL, config: ClientConfig | None = None) -> None:
+        """Make a client; nothing is sent yet.
+
+        Args:
+            url: of the service, e.g. ``http://127.0.0.1:8000``.
+            config: how to talk to it.
+        """
+        self.config = config or ClientConfig()
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(
+            base_url=self.url, timeout=self.config.timeout_s, headers=authorisation(self.config)
+        )
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    @overload  # a string is an iterable of strings too; it is read as one paper
+    def classify(  # type: ignore[overload-overlap]
+        self,
+        papers: OnePaper,
+        *,
+        top: int | None = ...,
+        threshold: float | None = ...,
+        explain: bool = ...,
+    ) -> Answer: ...
+
+    @overload
+    def classify(
+        self,
+        papers: Iterable[OnePaper],
+        *,
+        top: int | None = ...,
+        threshold: float | None = ...,
+        explain: bool = ...,
+    ) -> list[Answer | BadRecord]: ...
+
+    def classify(
+        self,
+        papers: OnePaper | Iterable[OnePaper],
+        *,
+        top: int | None = None,
+        threshold: float | None = None,
+        explain: bool = False,
+    ) -> Answer | list[Answer | BadRecord]:
+        """Classify one paper, or several in order; a long list is sent in parts.
+
+        Args:
+            papers: a text, a mapping with ``title`` and/or ``abstract`` (or ``text``; ``id`` and
+                ``author_category`` beside), an object such as ``classmark.Paper``, or many.
+            top: how many categories to rank.
+            threshold: accept from this probability on, not from the model's own.
+            explain: list the terms that decided.
+
+        Raises:
+            ServiceProblem: the service refused; of several papers a bad one is a ``BadRecord``.
+            ClientError: it was not reached, too slow, or not classmark.
+        """
+        options = options_of(top, threshold, explain=explain)
+        if is_one(papers):
+            return self._send(one_call(cast("OnePaper", papers), options))
+        found: list[Answer | BadRecord] = []
+        for batch in batches(cast("Iterable[OnePaper]", papers), self.config.batch_papers):
+            found += self._classify_batch(batch, options)
+        return found
+
+    def classify_file(
+        self,
+        file: Path | bytes,
+        *,
+        name: str | None = None,
+        top: int | None = None,
+        threshold: float | None = None,
+        explain: bool = False,
+    ) -> FileAnswers:
+        """Classify every paper of a file in any format that the service reads.
+
+        Args:
+            file: a path, or the content.
+            name: what to call it; only the ending matters.
+            top: how many categories to rank.
+            threshold: accept from this probability on, not from the model's own.
+            explain: list the terms that decided.
+
+        Raises:
+            OSError: it cannot be read.
+            ClientError: as ``classify``.
+        """
+        return self._send(file_call(file, name, options_of(top, threshold, explain=explain)))
+
+    def feedback(self, prediction_id: str, category: str, comment: str | None = None) -> None:
+        """Say what the right category of a paper is.
+
+        Args:
+            prediction_id: of its answer.
+            category: code or alias.
+            comment: at most 500 characters.
+
+        Raises:
+            ClientError: as ``classify``.
+        """
+        self._send(feedback_call(prediction_id, category, comment))
+
+    def categories(self) -> tuple[answers.Category, ...]:
+        """Return the arXiv categories that the service knows."""
+        return self._send(get("/v1/categories", answers.categories_of))
+
+    def models(self) -> tuple[answers.ModelDetails, ...]:
+        """Return the models that answer, with their cards and metrics."""
+        return self._send(get("/v1/models", answers.models_of))
+
+    def prediction(self, prediction_id: str) -> answers.Prediction | None:
+        """Return an entry of the journal, None if there is none (yet: see its flush window)."""
+        try:
+            return self._send(get(f"/v1/predictions/{prediction_id}", answers.prediction_of))
+        except ServiceProblem as problem:
+            if problem.kind == "not_found":
+                return None
+            raise
+
+    def status(self) -> answers.Status:
+        """Return how the service does."""
+        return self._send(get("/v1/status", answers.status_of))
+
+    def ready(self) -> bool:
+        """Tell whether the service wants requests now."""
+        once = replace(self.config, broken_retries=0, busy_retries=0)
+        try:
+            self._send(get("/readyz", bool), once)
+        except (ServiceUnreachable, ServiceBusy):
+            return False
+        return True
+
+    def wait_until_ready(self, timeout_s: float = 30.0) -> None:
+        """Return when the service wants requests.
+
+        Raises:
+            ServiceUnreachable: it did not in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not self.ready():
+            if time.monotonic() >= deadline:
+                raise never_ready(self.url, timeout_s)
+            time.sleep(READY_PAUSE_S)
+
+    def _classify_batch(
+        self, papers: list[dict[str, Any]], options: dict[str, Any]
+    ) -> list[Answer | BadRecord]:
+        """Classify a batch, in halves if it is more than this service takes at once."""
+        try:
+            found = self._send(batch_call(papers, options))
+        except ServiceProblem as problem:
+            if problem.kind not in TOO_LARGE or len(papers) == 1:
+                raise
+        else:
+            return list(found)
+        half = len(papers) // 2
+        first = self._classify_batch(papers[:half], options)
+        return first + self._classify_batch(papers[half:], options)
+
+    def _send(self, call: Call[T], config: ClientConfig | None = None) -> T:
+        retries = Retries(config or self.config)
+        while True:
+            try:
+                response = self._http.request(**call.arguments(self.config))
+            except httpx.TransportError as error:
+                wait_s: float | None = retries.wait_after_break(error, self.url)
+            else:
+                wait_s = retries.wait_after(response)
+                if wait_s is None:
+                    return call.result(response)
+            time.sleep(wait_s or 0.0)

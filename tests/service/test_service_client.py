@@ -1,0 +1,239 @@
+"""``classmark.client`` against the really started server, and against its OpenAPI document."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from classmark import Classifier, Paper
+from classmark.client import (
+    Answer,
+    AsyncClient,
+    AuthorCategory,
+    BadRecord,
+    Category,
+    Client,
+    ClientConfig,
+    Evidence,
+    FileAnswers,
+    Latency,
+    Level,
+    Levels,
+    ModelDetails,
+    ModelRef,
+    Prediction,
+    Ranked,
+    RecordError,
+    Requests,
+    ServiceProblem,
+    Status,
+    answers,
+    protocol,
+)
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TITLE = "Spectral gaps of random regular graphs"
+ABSTRACT = "We bound the second eigenvalue of random $d$-regular graphs."
+PAPER = {"title": TITLE, "abstract": ABSTRACT}
+
+# Schema of the document -> what the client reads it as.
+SCHEMAS = {
+    "AnswerOut": Answer,
+    "AuthorCategoryOut": AuthorCategory,
+    "BadRecordOut": BadRecord,
+    "CategoryOut": Category,
+    "EvidenceOut": Evidence,
+    "FilesOut": FileAnswers,
+    "LatencyOut": Latency,
+    "LevelOut": Level,
+    "LevelsOut": Levels,
+    "ModelDetailsOut": ModelDetails,
+    "ModelOut": ModelRef,
+    "RankedOut": Ranked,
+    "RecordErrorOut": RecordError,
+    "RequestCountsOut": Requests,
+    "StatusOut": Status,
+}
+
+
+@pytest.fixture
+def caller(server: Any) -> Iterator[Client]:
+    """Return the client that users have, for the shared server."""
+    with Client(server.url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def document(client: httpx.Client) -> dict[str, Any]:
+    """Return the OpenAPI document."""
+    found: dict[str, Any] = client.get("/openapi.json").json()
+    return found
+
+
+def test_one_paper_is_answered_as_in_python(caller: Client) -> None:
+    found = caller.classify({**PAPER, "id": "a", "author_category": "math.CO"}, top=3, explain=True)
+    expected = Classifier().classify(PAPER, top=3)
+    assert (found.id, found.primary, found.reason) == ("a", expected.primary, expected.reason)
+    assert [ranked.code for ranked in found.ranked] == [r.code for r in expected.ranked]
+    assert found.probability == pytest.approx(expected.probability, abs=1e-6)
+    assert found.author_category is not None
+    assert found.author_category.code == "math.CO"
+    assert found.explanation
+    assert found.model.name == "fast"
+
+
+def test_texts_papers_and_mappings_mean_the_same(caller: Client) -> None:
+    several = [f"{TITLE}\n{ABSTRACT}", Paper(title=TITLE, abstract=ABSTRACT), PAPER, {"title": " "}]
+    *good, bad = caller.classify(several)
+    assert len({item.ranked for item in good if isinstance(item, Answer)}) == 1
+    assert isinstance(bad, BadRecord)
+    assert bad.error.kind == "invalid_paper"
+
+
+def test_a_list_longer_than_the_service_takes_is_answered_in_order(caller: Client) -> None:
+    papers = [{"id": str(number), **PAPER} for number in range(1_203)]
+    assert [item.id for item in caller.classify(papers, top=1)] == [p["id"] for p in papers]
+
+
+@pytest.mark.parametrize("name", ["papers.bib", "papers.csv", "papers.jsonl"])
+def test_a_file_is_answered_by_path_and_by_content(caller: Client, name: str) -> None:
+    by_path = caller.classify_file(EXAMPLES / name, top=2)
+    by_content = caller.classify_file((EXAMPLES / name).read_bytes(), name=name, explain=True)
+    assert by_path.format == by_content.format
+    assert len(by_path.answers) == len(by_content.answers) > 0
+    assert all(len(a.ranked) == 2 for a in by_path.answers if isinstance(a, Answer))
+
+
+def test_feedback_is_found_with_its_prediction(caller: Client) -> None:
+    found = caller.classify(PAPER)
+    caller.feedback(found.prediction_id, "math.PR", "random matrices")
+    kept = caller.prediction(found.prediction_id)
+    assert kept is not None
+    assert (kept.primary, kept.model) == (found.primary, found.model)
+    assert [(said.category, said.comment) for said in kept.feedback] == [
+        ("math.PR", "random matrices")
+    ]
+    assert kept.document["n_chars"] == len(TITLE) + len(ABSTRACT)
+    assert caller.prediction("0" * 26) is None
+
+
+def test_the_same_call_sent_again_is_one_prediction(caller: Client) -> None:
+    call = protocol.one_call(PAPER, {})
+    first, second = caller._send(call), caller._send(call)
+    assert first.prediction_id == second.prediction_id
+    assert first.prediction_id != caller.classify(PAPER).prediction_id
+
+
+def test_refusals_carry_the_kind(caller: Client) -> None:
+    with pytest.raises(ServiceProblem, match="422 unknown_category") as caught:
+        caller.feedback("0" * 26, "cs.XX")
+    assert caught.value.request_id
+    with pytest.raises(ServiceProblem, match="422 invalid_request") as caught:
+        caller.classify({"titel": "x"})
+    assert caught.value.errors
+    with pytest.raises(ServiceProblem, match="422 invalid_paper"):
+        caller.classify(" ")
+
+
+def test_what_there_is_and_how_it_does(caller: Client) -> None:
+    caller.wait_until_ready()
+    caller.classify(PAPER)
+    assert {"cs.LG", "math.CO"} <= {category.code for category in caller.categories()}
+    (model,) = caller.models()
+    assert (model.name, model.labels) == ("fast", len(Classifier().labels))
+    status = caller.status()
+    assert status.requests.total >= 1
+    assert status.journal is not None
+
+
+def test_the_asynchronous_client_answers_the_same(server: Any) -> None:
+    async def run() -> tuple[Any, ...]:
+        async with AsyncClient(server.url, ClientConfig(deadline_s=20)) as client:
+            await client.wait_until_ready()
+            one, many = await asyncio.gather(client.classify(PAPER), client.classify([PAPER] * 3))
+            of_file = await client.classify_file(EXAMPLES / "papers.bib")
+            await client.feedback(one.prediction_id, "math.CO")
+            kept = await client.prediction(one.prediction_id)
+            rest = await client.categories(), await client.models(), await client.status()
+            return one, many, of_file, kept, rest
+
+    one, many, of_file, kept, rest = asyncio.run(run())
+    assert [item.ranked for item in many] == [one.ranked] * 3
+    assert of_file.answers
+    assert [said.category for said in kept.feedback] == ["math.CO"]
+    assert all(rest)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_not_noticed_through_the_client(start: Any) -> None:
+    failures: list[Exception] = []
+    answered: list[str] = []
+    enough = threading.Event()
+
+    def ask(url: str) -> None:
+        with Client(url) as client:
+            while not enough.is_set():
+                try:
+                    answered.append(client.classify(PAPER).prediction_id)
+                except Exception as error:
+                    failures.append(error)
+
+    with start("--workers", "2") as server:
+        threads = [threading.Thread(target=ask, args=(server.url,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for _ in range(2):
+            before, victim = len(answered), server.workers()[0]
+            os.kill(victim, signal.SIGKILL)
+            while not failures and (
+                len(answered) < before + 400
+                or victim in server.workers()
+                or "classmark_workers 2.0" not in httpx.get(f"{server.url}/metrics").text
+            ):
+                enough.wait(0.01)
+        enough.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+    assert len(set(answered)) == len(answered)
+
+
+def test_every_path_of_the_client_is_in_the_document(document: dict[str, Any]) -> None:
+    used = {
+        ("/v1/classify", "post"),
+        ("/v1/files", "post"),
+        ("/v1/feedback", "post"),
+        ("/v1/categories", "get"),
+        ("/v1/models", "get"),
+        ("/v1/predictions/{prediction_id}", "get"),
+        ("/v1/status", "get"),
+        ("/readyz", "get"),
+    }
+    offered = {(path, method) for path, item in document["paths"].items() for method in item}
+    assert used <= offered
+    sources = "".join(Path(m.__file__).read_text("utf-8") for m in (answers, protocol))
+    sources += (Path(protocol.__file__).parent / "synchronous.py").read_text("utf-8")
+    for path, _ in used:
+        assert f'"{path.partition("{")[0]}' in sources
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_field_that_the_client_reads_is_in_the_document(
+    document: dict[str, Any], name: str
+) -> None:
+    offered = set(document["components"]["schemas"][name]["properties"])
+    assert {field.name for field in fields(SCHEMAS[name])} <= offered
+
+
+def test_the_fields_of_a_prediction_are_in_the_document(document: dict[str, Any]) -> None:
+    offered = set(document["components"]["schemas"]["PredictionOut"]["properties"])
+    assert {field.name for field in fields(Prediction)} - {"document"} <= offered
