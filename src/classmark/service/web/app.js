@@ -369,7 +369,7 @@ function fillReasons({ explanation, ranked, reason }, paper, view, slot) {
   slot("versus").textContent = `Why ${top.code} rather than ${second.code}`;
   const ratio = top.probability / second.probability;
   const times = ratio < 10 ? ratio.toFixed(1) : Math.round(ratio).toLocaleString("en-GB");
-  slot("odds").textContent = `Taken together, the words make it ${times} times as probable.${
+  slot("odds").textContent = `Everything taken together makes it ${times} times as probable.${
     reason === "out_of_scope" ? " For a text of this kind that says little." : ""}`;
   slot("pro").textContent = `speak for ${top.code},`;
   slot("contra").textContent = `for ${second.code}.`;
