@@ -315,3 +315,14 @@ def test_a_bundle_replaced_while_it_is_read_is_read_again(
     bundle = load_bundle(tmp_path / "b")
     assert bundle.manifest.version == "2.0"
     assert (bundle.array("w") == 1).all()
+
+
+def test_a_bundle_that_is_replaced_without_end_is_refused(
+    tmp_path: Path, manifest: MakeManifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from classmark.bundle import load
+
+    write_bundle(tmp_path / "b", manifest(), {"w": np.zeros(3)})
+    monkeypatch.setattr(load, "_is_still", lambda *_: False)
+    with pytest.raises(BundleCorrupt, match=r"b was replaced 50 times while it was read\. Install"):
+        load_bundle(tmp_path / "b")

@@ -40,7 +40,7 @@ main()
 @pytest.fixture(autouse=True)
 def model(make_bundle: Make, word_scorer: object) -> Path:
     """Install a default model that counts words."""
-    return make_bundle("fast", "1.0", text_recipe=RECIPE_VERSION)
+    return make_bundle("fast", "9.0", text_recipe=RECIPE_VERSION)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_text_is_answered_by_a_table() -> None:
     assert [line.split()[0] for line in lines[1:4]] == ["cs.LG", "hep-th", "stat.ML"]
     assert "90% set      math.CO" in lines
     assert "archives     math 1.00" in lines
-    assert "model        fast 1.1" in lines
+    assert "model        fast 9.0" in lines
 
 
 def test_a_table_shows_cross_lists_and_explanation() -> None:
@@ -332,7 +332,7 @@ def test_an_unknown_model_names_those_there_are() -> None:
     result = run("graph", "--model", "slow")
     assert result.exit_code == 1
     assert "no model 'slow'" in result.stderr
-    assert "there is fast@1.1" in result.stderr
+    assert "there is fast@9.0" in result.stderr
 
 
 def test_a_damaged_model_is_refused(model: Path) -> None:

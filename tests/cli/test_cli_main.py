@@ -63,8 +63,8 @@ def fail_with(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
 def test_version_names_code_and_model(
     make_bundle: Make, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    digest = read_digest(make_bundle("fast", "1.0"))
-    expected = f"classmark {__version__}, model fast 1.1 (sha256 {digest[:8]})\n"
+    digest = read_digest(make_bundle("fast", "9.0"))
+    expected = f"classmark {__version__}, model fast 9.0 (sha256 {digest[:8]})\n"
     monkeypatch.setattr(sys, "argv", ["classmark", "--version"])
     main()
     assert capsys.readouterr().out == expected
@@ -75,14 +75,14 @@ def test_version_says_if_there_is_no_model_or_a_damaged_one(make_bundle: Make) -
     assert CliRunner().invoke(app, ["--version"]).stdout == (
         f"classmark {__version__}, no model is installed\n"
     )
-    (make_bundle("fast", "1.0") / "bundle.json").write_text("{}")
+    (make_bundle("fast", "9.0") / "bundle.json").write_text("{}")
     result = CliRunner().invoke(app, ["--version"])
     assert result.exit_code == 0
     assert "the default model is damaged: " in result.stdout
 
 
 def test_version_imports_neither_numpy_nor_typer(make_bundle: Make) -> None:
-    make_bundle("fast", "1.0")
+    make_bundle("fast", "9.0")
     code = (
         "import sys; sys.argv = ['classmark', '--version']\n"
         "from classmark.__main__ import main\n"

@@ -61,7 +61,7 @@ def test_a_period_is_weighted_in_every_spelling(plus: str, spelling: str) -> Non
         return compose_config([DATASET, plus + spelling, *words]).model.period_weights
 
     assert weights() == {"2018-2019": 3}
-    assert weights("experiment=wheel") == {"2018-2019": 3, "from-2020": 1.2}
+    assert weights("experiment=wheel") == {"2018-2019": 3, "from-2020": 0.9}
     assert weights("model.period_weights.until-2017=0.5") == {"2018-2019": 3, "until-2017": 0.5}
 
 

@@ -18,7 +18,7 @@ from classmark.errors import BundleCorrupt, BundleIncompatible, BundleNotFound, 
 from classmark.records import BundleManifest
 from classmark.storage import sha256_file
 
-_MAX_ATTEMPTS = 3
+_MAX_ATTEMPTS = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ def load_bundle(folder: Path, *, verify: bool = True) -> Bundle:
         BundleCorrupt: a file is missing, unexpected or changed; the message names it.
         BundleIncompatible: it is of another format version.
     """
-    for _ in range(_MAX_ATTEMPTS - 1):
+    for _ in range(_MAX_ATTEMPTS):
         manifest = read_manifest(folder)
         try:
             bundle = _load(folder, manifest, verify=verify)
@@ -87,7 +87,7 @@ def load_bundle(folder: Path, *, verify: bool = True) -> Bundle:
         else:
             if _is_still(folder, manifest):
                 return bundle
-    return _load(folder, read_manifest(folder), verify=verify)
+    raise _corrupt(folder, f"was replaced {_MAX_ATTEMPTS} times while it was read")
 
 
 def verify_files(folder: Path, manifest: BundleManifest) -> None:
