@@ -15,8 +15,8 @@ from classmark.journal.reading import find_prediction
 from classmark.journal.writer import Event, FileWriter
 from classmark.records import FeedbackEvent, Prediction, PredictionEvent
 
-# Four commits in a window, so that an event is written well within it though commits take time.
-_COMMITS_PER_WINDOW = 4
+# Two commits in a window, so that an event is written within it though commits take time.
+_COMMITS_PER_WINDOW = 2
 _EVENTS_PER_TRANSACTION = 2_000
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.1, 2.0
 _EVENT_CHARS = 600  # what an event weighs besides its texts, roughly

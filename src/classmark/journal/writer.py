@@ -18,6 +18,7 @@ from classmark.journal.rows import (
     INSERT_FEEDBACK,
     INSERT_PREDICTION,
     feedback_row,
+    insert_predictions,
     prediction_row,
 )
 from classmark.records import FeedbackEvent, ModelRef, PredictionEvent, utc_text
@@ -25,6 +26,7 @@ from classmark.records import FeedbackEvent, ModelRef, PredictionEvent, utc_text
 Event = PredictionEvent | FeedbackEvent
 
 _DAY_MS = 86_400_000
+_FILE_BYTES = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
 # What one event can be guilty of; every other error concerns the file.
 _EVENT_FAULTS = (
     *(sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError),
@@ -48,6 +50,7 @@ class FileWriter:
         self._path: Path | None = None
         self._inode: tuple[int, int] | None = None
         self._connection: sqlite3.Connection | None = None
+        self._models: dict[ModelRef, int] = {}
         self._busy_timeout_ms = config.busy_timeout_ms
 
     def write(self, events: Sequence[Event]) -> Outcome:
@@ -102,26 +105,33 @@ class FileWriter:
     def close(self) -> None:
         """Close the connection, if there is one."""
         connection, self._connection = self._connection, None
+        self._models = {}
         if connection is not None:
             connection.close()
 
     def _write_rows(self, connection: sqlite3.Connection, events: Sequence[Event]) -> Outcome:
-        models = {
-            model: _row_of(connection, model)
-            for model in {e.model for e in events if isinstance(e, PredictionEvent)}
-        }
+        models = self._rows_of_models(connection, events)
         predictions = [e for e in events if isinstance(e, PredictionEvent)]
         feedback = [e for e in events if isinstance(e, FeedbackEvent)]
         keep_text = self._config.keep_text
         connection.execute("SAVEPOINT batch")
         try:
             rows = [prediction_row(e, models[e.model], keep_text=keep_text) for e in predictions]
-            connection.executemany(INSERT_PREDICTION, rows)
+            insert_predictions(connection, rows)
             connection.executemany(INSERT_FEEDBACK, [feedback_row(e) for e in feedback])
         except _EVENT_FAULTS:
             connection.execute("ROLLBACK TO batch")
             return self._write_one_by_one(connection, events, models)
         return Outcome(len(events), 0, None)
+
+    def _rows_of_models(
+        self, connection: sqlite3.Connection, events: Sequence[Event]
+    ) -> dict[ModelRef, int]:
+        for model in {e.model for e in events if isinstance(e, PredictionEvent)} - set(
+            self._models
+        ):
+            self._models[model] = _row_of(connection, model)
+        return self._models
 
     def _write_one_by_one(
         self, connection: sqlite3.Connection, events: Sequence[Event], models: dict[ModelRef, int]
@@ -142,9 +152,7 @@ class FileWriter:
         return Outcome(len(events) - refused, refused, problem)
 
     def _is_full(self, connection: sqlite3.Connection) -> bool:
-        pages = connection.execute("PRAGMA page_count").fetchone()[0]
-        page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
-        if pages * page_bytes >= self._config.rotate_bytes:
+        if connection.execute(_FILE_BYTES).fetchone()[0] >= self._config.rotate_bytes:
             return True
         days = self._config.rotate_days
         if days is None:

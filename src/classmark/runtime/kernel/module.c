@@ -1,5 +1,5 @@
 /* The optional C kernel: the same answers as featuriser.py and linear.py, faster.
-   Limited API (one binary for every Python from 3.11); every call releases the GIL. */
+   Limited API (one binary for every Python from 3.11); long calls release the GIL. */
 #define Py_LIMITED_API 0x030B0000
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -7,7 +7,7 @@
 #include "fit.h"
 #include "score.h"
 
-enum { MAX_BUFFERS = 12 };
+enum { MAX_BUFFERS = 12, MAX_LOCKED_BYTES = 8192 };
 
 typedef struct {
     Py_buffer views[MAX_BUFFERS];
@@ -116,11 +116,13 @@ static PyObject *py_score(PyObject *self, PyObject *args) {
         float *scores = b.views[10].buf, *known = b.views[11].buf;
         const char *name;
         ScoreText score_text = best_variant(&name);
-        Py_BEGIN_ALLOW_THREADS
+        /* For one paper the lock is kept: a thread that takes it meanwhile may hold it a hundred
+           times as long as the paper needs. */
+        PyThreadState *state = offsets[n] - offsets[0] > MAX_LOCKED_BYTES ? PyEval_SaveThread() : NULL;
         for (int64_t i = 0; i < n; i++)
             score_text(&m, &w, text + offsets[i], offsets[i + 1] - offsets[i], scores + i * m.k,
                        known + i);
-        Py_END_ALLOW_THREADS
+        if (state) PyEval_RestoreThread(state);
     }
     free_workspace(&w);
     release(&b);
