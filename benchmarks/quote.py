@@ -64,7 +64,37 @@ def speed() -> str:
     return f"{text}\n\n{note}\n"
 
 
+def service() -> str:
+    """Return what the service was measured at, beside a bare echo, as a Markdown table."""
+    r = read("service")
+    h, machine = r["headline"], r["machine"]
+    rows = [
+        ("measured", "", "aim"),
+        ("---", "---", "---"),
+        (
+            "single papers, requests/s (p99)",
+            f"{h['single_requests_per_s']:,} ({h['single_p99_ms']:.0f} ms)",
+            "2,000 (20 ms)",
+        ),
+        ("papers/s in batches of 200", f"{h['batch_papers_per_s']:,}", "10,000"),
+        (
+            "share of a bare one-worker FastAPI echo",
+            f"{h['share_of_echo']:.2f} (of {h['echo_requests_per_s']:,}/s)",
+            "0.80",
+        ),
+        ("seconds from start to ready", f"{h['ready_s']:.1f}", "3"),
+        ("resident memory, one worker", f"{h['resident_mb_one_worker']} MB", "250 MB"),
+    ]
+    text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return (
+        f"{text}\n\n{machine['cpus']} cores ({machine['cpu']}), {r['workers']} workers, journal "
+        f"and log on; load generator: {machine['load_generator']}; {r['date'][:10]}. "
+        "`python benchmarks/service.py` measures it on your machine.\n"
+    )
+
+
 BLOCKS = {
+    "service": service,
     "same_period": lambda: table_of("fast-1.1-test"),
     "next_period": lambda: table_of("next-period", ["2018-2019", "from-2020"]),
     "speed": speed,
