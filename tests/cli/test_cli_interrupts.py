@@ -53,7 +53,7 @@ COMMANDS = {  # with what shows that they are at work
     "dataset build": (f"dataset build --output out{MANY}", "reading papers.csv: "),
     "dataset sample": ("dataset sample --papers 900000 --output out", "inventing papers: "),
     "dataset sample csv": ("dataset sample --papers 900000 --csv out.csv", "inventing papers: "),
-    "train": ("train dataset.path=dataset runs_dir=out model.epochs=1000", "epochs ... "),
+    "train": ("train dataset.path=dataset runs_dir=out model.epochs=1000", "fitting the parent"),
     "export": ("export run --output out-1.0 --report out.json", "calibrating"),
     "evaluate": (
         "evaluate --model ./mine-1.0 --dataset dataset --output out.json --bootstrap 1000000",
