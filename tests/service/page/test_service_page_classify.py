@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
-from page_texts import ACCEPTED, NO_PAPER, UNSURE
+from page_tab import DESKTOP, PHONE
+from page_texts import ACCEPTED, COLD_ATOMS, NO_PAPER, UNSURE
 
 pytestmark = pytest.mark.slow  # a browser, paper after paper
 
@@ -90,6 +91,18 @@ def test_entries_that_are_no_words_are_said_in_words(tab: Any) -> None:
     assert "all other words together" in evidence
     assert "how common each of the two is" in evidence
     assert "(" not in evidence
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_a_long_mark_fits_a_line_of_the_label(
+    open_tab: Callable[..., Any], viewport: dict[str, int]
+) -> None:
+    page = open_tab(viewport=viewport).classify(COLD_ATOMS)
+    assert page.locator(".verdict .code").inner_text() == "cond-mat.quant-gas"
+    lines = page.locator(".label span").evaluate_all(
+        "spans => spans.map((s) => s.offsetHeight / parseFloat(getComputedStyle(s).lineHeight))"
+    )
+    assert lines == pytest.approx([1, 1, 1], abs=0.1)
 
 
 @pytest.mark.parametrize(

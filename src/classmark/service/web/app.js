@@ -7,6 +7,7 @@ const ROWS_A_STEP = 100; // table rows added at a time
 const EXPLAINED_FILE_BYTES = 1 << 20; // above it the rows of a file come without reasons
 const LINKED_BYTES = 1 << 20; // a link that unpacks to more is refused
 const STATUS_EVERY_MS = 10_000;
+const LABEL_CHARS = 8; // a longer mark is set smaller, so that the label does not break it
 const LEAST_WEIGHT = 0.005; // of a term that is listed: it would be shown as × 1.00
 const SLOW_MS = 1500; // a screen reader is told of work that takes longer
 
@@ -250,20 +251,18 @@ function readPaper(text) {
 const isBibtex = (text) => /^\s*@\w+\s*\{/.test(text);
 
 function describeReading() {
-  const text = box.value;
-  $("clear").hidden = !text;
-  if (!text.trim()) {
-    $("reading").textContent = "The first line is read as the title. A copied arXiv page or a BibTeX entry works too.";
-  } else if (isBibtex(text)) {
-    $("reading").textContent = "Read as BibTeX.";
-  } else {
-    const { title, abstract } = readPaper(text);
-    const words = count(abstract.split(/\s+/).filter(Boolean).length, "word");
-    const short = title.length > 60 ? `${title.slice(0, 58)}…` : title;
-    $("reading").textContent = title
-      ? `Read as the title “${short}” and an abstract of ${words}.`
-      : `Read as an abstract of ${words} without a title.`;
-  }
+  $("clear").hidden = !box.value;
+  $("reading").textContent = readingOf(box.value);
+}
+
+function readingOf(text) {
+  if (!text.trim()) return "The first line is read as the title. A copied arXiv page or a BibTeX entry works too.";
+  if (isBibtex(text)) return "Read as BibTeX.";
+  const { title, abstract } = readPaper(text);
+  const words = count(abstract.split(/\s+/).filter(Boolean).length, "word");
+  const short = title.length > 60 ? `${title.slice(0, 58)}…` : title;
+  return title ? `Read as the title “${short}” and an abstract of ${words}.`
+    : `Read as an abstract of ${words} without a title.`;
 }
 
 function classify() {
@@ -285,7 +284,7 @@ function classify() {
     const answer = await call("/v1/classify", { body, signal });
     await catalogue();
     show(answerView(answer, { ...paper, text }));
-    say(spoken(answer));
+    say(verdict(answer).join(answer.primary ? `, ${answer.primary}. ` : ". "));
   });
 }
 
@@ -320,11 +319,6 @@ function verdict({ primary, reason, ranked: [top] }) {
     `The likeliest, ${top.name} (${top.code}), reaches ${percent(top.probability)}, which is too little for this category to be given. Take the ranking as a hint.`];
 }
 
-function spoken(answer) {
-  const [heading, sentence] = verdict(answer);
-  return answer.primary ? `${heading}, ${answer.primary}. ${sentence}` : `${heading}. ${sentence}`;
-}
-
 /** The view of an answer. `paper` is null in a batch, whose rows show the verdict themselves. */
 function answerView(answer, paper) {
   const [view, slot] = copy("answer");
@@ -346,6 +340,7 @@ function fillVerdict(answer, view, slot) {
   view.classList.toggle("abstains", !primary);
   slot("shelf").textContent = primary ? shelfOf(primary) : "";
   slot("mark").textContent = primary ? markOf(primary) : "—";
+  slot("mark").classList.toggle("long", slot("mark").textContent.length > LABEL_CHARS);
   slot("share").textContent = primary ? percent(probability) : "";
 }
 
@@ -460,30 +455,34 @@ function markedWords(text, weights, heaviest) {
 
 function bindActions(answer, paper, view, slot) {
   const act = (name) => view.querySelector(`[data-act="${name}"]`);
-  const extra = slot("extra");
   act("json").addEventListener("click", () =>
     offerDownload("answer.json", "application/json", `${JSON.stringify(answer, null, 2)}\n`));
-  if (paper) act("link").addEventListener("click", async () => extra.replaceChildren(await linkPanel(paper.text)));
+  if (paper) act("link").addEventListener("click", async () => slot("extra").replaceChildren(await linkPanel(paper.text)));
   else act("link").remove();
-  const wrong = act("wrong");
-  if (!answer.prediction_id) return void wrong.remove();
+  if (answer.prediction_id) bindWrong(answer, act("wrong"), slot("extra"), slot("trouble"));
+  else act("wrong").remove();
+}
+
+/** The button that opens and closes the form for a correction, and goes when one was taken. */
+function bindWrong(answer, button, extra, trouble) {
   const close = () => {
-    wrong.setAttribute("aria-expanded", "false");
+    button.setAttribute("aria-expanded", "false");
     extra.replaceChildren();
-    slot("trouble").replaceChildren();
-    wrong.focus();
+    trouble.replaceChildren();
+    button.focus();
   };
-  wrong.addEventListener("click", () => {
-    if (wrong.getAttribute("aria-expanded") === "true") return close();
-    wrong.setAttribute("aria-expanded", "true");
-    const form = wrongForm(answer, slot("trouble"), close, (message) => {
-      wrong.remove();
-      const thanks = el("p", { class: "panel thanks", tabindex: "-1" }, message);
-      extra.replaceChildren(thanks);
-      thanks.focus();
-    });
+  const thank = (message) => {
+    const thanks = el("p", { class: "panel thanks", tabindex: "-1" }, message);
+    button.remove();
+    extra.replaceChildren(thanks);
+    thanks.focus();
+  };
+  button.addEventListener("click", () => {
+    if (button.getAttribute("aria-expanded") === "true") return close();
+    button.setAttribute("aria-expanded", "true");
+    const form = wrongForm(answer, trouble, close, thank);
     extra.replaceChildren(form);
-    form.querySelector("input").focus();
+    return form.querySelector("input").focus();
   });
 }
 
@@ -637,30 +636,32 @@ function batchView(answers, fileName) {
   slot("heading").textContent = `${count(answers.length, "paper")} in ${fileName}`;
   slot("summary").textContent = [`${numbers.accepted} with a category`, `${numbers.abstained} without`,
     numbers.failed && `${numbers.failed} cannot be read`].filter(Boolean).join(", ") + ".";
-  const more = view.querySelector('[data-act="more"]');
+  bindRows(answers, slot("rows"), slot("filter"), view.querySelector('[data-act="more"]'));
+  const stem = fileName.replace(/(\.(?:bib|csv|tsv|jsonl?|ndjson|txt|gz|zip|parquet))+$/i, "");
+  const offer = (act, type, write) => view.querySelector(`[data-act="${act}"]`).addEventListener("click", () =>
+    offerDownload(`${stem}-classified.${act}`, type, write()));
+  offer("csv", "text/csv", () => toCsv(answers));
+  offer("jsonl", "application/jsonl", () => answers.map((answer) => `${JSON.stringify(answer)}\n`).join(""));
+  return view;
+}
+
+/** Show the rows that the filter lets through, some at a time. */
+function bindRows(answers, rows, filter, more) {
   let rest = [];
   const addRows = () => {
-    slot("rows").append(...rest.splice(0, ROWS_A_STEP).flatMap(([answer, i]) => batchRow(answer, i)));
+    rows.append(...rest.splice(0, ROWS_A_STEP).flatMap(([answer, i]) => batchRow(answer, i)));
     more.hidden = !rest.length;
     more.textContent = `Show more (${rest.length.toLocaleString("en-GB")} left)`;
   };
-  const filter = () => {
-    const wanted = slot("filter").value;
+  const start = () => {
     rest = answers.map((answer, i) => [answer, i])
-      .filter(([answer]) => wanted === "all" || stateOf(answer) === wanted);
-    slot("rows").replaceChildren();
+      .filter(([answer]) => ["all", stateOf(answer)].includes(filter.value));
+    rows.replaceChildren();
     addRows();
   };
-  slot("filter").addEventListener("change", filter);
+  filter.addEventListener("change", start);
   more.addEventListener("click", addRows);
-  const stem = fileName.replace(/(\.(?:bib|csv|tsv|jsonl?|ndjson|txt|gz|zip|parquet))+$/i, "");
-  view.querySelector('[data-act="csv"]').addEventListener("click", () =>
-    offerDownload(`${stem}-classified.csv`, "text/csv", toCsv(answers)));
-  view.querySelector('[data-act="jsonl"]').addEventListener("click", () =>
-    offerDownload(`${stem}-classified.jsonl`, "application/jsonl",
-      answers.map((answer) => `${JSON.stringify(answer)}\n`).join("")));
-  filter();
-  return view;
+  start();
 }
 
 /** The row of a paper, and the hidden row beneath it that its button unfolds. */
