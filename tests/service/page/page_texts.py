@@ -13,6 +13,11 @@ UNSURE = (
     "answer each other. Signal processing, ecology and the statistics of networks meet in the "
     "question of who starts singing first."
 )
+COLD_ATOMS = (
+    "Ultracold quantum gases in an optical lattice\n\n"
+    "We load a Bose-Einstein condensate of rubidium atoms into an optical lattice and observe the "
+    "superfluid to Mott insulator transition of ultracold bosons by time-of-flight imaging."
+)
 NO_PAPER = (
     "Lemon cake for a crowd\n\n"
     "Beat the butter with the sugar until pale and fluffy, then add the eggs one at a time. Fold "

@@ -25,8 +25,10 @@ def test_a_file_gives_a_row_a_paper(tab: Any) -> None:
     rows = page.locator(".batch tbody tr:not([hidden])").all_inner_texts()
     assert [row.split()[0] for row in rows] == ["p1", "p2", "p3", "p4"]
     assert "quant-ph" in rows[0]
-    assert "not sure enough" in rows[1]
+    assert "not sure enough; likeliest" in rows[1]
+    assert "%" in rows[1]
     assert "not like a paper" in rows[2]
+    assert "%" not in rows[2]
     assert "empty" in rows[3]
 
 

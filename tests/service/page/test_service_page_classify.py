@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
-from page_texts import ACCEPTED, NO_PAPER, UNSURE
+from page_tab import DESKTOP, PHONE
+from page_texts import ACCEPTED, COLD_ATOMS, NO_PAPER, UNSURE
 
 pytestmark = pytest.mark.slow  # a browser, paper after paper
 
@@ -58,7 +59,7 @@ def test_the_prediction_set_is_bracketed_and_said(tab: Any, client: httpx.Client
     members = answer_of(client, UNSURE)["set"]
     assert page.locator(".set .code").all_inner_texts() == members
     said = page.locator(".set p").inner_text()
-    assert said == f"90\u202f% sure that the right one is among these {len(members)}"
+    assert said.startswith(f"Short list of {len(members)}: 90\u202f% of the lists made like this")
 
 
 def test_words_for_and_against_are_marked(tab: Any, client: httpx.Client) -> None:
@@ -72,6 +73,17 @@ def test_words_for_and_against_are_marked(tab: Any, client: httpx.Client) -> Non
     assert "".join(page.locator(".marked").inner_text().split()) == "".join(UNSURE.split())
 
 
+def test_the_terms_multiply_to_the_odds_that_are_said(tab: Any, client: httpx.Client) -> None:
+    page = tab.classify(UNSURE)
+    page.get_by_text("The terms and their weights").click()
+    product = 1.0
+    for shown in page.locator(".evidence .share").all_inner_texts():
+        factor = float(shown[1:].strip().replace(",", ""))
+        product = product * factor if shown.startswith("×") else product / factor
+    first, second, *_ = answer_of(client, UNSURE)["ranked"]
+    assert product == pytest.approx(first["probability"] / second["probability"], rel=0.05)
+
+
 def test_entries_that_are_no_words_are_said_in_words(tab: Any) -> None:
     page = tab.classify(ACCEPTED)
     page.get_by_text("The terms and their weights").click()
@@ -79,6 +91,18 @@ def test_entries_that_are_no_words_are_said_in_words(tab: Any) -> None:
     assert "all other words together" in evidence
     assert "how common each of the two is" in evidence
     assert "(" not in evidence
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_a_long_mark_fits_a_line_of_the_label(
+    open_tab: Callable[..., Any], viewport: dict[str, int]
+) -> None:
+    page = open_tab(viewport=viewport).classify(COLD_ATOMS)
+    assert page.locator(".verdict .code").inner_text() == "cond-mat.quant-gas"
+    lines = page.locator(".label span").evaluate_all(
+        "spans => spans.map((s) => s.offsetHeight / parseFloat(getComputedStyle(s).lineHeight))"
+    )
+    assert lines == pytest.approx([1, 1, 1], abs=0.1)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +198,21 @@ def test_the_paper_in_a_link_is_never_in_an_address_that_is_sent(tab: Any, serve
     assert response.value.request.headers.get("referer") is None
     assert packed not in server.stderr()
     assert "entanglement" not in server.stderr()
+
+
+def test_another_paper_leaves_the_link_behind_and_back_returns_to_it(tab: Any) -> None:
+    page = tab.classify(ACCEPTED)
+    page.get_by_role("button", name="Link to this paper").click()
+    page.locator(".panel").wait_for()
+    link = page.url
+    page.get_by_label("Title and abstract").fill(NO_PAPER)
+    page.keyboard.press("Control+Enter")
+    page.locator(".answer.abstains").wait_for()
+    assert page.url == f"{tab.url}/"
+    page.go_back()
+    page.locator(".answer:not(.abstains)").wait_for()
+    assert page.url == link
+    assert page.get_by_label("Title and abstract").input_value() == ACCEPTED
 
 
 def test_a_damaged_link_says_so(tab: Any) -> None:

@@ -133,6 +133,28 @@ def test_a_key_that_is_asked_for_can_be_entered(
         tab.expect_refusals()
 
 
+def test_without_the_scope_admin_the_status_says_so_and_still_shows_the_model(
+    browser: Any, start: Callable[..., Any], tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys.json"
+    _, reader = create_key(keys, "reader", ["classify", "feedback"])
+    _, admin = create_key(keys, "admin", ["admin"])
+    with start("--api-keys", str(keys)) as server, watched(browser, server.url) as tab:
+        page = tab.open("#status")
+        assert "need an API key with the scope admin" in notice(page)
+        page.locator("#card table").first.wait_for()
+        assert page.locator("#figures h2").all_inner_texts() == ["Model"]
+        page.get_by_label("API key").fill(reader)
+        page.keyboard.press("Enter")
+        page.get_by_text("This API key does not open the figures").wait_for()
+        assert page.locator("#figures h2").all_inner_texts() == ["Model"]
+        page.get_by_label("API key").fill(admin)
+        page.get_by_role("button", name="Use this key").click()
+        page.get_by_role("heading", name="Journal", exact=True).wait_for()
+        assert page.get_by_role("alert").count() == 0
+        tab.expect_refusals()
+
+
 def test_without_a_journal_a_correction_is_refused_and_the_status_says_so(
     browser: Any, start: Callable[..., Any]
 ) -> None:

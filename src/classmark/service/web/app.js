@@ -7,6 +7,9 @@ const ROWS_A_STEP = 100; // table rows added at a time
 const EXPLAINED_FILE_BYTES = 1 << 20; // above it the rows of a file come without reasons
 const LINKED_BYTES = 1 << 20; // a link that unpacks to more is refused
 const STATUS_EVERY_MS = 10_000;
+const LABEL_CHARS = 8; // a longer mark is set smaller, so that the label does not break it
+const LEAST_WEIGHT = 0.005; // of a term that is listed: it would be shown as × 1.00
+const SLOW_MS = 1500; // a screen reader is told of work that takes longer
 
 const TERMS_IN_WORDS = {
   "(bias)": "how common each of the two is",
@@ -65,9 +68,9 @@ function offerDownload(name, type, text) {
 
 /** What went wrong, in a sentence, and what to do about it. */
 class Fault extends Error {
-  constructor(title, advice, { canRetry = false, asksKey = false } = {}) {
+  constructor(title, advice, { canRetry = false, asksKey = false, calm = false } = {}) {
     super(title);
-    Object.assign(this, { title, advice, canRetry, asksKey });
+    Object.assign(this, { title, advice, canRetry, asksKey, calm });
   }
 }
 
@@ -96,11 +99,20 @@ async function call(path, { body, signal } = {}) {
 }
 
 function faultOf(response, problem) {
-  const seconds = Number(response.headers.get("Retry-After")) || 1;
+  const { status, headers } = response;
+  const [title, advice] = inWords(status, headers, problem);
+  const asksKey = status === 401 || status === 403;
+  return new Fault(title, advice, { asksKey, canRetry: asksKey || status === 429 || status >= 500 });
+}
+
+/** A title and an advice for a response that is a problem. */
+function inWords(status, headers, problem) {
+  const seconds = Number(headers.get("Retry-After")) || 1;
   const wait = `Wait ${count(seconds, "second")}, then try again.`;
   const detail = [problem.detail, ...(problem.errors ?? []).map((e) => `${e.field}: ${e.message}`)]
     .filter((part) => typeof part === "string").map(sentence).join(" ");
   const byKind = {
+    key_unknown: ["The service does not know this API key.", "It may be mistyped or revoked. Enter it again, or ask whoever runs the service."],
     journal_off: ["This service keeps no journal.", "So it cannot take corrections; whoever runs it can switch the journal on."],
     not_ready: ["The service is stopping.", "Try again in a moment."],
   };
@@ -115,13 +127,11 @@ function faultOf(response, problem) {
     503: ["The service is busy at the moment.", wait],
     504: ["The service took too long.", "Try again, or shorten the text."],
   };
-  const request = response.headers.get("X-Request-ID");
-  const [title, advice] = byKind[problem.kind] ?? byStatus[response.status] ?? [
+  const request = headers.get("X-Request-ID");
+  return byKind[problem.kind] ?? byStatus[status] ?? [
     "Something went wrong in the service.",
     `Try again; if it stays, tell whoever runs it${request ? ` the request id ${request}` : ""}.`,
   ];
-  const asksKey = [401, 403].includes(response.status);
-  return new Fault(title, advice, { asksKey, canRetry: asksKey || response.status === 429 || response.status >= 500 });
 }
 
 /** A question whose answer is kept; it is asked again after a failure. */
@@ -173,7 +183,11 @@ async function work(task) {
   }
 }
 
+let patience = 0;
+
 function setBusy(busy) {
+  clearTimeout(patience);
+  if (busy) patience = setTimeout(say, SLOW_MS, "Still working. Escape cancels.");
   $("result").setAttribute("aria-busy", busy);
   $("result").querySelector(".progress").hidden = !busy;
 }
@@ -185,15 +199,20 @@ function showFault(error, place, again) {
   slot("title").textContent = fault.title;
   slot("advice").textContent = fault.advice;
   slot("key-form").hidden = !fault.asksKey;
-  notice.querySelector(".row").hidden = !fault.canRetry;
+  const button = notice.querySelector('[data-act="again"]');
+  notice.classList.toggle("calm", fault.calm);
+  button.parentNode.hidden = !fault.canRetry;
+  if (fault.asksKey) button.textContent = "Use this key";
   const retry = () => {
     apiKey = slot("key").value || apiKey;
     again();
   };
   slot("key-form").addEventListener("submit", (event) => (event.preventDefault(), retry()));
-  notice.querySelector('[data-act="again"]').addEventListener("click", retry);
+  button.addEventListener("click", retry);
   place.replaceChildren(notice);
+  if (fault.calm) return;
   bringIntoView(place);
+  if (fault.asksKey) slot("key").focus({ preventScroll: true });
 }
 
 function show(node) {
@@ -232,20 +251,18 @@ function readPaper(text) {
 const isBibtex = (text) => /^\s*@\w+\s*\{/.test(text);
 
 function describeReading() {
-  const text = box.value;
-  $("clear").hidden = !text;
-  if (!text.trim()) {
-    $("reading").textContent = "The first line is read as the title. A copied arXiv page or a BibTeX entry works too.";
-  } else if (isBibtex(text)) {
-    $("reading").textContent = "Read as BibTeX.";
-  } else {
-    const { title, abstract } = readPaper(text);
-    const words = count(abstract.split(/\s+/).filter(Boolean).length, "word");
-    const short = title.length > 60 ? `${title.slice(0, 58)}…` : title;
-    $("reading").textContent = title
-      ? `Read as the title “${short}” and an abstract of ${words}.`
-      : `Read as an abstract of ${words} without a title.`;
-  }
+  $("clear").hidden = !box.value;
+  $("reading").textContent = readingOf(box.value);
+}
+
+function readingOf(text) {
+  if (!text.trim()) return "The first line is read as the title. A copied arXiv page or a BibTeX entry works too.";
+  if (isBibtex(text)) return "Read as BibTeX.";
+  const { title, abstract } = readPaper(text);
+  const words = count(abstract.split(/\s+/).filter(Boolean).length, "word");
+  const short = title.length > 60 ? `${title.slice(0, 58)}…` : title;
+  return title ? `Read as the title “${short}” and an abstract of ${words}.`
+    : `Read as an abstract of ${words} without a title.`;
 }
 
 function classify() {
@@ -261,12 +278,13 @@ function classify() {
     return;
   }
   const paper = readPaper(text);
+  if (location.hash.startsWith("#p=") && text !== linked) history.pushState(null, "", "/");
   work(async (signal) => {
     const body = { ...paper, top: TOP, explain: true };
     const answer = await call("/v1/classify", { body, signal });
     await catalogue();
     show(answerView(answer, { ...paper, text }));
-    say(spoken(answer));
+    say(verdict(answer).join(answer.primary ? `, ${answer.primary}. ` : ". "));
   });
 }
 
@@ -301,11 +319,6 @@ function verdict({ primary, reason, ranked: [top] }) {
     `The likeliest, ${top.name} (${top.code}), reaches ${percent(top.probability)}, which is too little for this category to be given. Take the ranking as a hint.`];
 }
 
-function spoken(answer) {
-  const [heading, sentence] = verdict(answer);
-  return answer.primary ? `${heading}, ${answer.primary}. ${sentence}` : `${heading}. ${sentence}`;
-}
-
 /** The view of an answer. `paper` is null in a batch, whose rows show the verdict themselves. */
 function answerView(answer, paper) {
   const [view, slot] = copy("answer");
@@ -327,6 +340,7 @@ function fillVerdict(answer, view, slot) {
   view.classList.toggle("abstains", !primary);
   slot("shelf").textContent = primary ? shelfOf(primary) : "";
   slot("mark").textContent = primary ? markOf(primary) : "—";
+  slot("mark").classList.toggle("long", slot("mark").textContent.length > LABEL_CHARS);
   slot("share").textContent = primary ? percent(probability) : "";
 }
 
@@ -341,9 +355,9 @@ function fillRanking({ ranked, set, reason }, view, slot) {
   if (!outside.length) slot("outside").remove();
   if (!inside.length) return void view.querySelector(".set").remove();
   const unseen = set.filter((code) => !inside.some((row) => row.code === code));
-  const these = set.length === 1 ? "it is this one" : `the right one is among these ${set.length}`;
-  const sure = coverage === null ? "Rather sure" : `${percent(coverage)} sure`;
-  slot("sure").textContent = `${sure} that ${these}${unseen.length ? ` (with ${unseen.join(", ")})` : ""}`;
+  const list = `Short list of ${set.length === 1 ? "one" : set.length}${unseen.length ? ` (with ${unseen.join(", ")})` : ""}`;
+  const share = coverage === null ? "most" : percent(coverage);
+  slot("sure").replaceChildren(el("strong", {}, list), `: ${share} of the lists made like this hold the right category.`);
 }
 
 function rankedRow({ code, name, probability }) {
@@ -371,8 +385,8 @@ function fillReasons({ explanation, ranked, reason }, paper, view, slot) {
   const times = ratio < 10 ? ratio.toFixed(1) : Math.round(ratio).toLocaleString("en-GB");
   slot("odds").textContent = `Everything taken together makes it ${times} times as probable.${
     reason === "out_of_scope" ? " For a text of this kind that says little." : ""}`;
-  slot("pro").textContent = `speak for ${top.code},`;
-  slot("contra").textContent = `for ${second.code}.`;
+  slot("pro").textContent = slot("for-code").textContent = top.code;
+  slot("contra").textContent = slot("against-code").textContent = second.code;
   if (paper) slot("marked").append(...markedText(paper, explanation));
   else {
     slot("marked").remove();
@@ -381,19 +395,21 @@ function fillReasons({ explanation, ranked, reason }, paper, view, slot) {
   }
   const heaviest = Math.max(...explanation.map(({ weight }) => Math.abs(weight)));
   for (const [side, sign] of [["for", 1], ["against", -1]]) {
-    const terms = explanation.filter(({ weight }) => weight * sign >= 0.005);
+    const terms = explanation.filter(({ weight }) => weight * sign >= LEAST_WEIGHT);
     slot(side).append(...terms.map((evidence) => evidenceRow(evidence, heaviest)));
     if (!terms.length) slot(side).append(el("li", { class: "none" }, "nothing of weight"));
   }
 }
 
+/** A term with what it multiplies or divides the odds by. */
 function evidenceRow({ term, weight }, heaviest) {
   const words = TERMS_IN_WORDS[term];
   const bar = el("span", { class: "bar", "aria-hidden": "true" }, el("span"));
   bar.firstChild.style.setProperty("--share", Math.abs(weight) / heaviest);
-  const sign = weight < 0 ? "−" : "+";
+  const factor = Math.exp(Math.abs(weight));
+  const shown = factor < 10 ? factor.toFixed(2) : Math.round(factor).toLocaleString("en-GB");
   return el("li", words ? { class: "rest" } : {}, el("span", {}, words ?? term),
-    el("span", { class: "share" }, `${sign}${Math.abs(weight).toFixed(2)}`), bar);
+    el("span", { class: "share" }, `${weight < 0 ? "÷" : "×"}\u2009${shown}`), bar);
 }
 
 /** Title and abstract as paragraphs, with the words of the explanation marked. */
@@ -439,30 +455,34 @@ function markedWords(text, weights, heaviest) {
 
 function bindActions(answer, paper, view, slot) {
   const act = (name) => view.querySelector(`[data-act="${name}"]`);
-  const extra = slot("extra");
   act("json").addEventListener("click", () =>
     offerDownload("answer.json", "application/json", `${JSON.stringify(answer, null, 2)}\n`));
-  if (paper) act("link").addEventListener("click", async () => extra.replaceChildren(await linkPanel(paper.text)));
+  if (paper) act("link").addEventListener("click", async () => slot("extra").replaceChildren(await linkPanel(paper.text)));
   else act("link").remove();
-  const wrong = act("wrong");
-  if (!answer.prediction_id) return void wrong.remove();
+  if (answer.prediction_id) bindWrong(answer, act("wrong"), slot("extra"), slot("trouble"));
+  else act("wrong").remove();
+}
+
+/** The button that opens and closes the form for a correction, and goes when one was taken. */
+function bindWrong(answer, button, extra, trouble) {
   const close = () => {
-    wrong.setAttribute("aria-expanded", "false");
+    button.setAttribute("aria-expanded", "false");
     extra.replaceChildren();
-    slot("trouble").replaceChildren();
-    wrong.focus();
+    trouble.replaceChildren();
+    button.focus();
   };
-  wrong.addEventListener("click", () => {
-    if (wrong.getAttribute("aria-expanded") === "true") return close();
-    wrong.setAttribute("aria-expanded", "true");
-    const form = wrongForm(answer, slot("trouble"), close, (message) => {
-      wrong.remove();
-      const thanks = el("p", { class: "panel thanks", tabindex: "-1" }, message);
-      extra.replaceChildren(thanks);
-      thanks.focus();
-    });
+  const thank = (message) => {
+    const thanks = el("p", { class: "panel thanks", tabindex: "-1" }, message);
+    button.remove();
+    extra.replaceChildren(thanks);
+    thanks.focus();
+  };
+  button.addEventListener("click", () => {
+    if (button.getAttribute("aria-expanded") === "true") return close();
+    button.setAttribute("aria-expanded", "true");
+    const form = wrongForm(answer, trouble, close, thank);
     extra.replaceChildren(form);
-    form.querySelector("input").focus();
+    return form.querySelector("input").focus();
   });
 }
 
@@ -470,6 +490,7 @@ async function linkPanel(text) {
   const [panel, slot] = copy("link");
   const url = new URL(`/#p=${await packText(text)}`, location.href).href;
   history.replaceState(null, "", url);
+  linked = text;
   slot("url").value = url;
   slot("copied").textContent = await navigator.clipboard?.writeText(url)
     .then(() => "Copied.", () => "Copy it from here.") ?? "Copy it from here.";
@@ -615,30 +636,32 @@ function batchView(answers, fileName) {
   slot("heading").textContent = `${count(answers.length, "paper")} in ${fileName}`;
   slot("summary").textContent = [`${numbers.accepted} with a category`, `${numbers.abstained} without`,
     numbers.failed && `${numbers.failed} cannot be read`].filter(Boolean).join(", ") + ".";
-  const more = view.querySelector('[data-act="more"]');
+  bindRows(answers, slot("rows"), slot("filter"), view.querySelector('[data-act="more"]'));
+  const stem = fileName.replace(/(\.(?:bib|csv|tsv|jsonl?|ndjson|txt|gz|zip|parquet))+$/i, "");
+  const offer = (act, type, write) => view.querySelector(`[data-act="${act}"]`).addEventListener("click", () =>
+    offerDownload(`${stem}-classified.${act}`, type, write()));
+  offer("csv", "text/csv", () => toCsv(answers));
+  offer("jsonl", "application/jsonl", () => answers.map((answer) => `${JSON.stringify(answer)}\n`).join(""));
+  return view;
+}
+
+/** Show the rows that the filter lets through, some at a time. */
+function bindRows(answers, rows, filter, more) {
   let rest = [];
   const addRows = () => {
-    slot("rows").append(...rest.splice(0, ROWS_A_STEP).flatMap(([answer, i]) => batchRow(answer, i)));
+    rows.append(...rest.splice(0, ROWS_A_STEP).flatMap(([answer, i]) => batchRow(answer, i)));
     more.hidden = !rest.length;
     more.textContent = `Show more (${rest.length.toLocaleString("en-GB")} left)`;
   };
-  const filter = () => {
-    const wanted = slot("filter").value;
+  const start = () => {
     rest = answers.map((answer, i) => [answer, i])
-      .filter(([answer]) => wanted === "all" || stateOf(answer) === wanted);
-    slot("rows").replaceChildren();
+      .filter(([answer]) => ["all", stateOf(answer)].includes(filter.value));
+    rows.replaceChildren();
     addRows();
   };
-  slot("filter").addEventListener("change", filter);
+  filter.addEventListener("change", start);
   more.addEventListener("click", addRows);
-  const stem = fileName.replace(/(\.(?:bib|csv|tsv|jsonl?|ndjson|txt|gz|zip|parquet))+$/i, "");
-  view.querySelector('[data-act="csv"]').addEventListener("click", () =>
-    offerDownload(`${stem}-classified.csv`, "text/csv", toCsv(answers)));
-  view.querySelector('[data-act="jsonl"]').addEventListener("click", () =>
-    offerDownload(`${stem}-classified.jsonl`, "application/jsonl",
-      answers.map((answer) => `${JSON.stringify(answer)}\n`).join("")));
-  filter();
-  return view;
+  start();
 }
 
 /** The row of a paper, and the hidden row beneath it that its button unfolds. */
@@ -655,11 +678,16 @@ function batchRow(answer, index) {
     below.hidden = !below.hidden;
     unfold.setAttribute("aria-expanded", !below.hidden);
   });
-  const said = answer.primary
-    ? [el("span", { class: "code" }, answer.primary), ` ${answer.ranked[0].name}`]
-    : [el("span", { class: "none" }, answer.reason === "out_of_scope" ? "not like a paper" : "not sure enough")];
-  return [el("tr", {}, el("th", { scope: "row" }, unfold), el("td", {}, ...said),
-    el("td", { class: "number" }, percent(answer.probability))), below];
+  return [el("tr", {}, el("th", { scope: "row" }, unfold), ...verdictCells(answer)), below];
+}
+
+/** The cells with category and probability; a guess that is not given as an answer looks like one. */
+function verdictCells({ primary, reason, ranked: [{ code, name, probability }] }) {
+  const share = el("td", { class: "number" }, percent(probability));
+  if (primary) return [el("td", {}, el("span", { class: "code" }, code), ` ${name}`), share];
+  share.classList.add("none");
+  if (reason === "out_of_scope") return [el("td", { class: "none" }, "not like a paper"), el("td", { class: "number none" }, "–")];
+  return [el("td", { class: "none" }, "not sure enough; likeliest ", el("span", { class: "code" }, code)), share];
 }
 
 /** The columns of `classmark classify --csv`; papers that cannot be read have none. */
@@ -701,9 +729,11 @@ async function unpackText(packed) {
   return new TextDecoder("utf-8", { fatal: true }).decode(await through(bytes, new DecompressionStream("deflate-raw")));
 }
 
+let linked = ""; // the text that the address holds
+
 async function openLink(packed) {
   try {
-    box.value = await unpackText(packed);
+    box.value = linked = await unpackText(packed);
   } catch {
     showFault(new Fault("This link is damaged or cut short.", "Ask for it again, or paste the paper itself."),
       $("notice"), () => openLink(packed));
@@ -717,35 +747,48 @@ async function openLink(packed) {
 
 let shownCard = null;
 
+/** Show the model to everybody, and the figures to who may see them. */
 async function readStatus() {
-  try {
-    const [status, answering] = await Promise.all([call("/v1/status"), model()]);
-    $("status-notice").replaceChildren();
-    $("figures").replaceChildren(...figures(status, answering));
-    if (shownCard !== answering.digest) $("card").replaceChildren(...markdown(answering.card ?? ""));
-    shownCard = answering.digest;
-    $("status-time").textContent = `Read at ${new Date().toLocaleTimeString("en-GB")}.`;
-  } catch (error) {
-    showFault(error, $("status-notice"), readStatus);
-  }
+  $("status-notice").replaceChildren();
+  const [answering, status] = await Promise.allSettled([model(), call("/v1/status")]);
+  if (answering.status === "fulfilled") showModel(answering.value);
+  $("figures").replaceChildren(
+    ...(answering.value ? [modelFigure(answering.value)] : []),
+    ...(status.value ? figures(status.value) : []),
+  );
+  if (answering.value) $("status-time").textContent = `Read at ${new Date().toLocaleTimeString("en-GB")}.`;
+  const failed = [answering, status].find(({ reason }) => reason);
+  if (failed) showFault(failed.reason.asksKey ? keptFigures() : failed.reason, $("status-notice"), readStatus);
 }
 
-function figures(status, { name, version, digest, labels }) {
-  const { total = 0, by_status: byStatus = {} } = status.requests ?? {};
-  const failed = Object.entries(byStatus).filter(([code]) => code >= "400");
+const keptFigures = () => new Fault(
+  apiKey ? "This API key does not open the figures of the service." : "The figures of the service are for whoever runs it.",
+  "Papers, requests, latency and the journal need an API key with the scope admin. The model and its card are below.",
+  { asksKey: true, canRetry: true, calm: true },
+);
+
+function showModel({ digest, card }) {
+  if (shownCard !== digest) $("card").replaceChildren(...markdown(card ?? ""));
+  shownCard = digest;
+}
+
+const modelFigure = ({ name, version, digest, labels }) => figure(
+  "Model", `${name} ${version}`, `${count(labels, "category", "categories")}, digest ${digest.slice(0, 16)}`);
+
+function figures({ requests = {}, latency_ms: latency = {}, papers = {}, uptime_s: uptime = 0, workers = 1, journal }) {
+  const failed = Object.entries(requests.by_status ?? {}).filter(([code]) => code >= "400");
   const each = failed.map(([code, n]) => `${n.toLocaleString("en-GB")} × ${code}`).join(", ");
-  const [p50, p95, p99] = ["p50", "p95", "p99"].map((p) => milliseconds(status.latency_ms?.[p]));
-  const papers = status.papers ?? {};
+  const [p50, p95, p99] = ["p50", "p95", "p99"].map((p) => milliseconds(latency[p]));
   const nPapers = Object.values(papers).reduce((sum, n) => sum + n, 0);
   return [
-    figure("Model", `${name} ${version}`, `${count(labels, "category", "categories")}, digest ${digest.slice(0, 16)}`),
     figure("Papers", nPapers.toLocaleString("en-GB"), nPapers
       ? `${percent((papers.accepted ?? 0) / nPapers)} given a category` : "none yet since the start"),
-    figure("Requests", total.toLocaleString("en-GB"), each ? `refused or failed: ${each}` : "none refused, none failed"),
+    figure("Requests", (requests.total ?? 0).toLocaleString("en-GB"),
+      each ? `refused or failed: ${each}` : "none refused, none failed"),
     figure("Latency", p50 ?? "–", p50
       ? `for half of the requests; 95\u202f% within ${p95}, 99\u202f% within ${p99}` : "nothing measured yet"),
-    figure("Running for", duration(status.uptime_s ?? 0), count(status.workers ?? 1, "worker")),
-    figure("Journal", ...journalInWords(status.journal)),
+    figure("Running for", duration(uptime), count(workers, "worker")),
+    figure("Journal", ...journalInWords(journal)),
   ];
 }
 
@@ -770,36 +813,24 @@ function duration(seconds) {
   return minutes < 2880 ? `${Math.floor(minutes / 60)} h` : `${Math.floor(minutes / 1440)} days`;
 }
 
-/** Headings, tables, lists, fenced code and paragraphs of a Markdown text, as elements. */
+/** The elements of a model card: its blocks are headings, tables, lists and paragraphs. */
 function markdown(text) {
-  const lines = text.split("\n");
-  const blocks = [];
-  const take = (test) => {
-    const taken = [];
-    while (lines.length && test(lines[0])) taken.push(lines.shift());
-    return taken;
-  };
-  while (lines.length) {
-    const line = lines[0];
-    const heading = /^(#{1,5})\s+(.*)/.exec(line);
-    if (!line.trim()) lines.shift();
-    else if (heading) (lines.shift(), blocks.push(el(`h${heading[1].length + 1}`, {}, ...inline(heading[2]))));
-    else if (line.startsWith("```")) {
-      lines.shift();
-      blocks.push(el("pre", { tabindex: "0" }, el("code", {}, take((l) => !l.startsWith("```")).join("\n"))));
-      lines.shift();
-    } else if (line.startsWith("|")) blocks.push(table(take((l) => l.startsWith("|"))));
-    else if (/^([-*]|\d+\.)\s/.test(line)) blocks.push(bullets(take((l) => /^(([-*]|\d+\.)\s|\s+\S)/.test(l))));
-    else blocks.push(el("p", {}, ...inline([lines.shift(), ...take((l) => /^[^#|`\s]/.test(l))].join(" "))));
-  }
-  return blocks;
+  return text.replace(/^(#+ .*)$/gm, "\n$1\n").split(/\n\s*\n/).map((block) => block.trim()).filter(Boolean)
+    .map((block) => {
+      const [, marks, heading] = /^(#{1,5}) +(.*)$/.exec(block) ?? [];
+      if (marks) return el(`h${marks.length + 1}`, {}, ...inline(heading));
+      if (block.startsWith("|")) return table(block.split("\n"));
+      if (block.startsWith("- ")) return bullets(block);
+      return el("p", {}, ...inline(block.replace(/\s+/g, " ")));
+    });
 }
 
-function bullets(lines) {
-  const items = lines.join("\n").split(/^(?:[-*]|\d+\.)\s+/m).slice(1);
-  return el(/^\d/.test(lines[0]) ? "ol" : "ul", {}, ...items.map((item) => el("li", {}, ...inline(item.replace(/\s+/g, " ")))));
+function bullets(block) {
+  const items = block.split(/^- +/m).slice(1);
+  return el("ul", {}, ...items.map((item) => el("li", {}, ...inline(item.trim().replace(/\s+/g, " ")))));
 }
 
+/** A table that scrolls by itself; columns of numbers are set right. */
 function table(lines) {
   const [head, , ...rows] = lines.map((line) => line.replace(/^\||\|\s*$/g, "").split("|").map((cell) => cell.trim()));
   const numeric = head.map((_, i) => rows.every((row) => /^[-+]?[\d.,]+( %)?$/.test(row[i] ?? "")));
@@ -810,13 +841,11 @@ function table(lines) {
     el("tbody", {}, ...rows.map((row) => el("tr", {}, ...cellsOf(row, "td"))))));
 }
 
+/** Code and bold words of a line; all else stays as it is. */
 function inline(text) {
-  return text.split(/(`[^`]+`|\*\*[^*]+\*\*|\[[^\]]+\]\([^)]+\))/).map((part) => {
+  return text.split(/(`[^`]+`|\*\*[^*]+\*\*)/).map((part) => {
     if (/^`.+`$/.test(part)) return el("code", {}, part.slice(1, -1));
-    if (/^\*\*.+\*\*$/.test(part)) return el("strong", {}, part.slice(2, -2));
-    const [, label, target] = /^\[(.+)\]\((.+)\)$/.exec(part) ?? [];
-    if (label) return /^https?:\/\//.test(target) ? el("a", { href: target, rel: "noopener" }, label) : label;
-    return part;
+    return /^\*\*.+\*\*$/.test(part) ? el("strong", {}, part.slice(2, -2)) : part;
   });
 }
 
@@ -831,6 +860,7 @@ function route({ focus = true } = {}) {
     if (name === view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
+  document.title = view === "status" ? "Model and status – classmark" : "classmark: where does this paper belong?";
   if (view === "status") readStatus();
   if (location.hash.startsWith("#p=")) openLink(location.hash.slice(3));
   else if (focus) $(`${view}-title`).focus();
