@@ -76,6 +76,7 @@ def running(folder: Path, *options: str, **environment: str) -> Iterator[Server]
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
+            start_new_session=True,  # so that a test can send a signal to all of its processes
             env={**os.environ, **home, **environment},
         )
     timer = threading.Timer(READY_TIMEOUT_S, process.kill)

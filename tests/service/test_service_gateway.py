@@ -115,7 +115,7 @@ def test_feedback_that_the_journal_drops_is_503_and_papers_are_still_answered(
     assert (response.status_code, response.json()["kind"]) == (503, "overloaded")
     assert ask(service, "POST", "/v1/classify", json=PAPER).status_code == 200
     service.publish()
-    assert "classmark_journal_dropped 2.0" in ask(service, "GET", "/metrics").text
+    assert "classmark_journal_dropped_total 2.0" in ask(service, "GET", "/metrics").text
 
 
 def test_a_service_that_stops_is_not_ready_and_hangs_up(make: Callable[..., Service]) -> None:

@@ -13,6 +13,7 @@ from classmark.bundle import Bundle, find_bundle, load_bundle
 from classmark.journal import Journal, JournalConfig, default_journal_path
 from classmark.records import Paper, PredictionSource
 from classmark.runtime import Classifier
+from classmark.service.accepting import Place
 from classmark.service.answering import Answerer
 from classmark.service.exchange import Exchange, Fields, deadline_exceeded
 from classmark.service.keys import KeyRing
@@ -85,14 +86,14 @@ class Service:
         self,
         settings: ServiceSettings,
         model: Model | None = None,
-        rate_file: Path | None = None,
+        place: Place | None = None,
     ) -> None:
         """Prepare a worker.
 
         Args:
             settings: how to serve.
             model: loaded already; None loads the one of the settings.
-            rate_file: in which the workers of a tree count together, see ``limits``.
+            place: among the workers of a tree; None for a service in this process alone.
 
         Raises:
             BundleNotFound, BundleCorrupt, BundleIncompatible: the model cannot be loaded.
@@ -101,10 +102,12 @@ class Service:
         """
         self.settings = settings
         self.model = model or Model(settings.model)
-        self.metrics = Metrics()
+        self.metrics = Metrics(None if place is None else place.slot)
         self._keys = None if settings.api_keys is None else KeyRing(settings.api_keys)
         self._rates = (
-            RateTable(settings.rate_per_minute, settings.rate_burst, rate_file)
+            RateTable(
+                settings.rate_per_minute, settings.rate_burst, place.rate_file if place else None
+            )
             if settings.rate_per_minute
             else None
         )
