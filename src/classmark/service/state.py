@@ -128,6 +128,8 @@ class Service:
         self.in_work = self.hang_ups = 0
         self._queued = 0
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="classmark")
+        # One file at a time: a parser does not look at the deadline, and batches must not wait.
+        self._file_pool = ThreadPoolExecutor(1, thread_name_prefix="classmark-file")
 
     def admit(self, exchange: Exchange) -> None:
         """Let a request in.
@@ -175,15 +177,24 @@ class Service:
     def close(self) -> int:
         """End the threads and write the journal; returns how many of its events were lost."""
         self.stop_accepting()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._pool, self._file_pool):
+            # What still runs is past its deadline or cut off; the journal need not wait for it.
+            pool.shutdown(wait=False, cancel_futures=True)
         lost = 0 if self.journal is None else self.journal.close(JOURNAL_CLOSE_S)
         self.publish()
         if self._rates is not None:
             self._rates.close()
         return lost
 
-    async def in_thread(self, exchange: Exchange, work: Callable[[], T]) -> T:
+    async def in_thread(
+        self, exchange: Exchange, work: Callable[[], T], *, is_file: bool = False
+    ) -> T:
         """Return what a function returns that runs in a thread.
+
+        Args:
+            exchange: with its deadline.
+            work: the function.
+            is_file: it reads a file; one at a time does.
 
         Raises:
             Problem: too many wait for a thread already, or the deadline passed first.
@@ -191,7 +202,8 @@ class Service:
         if self._queued >= self.settings.max_queue:
             raise overloaded("too many batches and long texts are waiting")
         self._queued += 1
-        future = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        pool = self._file_pool if is_file else self._pool
+        future = asyncio.get_running_loop().run_in_executor(pool, work)
         try:
             async with asyncio.timeout(exchange.remaining_s):
                 return await future
