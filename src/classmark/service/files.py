@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -110,19 +111,22 @@ def read_form(content_type: bytes, body: bytes) -> Form:
     """
     fields: dict[str, str] = {}
     files: list[tuple[str, bytes]] = []
+    count = itertools.count()
 
     def on_field(field: Any) -> None:
-        _refuse_many(len(fields) + len(files))
+        _refuse_many(next(count))
         fields[field.field_name.decode("utf-8", "replace")] = (field.value or b"").decode(
             "utf-8", "replace"
         )
 
     def on_file(file: Any) -> None:
-        _refuse_many(len(fields) + len(files))
+        _refuse_many(next(count))
         file.file_object.seek(0)
         content = file.file_object.read()
         file.close()
         if file.field_name == b"file":
+            if files:
+                raise _invalid("file", "is there twice; send one file at a time")
             files.append(((file.file_name or b"").decode("utf-8", "replace"), content))
 
     try:

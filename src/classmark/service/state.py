@@ -182,6 +182,8 @@ class Service:
             pool.shutdown(wait=False, cancel_futures=True)
         lost = 0 if self.journal is None else self.journal.close(JOURNAL_CLOSE_S)
         self.publish()
+        if self.access_log is not None:
+            self.access_log.close()
         if self._rates is not None:
             self._rates.close()
         return lost

@@ -48,7 +48,7 @@ def serve(settings: ServiceSettings, say: Say = lambda _: None) -> int:
         ListenFailed: the address cannot be listened on.
         BundleNotFound, BundleCorrupt, BundleIncompatible: the model cannot be loaded.
     """
-    if not hasattr(os, "fork"):  # pragma: no cover - Windows
+    if not hasattr(os, "fork"):  # Windows
         raise ListenFailed("classmark serve needs Linux or macOS. On Windows run it in WSL.")
     with _listening(settings) as listener, _shared_folder() as folder:
         # Only now: the metrics client looks for its folder when it is imported.
