@@ -67,3 +67,15 @@ def test_a_log_whose_reader_has_gone_holds_nobody_up() -> None:
     assert not log._waiting
     log.close()
     os.close(writer)
+
+
+@pytest.mark.slow
+def test_a_service_whose_log_is_not_read_answers_and_stops_in_order(start: Any) -> None:
+    reader, writer = os.pipe()
+    with start("--workers", "1", stderr=writer) as server:
+        os.close(writer)
+        with server.client() as client:
+            # Some 250 bytes a line, of which a pipe holds 64 KB.
+            assert {client.get("/healthz").status_code for _ in range(1000)} == {200}
+        assert server.stop() == 0
+    os.close(reader)

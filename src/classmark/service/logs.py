@@ -62,9 +62,28 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=True, default=str)
 
 
+class _DirectHandler(logging.Handler):
+    """Writes to stderr; a line that its reader leaves no room for is dropped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._closing = ExitStack()
+        self._write = _writer(sys.stderr.fileno(), self._closing)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        with suppress(OSError):
+            self._write((self.format(record) + "\n").encode("ascii"))
+
+    def close(self) -> None:
+        """Close what was opened for it."""
+        self._closing.close()
+        super().close()
+
+
 def set_up_logs(stream: TextIO | None = None) -> None:
     """Send the logs of this process to stderr, or to another stream, as JSON lines."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = _DirectHandler() if stream is None else logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
     for name in (LOGGER_NAME, "uvicorn.error"):
         target = logging.getLogger(name)
