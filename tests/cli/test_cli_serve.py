@@ -74,3 +74,14 @@ def test_without_the_extra_the_verb_says_what_to_install(monkeypatch: pytest.Mon
         "error: The HTTP service needs packages that are not installed. "
         "Run: pip install 'classmark[serve]'\n"
     )
+
+
+def test_where_processes_cannot_be_forked_serve_says_so_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr("os.fork", raising=False)
+    result = run("--port", "0")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "error: classmark serve needs Linux or macOS. On Windows run it in WSL.\n"
+    )

@@ -65,17 +65,20 @@ class Server:
 
 
 @contextmanager
-def running(folder: Path, *options: str, **environment: str) -> Iterator[Server]:
+def running(
+    folder: Path, *options: str, stderr: int | None = None, **environment: str
+) -> Iterator[Server]:
     """Start a server for the block; it must end in order if it is still there at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     errors = folder / "stderr.txt"
     home = {"CLASSMARK_HOME": str(folder / "home"), "CLASSMARK_SERVE_DRAIN_S": "0.1"}
-    with errors.open("wb") as stderr:
+    with errors.open("wb") as file:
         process = subprocess.Popen(
             [*_COMMAND, *options],
             stdout=subprocess.PIPE,
-            stderr=stderr,
+            stderr=file if stderr is None else stderr,
             text=True,
+            start_new_session=True,  # so that a test can send a signal to all of its processes
             env={**os.environ, **home, **environment},
         )
     timer = threading.Timer(READY_TIMEOUT_S, process.kill)
@@ -118,7 +121,7 @@ def client(server: Server) -> Iterator[httpx.Client]:
 def start(tmp_path: Path) -> Callable[..., Any]:
     """Return a function that starts a server of the test's own, as a context manager."""
 
-    def begin(*options: str, **environment: str) -> Any:
+    def begin(*options: str, **environment: Any) -> Any:
         return running(tmp_path / "server", *options, **environment)
 
     return begin

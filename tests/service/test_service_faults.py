@@ -203,6 +203,7 @@ def test_a_host_that_is_none_is_one_line() -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow  # starts a service of its own
 def test_a_corrupted_bundle_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     folder = tmp_path / "fast-1.0"
     shutil.copytree(find_bundle("fast"), folder)
@@ -215,6 +216,7 @@ def test_a_corrupted_bundle_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow  # starts a service of its own
 def test_a_journal_of_a_newer_classmark_ends_the_start_with_one_line(tmp_path: Path) -> None:
     journal = tmp_path / "journal.sqlite"
     opened = Journal(JournalConfig(path=journal))

@@ -72,11 +72,8 @@ def test_the_other_fields_of_the_form_are_options(client: httpx.Client) -> None:
         ({"files": {"file": CSV}, "data": {"threshold": "nan"}}, 422, "threshold: must be"),
         ({"files": {"file": CSV}, "data": {"explain": "maybe"}}, 422, "explain: must be"),
         ({"files": {"file": CSV}, "data": {"path": "/etc"}}, 422, "path: is no field of this form"),
-        (
-            {"files": [("file", CSV)] * 30},
-            400,
-            "the form has more than 20 parts",
-        ),
+        ({"files": [("other", CSV)] * 30}, 400, "the form has more than 20 parts"),
+        ({"files": [("file", CSV)] * 2}, 422, "file: is there twice"),
         (
             {"content": b"x", "headers": {"content-type": "multipart/form-data"}},
             400,
@@ -106,10 +103,39 @@ def test_a_file_of_too_many_papers_is_413(client: httpx.Client) -> None:
     assert (response.status_code, response.json()["kind"]) == (413, "too_many_papers")
 
 
-def test_a_gzip_bomb_ends_with_the_deadline(client: httpx.Client) -> None:
-    bomb = gzip.compress(b"title,abstract\n" + b"x" * (256 << 20), 9)
-    assert len(bomb) < 1 << 20
+LINE_ENDS = gzip.compress(b"\n" * (1 << 20)) * 256
+"""256 MiB in a file of some 270 KB."""
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("a.csv.gz", b"title,abstract\n"),
+        ("a.csv.gz", b'title,abstract\n"'),
+        ("a.jsonl.gz", b"{}\n"),
+    ],
+)
+def test_a_bomb_of_line_ends_ends_with_the_deadline(
+    client: httpx.Client, name: str, start: bytes
+) -> None:
+    content = gzip.compress(start) + LINE_ENDS
     response = client.post(
-        "/v1/files", files={"file": ("a.csv.gz", bomb)}, headers={"X-Classmark-Deadline-Ms": "100"}
+        "/v1/files", files={"file": (name, content)}, headers={"X-Classmark-Deadline-Ms": "100"}
     )
     assert (response.status_code, response.json()["kind"]) == (504, "deadline_exceeded")
+    # The next file is read as soon as the thread has noticed, too.
+    assert client.post("/v1/files", files={"file": CSV}).status_code == 200
+
+
+def test_a_file_of_endless_bibtex_entries_is_refused_before_it_is_parsed(
+    client: httpx.Client,
+) -> None:
+    content = gzip.compress(b"@a{" * (2 << 20))
+    response = client.post("/v1/files", files={"file": ("a.bib.gz", content)})
+    assert (response.status_code, response.json()["kind"]) == (413, "too_many_papers")
+
+
+def test_what_is_compressed_twice_is_refused(client: httpx.Client) -> None:
+    content = gzip.compress(gzip.compress(CSV))
+    response = client.post("/v1/files", files={"file": ("a.csv.gz", content)})
+    assert (response.status_code, response.json()["kind"]) == (422, "unreadable_source")

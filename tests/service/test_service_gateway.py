@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ import pytest
 
 from classmark.service import Service, ServiceSettings, create_app
 from classmark.service import app as app_module
+from classmark.service import files as files_module
 from classmark.service.logs import JsonFormatter, set_up_logs
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour secret graphs."}
@@ -104,6 +106,22 @@ def test_a_worker_with_too_many_batches_waiting_says_503(make: Callable[..., Ser
     assert ask(service, "POST", "/v1/classify", json=PAPER).status_code == 200
 
 
+def test_a_batch_does_not_wait_behind_a_file_that_is_parsed_for_long(
+    make: Callable[..., Service], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    service, may_end = make(threads=1, journal=str(tmp_path / "journal.sqlite")), Event()
+    monkeypatch.setattr(files_module, "read_form", lambda *_: may_end.wait())
+    deadline = {"X-Classmark-Deadline-Ms": "50"}
+    try:
+        for _ in range(3):
+            file = {"files": {"file": b"Graphs\nWe draw."}, "headers": deadline}
+            assert ask(service, "POST", "/v1/files", **file).status_code == 504
+        assert ask(service, "POST", "/v1/classify", json={"papers": [PAPER]}).status_code == 200
+        assert service.close() == 0  # nor does the journal at the end
+    finally:
+        may_end.set()
+
+
 def test_feedback_that_the_journal_drops_is_503_and_papers_are_still_answered(
     make: Callable[..., Service], tmp_path: Path
 ) -> None:
@@ -115,7 +133,7 @@ def test_feedback_that_the_journal_drops_is_503_and_papers_are_still_answered(
     assert (response.status_code, response.json()["kind"]) == (503, "overloaded")
     assert ask(service, "POST", "/v1/classify", json=PAPER).status_code == 200
     service.publish()
-    assert "classmark_journal_dropped 2.0" in ask(service, "GET", "/metrics").text
+    assert "classmark_journal_dropped_total 2.0" in ask(service, "GET", "/metrics").text
 
 
 def test_a_service_that_stops_is_not_ready_and_hangs_up(make: Callable[..., Service]) -> None:

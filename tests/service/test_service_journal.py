@@ -49,6 +49,7 @@ def test_a_prediction_is_stored_with_its_feedback_but_without_its_text(
     assert found["feedback"][0]["category"] == "math.CO"
 
 
+@pytest.mark.slow  # starts a service of its own
 def test_the_text_is_stored_where_the_operator_asked_for_it(start: Any) -> None:
     with start("--workers", "1", "--journal-text") as server, server.client() as client:
         prediction_id = client.post("/v1/classify", json=PAPER).json()["prediction_id"]
@@ -87,6 +88,7 @@ def test_a_prediction_that_is_not_there_is_404_and_one_that_cannot_be_422(
     assert client.get("/v1/predictions/x").status_code == 422
 
 
+@pytest.mark.slow  # starts a service of its own
 def test_without_a_journal_papers_are_classified_and_feedback_is_not_taken(start: Any) -> None:
     with start("--workers", "1", "--journal", "off") as server, server.client() as client:
         assert client.post("/v1/classify", json=PAPER).status_code == 200

@@ -118,6 +118,7 @@ def test_without_its_file_of_keys_the_service_does_not_start(tmp_path: Path) -> 
     assert "there are no API keys at" in result.stderr
 
 
+@pytest.mark.slow  # starts a service of its own
 def test_a_client_above_its_rate_waits(start: Any) -> None:
     options = ("--rate-per-minute", "6", "--rate-burst", "3")
     with start("--workers", "2", *options) as server:

@@ -35,6 +35,7 @@ def problem(response: httpx.Response) -> dict[str, Any]:
         (b"[]", 422, "invalid_request", "should be an object"),
         (b"{}", 422, "invalid_paper", "title and abstract are both empty"),
         (b'{"titel": "x"}', 422, "invalid_request", "titel: Extra inputs are not permitted"),
+        (b'{"title": "x", "id": true}', 422, "invalid_request", "^id.*valid string"),
         (b'{"title": 5}', 422, "invalid_request", "title: Input should be a valid string"),
         (b'{"title": "x", "top": 0}', 422, "invalid_request", "top: .*greater than or equal to 1"),
         (b'{"title": "x", "threshold": 2}', 422, "invalid_request", "threshold: .*equal to 1"),
@@ -82,6 +83,7 @@ def test_unknown_addresses_and_methods_are_problems(client: httpx.Client) -> Non
     assert response.headers["allow"] == "POST"
 
 
+@pytest.mark.slow  # starts a service of its own
 def test_sizes_beyond_the_limits_are_413(start: Any) -> None:
     options = ("--max-body-bytes", "2000", "--max-text-chars", "100", "--max-papers", "2")
     with start("--workers", "1", *options) as server, server.client() as client:

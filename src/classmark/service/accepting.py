@@ -34,11 +34,13 @@ class Place:
     Attributes:
         slot: its number, from 0.
         counts_file: of ``ConnectionCounts``.
+        beats_file: of ``heartbeat.Heartbeats``.
         rate_file: of ``limits.make_rate_file``.
     """
 
     slot: int
     counts_file: Path
+    beats_file: Path
     rate_file: Path
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from fastapi import FastAPI
 from pydantic_core import to_json
@@ -15,7 +18,7 @@ from python_multipart.multipart import create_form_parser
 from classmark.errors import ClassmarkError
 from classmark.papers import read_papers
 from classmark.papers.detect import format_of
-from classmark.papers.sources import open_stream
+from classmark.papers.sources import PREFIX_BYTES, Source, open_stream
 from classmark.records import BadRecord, Paper
 from classmark.service.answering import Options
 from classmark.service.body import check_media_type, read_body
@@ -31,6 +34,9 @@ _FORM = b"multipart/form-data"
 _FILE_NAME = "the file"
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off", ""}
 _MAX_PARTS = 20
+_BIBTEX_BLOCK = re.compile(rb"@\w*[ \t]*[{(]")
+_BLOCKS_A_PAPER = 4
+"""More blocks are not only strings and comments; each takes the parser 0.1 ms and 1 KB."""
 _SCHEMA = {
     "type": "object",
     "required": ["file"],
@@ -79,7 +85,7 @@ async def classify_file(service: Service, exchange: Exchange) -> Reply:
     """
     check_media_type(exchange, _FORM)
     body = await read_body(exchange, service.settings.max_body_bytes)
-    return await service.in_thread(exchange, lambda: _answer(service, exchange, body))
+    return await service.in_thread(exchange, lambda: _answer(service, exchange, body), is_file=True)
 
 
 def _answer(service: Service, exchange: Exchange, body: bytes) -> Reply:
@@ -105,19 +111,22 @@ def read_form(content_type: bytes, body: bytes) -> Form:
     """
     fields: dict[str, str] = {}
     files: list[tuple[str, bytes]] = []
+    count = itertools.count()
 
     def on_field(field: Any) -> None:
-        _refuse_many(len(fields) + len(files))
+        _refuse_many(next(count))
         fields[field.field_name.decode("utf-8", "replace")] = (field.value or b"").decode(
             "utf-8", "replace"
         )
 
     def on_file(file: Any) -> None:
-        _refuse_many(len(fields) + len(files))
+        _refuse_many(next(count))
         file.file_object.seek(0)
         content = file.file_object.read()
         file.close()
         if file.field_name == b"file":
+            if files:
+                raise _invalid("file", "is there twice; send one file at a time")
             files.append(((file.file_name or b"").decode("utf-8", "replace"), content))
 
     try:
@@ -141,35 +150,66 @@ def _read(service: Service, exchange: Exchange, form: Form) -> tuple[str, list[P
     """Return the format of the file and its records."""
     most = service.settings.max_papers
     try:
-        source = open_stream(_Timed(form, exchange), name=_FILE_NAME, file_name=form.file_name)
+        source = open_stream(
+            io.BytesIO(form.content or b""), name=_FILE_NAME, file_name=form.file_name
+        )
         found = format_of(source, {})
         records: list[Paper | BadRecord] = []
         for record in read_papers(
-            _Timed(form, exchange), format=found, max_record_bytes=service.settings.max_body_bytes
+            _bounded(service, exchange, source, found),
+            format=found,
+            max_record_bytes=service.settings.max_body_bytes,
         ):
             records.append(record)
             if len(records) > most:
                 check_count(service, len(records))
+            exchange.check_deadline()
     except ClassmarkError as error:
         message = str(error).replace("standard input", _FILE_NAME)
         raise Problem("unreadable_source", message) from error
     return found, records
 
 
-class _Timed(io.BytesIO):
-    """The bytes of a file; reading them past the deadline ends, also inside of a decompressor."""
+def _bounded(service: Service, exchange: Exchange, source: Source, found: str) -> BinaryIO:
+    """Return the stream of a source, which ends the reading when the deadline has passed.
 
-    def __init__(self, form: Form, exchange: Exchange) -> None:
-        super().__init__(form.content or b"")
-        self._check = exchange.check_deadline
+    BibTeX and Parquet are parsed as a whole, without looking at the time; of BibTeX it is known
+    before how many blocks there are.
 
-    def read(self, size: int | None = -1) -> bytes:
+    Raises:
+        Problem: there are far too many blocks.
+    """
+    if found == "parquet" and source.seekable is not None:
+        return source.seekable
+    stream = cast(BinaryIO, io.BufferedReader(_Timed(source.stream, exchange.check_deadline)))
+    if found != "bibtex":
+        return stream
+    content = stream.read(service.settings.max_body_bytes + 1)
+    n_blocks = sum(1 for _ in _BIBTEX_BLOCK.finditer(content))
+    if n_blocks > _BLOCKS_A_PAPER * service.settings.max_papers:
+        check_count(service, n_blocks)
+    return io.BytesIO(content)
+
+
+class _Timed(io.RawIOBase):
+    """A decompressed stream; reading it past the deadline ends.
+
+    A small piece of what is compressed can hold a great many lines, so it is not enough to look
+    at the time when that is read.
+    """
+
+    def __init__(self, stream: BinaryIO, check: Callable[[], None]) -> None:
+        self._read = getattr(stream, "read1", stream.read)
+        self._check = check
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         self._check()
-        return super().read(size)
-
-    def read1(self, size: int | None = -1) -> bytes:
-        self._check()
-        return super().read1(size)
+        chunk = self._read(min(len(buffer), PREFIX_BYTES))
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
 
 
 def _options(values: dict[str, str]) -> Options:

@@ -5,16 +5,23 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
+import stat
 import sys
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Any, NamedTuple, TextIO
 
 LOGGER_NAME = "classmark.service"
 _EXTRA = "fields"
 _MAX_MESSAGE_CHARS = 500
 _MAX_WAITING_LINES = 100
+_MAX_WAITING_BYTES = 1 << 20
+_ATOMIC_BYTES = 4096
+"""So much a pipe takes as one piece, so that lines of several workers do not mix."""
 
 
 class AccessEntry(NamedTuple):
@@ -55,9 +62,28 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=True, default=str)
 
 
+class _DirectHandler(logging.Handler):
+    """Writes to stderr; a line that its reader leaves no room for is dropped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._closing = ExitStack()
+        self._write = _writer(sys.stderr.fileno(), self._closing)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        with suppress(OSError):
+            self._write((self.format(record) + "\n").encode("ascii"))
+
+    def close(self) -> None:
+        """Close what was opened for it."""
+        self._closing.close()
+        super().close()
+
+
 def set_up_logs(stream: TextIO | None = None) -> None:
     """Send the logs of this process to stderr, or to another stream, as JSON lines."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = _DirectHandler() if stream is None else logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
     for name in (LOGGER_NAME, "uvicorn.error"):
         target = logging.getLogger(name)
@@ -89,7 +115,10 @@ class AccessLog:
 
     def __init__(self, file: int | None = None) -> None:
         """Write to a file descriptor, stderr if left out."""
-        self._file = sys.stderr.fileno() if file is None else file
+        self._closing = ExitStack()
+        self._write = _writer(sys.stderr.fileno() if file is None else file, self._closing)
+        self._waiting = bytearray()
+        self._n_dropped = 0
         self._lines: list[str] = []
         self._second = 0
         self._second_text = ""
@@ -117,12 +146,56 @@ class AccessLog:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits; a log that nobody reads any more stops nothing."""
-        if not self._lines:
+        """Write what waits; a log that nobody reads, or not now, stops nothing.
+
+        A MiB of lines waits for its reader, further ones are dropped, and that is logged.
+        """
+        lines, self._lines = self._lines, []
+        if len(self._waiting) < _MAX_WAITING_BYTES:
+            if self._n_dropped and lines:
+                lines.append(self._dropped_line())
+            self._waiting += "".join(lines).encode("ascii")
+        else:
+            self._n_dropped += len(lines)
+        try:
+            while self._waiting:
+                del self._waiting[: self._write(self._next_piece())]
+        except BlockingIOError:
             return
-        text, self._lines = "".join(self._lines), []
-        with suppress(OSError):
-            os.write(self._file, text.encode("ascii"))
+        except OSError:
+            self._waiting.clear()
+
+    def close(self) -> None:
+        """Write what can be written, and close what was opened for it."""
+        self.flush()
+        self._closing.close()
+
+    def _next_piece(self) -> bytes:
+        """Return as many whole lines as are written at once, of a longer line the whole."""
+        end = self._waiting.rfind(b"\n", 0, _ATOMIC_BYTES) + 1
+        return bytes(self._waiting[: end or _ATOMIC_BYTES])
+
+    def _dropped_line(self) -> str:
+        n, self._n_dropped = self._n_dropped, 0
+        fields = {"level": "warning", "event": "log lines dropped", "pid": self._pid, "lines": n}
+        return json.dumps({"time": _utc(time.time()), **fields}) + "\n"
+
+
+def _writer(file: int, closing: ExitStack) -> Callable[[bytes], int]:
+    """Return what writes to a file descriptor; to a pipe or socket without waiting for the reader.
+
+    Other processes have the same pipe or socket, so it must not itself be made non-blocking.
+    """
+    mode = os.fstat(file).st_mode
+    if stat.S_ISFIFO(mode):
+        with suppress(OSError):  # where there is no /proc
+            own = os.open(f"/proc/self/fd/{file}", os.O_WRONLY | os.O_NONBLOCK)
+            closing.callback(os.close, own)
+            return partial(os.write, own)
+    if stat.S_ISSOCK(mode):
+        own_socket = closing.enter_context(socket.socket(fileno=os.dup(file)))
+        return lambda data: own_socket.send(data, socket.MSG_DONTWAIT)
+    return partial(os.write, file)
 
 
 def _utc(created: float) -> str:

@@ -1,7 +1,8 @@
 """Counters of the service: one process alone, or all workers of one tree.
 
-With ``PROMETHEUS_MULTIPROC_DIR`` set before this module is imported, every process counts in files
-of that folder and ``/metrics`` sums them; else the counts are of this process.
+With ``PROMETHEUS_MULTIPROC_DIR`` set before this module is imported, every worker counts in files
+of that folder and ``/metrics`` sums them; else the counts are of this process. The files belong to
+the worker's slot: its successor goes on where it ended, so that no counter falls and no file stays.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from prometheus_client import (
     Histogram,
     generate_latest,
     multiprocess,
+    values,
 )
 
 if TYPE_CHECKING:
@@ -31,10 +33,11 @@ FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 # Two a doubling from 0.25 ms, so that a percentile read from them is off by a fifth at most.
 LATENCY_BUCKETS_S = tuple(round(0.00025 * 2 ** (i / 2), 6) for i in range(33))
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
-# What is written and dropped stays counted when a worker has died; what waits died with it.
-_JOURNAL: tuple[tuple[str, Any, str], ...] = (
-    ("written", "sum", "Events that the journal has."),
-    ("dropped", "sum", "Events of the journal that were lost."),
+_JOURNAL_COUNTERS = {
+    "written": "Events that were written to the journal.",
+    "dropped": "Events that the journal lost: its queue was full, or it could not be written.",
+}
+_JOURNAL_GAUGES: tuple[tuple[str, Any, str], ...] = (
     ("queued", "livesum", "Events that wait to be written."),
     ("failing", "livemax", "1 while the journal cannot be written."),
 )
@@ -51,7 +54,14 @@ class _Times:
 class Metrics:
     """What a worker counts; other workers see it a quarter of a second later."""
 
-    def __init__(self) -> None:
+    def __init__(self, slot: int | None = None) -> None:
+        """Begin to count.
+
+        Args:
+            slot: of this worker in its tree; None counts in this process alone.
+        """
+        if slot is not None:
+            values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "classmark_requests",
@@ -90,12 +100,17 @@ class Metrics:
             multiprocess_mode="min",
             registry=self.registry,
         )
-        self._journal = {
+        self._journal_counters = {
+            name: Counter(f"classmark_journal_{name}", text, registry=self.registry)
+            for name, text in _JOURNAL_COUNTERS.items()
+        }
+        self._journal_gauges = {
             name: Gauge(
                 f"classmark_journal_{name}", text, multiprocess_mode=mode, registry=self.registry
             )
-            for name, mode, text in _JOURNAL
+            for name, mode, text in _JOURNAL_GAUGES
         }
+        self._journal_seen = dict.fromkeys(_JOURNAL_COUNTERS, 0)
         # Since the last flush: counting in the files of many processes takes ten times as long.
         self._lock = Lock()
         self._new_requests: dict[tuple[str, str, int], int] = {}
@@ -147,7 +162,11 @@ class Metrics:
 
     def set_journal(self, status: JournalStatus) -> None:
         """Say how the journal of this process fares."""
-        for name, gauge in self._journal.items():
+        for name, counter in self._journal_counters.items():
+            n = getattr(status, name)
+            counter.inc(n - self._journal_seen[name])
+            self._journal_seen[name] = n
+        for name, gauge in self._journal_gauges.items():
             gauge.set(float(getattr(status, name)))
 
     def text(self) -> bytes:
@@ -163,7 +182,7 @@ class Metrics:
         papers = _totals(families.get("classmark_papers", ()), "outcome")
         journal = {
             name: int(_single(families.get(f"classmark_journal_{name}", ())) or 0)
-            for name in self._journal
+            for name in (*self._journal_counters, *self._journal_gauges)
         }
         return {
             "started_at_s": _single(families.get("classmark_start_time_seconds", ())),
@@ -182,10 +201,10 @@ class Metrics:
         return registry
 
 
-def forget_worker(pid: int) -> None:
-    """Take a dead worker out of what counts the living."""
+def forget_worker(slot: int) -> None:
+    """Take a dead worker out of what counts the living; what it counted stays."""
     if FOLDER_VARIABLE in os.environ:
-        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+        multiprocess.mark_process_dead(slot)  # type: ignore[no-untyped-call]
 
 
 def _totals(samples: Iterable[Any], label: str) -> dict[str, int]:

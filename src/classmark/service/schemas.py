@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 MAX_TOP = 1000
 MAX_ID_CHARS = 200
@@ -12,7 +12,7 @@ MAX_COMMENT_CHARS = 500
 MAX_CODE_CHARS = 60
 PREDICTION_ID_PATTERN = r"^[0-7][0-9a-hjkmnp-tv-z]{25}$"
 
-Id = Annotated[str, Field(max_length=MAX_ID_CHARS)] | int
+Id = Annotated[str, Field(max_length=MAX_ID_CHARS)] | StrictInt
 Top = Annotated[int, Field(ge=1, le=MAX_TOP, description="How many categories to rank.")]
 Threshold = Annotated[
     float,

@@ -46,6 +46,7 @@ class ServiceSettings(BaseSettings):
         drain_s: between the signal to stop and the end of accepting connections; ``/readyz``
             says 503 meanwhile, so that a load balancer can look elsewhere.
         grace_s: for everything from the signal to stop to the exit.
+        stuck_after_s: a worker whose event loop stands still as long is killed and replaced.
         access_log: one line a request.
         trusted_proxies: addresses whose X-Forwarded-For is believed; empty for none.
     """
@@ -76,6 +77,7 @@ class ServiceSettings(BaseSettings):
     keep_alive_s: Count = 30
     drain_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.5
     grace_s: Seconds = 20.0
+    stuck_after_s: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 30.0
     access_log: bool = True
     trusted_proxies: str = ""
 

@@ -13,6 +13,7 @@ from classmark.bundle import Bundle, find_bundle, load_bundle
 from classmark.journal import Journal, JournalConfig, default_journal_path
 from classmark.records import Paper, PredictionSource
 from classmark.runtime import Classifier
+from classmark.service.accepting import Place
 from classmark.service.answering import Answerer
 from classmark.service.exchange import Exchange, Fields, deadline_exceeded
 from classmark.service.keys import KeyRing
@@ -85,14 +86,14 @@ class Service:
         self,
         settings: ServiceSettings,
         model: Model | None = None,
-        rate_file: Path | None = None,
+        place: Place | None = None,
     ) -> None:
         """Prepare a worker.
 
         Args:
             settings: how to serve.
             model: loaded already; None loads the one of the settings.
-            rate_file: in which the workers of a tree count together, see ``limits``.
+            place: among the workers of a tree; None for a service in this process alone.
 
         Raises:
             BundleNotFound, BundleCorrupt, BundleIncompatible: the model cannot be loaded.
@@ -101,10 +102,12 @@ class Service:
         """
         self.settings = settings
         self.model = model or Model(settings.model)
-        self.metrics = Metrics()
+        self.metrics = Metrics(None if place is None else place.slot)
         self._keys = None if settings.api_keys is None else KeyRing(settings.api_keys)
         self._rates = (
-            RateTable(settings.rate_per_minute, settings.rate_burst, rate_file)
+            RateTable(
+                settings.rate_per_minute, settings.rate_burst, place.rate_file if place else None
+            )
             if settings.rate_per_minute
             else None
         )
@@ -125,6 +128,8 @@ class Service:
         self.in_work = self.hang_ups = 0
         self._queued = 0
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="classmark")
+        # One file at a time: a parser does not look at the deadline, and batches must not wait.
+        self._file_pool = ThreadPoolExecutor(1, thread_name_prefix="classmark-file")
 
     def admit(self, exchange: Exchange) -> None:
         """Let a request in.
@@ -172,15 +177,26 @@ class Service:
     def close(self) -> int:
         """End the threads and write the journal; returns how many of its events were lost."""
         self.stop_accepting()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._pool, self._file_pool):
+            # What still runs is past its deadline or cut off; the journal need not wait for it.
+            pool.shutdown(wait=False, cancel_futures=True)
         lost = 0 if self.journal is None else self.journal.close(JOURNAL_CLOSE_S)
         self.publish()
+        if self.access_log is not None:
+            self.access_log.close()
         if self._rates is not None:
             self._rates.close()
         return lost
 
-    async def in_thread(self, exchange: Exchange, work: Callable[[], T]) -> T:
+    async def in_thread(
+        self, exchange: Exchange, work: Callable[[], T], *, is_file: bool = False
+    ) -> T:
         """Return what a function returns that runs in a thread.
+
+        Args:
+            exchange: with its deadline.
+            work: the function.
+            is_file: it reads a file; one at a time does.
 
         Raises:
             Problem: too many wait for a thread already, or the deadline passed first.
@@ -188,7 +204,8 @@ class Service:
         if self._queued >= self.settings.max_queue:
             raise overloaded("too many batches and long texts are waiting")
         self._queued += 1
-        future = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        pool = self._file_pool if is_file else self._pool
+        future = asyncio.get_running_loop().run_in_executor(pool, work)
         try:
             async with asyncio.timeout(exchange.remaining_s):
                 return await future

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from classmark.errors import ClassmarkError, ListenFailed
 from classmark.service.accepting import ConnectionCounts, Place
+from classmark.service.heartbeat import Heartbeats, Watch
 from classmark.service.logs import log, set_up_logs
 from classmark.service.settings import BACKLOG, ServiceSettings
 
@@ -29,7 +30,8 @@ HEALTHY_AFTER_S = 5.0
 FIRST_DELAY_S = 0.05
 LONGEST_DELAY_S = 5.0
 _KILL_MARGIN_S = 1.0
-RATE_FILE, COUNTS_FILE = "rates", "connections"
+RATE_FILE, COUNTS_FILE, BEATS_FILE = "rates", "connections", "beats"
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 Say = Callable[[str], None]
@@ -46,7 +48,7 @@ def serve(settings: ServiceSettings, say: Say = lambda _: None) -> int:
         ListenFailed: the address cannot be listened on.
         BundleNotFound, BundleCorrupt, BundleIncompatible: the model cannot be loaded.
     """
-    if not hasattr(os, "fork"):  # pragma: no cover - Windows
+    if not hasattr(os, "fork"):  # Windows
         raise ListenFailed("classmark serve needs Linux or macOS. On Windows run it in WSL.")
     with _listening(settings) as listener, _shared_folder() as folder:
         # Only now: the metrics client looks for its folder when it is imported.
@@ -105,15 +107,18 @@ class Supervisor:
         self._context: Any = get_context("fork" if sys.platform == "linux" else "spawn")
         self._slots = [_Slot(number) for number in range(self.settings.worker_count)]
         self._counts = ConnectionCounts.create(self.folder / COUNTS_FILE, len(self._slots))
+        beats = Heartbeats.create(self.folder / BEATS_FILE, len(self._slots))
+        self._watch = Watch(beats, self.settings.stuck_after_s)
         with _wake_up_on_signals(self._on_signal) as wake:
             # Untouched by collections, pages of what is loaded stay shared with the workers.
             gc.collect()
             gc.freeze()
             while not self._is_stopping:
                 self._start_due()
-                connection.wait([*self._watched(), wake], timeout=self._next_due_s())
+                connection.wait([*self._watched(), wake], timeout=self._wait_s())
                 _drain(wake)
                 self._look()
+                self._kill_stuck()
             return self._stop()
 
     def _on_signal(self, *_: Any) -> None:
@@ -124,12 +129,14 @@ class Supervisor:
         for slot in self._slots:
             if slot.process is None and slot.due_s <= now:
                 slot.ready, theirs = self._context.Pipe(duplex=False)
-                place = Place(slot.number, self.folder / COUNTS_FILE, self.folder / RATE_FILE)
+                files = [self.folder / name for name in (COUNTS_FILE, BEATS_FILE, RATE_FILE)]
+                place = Place(slot.number, *files)
                 model = self.model if self._context.get_start_method() == "fork" else None
                 slot.process = self._context.Process(
                     target=_work, args=(self.settings, self.listener, place, theirs, model)
                 )
-                slot.process.start()
+                with _signals_held():
+                    slot.process.start()
                 theirs.close()
                 slot.started_s, slot.is_ready = now, False
 
@@ -141,9 +148,11 @@ class Supervisor:
             for item in (slot.process.sentinel, *(() if slot.is_ready else (slot.ready,)))
         ]
 
-    def _next_due_s(self) -> float | None:
+    def _wait_s(self) -> float:
+        """Return when there is something to do without anything having happened."""
         due = [slot.due_s for slot in self._slots if slot.process is None]
-        return max(0.0, min(due) - time.monotonic()) if due else None
+        until_due_s = min(due) - time.monotonic() if due else self._watch.tick_s
+        return max(0.0, min(until_due_s, self._watch.tick_s))
 
     def _look(self) -> None:
         for slot in self._slots:
@@ -159,6 +168,15 @@ class Supervisor:
             log("ready", workers=len(self._slots), model=self.model.spec, where=where)
             self.say(where)
 
+    def _kill_stuck(self) -> None:
+        """Kill every worker that was ready and whose event loop stands still."""
+        serving = {s.number: s.process for s in self._slots if s.process and s.is_ready}
+        for number in self._watch.stuck(serving, time.monotonic()):
+            process = serving[number]
+            silent_s = self.settings.stuck_after_s
+            log("worker stuck", logging.ERROR, worker=process.pid, silent_s=silent_s)
+            process.kill()
+
     def _bury(self, slot: _Slot) -> None:
         from classmark.service.metrics import forget_worker
 
@@ -166,7 +184,7 @@ class Supervisor:
         has_served = slot.is_ready or self._was_announced
         process.join()
         slot.ready.close()
-        forget_worker(process.pid)
+        forget_worker(slot.number)
         self._counts.set(slot.number, None)
         if now - slot.started_s >= HEALTHY_AFTER_S:
             slot.delay_s = FIRST_DELAY_S
@@ -178,6 +196,7 @@ class Supervisor:
 
     def _stop(self) -> int:
         """Ask every worker to stop, wait for the grace period, kill what is left."""
+        self._look()  # a worker that died just before is not one that failed to stop
         alive = [slot.process for slot in self._slots if slot.process is not None]
         log("stopping", workers=len(alive))
         for process in alive:
@@ -210,9 +229,13 @@ def _work(
     ready: Any,
     model: Model | None,
 ) -> None:
-    """Be a worker: what a new process runs."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
+    """Be a worker: what a new process runs.
+
+    Signals to stop are held until the worker can handle them. Ctrl-C goes to the whole group of
+    processes, but only the supervisor heeds it, and then tells the workers.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.set_wakeup_fd(-1)
     from classmark.service.worker import run_worker
 
@@ -254,16 +277,17 @@ def _listening(settings: ServiceSettings) -> Iterator[socket.socket]:
 
 @contextmanager
 def _shared_folder() -> Iterator[Path]:
-    """Yield a folder for what the processes share: the metrics, unless the operator named one."""
+    """Yield a folder for what the processes share; the metrics client looks for it by name."""
     with tempfile.TemporaryDirectory(prefix="classmark-serve-", ignore_cleanup_errors=True) as name:
-        is_ours = _METRICS_VARIABLE not in os.environ
-        if is_ours:
-            os.environ[_METRICS_VARIABLE] = name
+        before = os.environ.get(_METRICS_VARIABLE)
+        os.environ[_METRICS_VARIABLE] = name
         try:
             yield Path(name)
         finally:
-            if is_ours:
+            if before is None:
                 del os.environ[_METRICS_VARIABLE]
+            else:
+                os.environ[_METRICS_VARIABLE] = before
 
 
 @contextmanager
@@ -272,8 +296,7 @@ def _wake_up_on_signals(handler: Callable[..., None]) -> Iterator[socket.socket]
     wake, signalled = socket.socketpair()
     wake.setblocking(False)
     signalled.setblocking(False)
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, handler) for number in numbers}
+    before = {number: signal.signal(number, handler) for number in _STOP_SIGNALS}
     old = signal.set_wakeup_fd(signalled.fileno(), warn_on_full_buffer=False)
     try:
         yield wake
@@ -283,6 +306,16 @@ def _wake_up_on_signals(handler: Callable[..., None]) -> Iterator[socket.socket]
             signal.signal(number, handled)
         wake.close()
         signalled.close()
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold signals to stop for the block; a process that is started in it begins with them held."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _drain(wake: socket.socket) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import signal
@@ -17,6 +16,7 @@ import uvicorn
 
 from classmark.service.accepting import Acceptor, ConnectionCounts, Place, surplus
 from classmark.service.app import create_app
+from classmark.service.heartbeat import Heartbeats
 from classmark.service.logs import log, log_failure, set_up_logs
 from classmark.service.protocol import guarded_protocol
 from classmark.service.settings import BACKLOG, ServiceSettings
@@ -40,6 +40,7 @@ class Worker(uvicorn.Server):
     ) -> None:
         self.service = service
         self._counts = ConnectionCounts(place.counts_file)
+        self._beats = Heartbeats(place.beats_file)
         self._slot = place.slot
         self._on_ready = on_ready
         self._parent = os.getppid()
@@ -50,9 +51,9 @@ class Worker(uvicorn.Server):
         """Warm up, listen, and say so."""
         await super().startup([])
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with contextlib.suppress(NotImplementedError):  # Windows
-                loop.add_signal_handler(number, self.stop)
+        # The supervisor decides when to stop; a signal that came while we started comes now.
+        loop.add_signal_handler(signal.SIGTERM, self.stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
         self._housekeeping = loop.create_task(self._keep_house())
         self._note_connections(0)
         self.servers = [self._acceptor(listener) for listener in sockets or ()]
@@ -92,9 +93,10 @@ class Worker(uvicorn.Server):
         self.should_exit = True
 
     async def _keep_house(self) -> None:
-        """Publish what others count, and stop if the supervisor has died."""
+        """Beat, publish what others count, and stop if the supervisor has died."""
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
+            self._beats.beat(self._slot)
             try:
                 self.service.publish()
             except Exception as error:
@@ -124,7 +126,7 @@ def run_worker(
     """
     set_up_logs()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    service = Service(settings, model, place.rate_file)
+    service = Service(settings, model, place)
     # What is loaded stays: a collection need not look at it again.
     gc.collect()
     gc.freeze()

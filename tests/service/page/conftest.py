@@ -6,14 +6,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 from page_tab import Tab, watched
 from playwright.sync_api import Browser, sync_playwright
 
-CHROMIUM = Path("/usr/bin/chromium")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+"""As in the Makefile: `make system-deps` installs none where it finds one of them."""
 CHROMIUM_OPTIONS = [
     "--no-sandbox",
     "--disable-background-networking",
@@ -27,7 +27,7 @@ CHROMIUM_OPTIONS = [
 @pytest.fixture(scope="module")  # Playwright runs an event loop, which tests elsewhere would meet
 def browser() -> Iterator[Browser]:
     """Return Chromium; without one the tests of the page are skipped, but in CI they fail."""
-    found = str(CHROMIUM) if CHROMIUM.exists() else shutil.which("chromium")
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         reason = "there is no Chromium. Run: make system-deps"
         if os.environ.get("CI") == "true":

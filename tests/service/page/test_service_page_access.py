@@ -11,6 +11,8 @@ from axe_playwright_python.sync_playwright import Axe
 from page_tab import DESKTOP, PHONE
 from page_texts import ACCEPTED, CSV_WITH_BAD_RECORD, NO_PAPER
 
+pytestmark = pytest.mark.slow  # starts a browser, which takes longer than most rooms' tests
+
 HOSTILE = "<script>window.injected = 1</script><img src=x onerror='window.injected = 1'>"
 
 

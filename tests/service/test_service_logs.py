@@ -1,0 +1,81 @@
+"""The log of requests: whole lines, and a reader that stands still holds nobody up."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from classmark.service.logs import AccessEntry, AccessLog
+
+ENTRY = AccessEntry("1", "POST", "/v1/classify", 200, 1.5, "127.0.0.1", {"papers": 1})
+
+
+def a_pipe() -> tuple[int, int]:
+    return os.pipe()
+
+
+def a_socket() -> tuple[int, int]:
+    reader, writer = socket.socketpair()
+    return reader.detach(), writer.detach()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="a pipe is reopened there")
+@pytest.mark.parametrize("make", [a_pipe, a_socket])
+def test_a_log_that_is_not_read_holds_nobody_up_and_loses_whole_lines(
+    make: Callable[[], tuple[int, int]],
+) -> None:
+    reader, writer = make()
+    log = AccessLog(writer)
+    for _ in range(20_000):  # 4 MB, of which a pipe holds 64 KB
+        log.write(ENTRY)
+    parts: list[bytes] = []
+
+    def read() -> None:
+        while part := os.read(reader, 1 << 16):
+            parts.append(part)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    while log._waiting:
+        log.flush()
+    log.write(ENTRY)
+    log.flush()
+    while log._waiting:
+        log.flush()
+    os.close(writer)
+    log.close()
+    thread.join()
+    os.close(reader)
+    lines: list[dict[str, Any]] = [json.loads(line) for line in b"".join(parts).splitlines()]
+    (dropped,) = [line for line in lines if line["event"] == "log lines dropped"]
+    assert dropped["lines"] + len(lines) - 1 == 20_001
+
+
+def test_a_log_whose_reader_has_gone_holds_nobody_up() -> None:
+    reader, writer = os.pipe()
+    log = AccessLog(writer)
+    os.close(reader)
+    log.write(ENTRY)
+    log.flush()
+    assert not log._waiting
+    log.close()
+    os.close(writer)
+
+
+@pytest.mark.slow
+def test_a_service_whose_log_is_not_read_answers_and_stops_in_order(start: Any) -> None:
+    reader, writer = os.pipe()
+    with start("--workers", "1", stderr=writer) as server:
+        os.close(writer)
+        with server.client() as client:
+            # Some 250 bytes a line, of which a pipe holds 64 KB.
+            assert {client.get("/healthz").status_code for _ in range(1000)} == {200}
+        assert server.stop() == 0
+    os.close(reader)
