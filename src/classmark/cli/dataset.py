@@ -1,4 +1,4 @@
-"""``classmark dataset``: build a dataset from files of papers, or invent a sample."""
+"""``classmark dataset``: download papers, build a dataset from them, or invent a sample."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from classmark.cli import dataset_download
 from classmark.dataset.config import (
     MAX_SAMPLE_CATEGORIES,
     MIN_SAMPLE_CATEGORIES,
@@ -34,11 +35,12 @@ _SAMPLE = SampleConfig()
 
 app = typer.Typer(
     name="dataset",
-    help="Build a dataset from files of papers, or invent a sample.",
+    help="Download papers, build a dataset from them, or invent a sample.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
 )
+app.command()(dataset_download.download)
 
 Sources = Annotated[
     list[Path],
