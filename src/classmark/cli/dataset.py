@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from classmark.cli import dataset_download
+from classmark.cli import dataset_download, dataset_stats
 from classmark.dataset.config import (
     MAX_SAMPLE_CATEGORIES,
     MIN_SAMPLE_CATEGORIES,
@@ -35,12 +35,13 @@ _SAMPLE = SampleConfig()
 
 app = typer.Typer(
     name="dataset",
-    help="Download papers, build a dataset from them, or invent a sample.",
+    help="Download papers, build a dataset from them, count what is in it, or invent a sample.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
 )
 app.command()(dataset_download.download)
+app.command()(dataset_stats.stats)
 
 Sources = Annotated[
     list[Path],
