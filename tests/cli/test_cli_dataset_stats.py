@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from classmark.cli import dataset_needs
 from classmark.cli.app import app
 from classmark.dataset import SampleConfig, sample_dataset
 
@@ -61,3 +62,13 @@ def test_what_is_no_dataset_is_one_line(tmp_path: Path) -> None:
         f"error: {tmp_path} is no dataset folder: it has no manifest.json. "
         "Write one with `classmark dataset build` or `classmark dataset sample`.\n"
     )
+
+
+def test_a_missing_plot_package_is_named_before_anything_is_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset_needs, "find_spec", lambda name: None if "mat" in name else name)
+    result = run(folder / "nothing", "--html", tmp_path / "s.html")
+    assert result.exit_code == 1
+    assert "drawing statistics needs packages" in result.stderr
+    assert "classmark[train]" in result.stderr

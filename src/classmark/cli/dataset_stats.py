@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from classmark.cli.dataset_needs import need_packages, step_progress
+
 if TYPE_CHECKING:
     from classmark.dataset.comparison import Comparison
     from classmark.dataset.statistics import DatasetStatistics
@@ -39,17 +41,18 @@ def stats(
     With --against the differences come first: shifts of categories by size, words, and the
     Jensen-Shannon divergence in bits.
     """
-    from classmark.cli.dataset import _need_packages, _progress
     from classmark.dataset.comparison import compare
     from classmark.dataset.markdown import to_markdown
     from classmark.dataset.statistics import measure
     from classmark.storage import check_file_place, write_text
 
-    _need_packages()
+    need_packages("counting what is in a dataset", "data")
+    if html is not None:
+        need_packages("drawing statistics", "train")
     for path in (html, markdown):
         if path is not None:
             check_file_place(path)
-    with _progress() as progress:
+    with step_progress() as progress:
         after = measure(directory, progress)
         comparison = compare(after, measure(against, progress)) if against else None
     if html is not None:

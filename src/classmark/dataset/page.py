@@ -28,7 +28,8 @@ p { margin: .2rem 0 .8rem; color: var(--soft); }
   margin: 1.25rem 0; }
 .tile, section { background: var(--card); border: 1px solid var(--faint); border-radius: 10px; }
 .tile { padding: .7rem .9rem; }
-.tile b { display: block; font-size: 1.5rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
+.tile b { display: block; font-size: 1.3rem; line-height: 1.3; white-space: nowrap;
+  font-variant-numeric: tabular-nums; }
 .tile span { color: var(--soft); font-size: .85rem; }
 .grid { columns: 2 32rem; column-gap: 1rem; }
 section { padding: 1rem 1.1rem; margin: 0 0 1rem; break-inside: avoid; overflow-x: auto; }

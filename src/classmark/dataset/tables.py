@@ -78,7 +78,9 @@ def _divergences(comparison: Comparison) -> Table:
         ("running words that are new", f"{comparison.new_words:.2%}"),
         ("papers in both, by id", f"{comparison.in_both:,}"),
     )
-    return Table(title="How far apart", head=("of", "divergence"), rows=rows, note=FORMULA)
+    return Table(
+        title="How far apart", head=("of", "divergence, or number"), rows=rows, note=FORMULA
+    )
 
 
 def _shifted(comparison: Comparison) -> Table:
