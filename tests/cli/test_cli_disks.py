@@ -93,7 +93,10 @@ COMMANDS = {
     "dataset download": ("dataset download papers.zip --output {}/out.zip", "out.zip"),
     "dataset unpack": ("dataset download papers.zip --unpack {}/out", "out"),
     "dataset stats": ("dataset stats dataset --html {}/out.html", "out.html"),
-    "dataset stats markdown": ("dataset stats dataset --markdown {}/out.md", "out.md"),
+    "dataset stats markdown": (
+        "dataset stats dataset --against dataset --markdown {}/out.md",
+        "out.md",
+    ),
     "train": ("train experiment=debug dataset.path=dataset runs_dir={}", ""),
     "export": ("export run --output {}/out-1.0", "out-1.0"),
     "export report": ("export run --output out-1.0 --report {}/out.json", "out.json"),
