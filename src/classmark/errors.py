@@ -95,6 +95,14 @@ class BundleIncompatible(ClassmarkError):
     """A bundle was written for another format version or text recipe."""
 
 
+class DownloadFailed(ClassmarkError):
+    """A file could not be fetched: refused, not there, broken off, or not what was expected."""
+
+
+class InvalidArchive(ClassmarkError):
+    """An archive is damaged, encrypted, absurdly large, or has names that lead out of it."""
+
+
 class StorageFailed(ClassmarkError):
     """A file or folder cannot be written: read-only, full disk, or in the way."""
 

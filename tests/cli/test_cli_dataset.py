@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from classmark.cli import dataset as cli
+from classmark.cli import dataset_needs
 from classmark.dataset import load_manifest
 from classmark.errors import (
     ContractViolation,
@@ -152,7 +153,9 @@ def test_options_are_checked_before_sources_are_read(tmp_path: Path) -> None:
 def test_a_missing_package_is_named_with_its_remedy(
     papers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == "pandera" else object())
+    monkeypatch.setattr(
+        dataset_needs, "find_spec", lambda name: None if name == "pandera" else object()
+    )
     with pytest.raises(MissingExtra, match=r"building datasets.*pip install 'classmark\[data\]'"):
         build(papers)
 
@@ -160,10 +163,10 @@ def test_a_missing_package_is_named_with_its_remedy(
 def test_progress_is_shown_on_a_terminal_only(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with cli._progress() as progress:
+    with dataset_needs.step_progress() as progress:
         assert progress is None
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with cli._progress() as progress:
+    with dataset_needs.step_progress() as progress:
         assert progress is not None
         progress("reading papers.csv", 12_000)
         progress("cleaning", 0)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -30,6 +31,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with papers, a dataset, a run, a bundle and stored scores."""
     work = tmp_path_factory.mktemp("work")
     sample_csv(work / "papers.csv", SampleConfig(papers=400))
+    with ZipFile(work / "papers.zip", "w") as archive:
+        archive.write(work / "papers.csv", "papers.csv")
     sample_dataset(work / "dataset", SampleConfig(papers=400))
     data = f"dataset.path={work / 'dataset'}"
     trained = run("train", "experiment=debug", data, f"runs_dir={work}", "model.min_papers=3")
@@ -87,6 +90,13 @@ COMMANDS = {
     "dataset build": ("dataset build papers.csv --min-papers 2 --output {}/out", "out"),
     "dataset sample": ("dataset sample --papers 400 --output {}/out", "out"),
     "dataset sample csv": ("dataset sample --papers 400 --csv {}/out.csv", "out.csv"),
+    "dataset download": ("dataset download papers.zip --output {}/out.zip", "out.zip"),
+    "dataset unpack": ("dataset download papers.zip --unpack {}/out", "out"),
+    "dataset stats": ("dataset stats dataset --html {}/out.html", "out.html"),
+    "dataset stats markdown": (
+        "dataset stats dataset --against dataset --markdown {}/out.md",
+        "out.md",
+    ),
     "train": ("train experiment=debug dataset.path=dataset runs_dir={}", ""),
     "export": ("export run --output {}/out-1.0", "out-1.0"),
     "export report": ("export run --output out-1.0 --report {}/out.json", "out.json"),

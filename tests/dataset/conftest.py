@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from dataset_records import Record, WriteSource
+from file_server import FileServer, serving
 
 
 @pytest.fixture
@@ -18,3 +19,10 @@ def write_source(tmp_path: Path) -> WriteSource:
         return path
 
     return write
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    """Return a server of files on this computer."""
+    with serving() as server:
+        yield server

@@ -37,7 +37,7 @@ VERBS = {
     "models": Verb("classmark.cli.models", "List the installed models, or show one."),
     "serve": Verb("classmark.cli.serve", "Answer over HTTP, with a web page, until stopped."),
     "keys": Verb("classmark.cli.keys", "Make, list and revoke API keys of the service."),
-    "dataset": Verb("classmark.cli.dataset", "Build a dataset from papers, or generate a sample."),
+    "dataset": Verb("classmark.cli.dataset", "Download papers, build a dataset, invent a sample."),
     "train": Verb("classmark.cli.train", "Fit a model on a dataset."),
     "evaluate": Verb("classmark.cli.evaluate", "Measure a model, or a stored score table."),
     "export": Verb("classmark.cli.export", "Make a bundle of a finished run."),

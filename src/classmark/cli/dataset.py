@@ -1,4 +1,4 @@
-"""``classmark dataset``: build a dataset from files of papers, or invent a sample."""
+"""``classmark dataset``: download papers, build a dataset from them, or invent a sample."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from classmark.cli import dataset_download, dataset_stats
+from classmark.cli.dataset_needs import need_packages, step_progress
 from classmark.dataset.config import (
     MAX_SAMPLE_CATEGORIES,
     MIN_SAMPLE_CATEGORIES,
@@ -22,23 +22,23 @@ from classmark.dataset.config import (
     SmallCategories,
     SplitMethod,
 )
-from classmark.errors import MissingExtra, UsageError
+from classmark.errors import UsageError
 
 if TYPE_CHECKING:
-    from classmark.dataset.intake import Progress
     from classmark.records import DatasetManifest
 
-_NEEDED_PACKAGES = ("polars", "pyarrow", "pandera")
 _BUILD = DatasetConfig()
 _SAMPLE = SampleConfig()
 
 app = typer.Typer(
     name="dataset",
-    help="Build a dataset from files of papers, or invent a sample.",
+    help="Download papers, build a dataset from them, count what is in it, or invent a sample.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
 )
+app.command()(dataset_download.download)
+app.command()(dataset_stats.stats)
 
 Sources = Annotated[
     list[Path],
@@ -143,11 +143,11 @@ def build(  # noqa: PLR0913 - one parameter an option
         format=format,
         strict=strict,
     )
-    _need_packages()
+    need_packages("building datasets", "data")
     from classmark.dataset import Origin, build_dataset
 
     origin = Origin(command=_command_line())
-    with _progress() as progress:
+    with step_progress() as progress:
         manifest = build_dataset(
             sources, output, config, origin=origin, overwrite=overwrite, progress=progress
         )
@@ -202,13 +202,13 @@ def sample(  # noqa: PLR0913 - one parameter an option
     config = SampleConfig(papers=papers, seed=seed, noise=noise, drift=drift, categories=categories)
     if (output is None) == (csv is None):
         raise UsageError("give either --output DIR or --csv FILE, to say what to write.")
-    _need_packages()
+    need_packages("building datasets", "data")
     if csv is not None:
         _write_csv(csv, config, overwrite=overwrite)
     if output is not None:
         from classmark.dataset import sample_dataset
 
-        with _progress() as progress:
+        with step_progress() as progress:
             manifest = sample_dataset(
                 output,
                 config,
@@ -225,14 +225,9 @@ def _write_csv(path: Path, config: SampleConfig, *, overwrite: bool) -> None:
 
     if path.exists() and not overwrite:
         raise UsageError(f"{path} already exists. Choose another file, or give --overwrite.")
-    with _progress() as progress:
+    with step_progress() as progress:
         sample_csv(path, config, progress)
     typer.echo(str(path))
-
-
-def _need_packages() -> None:
-    if any(find_spec(package) is None for package in _NEEDED_PACKAGES):
-        raise MissingExtra("building datasets", "data")
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -251,24 +246,6 @@ def _mapping(text: str) -> dict[str, str]:
 
 def _command_line() -> str:
     return shlex.join(["classmark", *sys.argv[1:]])
-
-
-@contextmanager
-def _progress() -> Iterator[Progress | None]:
-    """Yield what shows progress on standard error, or None if nobody is looking there."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda step, count: bar.update(
-            task, description=f"{step}: {count:,}" if count else step
-        )
 
 
 def _report(manifest: DatasetManifest, output: Path, *, as_json: bool) -> None:

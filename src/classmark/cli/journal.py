@@ -89,7 +89,8 @@ def export(
     path, chosen = _existing(file), _format(format, output)
     wanted = _filter(since, until, model)
     n_written = _export(path, wanted, chosen, output)
-    print_error(f"exported {n_written:,} predictions to {output or 'standard output'}.")
+    noun = "prediction" if n_written == 1 else "predictions"
+    print_error(f"exported {n_written:,} {noun} to {output or 'standard output'}.")
 
 
 @app.command("forget")

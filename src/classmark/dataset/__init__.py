@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from classmark.dataset.build import Origin, build_dataset
-    from classmark.dataset.config import DatasetConfig, SampleConfig
+    from classmark.dataset.config import DatasetConfig, DownloadConfig, SampleConfig
+    from classmark.dataset.download import Download, fetch_dataset
     from classmark.dataset.folder import DatasetSplit, load_manifest, read_split
     from classmark.dataset.leaks import check_leaks
     from classmark.dataset.sample import sample_csv, sample_dataset, sample_papers
@@ -14,10 +15,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "DatasetConfig": "config",
     "DatasetSplit": "folder",
+    "Download": "download",
+    "DownloadConfig": "config",
     "Origin": "build",
     "SampleConfig": "config",
     "build_dataset": "build",
     "check_leaks": "leaks",
+    "fetch_dataset": "download",
     "load_manifest": "folder",
     "read_split": "folder",
     "sample_csv": "sample",
@@ -28,10 +32,13 @@ _HOMES = {
 __all__ = [
     "DatasetConfig",
     "DatasetSplit",
+    "Download",
+    "DownloadConfig",
     "Origin",
     "SampleConfig",
     "build_dataset",
     "check_leaks",
+    "fetch_dataset",
     "load_manifest",
     "read_split",
     "sample_csv",

@@ -1,7 +1,8 @@
-"""The options of `dataset build` and `dataset sample`, checked before any work is done."""
+"""The options of `dataset build`, `sample` and `download`, checked before any work is done."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -9,7 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from classmark.errors import InvalidConfig
+from classmark.dataset.kaggle import DEFAULT_API, DEFAULT_DATASET
+from classmark.errors import InvalidConfig, UsageError
 
 LabelSpace = Literal["arxiv", "free"]
 SplitMethod = Literal["stratified", "time", "ids"]
@@ -18,6 +20,7 @@ SmallCategories = Literal["drop", "merge", "keep"]
 MIN_SAMPLE_CATEGORIES = 24
 MAX_SAMPLE_CATEGORIES = 28
 MAX_SEED = 2**63 - 1
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,3 +201,44 @@ def _check_absent(config: DatasetConfig, names: tuple[str, ...], method: SplitMe
                 f"{option} means nothing with split={config.split}. "
                 f"Leave it out, or choose --split {method}."
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadConfig:
+    """What to fetch, and where to.
+
+    Attributes:
+        source: OWNER/NAME of a Kaggle dataset, an http(s) address, or a path.
+        output: file to write, or a folder that is there; None: a name of its own, here.
+        unpack: folder to unpack a zip into; None: keep it as it is, ``build`` reads a zip of one
+            file.
+        sha256: what the file must have, 64 hexadecimal digits; "": any.
+        kaggle_api: base address of Kaggle's API.
+        overwrite: replace what is there.
+    """
+
+    source: str = DEFAULT_DATASET
+    output: Path | None = None
+    unpack: Path | None = None
+    sha256: str = ""
+    kaggle_api: str = DEFAULT_API
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sha256 and not _SHA256.fullmatch(self.sha256):
+            raise UsageError(f"--sha256 {self.sha256!r} is not 64 hexadecimal digits.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long to wait, and how often to try.
+
+    Attributes:
+        timeout_s: a server that is silent for so long counts as gone.
+        attempts: tries in a row that bring no byte before giving up.
+        wait_s: before the second of them; doubled for each further one, at most 30.
+    """
+
+    timeout_s: float = 60.0
+    attempts: int = 5
+    wait_s: float = 1.0

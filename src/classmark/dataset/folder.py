@@ -109,7 +109,7 @@ def read_split(
         raise InvalidDataset(
             f"{directory} has no split {split!r}. Choose one of: {', '.join(manifest.splits)}."
         )
-    frame = _read_frame(directory / manifest.splits[split].file)
+    frame = read_frame(directory / manifest.splits[split].file)
     labels = _label_columns(frame["category_code"], manifest)
     if labels.null_count():
         unknown = frame.filter(labels.is_null())["category_code"][0]
@@ -162,7 +162,12 @@ def _verify(directory: Path, manifest: DatasetManifest) -> None:
         )
 
 
-def _read_frame(path: Path) -> pl.DataFrame:
+def read_frame(path: Path) -> pl.DataFrame:
+    """Return the columns of a split file that say what its papers are.
+
+    Raises:
+        InvalidDataset: it cannot be read.
+    """
     try:
         return pl.read_parquet(path, columns=list(_READ_COLUMNS))
     except (OSError, pl.exceptions.PolarsError) as error:

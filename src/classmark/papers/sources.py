@@ -144,7 +144,7 @@ def _open_only_member(file: BinaryIO, name: str) -> tuple[BinaryIO, str]:
         raise UnreadableSource(
             f"{name} holds {len(members)} files ({names}), not one. Unzip it and give the file."
         )
-    _refuse_bomb(members[0], name)
+    refuse_bomb(members[0], name)
     try:
         return cast(BinaryIO, archive.open(members[0])), members[0].filename
     except (RuntimeError, NotImplementedError) as error:  # encrypted, or an unknown compression
@@ -153,7 +153,12 @@ def _open_only_member(file: BinaryIO, name: str) -> tuple[BinaryIO, str]:
         ) from error
 
 
-def _refuse_bomb(member: zipfile.ZipInfo, name: str) -> None:
+def refuse_bomb(member: zipfile.ZipInfo, name: str) -> None:
+    """Refuse a member of a zip that claims to be what no text can be.
+
+    Raises:
+        UnreadableSource: it is large, and far larger than its compressed bytes.
+    """
     ratio = member.file_size / max(1, member.compress_size)
     if member.file_size > _SMALL_ZIP_BYTES and ratio > _MAX_ZIP_RATIO:
         raise UnreadableSource(

@@ -7,6 +7,7 @@ from classmark.storage.atomic import (
     check_folder_place,
     restored_on_failure,
     sha256_file,
+    storage_errors,
     write_json,
     write_text,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "check_folder_place",
     "restored_on_failure",
     "sha256_file",
+    "storage_errors",
     "write_json",
     "write_text",
 ]

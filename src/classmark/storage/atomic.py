@@ -38,21 +38,21 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         StorageFailed: the folder cannot be made or written (read-only, full disk ...).
     """
     if _is_stream(path):
-        with _storage_errors(path), path.open("wb") as file:
+        with storage_errors(path), path.open("wb") as file:
             yield file
         return
     target = _target(path)
-    with _storage_errors(path):
+    with storage_errors(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     temporary = Path(name)
     try:
-        with _storage_errors(path), os.fdopen(handle, "wb") as file:
+        with storage_errors(path), os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
             _apply_umask(temporary)
-        with _storage_errors(path):
+        with storage_errors(path):
             temporary.replace(target)
             _sync_folder(target.parent)
     finally:
@@ -72,11 +72,11 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     check_folder_place(path, overwrite=overwrite)
     target = _target(path)
-    with _storage_errors(path):
+    with storage_errors(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
-        with _storage_errors(path):
+        with storage_errors(path):
             yield temporary
             for file in sorted(temporary.rglob("*")):
                 if file.is_file():
@@ -94,7 +94,7 @@ def check_file_place(path: Path) -> None:
     Raises:
         StorageFailed: says why.
     """
-    with _storage_errors(path):
+    with storage_errors(path):
         if path.is_dir():
             raise _system_error(errno.EISDIR)
         if not _is_stream(path):
@@ -112,7 +112,7 @@ def check_folder_place(path: Path, *, overwrite: bool = False) -> None:
         raise StorageFailed(
             f"{path} already exists. Choose another output, or replace it with --overwrite."
         )
-    with _storage_errors(path):
+    with storage_errors(path):
         _try_to_write(path)
 
 
@@ -125,12 +125,12 @@ def restored_on_failure(path: Path) -> Iterator[None]:
     Raises:
         StorageFailed: the folder cannot be moved (read-only ...).
     """
-    with _storage_errors(path):
+    with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
     try:
         if path.exists():
-            with _storage_errors(path):
+            with storage_errors(path):
                 path.replace(aside / path.name)
         yield
     except BaseException:
@@ -188,7 +188,12 @@ def _system_error(number: int) -> OSError:
 
 
 @contextmanager
-def _storage_errors(path: Path) -> Iterator[None]:
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of writing ``path`` that have a remedy into one that names it.
+
+    Raises:
+        StorageFailed: full disk, read-only, not permitted, in the way.
+    """
     try:
         yield
     except OSError as error:
