@@ -15,7 +15,8 @@ from classmark.cli.output import open_sink, printable
 from classmark.errors import UsageError
 
 if TYPE_CHECKING:
-    from classmark.records import EvaluationReport, ScoreTable
+    from classmark.evaluation import EvaluationConfig
+    from classmark.records import EvaluationReport, PaperFacts, ScoreTable
 
 DEFAULT_SPLIT = "test"
 
@@ -35,6 +36,10 @@ class StoredScores:
         from classmark.records import ScoreTable
 
         return ScoreTable.read(self.file)
+
+    def facts(self) -> PaperFacts | None:
+        """Return None: a score table knows neither titles nor texts."""
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +62,12 @@ class ModelScores:
             return self._store(self.keep_at).read()
         with tempfile.TemporaryDirectory(prefix="classmark-") as folder:
             return self._store(Path(folder) / "scores.npz").read()
+
+    def facts(self) -> PaperFacts | None:
+        """Return what the dataset says of the papers that are scored, in the table's order."""
+        from classmark.pipeline import read_facts
+
+        return read_facts(self.dataset, self.split)
 
     def _store(self, file: Path) -> StoredScores:
         from classmark.cli.progress import progress
@@ -96,6 +107,10 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the report here, as JSON.")
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the report here as a page with figures."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the report as JSON, not as a table.")
     ] = False,
@@ -112,14 +127,13 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     Reads a stored score table, or scores a split of a dataset first.
     """
     source = _choose_source(scores, model, dataset, split, write_scores)
-    for file in filter(None, (output, write_scores)):
+    for file in filter(None, (output, html, write_scores)):
         _check_place(file)
-    report = _measure(source, {"draws": bootstrap, "seed": seed})
-    if output is not None:
-        from classmark.storage import write_json
-
-        write_json(output, report.to_dict())
-        typer.echo(f"report written to {output}", err=True)
+    config = _config(bootstrap, seed)
+    table = source.read()
+    report = _measure(table, source, config)
+    page = "" if html is None else _as_page(table, source, config, report)
+    _keep(report, output, page, html)
     with open_sink(None) as write:
         write((_as_json(report) if as_json else _as_text(report)) + "\n")
 
@@ -151,19 +165,50 @@ def _choose_source(
     )
 
 
+def _config(draws: int | None, seed: int | None) -> EvaluationConfig:
+    from classmark.evaluation import EvaluationConfig
+
+    options = {"draws": draws, "seed": seed}
+    return EvaluationConfig(**{key: n for key, n in options.items() if n is not None})
+
+
 def _measure(
-    source: StoredScores | ModelScores, options: dict[str, int | None]
+    table: ScoreTable, source: StoredScores | ModelScores, config: EvaluationConfig
 ) -> EvaluationReport:
     from classmark.cli.progress import progress
-    from classmark.evaluation import EvaluationConfig, evaluate_table
+    from classmark.evaluation import evaluate_table
 
-    config = EvaluationConfig(**{key: n for key, n in options.items() if n is not None})
     words = ["classmark", "evaluate", *source.options()]
     words += ["--bootstrap", str(config.draws), "--seed", str(config.seed)]
-    table = source.read()
     with progress("measuring") as on_progress:
         on_progress(len(table.ids))
         return evaluate_table(table, config=config, command=shlex.join(words))
+
+
+def _as_page(
+    table: ScoreTable,
+    source: StoredScores | ModelScores,
+    config: EvaluationConfig,
+    report: EvaluationReport,
+) -> str:
+    from classmark.cli.progress import progress
+    from classmark.evaluation import evaluate_details, render_page
+
+    with progress("measuring slices") as on_progress:
+        on_progress(len(table.ids))
+        details = evaluate_details(table, config=config, facts=source.facts())
+    return render_page(report, details)
+
+
+def _keep(report: EvaluationReport, output: Path | None, page: str, html: Path | None) -> None:
+    from classmark.storage import write_json, write_text
+
+    if output is not None:
+        write_json(output, report.to_dict())
+        typer.echo(f"report written to {output}", err=True)
+    if html is not None:
+        write_text(html, page)
+        typer.echo(f"page written to {html}", err=True)
 
 
 def _as_json(report: EvaluationReport) -> str:

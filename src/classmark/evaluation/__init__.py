@@ -1,6 +1,7 @@
 """EVALUATION: metrics, calibration, prediction sets and thresholds, from stored score tables."""
 
 from classmark.evaluation.calibration import fit_temperature
+from classmark.evaluation.details import evaluate_details
 from classmark.evaluation.metrics import (
     brier_score,
     calibrated_probabilities,
@@ -16,6 +17,7 @@ from classmark.evaluation.metrics import (
     set_coverage,
     top_k_accuracy,
 )
+from classmark.evaluation.page import render_page
 from classmark.evaluation.prediction_sets import fit_set_threshold, prediction_sets
 from classmark.evaluation.render import render_table
 from classmark.evaluation.report import EvaluationConfig, evaluate_table
@@ -30,6 +32,7 @@ __all__ = [
     "choose_scope_threshold",
     "energy",
     "equal_mass_calibration_error",
+    "evaluate_details",
     "evaluate_table",
     "expected_calibration_error",
     "fit_cross_list_thresholds",
@@ -45,6 +48,7 @@ __all__ = [
     "precision_at_1_listed",
     "prediction_sets",
     "recall_at_k_listed",
+    "render_page",
     "render_table",
     "set_coverage",
     "top_k_accuracy",

@@ -8,7 +8,7 @@ from classmark.records import CategoryReport, EvaluationReport, MetricValue, Sli
 
 GENERATED_WARNING = "invented sample papers: these numbers say nothing about real ones"
 
-_TITLES = {
+METRIC_TITLES = {
     "top_1": "top-1 accuracy",
     "top_3": "top-3 accuracy",
     "top_5": "top-5 accuracy",
@@ -72,9 +72,9 @@ def _head(report: EvaluationReport) -> str:
 def _overall(report: EvaluationReport) -> str:
     level = f"{100 * report.config['level']:g} % interval" if report.config["draws"] else ""
     rows = [("all papers", "value", level)]
-    for name in [*(n for n in _TITLES if n in report.metrics)]:
+    for name in [*(n for n in METRIC_TITLES if n in report.metrics)]:
         metric = report.metrics[name]
-        rows.append((_TITLES[name], _number(name, metric.value), _interval(name, metric)))
+        rows.append((METRIC_TITLES[name], _number(name, metric.value), _interval(name, metric)))
     return _aligned(rows, left=(0, 2))
 
 

@@ -3,6 +3,15 @@
 from classmark.records.answer import Answer, Evidence, Level, ModelRef, Ranked, Reason
 from classmark.records.bundle import BundleFile, BundleManifest, Policy
 from classmark.records.dataset import DatasetManifest, SplitFile
+from classmark.records.details import (
+    CategoryDetail,
+    ConfusionPair,
+    ErrorExample,
+    EvaluationDetails,
+    PaperFacts,
+    ReliabilityBin,
+    SliceGroup,
+)
 from classmark.records.evaluation import (
     CategoryReport,
     EvaluationReport,
@@ -27,8 +36,12 @@ __all__ = [
     "BadRecord",
     "BundleFile",
     "BundleManifest",
+    "CategoryDetail",
     "CategoryReport",
+    "ConfusionPair",
     "DatasetManifest",
+    "ErrorExample",
+    "EvaluationDetails",
     "EvaluationReport",
     "Evidence",
     "FeedbackEvent",
@@ -36,13 +49,16 @@ __all__ = [
     "MetricValue",
     "ModelRef",
     "Paper",
+    "PaperFacts",
     "Policy",
     "Prediction",
     "PredictionEvent",
     "PredictionSource",
     "Ranked",
     "Reason",
+    "ReliabilityBin",
     "ScoreTable",
+    "SliceGroup",
     "SliceReport",
     "SplitFile",
     "derived_prediction_id",
