@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from classmark.cli.evaluate_compare import compare
 from classmark.cli.output import open_sink, printable
 from classmark.errors import UsageError
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from classmark.records import EvaluationReport, PaperFacts, ScoreTable
 
 DEFAULT_SPLIT = "test"
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+app.command("compare")(compare)
 
 
 @dataclass(frozen=True)
@@ -81,12 +85,9 @@ class ModelScores:
         return StoredScores(file)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command ``evaluate`` to an app."""
-    app.command(name="evaluate")(evaluate)
-
-
+@app.callback(invoke_without_command=True)
 def evaluate(  # noqa: PLR0913 - one parameter an option
+    context: typer.Context,
     *,
     scores: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Stored score table to measure.")
@@ -126,9 +127,12 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
 
     Reads a stored score table, or scores a split of a dataset first.
     """
+    if context.invoked_subcommand is not None:
+        _refuse_options_before(context)
+        return
     source = _choose_source(scores, model, dataset, split, write_scores)
     for file in filter(None, (output, html, write_scores)):
-        _check_place(file)
+        check_place(file)
     config = _config(bootstrap, seed)
     table = source.read()
     report = _measure(table, source, config)
@@ -138,7 +142,23 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         write((_as_json(report) if as_json else _as_text(report)) + "\n")
 
 
-def _check_place(file: Path) -> None:
+def _refuse_options_before(context: typer.Context) -> None:
+    # 0 is a value that was given: only what stands for "not given" counts as that.
+    absent = (None, False)
+    given = [
+        f"--{'json' if name == 'as_json' else name.replace('_', '-')}"
+        for name, value in context.params.items()
+        if not any(value is nothing for nothing in absent)
+    ]
+    if given:
+        raise UsageError(
+            f"{given[0]} stands before {context.invoked_subcommand}, which takes its own options. "
+            f"Put them after it: classmark evaluate {context.invoked_subcommand} A B ..."
+        )
+
+
+def check_place(file: Path) -> None:
+    """Refuse a place that cannot be written, before the work is done."""
     from classmark.storage import check_file_place
 
     check_file_place(file)

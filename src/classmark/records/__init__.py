@@ -2,6 +2,12 @@
 
 from classmark.records.answer import Answer, Evidence, Level, ModelRef, Ranked, Reason
 from classmark.records.bundle import BundleFile, BundleManifest, Policy
+from classmark.records.comparison import (
+    Agreement,
+    CategoryDifference,
+    ComparisonReport,
+    Difference,
+)
 from classmark.records.dataset import DatasetManifest, SplitFile
 from classmark.records.details import (
     CategoryDetail,
@@ -32,14 +38,18 @@ from classmark.records.prediction import (
 from classmark.records.scores import ScoreTable
 
 __all__ = [
+    "Agreement",
     "Answer",
     "BadRecord",
     "BundleFile",
     "BundleManifest",
     "CategoryDetail",
+    "CategoryDifference",
     "CategoryReport",
+    "ComparisonReport",
     "ConfusionPair",
     "DatasetManifest",
+    "Difference",
     "ErrorExample",
     "EvaluationDetails",
     "EvaluationReport",

@@ -9,6 +9,9 @@ from html import escape
 
 from classmark.records import MetricValue
 
+# A strip of bars has no text that stretching would spoil.
+_FILL = {"strip": "none"}
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -27,9 +30,11 @@ class Scale:
 
 def figure(width: int, height: int, label: str, marks: Sequence[str], css: str = "") -> str:
     """Return an ``svg`` element of that size in pixels; ``label`` is what a screen reader says."""
+    box = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    fill = _FILL.get(css, "xMidYMid")
     return (
-        f'<svg class="{css or "figure"}" viewBox="0 0 {width} {height}" width="{width}" '
-        f'height="{height}" role="img" aria-label="{escape(label)}">{"".join(marks)}</svg>'
+        f'<svg class="{css or "figure"}" {box} preserveAspectRatio="{fill}" role="img" '
+        f'aria-label="{escape(label)}">{"".join(marks)}</svg>'
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from classmark.evaluation.render_comparison import signed
 from classmark.records import MetricValue
 
 
@@ -37,12 +38,13 @@ def number(metric: MetricValue | None, digits: int = 3) -> str:
     return "\u2013" if metric is None else f"{metric.value:.{digits}f}"
 
 
-def interval(metric: MetricValue | None, digits: int = 3, *, signed: bool = False) -> str:
+def interval(metric: MetricValue | None, digits: int = 3, *, with_sign: bool = False) -> str:
     """Return both ends of an interval, or nothing."""
     if metric is None or metric.low is None or metric.high is None:
         return ""
-    sign = "+" if signed else ""
-    return f"{metric.low:{sign}.{digits}f} to {metric.high:{sign}.{digits}f}"
+    if with_sign:
+        return f"{signed(metric.low)} to {signed(metric.high)}"
+    return f"{metric.low:.{digits}f} to {metric.high:.{digits}f}"
 
 
 def with_interval(metric: MetricValue | None, digits: int = 3) -> Markup:
