@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classmark.evaluation import EvaluationConfig, evaluate_details, evaluate_table, render_page
-from classmark.evaluation.page.figures import by_year
+from classmark.evaluation.page.figures import by_year, share_of
 from classmark.evaluation.page.svg import short, ticks
 from classmark.records import PaperFacts, ScoreTable
 
@@ -126,14 +126,26 @@ def test_papers_that_were_left_out_are_counted(random_table: ScoreTable) -> None
 def test_curve_by_year_breaks_where_a_year_is_missing(random_table: ScoreTable) -> None:
     years = np.array([2015, 2016, 2018, 2019], dtype=np.int16)[np.arange(200) // 50]
     table = replace(random_table, years=years)
-    svg = by_year(evaluate_table(table, config=EvaluationConfig(draws=20)).years)
+    svg = by_year(evaluate_table(table, config=EvaluationConfig(draws=20)))
     assert svg.count('class="first curve"') == 2
 
 
 def test_a_year_alone_is_a_point_with_its_interval(random_table: ScoreTable) -> None:
-    svg = by_year(evaluate_table(random_table, config=EvaluationConfig(draws=20)).years)
+    svg = by_year(evaluate_table(random_table, config=EvaluationConfig(draws=20)))
     assert svg.count('class="first interval"') == 2
     assert "curve" not in svg
+
+
+def test_a_year_that_is_all_right_still_has_an_interval(
+    make_table: Callable[..., ScoreTable],
+) -> None:
+    table = make_table(np.eye(4)[[0] * 40], [0] * 40, years=np.full(40, 2019, dtype=np.int16))
+    share = share_of(
+        evaluate_table(table, config=EvaluationConfig(draws=20)).years[0], "top_1", 0.95
+    )
+    assert share.value == 1.0
+    assert share.low is not None
+    assert 0.9 < share.low < 1.0
 
 
 @given(st.floats(0, 100), st.floats(1e-3, 100))

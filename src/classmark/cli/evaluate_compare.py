@@ -85,7 +85,9 @@ def compare(  # noqa: PLR0913 - one parameter an option
         int | None, typer.Option(min=0, metavar="N", help="Seed of the resampling.")
     ] = None,
 ) -> None:
-    """Compare two models on the same papers: every metric and category, with paired intervals.
+    """Compare two models on the same papers.
+
+    Every metric and category, with paired intervals; who is right where the other is not.
 
     A and B are score tables that `evaluate --write-scores` wrote, or models with --dataset.
     """

@@ -93,7 +93,7 @@ def _agreement(report: ComparisonReport) -> str:
         ("only B right", agreement.only_b, "only-b"),
         ("neither right", agreement.neither, "grid-fill"),
     )
-    x = Scale(0, report.n, 0, WIDTH * 2)
+    x = Scale(0, report.n, 0, 2 * WIDTH)
     marks, start = [], 0
     for _, n, css in parts:
         marks.append(bar(x(start), 0, x(start + n) - x(start), 26, css))
@@ -101,7 +101,7 @@ def _agreement(report: ComparisonReport) -> str:
     rows = [(words, f"{n:,}", f"{100 * n / report.n:.1f} %") for words, n, _ in parts]
     hint = (
         "Only the papers that one model gets right and the other does not tell them apart. Were "
-        "both as good, a split as uneven as this one or more would come by chance with "
+        "both as good, a split at least this uneven would come by chance with "
         f"p = {agreement.p_value:.2g} (McNemar, exact)."
     )
     words = ", ".join(f"{name}: {n:,}" for name, n, _ in parts)

@@ -87,8 +87,8 @@ def _level_note(report: EvaluationReport) -> str:
         return "No intervals were drawn for the metrics; those of shares are Wilson's."
     return (
         f"Below each value its {_level(report)} interval: the papers were drawn anew "
-        f"{report.config['draws']:,} times (bootstrap). Shares in bins, categories and pairs have "
-        "Wilson's interval instead. Intervals tell of the choice of papers, not of other data."
+        f"{report.config['draws']:,} times (bootstrap). Shares in bins, years, slices, categories "
+        "and pairs have Wilson's interval. Intervals tell of the choice of papers, not of other data."
     )
 
 
@@ -105,7 +105,7 @@ def _reliability(report: EvaluationReport, details: EvaluationDetails) -> str:
 def _years(report: EvaluationReport) -> str:
     least = figures.LEAST_PAPERS_OF_YEAR
     hint = f"Accuracy by year. Years of fewer than {least} papers stand in the table only."
-    return section("Over the years", hint, _figure(figures.by_year(report.years)))
+    return section("Over the years", hint, _figure(figures.by_year(report)))
 
 
 def _sets(report: EvaluationReport) -> str:
@@ -137,14 +137,16 @@ def _all_metrics(report: EvaluationReport) -> str:
 
 
 def _slices(report: EvaluationReport, details: EvaluationDetails) -> str:
-    overall = report.metrics["top_1"].value
-    low, high = _span([s.metrics["top_1"] for g in details.groups for s in g.slices])
+    overall, level = report.metrics["top_1"].value, float(report.config["level"])
+    low, high = _span(
+        [figures.share_of(s, "top_1", level) for g in details.groups for s in g.slices]
+    )
     heads = ["", "papers", "top-1", Markup(figures.forest_head(low, high)), "top-5", "ECE"]
     heads += ["by chance", "coverage", "set size"]
     rows: list[tuple[str, ...]] = []
     for group in details.groups:
         rows.append((Markup(f"{escape(group.title)} <small>{escape(group.note)}</small>"),))
-        rows += [_slice_row(part, low, high, overall) for part in group.slices]
+        rows += [_slice_row(part, level, low, high, overall) for part in group.slices]
     hint = (
         "Where the model is better and worse. The dashed line is its top-1 accuracy over all "
         "papers. ECE by chance is what a perfectly calibrated model would show on as many papers."
@@ -152,11 +154,14 @@ def _slices(report: EvaluationReport, details: EvaluationDetails) -> str:
     return section("Slices", hint, table(heads, rows))
 
 
-def _slice_row(part: SliceReport, low: float, high: float, mark: float) -> tuple[str, ...]:
+def _slice_row(
+    part: SliceReport, level: float, low: float, high: float, mark: float
+) -> tuple[str, ...]:
     get = part.metrics.get
-    cell = Markup(figures.forest_cell(part.metrics["top_1"], low, high, mark))
+    share = figures.share_of(part, "top_1", level)
+    cell = Markup(figures.forest_cell(share, low, high, mark))
     return (
-        *(part.name, f"{part.n:,}", with_interval(get("top_1")), cell, number(get("top_5"))),
+        *(part.name, f"{part.n:,}", with_interval(share), cell, number(get("top_5"))),
         *(number(get("ece")), number(get("ece_floor"))),
         *(number(get("set_coverage")), number(get("set_size"), 2)),
     )

@@ -16,6 +16,7 @@ from classmark.evaluation.page.svg import (
     ticks,
     whisker,
 )
+from classmark.evaluation.shares import share_interval
 from classmark.records import EvaluationReport, MetricValue, ReliabilityBin, SliceReport
 
 WIDTH = 420
@@ -30,7 +31,7 @@ def reliability(bins: Sequence[ReliabilityBin]) -> str:
     """Return accuracy against probability with intervals, over the number of papers a bin."""
     x, y = Scale(0, 1, LEFT, WIDTH - RIGHT), Scale(0, 1, 330, 12)
     marks = [*_grid(y, ticks(0, 1), x), line(x(0), y(0), x(1), y(1), "ideal")]
-    marks.append(_along_the_diagonal(x(0.66) - 8, y(0.66) - 10, "perfectly calibrated"))
+    marks.append(text(x(0.98), y(0.03), "dashed: perfectly calibrated", "end", "note"))
     marks.append(line(LEFT, y(0), WIDTH - RIGHT, y(0), "axis"))
     largest = max((b.n for b in bins), default=1)
     tall = Scale(0, largest, 0, 46)
@@ -48,19 +49,21 @@ def reliability(bins: Sequence[ReliabilityBin]) -> str:
     return figure(WIDTH, 448, label, marks)
 
 
-def by_year(years: Sequence[SliceReport]) -> str:
+def by_year(report: EvaluationReport) -> str:
     """Return top-1 and top-5 by year with intervals, over the papers a year; "" for no year."""
-    shown = [part for part in years if part.n >= LEAST_PAPERS_OF_YEAR]
+    level = float(report.config["level"])
+    shown = [part for part in report.years if part.n >= LEAST_PAPERS_OF_YEAR]
     if not shown:
         return ""
     first, last = int(shown[0].name), int(shown[-1].name)
     x = Scale(first - 0.5, last + 0.5, LEFT, WIDTH - RIGHT - 32)
-    values = [part.metrics[name] for part in shown for name, _, _ in _SERIES]
+    values = [share_of(part, name, level) for part in shown for name, _, _ in _SERIES]
     floor = min(v.value if v.low is None else v.low for v in values)
     y = Scale(max(0.0, int(floor * 10) / 10), 1.0, 330, 12)
     marks = [*_grid(y, ticks(y.low, 1.0), x)]
     for name, words, css in _SERIES:
-        marks += _curve(shown, name, x, y, css)
+        points = [(int(part.name), share_of(part, name, level)) for part in shown]
+        marks += _curve(points, x, y, css)
         end = shown[-1].metrics[name].value
         marks.append(text(x(last) + 8, y(end) + 4, words, "start", f"series {css}"))
     tall = Scale(0, max(part.n for part in shown), 0, 46)
@@ -112,6 +115,14 @@ def sets_by_period(report: EvaluationReport) -> str:
     return figure(WIDTH, bottom + 40, label, marks)
 
 
+def share_of(part: SliceReport, name: str, level: float) -> MetricValue:
+    """Return a metric that is a share of papers with Wilson's interval.
+
+    A resample of papers that are all right is all right: the bootstrap would draw no interval.
+    """
+    return share_interval(round(part.metrics[name].value * part.n), part.n, level)
+
+
 def forest_cell(metric: MetricValue | None, low: float, high: float, mark: float) -> str:
     """Return a row's interval on a common scale, with a line at ``mark``; for a table's cell."""
     if metric is None:
@@ -127,28 +138,31 @@ def forest_head(low: float, high: float) -> str:
     return figure(140, 20, f"{low:g} to {high:g}", marks, "cell")
 
 
-def _curve(parts: Sequence[SliceReport], name: str, x: Scale, y: Scale, css: str) -> Iterator[str]:
-    for run in _unbroken(parts):
-        metrics = [(x(int(part.name)), part.metrics[name]) for part in run]
-        upper = [(at, y(m.value if m.high is None else m.high)) for at, m in metrics]
-        lower = [(at, y(m.value if m.low is None else m.low)) for at, m in metrics]
+def _curve(
+    points: Sequence[tuple[int, MetricValue]], x: Scale, y: Scale, css: str
+) -> Iterator[str]:
+    for run in _unbroken(points):
+        upper = [(x(year), y(m.value if m.high is None else m.high)) for year, m in run]
+        lower = [(x(year), y(m.value if m.low is None else m.low)) for year, m in run]
         if len(run) > 1:
             yield path(upper + lower[::-1], f"{css} band", closed=True)
-            yield path([(at, y(m.value)) for at, m in metrics], f"{css} curve")
+            yield path([(x(year), y(m.value)) for year, m in run], f"{css} curve")
         else:
-            yield _upright(metrics[0][0], y, metrics[0][1], css)
-        for at, m in metrics:
-            yield dot(at, y(m.value), css, 2)
+            yield _upright(x(run[0][0]), y, run[0][1], css)
+        for year, m in run:
+            yield dot(x(year), y(m.value), css, 2)
 
 
-def _unbroken(parts: Sequence[SliceReport]) -> Iterator[list[SliceReport]]:
+def _unbroken(
+    points: Sequence[tuple[int, MetricValue]],
+) -> Iterator[list[tuple[int, MetricValue]]]:
     """Yield runs of consecutive years: a line over years without papers would be invented."""
-    run: list[SliceReport] = []
-    for part in parts:
-        if run and int(part.name) != int(run[-1].name) + 1:
+    run: list[tuple[int, MetricValue]] = []
+    for point in points:
+        if run and point[0] != run[-1][0] + 1:
             yield run
             run = []
-        run.append(part)
+        run.append(point)
     yield run
 
 
@@ -156,13 +170,6 @@ def _upright(x: float, y: Scale, metric: MetricValue, css: str = "first") -> str
     low = metric.value if metric.low is None else metric.low
     high = metric.value if metric.high is None else metric.high
     return line(x, y(low), x, y(high), f"{css} interval") + dot(x, y(metric.value), css)
-
-
-def _along_the_diagonal(x: float, y: float, words: str) -> str:
-    return (
-        f'<text class="note" text-anchor="middle" transform="translate({x:.0f} {y:.0f}) '
-        f'rotate(-41)">{words}</text>'
-    )
 
 
 def _upright_name(y: Scale, words: str) -> str:
