@@ -88,7 +88,7 @@ def _level_note(report: EvaluationReport) -> str:
     return (
         f"Below each value its {_level(report)} interval: the papers were drawn anew "
         f"{report.config['draws']:,} times (bootstrap). Shares in bins, years, slices, categories "
-        "and pairs have Wilson's interval. Intervals tell of the choice of papers, not of other data."
+        "and pairs have Wilson's interval. They tell of the choice of papers, not of other data."
     )
 
 
