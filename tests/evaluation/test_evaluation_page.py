@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -160,3 +162,13 @@ def test_ticks_are_few_and_inside(low: float, span: float) -> None:
 )
 def test_short_writes_counts_in_four_characters(n: int, words: str) -> None:
     assert short(n) == words
+
+
+def test_the_room_with_its_pages_imports_with_numpy_alone() -> None:
+    code = (
+        "import sys, classmark.evaluation\n"
+        "heavy = {'matplotlib', 'scipy', 'polars', 'pyarrow', 'hydra', 'typer'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert result.stdout.strip() == b"[]"
