@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import classmark.pipeline
 from classmark.cli.app import app
-from classmark.records import EvaluationReport, ModelRef, ScoreTable
+from classmark.records import EvaluationReport, ModelRef, PaperFacts, ScoreTable
 
 LABELS = ("cs.LG", "hep-th", "math.CO")
 NO_DRAWS = ("--bootstrap", "0")
@@ -176,3 +176,53 @@ def test_a_failed_evaluation_leaves_an_older_report_alone(
     assert code == 1
     assert "none of the 4 papers has a primary" in err
     assert output.read_text() == "old"
+
+
+def test_evaluate_html_writes_a_page_and_still_prints_the_table(
+    stored: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "pages" / "report.html"
+    code, out, err = run("--scores", stored, "--html", page, "--bootstrap", "20")
+    assert code == 0
+    assert "top-1 accuracy" in out
+    assert f"page written to {page}" in err
+    html = page.read_text("utf-8")
+    assert html.startswith("<!doctype html>")
+    assert f"classmark evaluate --scores {stored} --bootstrap 20 --seed 7" in html
+
+
+def test_evaluate_html_shows_titles_and_texts_of_a_dataset(
+    asked: list[tuple[str, Path, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_facts(dataset: Path, split: str) -> PaperFacts:
+        assert (dataset, split) == (tmp_path, "valid")
+        return PaperFacts(
+            titles=("A", "B", "C", "The wrong one"),
+            text_chars=np.array([9, 8, 7, 6], dtype=np.int32),
+            latex_share=np.zeros(4, dtype=np.float32),
+        )
+
+    monkeypatch.setattr(classmark.pipeline, "read_facts", read_facts, raising=False)
+    page = tmp_path / "report.html"
+    options = ("--model", "fast", "--dataset", tmp_path, "--split", "valid", "--html", page)
+    code, _, _ = run(*options, *NO_DRAWS)
+    assert code == 0
+    assert "The wrong one" in page.read_text("utf-8")
+    assert "Length of text" in page.read_text("utf-8")
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(
+    asked: list[tuple[str, Path, str]], tmp_path: Path
+) -> None:
+    code, _, err = run("--model", "fast", "--dataset", tmp_path, "--html", tmp_path)
+    assert code == 1
+    assert str(tmp_path) in err
+    assert asked == []
+
+
+def test_a_failed_evaluation_leaves_an_older_page_alone(table: ScoreTable, tmp_path: Path) -> None:
+    file, page = tmp_path / "scores.npz", tmp_path / "report.html"
+    file.write_bytes(replace(table, primary=np.full(4, -1, dtype=np.int16)).to_bytes())
+    page.write_text("old")
+    assert run("--scores", file, "--html", page)[0] == 1
+    assert page.read_text() == "old"

@@ -39,7 +39,7 @@ VERBS = {
     "keys": Verb("classmark.cli.keys", "Make, list and revoke API keys of the service."),
     "dataset": Verb("classmark.cli.dataset", "Download papers, build a dataset, invent a sample."),
     "train": Verb("classmark.cli.train", "Fit a model on a dataset."),
-    "evaluate": Verb("classmark.cli.evaluate", "Measure a model, or a stored score table."),
+    "evaluate": Verb("classmark.cli.evaluate", "Measure a model or its scores, or compare two."),
     "export": Verb("classmark.cli.export", "Make a bundle of a finished run."),
     "journal": Verb("classmark.cli.journal", "Show, export and delete what was predicted."),
     "demo": Verb("classmark.cli.demo", "Run the whole path on a generated corpus."),

@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from classmark.cli.evaluate_compare import compare
 from classmark.cli.output import open_sink, printable
 from classmark.errors import UsageError
 
 if TYPE_CHECKING:
-    from classmark.records import EvaluationReport, ScoreTable
+    from classmark.evaluation import EvaluationConfig
+    from classmark.records import EvaluationReport, PaperFacts, ScoreTable
 
 DEFAULT_SPLIT = "test"
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+app.command("compare")(compare)
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,10 @@ class StoredScores:
         from classmark.records import ScoreTable
 
         return ScoreTable.read(self.file)
+
+    def facts(self) -> PaperFacts | None:
+        """Return None: a score table knows neither titles nor texts."""
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +67,12 @@ class ModelScores:
         with tempfile.TemporaryDirectory(prefix="classmark-") as folder:
             return self._store(Path(folder) / "scores.npz").read()
 
+    def facts(self) -> PaperFacts | None:
+        """Return what the dataset says of the papers that are scored, in the table's order."""
+        from classmark.pipeline import read_facts
+
+        return read_facts(self.dataset, self.split)
+
     def _store(self, file: Path) -> StoredScores:
         from classmark.cli.progress import progress
         from classmark.pipeline import score_dataset
@@ -70,12 +85,9 @@ class ModelScores:
         return StoredScores(file)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command ``evaluate`` to an app."""
-    app.command(name="evaluate")(evaluate)
-
-
+@app.callback(invoke_without_command=True)
 def evaluate(  # noqa: PLR0913 - one parameter an option
+    context: typer.Context,
     *,
     scores: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Stored score table to measure.")
@@ -96,6 +108,10 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the report here, as JSON.")
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the report here as a page with figures."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the report as JSON, not as a table.")
     ] = False,
@@ -111,20 +127,38 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
 
     Reads a stored score table, or scores a split of a dataset first.
     """
+    if context.invoked_subcommand is not None:
+        _refuse_options_before(context)
+        return
     source = _choose_source(scores, model, dataset, split, write_scores)
-    for file in filter(None, (output, write_scores)):
-        _check_place(file)
-    report = _measure(source, {"draws": bootstrap, "seed": seed})
-    if output is not None:
-        from classmark.storage import write_json
-
-        write_json(output, report.to_dict())
-        typer.echo(f"report written to {output}", err=True)
+    for file in filter(None, (output, html, write_scores)):
+        check_place(file)
+    config = _config(bootstrap, seed)
+    table = source.read()
+    report = _measure(table, source, config)
+    page = "" if html is None else _as_page(table, source, config, report)
+    _keep(report, output, page, html)
     with open_sink(None) as write:
         write((_as_json(report) if as_json else _as_text(report)) + "\n")
 
 
-def _check_place(file: Path) -> None:
+def _refuse_options_before(context: typer.Context) -> None:
+    # 0 is a value that was given: only what stands for "not given" counts as that.
+    absent = (None, False)
+    given = [
+        f"--{'json' if name == 'as_json' else name.replace('_', '-')}"
+        for name, value in context.params.items()
+        if not any(value is nothing for nothing in absent)
+    ]
+    if given:
+        raise UsageError(
+            f"{given[0]} stands before {context.invoked_subcommand}, which takes its own options. "
+            f"Put them after it: classmark evaluate {context.invoked_subcommand} A B ..."
+        )
+
+
+def check_place(file: Path) -> None:
+    """Refuse a place that cannot be written, before the work is done."""
     from classmark.storage import check_file_place
 
     check_file_place(file)
@@ -151,19 +185,50 @@ def _choose_source(
     )
 
 
+def _config(draws: int | None, seed: int | None) -> EvaluationConfig:
+    from classmark.evaluation import EvaluationConfig
+
+    options = {"draws": draws, "seed": seed}
+    return EvaluationConfig(**{key: n for key, n in options.items() if n is not None})
+
+
 def _measure(
-    source: StoredScores | ModelScores, options: dict[str, int | None]
+    table: ScoreTable, source: StoredScores | ModelScores, config: EvaluationConfig
 ) -> EvaluationReport:
     from classmark.cli.progress import progress
-    from classmark.evaluation import EvaluationConfig, evaluate_table
+    from classmark.evaluation import evaluate_table
 
-    config = EvaluationConfig(**{key: n for key, n in options.items() if n is not None})
     words = ["classmark", "evaluate", *source.options()]
     words += ["--bootstrap", str(config.draws), "--seed", str(config.seed)]
-    table = source.read()
     with progress("measuring") as on_progress:
         on_progress(len(table.ids))
         return evaluate_table(table, config=config, command=shlex.join(words))
+
+
+def _as_page(
+    table: ScoreTable,
+    source: StoredScores | ModelScores,
+    config: EvaluationConfig,
+    report: EvaluationReport,
+) -> str:
+    from classmark.cli.progress import progress
+    from classmark.evaluation import evaluate_details, render_page
+
+    with progress("measuring slices") as on_progress:
+        on_progress(len(table.ids))
+        details = evaluate_details(table, config=config, facts=source.facts())
+    return render_page(report, details)
+
+
+def _keep(report: EvaluationReport, output: Path | None, page: str, html: Path | None) -> None:
+    from classmark.storage import write_json, write_text
+
+    if output is not None:
+        write_json(output, report.to_dict())
+        typer.echo(f"report written to {output}", err=True)
+    if html is not None:
+        write_text(html, page)
+        typer.echo(f"page written to {html}", err=True)
 
 
 def _as_json(report: EvaluationReport) -> str:

@@ -1,6 +1,8 @@
 """EVALUATION: metrics, calibration, prediction sets and thresholds, from stored score tables."""
 
 from classmark.evaluation.calibration import fit_temperature
+from classmark.evaluation.comparison import compare_tables
+from classmark.evaluation.details import evaluate_details
 from classmark.evaluation.metrics import (
     brier_score,
     calibrated_probabilities,
@@ -16,8 +18,10 @@ from classmark.evaluation.metrics import (
     set_coverage,
     top_k_accuracy,
 )
+from classmark.evaluation.page import render_comparison_page, render_page
 from classmark.evaluation.prediction_sets import fit_set_threshold, prediction_sets
 from classmark.evaluation.render import render_table
+from classmark.evaluation.render_comparison import render_comparison
 from classmark.evaluation.report import EvaluationConfig, evaluate_table
 from classmark.evaluation.scope import auroc, choose_scope_threshold, energy, fit_scope
 from classmark.evaluation.thresholds import fit_cross_list_thresholds, fit_thresholds
@@ -28,8 +32,10 @@ __all__ = [
     "brier_score",
     "calibrated_probabilities",
     "choose_scope_threshold",
+    "compare_tables",
     "energy",
     "equal_mass_calibration_error",
+    "evaluate_details",
     "evaluate_table",
     "expected_calibration_error",
     "fit_cross_list_thresholds",
@@ -45,6 +51,9 @@ __all__ = [
     "precision_at_1_listed",
     "prediction_sets",
     "recall_at_k_listed",
+    "render_comparison",
+    "render_comparison_page",
+    "render_page",
     "render_table",
     "set_coverage",
     "top_k_accuracy",

@@ -8,7 +8,7 @@ from classmark.records import CategoryReport, EvaluationReport, MetricValue, Sli
 
 GENERATED_WARNING = "invented sample papers: these numbers say nothing about real ones"
 
-_TITLES = {
+METRIC_TITLES = {
     "top_1": "top-1 accuracy",
     "top_3": "top-3 accuracy",
     "top_5": "top-5 accuracy",
@@ -72,10 +72,10 @@ def _head(report: EvaluationReport) -> str:
 def _overall(report: EvaluationReport) -> str:
     level = f"{100 * report.config['level']:g} % interval" if report.config["draws"] else ""
     rows = [("all papers", "value", level)]
-    for name in [*(n for n in _TITLES if n in report.metrics)]:
+    for name in [*(n for n in METRIC_TITLES if n in report.metrics)]:
         metric = report.metrics[name]
-        rows.append((_TITLES[name], _number(name, metric.value), _interval(name, metric)))
-    return _aligned(rows, left=(0, 2))
+        rows.append((METRIC_TITLES[name], _number(name, metric.value), _interval(name, metric)))
+    return aligned(rows, left=(0, 2))
 
 
 def _by_slice(title: str, slices: Iterable[SliceReport]) -> str:
@@ -83,7 +83,7 @@ def _by_slice(title: str, slices: Iterable[SliceReport]) -> str:
     for part in slices:
         cells = (_optional(name, part.metrics.get(name)) for name in _SLICE_COLUMNS)
         rows.append((part.name, f"{part.n:,}", *cells))
-    return _aligned(rows, left=(0,))
+    return aligned(rows, left=(0,))
 
 
 def _by_category(categories: tuple[CategoryReport, ...], weakest: int, least_papers: int) -> str:
@@ -97,10 +97,11 @@ def _by_category(categories: tuple[CategoryReport, ...], weakest: int, least_pap
         rates = (_rate(c.precision), _rate(c.recall), _rate(c.f1))
         rows.append((c.code, f"{c.n:,}", *rates, other))
     rest = f"{len(shown)} of {len(categories)} categories; the JSON report has them all"
-    return _aligned(rows, left=(0, 5)) + f"\n{rest}"
+    return aligned(rows, left=(0, 5)) + f"\n{rest}"
 
 
-def _aligned(rows: Sequence[Sequence[str]], left: tuple[int, ...]) -> str:
+def aligned(rows: Sequence[Sequence[str]], left: tuple[int, ...]) -> str:
+    """Return rows as columns of equal width, those in ``left`` set to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

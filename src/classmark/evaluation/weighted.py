@@ -27,9 +27,9 @@ def weighted_macro_f1(
         weights: float64 [d, n].
     """
     hits = np.flatnonzero(top == primary)
-    true_positives = _sums_by_label(primary[hits], weights[:, hits], n_labels)
-    truth = _sums_by_label(primary, weights, n_labels)
-    predicted = _sums_by_label(top, weights, n_labels)
+    true_positives = sums_by_label(primary[hits], weights[:, hits], n_labels)
+    truth = sums_by_label(primary, weights, n_labels)
+    predicted = sums_by_label(top, weights, n_labels)
     f1 = 2.0 * true_positives / np.maximum(truth + predicted, np.finfo(np.float64).tiny)
     present = truth > 0.0
     return np.asarray((f1 * present).sum(axis=1) / present.sum(axis=1), dtype=np.float64)
@@ -48,7 +48,7 @@ def weighted_calibration_error(
         n_bins: number of bins.
         weights: float64 [d, n].
     """
-    gap_in_bin = _sums_by_label(bins, weights * gaps, n_bins)
+    gap_in_bin = sums_by_label(bins, weights * gaps, n_bins)
     return np.asarray(np.abs(gap_in_bin).sum(axis=1) / weights.sum(axis=1), dtype=np.float64)
 
 
@@ -67,12 +67,11 @@ def weighted_calibration_floor(
         n_bins: number of bins.
         weights: float64 [d, n].
     """
-    variance = _sums_by_label(bins, weights * (confidence * (1.0 - confidence)), n_bins)
+    variance = sums_by_label(bins, weights * (confidence * (1.0 - confidence)), n_bins)
     sizes = np.sqrt(2.0 / np.pi * variance)
     return np.asarray(sizes.sum(axis=1) / weights.sum(axis=1), dtype=np.float64)
 
 
-def _sums_by_label(
-    labels: Ints, weights: NDArray[np.float64], n_labels: int
-) -> NDArray[np.float64]:
+def sums_by_label(labels: Ints, weights: NDArray[np.float64], n_labels: int) -> NDArray[np.float64]:
+    """Return the weight on each label, float64 [d, n_labels]; labels int [n], weights [d, n]."""
     return np.stack([np.bincount(labels, weights=row, minlength=n_labels) for row in weights])

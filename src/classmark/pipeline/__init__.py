@@ -1,6 +1,7 @@
 """The offline path: dataset -> fit -> scores -> policy -> bundle."""
 
 from classmark.pipeline.config import TrainConfig, compose_config
+from classmark.pipeline.facts import read_facts
 from classmark.pipeline.offline import export_run, score_dataset, train
 
-__all__ = ["TrainConfig", "compose_config", "export_run", "score_dataset", "train"]
+__all__ = ["TrainConfig", "compose_config", "export_run", "read_facts", "score_dataset", "train"]

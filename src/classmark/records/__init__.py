@@ -2,7 +2,22 @@
 
 from classmark.records.answer import Answer, Evidence, Level, ModelRef, Ranked, Reason
 from classmark.records.bundle import BundleFile, BundleManifest, Policy
+from classmark.records.comparison import (
+    Agreement,
+    CategoryDifference,
+    ComparisonReport,
+    Difference,
+)
 from classmark.records.dataset import DatasetManifest, SplitFile
+from classmark.records.details import (
+    CategoryDetail,
+    ConfusionPair,
+    ErrorExample,
+    EvaluationDetails,
+    PaperFacts,
+    ReliabilityBin,
+    SliceGroup,
+)
 from classmark.records.evaluation import (
     CategoryReport,
     EvaluationReport,
@@ -23,12 +38,20 @@ from classmark.records.prediction import (
 from classmark.records.scores import ScoreTable
 
 __all__ = [
+    "Agreement",
     "Answer",
     "BadRecord",
     "BundleFile",
     "BundleManifest",
+    "CategoryDetail",
+    "CategoryDifference",
     "CategoryReport",
+    "ComparisonReport",
+    "ConfusionPair",
     "DatasetManifest",
+    "Difference",
+    "ErrorExample",
+    "EvaluationDetails",
     "EvaluationReport",
     "Evidence",
     "FeedbackEvent",
@@ -36,13 +59,16 @@ __all__ = [
     "MetricValue",
     "ModelRef",
     "Paper",
+    "PaperFacts",
     "Policy",
     "Prediction",
     "PredictionEvent",
     "PredictionSource",
     "Ranked",
     "Reason",
+    "ReliabilityBin",
     "ScoreTable",
+    "SliceGroup",
     "SliceReport",
     "SplitFile",
     "derived_prediction_id",

@@ -1,0 +1,202 @@
+"""From two score tables of the same papers to their differences, with paired intervals.
+
+Each bootstrap draw takes the same papers for both models, so that what is hard for both cancels:
+the interval of a difference is narrower than those of the two numbers suggest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from math import exp, lgamma, log
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classmark.evaluation.bootstrap import resample_counts
+from classmark.evaluation.outcomes import (
+    BIASED_BY_RESAMPLING,
+    Outcomes,
+    read_outcomes,
+    weighted_metrics,
+)
+from classmark.evaluation.pairing import pair_tables
+from classmark.evaluation.report import EvaluationConfig, describe_machine
+from classmark.evaluation.weighted import sums_by_label
+from classmark.records import (
+    Agreement,
+    CategoryDifference,
+    ComparisonReport,
+    Difference,
+    ScoreTable,
+)
+
+Values = NDArray[np.float64]
+
+
+def compare_tables(
+    a: ScoreTable,
+    b: ScoreTable,
+    *,
+    config: EvaluationConfig | None = None,
+    common: bool = False,
+    command: str = "",
+) -> ComparisonReport:
+    """Return how B differs from A in every metric and category, on the same papers.
+
+    Args:
+        a: scores and truth of the first model.
+        b: those of the second; papers are matched by id, labels by name.
+        config: how to measure; the defaults if None.
+        common: compare what both tables have, instead of refusing what only one has.
+        command: the command line to name in the report.
+
+    Raises:
+        LabelMismatch: the labels differ.
+        InvalidScores: the papers or their categories differ, or a score is not finite.
+        EmptyEvaluation: no paper with a known primary is in both.
+    """
+    config = config or EvaluationConfig()
+    left, right = pair_tables(a, b, common=common)
+    one, two = read_outcomes(left), read_outcomes(right)
+    metrics, f1 = _differences(one, two, config)
+    return ComparisonReport(
+        model_a=a.model,
+        model_b=b.model,
+        dataset_digests=(a.dataset_digest, b.dataset_digest),
+        split=a.split if a.split == b.split else "",
+        generated=a.generated or b.generated,
+        n=len(left),
+        left_out_a=len(a) - len(left),
+        left_out_b=len(b) - len(left),
+        labels=len(left.labels),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=describe_machine(),
+        command=command,
+        config={**asdict(config), "common": common},
+        agreement=count_agreement(one, two),
+        metrics=metrics,
+        categories=_categories(one, two, left.labels, f1),
+    )
+
+
+def count_agreement(a: Outcomes, b: Outcomes) -> Agreement:
+    """Return how many papers both, one or neither model gets right."""
+    right_a, right_b = a.top == a.primary, b.top == b.primary
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    return Agreement(
+        both=int((right_a & right_b).sum()),
+        only_a=only_a,
+        only_b=only_b,
+        neither=int((~right_a & ~right_b).sum()),
+        p_value=mcnemar_p_value(only_a, only_b),
+    )
+
+
+def mcnemar_p_value(only_a: int, only_b: int) -> float:
+    """Return the two-sided exact p-value that both models are right equally often, 0..1.
+
+    Of the papers that only one model gets right, the number of A's is binomial with p = 1/2; the
+    p-value is twice the smaller tail, at most 1.
+
+    Source: McNemar 1947, "Note on the sampling error of the difference between correlated
+    proportions or percentages".
+    """
+    n, fewer = only_a + only_b, min(only_a, only_b)
+    terms = (
+        exp(lgamma(n + 1) - lgamma(i + 1) - lgamma(n - i + 1) - n * log(2.0))
+        for i in range(fewer + 1)
+    )
+    return min(1.0, 2.0 * sum(terms))
+
+
+def _differences(
+    a: Outcomes, b: Outcomes, config: EvaluationConfig
+) -> tuple[dict[str, Difference], list[Difference]]:
+    """Return the difference of each metric, and of each label's F1."""
+    once = np.ones((1, len(a)))
+    metrics_a, f1_a = weighted_metrics(a, once, config.n_bins), weighted_f1(a, once)
+    metrics_b, f1_b = weighted_metrics(b, once, config.n_bins), weighted_f1(b, once)
+    names = [
+        name
+        for name, value in metrics_a.items()
+        if name in metrics_b and np.isfinite(value[0] + metrics_b[name][0])
+    ]
+    drawn: dict[str, list[Values]] = {name: [] for name in names}
+    drawn_f1: list[Values] = []
+    rng = np.random.default_rng(config.seed)
+    for counts in resample_counts(len(a), config.draws, rng):
+        new_a = weighted_metrics(a, counts, config.n_bins)
+        new_b = weighted_metrics(b, counts, config.n_bins)
+        for name in names:
+            drawn[name].append(new_b[name] - new_a[name])
+        drawn_f1.append(weighted_f1(b, counts) - weighted_f1(a, counts))
+    metrics = {
+        name: _difference(
+            float(metrics_a[name][0]),
+            float(metrics_b[name][0]),
+            np.concatenate([np.zeros(0), *drawn[name]]),
+            config.level,
+            centred=name in BIASED_BY_RESAMPLING,
+        )
+        for name in names
+    }
+    all_f1 = np.concatenate([np.zeros((0, a.n_labels)), *drawn_f1])
+    f1 = [
+        _difference(float(f1_a[0, c]), float(f1_b[0, c]), all_f1[:, c], config.level)
+        for c in range(a.n_labels)
+    ]
+    return metrics, f1
+
+
+def weighted_f1(outcomes: Outcomes, weights: Values) -> Values:
+    """Return F1 of each label for each weighting of the papers, float64 [d, k]; 0 if absent."""
+    k, hits = outcomes.n_labels, np.flatnonzero(outcomes.top == outcomes.primary)
+    right = sums_by_label(outcomes.primary[hits], weights[:, hits], k)
+    seen = sums_by_label(outcomes.primary, weights, k) + sums_by_label(outcomes.top, weights, k)
+    return np.asarray(2.0 * right / np.maximum(seen, 1.0), dtype=np.float64)
+
+
+def _difference(
+    a: float, b: float, drawn: Values, level: float, *, centred: bool = False
+) -> Difference:
+    """Return B minus A with the percentile interval of its draws, which holds the value.
+
+    ``centred`` moves the interval so that its median is the value, as for a single metric that
+    resampling biases; the bias of two models need not cancel.
+    """
+    value, defined = b - a, drawn[np.isfinite(drawn)]
+    if not defined.size:
+        return Difference(a=a, b=b, difference=value)
+    tail = (1.0 - level) / 2.0
+    low, middle, high = np.quantile(defined, [tail, 0.5, 1.0 - tail])
+    shift = value - middle if centred else 0.0
+    return Difference(
+        a=a,
+        b=b,
+        difference=value,
+        low=float(min(low + shift, value)),
+        high=float(max(high + shift, value)),
+    )
+
+
+def _categories(
+    a: Outcomes, b: Outcomes, labels: tuple[str, ...], f1: list[Difference]
+) -> tuple[CategoryDifference, ...]:
+    k = a.n_labels
+    right_a, right_b = a.top == a.primary, b.top == b.primary
+    sizes = np.bincount(a.primary, minlength=k)
+    only_a = np.bincount(a.primary[right_a & ~right_b], minlength=k)
+    only_b = np.bincount(a.primary[right_b & ~right_a], minlength=k)
+    seen = sizes + np.bincount(a.top, minlength=k) + np.bincount(b.top, minlength=k)
+    found = [
+        CategoryDifference(
+            code=labels[c],
+            n=int(sizes[c]),
+            only_a=int(only_a[c]),
+            only_b=int(only_b[c]),
+            f1=f1[c],
+        )
+        for c in np.flatnonzero(seen).tolist()
+    ]
+    return tuple(sorted(found, key=lambda category: (-category.n, category.code)))
