@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from dataset_records import Record, WriteSource
+
 from file_server import FileServer, serving
 
 

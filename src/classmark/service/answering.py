@@ -82,8 +82,8 @@ class Answerer:
         if n_chars > self.max_text_chars:
             raise Problem(
                 "text_too_long",
-                f"the text has {n_chars:,} characters, more than {self.max_text_chars:,}. Send title "
-                "and abstract, not the whole paper.",
+                f"the text has {n_chars:,} characters, more than {self.max_text_chars:,}. Send "
+                "title and abstract, not the whole paper.",
             )
         try:
             return check_paper(paper)
