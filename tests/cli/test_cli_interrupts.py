@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,8 @@ def test_an_impatient_user_gets_the_same(folder: Path, tmp_path: Path) -> None:
         terminal.read_until("inventing papers: ")
         while child.poll() is None:
             child.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):  # faster than any finger, not a storm
+                child.wait(timeout=0.02)
         terminal.read_rest()
     assert terminal.lines[-1] == "interrupted: nothing is left half-written."
     assert child.returncode == 130
