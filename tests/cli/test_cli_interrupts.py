@@ -24,6 +24,7 @@ if os.name != "nt":
     from processes import start
 
 GOOD = "the last good result"
+PRESSES = 25
 
 
 @pytest.fixture(scope="module")
@@ -105,11 +106,12 @@ def test_an_impatient_user_gets_the_same(folder: Path, tmp_path: Path) -> None:
     arguments = ["dataset", "sample", "--papers", "900000", "--output", str(tmp_path / "out")]
     with start(*arguments, cwd=tmp_path) as (child, terminal):
         terminal.read_until("inventing papers: ")
-        while child.poll() is None:
+        for _ in range(PRESSES):
             child.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):  # faster than any finger, not a storm
                 child.wait(timeout=0.02)
         terminal.read_rest()
+        child.wait(timeout=60)
     assert terminal.lines[-1] == "interrupted: nothing is left half-written."
     assert child.returncode == 130
     assert list(tmp_path.iterdir()) == []
