@@ -6,6 +6,8 @@
 PYTHON ?= python3
 DEMO_VENV ?= .venv
 TEST_VENV ?= .venv-test
+# Quick tests run on all cores, a file on one of them: fixtures of a module are made once.
+PARALLEL ?= --numprocesses auto --dist loadfile
 PYTEST_ARGS ?=
 # make lock UPGRADE=--upgrade takes the newest versions; without it only what must change changes.
 UPGRADE ?=
@@ -41,10 +43,10 @@ test: $(TEST_VENV)/.ready  ## Run every test with branch coverage (own .venv-tes
 	$(RUN) pytest --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
 
 quick: $(TEST_VENV)/.ready  ## Run the tests that are not slow, without coverage (under a minute)
-	$(RUN) pytest -q -m "not slow" $(PYTEST_ARGS)
+	$(RUN) pytest -q -m "not slow" $(PARALLEL) $(PYTEST_ARGS)
 
 core: $(TEST_VENV)/.ready  ## Run the quick tests of the rooms that answer a paper
-	$(RUN) pytest -q -m "not slow" $(CORE_TESTS) $(PYTEST_ARGS)
+	$(RUN) pytest -q -m "not slow" $(PARALLEL) $(CORE_TESTS) $(PYTEST_ARGS)
 
 check: $(TEST_VENV)/.ready-check  ## Lint, types, contracts, locks, workflows, docs
 	$(RUN) ruff check .

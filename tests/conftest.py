@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,17 @@ import pytest
 from classmark.bundle import Bundle, write_bundle
 from classmark.records import BundleManifest, Policy
 from classmark.runtime import RawScores
+
+
+@pytest.fixture(autouse=True, scope="session")
+def heed_sigint() -> Iterator[None]:
+    """Let processes of the tests heed Ctrl-C, also where a shell's ``&`` made us ignore it."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
 
 LABELS = ("cs.LG", "hep-th", "math.CO", "stat.ML")
 

@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 DEADLINE_S = 120
+# coverage holds a lock for a moment, and a KeyboardInterrupt raised in there leaves it locked: the
+# process then waits for itself for ever. Who is sent SIGINT is therefore not measured.
+_COVERAGE_SETTINGS = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
 _STEERING = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b.")
 
 
@@ -52,6 +55,11 @@ class Terminal:
         return bool(more)
 
 
+def unmeasured_environment() -> dict[str, str]:
+    """Return the environment of a process that coverage leaves alone."""
+    return {name: value for name, value in os.environ.items() if name not in _COVERAGE_SETTINGS}
+
+
 @contextmanager
 def start(*arguments: str | Path, cwd: Path) -> Iterator[tuple[subprocess.Popen[bytes], Terminal]]:
     """Run ``classmark`` in a process of its own, with stderr on a terminal; it ends with us."""
@@ -59,7 +67,7 @@ def start(*arguments: str | Path, cwd: Path) -> Iterator[tuple[subprocess.Popen[
     child = subprocess.Popen(
         [sys.executable, "-m", "classmark", *map(str, arguments)],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=theirs, cwd=cwd,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "400", "NO_COLOR": "1"},
+        env={**unmeasured_environment(), "TERM": "xterm", "COLUMNS": "400", "NO_COLOR": "1"},
     )  # fmt: skip
     os.close(theirs)
     try:

@@ -10,11 +10,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import unmeasured_environment
 from typer.testing import CliRunner, Result
 
 from classmark.cli import classify as classify_module
@@ -382,15 +384,20 @@ def test_a_bar_is_spelled_in_what_the_terminal_can_show() -> None:
     assert classify_module._spelled("█", "ascii") == "#"
 
 
-def start_child(*arguments: str) -> subprocess.Popen[bytes]:
+@contextmanager
+def start_child(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     code = CHILD.format(tests=str(Path(__file__).parent.parent))
     # Unbuffered output would hide what a buffer does when its pipe is closed.
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
-    return subprocess.Popen(
+    environment = {k: v for k, v in unmeasured_environment().items() if k != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(
         [sys.executable, "-c", code, "classify", *arguments],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env=environment,
-    )  # fmt: skip
+    ) as child:  # fmt: skip
+        try:
+            yield child
+        finally:
+            child.kill()
 
 
 @pytest.mark.slow
