@@ -9,6 +9,10 @@ TEST_VENV ?= .venv-test
 # Quick tests run on all cores, a file on one of them: fixtures of a module are made once.
 PARALLEL ?= --numprocesses auto --dist loadfile
 PYTEST_ARGS ?=
+# The deep tier (torch, MLflow) comes into the test environment unless DEEP is empty; its tests are
+# left out then. This version of torch, and pip alone, take a CPU build that lies on a machine.
+DEEP ?= yes
+TORCH := torch==2.13.0
 # make lock UPGRADE=--upgrade takes the newest versions; without it only what must change changes.
 UPGRADE ?=
 # Debian packages that tests drive (make system-deps installs them).
@@ -69,6 +73,8 @@ bench: $(TEST_VENV)/.ready  ## Run the benchmarks; each prints the machine and w
 lock: $(TEST_VENV)/.ready  ## Resolve requirements/*.txt anew from pyproject.toml, with hashes
 	$(LOCK) --extra train --extra serve --group test -o requirements/test.txt
 	$(LOCK_AS_TESTED) --extra train --extra serve --group dev -o requirements/check.txt
+	$(LOCK_AS_TESTED) --override requirements/left-out.in --extra deep --extra track --extra serve \
+		--group test -o requirements/deep.txt
 	$(LOCK_AS_TESTED) --extra train -o requirements/train.txt
 	$(LOCK_AS_TESTED) --extra data -o requirements/data.txt
 	$(LOCK_AS_TESTED) --extra serve -o requirements/serve.txt
@@ -112,9 +118,13 @@ $(DEMO_VENV)/.locked: requirements/setup.txt requirements/train.txt
 	$(call install,$(DEMO_VENV),train)
 	@touch $@
 
-$(TEST_VENV)/.locked: requirements/setup.txt requirements/test.txt
+$(TEST_VENV)/.locked: requirements/setup.txt requirements/test.txt requirements/deep.txt
 	$(call make_venv,$(TEST_VENV))
 	$(call install,$(TEST_VENV),test)
+ifneq ($(DEEP),)
+	$(PYTHON) -m pip --python $(TEST_VENV) install --quiet --disable-pip-version-check $(TORCH)
+	$(call install,$(TEST_VENV),deep) --no-deps
+endif
 	@touch $@
 
 $(TEST_VENV)/.ready-check: $(TEST_VENV)/.ready requirements/check.txt
