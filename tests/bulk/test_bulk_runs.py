@@ -195,14 +195,14 @@ def test_a_worker_that_dies_twice_over_the_same_papers_ends_the_run(
     with pytest.raises(
         WorkerFailed, match=r"died 2 times \(signal 9\) over the same papers of .*dump.jsonl"
     ):
-        run_job(job_of(dump, tmp_path / "out.csv", columns=Deadly()))
+        run_job(job_of(dump, tmp_path / "out.csv", columns=Deadly(title="title")))
     assert not folder_of(tmp_path / "out.csv").exists()
     assert not multiprocessing.active_children()
 
 
 def test_an_error_of_a_worker_is_the_error_of_the_run(dump: Path, tmp_path: Path) -> None:
     with pytest.raises(WorkerFailed, match="ValueError: no such thing"):
-        run_job(job_of(dump, tmp_path / "out.csv", columns=Broken()))
+        run_job(job_of(dump, tmp_path / "out.csv", columns=Broken(title="title")))
 
 
 def test_what_is_done_is_kept_when_a_run_fails(dump: Path, tmp_path: Path) -> None:

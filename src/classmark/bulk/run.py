@@ -44,7 +44,8 @@ def classify_files(job: BulkJob, config: BulkConfig, listener: Listener) -> Bulk
         StorageFailed: the output or its parts cannot be written.
     """
     _check_output(job)
-    job = replace(job, model=find_bundle(job.model))
+    # Absolute, as the folder of the parts is: a worker may start in another folder.
+    job = replace(job, model=find_bundle(job.model).absolute())
     classifier = Classifier(job.model)
     manifest = _manifest(job, config, classifier)
     folder = folder_of(job.output)
@@ -99,7 +100,7 @@ class _Run:
         """Say what is kept of a run that stops; of one that has done nothing, nothing is."""
         if self._n_done:
             self._listener.tell(
-                f"{self._n_done:,} papers are done and kept in {self._parts.folder}: "
+                f"{self._n_done:,} papers are done and kept in {_shown(self._parts.folder)}: "
                 "the same command goes on from there."
             )
         else:
@@ -188,3 +189,8 @@ def _described(path: Path) -> list[str | int]:
     except OSError as error:
         raise UnreadableSource(f"{path} cannot be opened: {error.strerror}.") from error
     return [str(path), facts.st_size, facts.st_mtime_ns, head]
+
+
+def _shown(folder: Path) -> Path:
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
