@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from classmark.errors import UsageError
+from classmark.runtime import DEFAULT_TOP
 
 BulkLayout = Literal["parquet", "jsonl", "csv"]
 
@@ -32,7 +33,7 @@ class BulkJob:
     output: Path
     layout: BulkLayout
     model: str | Path | None = None
-    top: int = 5
+    top: int = DEFAULT_TOP
     threshold: float | None = None
     explain: bool = False
     strict: bool = False
@@ -59,7 +60,7 @@ class BulkConfig:
     Attributes:
         workers: processes that read and classify; the calling one only divides and joins.
         chunk_bytes: bytes of lines, or characters of text, that make a part; memory is about
-            twice as much a worker, over the 100 MB that each takes anyway.
+            twice as much a worker, over what the code and the model take.
         chunk_records: records that make a part, where it is not lines that are divided.
         row_group: rows of a row group of Parquet.
     """
