@@ -83,6 +83,14 @@ class InvalidReport(ClassmarkError):
     """An evaluation report is damaged or of another format version."""
 
 
+class OutputBusy(ClassmarkError):
+    """Another run writes the same output."""
+
+
+class WorkerFailed(ClassmarkError):
+    """A process of a bulk run ended, or met an error, that no other try gets around."""
+
+
 class BundleNotFound(ClassmarkError):
     """No bundle of that name, version or path."""
 
