@@ -67,6 +67,10 @@ class TrainingFailed(ClassmarkError):
     """A model could not be fitted."""
 
 
+class TrackerDown(ClassmarkError):
+    """A tracker cannot keep a run; training goes on without it."""
+
+
 class LabelMismatch(ClassmarkError):
     """Model and data do not share their labels."""
 
