@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from classmark.errors import InvalidConfig, MissingExtra
 
@@ -35,6 +36,13 @@ class TrackerConfig:
         if self.kind not in kinds:
             raise InvalidConfig(
                 f"tracker.kind is {self.kind!r}, it must be one of {', '.join(kinds)}."
+            )
+        if (
+            "@" in urlsplit(self.mlflow_uri).netloc
+        ):  # it would stand in the run folder for all to read
+            raise InvalidConfig(
+                "tracker.mlflow_uri holds a name or password. Give them as "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment."
             )
         if not self.experiment.strip():
             raise InvalidConfig("tracker.experiment is empty. Name the experiment of the runs.")

@@ -108,4 +108,6 @@ class Trackers:
                 self._trackers.remove(tracker)
                 reason = " ".join(str(error).split()) or type(error).__name__
                 with suppress(OSError, ValueError):  # a stderr that is closed stops nothing either
-                    self._warn(f"warning: {tracker.name} keeps nothing more of this run: {reason}")
+                    self._warn(
+                        f"warning: {tracker.name} is down ({reason}); the run goes on without it."
+                    )
