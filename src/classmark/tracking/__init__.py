@@ -6,7 +6,7 @@ from classmark.tracking.hardware import describe_hardware
 from classmark.tracking.make import make_trackers
 from classmark.tracking.mlflow import DATABASE, MlflowStore, MlflowTracker
 from classmark.tracking.process import QUIET
-from classmark.tracking.tracker import RunInfo, Status, Tracker, Trackers
+from classmark.tracking.tracker import RunInfo, Status, Tracker, Trackers, warn_on_stderr
 
 __all__ = [
     "DATABASE",
@@ -24,4 +24,5 @@ __all__ = [
     "has_mlflow",
     "make_trackers",
     "read_tracker",
+    "warn_on_stderr",
 ]

@@ -16,7 +16,8 @@ from classmark.tracking.tracker import RunInfo, Status
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlflow-artifacts"
 FIGURES = "figures"
-_STOPPED_PATIENCE_S = 3.0
+# Who has failed or pressed Ctrl-C is not made to wait for the start of MLflow.
+_SHORT_PATIENCE_S = 5.0
 _ROWS_AT_ONCE = 1000
 _SECONDS_BETWEEN = 1.0
 
@@ -98,8 +99,8 @@ class MlflowTracker:
         self._send_rows()
         self._send({"call": "finish", "status": status})
         patience_s = self._patience_s
-        if status == "stopped":
-            patience_s = min(patience_s, _STOPPED_PATIENCE_S)
+        if status != "finished":
+            patience_s = min(patience_s, _SHORT_PATIENCE_S)
         self._started().end(patience_s)
 
     def _send_rows(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -64,6 +65,11 @@ class Tracker(Protocol):
     def finish(self, status: Status) -> None:
         """End the run, and write what still waits."""
         ...
+
+
+def warn_on_stderr(line: str) -> None:
+    """Write a warning where progress goes."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 class Trackers:
