@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from typing import Any, Literal, get_args
@@ -86,3 +86,12 @@ def read_tracker(composed: Mapping[str, Any]) -> TrackerConfig:
     if config.kind == "mlflow" and not has_mlflow():
         raise MissingExtra("tracker=mlflow", "track")
     return config
+
+
+def flat(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """Yield ``model.rate``, ``0.1`` for every value of a nested configuration."""
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", str(value)

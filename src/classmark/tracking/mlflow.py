@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from classmark.errors import TrackerDown
+from classmark.tracking.config import flat
 from classmark.tracking.mlflow_writer import SQLITE
 from classmark.tracking.process import WriterProcess
 from classmark.tracking.tracker import RunInfo, Status
@@ -71,7 +72,7 @@ class MlflowTracker:
         described = {
             "name": run.name,
             "tags": dict(_tags(run)),
-            "params": dict(_flat(run.config)),
+            "params": _params(run.config),
             "dataset": run.dataset,
             "dataset_digest": run.dataset_digest,
         }
@@ -132,11 +133,6 @@ def _tags(run: RunInfo) -> Iterator[tuple[str, str]]:
         yield f"hardware.{key}", value
 
 
-def _flat(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """Yield ``model.rate``, ``0.1`` of a nested configuration; the trackers' own keys stay out."""
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            if before or key != "tracker":
-                yield from _flat(value, f"{before}{key}.")
-        else:
-            yield f"{before}{key}", str(value)
+def _params(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the configuration without the trackers' own keys."""
+    return dict(flat({key: value for key, value in config.items() if key != "tracker"}))
