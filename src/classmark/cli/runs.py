@@ -7,7 +7,6 @@ import signal
 import sys
 import webbrowser
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,8 +55,8 @@ def open_page(runs_dir: RunsDir = RUNS_DIR, port: Port = _PORT, browser: Browser
     """Open MLflow's page over the runs, on this machine only, until Ctrl-C."""
     from classmark.tracking.page import serve_page
 
-    signal.signal(signal.SIGTERM, _stop)
-    with suppress(KeyboardInterrupt):
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
         typer.echo("starting MLflow's page ...", err=True)
         with serve_page(runs_dir, port) as (address, process):
             typer.echo(f"{address} (Ctrl-C ends it)")
@@ -65,6 +64,10 @@ def open_page(runs_dir: RunsDir = RUNS_DIR, port: Port = _PORT, browser: Browser
             if browser:
                 webbrowser.open(address)
             process.wait()
+    except KeyboardInterrupt:
+        return
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @app.command("list", short_help="List the finished runs.")
@@ -132,7 +135,8 @@ def compare(
     typer.echo(_table(rows))
 
 
-def _stop(_signum: int, _frame: Any) -> None:
+def _stop(signum: int, _frame: Any) -> None:
+    signal.signal(signum, signal.SIG_IGN)  # once is enough: what follows is the cleaning
     raise KeyboardInterrupt
 
 

@@ -24,6 +24,7 @@ HOST = "127.0.0.1"
 _START_SECONDS = 180.0
 _STOP_SECONDS = 10.0
 _ASK_SECONDS = 0.2
+_COMMAND = (sys.executable, "-P", "-m", "mlflow", "server", "--workers", "1")
 # One process is enough for one reader; no jobs, nothing to fetch.
 _SETTINGS = {**QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
@@ -75,7 +76,7 @@ def _free_port(port: int) -> int:
 def _start(store: MlflowStore, port: int, said: IO[bytes]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [
-            *(sys.executable, "-P", "-m", "mlflow", "server", "--workers", "1"),
+            *_COMMAND,
             *("--host", HOST, "--port", str(port)),
             *("--backend-store-uri", store.uri, "--default-artifact-root", store.artifacts),
         ],

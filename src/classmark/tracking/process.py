@@ -21,6 +21,8 @@ _SHORT = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+# -P: a file of the current folder must not stand in for a module.
+_COMMAND = (sys.executable, "-P", "-m", "classmark.tracking.mlflow_writer")
 _QUEUE_LENGTH = 10_000
 _FEEDER_SECONDS = 5.0
 
@@ -30,8 +32,7 @@ class WriterProcess:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            # -P: a file of the current folder must not stand in for a module.
-            [sys.executable, "-P", "-m", "classmark.tracking.mlflow_writer"],
+            _COMMAND,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
