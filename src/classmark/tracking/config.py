@@ -12,6 +12,7 @@ from classmark.errors import InvalidConfig, MissingExtra
 
 TrackerKind = Literal["auto", "csv", "mlflow"]
 LONGEST_PATIENCE_S = 3600
+SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True, kw_only=True)

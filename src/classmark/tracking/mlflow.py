@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from classmark.errors import TrackerDown
-from classmark.tracking.config import flat
-from classmark.tracking.mlflow_writer import SQLITE
+from classmark.tracking.config import SQLITE, flat
 from classmark.tracking.process import WriterProcess
 from classmark.tracking.tracker import RunInfo, Status
 

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-SQLITE = "sqlite:///"
+from classmark.tracking.config import SQLITE
+
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 _LOCKED_SECONDS = 5.0
 _METRICS_AT_ONCE = 1000
