@@ -67,6 +67,14 @@ class TrainingFailed(ClassmarkError):
     """A model could not be fitted."""
 
 
+class TrackerDown(ClassmarkError):
+    """A tracker cannot keep a run; training goes on without it."""
+
+
+class RunNotFound(ClassmarkError):
+    """No run, or no store of runs, of that name; or its files are damaged."""
+
+
 class LabelMismatch(ClassmarkError):
     """Model and data do not share their labels."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
+from classmark.cli.output import print_error
+
 
 class Steps:
     """Prints each step as a line; on a terminal a count of papers follows it."""
@@ -29,6 +31,12 @@ class Steps:
             self._shown_at = now
             line = f"\r{self._text} ... {self._done:,} papers"
             print(line, file=sys.stderr, end="", flush=True)  # noqa: T201
+
+    def warn(self, line: str) -> None:
+        """Write a line of its own among the steps."""
+        self._end_line()
+        self._text = ""
+        print_error(line)
 
     def __enter__(self) -> Steps:
         return self

@@ -34,7 +34,8 @@ def train(
 
     Keys: model=linear, dataset.path, seed, runs_dir, model.max_features, model.min_papers,
     model.epochs, model.batch_size, model.rate, model.head_rate, model.hidden_dropout,
-    model.label_smoothing, model.period_weights.PERIOD, model.threads, experiment=wheel|debug.
+    model.label_smoothing, model.period_weights.PERIOD, model.threads, experiment=wheel|debug,
+    tracker=auto|csv|mlflow, tracker.mlflow_uri, tracker.experiment, tracker.patience_s.
     """
     require_training()
     from classmark.cli.steps import Steps
@@ -52,6 +53,7 @@ def train(
             command=shlex.join(["classmark", "train", *words]),
             on_step=steps.step,
             on_progress=steps.advance,
+            on_warning=steps.warn,
         )
     typer.echo(json.dumps({"run": str(folder)}) if as_json else str(folder))
 

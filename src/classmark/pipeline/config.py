@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from classmark.errors import InvalidConfig
+from classmark.tracking import TrackerConfig, read_tracker
 from classmark.training import LinearConfig
 
 _PATH_KEYS = ("dataset.path", "runs_dir")
@@ -24,6 +25,7 @@ class TrainConfig:
     model: LinearConfig
     seed: int
     runs_dir: Path
+    tracker: TrackerConfig
     composed: dict[str, Any]
 
 
@@ -103,6 +105,7 @@ def _read_config(composed: dict[str, Any]) -> TrainConfig:
         model=LinearConfig(**model),
         seed=composed["seed"],
         runs_dir=Path(str(composed["runs_dir"])).expanduser(),
+        tracker=read_tracker(composed),
         composed=composed,
     )
 
@@ -110,7 +113,7 @@ def _read_config(composed: dict[str, Any]) -> TrainConfig:
 def _check_keys(composed: Mapping[str, Any]) -> None:
     """Refuse what Hydra lets through: ``+key`` adds an unknown key, ``~key`` takes one away."""
     known = {
-        "": {"seed", "runs_dir", "dataset", "model"},
+        "": {"seed", "runs_dir", "dataset", "model", "tracker"},
         "dataset": {"path"},
         "model": {"kind", *(field.name for field in fields(LinearConfig))},
     }
