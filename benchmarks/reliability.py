@@ -1,4 +1,4 @@
-"""Measures how often the shipped model is right when it says 80 %: the bins of a reliability diagram.
+"""Measures how often the shipped model is right when it says 80 %: bins of a reliability diagram.
 
 python benchmarks/reliability.py --dataset DIR    (the dataset of MODELS.md; its test split)
 """
@@ -44,9 +44,7 @@ def main() -> None:
         "n": len(table),
         "level": EvaluationConfig().level,
         "bins": bins_of(table),
-        "periods": {
-            name: bins_of(table.select(np.flatnonzero(periods == name))) for name in names
-        },
+        "periods": {name: bins_of(table.select(np.flatnonzero(periods == name))) for name in names},
     }
     REPORT.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(f"{REPORT}: {len(table):,} papers")

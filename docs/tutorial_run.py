@@ -1,6 +1,6 @@
 """Runs the tutorial as a reader would, and compares what it prints with what the page shows.
 
-python docs/tutorial_run.py            every command in order, in an empty folder; fails on a difference
+python docs/tutorial_run.py            every command, in an empty folder; fails on a difference
 python docs/tutorial_run.py --write    the same, and puts what was printed into the page
 
 In a ``console`` block a line that begins with ``$ `` is a command, run by one bash for the whole
@@ -8,7 +8,7 @@ page; the lines after it are its output, both streams. A ``python`` block is run
 the ``text`` block after it is its output. What must differ from run to run:
 
 - ``…`` in the page stands for anything within its line (dates, digests, names of runs, seconds);
-- numbers with a decimal point may be off by ``TOLERANCE`` (another processor sums in another order);
+- numbers with a decimal point may be off by ``TOLERANCE`` (processors sum in their own order);
 - port 8000 becomes a free one.
 """
 
@@ -109,9 +109,7 @@ def _is_line_as_shown(shown: str, printed: str) -> bool:
     if found is None:
         return False
     wanted = [float(number) for number in _DECIMAL.findall(shown)]
-    return all(
-        abs(a - float(b)) <= TOLERANCE for a, b in zip(wanted, found.groups(), strict=True)
-    )
+    return all(abs(a - float(b)) <= TOLERANCE for a, b in zip(wanted, found.groups(), strict=True))
 
 
 def _pattern(part: str) -> str:
