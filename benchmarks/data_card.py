@@ -79,10 +79,10 @@ def main() -> None:
             "not_english": statistics.language.not_english,
             "not_latin": statistics.language.not_latin,
         },
+        "periods": {name: counts_by(facts, "period")[name] for name in manifest.periods},
         **{
             name: counts_by(facts, column)
             for name, column in {
-                "periods": "period",
                 "years": "year",
                 "groups": "group",
                 "archives": "archive",
