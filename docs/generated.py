@@ -19,6 +19,7 @@ from classmark.cli.app import VERBS, app, load_verb
 
 _CONF = Path(classmark.__file__).parent / "conf"
 _ENTRY = re.compile(r"^ {4}(\w[\w, ]*): (.*(?:\n {8}.*)*)", re.MULTILINE)
+_MOST_COLUMNS = 8
 _WIDTH = {"COLUMNS": "92", "TERMINAL_WIDTH": "92", "NO_COLOR": "1"}
 
 
@@ -80,7 +81,7 @@ def train_keys() -> str:
     said = meanings(TrainConfig)
     rows: list[tuple[str, str, str, str]] = [
         ("`dataset.path`", "path", _shown(folder["path"]), said["dataset"]),
-        ("`seed`", "whole number", _shown(top["seed"]), said["seed"]),
+        ("`seed`", "integer", _shown(top["seed"]), said["seed"]),
         ("`runs_dir`", "path", _shown(top["runs_dir"]), said["runs_dir"]),
     ]
     model = _read_yaml("model/linear.yaml")
@@ -231,7 +232,20 @@ async def _openapi() -> dict[str, Any]:
 def model_card() -> str:
     """Return the card in the shipped bundle, one level of headings lower."""
     card = (find_bundle("fast") / "CARD.md").read_text(encoding="utf-8")
-    return re.sub(r"^#", "##", card, flags=re.MULTILINE)
+    card = re.sub(r"^#", "##", card, flags=re.MULTILINE)
+    card = re.sub(r"(?<=[a-z-])\*", r"\\*", card)  # hep-* is a family of archives, no emphasis
+    return re.sub(r"(?:^\|.*\n)+", _upright, card, flags=re.MULTILINE)
+
+
+def _upright(found: re.Match[str]) -> str:
+    """Return a table with its rows as columns if it has too many columns for a page."""
+    head, _, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in found[0].splitlines()
+    ]
+    if len(head) <= _MOST_COLUMNS:
+        return found[0]
+    head, *rows = zip(head, *rows, strict=True)
+    return table(head, rows) + "\n"
 
 
 PARTS = {

@@ -44,4 +44,4 @@ def on_page_content(html: str, **_: Any) -> str:
 def _inline(name: str) -> str:
     svg = (_IMAGES / name).read_text(encoding="utf-8")
     # Without the declaration of its namespace, which HTML neither needs nor wants.
-    return f'<div class="wide">{svg.replace(_NAMESPACE, "")}</div>'
+    return f'<div class="wide" tabindex="0">{svg.replace(_NAMESPACE, "")}</div>'

@@ -16,8 +16,8 @@ SOURCES = {
         "@article{a,",
         r" title = {Poincar\'{e} maps of",
         r"          $\alpha$-stable flows},",
-        r" abstract = {We \emph{count} orbits",
-        r"   of $H_{2}$\cite{b}.},",
+        r" abstract = {We \emph{count}",
+        r"   orbits of $H_{2}$\cite{b}.},",
         " eprint = {2401.00001}}",
     ),
     "dump.jsonl": (
