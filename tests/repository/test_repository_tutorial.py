@@ -107,12 +107,13 @@ def test_anything_else_is_found(tutorial: Any, shown: str, printed: str) -> None
 
 
 @pytest.mark.slow  # trains two models and starts a service, as a reader does
+@pytest.mark.timeout(600)  # thirteen processes, one after another, on a machine that may be busy
 @pytest.mark.skipif(
     shutil.which("bash") is None or shutil.which("curl") is None, reason="needs bash and curl"
 )
 def test_every_command_of_the_tutorial_prints_what_the_page_shows() -> None:
     run = subprocess.run(
-        [sys.executable, SCRIPT], capture_output=True, text=True, check=False, timeout=280
+        [sys.executable, SCRIPT], capture_output=True, text=True, check=False, timeout=580
     )
     assert run.returncode == 0, run.stderr
     assert "steps print what the page shows" in run.stdout
