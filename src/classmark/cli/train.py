@@ -32,10 +32,8 @@ def train(
 ) -> None:
     """Fit a model on a dataset that `classmark dataset build` or `sample` wrote.
 
-    Keys: model=linear, dataset.path, seed, runs_dir, model.max_features, model.min_papers,
-    model.epochs, model.batch_size, model.rate, model.head_rate, model.hidden_dropout,
-    model.label_smoothing, model.period_weights.PERIOD, model.threads, experiment=wheel|debug,
-    tracker=auto|csv|mlflow, tracker.mlflow_uri, tracker.experiment, tracker.patience_s.
+    Keys: dataset.path, seed, runs_dir, model.KEY, model.period_weights.PERIOD, tracker=auto|csv|mlflow,
+    experiment=wheel|debug; --show-config prints all of them with their values.
     """
     require_training()
     from classmark.cli.steps import Steps

@@ -19,7 +19,15 @@ _PERIOD_NAME = re.compile(r"[\w-]+")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One fit: which dataset, which model, which seed, and where runs go."""
+    """One fit.
+
+    Attributes:
+        dataset: folder of the dataset, what ``dataset build`` or ``dataset sample`` wrote.
+        model: what is fitted, and how.
+        seed: of all that is drawn at random, from 0; the same seed gives the same weights.
+        runs_dir: folder in which the run gets a folder of its own.
+        composed: everything as Hydra composed it, for the record.
+    """
 
     dataset: Path
     model: LinearConfig
