@@ -75,6 +75,7 @@ def meanings(documented: type) -> dict[str, str]:
 def train_keys() -> str:
     """Return every key of ``classmark train`` with its type, default and meaning."""
     from classmark.pipeline import TrainConfig
+    from classmark.tracking import TrackerConfig
     from classmark.training import LinearConfig
 
     top, folder = _read_yaml("train.yaml"), _read_yaml("dataset/folder.yaml")
@@ -84,15 +85,20 @@ def train_keys() -> str:
         ("`seed`", "integer", _shown(top["seed"]), said["seed"]),
         ("`runs_dir`", "path", _shown(top["runs_dir"]), said["runs_dir"]),
     ]
-    model = _read_yaml("model/linear.yaml")
-    rows.append(
-        ("`model.kind`", "word", _shown(model["kind"]), "the only model that is fitted yet")
-    )
-    hints, said = get_type_hints(LinearConfig), meanings(LinearConfig)
-    rows += [
-        (f"`model.{name}`", _type(hints[name]), _shown(model[name]), said[name]) for name in said
-    ]
+    rows.append(("`model.kind`", "word", "`linear`", "the only model that is fitted yet"))
+    rows += _keys("model", LinearConfig, _read_yaml("model/linear.yaml"))
+    rows += _keys("tracker", TrackerConfig, _read_yaml("tracker/auto.yaml"))
     return table(("key", "type", "default", "meaning"), rows)
+
+
+def _keys(
+    group: str, documented: type, defaults: Mapping[str, Any]
+) -> list[tuple[str, str, str, str]]:
+    hints, said = get_type_hints(documented), meanings(documented)
+    return [
+        (f"`{group}.{name}`", _type(hints[name]), _shown(defaults[name]), said[name])
+        for name in said
+    ]
 
 
 def config_groups() -> str:

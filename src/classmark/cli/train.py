@@ -32,8 +32,8 @@ def train(
 ) -> None:
     """Fit a model on a dataset that `classmark dataset build` or `sample` wrote.
 
-    Keys: dataset.path, seed, runs_dir, model.KEY, model.period_weights.PERIOD, tracker=auto|csv|mlflow,
-    experiment=wheel|debug; --show-config prints all of them with their values.
+    Keys: dataset.path, seed, runs_dir, model.KEY, model.period_weights.PERIOD, experiment=wheel|debug,
+    tracker=auto|csv|mlflow; --show-config prints all of them with their values.
     """
     require_training()
     from classmark.cli.steps import Steps

@@ -26,6 +26,7 @@ class TrainConfig:
         model: what is fitted, and how.
         seed: of all that is drawn at random, from 0; the same seed gives the same weights.
         runs_dir: folder in which the run gets a folder of its own.
+        tracker: who keeps the run beside that folder.
         composed: everything as Hydra composed it, for the record.
     """
 
