@@ -32,7 +32,7 @@ def train(
 ) -> None:
     """Fit a model on a dataset that `classmark dataset build` or `sample` wrote.
 
-    Keys: dataset.path, seed, runs_dir, model.KEY, model.period_weights.PERIOD, experiment=wheel|debug,
+    Keys: dataset.path, seed, runs_dir, model.KEY, model.period_weights.PERIOD, experiment=NAME,
     tracker=auto|csv|mlflow; --show-config prints all of them with their values.
     """
     require_training()
