@@ -60,7 +60,7 @@ def test_sample_csv_replaces_a_file_only_on_request(papers: Path) -> None:
 
 @pytest.mark.parametrize("options", [[], ["--output", "a", "--csv", "b"]])
 def test_sample_wants_one_thing_to_write(options: list[str]) -> None:
-    with pytest.raises(UsageError, match=r"give either --output DIR or --csv FILE"):
+    with pytest.raises(UsageError, match=r"give one of --output DIR, --csv FILE and --dump FILE"):
         run("sample", *options)
 
 
