@@ -143,12 +143,12 @@ def test_papers_of_one_category_make_no_dataset(tmp_path: Path) -> None:
 def test_a_training_split_of_one_label_is_refused(
     train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_one_label(*arguments: Any) -> Any:
-        split = datasets.read_split(*arguments)
+    def read_one_label(*arguments: Any, **options: Any) -> Any:
+        split = datasets.read_split(*arguments, **options)
         split.labels[:] = 0
         return split
 
-    monkeypatch.setattr("classmark.pipeline.offline.read_split", read_one_label)
+    monkeypatch.setattr("classmark.pipeline.fitting.read_split", read_one_label)
     with pytest.raises(InvalidDataset, match=r"has 1 label\(s\); a model needs at least 2"):
         train_run()
 

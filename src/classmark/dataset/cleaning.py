@@ -9,6 +9,7 @@ from classmark.dataset.contract import keep_contract
 from classmark.dataset.labels import canonical_labels, drop_retired, settle_small
 from classmark.dataset.ledger import Ledger
 
+
 def clean(frame: pl.DataFrame, config: DatasetConfig, ledger: Ledger) -> pl.DataFrame:
     """Return the papers of the dataset, by date and id; every dropped row is counted.
 

@@ -6,18 +6,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from classmark.dataset import DatasetSplit, load_manifest, read_split
-from classmark.errors import InvalidConfig, InvalidDataset, LabelMismatch
+from classmark.dataset import DatasetSplit, iter_texts, load_manifest, read_split
+from classmark.errors import InvalidDataset, LabelMismatch
 from classmark.evaluation import EvaluationConfig, evaluate_table
 from classmark.export import fit_curve, fit_policy, quantise, render_card
 from classmark.papers import RECIPE_VERSION
 from classmark.pipeline.config import TrainConfig
+from classmark.pipeline.fitting import Listener, fit_and_prune, scratch_for
 from classmark.pipeline.run_folder import (
     describe_environment,
     find_dataset,
@@ -40,16 +41,7 @@ from classmark.runtime.featuriser import FEATURISER_VERSION
 from classmark.runtime.linear import LinearScorer
 from classmark.storage import check_folder_place
 from classmark.taxonomy import VERSION as TAXONOMY_VERSION
-from classmark.training import (
-    LinearWeights,
-    SparsePapers,
-    choose_frequent,
-    fit_linear,
-    rank_by_importance,
-    read_occurrences,
-    to_sparse,
-)
-from classmark.training.vocabulary import Occurrences
+from classmark.training import LinearWeights, read_occurrences, to_sparse
 
 CHUNK_PAPERS = 500
 HEADLINE = ("top_1", "top_3", "top_5", "macro_f1", "ece", "set_coverage", "set_size")
@@ -70,20 +62,14 @@ def train(config: TrainConfig, *, command: str, on_step: OnStep, on_progress: On
     started = time.monotonic()
     check_folder_place(config.runs_dir / "run", overwrite=True)
     manifest = load_manifest(config.dataset)
-    _check_periods(config, manifest)
-    split = read_split(config.dataset, "train", manifest)
-    _check_labels(split, config.dataset)
     log: list[dict[str, Any]] = []
-    on_step(f"reading {len(split):,} training papers")
-    occurrences = read_occurrences(split.titles, split.abstracts, on_progress)
-    listener = _Listener(on_step, on_progress, log)
-    parent, weights = _fit_and_prune(occurrences, split, manifest, config, listener)
+    parent, weights = fit_and_prune(config, manifest, Listener(on_step, on_progress, log))
     on_step("scoring the valid and test splits")
     tables = {
         f"{stage}-{name}": table
         for name in ("valid", "test")
         for stage, table in _score_stages(
-            config.dataset, name, manifest, {"parent": parent, "model": weights}
+            config, name, manifest, {"parent": parent, "model": weights}
         )
     }
     provenance = {
@@ -198,80 +184,17 @@ class _Source:
     on_progress: OnProgress
 
 
-@dataclass(frozen=True)
-class _Listener:
-    """Who hears of the steps, papers and epochs of a fit."""
-
-    on_step: OnStep
-    on_progress: OnProgress
-    log: list[dict[str, Any]]
-
-
-def _check_periods(config: TrainConfig, manifest: DatasetManifest) -> None:
-    unknown = [name for name in config.model.period_weights if name not in manifest.periods]
-    if unknown:
-        raise InvalidConfig(
-            f"model.period_weights.{unknown[0]}: {config.dataset} has no such period, it has "
-            f"{', '.join(manifest.periods) or 'none'}. Name one of these, or build the dataset "
-            "with --periods."
-        )
-
-
-def _check_labels(split: DatasetSplit, dataset: Path) -> None:
-    if len(np.unique(split.labels)) < 2:
-        raise InvalidDataset(
-            f"the training split of {dataset} has {len(np.unique(split.labels))} label(s); a model "
-            "needs at least 2. Build it from more papers, or lower --min-papers."
-        )
-
-
-def _fit_and_prune(
-    occurrences: Occurrences,
-    split: DatasetSplit,
-    manifest: DatasetManifest,
-    config: TrainConfig,
-    listener: _Listener,
-) -> tuple[LinearWeights, LinearWeights]:
-    model = config.model
-    weights = np.array([model.period_weights.get(p, 1.0) for p in split.periods], np.float32)
-
-    def fit(
-        stage: str, keys: NDArray[np.uint64], start: LinearWeights | None = None
-    ) -> tuple[LinearWeights, SparsePapers]:
-        papers = to_sparse(occurrences, keys)
-        epochs = model.epochs if start is None else model.refine_epochs
-        listener.on_step(f"fitting the {stage}: {len(keys):,} features, epochs: {epochs}")
-        fitted = fit_linear(
-            papers,
-            keys,
-            split.labels,
-            weights,
-            model,
-            n_labels=len(manifest.labels),
-            seed=config.seed,
-            start=start,
-            on_epoch=lambda epoch, loss: listener.log.append(
-                {"stage": stage, "epoch": epoch, "loss": loss}
-            ),
-            on_batch=listener.on_progress,
-        )
-        return fitted, papers
-
-    keys, _ = choose_frequent(occurrences, model.min_papers)
-    parent, papers = fit("parent", keys)
-    kept = np.sort(rank_by_importance(parent, papers)[: model.max_features])
-    return parent, fit("model", keys[kept], parent.select(kept))[0]
-
-
 def _score_stages(
-    dataset: Path, name: str, manifest: DatasetManifest, stages: Mapping[str, LinearWeights]
+    config: TrainConfig, name: str, manifest: DatasetManifest, stages: Mapping[str, LinearWeights]
 ) -> Iterator[tuple[str, ScoreTable]]:
-    split = read_split(dataset, name, manifest)
+    split = read_split(config.dataset, name, manifest, texts=False)
     if not len(split):
         return
-    occurrences = read_occurrences(split.titles, split.abstracts, lambda _: None)
+    folder = scratch_for(len(split), config.runs_dir)
+    texts = iter_texts(config.dataset, name, manifest)
+    occurrences = read_occurrences(texts, lambda _: None, folder)
     for stage, weights in stages.items():
-        scores = weights.score(to_sparse(occurrences, weights.keys))
+        scores = weights.score(to_sparse(occurrences, weights.keys, folder))
         known = np.zeros(len(split), dtype=np.float32)
         ref = ModelRef(stage, "0", "")
         raw = RawScores(scores, known)
@@ -285,11 +208,10 @@ def _score_split(
     labels: tuple[str, ...],
     model: ModelRef,
 ) -> ScoreTable:
-    split = read_split(source.dataset, name, source.manifest)
+    split = read_split(source.dataset, name, source.manifest, texts=False)
+    texts = iter_texts(source.dataset, name, source.manifest)
     parts = []
-    for first in range(0, len(split), CHUNK_PAPERS):
-        chunk = slice(first, first + CHUNK_PAPERS)
-        pairs = list(zip(split.titles[chunk], split.abstracts[chunk], strict=True))
+    while pairs := list(islice(texts, CHUNK_PAPERS)):
         if isinstance(scorer, Classifier):
             parts.append(scorer.score([Paper(title=t, abstract=a) for t, a in pairs]))
         else:

@@ -1,0 +1,117 @@
+"""The fit of a run: read the training papers, fit the parent, prune it, refine what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classmark.dataset import DatasetSplit, iter_texts, read_split
+from classmark.errors import InvalidConfig, InvalidDataset
+from classmark.pipeline.config import TrainConfig
+from classmark.records import DatasetManifest
+from classmark.training import (
+    LinearWeights,
+    SparsePapers,
+    choose_frequent,
+    fit_linear,
+    rank_by_importance,
+    read_occurrences,
+    to_sparse,
+)
+
+MAPPED_FROM_PAPERS = 100_000
+"""From so many papers on the features are on disk; with fewer they take less than 2 GiB."""
+
+OnProgress = Callable[[int], None]
+OnStep = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who hears of the steps, papers and epochs of a fit."""
+
+    on_step: OnStep
+    on_progress: OnProgress
+    log: list[dict[str, Any]]
+
+
+def fit_and_prune(
+    config: TrainConfig, manifest: DatasetManifest, listener: Listener
+) -> tuple[LinearWeights, LinearWeights]:
+    """Return the parent, fitted on all frequent features, and the model with those it keeps.
+
+    Raises:
+        InvalidDataset: the training papers cannot be read, or have one label only.
+        InvalidConfig: a period is weighted that the dataset does not have.
+        TrainingFailed: nothing to fit, or the loss is no number.
+        StorageFailed: there is no room for the features beside the runs.
+    """
+    _check_periods(config, manifest)
+    split = read_split(config.dataset, "train", manifest, texts=False)
+    _check_labels(split, config.dataset)
+    folder = scratch_for(len(split), config.runs_dir)
+    where = " (features on disk)" if folder else ""
+    listener.on_step(f"reading {len(split):,} training papers{where}")
+    texts = iter_texts(config.dataset, "train", manifest)
+    occurrences = read_occurrences(texts, listener.on_progress, folder)
+    model = config.model
+    weights = np.array([model.period_weights.get(p, 1.0) for p in split.periods], np.float32)
+
+    def fit(
+        stage: str, keys: NDArray[np.uint64], start: LinearWeights | None = None
+    ) -> tuple[LinearWeights, SparsePapers]:
+        papers = to_sparse(occurrences, keys, folder)
+        epochs = model.epochs if start is None else model.refine_epochs
+        listener.on_step(f"fitting the {stage}: {len(keys):,} features, epochs: {epochs}")
+        fitted = fit_linear(
+            papers,
+            keys,
+            split.labels,
+            weights,
+            model,
+            n_labels=len(manifest.labels),
+            seed=config.seed,
+            start=start,
+            on_epoch=lambda epoch, loss: listener.log.append(
+                {"stage": stage, "epoch": epoch, "loss": loss}
+            ),
+            on_batch=listener.on_progress,
+        )
+        return fitted, papers
+
+    keys, _ = choose_frequent(occurrences, model.min_papers)
+    parent, papers = fit("parent", keys)
+    kept = np.sort(rank_by_importance(parent, papers)[: model.max_features])
+    del papers  # what it has on disk goes with it
+    return parent, fit("model", keys[kept], parent.select(kept))[0]
+
+
+def scratch_for(n_papers: int, runs_dir: Path) -> Path | None:
+    """Return where the features of so many papers go: beside the runs, or None for in memory."""
+    if n_papers < MAPPED_FROM_PAPERS:
+        return None
+    place = runs_dir.resolve()
+    return next(folder for folder in (place, *place.parents) if folder.is_dir())
+
+
+def _check_periods(config: TrainConfig, manifest: DatasetManifest) -> None:
+    unknown = [name for name in config.model.period_weights if name not in manifest.periods]
+    if unknown:
+        raise InvalidConfig(
+            f"model.period_weights.{unknown[0]}: {config.dataset} has no such period, it has "
+            f"{', '.join(manifest.periods) or 'none'}. Name one of these, or build the dataset "
+            "with --periods."
+        )
+
+
+def _check_labels(split: DatasetSplit, dataset: Path) -> None:
+    if len(np.unique(split.labels)) < 2:
+        raise InvalidDataset(
+            f"the training split of {dataset} has {len(np.unique(split.labels))} label(s); a model "
+            "needs at least 2. Build it from more papers, or lower --min-papers."
+        )
