@@ -6,8 +6,10 @@ the order in which the papers are written, so memory does not grow with them.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,18 @@ def _is_wordless(text: pl.Expr) -> pl.Expr:
     return ~text.str.contains(r"\p{L}") | (pl.col("fingerprint") == "")
 
 
+@contextmanager
+def system_errors() -> Iterator[None]:
+    """Raise as an OSError with its number what polars words in its own way."""
+    try:
+        yield
+    except (pl.exceptions.PolarsError, OSError) as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+
+
 class TextStore:
     """Abstracts and authors of papers on disk, by number of the row, from 0."""
 
@@ -84,7 +98,8 @@ class TextStore:
 
     def add(self, texts: pl.DataFrame) -> None:
         """Keep the texts of the next rows."""
-        texts.select(TEXT_COLUMNS).write_ipc(self._chunk(len(self._ends)), compression="lz4")
+        with system_errors():
+            texts.select(TEXT_COLUMNS).write_ipc(self._chunk(len(self._ends)), compression="lz4")
         self._ends.append(self._ends[-1] + texts.height)
 
     def in_order(self, rows: NDArray[np.int64]) -> Iterator[pl.DataFrame]:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +16,7 @@ from classmark.dataset.schema import (
     categories_separator,
     word_count,
 )
-from classmark.dataset.texts import TextStore
+from classmark.dataset.texts import TextStore, system_errors
 from classmark.records import SplitFile
 from classmark.storage import sha256_file
 
@@ -45,7 +41,7 @@ def write_splits(
     for split in SPLITS:
         rows = papers.filter(pl.col("split") == split)
         path = folder / f"{split}.parquet"
-        with _system_errors():
+        with system_errors():
             _write_split(path, rows, texts, config)
         files[split] = SplitFile(file=path.name, sha256=sha256_file(path), papers=rows.height)
     return files
@@ -71,18 +67,6 @@ def _write_split(path: Path, rows: pl.DataFrame, texts: TextStore, config: Datas
 
 
 _NO_TEXTS = [pl.lit("").alias(name) for name in TEXT_COLUMNS]
-
-
-@contextmanager
-def _system_errors() -> Iterator[None]:
-    """Raise as an OSError with its number what polars wraps in an error of its own."""
-    try:
-        yield
-    except pl.exceptions.PolarsError as error:
-        number = re.search(r"\(os error (\d+)\)", str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def _written_columns(papers: pl.DataFrame, config: DatasetConfig) -> pl.DataFrame:

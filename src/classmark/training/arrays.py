@@ -69,8 +69,9 @@ class LongArray:
         traceback: TracebackType | None,
     ) -> None:
         """Close the file; an array that is mapped from it stays."""
-        if self._file is not None:
-            self._file.close()
+        if self._folder is not None:
+            with storage_errors(self._folder):  # what waits to be written goes out now
+                self._file.close()
 
 
 def release_pages(*arrays: NDArray[Any]) -> None:
