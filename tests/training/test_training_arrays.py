@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,24 @@ def test_an_array_grows_keeps_its_type_and_may_stay_empty(tmp_path: Path, on_dis
     release_pages(whole, nothing)
     assert whole.tolist() == [0, 1, 2, 5, 3]
     assert (whole.dtype, nothing.dtype, len(nothing)) == (np.int32, np.float32, 0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="pages are counted on Linux")
+def test_pages_that_were_read_are_given_back_and_read_again(tmp_path: Path) -> None:
+    with LongArray(np.uint64, tmp_path) as array:
+        array.append(np.arange(1 << 18))
+        whole = array.whole()
+    assert whole.sum() == (1 << 18) * ((1 << 18) - 1) // 2
+    assert resident_kb(tmp_path) == 2048
+    release_pages(whole[7:])
+    assert resident_kb(tmp_path) == 0
+    assert whole[-1] == (1 << 18) - 1
+
+
+def resident_kb(folder: Path) -> int:
+    """Return how much of the files of a folder this process has in memory."""
+    maps = Path("/proc/self/smaps").read_text().partition(str(folder))[2]
+    return int(re.search(r"^Rss:\s+(\d+) kB", maps, re.MULTILINE)[1])  # type: ignore[index]
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:

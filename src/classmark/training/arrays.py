@@ -80,5 +80,7 @@ def release_pages(*arrays: NDArray[Any]) -> None:
         base: Any = array
         while isinstance(base, np.ndarray):
             base = base.base
-        if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            base.madvise(mmap.MADV_DONTNEED)
+        # numpy holds a buffer by a memoryview, which holds the map
+        mapped = base.obj if isinstance(base, memoryview) else base
+        if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
