@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import re
 import socket
 import statistics
@@ -32,6 +31,7 @@ import httpx
 
 from invented import batch_bodies, single_bodies
 from load import Point, generator, measure
+from machine import machine
 
 HOST = "127.0.0.1"
 N_BODIES, N_BATCHES, BATCH_PAPERS = 500, 16, 200
@@ -208,19 +208,6 @@ def best_of(points: list[dict[str, Any]]) -> dict[str, Any]:
     return max(within or points, key=lambda point: float(point["requests_per_s"]))
 
 
-def machine() -> dict[str, Any]:
-    """Return where this was measured, and how busy it was before."""
-    cpu = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
-    return {
-        "platform": platform.platform(),
-        "cpu": cpu[1] if cpu else platform.machine(),
-        "cpus": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "load_average_before": os.getloadavg()[0],
-        "load_generator": f"{generator()}, one thread, on the same machine",
-    }
-
-
 def plot(result: dict[str, Any], path: Path) -> None:
     """Draw p50 and p99 against throughput for single papers and the echo."""
     import matplotlib as mpl
@@ -261,7 +248,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON")
     parser.add_argument("--plot", type=Path, help="SVG or PNG; needs matplotlib")
     options = parser.parse_args()
-    where = machine()
+    where = {
+        **machine(),
+        "load_generator": f"{generator()}, one thread, on the same machine",
+    }
     with tempfile.TemporaryDirectory() as folder:
         one_worker = measure_one_worker(Path(folder), options.seconds)
         levels = [int(level) for level in options.levels.split(",")]

@@ -58,9 +58,18 @@ def test_sample_csv_replaces_a_file_only_on_request(papers: Path) -> None:
     assert len(papers.read_bytes()) < len(before)
 
 
+def test_sample_dump_writes_what_build_reads_and_names_it(tmp_path: Path) -> None:
+    dump = tmp_path / "dump.jsonl.gz"
+    assert run("sample", "--papers", "80", "--dump", dump).stdout == f"{dump}\n"
+    with pytest.raises(UsageError, match=r"dump.jsonl.gz already exists.*--overwrite"):
+        run("sample", "--papers", "10", "--dump", dump)
+    assert build(dump, "--min-papers", "1").exit_code == 0
+    assert load_manifest(tmp_path / "out").kept == 80
+
+
 @pytest.mark.parametrize("options", [[], ["--output", "a", "--csv", "b"]])
 def test_sample_wants_one_thing_to_write(options: list[str]) -> None:
-    with pytest.raises(UsageError, match=r"give either --output DIR or --csv FILE"):
+    with pytest.raises(UsageError, match=r"give one of --output DIR, --csv FILE and --dump FILE"):
         run("sample", *options)
 
 

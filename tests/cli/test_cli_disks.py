@@ -92,6 +92,7 @@ COMMANDS = {
     "dataset build": ("dataset build papers.csv --min-papers 2 --output {}/out", "out"),
     "dataset sample": ("dataset sample --papers 400 --output {}/out", "out"),
     "dataset sample csv": ("dataset sample --papers 400 --csv {}/out.csv", "out.csv"),
+    "dataset sample dump": ("dataset sample --papers 400 --dump {}/out.jsonl", "out.jsonl"),
     "dataset download": ("dataset download papers.zip --output {}/out.zip", "out.zip"),
     "dataset unpack": ("dataset download papers.zip --unpack {}/out", "out"),
     "dataset stats": ("dataset stats dataset --html {}/out.html", "out.html"),
@@ -189,4 +190,17 @@ def test_a_full_disk_for_temporary_files_is_named(
     result = run("evaluate", "--model", "./mine-1.0", "--dataset", "dataset")
     assert (result.exit_code, result.stdout) == (1, "")
     assert f"error: cannot write {full_disk}" in result.stderr
+    assert [path.name for path in full_disk.rglob("*")] == ["filler"]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_disk_that_is_full_of_features_is_named_and_emptied(
+    full_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("classmark.pipeline.fitting.MAPPED_FROM_PAPERS", 1)
+    result = run("train", "experiment=debug", "dataset.path=dataset", f"runs_dir={full_disk}")
+    assert result.exit_code == 1
+    assert f"error: cannot write {full_disk}: the disk is full" in result.stderr
+    assert "fitting" not in result.stderr
+    assert os.statvfs(full_disk).f_bavail > 0
     assert [path.name for path in full_disk.rglob("*")] == ["filler"]

@@ -324,12 +324,37 @@ def test_progress_counts_the_records_read(
     assert [name for name, _ in steps] == ["cleaning", "writing", "looking for leaks"]
 
 
-def test_many_papers_are_gathered_in_chunks(
+def test_a_dataset_does_not_depend_on_the_chunks_it_is_built_in(
     write_source: WriteSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    rows = [*records(COUNTS), record(3, title="A"), record(60, summary="n/a")]
+    _, whole = build(write_source(rows))
     monkeypatch.setattr("classmark.dataset.intake._CHUNK_PAPERS", 7)
-    _, manifest = build(write_source(records(COUNTS)))
-    assert manifest.kept == 50
+    monkeypatch.setattr("classmark.dataset.texts._MIN_PART_PAPERS", 3)
+    monkeypatch.setattr("classmark.dataset.texts._MAX_PARTS", 4)
+    monkeypatch.setattr("classmark.dataset.leaks._BATCH_PAPERS", 5)
+    folder, parts = build(write_source(rows))
+    assert parts == whole
+    assert parts.dropped == {"duplicate_id": 1, "empty_abstract": 1}
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "manifest.json",
+        *(f"{split}.parquet" for split in ("test", "train", "valid")),
+    ]
+
+
+def test_a_split_that_is_streamed_holds_the_same_rows_whatever_the_chunks(
+    write_source: WriteSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_source(records(COUNTS))
+    folder, _ = build(source)
+    whole = pl.read_parquet(folder / "train.parquet")
+    monkeypatch.setattr("classmark.dataset.written.MAX_WHOLE_PAPERS", 5)
+    monkeypatch.setattr("classmark.dataset.written._GROUP_PAPERS", 8)
+    folder, streamed = build(source)
+    assert pl.read_parquet(folder / "train.parquet").equals(whole)
+    monkeypatch.setattr("classmark.dataset.texts._MIN_PART_PAPERS", 3)
+    _, parts = build(source)
+    assert parts == streamed
 
 
 def test_output_that_cannot_be_written_is_named(write_source: WriteSource) -> None:

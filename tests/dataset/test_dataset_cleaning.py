@@ -5,6 +5,7 @@ import pytest
 
 from classmark.dataset.cleaning import drop_duplicates, drop_empty, drop_withdrawn
 from classmark.dataset.ledger import Ledger
+from classmark.dataset.texts import judge_texts
 from classmark.errors import ContractViolation
 
 ABSTRACT = "We prove a bound on the number of edges. " * 4
@@ -20,7 +21,7 @@ def frame(*summaries: str, **columns: list[str]) -> pl.DataFrame:
         "summary": list(summaries),
         "fingerprint": list(summaries),
     }
-    return pl.DataFrame({**values, **columns})
+    return judge_texts(pl.DataFrame({**values, **columns}))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from dataset_records import WriteSource, record, records
 
-from classmark.dataset import DatasetConfig, build_dataset, load_manifest, read_split
+from classmark.dataset import DatasetConfig, build_dataset, iter_texts, load_manifest, read_split
 from classmark.errors import InvalidDataset
 
 
@@ -35,6 +35,31 @@ def test_read_split_gives_texts_in_the_order_of_the_file(folder: Path) -> None:
     assert split.titles == ["Title 901", "Title 902", "Title 903"]
     assert split.abstracts[0] == "We study example number 901 in depth."
     assert split.periods == ("until-2015", "from-2016", "from-2016")
+
+
+def test_texts_are_streamed_in_the_order_of_the_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("classmark.dataset.folder._STREAMED_PAPERS", 2)
+    split = read_split(folder, "test")
+    streamed = list(iter_texts(folder, "test", load_manifest(folder)))
+    assert streamed == list(zip(split.titles, split.abstracts, strict=True))
+
+
+def test_a_split_is_read_without_its_texts(folder: Path) -> None:
+    whole, split = read_split(folder, "test"), read_split(folder, "test", texts=False)
+    assert (split.titles, split.abstracts) == ([], [])
+    assert (split.ids, split.periods) == (whole.ids, whole.periods)
+    assert split.labels.tolist() == whole.labels.tolist()
+
+
+def test_texts_that_cannot_be_streamed_are_refused(folder: Path) -> None:
+    manifest = load_manifest(folder)
+    with pytest.raises(InvalidDataset, match=r"has no split 'dev'. Choose one of: train, valid"):
+        next(iter_texts(folder, "dev", manifest))
+    (folder / "test.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InvalidDataset, match=r"test.parquet cannot be read: .* Build the dataset"):
+        next(iter_texts(folder, "test", manifest))
 
 
 def test_read_split_gives_labels_and_listed_categories_as_columns(folder: Path) -> None:

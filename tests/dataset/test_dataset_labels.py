@@ -7,6 +7,7 @@ from classmark.dataset.config import DatasetConfig
 from classmark.dataset.contract import keep_contract
 from classmark.dataset.labels import canonical_labels, drop_retired, settle_small
 from classmark.dataset.ledger import Ledger
+from classmark.dataset.texts import judge_texts
 from classmark.errors import ContractViolation, UnknownCategory
 
 ARXIV, FREE = DatasetConfig(), DatasetConfig(labels="free")
@@ -17,6 +18,7 @@ def frame(*rows: tuple[str | None, list[str]], **columns: list[str]) -> pl.DataF
         "id": [f"p{n}" for n in range(len(rows))],
         "title": ["A title"] * len(rows),
         "summary": ["An abstract."] * len(rows),
+        "fingerprint": ["an abstract"] * len(rows),
         "published_date": ["2016-07-01"] * len(rows),
         "updated_date": ["2016-07-01"] * len(rows),
     }
@@ -24,7 +26,7 @@ def frame(*rows: tuple[str | None, list[str]], **columns: list[str]) -> pl.DataF
         {"category_code": [row[0] for row in rows], "categories": [row[1] for row in rows]},
         schema={"category_code": pl.String, "categories": pl.List(pl.String)},
     )
-    return pl.DataFrame({**values, **columns}).hstack(labels)
+    return judge_texts(pl.DataFrame({**values, **columns}).hstack(labels))
 
 
 def listed(papers: pl.DataFrame) -> list[tuple[str, list[str]]]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+from ast import literal_eval
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -18,11 +19,12 @@ from classmark.dataset import (
     load_manifest,
     sample_csv,
     sample_dataset,
+    sample_dump,
     sample_papers,
 )
 from classmark.dataset.wording import load_vocabulary
 from classmark.errors import StorageFailed
-from classmark.papers import read_papers, text_fingerprint
+from classmark.papers import abstract_fingerprint, read_papers, text_fingerprint
 from classmark.records import Paper
 
 configs = st.builds(
@@ -193,3 +195,44 @@ def test_vocabulary_and_phrasing_hold_no_term_twice() -> None:
     for code, entry in vocabulary.items():
         terms = Counter(t for values in entry.values() if isinstance(values, list) for t in values)
         assert max(terms.values()) == 1, code
+
+
+@pytest.mark.parametrize("name", ["dump.jsonl", "dump.jsonl.gz"])
+def test_a_dump_has_the_keys_of_arxivs_and_is_read_back_as_the_papers(
+    tmp_path: Path, name: str
+) -> None:
+    config = SampleConfig(papers=50)
+    sample_dump(tmp_path / name, config)
+    before = (tmp_path / name).read_bytes()
+    sample_dump(tmp_path / name, config)
+    assert (tmp_path / name).read_bytes() == before
+    papers = [paper for paper in read_papers(tmp_path / name) if isinstance(paper, Paper)]
+    for paper, invented in zip(papers, sample_papers(config), strict=True):
+        for field in ("id", "title", "categories", "published_date", "updated_date"):
+            assert getattr(paper, field) == getattr(invented, field)
+        assert paper.abstract.split() == invented.abstract.split()
+        assert paper.authors == ", ".join(literal_eval(invented.authors))
+
+
+def test_a_line_of_a_dump_looks_like_one_of_arxivs(tmp_path: Path) -> None:
+    sample_dump(tmp_path / "dump.jsonl", SampleConfig(papers=1))
+    line = json.loads((tmp_path / "dump.jsonl").read_text())
+    assert line["versions"][0] == {"version": "v1", "created": "Fri, 13 Jan 2012 00:00:00 GMT"}
+    assert line["update_date"] == "2012-01-13"
+    assert line["authors_parsed"][0] == ["Norquist", "Y.", ""]
+    assert line["categories"] == "cs.DS cs.CR"
+
+
+def test_a_dump_that_is_interrupted_is_not_there(tmp_path: Path) -> None:
+    def interrupt(step: str, count: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sample_dump(tmp_path / "dump.jsonl", SampleConfig(papers=2000), interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_invented_papers_differ_so_that_hardly_any_is_a_duplicate() -> None:
+    papers = list(sample_papers(SampleConfig(papers=20_000)))
+    assert len({paper.id for paper in papers}) == len(papers)
+    assert len({abstract_fingerprint(paper) for paper in papers}) > 0.999 * len(papers)

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from classmark import dataset as datasets
 from classmark.dataset import DatasetConfig, build_dataset, load_manifest
 from classmark.errors import InvalidConfig, InvalidDataset, TrainingFailed
+from classmark.pipeline import compose_config, train
 from classmark.pipeline import run_folder as run_folders
 from classmark.pipeline.run_folder import WEIGHTS, describe_environment, read_run
 from classmark.records import ScoreTable
@@ -39,6 +40,35 @@ def test_the_same_seed_gives_the_same_files_on_any_number_of_threads(
     train_run: TrainRun, run_folder: Path
 ) -> None:
     assert digests(train_run("model.threads=1")) == digests(run_folder)
+
+
+def test_a_fit_out_of_core_gives_the_same_weights_and_scores(
+    train_run: TrainRun, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("classmark.pipeline.fitting.MAPPED_FROM_PAPERS", 1)
+    mapped = train_run()
+    assert digests(mapped) == digests(run_folder)
+    for scores in sorted((run_folder / "scores").iterdir()):
+        assert sha256_file(mapped / "scores" / scores.name) == sha256_file(scores)
+    assert [path.name for path in mapped.parent.iterdir()] == [mapped.name]
+
+
+def test_an_interrupted_fit_out_of_core_leaves_nothing_on_disk(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+
+    def interrupt(step: str) -> None:
+        steps.append(step)
+        if step.startswith("fitting the model"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("classmark.pipeline.fitting.MAPPED_FROM_PAPERS", 1)
+    config = compose_config([f"dataset.path={dataset}", f"runs_dir={tmp_path / 'runs'}"])
+    with pytest.raises(KeyboardInterrupt):
+        train(config, command="a test", on_step=interrupt, on_progress=lambda _: None)
+    assert steps[0].endswith("training papers (features on disk)")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_seed_gives_other_weights(train_run: TrainRun, run_folder: Path) -> None:
@@ -143,8 +173,8 @@ def test_papers_of_one_category_make_no_dataset(tmp_path: Path) -> None:
 def test_a_training_split_of_one_label_is_refused(
     train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_one_label(*arguments: Any) -> Any:
-        split = datasets.read_split(*arguments)
+    def read_one_label(*arguments: Any, **options: Any) -> Any:
+        split = datasets.read_split(*arguments, **options)
         split.labels[:] = 0
         return split
 

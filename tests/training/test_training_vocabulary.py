@@ -21,7 +21,7 @@ def key_of(term: str) -> int:
 
 
 def read(abstracts: list[str]) -> Occurrences:
-    return read_occurrences([""] * len(abstracts), abstracts, lambda _: None)
+    return read_occurrences([("", a) for a in abstracts], lambda _: None)
 
 
 def test_each_feature_of_a_paper_is_listed_once_with_its_count() -> None:
@@ -41,7 +41,7 @@ def test_papers_are_read_in_chunks_without_a_seam(monkeypatch: pytest.MonkeyPatc
     whole = read(ABSTRACTS)
     monkeypatch.setattr(vocabulary, "CHUNK_PAPERS", 2)
     seen: list[int] = []
-    parts = read_occurrences(["", "", ""], ABSTRACTS, seen.append)
+    parts = read_occurrences([("", a) for a in ABSTRACTS], seen.append)
     assert seen == [2, 1]
     for name in ("keys", "counts", "starts"):
         assert np.array_equal(getattr(whole, name), getattr(parts, name))

@@ -162,6 +162,14 @@ CsvFile = Annotated[
     Path | None,
     typer.Option("--csv", metavar="FILE", help="Write one CSV in the Kaggle layout instead."),
 ]
+DumpFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--dump",
+        metavar="FILE",
+        help="Write JSON lines as in arXiv's metadata dump instead; gzipped if FILE ends with .gz.",
+    ),
+]
 SampleSeed = Annotated[int, typer.Option(metavar="N", help="The same seed gives the same bytes.")]
 Noise = Annotated[
     float, typer.Option(metavar="SHARE", help="Share of papers with a neighbouring, wrong label.")
@@ -187,6 +195,7 @@ def sample(  # noqa: PLR0913 - one parameter an option
     papers: Papers = _SAMPLE.papers,
     output: SampleOutput = None,
     csv: CsvFile = None,
+    dump: DumpFile = None,
     seed: SampleSeed = _SAMPLE.seed,
     noise: Noise = _SAMPLE.noise,
     drift: Drift = _SAMPLE.drift,
@@ -200,11 +209,11 @@ def sample(  # noqa: PLR0913 - one parameter an option
     For trying things out where no data can be had. The last line on stdout is what was written.
     """
     config = SampleConfig(papers=papers, seed=seed, noise=noise, drift=drift, categories=categories)
-    if (output is None) == (csv is None):
-        raise UsageError("give either --output DIR or --csv FILE, to say what to write.")
+    if sum(place is not None for place in (output, csv, dump)) != 1:
+        raise UsageError("give one of --output DIR, --csv FILE and --dump FILE.")
     need_packages("building datasets", "data")
-    if csv is not None:
-        _write_csv(csv, config, overwrite=overwrite)
+    if file := csv or dump:
+        _write_file(file, config, is_dump=dump is not None, overwrite=overwrite)
     if output is not None:
         from classmark.dataset import sample_dataset
 
@@ -220,13 +229,13 @@ def sample(  # noqa: PLR0913 - one parameter an option
         _report(manifest, output, as_json=as_json)
 
 
-def _write_csv(path: Path, config: SampleConfig, *, overwrite: bool) -> None:
-    from classmark.dataset import sample_csv
+def _write_file(path: Path, config: SampleConfig, *, is_dump: bool, overwrite: bool) -> None:
+    from classmark.dataset import sample_csv, sample_dump
 
     if path.exists() and not overwrite:
         raise UsageError(f"{path} already exists. Choose another file, or give --overwrite.")
     with step_progress() as progress:
-        sample_csv(path, config, progress)
+        (sample_dump if is_dump else sample_csv)(path, config, progress)
     typer.echo(str(path))
 
 

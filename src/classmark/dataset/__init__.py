@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from classmark.dataset.build import Origin, build_dataset
     from classmark.dataset.config import DatasetConfig, DownloadConfig, SampleConfig
     from classmark.dataset.download import Download, fetch_dataset
-    from classmark.dataset.folder import DatasetSplit, load_manifest, read_split
+    from classmark.dataset.folder import DatasetSplit, iter_texts, load_manifest, read_split
     from classmark.dataset.leaks import check_leaks
-    from classmark.dataset.sample import sample_csv, sample_dataset, sample_papers
+    from classmark.dataset.sample import sample_csv, sample_dataset, sample_dump, sample_papers
 
 _HOMES = {
     "DatasetConfig": "config",
@@ -22,10 +22,12 @@ _HOMES = {
     "build_dataset": "build",
     "check_leaks": "leaks",
     "fetch_dataset": "download",
+    "iter_texts": "folder",
     "load_manifest": "folder",
     "read_split": "folder",
     "sample_csv": "sample",
     "sample_dataset": "sample",
+    "sample_dump": "sample",
     "sample_papers": "sample",
 }
 
@@ -39,10 +41,12 @@ __all__ = [
     "build_dataset",
     "check_leaks",
     "fetch_dataset",
+    "iter_texts",
     "load_manifest",
     "read_split",
     "sample_csv",
     "sample_dataset",
+    "sample_dump",
     "sample_papers",
 ]
 

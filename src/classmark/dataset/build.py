@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,18 +17,16 @@ from classmark.dataset.folder import MANIFEST_FILE, dataset_digest
 from classmark.dataset.intake import Intake, Progress, read_sources
 from classmark.dataset.leaks import check_leaks
 from classmark.dataset.ledger import Ledger
-from classmark.dataset.schema import (
-    INVENTED_ID_PREFIX,
-    SPLITS,
-    WRITTEN_COLUMNS,
-    categories_separator,
-    word_count,
-)
+from classmark.dataset.schema import INVENTED_ID_PREFIX, SPLITS
 from classmark.dataset.splits import assign_periods, assign_splits
+from classmark.dataset.written import write_splits
 from classmark.errors import InvalidConfig, InvalidDataset, UnknownCategory
 from classmark.papers import RECIPE_VERSION
 from classmark.records import DatasetManifest, SplitFile
-from classmark.storage import atomic_folder, sha256_file, write_json
+from classmark.storage import atomic_folder, write_json
+
+SCRATCH = "scratch"
+"""Folder in a dataset that is being built: texts wait there until they are written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +71,7 @@ def build_dataset(
     if not sources:
         raise InvalidConfig("there is nothing to build from. Name one or more files of papers.")
     with atomic_folder(output, overwrite=overwrite) as folder:
-        intake = read_sources(sources, config, progress)
+        intake = read_sources(sources, folder / SCRATCH, config, progress)
         return write_dataset(folder, intake, config, origin or Origin(), progress)
 
 
@@ -86,7 +82,10 @@ def write_dataset(
     origin: Origin,
     progress: Progress | None = None,
 ) -> DatasetManifest:
-    """Clean, split, write and check what came in; return the manifest that was written."""
+    """Clean, split, write and check what came in; return the manifest that was written.
+
+    The intake's texts stand in ``folder / SCRATCH``, which is removed.
+    """
     tell = progress or _tell_nobody
     ledger = Ledger(intake.read, intake.bad_records)
     tell("cleaning", 0)
@@ -96,7 +95,8 @@ def write_dataset(
     ledger.check(papers.height)
     _note_untrained_labels(papers, ledger)
     tell("writing", 0)
-    splits = _write_splits(folder, papers, config)
+    splits = write_splits(folder, papers, intake.texts, config)
+    shutil.rmtree(folder / SCRATCH)
     tell("looking for leaks", 0)
     check_leaks({name: folder / file.file for name, file in splits.items()})
     manifest = _manifest(intake, papers, splits, config, origin, ledger)
@@ -135,54 +135,6 @@ def _note_untrained_labels(papers: pl.DataFrame, ledger: Ledger) -> None:
     trained = papers.filter(pl.col("split") == "train")["category_code"].unique()
     missing = set(papers["category_code"].unique()) - set(trained)
     ledger.notes["labels_without_training_papers"] = sorted(missing)
-
-
-def _write_splits(
-    folder: Path, papers: pl.DataFrame, config: DatasetConfig
-) -> dict[str, SplitFile]:
-    files = {}
-    for split in SPLITS:
-        rows = _written_columns(papers.filter(pl.col("split") == split), config)
-        path = folder / f"{split}.parquet"
-        with _system_errors():
-            rows.write_parquet(path, compression="zstd")
-        files[split] = SplitFile(file=path.name, sha256=sha256_file(path), papers=rows.height)
-    return files
-
-
-@contextmanager
-def _system_errors() -> Iterator[None]:
-    """Raise as an OSError with its number what polars wraps in an error of its own."""
-    try:
-        yield
-    except pl.exceptions.PolarsError as error:
-        number = re.search(r"\(os error (\d+)\)", str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
-
-
-def _written_columns(papers: pl.DataFrame, config: DatasetConfig) -> pl.DataFrame:
-    """Return the Kaggle columns, the categories and the period."""
-    label = pl.col("category_code")
-    names = {c.code: c.name for c in taxonomy.categories()} if config.labels == "arxiv" else {}
-    return papers.with_columns(
-        label.replace(names).alias("category"),
-        pl.col("published_date").fill_null(""),
-        pl.coalesce("updated_date", "published_date").fill_null("").alias("updated_date"),
-        _first_author().alias("first_author"),
-        word_count("summary").alias("summary_word_count"),
-        pl.col("categories").list.join(categories_separator(config.labels)),
-    ).select(WRITTEN_COLUMNS)
-
-
-def _first_author() -> pl.Expr:
-    """Return the first of a Python list as text, quotes kept as in the Kaggle file, or of names."""
-    authors = pl.col("authors").str.strip_chars()
-    quoted = authors.str.extract(r"""^\[\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""")
-    plain = authors.str.extract(r"^(.+?)(?:\s+and\s|;|,|$)").str.strip_chars()
-    is_list = authors.str.starts_with("[")
-    return pl.when(is_list).then(quoted).otherwise(pl.format("'{}'", plain)).fill_null("")
 
 
 def _manifest(

@@ -41,7 +41,8 @@ def keep_contract(frame: pl.DataFrame, config: DatasetConfig, ledger: Ledger) ->
     _note_unknown_labels(frame, broken, ledger)
     for reason, count in broken["check"].value_counts(sort=True).iter_rows():
         ledger.dropped[reason] += count
-    return frame.with_row_index("row").join(broken, on="row", how="anti").drop("row")
+    placed = frame.with_row_index("place")
+    return placed.join(broken, left_on="place", right_on="row", how="anti").drop("place")
 
 
 def _note_unknown_labels(frame: pl.DataFrame, broken: pl.DataFrame, ledger: Ledger) -> None:
@@ -88,11 +89,10 @@ def _label_is_listed(data: Any) -> Any:
 
 
 def _checked_columns(frame: pl.DataFrame) -> pl.DataFrame:
-    text_chars = pl.col("title").str.len_chars() + pl.col("summary").str.len_chars()
     texts = ("category_code", "published_date", "updated_date")
     return frame.select(
         "id",
-        text_chars.alias("text_chars"),
+        "text_chars",
         *(pl.col(c).fill_null("") for c in texts),
         "categories",
     )

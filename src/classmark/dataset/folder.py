@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from sys import intern
 from typing import cast
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from classmark.dataset.config import LabelSpace
@@ -20,10 +24,10 @@ from classmark.records import DatasetManifest, SplitFile
 from classmark.storage import sha256_file
 
 MANIFEST_FILE = "manifest.json"
+_TEXTS = ("title", "summary")
+_STREAMED_PAPERS = 5_000
 _READ_COLUMNS = (
     "id",
-    "title",
-    "summary",
     "category_code",
     "categories",
     "published_date",
@@ -37,8 +41,8 @@ class DatasetSplit:
 
     Attributes:
         ids: n identifiers.
-        titles: n raw titles.
-        abstracts: n raw abstracts.
+        titles: n raw titles; none if they were not asked for.
+        abstracts: n raw abstracts; none if they were not asked for.
         labels: int16 [n], column of the label.
         listed_indptr: int64 [n + 1]; the listed columns of paper i are
             ``listed_indices[listed_indptr[i]:listed_indptr[i + 1]]``.
@@ -92,7 +96,7 @@ def load_manifest(directory: Path, *, verify: bool = True) -> DatasetManifest:
 
 
 def read_split(
-    directory: Path, split: str, manifest: DatasetManifest | None = None
+    directory: Path, split: str, manifest: DatasetManifest | None = None, *, texts: bool = True
 ) -> DatasetSplit:
     """Read one split of a dataset folder.
 
@@ -100,16 +104,13 @@ def read_split(
         directory: the dataset folder.
         split: ``train``, ``valid`` or ``test``.
         manifest: the folder's manifest if it is already loaded; else it is loaded unverified.
+        texts: read titles and abstracts; ``iter_texts`` reads them without keeping them all.
 
     Raises:
         InvalidDataset: there is no such split, or its file cannot be read.
     """
     manifest = manifest or load_manifest(directory, verify=False)
-    if split not in manifest.splits:
-        raise InvalidDataset(
-            f"{directory} has no split {split!r}. Choose one of: {', '.join(manifest.splits)}."
-        )
-    frame = read_frame(directory / manifest.splits[split].file)
+    frame = read_frame(_split_path(directory, split, manifest), texts=texts)
     labels = _label_columns(frame["category_code"], manifest)
     if labels.null_count():
         unknown = frame.filter(labels.is_null())["category_code"][0]
@@ -121,15 +122,27 @@ def read_split(
     indptr, indices = _listed_columns(listed, manifest)
     return DatasetSplit(
         ids=tuple(frame["id"].to_list()),
-        titles=frame["title"].to_list(),
-        abstracts=frame["summary"].to_list(),
+        titles=frame["title"].to_list() if texts else [],
+        abstracts=frame["summary"].to_list() if texts else [],
         labels=labels.to_numpy().astype(np.int16),
         listed_indptr=indptr,
         listed_indices=indices,
         listed_count=listed.list.len().cast(pl.Int16).to_numpy(),
         years=_years(frame["published_date"]),
-        periods=tuple(frame["period"].to_list()),
+        periods=tuple(map(intern, frame["period"])),
     )
+
+
+def iter_texts(directory: Path, split: str, manifest: DatasetManifest) -> Iterator[tuple[str, str]]:
+    """Yield raw title and abstract of the papers of a split; memory does not grow with it.
+
+    Raises:
+        InvalidDataset: there is no such split, or its file cannot be read.
+    """
+    path = _split_path(directory, split, manifest)
+    with _reading(path), pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(_STREAMED_PAPERS, columns=list(_TEXTS)):
+            yield from zip(*(batch.column(name).to_pylist() for name in _TEXTS), strict=True)
 
 
 def dataset_digest(splits: Mapping[str, SplitFile], labels: tuple[str, ...]) -> str:
@@ -162,16 +175,30 @@ def _verify(directory: Path, manifest: DatasetManifest) -> None:
         )
 
 
-def read_frame(path: Path) -> pl.DataFrame:
+def read_frame(path: Path, *, texts: bool = True) -> pl.DataFrame:
     """Return the columns of a split file that say what its papers are.
 
     Raises:
         InvalidDataset: it cannot be read.
     """
+    with _reading(path):
+        return pl.read_parquet(path, columns=[*_READ_COLUMNS, *(_TEXTS if texts else ())])
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        return pl.read_parquet(path, columns=list(_READ_COLUMNS))
-    except (OSError, pl.exceptions.PolarsError) as error:
+        yield
+    except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
         raise InvalidDataset(f"{path} cannot be read: {error}. Build the dataset again.") from error
+
+
+def _split_path(directory: Path, split: str, manifest: DatasetManifest) -> Path:
+    if split not in manifest.splits:
+        raise InvalidDataset(
+            f"{directory} has no split {split!r}. Choose one of: {', '.join(manifest.splits)}."
+        )
+    return directory / manifest.splits[split].file
 
 
 def _label_space(manifest: DatasetManifest) -> LabelSpace:

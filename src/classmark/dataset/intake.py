@@ -1,4 +1,4 @@
-"""Papers from sources into one frame, without keeping a Python object per paper."""
+"""Papers from sources: short columns into one frame, texts to disk, no Python object per paper."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 import polars as pl
 
 from classmark.dataset.config import DatasetConfig
-from classmark.dataset.schema import INTAKE_SCHEMA
+from classmark.dataset.schema import INTAKE_SCHEMA, TEXT_COLUMNS
+from classmark.dataset.texts import TextStore, judge_texts
 from classmark.errors import ContractViolation
 from classmark.papers import abstract_fingerprint, canonical_id, read_papers
 from classmark.records import BadRecord, Paper
@@ -29,13 +30,16 @@ class Intake:
     """What came in.
 
     Attributes:
-        frame: the readable papers, columns as in ``INTAKE_SCHEMA``.
+        frame: the readable papers: ``row``, the columns of ``INTAKE_SCHEMA`` but the texts, and
+            what ``judge_texts`` says of these.
+        texts: abstracts and authors by row.
         bad_records: records that cannot be read as papers, by kind.
         first_bad: where the first of them is and what is wrong with it, or "".
         sources: name, sha256 and rows read of every source.
     """
 
     frame: pl.DataFrame
+    texts: TextStore
     bad_records: dict[str, int]
     first_bad: str
     sources: tuple[dict[str, Any], ...]
@@ -47,9 +51,10 @@ class Intake:
 
 
 class _Collector:
-    """Gathers papers column by column and turns every 20,000 of them into a frame."""
+    """Gathers papers column by column; of every 20,000 the texts go to disk."""
 
-    def __init__(self, config: DatasetConfig, progress: Progress | None) -> None:
+    def __init__(self, texts: TextStore, config: DatasetConfig, progress: Progress | None) -> None:
+        self.texts = texts
         self.bad_records: Counter[str] = Counter()
         self.first_bad = ""
         self.read = 0
@@ -72,7 +77,7 @@ class _Collector:
 
     def frame(self) -> pl.DataFrame:
         self._close_chunk()
-        return pl.concat(self._chunks)
+        return pl.concat(self._chunks, rechunk=True).with_row_index("row")
 
     def _count_bad(self, record: BadRecord, source: str) -> None:
         what = f"{source}, {record.message.rstrip('.')}."
@@ -84,21 +89,27 @@ class _Collector:
         self.bad_records[record.kind] += 1
 
     def _close_chunk(self) -> None:
-        self._chunks.append(pl.DataFrame(self._rows, schema=INTAKE_SCHEMA, orient="row"))
+        chunk = judge_texts(pl.DataFrame(self._rows, schema=INTAKE_SCHEMA, orient="row"))
         self._rows.clear()
+        self.texts.add(chunk)
+        self._chunks.append(chunk.drop(TEXT_COLUMNS))
 
 
-def collect_papers(papers: Iterable[Paper], config: DatasetConfig) -> Intake:
-    """Return papers that come from no file, e.g. invented ones."""
-    collector = _Collector(config, None)
+def collect_papers(papers: Iterable[Paper], scratch: Path, config: DatasetConfig) -> Intake:
+    """Return papers that come from no file, e.g. invented ones; texts wait in a new folder."""
+    texts = TextStore(scratch)
+    collector = _Collector(texts, config, None)
     collector.collect(papers, source="papers", prefix="")
-    return Intake(frame=collector.frame(), bad_records={}, first_bad="", sources=())
+    return Intake(frame=collector.frame(), texts=texts, bad_records={}, first_bad="", sources=())
 
 
 def read_sources(
-    sources: Sequence[Path], config: DatasetConfig, progress: Progress | None = None
+    sources: Sequence[Path],
+    scratch: Path,
+    config: DatasetConfig,
+    progress: Progress | None = None,
 ) -> Intake:
-    """Read every source, streamed.
+    """Read every source, streamed; the texts wait in a new folder, ``scratch``.
 
     Ids that are bare numbers are numbers of records, not of papers: with several sources they
     get the number of the source before them (``2-17``), or they would collide.
@@ -107,7 +118,7 @@ def read_sources(
         UnreadableSource: a source is missing, binary, in no known format ...
         ContractViolation: a record cannot be read and the build is strict.
     """
-    collector = _Collector(config, progress)
+    collector = _Collector(TextStore(scratch), config, progress)
     facts = []
     for number, source in enumerate(sources, start=1):
         before = collector.read
@@ -117,6 +128,7 @@ def read_sources(
         facts.append({"name": source.name, "sha256": sha256_file(source), "read": read})
     return Intake(
         frame=collector.frame(),
+        texts=collector.texts,
         bad_records=dict(collector.bad_records),
         first_bad=collector.first_bad,
         sources=tuple(facts),

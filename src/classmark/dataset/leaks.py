@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from classmark.errors import LeakFound
 from classmark.papers import abstract_fingerprint, canonical_id
 from classmark.records import Paper
 
 _MAX_NAMED_LEAKS = 3
+_BATCH_PAPERS = 10_000
 
 
 def check_leaks(files: Mapping[str, Path]) -> None:
@@ -26,7 +28,8 @@ def check_leaks(files: Mapping[str, Path]) -> None:
     papers = pl.concat([_identities(split, path) for split, path in files.items()])
     for key, noun in (("canonical", "id"), ("fingerprint", "abstract")):
         leaks = (
-            papers.group_by(key)
+            papers.filter(pl.col(key).is_duplicated())
+            .group_by(key)
             .agg(pl.col("split").n_unique().alias("n_splits"), pl.col("id"), pl.col("split"))
             .filter(pl.col("n_splits") > 1)
             .sort(key)
@@ -39,13 +42,23 @@ def check_leaks(files: Mapping[str, Path]) -> None:
 
 
 def _identities(split: str, path: Path) -> pl.DataFrame:
-    frame = pl.read_parquet(path, columns=["id", "summary"])
-    fingerprints = [abstract_fingerprint(Paper(abstract=text)) for text in frame["summary"]]
-    return frame.select(
-        "id",
-        pl.lit(split).alias("split"),
-        pl.Series("canonical", [canonical_id(i) for i in frame["id"]], dtype=pl.String),
-        pl.Series("fingerprint", fingerprints, dtype=pl.String),
+    with pq.ParquetFile(path) as file:
+        parts = [
+            _identities_of(batch.to_pydict())
+            for batch in file.iter_batches(_BATCH_PAPERS, columns=["id", "summary"])
+        ]
+    schema = dict.fromkeys(("id", "canonical", "fingerprint"), pl.String)
+    whole = pl.concat([pl.DataFrame(schema=schema), *parts], rechunk=True)
+    return whole.with_columns(split=pl.lit(split))
+
+
+def _identities_of(papers: dict[str, list[str]]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "id": papers["id"],
+            "canonical": [canonical_id(i) for i in papers["id"]],
+            "fingerprint": [abstract_fingerprint(Paper(abstract=a)) for a in papers["summary"]],
+        }
     )
 
 

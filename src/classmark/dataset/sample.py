@@ -7,17 +7,21 @@ writes; the manifest and every report on it say that it was generated.
 from __future__ import annotations
 
 import csv
+import gzip
 import io
+import json
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from itertools import accumulate
 from pathlib import Path
 from random import Random
-from typing import Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 from classmark import taxonomy
-from classmark.dataset.build import Origin, write_dataset
+from classmark.dataset.build import SCRATCH, Origin, write_dataset
 from classmark.dataset.config import DatasetConfig, SampleConfig
 from classmark.dataset.intake import Progress, collect_papers
 from classmark.dataset.schema import INVENTED_ID_PREFIX, KAGGLE_COLUMNS
@@ -34,6 +38,9 @@ _LEAST_OWN_SHARE, _MOST_OWN_SHARE = 0.6, 1.0
 _CROSS_LISTED_SHARE = 0.88
 _GROWTH_PER_DRIFT = 1.5
 _TELL_EVERY_PAPERS = 1_000
+_GZIP_LEVEL = 6
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,8 @@ def sample_dataset(
     build = DatasetConfig(seed=config.seed, small="keep", periods=periods)
     origin = Origin(command=command, options={"sample": dict(config.__dict__)})
     with atomic_folder(output, overwrite=overwrite) as folder:
-        intake = collect_papers(_told(sample_papers(config), progress), build)
+        papers = _told(sample_papers(config), progress)
+        intake = collect_papers(papers, folder / SCRATCH, build)
         return write_dataset(folder, intake, build, origin, progress)
 
 
@@ -83,6 +91,20 @@ def sample_csv(path: Path, config: SampleConfig, progress: Progress | None = Non
         text.detach()  # the file is closed by its owner
 
 
+def sample_dump(path: Path, config: SampleConfig, progress: Progress | None = None) -> None:
+    """Write invented papers as arXiv's metadata dump has them: one JSON object a line.
+
+    Memory does not grow with the number of papers. A name that ends with ``.gz`` is gzipped; the
+    same config gives the same bytes then too.
+
+    Raises:
+        StorageFailed: the file cannot be written.
+    """
+    with atomic_file(path) as binary, _packed(binary, path) as file:
+        for paper in _told(sample_papers(config), progress):
+            file.write(json.dumps(_dump_record(paper)).encode() + b"\n")
+
+
 def sample_papers(config: SampleConfig) -> Iterator[Paper]:
     """Invent papers; the same config gives the same papers, on every machine."""
     vocabulary = load_vocabulary(config.categories)
@@ -92,6 +114,17 @@ def sample_papers(config: SampleConfig) -> Iterator[Paper]:
     for number in range(1, config.papers + 1):
         plan = _plan(random, vocabulary, config)
         yield _paper(random, writer, plan, number, config)
+
+
+@contextmanager
+def _packed(binary: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
+    """Yield the file that packs what is written, if the name asks for it, or the file itself."""
+    if path.suffix != ".gz":
+        yield binary
+        return
+    packed = gzip.GzipFile("", "wb", _GZIP_LEVEL, binary, mtime=0)
+    with packed:
+        yield cast("IO[bytes]", packed)
 
 
 def _told(papers: Iterator[Paper], progress: Progress | None) -> Iterator[Paper]:
@@ -185,3 +218,36 @@ def _kaggle_row(paper: Paper) -> dict[str, Any]:
 def _kaggle_date(iso_date: str) -> str:
     year, month, day = iso_date.split("-")
     return f"{int(month)}/{int(day)}/{year[2:]}"
+
+
+def _dump_record(paper: Paper) -> dict[str, Any]:
+    """Return the keys of arXiv's dump, in its order; what is not invented is null there."""
+    published, updated = paper.published_date or "", paper.updated_date or ""
+    names = [name.strip("'") for name in paper.authors.strip("[]").split(", ")]
+    days = [published] if updated == published else [published, updated]
+    return {
+        "id": paper.id,
+        "submitter": names[0],
+        "authors": ", ".join(names),
+        "title": paper.title,
+        "comments": None,
+        "journal-ref": None,
+        "doi": None,
+        "report-no": None,
+        "categories": " ".join(paper.categories),
+        "license": None,
+        "abstract": f"  {paper.abstract}\n",
+        "versions": [
+            {"version": f"v{number}", "created": _mail_date(day)}
+            for number, day in enumerate(days, start=1)
+        ],
+        "update_date": updated,
+        "authors_parsed": [[*reversed(name.split(" ", 1)), ""] for name in names],
+    }
+
+
+def _mail_date(iso_date: str) -> str:
+    """Return a day as RFC 2822 writes it, whatever the locale."""
+    day = date.fromisoformat(iso_date)
+    name, month = _DAYS[day.weekday()], _MONTHS[day.month - 1]
+    return f"{name}, {day.day} {month} {day.year} 00:00:00 GMT"

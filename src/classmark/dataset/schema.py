@@ -21,6 +21,9 @@ INTAKE_SCHEMA: dict[str, pl.DataType] = {
 }
 """``categories`` may be empty, dates may be null; ``fingerprint`` is that of the abstract."""
 
+TEXT_COLUMNS = ("summary", "authors")
+"""Columns that nothing is decided on: they wait on disk while the others are in memory."""
+
 KAGGLE_COLUMNS = (
     "id",
     "title",

@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import polars as pl
 
 from classmark.dataset.config import LabelSpace
 from classmark.dataset.folder import load_manifest, read_frame
 from classmark.dataset.intake import Progress
-from classmark.dataset.schema import categories_separator, word_count
+from classmark.dataset.schema import categories_separator
+from classmark.dataset.tally import TextTally, tally_texts
 from classmark.errors import InvalidDataset
 from classmark.records import DatasetManifest
 
 HISTOGRAM_STEP_WORDS = 20
 HISTOGRAM_END_WORDS = 400
-MIN_ENGLISH_SHARE = 0.10
-MAX_FOREIGN_SHARE = 0.20
-MIN_JUDGED_WORDS = 20
-NEAR_DUPLICATE_SHARE = 0.8
 UNKNOWN_YEAR = "unknown"
 
-_SLICE_PAPERS = 20_000
-_EDGE_WORDS = 8
 _SHOWN_PAIRS = 10
 _SHOWN_IDS = 5
-_WORD = r"\p{L}[\p{L}'-]*"
-_ENGLISH = (
-    "the of and in to a we is for that with are on by this which from an be as at it can or has "
-    "have these our not between their its using also both such than one two all"
-)
-_FUNCTION_WORDS = _ENGLISH.split()
 _QUANTILES = {"p5": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95}
 
 
@@ -167,13 +155,12 @@ def measure(directory: Path, progress: Progress | None = None) -> Measured:
         InvalidDataset: no dataset folder, or a changed or unreadable one.
     """
     manifest = load_manifest(directory)
-    frame = pl.concat([read_frame(directory / file.file) for file in manifest.splits.values()])
+    files = [directory / file.file for file in manifest.splits.values()]
+    frame = pl.concat([read_frame(path, texts=False) for path in files], rechunk=True)
     if frame.is_empty():
         raise InvalidDataset(f"{directory} holds no paper. Build the dataset again.")
     tell = progress or (lambda _step, _count: None)
-    tell("counting words", 0)
-    vocabulary, language = _read_words(frame, tell)
-    tell("looking for near-duplicates", 0)
+    tally = tally_texts(files, frame["id"], tell)
     statistics = DatasetStatistics(
         name=directory.resolve().name,
         digest=manifest.digest,
@@ -184,15 +171,15 @@ def measure(directory: Path, progress: Progress | None = None) -> Measured:
         splits={name: file.papers for name, file in manifest.splits.items()},
         categories=_counted(frame["category_code"]),
         years=_years(frame["published_date"]),
-        abstract_words=_lengths(frame, "summary"),
-        title_words=_lengths(frame, "title"),
-        abstract_histogram=_histogram(frame),
+        abstract_words=_lengths(tally.papers["abstract_words"]),
+        title_words=_lengths(tally.papers["title_words"]),
+        abstract_histogram=_histogram(tally.papers["abstract_words"]),
         **_cross_lists(frame, manifest),
-        language=language,
-        words=_words(vocabulary),
-        duplicates=_duplicates(frame, manifest),
+        language=_language(tally, frame["id"]),
+        words=_words(tally.vocabulary),
+        duplicates=_duplicates(tally, frame["id"], manifest),
     )
-    return Measured(statistics=statistics, vocabulary=vocabulary, ids=frame["id"])
+    return Measured(statistics=statistics, vocabulary=tally.vocabulary, ids=frame["id"])
 
 
 def _counted(column: pl.Series) -> dict[str, int]:
@@ -207,17 +194,15 @@ def _years(dates: pl.Series) -> dict[str, int]:
     return {**years, UNKNOWN_YEAR: unknown} if unknown else years
 
 
-def _lengths(frame: pl.DataFrame, column: str) -> dict[str, float]:
-    words = frame.select(word_count(column)).to_series()
+def _lengths(words: pl.Series) -> dict[str, float]:
     quantiles = {name: float(words.quantile(q) or 0) for name, q in _QUANTILES.items()}
     mean = round(float(cast("float", words.mean())), 1)
     return {"mean": mean, **quantiles, "max": float(cast("int", words.max()))}
 
 
-def _histogram(frame: pl.DataFrame) -> dict[int, int]:
+def _histogram(words: pl.Series) -> dict[int, int]:
     step = HISTOGRAM_STEP_WORDS
-    words = frame.select(word_count("summary")).to_series().clip(0, HISTOGRAM_END_WORDS)
-    counts = Counter((words // step * step).to_list())
+    counts = Counter((words.clip(0, HISTOGRAM_END_WORDS) // step * step).to_list())
     return {lower: counts[lower] for lower in range(0, HISTOGRAM_END_WORDS + 1, step)}
 
 
@@ -236,46 +221,11 @@ def _cross_lists(frame: pl.DataFrame, manifest: DatasetManifest) -> dict[str, An
     return {"listed": dict(sorted(numbers.items())), "pairs": tuple(pairs.iter_rows())}
 
 
-def _read_words(frame: pl.DataFrame, tell: Progress) -> tuple[pl.DataFrame, Language]:
-    """Return the vocabulary, and what the language heuristic says, slice by slice."""
-    counts: list[pl.DataFrame] = []
-    verdicts: list[pl.DataFrame] = []
-    for number, part in enumerate(frame.iter_slices(_SLICE_PAPERS)):
-        tell("counting words", number * _SLICE_PAPERS)
-        text = pl.concat_str("title", "summary", separator="\n").str.to_lowercase()
-        texts = part.select("id", text.alias("text")).with_columns(
-            pl.col("text").str.extract_all(_WORD).alias("word")
-        )
-        verdicts.append(_verdicts(texts))
-        words = texts.select("word").explode("word").drop_nulls()
-        counts.append(words.group_by("word").len("count"))
-        if len(counts) > 8:  # keep memory at the size of the vocabulary
-            counts = [_summed(counts)]
-    return _summed(counts), _language(pl.concat(verdicts))
-
-
-def _summed(counts: list[pl.DataFrame]) -> pl.DataFrame:
-    total = pl.concat(counts).group_by("word").agg(pl.col("count").sum())
-    return total.sort(["count", "word"], descending=[True, False])
-
-
-def _verdicts(texts: pl.DataFrame) -> pl.DataFrame:
-    known = pl.col("word").list.eval(pl.element().is_in(_FUNCTION_WORDS)).list.mean()
-    letters = pl.col("text").str.count_matches(r"\p{L}")
-    own = pl.col("text").str.count_matches(r"[\p{Latin}\p{Greek}]")
-    is_judged = pl.col("word").list.len() >= MIN_JUDGED_WORDS
-    return texts.select(
-        "id",
-        is_judged.alias("judged"),
-        (is_judged & (known < MIN_ENGLISH_SHARE)).alias("not_english"),
-        (letters.cast(pl.Int64) - own > MAX_FOREIGN_SHARE * letters).alias("not_latin"),
-    )
-
-
-def _language(verdicts: pl.DataFrame) -> Language:
-    found = verdicts.filter(pl.col("not_english") | pl.col("not_latin"))
-    sums = verdicts.select("judged", "not_english", "not_latin").sum().row(0, named=True)
-    return Language(**sums, examples=tuple(found["id"].head(_SHOWN_IDS)))
+def _language(tally: TextTally, ids: pl.Series) -> Language:
+    papers = tally.papers
+    found = ids.filter(papers["not_english"] | papers["not_latin"])
+    sums = papers.select("judged", "not_english", "not_latin").sum().row(0, named=True)
+    return Language(**sums, examples=tuple(found.head(_SHOWN_IDS)))
 
 
 def _words(vocabulary: pl.DataFrame) -> Words:
@@ -283,32 +233,13 @@ def _words(vocabulary: pl.DataFrame) -> Words:
     return Words(running=int(counts.sum()), distinct=counts.len(), once=int((counts == 1).sum()))
 
 
-def _duplicates(frame: pl.DataFrame, manifest: DatasetManifest) -> Duplicates:
-    titles = frame.select(pl.col("title").str.to_lowercase().str.extract_all(_WORD).list.join(" "))
-    titles = titles.filter(pl.col("title") != "")
-    near = list(_near_pairs(frame))
+def _duplicates(tally: TextTally, ids: pl.Series, manifest: DatasetManifest) -> Duplicates:
+    names = ("one", "other")
+    pairs = pl.DataFrame({name: ids[tally.near[:, i]] for i, name in enumerate(names)})
     return Duplicates(
         dropped_ids=manifest.dropped.get("duplicate_id", 0),
         dropped_texts=manifest.dropped.get("duplicate_text", 0),
-        same_title=int(titles["title"].is_duplicated().sum()),
-        near=len({paper for pair in near for paper in pair}),
-        examples=tuple(sorted(set(near)))[:_SHOWN_IDS],
+        same_title=tally.same_title,
+        near=len(np.unique(tally.near)),
+        examples=tuple(pairs.unique().sort(names).head(_SHOWN_IDS).iter_rows()),
     )
-
-
-def _near_pairs(frame: pl.DataFrame) -> Iterator[tuple[str, str]]:
-    """Yield pairs of ids; each abstract is compared with the next that shares an edge with it."""
-    words = frame.select("id", pl.col("summary").str.to_lowercase().str.extract_all(_WORD))
-    words = words.filter(pl.col("summary").list.len() >= MIN_JUDGED_WORDS)
-    heads = pl.col("summary").list.head(_EDGE_WORDS).list.join(" ")
-    tails = pl.col("summary").list.tail(_EDGE_WORDS).list.join(" ")
-    for edge in (heads, tails):
-        keyed = words.with_columns(edge.alias("edge"))
-        shared = keyed.filter(pl.col("edge").is_duplicated()).sort("edge", "id")
-        for (one, text, key), (other, other_text, other_key) in pairwise(shared.iter_rows()):
-            if key == other_key and _jaccard(text, other_text) >= NEAR_DUPLICATE_SHARE:
-                yield (one, other)
-
-
-def _jaccard(one: list[str], other: list[str]) -> float:
-    return len({*one} & {*other}) / len({*one} | {*other})

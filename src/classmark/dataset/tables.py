@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from classmark.dataset.comparison import Comparison
-from classmark.dataset.statistics import (
+from classmark.dataset.statistics import DatasetStatistics
+from classmark.dataset.tally import (
     MAX_FOREIGN_SHARE,
     MIN_ENGLISH_SHARE,
     MIN_JUDGED_WORDS,
     NEAR_DUPLICATE_SHARE,
-    DatasetStatistics,
 )
 
 SHOWN_ROWS = 20

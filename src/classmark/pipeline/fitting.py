@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classmark.dataset import DatasetSplit, read_split
+from classmark.dataset import DatasetSplit, iter_texts, read_split
 from classmark.errors import InvalidConfig, InvalidDataset
 from classmark.pipeline.config import TrainConfig
 from classmark.records import DatasetManifest
@@ -24,6 +24,9 @@ from classmark.training import (
     read_occurrences,
     to_sparse,
 )
+
+MAPPED_FROM_PAPERS = 100_000
+"""From so many papers on the features are on disk; with fewer they take less than 2 GiB."""
 
 OnProgress = Callable[[int], None]
 OnStep = Callable[[str], None]
@@ -52,18 +55,22 @@ def fit_and_prune(
     Raises:
         InvalidDataset: the training papers cannot be read, or have one label only.
         TrainingFailed: nothing to fit, or the loss is no number.
+        StorageFailed: there is no room for the features beside the runs.
     """
-    split = read_split(config.dataset, "train", manifest)
+    split = read_split(config.dataset, "train", manifest, texts=False)
     _check_labels(split, config.dataset)
-    listener.on_step(f"reading {len(split):,} training papers")
-    occurrences = read_occurrences(split.titles, split.abstracts, listener.on_progress)
+    folder = scratch_for(len(split), config.runs_dir)
+    where = " (features on disk)" if folder else ""
+    listener.on_step(f"reading {len(split):,} training papers{where}")
+    texts = iter_texts(config.dataset, "train", manifest)
+    occurrences = read_occurrences(texts, listener.on_progress, folder)
     model = config.model
     weights = np.array([model.period_weights.get(p, 1.0) for p in split.periods], np.float32)
 
     def fit(
         stage: str, keys: NDArray[np.uint64], start: LinearWeights | None = None
     ) -> tuple[LinearWeights, SparsePapers]:
-        papers = to_sparse(occurrences, keys)
+        papers = to_sparse(occurrences, keys, folder)
         epochs = model.epochs if start is None else model.refine_epochs
         listener.on_step(f"fitting the {stage}: {len(keys):,} features, epochs: {epochs}")
         fitted = fit_linear(
@@ -83,7 +90,16 @@ def fit_and_prune(
     keys, _ = choose_frequent(occurrences, model.min_papers)
     parent, papers = fit("parent", keys)
     kept = np.sort(rank_by_importance(parent, papers)[: model.max_features])
+    del papers  # what it has on disk goes with it
     return parent, fit("model", keys[kept], parent.select(kept))[0]
+
+
+def scratch_for(n_papers: int, runs_dir: Path) -> Path | None:
+    """Return where the features of so many papers go: beside the runs, or None for in memory."""
+    if n_papers < MAPPED_FROM_PAPERS:
+        return None
+    place = runs_dir.resolve()
+    return next(folder for folder in (place, *place.parents) if folder.is_dir())
 
 
 def check_periods(config: TrainConfig, manifest: DatasetManifest) -> None:

@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from classmark.dataset import DatasetSplit, load_manifest, read_split
+from classmark.dataset import DatasetSplit, iter_texts, load_manifest, read_split
 from classmark.errors import InvalidDataset, LabelMismatch
 from classmark.evaluation import EvaluationConfig, evaluate_table
 from classmark.export import fit_curve, fit_policy, quantise, render_card
@@ -23,6 +24,7 @@ from classmark.pipeline.fitting import (
     OnStep,
     check_periods,
     fit_and_prune,
+    scratch_for,
 )
 from classmark.pipeline.run_folder import (
     describe_environment,
@@ -103,7 +105,7 @@ def _train(
         f"{stage}-{name}": table
         for name in ("valid", "test")
         for stage, table in _score_stages(
-            config.dataset, name, manifest, {"parent": parent, "model": weights}
+            config, name, manifest, {"parent": parent, "model": weights}
         )
     }
     provenance = {
@@ -218,14 +220,16 @@ class _Source:
 
 
 def _score_stages(
-    dataset: Path, name: str, manifest: DatasetManifest, stages: Mapping[str, LinearWeights]
+    config: TrainConfig, name: str, manifest: DatasetManifest, stages: Mapping[str, LinearWeights]
 ) -> Iterator[tuple[str, ScoreTable]]:
-    split = read_split(dataset, name, manifest)
+    split = read_split(config.dataset, name, manifest, texts=False)
     if not len(split):
         return
-    occurrences = read_occurrences(split.titles, split.abstracts, lambda _: None)
+    folder = scratch_for(len(split), config.runs_dir)
+    texts = iter_texts(config.dataset, name, manifest)
+    occurrences = read_occurrences(texts, lambda _: None, folder)
     for stage, weights in stages.items():
-        scores = weights.score(to_sparse(occurrences, weights.keys))
+        scores = weights.score(to_sparse(occurrences, weights.keys, folder))
         known = np.zeros(len(split), dtype=np.float32)
         ref = ModelRef(stage, "0", "")
         raw = RawScores(scores, known)
@@ -239,11 +243,10 @@ def _score_split(
     labels: tuple[str, ...],
     model: ModelRef,
 ) -> ScoreTable:
-    split = read_split(source.dataset, name, source.manifest)
+    split = read_split(source.dataset, name, source.manifest, texts=False)
+    texts = iter_texts(source.dataset, name, source.manifest)
     parts = []
-    for first in range(0, len(split), CHUNK_PAPERS):
-        chunk = slice(first, first + CHUNK_PAPERS)
-        pairs = list(zip(split.titles[chunk], split.abstracts[chunk], strict=True))
+    while pairs := list(islice(texts, CHUNK_PAPERS)):
         if isinstance(scorer, Classifier):
             parts.append(scorer.score([Paper(title=t, abstract=a) for t, a in pairs]))
         else:

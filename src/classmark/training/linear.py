@@ -28,6 +28,8 @@ from classmark.training.vocabulary import SparsePapers
 
 _FIRST_SQUARES = 5e-3
 _SCORE_CHUNK = 20_000
+_RANK_CHUNK = 1 << 22
+_RELEASE_BATCHES = 16
 
 Floats = NDArray[np.float32]
 OnEpoch = Callable[[int, float], None]
@@ -60,6 +62,7 @@ class LinearWeights:
         for first in range(0, len(papers), _SCORE_CHUNK):
             rows = np.arange(first, min(first + _SCORE_CHUNK, len(papers)), dtype=np.int64)
             parts.append(sum_rows(papers, rows, self.embedding) @ self.head + self.bias)
+            papers.release()
         return np.concatenate(parts) if parts else np.zeros((0, len(self.bias)), np.float32)
 
 
@@ -106,6 +109,8 @@ def fit_linear(  # noqa: PLR0913 - data, options and two listeners
                 batch = order[first : first + config.batch_size]
                 loss += fit.step(papers, batch, labels, weights, 1 - step / n_steps, pool)
                 step += 1
+                if step % _RELEASE_BATCHES == 0:
+                    papers.release()
                 on_batch(len(batch))
             if not np.isfinite(loss):
                 raise TrainingFailed(
@@ -124,7 +129,11 @@ def rank_by_importance(weights: LinearWeights, papers: SparsePapers) -> NDArray[
     Importance is the feature's summed squared values times the squared length of its logits,
     without what it adds to all labels alike (the softmax does not see that).
     """
-    mass = np.bincount(papers.columns, papers.values.astype(np.float64) ** 2, len(weights.keys))
+    mass = np.zeros(len(weights.keys))
+    for first in range(0, len(papers.columns), _RANK_CHUNK):
+        chunk = slice(first, first + _RANK_CHUNK)
+        np.add.at(mass, papers.columns[chunk], papers.values[chunk].astype(np.float64) ** 2)
+        papers.release()
     head = weights.head - weights.head.mean(axis=1, keepdims=True)
     metric = (head @ head.T).astype(np.float32)
     length = np.einsum("ij,ij->i", weights.embedding @ metric, weights.embedding)

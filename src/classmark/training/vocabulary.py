@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +13,12 @@ from numpy.typing import NDArray
 from classmark.errors import TrainingFailed
 from classmark.runtime.featuriser import feature_keys, fold_all
 from classmark.runtime.linear import MAX_COUNT, count_weights
+from classmark.training.arrays import LongArray, release_pages
 
 CHUNK_PAPERS = 5_000
-_N_SHARDS = 16
-_SHARD_BITS = np.uint64(60)
+_LEAST_SHARD_BITS = 4
+_SHARD_KEYS = 1 << 25
+_SLICE_KEYS = 1 << 22
 
 Progress = Callable[[int], None]
 
@@ -26,6 +30,12 @@ class Occurrences:
     keys: NDArray[np.uint64]
     counts: NDArray[np.uint8]
     starts: NDArray[np.int64]
+
+    def slices(self) -> Iterator[NDArray[np.uint64]]:
+        """Yield the keys, some at a time; those that were seen do not stay in memory."""
+        for first in range(0, len(self.keys), _SLICE_KEYS):
+            yield self.keys[first : first + _SLICE_KEYS]
+            release_pages(self.keys)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,23 +55,30 @@ class SparsePapers:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
+    def release(self) -> None:
+        """Let go of what was read of mapped arrays."""
+        release_pages(self.columns, self.values)
+
 
 def read_occurrences(
-    titles: Sequence[str], abstracts: Sequence[str], on_progress: Progress
+    papers: Iterable[tuple[str, str]], on_progress: Progress, folder: Path | None = None
 ) -> Occurrences:
-    """Return the features of papers and how often each stands in them."""
-    parts = []
-    for first in range(0, len(titles), CHUNK_PAPERS):
-        chunk = slice(first, first + CHUNK_PAPERS)
-        pairs = list(zip(titles[chunk], abstracts[chunk], strict=True))
-        parts.append(_count_in_chunk(pairs))
-        on_progress(len(pairs))
-    lengths = np.concatenate([np.zeros(1, np.int64), *(np.diff(p.starts) for p in parts)])
-    return Occurrences(
-        np.concatenate([p.keys for p in parts]),
-        np.concatenate([p.counts for p in parts]),
-        np.cumsum(lengths),
-    )
+    """Return the features of papers and how often each stands in them.
+
+    Args:
+        papers: title and abstract of each, read as a stream.
+        on_progress: called with the number of papers done.
+        folder: where the long arrays live on disk; None: in memory.
+    """
+    stream, starts = iter(papers), [np.zeros(1, np.int64)]
+    with LongArray(np.uint64, folder) as keys, LongArray(np.uint8, folder) as counts:
+        while pairs := list(islice(stream, CHUNK_PAPERS)):
+            part = _count_in_chunk(pairs)
+            keys.append(part.keys)
+            counts.append(part.counts)
+            starts.append(part.starts[1:] + starts[-1][-1])
+            on_progress(len(pairs))
+        return Occurrences(keys.whole(), counts.whole(), np.concatenate(starts))
 
 
 def choose_frequent(
@@ -73,7 +90,7 @@ def choose_frequent(
         TrainingFailed: there are none.
     """
     keys, papers = [], []
-    for shard in _shards(occurrences.keys):
+    for shard in _shards(occurrences):
         distinct, count = np.unique(shard, return_counts=True)
         keys.append(distinct[count >= min_papers])
         papers.append(count[count >= min_papers])
@@ -86,25 +103,50 @@ def choose_frequent(
     return vocabulary, np.concatenate(papers)
 
 
-def to_sparse(occurrences: Occurrences, vocabulary: NDArray[np.uint64]) -> SparsePapers:
-    """Return papers over a sorted vocabulary; unknown features are left out."""
-    place = np.empty(len(occurrences.keys), dtype=np.int32)
-    for first in range(0, len(place), 1 << 22):
-        chunk = slice(first, first + (1 << 22))
-        at = np.minimum(np.searchsorted(vocabulary, occurrences.keys[chunk]), len(vocabulary) - 1)
-        place[chunk] = np.where(vocabulary[at] == occurrences.keys[chunk], at, -1)
-    known = place >= 0
-    starts = np.concatenate(([0], np.cumsum(known, dtype=np.int64)))[occurrences.starts]
-    weights = count_weights().astype(np.float32)
-    values = weights[np.minimum(occurrences.counts[known], MAX_COUNT) - 1]
-    return SparsePapers(place[known], _unit_length(values, starts), starts)
+def to_sparse(
+    occurrences: Occurrences, vocabulary: NDArray[np.uint64], folder: Path | None = None
+) -> SparsePapers:
+    """Return papers over a sorted vocabulary; unknown features are left out.
+
+    Args:
+        occurrences: of n papers.
+        vocabulary: uint64 [f], sorted.
+        folder: where the long arrays live on disk; None: in memory.
+    """
+    starts, squares = [np.zeros(1, np.int64)], 0.0
+    with LongArray(np.int32, folder) as columns, LongArray(np.float32, folder) as values:
+        for first in range(0, len(occurrences.starts) - 1, CHUNK_PAPERS):
+            bounds = occurrences.starts[first : first + CHUNK_PAPERS + 1]
+            chunk = slice(bounds[0], bounds[-1])
+            place = _places(occurrences.keys[chunk], vocabulary)
+            known = place >= 0
+            ends = np.concatenate(([0], np.cumsum(known, dtype=np.int64)))[bounds - bounds[0]]
+            numbers, squares = _unit_length(occurrences.counts[chunk][known], ends, squares)
+            columns.append(place[known])
+            values.append(numbers)
+            starts.append(ends[1:] + starts[-1][-1])
+            release_pages(occurrences.keys, occurrences.counts)
+        return SparsePapers(columns.whole(), values.whole(), np.concatenate(starts))
 
 
-def _unit_length(values: NDArray[np.float32], starts: NDArray[np.int64]) -> NDArray[np.float32]:
-    squares = np.concatenate(([0.0], np.cumsum(values.astype(np.float64) ** 2)))
-    norms = np.sqrt(np.maximum(squares[starts[1:]] - squares[starts[:-1]], 1e-12))
+def _places(keys: NDArray[np.uint64], vocabulary: NDArray[np.uint64]) -> NDArray[np.int32]:
+    """Return where each key stands in the vocabulary, -1 if it does not."""
+    at = np.minimum(np.searchsorted(vocabulary, keys), len(vocabulary) - 1)
+    return np.where(vocabulary[at] == keys, at, -1).astype(np.int32)
+
+
+def _unit_length(
+    counts: NDArray[np.uint8], starts: NDArray[np.int64], squares: float
+) -> tuple[NDArray[np.float32], float]:
+    """Return the values of some papers, and the sum of squares of all papers up to here.
+
+    The sum runs on from chunk to chunk, so that the chunks do not show in the last bits.
+    """
+    values = count_weights().astype(np.float32)[np.minimum(counts, MAX_COUNT) - 1]
+    sums = np.cumsum(np.concatenate(([squares], values.astype(np.float64) ** 2)))
+    norms = np.sqrt(np.maximum(sums[starts[1:]] - sums[starts[:-1]], 1e-12))
     lengths: NDArray[np.float32] = np.repeat(norms, np.diff(starts)).astype(np.float32)
-    return values / lengths
+    return values / lengths, float(sums[-1])
 
 
 def _count_in_chunk(papers: list[tuple[str, str]]) -> Occurrences:
@@ -119,7 +161,11 @@ def _count_in_chunk(papers: list[tuple[str, str]]) -> Occurrences:
     return Occurrences(key[first], counts, starts.astype(np.int64))
 
 
-def _shards(keys: NDArray[np.uint64]) -> Iterator[NDArray[np.uint64]]:
-    shard = (keys >> _SHARD_BITS).astype(np.uint8)
-    for i in range(_N_SHARDS):
-        yield keys[shard == i]
+def _shards(occurrences: Occurrences) -> Iterator[NDArray[np.uint64]]:
+    """Yield the keys by their first bits: so many bits that a shard can be sorted in memory."""
+    needed = (len(occurrences.keys) // _SHARD_KEYS).bit_length()
+    bits = max(_LEAST_SHARD_BITS, needed)
+    shift = np.uint64(64 - bits)
+    for i in range(1 << bits):
+        parts = [keys[keys >> shift == i] for keys in occurrences.slices()]
+        yield np.concatenate([np.zeros(0, np.uint64), *parts])
