@@ -83,6 +83,14 @@ class InvalidReport(ClassmarkError):
     """An evaluation report is damaged or of another format version."""
 
 
+class InvalidGates(ClassmarkError):
+    """A gate file is missing or damaged, or does not fit what was measured."""
+
+
+class GateFailed(ClassmarkError):
+    """A measured value is below the minimum that a gate file asks for."""
+
+
 class BundleNotFound(ClassmarkError):
     """No bundle of that name, version or path."""
 

@@ -94,6 +94,14 @@ class Classifier:
             np.concatenate([part.known_share for part in parts]),
         )
 
+    def decide(self, raw: RawScores) -> Decisions:
+        """Return what the model's own policy makes of raw scores, as arrays.
+
+        Raises:
+            InvalidScores: the scores are not of this model's shape, or not finite.
+        """
+        return self._decider.decide(raw)
+
     @overload  # a string is an iterable of strings too; it is read as one paper
     def classify(  # type: ignore[overload-overlap]
         self,
