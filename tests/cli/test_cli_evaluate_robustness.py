@@ -125,7 +125,7 @@ def test_failed_gates_are_exit_code_1_and_each_is_named_with_value_and_minimum(
     assert code == 1
     assert f"gate failed: typos, 20 %: top_1 is {value:.4f}, below 1.0000\n" in err
     assert "gate failed: non-papers, English prose: abstained is 0." in err
-    assert f"error: 2 of 31 gates of {file} failed" in err
+    assert f"error: 2 of 39 gates of {file} failed" in err
     assert "typos: share of words" in out
 
 
@@ -134,7 +134,8 @@ def test_gates_of_other_papers_are_noted(
 ) -> None:
     file = tmp_path / "gates.json"
     file.write_text(json.dumps({**gates, "papers": 5000}))
-    assert "not 5,000" in run(dataset, *FEW, "--gates", file)[2]
+    err = run(dataset, *FEW, "--gates", file)[2]
+    assert f"were measured on other papers: papers {gates['papers']} not 5,000\n" in err
 
 
 def test_kinds_that_a_gate_file_lacks_or_that_were_not_measured_are_errors(

@@ -93,12 +93,14 @@ def robustness(  # noqa: PLR0913 - one parameter an option
     Typos, scanning errors, missing parts, broken LaTeX, case, noise, other languages, non-papers,
     later years: accuracy, probability and abstention at each level, against the clean papers.
     """
+    from classmark.cli.dataset_needs import need_packages
     from classmark.cli.evaluate import DEFAULT_SPLIT
 
     if margin is not None and write_gates is None:
         raise UsageError("--margin belongs to --write-gates FILE; give both or neither.")
     places = Places(output, html, gates, write_gates)
     minima = _prepare(places)
+    need_packages("measuring robustness", "data")
     config = _config(papers, kinds, {"draws": bootstrap, "seed": seed})
     report = _measure(Subject(model, dataset, split or DEFAULT_SPLIT), config)
     failures = _check(report, minima, places)

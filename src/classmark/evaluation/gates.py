@@ -12,7 +12,7 @@ from classmark.records import RobustnessGates, RobustnessLevel, RobustnessReport
 
 DEFAULT_MARGIN = 0.01
 CLEAN = "clean"
-GATED = ("top_1", "top_5", "accepted_accuracy", "agreement")
+GATED = ("top_1", "top_5", "accepted", "accepted_accuracy", "agreement")
 GATED_OF_STRANGERS = ("abstained",)
 _UNITS = 10_000
 

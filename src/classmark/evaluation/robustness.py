@@ -189,6 +189,7 @@ def _row_values(judged: Judged) -> dict[str, Floats]:
         "below_threshold": ~judged.accepted & ~judged.out_of_scope,
         "out_of_scope": judged.out_of_scope,
         "abstained": ~judged.accepted,
+        "accepted": judged.accepted,
     }
     return {name: value.astype(np.float64) for name, value in values.items()}
 

@@ -25,8 +25,8 @@ class RobustnessLevel:
         changed: share of them that differ from the clean ones; None where nothing is perturbed.
         metrics: ``top_1``, ``top_5``, ``confidence`` (mean probability of the top category),
             ``ece``, ``below_threshold``, ``out_of_scope``, ``abstained`` (the sum of both),
-            ``accepted_accuracy``, ``agreement`` (share with the same top category as clean). Texts
-            that are no papers have no truth, so only what needs none.
+            ``accepted`` (the rest), ``accepted_accuracy``, ``agreement`` (share with the same top
+            category as clean). Texts that are no papers have no truth, so only what needs none.
         differences: of ``top_1`` and ``top_5``; ``a`` is clean, ``b`` is this level.
     """
 
