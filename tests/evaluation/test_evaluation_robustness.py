@@ -309,6 +309,14 @@ def test_the_page_joins_levels_only_where_their_order_means_something(
     assert "curve" not in case[0]
 
 
+def test_the_names_of_many_years_do_not_run_into_each_other() -> None:
+    parts = {str(2000 + i): np.arange(N) % 20 == i for i in range(20)}
+    page = render_robustness_page(measured(perturbed={}, slices={"later-years": parts}))
+    plot = re.search(r"<h3>later-years</h3>.*?</figure>", page)
+    assert plot is not None
+    assert re.findall(r">(20\d\d)</text>", plot[0]) == ["2000", "2004", "2008", "2012", "2016"]
+
+
 def test_nothing_from_outside_is_markup(report: RobustnessReport) -> None:
     evil = "<script>alert(1)</script>"
     page = render_robustness_page(replace(report, split=evil, command=evil))

@@ -51,8 +51,8 @@ def _plots(report: RobustnessReport) -> str:
     )
     hint = (
         "A robust model keeps its accuracy; where it cannot, its probability should fall as far, "
-        "and it should abstain more. Brown far above green claims too much. Texts that are no "
-        "papers have no accuracy: there the model should abstain."
+        "and it should abstain more. A probability far above accuracy claims too much. Texts that "
+        "are no papers have no accuracy: there the model should abstain."
     )
     panels = f'<p>{keys}</p><div class="panels">{plots}</div>' if plots else ""
     return section("By kind and level", hint, panels)
@@ -63,12 +63,14 @@ def _losses(report: RobustnessReport) -> str:
         (f"{kind.name}, {level.name}", level.differences["top_1"])
         for kind in report.kinds
         for level in kind.levels
-        if "top_1" in level.differences
+        if kind.name in KINDS
+        and "top_1" in level.differences
+        and level.differences["top_1"].difference < 0.0
     ]
     rows.sort(key=lambda row: row[1].difference)
     hint = (
         f"The {min(_MOST_LOSSES, len(rows))} largest losses. The same papers are compared, so the "
-        "intervals are narrow; periods are other papers than all of them."
+        "intervals are narrow."
     )
     svg = f"<figure>{loss_figure(rows[:_MOST_LOSSES])}</figure>" if rows else ""
     return section("What hurts most", hint, svg)

@@ -9,6 +9,7 @@ from classmark.records import Difference, MetricValue, RobustnessKind, Robustnes
 
 WIDTH, HEIGHT = 280, 172
 LEFT, RIGHT, TOP, BOTTOM = 30, 10, 10, 26
+MOST_NAMES = 6
 SERIES = (
     ("top_1", "top-1 accuracy", "first"),
     ("confidence", "mean probability", "second"),
@@ -31,7 +32,8 @@ def kind_figure(kind: RobustnessKind, clean: RobustnessLevel | None) -> str:
     for value in ticks(0, 1, 4):
         marks.append(line(LEFT, y(value), WIDTH - RIGHT, y(value), "axis" if not value else "grid"))
         marks.append(text(LEFT - 5, y(value) + 4, f"{value:g}", "end"))
-    for i, level in enumerate(levels):
+    every = -(-len(levels) // MOST_NAMES)
+    for i, level in list(enumerate(levels))[::every]:
         marks.append(text(x(i), HEIGHT - 10, _short(level.name)))
     for metric, _, css in SERIES:
         points = [
@@ -59,7 +61,7 @@ def loss_figure(rows: Sequence[tuple[str, Difference]]) -> str:
         marks.append(text(_LOSS_LEFT - 10, at + 4, name, "end", "row"))
         low_end, high_end = (None if end is None else 100 * end for end in (d.low, d.high))
         metric = MetricValue(value=100 * d.difference, low=low_end, high=high_end)
-        marks.append(whisker(x, at, metric, "second" if d.difference < 0 else "first"))
+        marks.append(whisker(x, at, metric, "second"))
     words = "top-1 accuracy minus that of the clean papers, points"
     marks.append(text((_LOSS_LEFT + _LOSS_WIDTH - RIGHT) / 2, bottom + 34, words, css="name"))
     return figure(_LOSS_WIDTH, bottom + 40, "What hurts most", marks, "wide")
