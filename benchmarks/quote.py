@@ -29,6 +29,30 @@ _METRICS = {
     "archive_accuracy": "archive",
 }
 
+_ROBUSTNESS_METRICS = {
+    "top_1": "top-1",
+    "top_5": "top-5",
+    "confidence": "probability",
+    "ece": "ECE",
+    "abstained": "abstained",
+    "out_of_scope": "out of scope",
+}
+# What MODELS.md shows of the robustness report: kind -> levels.
+_ROBUSTNESS = {
+    "typos": ("5 %", "20 %"),
+    "ocr": ("5 %", "20 %"),
+    "missing-blanks": ("10 %",),
+    "look-alikes": ("20 %",),
+    "html": ("20 %",),
+    "latex-stripped": ("100 %",),
+    "case": ("upper",),
+    "abstract-only": ("abstract",),
+    "truncation": ("50 words", "10 words"),
+    "title-only": ("title",),
+    "other-languages": ("other texts", "abstracts"),
+    "non-papers": ("machine-made", "English prose"),
+}
+
 
 def read(name: str) -> Any:
     """Return a committed report."""
@@ -145,6 +169,35 @@ def data_counts(kind: str, title: str) -> str:
     return markdown([title, "train", "valid", "test", "all"], rows)
 
 
+def robustness() -> str:
+    """Return how the model fares on perturbed papers and other texts, as a Markdown table."""
+    report = read("robustness-fast-1.1")
+    found = {(k["name"], part["name"]): part for k in report["kinds"] for part in k["levels"]}
+    top_1, *others = _ROBUSTNESS_METRICS.values()
+    head = ["", top_1, "change, points", *others]
+    rows = [head, ["---"] * len(head), ["clean papers", *_robustness_cells(report["clean"])]]
+    for kind, levels in _ROBUSTNESS.items():
+        for level in levels:
+            rows.append([f"{kind}: {level}", *_robustness_cells(found[kind, level])])
+    text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return (
+        f"{text}\n\n{report['n']:,} papers of the test split, drawn with seed "
+        f"{report['config']['seed']}, and our own invented other texts; {report['date'][:10]}.\n"
+    )
+
+
+def _robustness_cells(level: dict[str, Any]) -> list[str]:
+    top_1, *others = (
+        f"{level['metrics'][name]['value']:.3f}" if name in level["metrics"] else ""
+        for name in _ROBUSTNESS_METRICS
+    )
+    change = level["differences"].get("top_1")
+    if change is None:
+        return [top_1, "", *others]
+    points, low, high = (f"{100 * change[end]:+.1f}" for end in ("difference", "low", "high"))
+    return [top_1, f"{points} ({low} to {high})", *others]
+
+
 BLOCKS = {
     "data_short": data_short,
     "data_dropped": data_dropped,
@@ -152,6 +205,7 @@ BLOCKS = {
     "data_groups": lambda: data_counts("groups", "group"),
     "data_archives": lambda: data_counts("archives", "archive"),
     "data_categories": lambda: data_counts("categories", "category"),
+    "robustness": robustness,
     "service": service,
     "same_period": lambda: table_of("fast-1.1-test"),
     "next_period": lambda: table_of("next-period", ["2018-2019", "from-2020"]),

@@ -99,6 +99,14 @@ class WorkerFailed(ClassmarkError):
     """A process of a bulk run ended, or met an error, that no other try gets around."""
 
 
+class InvalidGates(ClassmarkError):
+    """A gate file is missing or damaged, or does not fit what was measured."""
+
+
+class GateFailed(ClassmarkError):
+    """A measured value is below the minimum that a gate file asks for."""
+
+
 class BundleNotFound(ClassmarkError):
     """No bundle of that name, version or path."""
 

@@ -11,16 +11,17 @@ import pytest
 
 from classmark import Classifier, Paper
 from classmark.evaluation import auroc, energy
+from classmark.evaluation.perturbations import NON_PAPERS_FILE
 from classmark.runtime.linear import LinearScorer, load_scorer
 
 HERE = Path(__file__).parent
 
 
-def read_lines(name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (HERE / name).read_text(encoding="utf-8").splitlines()]
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-PAPERS, NON_PAPERS = read_lines("papers.jsonl"), read_lines("non_papers.jsonl")
+PAPERS, NON_PAPERS = read_lines(HERE / "papers.jsonl"), read_lines(NON_PAPERS_FILE)
 EXPECTED = json.loads((HERE / "answers.json").read_text(encoding="utf-8"))
 LEAST_RIGHT = 0.85
 LEAST_AUROC = 0.95

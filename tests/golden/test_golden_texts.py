@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from classmark import taxonomy
+from classmark.evaluation.perturbations import NON_PAPERS_FILE
 
 GOLDEN = Path(__file__).parent
 EXAMPLES = GOLDEN.parents[1] / "examples"
@@ -49,7 +50,7 @@ def golden_papers() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def non_papers() -> list[dict[str, Any]]:
-    return read_jsonl(GOLDEN / "non_papers.jsonl")
+    return read_jsonl(NON_PAPERS_FILE)
 
 
 @pytest.fixture(scope="module")

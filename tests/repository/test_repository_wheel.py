@@ -85,7 +85,7 @@ def test_wheel_holds_the_model_the_configuration_and_the_type_marker(wheel: Path
 def test_wheel_holds_every_data_file_of_the_package(wheel: Path) -> None:
     held = set(names(wheel))
     package = ROOT / "src"
-    suffixes = {".json", ".yaml", ".npy", ".md", ".py", ".html", ".css", ".js", ".svg"}
+    suffixes = {".json", ".jsonl", ".yaml", ".npy", ".md", ".py", ".html", ".css", ".js", ".svg"}
     expected = {
         path.relative_to(package).as_posix()
         for path in (package / "classmark").rglob("*")

@@ -87,7 +87,8 @@ class ColumnsEncoder:
     def _columns(self, papers: Sequence[Paper]) -> Iterator[Any]:
         """Yield the columns between id and error."""
         array = self._pa.array
-        decisions = self._classifier.decide(papers, threshold=self._threshold)
+        raw = self._classifier.score(papers)
+        decisions = self._classifier.decide(raw, threshold=self._threshold)
         order = decisions.order[:, : self._top]
         falling = np.take_along_axis(decisions.probabilities, order, axis=1).astype(np.float32)
         is_accepted = decisions.reasons == REASONS.index("accepted")

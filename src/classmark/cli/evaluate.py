@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from classmark.cli.evaluate_compare import compare
+from classmark.cli.evaluate_robustness import robustness
 from classmark.cli.output import open_sink, printable
 from classmark.errors import UsageError
 
@@ -23,6 +24,7 @@ DEFAULT_SPLIT = "test"
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 app.command("compare")(compare)
+app.command("robustness")(robustness)
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def _refuse_options_before(context: typer.Context) -> None:
     if given:
         raise UsageError(
             f"{given[0]} stands before {context.invoked_subcommand}, which takes its own options. "
-            f"Put them after it: classmark evaluate {context.invoked_subcommand} A B ..."
+            f"Put them after it: classmark evaluate {context.invoked_subcommand} ..."
         )
 
 

@@ -3,6 +3,7 @@
 from classmark.evaluation.calibration import fit_temperature
 from classmark.evaluation.comparison import compare_tables
 from classmark.evaluation.details import evaluate_details
+from classmark.evaluation.gates import check_gates, count_gates, make_gates, other_papers
 from classmark.evaluation.metrics import (
     brier_score,
     calibrated_probabilities,
@@ -18,21 +19,36 @@ from classmark.evaluation.metrics import (
     set_coverage,
     top_k_accuracy,
 )
-from classmark.evaluation.page import render_comparison_page, render_figures, render_page
+from classmark.evaluation.page import (
+    render_comparison_page,
+    render_figures,
+    render_page,
+    render_robustness_page,
+)
 from classmark.evaluation.prediction_sets import fit_set_threshold, prediction_sets
 from classmark.evaluation.render import render_table
 from classmark.evaluation.render_comparison import render_comparison
+from classmark.evaluation.render_robustness import render_robustness
 from classmark.evaluation.report import EvaluationConfig, evaluate_table
+from classmark.evaluation.robustness import (
+    ROBUSTNESS_KINDS,
+    RobustnessConfig,
+    measure_robustness,
+)
 from classmark.evaluation.scope import auroc, choose_scope_threshold, energy, fit_scope
 from classmark.evaluation.thresholds import fit_cross_list_thresholds, fit_thresholds
 
 __all__ = [
+    "ROBUSTNESS_KINDS",
     "EvaluationConfig",
+    "RobustnessConfig",
     "auroc",
     "brier_score",
     "calibrated_probabilities",
+    "check_gates",
     "choose_scope_threshold",
     "compare_tables",
+    "count_gates",
     "energy",
     "equal_mass_calibration_error",
     "evaluate_details",
@@ -45,9 +61,12 @@ __all__ = [
     "fit_thresholds",
     "level_accuracy",
     "macro_f1",
+    "make_gates",
     "mean_set_size",
+    "measure_robustness",
     "micro_f1",
     "negative_log_likelihood",
+    "other_papers",
     "precision_at_1_listed",
     "prediction_sets",
     "recall_at_k_listed",
@@ -55,6 +74,8 @@ __all__ = [
     "render_comparison_page",
     "render_figures",
     "render_page",
+    "render_robustness",
+    "render_robustness_page",
     "render_table",
     "set_coverage",
     "top_k_accuracy",

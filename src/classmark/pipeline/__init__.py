@@ -3,5 +3,14 @@
 from classmark.pipeline.config import TrainConfig, compose_config
 from classmark.pipeline.facts import read_facts
 from classmark.pipeline.offline import export_run, score_dataset, train
+from classmark.pipeline.robustness import judge_robustness
 
-__all__ = ["TrainConfig", "compose_config", "export_run", "read_facts", "score_dataset", "train"]
+__all__ = [
+    "TrainConfig",
+    "compose_config",
+    "export_run",
+    "judge_robustness",
+    "read_facts",
+    "score_dataset",
+    "train",
+]

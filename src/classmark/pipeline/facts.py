@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 
 from classmark.dataset import load_manifest, read_split
+from classmark.evaluation.perturbations import LATEX
 from classmark.records import PaperFacts
-
-# Formulas between dollars (never across a blank line of text: at most this long) and commands.
-_LONGEST_FORMULA = 400
-_LATEX = re.compile(rf"\$\$?[^$]{{1,{_LONGEST_FORMULA}}}\$\$?|\\[A-Za-z]+|\\[^A-Za-z\s]", re.DOTALL)
 
 
 def latex_share(text: str) -> float:
     r"""Return the share of characters in formulas (``$...$``) and commands (``\name``), 0..1."""
     if "$" not in text and "\\" not in text:
         return 0.0
-    return sum(len(found) for found in _LATEX.findall(text)) / len(text)
+    return sum(len(found) for found in LATEX.findall(text)) / len(text)
 
 
 def read_facts(dataset: Path, split: str) -> PaperFacts:

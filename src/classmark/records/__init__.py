@@ -36,6 +36,12 @@ from classmark.records.prediction import (
     new_prediction_id,
     utc_text,
 )
+from classmark.records.robustness import (
+    RobustnessGates,
+    RobustnessKind,
+    RobustnessLevel,
+    RobustnessReport,
+)
 from classmark.records.scores import ScoreTable
 
 __all__ = [
@@ -68,6 +74,10 @@ __all__ = [
     "Ranked",
     "Reason",
     "ReliabilityBin",
+    "RobustnessGates",
+    "RobustnessKind",
+    "RobustnessLevel",
+    "RobustnessReport",
     "ScoreTable",
     "SliceGroup",
     "SliceReport",

@@ -49,6 +49,16 @@ class Decisions:
     groups: Floats
     known_share: NDArray[np.float32]
 
+    @property
+    def accepted(self) -> Mask:
+        """Bool [n], the top label is the primary."""
+        return np.asarray(self.reasons == _ACCEPTED)
+
+    @property
+    def out_of_scope(self) -> Mask:
+        """Bool [n], not like the papers that the model knows."""
+        return np.asarray(self.reasons == _OUT_OF_SCOPE)
+
 
 @dataclass(frozen=True, eq=False)
 class _Levels:
