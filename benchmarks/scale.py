@@ -102,10 +102,13 @@ def classify(work: Work, n_checked: int) -> dict[str, Any]:
     work.run("one-process", bulk(work, first, one, 1))
     command = bulk(work, work.dump, again, WORKERS)
     work.run("killed", command, KILLED_AT * work.stages["classify"]["seconds"])
+    left = len(list(again.with_name(again.name + ".parts").glob("*")))
+    work.keep("killed", {"files_left": left, **work.stages["killed"]})
     work.run("resumed", command)
     n = min(n_checked, work.papers)
     return {
         "killed_with": work.stages["killed"]["status"],
+        "files_left_by_the_killed": work.stages["killed"]["files_left"],
         "resumed_is_undisturbed": file_digest(again) == file_digest(work.answers),
         "checked_papers": n,
         "one_process_rows": row_digest(one, n),
