@@ -52,6 +52,7 @@ def train(
             command=shlex.join(["classmark", "train", *words]),
             on_step=steps.step,
             on_progress=steps.advance,
+            on_note=steps.note,
         )
     typer.echo(json.dumps({"run": str(folder)}) if as_json else str(folder))
 

@@ -2,6 +2,7 @@
 
 from classmark.pipeline.config import TrainConfig, compose_config
 from classmark.pipeline.facts import read_facts
-from classmark.pipeline.offline import export_run, score_dataset, train
+from classmark.pipeline.offline import export_run, score_dataset
+from classmark.pipeline.run import train
 
 __all__ = ["TrainConfig", "compose_config", "export_run", "read_facts", "score_dataset", "train"]

@@ -17,7 +17,7 @@ from classmark.errors import InvalidConfig, InvalidDataset, LabelMismatch
 from classmark.evaluation import EvaluationConfig, evaluate_table
 from classmark.export import fit_curve, fit_policy, quantise, render_card
 from classmark.papers import RECIPE_VERSION
-from classmark.pipeline.config import TrainConfig
+from classmark.pipeline.config import TrainConfig, linear_options
 from classmark.pipeline.run_folder import (
     describe_environment,
     find_dataset,
@@ -26,6 +26,7 @@ from classmark.pipeline.run_folder import (
     without_folders,
     write_run,
 )
+from classmark.pipeline.tables import check_labels, make_table
 from classmark.records import (
     BundleManifest,
     DatasetManifest,
@@ -58,7 +59,9 @@ OnProgress = Callable[[int], None]
 OnStep = Callable[[str], None]
 
 
-def train(config: TrainConfig, *, command: str, on_step: OnStep, on_progress: OnProgress) -> Path:
+def train_linear(
+    config: TrainConfig, *, command: str, on_step: OnStep, on_progress: OnProgress
+) -> Path:
     """Fit the fast tier, score the other splits, and return the run folder.
 
     Raises:
@@ -72,7 +75,7 @@ def train(config: TrainConfig, *, command: str, on_step: OnStep, on_progress: On
     manifest = load_manifest(config.dataset)
     _check_periods(config, manifest)
     split = read_split(config.dataset, "train", manifest)
-    _check_labels(split, config.dataset)
+    check_labels(split, config.dataset)
     log: list[dict[str, Any]] = []
     on_step(f"reading {len(split):,} training papers")
     occurrences = read_occurrences(split.titles, split.abstracts, on_progress)
@@ -87,6 +90,7 @@ def train(config: TrainConfig, *, command: str, on_step: OnStep, on_progress: On
         )
     }
     provenance = {
+        "kind": "linear",
         "command": command,
         "seed": config.seed,
         "dataset": path_from_run(config.dataset, config.runs_dir / "run"),
@@ -208,20 +212,14 @@ class _Listener:
 
 
 def _check_periods(config: TrainConfig, manifest: DatasetManifest) -> None:
-    unknown = [name for name in config.model.period_weights if name not in manifest.periods]
+    unknown = [
+        name for name in linear_options(config).period_weights if name not in manifest.periods
+    ]
     if unknown:
         raise InvalidConfig(
             f"model.period_weights.{unknown[0]}: {config.dataset} has no such period, it has "
             f"{', '.join(manifest.periods) or 'none'}. Name one of these, or build the dataset "
             "with --periods."
-        )
-
-
-def _check_labels(split: DatasetSplit, dataset: Path) -> None:
-    if len(np.unique(split.labels)) < 2:
-        raise InvalidDataset(
-            f"the training split of {dataset} has {len(np.unique(split.labels))} label(s); a model "
-            "needs at least 2. Build it from more papers, or lower --min-papers."
         )
 
 
@@ -232,7 +230,7 @@ def _fit_and_prune(
     config: TrainConfig,
     listener: _Listener,
 ) -> tuple[LinearWeights, LinearWeights]:
-    model = config.model
+    model = linear_options(config)
     weights = np.array([model.period_weights.get(p, 1.0) for p in split.periods], np.float32)
 
     def fit(
@@ -275,7 +273,7 @@ def _score_stages(
         known = np.zeros(len(split), dtype=np.float32)
         ref = ModelRef(stage, "0", "")
         raw = RawScores(scores, known)
-        yield stage, _table(raw, split, name, manifest, manifest.labels, ref)
+        yield stage, make_table(raw, split, name, manifest, manifest.labels, ref)
 
 
 def _score_split(
@@ -299,38 +297,7 @@ def _score_split(
         np.concatenate([np.zeros((0, len(labels)), np.float32), *(p.scores for p in parts)]),
         np.concatenate([np.zeros(0, np.float32), *(p.known_share for p in parts)]),
     )
-    return _table(raw, split, name, source.manifest, labels, model)
-
-
-def _table(
-    raw: RawScores,
-    split: DatasetSplit,
-    name: str,
-    manifest: DatasetManifest,
-    labels: tuple[str, ...],
-    model: ModelRef,
-) -> ScoreTable:
-    column = {label: i for i, label in enumerate(labels)}
-    to_model = np.array([column.get(label, -1) for label in manifest.labels], dtype=np.int16)
-    listed = np.zeros((len(split), len(labels)), dtype=np.bool_)
-    rows = np.repeat(np.arange(len(split)), np.diff(split.listed_indptr))
-    columns = to_model[split.listed_indices]
-    listed[rows[columns >= 0], columns[columns >= 0]] = True
-    return ScoreTable(
-        labels=labels,
-        ids=split.ids,
-        scores=raw.scores,
-        primary=to_model[split.labels],
-        listed=listed,
-        listed_count=split.listed_count,
-        years=split.years,
-        periods=split.periods,
-        known_share=raw.known_share,
-        model=model,
-        dataset_digest=manifest.digest,
-        split=name,
-        generated=manifest.generated,
-    )
+    return make_table(raw, split, name, source.manifest, labels, model)
 
 
 def _with_policy(table: ScoreTable, policy: Policy) -> ScoreTable:

@@ -8,7 +8,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from classmark.errors import InvalidDataset
 from classmark.pipeline.config import TrainConfig
+from classmark.pipeline.unfinished import UNFINISHED
 from classmark.records import ScoreTable
 from classmark.storage import atomic_file, atomic_folder, write_json
 from classmark.training import LinearWeights
@@ -55,28 +56,40 @@ def write_run(
     Raises:
         StorageFailed: it cannot be written.
     """
-    from omegaconf import OmegaConf
-
-    folder = _new_run_folder(config)
+    folder = new_run_folder(config)
     with atomic_folder(folder) as temporary:
-        (temporary / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config.composed)))
+        write_config(temporary, config)
         write_json(temporary / "provenance.json", provenance)
         lines = ["stage,epoch,loss", *(f"{e['stage']},{e['epoch']},{e['loss']:.6f}" for e in log)]
         (temporary / "log.csv").write_text("\n".join(lines) + "\n")
         _write_weights(temporary, weights)
-        for name, table in tables.items():
-            with atomic_file(temporary / "scores" / f"{name}.npz") as file:
-                file.write(table.to_bytes())
+        write_tables(temporary, tables)
     return folder
 
 
-def _new_run_folder(config: TrainConfig) -> Path:
+def write_config(folder: Path, config: TrainConfig) -> None:
+    """Write ``config.yaml``: what Hydra composed."""
+    from omegaconf import OmegaConf
+
+    text = OmegaConf.to_yaml(OmegaConf.create(config.composed))
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
+
+
+def write_tables(folder: Path, tables: Mapping[str, ScoreTable]) -> None:
+    """Write score tables as ``scores/NAME.npz``."""
+    for name, table in tables.items():
+        with atomic_file(folder / "scores" / f"{name}.npz") as file:
+            file.write(table.to_bytes())
+
+
+def new_run_folder(config: TrainConfig) -> Path:
+    """Return a folder for a run that no run has, finished or not; nothing is made."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    folder = config.runs_dir / f"linear-{stamp}"
+    folder = config.runs_dir / f"{config.kind}-{stamp}"
     n = 1
-    while folder.exists():
+    while folder.exists() or folder.with_name(folder.name + UNFINISHED).exists():
         n += 1
-        folder = config.runs_dir / f"linear-{stamp}-{n}"
+        folder = config.runs_dir / f"{config.kind}-{stamp}-{n}"
     return folder
 
 
@@ -164,11 +177,11 @@ def _check_provenance(provenance: Any) -> None:
             raise ValueError(f"provenance.json lacks {key!r}")
 
 
-def describe_environment() -> dict[str, Any]:
+def describe_environment(more_packages: Sequence[str] = ()) -> dict[str, Any]:
     """Return commit, package versions, Python and platform."""
     return {
         "commit": _commit(),
-        "packages": {name: v for name in _PACKAGES if (v := _version(name))},
+        "packages": {name: v for name in (*_PACKAGES, *more_packages) if (v := _version(name))},
         "python": sys.version.split()[0],
         "platform": platform.platform(),
     }
