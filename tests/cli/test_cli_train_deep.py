@@ -53,7 +53,7 @@ def test_a_run_that_was_stopped_and_then_killed_ends_with_the_losses_of_one_that
     words = [
         "model=transformer", f"dataset.path={papers}", f"model.encoder={tiny_encoder}",
         "model.max_length=48", "model.threads=1", "model.epochs=6", "model.max_samples=96",
-        "model.max_held_out=20", "model.checkpoint_minutes=0", "model.device=cpu",
+        "model.max_held_out=20", "model.device=cpu", "model.checkpoint_minutes=0",
     ]  # fmt: skip
     runs = tmp_path / "runs"
     with start("train", *words, f"runs_dir={runs}", cwd=tmp_path) as (child, terminal):
