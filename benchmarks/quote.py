@@ -1,6 +1,6 @@
-"""Writes the numbers of README.md and MODELS.md from the committed reports, between their markers.
+"""Writes the numbers of README, MODELS and the data card from the committed reports.
 
-python benchmarks/quote.py [--check]
+python benchmarks/quote.py [--check]    (a number stands between ``<!-- NAME -->`` and its end)
 """
 
 from __future__ import annotations
@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from classmark import taxonomy
 
 ROOT = Path(__file__).parent.parent
 REPORTS = Path(__file__).parent / "reports"
@@ -93,7 +96,62 @@ def service() -> str:
     )
 
 
+def markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table; whole numbers with a comma every three digits, to the right."""
+    marks = ["---" if i == 0 else "---:" for i in range(len(head))]
+    cells = [[f"{c:,}" if isinstance(c, int) else str(c) for c in row] for row in rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, marks, *cells]) + "\n"
+
+
+def data_short() -> str:
+    """Return the dataset in a few numbers."""
+    d = read("data-card")
+    words, language = d["abstract_words"], d["language"]
+    return markdown(
+        ["fact", "value"],
+        [
+            ("papers kept, of those read", f"{d['kept']:,} of {d['read']:,}"),
+            ("categories", d["labels"]),
+            ("first versions", f"{d['first_date'][:7]} to {d['last_date'][:7]}"),
+            ("cross-listed", f"{d['cross_listed'] / d['kept']:.0%}"),
+            (
+                "words in an abstract: median (5 % to 95 %)",
+                f"{words['median']:.0f} ({words['p5']:.0f} to {words['p95']:.0f})",
+            ),
+            ("probably not English", f"{language['not_english']:,}"),
+            ("near-duplicates left", d["near_duplicates"]),
+            ("digest of the dataset", f"`{d['dataset_digest'][:12]}`"),
+        ],
+    )
+
+
+def data_dropped() -> str:
+    """Return what was dropped by reason."""
+    dropped = sorted(read("data-card")["dropped"].items(), key=lambda item: -item[1])
+    return markdown(["reason", "papers"], [(f"`{reason}`", n) for reason, n in dropped])
+
+
+def data_counts(kind: str, title: str) -> str:
+    """Return papers by split and value of periods, groups, archives or categories."""
+    names = {"groups": taxonomy.group_name, "archives": taxonomy.archive_name}.get(kind)
+    rows = []
+    for value, counts in read("data-card")[kind].items():
+        shown = value if names is None else names(value)
+        if kind == "categories":
+            shown = f"`{value}` {taxonomy.name(value)}"
+        rows.append((shown, *counts.values(), sum(counts.values())))
+    if kind in ("groups", "archives"):
+        rows.sort(key=lambda row: -row[-1])
+    return markdown([title, "train", "valid", "test", "all"], rows)
+
+
 BLOCKS = {
+    "data_short": data_short,
+    "data_dropped": data_dropped,
+    "data_periods": lambda: data_counts("periods", "period"),
+    "data_groups": lambda: data_counts("groups", "group"),
+    "data_archives": lambda: data_counts("archives", "archive"),
+    "data_categories": lambda: data_counts("categories", "category"),
     "service": service,
     "same_period": lambda: table_of("fast-1.1-test"),
     "next_period": lambda: table_of("next-period", ["2018-2019", "from-2020"]),
@@ -109,7 +167,7 @@ def render(text: str) -> str:
 def main() -> None:
     """Write, or with --check fail if a number is stale."""
     stale = []
-    for name in ("README.md", "MODELS.md"):
+    for name in ("README.md", "MODELS.md", "docs/data-card.md"):
         path = ROOT / name
         text = path.read_text(encoding="utf-8")
         if render(text) != text:

@@ -1,17 +1,16 @@
-"""What MkDocs cannot say in YAML: notes found in their folder, and help that is never stale."""
+"""What MkDocs cannot say in YAML: notes found in their folder, and parts that are never stale."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
-from typer.testing import CliRunner
+from generated import fill
 
-from classmark.cli.app import VERBS, app, load_verb
-
-CLI_PAGE = "reference/cli.md"
-_MARK = "<!-- help of every verb -->"
-_WIDTH = {"COLUMNS": "92", "TERMINAL_WIDTH": "92", "NO_COLOR": "1"}
+_IMAGES = Path(__file__).parent / "images"
+_FIGURE = re.compile(r'<p>\s*<img [^>]*src="[^"]*/(path-[^"/]+\.svg)"[^>]*>\s*</p>')
+_NAMESPACE = ' xmlns="http://www.w3.org/2000/svg"'
 
 
 def on_config(config: Any) -> Any:
@@ -32,24 +31,17 @@ def _title(note: Path) -> str:
     return first.removeprefix("# ").partition("  ")[0]
 
 
-def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Put the help of every verb, as the program prints it, in place of the mark."""
-    if page.file.src_uri != CLI_PAGE:
-        return markdown
-    return markdown.replace(_MARK, "\n".join(_help_sections()))
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put what the program says of itself in place of the marks of a page."""
+    return fill(markdown)
 
 
-def _help_sections() -> list[str]:
-    commands: list[list[str]] = [[]]
-    for verb in VERBS:
-        commands.append([verb])
-        commands += [[verb, name] for name in getattr(load_verb(verb), "commands", ())]
-    return [_help_section(words) for words in commands]
+def on_page_content(html: str, **_: Any) -> str:
+    """Put figures into the page, so that they follow its switch between light and dark."""
+    return _FIGURE.sub(lambda found: _inline(found[1]), html)
 
 
-def _help_section(words: list[str]) -> str:
-    result = CliRunner().invoke(app, [*words, "--help"], prog_name="classmark", env=_WIDTH)
-    if result.exit_code:
-        raise RuntimeError(f"`classmark {' '.join(words)} --help` failed: {result.output}")
-    title = " ".join(["classmark", *words])
-    return f"## {title}\n\n```text\n{result.output.strip()}\n```\n"
+def _inline(name: str) -> str:
+    svg = (_IMAGES / name).read_text(encoding="utf-8")
+    # Without the declaration of its namespace, which HTML neither needs nor wants.
+    return f'<div class="wide" tabindex="0">{svg.replace(_NAMESPACE, "")}</div>'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,18 @@ def heed_sigint() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def keep_runs_in_files() -> Iterator[None]:
+    """Let fits of the tests start no MLflow, which takes seconds; its own tests ask for it."""
+    before = os.environ.get("CLASSMARK_TRACKER")
+    os.environ["CLASSMARK_TRACKER"] = "csv"
+    yield
+    if before is None:
+        del os.environ["CLASSMARK_TRACKER"]
+    else:
+        os.environ["CLASSMARK_TRACKER"] = before
 
 
 LABELS = ("cs.LG", "hep-th", "math.CO", "stat.ML")

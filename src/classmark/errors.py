@@ -85,6 +85,14 @@ class Interrupted(ClassmarkError):
     exit_code = 130
 
 
+class TrackerDown(ClassmarkError):
+    """A tracker cannot keep a run; training goes on without it."""
+
+
+class RunNotFound(ClassmarkError):
+    """No run, or no store of runs, of that name; or its files are damaged."""
+
+
 class LabelMismatch(ClassmarkError):
     """Model and data do not share their labels."""
 
@@ -99,6 +107,14 @@ class InvalidScores(ClassmarkError):
 
 class InvalidReport(ClassmarkError):
     """An evaluation report is damaged or of another format version."""
+
+
+class OutputBusy(ClassmarkError):
+    """Another run writes the same output."""
+
+
+class WorkerFailed(ClassmarkError):
+    """A process of a bulk run ended, or met an error, that no other try gets around."""
 
 
 class BundleNotFound(ClassmarkError):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -24,6 +25,7 @@ IN_CI = os.environ.get("CI") == "true"
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 SUDO = [] if IS_ROOT else ["sudo", "-n"]
 FREE_BYTES = 4096
+with_mlflow = pytest.mark.skipif(find_spec("mlflow") is None, reason="MLflow is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +139,38 @@ def test_a_read_only_disk_is_one_line_before_any_work(read_only_disk: Path, name
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"error: cannot write {read_only_disk / place}")
     assert line.endswith(": the file system is read-only. Choose another output.")
+
+
+def train_with_store(database: Path, runs: Path) -> Result:
+    words = ("experiment=debug", "dataset.path=dataset", "model.min_papers=3", f"runs_dir={runs}")
+    return run("train", *words, "tracker=mlflow", f"tracker.mlflow_uri=sqlite:///{database}")
+
+
+@with_mlflow
+@pytest.mark.slow  # reason: MLflow takes seconds to import
+@pytest.mark.usefixtures("here")
+def test_a_full_disk_for_mlflow_stops_no_training(full_disk: Path, tmp_path: Path) -> None:
+    result = train_with_store(full_disk / "mlflow.db", tmp_path / "runs")
+    assert result.exit_code == 0
+    assert (Path(result.stdout.strip()) / "provenance.json").is_file()
+    (line,) = [line for line in result.stderr.splitlines() if "warning" in line]
+    assert line.endswith(
+        "mlflow.db is down (database or disk is full); the run goes on without it."
+    )
+
+
+@with_mlflow
+@pytest.mark.usefixtures("here")
+def test_a_read_only_disk_for_mlflow_stops_no_training(
+    read_only_disk: Path, tmp_path: Path
+) -> None:
+    result = train_with_store(read_only_disk / "mlflow.db", tmp_path / "runs")
+    assert result.exit_code == 0
+    assert (Path(result.stdout.strip()) / "metrics.csv").is_file()
+    (line,) = [line for line in result.stderr.splitlines() if "warning" in line]
+    assert line.endswith(
+        "mlflow.db is down (unable to open database file); the run goes on without it."
+    )
 
 
 @pytest.mark.usefixtures("here")

@@ -12,6 +12,7 @@ from classmark.errors import InvalidConfig, UsageError
 from classmark.pipeline import compose_config
 from classmark.pipeline.run_folder import write_config
 from classmark.pipeline.unfinished import begin_unfinished
+from classmark.tracking import has_mlflow
 from classmark.training import TransformerConfig
 
 DATASET = "dataset.path=data"
@@ -33,12 +34,15 @@ def test_the_defaults_compose_with_a_dataset() -> None:
 
 @pytest.mark.parametrize("choice", GROUPS)
 def test_every_file_of_the_configuration_composes(choice: str) -> None:
+    if choice == "tracker=mlflow" and not has_mlflow():
+        pytest.skip("MLflow is not installed")
     assert compose_config([choice, DATASET]).model.epochs >= 1
 
 
 def test_every_group_is_tried() -> None:
     assert {"experiment=debug", "experiment=wheel", "model=linear", "dataset=folder"} <= set(GROUPS)
     assert {f"experiment={name}" for name in DEEP_EXPERIMENTS} <= set(GROUPS)
+    assert {"tracker=auto", "tracker=csv", "tracker=mlflow"} <= set(GROUPS)
 
 
 @pytest.mark.parametrize("name", DEEP_EXPERIMENTS)
@@ -97,6 +101,18 @@ def test_a_linear_fit_cannot_be_gone_on_with(tmp_path: Path) -> None:
     write_config(run.folder, compose_config([DATASET]))
     with pytest.raises(InvalidConfig, match=r"resume is for model=transformer"):
         compose_config([f"resume={run.folder}"])
+
+
+def test_a_variable_chooses_the_default_tracker_and_an_override_the_tracker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CLASSMARK_TRACKER")
+    assert compose_config([DATASET]).tracker.kind == "auto"
+    monkeypatch.setenv("CLASSMARK_TRACKER", "csv")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
+    config = compose_config([DATASET]).tracker
+    assert (config.kind, config.mlflow_uri) == ("csv", "http://localhost:5000")
+    assert compose_config([DATASET, "tracker.kind=auto"]).tracker.kind == "auto"
 
 
 def test_an_experiment_changes_the_model_and_an_override_changes_the_experiment() -> None:

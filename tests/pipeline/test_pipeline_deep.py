@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -32,6 +33,11 @@ from deep_models import HIDDEN, LAYERS, tiny_encoder
 __all__ = ["tiny_encoder"]
 pytestmark = pytest.mark.slow  # reason: imports Lightning, fits a network
 
+FIGURES = [
+    f"{split}-{name}"
+    for split in ("valid", "test")
+    for name in ("reliability.svg", "confusion.svg", "confusion.csv")
+]
 DeepTrain = Callable[..., Path]
 
 
@@ -82,7 +88,9 @@ def test_the_folder_holds_what_export_reads_and_nothing_of_the_way_there(run_fol
         "encoder/config.json",
         "encoder/tokenizer.json",
         "encoder/tokenizer_config.json",
+        *(f"figures/{name}" for name in FIGURES),
         "log.csv",
+        "metrics.csv",
         "provenance.json",
         "scores/model-test.npz",
         "scores/model-valid.npz",
@@ -163,6 +171,13 @@ def test_samples_and_lengths_are_cut_as_asked(deep_train: DeepTrain, papers: Pat
         assert np.flatnonzero(table.listed[place]).tolist() == sorted(listed.tolist())
 
 
+def tracked_losses(run: Path) -> list[list[str]]:
+    with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        return [
+            row for row in csv.reader(file) if row[0] in ("train/loss", "valid/loss", "test/top_1")
+        ]
+
+
 def break_off(deep_train: DeepTrain, runs: Path, *overrides: str, at_step: int = 3) -> Path:
     def on_metrics(values: Any, step: int, _epoch: int) -> None:
         if step == at_step and "train/loss" in values:
@@ -198,6 +213,7 @@ def test_a_run_that_is_broken_off_says_how_to_go_on_and_does(
     finished = resume(f"resume={unfinished}", f"dataset.path={moved}")
     assert [p.name for p in tmp_path.iterdir() if "transformer" in p.name] == [finished.name]
     assert finished.name == unfinished.name.removesuffix(".unfinished")
+    assert tracked_losses(finished) == tracked_losses(run_folder)
     weights = [
         (run / "weights" / "model.safetensors").read_bytes() for run in (finished, run_folder)
     ]

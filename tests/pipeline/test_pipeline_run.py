@@ -148,7 +148,7 @@ def test_a_training_split_of_one_label_is_refused(
         split.labels[:] = 0
         return split
 
-    monkeypatch.setattr("classmark.pipeline.offline.read_split", read_one_label)
+    monkeypatch.setattr("classmark.pipeline.fitting.read_split", read_one_label)
     with pytest.raises(InvalidDataset, match=r"has 1 label\(s\); a model needs at least 2"):
         train_run()
 

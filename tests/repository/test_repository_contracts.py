@@ -17,7 +17,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 CONTRACTS = {item["id"]: item for item in PYPROJECT["tool"]["importlinter"]["contracts"]}
 SERVING = {
     *("client", "errors", "records", "taxonomy", "storage", "papers", "bundle", "runtime"),
-    *("registry", "journal", "service"),
+    *("registry", "journal", "service", "bulk"),
 }
 NEVER_SERVED = ["torch", "lightning", "transformers", "sklearn", "scipy", "hydra", "omegaconf"]
 NEVER_SERVED += ["polars", "mlflow"]

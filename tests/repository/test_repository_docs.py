@@ -35,11 +35,12 @@ def check(words: list[str]) -> None:
     assert words[0] in VERBS, f"no verb {words[0]!r}"
     command: Any = load_verb(words[0])
     if hasattr(command, "commands"):
-        if words[1] in command.commands:
-            command = command.commands[words[1]]
+        second = (*words, "--help")[1]
+        if second in command.commands:
+            command = command.commands[second]
         else:  # a group may be a command itself: classmark evaluate --scores FILE
             assert command.invoke_without_command, f"no command {' '.join(words[:2])!r}"
-            assert words[1].startswith("-"), f"no command {' '.join(words[:2])!r}"
+            assert second.startswith("-"), f"no command {' '.join(words[:2])!r}"
     known = {opt for p in command.params for opt in (*p.opts, *p.secondary_opts)} | {"--help"}
     used = {word.partition("=")[0] for word in words if word.startswith("--")}
     assert used <= known, f"{' '.join(words)}: no option {sorted(used - known)}"

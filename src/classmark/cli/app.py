@@ -39,6 +39,7 @@ VERBS = {
     "keys": Verb("classmark.cli.keys", "Make, list and revoke API keys of the service."),
     "dataset": Verb("classmark.cli.dataset", "Download papers, build a dataset, invent a sample."),
     "train": Verb("classmark.cli.train", "Fit a model on a dataset."),
+    "runs": Verb("classmark.cli.runs", "Show what was trained, and with which result."),
     "evaluate": Verb("classmark.cli.evaluate", "Measure a model or its scores, or compare two."),
     "export": Verb("classmark.cli.export", "Make a bundle of a finished run."),
     "journal": Verb("classmark.cli.journal", "Show, export and delete what was predicted."),

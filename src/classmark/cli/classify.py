@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeGuard
 
 import typer
 
+from classmark.cli.bulk import bulk_layout, is_bulk, run_bulk
 from classmark.cli.output import (
     CsvWriter,
     FirstDecides,
@@ -36,7 +37,7 @@ STDIN = "-"
 _BAR = "█"
 _MAX_SHOWN_CHARS = 60
 
-Layout = Literal["human", "jsonl", "json", "csv"]
+Layout = Literal["human", "jsonl", "json", "csv", "parquet"]
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,9 @@ class Options:
             raise UsageError(f"--top must be at least 1, got {self.top}.")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UsageError(f"--threshold must be within 0..1, got {self.threshold}.")
-        if self.explain and self.layout == "csv":
-            raise UsageError("--explain has no place in --csv. Use --jsonl or --json with it.")
+        if self.explain and self.layout in ("csv", "parquet"):
+            name = "--csv" if self.layout == "csv" else "Parquet"
+            raise UsageError(f"--explain has no place in {name}. Use --jsonl or --json with it.")
 
 
 def register(app: typer.Typer) -> None:
@@ -126,6 +128,12 @@ def classify(  # noqa: PLR0913 - one parameter an option
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write here, whole or not at all.")
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Classify files by the million with N processes; needs --output."
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad record.")] = False,
     columns: Annotated[
         str | None,
@@ -140,12 +148,14 @@ def classify(  # noqa: PLR0913 - one parameter an option
     An argument with a known suffix (.csv .jsonl .parquet .bib .gz ...) or a path separator is a
     file; anything else is a text. Exit code 1 if a record could not be read.
     """
+    layout = _layout(jsonl=jsonl, json=as_json, csv=as_csv)
+    in_bulk = is_bulk(workers, output)
     options = Options(
         top=top,
         threshold=threshold,
         explain=explain,
         strict=strict,
-        layout=_layout(jsonl=jsonl, json=as_json, csv=as_csv),
+        layout=bulk_layout(layout, output) if in_bulk else layout,
         columns=_columns(columns),
         format=format,
     )
@@ -153,7 +163,10 @@ def classify(  # noqa: PLR0913 - one parameter an option
     if not sources:
         typer.echo(ctx.get_help(), err=True)
         raise typer.Exit(2)
-    n_bad, n_records = run(sources, options, model=model, output=output)
+    if in_bulk:
+        n_bad, n_records = run_bulk(sources, options, model=model, output=output, workers=workers)
+    else:
+        n_bad, n_records = run(sources, options, model=model, output=output)
     if n_bad:
         print_error(f"{n_bad} of {n_records} records could not be read.")
         raise typer.Exit(1)
@@ -295,10 +308,7 @@ def _checked(record: Paper | BadRecord) -> Paper | BadRecord:
 
 def _report(bad: BadRecord, source: Source, options: Options, writer: Writer) -> None:
     where = source.value if source.kind != "text" else "text"
-    # A record without an id has the number of its line for one, and the message begins with it.
-    is_line = bad.message.startswith(f"line {bad.id}:")
-    record = f", record {bad.id}" if bad.id and not is_line else ""
-    line = f"{where}{record}: {bad.message}"
+    line = bad.line(where)
     if options.strict:
         raise InvalidPaper(line)
     if not writer.shows_errors:

@@ -54,7 +54,8 @@ def _make(output: Path, papers: int) -> None:
     run = _Runner()
     run("dataset", "sample", "--papers", str(papers), "--csv", str(csv))
     run("dataset", "build", str(csv), "--output", str(dataset))
-    run("train", "model=linear", f"dataset.path={dataset}", f"runs_dir={output / 'runs'}")
+    runs = f"runs_dir={output / 'runs'}"
+    run("train", "model=linear", f"dataset.path={dataset}", runs, "tracker=csv")
     newest = max((output / "runs").iterdir())
     report = output / "report.json"
     run("export", str(newest), "--output", str(bundle))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -148,7 +145,9 @@ class JsonLinesWriter:
 
     def write(self, results: Sequence[Answer | BadRecord]) -> None:
         """Write a batch."""
-        self._write("".join(_json(result) + "\n" for result in results))
+        from classmark.records import json_line
+
+        self._write("".join(json_line(result) + "\n" for result in results))
 
     def close(self) -> None:
         """Nothing comes after the last line."""
@@ -165,8 +164,10 @@ class JsonWriter:
 
     def write(self, results: Sequence[Answer | BadRecord]) -> None:
         """Write a batch."""
+        from classmark.records import json_line
+
         for result in results:
-            self._write(self._before + _json(result))
+            self._write(self._before + json_line(result))
             self._before = self._between
 
     def close(self) -> None:
@@ -181,30 +182,19 @@ class CsvWriter:
     shows_errors = False
 
     def __init__(self, write: Write, *, top: int) -> None:
+        from classmark.records import csv_header
+
         self._write = write
-        self._write_rows([["id", "primary", "reason", "probability", *self._top_columns(top)]])
+        self._write(csv_header(top))
 
     def write(self, results: Sequence[Answer | BadRecord]) -> None:
         """Write a batch."""
-        self._write_rows([self._row(result) for result in results if is_answer(result)])
+        from classmark.records import csv_lines
+
+        self._write(csv_lines(result for result in results if is_answer(result)))
 
     def close(self) -> None:
         """Nothing comes after the last row."""
-
-    @staticmethod
-    def _top_columns(top: int) -> list[str]:
-        return [f"top{i}" for i in range(1, top + 1)]
-
-    @staticmethod
-    def _row(answer: Answer) -> list[str]:
-        codes = [ranked.code for ranked in answer.ranked]
-        start = [answer.id or "", answer.primary or "", answer.reason, f"{answer.probability:.6f}"]
-        return start + codes
-
-    def _write_rows(self, rows: list[list[str]]) -> None:
-        buffer = io.StringIO(newline="")
-        csv.writer(buffer, lineterminator="\n").writerows(rows)
-        self._write(buffer.getvalue())
 
 
 @contextmanager
@@ -260,10 +250,6 @@ def _explanation_lines(answer: Answer) -> Iterator[str]:
     yield f"why {first} and not {second} (log-odds, {answer.explanation_method}):"
     for evidence in answer.explanation or ():
         yield f"  {evidence.weight:+7.2f}  {printable(evidence.term)}"
-
-
-def _json(result: Answer | BadRecord) -> str:
-    return json.dumps(result.to_dict(), ensure_ascii=False)
 
 
 def _writer_to(file: IO[bytes], encoding: str, *, flush: bool = True) -> Write:

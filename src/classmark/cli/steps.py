@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
+from classmark.cli.output import print_error
+
 
 class Steps:
     """Prints each step as a line; on a terminal a count of papers follows it."""
@@ -44,6 +46,12 @@ class Steps:
             print(line, file=sys.stderr, end="", flush=True)  # noqa: T201
         else:
             print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+    def warn(self, line: str) -> None:
+        """Write a line of its own among the steps."""
+        self._end_line()
+        self._text = ""
+        print_error(line)
 
     def __enter__(self) -> Steps:
         return self

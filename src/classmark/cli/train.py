@@ -32,9 +32,11 @@ def train(
 ) -> None:
     """Fit a model on a dataset that `classmark dataset build` or `sample` wrote.
 
-    Keys: model=linear, dataset.path, seed, runs_dir, model.max_features, model.min_papers,
-    model.epochs, model.batch_size, model.rate, model.head_rate, model.hidden_dropout,
-    model.label_smoothing, model.period_weights.PERIOD, model.threads, experiment=wheel|debug.
+    Keys: model=linear|transformer, dataset.path, seed, runs_dir, resume=RUN (goes on with a run of
+    the transformer that was broken off), model.KEY, model.period_weights.PERIOD,
+    tracker=auto|csv|mlflow, experiment=wheel|debug and, with the transformer, experiment=fast|
+    balanced|optimized_distilbert|frozen_head|debug/overfit|debug/limit|debug/profiler;
+    --show-config prints all of them with their values.
     """
     require_training()
     from classmark.cli.steps import Steps
@@ -53,6 +55,7 @@ def train(
             on_step=steps.step,
             on_progress=steps.advance,
             on_note=steps.note,
+            on_warning=steps.warn,
         )
     typer.echo(json.dumps({"run": str(folder)}) if as_json else str(folder))
 

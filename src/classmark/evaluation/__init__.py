@@ -18,7 +18,7 @@ from classmark.evaluation.metrics import (
     set_coverage,
     top_k_accuracy,
 )
-from classmark.evaluation.page import render_comparison_page, render_page
+from classmark.evaluation.page import render_comparison_page, render_figures, render_page
 from classmark.evaluation.prediction_sets import fit_set_threshold, prediction_sets
 from classmark.evaluation.render import render_table
 from classmark.evaluation.render_comparison import render_comparison
@@ -53,6 +53,7 @@ __all__ = [
     "recall_at_k_listed",
     "render_comparison",
     "render_comparison_page",
+    "render_figures",
     "render_page",
     "render_table",
     "set_coverage",

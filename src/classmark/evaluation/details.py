@@ -99,7 +99,7 @@ def category_details(
     outcomes: Outcomes, labels: tuple[str, ...], level: float
 ) -> tuple[CategoryDetail, ...]:
     """Return precision, recall and F1 of each label that occurs, with intervals, by size."""
-    pairs = _pair_counts(outcomes)
+    pairs = pair_counts(outcomes)
     truths, guesses, rights = pairs.sum(axis=1), pairs.sum(axis=0), pairs.diagonal()
     found = [
         CategoryDetail(
@@ -120,7 +120,7 @@ def confusion_pairs(
     outcomes: Outcomes, labels: tuple[str, ...], level: float, n_pairs: int = N_PAIRS
 ) -> tuple[ConfusionPair, ...]:
     """Return the most frequent (true, predicted) pairs that differ, most frequent first."""
-    counts = _pair_counts(outcomes)
+    counts = pair_counts(outcomes)
     sizes = counts.sum(axis=1)
     np.fill_diagonal(counts, 0)
     order = np.argsort(-counts, axis=None, kind="stable")[:n_pairs]
@@ -164,7 +164,8 @@ def confident_errors(
     return tuple(chosen)
 
 
-def _pair_counts(outcomes: Outcomes) -> NDArray[np.intp]:
+def pair_counts(outcomes: Outcomes) -> NDArray[np.intp]:
+    """Return how many papers of each true column get each predicted one: int [k, k]."""
     k = outcomes.n_labels
     return np.bincount(outcomes.primary * k + outcomes.top, minlength=k * k).reshape(k, k)
 

@@ -1,5 +1,6 @@
 """PAPER IN: ids, dates, readers, and the only normaliser."""
 
+from classmark.papers.chunks import Chunk, ChunkSize, papers_of, read_chunks
 from classmark.papers.dates import parse_date
 from classmark.papers.detect import FORMATS, KNOWN_SUFFIXES, detect_format
 from classmark.papers.ids import canonical_id
@@ -15,11 +16,15 @@ __all__ = [
     "FORMATS",
     "KNOWN_SUFFIXES",
     "RECIPE_VERSION",
+    "Chunk",
+    "ChunkSize",
     "abstract_fingerprint",
     "canonical_id",
     "detect_format",
     "normalise",
+    "papers_of",
     "parse_date",
+    "read_chunks",
     "read_papers",
     "read_stream",
     "text_fingerprint",

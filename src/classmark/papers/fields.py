@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from classmark.errors import InvalidPaper, UsageError, WrongColumns
@@ -51,6 +52,11 @@ class ReadOptions:
                 f"columns names the field {unknown[0]!r}, which papers do not have. "
                 f"Fields: {', '.join(COLUMN_NAMES)}"
             )
+
+    @cached_property
+    def sought(self) -> dict[str, tuple[str, ...]]:
+        """Return what ``names_of`` gives for every field of a paper."""
+        return {field_name: self.names_of(field_name) for field_name in COLUMN_NAMES}
 
     def names_of(self, field_name: str) -> tuple[str, ...]:
         """Return the column names, in lower case, that a field is sought under, best first."""

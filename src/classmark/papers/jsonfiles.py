@@ -5,11 +5,11 @@ from __future__ import annotations
 import codecs
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from classmark.errors import UnreadableSource
-from classmark.papers.fields import COLUMN_NAMES, Place, ReadOptions, build_paper, shown
+from classmark.papers.fields import Place, ReadOptions, build_paper, shown
 from classmark.papers.lines import UTF8_BOM, read_lines
 from classmark.records import BadRecord, Paper
 
@@ -17,9 +17,17 @@ _CHUNK_BYTES = 1 << 16
 _BLANK = " \t\r\n"
 
 
-def read_json_lines(stream: BinaryIO, options: ReadOptions) -> Iterator[Paper | BadRecord]:
-    """Yield the papers of JSON lines; blank lines are passed over."""
-    for line in read_lines(stream, options.max_record_bytes):
+def read_json_lines(
+    stream: BinaryIO, options: ReadOptions, first_line: int = 1
+) -> Iterator[Paper | BadRecord]:
+    """Yield the papers of JSON lines; blank lines are passed over.
+
+    Args:
+        stream: from the start of a line.
+        options: how to read.
+        first_line: number of the first line, for a stream that is a part of a file.
+    """
+    for line in read_lines(stream, options.max_record_bytes, first_line):
         place = Place("line", line.number)
         if line.problem is not None:
             yield place.bad(line.problem.kind, line.problem.message)
@@ -66,7 +74,7 @@ def paper_from_object(record: object, place: Place, options: ReadOptions) -> Pap
     if not isinstance(record, dict):
         return place.bad("wrong_type", f"a JSON object was expected, got {shown(record)}")
     lowered = {str(key).strip().lower(): value for key, value in record.items()}
-    values = {field_name: _first(lowered, options, field_name) for field_name in COLUMN_NAMES}
+    values = {name: _first(lowered, keys) for name, keys in options.sought.items()}
     if values["title"] is None and values["abstract"] is None:
         keys = ", ".join(list(lowered)[:12]) or "none"
         message = (
@@ -94,9 +102,12 @@ def _why(error: Exception, text: str) -> str:
     return f"not readable JSON ({str(error)[:80]}): {shown(text[:80])}"
 
 
-def _first(record: Mapping[str, Any], options: ReadOptions, field_name: str) -> Any:
-    candidates = (record.get(name) for name in options.names_of(field_name))
-    return next((value for value in candidates if value is not None), None)
+def _first(record: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    for key in keys:
+        value = record.get(key)
+        if value is not None:
+            return value
+    return None
 
 
 def _own_id(value: Any) -> str | None:

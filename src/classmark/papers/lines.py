@@ -31,17 +31,26 @@ class Line:
     problem: Problem | None = None
 
 
-def read_lines(stream: BinaryIO, max_bytes: int) -> Iterator[Line]:
-    """Yield the lines of a UTF-8 stream; a line over ``max_bytes`` is skipped, not held."""
-    number = 0
+def read_lines(stream: BinaryIO, max_bytes: int, first_number: int = 1) -> Iterator[Line]:
+    """Yield the lines of a UTF-8 stream; a line over ``max_bytes`` is skipped, not held.
+
+    Args:
+        stream: from the start of a line.
+        max_bytes: of a line, its end included.
+        first_number: number of the first line, for a stream that is a part of a file.
+    """
+    number = first_number - 1
     while raw := stream.readline(max_bytes + 1):
         number += 1
-        if number == 1:
-            raw = raw.removeprefix(UTF8_BOM)
-        if len(raw) > max_bytes and not raw.endswith(b"\n"):
-            yield Line(number, "\n", _too_long(len(raw) + _skip_line(stream), max_bytes))
+        if is_cut(raw, max_bytes):
+            yield Line(number, "\n", too_long(len(raw) + skip_line(stream), max_bytes))
             continue
-        yield _decode(number, raw)
+        yield _decode(number, raw.removeprefix(UTF8_BOM) if number == 1 else raw)
+
+
+def is_cut(raw: bytes, max_bytes: int) -> bool:
+    """Tell whether ``readline(max_bytes + 1)`` gave but the start of a line."""
+    return len(raw) > max_bytes and not raw.endswith(b"\n")
 
 
 class LineFeed:
@@ -80,7 +89,7 @@ def _decode(number: int, raw: bytes) -> Line:
         return Line(number, text, problem or Problem("bad_encoding", message))
 
 
-def _skip_line(stream: BinaryIO) -> int:
+def skip_line(stream: BinaryIO) -> int:
     """Read to the end of the line; return how many bytes that was."""
     skipped = 0
     while chunk := stream.readline(_SKIPPED_CHUNK_BYTES):
@@ -90,5 +99,6 @@ def _skip_line(stream: BinaryIO) -> int:
     return skipped
 
 
-def _too_long(n_bytes: int, max_bytes: int) -> Problem:
+def too_long(n_bytes: int, max_bytes: int) -> Problem:
+    """Return the problem of a line of so many bytes."""
     return Problem("too_long", f"{n_bytes:,} bytes, more than the limit of {max_bytes:,}; skipped")

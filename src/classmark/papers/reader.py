@@ -47,8 +47,7 @@ def read_papers(
         WrongColumns: at the first paper, if a table lacks the columns it is read from.
         MissingExtra: at the first paper, if reading needs a package that is not installed.
     """
-    if format not in ("auto", *FORMATS):
-        raise UsageError(f"unknown format {format!r}. Choose one of auto, {', '.join(FORMATS)}")
+    check_format(format)
     options = ReadOptions(
         name=str(source) if isinstance(source, Path) else STANDARD_INPUT,
         columns=columns or {},
@@ -85,13 +84,24 @@ def _read(
     with damage_named(options.name):
         if isinstance(source, Path):
             with open_path(source) as opened:
-                yield from _read_source(opened, format, options)
+                yield from read_source(opened, format, options)
         else:
             opened = open_stream(source, name=options.name)
-            yield from _read_source(opened, format, options)
+            yield from read_source(opened, format, options)
 
 
-def _read_source(source: Source, format: str, options: ReadOptions) -> Iterator[Paper | BadRecord]:
+def check_format(format: str) -> None:
+    """Refuse a format that is none.
+
+    Raises:
+        UsageError: it is not "auto" nor one of ``detect.FORMATS``.
+    """
+    if format not in ("auto", *FORMATS):
+        raise UsageError(f"unknown format {format!r}. Choose one of auto, {', '.join(FORMATS)}")
+
+
+def read_source(source: Source, format: str, options: ReadOptions) -> Iterator[Paper | BadRecord]:
+    """Yield the papers of an open source; see ``read_papers``."""
     found = format_of(source, options.columns) if format == "auto" else format
     match found:
         case "parquet":

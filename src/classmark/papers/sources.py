@@ -8,9 +8,9 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
@@ -36,6 +36,7 @@ class Source:
         prefix: its first bytes, at most ``PREFIX_BYTES``; the stream still holds them.
         stream: the bytes from the start, decompressed.
         seekable: the same from the start if it can be sought, else None.
+        position: tells how many bytes of the file, as it lies on disk, have been read.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Source:
     prefix: bytes
     stream: BinaryIO
     seekable: BinaryIO | None
+    position: Callable[[], int] = lambda: 0
 
 
 @contextmanager
@@ -61,7 +63,8 @@ def open_path(path: Path) -> Iterator[Source]:
     except OSError as error:
         raise UnreadableSource(f"{path} cannot be opened: {error.strerror}.") from error
     with file:
-        yield open_stream(file, name=str(path), file_name=path.name)
+        source = open_stream(file, name=str(path), file_name=path.name)
+        yield replace(source, position=file.tell) if file.seekable() else source
 
 
 def open_stream(stream: BinaryIO, *, name: str, file_name: str = "") -> Source:

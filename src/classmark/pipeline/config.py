@@ -10,7 +10,8 @@ from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from classmark.errors import InvalidConfig
-from classmark.pipeline.unfinished import continued_config
+from classmark.pipeline.unfinished import check_same_fit, continued_config
+from classmark.tracking import TrackerConfig, read_tracker
 from classmark.training import LinearConfig, TransformerConfig
 
 ModelConfig = LinearConfig | TransformerConfig
@@ -24,15 +25,16 @@ _PERIOD_NAME = re.compile(r"[\w-]+")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One fit: which dataset, which model, which seed, and where runs go.
+    """One fit.
 
     Attributes:
-        dataset: its folder.
-        model: options of the fit; their class is the kind of the model.
-        seed: of everything random.
-        runs_dir: where the run folder is made.
+        dataset: folder of the dataset, what ``dataset build`` or ``dataset sample`` wrote.
+        model: what is fitted, and how; the class of the options is the kind.
+        seed: of all that is drawn at random, from 0; the same seed gives the same weights.
+        runs_dir: folder in which the run gets a folder of its own.
+        tracker: who keeps the run beside its own folder.
         resume: folder of an unfinished run to go on with; None: a new one.
-        composed: what Hydra composed, as it is kept in the run folder.
+        composed: everything as Hydra composed it, for the record.
     """
 
     dataset: Path
@@ -40,6 +42,7 @@ class TrainConfig:
     seed: int
     runs_dir: Path
     resume: Path | None
+    tracker: TrackerConfig
     composed: dict[str, Any]
 
     @property
@@ -73,12 +76,16 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
         return _read_config(_compose(overrides))
     folder = Path(resume).expanduser()
     dataset = given.get("dataset.path")
-    composed = None
-    if given.keys() - {"resume", "runs_dir", "dataset.path"}:
-        # Hydra wants a dataset; that of the run is put in its place.
-        more = [] if dataset else [f"dataset.path={folder}"]
-        composed = _compose([*overrides, *more])
-    return _read_config(continued_config(folder, composed, dataset))
+    others = given.keys() - {"resume", "runs_dir", "dataset.path"}
+    if not others:
+        return _read_config(continued_config(folder, dataset))
+    # Hydra wants a dataset; that of the run is put in its place.
+    composed = _compose([*overrides, *([] if dataset else [f"dataset.path={folder}"])])
+    only_tracker = all(key.partition(".")[0] == "tracker" for key in others)
+    if not only_tracker:
+        check_same_fit(folder, composed)
+    continued = continued_config(folder, dataset)
+    return _read_config({**continued, "tracker": composed["tracker"]})
 
 
 def _compose(overrides: Sequence[str]) -> dict[str, Any]:
@@ -150,6 +157,7 @@ def _read_config(composed: dict[str, Any]) -> TrainConfig:
         seed=composed["seed"],
         runs_dir=Path(str(composed["runs_dir"])).expanduser(),
         resume=None if resume is None else Path(str(resume)).expanduser(),
+        tracker=read_tracker(composed),
         composed=composed,
     )
 
@@ -165,7 +173,7 @@ def _read_kind(composed: Mapping[str, Any]) -> str:
 def _check_keys(composed: Mapping[str, Any], model: type[ModelConfig]) -> None:
     """Refuse what Hydra lets through: ``+key`` adds an unknown key, ``~key`` takes one away."""
     known = {
-        "": {"seed", "runs_dir", "resume", "dataset", "model"},
+        "": {"seed", "runs_dir", "resume", "dataset", "model", "tracker"},
         "dataset": {"path"},
         "model": {"kind", *(field.name for field in fields(model))},
     }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,12 +15,13 @@ from classmark.errors import Interrupted, InvalidConfig, MissingExtra, TrainingF
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.run_folder import (
     describe_environment,
-    new_run_folder,
     path_from_run,
+    reserve_run_folder,
     write_config,
     write_tables,
 )
 from classmark.pipeline.tables import check_labels, draw_papers, make_table
+from classmark.pipeline.tracked import describe_run, keep_results, tracked
 from classmark.pipeline.unfinished import (
     Unfinished,
     begin_unfinished,
@@ -32,6 +33,8 @@ from classmark.pipeline.unfinished import (
 from classmark.records import DatasetManifest, ModelRef, ScoreTable
 from classmark.runtime import RawScores
 from classmark.storage import atomic_file, check_folder_place, write_json
+from classmark.tracking import warn_on_stderr
+from classmark.tracking.csvfile import drop_later_steps
 from classmark.training import TransformerConfig
 from classmark.training.deep.listeners import Listeners
 
@@ -62,8 +65,16 @@ class _Work:
     listeners: Listeners
 
 
-def train_deep(config: TrainConfig, *, command: str, listeners: Listeners) -> Path:
+def train_deep(
+    config: TrainConfig,
+    *,
+    command: str,
+    listeners: Listeners,
+    on_warning: Callable[[str], None] = warn_on_stderr,
+) -> Path:
     """Fit the deep tier, score the other splits, and return the run folder.
+
+    A tracker that fails is one warning; the fit goes on.
 
     Raises:
         MissingExtra: torch or what goes with it is not installed.
@@ -83,13 +94,32 @@ def train_deep(config: TrainConfig, *, command: str, listeners: Listeners) -> Pa
     run = _run_to_continue(config, manifest)
     _check_start(options, manifest, config.dataset)
     work = _read(config, options, manifest, listeners)
-    run = run or _begin(config, manifest, command)
-    with _kept_or_gone(run):
+    with ExitStack() as stack:
+        if run is None:
+            folder = stack.enter_context(reserve_run_folder(config.runs_dir, config.kind))
+            run = _begin(config, manifest, command, folder)
+        stack.enter_context(_kept_or_gone(run))
+        _fit_and_write(work, run, _told(config, manifest, command, run.finished_folder), on_warning)
+        return run.finish()
+
+
+def _fit_and_write(
+    work: _Work, run: Unfinished, told: dict[str, Any], on_warning: Callable[[str], None]
+) -> None:
+    config, listeners = work.config, work.listeners
+    info = describe_run(run.finished_folder.name, config.kind, config.composed, told)
+    with tracked(config.tracker, run.folder, info, listeners.on_step, on_warning) as trackers:
+        heard = replace(
+            listeners,
+            on_metrics=lambda values, step, epoch: trackers.metrics(values, step=step, epoch=epoch),
+            on_resume=lambda step: drop_later_steps(run.folder, step),
+        )
+        work = replace(work, listeners=heard)
         fitted = _fit(work, run)
         tables = _score(work, fitted)
         listeners.on_step("writing the run")
-        _write(run, work, fitted, tables, command)
-        return run.finish()
+        _write(run, work, fitted, tables, told)
+        keep_results(trackers, run.folder, tables)
 
 
 def deep_options(config: TrainConfig) -> TransformerConfig:
@@ -127,8 +157,9 @@ def _check_start(options: TransformerConfig, manifest: DatasetManifest, dataset:
         check_same_labels(told["labels"], manifest.labels, dataset, f"the run {options.start}")
 
 
-def _begin(config: TrainConfig, manifest: DatasetManifest, command: str) -> Unfinished:
-    folder = new_run_folder(config)
+def _begin(
+    config: TrainConfig, manifest: DatasetManifest, command: str, folder: Path
+) -> Unfinished:
     run = begin_unfinished(folder, _told(config, manifest, command, folder))
     write_config(run.folder, config)
     return run
@@ -146,6 +177,7 @@ def _told(
         "labels": list(manifest.labels),
         "label_space": manifest.label_space,
         "generated": manifest.generated,
+        **describe_environment(_PACKAGES),
     }
 
 
@@ -223,7 +255,11 @@ def _score(work: _Work, fitted: Fitted) -> dict[str, ScoreTable]:
 
 
 def _write(
-    run: Unfinished, work: _Work, fitted: Fitted, tables: dict[str, ScoreTable], command: str
+    run: Unfinished,
+    work: _Work,
+    fitted: Fitted,
+    tables: dict[str, ScoreTable],
+    told: dict[str, Any],
 ) -> None:
     """Write what the finished run has and the unfinished one lacks; provenance comes last."""
     from classmark.training.deep import write_weights
@@ -235,13 +271,13 @@ def _write(
         file.write(encoder.tokenizer_json)
     write_json(run.folder / "encoder" / "tokenizer_config.json", encoder.tokenizer_config)
     write_tables(run.folder, tables)
-    write_json(run.folder / "provenance.json", _provenance(run, work, fitted, command))
+    write_json(run.folder / "provenance.json", _provenance(work, fitted, told))
 
 
-def _provenance(run: Unfinished, work: _Work, fitted: Fitted, command: str) -> dict[str, Any]:
+def _provenance(work: _Work, fitted: Fitted, told: dict[str, Any]) -> dict[str, Any]:
     options, encoder, standing = work.options, work.encoder, fitted.standing
     return {
-        **_told(work.config, work.manifest, command, run.finished_folder),
+        **told,
         "encoder": {
             "name": encoder.name,
             "source": encoder.source,
@@ -256,7 +292,6 @@ def _provenance(run: Unfinished, work: _Work, fitted: Fitted, command: str) -> d
         "stopped": standing.stopped,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "fit_seconds": round(standing.seconds, 1),
-        **describe_environment(_PACKAGES),
     }
 
 

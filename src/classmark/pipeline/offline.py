@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from classmark.dataset import DatasetSplit, load_manifest, read_split
-from classmark.errors import InvalidConfig, InvalidDataset, LabelMismatch
+from classmark.dataset import load_manifest, read_split
+from classmark.errors import InvalidDataset, LabelMismatch
 from classmark.evaluation import EvaluationConfig, evaluate_table
 from classmark.export import fit_curve, fit_policy, quantise, render_card
 from classmark.papers import RECIPE_VERSION
-from classmark.pipeline.config import TrainConfig, linear_options
+from classmark.pipeline.config import TrainConfig
+from classmark.pipeline.fitting import (
+    Listener,
+    OnProgress,
+    OnStep,
+    check_periods,
+    fit_and_prune,
+)
 from classmark.pipeline.run_folder import (
     describe_environment,
     find_dataset,
     path_from_run,
     read_run,
+    reserve_run_folder,
     without_folders,
     write_run,
 )
-from classmark.pipeline.tables import check_labels, make_table
+from classmark.pipeline.tables import make_table
+from classmark.pipeline.tracked import describe_run, keep_results, tracked
 from classmark.records import (
     BundleManifest,
     DatasetManifest,
@@ -41,28 +49,24 @@ from classmark.runtime.featuriser import FEATURISER_VERSION
 from classmark.runtime.linear import LinearScorer
 from classmark.storage import check_folder_place
 from classmark.taxonomy import VERSION as TAXONOMY_VERSION
-from classmark.training import (
-    LinearWeights,
-    SparsePapers,
-    choose_frequent,
-    fit_linear,
-    rank_by_importance,
-    read_occurrences,
-    to_sparse,
-)
-from classmark.training.vocabulary import Occurrences
+from classmark.tracking import warn_on_stderr
+from classmark.training import LinearWeights, read_occurrences, to_sparse
 
 CHUNK_PAPERS = 500
 HEADLINE = ("top_1", "top_3", "top_5", "macro_f1", "ece", "set_coverage", "set_size")
 
-OnProgress = Callable[[int], None]
-OnStep = Callable[[str], None]
-
 
 def train_linear(
-    config: TrainConfig, *, command: str, on_step: OnStep, on_progress: OnProgress
+    config: TrainConfig,
+    *,
+    command: str,
+    on_step: OnStep,
+    on_progress: OnProgress,
+    on_warning: OnStep = warn_on_stderr,
 ) -> Path:
     """Fit the fast tier, score the other splits, and return the run folder.
+
+    A tracker that fails is one warning; the fit goes on.
 
     Raises:
         InvalidDataset: the dataset is missing, changed, or has one label only.
@@ -70,18 +74,32 @@ def train_linear(
         TrainingFailed: nothing to fit, or the loss is no number.
         StorageFailed: there is no writing where runs go.
     """
-    started = time.monotonic()
     check_folder_place(config.runs_dir / "run", overwrite=True)
     manifest = load_manifest(config.dataset)
-    _check_periods(config, manifest)
-    split = read_split(config.dataset, "train", manifest)
-    check_labels(split, config.dataset)
-    log: list[dict[str, Any]] = []
-    on_step(f"reading {len(split):,} training papers")
-    occurrences = read_occurrences(split.titles, split.abstracts, on_progress)
-    listener = _Listener(on_step, on_progress, log)
-    parent, weights = _fit_and_prune(occurrences, split, manifest, config, listener)
-    on_step("scoring the valid and test splits")
+    check_periods(config, manifest)
+    with reserve_run_folder(config.runs_dir, "linear") as folder:
+        told = {
+            "command": command,
+            "dataset": path_from_run(config.dataset, folder),
+            "dataset_digest": manifest.digest,
+            **describe_environment(),
+        }
+        run = describe_run(folder.name, "linear", config.composed, told)
+        with tracked(config.tracker, folder, run, on_step, on_warning) as trackers:
+            _train(config, folder, told, manifest, Listener(on_step, on_progress, trackers))
+    return folder
+
+
+def _train(
+    config: TrainConfig,
+    folder: Path,
+    told: Mapping[str, Any],
+    manifest: DatasetManifest,
+    listener: Listener,
+) -> None:
+    started = time.monotonic()
+    parent, weights = fit_and_prune(config, manifest, listener)
+    listener.on_step("scoring the valid and test splits")
     tables = {
         f"{stage}-{name}": table
         for name in ("valid", "test")
@@ -90,11 +108,9 @@ def train_linear(
         )
     }
     provenance = {
+        **told,
         "kind": "linear",
-        "command": command,
         "seed": config.seed,
-        "dataset": path_from_run(config.dataset, config.runs_dir / "run"),
-        "dataset_digest": manifest.digest,
         "labels": list(manifest.labels),
         "label_space": manifest.label_space,
         "generated": manifest.generated,
@@ -102,9 +118,9 @@ def train_linear(
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "fit_seconds": round(time.monotonic() - started, 1),
         "kernel": LinearScorer.best_kernel(),
-        **describe_environment(),
     }
-    return write_run(config, provenance, weights, tables, log)
+    write_run(folder, config, provenance, weights, tables, listener.log)
+    keep_results(listener.trackers, folder, tables)
 
 
 def export_run(  # noqa: PLR0913 - one parameter an option of the verb
@@ -200,65 +216,6 @@ class _Source:
     dataset: Path
     manifest: DatasetManifest
     on_progress: OnProgress
-
-
-@dataclass(frozen=True)
-class _Listener:
-    """Who hears of the steps, papers and epochs of a fit."""
-
-    on_step: OnStep
-    on_progress: OnProgress
-    log: list[dict[str, Any]]
-
-
-def _check_periods(config: TrainConfig, manifest: DatasetManifest) -> None:
-    unknown = [
-        name for name in linear_options(config).period_weights if name not in manifest.periods
-    ]
-    if unknown:
-        raise InvalidConfig(
-            f"model.period_weights.{unknown[0]}: {config.dataset} has no such period, it has "
-            f"{', '.join(manifest.periods) or 'none'}. Name one of these, or build the dataset "
-            "with --periods."
-        )
-
-
-def _fit_and_prune(
-    occurrences: Occurrences,
-    split: DatasetSplit,
-    manifest: DatasetManifest,
-    config: TrainConfig,
-    listener: _Listener,
-) -> tuple[LinearWeights, LinearWeights]:
-    model = linear_options(config)
-    weights = np.array([model.period_weights.get(p, 1.0) for p in split.periods], np.float32)
-
-    def fit(
-        stage: str, keys: NDArray[np.uint64], start: LinearWeights | None = None
-    ) -> tuple[LinearWeights, SparsePapers]:
-        papers = to_sparse(occurrences, keys)
-        epochs = model.epochs if start is None else model.refine_epochs
-        listener.on_step(f"fitting the {stage}: {len(keys):,} features, epochs: {epochs}")
-        fitted = fit_linear(
-            papers,
-            keys,
-            split.labels,
-            weights,
-            model,
-            n_labels=len(manifest.labels),
-            seed=config.seed,
-            start=start,
-            on_epoch=lambda epoch, loss: listener.log.append(
-                {"stage": stage, "epoch": epoch, "loss": loss}
-            ),
-            on_batch=listener.on_progress,
-        )
-        return fitted, papers
-
-    keys, _ = choose_frequent(occurrences, model.min_papers)
-    parent, papers = fit("parent", keys)
-    kept = np.sort(rank_by_importance(parent, papers)[: model.max_features])
-    return parent, fit("model", keys[kept], parent.select(kept))[0]
 
 
 def _score_stages(

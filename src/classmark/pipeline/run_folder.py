@@ -8,7 +8,8 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -20,9 +21,10 @@ from numpy.typing import NDArray
 
 from classmark.errors import InvalidDataset
 from classmark.pipeline.config import TrainConfig
+from classmark.pipeline.tracked import write_figures
 from classmark.pipeline.unfinished import UNFINISHED
 from classmark.records import ScoreTable
-from classmark.storage import atomic_file, atomic_folder, write_json
+from classmark.storage import atomic_file, atomic_folder, storage_errors, write_json
 from classmark.training import LinearWeights
 
 WEIGHTS = ("keys", "embedding", "head", "bias")
@@ -45,18 +47,18 @@ class Run:
 
 
 def write_run(
+    folder: Path,
     config: TrainConfig,
     provenance: dict[str, Any],
     weights: LinearWeights,
     tables: Mapping[str, ScoreTable],
     log: list[dict[str, Any]],
-) -> Path:
-    """Write a run into a folder of its own, whole, and return it.
+) -> None:
+    """Write a run into its folder, whole.
 
     Raises:
         StorageFailed: it cannot be written.
     """
-    folder = new_run_folder(config)
     with atomic_folder(folder) as temporary:
         write_config(temporary, config)
         write_json(temporary / "provenance.json", provenance)
@@ -64,7 +66,6 @@ def write_run(
         (temporary / "log.csv").write_text("\n".join(lines) + "\n")
         _write_weights(temporary, weights)
         write_tables(temporary, tables)
-    return folder
 
 
 def write_config(folder: Path, config: TrainConfig) -> None:
@@ -76,21 +77,53 @@ def write_config(folder: Path, config: TrainConfig) -> None:
 
 
 def write_tables(folder: Path, tables: Mapping[str, ScoreTable]) -> None:
-    """Write score tables as ``scores/NAME.npz``."""
+    """Write score tables as ``scores/NAME.npz``, and their figures."""
     for name, table in tables.items():
         with atomic_file(folder / "scores" / f"{name}.npz") as file:
             file.write(table.to_bytes())
+    write_figures(folder, tables)
 
 
-def new_run_folder(config: TrainConfig) -> Path:
-    """Return a folder for a run that no run has, finished or not; nothing is made."""
+@contextmanager
+def reserve_run_folder(runs_dir: Path, kind: str) -> Iterator[Path]:
+    """Yield the folder of a new run, that is not there yet and nobody else is given meanwhile.
+
+    Raises:
+        StorageFailed: there is no writing where runs go.
+    """
+    new = [place for place in (runs_dir, *runs_dir.parents) if not place.exists()]
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    folder = config.runs_dir / f"{config.kind}-{stamp}"
-    n = 1
-    while folder.exists() or folder.with_name(folder.name + UNFINISHED).exists():
-        n += 1
-        folder = config.runs_dir / f"{config.kind}-{stamp}-{n}"
-    return folder
+    folder, n = runs_dir / f"{kind}-{stamp}", 1
+    try:
+        with storage_errors(folder):
+            runs_dir.mkdir(parents=True, exist_ok=True)
+            while _is_there(folder) or not _made(_mark(folder)):
+                n += 1
+                folder = runs_dir / f"{kind}-{stamp}-{n}"
+        try:
+            yield folder
+        finally:
+            _mark(folder).rmdir()
+    finally:
+        for place in new:
+            with suppress(OSError):  # there is a run in it
+                place.rmdir()
+
+
+def _is_there(folder: Path) -> bool:
+    return folder.exists() or folder.with_name(folder.name + UNFINISHED).exists()
+
+
+def _mark(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.taken")
+
+
+def _made(folder: Path) -> bool:
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
 
 
 def _write_weights(folder: Path, weights: LinearWeights) -> None:

@@ -102,27 +102,39 @@ def read_told(folder: Path) -> dict[str, Any]:
     )
 
 
-def continued_config(
-    folder: Path, composed: Mapping[str, Any] | None, dataset: str | None
-) -> dict[str, Any]:
+def continued_config(folder: Path, dataset: str | None) -> dict[str, Any]:
     """Return the configuration of an unfinished run.
 
     Args:
         folder: of the unfinished run.
-        composed: what the command line composes; None if it says nothing else.
         dataset: where the run's dataset is now; None if it stayed where it was.
 
     Raises:
-        InvalidConfig: it is no unfinished run, or the command line wants another fit than it.
+        InvalidConfig: it is no unfinished run.
     """
     told = read_unfinished(folder).told
-    kept = read_config_file(folder)
-    if composed is not None:
-        _check_same(kept, composed, folder)
     stayed = os.path.normpath(folder.resolve() / str(told["dataset"]))
     path = dataset.strip("'\"") if dataset else stayed
     moved = {"dataset": {"path": path}, "runs_dir": str(folder.parent), "resume": str(folder)}
-    return {**kept, **moved}
+    return {**read_config_file(folder), **moved}
+
+
+def check_same_fit(folder: Path, composed: Mapping[str, Any]) -> None:
+    """Go on if a command line asks for the fit that an unfinished run is of.
+
+    Raises:
+        InvalidConfig: it is no unfinished run, or was begun with another value; names the key.
+    """
+    read_unfinished(folder)
+    before, now = _flat(read_config_file(folder)), _flat(composed)
+    for key in sorted(before.keys() | now.keys()):
+        if key in _FREE or key.startswith("tracker."):
+            continue
+        if before.get(key) != now.get(key):
+            raise InvalidConfig(
+                f"{key} is {now.get(key)!r}, but {folder.name} was begun with "
+                f"{before.get(key)!r}. Leave it out to go on, or begin a new run."
+            )
 
 
 def read_config_file(folder: Path) -> dict[str, Any]:
@@ -176,18 +188,6 @@ def check_same_labels(
         f"{whose} has {len(theirs)} labels, dataset {dataset} has {len(ours)} ({example}). "
         "Use the dataset of that run, or begin a new run."
     )
-
-
-def _check_same(kept: Mapping[str, Any], composed: Mapping[str, Any], folder: Path) -> None:
-    before, now = _flat(kept), _flat(composed)
-    for key in sorted(before.keys() | now.keys()):
-        if key in _FREE or key.startswith("tracker."):
-            continue
-        if before.get(key) != now.get(key):
-            raise InvalidConfig(
-                f"{key} is {now.get(key)!r}, but {folder.name} was begun with "
-                f"{before.get(key)!r}. Leave it out to go on, or begin a new run."
-            )
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -24,6 +24,7 @@ from classmark.records.evaluation import (
     MetricValue,
     SliceReport,
 )
+from classmark.records.lines import csv_header, csv_lines, json_line
 from classmark.records.paper import BadRecord, Paper
 from classmark.records.prediction import (
     FeedbackEvent,
@@ -71,8 +72,11 @@ __all__ = [
     "SliceGroup",
     "SliceReport",
     "SplitFile",
+    "csv_header",
+    "csv_lines",
     "derived_prediction_id",
     "is_prediction_id",
+    "json_line",
     "new_prediction_id",
     "utc_text",
 ]

@@ -74,6 +74,13 @@ class BadRecord:
     kind: str
     message: str
 
+    def line(self, source: str) -> str:
+        """Return what was wrong as one line that names the source and the record."""
+        # A record without an id has the number of its line for one, and the message begins with it.
+        is_line = self.message.startswith(f"line {self.id}:")
+        record = f", record {self.id}" if self.id and not is_line else ""
+        return f"{source}{record}: {self.message}"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the published form, ``{"id", "error": {"kind", "message"}}``."""
         return {"id": self.id, "error": {"kind": self.kind, "message": self.message}}

@@ -1,10 +1,12 @@
 """Bundle + papers -> Answer: featuriser, kernel, policy; numpy only."""
 
-from classmark.runtime.classifier import Classifier, check_paper, in_batches
-from classmark.runtime.policy import Decider, Decisions
+from classmark.runtime.classifier import DEFAULT_TOP, Classifier, check_paper, in_batches
+from classmark.runtime.policy import REASONS, Decider, Decisions, selected_columns
 from classmark.runtime.scorer import RawScores, Scorer
 
 __all__ = [
+    "DEFAULT_TOP",
+    "REASONS",
     "Classifier",
     "Decider",
     "Decisions",
@@ -12,4 +14,5 @@ __all__ = [
     "Scorer",
     "check_paper",
     "in_batches",
+    "selected_columns",
 ]

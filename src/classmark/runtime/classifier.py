@@ -94,6 +94,18 @@ class Classifier:
             np.concatenate([part.known_share for part in parts]),
         )
 
+    def decide(self, papers: Iterable[Paper], *, threshold: float | None = None) -> Decisions:
+        """Return what the policy says of papers as arrays: ``classify`` without its objects.
+
+        Args:
+            papers: a batch; each has a title or an abstract.
+            threshold: as for ``classify``.
+
+        Raises:
+            UsageError, InvalidScores: as ``classify``.
+        """
+        return self._decider.decide(self.score(papers), threshold=threshold)
+
     @overload  # a string is an iterable of strings too; it is read as one paper
     def classify(  # type: ignore[overload-overlap]
         self,

@@ -18,7 +18,7 @@ from classmark.runtime.scorer import RawScores
 MIN_LEVEL_PROBABILITY = 0.0005
 """Archives and groups below this are left out of an answer; they would fill it with noise."""
 
-_REASONS: tuple[Reason, ...] = ("accepted", "below_threshold", "out_of_scope")
+REASONS: tuple[Reason, ...] = ("accepted", "below_threshold", "out_of_scope")
 _ACCEPTED, _BELOW_THRESHOLD, _OUT_OF_SCOPE = range(3)
 
 Floats = NDArray[np.float64]
@@ -190,7 +190,7 @@ class Decider:
         return Answer(
             id=identifier,
             primary=self.labels[order[0]] if reason == _ACCEPTED else None,
-            reason=_REASONS[reason],
+            reason=REASONS[reason],
             ranked=self._ranked(order, falling, top),
             cross_lists=self._cross_lists(order, falling) if reason == _ACCEPTED else (),
             set=(
@@ -241,7 +241,7 @@ class Decider:
         return Answer(
             id=identifier,
             primary=labels[order[0]] if reason == _ACCEPTED else None,
-            reason=_REASONS[reason],
+            reason=REASONS[reason],
             ranked=self._ranked(order, falling, len(order)),
             cross_lists=tuple([labels[i] for i in cross_lists]),
             set=tuple([labels[i] for i in in_set]),
@@ -299,10 +299,21 @@ def _softmax(scores: NDArray[np.float32], temperature: float) -> tuple[Floats, F
 
 def _selected(order: NDArray[np.intp], mask: Mask) -> list[list[int]]:
     """Return the columns chosen by a mask, for each row by falling probability."""
-    rows, ranks = np.nonzero(np.take_along_axis(mask, order, axis=1))
-    columns = order[rows, ranks].tolist()
-    ends = np.cumsum(mask.sum(axis=1)).tolist()
+    columns, ends = (array.tolist() for array in selected_columns(order, mask))
     return [columns[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def selected_columns(
+    order: NDArray[np.intp], mask: Mask
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the columns chosen by a mask, row after row, and where each row ends: intp [n].
+
+    Args:
+        order: as in ``Decisions``; each row's columns come in this order.
+        mask: as in ``Decisions``: which of them.
+    """
+    rows, ranks = np.nonzero(np.take_along_axis(mask, order, axis=1))
+    return order[rows, ranks], np.cumsum(mask.sum(axis=1))
 
 
 def _levels_of(sums: Floats, codes: tuple[str, ...]) -> list[tuple[Level, ...]]:

@@ -24,7 +24,8 @@ class ServiceSettings(BaseSettings):
     """How to serve. An option of the command line wins over the environment.
 
     Attributes:
-        host, port: where to listen; port 0 takes a free one.
+        host: address to listen on.
+        port: port to listen on; 0 takes a free one.
         workers: processes; 0 means one a core.
         model: name, ``NAME@VERSION`` or path of the model; None means the default one.
         journal: file of the journal, None for the usual place, ``off`` for none.
@@ -32,7 +33,9 @@ class ServiceSettings(BaseSettings):
         api_keys: file of ``classmark keys``; None lets everybody in.
         rate_per_minute: requests a client may make a minute; 0 is no limit.
         rate_burst: requests a client may make at once before the rate binds.
-        max_body_bytes, max_text_chars, max_papers: size of a request, of one paper, of a batch.
+        max_body_bytes: largest body of a request.
+        max_text_chars: longest title and abstract of one paper.
+        max_papers: most papers of a batch.
         max_concurrency: requests in work at once in a worker; more get 503.
         max_queue: batches and long texts waiting for a thread of a worker; more get 503.
         max_connections: open connections of a worker; more get 503 and are closed.

@@ -6,5 +6,6 @@ print, keeps its text as text, weighs a tenth, and the page needs numpy alone.
 
 from classmark.evaluation.page.comparison import render_comparison_page
 from classmark.evaluation.page.evaluation import render_page
+from classmark.evaluation.page.files import render_figures
 
-__all__ = ["render_comparison_page", "render_page"]
+__all__ = ["render_comparison_page", "render_figures", "render_page"]

@@ -70,7 +70,8 @@ def tokenise(
         papers: raw pairs; the tokenizer normalises them.
         on_progress: called with the number of papers done.
     """
-    ids, types, lengths, known = [], [], [0], []
+    ids, types, lengths = [], [], [0]
+    known: list[np.float32] = []
     for first in range(0, len(papers), _TOKENISE_PAPERS):
         encoded = tokenizer.encode(papers[first : first + _TOKENISE_PAPERS])
         ids.append(np.concatenate([paper.ids for paper in encoded]))

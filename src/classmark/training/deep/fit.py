@@ -157,6 +157,7 @@ def _newest_checkpoint(folder: Path, listeners: Listeners) -> tuple[Path, dict[s
             listeners.on_step(f"{path.name} is damaged, trying the checkpoint before it")
             continue
         listeners.on_step(f"going on after step {step_of(path)}")
+        listeners.on_resume(step_of(path))
         return path, content
     if list_checkpoints(folder):
         raise CheckpointCorrupt(

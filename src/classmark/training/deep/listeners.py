@@ -16,10 +16,12 @@ class Listeners:
         on_step: of each stage, as a line.
         on_progress: of papers done.
         on_note: of loss, speed and time left, after every step.
+        on_resume: of the step that an interrupted fit goes on after.
         on_metrics: of numbers by name (``train/loss``), with step and epoch.
     """
 
     on_step: Callable[[str], None] = lambda _: None
     on_progress: Callable[[int], None] = lambda _: None
     on_note: Callable[[str], None] = lambda _: None
+    on_resume: Callable[[int], None] = lambda _: None
     on_metrics: OnMetrics = lambda _values, _step, _epoch: None

@@ -10,8 +10,10 @@ from typing import Any
 
 from classmark.storage import write_text
 
-COLUMNS = ("stage", "epoch", "step", "loss", "lr", "head_lr", "gradient_norm", "layers")
-COLUMNS += ("top_1", "top_5", "macro_f1", "ece")
+COLUMNS = (
+    *("stage", "epoch", "step", "loss", "lr", "head_lr", "gradient_norm", "layers"),
+    *("top_1", "top_5", "macro_f1", "ece"),
+)
 
 
 class FitLog:

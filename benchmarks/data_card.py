@@ -1,0 +1,98 @@
+"""Counts what a dataset folder holds, for the data card: numbers only, no text of a paper.
+
+python benchmarks/data_card.py --dataset DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from classmark import taxonomy
+from classmark.dataset import load_manifest
+from classmark.dataset.statistics import measure
+
+REPORT = Path(__file__).parent / "reports" / "data-card.json"
+SPLITS = ("train", "valid", "test")
+_COLUMNS = ["category_code", "categories", "published_date", "period"]
+
+
+def read_facts(dataset: Path) -> pl.DataFrame:
+    """Return one row a paper: its split and what is counted."""
+    frames = [
+        pl.read_parquet(dataset / f"{split}.parquet", columns=_COLUMNS).with_columns(
+            split=pl.lit(split)
+        )
+        for split in SPLITS
+    ]
+    codes = pl.concat(frames)
+    groups = {code: taxonomy.group(code) for code in codes["category_code"].unique()}
+    return codes.with_columns(
+        year=pl.col("published_date").str.slice(0, 4),
+        archive=pl.col("category_code").str.split(".").list.first(),
+        group=pl.col("category_code").replace_strict(groups, return_dtype=pl.String),
+        cross_listed=pl.col("categories").str.contains(" "),
+    )
+
+
+def counts_by(facts: pl.DataFrame, column: str) -> dict[str, dict[str, int]]:
+    """Return papers by value and split, values in order."""
+    found: dict[str, dict[str, int]] = {
+        str(value): dict.fromkeys(SPLITS, 0) for value in sorted(facts[column].unique())
+    }
+    for value, split, n in facts.group_by(column, "split").len().iter_rows():
+        found[str(value)][split] = n
+    return found
+
+
+def main() -> None:
+    """Count and write."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--dataset", type=Path, required=True, help="folder of a built dataset")
+    dataset = parser.parse_args().dataset
+    manifest = load_manifest(dataset)
+    facts = read_facts(dataset)
+    statistics = measure(dataset).statistics
+    report: dict[str, Any] = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": "python benchmarks/data_card.py --dataset DIR",
+        "dataset_digest": manifest.digest,
+        "generated": manifest.generated,
+        "sources": list(manifest.sources),
+        "read": manifest.read,
+        "kept": manifest.kept,
+        "dropped": dict(manifest.dropped),
+        "splits": {name: split.papers for name, split in manifest.splits.items()},
+        "labels": len(manifest.labels),
+        "first_date": facts["published_date"].min(),
+        "last_date": facts["published_date"].max(),
+        "cross_listed": int(facts["cross_listed"].sum()),
+        "abstract_words": statistics.abstract_words,
+        "near_duplicates": statistics.duplicates.near,
+        "language": {
+            "judged": statistics.language.judged,
+            "not_english": statistics.language.not_english,
+            "not_latin": statistics.language.not_latin,
+        },
+        "periods": {name: counts_by(facts, "period")[name] for name in manifest.periods},
+        **{
+            name: counts_by(facts, column)
+            for name, column in {
+                "years": "year",
+                "groups": "group",
+                "archives": "archive",
+                "categories": "category_code",
+            }.items()
+        },
+    }
+    REPORT.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(f"{REPORT}: {len(facts):,} papers")
+
+
+if __name__ == "__main__":
+    main()

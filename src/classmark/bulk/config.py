@@ -1,0 +1,108 @@
+"""What a run is asked for, how it works, whom it tells, and what it reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from classmark.errors import UsageError
+from classmark.runtime import DEFAULT_TOP
+
+BulkLayout = Literal["parquet", "jsonl", "csv"]
+
+LAYOUTS: tuple[BulkLayout, ...] = get_args(BulkLayout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BulkJob:
+    """What to classify, and into what.
+
+    Attributes:
+        inputs: regular files, read one after the other.
+        output: the file to write; ``OUTPUT.parts`` beside it holds what is done.
+        layout: of the output.
+        model: as for ``Classifier``.
+        top, threshold, explain: as for ``Classifier.classify``.
+        strict: stop at the first bad record.
+        format, columns: as for ``read_papers``.
+    """
+
+    inputs: tuple[Path, ...]
+    output: Path
+    layout: BulkLayout
+    model: str | Path | None = None
+    top: int = DEFAULT_TOP
+    threshold: float | None = None
+    explain: bool = False
+    strict: bool = False
+    format: str = "auto"
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.explain and self.layout != "jsonl":
+            raise UsageError(
+                f"explanations have no place in {self.layout}. Write JSON lines with them."
+            )
+        for path in self.inputs:
+            if path.exists() and not path.is_file():
+                raise UsageError(
+                    f"{path} is no regular file, so a run that was stopped could not read it "
+                    "again. Give files, or leave out the workers."
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BulkConfig:
+    """How the work is divided.
+
+    Attributes:
+        workers: processes that read and classify; the calling one only divides and joins.
+        chunk_bytes: bytes of lines, or characters of text, that make a part; memory is about
+            twice as much a worker, over what the code and the model take.
+        chunk_records: records that make a part, where it is not lines that are divided.
+        row_group: rows of a row group of Parquet.
+    """
+
+    workers: int = 1
+    chunk_bytes: int = 4 << 20
+    chunk_records: int = 2_000
+    row_group: int = 1 << 16
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise UsageError(f"{name} must be at least 1, got {value}.")
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who is told how it goes.
+
+    Attributes:
+        tell: takes a line for people: a bad record, that the run goes on.
+        start_from: takes how many papers an earlier run had done, and the share of the input.
+        advance: takes how many more papers are done, and the share of the input, 0..1.
+    """
+
+    tell: Callable[[str], None]
+    start_from: Callable[[int, float], None]
+    advance: Callable[[int, float], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BulkReport:
+    """What a run came to.
+
+    Attributes:
+        records: papers and bad records of the whole output.
+        bad: records that could not be read.
+        before: records that an earlier run had done.
+        seconds: of this run, from the first chunk to the whole file.
+    """
+
+    records: int
+    bad: int
+    before: int
+    seconds: float

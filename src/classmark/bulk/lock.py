@@ -1,0 +1,87 @@
+"""One run a work folder: a lock that ends with the process, however it ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from classmark.errors import OutputBusy
+
+LOCK_FILE = "lock"
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Make a folder if there is none, and hold it for the block; at the end an empty one goes.
+
+    Raises:
+        OutputBusy: another process holds it.
+    """
+    handle = _acquire(folder)
+    try:
+        yield
+    finally:
+        _release(folder, handle)
+
+
+def _acquire(folder: Path) -> int:
+    path = folder / LOCK_FILE
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # the run before has just removed the folder
+            continue
+        if not _lock(handle):
+            os.close(handle)
+            raise OutputBusy(
+                f"another run is at work in {folder}. Wait for it, or choose another output."
+            )
+        if _is_same(handle, path):
+            return handle
+        os.close(handle)  # the run before removed it between our opening and our locking
+
+
+def _is_same(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _release(folder: Path, handle: int) -> None:
+    if os.name == "nt":  # pragma: no cover - an open file cannot be removed there
+        os.close(handle)
+    # What is removed while it is held cannot be another run's; that one finds out in _is_same.
+    with suppress(OSError):
+        if [entry.name for entry in folder.iterdir()] == [LOCK_FILE]:
+            (folder / LOCK_FILE).unlink()
+            folder.rmdir()
+    if os.name != "nt":
+        os.close(handle)
+
+
+if sys.platform == "win32":  # pragma: no cover - not on this system
+
+    def _lock(handle: int) -> bool:
+        import msvcrt
+
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+
+    def _lock(handle: int) -> bool:
+        import fcntl
+
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True

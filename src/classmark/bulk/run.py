@@ -1,0 +1,196 @@
+"""One run from beginning to end: divide, classify, join."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from classmark import __version__
+from classmark.bulk.columns import arrow
+from classmark.bulk.config import BulkConfig, BulkJob, BulkReport, Listener
+from classmark.bulk.join import join_parts
+from classmark.bulk.lock import locked_folder
+from classmark.bulk.parts import Parts, folder_of, prepare, read_summary, remove_parts
+from classmark.bulk.pool import Pool
+from classmark.bulk.worker import MAX_SHOWN_BAD, Task, WorkPlan
+from classmark.bundle import find_bundle
+from classmark.errors import InvalidPaper, StorageFailed, UnreadableSource
+from classmark.papers import RECIPE_VERSION, ChunkSize, read_chunks
+from classmark.runtime import Classifier
+from classmark.storage import check_file_place
+
+_FORMAT_VERSION = 1
+_HEAD_BYTES = 1 << 16
+
+
+def classify_files(job: BulkJob, config: BulkConfig, listener: Listener) -> BulkReport:
+    """Classify files into one file, with as many processes as wanted.
+
+    A run that is stopped, however, leaves the parts that are done in ``OUTPUT.parts``; the same
+    job goes on from them. The number of workers changes nothing in the output.
+
+    Raises:
+        OutputBusy: another run writes this output.
+        UnreadableSource: an input is missing, or cannot be read.
+        InvalidPaper: the first bad record of a strict job.
+        MissingExtra: Parquet without pyarrow.
+        WorkerFailed: a worker met an error, or died twice over the same papers.
+        StorageFailed: the output or its parts cannot be written.
+    """
+    _check_output(job)
+    # Absolute, as the folder of the parts is: a worker may start in another folder.
+    job = replace(job, model=find_bundle(job.model).absolute())
+    classifier = Classifier(job.model)
+    manifest = _manifest(job, config, classifier)
+    folder = folder_of(job.output)
+    with locked_folder(folder):
+        parts = prepare(folder, manifest, listener.tell)
+        run = _Run(job, config, parts, listener)
+        try:
+            report = run.classify(classifier)
+        except BaseException:
+            run.keep()
+            raise
+        remove_parts(folder)
+    return report
+
+
+class _Run:
+    """What is done so far, told in the order of the input."""
+
+    def __init__(self, job: BulkJob, config: BulkConfig, parts: Parts, listener: Listener) -> None:
+        self._job = job
+        self._config = config
+        self._parts = parts
+        self._listener = listener
+        self._total_bytes = sum(path.stat().st_size for path in job.inputs)
+        self._done_bytes = 0
+        self._n_before = self._n_done = 0
+        self._n_parts = self._n_told = 0
+        self._n_records = self._n_bad = 0
+
+    def classify(self, classifier: Classifier) -> BulkReport:
+        """Classify what is not done yet, and join all."""
+        started = time.perf_counter()
+        self._count_what_is_done()
+        plan = WorkPlan(self._job, self._parts, classifier.model.digest)
+        with closing(Pool(plan, self._config.workers).run(self._tasks())) as finished:
+            for done in finished:
+                self._advance(done.records, done.input_bytes)
+                self._tell_in_order()
+        self._tell_in_order()
+        if self._n_bad > MAX_SHOWN_BAD and self._tells_bad:
+            self._listener.tell(f"... and {self._n_bad - MAX_SHOWN_BAD:,} more bad records.")
+        paths = [self._parts.path(index) for index in range(self._n_parts)]
+        join_parts(paths, self._job, classifier, row_group=self._config.row_group)
+        return BulkReport(
+            records=self._n_records,
+            bad=self._n_bad,
+            before=self._n_before,
+            seconds=time.perf_counter() - started,
+        )
+
+    def keep(self) -> None:
+        """Say what is kept of a run that stops; of one that has done nothing, nothing is."""
+        if self._n_done:
+            self._listener.tell(
+                f"{self._n_done:,} papers are done and kept in {_shown(self._parts.folder)}: "
+                "the same command goes on from there."
+            )
+        else:
+            remove_parts(self._parts.folder)
+
+    @property
+    def _tells_bad(self) -> bool:
+        return self._job.layout != "jsonl"
+
+    def _count_what_is_done(self) -> None:
+        for summary in self._parts.summaries():
+            self._n_before += summary.records
+            self._done_bytes += summary.input_bytes
+        if self._n_before:
+            share = self._share()
+            self._listener.tell(
+                f"going on: {self._n_before:,} papers are done, {share:.0%} of the input."
+            )
+            self._n_done = self._n_before
+            self._listener.start_from(self._n_before, share)
+
+    def _tasks(self) -> Iterator[Task]:
+        """Yield the chunks whose parts are not there."""
+        size = ChunkSize(self._config.chunk_bytes, self._config.chunk_records)
+        for path in self._job.inputs:
+            before = 0
+            for chunk in read_chunks(
+                path, size, format=self._job.format, columns=self._job.columns
+            ):
+                index = self._n_parts
+                self._n_parts += 1
+                if not self._parts.has(index):
+                    yield Task(index, str(path), chunk, chunk.end_byte - before)
+                before = chunk.end_byte
+
+    def _advance(self, n_records: int, n_bytes: int) -> None:
+        self._n_done += n_records
+        self._done_bytes += n_bytes
+        self._listener.advance(n_records, self._share())
+
+    def _share(self) -> float:
+        return min(1.0, self._done_bytes / max(1, self._total_bytes))
+
+    def _tell_in_order(self) -> None:
+        """Report bad records of every part that has all parts before it."""
+        while self._n_told < self._n_parts and self._parts.has(self._n_told):
+            summary = read_summary(self._parts.path(self._n_told))
+            self._n_told += 1
+            if summary.bad and self._job.strict:
+                raise InvalidPaper(summary.bad_lines[0])
+            if self._tells_bad:
+                for line in summary.bad_lines[: max(0, MAX_SHOWN_BAD - self._n_bad)]:
+                    self._listener.tell(f"error: {line}")
+            self._n_records += summary.records
+            self._n_bad += summary.bad
+
+
+def _check_output(job: BulkJob) -> None:
+    if job.output.exists() and not (job.output.is_file() or job.output.is_dir()):
+        raise StorageFailed(
+            f"{job.output} is a device or a pipe; bulk joins its parts into a file. Choose a file."
+        )
+    check_file_place(job.output)
+    if job.layout == "parquet":
+        arrow()  # says so now if it is missing
+
+
+def _manifest(job: BulkJob, config: BulkConfig, classifier: Classifier) -> dict[str, Any]:
+    """Return what the parts are made from, by topic."""
+    options = (job.layout, job.top, job.threshold, job.explain, job.format, dict(job.columns))
+    return {
+        "the input": [_described(path) for path in job.inputs],
+        "the model": classifier.model.digest,
+        "the options": list(options),
+        "classmark": [__version__, RECIPE_VERSION, _FORMAT_VERSION],
+        "the size of parts": [config.chunk_bytes, config.chunk_records],
+    }
+
+
+def _described(path: Path) -> list[str | int]:
+    """Return what tells a file from what it was before, without reading it all."""
+    try:
+        with path.open("rb") as file:
+            head = hashlib.sha256(file.read(_HEAD_BYTES)).hexdigest()
+            facts = os.fstat(file.fileno())
+    except OSError as error:
+        raise UnreadableSource(f"{path} cannot be opened: {error.strerror}.") from error
+    return [str(path), facts.st_size, facts.st_mtime_ns, head]
+
+
+def _shown(folder: Path) -> Path:
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder

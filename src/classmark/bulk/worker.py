@@ -1,0 +1,124 @@
+"""A process that reads and classifies chunks, and writes each as a part."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+from classmark.bulk.config import BulkJob
+from classmark.bulk.encode import make_encoder
+from classmark.bulk.parts import Parts, PartSummary
+from classmark.errors import BundleCorrupt, ClassmarkError
+from classmark.papers import Chunk, papers_of
+from classmark.records import BadRecord, Paper
+from classmark.runtime import Classifier, in_batches
+
+MAX_SHOWN_BAD = 20
+"""How many bad records of a run are shown, one a line; the others are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A chunk to work on.
+
+    Attributes:
+        index: number of its part, from 0.
+        source: name of its file, for messages.
+        chunk: what to classify.
+        input_bytes: how much of the input it stands for, in bytes on disk.
+    """
+
+    index: int
+    source: str
+    chunk: Chunk
+    input_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A part that is there."""
+
+    index: int
+    records: int
+    input_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Why a worker cannot go on: a sentence."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class WorkPlan:
+    """What every worker of a run knows.
+
+    Attributes:
+        job: with the folder of a bundle for its model.
+        parts: where parts are written.
+        model_digest: of that bundle, which has been verified.
+    """
+
+    job: BulkJob
+    parts: Parts
+    model_digest: str
+
+
+def work(connection: Connection, plan: WorkPlan) -> None:
+    """Work on tasks until there are no more, or until who gives them is gone.
+
+    Args:
+        connection: gives a ``Task`` and takes ``Done`` or ``Failed``.
+        plan: of the run.
+    """
+    # Ctrl-C reaches every process of the terminal; the one that gives the tasks decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        _work(connection, plan)
+    except (EOFError, ConnectionError):
+        return
+    except Exception as error:
+        own = isinstance(error, ClassmarkError)
+        _tell(connection, Failed(str(error) if own else f"{type(error).__name__}: {error}"))
+
+
+def _work(connection: Connection, plan: WorkPlan) -> None:
+    classifier = Classifier(plan.job.model, verify=False)
+    if classifier.model.digest != plan.model_digest:
+        raise BundleCorrupt(f"{plan.job.model} was replaced during the run. Start the run again.")
+    while True:
+        task: Task = connection.recv()
+        summary = write_part(task, classifier, plan)
+        connection.send(Done(task.index, summary.records, task.input_bytes))
+
+
+def write_part(task: Task, classifier: Classifier, plan: WorkPlan) -> PartSummary:
+    """Read and classify a chunk, write its part, and return what it holds."""
+    n_records = n_bad = 0
+    bad_lines: list[str] = []
+    with plan.parts.writing(task.index) as part:
+        encoder = make_encoder(part.results, classifier, plan.job)
+        for batch in in_batches(papers_of(task.chunk, columns=plan.job.columns), _n_chars):
+            encoder.write(batch)
+            n_records += len(batch)
+            bad = [record for record in batch if isinstance(record, BadRecord)]
+            n_bad += len(bad)
+            missing = MAX_SHOWN_BAD - len(bad_lines)
+            bad_lines += [record.line(task.source) for record in bad[:missing]]
+        encoder.close()
+        summary = PartSummary(n_records, n_bad, tuple(bad_lines), task.input_bytes)
+        part.close(summary)
+    return summary
+
+
+def _n_chars(record: Paper | BadRecord) -> int:
+    return len(record.title) + len(record.abstract) if isinstance(record, Paper) else 0
+
+
+def _tell(connection: Connection, failed: Failed) -> None:
+    try:
+        connection.send(failed)
+    except ConnectionError:  # nobody is there to hear it
+        return

@@ -1,0 +1,194 @@
+"""``classmark runs``: what was trained, with which result; MLflow's page over it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import webbrowser
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from classmark.cli.output import printable
+
+if TYPE_CHECKING:
+    from classmark.tracking.runs import RunSummary
+
+app = typer.Typer(
+    help="Show what was trained: MLflow's page, or lists that need none.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+RUNS_DIR = Path("runs")
+_PORT = 5000
+_SCORES = {"valid": "scores/model-valid.npz", "test": "scores/model-test.npz"}
+_COLUMNS = ("name", "kind", "date", "dataset", "top-1", "ECE", "seconds", "folder")
+
+RunsDir = Annotated[
+    Path, typer.Option("--runs-dir", metavar="DIR", help="Folder of runs, as `train` has it.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run's folder, or its path.")]
+Port = Annotated[
+    int, typer.Option(metavar="P", min=0, max=65535, help="Port of the page; 0 takes a free one.")
+]
+Browser = Annotated[
+    bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")
+]
+
+
+@app.callback()
+def open_by_default(context: typer.Context) -> None:
+    """Show what was trained; without a command, `open`."""
+    if context.invoked_subcommand is None:
+        open_page()
+
+
+@app.command("open", short_help="Open MLflow's page over the runs.")
+def open_page(runs_dir: RunsDir = RUNS_DIR, port: Port = _PORT, browser: Browser = True) -> None:
+    """Open MLflow's page over the runs, on this machine only, until Ctrl-C."""
+    from classmark.tracking.page import serve_page
+
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        typer.echo("starting MLflow's page ...", err=True)
+        with serve_page(runs_dir, port) as (address, process):
+            typer.echo(f"{address} (Ctrl-C ends it)")
+            sys.stdout.flush()
+            if browser:
+                webbrowser.open(address)
+            process.wait()
+    except KeyboardInterrupt:
+        return
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@app.command("list", short_help="List the finished runs.")
+def list_all(runs_dir: RunsDir = RUNS_DIR, as_json: AsJson = False) -> None:
+    """List the finished runs, the newest first; top-1 and ECE are those of the test split."""
+    from classmark.tracking.runs import list_runs
+
+    runs = [_measured(run) for run in list_runs(runs_dir)]
+    if as_json:
+        typer.echo(json.dumps([run.to_dict() for run in runs], indent=2))
+    elif runs:
+        typer.echo(_table([_COLUMNS, *map(_row, runs)]))
+    else:
+        typer.echo(f"no run in {runs_dir}.", err=True)
+
+
+@app.command("show", short_help="Show one run.")
+def show(run: Run, runs_dir: RunsDir = RUNS_DIR, as_json: AsJson = False) -> None:
+    """Show what a run was told and what came of it."""
+    from classmark.tracking.runs import find_run, read_config
+
+    found = _measured(find_run(run, runs_dir))
+    config = read_config(found)
+    if as_json:
+        typer.echo(json.dumps({**found.to_dict(), "config": config}, indent=2))
+        return
+    facts = found.to_dict()
+    metrics = facts.pop("metrics")
+    rows = [
+        *facts.items(),
+        *((f"config.{key}", value) for key, value in config.items()),
+        *((name, _number(value)) for name, value in metrics.items()),
+    ]
+    typer.echo(_table((name, str(value)) for name, value in rows))
+
+
+@app.command("compare", short_help="Show two runs side by side.")
+def compare(
+    run_a: Annotated[str, typer.Argument(metavar="A", help="A run: name or path.")],
+    run_b: Annotated[str, typer.Argument(metavar="B", help="The other run.")],
+    runs_dir: RunsDir = RUNS_DIR,
+    as_json: AsJson = False,
+) -> None:
+    """Show where the configurations of two runs differ, and their metrics side by side.
+
+    `classmark evaluate compare` says whether a difference is more than chance.
+    """
+    from classmark.tracking.runs import find_run, read_config
+
+    runs = [_measured(find_run(run, runs_dir)) for run in (run_a, run_b)]
+    configs = [{**read_config(run), "dataset_digest": run.dataset_digest} for run in runs]
+    differs = {
+        key: both
+        for key, both in _pairs(*configs).items()
+        if both[0] != both[1] and not key.startswith("tracker.")
+    }
+    metrics = _pairs(*(run.metrics for run in runs))
+    if as_json:
+        names = [run.name for run in runs]
+        typer.echo(json.dumps({"runs": names, "config": differs, "metrics": metrics}, indent=2))
+        return
+    rows = [("", runs[0].name, runs[1].name, "B - A")]
+    rows += [(key, _shown(a), _shown(b), "") for key, (a, b) in differs.items()]
+    rows += [(key, _number(a), _number(b), _difference(a, b)) for key, (a, b) in metrics.items()]
+    typer.echo(_table(rows))
+
+
+def _stop(signum: int, _frame: Any) -> None:
+    signal.signal(signum, signal.SIG_IGN)  # once is enough: what follows is the cleaning
+    raise KeyboardInterrupt
+
+
+def _measured(run: RunSummary) -> RunSummary:
+    """Return a run with metrics: older ones have no ``metrics.csv``, only their scores."""
+    if run.metrics:
+        return run
+    from classmark.evaluation import EvaluationConfig, evaluate_table
+    from classmark.records import ScoreTable
+
+    metrics: dict[str, float] = {}
+    for split, name in _SCORES.items():
+        if (run.folder / name).is_file():
+            report = evaluate_table(
+                ScoreTable.read(run.folder / name), config=EvaluationConfig(draws=0)
+            )
+            metrics |= {f"{split}/{key}": value.value for key, value in report.metrics.items()}
+    return replace(run, metrics=metrics)
+
+
+def _row(run: RunSummary) -> tuple[str, ...]:
+    return (
+        run.name,
+        run.kind,
+        run.date[:16],
+        Path(run.dataset).name,
+        _number(run.metrics.get("test/top_1")),
+        _number(run.metrics.get("test/ece")),
+        f"{run.seconds:.0f}",
+        str(run.folder),
+    )
+
+
+def _pairs(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    return {key: (a.get(key), b.get(key)) for key in {**a, **b}}
+
+
+def _shown(value: Any) -> str:
+    return "-" if value is None else str(value)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _difference(a: float | None, b: float | None) -> str:
+    return "" if a is None or b is None else f"{b - a:+.4f}"
+
+
+def _table(rows: Iterable[tuple[str, ...]]) -> str:
+    """Return rows in columns as wide as they must be."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)) for row in cells)
+    return "\n".join(line.rstrip() for line in lines)

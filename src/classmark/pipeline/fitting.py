@@ -1,0 +1,102 @@
+"""The fit of a run: read the training papers, fit the parent, prune it, refine what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classmark.dataset import read_split
+from classmark.errors import InvalidConfig
+from classmark.pipeline.config import TrainConfig, linear_options
+from classmark.pipeline.tables import check_labels
+from classmark.records import DatasetManifest
+from classmark.tracking import Trackers
+from classmark.training import (
+    LinearWeights,
+    SparsePapers,
+    choose_frequent,
+    fit_linear,
+    rank_by_importance,
+    read_occurrences,
+    to_sparse,
+)
+
+OnProgress = Callable[[int], None]
+OnStep = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who hears of the steps, papers and epochs of a fit; the log is what ``log.csv`` holds."""
+
+    on_step: OnStep
+    on_progress: OnProgress
+    trackers: Trackers
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+    def on_epoch(self, stage: str, epoch: int, loss: float) -> None:
+        """Hear the mean loss of an epoch, in nats."""
+        self.log.append({"stage": stage, "epoch": epoch, "loss": loss})
+        self.trackers.metrics({f"{stage}/loss": loss}, step=epoch, epoch=epoch)
+
+
+def fit_and_prune(
+    config: TrainConfig, manifest: DatasetManifest, listener: Listener
+) -> tuple[LinearWeights, LinearWeights]:
+    """Return the parent, fitted on all frequent features, and the model with those it keeps.
+
+    Raises:
+        InvalidDataset: the training papers cannot be read, or have one label only.
+        TrainingFailed: nothing to fit, or the loss is no number.
+    """
+    split = read_split(config.dataset, "train", manifest)
+    check_labels(split, config.dataset)
+    listener.on_step(f"reading {len(split):,} training papers")
+    occurrences = read_occurrences(split.titles, split.abstracts, listener.on_progress)
+    model = linear_options(config)
+    weights = np.array([model.period_weights.get(p, 1.0) for p in split.periods], np.float32)
+
+    def fit(
+        stage: str, keys: NDArray[np.uint64], start: LinearWeights | None = None
+    ) -> tuple[LinearWeights, SparsePapers]:
+        papers = to_sparse(occurrences, keys)
+        epochs = model.epochs if start is None else model.refine_epochs
+        listener.on_step(f"fitting the {stage}: {len(keys):,} features, epochs: {epochs}")
+        fitted = fit_linear(
+            papers,
+            keys,
+            split.labels,
+            weights,
+            model,
+            n_labels=len(manifest.labels),
+            seed=config.seed,
+            start=start,
+            on_epoch=lambda epoch, loss: listener.on_epoch(stage, epoch, loss),
+            on_batch=listener.on_progress,
+        )
+        return fitted, papers
+
+    keys, _ = choose_frequent(occurrences, model.min_papers)
+    parent, papers = fit("parent", keys)
+    kept = np.sort(rank_by_importance(parent, papers)[: model.max_features])
+    return parent, fit("model", keys[kept], parent.select(kept))[0]
+
+
+def check_periods(config: TrainConfig, manifest: DatasetManifest) -> None:
+    """Refuse weights of periods that a dataset does not have.
+
+    Raises:
+        InvalidConfig: names the period.
+    """
+    weights = linear_options(config).period_weights
+    unknown = [name for name in weights if name not in manifest.periods]
+    if unknown:
+        raise InvalidConfig(
+            f"model.period_weights.{unknown[0]}: {config.dataset} has no such period, it has "
+            f"{', '.join(manifest.periods) or 'none'}. Name one of these, or build the dataset "
+            "with --periods."
+        )

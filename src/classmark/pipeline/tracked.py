@@ -1,0 +1,85 @@
+"""A fit under the eyes of its trackers: what it is, what came of it, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from classmark.errors import Interrupted
+from classmark.evaluation import EvaluationConfig, evaluate_table, render_figures
+from classmark.records import ScoreTable
+from classmark.storage import write_text
+from classmark.tracking import (
+    RunInfo,
+    TrackerConfig,
+    Trackers,
+    describe_hardware,
+    make_trackers,
+)
+
+FIGURES = "figures"
+_MODEL = "model-"
+# They need a policy, which `classmark export` fits; and micro-F1 is top-1 by another name.
+_NOT_YET = ("set_coverage", "set_size", "micro_f1")
+_FILES = ("config.yaml", "provenance.json", "log.csv")
+
+
+def describe_run(
+    name: str, kind: str, config: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> RunInfo:
+    """Return what trackers are told of a run before its first step."""
+    keys = ("command", "dataset", "dataset_digest", "commit")
+    told = {key: provenance[key] for key in keys}
+    return RunInfo(name=name, kind=kind, config=config, hardware=describe_hardware(), **told)
+
+
+@contextmanager
+def tracked(
+    config: TrackerConfig,
+    folder: Path,
+    run: RunInfo,
+    on_step: Callable[[str], None],
+    on_warning: Callable[[str], None],
+) -> Iterator[Trackers]:
+    """Yield the trackers of a run, and tell them in the end how it went."""
+    trackers = make_trackers(config, folder, on_warning)
+    trackers.start(run)
+    try:
+        yield trackers
+    except BaseException as error:
+        failed = isinstance(error, Exception) and not isinstance(error, Interrupted)
+        trackers.finish("failed" if failed else "stopped")
+        raise
+    if config.with_mlflow:
+        on_step("handing the run to MLflow")
+    trackers.finish("finished")
+
+
+def write_figures(folder: Path, tables: Mapping[str, ScoreTable]) -> None:
+    """Write reliability diagram and confusion matrix of the model on each split that it scored."""
+    for split, table in _splits_of(tables):
+        for name, content in render_figures(table).items():
+            write_text(folder / FIGURES / f"{split}-{name}", content)
+
+
+def keep_results(trackers: Trackers, folder: Path, tables: Mapping[str, ScoreTable]) -> None:
+    """Give trackers the metrics of a finished run on each split (``test/top_1``), and its files."""
+    for split, table in _splits_of(tables):
+        report = evaluate_table(table, config=EvaluationConfig(draws=0))
+        kept = {name: m.value for name, m in report.metrics.items() if name not in _NOT_YET}
+        trackers.metrics({f"{split}/{name}": value for name, value in kept.items()}, step=0)
+    for name in _FILES:
+        trackers.artifact(folder / name)
+    for file in sorted((folder / FIGURES).glob("*")):
+        if file.suffix == ".svg":
+            trackers.figure(file.stem, file)
+        else:
+            trackers.artifact(file, FIGURES)
+
+
+def _splits_of(tables: Mapping[str, ScoreTable]) -> Iterator[tuple[str, ScoreTable]]:
+    for name, table in tables.items():
+        if name.startswith(_MODEL):
+            yield name.removeprefix(_MODEL), table

@@ -1,0 +1,246 @@
+"""``classmark runs``: what run folders say, without a tracker, and MLflow's page over them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from classmark.cli import app as apps
+from classmark.cli.app import app
+from classmark.dataset import SampleConfig, sample_dataset
+from classmark.tracking import config as tracker_config
+from classmark.tracking import page
+
+with_mlflow = pytest.mark.skipif(find_spec("mlflow") is None, reason="MLflow is not installed")
+
+if os.name != "nt":
+    from processes import unmeasured_environment
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def runs(runs_dir: Path, command: str, *arguments: str | Path) -> Result:
+    return run("runs", command, *arguments, "--runs-dir", runs_dir)
+
+
+@pytest.fixture(scope="module")
+def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with two runs, and what is none."""
+    work = tmp_path_factory.mktemp("work")
+    sample_dataset(work / "papers", SampleConfig(papers=300, categories=24))
+    for seed in (7, 8):
+        words = ("experiment=debug", f"dataset.path={work / 'papers'}", "model.min_papers=3")
+        trained = run("train", *words, f"runs_dir={work / 'runs'}", f"seed={seed}")
+        Path(trained.stdout.strip()).rename(work / "runs" / f"seed-{seed}")
+    (work / "runs" / "notes").mkdir()
+    return work / "runs"
+
+
+def test_the_list_has_a_line_a_run_with_its_results(runs_dir: Path) -> None:
+    result = runs(runs_dir, "list")
+    head, *lines = [line.split() for line in result.stdout.splitlines()]
+    assert head == ["name", "kind", "date", "dataset", "top-1", "ECE", "seconds", "folder"]
+    assert {line[0] for line in lines} == {"seed-7", "seed-8"}
+    assert all(line[1] == "linear" and line[3] == "papers" for line in lines)
+    told = json.loads(runs(runs_dir, "list", "--json").stdout)
+    assert [f"{one['metrics']['test/top_1']:.4f}" for one in told] == [line[4] for line in lines]
+    assert [Path(one["folder"]) for one in told] == [runs_dir / one["name"] for one in told]
+    assert told[0]["date"] >= told[1]["date"]
+
+
+def test_a_run_of_an_older_version_is_measured_by_its_scores(
+    runs_dir: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(runs_dir / "seed-7", tmp_path / "old")
+    (tmp_path / "old" / "metrics.csv").unlink()
+    (old,) = json.loads(runs(tmp_path, "list", "--json").stdout)
+    (new,) = [
+        one
+        for one in json.loads(runs(runs_dir, "list", "--json").stdout)
+        if one["name"] == "seed-7"
+    ]
+    assert old["metrics"]["test/top_1"] == new["metrics"]["test/top_1"]
+    assert old["metrics"]["test/ece"] == new["metrics"]["test/ece"]
+    shutil.rmtree(tmp_path / "old" / "scores")
+    assert runs(tmp_path, "list").stdout.splitlines()[1].split()[4:6] == ["-", "-"]
+
+
+def test_a_run_is_shown_by_name_and_by_path(runs_dir: Path) -> None:
+    by_name = json.loads(runs(runs_dir, "show", "seed-7", "--json").stdout)
+    by_path = json.loads(run("runs", "show", runs_dir / "seed-7", "--json").stdout)
+    assert by_name == by_path
+    assert by_name["config"]["seed"] == "7"
+    assert by_name["metrics"]["model/loss"] > 0
+    text = runs(runs_dir, "show", "seed-7").stdout
+    assert "config.model.max_features" in text
+    assert f"{by_name['metrics']['test/top_1']:.4f}" in text
+
+
+def test_two_runs_are_compared_where_they_differ(runs_dir: Path) -> None:
+    told = json.loads(runs(runs_dir, "compare", "seed-7", "seed-8", "--json").stdout)
+    assert told["runs"] == ["seed-7", "seed-8"]
+    assert told["config"] == {"seed": ["7", "8"]}
+    a, b = told["metrics"]["test/ece"]
+    rows = {
+        line.split()[0]: line.split()[1:]
+        for line in runs(runs_dir, "compare", "seed-7", "seed-8").stdout.splitlines()
+    }
+    assert rows["test/ece"] == [f"{a:.4f}", f"{b:.4f}", f"{b - a:+.4f}"]
+    assert rows["seed"] == ["7", "8"]
+
+
+def test_a_number_that_one_run_lacks_is_a_dash(runs_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs_dir / "seed-7", tmp_path / "a")
+    with (tmp_path / "a" / "metrics.csv").open("a", encoding="utf-8") as file:
+        file.write("extra,1,,0.5\ntorn,1")
+    config = tmp_path / "a" / "config.yaml"
+    config.write_text(config.read_text() + "more: 1\n")
+    lines = run("runs", "compare", runs_dir / "seed-7", tmp_path / "a").stdout.splitlines()
+    assert [line.split() for line in lines if "extra" in line] == [["extra", "-", "0.5000"]]
+    assert [line.split() for line in lines if "more" in line] == [["more", "-", "1"]]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_a_damaged_run_is_one_line(runs_dir: Path, tmp_path: Path, content: str) -> None:
+    shutil.copytree(runs_dir / "seed-7", tmp_path / "a")
+    (tmp_path / "a" / "provenance.json").write_text(content)
+    result = runs(tmp_path, "list")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"error: the run {tmp_path / 'a'} cannot be read: ")
+
+
+@pytest.mark.parametrize("content", [None, "a: [", "[1, 2]"])
+def test_a_damaged_configuration_is_one_line(
+    runs_dir: Path, tmp_path: Path, content: str | None
+) -> None:
+    shutil.copytree(runs_dir / "seed-7", tmp_path / "a")
+    file = tmp_path / "a" / "config.yaml"
+    file.unlink() if content is None else file.write_text(content)
+    result = runs(tmp_path, "show", "a")
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"error: {file} ")
+
+
+def test_what_is_not_there_is_named(runs_dir: Path, tmp_path: Path) -> None:
+    result = runs(runs_dir, "show", "seed-9")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: 'seed-9' is neither a run in {runs_dir} nor")
+    assert "is no folder of runs" in runs(tmp_path / "absent", "list").stderr
+    nothing = runs(tmp_path, "list")
+    assert (nothing.exit_code, nothing.stderr) == (0, f"no run in {tmp_path}.\n")
+
+
+def test_without_hydra_a_configuration_asks_for_the_extra(
+    runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("classmark.tracking.runs.find_spec", lambda _: None)
+    result = runs(runs_dir, "show", "seed-7")
+    assert result.exit_code == 1
+    assert "pip install 'classmark[train]'" in result.stderr
+
+
+def test_without_mlflow_its_page_asks_for_the_extra(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tracker_config, "find_spec", lambda _: None)
+    result = runs(tmp_path, "open")
+    assert result.exit_code == 1
+    assert "pip install 'classmark[track]'" in result.stderr
+    asked = run("train", "tracker=mlflow", "dataset.path=x")
+    assert "tracker=mlflow needs packages" in asked.stderr
+
+
+@with_mlflow
+def test_runs_alone_opens_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("runs")
+    assert result.exit_code == 1
+    assert "there is no runs/mlflow.db. Train with MLflow installed" in result.stderr
+    assert apps.VERBS["runs"].help in run("--help").stdout
+
+
+@with_mlflow
+def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        result = runs(tmp_path, "open", "--port", str(port))
+    assert result.exit_code == 1
+    assert f"error: cannot listen on 127.0.0.1:{port}: " in result.stderr
+
+
+@with_mlflow
+def test_a_page_that_does_not_start_says_its_last_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"")
+    code = "import sys; sys.exit('one\\nno such table')"
+    monkeypatch.setattr(page, "_COMMAND", (sys.executable, "-c", code))
+    result = runs(tmp_path, "open", "--port", "0")
+    assert result.exit_code == 1
+    assert "error: MLflow's page does not start: no such table. Upgrade" in result.stderr
+
+
+@with_mlflow
+@pytest.mark.slow  # reason: MLflow's server takes seconds to start, and MLflow to import
+@pytest.mark.skipif(os.name == "nt", reason="SIGINT is sent")
+def test_a_fit_is_on_mlflows_page_until_control_c(runs_dir: Path, tmp_path: Path) -> None:
+    data = f"dataset.path={runs_dir.parent / 'papers'}"
+    words = ("experiment=debug", data, f"runs_dir={tmp_path}", "tracker=mlflow")
+    trained = run("train", *words, "tracker.patience_s=240")
+    assert trained.exit_code == 0
+    assert "warning" not in trained.stderr
+    folder = Path(trained.stdout.strip())
+    page_command = ("runs", "open", "--port", "0", "--no-browser")
+    with subprocess.Popen(
+        [sys.executable, "-m", "classmark", *page_command, "--runs-dir", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=unmeasured_environment(),
+    ) as opened:
+        assert opened.stdout is not None
+        address = opened.stdout.readline().split()[0]
+        with urlopen(address, timeout=60) as answer:
+            assert b"<!doctype html>" in answer.read()
+        (kept,) = ask(address, "runs/search", {"experiment_ids": ["1"]})["runs"]
+        opened.send_signal(signal.SIGINT)
+        assert opened.wait(timeout=60) == 0
+    with pytest.raises(OSError, match="refused"):
+        urlopen(address, timeout=60)
+    assert kept["info"]["run_name"] == folder.name
+    assert kept["info"]["status"] == "FINISHED"
+    metrics = {one["key"]: one["value"] for one in kept["data"]["metrics"]}
+    told = json.loads(runs(tmp_path, "show", folder.name, "--json").stdout)
+    assert {k: v for k, v in metrics.items() if k != "epoch"} == pytest.approx(told["metrics"])
+    artifacts = {path.name for path in tmp_path.glob("mlflow-artifacts/*/artifacts/**/*.*")}
+    assert {"config.yaml", "provenance.json", "test-reliability.svg", "test-confusion.csv"} <= (
+        artifacts
+    )
+
+
+def ask(address: str, path: str, what: dict[str, Any]) -> Any:
+    """Return what MLflow's API answers."""
+    request = Request(
+        f"{address}/api/2.0/mlflow/{path}",
+        json.dumps(what).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urlopen(request, timeout=60) as answer:
+        return json.load(answer)
