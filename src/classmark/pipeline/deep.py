@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -304,9 +305,8 @@ def _kept_or_gone(run: Unfinished) -> Iterator[None]:
         if not run.has_checkpoint:
             run.discard()
             raise KeyboardInterrupt from error
-        raise Interrupted(
-            f"interrupted: the run is kept. Go on with: classmark train resume={run.folder}"
-        ) from error
+        again = shlex.join(["classmark", "train", f"resume={run.folder}"])
+        raise Interrupted(f"interrupted: the run is kept. Go on with: {again}") from error
     except TrainingFailed as error:
         if not run.has_checkpoint:
             run.discard()
