@@ -75,8 +75,8 @@ def meanings(documented: type) -> dict[str, str]:
 def train_keys() -> str:
     """Return every key of ``classmark train`` with its type, default and meaning."""
     from classmark.pipeline import TrainConfig
+    from classmark.pipeline.config import KINDS
     from classmark.tracking import TrackerConfig
-    from classmark.training import LinearConfig
 
     top, folder = _read_yaml("train.yaml"), _read_yaml("dataset/folder.yaml")
     said = meanings(TrainConfig)
@@ -84,11 +84,17 @@ def train_keys() -> str:
         ("`dataset.path`", "path", _shown(folder["path"]), said["dataset"]),
         ("`seed`", "integer", _shown(top["seed"]), said["seed"]),
         ("`runs_dir`", "path", _shown(top["runs_dir"]), said["runs_dir"]),
+        ("`resume`", "path", _shown(top["resume"]), said["resume"]),
     ]
-    rows.append(("`model.kind`", "word", "`linear`", "the only model that is fitted yet"))
-    rows += _keys("model", LinearConfig, _read_yaml("model/linear.yaml"))
+    head = ("key", "type", "default", "meaning")
     rows += _keys("tracker", TrackerConfig, _read_yaml("tracker/auto.yaml"))
-    return table(("key", "type", "default", "meaning"), rows)
+    found = [table(head, rows)]
+    for kind, options in KINDS.items():
+        model = _read_yaml(f"model/{kind}.yaml")
+        rows = [("`model.kind`", "word", _shown(model["kind"]), "what is fitted")]
+        rows += _keys("model", options, model)
+        found.append(f"### model={kind}\n\n{table(head, rows)}")
+    return "\n\n".join(found)
 
 
 def _keys(
@@ -104,11 +110,18 @@ def _keys(
 def config_groups() -> str:
     """Return the choices of each group of ``conf``, with what their files say of themselves."""
     rows = []
-    for path in sorted(_CONF.glob("*/*.yaml")):
-        group, values = path.parent.name, _read_yaml(f"{path.parent.name}/{path.name}")
-        sets = [f"`{key}={value}`" for key, value in _flat(values).items()]
+    for path in sorted(_CONF.glob("*/**/*.yaml")):
+        name = path.relative_to(_CONF).as_posix()
+        group, _, choice = name.removesuffix(".yaml").partition("/")
+        values = _read_yaml(name)
+        chosen = [
+            {key.removeprefix("override /"): value for key, value in item.items()}
+            for item in values.pop("defaults", [])
+            if isinstance(item, dict)
+        ]
+        sets = [f"`{k}={v}`" for part in (*chosen, _flat(values)) for k, v in part.items()]
         shown = ", ".join(sets) if group == "experiment" else "the keys below"
-        rows.append((f"`{group}={path.stem}`", _comment(path), shown))
+        rows.append((f"`{group}={choice}`", _comment(path), shown))
     return table(("choice", "what it is", "sets"), rows)
 
 

@@ -67,6 +67,24 @@ class TrainingFailed(ClassmarkError):
     """A model could not be fitted."""
 
 
+class OutOfMemory(TrainingFailed):
+    """A fit needs more memory than there is."""
+
+
+class EncoderNotFound(ClassmarkError):
+    """An encoder is neither packaged nor a folder nor to be had from a hub, or cannot be read."""
+
+
+class CheckpointCorrupt(ClassmarkError):
+    """A checkpoint is missing, damaged, or of another format version."""
+
+
+class Interrupted(ClassmarkError):
+    """The user ended a command that can go on where it was."""
+
+    exit_code = 130
+
+
 class TrackerDown(ClassmarkError):
     """A tracker cannot keep a run; training goes on without it."""
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from classmark.errors import InvalidConfig, UsageError
 from classmark.pipeline import compose_config
+from classmark.pipeline.run_folder import write_config
+from classmark.pipeline.unfinished import begin_unfinished
 from classmark.tracking import has_mlflow
+from classmark.training import TransformerConfig
 
 DATASET = "dataset.path=data"
+DEEP_EXPERIMENTS = ("fast", "balanced", "optimized_distilbert", "frozen_head")
+DEEP_EXPERIMENTS += ("debug/overfit", "debug/limit", "debug/profiler")
 CONF = Path(str(files("classmark.conf")))
-GROUPS = sorted(
-    f"{path.parent.name}={path.stem}" for path in CONF.rglob("*.yaml") if path.parent != CONF
-)
+FILES = [path.relative_to(CONF) for path in CONF.rglob("*.yaml") if path.parent != CONF]
+GROUPS = sorted(f"{p.parts[0]}={'/'.join(p.with_suffix('').parts[1:])}" for p in FILES)
 
 
 def test_the_defaults_compose_with_a_dataset() -> None:
@@ -36,7 +41,66 @@ def test_every_file_of_the_configuration_composes(choice: str) -> None:
 
 def test_every_group_is_tried() -> None:
     assert {"experiment=debug", "experiment=wheel", "model=linear", "dataset=folder"} <= set(GROUPS)
+    assert {f"experiment={name}" for name in DEEP_EXPERIMENTS} <= set(GROUPS)
     assert {"tracker=auto", "tracker=csv", "tracker=mlflow"} <= set(GROUPS)
+
+
+@pytest.mark.parametrize("name", DEEP_EXPERIMENTS)
+def test_an_experiment_of_the_deep_tier_opens_with_its_command_and_chooses_its_kind(
+    name: str,
+) -> None:
+    config = compose_config([DATASET, f"experiment={name}"])
+    assert isinstance(config.model, TransformerConfig)
+    assert config.kind == "transformer"
+    text = (CONF / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
+    assert f"# classmark train experiment={name} dataset.path=DIR\n" in text
+
+
+def test_what_makes_the_experiments_of_the_deep_tier_differ() -> None:
+    def model(name: str) -> Any:
+        return compose_config([DATASET, f"experiment={name}"]).model
+
+    plain = compose_config([DATASET, "model=transformer"]).model
+    assert isinstance(plain, TransformerConfig)
+    assert plain.encoder == "packaged"
+    assert model("fast").max_length < plain.max_length
+    assert model("balanced").class_weights == "sqrt"
+    assert model("optimized_distilbert").encoder == "distilbert-base-uncased"
+    assert model("frozen_head").trained_layers == 0
+    assert model("debug/overfit").max_samples == 32
+    assert model("debug/limit").max_held_out == 32
+    assert model("debug/profiler").profile is True
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("model.pooling=median", r"model\.pooling is 'median', choose one of: mean, cls, max\."),
+        ("model.dropout=2", r"model\.dropout is 2, it must be from 0\.0 to 0\.95"),
+        ("model.max_length=4", r"model\.max_length is 4, it must be from 8"),
+        ("model.bucketed=1", r"model\.bucketed must be true or false, got 1"),
+        ("model.trained_layers=1.5", r"model\.trained_layers must be a whole number or null, got"),
+        ("model.encoder=' '", r"model\.encoder is empty"),
+        ("model.max_features=7", r"model\.max_features"),
+        ("+model.max_features=7", r"model\.max_features is unknown"),
+        ("~model.clip", r"model\.clip is missing"),
+        ("resume=absent", r"resume: absent is not an unfinished run"),
+    ],
+)
+def test_a_wrong_key_or_value_of_the_deep_tier_is_refused_by_name(
+    override: str, reason: str
+) -> None:
+    with pytest.raises(InvalidConfig, match=reason):
+        compose_config([DATASET, "model=transformer", override])
+
+
+def test_a_linear_fit_cannot_be_gone_on_with(tmp_path: Path) -> None:
+    run = begin_unfinished(
+        tmp_path / "run", {"dataset": "data", "dataset_digest": "", "labels": []}
+    )
+    write_config(run.folder, compose_config([DATASET]))
+    with pytest.raises(InvalidConfig, match=r"resume is for model=transformer"):
+        compose_config([f"resume={run.folder}"])
 
 
 def test_a_variable_chooses_the_default_tracker_and_an_override_the_tracker(
@@ -110,10 +174,10 @@ def test_a_word_that_is_no_override_is_told_what_it_may_mean(tmp_path: Path) -> 
         ("nosuch=1", r"nosuch.*\(given: dataset.path=data nosuch=1\)"),
         ("~model.rate", r"model\.rate is missing"),
         ("~runs_dir", r"runs_dir is missing"),
-        ("model=transformer", r"model/transformer.*linear"),
+        ("model=forest", r"model/forest.*linear"),
         ("experiment=whel", r"experiment/whel.*debug"),
         ("model=null", r"model"),
-        ("model.kind=svm", r"model\.kind must be 'linear'"),
+        ("model.kind=svm", r"model\.kind must be 'linear' or 'transformer', got 'svm'"),
         ("model.epochs=two", r"model\.epochs must be a whole number, got 'two'"),
         ("model.epochs=1.5", r"model\.epochs must be .*1\.5"),
         ("model.epochs=true", r"model\.epochs must be .*True"),

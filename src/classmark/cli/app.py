@@ -17,7 +17,7 @@ from typer.main import get_command
 from classmark.cli.interrupt import INTERRUPTED, INTERRUPTED_LINE, heed_no_interrupt
 from classmark.cli.output import print_error
 from classmark.cli.version import version_line
-from classmark.errors import ClassmarkError
+from classmark.errors import ClassmarkError, Interrupted
 
 BROKEN_PIPE = 141
 _DEBUG = "--debug"
@@ -142,7 +142,7 @@ def errors_as_lines(*, debug: bool) -> Iterator[None]:
     except (KeyboardInterrupt, Exception) as error:
         if _is_typers_own(error):
             raise
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt | Interrupted):
             heed_no_interrupt()
         if debug:
             traceback.print_exc()
@@ -158,6 +158,8 @@ def _is_typers_own(error: BaseException) -> bool:
 
 def _describe(error: BaseException) -> tuple[str, int]:
     """Return (line, exit code) of an error."""
+    if isinstance(error, Interrupted):
+        return str(error), error.exit_code
     if isinstance(error, ClassmarkError):
         return f"error: {error}", error.exit_code
     if isinstance(error, KeyboardInterrupt):

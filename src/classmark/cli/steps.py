@@ -12,9 +12,11 @@ class Steps:
     """Prints each step as a line; on a terminal a count of papers follows it."""
 
     _SECONDS_BETWEEN = 0.2
+    _SECONDS_BETWEEN_LINES = 30.0
 
     def __init__(self) -> None:
         self._text, self._done, self._shown_at = "", 0, 0.0
+        self._noted_at = 0.0
         self._live = sys.stderr.isatty()
 
     def step(self, text: str) -> None:
@@ -31,6 +33,19 @@ class Steps:
             self._shown_at = now
             line = f"\r{self._text} ... {self._done:,} papers"
             print(line, file=sys.stderr, end="", flush=True)  # noqa: T201
+
+    def note(self, text: str) -> None:
+        """Say more of the step that goes on; in a log now and then."""
+        now = time.monotonic()
+        wait = self._SECONDS_BETWEEN if self._live else self._SECONDS_BETWEEN_LINES
+        if now - self._noted_at <= wait:
+            return
+        self._noted_at = now
+        if self._live:
+            line = f"\r\x1b[K{self._text} ... {self._done:,} papers, {text}"
+            print(line, file=sys.stderr, end="", flush=True)  # noqa: T201
+        else:
+            print(text, file=sys.stderr, flush=True)  # noqa: T201
 
     def warn(self, line: str) -> None:
         """Write a line of its own among the steps."""

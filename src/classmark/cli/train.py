@@ -32,8 +32,11 @@ def train(
 ) -> None:
     """Fit a model on a dataset that `classmark dataset build` or `sample` wrote.
 
-    Keys: dataset.path, seed, runs_dir, model.KEY, model.period_weights.PERIOD, experiment=NAME,
-    tracker=auto|csv|mlflow; --show-config prints all of them with their values.
+    Keys: model=linear|transformer, dataset.path, seed, runs_dir, resume=RUN (goes on with a run of
+    the transformer that was broken off), model.KEY, model.period_weights.PERIOD,
+    tracker=auto|csv|mlflow, experiment=wheel|debug and, with the transformer, experiment=fast|
+    balanced|optimized_distilbert|frozen_head|debug/overfit|debug/limit|debug/profiler;
+    --show-config prints all of them with their values.
     """
     require_training()
     from classmark.cli.steps import Steps
@@ -51,6 +54,7 @@ def train(
             command=shlex.join(["classmark", "train", *words]),
             on_step=steps.step,
             on_progress=steps.advance,
+            on_note=steps.note,
             on_warning=steps.warn,
         )
     typer.echo(json.dumps({"run": str(folder)}) if as_json else str(folder))

@@ -6,13 +6,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from classmark.errors import InvalidConfig
+from classmark.pipeline.unfinished import check_same_fit, continued_config
 from classmark.tracking import TrackerConfig, read_tracker
-from classmark.training import LinearConfig
+from classmark.training import LinearConfig, TransformerConfig
 
-_PATH_KEYS = ("dataset.path", "runs_dir")
+ModelConfig = LinearConfig | TransformerConfig
+
+KINDS: dict[str, type[ModelConfig]] = {"linear": LinearConfig, "transformer": TransformerConfig}
+_PATH_KEYS = ("dataset.path", "runs_dir", "resume", "model.encoder", "model.start")
+_MAY_BE_NULL = ("resume", "model.start")
 _PERIODS = "model.period_weights"
 _PERIOD_NAME = re.compile(r"[\w-]+")
 
@@ -23,27 +29,66 @@ class TrainConfig:
 
     Attributes:
         dataset: folder of the dataset, what ``dataset build`` or ``dataset sample`` wrote.
-        model: what is fitted, and how.
+        model: what is fitted, and how; the class of the options is the kind.
         seed: of all that is drawn at random, from 0; the same seed gives the same weights.
         runs_dir: folder in which the run gets a folder of its own.
-        tracker: who keeps the run beside that folder.
+        tracker: who keeps the run beside its own folder.
+        resume: folder of an unfinished run to go on with; None: a new one.
         composed: everything as Hydra composed it, for the record.
     """
 
     dataset: Path
-    model: LinearConfig
+    model: ModelConfig
     seed: int
     runs_dir: Path
+    resume: Path | None
     tracker: TrackerConfig
     composed: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """Return the kind of the model: ``linear`` or ``transformer``."""
+        return str(self.composed["model"]["kind"])
+
+
+def linear_options(config: TrainConfig) -> LinearConfig:
+    """Return the options of the fast tier.
+
+    Raises:
+        InvalidConfig: the configuration is of another kind.
+    """
+    if not isinstance(config.model, LinearConfig):
+        raise InvalidConfig(f"model.kind is {config.kind!r}, this is done with 'linear' only.")
+    return config.model
 
 
 def compose_config(overrides: Sequence[str]) -> TrainConfig:
     """Return the configuration that Hydra composes of ``conf/train.yaml`` and overrides.
 
+    With ``resume=RUN`` it is that of the run; what else is given must not ask for another fit.
+
     Raises:
         InvalidConfig: a key is unknown, a value is missing, of the wrong type or out of range.
     """
+    given = dict(override.partition("=")[::2] for override in overrides)
+    resume = given.get("resume", "").strip("'\"")
+    if resume in ("", "null"):
+        return _read_config(_compose(overrides))
+    folder = Path(resume).expanduser()
+    dataset = given.get("dataset.path")
+    others = given.keys() - {"resume", "runs_dir", "dataset.path"}
+    if not others:
+        return _read_config(continued_config(folder, dataset))
+    # Hydra wants a dataset; that of the run is put in its place.
+    composed = _compose([*overrides, *([] if dataset else [f"dataset.path={folder}"])])
+    only_tracker = all(key.partition(".")[0] == "tracker" for key in others)
+    if not only_tracker:
+        check_same_fit(folder, composed)
+    continued = continued_config(folder, dataset)
+    return _read_config({**continued, "tracker": composed["tracker"]})
+
+
+def _compose(overrides: Sequence[str]) -> dict[str, Any]:
     from hydra import compose, initialize_config_module
     from hydra.errors import HydraException, OverrideParseException
     from omegaconf import OmegaConf
@@ -65,7 +110,7 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
             f"{reason} (given: {' '.join(overrides) or 'nothing'}). "
             "See `classmark train --help` for the keys."
         ) from error
-    return _read_config(composed)
+    return dict(composed)
 
 
 def _spelled_for_hydra(override: str) -> str:
@@ -78,7 +123,8 @@ def _spelled_for_hydra(override: str) -> str:
     if not equals and not key.startswith("~"):
         hint = f"dataset.path={key}" if Path(key).exists() else "dataset.path=DIR model.epochs=3"
         raise InvalidConfig(f"{override!r} is not KEY=VALUE. Write for example {hint}.")
-    if key in _PATH_KEYS and value and not value.startswith(("'", '"')) and "${" not in value:
+    is_path = key in _PATH_KEYS and not (key in _MAY_BE_NULL and value == "null")
+    if is_path and value and not value.startswith(("'", '"')) and "${" not in value:
         return f"{key}={_quoted(value)}"
     group, _, period = key.lstrip("+").partition(_PERIODS + ".")
     if not group and _PERIOD_NAME.fullmatch(period):
@@ -95,36 +141,41 @@ def _quoted(value: str) -> str:
 
 
 def _read_config(composed: dict[str, Any]) -> TrainConfig:
-    _check_keys(composed)
-    model = dict(composed["model"])
-    if model.pop("kind") != "linear":
-        raise InvalidConfig("model.kind must be 'linear', the only model that can be fitted yet.")
-    integers = ("max_features", "min_papers", "epochs", "refine_epochs", "batch_size", "threads")
-    _check_numbers("model", {key: model[key] for key in integers}, (int,))
-    rates = (
-        *("rate", "refine_rate", "head_rate"),
-        *("weight_decay", "hidden_dropout", "label_smoothing"),
-    )
-    _check_numbers("model", {key: model[key] for key in rates}, (int, float))
-    _check_numbers("model.period_weights", model["period_weights"], (int, float))
+    kind = _read_kind(composed)
+    _check_keys(composed, KINDS[kind])
+    model = {key: value for key, value in composed["model"].items() if key != "kind"}
+    for key, hint in get_type_hints(KINDS[kind]).items():
+        _check_value(f"model.{key}", model[key], hint)
     if type(composed["seed"]) is not int or composed["seed"] < 0:
         raise InvalidConfig(f"seed must be a whole number from 0, got {composed['seed']!r}.")
+    resume = composed["resume"]
+    if resume is not None and kind == "linear":
+        raise InvalidConfig("resume is for model=transformer; a linear fit is begun again.")
     return TrainConfig(
         dataset=Path(str(composed["dataset"]["path"])).expanduser(),
-        model=LinearConfig(**model),
+        model=KINDS[kind](**model),
         seed=composed["seed"],
         runs_dir=Path(str(composed["runs_dir"])).expanduser(),
+        resume=None if resume is None else Path(str(resume)).expanduser(),
         tracker=read_tracker(composed),
         composed=composed,
     )
 
 
-def _check_keys(composed: Mapping[str, Any]) -> None:
+def _read_kind(composed: Mapping[str, Any]) -> str:
+    model = composed.get("model")
+    kind = model.get("kind", "linear") if isinstance(model, dict) else "linear"
+    if kind not in KINDS:
+        raise InvalidConfig(f"model.kind must be {' or '.join(map(repr, KINDS))}, got {kind!r}.")
+    return str(kind)
+
+
+def _check_keys(composed: Mapping[str, Any], model: type[ModelConfig]) -> None:
     """Refuse what Hydra lets through: ``+key`` adds an unknown key, ``~key`` takes one away."""
     known = {
-        "": {"seed", "runs_dir", "dataset", "model", "tracker"},
+        "": {"seed", "runs_dir", "resume", "dataset", "model", "tracker"},
         "dataset": {"path"},
-        "model": {"kind", *(field.name for field in fields(LinearConfig))},
+        "model": {"kind", *(field.name for field in fields(model))},
     }
     for section, keys in known.items():
         given = composed[section] if section else composed
@@ -136,11 +187,29 @@ def _check_keys(composed: Mapping[str, Any]) -> None:
             raise InvalidConfig(f"{name} is {problem}. See `classmark train --help` for the keys.")
 
 
-def _check_numbers(section: str, values: Any, kinds: tuple[type, ...]) -> None:
-    if not isinstance(values, dict):
-        raise InvalidConfig(f"{section} must be a group of keys, got {values!r}.")
+_ALLOWED: dict[Any, tuple[tuple[type, ...], str]] = {
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    bool: ((bool,), "true or false"),
+    str: ((str,), "a text"),
+}
+
+
+def _check_value(name: str, value: Any, hint: Any) -> None:
+    """Refuse a value of another type than the field's; a choice is checked by its class."""
+    if get_origin(hint) is Mapping:
+        if not isinstance(value, dict):
+            raise InvalidConfig(f"{name} must be a group of keys, got {value!r}.")
+        for key, inner in value.items():
+            _check_value(f"{name}.{key}", inner, get_args(hint)[1])
+        return
+    may_be_none = NoneType in get_args(hint)
+    if may_be_none:
+        if value is None:
+            return
+        hint = next(part for part in get_args(hint) if part is not NoneType)
+    kinds, what = _ALLOWED.get(hint, _ALLOWED[str])
     # By type, because a bool is an int to Python.
-    for key, value in values.items():
-        if type(value) not in kinds:
-            what = "a number" if float in kinds else "a whole number"
-            raise InvalidConfig(f"{section}.{key} must be {what}, got {value!r}.")
+    if type(value) not in kinds:
+        other = " or null" if may_be_none else ""
+        raise InvalidConfig(f"{name} must be {what}{other}, got {value!r}.")

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classmark.dataset import DatasetSplit, iter_texts, read_split
-from classmark.errors import InvalidConfig, InvalidDataset
-from classmark.pipeline.config import TrainConfig
+from classmark.dataset import iter_texts, read_split
+from classmark.errors import InvalidConfig
+from classmark.pipeline.config import TrainConfig, linear_options
+from classmark.pipeline.tables import check_labels
 from classmark.records import DatasetManifest
 from classmark.tracking import Trackers
 from classmark.training import (
@@ -58,13 +59,13 @@ def fit_and_prune(
         StorageFailed: there is no room for the features beside the runs.
     """
     split = read_split(config.dataset, "train", manifest, texts=False)
-    _check_labels(split, config.dataset)
+    check_labels(split, config.dataset)
     folder = scratch_for(len(split), config.runs_dir)
     where = " (features on disk)" if folder else ""
     listener.on_step(f"reading {len(split):,} training papers{where}")
     texts = iter_texts(config.dataset, "train", manifest)
     occurrences = read_occurrences(texts, listener.on_progress, folder)
-    model = config.model
+    model = linear_options(config)
     weights = np.array([model.period_weights.get(p, 1.0) for p in split.periods], np.float32)
 
     def fit(
@@ -108,18 +109,11 @@ def check_periods(config: TrainConfig, manifest: DatasetManifest) -> None:
     Raises:
         InvalidConfig: names the period.
     """
-    unknown = [name for name in config.model.period_weights if name not in manifest.periods]
+    weights = linear_options(config).period_weights
+    unknown = [name for name in weights if name not in manifest.periods]
     if unknown:
         raise InvalidConfig(
             f"model.period_weights.{unknown[0]}: {config.dataset} has no such period, it has "
             f"{', '.join(manifest.periods) or 'none'}. Name one of these, or build the dataset "
             "with --periods."
-        )
-
-
-def _check_labels(split: DatasetSplit, dataset: Path) -> None:
-    if len(np.unique(split.labels)) < 2:
-        raise InvalidDataset(
-            f"the training split of {dataset} has {len(np.unique(split.labels))} label(s); a model "
-            "needs at least 2. Build it from more papers, or lower --min-papers."
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from classmark.dataset import DatasetSplit, iter_texts, load_manifest, read_split
+from classmark.dataset import iter_texts, load_manifest, read_split
 from classmark.errors import InvalidDataset, LabelMismatch
 from classmark.evaluation import EvaluationConfig, evaluate_table
 from classmark.export import fit_curve, fit_policy, quantise, render_card
@@ -35,6 +35,7 @@ from classmark.pipeline.run_folder import (
     without_folders,
     write_run,
 )
+from classmark.pipeline.tables import make_table
 from classmark.pipeline.tracked import describe_run, keep_results, tracked
 from classmark.records import (
     BundleManifest,
@@ -57,7 +58,7 @@ CHUNK_PAPERS = 500
 HEADLINE = ("top_1", "top_3", "top_5", "macro_f1", "ece", "set_coverage", "set_size")
 
 
-def train(
+def train_linear(
     config: TrainConfig,
     *,
     command: str,
@@ -233,7 +234,7 @@ def _score_stages(
         known = np.zeros(len(split), dtype=np.float32)
         ref = ModelRef(stage, "0", "")
         raw = RawScores(scores, known)
-        yield stage, _table(raw, split, name, manifest, manifest.labels, ref)
+        yield stage, make_table(raw, split, name, manifest, manifest.labels, ref)
 
 
 def _score_split(
@@ -256,38 +257,7 @@ def _score_split(
         np.concatenate([np.zeros((0, len(labels)), np.float32), *(p.scores for p in parts)]),
         np.concatenate([np.zeros(0, np.float32), *(p.known_share for p in parts)]),
     )
-    return _table(raw, split, name, source.manifest, labels, model)
-
-
-def _table(
-    raw: RawScores,
-    split: DatasetSplit,
-    name: str,
-    manifest: DatasetManifest,
-    labels: tuple[str, ...],
-    model: ModelRef,
-) -> ScoreTable:
-    column = {label: i for i, label in enumerate(labels)}
-    to_model = np.array([column.get(label, -1) for label in manifest.labels], dtype=np.int16)
-    listed = np.zeros((len(split), len(labels)), dtype=np.bool_)
-    rows = np.repeat(np.arange(len(split)), np.diff(split.listed_indptr))
-    columns = to_model[split.listed_indices]
-    listed[rows[columns >= 0], columns[columns >= 0]] = True
-    return ScoreTable(
-        labels=labels,
-        ids=split.ids,
-        scores=raw.scores,
-        primary=to_model[split.labels],
-        listed=listed,
-        listed_count=split.listed_count,
-        years=split.years,
-        periods=split.periods,
-        known_share=raw.known_share,
-        model=model,
-        dataset_digest=manifest.digest,
-        split=name,
-        generated=manifest.generated,
-    )
+    return make_table(raw, split, name, source.manifest, labels, model)
 
 
 def _with_policy(table: ScoreTable, policy: Policy) -> ScoreTable:

@@ -8,7 +8,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from classmark.errors import InvalidDataset
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.tracked import write_figures
+from classmark.pipeline.unfinished import UNFINISHED
 from classmark.records import ScoreTable
 from classmark.storage import atomic_file, atomic_folder, storage_errors, write_json
 from classmark.training import LinearWeights
@@ -58,18 +59,29 @@ def write_run(
     Raises:
         StorageFailed: it cannot be written.
     """
-    from omegaconf import OmegaConf
-
     with atomic_folder(folder) as temporary:
-        (temporary / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config.composed)))
+        write_config(temporary, config)
         write_json(temporary / "provenance.json", provenance)
         lines = ["stage,epoch,loss", *(f"{e['stage']},{e['epoch']},{e['loss']:.6f}" for e in log)]
         (temporary / "log.csv").write_text("\n".join(lines) + "\n")
         _write_weights(temporary, weights)
-        for name, table in tables.items():
-            with atomic_file(temporary / "scores" / f"{name}.npz") as file:
-                file.write(table.to_bytes())
-        write_figures(temporary, tables)
+        write_tables(temporary, tables)
+
+
+def write_config(folder: Path, config: TrainConfig) -> None:
+    """Write ``config.yaml``: what Hydra composed."""
+    from omegaconf import OmegaConf
+
+    text = OmegaConf.to_yaml(OmegaConf.create(config.composed))
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
+
+
+def write_tables(folder: Path, tables: Mapping[str, ScoreTable]) -> None:
+    """Write score tables as ``scores/NAME.npz``, and their figures."""
+    for name, table in tables.items():
+        with atomic_file(folder / "scores" / f"{name}.npz") as file:
+            file.write(table.to_bytes())
+    write_figures(folder, tables)
 
 
 @contextmanager
@@ -85,7 +97,7 @@ def reserve_run_folder(runs_dir: Path, kind: str) -> Iterator[Path]:
     try:
         with storage_errors(folder):
             runs_dir.mkdir(parents=True, exist_ok=True)
-            while folder.exists() or not _made(_mark(folder)):
+            while _is_there(folder) or not _made(_mark(folder)):
                 n += 1
                 folder = runs_dir / f"{kind}-{stamp}-{n}"
         try:
@@ -96,6 +108,10 @@ def reserve_run_folder(runs_dir: Path, kind: str) -> Iterator[Path]:
         for place in new:
             with suppress(OSError):  # there is a run in it
                 place.rmdir()
+
+
+def _is_there(folder: Path) -> bool:
+    return folder.exists() or folder.with_name(folder.name + UNFINISHED).exists()
 
 
 def _mark(folder: Path) -> Path:
@@ -194,11 +210,11 @@ def _check_provenance(provenance: Any) -> None:
             raise ValueError(f"provenance.json lacks {key!r}")
 
 
-def describe_environment() -> dict[str, Any]:
+def describe_environment(more_packages: Sequence[str] = ()) -> dict[str, Any]:
     """Return commit, package versions, Python and platform."""
     return {
         "commit": _commit(),
-        "packages": {name: v for name in _PACKAGES if (v := _version(name))},
+        "packages": {name: v for name in (*_PACKAGES, *more_packages) if (v := _version(name))},
         "python": sys.version.split()[0],
         "platform": platform.platform(),
     }

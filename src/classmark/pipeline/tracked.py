@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from classmark.errors import Interrupted
 from classmark.evaluation import EvaluationConfig, evaluate_table, render_figures
 from classmark.records import ScoreTable
 from classmark.storage import write_text
@@ -48,7 +49,8 @@ def tracked(
     try:
         yield trackers
     except BaseException as error:
-        trackers.finish("failed" if isinstance(error, Exception) else "stopped")
+        failed = isinstance(error, Exception) and not isinstance(error, Interrupted)
+        trackers.finish("failed" if failed else "stopped")
         raise
     if config.with_mlflow:
         on_step("handing the run to MLflow")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from classmark.errors import TrackerDown
+from classmark.storage import write_text
 from classmark.tracking.tracker import RunInfo, Status
 
 METRICS_FILE = "metrics.csv"
@@ -66,3 +67,16 @@ class CsvTracker:
                 file.write(",".join(COLUMNS) + "\n")
             file.write(self._lines.getvalue())
         self._lines, self._n_lines = io.StringIO(newline=""), 0
+
+
+def drop_later_steps(folder: Path, step: int) -> None:
+    """Take the lines of later steps out of ``metrics.csv``: a fit goes on that had made them."""
+    path = folder / METRICS_FILE
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.reader(file) if len(row) == len(COLUMNS) and row[1].isdigit()]
+    kept = io.StringIO(newline="")
+    writer = csv.writer(kept, lineterminator="\n")
+    writer.writerows([COLUMNS, *(row for row in rows if int(row[1]) <= step)])
+    write_text(path, kept.getvalue())

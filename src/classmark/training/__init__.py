@@ -1,6 +1,7 @@
-"""Fits a model: the fast tier's vocabulary and weights."""
+"""Fits a model: the fast tier's vocabulary and weights, the deep tier's encoder."""
 
 from classmark.training.config import LinearConfig
+from classmark.training.deep.config import TransformerConfig
 from classmark.training.linear import LinearWeights, fit_linear, rank_by_importance
 from classmark.training.rows import round_rows
 from classmark.training.vocabulary import (
@@ -14,6 +15,7 @@ __all__ = [
     "LinearConfig",
     "LinearWeights",
     "SparsePapers",
+    "TransformerConfig",
     "choose_frequent",
     "fit_linear",
     "rank_by_importance",

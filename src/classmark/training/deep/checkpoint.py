@@ -1,0 +1,168 @@
+"""Checkpoints without pickle: a folder with ``state.json`` and ``tensors.safetensors``.
+
+What Lightning hands over (weights, optimiser, schedule, loops, random states, position of the
+loader) is a tree of plain values and tensors. Tensors go into the safetensors file, the tree into
+JSON, where a container that JSON does not have is an object with one key that names it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from classmark.errors import CheckpointCorrupt
+from classmark.storage import atomic_folder, sha256_file, write_json
+
+FORMAT_VERSION = 1
+KEPT = 2
+STATE, TENSORS = "state.json", "tensors.safetensors"
+_NAME = re.compile(r"step-(\d+)")
+
+
+class SafeCheckpointIO(CheckpointIO):
+    """Writes and reads Lightning's checkpoints as safetensors and JSON, whole or not at all."""
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | Path,
+        storage_options: Any = None,  # noqa: ARG002 - Lightning's signature
+    ) -> None:
+        """Write a checkpoint as a folder; one that is there is replaced.
+
+        Raises:
+            StorageFailed: it cannot be written; the one that was there stays.
+            TypeError: it holds what is neither a plain value nor a tensor.
+        """
+        tensors: dict[str, Tensor] = {}
+        tree = _to_json(checkpoint, tensors)
+        with atomic_folder(Path(path), overwrite=True) as folder:
+            save_file(tensors, folder / TENSORS)
+            digest = sha256_file(folder / TENSORS)
+            write_json(
+                folder / STATE,
+                {"format_version": FORMAT_VERSION, "sha256": digest, "checkpoint": tree},
+            )
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Any = None,
+        weights_only: bool | None = None,  # noqa: ARG002 - Lightning's signature
+    ) -> dict[str, Any]:
+        """Read a checkpoint.
+
+        Args:
+            path: its folder.
+            map_location: device of the tensors; the CPU if None.
+            weights_only: Lightning asks it of pickles; nothing here runs code.
+
+        Raises:
+            CheckpointCorrupt: a file of it is missing or has changed; it is named.
+        """
+        folder = Path(path)
+        try:
+            state = _read_state(folder)
+            device = "cpu" if map_location is None else str(map_location)
+            checkpoint = _from_json(state["checkpoint"], load_file(folder / TENSORS, device=device))
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else f"{error}"
+            raise CheckpointCorrupt(
+                f"the checkpoint {folder} cannot be read: {reason}. Go on from an older one, or "
+                "begin the run again."
+            ) from error
+        if not isinstance(checkpoint, dict):
+            raise CheckpointCorrupt(f"the checkpoint {folder} holds no state. Begin the run again.")
+        return checkpoint
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Delete a checkpoint."""
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    if state["format_version"] != FORMAT_VERSION:
+        raise ValueError(f"format version is {state['format_version']!r}")
+    if sha256_file(folder / TENSORS) != state["sha256"]:
+        raise ValueError(f"{TENSORS} has changed since it was written")
+    return state
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Return where the checkpoint after a step stands."""
+    return folder / f"step-{step:08d}"
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints of a folder, the newest first."""
+    found = folder.iterdir() if folder.is_dir() else iter(())
+    return sorted((path for path in found if _NAME.fullmatch(path.name)), reverse=True)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the steps that were done when a checkpoint was written."""
+    return int(checkpoint.name.partition("-")[2])
+
+
+def read_checkpoints(folder: Path) -> Iterator[tuple[Path, dict[str, Any] | CheckpointCorrupt]]:
+    """Yield each checkpoint of a folder, the newest first, or what is wrong with it."""
+    reader = SafeCheckpointIO()
+    for path in list_checkpoints(folder):
+        try:
+            yield path, reader.load_checkpoint(path)
+        except CheckpointCorrupt as error:
+            yield path, error
+
+
+def drop_old_checkpoints(folder: Path) -> None:
+    """Delete all checkpoints but the newest ones."""
+    for path in list_checkpoints(folder)[KEPT:]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _to_json(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Tensor | np.ndarray):
+        kind = "tensor" if isinstance(value, Tensor) else "array"
+        name = f"{len(tensors):06d}"
+        tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.asarray(value))
+        # Tied weights share their memory, which safetensors refuses: each gets its own copy.
+        tensors[name] = tensor.detach().cpu().clone().contiguous()
+        return {kind: name}
+    if isinstance(value, Mapping):
+        return {"dict": [[_to_json(k, tensors), _to_json(v, tensors)] for k, v in value.items()]}
+    if isinstance(value, list | tuple):
+        kind = "tuple" if isinstance(value, tuple) else "list"
+        return {kind: [_to_json(item, tensors) for item in value]}
+    raise TypeError(f"a checkpoint cannot hold a {type(value).__name__}: {value!r}")
+
+
+def _from_json(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    match kind:
+        case "tensor":
+            return tensors[content]
+        case "array":
+            return tensors[content].numpy()
+        case "dict":
+            return {_from_json(k, tensors): _from_json(v, tensors) for k, v in content}
+        case "list":
+            return [_from_json(item, tensors) for item in content]
+        case "tuple":
+            return tuple(_from_json(item, tensors) for item in content)
+    raise ValueError(f"{STATE} holds an unknown kind {kind!r}")

@@ -1,0 +1,109 @@
+"""``classmark train model=transformer`` in real processes: killed, stopped, and without a hub."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("lightning")
+
+from classmark.cli.app import app
+from classmark.dataset import SampleConfig, sample_dataset
+from classmark.pipeline import compose_config, train
+from deep_models import tiny_encoder
+
+__all__ = ["tiny_encoder"]
+pytestmark = [
+    pytest.mark.slow,  # reason: processes of their own that import Lightning
+    pytest.mark.skipif(os.name == "nt", reason="there is no terminal to open, no SIGINT to send"),
+]
+
+if os.name != "nt":
+    from processes import start
+
+
+@pytest.fixture(scope="module")
+def papers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("deep") / "dataset"
+    sample_dataset(folder, SampleConfig(papers=300))
+    return folder
+
+
+def losses(run: Path) -> list[tuple[str, str, str]]:
+    with (run / "log.csv").open(encoding="utf-8", newline="") as file:
+        return [(row["stage"], row["step"], row["loss"]) for row in csv.DictReader(file)]
+
+
+def fit(words: list[str]) -> Path:
+    return train(
+        compose_config(words), command="test", on_step=lambda _: None, on_progress=lambda _: None
+    )
+
+
+def test_a_run_that_was_stopped_and_then_killed_ends_with_the_losses_of_one_that_was_not(
+    papers: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    words = [
+        "model=transformer", f"dataset.path={papers}", f"model.encoder={tiny_encoder}",
+        "model.max_length=48", "model.threads=1", "model.epochs=6", "model.max_samples=96",
+        "model.max_held_out=20", "model.device=cpu", "model.checkpoint_minutes=0",
+    ]  # fmt: skip
+    runs = tmp_path / "runs"
+    with start("train", *words, f"runs_dir={runs}", cwd=tmp_path) as (child, terminal):
+        terminal.read_until("epoch 1 of 6: ")
+        child.send_signal(signal.SIGINT)
+        terminal.read_rest()
+        assert child.wait(timeout=60) == 130
+    (unfinished,) = runs.iterdir()
+    assert terminal.lines[-1] == (
+        f"interrupted: the run is kept. Go on with: classmark train resume={unfinished}"
+    )
+    with start("train", f"resume={unfinished}", cwd=tmp_path) as (child, terminal):
+        terminal.read_until("epoch 3 of 6: ")
+        child.kill()
+        child.wait(timeout=60)
+    assert "papers/s" in terminal.shown
+    assert [path.name for path in runs.iterdir()] == [unfinished.name]
+    finished = fit([f"resume={unfinished}"])
+    assert losses(finished) == losses(fit([*words[:-1], f"runs_dir={tmp_path / 'whole'}"]))
+
+
+def test_an_encoder_that_is_nowhere_is_one_line_that_says_what_was_tried(
+    papers: Path, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "classmark", "train", "experiment=optimized_distilbert",
+         f"dataset.path={papers}", f"runs_dir={tmp_path / 'runs'}"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+        # Nothing listens on the discard port of this machine.
+        env={**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hub")},
+    )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    for part in (
+        "no encoder 'distilbert-base-uncased': tried the folder distilbert-base-uncased",
+        "the cache of the hub (not in it)",
+        "the hub http://127.0.0.1:9 (",
+        "Give model.encoder=packaged",
+    ):
+        assert part in line
+    assert done.stderr.splitlines()[-1] == line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_extra_is_named_where_torch_is_missing(
+    papers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from classmark.pipeline import deep
+
+    monkeypatch.setattr(deep, "find_spec", lambda name: None if name == "torch" else object())
+    result = CliRunner().invoke(app, ["train", "model=transformer", f"dataset.path={papers}"])
+    assert result.exit_code == 1
+    assert "pip install 'classmark[deep]'" in " ".join(result.stderr.split())
