@@ -83,6 +83,7 @@ class WordScorer:
 
     words = ("learning", "string", "graph", "estimator")
     bias = (0.5, 0.25, 0.0, -0.25)
+    explanation_method = "exact_linear"
 
     def score(self, papers: Sequence[tuple[str, str]]) -> RawScores:
         counts = np.array(

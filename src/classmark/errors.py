@@ -85,6 +85,10 @@ class Interrupted(ClassmarkError):
     exit_code = 130
 
 
+class ParityFailed(ClassmarkError):
+    """An exported model does not give what the fitted one gives."""
+
+
 class LabelMismatch(ClassmarkError):
     """Model and data do not share their labels."""
 

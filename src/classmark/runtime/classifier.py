@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -13,13 +14,19 @@ from classmark.bundle import Bundle, find_bundle, load_bundle
 from classmark.errors import BundleIncompatible, InvalidPaper
 from classmark.papers import RECIPE_VERSION
 from classmark.records import Answer, ModelRef, Paper
-from classmark.runtime.explain import EXACT_LINEAR, explain_exactly
+from classmark.runtime.explain import explain as explain_answer
 from classmark.runtime.policy import Decider, Decisions
 from classmark.runtime.scorer import RawScores, Scorer
 
 MAX_BATCH_PAPERS = 500
 MAX_BATCH_CHARS = 4 << 20
 DEFAULT_TOP = 5
+
+_KERNELS = {
+    "linear": "classmark.runtime.linear",
+    "transformer": "classmark.runtime.encoder",
+    "cascade": "classmark.runtime.cascade",
+}
 
 OnePaper = str | Paper | Mapping[str, Any]
 T = TypeVar("T")
@@ -161,11 +168,12 @@ class Classifier:
         self, papers: Sequence[Paper], decisions: Decisions, answers: list[Answer]
     ) -> list[Answer]:
         explained = []
+        method = self._scorer.explanation_method
         pairs = decisions.order[:, :2].tolist()
         for paper, (best, second), answer in zip(papers, pairs, answers, strict=True):
             terms = self._scorer.contributions(paper.title, paper.abstract, best, second)
-            evidence = explain_exactly(terms, temperature=self._temperature)
-            explained.append(replace(answer, explanation=evidence, explanation_method=EXACT_LINEAR))
+            evidence = explain_answer(terms, temperature=self._temperature)
+            explained.append(replace(answer, explanation=evidence, explanation_method=method))
         return explained
 
 
@@ -247,11 +255,11 @@ def _check_text_recipe(bundle: Bundle) -> None:
 def _load_scorer(bundle: Bundle) -> Scorer:
     # Checked before the kernel reads the arrays: another recipe may come with other arrays.
     _check_text_recipe(bundle)
-    if bundle.manifest.kind != "linear":
+    home = _KERNELS.get(bundle.manifest.kind)
+    if home is None:
         raise BundleIncompatible(
             f"model {bundle.manifest.name} is of kind {bundle.manifest.kind!r}, this classmark "
-            "runs 'linear'. Install a newer classmark."
+            f"runs {', '.join(map(repr, _KERNELS))}. Install a newer classmark."
         )
-    from classmark.runtime.linear import load_scorer
-
-    return load_scorer(bundle)
+    scorer: Scorer = import_module(home).load_scorer(bundle)
+    return scorer
