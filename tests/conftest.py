@@ -120,5 +120,5 @@ def word_scorer(monkeypatch: pytest.MonkeyPatch) -> WordScorer:
         classifier._check_text_recipe(bundle)
         return scorer
 
-    monkeypatch.setattr(classifier, "_load_scorer", load)
+    monkeypatch.setattr(classifier, "make_scorer", load)
     return scorer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from classmark.bundle import read_digest
 from classmark.dataset import read_split
 from classmark.errors import InvalidConfig, InvalidDataset, ParityFailed
 from classmark.export import quantise
@@ -17,6 +19,7 @@ from classmark.pipeline.run_folder import read_provenance, read_run, run_kind
 from classmark.pipeline.scoring import Source
 from classmark.records import ScoreTable
 from classmark.runtime import Scorer
+from classmark.runtime.cascade import find_member
 from classmark.runtime.curve import CalibrationCurve
 from classmark.runtime.featuriser import FEATURISER_VERSION
 from classmark.runtime.linear import LinearScorer
@@ -28,6 +31,7 @@ SAMPLE_PAPERS = 1000
 LEAST_AGREEMENT = 0.97
 """Share of papers whose first label must be the one that the run gave them, fp16 fits included."""
 _SEED = 0
+_PARTS = ("fast", "deep")
 
 OnStep = Callable[[str], None]
 Precision = Literal["auto", "fp32", "int8"]
@@ -94,7 +98,7 @@ def make_candidate(
         InvalidDataset: a file of the run is missing or damaged, or it is of an unknown kind.
         ParityFailed: the converted model does not give what the fitted one gave.
     """
-    makers = {"linear": _linear, "transformer": _transformer}
+    makers = {"linear": _linear, "transformer": _transformer, "cascade": _cascade}
     kind = run_kind(read_provenance(run_folder))
     if kind not in makers:
         raise InvalidDataset(
@@ -156,6 +160,58 @@ def _transformer(
         facts=_facts_of(exported, network.tokenizer.max_length),
         provenance={"encoder": provenance["encoder"]},
     )
+
+
+def _cascade(run_folder: Path, _: Source, options: ExportOptions, on_step: OnStep) -> Candidate:
+    from classmark.runtime.cascade import CASCADE_VERSION, CascadeScorer, load_member
+
+    told = read_provenance(run_folder)
+    threshold = told["threshold"] if options.threshold is None else options.threshold
+    labels = tuple(told["labels"])
+    named = {part: {k: told[part][k] for k in ("name", "version", "digest")} for part in _PARTS}
+    folders = [find_part(run_folder, told[part]) for part in _PARTS]
+    on_step(f"joining {' and '.join(folder.name for folder in folders)} at {threshold:g}")
+    fast, deep = (load_member(folder, labels) for folder in folders)
+    parameters = {**named, "threshold": threshold, "mix": told["mix"]}
+    names = {part: f"{told[part]['name']}@{told[part]['version']}" for part in _PARTS}
+    return Candidate(
+        kind="cascade",
+        what=f"{names['fast']} first, {names['deep']} below a probability of {threshold:g}",
+        featuriser=CASCADE_VERSION,
+        scorer=CascadeScorer(fast, deep, threshold, told["mix"]),
+        parameters=lambda _: parameters,
+        facts=_cascade_facts(told, threshold),
+        provenance={"speeds": told["speeds"]},
+        wants_curve=False,
+    )
+
+
+def find_part(run_folder: Path, told: Mapping[str, str]) -> Path:
+    """Return the folder of a model that a run of a cascade names: where it was, or by name.
+
+    Raises:
+        BundleNotFound, BundleIncompatible: as ``find_member`` says.
+    """
+    place = Path(os.path.normpath(run_folder.resolve() / told["folder"]))
+    if (place / "bundle.json").is_file() and read_digest(place) == told["digest"]:
+        return place
+    return find_member(run_folder, dict(told))
+
+
+def _cascade_facts(told: Mapping[str, Any], threshold: float) -> dict[str, str]:
+    speeds = told["speeds"]
+    facts = {
+        "mix": "none" if told["mix"] is None else f"{told['mix']:g} of the deep model",
+        "papers a CPU-second": f"fast {speeds['fast']:,.0f}, deep {speeds['deep']:.1f}",
+    }
+    if threshold != told["threshold"]:
+        return facts
+    for split, point in told["chosen"].items():
+        facts[f"on {split}"] = (
+            f"asks the deep model about {point['deep_share']:.1%}, {point['cheaper']:.1f} times "
+            f"cheaper than it, loses {point['loss']:.4f} of its top-1"
+        )
+    return facts
 
 
 def _facts_of(exported: Exported, max_length: int) -> dict[str, str]:

@@ -57,7 +57,7 @@ class Classifier:
             BundleIncompatible: it was made for another format, text recipe or taxonomy.
         """
         bundle = load_bundle(find_bundle(model), verify=verify)
-        self._set_up(bundle, _load_scorer(bundle))
+        self._set_up(bundle, make_scorer(bundle))
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, *, scorer: Scorer | None = None) -> Classifier:
@@ -71,7 +71,7 @@ class Classifier:
             BundleIncompatible: it was made for another text recipe or taxonomy.
         """
         classifier = cls.__new__(cls)
-        classifier._set_up(bundle, scorer or _load_scorer(bundle))
+        classifier._set_up(bundle, scorer or make_scorer(bundle))
         return classifier
 
     def _set_up(self, bundle: Bundle, scorer: Scorer) -> None:
@@ -252,7 +252,13 @@ def _check_text_recipe(bundle: Bundle) -> None:
         )
 
 
-def _load_scorer(bundle: Bundle) -> Scorer:
+def make_scorer(bundle: Bundle) -> Scorer:
+    """Return the kernel of a bundle of any kind.
+
+    Raises:
+        BundleIncompatible: it was made for another text recipe, or is of an unknown kind.
+        MissingExtra: packages that its kind needs are not installed.
+    """
     # Checked before the kernel reads the arrays: another recipe may come with other arrays.
     _check_text_recipe(bundle)
     home = _KERNELS.get(bundle.manifest.kind)
