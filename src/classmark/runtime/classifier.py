@@ -41,6 +41,7 @@ class Classifier:
         policy: how scores become answers.
         thresholds: k probabilities, from which each label is accepted.
         set_coverage: coverage that the prediction sets were built for, 0..1.
+        parameters: what the bundle says of its kernel.
         model: who answers: name, version, digest of the bundle.
     """
 
@@ -86,6 +87,7 @@ class Classifier:
         self.policy = manifest.policy
         self.thresholds = manifest.policy.thresholds
         self.set_coverage = manifest.policy.set_coverage
+        self.parameters = manifest.parameters
 
     def score(self, papers: Iterable[Paper]) -> RawScores:
         """Return the raw scores of papers, before any policy: logits and known-term shares."""
@@ -154,15 +156,39 @@ class Classifier:
             answers += self._answer_batch(batch, top, threshold, explain)
         return answers
 
+    def decide(
+        self,
+        papers: Sequence[Paper],
+        raw: RawScores,
+        *,
+        top: int = DEFAULT_TOP,
+        threshold: float | None = None,
+    ) -> list[Answer]:
+        """Return the answers that raw scores of n papers give, as ``classify`` does.
+
+        Args:
+            papers: the papers, for their identifiers.
+            raw: as ``score`` returned them.
+            top: as for ``classify``.
+            threshold: the same.
+
+        Raises:
+            UsageError, InvalidScores: as ``classify``.
+        """
+        if len(papers) == 1:
+            return [self._decider.answer(raw, papers[0].id, top=top, threshold=threshold)]
+        decisions = self._decider.decide(raw, threshold=threshold)
+        return self._decider.answers(decisions, [paper.id for paper in papers], top=top)
+
     def _answer_batch(
         self, papers: Sequence[Paper], top: int, threshold: float | None, explain: bool
     ) -> list[Answer]:
         raw = self._scorer.score([(paper.title, paper.abstract) for paper in papers])
-        if len(papers) == 1 and not explain:
-            return [self._decider.answer(raw, papers[0].id, top=top, threshold=threshold)]
+        if not explain:
+            return self.decide(papers, raw, top=top, threshold=threshold)
         decisions = self._decider.decide(raw, threshold=threshold)
         answers = self._decider.answers(decisions, [paper.id for paper in papers], top=top)
-        return self._explained(papers, decisions, answers) if explain else answers
+        return self._explained(papers, decisions, answers)
 
     def _explained(
         self, papers: Sequence[Paper], decisions: Decisions, answers: list[Answer]
