@@ -13,6 +13,9 @@ import pytest
 from classmark.bundle import Bundle, write_bundle
 from classmark.records import BundleManifest, Policy
 from classmark.runtime import RawScores
+from deep_bundles import deep, fast_bundle
+
+__all__ = ["deep", "fast_bundle"]
 
 
 @pytest.fixture(autouse=True, scope="session")

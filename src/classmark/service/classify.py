@@ -12,6 +12,7 @@ from pydantic_core import to_json
 
 from classmark.records import BadRecord, Paper
 from classmark.service.answering import Document, Options, bad_record
+from classmark.service.batching import Batcher
 from classmark.service.body import check_media_type, read_body
 from classmark.service.exchange import Exchange, Reply
 from classmark.service.problems import Problem, invalid_request
