@@ -36,7 +36,7 @@ import numpy as np
 
 from classmark.bundle import read_manifest
 from classmark.dataset import load_manifest, read_split
-from classmark.export.onnx import quantise_network, to_onnx, torch_logits
+from classmark.export.onnx import Network, quantise_network, to_onnx
 from classmark.papers import read_papers
 from classmark.pipeline.deep_run import read_network
 from classmark.pipeline.run_folder import find_dataset
@@ -76,6 +76,19 @@ def latency_ms(one: Callable[[tuple[str, str]], object], papers: Pairs) -> dict[
         one(paper)
         seconds.append(time.perf_counter() - started)
     return quantiles_ms(seconds)
+
+
+def torch_logits(network: Network, papers: Pairs) -> np.ndarray:
+    """Return the logits of papers, each by itself, on as many threads as torch was given."""
+    import torch
+
+    rows = []
+    with torch.inference_mode():
+        for encoded in network.tokenizer.encode(papers):
+            ids = torch.from_numpy(encoded.ids.astype(np.int64))[None]
+            types = torch.from_numpy(encoded.types.astype(np.int64))[None]
+            rows.append(network.module(ids, torch.ones_like(ids), types)[0].numpy())
+    return np.stack(rows)
 
 
 def measure_kernels(run: Path, papers: Pairs, test: Pairs, truth: np.ndarray) -> dict[str, Any]:

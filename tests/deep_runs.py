@@ -28,7 +28,7 @@ def write_deep_run(
     *,
     max_length: int = MAX_LENGTH,
     pooling: str = "mean",
-    most_papers: int = 600,
+    most_papers: int = 400,
 ) -> Path:
     """Write a run of an encoder with a fitted head, and return its folder."""
     import torch
@@ -77,6 +77,8 @@ def _embed(
     from classmark.training.deep.model import pool
 
     rows = []
+    # Threads that wait for each other stand still on a busy machine; the encoder is tiny.
+    torch.set_num_threads(1)
     with torch.inference_mode():
         for paper in PairTokenizer(encoder / "tokenizer.json", max_length).encode(papers):
             ids = torch.from_numpy(paper.ids.astype(np.int64))[None]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -218,12 +219,24 @@ def torch_logits(network: Network, papers: Papers) -> NDArray[np.float32]:
     torch = _torch()
     module = network.module.eval()
     rows = []
-    with torch.inference_mode():
+    with torch.inference_mode(), _one_thread():
         for encoded in network.tokenizer.encode(papers):
             ids = torch.from_numpy(encoded.ids.astype(np.int64))[None]
             types = torch.from_numpy(encoded.types.astype(np.int64))[None]
             rows.append(module(ids, torch.ones_like(ids), types)[0].numpy())
     return np.stack(rows)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch run on one thread: several that wait for each other stand still on a busy host."""
+    torch = _torch()
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _by_name(network: Network) -> Any:
