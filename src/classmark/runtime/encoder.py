@@ -82,6 +82,7 @@ class EncoderScorer:
         self.threads = config.threads or default_threads()
         self._session = _open_session(model, self.threads)
         self._process = os.getpid()
+        self._parents: Any = None
         _check_session(self._session, config)
 
     def score(self, papers: Sequence[tuple[str, str]]) -> RawScores:
@@ -123,6 +124,8 @@ class EncoderScorer:
     def _in_this_process(self) -> Any:
         """Return the session; a process that was forked lacks its threads and opens another."""
         if self._process != os.getpid():
+            # Kept, because its end would wait for the threads that are not there.
+            self._parents = self._session
             self._session = _open_session(self._model, self.threads)
             self._process = os.getpid()
         return self._session
