@@ -14,6 +14,9 @@ import pytest
 from classmark.bundle import Bundle, write_bundle
 from classmark.records import BundleManifest, Policy
 from classmark.runtime import RawScores
+from deep_bundles import deep, fast_bundle
+
+__all__ = ["deep", "fast_bundle"]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -96,6 +99,7 @@ class WordScorer:
 
     words = ("learning", "string", "graph", "estimator")
     bias = (0.5, 0.25, 0.0, -0.25)
+    explanation_method = "exact_linear"
 
     def score(self, papers: Sequence[tuple[str, str]]) -> RawScores:
         counts = np.array(
@@ -132,5 +136,5 @@ def word_scorer(monkeypatch: pytest.MonkeyPatch) -> WordScorer:
         classifier._check_text_recipe(bundle)
         return scorer
 
-    monkeypatch.setattr(classifier, "_load_scorer", load)
+    monkeypatch.setattr(classifier, "make_scorer", load)
     return scorer

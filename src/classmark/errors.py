@@ -93,6 +93,10 @@ class RunNotFound(ClassmarkError):
     """No run, or no store of runs, of that name; or its files are damaged."""
 
 
+class ParityFailed(ClassmarkError):
+    """An exported model does not give what the fitted one gives."""
+
+
 class LabelMismatch(ClassmarkError):
     """Model and data do not share their labels."""
 

@@ -33,7 +33,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from conftest import WordScorer
 from classmark.runtime import classifier
-classifier._load_scorer = lambda bundle: WordScorer()
+classifier.make_scorer = lambda bundle: WordScorer()
 from classmark.__main__ import main
 main()
 """

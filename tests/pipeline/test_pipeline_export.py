@@ -130,7 +130,7 @@ def test_a_model_without_any_label_of_the_dataset_is_refused(
 ) -> None:
     stranger = Classifier(bundle)
     stranger.labels = ("xx.YY",)
-    monkeypatch.setattr("classmark.pipeline.offline.Classifier", lambda _: stranger)
+    monkeypatch.setattr("classmark.pipeline.scoring.Classifier", lambda _: stranger)
     with pytest.raises(LabelMismatch, match=r"model mine has none of the \d+ labels of .*first: '"):
         score_dataset(str(bundle), dataset, "test", ignore)
 

@@ -25,7 +25,7 @@ from classmark.errors import (
 from classmark.papers import RECIPE_VERSION
 from classmark.runtime import classifier as classifier_module
 from classmark.runtime import in_batches
-from classmark.runtime.explain import N_TERMS, explain_exactly
+from classmark.runtime.explain import N_TERMS, explain
 
 GRAPH_TEXT = "A graph paper\nWe colour a graph and its graph minor"
 Make = Callable[..., Path]
@@ -132,7 +132,7 @@ def test_an_explanation_sums_to_the_log_odds_against_the_runner_up(
 @given(weights=st.lists(st.floats(-50, 50), max_size=40), temperature=st.floats(0.1, 10))
 def test_an_explanation_leaves_nothing_unsaid(weights: list[float], temperature: float) -> None:
     contributions = [(f"t{i}", weight) for i, weight in enumerate(weights)] + [("(bias)", 0.25)]
-    evidence = explain_exactly(contributions, temperature=temperature)
+    evidence = explain(contributions, temperature=temperature)
     total = (math.fsum(weights) + 0.25) / temperature
     assert math.fsum(e.weight for e in evidence) == pytest.approx(total, abs=1e-9)
     terms = [e for e in evidence if not e.term.startswith("(")]
@@ -193,7 +193,9 @@ def test_another_text_recipe_is_refused_and_both_are_told(
 
 
 def test_another_kind_of_model_is_refused(make_bundle: Make) -> None:
-    with pytest.raises(BundleIncompatible, match="of kind 'oracle', this classmark runs 'linear'"):
+    with pytest.raises(
+        BundleIncompatible, match="of kind 'oracle', this classmark runs 'linear', 't"
+    ):
         Classifier(make_bundle(kind="oracle", text_recipe=RECIPE_VERSION))
 
 

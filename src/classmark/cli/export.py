@@ -48,17 +48,31 @@ def export(  # noqa: PLR0913 - one parameter an option
             "--non-papers", metavar="FILE", help="JSON lines of texts that are out of scope."
         ),
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(metavar="auto|fp32|int8", help="Of a transformer; auto keeps what wins."),
+    ] = None,
+    most_loss: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="Accuracy that int8 may lose with auto, 0..1; 0.005."),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="Of a cascade: another point of its curve, 0..1."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Quantise a run, calibrate it on valid, measure it on test, and write the bundle."""
+    """Convert a run, calibrate it on valid, measure it on test, and write the bundle."""
     require_training()
     from classmark.cli.steps import Steps
     from classmark.evaluation import render_table
-    from classmark.pipeline import export_run
+    from classmark.pipeline import ExportOptions, export_run
     from classmark.storage import check_file_place, write_json
 
     name, version = split_name(output)
+    given = {"precision": precision, "most_loss": most_loss, "threshold": threshold}
+    options = ExportOptions(**{key: v for key, v in given.items() if v is not None})  # type: ignore[arg-type]
     if report:
         check_file_place(report)
     with Steps() as steps:
@@ -71,6 +85,7 @@ def export(  # noqa: PLR0913 - one parameter an option
             about=_read(about) if about else "",
             non_papers=read_non_papers(non_papers) if non_papers else (),
             overwrite=overwrite,
+            options=options,
             command=shlex.join(
                 ["classmark", "export", str(run), "--output", str(output)]
                 + (["--dataset", str(dataset)] if dataset else [])

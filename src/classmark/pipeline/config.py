@@ -13,11 +13,19 @@ from classmark.errors import InvalidConfig
 from classmark.pipeline.unfinished import check_same_fit, continued_config
 from classmark.tracking import TrackerConfig, read_tracker
 from classmark.training import LinearConfig, TransformerConfig
+from classmark.training.cascade import CascadeConfig
 
-ModelConfig = LinearConfig | TransformerConfig
+ModelConfig = LinearConfig | TransformerConfig | CascadeConfig
 
-KINDS: dict[str, type[ModelConfig]] = {"linear": LinearConfig, "transformer": TransformerConfig}
-_PATH_KEYS = ("dataset.path", "runs_dir", "resume", "model.encoder", "model.start")
+KINDS: dict[str, type[ModelConfig]] = {
+    "linear": LinearConfig,
+    "transformer": TransformerConfig,
+    "cascade": CascadeConfig,
+}
+_PATH_KEYS = (
+    *("dataset.path", "runs_dir", "resume"),
+    *("model.encoder", "model.start", "model.fast", "model.deep"),
+)
 _MAY_BE_NULL = ("resume", "model.start")
 _PERIODS = "model.period_weights"
 _PERIOD_NAME = re.compile(r"[\w-]+")
@@ -47,7 +55,7 @@ class TrainConfig:
 
     @property
     def kind(self) -> str:
-        """Return the kind of the model: ``linear`` or ``transformer``."""
+        """Return the kind of the model: ``linear``, ``transformer`` or ``cascade``."""
         return str(self.composed["model"]["kind"])
 
 
@@ -149,8 +157,8 @@ def _read_config(composed: dict[str, Any]) -> TrainConfig:
     if type(composed["seed"]) is not int or composed["seed"] < 0:
         raise InvalidConfig(f"seed must be a whole number from 0, got {composed['seed']!r}.")
     resume = composed["resume"]
-    if resume is not None and kind == "linear":
-        raise InvalidConfig("resume is for model=transformer; a linear fit is begun again.")
+    if resume is not None and kind != "transformer":
+        raise InvalidConfig(f"resume is for model=transformer; a {kind} fit is begun again.")
     return TrainConfig(
         dataset=Path(str(composed["dataset"]["path"])).expanduser(),
         model=KINDS[kind](**model),

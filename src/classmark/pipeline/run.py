@@ -41,6 +41,10 @@ def train(
             on_progress=on_progress,
             on_warning=on_warning,
         )
+    if config.kind == "cascade":
+        from classmark.pipeline.cascade import train_cascade
+
+        return train_cascade(config, command=command, on_step=on_step, on_progress=on_progress)
     from classmark.pipeline.deep import train_deep
 
     listeners = Listeners(on_step=on_step, on_progress=on_progress, on_note=on_note)

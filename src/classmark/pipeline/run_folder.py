@@ -142,25 +142,49 @@ def _write_array(path: Path, array: NDArray[Any]) -> None:
         file.write(array.data)
 
 
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """Read what a run says of itself.
+
+    Raises:
+        InvalidDataset: it is no finished run, or damaged.
+    """
+    try:
+        provenance: dict[str, Any] = json.loads(
+            (folder / "provenance.json").read_text(encoding="utf-8")
+        )
+        _check_provenance(provenance)
+    except (OSError, ValueError) as error:
+        raise _not_a_run(folder, error) from error
+    return provenance
+
+
+def run_kind(provenance: Mapping[str, Any]) -> str:
+    """Return the kind of a run; the first runs did not say theirs, and are linear."""
+    return str(provenance.get("kind", "linear"))
+
+
 def read_run(folder: Path) -> Run:
-    """Read a run folder.
+    """Read the run folder of a linear model.
 
     Raises:
         InvalidDataset: it is none, or a file of it is missing or damaged.
     """
+    provenance = read_provenance(folder)
     try:
-        provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
         arrays: dict[str, NDArray[Any]] = {
             name: np.load(folder / "weights" / f"{name}.npy", allow_pickle=False)
             for name in WEIGHTS
         }
-        _check_provenance(provenance)
-    except FileNotFoundError as error:
-        lacks = f"it has no {Path(error.filename).name}" if folder.is_dir() else "no such folder"
-        raise InvalidDataset(f"{folder} is not a finished run: {lacks}. {_GIVE}") from error
     except (OSError, ValueError, EOFError) as error:
-        raise InvalidDataset(f"{folder} is not a finished run: {error}. {_GIVE}") from error
+        raise _not_a_run(folder, error) from error
     return Run(folder, provenance, LinearWeights(**arrays))
+
+
+def _not_a_run(folder: Path, error: Exception) -> InvalidDataset:
+    reason = str(error)
+    if isinstance(error, FileNotFoundError):
+        reason = f"it has no {Path(error.filename).name}" if folder.is_dir() else "no such folder"
+    return InvalidDataset(f"{folder} is not a finished run: {reason}. {_GIVE}")
 
 
 def path_from_run(dataset: Path, run_folder: Path) -> str:
@@ -172,20 +196,23 @@ def path_from_run(dataset: Path, run_folder: Path) -> str:
         return str(dataset)
 
 
-def find_dataset(run: Run) -> Path:
+def find_dataset(run_folder: Path, told: str) -> Path:
     """Return the folder of the dataset that a run was fitted on.
+
+    Args:
+        run_folder: of the run.
+        told: what its provenance says of the dataset.
 
     Raises:
         InvalidDataset: it is not there any more.
     """
-    told = run.provenance["dataset"]
-    place = Path(os.path.normpath(run.folder.resolve() / told))
+    place = Path(os.path.normpath(run_folder.resolve() / told))
     # Runs of version 0.1 say where it was seen from the folder of `classmark train`.
     for candidate in (place, Path(told)):
         if candidate.is_dir():
             return candidate
     raise InvalidDataset(
-        f"the dataset of {run.folder} is not at {place}. Say where it is now with --dataset DIR."
+        f"the dataset of {run_folder} is not at {place}. Say where it is now with --dataset DIR."
     )
 
 

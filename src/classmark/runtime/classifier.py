@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -13,13 +14,19 @@ from classmark.bundle import Bundle, find_bundle, load_bundle
 from classmark.errors import BundleIncompatible, InvalidPaper
 from classmark.papers import RECIPE_VERSION
 from classmark.records import Answer, ModelRef, Paper
-from classmark.runtime.explain import EXACT_LINEAR, explain_exactly
+from classmark.runtime.explain import explain as explain_answer
 from classmark.runtime.policy import Decider, Decisions
 from classmark.runtime.scorer import RawScores, Scorer
 
 MAX_BATCH_PAPERS = 500
 MAX_BATCH_CHARS = 4 << 20
 DEFAULT_TOP = 5
+
+_KERNELS = {
+    "linear": "classmark.runtime.linear",
+    "transformer": "classmark.runtime.encoder",
+    "cascade": "classmark.runtime.cascade",
+}
 
 OnePaper = str | Paper | Mapping[str, Any]
 T = TypeVar("T")
@@ -34,6 +41,7 @@ class Classifier:
         policy: how scores become answers.
         thresholds: k probabilities, from which each label is accepted.
         set_coverage: coverage that the prediction sets were built for, 0..1.
+        parameters: what the bundle says of its kernel.
         model: who answers: name, version, digest of the bundle.
     """
 
@@ -50,7 +58,7 @@ class Classifier:
             BundleIncompatible: it was made for another format, text recipe or taxonomy.
         """
         bundle = load_bundle(find_bundle(model), verify=verify)
-        self._set_up(bundle, _load_scorer(bundle))
+        self._set_up(bundle, make_scorer(bundle))
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, *, scorer: Scorer | None = None) -> Classifier:
@@ -64,7 +72,7 @@ class Classifier:
             BundleIncompatible: it was made for another text recipe or taxonomy.
         """
         classifier = cls.__new__(cls)
-        classifier._set_up(bundle, scorer or _load_scorer(bundle))
+        classifier._set_up(bundle, scorer or make_scorer(bundle))
         return classifier
 
     def _set_up(self, bundle: Bundle, scorer: Scorer) -> None:
@@ -79,6 +87,7 @@ class Classifier:
         self.policy = manifest.policy
         self.thresholds = manifest.policy.thresholds
         self.set_coverage = manifest.policy.set_coverage
+        self.parameters = manifest.parameters
 
     def score(self, papers: Iterable[Paper]) -> RawScores:
         """Return the raw scores of papers, before any policy: logits and known-term shares."""
@@ -160,25 +169,50 @@ class Classifier:
             answers += self._answer_batch(batch, top, threshold, explain)
         return answers
 
+    def answers(
+        self,
+        papers: Sequence[Paper],
+        raw: RawScores,
+        *,
+        top: int = DEFAULT_TOP,
+        threshold: float | None = None,
+    ) -> list[Answer]:
+        """Return the answers that raw scores of n papers give, as ``classify`` does.
+
+        Args:
+            papers: the papers, for their identifiers.
+            raw: as ``score`` returned them.
+            top: as for ``classify``.
+            threshold: the same.
+
+        Raises:
+            UsageError, InvalidScores: as ``classify``.
+        """
+        if len(papers) == 1:
+            return [self._decider.answer(raw, papers[0].id, top=top, threshold=threshold)]
+        decisions = self._decider.decide(raw, threshold=threshold)
+        return self._decider.answers(decisions, [paper.id for paper in papers], top=top)
+
     def _answer_batch(
         self, papers: Sequence[Paper], top: int, threshold: float | None, explain: bool
     ) -> list[Answer]:
         raw = self._scorer.score([(paper.title, paper.abstract) for paper in papers])
-        if len(papers) == 1 and not explain:
-            return [self._decider.answer(raw, papers[0].id, top=top, threshold=threshold)]
+        if not explain:
+            return self.answers(papers, raw, top=top, threshold=threshold)
         decisions = self._decider.decide(raw, threshold=threshold)
         answers = self._decider.answers(decisions, [paper.id for paper in papers], top=top)
-        return self._explained(papers, decisions, answers) if explain else answers
+        return self._explained(papers, decisions, answers)
 
     def _explained(
         self, papers: Sequence[Paper], decisions: Decisions, answers: list[Answer]
     ) -> list[Answer]:
         explained = []
+        method = self._scorer.explanation_method
         pairs = decisions.order[:, :2].tolist()
         for paper, (best, second), answer in zip(papers, pairs, answers, strict=True):
             terms = self._scorer.contributions(paper.title, paper.abstract, best, second)
-            evidence = explain_exactly(terms, temperature=self._temperature)
-            explained.append(replace(answer, explanation=evidence, explanation_method=EXACT_LINEAR))
+            evidence = explain_answer(terms, temperature=self._temperature)
+            explained.append(replace(answer, explanation=evidence, explanation_method=method))
         return explained
 
 
@@ -257,14 +291,20 @@ def _check_text_recipe(bundle: Bundle) -> None:
         )
 
 
-def _load_scorer(bundle: Bundle) -> Scorer:
+def make_scorer(bundle: Bundle) -> Scorer:
+    """Return the kernel of a bundle of any kind.
+
+    Raises:
+        BundleIncompatible: it was made for another text recipe, or is of an unknown kind.
+        MissingExtra: packages that its kind needs are not installed.
+    """
     # Checked before the kernel reads the arrays: another recipe may come with other arrays.
     _check_text_recipe(bundle)
-    if bundle.manifest.kind != "linear":
+    home = _KERNELS.get(bundle.manifest.kind)
+    if home is None:
         raise BundleIncompatible(
             f"model {bundle.manifest.name} is of kind {bundle.manifest.kind!r}, this classmark "
-            "runs 'linear'. Install a newer classmark."
+            f"runs {', '.join(map(repr, _KERNELS))}. Install a newer classmark."
         )
-    from classmark.runtime.linear import load_scorer
-
-    return load_scorer(bundle)
+    scorer: Scorer = import_module(home).load_scorer(bundle)
+    return scorer

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from classmark.bundle import Bundle
 from classmark.errors import BundleIncompatible
-from classmark.runtime.curve import CalibrationCurve
-from classmark.runtime.explain import BIAS
+from classmark.runtime.curve import CalibrationCurve, read_curve
+from classmark.runtime.explain import BIAS, EXACT_LINEAR
 from classmark.runtime.featuriser import (
     FEATURISER_VERSION,
     KERNEL,
@@ -135,6 +135,8 @@ class LinearArrays:
 
 class LinearScorer:
     """Scores papers with the arrays of a fast bundle; may be shared by threads."""
+
+    explanation_method = EXACT_LINEAR
 
     def __init__(self, arrays: LinearArrays, *, use_kernel: bool = True) -> None:
         self._arrays = arrays
@@ -275,14 +277,8 @@ def load_scorer(bundle: Bundle) -> LinearScorer:
         )
     # Plain views of the mapped files: indexing a memmap costs microseconds more each time.
     arrays = {name: np.asarray(bundle.array(name)) for name in LinearArrays.ARRAYS}
-    parameters["curve"] = _read_curve(parameters["curve"])
+    parameters["curve"] = read_curve(parameters["curve"])
     return LinearScorer(LinearArrays(**arrays, **parameters))  # type: ignore[arg-type]
-
-
-def _read_curve(value: dict[str, list[float]] | None) -> CalibrationCurve | None:
-    if value is None:
-        return None
-    return CalibrationCurve(tuple(value["gaps"]), tuple(value["factors"]))
 
 
 def _columns(pairs: list[tuple[str, int]]) -> tuple[list[str], NDArray[np.uint64]]:

@@ -26,6 +26,11 @@ class RawScores:
 class Scorer(Protocol):
     """A kernel: thread-safe, without state that a call changes."""
 
+    @property
+    def explanation_method(self) -> str:
+        """How ``contributions`` come about: ``exact_linear`` or ``occlusion``."""
+        ...
+
     def score(self, papers: Sequence[tuple[str, str]]) -> RawScores:
         """Score raw (title, abstract) pairs; the kernel normalises them itself."""
         ...
@@ -35,6 +40,7 @@ class Scorer(Protocol):
     ) -> list[tuple[str, float]]:
         """Return what each term adds to ``score[top] - score[other]``, in raw logits.
 
-        The weights sum to that difference; the bias is listed under ``(bias)``.
+        The weights sum to that difference; a bias is listed under ``(bias)``, what the terms do not
+        explain under ``(residual)``.
         """
         ...

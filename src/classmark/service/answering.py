@@ -14,7 +14,10 @@ from classmark.service.problems import Problem
 from classmark.service.recording import KEPT_CATEGORIES, Question, Recorder
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from classmark.records import Answer
+    from classmark.service.batching import Batcher
     from classmark.service.schemas import PaperIn
 
 CHUNK_PAPERS = 64
@@ -26,11 +29,17 @@ Check = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to answer: see ``Classifier.classify``."""
+    """How to answer: see ``Classifier.classify``.
+
+    Attributes:
+        top, threshold, explain: as there.
+        deadline: ``time.monotonic`` after which nobody waits for it; a deep model looks at it.
+    """
 
     top: int = 5
     threshold: float | None = None
     explain: bool = False
+    deadline: float | None = None
 
 
 class Answerer:
@@ -38,15 +47,22 @@ class Answerer:
 
     Attributes:
         classifier: who answers.
+        batcher: the queue of a deep model; None where papers are answered as they come.
         max_text_chars: longer papers are refused.
         is_recorded: the journal is told of answers, with more categories than most ask for.
         model: ``{"name", "version", "digest"}``.
     """
 
     def __init__(
-        self, classifier: Classifier, max_text_chars: int, *, is_recorded: bool = False
+        self,
+        classifier: Classifier,
+        max_text_chars: int,
+        *,
+        is_recorded: bool = False,
+        batcher: Batcher | None = None,
     ) -> None:
         self.classifier = classifier
+        self.batcher = batcher
         self.is_recorded = is_recorded
         self.max_text_chars = max_text_chars
         ref = classifier.model
@@ -92,13 +108,36 @@ class Answerer:
 
     def answer(self, question: Question, options: Options, recorder: Recorder) -> Document:
         """Return the published answer of one question."""
-        answer = self.classifier.classify(
-            question.paper,
-            top=self._top(question, options),
+        [answer] = self._classify([question], options)
+        return self.publish(question, answer, options, recorder)
+
+    def submit(
+        self, batcher: Batcher, questions: Sequence[Question], options: Options
+    ) -> Future[list[Answer]]:
+        """Queue questions for a deep model, and return the future of their answers.
+
+        Raises:
+            Problem: they would not be ready in time.
+        """
+        return batcher.submit(
+            [question.paper for question in questions],
+            top=self._most_top(questions, options),
+            threshold=options.threshold,
+            deadline=options.deadline,
+        )
+
+    def _classify(self, questions: Sequence[Question], options: Options) -> list[Answer]:
+        if self.batcher is not None and questions and not options.explain:
+            return self.submit(self.batcher, questions, options).result()
+        return self.classifier.classify(
+            [question.paper for question in questions],
+            top=self._most_top(questions, options),
             threshold=options.threshold,
             explain=options.explain,
         )
-        return self._document(question, answer, options, recorder)
+
+    def _most_top(self, questions: Sequence[Question], options: Options) -> int:
+        return max([self._top(question, options) for question in questions], default=1)
 
     def answer_many(
         self,
@@ -120,18 +159,11 @@ class Answerer:
             check()
             chunk = questions[start : start + CHUNK_PAPERS]
             good = [q for q in chunk if isinstance(q, Question)]
-            answers = iter(
-                self.classifier.classify(
-                    [q.paper for q in good],
-                    top=max([self._top(q, options) for q in good], default=1),
-                    threshold=options.threshold,
-                    explain=options.explain,
-                )
-            )
+            answers = iter(self._classify(good, options))
             documents += [
                 q.to_dict()
                 if isinstance(q, BadRecord)
-                else self._document(q, next(answers), options, recorder, index)
+                else self.publish(q, next(answers), options, recorder, index)
                 for index, q in enumerate(chunk, start)
             ]
         return documents
@@ -142,7 +174,7 @@ class Answerer:
             return len(self.classifier.labels)
         return max(options.top, KEPT_CATEGORIES) if self.is_recorded else options.top
 
-    def _document(
+    def publish(
         self,
         question: Question,
         answer: Answer,
@@ -150,6 +182,7 @@ class Answerer:
         recorder: Recorder,
         index: int = 0,
     ) -> Document:
+        """Return the published form of an answer, and tell the recorder of it."""
         prediction_id = recorder.prediction_id(question, index)
         recorder.record(question, answer, prediction_id)
         verdict = question.author_category and author_verdict(answer, question.author_category)

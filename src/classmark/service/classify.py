@@ -12,6 +12,7 @@ from pydantic_core import to_json
 
 from classmark.records import BadRecord, Paper
 from classmark.service.answering import Document, Options, bad_record
+from classmark.service.batching import Batcher
 from classmark.service.body import check_media_type, read_body
 from classmark.service.exchange import Exchange, Reply
 from classmark.service.problems import Problem, invalid_request
@@ -34,12 +35,16 @@ _REQUEST = TypeAdapter(ClassifyRequest)
 async def classify(service: Service, exchange: Exchange) -> Reply:
     """Answer a request for one paper or for many."""
     check_media_type(exchange, b"application/json")
+    if service.batcher is not None:
+        service.batcher.check(exchange.remaining_s)
     body = await read_body(exchange, service.settings.max_body_bytes)
     exchange.check_deadline()
     if len(body) > MAX_DIRECT_BODY_BYTES:
         return await service.in_thread(exchange, lambda: _answer(service, exchange, parse(body)))
     request = parse(body)
     if request.papers is None and not request.explain and is_short(request):
+        if service.batcher is not None:
+            return await _answer_in_batch(service, service.batcher, exchange, request)
         return _answer(service, exchange, request)
     return await service.in_thread(exchange, lambda: _answer(service, exchange, request))
 
@@ -71,10 +76,28 @@ def _cost_chars(text: str) -> int:
     return len(text) + NON_ASCII_COST_CHARS * (len(text.encode()) - len(text))
 
 
+async def _answer_in_batch(
+    service: Service, batcher: Batcher, exchange: Exchange, request: ClassifyRequest
+) -> Reply:
+    """Return the reply to one paper for a deep model; the loop is free while it waits."""
+    recorder = service.recorder(exchange, "classify")
+    options = _options(exchange, request)
+    answerer = service.answerer
+    question = answerer.question(request)
+    [answer] = await service.in_queue(exchange, answerer.submit(batcher, [question], options))
+    document = answerer.publish(question, answer, options, recorder)
+    service.metrics.papers_done(document["reason"])
+    return Reply(to_json(document))
+
+
+def _options(exchange: Exchange, request: ClassifyRequest) -> Options:
+    return Options(request.top, request.threshold, request.explain, exchange.deadline)
+
+
 def _answer(service: Service, exchange: Exchange, request: ClassifyRequest) -> Reply:
     """Return the reply to a checked request; runs in the loop or in a thread."""
     recorder = service.recorder(exchange, "classify")
-    options = Options(request.top, request.threshold, request.explain)
+    options = _options(exchange, request)
     answerer = service.answerer
     if request.papers is None:
         document = answerer.answer(answerer.question(request), options, recorder)

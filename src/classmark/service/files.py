@@ -7,7 +7,7 @@ import itertools
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, cast
 
 from fastapi import FastAPI
@@ -90,7 +90,7 @@ async def classify_file(service: Service, exchange: Exchange) -> Reply:
 
 def _answer(service: Service, exchange: Exchange, body: bytes) -> Reply:
     form = read_form(exchange.headers.get(b"content-type", b""), body)
-    options = _options(form.values)
+    options = replace(_options(form.values), deadline=exchange.deadline)
     if form.content is None:
         raise _invalid("file", "is missing; send the file in a form field of this name")
     found, records = _read(service, exchange, form)

@@ -33,6 +33,10 @@ FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 # Two a doubling from 0.25 ms, so that a percentile read from them is off by a fifth at most.
 LATENCY_BUCKETS_S = tuple(round(0.00025 * 2 ** (i / 2), 6) for i in range(33))
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+_BATCH_BUCKETS = {
+    "papers": (1, 2, 4, 8, 16, 32, 64),
+    "tokens": (64, 128, 256, 512, 1024, 2048, 4096),
+}
 _JOURNAL_COUNTERS = {
     "written": "Events that were written to the journal.",
     "dropped": "Events that the journal lost: its queue was full, or it could not be written.",
@@ -110,6 +114,29 @@ class Metrics:
             )
             for name, mode, text in _JOURNAL_GAUGES
         }
+        self._queue = {
+            unit: Gauge(
+                f"classmark_queue_{unit}",
+                f"{unit.capitalize()} that wait for the deep model.",
+                multiprocess_mode="livesum",
+                registry=self.registry,
+            )
+            for unit in ("papers", "tokens")
+        }
+        self._batches = {
+            unit: Histogram(
+                f"classmark_batch_{unit}",
+                f"{unit.capitalize()} of a batch of the deep model.",
+                buckets=buckets,
+                registry=self.registry,
+            )
+            for unit, buckets in _BATCH_BUCKETS.items()
+        }
+        self._refused = Counter(
+            "classmark_queue_refused",
+            "Requests refused at once because the queue is full or longer than their deadline.",
+            registry=self.registry,
+        )
         self._journal_seen = dict.fromkeys(_JOURNAL_COUNTERS, 0)
         # Since the last flush: counting in the files of many processes takes ten times as long.
         self._lock = Lock()
@@ -155,6 +182,20 @@ class Metrics:
             for bucket, n in zip(histogram._buckets, times.counts, strict=True):
                 if n:
                     bucket.inc(n)
+
+    def batch_done(self, papers: int, tokens: int) -> None:
+        """Count a batch of the deep model."""
+        self._batches["papers"].observe(papers)
+        self._batches["tokens"].observe(tokens)
+
+    def batch_refused(self) -> None:
+        """Count a request that the queue of the deep model had no time for."""
+        self._refused.inc()
+
+    def set_queue(self, papers: int, tokens: int) -> None:
+        """Say how much waits for the deep model."""
+        self._queue["papers"].set(papers)
+        self._queue["tokens"].set(tokens)
 
     def set_in_work(self, n: int) -> None:
         """Say how many requests are in work."""

@@ -144,7 +144,11 @@ def _answer(service: Service, exchange: Exchange, body: bytes) -> Reply:
     check_count(service, len(papers))
     questions = [Question(_checked(service, paper, i)) for i, paper in enumerate(papers)]
     n_labels = len(service.answerer.classifier.labels)
-    options = Options(min(request.parameters.top, n_labels), request.parameters.threshold)
+    options = Options(
+        min(request.parameters.top, n_labels),
+        request.parameters.threshold,
+        deadline=exchange.deadline,
+    )
     documents = service.answerer.answer_many(
         list(questions), options, service.recorder(exchange, "infer"), exchange.check_deadline
     )

@@ -26,7 +26,7 @@ class ServiceSettings(BaseSettings):
     Attributes:
         host: address to listen on.
         port: port to listen on; 0 takes a free one.
-        workers: processes; 0 means one a core.
+        workers: processes; 0 means one a core, of a deep model one for each thread of a run.
         model: name, ``NAME@VERSION`` or path of the model; None means the default one.
         journal: file of the journal, None for the usual place, ``off`` for none.
         journal_text: keep the text of papers in the journal.
@@ -41,6 +41,9 @@ class ServiceSettings(BaseSettings):
         max_connections: open connections of a worker; more get 503 and are closed.
         max_header_bytes: all header fields of a request together.
         threads: of a worker, for batches and long texts.
+        batch_tokens: of a deep model: tokens that are run at once.
+        batch_queue: of a deep model: papers that may wait in a worker; more get 503.
+        batch_wait_ms: of a deep model: how long a paper waits for company while nothing runs.
         deadline_ms: for a request from its first byte; a client may ask for less.
         body_timeout_s: to send the body of a request.
         header_timeout_s: to send the header of a request.
@@ -73,6 +76,9 @@ class ServiceSettings(BaseSettings):
     max_connections: Count = 1024
     max_header_bytes: Count = 32 << 10
     threads: Count = 2
+    batch_tokens: Count = 1024
+    batch_queue: Count = 2048
+    batch_wait_ms: Annotated[float, Field(ge=0, le=1000)] = 0.0
     deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 10_000
     body_timeout_s: Seconds = 10.0
     header_timeout_s: Seconds = 10.0

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
 from classmark.bundle import Bundle, find_bundle, load_bundle
+from classmark.errors import MissingExtra
 from classmark.journal import Journal, JournalConfig, default_journal_path
 from classmark.records import Paper, PredictionSource
 from classmark.runtime import Classifier
+from classmark.runtime.encoder import THREADS_VARIABLE, default_threads, usable_cores
 from classmark.service.accepting import Place
 from classmark.service.answering import Answerer
+from classmark.service.batching import Batcher, BatchLimits
 from classmark.service.exchange import Exchange, Fields, deadline_exceeded
 from classmark.service.keys import KeyRing
 from classmark.service.limits import RateTable, check_key, client_of
@@ -31,6 +37,8 @@ _WARM_UP = Paper(
     abstract="We prove a bound on the chromatic number of sparse graphs and learn a heuristic.",
 )
 RETRY_AFTER_S = 1
+FAST_KIND = "linear"
+_TIMED_PAPERS = 4
 JOURNAL_CLOSE_S = 5.0
 """Of the grace period, for the last events of the journal."""
 
@@ -66,11 +74,49 @@ class Model:
         self.classifier.classify([_WARM_UP], explain=True)
 
 
+@dataclass(frozen=True)
+class OpenedModel:
+    """What the supervisor knows of the model.
+
+    Attributes:
+        spec: ``NAME@VERSION``.
+        worker_count: processes to run.
+        loaded: to be shared with the workers; None where each must load its own: a deep model has
+            threads, which no fork survives.
+    """
+
+    spec: str
+    worker_count: int
+    loaded: Model | None
+
+
+def open_model(settings: ServiceSettings) -> OpenedModel:
+    """Find and verify the model of a service, and load it if workers can share it.
+
+    Raises:
+        BundleNotFound, BundleCorrupt, BundleIncompatible: it cannot be loaded.
+        MissingExtra: it needs packages that are not installed.
+    """
+    bundle = load_bundle(find_bundle(settings.model))
+    manifest = bundle.manifest
+    if manifest.kind == FAST_KIND:
+        loaded = Model(settings.model)
+        return OpenedModel(loaded.spec, settings.worker_count, loaded)
+    if any(find_spec(name) is None for name in ("onnxruntime", "tokenizers")):
+        raise MissingExtra(f"the model {manifest.name} of kind {manifest.kind}", "onnx")
+    cores, threads = usable_cores(), default_threads()
+    count = settings.workers or max(1, cores // threads)
+    # Workers that were asked for share the cores, unless the operator said how.
+    os.environ.setdefault(THREADS_VARIABLE, str(max(1, min(threads, cores // count))))
+    return OpenedModel(f"{manifest.name}@{manifest.version}", count, None)
+
+
 class Service:
     """State of one worker; made in its own process, closed at its end.
 
     Attributes:
         settings, model: as given.
+        batcher: the queue of a deep model, None for a fast one.
         answerer: makes published answers.
         metrics: counters of this process.
         access_log: None if requests are not logged.
@@ -113,10 +159,12 @@ class Service:
         )
         self.access_log = AccessLog() if settings.access_log else None
         self.journal = _open_journal(settings)
+        self.batcher = _make_batcher(self.model, settings, self.metrics)
         self.answerer = Answerer(
             self.model.classifier,
             settings.max_text_chars,
             is_recorded=self.journal is not None,
+            batcher=self.batcher,
         )
         self.is_ready = self.is_stopping = False
         self.started_at_s = time.time()
@@ -157,6 +205,8 @@ class Service:
     def start(self) -> None:
         """Answer once more in this process, then be ready."""
         self.model.warm_up()
+        if self.batcher is not None:
+            self.batcher.start([_WARM_UP] * _TIMED_PAPERS)
         self.metrics.worker_started(self.started_at_s)
         self.is_ready = True
 
@@ -171,12 +221,16 @@ class Service:
             self.access_log.flush()
         if self.journal is not None:
             self.metrics.set_journal(self.journal.status())
+        if self.batcher is not None:
+            self.batcher.publish()
         self.metrics.set_in_work(self.in_work)
         self.metrics.flush()
 
     def close(self) -> int:
         """End the threads and write the journal; returns how many of its events were lost."""
         self.stop_accepting()
+        if self.batcher is not None:
+            self.batcher.close()
         for pool in (self._pool, self._file_pool):
             # What still runs is past its deadline or cut off; the journal need not wait for it.
             pool.shutdown(wait=False, cancel_futures=True)
@@ -213,6 +267,30 @@ class Service:
             raise deadline_exceeded(exchange) from error
         finally:
             self._queued -= 1
+
+    async def in_queue(self, exchange: Exchange, future: Future[T]) -> T:
+        """Return what the future of a batch gives.
+
+        Raises:
+            Problem: the deadline passed first.
+        """
+        try:
+            async with asyncio.timeout(exchange.remaining_s):
+                return await asyncio.wrap_future(future)
+        except TimeoutError as error:
+            raise deadline_exceeded(exchange) from error
+
+
+def _make_batcher(model: Model, settings: ServiceSettings, metrics: Metrics) -> Batcher | None:
+    """Return the queue of a deep model; a fast one answers as requests come."""
+    if model.bundle.manifest.kind == FAST_KIND:
+        return None
+    limits = BatchLimits(
+        batch_tokens=settings.batch_tokens,
+        queue_papers=settings.batch_queue,
+        wait_s=settings.batch_wait_ms / 1000,
+    )
+    return Batcher(model.classifier, limits, metrics)
 
 
 def _open_journal(settings: ServiceSettings) -> Journal | None:

@@ -24,7 +24,7 @@ from classmark.service.logs import log, set_up_logs
 from classmark.service.settings import BACKLOG, ServiceSettings
 
 if TYPE_CHECKING:
-    from classmark.service.state import Model
+    from classmark.service.state import Model, OpenedModel
 
 HEALTHY_AFTER_S = 5.0
 FIRST_DELAY_S = 0.05
@@ -54,10 +54,10 @@ def serve(settings: ServiceSettings, say: Say = lambda _: None) -> int:
         # Only now: the metrics client looks for its folder when it is imported.
         from classmark.service.keys import read_keys
         from classmark.service.limits import make_rate_file
-        from classmark.service.state import Model
+        from classmark.service.state import open_model
 
         set_up_logs()
-        model = Model(settings.model)
+        model = open_model(settings)
         if settings.api_keys is not None:
             read_keys(settings.api_keys)
         make_rate_file(folder / RATE_FILE)
@@ -93,7 +93,7 @@ class Supervisor:
 
     settings: ServiceSettings
     listener: socket.socket
-    model: Model
+    model: OpenedModel
     folder: Path
     say: Say
     _slots: list[_Slot] = field(default_factory=list)
@@ -105,7 +105,7 @@ class Supervisor:
         """Serve; returns 0 if every worker ended in order, else 1."""
         # Where processes are forked, workers share what is loaded; macOS forbids it with threads.
         self._context: Any = get_context("fork" if sys.platform == "linux" else "spawn")
-        self._slots = [_Slot(number) for number in range(self.settings.worker_count)]
+        self._slots = [_Slot(number) for number in range(self.model.worker_count)]
         self._counts = ConnectionCounts.create(self.folder / COUNTS_FILE, len(self._slots))
         beats = Heartbeats.create(self.folder / BEATS_FILE, len(self._slots))
         self._watch = Watch(beats, self.settings.stuck_after_s)
@@ -131,7 +131,8 @@ class Supervisor:
                 slot.ready, theirs = self._context.Pipe(duplex=False)
                 files = [self.folder / name for name in (COUNTS_FILE, BEATS_FILE, RATE_FILE)]
                 place = Place(slot.number, *files)
-                model = self.model if self._context.get_start_method() == "fork" else None
+                is_forked = self._context.get_start_method() == "fork"
+                model = self.model.loaded if is_forked else None
                 slot.process = self._context.Process(
                     target=_work, args=(self.settings, self.listener, place, theirs, model)
                 )
@@ -325,7 +326,7 @@ def _drain(wake: socket.socket) -> None:
         return
 
 
-def _where(listener: socket.socket, model: Model, workers: int) -> str:
+def _where(listener: socket.socket, model: OpenedModel, workers: int) -> str:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     many = "1 worker" if workers == 1 else f"{workers} workers"

@@ -1,0 +1,256 @@
+"""Joins a fast and a deep bundle: scores both, draws the curve, chooses the point to serve."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classmark.bundle import find_bundle, read_manifest
+from classmark.bundle.manifest import manifest_digest
+from classmark.dataset import DatasetSplit, load_manifest, read_split
+from classmark.errors import InvalidConfig
+from classmark.evaluation.cascade import (
+    LEAST_MIX_GAIN,
+    MIX_WEIGHTS,
+    Answers,
+    CascadePoint,
+    Speeds,
+    cascade_curve,
+    cascade_point,
+    choose_point,
+    choose_thresholds,
+    compare_answers,
+)
+from classmark.evaluation.cascade_plot import draw_curve
+from classmark.pipeline.config import TrainConfig
+from classmark.pipeline.run_folder import (
+    describe_environment,
+    path_from_run,
+    reserve_run_folder,
+    write_config,
+    write_tables,
+)
+from classmark.pipeline.tables import draw_papers, make_table
+from classmark.records import BundleManifest, DatasetManifest, ModelRef, ScoreTable
+from classmark.runtime import RawScores
+from classmark.runtime.cascade import Member, load_member, mixed
+from classmark.storage import atomic_folder, check_folder_place, write_json
+from classmark.training.cascade import CascadeConfig
+
+CURVE_FILES = ("curve.json", "curve.csv", "curve.svg")
+TIMED_PAPERS = 200
+_CHUNK = 500
+_PACKAGES = ("onnxruntime", "tokenizers")
+
+OnStep = Callable[[str], None]
+OnProgress = Callable[[int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """Both models, found and loaded."""
+
+    folders: dict[str, Path]
+    manifests: dict[str, BundleManifest]
+    members: dict[str, Member]
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """Both models' log-probabilities of a split, float64 [n, k], and its truth."""
+
+    fast: NDArray[np.float64]
+    deep: NDArray[np.float64]
+    tables: dict[str, ScoreTable]
+
+    @property
+    def primary(self) -> NDArray[np.int16]:
+        return self.tables["fast"].primary
+
+
+def train_cascade(
+    config: TrainConfig, *, command: str, on_step: OnStep, on_progress: OnProgress
+) -> Path:
+    """Choose threshold and mix on valid, measure on test, and return the run folder.
+
+    Raises:
+        BundleNotFound: a model is not there.
+        LabelMismatch: the models, or the dataset, have other labels.
+        InvalidConfig: the two are not a fast and a deep model.
+    """
+    options = config.model
+    if not isinstance(options, CascadeConfig):
+        raise InvalidConfig(f"model.kind is {config.kind!r}, this is done with 'cascade' only.")
+    check_folder_place(config.runs_dir / "run", overwrite=True)
+    pair = _load_pair(options)
+    manifest = load_manifest(config.dataset)
+    splits = {
+        name: draw_papers(
+            read_split(config.dataset, name, manifest), options.max_held_out, config.seed
+        )
+        for name in ("valid", "test")
+    }
+    on_step("measuring the speed of both models")
+    speeds = _measure(pair, splits["valid"])
+    scored = {}
+    for name, split in splits.items():
+        on_step(f"scoring {len(split):,} papers of {name} with both models")
+        scored[name] = _score(pair, split, name, manifest, on_progress)
+    mix = _choose_mix(scored["valid"]) if options.mix else None
+    answers = {name: _answers(part, mix) for name, part in scored.items()}
+    thresholds = choose_thresholds(answers["valid"].confidence)
+    curves = {name: cascade_curve(part, speeds, thresholds) for name, part in answers.items()}
+    point = (
+        choose_point(curves["valid"], options.max_loss)
+        if options.threshold is None
+        else cascade_point(answers["valid"], options.threshold, speeds)
+    )
+    on_step(
+        f"chose threshold {point.threshold:g}: asks {point.deep_share:.0%}, {point.cheaper:.1f} "
+        f"times cheaper than deep, loses {point.loss:.4f} on valid"
+    )
+    chosen = {name: cascade_point(part, point.threshold, speeds) for name, part in answers.items()}
+    found = {
+        "threshold": point.threshold,
+        "mix": mix,
+        "speeds": asdict(speeds),
+        "chosen": {name: p.to_dict() for name, p in chosen.items()},
+    }
+    tables = {f"{who}-{name}": t for name, s in scored.items() for who, t in s.tables.items()}
+    with reserve_run_folder(config.runs_dir, "cascade") as folder:
+        provenance = _provenance(config, command, pair, manifest, folder) | found
+        _write(folder, config, provenance, tables, curves, chosen)
+    return folder
+
+
+def _load_pair(options: CascadeConfig) -> _Pair:
+    folders = {"fast": find_bundle(options.fast), "deep": find_bundle(options.deep)}
+    manifests = {part: read_manifest(folder) for part, folder in folders.items()}
+    labels = manifests["deep"].labels
+    members = {part: load_member(folder, labels) for part, folder in folders.items()}
+    return _Pair(folders, manifests, members, labels)
+
+
+def _measure(pair: _Pair, split: DatasetSplit) -> Speeds:
+    """Return papers a CPU-second of both on the first papers of a split, after a warm-up."""
+    papers = list(zip(split.titles, split.abstracts, strict=True))[:TIMED_PAPERS]
+    speeds = {}
+    for name, member in pair.members.items():
+        member.logarithms(papers[:2])
+        rounds = 1 if name == "deep" else 20  # the fast one is done before a clock ticks
+        started = time.process_time()
+        for _ in range(rounds):
+            member.logarithms(papers)
+        spent_s = max(time.process_time() - started, 1e-6)
+        speeds[name] = round(rounds * len(papers) / spent_s, 2)
+    return Speeds(**speeds)
+
+
+def _score(
+    pair: _Pair, split: DatasetSplit, name: str, manifest: DatasetManifest, on_progress: OnProgress
+) -> _Scored:
+    papers = list(zip(split.titles, split.abstracts, strict=True))
+    logarithms, tables = {}, {}
+    for who, member in pair.members.items():
+        parts, shares = [np.zeros((0, len(pair.labels)))], [np.zeros(0, np.float32)]
+        for first in range(0, len(papers), _CHUNK):
+            part, share = member.logarithms(papers[first : first + _CHUNK])
+            parts.append(part)
+            shares.append(share)
+            on_progress(len(part))
+        logarithms[who] = np.concatenate(parts)
+        told = pair.manifests[who]
+        ref = ModelRef(told.name, told.version, manifest_digest(told))
+        raw = RawScores(logarithms[who].astype(np.float32), np.concatenate(shares))
+        tables[who] = make_table(raw, split, name, manifest, pair.labels, ref)
+    return _Scored(logarithms["fast"], logarithms["deep"], tables)
+
+
+def _choose_mix(valid: _Scored) -> float | None:
+    """Return the weight of the deep model that is right most often; None if mixing gains nothing.
+
+    Looked at over all papers, because the threshold is not chosen yet.
+    """
+
+    def accuracy(weight: float | None) -> float:
+        return float(_answers(valid, weight).deep_right.mean())
+
+    best = max(MIX_WEIGHTS, key=accuracy)
+    return best if accuracy(best) - accuracy(None) >= LEAST_MIX_GAIN else None
+
+
+def _answers(scored: _Scored, mix: float | None) -> Answers:
+    both = mixed(scored.fast, scored.deep, mix)
+    return compare_answers(scored.fast, scored.deep, scored.primary, both)
+
+
+def _provenance(
+    config: TrainConfig, command: str, pair: _Pair, manifest: DatasetManifest, run: Path
+) -> dict[str, Any]:
+    told = {
+        part: {
+            "name": bundle.name,
+            "version": bundle.version,
+            "digest": manifest_digest(bundle),
+            "kind": bundle.kind,
+            "folder": path_from_run(pair.folders[part], run),
+        }
+        for part, bundle in pair.manifests.items()
+    }
+    return {
+        "kind": "cascade",
+        "command": command,
+        "seed": config.seed,
+        "dataset": path_from_run(config.dataset, run),
+        "dataset_digest": manifest.digest,
+        "labels": list(pair.labels),
+        "label_space": pair.manifests["deep"].label_space,
+        "generated": manifest.generated,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **told,
+        **describe_environment(_PACKAGES),
+    }
+
+
+def _write(
+    folder: Path,
+    config: TrainConfig,
+    provenance: dict[str, Any],
+    tables: dict[str, ScoreTable],
+    curves: dict[str, list[CascadePoint]],
+    chosen: dict[str, CascadePoint],
+) -> None:
+    rows = [{"split": name, **point.to_dict()} for name, curve in curves.items() for point in curve]
+    with atomic_folder(folder) as temporary:
+        write_config(temporary, config)
+        write_json(temporary / "provenance.json", provenance)
+        write_json(
+            temporary / "curve.json",
+            {
+                "speeds": provenance["speeds"],
+                "mix": provenance["mix"],
+                "chosen": provenance["chosen"],
+                "points": rows,
+            },
+        )
+        (temporary / "curve.csv").write_text(_as_csv(rows), encoding="utf-8")
+        (temporary / "curve.svg").write_text(draw_curve(curves, chosen), encoding="utf-8")
+        write_tables(temporary, tables)
+
+
+def _as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

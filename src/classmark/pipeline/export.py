@@ -1,0 +1,168 @@
+"""From a run to a bundle: convert, calibrate on valid, measure on test, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from classmark.dataset import load_manifest
+from classmark.errors import InvalidDataset
+from classmark.evaluation import EvaluationConfig, evaluate_table
+from classmark.export import fit_curve, fit_policy, render_card
+from classmark.papers import RECIPE_VERSION
+from classmark.pipeline.candidate import Candidate, ExportOptions, make_candidate
+from classmark.pipeline.run_folder import find_dataset, read_provenance, without_folders
+from classmark.pipeline.scoring import OnProgress, Source, score_split, with_policy
+from classmark.records import (
+    BundleManifest,
+    DatasetManifest,
+    EvaluationReport,
+    ModelRef,
+    Paper,
+    Policy,
+    ScoreTable,
+)
+from classmark.runtime import RawScores
+from classmark.runtime.curve import CalibrationCurve
+from classmark.storage import check_folder_place
+from classmark.taxonomy import VERSION as TAXONOMY_VERSION
+
+HEADLINE = ("top_1", "top_3", "top_5", "macro_f1", "ece", "set_coverage", "set_size")
+_PROVENANCE = ("command", "seed", "dataset_digest", "date", "commit", "packages", "generated")
+
+OnStep = Callable[[str], None]
+
+
+def export_run(  # noqa: PLR0913 - one parameter an option of the verb
+    run_folder: Path,
+    output: Path,
+    *,
+    name: str,
+    version: str,
+    dataset: Path | None = None,
+    about: str = "",
+    non_papers: Sequence[str] = (),
+    overwrite: bool = False,
+    command: str = "",
+    options: ExportOptions | None = None,
+    on_step: OnStep = lambda _: None,
+    on_progress: OnProgress = lambda _: None,
+) -> tuple[BundleManifest, EvaluationReport]:
+    """Convert a run, fit its policy on valid, measure it on test, and write the bundle.
+
+    Args:
+        run_folder: the folder that ``train`` returned.
+        output: the bundle's folder.
+        name: of the bundle.
+        version: of the bundle.
+        dataset: where the dataset of the run is now; None if it stayed where it was.
+        about: Markdown for the card.
+        non_papers: texts that are out of scope.
+        overwrite: replace a bundle that is there.
+        command: the command line to name in the report.
+        options: what only some kinds of model heed.
+        on_step: hears of every step.
+        on_progress: hears of papers done.
+
+    Raises:
+        InvalidDataset: the run or its dataset is missing or has changed.
+        ParityFailed: the converted model does not give what the fitted one gave.
+        MissingExtra: packages that this kind of model needs are not installed.
+        StorageFailed: the bundle cannot be written there.
+    """
+    from classmark.bundle import write_bundle
+
+    check_folder_place(output, overwrite=overwrite)
+    provenance = read_provenance(run_folder)
+    source = _open_source(run_folder, provenance, dataset, on_progress)
+    candidate = make_candidate(run_folder, source, options or ExportOptions(), on_step)
+    on_step("calibrating on the valid split")
+    ref = ModelRef(name, version, "")
+    labels = tuple(provenance["labels"])
+    uncurved = score_split(candidate.scorer, source, "valid", labels, ref)
+    curve = fit_curve(uncurved) if candidate.wants_curve else None
+    strangers = _score_texts(candidate, non_papers, curve) if non_papers else None
+    policy = fit_policy(_curved(uncurved, curve), strangers)
+    on_step("measuring on the test split")
+    test = _curved(score_split(candidate.scorer, source, "test", labels, ref), curve)
+    report = evaluate_table(with_policy(test, policy), config=EvaluationConfig(), command=command)
+    bundle = replace(
+        _describe_bundle(provenance, candidate, policy, report),
+        name=name,
+        version=version,
+        parameters=candidate.parameters(curve),
+    )
+    facts = _facts(bundle, candidate)
+    card = render_card(f"{name} {version}", report, facts, about)
+    files = {**candidate.files, "CARD.md": card}
+    written = write_bundle(output, bundle, candidate.arrays, files, overwrite=overwrite)
+    return written, report
+
+
+def _open_source(
+    run_folder: Path, provenance: Mapping[str, Any], dataset: Path | None, on_progress: OnProgress
+) -> Source:
+    folder = dataset or find_dataset(run_folder, provenance["dataset"])
+    manifest: DatasetManifest = load_manifest(folder)
+    if manifest.digest != provenance["dataset_digest"]:
+        raise InvalidDataset(
+            f"dataset {folder} has digest {manifest.digest[:12]}, the run was fitted on "
+            f"{provenance['dataset_digest'][:12]}. Restore that dataset, or train again."
+        )
+    return Source(folder, manifest, on_progress)
+
+
+def _curved(table: ScoreTable, curve: CalibrationCurve | None) -> ScoreTable:
+    """Return a table as the bundle's kernel gives it, which applies the curve itself."""
+    if curve is None or not len(table):
+        return table
+    return replace(table, scores=curve.apply(table.scores))
+
+
+def _score_texts(
+    candidate: Candidate, texts: Sequence[str], curve: CalibrationCurve | None
+) -> RawScores:
+    papers = [Paper.from_text(text) for text in texts]
+    raw = candidate.scorer.score([(paper.title, paper.abstract) for paper in papers])
+    return raw if curve is None else RawScores(curve.apply(raw.scores), raw.known_share)
+
+
+def _describe_bundle(
+    provenance: Mapping[str, Any], candidate: Candidate, policy: Policy, report: EvaluationReport
+) -> BundleManifest:
+    measured = {"all": report.metrics, **{p.name: p.metrics for p in report.periods}}
+    return BundleManifest(
+        name="",
+        version="",
+        kind=candidate.kind,
+        label_space=provenance["label_space"],
+        labels=tuple(provenance["labels"]),
+        text_recipe=RECIPE_VERSION,
+        featuriser=candidate.featuriser,
+        taxonomy=TAXONOMY_VERSION if provenance["label_space"] == "arxiv" else "",
+        policy=policy,
+        files={},
+        metrics={
+            period: {key: round(metrics[key].value, 4) for key in HEADLINE if key in metrics}
+            for period, metrics in measured.items()
+        },
+        provenance={
+            **{key: provenance[key] for key in _PROVENANCE},
+            "command": without_folders(provenance["command"]),
+            **candidate.provenance,
+        },
+    )
+
+
+def _facts(bundle: BundleManifest, candidate: Candidate) -> dict[str, str]:
+    return {
+        "kind": candidate.what,
+        "labels": f"{len(bundle.labels)} ({bundle.label_space})",
+        **candidate.facts,
+        "text recipe, featuriser": f"{bundle.text_recipe}, {bundle.featuriser}",
+        "temperature": f"{bundle.policy.temperature:.3f}",
+        "dataset": f"sha256 {bundle.provenance['dataset_digest'][:16]}",
+        "fitted": f"{bundle.provenance['date']}, seed {bundle.provenance['seed']}",
+    }

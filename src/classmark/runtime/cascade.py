@@ -1,0 +1,201 @@
+"""The cascade: the fast model first, the deep one only where the fast is unsure.
+
+Its scores are log-probabilities of whoever answered, each calibrated by its own policy; where a mix
+is set, the deep answer is the weighted sum of both logarithms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classmark.bundle import Bundle, find_bundle, load_bundle, read_digest
+from classmark.errors import BundleIncompatible, BundleNotFound, LabelMismatch
+from classmark.runtime.explain import OCCLUSION
+from classmark.runtime.occlusion import occlude
+from classmark.runtime.scorer import RawScores, Scorer
+
+CASCADE_VERSION = "cascade-1"
+
+Floats = NDArray[np.float64]
+Papers = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One of the two models.
+
+    Attributes:
+        scorer: its kernel.
+        temperature: of its policy.
+        columns: intp [k], where each label of the cascade stands among its own.
+    """
+
+    scorer: Scorer
+    temperature: float
+    columns: NDArray[np.intp]
+
+    def logarithms(self, papers: Papers) -> tuple[Floats, NDArray[np.float32]]:
+        """Return log-probabilities float64 [n, k], and the known shares [n]."""
+        raw = self.scorer.score(papers)
+        return log_probabilities(raw.scores[:, self.columns], self.temperature), raw.known_share
+
+
+class CascadeScorer:
+    """Scores papers with two models; may be shared by threads.
+
+    Attributes:
+        explanation_method: how ``contributions`` finds what it says.
+    """
+
+    explanation_method = OCCLUSION
+
+    def __init__(self, fast: Member, deep: Member, threshold: float, mix: float | None) -> None:
+        """Join two models.
+
+        Args:
+            fast: is asked first.
+            deep: is asked where the fast one's highest probability is below the threshold.
+            threshold: 0 never asks the deep one, anything above 1 always does.
+            mix: weight of the deep one in what it is asked, 0..1; None is 1.
+        """
+        self._fast, self._deep = fast, deep
+        self.threshold, self.mix = threshold, mix
+
+    def score(self, papers: Papers) -> RawScores:
+        """Return the log-probabilities, and the known-term shares of the fast model."""
+        fast, known_share = self._fast.logarithms(papers)
+        unsure = self._unsure(fast)
+        if len(unsure):
+            deep, _ = self._deep.logarithms([papers[row] for row in unsure])
+            fast[unsure] = mixed(fast[unsure], deep, self.mix)
+        return RawScores(fast.astype(np.float32), known_share)
+
+    def contributions(
+        self, title: str, abstract: str, top: int, other: int
+    ) -> list[tuple[str, float]]:
+        """Return what each word adds to ``score[top] - score[other]``, by leaving it out.
+
+        Whoever answered the whole paper is asked about all of its parts.
+        """
+        fast, _ = self._fast.logarithms([(title, abstract)])
+        ask = self._ask_both if len(self._unsure(fast)) else self._ask_fast
+        return occlude(ask, title, abstract, top, other)
+
+    def _unsure(self, fast: Floats) -> NDArray[np.intp]:
+        return np.flatnonzero(fast.max(axis=1) < _logarithm(self.threshold)) if len(fast) else _NONE
+
+    def _ask_fast(self, papers: Papers) -> RawScores:
+        fast, known_share = self._fast.logarithms(papers)
+        return RawScores(fast.astype(np.float32), known_share)
+
+    def _ask_both(self, papers: Papers) -> RawScores:
+        fast, known_share = self._fast.logarithms(papers)
+        deep, _ = self._deep.logarithms(papers)
+        return RawScores(mixed(fast, deep, self.mix).astype(np.float32), known_share)
+
+
+_NONE = np.zeros(0, dtype=np.intp)
+
+
+def log_probabilities(scores: NDArray[Any], temperature: float) -> Floats:
+    """Return the logarithm of softmax(scores / temperature): float64 [n, k]."""
+    scaled = scores.astype(np.float64) / temperature
+    scaled -= scaled.max(axis=1, keepdims=True, initial=-np.inf)
+    normalised: Floats = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
+    return normalised
+
+
+def mixed(fast: Floats, deep: Floats, weight: float | None) -> Floats:
+    """Return the log-probabilities of a weighted sum of logarithms; None gives the deep ones."""
+    if weight is None:
+        return deep
+    return log_probabilities(weight * deep + (1 - weight) * fast, 1.0)
+
+
+def load_scorer(bundle: Bundle) -> CascadeScorer:
+    """Return the scorer of a bundle of kind ``cascade``.
+
+    Its two models are sought beside it first, then by name.
+
+    Raises:
+        BundleNotFound: a model that it names is not installed.
+        BundleIncompatible: a model that it names is there with another digest.
+        LabelMismatch: a model has other labels.
+    """
+    told = bundle.manifest.parameters
+    if bundle.manifest.featuriser != CASCADE_VERSION:
+        raise BundleIncompatible(
+            f"model {bundle.manifest.name} {bundle.manifest.version} is a cascade of version "
+            f"{bundle.manifest.featuriser!r}, this classmark runs {CASCADE_VERSION!r}. Install the "
+            "classmark that it was made for, or export it again."
+        )
+    members = [
+        load_member(find_member(bundle.path, told[part]), bundle.manifest.labels)
+        for part in ("fast", "deep")
+    ]
+    return CascadeScorer(members[0], members[1], told["threshold"], told["mix"])
+
+
+def find_member(cascade: Path, told: dict[str, str]) -> Path:
+    """Return the folder of a model that a cascade names, after comparing its digest.
+
+    Args:
+        cascade: the folder of the cascade.
+        told: name, version and digest.
+
+    Raises:
+        BundleNotFound: it is neither beside the cascade nor installed.
+        BundleIncompatible: it is there with another digest.
+    """
+    name, version, digest = told["name"], told["version"], told["digest"]
+    beside = cascade.resolve().parent / f"{name}-{version}"
+    try:
+        folder = beside if (beside / "bundle.json").is_file() else find_bundle(f"{name}@{version}")
+    except BundleNotFound as error:
+        raise BundleNotFound(
+            f"the cascade {cascade.name} needs the model {name}@{version}, which is neither beside "
+            f"it nor installed: {error}"
+        ) from error
+    found = read_digest(folder)
+    if found != digest:
+        raise BundleIncompatible(
+            f"the cascade {cascade.name} was made with {name}@{version} of digest {digest[:12]}; "
+            f"{folder} has {found[:12]}. Install that one, or make the cascade again."
+        )
+    return folder
+
+
+def load_member(folder: Path, labels: Sequence[str]) -> Member:
+    """Return a model as a member of a cascade with these labels.
+
+    Raises:
+        LabelMismatch: its labels are others.
+        BundleIncompatible: it is a cascade itself, or cannot be run here.
+    """
+    from classmark.runtime.classifier import make_scorer
+
+    bundle = load_bundle(folder)
+    manifest = bundle.manifest
+    if manifest.kind == "cascade":
+        raise BundleIncompatible(
+            f"{manifest.name} is a cascade; one cannot be in another. Name its deep model instead."
+        )
+    missing = sorted(set(labels) ^ set(manifest.labels))
+    if missing:
+        raise LabelMismatch(
+            f"model {manifest.name} {manifest.version} differs from the cascade in "
+            f"{len(missing)} labels (first: {missing[0]!r}). Fit both on the same dataset."
+        )
+    place = {label: i for i, label in enumerate(manifest.labels)}
+    columns = np.array([place[label] for label in labels], dtype=np.intp)
+    return Member(make_scorer(bundle), manifest.policy.temperature, columns)
+
+
+def _logarithm(probability: float) -> float:
+    return float(np.log(probability)) if probability > 0 else -np.inf

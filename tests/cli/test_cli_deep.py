@@ -1,0 +1,57 @@
+"""Deep models on the command line: export, classify, evaluate, and a cascade of two bundles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from classmark.cli.app import app
+from deep_bundles import DeepFolders
+
+pytestmark = pytest.mark.slow  # importing torch and exporting an encoder take seconds
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def test_export_tells_the_precision_it_kept_and_the_bundle_classifies(
+    deep: DeepFolders, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "mine-1.0"
+    words = ("export", deep.run, "--output", bundle, "--dataset", deep.dataset)
+    result = run(*words, "--precision", "int8", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["bundle"] == str(bundle)
+    assert "kept int8: int8 was asked for" in result.stderr
+    answer = run("classify", "We prove a bound for sparse graphs.", "--model", bundle, "--jsonl")
+    assert answer.exit_code == 0, answer.output
+    assert json.loads(answer.stdout)["model"]["name"] == "mine"
+    report = run("evaluate", "--model", bundle, "--dataset", deep.dataset)
+    assert report.exit_code == 0, report.output
+
+
+def test_an_unknown_precision_is_a_usage_error(deep: DeepFolders, tmp_path: Path) -> None:
+    result = run("export", deep.run, "--output", tmp_path / "x-1.0", "--precision", "int4")
+    assert result.exit_code == 2
+    assert "--precision 'int4' must be one of auto, fp32, int8" in result.stderr
+
+
+def test_a_cascade_is_trained_exported_and_classifies(
+    deep: DeepFolders, fast_bundle: Path, tmp_path: Path
+) -> None:
+    words = ["model=cascade", f"model.fast={fast_bundle}", f"model.deep={deep.int8}"]
+    words += [f"dataset.path={deep.dataset}", f"runs_dir={tmp_path / 'runs'}"]
+    trained = run("train", *words, "model.max_held_out=60")
+    assert trained.exit_code == 0, trained.output
+    assert "chose threshold" in trained.stderr
+    folder = Path(trained.stdout.strip())
+    bundle = deep.fp32.with_name("pair-1.0")
+    exported = run("export", folder, "--output", bundle, "--threshold", "0.5")
+    assert exported.exit_code == 0, exported.output
+    answer = run("classify", "Sparse graphs.", "--model", bundle, "--jsonl", "--explain")
+    assert answer.exit_code == 0, answer.output
+    assert json.loads(answer.stdout)["explanation_method"] == "occlusion"

@@ -1,0 +1,65 @@
+"""Tiny deep bundles for tests, made once a session: sample papers, tiny encoder, fitted head."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class DeepFolders:
+    """Where the parts are: dataset, encoder, run and bundles of both precisions."""
+
+    dataset: Path
+    encoder: Path
+    run: Path
+    fp32: Path
+    int8: Path
+
+
+@pytest.fixture(scope="session")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> DeepFolders:
+    """Return the folders of a tiny deep model; skip where there is no torch to make it."""
+    pytest.importorskip("torch", reason="deep bundles are made with torch")
+    from classmark.dataset import SampleConfig, sample_dataset
+    from classmark.pipeline import ExportOptions, export_run
+    from deep_models import write_tiny_encoder
+    from deep_runs import write_deep_run
+
+    root = tmp_path_factory.mktemp("deep")
+    config = SampleConfig(papers=1200, categories=24, noise=0.0)
+    sample_dataset(root / "dataset", config, periods=("2017-12-31",), command="a test")
+    write_tiny_encoder(root / "tiny")
+    run = write_deep_run(root / "run", root / "dataset", root / "tiny")
+    for name, precision in (("deep", "fp32"), ("deepint", "int8")):
+        options = ExportOptions(precision=precision)  # type: ignore[arg-type]
+        export_run(run, root / f"{name}-1.0", name=name, version="1.0", options=options)
+    return DeepFolders(
+        root / "dataset", root / "tiny", run, root / "deep-1.0", root / "deepint-1.0"
+    )
+
+
+@pytest.fixture(scope="session")
+def fast_bundle(deep: DeepFolders) -> Path:
+    """Return a weak fast bundle of the same dataset, beside the deep ones."""
+    from classmark.pipeline import compose_config, export_run, train
+
+    folder = deep.fp32.with_name("quick-1.0")
+    config = compose_config(
+        [
+            f"dataset.path={deep.dataset}",
+            f"runs_dir={deep.dataset.parent / 'runs'}",
+            *("model.max_features=300", "model.min_papers=20", "model.epochs=1"),
+        ]
+    )
+    run = train(config, command="a test", on_step=lambda _: None, on_progress=lambda _: None)
+    export_run(run, folder, name="quick", version="1.0")
+    return folder
+
+
+def copy_of(bundle: Path, parent: Path) -> Path:
+    """Return a copy of a bundle that a test may spoil."""
+    return Path(shutil.copytree(bundle, parent / bundle.name))

