@@ -113,7 +113,7 @@ def _fit_and_write(
         heard = replace(
             listeners,
             on_metrics=lambda values, step, epoch: trackers.metrics(values, step=step, epoch=epoch),
-            on_resume=lambda step: drop_later_steps(run.folder, step),
+            on_resume=lambda step, measured: drop_later_steps(run.folder, step, measured),
         )
         work = replace(work, listeners=heard)
         fitted = _fit(work, run)

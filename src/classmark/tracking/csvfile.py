@@ -69,8 +69,14 @@ class CsvTracker:
         self._lines, self._n_lines = io.StringIO(newline=""), 0
 
 
-def drop_later_steps(folder: Path, step: int) -> None:
-    """Take the lines of later steps out of ``metrics.csv``: a fit goes on that had made them."""
+def drop_later_steps(folder: Path, step: int, measured: int) -> None:
+    """Take out of ``metrics.csv`` what a fit that goes on will write again.
+
+    Args:
+        folder: of the run.
+        step: lines of later steps go.
+        measured: ``valid/...`` lines of later epochs go.
+    """
     path = folder / METRICS_FILE
     if not path.is_file():
         return
@@ -78,5 +84,11 @@ def drop_later_steps(folder: Path, step: int) -> None:
         rows = [row for row in csv.reader(file) if len(row) == len(COLUMNS) and row[1].isdigit()]
     kept = io.StringIO(newline="")
     writer = csv.writer(kept, lineterminator="\n")
-    writer.writerows([COLUMNS, *(row for row in rows if int(row[1]) <= step)])
+    writer.writerows([COLUMNS, *(row for row in rows if _is_before(row, step, measured))])
     write_text(path, kept.getvalue())
+
+
+def _is_before(row: list[str], step: int, measured: int) -> bool:
+    name, at, epoch, _ = row
+    is_measure = name.startswith("valid/") and epoch.isdigit()
+    return int(at) <= step and not (is_measure and int(epoch) > measured)

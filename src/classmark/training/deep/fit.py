@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from classmark.training.deep.module import DeepModule
 from classmark.training.deep.profile import ProfileSteps
 from classmark.training.deep.random import seed_everything
 from classmark.training.deep.targets import Targets
-from classmark.training.deep.watch import BEST, CHECKPOINTS, Standing, Valid, Watch
+from classmark.training.deep.watch import BEST, CHECKPOINTS, Standing, Valid, Watch, standing_of
 from classmark.training.deep.weights import best_weights, read_weights, set_weights
 
 LOG = "log.csv"
@@ -104,11 +104,14 @@ def fit_deep(fit: DeepFit, listeners: Listeners) -> Fitted:
         model = _new_model(fit)
         module, loader, steps_an_epoch = _prepare(fit, model)
         found = _newest_checkpoint(fit.folder / CHECKPOINTS, listeners)
-        log = stack.enter_context(FitLog(fit.folder / LOG, step_of(found[0]) if found else 0))
+        before = standing_of(found[1]) if found else Standing()
+        listeners.on_resume(before.step, before.validated)
+        log = stack.enter_context(FitLog(fit.folder / LOG, before.step, before.validated))
         watch = Watch(fit.folder, config, fit.valid, log, listeners, steps_an_epoch=steps_an_epoch)
         stack.enter_context(_heeding_interrupts(watch))
         if found:
-            _go_on(found[1], module, watch, listeners)
+            watch.load_state_dict(asdict(before))
+            _measure_if_broken_off(found[1], module, watch, listeners)
         if not watch.is_done:
             trainer = _trainer(fit, watch)
             trainer.fit(module, loader, ckpt_path=str(found[0]) if found else None)
@@ -157,7 +160,6 @@ def _newest_checkpoint(folder: Path, listeners: Listeners) -> tuple[Path, dict[s
             listeners.on_step(f"{path.name} is damaged, trying the checkpoint before it")
             continue
         listeners.on_step(f"going on after step {step_of(path)}")
-        listeners.on_resume(step_of(path))
         return path, content
     if list_checkpoints(folder):
         raise CheckpointCorrupt(
@@ -166,11 +168,10 @@ def _newest_checkpoint(folder: Path, listeners: Listeners) -> tuple[Path, dict[s
     return None
 
 
-def _go_on(
+def _measure_if_broken_off(
     checkpoint: dict[str, Any], module: DeepModule, watch: Watch, listeners: Listeners
 ) -> None:
-    """Take over the standing, and measure an epoch whose measure was broken off."""
-    watch.load_state_dict(checkpoint["callbacks"][watch.state_key])
+    """Measure an epoch that a checkpoint was written between the end and the measure of."""
     if watch.needs_validation:
         module.load_state_dict(checkpoint["state_dict"])
         watch.validate(module)

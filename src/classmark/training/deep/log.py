@@ -19,14 +19,15 @@ COLUMNS = (
 class FitLog:
     """Appends to a log; what a broken-off run wrote after its checkpoint is taken out first."""
 
-    def __init__(self, path: Path, after_step: int = 0) -> None:
+    def __init__(self, path: Path, step: int = 0, measured: int = 0) -> None:
         """Open a log.
 
         Args:
             path: of the file; it may be there.
-            after_step: lines of later steps are dropped.
+            step: lines of later steps are dropped.
+            measured: ``valid`` lines of later epochs are dropped.
         """
-        write_text(path, "".join(_kept_lines(path, after_step)))
+        write_text(path, "".join(_kept_lines(path, step, measured)))
         self._file = path.open("a", encoding="utf-8", newline="")
         self._writer = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
 
@@ -51,13 +52,16 @@ class FitLog:
         self._file.close()
 
 
-def _kept_lines(path: Path, after_step: int) -> list[str]:
+def _kept_lines(path: Path, step: int, measured: int) -> list[str]:
     lines = [",".join(COLUMNS) + "\n"]
     if not path.is_file():
         return lines
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.reader(file):
             # A line that was cut off by the end of the process is shorter than it should be.
-            if len(row) == len(COLUMNS) and row[2].isdigit() and int(row[2]) <= after_step:
+            if len(row) != len(COLUMNS) or not row[2].isdigit():
+                continue
+            is_late = row[0] == "valid" and int(row[1]) > measured
+            if int(row[2]) <= step and not is_late:
                 lines.append(",".join(row) + "\n")
     return lines

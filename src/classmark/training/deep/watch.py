@@ -23,6 +23,7 @@ from classmark.training.deep.scoring import measure, score_papers
 from classmark.training.deep.weights import best_weights, drop_old_weights, write_weights
 
 CHECKPOINTS, BEST = "checkpoints", "best"
+_STATE_KEY = "watch"
 _LOWER_IS_BETTER = ("loss",)
 
 
@@ -47,6 +48,11 @@ class Standing:
     best_epoch: int = 0
     epochs_since: int = 0
     stopped: str = ""
+
+
+def standing_of(checkpoint: Mapping[str, Any]) -> Standing:
+    """Return the standing that a checkpoint holds."""
+    return Standing(**checkpoint["callbacks"][_STATE_KEY])
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +91,11 @@ class Watch(Callback):
         self._resumed_at_s = self._saved_at_s = time.monotonic()
         self._seconds_before = 0.0
         self._steps_before = 0
+
+    @property
+    def state_key(self) -> str:
+        """Return under which name a checkpoint holds the standing."""
+        return _STATE_KEY
 
     def state_dict(self) -> dict[str, Any]:
         """Return the standing, for a checkpoint."""
