@@ -49,7 +49,7 @@ def cascade(deep: DeepFolders, run: Path) -> Path:
 
 def test_the_run_holds_the_curve_as_json_table_and_plot(run: Path) -> None:
     told = json.loads((run / "curve.json").read_text("utf-8"))
-    rows = list(csv.DictReader((run / "curve.csv").open(encoding="utf-8")))
+    rows = list(csv.DictReader((run / "curve.csv").read_text("utf-8").splitlines()))
     assert len(rows) == len(told["points"])
     assert {row["split"] for row in rows} == {"valid", "test"}
     assert (run / "curve.svg").read_text("utf-8").startswith("<svg")

@@ -5,6 +5,7 @@ The TorchScript exporter, because its graphs run faster here (docs/decisions).
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 import warnings
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 OPSET = 17
 FP32_TOLERANCE = 1e-3
-"""Largest difference of a logit between torch and ONNX in fp32; some 1e-6 is usual."""
+"""Largest difference of a logit between torch and ONNX in fp32, for logits up to 10; of larger ones
+a ten-thousandth. Some 1e-6 is usual."""
 PARITY_PAPERS, TIMED_PAPERS = 64, 128
 """Papers of the sample that are compared with torch, and that speed is measured on."""
 _ROUNDS = 3
@@ -137,15 +139,17 @@ def check_parity(network: Network, model: bytes, papers: Papers) -> float:
         papers: to try beside texts that are empty, endless or in other scripts.
 
     Raises:
-        ParityFailed: it is more than ``FP32_TOLERANCE``.
+        ParityFailed: it is more than ``FP32_TOLERANCE`` allows.
     """
     tried = [*papers, *_EDGES]
     given = _scorer(network, model, "fp32").score(tried).scores
-    difference = float(np.abs(given - torch_logits(network, tried)).max())
-    if not difference <= FP32_TOLERANCE:  # so that a difference that is no number fails too
+    expected = torch_logits(network, tried)
+    difference = float(np.abs(given - expected).max())
+    allowed = FP32_TOLERANCE * max(1.0, float(np.abs(expected).max()) / 10)
+    if not difference <= allowed:  # so that a difference that is no number fails too
         raise ParityFailed(
             f"the exported network differs from torch by {difference:.2g} in a logit, more than "
-            f"{FP32_TOLERANCE:g}. Report this with the versions of torch and onnxruntime."
+            f"{allowed:.2g}. Report this with the versions of torch and onnxruntime."
         )
     return difference
 
@@ -204,13 +208,18 @@ def quantise_network(model: bytes) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         before.write_bytes(model)
-        quantize_dynamic(
-            before,
-            after,
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            op_types_to_quantize=["MatMul", "Gemm", "Gather"],
-        )
+        quietened = logging.root.manager.disable
+        logging.disable(logging.WARNING)  # it recommends a step that changes nothing here
+        try:
+            quantize_dynamic(
+                before,
+                after,
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+                op_types_to_quantize=["MatMul", "Gemm", "Gather"],
+            )
+        finally:
+            logging.disable(quietened)
         return after.read_bytes()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from classmark.errors import InvalidConfig
+from classmark.runtime.encoder import usable_cores
 
 JOURNAL_OFF = "off"
 MIB = 1 << 20
@@ -93,11 +93,7 @@ class ServiceSettings(BaseSettings):
     @property
     def worker_count(self) -> int:
         """Processes to run: as asked for, else one a core that this process may use."""
-        if self.workers:
-            return self.workers
-        if hasattr(os, "sched_getaffinity"):
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
+        return self.workers or usable_cores()
 
 
 def make_settings(**given: Any) -> ServiceSettings:
