@@ -1,4 +1,4 @@
-"""Writes the numbers of README.md and MODELS.md from the committed reports, between their markers.
+"""Writes the numbers of README, MODELS and docs from the committed reports, between their markers.
 
 python benchmarks/quote.py [--check]
 """
@@ -10,6 +10,8 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
+
+import quote_peers
 
 ROOT = Path(__file__).parent.parent
 REPORTS = Path(__file__).parent / "reports"
@@ -98,6 +100,12 @@ BLOCKS = {
     "same_period": lambda: table_of("fast-1.1-test"),
     "next_period": lambda: table_of("next-period", ["2018-2019", "from-2020"]),
     "speed": speed,
+    "peers": lambda: quote_peers.accuracy(read("peers"), "all"),
+    "peers_cost": lambda: quote_peers.cost(read("peers"), "all"),
+    "peers_five": lambda: quote_peers.accuracy(read("peers"), "five"),
+    "peers_five_cost": lambda: quote_peers.cost(read("peers"), "five"),
+    "decay": lambda: quote_peers.decay_by_year(read("decay")),
+    "decay_age": lambda: quote_peers.decay_by_age(read("decay")),
 }
 
 
@@ -109,7 +117,7 @@ def render(text: str) -> str:
 def main() -> None:
     """Write, or with --check fail if a number is stale."""
     stale = []
-    for name in ("README.md", "MODELS.md"):
+    for name in ("README.md", "MODELS.md", "docs/how-to/compare-with-peers.md"):
         path = ROOT / name
         text = path.read_text(encoding="utf-8")
         if render(text) != text:
