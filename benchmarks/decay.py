@@ -88,17 +88,17 @@ def make_fits(papers: pl.DataFrame, test: dict[str, pl.DataFrame], options: Any)
 
 def read_buckets(fits: list[Fit], test: dict[str, pl.DataFrame]) -> list[Bucket]:
     """Return the test papers by bucket, with the hits of every fit on them."""
-    ids = np.array(fits[0].table.ids)
+    places = [{identifier: row for row, identifier in enumerate(f.table.ids)} for f in fits]
     buckets = []
     for name, frame in test.items():
-        rows = np.flatnonzero(np.isin(ids, frame["id"].to_list()))
-        hits = {
-            (f.series, f.until): (
-                f.table.scores[rows].argmax(axis=1) == f.table.primary[rows]
-            ).astype(np.float64)
-            for f in fits
-        }
-        buckets.append(Bucket(name, BUCKETS[name][1], fits[0].table.primary[rows], hits))
+        # A dataset drops a test paper that is also, word for word, among its other papers.
+        ids = [i for i in frame["id"].to_list() if all(i in place for place in places)]
+        hits = {}
+        for f, place in zip(fits, places, strict=True):
+            rows = np.array([place[i] for i in ids], dtype=np.intp)
+            right = f.table.scores[rows].argmax(axis=1) == f.table.primary[rows]
+            hits[f.series, f.until] = right.astype(np.float64)
+        buckets.append(Bucket(name, BUCKETS[name][1], fits[-1].table.primary[rows], hits))
     return buckets
 
 
@@ -116,7 +116,8 @@ def measure_cell(fit: Fit, bucket: Bucket, reference: Any) -> dict[str, Any]:
     cell["unseen_share"] = round(float(1 - seen.mean()), 4)
     for name, of in (("top_1_fixed_mix", weights), ("top_1_seen", seen)):
         value = float(weighted_share(hits, of, once)[0])
-        cell[name] = interval(value, weighted_share(hits, of, counts))
+        drawn = weighted_share(hits, of, counts)
+        cell[name] = interval(value, drawn) if of.any() else None
     return {**cell, "mix_covered": round(covered, 4)}
 
 
@@ -125,7 +126,7 @@ def measure_cells(fits: list[Fit], buckets: list[Bucket]) -> list[dict[str, Any]
 
     The fixed mix is that of all test papers before the capped years together.
     """
-    usual = [b.primary for b in buckets if b.year < FIRST_CAPPED]
+    usual = [b.primary for b in buckets if b.year < FIRST_CAPPED] or [b.primary for b in buckets]
     labels = fits[0].table.labels
     pooled = np.bincount(np.concatenate(usual), minlength=len(labels))
     cells = []

@@ -109,7 +109,7 @@ def decay_by_year(report: Any) -> str:
         ]
         back = [_percent(recovered.get((n, test))) for n in ("every 3 years", "every year")]
         unseen = f"{100 * old['unseen_share']:.1f} %"
-        mix = f"{old['top_1_fixed_mix']['value']:.3f}"
+        mix = f"{old['top_1_fixed_mix']['value']:.3f}" if old["top_1_fixed_mix"] else "–"
         rows.append([test, f"{facts['papers']:,}", *tops, *back, unseen, mix])
     together = [
         _percent(recovered.get((name, "together until 2019")))
