@@ -122,7 +122,7 @@ def measure_cell(fit: Fit, bucket: Bucket, reference: Any) -> dict[str, Any]:
 
 
 def measure_cells(fits: list[Fit], buckets: list[Bucket]) -> list[dict[str, Any]]:
-    """Return a cell for each fit and each bucket that is not older than it, with macro-F1 and ECE.
+    """Return a cell for each fit and each bucket that is not older than it, with macro-F1.
 
     The fixed mix is that of all test papers before the capped years together.
     """
@@ -138,9 +138,7 @@ def measure_cells(fits: list[Fit], buckets: list[Bucket]) -> list[dict[str, Any]
                 continue
             cell = measure_cell(one, bucket, pooled / pooled.sum())
             metrics = slices[_period_of(bucket.name)]
-            cells.append(
-                {**cell, **{m: round(metrics[m].value, 4) for m in ("top_5", "macro_f1", "ece")}}
-            )
+            cells.append({**cell, **{m: round(metrics[m].value, 4) for m in ("top_5", "macro_f1")}})
     return cells
 
 
@@ -154,7 +152,7 @@ def schedule(untils: list[int], every: int, year: int) -> int:
     Fits fall due at the end of the first year, and so many years after; one that falls due in a
     year without new papers is the fit of the last year that had some.
     """
-    due = max(range(untils[0], year, every))
+    due = max(range(untils[0], year, every), default=untils[0])
     return max(until for until in untils if until <= due)
 
 
@@ -203,6 +201,8 @@ def describe(fits: list[Fit], buckets: list[Bucket], options: Any) -> dict[str, 
     manifest = load_manifest(options.dataset, verify=False)
     series = options.series.split(",")
     cells = measure_cells(fits, buckets)
+    # Later papers come from other feeds: what is lost on them is not lost to age alone.
+    decade = [b for b in buckets if b.year < FIRST_CAPPED]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": describe_machine(),
@@ -225,7 +225,7 @@ def describe(fits: list[Fit], buckets: list[Bucket], options: Any) -> dict[str, 
         ],
         "cells": cells,
         "in_use": {s: list_in_use(cells, buckets, s) for s in series},
-        "lost_by_age": {s: measure_loss(buckets, s) for s in series},
+        "lost_by_age": {s: measure_loss(decade or buckets, s) for s in series},
         "recovered": [row for s in series for row in measure_schedules(buckets, s)],
     }
 

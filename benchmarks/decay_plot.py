@@ -46,10 +46,10 @@ _LABELS = {
 
 
 def _draw_loss(axes: Any, result: dict[str, Any]) -> None:
-    points = [p for p in result["lost_by_age"].get("recent", []) if p["buckets"] > 1]
+    points = result["lost_by_age"].get("recent", [])
     ages = [p["age"] for p in points]
     values, low, high = ([100 * p["lost"][k] for p in points] for k in ("value", "low", "high"))
     axes.plot(ages, values, color=BROWN, marker="o", markersize=3)
     axes.fill_between(ages, low, high, color=BROWN, alpha=0.15, linewidth=0)
     axes.axhline(0, color="#c0c0c0", linewidth=0.8)
-    axes.set(xlabel="years between fit and papers", ylabel="points of top-1 lost")
+    axes.set(xlabel="years between fit and papers of 2010-2019", ylabel="points of top-1 lost")

@@ -54,7 +54,7 @@ def fit_nothing(job: Job) -> dict[str, Any]:
     return {"fitted": "before, on all training papers of the data: see Same period"}
 
 
-FASTTEXT = {"lr": 0.5, "epoch": 25, "dim": 100, "wordNgrams": 2, "bucket": 500_000, "minCount": 2}
+FASTTEXT = {"lr": 1.0, "epoch": 25, "dim": 100, "wordNgrams": 2, "bucket": 500_000, "minCount": 2}
 
 
 def _fasttext_line(text: str) -> str:

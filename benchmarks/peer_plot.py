@@ -54,18 +54,33 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
 
 def _draw(axes: Any, peers: dict[str, Any], cost: Any) -> None:
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
     axes.set_xscale("log")
     middle = _middle([cost(peer) for peer in peers.values()])
+    heights = _spread({name: 100 * p["metrics"]["top_1"]["value"] for name, p in peers.items()})
     for name, peer in peers.items():
         x, top = cost(peer), peer["metrics"]["top_1"]
         y, low, high = (100 * top[key] for key in ("value", "low", "high"))
         colour = BROWN if name.startswith("classmark") else GREY
         axes.errorbar(x, y, [[y - low], [high - y]], fmt="o", color=colour, markersize=5)
-        side, shift = ("right", -7) if x > middle else ("left", 7)
-        axes.annotate(LABELS.get(name, name), (x, y), (shift, 0), textcoords="offset points",
-                      ha=side, va="center", size=8, color=colour)  # fmt: skip
+        side, beside = ("right", x / 1.15) if x > middle else ("left", x * 1.15)
+        axes.text(beside, heights[name], LABELS.get(name, name), ha=side, va="center", size=8,
+                  color=colour)  # fmt: skip
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(axis="y", color="#e8e8e8", linewidth=0.6)
-    axes.margins(x=0.12, y=0.12)
+    axes.margins(x=0.15, y=0.12)
+
+
+def _spread(tops: dict[str, float]) -> dict[str, float]:
+    """Return where labels go: at their points, but no two closer than a line of text."""
+    gap = max(1.0, (max(tops.values()) - min(tops.values())) / 16) if tops else 1.0
+    heights: dict[str, float] = {}
+    above = float("inf")
+    for name in sorted(tops, key=lambda name: -tops[name]):
+        heights[name] = above = min(tops[name], above - gap)
+    return heights
 
 
 def _middle(costs: list[float]) -> float:

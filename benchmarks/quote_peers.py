@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 _AGES = 10
-_FIVE = ("classmark", "tfidf-xgboost", "tfidf-logistic", "tfidf-svc")
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -39,21 +38,19 @@ def accuracy(report: Any, comparison: str) -> str:
     """Return how right the peers are, over all test papers and by period."""
     peers = measured(report, comparison)
     periods = list(peers[0][1]["periods"]) if len(peers[0][1]["periods"]) > 1 else []
-    head = ["fitted on the same papers", "top-1", *periods, "top-5", "macro-F1", "ECE"]
+    names = {"top_5": "top-5", "macro_f1": "macro-F1", "ece": "ECE"}
+    if comparison != "all":  # five of five categories
+        del names["top_5"]
     rows = []
     for _, peer in peers:
-        m = peer["metrics"]
-        ece = f"{m['ece']['value']:.3f}" if "ece" in m else "–"
-        ages = [f"{peer['periods'][name]['top_1']['value']:.3f}" for name in periods]
-        top_5 = f"{m['top_5']['value']:.3f}" if comparison == "all" else "–"
-        row = [peer["title"], share(m["top_1"]), *ages, top_5, f"{m['macro_f1']['value']:.3f}", ece]
-        beside = peer.get("beside_classmark")
-        rows.append([*row, points(beside["top_1"]) if beside else ""])
-    return (
-        markdown([*head, "top-1, points beside classmark"], rows)
-        + "\n"
-        + _absent(report, comparison)
-    )
+        m, beside = peer["metrics"], peer.get("beside_classmark")
+        ages = [f"{peer['periods'][period]['top_1']['value']:.3f}" for period in periods]
+        others = [f"{m[name]['value']:.3f}" if name in m else "–" for name in names]
+        last = points(beside["top_1"]) if beside else ""
+        rows.append([peer["title"], share(m["top_1"]), *ages, *others, last])
+    head = ["fitted on the same papers", "top-1", *periods, *names.values()]
+    table = markdown([*head, "top-1, points beside classmark"], rows)
+    return f"{table}\n{_absent(report, comparison)}"
 
 
 def _absent(report: Any, comparison: str) -> str:
