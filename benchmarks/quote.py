@@ -1,4 +1,4 @@
-"""Writes the numbers of README, MODELS and the data card from the committed reports.
+"""Writes the numbers of README, MODELS and docs from the committed reports, between their markers.
 
 python benchmarks/quote.py [--check]    (a number stands between ``<!-- NAME -->`` and its end)
 """
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import quote_peers
 from classmark import taxonomy
 
 ROOT = Path(__file__).parent.parent
@@ -210,6 +211,12 @@ BLOCKS = {
     "same_period": lambda: table_of("fast-1.1-test"),
     "next_period": lambda: table_of("next-period", ["2018-2019", "from-2020"]),
     "speed": speed,
+    "peers": lambda: quote_peers.accuracy(read("peers"), "all"),
+    "peers_cost": lambda: quote_peers.cost(read("peers"), "all"),
+    "peers_five": lambda: quote_peers.accuracy(read("peers"), "five"),
+    "peers_five_cost": lambda: quote_peers.cost(read("peers"), "five"),
+    "decay": lambda: quote_peers.decay_by_year(read("decay")),
+    "decay_age": lambda: quote_peers.decay_by_age(read("decay")),
 }
 
 
@@ -221,7 +228,8 @@ def render(text: str) -> str:
 def main() -> None:
     """Write, or with --check fail if a number is stale."""
     stale = []
-    for name in ("README.md", "MODELS.md", "docs/data-card.md"):
+    pages = ("MODELS.md", "docs/data-card.md", "docs/how-to/compare-with-peers.md")
+    for name in ("README.md", *pages):
         path = ROOT / name
         text = path.read_text(encoding="utf-8")
         if render(text) != text:

