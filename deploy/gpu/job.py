@@ -4,8 +4,8 @@
 
 Needs Python 3.11, numpy, torch 2.11, transformers and safetensors, and the two files beside it;
 nothing of classmark. It reads what ``prepare.py`` wrote (token ids, labels, an encoder in half
-precision) and writes ``report.json``, scores of the valid and test papers, weights in half
-precision. On a CPU it runs in float32: the dry run.
+precision) and writes what ``collect.py`` turns into a run folder: ``report.json``, scores of the
+valid and test papers, weights in half precision. On a CPU it runs in float32: the dry run.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -316,6 +317,7 @@ def run(config: JobConfig, output: Path, share: float) -> dict[str, Any]:
         "config": {**asdict(config), "data": data.name},
         "share": share,
         "dataset_digest": meta["dataset_digest"],
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "fit": fitted,
         "machine": place.describe(),
         "accuracy": {},

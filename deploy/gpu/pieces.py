@@ -1,6 +1,6 @@
 """What travels to the GPU and back: papers as token ids, weights in half precision, in small files.
 
-Shared by ``prepare.py`` and ``job.py``; needs numpy, torch and safetensors. No file
+Shared by ``prepare.py``, ``job.py`` and ``collect.py``; needs numpy, torch and safetensors. No file
 is a pickle, and none is larger than 15 MiB.
 """
 

@@ -22,6 +22,9 @@ import pieces
 import torch
 
 from classmark.dataset import SampleConfig, load_manifest, read_split, sample_dataset
+from classmark.pipeline import ExportOptions, export_run
+from classmark.records import ScoreTable
+from classmark.runtime import Classifier
 from classmark.runtime.tokens import PairTokenizer
 from deep_models import tiny_encoder  # noqa: F401 - a fixture
 
@@ -114,6 +117,33 @@ def test_it_learns_and_the_same_seed_gives_the_same_numbers(prepared: Path, tmp_
     assert first["accuracy"]["test"]["all"]["top_1"] > 0.5
     assert first["accuracy"] == again["accuracy"]
     assert first["fit"]["log"] == again["fit"]["log"]
+
+
+def test_what_comes_back_becomes_a_run_that_can_be_exported(
+    dataset: Path, prepared: Path, tmp_path: Path
+) -> None:
+    changes = ("epochs=1", "encoder_rate=0.003", "head_rate=0.02", "average_decay=0.9")
+    run_job(prepared, tmp_path / "out", *changes, share="1")
+    told = ("--prepared", prepared / "data", "--results", tmp_path / "out", "--dataset", dataset)
+    done = call("collect.py", *told, "--runs-dir", tmp_path / "runs")
+    run = Path(done.stdout.splitlines()[-1])
+    table = ScoreTable.read(run / "scores" / "model-test.npz")
+    assert table.ids == read_split(dataset, "test").ids
+    bundle = tmp_path / "deep-1.0"
+    options = ExportOptions(precision="fp32")
+    export_run(run, bundle, name="deep", version="1.0", options=options)
+    answer = Classifier(bundle).classify("Colouring sparse graphs\nWe colour sparse graphs.")
+    assert answer.model.name == "deep"
+
+
+def test_the_results_of_a_dry_run_are_refused(
+    dataset: Path, prepared: Path, tmp_path: Path
+) -> None:
+    run_job(prepared, tmp_path / "out")
+    told = ("--prepared", prepared / "data", "--results", tmp_path / "out", "--dataset", dataset)
+    done = call("collect.py", *told, "--runs-dir", tmp_path / "runs", code=1)
+    assert "is a dry run on a share of 0.01 of the papers. Run the job on all" in done.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_time_limit_ends_the_fit_and_the_results_are_written(
