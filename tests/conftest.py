@@ -19,14 +19,18 @@ from deep_bundles import deep, fast_bundle
 __all__ = ["deep", "fast_bundle"]
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True)
 def heed_sigint() -> Iterator[None]:
-    """Let processes of the tests heed Ctrl-C, also where a shell's ``&`` made us ignore it."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN:
+    """Let every test and its processes heed Ctrl-C, whatever ignored it.
+
+    A shell's ``&`` makes us ignore it from the start, and so does a worker that a test runs in this
+    process; a process that ignores it hands that on to those it starts.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGINT, before)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
