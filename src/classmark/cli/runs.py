@@ -57,8 +57,7 @@ def open_page(runs_dir: RunsDir = RUNS_DIR, port: Port = _PORT, browser: Browser
 
     before = signal.signal(signal.SIGTERM, _stop)
     try:
-        typer.echo("starting MLflow's page ...", err=True)
-        with serve_page(runs_dir, port) as (address, process):
+        with serve_page(runs_dir, port, _say_starting) as (address, process):
             typer.echo(f"{address} (Ctrl-C ends it)")
             sys.stdout.flush()
             if browser:
@@ -68,6 +67,10 @@ def open_page(runs_dir: RunsDir = RUNS_DIR, port: Port = _PORT, browser: Browser
         return
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _say_starting() -> None:
+    typer.echo("starting MLflow's page ...", err=True)
 
 
 @app.command("list", short_help="List the finished runs.")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -30,12 +30,15 @@ _SETTINGS = {**QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 @contextmanager
-def serve_page(runs_dir: Path, port: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def serve_page(
+    runs_dir: Path, port: int, on_start: Callable[[], None]
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Yield the address of MLflow's page, once it answers, and its process; ended after.
 
     Args:
         runs_dir: folder of runs, with MLflow's database in it.
         port: to listen on; 0 takes a free one.
+        on_start: called when nothing stands in the way, before the page takes its time to start.
 
     Raises:
         MissingExtra: MLflow is not installed.
@@ -51,6 +54,7 @@ def serve_page(runs_dir: Path, port: int) -> Iterator[tuple[str, subprocess.Pope
             "are with --runs-dir DIR, or see `classmark runs list`."
         )
     port = _free_port(port)
+    on_start()
     with tempfile.TemporaryFile() as said:
         process = _start(MlflowStore.beside(runs_dir, ""), port, said)
         try:

@@ -56,7 +56,7 @@ def find_encoder(name: str) -> tuple[Path, str]:
         EncoderNotFound: it is nowhere; says what was tried.
     """
     if name == PACKAGED:
-        return _packaged(), "packaged"
+        return packaged_encoder(), "packaged"
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file():
         return folder, "folder"
@@ -126,7 +126,12 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _packaged() -> Path:
+def packaged_encoder() -> Path:
+    """Return the folder of the encoder that comes as a package.
+
+    Raises:
+        EncoderNotFound: it is not installed.
+    """
     spec = find_spec(_PACKAGE)
     for place in (spec.submodule_search_locations or []) if spec else []:
         folder = Path(place) / _PACKAGE_FOLDER
