@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from classmark.cli.interrupt import INTERRUPTED, INTERRUPTED_LINE, heed_no_interrupt
+from classmark.cli.interrupt import INTERRUPTED, INTERRUPTED_LINE, heed_no_interrupt, was_pressed
 from classmark.cli.output import print_error
 from classmark.cli.version import version_line
 from classmark.errors import ClassmarkError, Interrupted
@@ -139,14 +139,14 @@ def errors_as_lines(*, debug: bool) -> Iterator[None]:
     except BrokenPipeError as error:
         _silence_stdout()
         raise typer.Exit(BROKEN_PIPE) from error
-    except (KeyboardInterrupt, Exception) as error:
-        if _is_typers_own(error):
+    except BaseException as error:
+        if _is_typers_own(error) or isinstance(error, SystemExit):
             raise
-        if isinstance(error, KeyboardInterrupt | Interrupted):
-            heed_no_interrupt()
         if debug:
             traceback.print_exc()
         message, exit_code = _describe(error)
+        if isinstance(error, KeyboardInterrupt | Interrupted) or was_pressed():
+            heed_no_interrupt()
         print_error(message)
         raise typer.Exit(exit_code) from error
 
@@ -169,6 +169,8 @@ def _describe(error: BaseException) -> tuple[str, int]:
         return f"error: {where}{error.strerror}. Check the path, its permissions and the disk.", 1
     if isinstance(error, MemoryError):
         return "error: out of memory. Close other programs, or give it less at once.", 1
+    if was_pressed():
+        return INTERRUPTED_LINE, INTERRUPTED
     kind = type(error).__name__
     return f"internal error: {kind}: {error}. Run again with {_DEBUG} for the traceback.", 1
 

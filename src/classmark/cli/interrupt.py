@@ -17,6 +17,11 @@ class FirstInterrupt:
     def __init__(self) -> None:
         self._raised_at: float | None = None
 
+    @property
+    def raised(self) -> bool:
+        """Whether the user pressed Ctrl-C."""
+        return self._raised_at is not None
+
     def __call__(self, _signum: int, _frame: FrameType | None) -> None:
         """Raise, unless it was just raised.
 
@@ -40,3 +45,13 @@ def heed_no_interrupt() -> None:
     """Ignore Ctrl-C while the process ends, where ``heed_first_interrupt`` had been called."""
     if isinstance(signal.getsignal(signal.SIGINT), FirstInterrupt):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def was_pressed() -> bool:
+    """Return whether the handler has raised: who called it may have made another error of it.
+
+    A library in another language that calls Python and cannot pass KeyboardInterrupt on raises one
+    of its own, which need not be an ``Exception``.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    return isinstance(handler, FirstInterrupt) and handler.raised
