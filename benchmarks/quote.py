@@ -187,6 +187,35 @@ def robustness() -> str:
     )
 
 
+def scale() -> str:
+    """Return what each stage took at the size of arXiv, as a Markdown table."""
+    r = read("scale")
+    machine, compared = r["machine"], r["compared"]
+    text = markdown(
+        ["stage", "papers", "seconds", "CPU-seconds", "papers/s", "peak GiB", "of that its own"],
+        [
+            (
+                name,
+                stage["papers"],
+                round(stage["seconds"]),
+                round(stage["cpu_s"]),
+                stage.get("papers_per_s", "–"),
+                f"{stage['peak_rss_gib']:.2f}",
+                f"{stage['peak_own_gib']:.2f}",
+            )
+            for name, stage in r["stages"].items()
+        ],
+    )
+    same = {True: "the same", False: "NOT the same"}
+    rows_agree = compared["one_process_rows"] == compared["two_processes_rows"]
+    return (
+        f"{text}\nThe resumed file is {same[compared['resumed_is_undisturbed']]} to the last byte "
+        f"as the undisturbed one, and the first {compared['checked_papers']:,} rows are "
+        f"{same[rows_agree]} as those of one process. {machine['cpus']} cores ({machine['cpu']}), "
+        f"a dump of {r['bytes_of_dump'] / 1e9:.1f} GB; {r['date'][:10]}.\n"
+    )
+
+
 def _robustness_cells(level: dict[str, Any]) -> list[str]:
     top_1, *others = (
         f"{level['metrics'][name]['value']:.3f}" if name in level["metrics"] else ""
@@ -207,6 +236,7 @@ BLOCKS = {
     "data_archives": lambda: data_counts("archives", "archive"),
     "data_categories": lambda: data_counts("categories", "category"),
     "robustness": robustness,
+    "scale": scale,
     "service": service,
     "same_period": lambda: table_of("fast-1.1-test"),
     "next_period": lambda: table_of("next-period", ["2018-2019", "from-2020"]),
@@ -228,8 +258,8 @@ def render(text: str) -> str:
 def main() -> None:
     """Write, or with --check fail if a number is stale."""
     stale = []
-    pages = ("MODELS.md", "docs/data-card.md", "docs/how-to/compare-with-peers.md")
-    for name in ("README.md", *pages):
+    how_to = ("docs/how-to/classify-millions.md", "docs/how-to/compare-with-peers.md")
+    for name in ("README.md", "MODELS.md", "docs/data-card.md", *how_to):
         path = ROOT / name
         text = path.read_text(encoding="utf-8")
         if render(text) != text:

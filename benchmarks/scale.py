@@ -30,6 +30,7 @@ N_CHECKED = 100_000
 WORKERS = 2
 LIMIT_GIB = 4
 KILLED_AT = 0.4
+LABEL_SHARE = 0.03  # of the width, between two labels of the plot
 CLASSMARK = [sys.executable, "-m", "classmark"]
 
 
@@ -183,6 +184,20 @@ def headline(stages: dict[str, Any], compared: dict[str, Any] | None) -> dict[st
     }
 
 
+def stage_labels(stages: dict[str, Any]) -> list[tuple[float, str]]:
+    """Return the second at which each stage begins and its name; short ones share a label."""
+    room = sum(stage["seconds"] for stage in stages.values()) * LABEL_SHARE
+    labels: list[tuple[float, str]] = []
+    start = 0.0
+    for name, stage in stages.items():
+        if labels and start - labels[-1][0] < room:
+            labels[-1] = (labels[-1][0], f"{labels[-1][1]}, {name}")
+        else:
+            labels.append((start, name))
+        start += stage["seconds"]
+    return labels
+
+
 def plot(result: dict[str, Any], path: Path) -> None:
     """Draw memory over time, one stage after the other."""
     import matplotlib as mpl
@@ -193,7 +208,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(9, 4), layout="constrained")
     start = 0.0
-    for number, (name, stage) in enumerate(result["stages"].items()):
+    for number, stage in enumerate(result["stages"].values()):
         minutes = [(start + point[0]) / 60 for point in stage["timeline"]]
         for column, colour, label in (
             (1, "#c8a27c", "resident, pages of mapped files included"),
@@ -202,10 +217,11 @@ def plot(result: dict[str, Any], path: Path) -> None:
             sizes = [point[column] for point in stage["timeline"]]
             axes.fill_between(minutes, sizes, color=colour, label=None if number else label, lw=0)
         axes.axvline(start / 60, color="#e0e0e0", linewidth=0.6, zorder=0)
-        axes.text(start / 60, LIMIT_GIB * 1.03, name, rotation=60, fontsize=7)
         start += stage["seconds"]
+    for began, names in stage_labels(result["stages"]):
+        axes.text(began / 60, LIMIT_GIB * 1.03, names, rotation=60, fontsize=7)
     axes.axhline(LIMIT_GIB, color="#808080", linewidth=0.8)
-    axes.set(xlabel="minutes", ylabel="GiB, all processes", ylim=(0, LIMIT_GIB * 1.3))
+    axes.set(xlabel="minutes", ylabel="GiB, all processes", ylim=(0, LIMIT_GIB * 1.6))
     axes.set_title(f"{result['papers']:,} papers, {result['machine']['cpus']} cores", size=9)
     axes.legend(frameon=False, fontsize=8, loc="center left")
     path.parent.mkdir(parents=True, exist_ok=True)
