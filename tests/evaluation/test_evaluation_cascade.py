@@ -27,7 +27,7 @@ ANSWERS = Answers(
     confidence=np.array([0.9, 0.8, 0.4, 0.3]),
     fast_right=np.array([True, True, False, False]),
     deep_right=np.array([True, False, True, False]),
-    deep_alone=0.5,
+    best=0.5,
 )
 
 
@@ -77,9 +77,18 @@ def test_papers_without_a_known_label_are_left_out() -> None:
     answers = compare_answers(scores, scores[::-1], np.array([0, -1]))
     assert answers.confidence.tolist() == pytest.approx([0.7])
     assert (answers.fast_right.tolist(), answers.deep_right.tolist()) == ([True], [False])
-    assert answers.deep_alone == 0
+    assert answers.best == 0
     with pytest.raises(EmptyEvaluation, match="no paper of the split has a label of the models"):
         compare_answers(scores, scores, np.array([-1, -1]))
+
+
+def test_a_loss_is_against_a_mix_that_is_better_than_the_deep_model() -> None:
+    fast, deep = np.log([[0.9, 0.1], [0.4, 0.6]]), np.log([[0.4, 0.6], [0.2, 0.8]])
+    primary = np.array([0, 1])
+    assert compare_answers(fast, deep, primary).best == 0.5
+    answers = compare_answers(fast, deep, primary, mixed=fast + deep)
+    assert answers.best == 1.0
+    assert cascade_point(answers, 0.0, SPEEDS).loss == 0.0
 
 
 def test_the_plot_is_an_svg_that_names_both_splits() -> None:

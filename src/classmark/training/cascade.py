@@ -14,7 +14,7 @@ class CascadeConfig:
     Attributes:
         fast: name or folder of the bundle that is asked first.
         deep: name or folder of the bundle that is asked where the fast one is unsure.
-        max_loss: accuracy on valid that may be lost against the deep model alone, 0..1.
+        max_loss: accuracy on valid that may be lost against always asking the deep model, 0..1.
         threshold: below this probability of the fast model the deep one is asked; None chooses
             the cheapest threshold within ``max_loss``.
         mix: try mixing both scores where the deep model is asked.
