@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from classmark.cli import train as verb
 from classmark.cli.app import app
 from classmark.cli.steps import Steps
 from classmark.dataset import SampleConfig, sample_dataset
+from classmark.pipeline.config import KINDS
 from classmark.pipeline.run_folder import read_run
 
 
@@ -52,6 +55,27 @@ def test_the_configuration_can_be_seen_before_anything_is_read(tmp_path: Path) -
     assert result.exit_code == 0
     assert json.loads(result.stdout)["seed"] == 3
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_help_names_every_kind_and_experiment_and_its_commands_can_be_read(
+    tmp_path: Path,
+) -> None:
+    shown = run("--help").stdout
+    experiments = files("classmark") / "conf" / "experiment"
+    names = {path.stem for path in Path(str(experiments)).rglob("*.yaml")}
+    assert all(re.search(rf"\b{name}\b", shown) for name in {*KINDS, *names})
+    commands = re.findall(r"^ +classmark train (.+)$", shown, re.MULTILINE)
+    kinds = []
+    for command in commands:
+        if "resume=" in command:
+            result = run(*command.split())
+            assert result.exit_code == 2
+            assert "is not an unfinished run" in result.stderr
+            continue
+        words = command.replace("DIR", str(tmp_path)).replace("BUNDLE", "deep").split()
+        kinds.append(json.loads(run(*words, "--show-config").stdout)["model"]["kind"])
+    assert set(kinds) == set(KINDS)
+    assert len(kinds) == len(commands) - 1
 
 
 @pytest.mark.parametrize(

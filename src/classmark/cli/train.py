@@ -11,10 +11,33 @@ import typer
 
 from classmark.errors import MissingExtra
 
+# A line with \b alone keeps the lines of its paragraph as they are.
+_HELP = """Fit a model on a dataset that `classmark dataset build` or `sample` wrote.
+
+Three kinds of model: linear (the default; any CPU, minutes), transformer (a fine-tuned
+encoder; needs the extra deep), cascade (the fast model first, a deep bundle where it is unsure):
+
+\b
+  classmark train dataset.path=DIR
+  classmark train model=transformer dataset.path=DIR
+  classmark train model=cascade model.deep=BUNDLE dataset.path=DIR
+
+Go on with a fit of the transformer that was stopped or killed, and choose keys by experiment:
+
+\b
+  classmark train resume=runs/transformer-STAMP.unfinished
+  classmark train experiment=fast dataset.path=DIR
+
+Keys: dataset.path, seed, runs_dir, resume, tracker=auto|csv|mlflow, model.KEY of the kind,
+model.period_weights.PERIOD of the linear one. Experiments: wheel and debug of the linear one;
+fast, balanced, optimized_distilbert, frozen_head, debug/overfit, debug/limit and
+debug/profiler of the transformer. --show-config prints all keys with their values.
+"""
+
 
 def register(app: typer.Typer) -> None:
     """Add the command ``train`` to an app."""
-    app.command(name="train")(train)
+    app.command(name="train", help=_HELP)(train)
 
 
 def train(
@@ -22,7 +45,7 @@ def train(
         list[str] | None,
         typer.Argument(
             metavar="KEY=VALUE...",
-            help="Hydra overrides, e.g. dataset.path=DIR model.epochs=3 experiment=wheel.",
+            help="Hydra overrides, e.g. model=transformer dataset.path=DIR model.epochs=3.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a line.")] = False,
@@ -30,14 +53,7 @@ def train(
         bool, typer.Option("--show-config", help="Print the composed configuration and stop.")
     ] = False,
 ) -> None:
-    """Fit a model on a dataset that `classmark dataset build` or `sample` wrote.
-
-    Keys: model=linear|transformer, dataset.path, seed, runs_dir, resume=RUN (goes on with a run of
-    the transformer that was broken off), model.KEY, model.period_weights.PERIOD,
-    tracker=auto|csv|mlflow, experiment=wheel|debug and, with the transformer, experiment=fast|
-    balanced|optimized_distilbert|frozen_head|debug/overfit|debug/limit|debug/profiler;
-    --show-config prints all of them with their values.
-    """
+    """Compose the configuration, fit, and print the run folder."""
     require_training()
     from classmark.cli.steps import Steps
     from classmark.pipeline import compose_config
