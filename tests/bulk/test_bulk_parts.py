@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from dataclasses import replace
 from multiprocessing import Pipe
@@ -16,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classmark.bulk.join import join_parts
-from classmark.bulk.lock import locked_folder
 from classmark.bulk.parts import (
     Parts,
     PartSummary,
@@ -27,9 +25,10 @@ from classmark.bulk.parts import (
     remove_parts,
 )
 from classmark.bulk.worker import Done, Failed, Task, WorkPlan, work, write_part
-from classmark.errors import MissingExtra, OutputBusy, StorageFailed
+from classmark.errors import MissingExtra, StorageFailed
 from classmark.papers import ChunkSize, read_chunks
 from classmark.runtime import Classifier
+from classmark.storage import locked_folder
 
 SUMMARY = PartSummary(3, 1, ("line 2: bad",), 99)
 LINES = st.sampled_from(
@@ -149,23 +148,6 @@ def test_parts_of_another_run_are_not_taken(tmp_path: Path) -> None:
 def test_a_manifest_says_what_it_is_in_json(tmp_path: Path) -> None:
     prepare(tmp_path, {"the model": "a"}, print)
     assert json.loads((tmp_path / "manifest.json").read_bytes()) == {"the model": "a"}
-
-
-def test_a_held_folder_is_refused_and_a_removed_one_is_made_again(tmp_path: Path) -> None:
-    folder = tmp_path / "w"
-    with locked_folder(folder), pytest.raises(OutputBusy, match="another run is at work in"):
-        locked_folder(folder).__enter__()
-    with locked_folder(folder):
-        assert folder.is_dir()
-
-
-@pytest.mark.skipif(os.name == "nt", reason="a held file cannot be removed there")
-def test_who_holds_a_folder_that_was_removed_takes_the_new_one(tmp_path: Path) -> None:
-    folder = tmp_path / "w"
-    with locked_folder(folder):
-        (folder / "lock").unlink()
-        with locked_folder(folder):
-            assert (folder / "lock").exists()
 
 
 def test_a_worker_answers_every_task_until_its_pipe_closes(

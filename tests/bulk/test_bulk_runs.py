@@ -27,7 +27,6 @@ from bulk_jobs import (
 )
 
 from classmark.bulk import BulkConfig
-from classmark.bulk.lock import locked_folder
 from classmark.bulk.parts import Parts
 from classmark.bulk.pool import Pool
 from classmark.bulk.worker import Task, WorkPlan
@@ -266,12 +265,6 @@ def test_a_second_run_is_refused_while_the_first_works(dump: Path, tmp_path: Pat
     assert set(refused) == {
         f"another run is at work in {folder_of(output)}. Wait for it, or choose another output."
     }
-
-
-def test_a_lock_leaves_no_folder_behind(tmp_path: Path) -> None:
-    with locked_folder(tmp_path / "out.parts"):
-        assert (tmp_path / "out.parts" / "lock").exists()
-    assert not (tmp_path / "out.parts").exists()
 
 
 def test_a_folder_of_somebody_else_is_left_alone(dump: Path, tmp_path: Path) -> None:

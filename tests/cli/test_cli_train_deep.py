@@ -47,14 +47,18 @@ def fit(words: list[str]) -> Path:
     )
 
 
-def test_a_run_that_was_stopped_and_then_killed_ends_with_the_losses_of_one_that_was_not(
-    papers: Path, tiny_encoder: Path, tmp_path: Path
-) -> None:
-    words = [
-        "model=transformer", f"dataset.path={papers}", f"model.encoder={tiny_encoder}",
+def words_of_a_fit(papers: Path, encoder: Path) -> list[str]:
+    return [
+        "model=transformer", f"dataset.path={papers}", f"model.encoder={encoder}",
         "model.max_length=48", "model.threads=1", "model.epochs=6", "model.max_samples=96",
         "model.max_held_out=20", "model.device=cpu", "model.checkpoint_minutes=0",
     ]  # fmt: skip
+
+
+def test_a_run_that_was_stopped_and_then_killed_ends_with_the_losses_of_one_that_was_not(
+    papers: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    words = words_of_a_fit(papers, tiny_encoder)
     runs = tmp_path / "runs"
     with start("train", *words, f"runs_dir={runs}", cwd=tmp_path) as (child, terminal):
         terminal.read_until("epoch 1 of 6: ")
@@ -73,6 +77,50 @@ def test_a_run_that_was_stopped_and_then_killed_ends_with_the_losses_of_one_that
     assert [path.name for path in runs.iterdir()] == [unfinished.name]
     finished = fit([f"resume={unfinished}"])
     assert losses(finished) == losses(fit([*words[:-1], f"runs_dir={tmp_path / 'whole'}"]))
+
+
+def resume_elsewhere(unfinished: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "classmark", "train", f"resume={unfinished}"],
+        capture_output=True, text=True, check=False, timeout=200,
+    )  # fmt: skip
+
+
+def freeze(child: subprocess.Popen[bytes]) -> None:
+    """Stop a process where it is: it holds what it holds, and gets no further."""
+    child.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, child.pid, os.WSTOPPED)
+
+
+def test_a_run_is_fitted_by_one_process_at_a_time_and_a_killed_one_is_in_nobodys_way(
+    papers: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    words = [*words_of_a_fit(papers, tiny_encoder), f"runs_dir={runs}"]
+    with start("train", *words, cwd=tmp_path) as (child, terminal):
+        terminal.read_until("epoch 2 of 6: ")
+        freeze(child)
+        (unfinished,) = (path for path in runs.iterdir() if path.suffix == ".unfinished")
+        refused = [resume_elsewhere(unfinished)]
+    with start("train", f"resume={unfinished}", cwd=tmp_path) as (child, terminal):
+        terminal.read_until("of 6: ")
+        freeze(child)
+        refused.append(resume_elsewhere(unfinished))
+    for one in refused:
+        assert one.returncode == 1
+        assert one.stdout == ""
+        assert one.stderr.splitlines() == [
+            f"error: another run is at work in {unfinished}. Wait for it, or begin a new run."
+        ]
+    again = resume_elsewhere(unfinished)
+    assert again.returncode == 0, again.stderr
+    finished = Path(again.stdout.strip())
+    assert finished.name == unfinished.name.removesuffix(".unfinished")
+    assert {"lock", "run.json"}.isdisjoint(path.name for path in finished.iterdir())
+    assert len(losses(finished)) == len(set(losses(finished)))
+    late = resume_elsewhere(unfinished)
+    assert (late.returncode, late.stderr.count("\n")) == (2, 1)
+    assert not unfinished.exists()
 
 
 def test_an_encoder_that_is_nowhere_is_one_line_that_says_what_was_tried(

@@ -12,9 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from classmark.bulk.lock import LOCK_FILE
 from classmark.errors import StorageFailed
-from classmark.storage import storage_errors, write_json
+from classmark.storage import LOCK_FILE, storage_errors, write_json
 
 FOLDER_SUFFIX = ".parts"
 MANIFEST_FILE = "manifest.json"

@@ -15,7 +15,6 @@ from classmark import __version__
 from classmark.bulk.columns import arrow
 from classmark.bulk.config import BulkConfig, BulkJob, BulkReport, Listener
 from classmark.bulk.join import join_parts
-from classmark.bulk.lock import locked_folder
 from classmark.bulk.parts import Parts, folder_of, prepare, read_summary, remove_parts
 from classmark.bulk.pool import Pool
 from classmark.bulk.worker import MAX_SHOWN_BAD, Task, WorkPlan
@@ -23,7 +22,7 @@ from classmark.bundle import find_bundle
 from classmark.errors import InvalidPaper, StorageFailed, UnreadableSource
 from classmark.papers import RECIPE_VERSION, ChunkSize, read_chunks
 from classmark.runtime import Classifier
-from classmark.storage import check_file_place
+from classmark.storage import check_file_place, locked_folder
 
 _FORMAT_VERSION = 1
 _HEAD_BYTES = 1 << 16

@@ -28,8 +28,10 @@ from classmark.pipeline.unfinished import (
     begin_unfinished,
     check_same_dataset,
     check_same_labels,
+    hold_run,
     read_told,
     read_unfinished,
+    unfinished_folder,
 )
 from classmark.records import DatasetManifest, ModelRef, ScoreTable
 from classmark.runtime import RawScores
@@ -86,22 +88,28 @@ def train_deep(
         TrainingFailed: the loss is no number, or memory ended; says what is kept.
         CheckpointCorrupt: no checkpoint of the run to go on with can be read.
         Interrupted: the user ended it; says how to go on.
+        OutputBusy: another process fits the run to go on with.
         StorageFailed: there is no writing where runs go.
     """
     require_deep()
     options = deep_options(config)
     check_folder_place(config.runs_dir / "run", overwrite=True)
     manifest = load_manifest(config.dataset)
-    run = _run_to_continue(config, manifest)
-    _check_start(options, manifest, config.dataset)
-    work = _read(config, options, manifest, listeners)
     with ExitStack() as stack:
+        if config.resume is not None:
+            stack.enter_context(hold_run(config.resume))
+        run = _run_to_continue(config, manifest)
+        _check_start(options, manifest, config.dataset)
+        work = _read(config, options, manifest, listeners)
         if run is None:
             folder = stack.enter_context(reserve_run_folder(config.runs_dir, config.kind))
+            stack.enter_context(hold_run(unfinished_folder(folder)))
             run = _begin(config, manifest, command, folder)
         stack.enter_context(_kept_or_gone(run))
         _fit_and_write(work, run, _told(config, manifest, command, run.finished_folder), on_warning)
-        return run.finish()
+    # Held no more, because an open file keeps a folder from being renamed on some systems. Whoever
+    # takes it first sees that it is finished.
+    return run.finish()
 
 
 def _fit_and_write(

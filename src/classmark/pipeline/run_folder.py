@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from classmark.errors import InvalidDataset
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.tracked import write_figures
-from classmark.pipeline.unfinished import UNFINISHED
+from classmark.pipeline.unfinished import unfinished_folder
 from classmark.records import ScoreTable
 from classmark.storage import atomic_file, atomic_folder, storage_errors, write_json
 from classmark.training import LinearWeights
@@ -111,7 +111,7 @@ def reserve_run_folder(runs_dir: Path, kind: str) -> Iterator[Path]:
 
 
 def _is_there(folder: Path) -> bool:
-    return folder.exists() or folder.with_name(folder.name + UNFINISHED).exists()
+    return folder.exists() or unfinished_folder(folder).exists()
 
 
 def _mark(folder: Path) -> Path:

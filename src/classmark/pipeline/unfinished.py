@@ -6,13 +6,14 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from classmark.errors import InvalidConfig, InvalidDataset, LabelMismatch
 from classmark.records import DatasetManifest
-from classmark.storage import write_json
+from classmark.storage import LOCK_FILE, locked_folder, write_json
 
 UNFINISHED = ".unfinished"
 RUN_FILE = "run.json"
@@ -39,12 +40,16 @@ class Unfinished:
         return self.folder.with_name(self.folder.name.removesuffix(UNFINISHED))
 
     def finish(self) -> Path:
-        """Give the folder its final name, and drop what only an unfinished run needs."""
+        """Give the folder its final name, and drop what only an unfinished run needs.
+
+        It is not held any more: who takes it before it is renamed finds the run finished.
+        """
         target = self.finished_folder
         self.folder.rename(target)
         for name in (CHECKPOINTS, BEST):
             shutil.rmtree(target / name, ignore_errors=True)
-        (target / RUN_FILE).unlink(missing_ok=True)
+        for name in (RUN_FILE, LOCK_FILE):
+            (target / name).unlink(missing_ok=True)
         return target
 
     def discard(self) -> None:
@@ -52,15 +57,29 @@ class Unfinished:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def unfinished_folder(folder: Path) -> Path:
+    """Return what the folder of a finished run is called while it is fitted."""
+    return folder.with_name(folder.name + UNFINISHED)
+
+
+def hold_run(unfinished: Path) -> AbstractContextManager[None]:
+    """Hold the folder of a run for the block: no other process fits it meanwhile.
+
+    Raises:
+        OutputBusy: another process does.
+        StorageFailed: it cannot be written.
+    """
+    return locked_folder(unfinished, otherwise="begin a new run")
+
+
 def begin_unfinished(folder: Path, told: Mapping[str, Any]) -> Unfinished:
-    """Make the folder of a run that begins.
+    """Write what a run that begins was told.
 
     Args:
-        folder: of the finished run.
+        folder: of the finished run; that of the unfinished one is there, held, and empty.
         told: dataset, digest, labels, command: what ``read_unfinished`` gives back.
     """
-    unfinished = folder.with_name(folder.name + UNFINISHED)
-    unfinished.mkdir(parents=True)
+    unfinished = unfinished_folder(folder)
     write_json(unfinished / RUN_FILE, dict(told))
     return Unfinished(unfinished, told)
 

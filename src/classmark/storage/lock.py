@@ -1,4 +1,4 @@
-"""One run a work folder: a lock that ends with the process, however it ends."""
+"""One run a folder: a lock that ends with the process, however it ends."""
 
 from __future__ import annotations
 
@@ -9,37 +9,44 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from classmark.errors import OutputBusy
+from classmark.storage.atomic import storage_errors
 
 LOCK_FILE = "lock"
 
 
 @contextmanager
-def locked_folder(folder: Path) -> Iterator[None]:
+def locked_folder(folder: Path, otherwise: str = "choose another output") -> Iterator[None]:
     """Make a folder if there is none, and hold it for the block; at the end an empty one goes.
+
+    The file of the lock stays in a folder that holds anything else.
+
+    Args:
+        folder: to hold. It may be removed meanwhile.
+        otherwise: what one can do but wait while another process holds it.
 
     Raises:
         OutputBusy: another process holds it.
+        StorageFailed: it cannot be written.
     """
-    handle = _acquire(folder)
+    handle = _acquire(folder, otherwise)
     try:
         yield
     finally:
         _release(folder, handle)
 
 
-def _acquire(folder: Path) -> int:
+def _acquire(folder: Path, otherwise: str) -> int:
     path = folder / LOCK_FILE
     while True:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            with storage_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:  # the run before has just removed the folder
             continue
         if not _lock(handle):
             os.close(handle)
-            raise OutputBusy(
-                f"another run is at work in {folder}. Wait for it, or choose another output."
-            )
+            raise OutputBusy(f"another run is at work in {folder}. Wait for it, or {otherwise}.")
         if _is_same(handle, path):
             return handle
         os.close(handle)  # the run before removed it between our opening and our locking
@@ -53,11 +60,12 @@ def _is_same(handle: int, path: Path) -> bool:
 
 
 def _release(folder: Path, handle: int) -> None:
+    is_ours = _is_same(handle, folder / LOCK_FILE)  # the folder may be another run's by now
     if os.name == "nt":  # pragma: no cover - an open file cannot be removed there
         os.close(handle)
     # What is removed while it is held cannot be another run's; that one finds out in _is_same.
     with suppress(OSError):
-        if [entry.name for entry in folder.iterdir()] == [LOCK_FILE]:
+        if is_ours and [entry.name for entry in folder.iterdir()] == [LOCK_FILE]:
             (folder / LOCK_FILE).unlink()
             folder.rmdir()
     if os.name != "nt":

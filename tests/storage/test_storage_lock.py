@@ -1,0 +1,83 @@
+"""One process a folder: the second is refused, and a lock ends with its process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from classmark.errors import OutputBusy, StorageFailed
+from classmark.storage import LOCK_FILE, locked_folder
+
+posix = pytest.mark.skipif(os.name == "nt", reason="a held file cannot be removed there")
+
+HOLD = """
+import sys
+from pathlib import Path
+from classmark.storage import locked_folder
+with locked_folder(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_held_folder_is_refused_and_a_removed_one_is_made_again(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "w"
+    with locked_folder(folder), pytest.raises(OutputBusy) as refused:
+        locked_folder(folder, "take a walk").__enter__()
+    assert str(refused.value) == (
+        f"another run is at work in {folder}. Wait for it, or take a walk."
+    )
+    assert not folder.exists()
+    with locked_folder(folder):
+        assert (folder / LOCK_FILE).is_file()
+
+
+def test_a_folder_that_holds_anything_else_stays(tmp_path: Path) -> None:
+    with locked_folder(tmp_path / "w"):
+        (tmp_path / "w" / "work").write_text("mine")
+    with locked_folder(tmp_path / "w"):
+        assert (tmp_path / "w" / "work").read_text() == "mine"
+
+
+@posix
+def test_who_holds_a_folder_that_was_removed_leaves_the_new_one_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "w"
+    with locked_folder(folder):
+        (folder / LOCK_FILE).unlink()
+        folder.rmdir()
+        other = locked_folder(folder)
+        other.__enter__()
+    assert (folder / LOCK_FILE).is_file()
+    with pytest.raises(OutputBusy):
+        locked_folder(folder).__enter__()
+    other.__exit__(None, None, None)
+    assert not folder.exists()
+
+
+@posix
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_is_killed_holds_nothing(tmp_path: Path, how: signal.Signals) -> None:
+    folder = tmp_path / "w"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(OutputBusy, match="another run is at work in"):
+            locked_folder(folder).__enter__()
+        other.send_signal(how)
+        other.wait()
+    with locked_folder(folder):
+        assert folder.is_dir()
+    assert not folder.exists()
+
+
+def test_a_place_where_no_folder_can_be_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageFailed, match=r"cannot write .*file: a part of the path is a file"):
+        locked_folder(tmp_path / "file").__enter__()
