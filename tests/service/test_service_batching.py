@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,8 @@ import pytest
 from classmark.bundle import load_bundle
 from classmark.records import Paper
 from classmark.runtime import Classifier, RawScores
+from classmark.runtime.occlusion import MOST_WORDS
+from classmark.service.answering import Options
 from classmark.service.batching import Batcher, BatchLimits
 from classmark.service.metrics import Metrics
 from classmark.service.problems import Problem
@@ -36,6 +39,7 @@ class GatedScorer:
         self.gate.set()
         self.entered = threading.Semaphore(0)
         self.batches: list[int] = []
+        self.explained: list[str] = []
         self.error: Exception | None = None
 
     def score(self, papers: Sequence[tuple[str, str]]) -> RawScores:
@@ -47,8 +51,11 @@ class GatedScorer:
         counts = [[f"{t} {a}".count(word) for word in self.words] for t, a in papers]
         return RawScores(np.float32(counts), np.ones(len(papers), np.float32))
 
-    def contributions(self, *_: Any) -> list[tuple[str, float]]:
-        """Return nothing; nobody asks here."""
+    def contributions(self, title: str, *_: Any) -> list[tuple[str, float]]:
+        """Return nothing, and note which thread asked; a paper called bad cannot be explained."""
+        self.explained.append(threading.current_thread().name)
+        if title == "bad":
+            raise RuntimeError("no words")
         return []
 
     def begun(self) -> None:
@@ -82,9 +89,9 @@ def make_queue(make_bundle: Callable[..., Path]) -> Iterator[Callable[..., Queue
 
 
 def submit(batcher: Batcher, n: int = 1, deadline: float | None = None, **more: Any) -> Any:
-    papers = [Paper(id=str(i), title="graph", abstract=f"string {i} " * 20) for i in range(n)]
-    options: dict[str, Any] = {"top": 2, "threshold": None, **more}
-    return batcher.submit(papers, deadline=deadline, **options)
+    title = more.pop("title", "graph")
+    papers = [Paper(id=str(i), title=title, abstract=f"string {i} " * 20) for i in range(n)]
+    return batcher.submit(papers, Options(deadline=deadline, **{"top": 2, **more}))
 
 
 def hold(queue: Queue) -> Any:
@@ -169,7 +176,8 @@ def test_a_queue_longer_than_the_deadline_refuses_at_once(
 def test_papers_whose_deadline_has_passed_are_not_run(make_queue: Callable[..., Queue]) -> None:
     batcher, scorer = queue = make_queue(batch_tokens=50)
     first = hold(queue)
-    late = batcher.submit([PAPER], top=1, threshold=None, deadline=time.monotonic() + 0.2)
+    late = batcher.submit([PAPER], Options(top=1, deadline=time.monotonic() + 0.2))
+    unexplained = submit(batcher, explain=True, deadline=time.monotonic() + 0.2)
     given_up = submit(batcher)
     assert given_up.cancel()
     after = submit(batcher)
@@ -177,15 +185,92 @@ def test_papers_whose_deadline_has_passed_are_not_run(make_queue: Callable[..., 
         threading.Event().wait(0.01)
     scorer.gate.set()
     assert first.result(WAIT_S)
-    with pytest.raises(Problem, match="not ready in time"):
-        late.result(WAIT_S)
+    for future in (late, unexplained):
+        with pytest.raises(Problem, match="not ready in time"):
+            future.result(WAIT_S)
     assert after.result(WAIT_S)
     assert scorer.batches == [1, 1]
+    assert scorer.explained == []
 
 
 def late_after(_: Any, batcher: Batcher) -> float:
     """Return when the deadline of the second waiting job has passed."""
-    return max(job.deadline or 0.0 for job in batcher._jobs)
+    return max(job.options.deadline or 0.0 for job in batcher._jobs)
+
+
+def test_an_explanation_counts_with_all_that_it_runs(make_queue: Callable[..., Queue]) -> None:
+    batcher, scorer = queue = make_queue()
+    short, long = Paper(abstract="graph"), Paper(abstract="graph " * 500)
+    for paper, most_words in ((short, batcher.count_tokens(short)), (long, MOST_WORDS)):
+        alone = batcher.count_tokens(paper)
+        assert batcher.count_tokens(paper, explain=True) == alone * (2 + most_words)
+    hold(queue)
+    before = batcher.expected_wait_s()
+    plain = submit(batcher)
+    added = batcher.expected_wait_s() - before
+    explained = submit(batcher, explain=True)
+    assert batcher.expected_wait_s() - before == pytest.approx(added * (1 + 2 + MOST_WORDS))
+    scorer.gate.set()
+    assert plain.result(WAIT_S)
+    assert explained.result(WAIT_S)
+
+
+def test_explanations_run_one_at_a_time_in_the_thread_of_the_queue_and_in_turns(
+    make_queue: Callable[..., Queue],
+) -> None:
+    batcher, scorer = queue = make_queue(batch_tokens=100)
+    hold(queue)
+    order: list[str] = []
+    futures = {"explained": submit(batcher, 3, explain=True), "plain": submit(batcher)}
+    for name, future in futures.items():
+        future.add_done_callback(lambda _, name=name: order.append(name))
+    scorer.gate.set()
+    assert [answer.id for answer in futures["explained"].result(WAIT_S)] == ["0", "1", "2"]
+    assert futures["plain"].result(WAIT_S)[0].explanation_method is None
+    assert order == ["plain", "explained"]
+    assert scorer.batches == [1, 1, 1, 1, 1]
+    assert scorer.explained == ["classmark-batches"] * 3
+    assert futures["explained"].result()[0].explanation_method == "exact_linear"
+
+
+def test_an_explanation_that_would_come_too_late_is_refused_and_a_paper_is_not(
+    make_queue: Callable[..., Queue],
+) -> None:
+    batcher, scorer = queue = make_queue(batch_tokens=1)
+    hold(queue)
+    submit(batcher)
+    # As a model that takes ten milliseconds a token.
+    batcher._token_s = 0.01
+    deadline = time.monotonic() + 20
+    plain = submit(batcher, deadline=deadline)
+    with pytest.raises(Problem, match=r"2 papers wait, some 2\d\.\d s of work") as refused:
+        submit(batcher, explain=True, deadline=deadline)
+    assert (refused.value.kind, refused.value.retry_after_s) == ("overloaded", 2)
+    scorer.gate.set()
+    assert plain.result(WAIT_S)
+    assert scorer.explained == []
+
+
+def test_what_comes_while_nothing_runs_is_tried_however_slow_the_model_seemed(
+    make_queue: Callable[..., Queue],
+) -> None:
+    batcher, _ = make_queue()
+    batcher._token_s = 1e6
+    assert submit(batcher, explain=True, deadline=time.monotonic() + WAIT_S).result(WAIT_S)
+
+
+def test_an_explanation_that_fails_reaches_the_one_who_asked_for_it_only(
+    make_queue: Callable[..., Queue],
+) -> None:
+    batcher, scorer = queue = make_queue(batch_tokens=100_000)
+    hold(queue)
+    bad, good = submit(batcher, 2, explain=True, title="bad"), submit(batcher, explain=True)
+    plain = submit(batcher)
+    scorer.gate.set()
+    with pytest.raises(RuntimeError, match="no words"):
+        bad.result(WAIT_S)
+    assert good.result(WAIT_S)
+    assert plain.result(WAIT_S)
 
 
 def test_an_error_of_the_model_reaches_those_who_asked_and_the_queue_goes_on(
@@ -224,13 +309,11 @@ def test_a_deep_model_answers_over_http_as_it_does_here(deep: DeepFolders, start
         assert len(server.workers()) >= 1
         alone = client.post("/v1/classify", json=papers[3]).json()
         batch = client.post("/v1/classify", json={"papers": papers}).json()["answers"]
-        explained = client.post("/v1/classify", json={**papers[3], "explain": True}).json()
         text = client.get("/metrics").text
     expected = Classifier(deep.int8).classify(papers)
     assert [a["id"] for a in batch] == [paper["id"] for paper in papers]
     assert [a["probability"] for a in batch] == [a.probability for a in expected]
     assert alone["ranked"] == batch[3]["ranked"]
-    assert explained["explanation_method"] == "occlusion"
     for name in ("queue_papers", "queue_tokens", "batch_papers_bucket", "batch_tokens_sum"):
         assert f"classmark_{name}" in text
 
@@ -249,6 +332,87 @@ def test_overload_is_refused_with_a_time_to_come_back_and_the_rest_is_answered(
 
         with ThreadPoolExecutor(24) as pool:
             responses = list(pool.map(ask, range(240)))
+        refused = [r for r in responses if r.status_code == 503]
+        assert {r.status_code for r in responses} == {200, 503}
+        assert {r.json()["kind"] for r in refused} == {"overloaded"}
+        assert all(int(r.headers["retry-after"]) >= 1 for r in refused)
+        assert client.post("/v1/classify", json=paper).status_code == 200
+        counted = client.get("/metrics").text
+    assert f"classmark_queue_refused_total {float(len(refused))}" in counted
+
+
+@pytest.fixture(scope="module")
+def cascade(deep: DeepFolders, fast_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cascade that asks its deep model about some papers."""
+    from classmark.pipeline import ExportOptions, compose_config, export_run, train
+
+    words = ["model=cascade", f"model.fast={fast_bundle}", f"model.deep={deep.int8}"]
+    words += [f"dataset.path={deep.dataset}", f"runs_dir={tmp_path_factory.mktemp('runs')}"]
+    run = train(
+        compose_config(words), command="a test", on_step=lambda _: None, on_progress=lambda _: None
+    )
+    folder = deep.fp32.with_name("queued-1.0")
+    options = ExportOptions(threshold=0.2)
+    export_run(run, folder, name="queued", version="1.0", options=options, dataset=deep.dataset)
+    return folder
+
+
+@pytest.mark.slow  # makes deep bundles with torch and starts servers
+@pytest.mark.parametrize("kind", ["transformer", "cascade"])
+def test_explanations_come_through_the_queue_and_are_those_of_the_classifier(
+    request: pytest.FixtureRequest, deep: DeepFolders, start: Any, kind: str
+) -> None:
+    model = deep.int8 if kind == "transformer" else request.getfixturevalue("cascade")
+    papers = [
+        {"id": str(i), "title": f"Graphs {i}", "abstract": f"prove a {'bound ' * i} of galaxies"}
+        for i in range(5)
+    ]
+    lines = "".join(json.dumps(paper) + "\n" for paper in papers)
+    with start("--model", str(model), "--journal", "off") as server, server.client() as client:
+        before = tokens_run(client)
+        one = client.post("/v1/classify", json={**papers[0], "explain": True}).json()
+        after = tokens_run(client)
+        batch = client.post("/v1/classify", json={"papers": papers, "explain": True}).json()
+        file = client.post(
+            "/v1/files", files={"file": ("p.jsonl", lines)}, data={"explain": "true"}
+        ).json()
+    expected = [a.to_dict() for a in Classifier(model).classify(papers, explain=True)]
+    assert expected[0]["explanation_method"] == "occlusion"
+    for answers in ([one], batch["answers"], file["answers"]):
+        for answer, wanted in zip(answers, expected, strict=False):
+            for key, name, number in (
+                ("explanation", "term", "weight"),
+                ("ranked", "code", "probability"),
+            ):
+                assert [e[name] for e in answer[key]] == [e[name] for e in wanted[key]]
+                numbers = [e[number] for e in wanted[key]]
+                assert [e[number] for e in answer[key]] == pytest.approx(numbers, abs=1e-9)
+    assert len(batch["answers"]) == len(file["answers"]) == 5
+    assert after - before > 10 * 10  # of ten words and tokens
+
+
+def tokens_run(client: httpx.Client) -> float:
+    (line,) = [
+        line
+        for line in client.get("/metrics").text.splitlines()
+        if line.startswith("classmark_batch_tokens_sum")
+    ]
+    return float(line.split()[1])
+
+
+@pytest.mark.slow  # makes a deep bundle with torch and starts a server
+def test_too_many_explanations_are_refused_with_a_time_to_come_back(
+    deep: DeepFolders, start: Any
+) -> None:
+    paper = {"title": "Graphs", "abstract": "We prove a bound. " * 40, "explain": True}
+    options = ("--model", str(deep.fp32), "--journal", "off", "--workers", "1")
+    with start(*options, CLASSMARK_SERVE_BATCH_QUEUE="1") as server, server.client() as client:
+
+        def ask(_: int) -> httpx.Response:
+            return httpx.post(f"{server.url}/v1/classify", json=paper, timeout=60)
+
+        with ThreadPoolExecutor(12) as pool:
+            responses = list(pool.map(ask, range(60)))
         refused = [r for r in responses if r.status_code == 503]
         assert {r.status_code for r in responses} == {200, 503}
         assert {r.json()["kind"] for r in refused} == {"overloaded"}

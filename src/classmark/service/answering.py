@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from classmark import taxonomy
@@ -119,15 +119,11 @@ class Answerer:
         Raises:
             Problem: they would not be ready in time.
         """
-        return batcher.submit(
-            [question.paper for question in questions],
-            top=self._most_top(questions, options),
-            threshold=options.threshold,
-            deadline=options.deadline,
-        )
+        options = replace(options, top=self._most_top(questions, options))
+        return batcher.submit([question.paper for question in questions], options)
 
     def _classify(self, questions: Sequence[Question], options: Options) -> list[Answer]:
-        if self.batcher is not None and questions and not options.explain:
+        if self.batcher is not None and questions:
             return self.submit(self.batcher, questions, options).result()
         return self.classifier.classify(
             [question.paper for question in questions],

@@ -3,6 +3,8 @@
 One thread takes what waits, up to a number of tokens, and runs it; what comes meanwhile makes the
 next batch. Whoever would wait past the deadline is refused at once: an answer that comes too late
 has cost as much as one in time.
+
+An explanation is a turn like any other: it counts with the tokens of all that it runs.
 """
 
 from __future__ import annotations
@@ -10,20 +12,18 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from classmark.records import Answer, Paper
 from classmark.runtime import Classifier, RawScores
+from classmark.runtime.occlusion import MOST_WORDS
+from classmark.service.answering import Options
 from classmark.service.metrics import Metrics
 from classmark.service.problems import Problem
-
-if TYPE_CHECKING:
-    pass
 
 CHARS_PER_TOKEN = 4
 DEFAULT_LENGTH = 256
@@ -52,15 +52,17 @@ class BatchLimits:
 
 @dataclass(eq=False)
 class _Job:
-    """Papers of one request, answered in as many batches as they need."""
+    """Papers of one request, answered in as many batches as they need.
+
+    ``parts`` are the scores so far; of an explained job ``answers`` are the answers so far.
+    """
 
     papers: Sequence[Paper]
     tokens: list[int]
-    top: int
-    threshold: float | None
-    deadline: float | None
+    options: Options
     future: Future[list[Answer]] = field(default_factory=Future)
     parts: list[RawScores] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
     done: int = 0
 
 
@@ -71,6 +73,14 @@ class _Turn:
     job: _Job
     first: int
     end: int
+
+    @property
+    def papers(self) -> Sequence[Paper]:
+        return self.job.papers[self.first : self.end]
+
+    @property
+    def is_last(self) -> bool:
+        return self.end == len(self.job.papers)
 
 
 class Batcher:
@@ -112,54 +122,53 @@ class Batcher:
         for job in jobs:
             _fail(job, Problem("not_ready", "the service is stopping. Ask another one."))
 
-    def count_tokens(self, paper: Paper) -> int:
-        """Return how many tokens a paper has, about: cheap enough for the event loop."""
+    def count_tokens(self, paper: Paper, *, explain: bool = False) -> int:
+        """Return how many tokens are run for a paper, about: cheap enough for the event loop."""
         n_chars = len(paper.title) + len(paper.abstract)
-        return min(self._longest, CHARS_PER_TOKEN + n_chars // CHARS_PER_TOKEN)
+        tokens = min(self._longest, CHARS_PER_TOKEN + n_chars // CHARS_PER_TOKEN)
+        # Explained: the answer, the whole paper again, then the paper without each of its words.
+        return tokens * (2 + min(MOST_WORDS, tokens)) if explain else tokens
 
     def expected_wait_s(self) -> float:
         """Return how long a paper that comes now will wait before it is run."""
         return (self._waiting_tokens + self._running_tokens) * self._token_s * MARGIN
 
-    def check(self, remaining_s: float) -> None:
+    def check(self, remaining_s: float, tokens: int = 0) -> None:
         """Refuse what would not be ready in time; costs microseconds.
+
+        Where nothing waits or runs, nothing is refused: else a speed that was once noted far too
+        low would refuse for ever what could correct it.
+
+        Args:
+            remaining_s: until the deadline.
+            tokens: of what comes, if they are known.
 
         Raises:
             Problem: the queue is full, or longer than the time that is left.
         """
         wait_s = self.expected_wait_s()
-        if self._waiting_papers >= self._limits.queue_papers or wait_s > remaining_s:
+        work_s = wait_s + tokens * self._token_s
+        is_late = wait_s > 0 and work_s > remaining_s
+        if self._waiting_papers >= self._limits.queue_papers or is_late:
             self._metrics.batch_refused()
             seconds = min(LONGEST_RETRY_S, max(1, round(wait_s)))
             raise Problem(
                 "overloaded",
-                f"{self._waiting_papers} papers wait, some {wait_s:.1f} s of work, and this one "
+                f"{self._waiting_papers} papers wait, some {work_s:.1f} s of work, and this one "
                 f"has {remaining_s:.1f} s. Try again in {seconds} s.",
                 retry_after_s=seconds,
             )
 
-    def submit(
-        self,
-        papers: Sequence[Paper],
-        *,
-        top: int,
-        threshold: float | None,
-        deadline: float | None,
-    ) -> Future[list[Answer]]:
-        """Queue papers, and return the future of their answers.
-
-        Args:
-            papers: one or more.
-            top: as for ``Classifier.classify``.
-            threshold: the same.
-            deadline: ``time.monotonic`` by which they must be ready; None for none.
+    def submit(self, papers: Sequence[Paper], options: Options) -> Future[list[Answer]]:
+        """Queue papers, one or more, and return the future of their answers.
 
         Raises:
             Problem: as ``check``.
         """
-        if deadline is not None:
-            self.check(deadline - time.monotonic())
-        job = _Job(papers, [self.count_tokens(p) for p in papers], top, threshold, deadline)
+        tokens = [self.count_tokens(paper, explain=options.explain) for paper in papers]
+        if options.deadline is not None:
+            self.check(options.deadline - time.monotonic(), sum(tokens))
+        job = _Job(papers, tokens, options)
         with self._changed:
             self._jobs.append(job)
             self._waiting_papers += len(job.papers)
@@ -223,8 +232,9 @@ class Batcher:
 
     def _is_over(self, job: _Job) -> bool:
         """Tell whether nobody waits for a job any more; then it is forgotten."""
-        late = job.deadline is not None and time.monotonic() > job.deadline
-        if not (late or job.future.cancelled()):
+        deadline = job.options.deadline
+        late = deadline is not None and time.monotonic() > deadline
+        if not (late or job.future.done()):
             return False
         self._waiting_papers -= len(job.papers) - job.done
         self._waiting_tokens -= sum(job.tokens[job.done :])
@@ -232,49 +242,67 @@ class Batcher:
         return True
 
     def _run(self, turns: list[_Turn]) -> None:
-        papers = [paper for turn in turns for paper in turn.job.papers[turn.first : turn.end]]
         tokens = self._running_tokens
         started = time.monotonic()
+        self._score([turn for turn in turns if not turn.job.options.explain])
+        self._each_alone(self._explain, [turn for turn in turns if turn.job.options.explain])
+        self._running_tokens = 0
+        self._note_speed(tokens, time.monotonic() - started)
+        self._metrics.batch_done(sum(len(turn.papers) for turn in turns), tokens)
+
+    def _score(self, turns: list[_Turn]) -> None:
+        """Score the papers of turns together, and answer the jobs that are complete."""
         try:
-            raw = self._classifier.score(papers)
-            self._deliver(turns, raw)
+            raw = self._classifier.score([paper for turn in turns for paper in turn.papers])
         except Exception as error:
             for turn in turns:
                 _fail(turn.job, error)
-        finally:
-            self._running_tokens = 0
-        self._note_speed(tokens, time.monotonic() - started)
-        self._metrics.batch_done(len(papers), tokens)
-
-    def _deliver(self, turns: list[_Turn], raw: RawScores) -> None:
+            return
         row = 0
         for turn in turns:
-            n = turn.end - turn.first
-            part = RawScores(raw.scores[row : row + n], raw.known_share[row : row + n])
-            turn.job.parts.append(part)
-            row += n
-            if turn.end == len(turn.job.papers):
-                self._finish(turn.job)
+            end = row + len(turn.papers)
+            turn.job.parts.append(RawScores(raw.scores[row:end], raw.known_share[row:end]))
+            row = end
+        self._each_alone(self._finish, [turn for turn in turns if turn.is_last])
 
-    def _finish(self, job: _Job) -> None:
+    def _finish(self, turn: _Turn) -> None:
+        job = turn.job
         raw = RawScores(
             np.concatenate([part.scores for part in job.parts]),
             np.concatenate([part.known_share for part in job.parts]),
         )
-        try:
-            answers = self._classifier.answers(
-                job.papers, raw, top=job.top, threshold=job.threshold
-            )
-        except Exception as error:
-            _fail(job, error)
-            return
-        if job.future.set_running_or_notify_cancel():
-            job.future.set_result(answers)
+        options = job.options
+        _give(
+            job,
+            self._classifier.answers(job.papers, raw, top=options.top, threshold=options.threshold),
+        )
+
+    def _explain(self, turn: _Turn) -> None:
+        job, options = turn.job, turn.job.options
+        job.answers += self._classifier.classify(
+            turn.papers, top=options.top, threshold=options.threshold, explain=True
+        )
+        if turn.is_last:
+            _give(job, job.answers)
+
+    @staticmethod
+    def _each_alone(work: Callable[[_Turn], None], turns: list[_Turn]) -> None:
+        """Do something for each turn; an error reaches the one that it is of."""
+        for turn in turns:
+            try:
+                work(turn)
+            except Exception as error:
+                _fail(turn.job, error)
 
     def _note_speed(self, tokens: int, seconds: float) -> None:
         newest = seconds / max(tokens, 1)
         weight = RATE_WEIGHT if self._token_s else 1.0
         self._token_s += weight * (newest - self._token_s)
+
+
+def _give(job: _Job, answers: list[Answer]) -> None:
+    if job.future.set_running_or_notify_cancel():
+        job.future.set_result(answers)
 
 
 def _fail(job: _Job, error: Exception) -> None:

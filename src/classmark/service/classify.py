@@ -42,10 +42,11 @@ async def classify(service: Service, exchange: Exchange) -> Reply:
     if len(body) > MAX_DIRECT_BODY_BYTES:
         return await service.in_thread(exchange, lambda: _answer(service, exchange, parse(body)))
     request = parse(body)
-    if request.papers is None and not request.explain and is_short(request):
+    if request.papers is None and is_short(request):
         if service.batcher is not None:
             return await _answer_in_batch(service, service.batcher, exchange, request)
-        return _answer(service, exchange, request)
+        if not request.explain:
+            return _answer(service, exchange, request)
     return await service.in_thread(exchange, lambda: _answer(service, exchange, request))
 
 
