@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from classmark.errors import EmptyEvaluation, InvalidScores, LabelMismatch
 from classmark.evaluation import (
     EvaluationConfig,
+    compare_shares,
     compare_tables,
     evaluate_table,
     render_comparison,
@@ -90,6 +91,18 @@ def _table(scores: Any, primary: Any) -> ScoreTable:
         periods=("",) * n,
         known_share=np.ones(n, dtype=np.float32),
     )
+
+
+def test_shares_that_are_compared_alone_differ_as_they_do_in_a_report(
+    random_table: ScoreTable,
+) -> None:
+    a, b = random_table, noisy(random_table, 1)
+    report = compare_tables(a, b, config=QUICK)
+    known = a.primary >= 0
+    right = [(t.scores.argmax(axis=1) == t.primary)[known] for t in (a, b)]
+    shares = compare_shares(right[0], right[1], QUICK)
+    assert asdict(shares) == pytest.approx(asdict(report.metrics["top_1"]))
+    assert compare_shares(right[0], right[1], EvaluationConfig(draws=0)).low is None
 
 
 def test_differences_are_those_of_the_two_reports(random_table: ScoreTable) -> None:

@@ -54,7 +54,9 @@ def export(  # noqa: PLR0913 - one parameter an option
     ] = None,
     most_loss: Annotated[
         float | None,
-        typer.Option(metavar="P", help="Accuracy that int8 may lose with auto, 0..1; 0.005."),
+        typer.Option(
+            metavar="P", help="Accuracy that int8 may lose with auto, 0..1, whole interval; 0.005."
+        ),
     ] = None,
     threshold: Annotated[
         float | None,
@@ -97,7 +99,9 @@ def export(  # noqa: PLR0913 - one parameter an option
         write_json(report, measured.to_dict())
     if as_json:
         size = sum(f.bytes for f in manifest.files.values())
-        typer.echo(json.dumps({"bundle": str(output), "bytes": size, "metrics": manifest.metrics}))
+        told = {"bundle": str(output), "bytes": size, "metrics": manifest.metrics}
+        choice = {k: v for k, v in manifest.provenance.items() if k == "precision"}
+        typer.echo(json.dumps({**told, **choice}))
         return
     typer.echo(render_table(measured, weakest=5))
     typer.echo(str(output))

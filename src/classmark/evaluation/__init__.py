@@ -1,7 +1,7 @@
 """EVALUATION: metrics, calibration, prediction sets and thresholds, from stored score tables."""
 
 from classmark.evaluation.calibration import fit_temperature
-from classmark.evaluation.comparison import compare_tables
+from classmark.evaluation.comparison import compare_shares, compare_tables
 from classmark.evaluation.details import evaluate_details
 from classmark.evaluation.gates import check_gates, count_gates, make_gates, other_papers
 from classmark.evaluation.metrics import (
@@ -47,6 +47,7 @@ __all__ = [
     "calibrated_probabilities",
     "check_gates",
     "choose_scope_threshold",
+    "compare_shares",
     "compare_tables",
     "count_gates",
     "energy",

@@ -93,6 +93,22 @@ def count_agreement(a: Outcomes, b: Outcomes) -> Agreement:
     )
 
 
+def compare_shares(
+    a: NDArray[np.bool_], b: NDArray[np.bool_], config: EvaluationConfig
+) -> Difference:
+    """Return how B's share of papers differs from A's, with the paired interval.
+
+    Args:
+        a: bool [n], what holds for each paper with the first model, at least one.
+        b: bool [n], the same papers with the second one.
+        config: draws, seed and level of the bootstrap.
+    """
+    change = b.astype(np.float64) - a
+    counts = resample_counts(len(a), config.draws, np.random.default_rng(config.seed))
+    drawn = np.concatenate([np.zeros(0), *(some @ change / len(a) for some in counts)])
+    return _difference(float(a.mean()), float(b.mean()), drawn, config.level)
+
+
 def mcnemar_p_value(only_a: int, only_b: int) -> float:
     """Return the two-sided exact p-value that both models are right equally often, 0..1.
 

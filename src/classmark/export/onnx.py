@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classmark.errors import MissingExtra, ParityFailed
+from classmark.export.precision import Choice, Trial, choose_precision
 from classmark.runtime.encoder import INPUTS, OUTPUT, EncoderConfig, EncoderScorer
 from classmark.runtime.tokens import PairTokenizer
 
@@ -59,36 +60,19 @@ class Network:
         return INPUTS if self.reads_types else INPUTS[:2]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """What one precision did on the sample.
-
-    Attributes:
-        bytes: size of the network.
-        papers_per_cpu_s: papers a second of CPU time, best of three rounds.
-        accuracy: top-1 on the labelled sample, 0..1; None without labels.
-    """
-
-    bytes: int
-    papers_per_cpu_s: float
-    accuracy: float | None
-
-
 @dataclass(frozen=True, eq=False)
 class Exported:
     """A network in ONNX.
 
     Attributes:
         model: its bytes.
-        precision: ``fp32`` or ``int8``.
         trials: what was measured, by precision.
-        reason: why this precision, in one sentence.
+        choice: the precision that it is in, and why.
     """
 
     model: bytes
-    precision: str
     trials: dict[str, Trial]
-    reason: str
+    choice: Choice
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,8 +96,8 @@ def export_network(
     Args:
         network: the fitted one.
         sample: papers of the validation split: for parity, speed and accuracy.
-        precision: ``auto`` keeps int8 only if it is faster and loses no more than ``most_loss``.
-        most_loss: accuracy that int8 may lose on the sample, 0..1.
+        precision: ``auto``, ``fp32`` or ``int8``, as ``choose_precision`` takes it.
+        most_loss: the same.
 
     Raises:
         ParityFailed: ONNX in fp32 does not say what torch says.
@@ -126,8 +110,8 @@ def export_network(
         models["int8"] = quantise_network(plain)
     wanted = models if precision == "auto" else {precision: models[precision]}
     trials = {name: _try(network, model, name, sample) for name, model in wanted.items()}
-    chosen, reason = choose_precision(trials, precision, most_loss)
-    return Exported(models[chosen], chosen, trials, reason)
+    choice = choose_precision(trials, precision, most_loss)
+    return Exported(models[choice.kept], trials, choice)
 
 
 def check_parity(network: Network, model: bytes, papers: Papers) -> float:
@@ -152,21 +136,6 @@ def check_parity(network: Network, model: bytes, papers: Papers) -> float:
             f"{allowed:.2g}. Report this with the versions of torch and onnxruntime."
         )
     return difference
-
-
-def choose_precision(trials: dict[str, Trial], precision: str, most_loss: float) -> tuple[str, str]:
-    """Return the precision to keep, and why."""
-    if precision != "auto":
-        return precision, f"{precision} was asked for"
-    fp32, int8 = trials["fp32"], trials["int8"]
-    gain = int8.papers_per_cpu_s / fp32.papers_per_cpu_s
-    loss = (fp32.accuracy or 0.0) - (int8.accuracy or 0.0)
-    told = f"int8 is {gain:.2f} times as fast and loses {loss:.4f} of accuracy on the sample"
-    if gain <= 1:
-        return "fp32", f"{told}: it is not faster"
-    if loss > most_loss:
-        return "fp32", f"{told}: more than {most_loss:g}"
-    return "int8", told
 
 
 def to_onnx(network: Network) -> bytes:
@@ -277,7 +246,7 @@ def _try(network: Network, model: bytes, precision: str, sample: Sample) -> Tria
     return Trial(
         bytes=len(model),
         papers_per_cpu_s=round(max(speeds, default=0.0), 2),
-        accuracy=float((given == sample.labels[known]).mean()) if len(known) else None,
+        right=given == sample.labels[known],
     )
 
 

@@ -43,7 +43,8 @@ class ExportOptions:
 
     Attributes:
         precision: of a transformer: ``auto`` measures, ``fp32`` and ``int8`` are kept as asked.
-        most_loss: validation accuracy that int8 may lose with ``auto``, 0..1.
+        most_loss: validation accuracy that int8 may lose with ``auto``, 0..1: the interval of what
+            it loses must lie within it.
         threshold: of a cascade: another point of its curve; None is the one the run chose.
     """
 
@@ -139,14 +140,15 @@ def _transformer(
     exported = export_network(
         network, sample, precision=options.precision, most_loss=options.most_loss
     )
-    on_step(f"kept {exported.precision}: {exported.reason}")
-    config = EncoderConfig(exported.precision, network.inputs, network.n_labels)
+    choice = exported.choice
+    on_step(f"kept {choice.kept}: {choice.reason}")
+    config = EncoderConfig(choice.kept, network.inputs, network.n_labels)
     scorer = EncoderScorer(exported.model, network.tokenizer, config)
     _check_against_run(run_folder, ids, sample, scorer)
     parameters = {
         "max_length": network.tokenizer.max_length,
         "pooling": provenance["pooling"],
-        "precision": exported.precision,
+        "precision": choice.kept,
         "inputs": list(network.inputs),
         "opset": OPSET,
     }
@@ -158,7 +160,7 @@ def _transformer(
         parameters=lambda curve: {**parameters, "curve": asdict(curve) if curve else None},
         files={MODEL_FILE: exported.model, TOKENIZER_FILE: tokenizer_json(run_folder)},
         facts=_facts_of(exported, network.tokenizer.max_length),
-        provenance={"encoder": provenance["encoder"]},
+        provenance={"encoder": provenance["encoder"], "precision": choice.to_dict()},
     )
 
 
@@ -215,7 +217,7 @@ def _cascade_facts(told: Mapping[str, Any], threshold: float) -> dict[str, str]:
 
 
 def _facts_of(exported: Exported, max_length: int) -> dict[str, str]:
-    facts = {"tokens": f"at most {max_length}", "precision": exported.reason}
+    facts = {"tokens": f"at most {max_length}", "precision": exported.choice.reason}
     for name, trial in exported.trials.items():
         accuracy = "no labels" if trial.accuracy is None else f"top-1 {trial.accuracy:.4f}"
         facts[f"{name} on the sample"] = (

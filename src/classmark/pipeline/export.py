@@ -88,6 +88,7 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
     on_step("measuring on the test split")
     test = _curved(score_split(candidate.scorer, source, "test", labels, ref), curve)
     report = evaluate_table(with_policy(test, policy), config=EvaluationConfig(), command=command)
+    report = _with_choice(report, candidate)
     bundle = replace(
         _describe_bundle(provenance, candidate, policy, report),
         name=name,
@@ -127,6 +128,12 @@ def _score_texts(
     papers = [Paper.from_text(text) for text in texts]
     raw = candidate.scorer.score([(paper.title, paper.abstract) for paper in papers])
     return raw if curve is None else RawScores(curve.apply(raw.scores), raw.known_share)
+
+
+def _with_choice(report: EvaluationReport, candidate: Candidate) -> EvaluationReport:
+    """Return a report that says which precision was kept and why, if there was a choice."""
+    choice = {key: v for key, v in candidate.provenance.items() if key == "precision"}
+    return replace(report, config={**report.config, **choice})
 
 
 def _describe_bundle(
