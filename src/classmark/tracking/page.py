@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import IO
@@ -119,13 +119,12 @@ def _answers(port: int) -> bool:
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """End the server with its children: in order, and after a while anyway."""
-    for how in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
-        _signal_all(process, how)
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
-        return
+    _signal_all(process, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_STOP_SECONDS)
+    # Also where it has ended: a child that did not heed it would stay.
+    _signal_all(process, getattr(signal, "SIGKILL", signal.SIGTERM))
+    process.wait()
 
 
 def _signal_all(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
