@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,8 @@ posix = pytest.mark.skipif(os.name == "nt", reason="a held file cannot be remove
 
 HOLD = """
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from classmark.storage import locked_folder
 with locked_folder(Path(sys.argv[1])):
@@ -60,6 +64,25 @@ def test_who_holds_a_folder_that_was_removed_leaves_the_new_one_alone(tmp_path: 
 
 
 @posix
+def test_of_many_that_come_and_go_at_once_one_holds_the_folder(tmp_path: Path) -> None:
+    folder, holders, seen = tmp_path / "w", [0], set[int]()
+
+    def come_and_go(_: int) -> None:
+        for _ in range(300):
+            with suppress(OutputBusy), locked_folder(folder):
+                holders[0] += 1
+                seen.add(holders[0])
+                (folder / "work").write_text("")
+                (folder / "work").unlink()
+                holders[0] -= 1
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(come_and_go, range(4)))
+    assert seen == {1}
+    assert not folder.exists()
+
+
+@posix
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_process_that_is_killed_holds_nothing(tmp_path: Path, how: signal.Signals) -> None:
     folder = tmp_path / "w"
@@ -77,7 +100,10 @@ def test_a_process_that_is_killed_holds_nothing(tmp_path: Path, how: signal.Sign
     assert not folder.exists()
 
 
+@posix
 def test_a_place_where_no_folder_can_be_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageFailed, match=r"cannot write .*file: a part of the path is a file"):
-        locked_folder(tmp_path / "file").__enter__()
+    (tmp_path / "link").symlink_to(tmp_path / "absent")
+    for name in ("file", "file/w", "link"):
+        with pytest.raises(StorageFailed, match=rf"cannot write .*{name}: a part of the path is"):
+            locked_folder(tmp_path / name).__enter__()

@@ -38,12 +38,14 @@ def locked_folder(folder: Path, otherwise: str = "choose another output") -> Ite
 def _acquire(folder: Path, otherwise: str) -> int:
     path = folder / LOCK_FILE
     while True:
-        try:
-            with storage_errors(folder):
+        with storage_errors(folder):
+            try:
                 folder.mkdir(parents=True, exist_ok=True)
                 handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:  # the run before has just removed the folder
-            continue
+            except (FileNotFoundError, FileExistsError):
+                if folder.is_file() or folder.is_symlink():
+                    raise
+                continue  # the run before has just removed the folder
         if not _lock(handle):
             os.close(handle)
             raise OutputBusy(f"another run is at work in {folder}. Wait for it, or {otherwise}.")
