@@ -66,11 +66,13 @@ class Exported:
 
     Attributes:
         model: its bytes.
+        plain: the same in fp32.
         trials: what was measured, by precision.
         choice: the precision that it is in, and why.
     """
 
     model: bytes
+    plain: bytes
     trials: dict[str, Trial]
     choice: Choice
 
@@ -111,7 +113,7 @@ def export_network(
     wanted = models if precision == "auto" else {precision: models[precision]}
     trials = {name: _try(network, model, name, sample) for name, model in wanted.items()}
     choice = choose_precision(trials, precision, most_loss)
-    return Exported(models[choice.kept], trials, choice)
+    return Exported(models[choice.kept], plain, trials, choice)
 
 
 def check_parity(network: Network, model: bytes, papers: Papers) -> float:
