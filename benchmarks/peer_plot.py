@@ -62,11 +62,11 @@ def _draw(axes: Any, peers: dict[str, Any], cost: Any) -> None:
     for name, peer in peers.items():
         x, top = cost(peer), peer["metrics"]["top_1"]
         y, low, high = (100 * top[key] for key in ("value", "low", "high"))
-        colour = BROWN if name.startswith("classmark") else GREY
+        colour = BROWN if name.startswith("classmark") else GREY  # ours are labelled above
         axes.errorbar(x, y, [[y - low], [high - y]], fmt="o", color=colour, markersize=5)
         side, beside = ("right", x / 1.15) if x > middle else ("left", x * 1.15)
-        axes.text(beside, heights[name], LABELS.get(name, name), ha=side, va="center", size=8,
-                  color=colour)  # fmt: skip
+        at = (x, high, "bottom") if colour == BROWN else (beside, heights[name], "center")
+        axes.text(*at[:2], LABELS.get(name, name), ha=side, va=at[2], size=8, color=colour)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(axis="y", color="#e8e8e8", linewidth=0.6)
