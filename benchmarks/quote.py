@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import quote_deep
 import quote_peers
 from classmark import taxonomy
 
@@ -245,6 +246,10 @@ BLOCKS = {
     "peers_cost": lambda: quote_peers.cost(read("peers"), "all"),
     "peers_five": lambda: quote_peers.accuracy(read("peers"), "five"),
     "peers_five_cost": lambda: quote_peers.cost(read("peers"), "five"),
+    "two_cores": lambda: quote_deep.tries(read("two-cores"), markdown),
+    "deep_kernels": lambda: quote_deep.kernels(read("deep"), markdown),
+    "deep_serving": lambda: quote_deep.serving(read("deep"), markdown),
+    "cascade": lambda: quote_deep.cascade(read("cascade"), markdown),
     "decay": lambda: quote_peers.decay_by_year(read("decay")),
     "decay_age": lambda: quote_peers.decay_by_age(read("decay")),
 }

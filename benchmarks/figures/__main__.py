@@ -12,6 +12,7 @@ from pathlib import Path
 
 import of_bundle
 import of_dataset
+import of_deep
 import of_evaluation
 import of_model
 import of_papers
@@ -23,6 +24,7 @@ FIGURES = {
     "path-3-fast-model.svg": of_model.draw,
     "path-4-bundle.svg": of_bundle.draw,
     "path-5-evaluation.svg": of_evaluation.draw,
+    "path-6-deep-model.svg": of_deep.draw,
 }
 
 

@@ -1,0 +1,108 @@
+"""Markdown of the deep tier: what a frozen encoder adds, how fast it runs, and a cascade."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from quote_peers import points
+
+Table = Callable[[Sequence[str], Iterable[Sequence[object]]], str]
+SHOWN_POINTS = 12
+
+
+def tries(report: dict[str, Any], table: Table) -> str:
+    """Return every try with top-1 by period, beside the fast model."""
+    rows, head = [], ["", "top-1"]
+    for one in report["tries"]:
+        periods = [f"{p['top_1']['value']:.3f}" for p in one["periods"].values()]
+        beside = [points(d) for d in one.get("beside_fast", {}).values()]
+        name = one["name"]
+        if "weight" in one:
+            name = f"– mixed with fast, deep weight {one['weight']:g}"
+        metrics = one["metrics"]
+        others = [f"{metrics[m]['value']:.3f}" for m in ("top_5", "macro_f1", "ece")]
+        top = f"{metrics['top_1']['value']:.3f}"
+        rows.append([name, top, *periods, *others, *(beside or ["", ""])])
+    newest = list(report["tries"][-1]["beside_fast"])[-1]
+    head += [*report["tries"][0]["periods"], "top-5", "macro-F1", "ECE"]
+    head += ["points beside fast", f"of these, {newest}"]
+    papers = report["papers"]
+    return (
+        f"{table(head, rows)}\n{papers['train']:,} papers embedded once "
+        f"({report['embedding_cpu_s'] / 60:.0f} CPU-minutes), {papers['valid']:,} to choose on, "
+        f"{papers['test']:,} to test; {report['machine']}; {report['date'][:10]}.\n"
+    )
+
+
+def kernels(report: dict[str, Any], table: Table) -> str:
+    """Return size, accuracy, latency and speed of each way to run the encoder."""
+    rows = [
+        [
+            name,
+            f"{part['mb']:.1f}",
+            f"{part['top_1']:.3f}",
+            f"{part['one_paper_ms']['p50']:.0f}",
+            f"{part['one_paper_ms']['p95']:.0f}",
+            f"{part['papers_per_cpu_s']:.1f}",
+        ]
+        for name, part in report["kernels"].items()
+    ]
+    head = ["", "MB", "top-1", "one paper, ms: p50", "p95", "papers per CPU-second"]
+    return (
+        f"{table(head, rows)}\n{report['papers']} papers of {report['mean_chars']:,} characters; "
+        f"latency on {report['threads']} threads, papers per CPU-second on one; "
+        f"{report['machine']}; {report['date']}.\n"
+    )
+
+
+def serving(report: dict[str, Any], table: Table) -> str:
+    """Return both servers, and what becomes of three times as many requests as can be answered."""
+    served = report["serving"]
+    rows = [
+        [
+            {"plain": "torch behind FastAPI", "classmark": "`classmark serve`"}[name],
+            f"{part['papers_per_s']:.1f}",
+            f"{part['latency_ms']['p50']:.0f}",
+            f"{part['latency_ms']['p95']:.0f}",
+            f"{part['resident_mb']:.0f}",
+        ]
+        for name, part in ((n, served[n]) for n in ("plain", "classmark"))
+    ]
+    over = served["overload"]
+    head = ["8 clients, one paper a request", "papers/s", "p50, ms", "p95, ms", "resident MB"]
+    return (
+        f"{table(head, rows)}\n`classmark serve` answers {served['times_plain']:.2f} times as many "
+        f"papers, at equal accuracy ({report['bundle']}). At {over['sent_per_s']:.0f} requests/s, "
+        f"three times what it can answer, each with a deadline of a second: "
+        f"{over['goodput_of_peak']:.0%} of the peak rate is answered in time, refusals take "
+        f"{over['refused_ms'].get('p50', 0):.1f} ms (p95 {over['refused_ms'].get('p95', 0):.1f}), "
+        f"resident memory {over['resident_mb']:.0f} MB.\n"
+    )
+
+
+def cascade(report: dict[str, Any], table: Table) -> str:
+    """Return some points of the curve on test, and the one that is served."""
+    found = [p for p in report["points"] if p["split"] == "test"]
+    step = max(1, len(found) // SHOWN_POINTS)
+    shown = [*found[:-1:step], found[-1]]
+    rows = [
+        [
+            f"{p['threshold']:.2f}",
+            f"{p['deep_share']:.0%}",
+            f"{p['accuracy']:.3f}",
+            f"{p['cpu_ms']:.2f}",
+            f"{p['cheaper']:.1f}",
+            f"{100 * p['loss']:+.1f}",
+        ]
+        for p in shown
+    ]
+    at = report["chosen"]["test"]
+    mix = "the deep model alone" if report["mix"] is None else f"a mix, deep weight {report['mix']}"
+    head = ["threshold", "deep is asked", "top-1", "CPU-ms a paper", "times cheaper", "points lost"]
+    return (
+        f"{table(head, rows)}\nChosen on valid: threshold {at['threshold']:.2f} with {mix} where "
+        f"it asks; on test it asks for {at['deep_share']:.0%} of the papers, is "
+        f"{at['cheaper']:.1f} times cheaper than the deep model and loses "
+        f"{100 * at['loss']:+.1f} points against always asking.\n"
+    )
