@@ -67,34 +67,34 @@ def shards(texts: Sequence[str], folder: Path) -> Iterator[tuple[Sequence[str], 
         yield part, folder / f"{hashlib.sha256(facts.encode()).hexdigest()[:24]}.npy"
 
 
-def embed_split(papers: Papers, split: str, folder: Path) -> None:
-    """Embed what is not yet there of a split; progress goes to stderr."""
-    tokenizer, encoder = load_encoder()
-    texts = papers.texts(split)
+def embed_texts(texts: Sequence[str], name: str, folder: Path) -> None:
+    """Embed what is not yet there of some texts; progress goes to stderr under a name."""
+    model = None
     for n, (part, path) in enumerate(shards(texts, folder), 1):
         if path.exists():
             continue
+        model = model or load_encoder()
         wall, cpu = time.monotonic(), time.process_time()
-        vectors = embed(part, tokenizer, encoder)
+        vectors = embed(part, *model)
         cost = {"papers": len(part), "cpu_s": time.process_time() - cpu}
         cost["wall_s"] = time.monotonic() - wall
         write_json(path.with_suffix(".json"), cost)
         with atomic_file(path) as file:
             np.save(file, vectors)
         done = min(n * SHARD_PAPERS, len(texts))
-        print(f"{split}: {done:,} of {len(texts):,}, {cost['wall_s']:.0f} s", file=sys.stderr)
+        print(f"{name}: {done:,} of {len(texts):,}, {cost['wall_s']:.0f} s", file=sys.stderr)
 
 
 def read_embeddings(
-    papers: Papers, split: str, folder: Path
+    texts: Sequence[str], folder: Path
 ) -> tuple[NDArray[np.float32], dict[str, float]]:
-    """Return unit vectors float32 [n, 384] of a split and what they cost (cpu_s, wall_s).
+    """Return unit vectors float32 [n, 384] of texts and what they cost (cpu_s, wall_s).
 
     Raises:
-        FileNotFoundError: the split is not embedded to its end.
+        FileNotFoundError: the texts are not embedded to their end.
     """
     parts, cost = [], {"cpu_s": 0.0, "wall_s": 0.0}
-    for _, path in shards(papers.texts(split), folder):
+    for _, path in shards(texts, folder):
         parts.append(np.load(path, allow_pickle=False).astype(np.float32))
         told = json.loads(path.with_suffix(".json").read_text())
         cost = {key: cost[key] + told[key] for key in cost}
@@ -111,7 +111,7 @@ def main() -> None:
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     for split in options.splits.split(","):
-        embed_split(Papers(options.dataset), split, options.work)
+        embed_texts(Papers(options.dataset).texts(split), split, options.work)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def fit_minilm(job: Job) -> dict[str, Any]:
     """Fit a head on cached embeddings of the frozen encoder; their cost counts."""
     from peer_embed import MAX_TOKENS, MODEL, read_embeddings
 
-    vectors, cost = read_embeddings(job.papers, "train", job.embeddings)
+    vectors, cost = read_embeddings(job.papers.texts("train"), job.embeddings)
     job.watch.run()
     settings = _fit_embedding_head(job, vectors)
     job.watch.pause()
@@ -84,4 +84,4 @@ def score_cached_minilm(model: Path, papers: Papers, split: str, embeddings: Pat
     """Return the scores of a split from its cached embeddings."""
     from peer_embed import read_embeddings
 
-    return load_head(model)(read_embeddings(papers, split, embeddings)[0])
+    return load_head(model)(read_embeddings(papers.texts(split), embeddings)[0])

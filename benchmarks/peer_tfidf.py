@@ -18,7 +18,7 @@ LOGISTIC = {"C": 10.0, "max_iter": 200, "tol": 1e-3}
 SVC = {"C": 0.6}
 MOST_ROUNDS = 3_000
 XGB = {"max_depth": 8, "learning_rate": 0.043, "early_stopping_rounds": 10}
-XGB |= {"tree_method": "exact"}  # 10,000 sparse columns: "hist" does the same 3.5 times slower
+XGB |= {"tree_method": "exact"}  # sparse columns: "hist" reaches the same loss 3.5 times slower
 
 
 def fit_tfidf_logistic(job: Job) -> dict[str, Any]:

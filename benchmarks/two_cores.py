@@ -35,7 +35,7 @@ from classmark.pipeline.tables import make_table
 from classmark.records import ModelRef, ScoreTable
 from classmark.runtime import RawScores
 from classmark.runtime.cascade import load_member, log_probabilities, mixed
-from peer_embed import MODEL, embed, load_encoder, shards
+from peer_embed import MODEL, embed_texts, read_embeddings
 from peer_papers import Papers, build_dataset, draw_peers_dataset, draw_stratified, read_frames
 from peers import N_TEST, N_TRAIN, N_VALID
 
@@ -108,25 +108,12 @@ def fit_unseeing(dataset: Path, drawn: set[str], work: Path) -> Path:
     return next(runs.glob("linear-*"))
 
 
-def embed_texts(texts: list[str], folder: Path) -> tuple[Floats, float]:
+def embedded(texts: list[str], name: str, folder: Path) -> tuple[Floats, float]:
     """Return unit vectors float32 [n, 384] and the CPU-seconds that they took once."""
     folder.mkdir(parents=True, exist_ok=True)
-    model, parts, cpu_s = None, [], 0.0
-    for n, (part, path) in enumerate(shards(texts, folder), 1):
-        if not path.exists():
-            model = model or load_encoder()
-            started = time.process_time()
-            vectors = embed(part, *model)
-            cost = {"papers": len(part), "cpu_s": time.process_time() - started, "wall_s": 0.0}
-            path.with_suffix(".json").write_text(json.dumps(cost))
-            temporary = path.with_suffix(".part.npy")
-            np.save(temporary, vectors)
-            temporary.replace(path)
-            print(f"embedded {n:,} of {-(-len(texts) // 1000):,} thousands", file=sys.stderr)
-        parts.append(np.load(path, allow_pickle=False).astype(np.float32))
-        cpu_s += json.loads(path.with_suffix(".json").read_text())["cpu_s"]
-    vectors = np.concatenate(parts)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), cpu_s
+    embed_texts(texts, name, folder)
+    vectors, cost = read_embeddings(texts, folder)
+    return vectors, cost["cpu_s"]
 
 
 def columns_of(table: ScoreTable, labels: tuple[str, ...]) -> NDArray[np.intp]:
@@ -270,7 +257,7 @@ def read_bench(dataset: Path, work: Path) -> Bench:
     first, more = draw_papers(dataset, work)
     texts = first.texts("train")
     texts += [f"{t}\n{a}" for t, a in more.select("title", "summary").iter_rows()]
-    vectors, cpu_s = embed_texts(texts, work / "embeddings")
+    vectors, cpu_s = embedded(texts, "train", work / "embeddings")
     train = first.split("train")
     ids, codes = (*train.ids, *more["id"]), [first.manifest.labels[y] for y in train.labels]
     place = {label: i for i, label in enumerate(labels)}
@@ -284,14 +271,14 @@ def read_bench(dataset: Path, work: Path) -> Bench:
         raw = RawScores(logs.astype(np.float32), known)
         ref = ModelRef("fast", "", "")
         tables[name] = make_table(raw, split, name, first.manifest, labels, ref)
-        embedded, _ = embed_texts(first.texts(name), work / "embeddings")
-        parts[name] = Part(embedded, raw.scores, tables[name].primary.astype(np.int64))
+        of_split, _ = embedded(first.texts(name), name, work / "embeddings")
+        parts[name] = Part(of_split, raw.scores, tables[name].primary.astype(np.int64))
     papers = {name: len(part.labels) for name, part in parts.items()}
     return Bench(parts, tables, {"papers": papers, "embedding_cpu_s": round(cpu_s)})
 
 
 def all_tries(bench: Bench, tuned: Path | None) -> Iterator[tuple[str, dict[str, Floats]]]:
-    """Yield the name and the scores of valid and test of each try, mixed with fast and not."""
+    """Yield the name and the scores of valid and test of each try, before it is mixed."""
     for one in TRIES:
         print(one.name, file=sys.stderr)
         yield one.name, fit_head(one, bench.parts)

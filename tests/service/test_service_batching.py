@@ -318,6 +318,25 @@ def test_a_deep_model_answers_over_http_as_it_does_here(deep: DeepFolders, start
         assert f"classmark_{name}" in text
 
 
+def check_overload(
+    url: str, client: httpx.Client, paper: dict[str, Any], *, clients: int, requests: int
+) -> None:
+    """Ask for more than can be answered: the rest is refused, counted, and told when to return."""
+
+    def ask(_: int) -> httpx.Response:
+        return httpx.post(f"{url}/v1/classify", json=paper, timeout=60)
+
+    with ThreadPoolExecutor(clients) as pool:
+        responses = list(pool.map(ask, range(requests)))
+    refused = [r for r in responses if r.status_code == 503]
+    assert {r.status_code for r in responses} == {200, 503}
+    assert {r.json()["kind"] for r in refused} == {"overloaded"}
+    assert all(int(r.headers["retry-after"]) >= 1 for r in refused)
+    assert client.post("/v1/classify", json=paper).status_code == 200
+    counted = client.get("/metrics").text
+    assert f"classmark_queue_refused_total {float(len(refused))}" in counted
+
+
 @pytest.mark.slow  # makes a deep bundle with torch and starts a server
 def test_overload_is_refused_with_a_time_to_come_back_and_the_rest_is_answered(
     deep: DeepFolders, start: Any
@@ -326,19 +345,7 @@ def test_overload_is_refused_with_a_time_to_come_back_and_the_rest_is_answered(
     options = ("--model", str(deep.fp32), "--journal", "off", "--workers", "1")
     environment = {"CLASSMARK_SERVE_BATCH_QUEUE": "1", "CLASSMARK_SERVE_BATCH_TOKENS": "1"}
     with start(*options, **environment) as server, server.client() as client:
-
-        def ask(_: int) -> httpx.Response:
-            return httpx.post(f"{server.url}/v1/classify", json=paper, timeout=60)
-
-        with ThreadPoolExecutor(24) as pool:
-            responses = list(pool.map(ask, range(240)))
-        refused = [r for r in responses if r.status_code == 503]
-        assert {r.status_code for r in responses} == {200, 503}
-        assert {r.json()["kind"] for r in refused} == {"overloaded"}
-        assert all(int(r.headers["retry-after"]) >= 1 for r in refused)
-        assert client.post("/v1/classify", json=paper).status_code == 200
-        counted = client.get("/metrics").text
-    assert f"classmark_queue_refused_total {float(len(refused))}" in counted
+        check_overload(server.url, client, paper, clients=24, requests=240)
 
 
 @pytest.fixture(scope="module")
@@ -407,19 +414,7 @@ def test_too_many_explanations_are_refused_with_a_time_to_come_back(
     paper = {"title": "Graphs", "abstract": "We prove a bound. " * 40, "explain": True}
     options = ("--model", str(deep.fp32), "--journal", "off", "--workers", "1")
     with start(*options, CLASSMARK_SERVE_BATCH_QUEUE="1") as server, server.client() as client:
-
-        def ask(_: int) -> httpx.Response:
-            return httpx.post(f"{server.url}/v1/classify", json=paper, timeout=60)
-
-        with ThreadPoolExecutor(12) as pool:
-            responses = list(pool.map(ask, range(60)))
-        refused = [r for r in responses if r.status_code == 503]
-        assert {r.status_code for r in responses} == {200, 503}
-        assert {r.json()["kind"] for r in refused} == {"overloaded"}
-        assert all(int(r.headers["retry-after"]) >= 1 for r in refused)
-        assert client.post("/v1/classify", json=paper).status_code == 200
-        counted = client.get("/metrics").text
-    assert f"classmark_queue_refused_total {float(len(refused))}" in counted
+        check_overload(server.url, client, paper, clients=12, requests=60)
 
 
 @pytest.mark.slow  # starts a server
