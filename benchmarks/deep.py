@@ -24,9 +24,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -42,19 +41,13 @@ from classmark.pipeline.deep_run import read_network
 from classmark.pipeline.run_folder import find_dataset
 from classmark.records import Paper
 from classmark.runtime.encoder import EncoderConfig, EncoderScorer, default_threads
+from overload import closed_loop, open_loop, quantiles_ms, request_of
 
 HERE = Path(__file__).parent
-CLIENTS, ROUNDS, OVERLOAD = 8, 3, 3
+ROUNDS, OVERLOAD = 3, 3
 DEADLINE_MS = 1000
 STARTED = re.compile(r"http://\S+:\d+")
 Pairs = list[tuple[str, str]]
-
-
-def quantiles_ms(seconds: list[float]) -> dict[str, float]:
-    """Return p50, p95 and p99 in milliseconds."""
-    if not seconds:
-        return {}
-    return {f"p{q}": round(float(np.percentile(seconds, q)) * 1000, 2) for q in (50, 95, 99)}
 
 
 def best_per_cpu_s(work: Callable[[], object], n: int) -> float:
@@ -130,119 +123,6 @@ def measure_kernels(run: Path, papers: Pairs, test: Pairs, truth: np.ndarray) ->
     return result
 
 
-@dataclass
-class Tally:
-    """What a load saw: seconds of answers in time and of refusals, and everything else."""
-
-    answered_s: list[float] = field(default_factory=list)
-    refused_s: list[float] = field(default_factory=list)
-    other: int = 0
-
-    def note(self, status: int, seconds: float) -> None:
-        """Count a response."""
-        if status == 200:
-            self.answered_s.append(seconds)
-        elif status in (429, 503):
-            self.refused_s.append(seconds)
-        else:
-            self.other += 1
-
-
-class Connections:
-    """Connections to a server that are kept, with so little work a request that it can be ignored.
-
-    A client library takes as much processor time as a deep model takes for a tenth of a paper.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._host, port = url.removeprefix("http://").split(":")
-        self._port = int(port)
-        self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-
-    async def ask(self, request: bytes, tally: Tally) -> None:
-        """Send one request and note what comes of it."""
-        started = time.perf_counter()
-        try:
-            if self._free:
-                reader, writer = self._free.pop()
-            else:
-                reader, writer = await asyncio.open_connection(self._host, self._port)
-            writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
-            await reader.readexactly(int(length[1]) if length else 0)
-        except (OSError, asyncio.IncompleteReadError):
-            tally.other += 1
-            return
-        tally.note(int(head[9:12]), time.perf_counter() - started)
-        if b"connection: close" in head.lower():
-            writer.close()
-        else:
-            self._free.append((reader, writer))
-
-    def close(self) -> None:
-        """Close what is open."""
-        for _, writer in self._free:
-            writer.close()
-
-
-def request_of(paper: tuple[str, str]) -> bytes:
-    """Return the bytes of a request for one paper."""
-    body = json.dumps({"title": paper[0], "abstract": paper[1]}).encode()
-    head = (
-        "POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        f"X-Classmark-Deadline-Ms: {DEADLINE_MS}\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-async def closed_loop(url: str, papers: Pairs, seconds: float) -> dict[str, Any]:
-    """Return the rate that some clients reach which ask again as soon as they are answered."""
-    tally, ends = Tally(), time.perf_counter() + seconds
-    requests, connections = [request_of(paper) for paper in papers], Connections(url)
-
-    async def client_loop(first: int) -> None:
-        place = first
-        while time.perf_counter() < ends:
-            await connections.ask(requests[place % len(requests)], tally)
-            place += CLIENTS
-
-    started = time.perf_counter()
-    await asyncio.gather(*(client_loop(i) for i in range(CLIENTS)))
-    spent = time.perf_counter() - started
-    connections.close()
-    return {
-        "papers_per_s": round(len(tally.answered_s) / spent, 2),
-        "latency_ms": quantiles_ms(tally.answered_s),
-        "other": tally.other + len(tally.refused_s),
-    }
-
-
-async def open_loop(url: str, papers: Pairs, rate: float, seconds: float) -> dict[str, Any]:
-    """Return what becomes of requests that come at a rate, whatever the answers."""
-    tally, tasks = Tally(), set()
-    requests, connections = [request_of(paper) for paper in papers], Connections(url)
-    n, started = int(rate * seconds), time.perf_counter()
-    for i in range(n):
-        await asyncio.sleep(max(0.0, started + i / rate - time.perf_counter()))
-        task = asyncio.create_task(connections.ask(requests[i % len(requests)], tally))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-    spent = time.perf_counter() - started
-    if tasks:
-        await asyncio.wait(tasks)
-    connections.close()
-    in_time = [s for s in tally.answered_s if s * 1000 <= DEADLINE_MS * 1.05]
-    return {
-        "sent_per_s": round(n / spent, 1),
-        "goodput_per_s": round(len(in_time) / spent, 2),
-        "answered_ms": quantiles_ms(tally.answered_s),
-        "refused": len(tally.refused_s),
-        "refused_ms": quantiles_ms(tally.refused_s),
-        "other": tally.other,
-    }
-
-
 @contextmanager
 def classmark_server(bundle: Path) -> Iterator[tuple[str, int]]:
     """Yield the address and process id of `classmark serve`."""
@@ -301,18 +181,24 @@ def resident_mb(pid: int) -> float:
 
 def measure_serving(run: Path, bundle: Path, papers: Pairs, seconds: float) -> dict[str, Any]:
     """Return both servers' rates, and the overload of ours."""
+    bodies = [json.dumps({"title": title, "abstract": abstract}) for title, abstract in papers]
+    requests = [request_of(body, DEADLINE_MS) for body in bodies]
 
-    def load(work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
-        return asyncio.run(work)  # type: ignore[arg-type]
+    def peak_of(url: str, pid: int) -> dict[str, Any]:
+        asyncio.run(closed_loop(url, requests, 2))
+        found = asyncio.run(closed_loop(url, requests, seconds))
+        return {
+            "papers_per_s": found.pop("answered_per_s"),
+            **found,
+            "resident_mb": resident_mb(pid),
+        }
 
-    with plain_server(run) as (url, pid):
-        load(closed_loop(url, papers, 2))
-        plain = {**load(closed_loop(url, papers, seconds)), "resident_mb": resident_mb(pid)}
+    with plain_server(run) as server:
+        plain = peak_of(*server)
     with classmark_server(bundle) as (url, pid):
-        load(closed_loop(url, papers, 2))
-        ours = {**load(closed_loop(url, papers, seconds)), "resident_mb": resident_mb(pid)}
+        ours = peak_of(url, pid)
         peak = max(ours["papers_per_s"], 1.0)
-        over = load(open_loop(url, papers, OVERLOAD * peak, seconds))
+        over = asyncio.run(open_loop(url, requests, OVERLOAD * peak, seconds, DEADLINE_MS))
         over["resident_mb"] = resident_mb(pid)
     over["goodput_of_peak"] = round(over["goodput_per_s"] / peak, 3)
     ratio = round(ours["papers_per_s"] / max(plain["papers_per_s"], 0.01), 2)

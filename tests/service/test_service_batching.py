@@ -152,12 +152,12 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_try_again(
     hold(queue)
     waiting = [submit(batcher), submit(batcher)]
     with pytest.raises(Problem, match="2 papers wait") as refused:
-        batcher.check(60.0)
+        batcher.backlog.check(60.0)
     assert (refused.value.status, refused.value.kind) == (503, "overloaded")
     assert refused.value.retry_after_s is not None
     scorer.gate.set()
     assert all(future.result(WAIT_S) for future in waiting)
-    batcher.check(60.0)
+    batcher.backlog.check(60.0)
 
 
 def test_a_queue_longer_than_the_deadline_refuses_at_once(
@@ -166,7 +166,7 @@ def test_a_queue_longer_than_the_deadline_refuses_at_once(
     batcher, scorer = queue = make_queue()
     hold(queue)
     waiting = submit(batcher)
-    assert batcher.expected_wait_s() > 0
+    assert batcher.backlog.expected_wait_s() > 0
     with pytest.raises(Problem, match="Try again in"):
         submit(batcher, deadline=time.monotonic())
     scorer.gate.set()
@@ -205,11 +205,11 @@ def test_an_explanation_counts_with_all_that_it_runs(make_queue: Callable[..., Q
         alone = batcher.count_tokens(paper)
         assert batcher.count_tokens(paper, explain=True) == alone * (2 + most_words)
     hold(queue)
-    before = batcher.expected_wait_s()
+    before = batcher.backlog.expected_wait_s()
     plain = submit(batcher)
-    added = batcher.expected_wait_s() - before
+    added = batcher.backlog.expected_wait_s() - before
     explained = submit(batcher, explain=True)
-    assert batcher.expected_wait_s() - before == pytest.approx(added * (1 + 2 + MOST_WORDS))
+    assert batcher.backlog.expected_wait_s() - before == pytest.approx(added * (1 + 2 + MOST_WORDS))
     scorer.gate.set()
     assert plain.result(WAIT_S)
     assert explained.result(WAIT_S)
@@ -240,10 +240,12 @@ def test_an_explanation_that_would_come_too_late_is_refused_and_a_paper_is_not(
     hold(queue)
     submit(batcher)
     # As a model that takes ten milliseconds a token.
-    batcher._token_s = 0.01
+    batcher.backlog.learn_pace(1_000_000, 10_000)
     deadline = time.monotonic() + 20
     plain = submit(batcher, deadline=deadline)
-    with pytest.raises(Problem, match=r"2 papers wait, some 2\d\.\d s of work") as refused:
+    with pytest.raises(
+        Problem, match=r"2 papers wait, and this one needs about \d+\.\d s"
+    ) as refused:
         submit(batcher, explain=True, deadline=deadline)
     assert (refused.value.kind, refused.value.retry_after_s) == ("overloaded", 2)
     scorer.gate.set()
@@ -255,7 +257,7 @@ def test_what_comes_while_nothing_runs_is_tried_however_slow_the_model_seemed(
     make_queue: Callable[..., Queue],
 ) -> None:
     batcher, _ = make_queue()
-    batcher._token_s = 1e6
+    batcher.backlog.learn_pace(1_000_000, 1e12)
     assert submit(batcher, explain=True, deadline=time.monotonic() + WAIT_S).result(WAIT_S)
 
 

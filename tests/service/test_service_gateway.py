@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -99,11 +99,65 @@ def test_the_lane_and_the_documented_route_answer_alike(
 
 def test_a_worker_with_too_many_batches_waiting_says_503(make: Callable[..., Service]) -> None:
     service = make(max_queue=1)
-    service._queued = 1
+    service.backlog.add(1, 1)
     response = ask(service, "POST", "/v1/classify", json={"papers": [PAPER]})
     assert (response.status_code, response.json()["kind"]) == (503, "overloaded")
     assert response.headers["retry-after"] == "1"
     assert ask(service, "POST", "/v1/classify", json=PAPER).status_code == 200
+
+
+def test_a_batch_that_could_not_be_ready_in_time_is_refused_before_its_body_is_read(
+    make: Callable[..., Service],
+) -> None:
+    service = make()
+    service.backlog.learn_pace(1_000, 1)
+    service.backlog.add(1, 10_000)  # ten seconds of work
+
+    async def body() -> AsyncIterator[bytes]:
+        pytest.fail("the body was read")
+        yield b""
+
+    headers = {"Content-Type": "application/json", "Content-Length": "50000"}
+    for path in ("/v1/classify", f"/v2/models/{service.answerer.model['name']}/infer"):
+        response = ask(service, "POST", path, content=body(), headers=headers)
+        assert (response.status_code, response.json()["kind"]) == (503, "overloaded")
+        assert "needs about 72.0 s but has 10.0 s" in response.json()["detail"]
+        assert response.headers["retry-after"] == "12"
+    patient = {**headers, "Content-Length": "40000"}
+    service.backlog.drop(1, 10_000)
+    batch = json.dumps({"papers": [PAPER]}).ljust(40_000)
+    assert ask(service, "POST", "/v1/classify", content=batch, headers=patient).status_code == 200
+
+
+def test_what_has_waited_past_its_deadline_is_not_run(make: Callable[..., Service]) -> None:
+    service, may_end, began = make(threads=1), Event(), Event()
+
+    def hold() -> None:
+        began.set()
+        may_end.wait()
+
+    held = service._pool.submit(hold)
+    began.wait()
+    headers = {"X-Classmark-Deadline-Ms": "50"}
+    late = ask(service, "POST", "/v1/classify", json={"papers": [PAPER]}, headers=headers)
+    assert (late.status_code, late.json()["kind"]) == (504, "deadline_exceeded")
+    may_end.set()
+    held.result()
+    service._pool.submit(lambda: None).result()
+    assert (service.backlog.waiting, service.backlog.waiting_size) == (0, 0)
+    assert 'outcome="' not in service.metrics.text().decode()
+
+
+def test_metrics_and_status_do_not_wait_behind_batches(make: Callable[..., Service]) -> None:
+    service, may_end = make(threads=1, max_queue=1), Event()
+    held = service._pool.submit(may_end.wait)
+    service.backlog.add(1, 1)
+    try:
+        for path in ("/metrics", "/v1/status"):
+            assert ask(service, "GET", path).status_code == 200
+    finally:
+        may_end.set()
+        held.result()
 
 
 def test_a_batch_does_not_wait_behind_a_file_that_is_parsed_for_long(

@@ -22,17 +22,13 @@ from classmark.records import Answer, Paper
 from classmark.runtime import Classifier, RawScores
 from classmark.runtime.occlusion import MOST_WORDS
 from classmark.service.answering import Options
+from classmark.service.backlog import Backlog
 from classmark.service.metrics import Metrics
 from classmark.service.problems import Problem
 
 CHARS_PER_TOKEN = 4
 DEFAULT_LENGTH = 256
 """Tokens of a paper at most where the bundle does not say."""
-RATE_WEIGHT = 0.1
-"""Of the newest batch in the running mean of seconds a token."""
-MARGIN = 1.2
-"""The expected wait is taken to be as much longer, so that what is let in is ready in time."""
-LONGEST_RETRY_S = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +80,11 @@ class _Turn:
 
 
 class Batcher:
-    """Answers papers in batches, in a thread of its own."""
+    """Answers papers in batches, in a thread of its own.
+
+    Attributes:
+        backlog: what waits, in tokens.
+    """
 
     def __init__(self, classifier: Classifier, limits: BatchLimits, metrics: Metrics) -> None:
         """Prepare; ``start`` begins to answer.
@@ -101,16 +101,16 @@ class Batcher:
         self._longest = told if isinstance(told, int) else DEFAULT_LENGTH
         self._changed = threading.Condition()
         self._jobs: deque[_Job] = deque()
-        self._waiting_papers = self._waiting_tokens = self._running_tokens = 0
-        self._token_s = 0.0
+        self.backlog = Backlog("papers", limits.queue_papers, metrics)
         self._is_closed = False
         self._thread = threading.Thread(target=self._work, name="classmark-batches", daemon=True)
 
     def start(self, papers: Sequence[Paper]) -> None:
         """Time these papers, so that the first wait is foretold too, and begin to answer."""
-        started = time.monotonic()
-        self._classifier.score(papers)
-        self._note_speed(sum(map(self.count_tokens, papers)), time.monotonic() - started)
+        tokens = sum(map(self.count_tokens, papers))
+        self.backlog.add(1, tokens)
+        with self.backlog.running(tokens):
+            self._classifier.score(papers)
         self._thread.start()
 
     def close(self) -> None:
@@ -129,56 +129,25 @@ class Batcher:
         # Explained: the answer, the whole paper again, then the paper without each of its words.
         return tokens * (2 + min(MOST_WORDS, tokens)) if explain else tokens
 
-    def expected_wait_s(self) -> float:
-        """Return how long a paper that comes now will wait before it is run."""
-        return (self._waiting_tokens + self._running_tokens) * self._token_s * MARGIN
-
-    def check(self, remaining_s: float, tokens: int = 0) -> None:
-        """Refuse what would not be ready in time; costs microseconds.
-
-        Where nothing waits or runs, nothing is refused: else a speed that was once noted far too
-        low would refuse for ever what could correct it.
-
-        Args:
-            remaining_s: until the deadline.
-            tokens: of what comes, if they are known.
-
-        Raises:
-            Problem: the queue is full, or longer than the time that is left.
-        """
-        wait_s = self.expected_wait_s()
-        work_s = wait_s + tokens * self._token_s
-        is_late = wait_s > 0 and work_s > remaining_s
-        if self._waiting_papers >= self._limits.queue_papers or is_late:
-            self._metrics.batch_refused()
-            seconds = min(LONGEST_RETRY_S, max(1, round(wait_s)))
-            raise Problem(
-                "overloaded",
-                f"{self._waiting_papers} papers wait, some {work_s:.1f} s of work, and this one "
-                f"has {remaining_s:.1f} s. Try again in {seconds} s.",
-                retry_after_s=seconds,
-            )
-
     def submit(self, papers: Sequence[Paper], options: Options) -> Future[list[Answer]]:
         """Queue papers, one or more, and return the future of their answers.
 
         Raises:
-            Problem: as ``check``.
+            Problem: as ``Backlog.check``.
         """
         tokens = [self.count_tokens(paper, explain=options.explain) for paper in papers]
         if options.deadline is not None:
-            self.check(options.deadline - time.monotonic(), sum(tokens))
+            self.backlog.check(options.deadline - time.monotonic(), sum(tokens))
         job = _Job(papers, tokens, options)
         with self._changed:
             self._jobs.append(job)
-            self._waiting_papers += len(job.papers)
-            self._waiting_tokens += sum(job.tokens)
+            self.backlog.add(len(job.papers), sum(job.tokens))
             self._changed.notify()
         return job.future
 
     def publish(self) -> None:
         """Tell the metrics how long the queue is."""
-        self._metrics.set_queue(self._waiting_papers, self._waiting_tokens)
+        self._metrics.set_queue(self.backlog.waiting, self.backlog.waiting_size)
 
     def _work(self) -> None:
         while True:
@@ -195,17 +164,21 @@ class Batcher:
             if self._limits.wait_s and not self._is_closed:
                 enough = self._limits.batch_tokens
                 self._changed.wait_for(
-                    lambda: self._waiting_tokens >= enough or self._is_closed, self._limits.wait_s
+                    lambda: self.backlog.waiting_size >= enough or self._is_closed,
+                    self._limits.wait_s,
                 )
             if self._is_closed:
                 return None
             return self._turns()
 
+    def _has_enough(self) -> bool:
+        return self._is_closed or self.backlog.waiting_size >= self._limits.batch_tokens
+
     def _turns(self) -> list[_Turn]:
         """Take a turn of each job until the tokens are spent; one that goes on queues again."""
         turns: list[_Turn] = []
         unfinished: list[_Job] = []
-        spent = 0
+        spent = n_papers = 0
         while self._jobs and (spent < self._limits.batch_tokens or not turns):
             job = self._jobs.popleft()
             if self._is_over(job):
@@ -219,15 +192,14 @@ class Batcher:
             if end > first:
                 job.done = end
                 turns.append(_Turn(job, first, end))
-                self._waiting_papers -= end - first
+                n_papers += end - first
             if end < len(job.papers):
                 unfinished.append(job)
                 if end == first:
                     break
         self._jobs.extendleft(reversed([job for job in unfinished if not job.done]))
         self._jobs.extend(job for job in unfinished if job.done)
-        self._waiting_tokens -= spent
-        self._running_tokens = spent
+        self.backlog.begin(n_papers, spent)
         return turns
 
     def _is_over(self, job: _Job) -> bool:
@@ -236,18 +208,15 @@ class Batcher:
         late = deadline is not None and time.monotonic() > deadline
         if not (late or job.future.done()):
             return False
-        self._waiting_papers -= len(job.papers) - job.done
-        self._waiting_tokens -= sum(job.tokens[job.done :])
+        self.backlog.drop(len(job.papers) - job.done, sum(job.tokens[job.done :]))
         _fail(job, Problem("deadline_exceeded", "the answer was not ready in time."))
         return True
 
     def _run(self, turns: list[_Turn]) -> None:
-        tokens = self._running_tokens
-        started = time.monotonic()
+        tokens = sum(sum(turn.job.tokens[turn.first : turn.end]) for turn in turns)
         self._score([turn for turn in turns if not turn.job.options.explain])
         self._each_alone(self._explain, [turn for turn in turns if turn.job.options.explain])
-        self._running_tokens = 0
-        self._note_speed(tokens, time.monotonic() - started)
+        self.backlog.end(tokens)
         self._metrics.batch_done(sum(len(turn.papers) for turn in turns), tokens)
 
     def _score(self, turns: list[_Turn]) -> None:
@@ -293,11 +262,6 @@ class Batcher:
                 work(turn)
             except Exception as error:
                 _fail(turn.job, error)
-
-    def _note_speed(self, tokens: int, seconds: float) -> None:
-        newest = seconds / max(tokens, 1)
-        weight = RATE_WEIGHT if self._token_s else 1.0
-        self._token_s += weight * (newest - self._token_s)
 
 
 def _give(job: _Job, answers: list[Answer]) -> None:

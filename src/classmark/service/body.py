@@ -17,7 +17,8 @@ async def read_body(exchange: Exchange, max_bytes: int) -> bytes:
         Problem: it is too large, also when only its stated length is.
         ClientGone: the connection was closed.
     """
-    _check_length(exchange.headers.get(b"content-length"), max_bytes)
+    if exchange.stated_body_bytes > max_bytes:
+        raise _too_large(max_bytes)
     parts: list[bytes] = []
     size = 0
     while True:
@@ -48,11 +49,6 @@ def check_media_type(exchange: Exchange, expected: bytes) -> None:
             "unsupported_media_type",
             f"the content type is {seen!r}. Send {expected.decode()}.",
         )
-
-
-def _check_length(value: bytes | None, max_bytes: int) -> None:
-    if value is not None and value.isdigit() and int(value[:20]) > max_bytes:
-        raise _too_large(max_bytes)
 
 
 def _too_large(max_bytes: int) -> Problem:

@@ -72,13 +72,13 @@ async def readyz(service: Service, _: Exchange) -> Reply:
 
 async def metrics(service: Service, exchange: Exchange) -> Reply:
     """Counters of all workers together, in Prometheus' text format."""
-    text = await service.in_thread(exchange, service.metrics.text)
+    text = await service.aside(exchange, service.metrics.text)
     return Reply(text, media_type=METRICS_TYPE)
 
 
 async def status(service: Service, exchange: Exchange) -> Reply:
     """Requests, latency, papers and journal of all workers together."""
-    summary = await service.in_thread(exchange, service.metrics.summary)
+    summary = await service.aside(exchange, service.metrics.summary)
     started_at_s = summary.pop("started_at_s") or service.started_at_s
     document = {
         "model": service.answerer.model,

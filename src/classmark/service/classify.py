@@ -18,10 +18,8 @@ from classmark.service.exchange import Exchange, Reply
 from classmark.service.problems import Problem, invalid_request
 from classmark.service.recording import Question
 from classmark.service.schemas import ClassifyOptions, ClassifyRequest
-from classmark.service.state import Service
+from classmark.service.state import MAX_DIRECT_BODY_BYTES, Service
 
-MAX_DIRECT_BODY_BYTES = 32 << 10
-"""Parsing and checking as much JSON takes the loop some 50 us; more goes to a thread unparsed."""
 MAX_DIRECT_COST_CHARS = 12_000
 """The kernel takes a plain text of this length in 0.4 ms, one that is all LaTeX in half as much
 again; with the answer around it a millisecond is not exceeded. Longer texts go to a thread."""
@@ -35,19 +33,20 @@ _REQUEST = TypeAdapter(ClassifyRequest)
 async def classify(service: Service, exchange: Exchange) -> Reply:
     """Answer a request for one paper or for many."""
     check_media_type(exchange, b"application/json")
-    if service.batcher is not None:
-        service.batcher.check(exchange.remaining_s)
+    service.check_backlog(exchange)
     body = await read_body(exchange, service.settings.max_body_bytes)
     exchange.check_deadline()
     if len(body) > MAX_DIRECT_BODY_BYTES:
-        return await service.in_thread(exchange, lambda: _answer(service, exchange, parse(body)))
+        return await service.in_thread(
+            exchange, lambda: _answer(service, exchange, parse(body)), len(body)
+        )
     request = parse(body)
     if request.papers is None and is_short(request):
         if service.batcher is not None:
             return await _answer_in_batch(service, service.batcher, exchange, request)
         if not request.explain:
             return _answer(service, exchange, request)
-    return await service.in_thread(exchange, lambda: _answer(service, exchange, request))
+    return await service.in_thread(exchange, lambda: _answer(service, exchange, request), len(body))
 
 
 def parse(body: bytes) -> ClassifyRequest:

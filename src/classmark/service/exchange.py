@@ -21,6 +21,8 @@ JSON = b"application/json"
 DEADLINE_HEADER = "X-Classmark-Deadline-Ms"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
 _REQUEST_ID_BITS = 96
+_LENGTH_DIGITS = 20
+"""A longer length is as good as its first digits: far too much."""
 _CHANCE = random.Random()  # noqa: S311 - an id, not a secret
 # Workers that are forked would go on alike.
 if hasattr(os, "register_at_fork"):
@@ -110,6 +112,12 @@ class Exchange:
     def remaining_s(self) -> float:
         """Seconds until the deadline; never negative."""
         return max(0.0, self.deadline - time.monotonic())
+
+    @property
+    def stated_body_bytes(self) -> int:
+        """Length of the body as the header states it; 0 if it does not."""
+        value = self.headers.get(b"content-length", b"")
+        return int(value[:_LENGTH_DIGITS]) if value.isdigit() else 0
 
     def _request_id(self) -> str:
         given = self.headers.get(b"x-request-id")

@@ -87,7 +87,7 @@ async def prediction(service: Service, exchange: Exchange) -> Reply:
             errors=[{"field": "prediction_id", "message": "is not well formed"}],
         )
     journal = _journal(service)
-    found = await service.in_thread(exchange, lambda: journal.find(identifier))
+    found = await service.aside(exchange, lambda: journal.find(identifier))
     if found is None:
         raise Problem(
             "not_found",

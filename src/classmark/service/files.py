@@ -85,7 +85,9 @@ async def classify_file(service: Service, exchange: Exchange) -> Reply:
     """
     check_media_type(exchange, _FORM)
     body = await read_body(exchange, service.settings.max_body_bytes)
-    return await service.in_thread(exchange, lambda: _answer(service, exchange, body), is_file=True)
+    return await service.in_thread(
+        exchange, lambda: _answer(service, exchange, body), len(body), is_file=True
+    )
 
 
 def _answer(service: Service, exchange: Exchange, body: bytes) -> Reply:

@@ -125,8 +125,9 @@ async def infer(service: Service, exchange: Exchange) -> Reply:
     """Classify n papers; each input is a BYTES tensor of shape [n]."""
     _check_model(service, exchange)
     check_media_type(exchange, b"application/json")
+    service.check_backlog(exchange)
     body = await read_body(exchange, service.settings.max_body_bytes)
-    return await service.in_thread(exchange, lambda: _answer(service, exchange, body))
+    return await service.in_thread(exchange, lambda: _answer(service, exchange, body), len(body))
 
 
 def _answer(service: Service, exchange: Exchange, body: bytes) -> Reply:

@@ -20,6 +20,7 @@ from classmark.runtime import Classifier
 from classmark.runtime.encoder import THREADS_VARIABLE, default_threads, usable_cores
 from classmark.service.accepting import Place
 from classmark.service.answering import Answerer
+from classmark.service.backlog import Backlog
 from classmark.service.batching import Batcher, BatchLimits
 from classmark.service.exchange import Exchange, Fields, deadline_exceeded
 from classmark.service.keys import KeyRing
@@ -39,6 +40,8 @@ _WARM_UP = Paper(
 RETRY_AFTER_S = 1
 FAST_KIND = "linear"
 _TIMED_PAPERS = 4
+MAX_DIRECT_BODY_BYTES = 32 << 10
+"""Parsing and checking this much JSON takes the loop some 50 us; more goes to a thread unparsed."""
 JOURNAL_CLOSE_S = 5.0
 """Of the grace period, for the last events of the journal."""
 
@@ -116,6 +119,7 @@ class Service:
 
     Attributes:
         settings, model: as given.
+        backlog: the requests that wait for a thread, in bytes of their bodies.
         batcher: the queue of a deep model, None for a fast one.
         answerer: makes published answers.
         metrics: counters of this process.
@@ -174,8 +178,10 @@ class Service:
             (b"x-classmark-digest", ref.digest.encode("latin-1")),
         ]
         self.in_work = self.hang_ups = 0
-        self._queued = 0
+        self.backlog = Backlog("batches and long texts", settings.max_queue, self.metrics)
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="classmark")
+        # Who looks at an overloaded service must not wait behind what overloads it.
+        self._reading_pool = ThreadPoolExecutor(1, thread_name_prefix="classmark-reading")
         # One file at a time: a parser does not look at the deadline, and batches must not wait.
         self._file_pool = ThreadPoolExecutor(1, thread_name_prefix="classmark-file")
 
@@ -231,7 +237,7 @@ class Service:
         self.stop_accepting()
         if self.batcher is not None:
             self.batcher.close()
-        for pool in (self._pool, self._file_pool):
+        for pool in (self._pool, self._file_pool, self._reading_pool):
             # What still runs is past its deadline or cut off; the journal need not wait for it.
             pool.shutdown(wait=False, cancel_futures=True)
         lost = 0 if self.journal is None else self.journal.close(JOURNAL_CLOSE_S)
@@ -242,34 +248,56 @@ class Service:
             self._rates.close()
         return lost
 
+    def check_backlog(self, exchange: Exchange) -> None:
+        """Refuse a large body before it is read if its answer could not be ready in time.
+
+        Raises:
+            Problem: too much waits for a thread, or for the deep model.
+        """
+        if self.batcher is not None:
+            self.batcher.backlog.check(exchange.remaining_s)
+        stated = exchange.stated_body_bytes
+        if stated > MAX_DIRECT_BODY_BYTES:
+            self.backlog.check(exchange.remaining_s, stated)
+
     async def in_thread(
-        self, exchange: Exchange, work: Callable[[], T], *, is_file: bool = False
+        self, exchange: Exchange, work: Callable[[], T], size: int, *, is_file: bool = False
     ) -> T:
         """Return what a function returns that runs in a thread.
 
         Args:
             exchange: with its deadline.
-            work: the function.
+            work: the function; it is not called after the deadline.
+            size: bytes of the body.
             is_file: it reads a file; one at a time does.
 
         Raises:
-            Problem: too many wait for a thread already, or the deadline passed first.
+            Problem: it would not be ready in time, or was not.
         """
-        if self._queued >= self.settings.max_queue:
-            raise overloaded("too many batches and long texts are waiting")
-        self._queued += 1
-        pool = self._file_pool if is_file else self._pool
-        future = asyncio.get_running_loop().run_in_executor(pool, work)
-        try:
-            async with asyncio.timeout(exchange.remaining_s):
-                return await future
-        except TimeoutError as error:
-            raise deadline_exceeded(exchange) from error
-        finally:
-            self._queued -= 1
+        self.backlog.check(exchange.remaining_s, size)
+
+        def run() -> T:
+            if exchange.remaining_s <= 0:
+                self.backlog.drop(1, size)
+                raise deadline_exceeded(exchange)
+            with self.backlog.running(size):
+                return work()
+
+        self.backlog.add(1, size)
+        future = (self._file_pool if is_file else self._pool).submit(run)
+        future.add_done_callback(lambda f: self.backlog.drop(1, size) if f.cancelled() else None)
+        return await self.in_queue(exchange, future)
+
+    async def aside(self, exchange: Exchange, read: Callable[[], T]) -> T:
+        """Return what a function returns that reads something small for an operator.
+
+        Raises:
+            Problem: it was not ready in time.
+        """
+        return await self.in_queue(exchange, self._reading_pool.submit(read))
 
     async def in_queue(self, exchange: Exchange, future: Future[T]) -> T:
-        """Return what the future of a batch gives.
+        """Return what a future gives.
 
         Raises:
             Problem: the deadline passed first.
