@@ -121,7 +121,10 @@ def memory_mb(pid: int) -> dict[str, int]:
     """Return what a process and its children hold: shared pages once (pss), and in each (rss)."""
     sums = {"Pss": 0, "Rss": 0}
     for process in tree(pid):
-        text = Path(f"/proc/{process}/smaps_rollup").read_text()
+        try:
+            text = Path(f"/proc/{process}/smaps_rollup").read_text()
+        except OSError:  # it has ended meanwhile
+            continue
         for name in sums:
             found = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
             sums[name] += int(found[1]) if found else 0
@@ -130,7 +133,10 @@ def memory_mb(pid: int) -> dict[str, int]:
 
 def tree(pid: int) -> list[int]:
     """Return a process and all below it."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # it has ended meanwhile
+        return []
     return [pid, *(found for child in children for found in tree(int(child)))]
 
 

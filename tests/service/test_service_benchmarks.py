@@ -44,6 +44,21 @@ def test_the_curve_is_written_and_drawn(tmp_path: Path, with_wrk: bool) -> None:
 
 
 @pytest.mark.slow
+def test_faults_are_measured_and_nothing_fails_through_the_client(tmp_path: Path) -> None:
+    output = tmp_path / "faults.json"
+    options = ["--seconds", "1", "--kill-seconds", "5", "--hostile", "400"]
+    run(sys.executable, str(BENCHMARKS / "faults.py"), *options, "--output", str(output))
+    result = json.loads(output.read_text())
+    assert set(result["aims"]) <= set(result["headline"])
+    assert result["headline"]["kills"] > 0
+    assert result["headline"]["kills_failed_through_the_client"] == 0
+    for part in result["hostile"].values():
+        assert sum(sum(seen.values()) for seen in part["answers"].values()) == 200
+        assert part["honest"]["answered"] > 0
+        assert part["workers_lost"] == 0
+
+
+@pytest.mark.slow
 def test_locust_writes_its_summary(tmp_path: Path, server: Any) -> None:
     options = ["--headless", "--host", server.url, "--users", "4", "--spawn-rate", "4"]
     options += ["--run-time", "3s", "--only-summary", "--summary", str(tmp_path / "locust.json")]

@@ -1,0 +1,266 @@
+"""Measures the service in trouble: overload, killed workers, hostile requests.
+
+python benchmarks/faults.py [--output benchmarks/reports/faults.json] [--seconds 20]
+    [--kill-seconds 60] [--hostile 100000] [--only overload,kills,hostile]
+
+Everything runs on this machine, the load too. Overload: an open loop at three times the rate that a
+closed loop reaches, in batches of 100 papers; goodput is what is answered within the deadline.
+Kills: SIGKILL to a worker every two seconds, beside the Python client and beside connections that
+never try again. Hostile: see ``hostile.py``; honest clients classify meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from classmark.client import Client, ClientError
+from classmark.service.keys import create_key
+from invented import batch_bodies, papers, single_bodies
+from machine import machine
+from overload import Connections, Tally, closed_loop, open_loop, quantiles_ms, request_of
+from service import memory_mb, service, tree
+
+BATCH_PAPERS, DEADLINES_MS, TIMES = 100, (300, 1000, 10_000), 3
+KILL_EVERY_S, CLIENTS = 2.0, 4
+HONEST_EVERY_S, HONEST_CONNECTIONS, LOOK_EVERY_S = 0.02, 4, 0.5
+AIMS = {
+    "overload_goodput_share": 0.9,
+    "overload_refusal_p50_ms": 5,
+    "kills_failed_through_the_client": 0,
+    "hostile_honest_slowest_s": 1.0,
+}
+
+
+def measure_overload(folder: Path, seconds: float) -> list[dict[str, Any]]:
+    """Return goodput and refusals at three times the load, for each deadline."""
+    bodies, points = batch_bodies(16, BATCH_PAPERS), []
+    with service(folder / "overload") as (url, _, _):
+        asyncio.run(closed_loop(url, [request_of(body) for body in bodies], 2))
+        for deadline_ms in DEADLINES_MS:
+            requests = [request_of(body, deadline_ms) for body in bodies]
+            # The peak right before: what else the machine does changes from minute to minute.
+            peak = asyncio.run(closed_loop(url, requests, seconds))
+            rate = TIMES * peak["answered_per_s"]
+            over = asyncio.run(open_loop(url, requests, rate, seconds, deadline_ms))
+            share = over["goodput_per_s"] / max(peak["answered_per_s"], 0.01)
+            points.append(
+                {"deadline_ms": deadline_ms, "peak": peak, **over, "goodput_share": round(share, 3)}
+            )
+            say(f"overload, {deadline_ms} ms: {share:.0%} of the peak, {over['refused_ms']}")
+    return points
+
+
+class Killer:
+    """Kills a worker of a service every two seconds until told to stop.
+
+    Attributes:
+        kills: how many so far.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.kills = 0
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(KILL_EVERY_S):
+            workers = tree(self._pid)[1:]
+            if workers:
+                os.kill(workers[self.kills % len(workers)], signal.SIGKILL)
+                self.kills += 1
+
+    def stop(self) -> int:
+        """Stop, and return the number of kills."""
+        self._stop.set()
+        self._thread.join()
+        return self.kills
+
+
+def measure_kills(folder: Path, seconds: float) -> dict[str, Any]:
+    """Return what failed while workers were killed: through the client, and on raw connections."""
+    with service(folder / "kills") as (url, pid, _):
+        killer = Killer(pid)
+        through_client = classify_for(url, seconds)
+        kills = killer.stop()
+    with service(folder / "kills-raw") as (url, pid, _):
+        killer = Killer(pid)
+        requests = [request_of(body) for body in single_bodies(300)]
+        raw = asyncio.run(closed_loop(url, requests, seconds))
+        raw_kills = killer.stop()
+    say(f"kills: {through_client['failed']} of {through_client['answered']} failed")
+    return {
+        "every_s": KILL_EVERY_S,
+        "client": {"kills": kills, **through_client},
+        "raw": {"kills": raw_kills, "failed": sum(raw["other"].values()), **raw},
+    }
+
+
+def classify_for(url: str, seconds: float) -> dict[str, Any]:
+    """Return how threads fare that share a client of classmark."""
+    ends, everything = time.monotonic() + seconds, papers(100)
+    seen: Counter[str] = Counter()
+    took_s: list[float] = []
+
+    def run() -> None:
+        place = 0
+        while time.monotonic() < ends:
+            started = time.monotonic()
+            try:
+                client.classify(everything[place % len(everything)])
+                seen["answered"] += 1
+            except ClientError as error:
+                seen[type(error).__name__] += 1
+            took_s.append(time.monotonic() - started)
+            place += 1
+
+    with Client(url) as client:
+        threads = [threading.Thread(target=run) for _ in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    answered = seen.pop("answered", 0)
+    return {
+        "answered": answered,
+        "failed": sum(seen.values()),
+        "errors": dict(seen),
+        "answered_ms": quantiles_ms(took_s),
+        "slowest_s": round(max(took_s), 3),
+    }
+
+
+def measure_hostile(folder: Path, n: int) -> dict[str, Any]:
+    """Return how honest clients fare beside hostile ones, with API keys and without."""
+    keys = folder / "keys.json"
+    _, key = create_key(keys, "benchmark", ["classify", "feedback", "admin"])
+    rounds = {}
+    for name, options, sent in (("with keys", ["--api-keys", str(keys)], key), ("open", [], None)):
+        with service(folder / name.replace(" ", "-"), *options) as (url, pid, _):
+            rounds[name] = asyncio.run(beside_hostile(url, pid, n // 2, sent))
+        say(f"hostile, {name}: slowest honest request {rounds[name]['honest']['slowest_s']} s")
+    return rounds
+
+
+async def beside_hostile(url: str, pid: int, n: int, key: str | None) -> dict[str, Any]:
+    """Return what honest clients saw, the memory of the service, and the answers by kind."""
+    before = tree(pid)
+    fields = f"X-API-Key: {key}\r\n" if key else ""
+    requests = [request_of(body, fields=fields) for body in single_bodies(200)]
+    tally, memory = Tally(), [memory_mb(pid)]
+    over = asyncio.Event()
+    connections = Connections(url)
+
+    async def honest() -> None:
+        place = 0
+        while not over.is_set():
+            await connections.ask(requests[place % len(requests)], tally)
+            place += 1
+            await asyncio.sleep(HONEST_EVERY_S)
+
+    async def look() -> None:
+        while not over.is_set():
+            await asyncio.sleep(LOOK_EVERY_S)
+            memory.append(await asyncio.to_thread(memory_mb, pid))
+
+    tasks = [asyncio.create_task(honest()) for _ in range(HONEST_CONNECTIONS)]
+    tasks.append(asyncio.create_task(look()))
+    started = time.monotonic()
+    command = [sys.executable, str(Path(__file__).with_name("hostile.py")), url, str(n)]
+    command += ["--key", key] if key else []
+    child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    output, _ = await child.communicate()
+    seconds = time.monotonic() - started
+    over.set()
+    await asyncio.gather(*tasks)
+    connections.close()
+    return {
+        "hostile": n,
+        "seconds": round(seconds, 1),
+        "honest": {
+            "answered": len(tally.answered_s),
+            "refused": len(tally.refused_s),
+            "other": tally.other,
+            "answered_ms": quantiles_ms(tally.answered_s),
+            "slowest_s": round(max(tally.answered_s, default=0.0), 3),
+        },
+        "memory_mb": {
+            "before": memory[0]["pss_mb"],
+            "most": max(look["pss_mb"] for look in memory),
+            "after": memory[-1]["pss_mb"],
+        },
+        "workers_lost": len(set(before) - set(tree(pid))),
+        "answers": json.loads(output),
+    }
+
+
+def headline(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the numbers to quote, beside the aims."""
+    found: dict[str, Any] = {}
+    if points := result.get("overload"):
+        found["overload_goodput_share"] = min(point["goodput_share"] for point in points)
+        found["overload_refusal_p50_ms"] = max(p["refused_ms"].get("p50", 0) for p in points)
+    if kills := result.get("kills"):
+        found["kills"] = kills["client"]["kills"]
+        found["kills_failed_through_the_client"] = kills["client"]["failed"]
+        found["kills_failed_raw"] = kills["raw"]["failed"]
+    if rounds := result.get("hostile"):
+        found["hostile_requests"] = sum(r["hostile"] for r in rounds.values())
+        found["hostile_honest_slowest_s"] = max(r["honest"]["slowest_s"] for r in rounds.values())
+        found["hostile_memory_growth_mb"] = max(
+            r["memory_mb"]["most"] - r["memory_mb"]["before"] for r in rounds.values()
+        )
+    return found
+
+
+def say(line: str) -> None:
+    """Print progress."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Measure, print, and write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=20, help="of each load")
+    parser.add_argument("--kill-seconds", type=float, default=60)
+    parser.add_argument("--hostile", type=int, default=100_000, help="requests")
+    parser.add_argument("--only", default="overload,kills,hostile")
+    parser.add_argument("--output", type=Path, help="JSON")
+    options = parser.parse_args()
+    wanted = options.only.split(",")
+    result: dict[str, Any] = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "invented": True,
+        "aims": AIMS,
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if "overload" in wanted:
+            result["overload"] = measure_overload(folder, options.seconds)
+        if "kills" in wanted:
+            result["kills"] = measure_kills(folder, options.kill_seconds)
+        if "hostile" in wanted:
+            result["hostile"] = measure_hostile(folder, options.hostile)
+    result["headline"] = headline(result)
+    print(json.dumps(result, indent=2))
+    if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
