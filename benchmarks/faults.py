@@ -105,7 +105,10 @@ def measure_kills(folder: Path, seconds: float) -> dict[str, Any]:
     return {
         "every_s": KILL_EVERY_S,
         "client": {"kills": kills, **through_client},
-        "raw": {"kills": raw_kills, "failed": sum(raw["other"].values()), **raw},
+        "raw": {
+            **{"kills": raw_kills, "seconds": seconds, "failed": sum(raw["other"].values())},
+            **raw,
+        },
     }
 
 

@@ -122,6 +122,49 @@ def service() -> str:
     )
 
 
+def faults() -> str:
+    """Return how the service fared in trouble, as a Markdown table."""
+    r = read("faults")
+    h, machine, client, raw = (
+        r["headline"],
+        r["machine"],
+        *(r["kills"][k] for k in ("client", "raw")),
+    )
+    deadlines = ", ".join(f"{p['deadline_ms']:,}" for p in r["overload"])
+    rows = [
+        (
+            "three times the load, batches of 100: answered in time, share of the peak",
+            " / ".join(f"{p['goodput_share']:.2f}" for p in r["overload"]),
+            "0.90",
+        ),
+        (
+            "the same: median time to a refusal, ms",
+            " / ".join(f"{p['refused_ms']['p50']:.1f}" for p in r["overload"]),
+            "5",
+        ),
+        (
+            f"{client['kills']} kills of a worker: requests failed through the Python client",
+            f"{client['failed']} of {client['answered'] + client['failed']:,}",
+            "0",
+        ),
+        (
+            f"{raw['kills']} kills: requests failed on connections that do not try again",
+            f"{raw['failed']} of {round(raw['answered_per_s'] * raw['seconds']) + raw['failed']:,}",
+            "",
+        ),
+        (
+            f"{h['hostile_requests']:,} hostile requests: slowest honest one, s",
+            h["hostile_honest_slowest_s"],
+            "1.0",
+        ),
+        ("the same: growth of memory at most, MB", h["hostile_memory_growth_mb"], ""),
+    ]
+    return markdown(["measured", "value", "aim"], rows) + (
+        f"\nDeadlines of the overload: {deadlines} ms. {machine['cpus']} cores ({machine['cpu']}), "
+        f"the load on the same ones; {r['date'][:10]}. `python benchmarks/faults.py` measures it.\n"
+    )
+
+
 def markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a Markdown table; whole numbers with a comma every three digits, to the right."""
     marks = ["---" if i == 0 else "---:" for i in range(len(head))]
@@ -237,6 +280,7 @@ BLOCKS = {
     "data_archives": lambda: data_counts("archives", "archive"),
     "data_categories": lambda: data_counts("categories", "category"),
     "robustness": robustness,
+    "faults": faults,
     "scale": scale,
     "service": service,
     "same_period": lambda: table_of("fast-1.1-test"),
@@ -263,8 +307,9 @@ def render(text: str) -> str:
 def main() -> None:
     """Write, or with --check fail if a number is stale."""
     stale = []
-    how_to = ("docs/how-to/classify-millions.md", "docs/how-to/compare-with-peers.md")
-    for name in ("README.md", "MODELS.md", "docs/data-card.md", *how_to):
+    how_to = ("classify-millions", "compare-with-peers", "serve-in-production")
+    pages = [f"docs/how-to/{name}.md" for name in how_to]
+    for name in ("README.md", "MODELS.md", "docs/data-card.md", *pages):
         path = ROOT / name
         text = path.read_text(encoding="utf-8")
         if render(text) != text:
