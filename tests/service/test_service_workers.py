@@ -18,7 +18,7 @@ from classmark.service.heartbeat import Heartbeats, Watch
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse graphs with few colours."}
 LONG = {"papers": [{"abstract": f"{i} graphs " * 600} for i in range(900)]}
-PATIENCE_S = 30
+PATIENCE_S = 200
 
 
 def until(condition: Callable[[], Any]) -> Any:

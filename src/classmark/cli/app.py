@@ -22,6 +22,15 @@ BROKEN_PIPE = 141
 _DEBUG = "--debug"
 
 
+_CHECK = "Check the path, its permissions and the disk"
+_ADVICE = {
+    errno.EMFILE: "Raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "Raise the limit of open files (sysctl fs.file-max)",
+    errno.EAGAIN: "Raise the limit of processes (ulimit -u), or try again later",
+    errno.ENOMEM: "Close other programs, or give it less at once",
+}
+
+
 class Verb(NamedTuple):
     """Where a verb lives: its module has ``app`` (a group) or ``register(app)`` (one command)."""
 
@@ -169,7 +178,7 @@ def _describe(error: BaseException) -> tuple[str, int]:
         return "error: standard output is closed. Redirect it to a file, or to /dev/null.", 1
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        return f"error: {where}{error.strerror}. Check the path, its permissions and the disk.", 1
+        return f"error: {where}{error.strerror}. {_ADVICE.get(error.errno or 0, _CHECK)}.", 1
     if isinstance(error, MemoryError):
         return "error: out of memory. Close other programs, or give it less at once.", 1
     if was_pressed():
