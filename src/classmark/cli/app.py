@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -153,12 +154,19 @@ def errors_as_lines(*, debug: bool) -> Iterator[None]:
         if debug:
             traceback.print_exc()
         message, exit_code = _describe(error)
-        if isinstance(error, OSError):  # it may have been stdout
-            silence_stdout()
+        _flush_stdout()
         if isinstance(error, KeyboardInterrupt | Interrupted) or was_pressed():
             heed_no_interrupt()
         print_error(message)
         raise typer.Exit(exit_code) from error
+
+
+def _flush_stdout() -> None:
+    """Write what waits for stdout now: the interpreter complains of what it cannot flush."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        silence_stdout()
 
 
 def _is_typers_own(error: BaseException) -> bool:
