@@ -413,7 +413,7 @@ def test_a_closed_pipe_ends_the_run_quietly(tmp_path: Path, n_papers: int) -> No
         assert n_papers == 1 or child.stdout.readline().startswith(b'{"id"')
         child.stdout.close()
         assert child.stderr.read() == b""
-        assert child.wait(timeout=60) == 141
+        assert child.wait(timeout=200) == 141
 
 
 @pytest.mark.slow
@@ -427,5 +427,5 @@ def test_control_c_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
         child.stdin.flush()
         child.send_signal(signal.SIGINT)
         assert child.stderr.read() == b"interrupted: nothing is left half-written.\n"
-        assert child.wait(timeout=60) == 130
+        assert child.wait(timeout=200) == 130
     assert list((tmp_path / "out").iterdir()) == []

@@ -104,7 +104,7 @@ def test_a_killed_download_leaves_no_file_and_the_next_goes_on(
         terminal.read_until("50%")
         child.send_signal(getattr(signal, sent))
         terminal.read_rest()
-        code = child.wait(timeout=60)
+        code = child.wait(timeout=200)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "papers.zip.part",
         "papers.zip.part.json",

@@ -84,7 +84,7 @@ def test_control_c_is_one_line_and_leaves_what_was_there(
         terminal.read_until(sign)
         child.send_signal(signal.SIGINT)
         terminal.read_rest()
-        code = child.wait(timeout=60)
+        code = child.wait(timeout=200)
     assert terminal.lines[-1] == "interrupted: nothing is left half-written."
     assert code == 130
     assert listing(tmp_path) == found
@@ -111,7 +111,7 @@ def test_an_impatient_user_gets_the_same(folder: Path, tmp_path: Path) -> None:
             with suppress(subprocess.TimeoutExpired):  # faster than any finger, not a storm
                 child.wait(timeout=0.02)
         terminal.read_rest()
-        child.wait(timeout=60)
+        child.wait(timeout=200)
     assert terminal.lines[-1] == "interrupted: nothing is left half-written."
     assert child.returncode == 130
     assert list(tmp_path.iterdir()) == []

@@ -214,3 +214,31 @@ def test_a_broken_pipe_is_silent(fail_with: Callable[..., Result]) -> None:
 def test_an_exit_of_a_verb_is_kept(fail_with: Callable[..., Result]) -> None:
     result = fail_with(typer.Exit(7))
     assert (result.exit_code, result.stderr) == (7, "")
+
+
+CLASSIFY = "classify 'We colour sparse graphs with few colours.'"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell closes the streams")
+@pytest.mark.parametrize("arguments", ["--version", "models list", CLASSIFY])
+@pytest.mark.parametrize(
+    ("redirection", "exit_code", "error"),
+    [
+        (">&-", 1, "error: standard output is closed. Redirect it to a file, or to /dev/null.\n"),
+        (">/dev/full", 1, "error: No space left on device. Check the path, its permissions and "),
+        ("2>&- <&-", 0, ""),
+    ],
+)
+def test_a_closed_stream_is_one_line_at_most(
+    arguments: str, redirection: str, exit_code: int, error: str
+) -> None:
+    result = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m classmark {arguments} {redirection}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert (result.returncode, len(result.stderr.splitlines())) == (exit_code, exit_code)
+    assert result.stderr.startswith(error)
+    assert bool(result.stdout) == (exit_code == 0)

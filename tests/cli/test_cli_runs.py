@@ -217,13 +217,13 @@ def test_a_fit_is_on_mlflows_page_until_control_c(runs_dir: Path, tmp_path: Path
     ) as opened:
         assert opened.stdout is not None
         address = opened.stdout.readline().split()[0]
-        with urlopen(address, timeout=60) as answer:
+        with urlopen(address, timeout=200) as answer:
             assert b"<!doctype html>" in answer.read()
         (kept,) = ask(address, "runs/search", {"experiment_ids": ["1"]})["runs"]
         opened.send_signal(signal.SIGINT)
-        assert opened.wait(timeout=60) == 0
+        assert opened.wait(timeout=200) == 0
     with pytest.raises(OSError, match="refused"):
-        urlopen(address, timeout=60)
+        urlopen(address, timeout=200)
     assert kept["info"]["run_name"] == folder.name
     assert kept["info"]["status"] == "FINISHED"
     metrics = {one["key"]: one["value"] for one in kept["data"]["metrics"]}
@@ -242,5 +242,5 @@ def ask(address: str, path: str, what: dict[str, Any]) -> Any:
         json.dumps(what).encode(),
         {"Content-Type": "application/json"},
     )
-    with urlopen(request, timeout=60) as answer:
+    with urlopen(request, timeout=200) as answer:
         return json.load(answer)

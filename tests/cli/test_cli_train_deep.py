@@ -64,7 +64,7 @@ def test_a_run_that_was_stopped_and_then_killed_ends_with_the_losses_of_one_that
         terminal.read_until("epoch 1 of 6: ")
         child.send_signal(signal.SIGINT)
         terminal.read_rest()
-        assert child.wait(timeout=60) == 130
+        assert child.wait(timeout=200) == 130
     (unfinished,) = runs.iterdir()
     assert terminal.lines[-1] == (
         f"interrupted: the run is kept. Go on with: classmark train resume={unfinished}"
@@ -72,7 +72,7 @@ def test_a_run_that_was_stopped_and_then_killed_ends_with_the_losses_of_one_that
     with start("train", f"resume={unfinished}", cwd=tmp_path) as (child, terminal):
         terminal.read_until("epoch 3 of 6: ")
         child.kill()
-        child.wait(timeout=60)
+        child.wait(timeout=200)
     assert "papers/s" in terminal.shown
     assert [path.name for path in runs.iterdir()] == [unfinished.name]
     finished = fit([f"resume={unfinished}"])

@@ -14,7 +14,7 @@ from classmark.records import (
     utc_text,
 )
 
-PATIENCE_S = 20.0
+PATIENCE_S = 200.0
 MODEL = ModelRef("fast", "1.0", "d" * 64)
 
 

@@ -17,8 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
-READY_TIMEOUT_S = 60
-STOP_TIMEOUT_S = 60
+READY_TIMEOUT_S = 200
+STOP_TIMEOUT_S = 200
 _URL = re.compile(r"http://\S+:\d+")
 _COMMAND = [sys.executable, "-m", "classmark", "serve", "--host", "127.0.0.1", "--port", "0"]
 
@@ -38,7 +38,7 @@ class Server:
 
     def client(self, **options: Any) -> httpx.Client:
         """Return a client; close it."""
-        return httpx.Client(base_url=self.url, timeout=30, **options)
+        return httpx.Client(base_url=self.url, timeout=READY_TIMEOUT_S, **options)
 
     def logs(self) -> list[dict[str, Any]]:
         """Return the lines that it logged so far."""

@@ -25,7 +25,7 @@ from classmark.service.problems import Problem
 from deep_bundles import DeepFolders
 
 PAPER = Paper(title="graph theory", abstract="graph " * 30)
-WAIT_S = 30.0
+WAIT_S = 200.0
 
 
 class GatedScorer:
@@ -326,7 +326,7 @@ def check_overload(
     """Ask for more than can be answered: the rest is refused, counted, and told when to return."""
 
     def ask(_: int) -> httpx.Response:
-        return httpx.post(f"{url}/v1/classify", json=paper, timeout=60)
+        return httpx.post(f"{url}/v1/classify", json=paper, timeout=WAIT_S)
 
     with ThreadPoolExecutor(clients) as pool:
         responses = list(pool.map(ask, range(requests)))

@@ -25,7 +25,7 @@ from classmark.bundle import find_bundle
 from classmark.journal import Journal, JournalConfig, find_prediction
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse graphs with few colours."}
-PATIENCE_S = 30
+PATIENCE_S = 200
 
 
 def until(condition: Callable[[], Any]) -> Any:
@@ -45,7 +45,7 @@ def serve(*options: str, **environment: str) -> subprocess.CompletedProcess[str]
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=200,
         env={**os.environ, **environment},
     )
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from classmark.service.logs import AccessEntry, AccessLog
+from classmark.service import logs
+from classmark.service.logs import AccessEntry, AccessLog, log_rarely
 
 ENTRY = AccessEntry("1", "POST", "/v1/classify", 200, 1.5, "127.0.0.1", {"papers": 1})
 
@@ -79,3 +80,21 @@ def test_a_service_whose_log_is_not_read_answers_and_stops_in_order(start: Any) 
             assert {client.get("/healthz").status_code for _ in range(1000)} == {200}
         assert server.stop() == 0
     os.close(reader)
+
+
+def test_what_happens_often_is_logged_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, told = [1000.0], []
+    monkeypatch.setattr(logs, "_rare_events", {})
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(logs, "log", lambda event, _level, **fields: told.append((event, fields)))
+    for _ in range(3):
+        log_rarely("cannot accept", detail="why")
+        log_rarely("another")
+    now[0] += 10
+    log_rarely("cannot accept", detail="why")
+    once = {"detail": "why"}
+    assert told == [
+        ("cannot accept", once),
+        ("another", {}),
+        ("cannot accept", {**once, "left_out": 2}),
+    ]

@@ -18,7 +18,7 @@ from classmark.service.heartbeat import Heartbeats, Watch
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse graphs with few colours."}
 LONG = {"papers": [{"abstract": f"{i} graphs " * 600} for i in range(900)]}
-PATIENCE_S = 30
+PATIENCE_S = 200
 
 
 def until(condition: Callable[[], Any]) -> Any:
@@ -39,14 +39,14 @@ def answered(server: Any) -> int:
 
 def is_dead(pid: int) -> bool:
     """Tell whether a process has ended, whether or not its parent has looked."""
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     return True
 
 
 @pytest.fixture
-def watch(tmp_path: Path) -> tuple[Heartbeats, Watch]:
-    beats = Heartbeats.create(tmp_path / "beats", 2)
+def watch() -> tuple[Heartbeats, Watch]:
+    beats = Heartbeats(memoryview(bytearray(2 * Heartbeats.SLOT_BYTES)))
     return beats, Watch(beats, stuck_after_s=3)
 
 
@@ -125,7 +125,7 @@ def test_ctrl_c_in_a_terminal_answers_what_is_in_work_and_exits_0(start: Any) ->
 
 
 @pytest.mark.slow
-def test_what_dead_workers_counted_stays_and_their_files_do_not_pile_up(
+def test_what_dead_workers_counted_stays_and_they_leave_no_files(
     start: Any, tmp_path: Path
 ) -> None:
     counted = 'classmark_requests_total{method="POST",route="/v1/classify",status="200"} '
@@ -137,13 +137,10 @@ def test_what_dead_workers_counted_stays_and_their_files_do_not_pile_up(
         return next((float(line[len(name) :]) for line in lines if line.startswith(name)), 0.0)
 
     with start("--workers", "1", TMPDIR=str(tmp_path)) as server:
-        n_files = 0
         for death in range(1, 4):
             assert until(lambda: answered(server)) == 200
             until(lambda expected=death: (shown(counted), shown(written)) == (expected, expected))
-            files = list(tmp_path.glob("classmark-serve-*/*.db"))
-            n_files = n_files or len(files)
-            assert len(files) == n_files
+            assert list(tmp_path.glob("classmark-serve-*")) == []
             (worker,) = server.workers()
             os.kill(worker, signal.SIGKILL)
             until(lambda gone=worker: server.workers() not in ([gone], []))

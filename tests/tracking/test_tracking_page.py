@@ -26,7 +26,7 @@ from classmark.tracking.page import HOST, serve_page
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="waits for processes of others")
 
-END_S = 60.0
+END_S = 200.0
 SERVER = """
 import json, os, signal, socket, subprocess, sys
 words = dict(zip(sys.argv[2::2], sys.argv[3::2]))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple
 
@@ -15,12 +15,21 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from classmark.cli.interrupt import INTERRUPTED, INTERRUPTED_LINE, heed_no_interrupt, was_pressed
-from classmark.cli.output import print_error
+from classmark.cli.output import print_error, silence_stdout
 from classmark.cli.version import version_line
 from classmark.errors import ClassmarkError, Interrupted
 
 BROKEN_PIPE = 141
 _DEBUG = "--debug"
+
+
+_CHECK = "Check the path, its permissions and the disk"
+_ADVICE = {
+    errno.EMFILE: "Raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "Raise the limit of open files (sysctl fs.file-max)",
+    errno.EAGAIN: "Raise the limit of processes (ulimit -u), or try again later",
+    errno.ENOMEM: "Close other programs, or give it less at once",
+}
 
 
 class Verb(NamedTuple):
@@ -137,7 +146,7 @@ def errors_as_lines(*, debug: bool) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError as error:
-        _silence_stdout()
+        silence_stdout()
         raise typer.Exit(BROKEN_PIPE) from error
     except BaseException as error:
         if _is_typers_own(error) or isinstance(error, SystemExit):
@@ -145,10 +154,19 @@ def errors_as_lines(*, debug: bool) -> Iterator[None]:
         if debug:
             traceback.print_exc()
         message, exit_code = _describe(error)
+        _flush_stdout()
         if isinstance(error, KeyboardInterrupt | Interrupted) or was_pressed():
             heed_no_interrupt()
         print_error(message)
         raise typer.Exit(exit_code) from error
+
+
+def _flush_stdout() -> None:
+    """Write what waits for stdout now: the interpreter complains of what it cannot flush."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        silence_stdout()
 
 
 def _is_typers_own(error: BaseException) -> bool:
@@ -164,20 +182,14 @@ def _describe(error: BaseException) -> tuple[str, int]:
         return f"error: {error}", error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED_LINE, INTERRUPTED
+    if isinstance(error, OSError) and error.errno == errno.EBADF:
+        return "error: standard output is closed. Redirect it to a file, or to /dev/null.", 1
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        return f"error: {where}{error.strerror}. Check the path, its permissions and the disk.", 1
+        return f"error: {where}{error.strerror}. {_ADVICE.get(error.errno or 0, _CHECK)}.", 1
     if isinstance(error, MemoryError):
         return "error: out of memory. Close other programs, or give it less at once.", 1
     if was_pressed():
         return INTERRUPTED_LINE, INTERRUPTED
     kind = type(error).__name__
     return f"internal error: {kind}: {error}. Run again with {_DEBUG} for the traceback.", 1
-
-
-def _silence_stdout() -> None:
-    """Let the interpreter's last flush go nowhere; the reader has left."""
-    with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import re
 import struct
 import time
 from hashlib import blake2b
 from ipaddress import ip_network
-from pathlib import Path
 
 from classmark.service.exchange import Exchange
 from classmark.service.keys import Key, KeyRing
@@ -66,11 +64,6 @@ def _sent_key(exchange: Exchange) -> str | None:
     return None if given is None else given.decode("latin-1")
 
 
-def make_rate_file(path: Path) -> None:
-    """Write the file in which the workers of a tree count together."""
-    path.write_bytes(os.urandom(_SEED_BYTES) + bytes(N_SLOTS * _SLOT.size))
-
-
 class RateTable:
     """A rate for each client over all workers: the generic cell rate algorithm.
 
@@ -78,23 +71,28 @@ class RateTable:
     Workers that write a slot at the same moment may let one request more through.
     """
 
-    def __init__(self, per_minute: float, burst: int, path: Path | None = None) -> None:
-        """Open the table.
+    SIZE = _SEED_BYTES + N_SLOTS * _SLOT.size
+
+    def __init__(self, per_minute: float, burst: int, memory: memoryview | None = None) -> None:
+        """Use a table.
 
         Args:
             per_minute: requests that a client may make a minute, above 0.
             burst: requests that it may make at once.
-            path: file of ``make_rate_file``; None counts in this process alone.
+            memory: shared by the workers, see ``sow``; None counts in this process alone.
         """
         self._interval_s = 60 / per_minute
         self._slack_s = self._interval_s * (burst - 1)
-        if path is None:
-            self._table = mmap.mmap(-1, _SEED_BYTES + N_SLOTS * _SLOT.size)
-            self._table[:_SEED_BYTES] = os.urandom(_SEED_BYTES)
-        else:
-            with path.open("r+b") as file:
-                self._table = mmap.mmap(file.fileno(), 0)
-        self._seed = bytes(self._table[:_SEED_BYTES])
+        if memory is None:
+            memory = memoryview(bytearray(self.SIZE))
+            self.sow(memory)
+        self._table = memory
+        self._seed = bytes(memory[:_SEED_BYTES])
+
+    @staticmethod
+    def sow(memory: memoryview) -> None:
+        """Choose how clients are spread over the table, before any worker uses it."""
+        memory[:_SEED_BYTES] = os.urandom(_SEED_BYTES)
 
     def check(self, client: str) -> None:
         """Count a request.
@@ -115,10 +113,6 @@ class RateTable:
                 retry_after_s=seconds,
             )
         _SLOT.pack_into(self._table, offset, due + self._interval_s)
-
-    def close(self) -> None:
-        """Unmap the table."""
-        self._table.close()
 
 
 def client_of(exchange: Exchange) -> str:

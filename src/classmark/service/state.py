@@ -18,7 +18,6 @@ from classmark.journal import Journal, JournalConfig, default_journal_path
 from classmark.records import Paper, PredictionSource
 from classmark.runtime import Classifier
 from classmark.runtime.encoder import THREADS_VARIABLE, default_threads, usable_cores
-from classmark.service.accepting import Place
 from classmark.service.answering import Answerer
 from classmark.service.backlog import Backlog
 from classmark.service.batching import Batcher, BatchLimits
@@ -26,6 +25,7 @@ from classmark.service.exchange import Exchange, Fields, deadline_exceeded
 from classmark.service.keys import KeyRing
 from classmark.service.limits import RateTable, check_key, client_of
 from classmark.service.logs import AccessLog
+from classmark.service.memory import RATES, Place
 from classmark.service.metrics import Metrics
 from classmark.service.problems import Problem
 from classmark.service.recording import Recorder
@@ -152,11 +152,13 @@ class Service:
         """
         self.settings = settings
         self.model = model or Model(settings.model)
-        self.metrics = Metrics(None if place is None else place.slot)
+        self.metrics = Metrics(place)
         self._keys = None if settings.api_keys is None else KeyRing(settings.api_keys)
         self._rates = (
             RateTable(
-                settings.rate_per_minute, settings.rate_burst, place.rate_file if place else None
+                settings.rate_per_minute,
+                settings.rate_burst,
+                place.memory[RATES] if place else None,
             )
             if settings.rate_per_minute
             else None
@@ -171,7 +173,7 @@ class Service:
             batcher=self.batcher,
         )
         self.is_ready = self.is_stopping = False
-        self.started_at_s = time.time()
+        self.started_at_s = time.time() if place is None else place.started_at_s
         ref = self.model.classifier.model
         self.model_fields: Fields = [
             (b"x-classmark-model", f"{ref.name}@{ref.version}".encode("latin-1")),
@@ -222,7 +224,7 @@ class Service:
         self.is_stopping = True
 
     def publish(self) -> None:
-        """Write what waits of the log and the counters; called often, and at the end."""
+        """Write what waits of the log, and how things stand; called often, and at the end."""
         if self.access_log is not None:
             self.access_log.flush()
         if self.journal is not None:
@@ -230,7 +232,6 @@ class Service:
         if self.batcher is not None:
             self.batcher.publish()
         self.metrics.set_in_work(self.in_work)
-        self.metrics.flush()
 
     def close(self) -> int:
         """End the threads and write the journal; returns how many of its events were lost."""
@@ -244,8 +245,6 @@ class Service:
         self.publish()
         if self.access_log is not None:
             self.access_log.close()
-        if self._rates is not None:
-            self._rates.close()
         return lost
 
     def check_backlog(self, exchange: Exchange) -> None:
