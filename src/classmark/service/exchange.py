@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from classmark.service.problems import Problem, shown
 
 if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
     from starlette.types import Receive, Scope
 
     from classmark.service.keys import Key
@@ -57,6 +58,7 @@ class Exchange:
         deadline: ``time.monotonic`` by which the answer must be ready.
         client: whom limits count for: the key's id, else the address.
         key: the API key that came with it, None without keys.
+        route: that the application has for it, None if it has none.
         facts: what the log line says beside the usual.
     """
 
@@ -68,6 +70,7 @@ class Exchange:
         "key",
         "receive",
         "request_id",
+        "route",
         "scope",
         "started",
     )
@@ -82,6 +85,7 @@ class Exchange:
         client = scope.get("client")
         self.client: str = client[0] if client else ""
         self.key: Key | None = None
+        self.route: BaseRoute | None = None
         self.facts: dict[str, Any] = {}
 
     def limit_deadline(self) -> None:

@@ -14,7 +14,7 @@ from classmark.service.document import json_request
 from classmark.service.examples import FEEDBACK, PREDICTION_ID
 from classmark.service.exchange import Exchange, Reply
 from classmark.service.problems import Problem, invalid_request, shown
-from classmark.service.routes import as_route
+from classmark.service.routes import add_route, as_route
 from classmark.service.schemas import (
     PREDICTION_ID_PATTERN,
     FeedbackOut,
@@ -28,9 +28,11 @@ _REQUEST = TypeAdapter(FeedbackRequest)
 
 def add_routes(app: FastAPI, service: Service) -> None:
     """Add the endpoints of the journal."""
-    app.add_api_route(
+    add_route(
+        app,
         "/v1/feedback",
         as_route(service, feedback),
+        "feedback",
         methods=["POST"],
         status_code=202,
         response_model=FeedbackOut,
@@ -45,9 +47,11 @@ def add_routes(app: FastAPI, service: Service) -> None:
         "schema": {"type": "string", "pattern": PREDICTION_ID_PATTERN},
         "example": PREDICTION_ID,
     }
-    app.add_api_route(
+    add_route(
+        app,
         "/v1/predictions/{prediction_id}",
         as_route(service, prediction),
+        "admin",
         methods=["GET"],
         response_model=PredictionOut,
         tags=["feedback"],

@@ -26,7 +26,7 @@ from classmark.service.classify import check_count, count_papers, questions_of
 from classmark.service.examples import FILE
 from classmark.service.exchange import Exchange, Reply
 from classmark.service.problems import Problem, shown
-from classmark.service.routes import as_route
+from classmark.service.routes import add_route, as_route
 from classmark.service.schemas import MAX_TOP, FilesOut
 from classmark.service.state import Service
 
@@ -67,9 +67,11 @@ class Form:
 def add_routes(app: FastAPI, service: Service) -> None:
     """Add the endpoint for files."""
     content = {"multipart/form-data": {"schema": _SCHEMA, "examples": {"file": FILE}}}
-    app.add_api_route(
+    add_route(
+        app,
         "/v1/files",
         as_route(service, classify_file),
+        "classify",
         methods=["POST"],
         response_model=FilesOut,
         tags=["classify"],

@@ -86,6 +86,12 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+        self._keys_refused = Counter(
+            "classmark_keys_refused",
+            "Requests refused for their API key, by kind of problem.",
+            ["reason"],
+            registry=self.registry,
+        )
         self._in_work = Gauge(
             "classmark_requests_in_work",
             "Requests being answered now.",
@@ -142,6 +148,7 @@ class Metrics:
         self._lock = Lock()
         self._new_requests: dict[tuple[str, str, int], int] = {}
         self._new_papers: dict[str, int] = {}
+        self._new_keys_refused: dict[str, int] = {}
         self._new_latency: dict[str, _Times] = {}
 
     def worker_started(self, at_s: float) -> None:
@@ -165,14 +172,22 @@ class Metrics:
         with self._lock:
             self._new_papers[outcome] = self._new_papers.get(outcome, 0) + n
 
+    def key_refused(self, kind: str) -> None:
+        """Count a request whose key is missing, wrong or too narrow, by kind of the problem."""
+        with self._lock:
+            self._new_keys_refused[kind] = self._new_keys_refused.get(kind, 0) + 1
+
     def flush(self) -> None:
         """Add what was counted since the last time to what ``/metrics`` shows."""
         with self._lock:
             requests, self._new_requests = self._new_requests, {}
             papers, self._new_papers = self._new_papers, {}
+            refused, self._new_keys_refused = self._new_keys_refused, {}
             latency, self._new_latency = self._new_latency, {}
         for (route, method, status), n in requests.items():
             self._requests.labels(route, method, str(status)).inc(n)
+        for reason, n in refused.items():
+            self._keys_refused.labels(reason).inc(n)
         for outcome, n in papers.items():
             self._papers.labels(outcome).inc(n)
         for route, times in latency.items():

@@ -20,7 +20,7 @@ from classmark.service.examples import INFER
 from classmark.service.exchange import Exchange, Reply
 from classmark.service.problems import Problem, invalid_request, shown
 from classmark.service.recording import Question
-from classmark.service.routes import as_route
+from classmark.service.routes import add_route, as_route
 from classmark.service.schemas import (
     InferOut,
     InferRequest,
@@ -61,9 +61,11 @@ def add_routes(app: FastAPI, service: Service) -> None:
             }
             for name in names
         ]
-        app.add_api_route(
+        add_route(
+            app,
             path,
             as_route(service, endpoint),
+            more.pop("access", "public"),
             methods=[more.pop("method", "GET")],
             response_model=schema,
             tags=["open inference protocol"],
@@ -72,13 +74,14 @@ def add_routes(app: FastAPI, service: Service) -> None:
         )
 
     add("/v2", server_metadata, ServerMetadataOut, "Metadata of the server")
-    add("/v2/health/live", live, ReadyOut, "Tell that the server lives")
-    add("/v2/health/ready", ready, ReadyOut, "Tell whether requests are wanted")
+    add("/v2/health/live", live, ReadyOut, "Tell that the server lives", access="health")
+    add("/v2/health/ready", ready, ReadyOut, "Tell whether requests are wanted", access="health")
+    classifies = {"access": "classify", "method": "POST"}
     body = json_request([InferRequest], {"papers": INFER})
     for place in _PLACES:
         add(place, model_metadata, ModelMetadataOut, "Metadata of the model")
         add(f"{place}/ready", model_ready, ReadyOut, "Tell whether the model answers")
-        add(f"{place}/infer", infer, InferOut, "Classify papers", method="POST", **body)
+        add(f"{place}/infer", infer, InferOut, "Classify papers", **classifies, **body)
 
 
 async def server_metadata(_: Service, __: Exchange) -> Reply:

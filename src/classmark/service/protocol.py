@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from classmark.service.exchange import Fields
+from classmark.service.limits import plain_address
 from classmark.service.problems import MEDIA_TYPE, Problem
 from classmark.service.settings import ServiceSettings
 from classmark.service.state import overloaded
@@ -31,8 +33,12 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or refuse it if there are too many."""
         super().connection_made(transport)
+        if self.client is not None:  # so that trusted proxies, limits and logs know it alike
+            with suppress(ValueError):
+                self.client = (str(plain_address(self.client[0])), self.client[1])
         self.on_connections(len(self.connections))
         self._header_bytes = 0
+        self._header_is_whole = False
         self._refused = False
         self._header_due = self.loop.time() + self.settings.header_timeout_s
         self._body_due = self._write_due = _NEVER
@@ -52,6 +58,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Note when the header of a request must be whole."""
         self._header_bytes = 0
+        self._header_is_whole = False
         self._header_due = self.loop.time() + self.settings.header_timeout_s
         super().on_message_begin()
 
@@ -61,13 +68,18 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take one header field, unless there is too much of them."""
+        """Take one header field, unless there is too much of them.
+
+        The fields after a chunked body, which the parser gives here too, are not the header's:
+        limits and keys were checked, or may yet be, without them.
+        """
         self._count(len(name) + len(value))
-        if not self._refused:
+        if not (self._refused or self._header_is_whole):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Begin the request."""
+        self._header_is_whole = True
         self._header_due = _NEVER
         self._body_due = self.loop.time() + self.settings.body_timeout_s
         if not self._refused:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from classmark.errors import InvalidConfig
 from classmark.runtime.encoder import usable_cores
+from classmark.service.hosts import parse_hosts
 
 JOURNAL_OFF = "off"
 MIB = 1 << 20
@@ -18,6 +19,11 @@ BACKLOG = 2048
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _checked_hosts(text: str) -> str:
+    parse_hosts(text)
+    return text
 
 
 class ServiceSettings(BaseSettings):
@@ -31,6 +37,11 @@ class ServiceSettings(BaseSettings):
         journal: file of the journal, None for the usual place, ``off`` for none.
         journal_text: keep the text of papers in the journal.
         api_keys: file of ``classmark keys``; None lets everybody in.
+        allowed_hosts: names by which clients may ask, separated by commas; ``*`` for every name.
+            Without it, and without API keys, these are ``localhost``, the name of the machine, the
+            name listened on, and every IP address. Pages of listed hosts may send requests too.
+        refused_keys_per_minute: requests without a valid API key that a client may make a minute
+            before it gets 429 instead of 401; 0 is no limit. Valid keys are not held up.
         rate_per_minute: requests a client may make a minute; 0 is no limit.
         rate_burst: requests a client may make at once before the rate binds.
         max_body_bytes: largest body of a request.
@@ -66,6 +77,8 @@ class ServiceSettings(BaseSettings):
     journal: str | None = None
     journal_text: bool = False
     api_keys: Path | None = None
+    allowed_hosts: Annotated[str, AfterValidator(_checked_hosts)] = ""
+    refused_keys_per_minute: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
     rate_per_minute: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     rate_burst: Count = 20
     max_body_bytes: Count = 8 * MIB

@@ -22,8 +22,7 @@ from classmark.service.accepting import Place
 from classmark.service.answering import Answerer
 from classmark.service.batching import Batcher, BatchLimits
 from classmark.service.exchange import Exchange, Fields, deadline_exceeded
-from classmark.service.keys import KeyRing
-from classmark.service.limits import RateTable, check_key, client_of
+from classmark.service.limits import Admission
 from classmark.service.logs import AccessLog
 from classmark.service.metrics import Metrics
 from classmark.service.problems import Problem
@@ -119,6 +118,7 @@ class Service:
         batcher: the queue of a deep model, None for a fast one.
         answerer: makes published answers.
         metrics: counters of this process.
+        admission: lets requests in.
         access_log: None if requests are not logged.
         journal: None if none is kept.
         in_work: requests that are being answered.
@@ -149,14 +149,8 @@ class Service:
         self.settings = settings
         self.model = model or Model(settings.model)
         self.metrics = Metrics(None if place is None else place.slot)
-        self._keys = None if settings.api_keys is None else KeyRing(settings.api_keys)
-        self._rates = (
-            RateTable(
-                settings.rate_per_minute, settings.rate_burst, place.rate_file if place else None
-            )
-            if settings.rate_per_minute
-            else None
-        )
+        rate_file = None if place is None else place.rate_file
+        self.admission = Admission(settings, self.metrics, rate_file)
         self.access_log = AccessLog() if settings.access_log else None
         self.journal = _open_journal(settings)
         self.batcher = _make_batcher(self.model, settings, self.metrics)
@@ -178,19 +172,6 @@ class Service:
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="classmark")
         # One file at a time: a parser does not look at the deadline, and batches must not wait.
         self._file_pool = ThreadPoolExecutor(1, thread_name_prefix="classmark-file")
-
-    def admit(self, exchange: Exchange) -> None:
-        """Let a request in.
-
-        Raises:
-            Problem: its key is missing, unknown or too narrow, or its client comes too often.
-        """
-        if self._keys is not None:
-            exchange.key = check_key(self._keys, exchange)
-            if exchange.key is not None:
-                exchange.facts["key"] = exchange.key.id
-        if self._rates is not None:
-            self._rates.check(client_of(exchange))
 
     def recorder(self, exchange: Exchange, source: PredictionSource) -> Recorder:
         """Return what tells the journal of the predictions of a request."""
@@ -238,8 +219,7 @@ class Service:
         self.publish()
         if self.access_log is not None:
             self.access_log.close()
-        if self._rates is not None:
-            self._rates.close()
+        self.admission.close()
         return lost
 
     async def in_thread(
