@@ -36,6 +36,7 @@ FOREIGN_HOSTS = [
     *("elsewhere.example", "elsewhere.example:8000", "localhost.example", "127.0.0.1.x.y", "."),
     *("localhost@elsewhere.example", "localhost:80:80", "localhost:", "::1", "[::1", "[x]", "*"),
     *("127.1", "0x7f000001", "localhost/", "localhost\t", "local\xe9", "[127.0.0.1]"),
+    "localhost" + "." * 300,
 ]
 
 

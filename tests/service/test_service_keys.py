@@ -129,6 +129,7 @@ print(sorted(seen))
 """
 
 
+@pytest.mark.slow
 def test_no_file_of_keys_is_readable_by_others_for_a_moment(tmp_path: Path) -> None:
     folder = tmp_path / "keys"
     folder.mkdir()
@@ -157,6 +158,7 @@ for n in range(20):
 """
 
 
+@pytest.mark.slow
 def test_processes_that_create_and_revoke_at_once_lose_and_revive_no_key(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     old, _ = create_key(path, "old", ["admin"])

@@ -22,6 +22,8 @@ JSON = b"application/json"
 DEADLINE_HEADER = "X-Classmark-Deadline-Ms"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
 _REQUEST_ID_BITS = 96
+_MAX_CLIENT_CHARS = 100
+"""An address with its zone is shorter; a proxy may pass on anything."""
 _CHANCE = random.Random()  # noqa: S311 - an id, not a secret
 # Workers that are forked would go on alike.
 if hasattr(os, "register_at_fork"):
@@ -83,7 +85,7 @@ class Exchange:
         self.request_id = self._request_id()
         self.deadline = self.started + default_deadline_ms / 1000
         client = scope.get("client")
-        self.client: str = client[0] if client else ""
+        self.client: str = client[0][:_MAX_CLIENT_CHARS] if client else ""
         self.key: Key | None = None
         self.route: BaseRoute | None = None
         self.facts: dict[str, Any] = {}

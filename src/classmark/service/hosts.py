@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 ANY_HOST = "*"
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _OWN_SITES = (b"same-origin", b"none")
+_MAX_HOST_CHARS = 300
+"""Longer ones, which no name can be, are not worth remembering."""
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^\[\]:@/?#\s]+)(:[0-9]{1,5})?")
 _SETTING = "--allowed-hosts (or CLASSMARK_SERVE_ALLOWED_HOSTS)"
@@ -65,7 +67,7 @@ class Hosts:
         """
         headers = exchange.headers
         host = headers.get(b"host", b"")
-        if not (self._is_any or self._is_own(host)):
+        if not (self._is_any or (len(host) <= _MAX_HOST_CHARS and self._is_own(host))):
             raise Problem(
                 "host_not_allowed",
                 f"the request is for the host {_text(host)!r}, which is not a name of this "
