@@ -118,7 +118,7 @@ class OutputBusy(ClassmarkError):
 
 
 class WorkerFailed(ClassmarkError):
-    """A process of a bulk run ended, or met an error, that no other try gets around."""
+    """A worker process could not be started, or ended, and trying again did not help."""
 
 
 class InvalidGates(ClassmarkError):

@@ -45,8 +45,8 @@ def is_dead(pid: int) -> bool:
 
 
 @pytest.fixture
-def watch(tmp_path: Path) -> tuple[Heartbeats, Watch]:
-    beats = Heartbeats.create(tmp_path / "beats", 2)
+def watch() -> tuple[Heartbeats, Watch]:
+    beats = Heartbeats(memoryview(bytearray(2 * Heartbeats.SLOT_BYTES)))
     return beats, Watch(beats, stuck_after_s=3)
 
 

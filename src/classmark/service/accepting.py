@@ -7,13 +7,19 @@ connections to two workers, one worker had four. So one with more than another l
 from __future__ import annotations
 
 import asyncio
-import mmap
+import errno
+import logging
 import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+from classmark.errors import ListenFailed
+from classmark.service.logs import log, log_rarely
+
+if TYPE_CHECKING:
+    from classmark.service.settings import ServiceSettings
 
 _COUNT = struct.Struct("i")
 _ABSENT = 2**31 - 1
@@ -23,53 +29,30 @@ MAX_STEPS_BACK = 10
 FULL_PAUSE_S = 0.1
 """Between two attempts while the process has no file descriptor left."""
 
+OTHER_DESCRIPTORS = 64
+"""Of a worker, for the model, the journal, the log, and each connection that is being refused."""
 UNEVEN_FROM = 4
 """Fewer connections more than another worker has are no reason to end any."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a worker stands among the others.
-
-    Attributes:
-        slot: its number, from 0.
-        counts_file: of ``ConnectionCounts``.
-        beats_file: of ``heartbeat.Heartbeats``.
-        rate_file: of ``limits.make_rate_file``.
-    """
-
-    slot: int
-    counts_file: Path
-    beats_file: Path
-    rate_file: Path
-
-
 class ConnectionCounts:
-    """How many connections each worker has open, in a file that all of them map."""
+    """How many connections each worker has open, in memory that all of them share."""
 
-    def __init__(self, path: Path) -> None:
-        """Map a file of ``create``."""
-        with path.open("r+b") as file:
-            self._table = mmap.mmap(file.fileno(), 0)
+    SLOT_BYTES = _COUNT.size
 
-    @classmethod
-    def create(cls, path: Path, n_workers: int) -> ConnectionCounts:
-        """Write the file for a number of workers, none of them there yet."""
-        path.write_bytes(_COUNT.pack(_ABSENT) * n_workers)
-        return cls(path)
+    def __init__(self, memory: memoryview) -> None:
+        """Use memory with a count for each worker: zeros, which say that there is no worker."""
+        self._memory = memory
 
     def set(self, slot: int, count: int | None) -> None:
         """Say how many connections a worker has; None says that there is no worker."""
-        value = _ABSENT if count is None else count
-        _COUNT.pack_into(self._table, slot * _COUNT.size, value)
+        # One more than there are, so that memory is right as it comes.
+        _COUNT.pack_into(self._memory, slot * _COUNT.size, 0 if count is None else count + 1)
 
     def lowest(self) -> int:
         """Return the smallest number of any worker."""
-        return int(min(count for (count,) in _COUNT.iter_unpack(self._table[:])))
-
-    def close(self) -> None:
-        """Unmap the file."""
-        self._table.close()
+        counts = [count - 1 for (count,) in _COUNT.iter_unpack(self._memory) if count]
+        return min(counts, default=_ABSENT)
 
 
 def surplus(count: int, lowest: int) -> int:
@@ -137,7 +120,8 @@ class Acceptor:
             connection, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
-        except OSError:
+        except OSError as error:
+            _log_refusal(error)
             self._pause(FULL_PAUSE_S)
             return
         connection.setblocking(False)
@@ -152,3 +136,60 @@ class Acceptor:
             await self._loop.connect_accepted_socket(self._make_protocol, connection)
         except OSError:
             connection.close()
+
+
+def _log_refusal(error: OSError) -> None:
+    """Say why no connection can be accepted, and what to do."""
+    advice = "clients wait; see the error"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        advice = (
+            "clients wait until others leave; raise the limit of open files (LimitNOFILE in "
+            "systemd, ulimit -n), or lower CLASSMARK_SERVE_MAX_CONNECTIONS"
+        )
+    log_rarely("cannot accept", logging.ERROR, detail=error.strerror, advice=advice)
+
+
+def fit_descriptors(settings: ServiceSettings, n_workers: int) -> ServiceSettings:
+    """Make room for every connection that a worker may have, or let it have fewer.
+
+    A worker without a file descriptor left can neither refuse a connection nor write its journal.
+
+    Raises:
+        ListenFailed: there is no room for a single connection.
+    """
+    import resource  # Windows has none
+
+    others = OTHER_DESCRIPTORS + n_workers
+    needed = settings.max_connections + others
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = _raised(soft, hard, needed)
+    if limit >= needed:
+        return settings
+    advice = "Raise it (LimitNOFILE in systemd, ulimit -n)"
+    if limit <= others:
+        raise ListenFailed(
+            f"the limit of open files is {limit}; a worker needs {others} before its first "
+            f"connection. {advice}."
+        )
+    log(
+        "few file descriptors",
+        logging.WARNING,
+        limit=limit,
+        needed=needed,
+        max_connections=limit - others,
+        advice=f"{advice}, or lower CLASSMARK_SERVE_MAX_CONNECTIONS ({settings.max_connections}).",
+    )
+    return settings.model_copy(update={"max_connections": limit - others})
+
+
+def _raised(soft: int, hard: int, needed: int) -> int:
+    """Raise the limit of open files as far as it is needed and allowed, and return it."""
+    import resource
+
+    infinite = resource.RLIM_INFINITY
+    if soft == infinite or soft >= needed:
+        return needed
+    wanted = needed if hard == infinite else min(needed, hard)
+    with suppress(ValueError, OSError):  # macOS has a limit of its own below the hard one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

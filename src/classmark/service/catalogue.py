@@ -85,7 +85,7 @@ async def metrics(service: Service, exchange: Exchange) -> Reply:
 async def status(service: Service, exchange: Exchange) -> Reply:
     """Requests, latency, papers and journal of all workers together."""
     summary = await service.in_thread(exchange, service.metrics.summary)
-    started_at_s = summary.pop("started_at_s") or service.started_at_s
+    started_at_s = summary.pop("started_at_s")
     document = {
         "model": service.answerer.model,
         "uptime_s": round(time.time() - started_at_s, 3),

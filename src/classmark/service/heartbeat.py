@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import mmap
 import struct
 from collections.abc import Iterable
-from pathlib import Path
 
 _BEATS = struct.Struct("I")
 _LONGEST_TICK_S = 1.0
@@ -13,30 +11,21 @@ _TICKS_A_VERDICT = 4
 
 
 class Heartbeats:
-    """How often each worker has beaten, in a file that all of them map."""
+    """How often each worker has beaten, in memory that all of them share."""
 
-    def __init__(self, path: Path) -> None:
-        """Map a file of ``create``."""
-        with path.open("r+b") as file:
-            self._table = mmap.mmap(file.fileno(), 0)
+    SLOT_BYTES = _BEATS.size
 
-    @classmethod
-    def create(cls, path: Path, n_workers: int) -> Heartbeats:
-        """Write the file for a number of workers."""
-        path.write_bytes(bytes(_BEATS.size * n_workers))
-        return cls(path)
+    def __init__(self, memory: memoryview) -> None:
+        """Use memory with a count for each worker, zeros at first."""
+        self._memory = memory
 
     def beat(self, slot: int) -> None:
         """Say that the event loop of a worker turns."""
-        _BEATS.pack_into(self._table, slot * _BEATS.size, (self.count(slot) + 1) % 2**32)
+        _BEATS.pack_into(self._memory, slot * _BEATS.size, (self.count(slot) + 1) % 2**32)
 
     def count(self, slot: int) -> int:
         """Return how often the workers of a slot have beaten."""
-        return int(_BEATS.unpack_from(self._table, slot * _BEATS.size)[0])
-
-    def close(self) -> None:
-        """Unmap the file."""
-        self._table.close()
+        return int(_BEATS.unpack_from(self._memory, slot * _BEATS.size)[0])
 
 
 class Watch:

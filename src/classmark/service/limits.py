@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 import time
 from functools import lru_cache
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from classmark.errors import InvalidKeys
 from classmark.service.exchange import Exchange
 from classmark.service.hosts import Hosts
 from classmark.service.keys import LOOK_AGAIN_S, Key, KeyRing
+from classmark.service.memory import RATES, REFUSALS
 from classmark.service.problems import Problem
 
 if TYPE_CHECKING:
+    from classmark.service.memory import Place
     from classmark.service.metrics import Metrics
     from classmark.service.settings import ServiceSettings
 
@@ -28,12 +28,8 @@ the others are the scopes that a key needs."""
 
 N_SLOTS = 1 << 16
 """Clients share a slot by chance: of 1,000 at once, one in 65 with another."""
-REQUESTS, REFUSALS = range(2)
-"""Tables of a rate file: of requests, and of those that came without a valid key."""
 _SEED_BYTES = 16
 _SLOT = struct.Struct("d")
-_TABLE_BYTES = N_SLOTS * _SLOT.size
-_RATE_BYTES = _SEED_BYTES + 2 * _TABLE_BYTES
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="classmark"'}
 
 
@@ -41,14 +37,14 @@ class Admission:
     """Lets requests in by the rule of their route, or says why not."""
 
     def __init__(
-        self, settings: ServiceSettings, metrics: Metrics, rate_file: Path | None = None
+        self, settings: ServiceSettings, metrics: Metrics, place: Place | None = None
     ) -> None:
         """Read the keys.
 
         Args:
             settings: with the limits.
             metrics: counts the keys that are refused.
-            rate_file: of ``make_rate_file``; None counts in this process alone.
+            place: of this worker in its tree; None counts in this process alone.
 
         Raises:
             InvalidKeys: the file of API keys cannot be read.
@@ -58,10 +54,12 @@ class Admission:
         self._ring = None if settings.api_keys is None else KeyRing(settings.api_keys)
         self._rates = self._refusals = None
         if settings.rate_per_minute:
-            self._rates = RateTable(settings.rate_per_minute, settings.rate_burst, rate_file)
+            memory = None if place is None else place.memory[RATES]
+            self._rates = RateTable(settings.rate_per_minute, settings.rate_burst, memory)
         refusals = settings.refused_keys_per_minute
         if self._ring is not None and refusals:
-            self._refusals = RateTable(refusals, max(1, int(refusals)), rate_file, REFUSALS)
+            memory = None if place is None else place.memory[REFUSALS]
+            self._refusals = RateTable(refusals, max(1, int(refusals)), memory)
 
     def admit(self, exchange: Exchange, access: Access) -> None:
         """Let a request in.
@@ -94,12 +92,6 @@ class Admission:
             if self._refusals is not None and problem.status == 401:
                 self._refusals.check(client_of(exchange), "requests without a valid API key")
             raise
-
-    def close(self) -> None:
-        """Unmap the tables."""
-        for table in (self._rates, self._refusals):
-            if table is not None:
-                table.close()
 
 
 def check_key(ring: KeyRing, exchange: Exchange, scope: str) -> Key:
@@ -137,11 +129,6 @@ def _sent_key(exchange: Exchange) -> str | None:
     return None if given is None else given.decode("latin-1")
 
 
-def make_rate_file(path: Path) -> None:
-    """Write the file in which the workers of a tree count together."""
-    path.write_bytes(os.urandom(_SEED_BYTES) + bytes(_RATE_BYTES - _SEED_BYTES))
-
-
 class RateTable:
     """A rate for each client over all workers: the generic cell rate algorithm.
 
@@ -149,27 +136,28 @@ class RateTable:
     Workers that write a slot at the same moment may let one request more through.
     """
 
-    def __init__(
-        self, per_minute: float, burst: int, path: Path | None = None, table: int = REQUESTS
-    ) -> None:
-        """Open the table.
+    SIZE = _SEED_BYTES + N_SLOTS * _SLOT.size
+
+    def __init__(self, per_minute: float, burst: int, memory: memoryview | None = None) -> None:
+        """Use a table.
 
         Args:
             per_minute: requests that a client may make a minute, above 0.
             burst: requests that it may make at once.
-            path: file of ``make_rate_file``; None counts in this process alone.
-            table: which one of the file.
+            memory: shared by the workers, see ``sow``; None counts in this process alone.
         """
-        self._start = _SEED_BYTES + table * _TABLE_BYTES
         self._interval_s = 60 / per_minute
         self._slack_s = self._interval_s * (burst - 1)
-        if path is None:
-            self._table = mmap.mmap(-1, _RATE_BYTES)
-            self._table[:_SEED_BYTES] = os.urandom(_SEED_BYTES)
-        else:
-            with path.open("r+b") as file:
-                self._table = mmap.mmap(file.fileno(), 0)
-        self._seed = bytes(self._table[:_SEED_BYTES])
+        if memory is None:
+            memory = memoryview(bytearray(self.SIZE))
+            self.sow(memory)
+        self._table = memory
+        self._seed = bytes(memory[:_SEED_BYTES])
+
+    @staticmethod
+    def sow(memory: memoryview) -> None:
+        """Choose how clients are spread over the table, before any worker uses it."""
+        memory[:_SEED_BYTES] = os.urandom(_SEED_BYTES)
 
     def check(self, client: str, counted: str = "requests") -> None:
         """Count a request.
@@ -182,7 +170,7 @@ class RateTable:
             Problem: the client has made too many.
         """
         digest = blake2b(client.encode(), key=self._seed, digest_size=4).digest()
-        offset = self._start + _SLOT.size * (int.from_bytes(digest, "big") % N_SLOTS)
+        offset = _SEED_BYTES + _SLOT.size * (int.from_bytes(digest, "big") % N_SLOTS)
         now = time.monotonic()  # one clock for all processes of a machine
         due = max(now, _SLOT.unpack_from(self._table, offset)[0])
         wait_s = due - now - self._slack_s
@@ -194,10 +182,6 @@ class RateTable:
                 retry_after_s=seconds,
             )
         _SLOT.pack_into(self._table, offset, due + self._interval_s)
-
-    def close(self) -> None:
-        """Unmap the table."""
-        self._table.close()
 
 
 def client_of(exchange: Exchange) -> str:

@@ -20,6 +20,8 @@ _EXTRA = "fields"
 _MAX_MESSAGE_CHARS = 500
 _MAX_WAITING_LINES = 100
 _MAX_WAITING_BYTES = 1 << 20
+_RARELY_S = 10.0
+_rare_events: dict[str, tuple[float, int]] = {}
 _ATOMIC_BYTES = 4096
 """So much a pipe takes as one piece, so that lines of several workers do not mix."""
 
@@ -98,6 +100,20 @@ def set_up_logs(stream: TextIO | None = None) -> None:
 def log(event: str, level: int = logging.INFO, **fields: Any) -> None:
     """Write one line about the service."""
     logging.getLogger(LOGGER_NAME).log(level, event, extra={_EXTRA: fields})
+
+
+def log_rarely(event: str, level: int = logging.WARNING, **fields: Any) -> None:
+    """Write one line about what may happen often: of each event one every ten seconds.
+
+    The next line says how many were left out.
+    """
+    now = time.monotonic()
+    last, n_left_out = _rare_events.get(event, (-_RARELY_S, 0))
+    if now - last < _RARELY_S:
+        _rare_events[event] = (last, n_left_out + 1)
+        return
+    _rare_events[event] = (now, 0)
+    log(event, level, **fields, **({"left_out": n_left_out} if n_left_out else {}))
 
 
 def log_failure(event: str, error: BaseException, **fields: Any) -> None:

@@ -1,279 +1,267 @@
-"""Counters of the service: one process alone, or all workers of one tree.
-
-With ``PROMETHEUS_MULTIPROC_DIR`` set before this module is imported, every worker counts in files
-of that folder and ``/metrics`` sums them; else the counts are of this process. The files belong to
-the worker's slot: its successor goes on where it ended, so that no counter falls and no file stays.
-"""
+"""What the service counts: a row of ``FAMILIES`` a metric, summed over all workers of one tree."""
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_left
-from dataclasses import dataclass, field
-from threading import Lock
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    generate_latest,
-    multiprocess,
-    values,
-)
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from classmark.service.memory import SERIES, Place
+from classmark.service.series import OTHER, SLOT_BYTES, Key, Series
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from classmark.journal import JournalStatus
 
 MEDIA_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
-FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 # Two a doubling from 0.25 ms, so that a percentile read from them is off by a fifth at most.
 LATENCY_BUCKETS_S = tuple(round(0.00025 * 2 ** (i / 2), 6) for i in range(33))
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
-_BATCH_BUCKETS = {
-    "papers": (1, 2, 4, 8, 16, 32, 64),
-    "tokens": (64, 128, 256, 512, 1024, 2048, 4096),
-}
-_JOURNAL_COUNTERS = {
-    "written": "Events that were written to the journal.",
-    "dropped": "Events that the journal lost: its queue was full, or it could not be written.",
-}
-_JOURNAL_GAUGES: tuple[tuple[str, Any, str], ...] = (
-    ("queued", "livesum", "Events that wait to be written."),
-    ("failing", "livemax", "1 while the journal cannot be written."),
+METHODS = frozenset(
+    ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 )
+"""Others count as ``OTHER``: clients choose them, and each is a series."""
+_ENDLESS = float("inf")
 
 
-@dataclass(slots=True)
-class _Times:
-    """Times to answer: how many in each bucket (the last one is without end), and their sum."""
+@dataclass(frozen=True)
+class Family:
+    """One metric.
 
-    counts: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BUCKETS_S) + 1))
-    total_s: float = 0.0
+    Attributes:
+        kind: ``counter``, ``gauge`` or ``histogram``.
+        help: a sentence.
+        labels: their names.
+        edges: of a histogram, the upper edges of its buckets; the last one has no end.
+        edge_texts: the same as they are shown.
+        merge: how the gauges of several workers make one.
+    """
+
+    kind: str
+    help: str
+    labels: tuple[str, ...] = ()
+    edges: tuple[float, ...] = ()
+    edge_texts: tuple[str, ...] = ()
+    merge: Callable[[float, float], float] = float.__add__
 
 
-class Metrics:
-    """What a worker counts; other workers see it a quarter of a second later."""
+def _counter(text: str, *labels: str) -> Family:
+    return Family("counter", text, labels)
 
-    def __init__(self, slot: int | None = None) -> None:
-        """Begin to count.
+
+def _gauge(text: str, merge: Callable[[float, float], float] = float.__add__) -> Family:
+    return Family("gauge", text, merge=merge)
+
+
+def _histogram(text: str, edges: Iterable[float], *labels: str) -> Family:
+    whole = (*map(float, edges), _ENDLESS)
+    return Family("histogram", text, labels, whole, tuple(map(floatToGoString, whole)))
+
+
+# A gauge is that of the living: what a dead worker set no longer counts.
+FAMILIES: dict[str, Family] = {
+    "classmark_requests": _counter(
+        "Requests by route, method and status.", "route", "method", "status"
+    ),
+    "classmark_request_seconds": _histogram(
+        "From the first byte seen to the last byte given to the socket.",
+        LATENCY_BUCKETS_S,
+        "route",
+    ),
+    "classmark_papers": _counter("Papers classified, by outcome.", "outcome"),
+    "classmark_keys_refused": _counter(
+        "Requests refused for their API key, by kind of problem.", "reason"
+    ),
+    "classmark_requests_in_work": _gauge("Requests being answered now."),
+    "classmark_workers": _gauge("Workers alive."),
+    "classmark_start_time_seconds": _gauge("When the service started, in Unix time.", max),
+    "classmark_journal_written": _counter("Events that were written to the journal."),
+    "classmark_journal_dropped": _counter(
+        "Events that the journal lost: its queue was full, or it could not be written."
+    ),
+    "classmark_journal_queued": _gauge("Events that wait to be written."),
+    "classmark_journal_failing": _gauge("1 while the journal cannot be written.", max),
+    "classmark_queue_papers": _gauge("Papers that wait for the deep model."),
+    "classmark_queue_tokens": _gauge("Tokens that wait for the deep model."),
+    "classmark_batch_papers": _histogram(
+        "Papers of a batch of the deep model.", (1, 2, 4, 8, 16, 32, 64)
+    ),
+    "classmark_batch_tokens": _histogram(
+        "Tokens of a batch of the deep model.", (64, 128, 256, 512, 1024, 2048, 4096)
+    ),
+    "classmark_queue_refused": _counter(
+        "Requests refused at once because the queue is full or longer than their deadline."
+    ),
+}
+_JOURNAL_COUNTERS = ("written", "dropped")
+_JOURNAL_GAUGES = ("queued", "failing")
+
+
+class Metrics(Collector):
+    """What a worker counts, and what all of them have counted."""
+
+    def __init__(self, place: Place | None = None) -> None:
+        """Begin to count, or go on where the worker before in the same place ended.
 
         Args:
-            slot: of this worker in its tree; None counts in this process alone.
+            place: of this worker in its tree; None counts in this process alone.
         """
-        if slot is not None:
-            values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]
-        self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "classmark_requests",
-            "Requests by route, method and status.",
-            ["route", "method", "status"],
-            registry=self.registry,
-        )
-        self._latency = Histogram(
-            "classmark_request_seconds",
-            "From the first byte seen to the last byte given to the socket.",
-            ["route"],
-            buckets=LATENCY_BUCKETS_S,
-            registry=self.registry,
-        )
-        self._papers = Counter(
-            "classmark_papers",
-            "Papers classified, by outcome.",
-            ["outcome"],
-            registry=self.registry,
-        )
-        self._keys_refused = Counter(
-            "classmark_keys_refused",
-            "Requests refused for their API key, by kind of problem.",
-            ["reason"],
-            registry=self.registry,
-        )
-        self._in_work = Gauge(
-            "classmark_requests_in_work",
-            "Requests being answered now.",
-            multiprocess_mode="livesum",
-            registry=self.registry,
-        )
-        self._workers = Gauge(
-            "classmark_workers",
-            "Workers alive.",
-            multiprocess_mode="livesum",
-            registry=self.registry,
-        )
-        self._started = Gauge(
-            "classmark_start_time_seconds",
-            "When the oldest worker started, in Unix time.",
-            multiprocess_mode="min",
-            registry=self.registry,
-        )
-        self._journal_counters = {
-            name: Counter(f"classmark_journal_{name}", text, registry=self.registry)
-            for name, text in _JOURNAL_COUNTERS.items()
-        }
-        self._journal_gauges = {
-            name: Gauge(
-                f"classmark_journal_{name}", text, multiprocess_mode=mode, registry=self.registry
-            )
-            for name, mode, text in _JOURNAL_GAUGES
-        }
-        self._queue = {
-            unit: Gauge(
-                f"classmark_queue_{unit}",
-                f"{unit.capitalize()} that wait for the deep model.",
-                multiprocess_mode="livesum",
-                registry=self.registry,
-            )
-            for unit in ("papers", "tokens")
-        }
-        self._batches = {
-            unit: Histogram(
-                f"classmark_batch_{unit}",
-                f"{unit.capitalize()} of a batch of the deep model.",
-                buckets=buckets,
-                registry=self.registry,
-            )
-            for unit, buckets in _BATCH_BUCKETS.items()
-        }
-        self._refused = Counter(
-            "classmark_queue_refused",
-            "Requests refused at once because the queue is full or longer than their deadline.",
-            registry=self.registry,
-        )
+        if place is None:
+            memory, slot = memoryview(bytearray(SLOT_BYTES)), 0
+        else:
+            memory, slot = place.memory[SERIES], place.slot
+        self._own = Series(memory, slot)
+        self._all = [Series(memory, number) for number in range(len(memory) // SLOT_BYTES)]
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
         self._journal_seen = dict.fromkeys(_JOURNAL_COUNTERS, 0)
-        # Since the last flush: counting in the files of many processes takes ten times as long.
-        self._lock = Lock()
-        self._new_requests: dict[tuple[str, str, int], int] = {}
-        self._new_papers: dict[str, int] = {}
-        self._new_keys_refused: dict[str, int] = {}
-        self._new_latency: dict[str, _Times] = {}
+
+    def count(self, name: str, *labels: str, n: float = 1) -> None:
+        """Add to the counter of a family."""
+        self._own.add((f"{name}_total", "", *labels), n)
+
+    def set(self, name: str, value: float) -> None:
+        """Say how the gauge of a family stands."""
+        self._own.set((name, ""), value)
+
+    def observe(self, name: str, value: float, *labels: str) -> None:
+        """Count a value in the histogram of a family."""
+        family = FAMILIES[name]
+        edge = family.edge_texts[bisect_left(family.edges, value)]
+        self._own.add((f"{name}_bucket", edge, *labels))
+        self._own.add((f"{name}_sum", "", *labels), value)
 
     def worker_started(self, at_s: float) -> None:
-        """Say that this worker is there."""
-        self._workers.set(1)
-        self._started.set(at_s)
+        """Say that this worker is there, and when the service was started."""
+        self.set("classmark_workers", 1)
+        self.set("classmark_start_time_seconds", at_s)
 
     def request_done(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count a request; only in the thread of the event loop."""
-        key = (route, method, status)
-        with self._lock:
-            self._new_requests[key] = self._new_requests.get(key, 0) + 1
-            times = self._new_latency.get(route)
-            if times is None:
-                times = self._new_latency[route] = _Times()
-            times.counts[bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
-            times.total_s += seconds
+        """Count a request."""
+        known = method if method in METHODS else OTHER
+        self.count("classmark_requests", route, known, str(status))
+        self.observe("classmark_request_seconds", seconds, route)
 
     def papers_done(self, outcome: str, n: int = 1) -> None:
         """Count papers by ``reason`` of their answer, or ``error``."""
-        with self._lock:
-            self._new_papers[outcome] = self._new_papers.get(outcome, 0) + n
+        self.count("classmark_papers", outcome, n=n)
 
     def key_refused(self, kind: str) -> None:
         """Count a request whose key is missing, wrong or too narrow, by kind of the problem."""
-        with self._lock:
-            self._new_keys_refused[kind] = self._new_keys_refused.get(kind, 0) + 1
-
-    def flush(self) -> None:
-        """Add what was counted since the last time to what ``/metrics`` shows."""
-        with self._lock:
-            requests, self._new_requests = self._new_requests, {}
-            papers, self._new_papers = self._new_papers, {}
-            refused, self._new_keys_refused = self._new_keys_refused, {}
-            latency, self._new_latency = self._new_latency, {}
-        for (route, method, status), n in requests.items():
-            self._requests.labels(route, method, str(status)).inc(n)
-        for reason, n in refused.items():
-            self._keys_refused.labels(reason).inc(n)
-        for outcome, n in papers.items():
-            self._papers.labels(outcome).inc(n)
-        for route, times in latency.items():
-            histogram: Any = self._latency.labels(route)
-            # The client can observe one value at a time only.
-            histogram._sum.inc(times.total_s)
-            for bucket, n in zip(histogram._buckets, times.counts, strict=True):
-                if n:
-                    bucket.inc(n)
+        self.count("classmark_keys_refused", kind)
 
     def batch_done(self, papers: int, tokens: int) -> None:
         """Count a batch of the deep model."""
-        self._batches["papers"].observe(papers)
-        self._batches["tokens"].observe(tokens)
+        self.observe("classmark_batch_papers", papers)
+        self.observe("classmark_batch_tokens", tokens)
 
     def batch_refused(self) -> None:
         """Count a request that the queue of the deep model had no time for."""
-        self._refused.inc()
+        self.count("classmark_queue_refused")
 
     def set_queue(self, papers: int, tokens: int) -> None:
         """Say how much waits for the deep model."""
-        self._queue["papers"].set(papers)
-        self._queue["tokens"].set(tokens)
+        self.set("classmark_queue_papers", papers)
+        self.set("classmark_queue_tokens", tokens)
 
     def set_in_work(self, n: int) -> None:
         """Say how many requests are in work."""
-        self._in_work.set(n)
+        self.set("classmark_requests_in_work", n)
 
     def set_journal(self, status: JournalStatus) -> None:
         """Say how the journal of this process fares."""
-        for name, counter in self._journal_counters.items():
+        for name in _JOURNAL_COUNTERS:
             n = getattr(status, name)
-            counter.inc(n - self._journal_seen[name])
+            self.count(f"classmark_journal_{name}", n=n - self._journal_seen[name])
             self._journal_seen[name] = n
-        for name, gauge in self._journal_gauges.items():
-            gauge.set(float(getattr(status, name)))
+        for name in _JOURNAL_GAUGES:
+            self.set(f"classmark_journal_{name}", float(getattr(status, name)))
 
     def text(self) -> bytes:
         """Return the counts of the process tree in Prometheus' text format."""
-        self.flush()
-        return generate_latest(self._whole_registry())
+        return generate_latest(self._registry)
 
     def summary(self) -> dict[str, Any]:
         """Return what the status page shows of the process tree."""
-        self.flush()
-        families = {family.name: family.samples for family in self._whole_registry().collect()}
-        requests = _totals(families.get("classmark_requests", ()), "status")
-        papers = _totals(families.get("classmark_papers", ()), "outcome")
+        samples = {family.name: family.samples for family in self.collect()}
+        requests = _totals(samples["classmark_requests"], "status")
+        papers = _totals(samples["classmark_papers"], "outcome")
         journal = {
-            name: int(_single(families.get(f"classmark_journal_{name}", ())) or 0)
-            for name in (*self._journal_counters, *self._journal_gauges)
+            name: int(_single(samples[f"classmark_journal_{name}"]))
+            for name in (*_JOURNAL_COUNTERS, *_JOURNAL_GAUGES)
         }
         return {
-            "started_at_s": _single(families.get("classmark_start_time_seconds", ())),
-            "workers": int(_single(families.get("classmark_workers", ())) or 0),
+            "started_at_s": _single(samples["classmark_start_time_seconds"]),
+            "workers": int(_single(samples["classmark_workers"])),
             "requests": {"total": sum(requests.values()), "by_status": requests},
-            "latency_ms": _percentiles(families.get("classmark_request_seconds", ())),
+            "latency_ms": _percentiles(samples["classmark_request_seconds"]),
             "papers": papers,
             "journal": {**journal, "failing": bool(journal["failing"])},
         }
 
-    def _whole_registry(self) -> CollectorRegistry:
-        if FOLDER_VARIABLE not in os.environ:
-            return self.registry
-        registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return registry
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family with the samples of all workers together."""
+        merged = self._merged()
+        for name, family in FAMILIES.items():
+            metric = Metric(name, family.help, family.kind)
+            for sample, labels, value in _samples(name, family, merged):
+                metric.add_sample(sample, labels, value)
+            yield metric
+
+    def _merged(self) -> dict[Key, float]:
+        merges = {name: family.merge for name, family in FAMILIES.items()}
+        merged: dict[Key, float] = {}
+        for series in self._all:
+            for key, value in series.items():
+                merge = merges.get(key[0], float.__add__)
+                merged[key] = merge(merged[key], value) if key in merged else value
+        return merged
 
 
-def forget_worker(slot: int) -> None:
-    """Take a dead worker out of what counts the living; what it counted stays."""
-    if FOLDER_VARIABLE in os.environ:
-        multiprocess.mark_process_dead(slot)  # type: ignore[no-untyped-call]
+def forget_worker(memory: memoryview, slot: int) -> None:
+    """Take a dead worker out of what counts the living; what it counted stays.
+
+    Args:
+        memory: of all slots.
+        slot: of the dead worker.
+    """
+    gauges = {name for name, family in FAMILIES.items() if family.kind == "gauge"}
+    Series(memory, slot).clear(gauges)
+
+
+def _samples(
+    name: str, family: Family, merged: dict[Key, float]
+) -> Iterator[tuple[str, dict[str, str], float]]:
+    """Yield the samples of a family; without labels there is one from the start."""
+    main = {"counter": f"{name}_total", "gauge": name, "histogram": f"{name}_sum"}[family.kind]
+    found = {key[2:] for key in merged if key[0] == main} if family.labels else {()}
+    for values in sorted(found):
+        labels = dict(zip(family.labels, values, strict=True))
+        if family.kind == "histogram":
+            edges = family.edge_texts
+            counts = [merged.get((f"{name}_bucket", edge, *values), 0.0) for edge in edges]
+            for edge, count in zip(edges, accumulate(counts), strict=True):
+                yield f"{name}_bucket", {**labels, "le": edge}, count
+            yield f"{name}_count", labels, sum(counts)
+        yield main, labels, merged.get((main, "", *values), 0.0)
 
 
 def _totals(samples: Iterable[Any], label: str) -> dict[str, int]:
     totals: dict[str, int] = {}
     for sample in samples:
-        if sample.name.endswith("_total"):
-            key = sample.labels[label]
-            totals[key] = totals.get(key, 0) + int(sample.value)
+        key = sample.labels[label]
+        totals[key] = totals.get(key, 0) + int(sample.value)
     return dict(sorted(totals.items()))
 
 
-def _single(samples: Iterable[Any]) -> float | None:
-    return next((float(sample.value) for sample in samples), None)
+def _single(samples: Iterable[Any]) -> float:
+    return next(float(sample.value) for sample in samples)
 
 
 def _percentiles(samples: Iterable[Any]) -> dict[str, float | None]:
@@ -292,7 +280,7 @@ def _quantile(edges: list[float], counts: dict[float, float], wanted: float) -> 
     low, below = 0.0, 0.0
     for edge in edges if wanted else ():
         if counts[edge] >= wanted:
-            if edge == float("inf"):
+            if edge == _ENDLESS:
                 return round(low * 1000, 3)
             inside = (wanted - below) / (counts[edge] - below)
             return round((low + (edge - low) * inside) * 1000, 3)

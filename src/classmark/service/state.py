@@ -18,12 +18,12 @@ from classmark.journal import Journal, JournalConfig, default_journal_path
 from classmark.records import Paper, PredictionSource
 from classmark.runtime import Classifier
 from classmark.runtime.encoder import THREADS_VARIABLE, default_threads, usable_cores
-from classmark.service.accepting import Place
 from classmark.service.answering import Answerer
 from classmark.service.batching import Batcher, BatchLimits
 from classmark.service.exchange import Exchange, Fields, deadline_exceeded
 from classmark.service.limits import Admission
 from classmark.service.logs import AccessLog
+from classmark.service.memory import Place
 from classmark.service.metrics import Metrics
 from classmark.service.problems import Problem
 from classmark.service.recording import Recorder
@@ -148,9 +148,8 @@ class Service:
         """
         self.settings = settings
         self.model = model or Model(settings.model)
-        self.metrics = Metrics(None if place is None else place.slot)
-        rate_file = None if place is None else place.rate_file
-        self.admission = Admission(settings, self.metrics, rate_file)
+        self.metrics = Metrics(place)
+        self.admission = Admission(settings, self.metrics, place)
         self.access_log = AccessLog() if settings.access_log else None
         self.journal = _open_journal(settings)
         self.batcher = _make_batcher(self.model, settings, self.metrics)
@@ -161,7 +160,7 @@ class Service:
             batcher=self.batcher,
         )
         self.is_ready = self.is_stopping = False
-        self.started_at_s = time.time()
+        self.started_at_s = time.time() if place is None else place.started_at_s
         ref = self.model.classifier.model
         self.model_fields: Fields = [
             (b"x-classmark-model", f"{ref.name}@{ref.version}".encode("latin-1")),
@@ -197,7 +196,7 @@ class Service:
         self.is_stopping = True
 
     def publish(self) -> None:
-        """Write what waits of the log and the counters; called often, and at the end."""
+        """Write what waits of the log, and how things stand; called often, and at the end."""
         if self.access_log is not None:
             self.access_log.flush()
         if self.journal is not None:
@@ -205,7 +204,6 @@ class Service:
         if self.batcher is not None:
             self.batcher.publish()
         self.metrics.set_in_work(self.in_work)
-        self.metrics.flush()
 
     def close(self) -> int:
         """End the threads and write the journal; returns how many of its events were lost."""
@@ -219,7 +217,6 @@ class Service:
         self.publish()
         if self.access_log is not None:
             self.access_log.close()
-        self.admission.close()
         return lost
 
     async def in_thread(

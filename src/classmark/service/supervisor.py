@@ -7,32 +7,41 @@ import logging
 import os
 import signal
 import socket
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import connection, get_context
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from multiprocessing import connection
+from typing import Any
 
-from classmark.errors import ClassmarkError, ListenFailed
-from classmark.service.accepting import ConnectionCounts, Place
+from classmark.errors import ListenFailed, WorkerFailed
+from classmark.service import process
+from classmark.service.accepting import ConnectionCounts, fit_descriptors
 from classmark.service.heartbeat import Heartbeats, Watch
+from classmark.service.keys import read_keys
+from classmark.service.limits import RateTable
 from classmark.service.logs import log, set_up_logs
+from classmark.service.memory import (
+    BEATS,
+    CONNECTIONS,
+    RATES,
+    REFUSALS,
+    SERIES,
+    Place,
+    TreeMemory,
+)
+from classmark.service.metrics import forget_worker
+from classmark.service.process import Job, WorkerProcess
+from classmark.service.series import SLOT_BYTES
 from classmark.service.settings import BACKLOG, ServiceSettings
-
-if TYPE_CHECKING:
-    from classmark.service.state import Model, OpenedModel
+from classmark.service.state import OpenedModel, open_model
 
 HEALTHY_AFTER_S = 5.0
 FIRST_DELAY_S = 0.05
 LONGEST_DELAY_S = 5.0
+FIRST_ATTEMPTS = 5
+"""So often a process is asked for before the first worker has served."""
 _KILL_MARGIN_S = 1.0
-RATE_FILE, COUNTS_FILE, BEATS_FILE = "rates", "connections", "beats"
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 Say = Callable[[str], None]
 
@@ -47,22 +56,39 @@ def serve(settings: ServiceSettings, say: Say = lambda _: None) -> int:
     Raises:
         ListenFailed: the address cannot be listened on.
         BundleNotFound, BundleCorrupt, BundleIncompatible: the model cannot be loaded.
+        OutOfMemory: there is not enough memory for what the workers share.
+        WorkerFailed: no worker could be started, or one failed before any had served.
     """
     if not hasattr(os, "fork"):  # Windows
         raise ListenFailed("classmark serve needs Linux or macOS. On Windows run it in WSL.")
-    with _listening(settings) as listener, _shared_folder() as folder:
-        # Only now: the metrics client looks for its folder when it is imported.
-        from classmark.service.keys import read_keys
-        from classmark.service.limits import make_rate_file
-        from classmark.service.state import open_model
-
+    started_at_s = time.time()
+    with _listening(settings) as listener:
         set_up_logs()
         model = open_model(settings)
         if settings.api_keys is not None:
             read_keys(settings.api_keys)
-        make_rate_file(folder / RATE_FILE)
-        listener.listen(BACKLOG)
-        return Supervisor(settings, listener, model, folder, say).run()
+        settings = fit_descriptors(settings, model.worker_count)
+        memory = _share_memory(model.worker_count)
+        try:
+            listener.listen(BACKLOG)
+            return Supervisor(settings, listener, model, memory, say, started_at_s).run()
+        finally:
+            memory.close()
+
+
+def _share_memory(n_workers: int) -> TreeMemory:
+    """Return the memory of a tree of workers."""
+    sizes = {
+        CONNECTIONS: ConnectionCounts.SLOT_BYTES * n_workers,
+        BEATS: Heartbeats.SLOT_BYTES * n_workers,
+        RATES: RateTable.SIZE,
+        REFUSALS: RateTable.SIZE,
+        SERIES: SLOT_BYTES * n_workers,
+    }
+    memory = TreeMemory(sizes, is_inherited=process.FORKS)
+    for part in (RATES, REFUSALS):
+        RateTable.sow(memory[part])
+    return memory
 
 
 @dataclass
@@ -71,20 +97,31 @@ class _Slot:
 
     Attributes:
         number: from 0.
-        process: the worker, None while a new one is waited for.
-        ready: its end of this pipe closes or sends when it is ready.
-        started_s: when it was started, monotonic.
+        worker: None while a new one is waited for.
+        failures: attempts in a row that led to no worker that serves.
+        started_s: when the worker was started, monotonic.
         due_s: when the next one is to be started, monotonic.
         delay_s: how long the next one waits if this one dies young.
     """
 
     number: int
-    process: Any = None
-    ready: Any = None
-    is_ready: bool = False
+    worker: WorkerProcess | None = None
+    failures: int = 0
     started_s: float = 0.0
     due_s: float = 0.0
     delay_s: float = FIRST_DELAY_S
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether there is a worker that has said that it is ready."""
+        return self.worker is not None and self.worker.is_ready
+
+    def postpone(self, now: float) -> float:
+        """Let the next worker wait, after each failure longer; returns for how many seconds."""
+        delay_s, self.worker = self.delay_s, None
+        self.due_s = now + delay_s
+        self.delay_s = min(LONGEST_DELAY_S, delay_s * 2)
+        return delay_s
 
 
 @dataclass
@@ -94,161 +131,164 @@ class Supervisor:
     settings: ServiceSettings
     listener: socket.socket
     model: OpenedModel
-    folder: Path
+    memory: TreeMemory
     say: Say
+    started_at_s: float
     _slots: list[_Slot] = field(default_factory=list)
     _is_stopping: bool = False
     _was_announced: bool = False
-    _has_failed: bool = False
+    _has_served: bool = False
+    _failure: str = ""
 
     def run(self) -> int:
-        """Serve; returns 0 if every worker ended in order, else 1."""
-        # Where processes are forked, workers share what is loaded; macOS forbids it with threads.
-        self._context: Any = get_context("fork" if sys.platform == "linux" else "spawn")
+        """Serve; returns 0 if every worker ended in order, else 1.
+
+        Raises:
+            WorkerFailed: no worker could be started, or one failed before any had served.
+        """
         self._slots = [_Slot(number) for number in range(self.model.worker_count)]
-        self._counts = ConnectionCounts.create(self.folder / COUNTS_FILE, len(self._slots))
-        beats = Heartbeats.create(self.folder / BEATS_FILE, len(self._slots))
-        self._watch = Watch(beats, self.settings.stuck_after_s)
+        self._counts = ConnectionCounts(self.memory[CONNECTIONS])
+        self._watch = Watch(Heartbeats(self.memory[BEATS]), self.settings.stuck_after_s)
         with _wake_up_on_signals(self._on_signal) as wake:
             # Untouched by collections, pages of what is loaded stay shared with the workers.
             gc.collect()
             gc.freeze()
-            while not self._is_stopping:
-                self._start_due()
-                connection.wait([*self._watched(), wake], timeout=self._wait_s())
-                _drain(wake)
-                self._look()
-                self._kill_stuck()
-            return self._stop()
+            in_order = False
+            try:
+                while not self._is_stopping:
+                    self._start_due()
+                    connection.wait([*self._news(), wake], timeout=self._wait_s())
+                    _drain(wake)
+                    self._look()
+                    self._kill_stuck()
+            finally:  # whatever happened, no worker is left behind
+                in_order = self._stop()
+        if self._failure:
+            raise WorkerFailed(self._failure)
+        return 0 if in_order else 1
 
     def _on_signal(self, *_: Any) -> None:
         self._is_stopping = True
 
+    def _workers(self) -> list[WorkerProcess]:
+        return [slot.worker for slot in self._slots if slot.worker is not None]
+
+    def _news(self) -> list[Any]:
+        return [worker.news for worker in self._workers()]
+
     def _start_due(self) -> None:
         now = time.monotonic()
         for slot in self._slots:
-            if slot.process is None and slot.due_s <= now:
-                slot.ready, theirs = self._context.Pipe(duplex=False)
-                files = [self.folder / name for name in (COUNTS_FILE, BEATS_FILE, RATE_FILE)]
-                place = Place(slot.number, *files)
-                is_forked = self._context.get_start_method() == "fork"
-                model = self.model.loaded if is_forked else None
-                slot.process = self._context.Process(
-                    target=_work, args=(self.settings, self.listener, place, theirs, model)
-                )
-                with _signals_held():
-                    slot.process.start()
-                theirs.close()
-                slot.started_s, slot.is_ready = now, False
+            if slot.worker is None and slot.due_s <= now:
+                place = Place(slot.number, self.memory, self.started_at_s)
+                model = self.model.loaded if process.FORKS else None
+                try:
+                    slot.worker = WorkerProcess(Job(self.settings, self.listener, place, model))
+                except OSError as error:
+                    self._note_no_process(slot, error)
+                else:
+                    slot.started_s = now
 
-    def _watched(self) -> list[Any]:
-        return [
-            item
-            for slot in self._slots
-            if slot.process is not None
-            for item in (slot.process.sentinel, *(() if slot.is_ready else (slot.ready,)))
-        ]
+    def _note_no_process(self, slot: _Slot, error: OSError) -> None:
+        """Try again later; before anything was served, not for ever."""
+        slot.failures += 1
+        again_in_s = slot.postpone(time.monotonic())
+        log("worker not started", logging.ERROR, detail=error.strerror, again_in_s=again_in_s)
+        if slot.failures >= FIRST_ATTEMPTS and not self._has_served and not self._workers():
+            self._fail(
+                f"no worker process can be started ({error.strerror}, {FIRST_ATTEMPTS} attempts). "
+                "Raise the limits of processes and open files (ulimit -u, ulimit -n), or free "
+                "some memory."
+            )
+
+    def _fail(self, why: str) -> None:
+        self._failure = self._failure or why
+        self._is_stopping = True
 
     def _wait_s(self) -> float:
         """Return when there is something to do without anything having happened."""
-        due = [slot.due_s for slot in self._slots if slot.process is None]
+        due = [slot.due_s for slot in self._slots if slot.worker is None]
         until_due_s = min(due) - time.monotonic() if due else self._watch.tick_s
         return max(0.0, min(until_due_s, self._watch.tick_s))
 
     def _look(self) -> None:
         for slot in self._slots:
-            if slot.process is None:
+            if slot.worker is None:
                 continue
-            if not slot.is_ready and slot.ready.poll():
-                slot.is_ready = _is_ready(slot.ready)
-            if not slot.process.is_alive():
-                self._bury(slot)
-        if not self._was_announced and all(s.process and s.is_ready for s in self._slots):
+            slot.worker.look()
+            if slot.worker.is_ready:
+                self._has_served, slot.failures = True, 0
+            if slot.worker.exit_code is not None:
+                self._bury(slot, slot.worker)
+        if not self._was_announced and self._has_served:
+            self._announce()
+
+    def _announce(self) -> None:
+        """Say where the service is, once every worker serves or has failed to."""
+        serving = sum(slot.is_serving for slot in self._slots)
+        if serving and all(slot.is_serving or slot.failures for slot in self._slots):
             self._was_announced = True
-            where = _where(self.listener, self.model, len(self._slots))
-            log("ready", workers=len(self._slots), model=self.model.spec, where=where)
+            where = _where(self.listener, self.model, serving)
+            log("ready", workers=serving, model=self.model.spec, where=where)
             self.say(where)
 
     def _kill_stuck(self) -> None:
         """Kill every worker that was ready and whose event loop stands still."""
-        serving = {s.number: s.process for s in self._slots if s.process and s.is_ready}
+        serving = {s.number: s.worker for s in self._slots if s.worker and s.is_serving}
         for number in self._watch.stuck(serving, time.monotonic()):
-            process = serving[number]
-            silent_s = self.settings.stuck_after_s
-            log("worker stuck", logging.ERROR, worker=process.pid, silent_s=silent_s)
-            process.kill()
+            worker, silent_s = serving[number], self.settings.stuck_after_s
+            log("worker stuck", logging.ERROR, worker=worker.pid, silent_s=silent_s)
+            worker.kill()
 
-    def _bury(self, slot: _Slot) -> None:
-        from classmark.service.metrics import forget_worker
-
-        process, now = slot.process, time.monotonic()
-        has_served = slot.is_ready or self._was_announced
-        process.join()
-        slot.ready.close()
-        forget_worker(slot.number)
+    def _bury(self, slot: _Slot, dead: WorkerProcess) -> None:
+        """Take note of a death, and let a successor be due."""
+        now = time.monotonic()
+        forget_worker(self.memory[SERIES], slot.number)
         self._counts.set(slot.number, None)
         if now - slot.started_s >= HEALTHY_AFTER_S:
             slot.delay_s = FIRST_DELAY_S
-        slot.process, slot.due_s = None, now + slot.delay_s
-        log("worker died", worker=process.pid, exit_code=process.exitcode, again_in_s=slot.delay_s)
-        slot.delay_s = min(LONGEST_DELAY_S, slot.delay_s * 2)
-        if not has_served:  # what hinders the first worker will hinder the next
-            self._is_stopping = self._has_failed = True
+        slot.failures += not dead.is_ready
+        again_in_s = slot.postpone(now)
+        log("worker died", worker=dead.pid, exit_code=dead.exit_code, again_in_s=again_in_s)
+        if not self._has_served:  # what hinders the first worker will hinder the next
+            reason = dead.failure or f"it ended with exit code {dead.exit_code}; see the log"
+            self._fail(f"a worker failed before any could serve: {reason}")
 
-    def _stop(self) -> int:
-        """Ask every worker to stop, wait for the grace period, kill what is left."""
-        self._look()  # a worker that died just before is not one that failed to stop
-        alive = [slot.process for slot in self._slots if slot.process is not None]
-        log("stopping", workers=len(alive))
-        for process in alive:
-            process.terminate()
+    def _stop(self) -> bool:
+        """Ask every worker to stop, wait for the grace period, kill what is left.
+
+        Returns:
+            Whether every worker that had begun to stop ended in order.
+        """
+        workers = self._workers()
+        log("stopping", workers=len(workers))
+        for worker in workers:
+            worker.terminate()
         deadline = time.monotonic() + self.settings.grace_s + _KILL_MARGIN_S
-        for process in alive:
-            process.join(max(0.0, deadline - time.monotonic()))
-        late = [process for process in alive if process.is_alive()]
-        for process in late:
-            log("worker killed", worker=process.pid)
-            process.kill()
-            process.join()
-        in_order = not self._has_failed and all(process.exitcode == 0 for process in alive)
-        log("stopped", in_order=in_order)
-        return 0 if in_order else 1
+        late = _wait_for_ends(workers, deadline)
+        for worker in late:
+            log("worker killed", worker=worker.pid)
+            worker.kill()
+        _wait_for_ends(late, None)
+        for worker in workers:
+            if worker.exit_code and worker not in late:
+                log("worker died", worker=worker.pid, exit_code=worker.exit_code)
+        in_order = not late and all(worker.ended_in_order for worker in workers)
+        log("stopped", in_order=in_order and not self._failure)
+        return in_order
 
 
-def _is_ready(pipe: Any) -> bool:
-    """Tell whether a worker said so, or its end of the pipe was closed by its death."""
-    try:
-        return bool(pipe.recv_bytes())
-    except (EOFError, OSError):
-        return False
-
-
-def _work(
-    settings: ServiceSettings,
-    listener: socket.socket,
-    place: Place,
-    ready: Any,
-    model: Model | None,
-) -> None:
-    """Be a worker: what a new process runs.
-
-    Signals to stop are held until the worker can handle them. Ctrl-C goes to the whole group of
-    processes, but only the supervisor heeds it, and then tells the workers.
-    """
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.set_wakeup_fd(-1)
-    from classmark.service.worker import run_worker
-
-    def on_ready() -> None:
-        ready.send_bytes(b"ready")
-        ready.close()
-
-    try:
-        sys.exit(run_worker(settings, listener, place, model, on_ready))
-    except ClassmarkError as error:
-        log("worker failed", logging.ERROR, detail=str(error))
-        sys.exit(error.exit_code)
+def _wait_for_ends(workers: list[WorkerProcess], deadline: float | None) -> list[WorkerProcess]:
+    """Wait for workers to end, until a monotonic time at most; returns those that have not."""
+    left = list(workers)
+    while left:
+        left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if not connection.wait([worker.news for worker in left], left_s) and left_s == 0:
+            break
+        for worker in left:
+            worker.look()
+        left = [worker for worker in left if worker.exit_code is None]
+    return left
 
 
 @contextmanager
@@ -277,27 +317,12 @@ def _listening(settings: ServiceSettings) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _shared_folder() -> Iterator[Path]:
-    """Yield a folder for what the processes share; the metrics client looks for it by name."""
-    with tempfile.TemporaryDirectory(prefix="classmark-serve-", ignore_cleanup_errors=True) as name:
-        before = os.environ.get(_METRICS_VARIABLE)
-        os.environ[_METRICS_VARIABLE] = name
-        try:
-            yield Path(name)
-        finally:
-            if before is None:
-                del os.environ[_METRICS_VARIABLE]
-            else:
-                os.environ[_METRICS_VARIABLE] = before
-
-
-@contextmanager
 def _wake_up_on_signals(handler: Callable[..., None]) -> Iterator[socket.socket]:
     """Yield a socket that becomes readable when a signal to stop arrives."""
     wake, signalled = socket.socketpair()
     wake.setblocking(False)
     signalled.setblocking(False)
-    before = {number: signal.signal(number, handler) for number in _STOP_SIGNALS}
+    before = {number: signal.signal(number, handler) for number in process.STOP_SIGNALS}
     old = signal.set_wakeup_fd(signalled.fileno(), warn_on_full_buffer=False)
     try:
         yield wake
@@ -307,16 +332,6 @@ def _wake_up_on_signals(handler: Callable[..., None]) -> Iterator[socket.socket]
             signal.signal(number, handled)
         wake.close()
         signalled.close()
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    """Hold signals to stop for the block; a process that is started in it begins with them held."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _drain(wake: socket.socket) -> None:

@@ -14,13 +14,15 @@ from typing import Any
 
 import uvicorn
 
-from classmark.service.accepting import Acceptor, ConnectionCounts, Place, surplus
+from classmark.service.accepting import Acceptor, ConnectionCounts, surplus
 from classmark.service.app import create_app
 from classmark.service.heartbeat import Heartbeats
 from classmark.service.logs import log, log_failure, set_up_logs
+from classmark.service.memory import BEATS, CONNECTIONS, Place
+from classmark.service.process import READY, STOP_SIGNALS, STOPPING, Job, Say
 from classmark.service.protocol import guarded_protocol
 from classmark.service.settings import BACKLOG, ServiceSettings
-from classmark.service.state import JOURNAL_CLOSE_S, Model, Service
+from classmark.service.state import JOURNAL_CLOSE_S, Service
 
 HOUSEKEEPING_S = 0.25
 SWITCH_INTERVAL_S = 0.001
@@ -35,14 +37,12 @@ class Worker(uvicorn.Server):
         service: state of this worker.
     """
 
-    def __init__(
-        self, service: Service, place: Place, on_ready: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, service: Service, place: Place, say: Say = lambda _: None) -> None:
         self.service = service
-        self._counts = ConnectionCounts(place.counts_file)
-        self._beats = Heartbeats(place.beats_file)
+        self._counts = ConnectionCounts(place.memory[CONNECTIONS])
+        self._beats = Heartbeats(place.memory[BEATS])
         self._slot = place.slot
-        self._on_ready = on_ready
+        self._say = say
         self._parent = os.getppid()
         self._is_stopping = False
         super().__init__(_config(service, self._note_connections))
@@ -51,13 +51,19 @@ class Worker(uvicorn.Server):
         """Warm up, listen, and say so."""
         await super().startup([])
         loop = asyncio.get_running_loop()
+
+        def on_signal(*_: Any) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self.stop)
+
+        # Not the loop's own way, which lets a signal kill the process once the loop is closed.
+        signal.signal(signal.SIGTERM, on_signal)
         # The supervisor decides when to stop; a signal that came while we started comes now.
-        loop.add_signal_handler(signal.SIGTERM, self.stop)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         self._housekeeping = loop.create_task(self._keep_house())
         self._note_connections(0)
         self.servers = [self._acceptor(listener) for listener in sockets or ()]
-        self._on_ready()
+        self._say(READY)
 
     def _acceptor(self, listener: socket.socket) -> Any:
         protocol: Any = self.config.http_protocol_class
@@ -82,6 +88,7 @@ class Worker(uvicorn.Server):
             self.should_exit = True
             return
         self._is_stopping = True
+        self._say(STOPPING)
         asyncio.get_running_loop().call_later(self.service.settings.drain_s, self._end_accepting)
 
     @contextmanager
@@ -108,31 +115,22 @@ class Worker(uvicorn.Server):
                 self.stop()
 
 
-def run_worker(
-    settings: ServiceSettings,
-    listener: socket.socket,
-    place: Place,
-    model: Model | None = None,
-    on_ready: Callable[[], None] = lambda: None,
-) -> int:
+def run_worker(job: Job, say: Say = lambda _: None) -> int:
     """Serve until a signal to stop; returns the exit code.
 
     Args:
-        settings: how to serve.
-        listener: bound socket, shared with other workers.
-        place: among the other workers.
-        model: loaded already; None loads it.
-        on_ready: called when requests are accepted.
+        job: what to serve, and where.
+        say: is given ``READY`` when requests are accepted, ``STOPPING`` after a signal to stop.
     """
     set_up_logs()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    service = Service(settings, model, place)
+    service = Service(job.settings, job.model, job.place)
     # What is loaded stays: a collection need not look at it again.
     gc.collect()
     gc.freeze()
-    worker = Worker(service, place, on_ready)
+    worker = Worker(service, job.place, say)
     try:
-        worker.run([listener])
+        worker.run([job.listener])
     except SystemExit:
         return EXIT_FAILED
     finally:
