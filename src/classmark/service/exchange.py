@@ -6,7 +6,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,8 @@ class Exchange:
         client: whom limits count for: the key's id, else the address.
         key: the API key that came with it, None without keys.
         facts: what the log line says beside the usual.
+        on_whole: called once the whole request is here; raises if that is one too many.
+        is_in_work: counted among the requests in work.
     """
 
     __slots__ = (
@@ -65,7 +67,9 @@ class Exchange:
         "deadline",
         "facts",
         "headers",
+        "is_in_work",
         "key",
+        "on_whole",
         "receive",
         "request_id",
         "scope",
@@ -83,6 +87,8 @@ class Exchange:
         self.client: str = client[0] if client else ""
         self.key: Key | None = None
         self.facts: dict[str, Any] = {}
+        self.on_whole: Callable[[Exchange], None] = _no_limit
+        self.is_in_work = False
 
     def limit_deadline(self) -> None:
         """Take the client's deadline if it is the shorter one.
@@ -116,6 +122,10 @@ class Exchange:
         if given is not None and _REQUEST_ID.fullmatch(given):
             return given.decode("ascii")
         return f"{_CHANCE.getrandbits(_REQUEST_ID_BITS):024x}"
+
+
+def _no_limit(_: Exchange) -> None:
+    pass
 
 
 def deadline_exceeded(exchange: Exchange) -> Problem:

@@ -13,7 +13,7 @@ from classmark.service.body import ClientGone
 from classmark.service.exchange import Exchange, Fields, Reply
 from classmark.service.logs import AccessEntry, log_failure
 from classmark.service.problems import MEDIA_TYPE, Problem
-from classmark.service.state import Service, overloaded
+from classmark.service.state import Service
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -56,7 +56,7 @@ class Gateway:
             return
         exchange = Exchange(scope, receive, self._service.settings.deadline_ms)
         sender = Sender(send, exchange, self._all_fields())
-        self._service.in_work += 1
+        exchange.on_whole = self._service.begin_work
         try:
             await self._answer(exchange, sender)
         except Problem as problem:
@@ -67,7 +67,7 @@ class Gateway:
             log_failure("request failed", error, request_id=exchange.request_id)
             await sender.problem(_internal_error())
         finally:
-            self._service.in_work -= 1
+            self._service.in_work -= exchange.is_in_work
             self._note(exchange, sender)
 
     def _all_fields(self) -> Fields:
@@ -84,8 +84,8 @@ class Gateway:
         scope = exchange.scope
         method, path = scope["method"], scope["path"]
         service = self._service
-        if service.in_work > service.settings.max_concurrency and path not in _ALWAYS_ALLOWED:
-            raise overloaded("too many requests are in work")
+        if method != "POST" and path not in _ALWAYS_ALLOWED:  # of a POST, see read_body
+            service.begin_work(exchange)
         exchange.limit_deadline()
         if path not in _ALWAYS_ALLOWED:
             self._service.admit(exchange)

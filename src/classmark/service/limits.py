@@ -125,10 +125,10 @@ def client_of(exchange: Exchange) -> str:
     """Return whom a limit counts for: the key, else the address (of IPv6 the network)."""
     if exchange.key is not None:
         return f"key {exchange.key.id}"
-    return _network_of(exchange.client) if ":" in exchange.client else exchange.client
+    return network_of(exchange.client) if ":" in exchange.client else exchange.client
 
 
-def _network_of(address: str) -> str:
+def network_of(address: str) -> str:
     """Return the /64 network of an IPv6 address: a client has all the addresses in it."""
     try:
         return str(ip_network((address.partition("%")[0], 64), strict=False))

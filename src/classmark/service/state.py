@@ -121,7 +121,7 @@ class Service:
         metrics: counters of this process.
         access_log: None if requests are not logged.
         journal: None if none is kept.
-        in_work: requests that are being answered.
+        in_work: requests that are here as a whole and being answered.
         hang_ups: that many of the next responses end their connection, see ``accepting.surplus``.
         is_ready: warmed up and not asked to stop.
         is_stopping: asked to stop; connections are not kept.
@@ -191,6 +191,17 @@ class Service:
                 exchange.facts["key"] = exchange.key.id
         if self._rates is not None:
             self._rates.check(client_of(exchange))
+
+    def begin_work(self, exchange: Exchange) -> None:
+        """Count a request that is here as a whole, until its answer is sent.
+
+        Raises:
+            Problem: too many are in work.
+        """
+        if self.in_work >= self.settings.max_concurrency:
+            raise overloaded("too many requests are in work")
+        self.in_work += 1
+        exchange.is_in_work = True
 
     def recorder(self, exchange: Exchange, source: PredictionSource) -> Recorder:
         """Return what tells the journal of the predictions of a request."""
