@@ -277,17 +277,25 @@ def test_headers_without_end_are_431_and_no_http_is_400(server: Any) -> None:
 def test_connections_and_work_above_the_bounds_get_503_at_once(start: Any) -> None:
     bounds = {"CLASSMARK_SERVE_MAX_CONNECTIONS": "8", "CLASSMARK_SERVE_MAX_CONCURRENCY": "2"}
     head = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    papers = [{"abstract": f"{i} graphs " * 600} for i in range(900)]
+    batch = json.dumps({"papers": papers}).encode()
+    stated = head + b"Content-Length: %d\r\n\r\n" % len(batch)
     with start("--workers", "1", **bounds) as server:
-        with connection(server.url) as one, connection(server.url) as two:
+        with connection(server.url) as one, connection(server.url) as two, server.client() as probe:
             for opened in (one, two):
-                opened.sendall(head + b"Content-Length: 100\r\n\r\n{")
-            with server.client() as client:
-                response = until(
-                    lambda: (r := client.post("/v1/classify", json=PAPER)).status_code == 503 and r
-                )
-                assert response.json()["kind"] == "overloaded"
-                assert response.headers["retry-after"] == "1"
-                assert client.get("/healthz").status_code == 200
+                opened.sendall(stated + batch[:-1])
+            for _ in range(20):  # bodies that are not whole are no work
+                assert probe.post("/v1/classify", json=PAPER).status_code == 200
+            for opened in (one, two):
+                opened.sendall(batch[-1:])
+            response = until(
+                lambda: (r := probe.post("/v1/classify", json=PAPER)).status_code == 503 and r
+            )
+            assert response.json()["kind"] == "overloaded"
+            assert response.headers["retry-after"] == "1"
+            assert probe.get("/healthz").status_code == 200
+            for opened in (one, two):
+                assert opened.recv(13) == b"HTTP/1.1 200 "
         opened_all = []
         try:
             for _ in range(9):

@@ -6,7 +6,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,8 @@ class Exchange:
         key: the API key that came with it, None without keys.
         route: that the application has for it, None if it has none.
         facts: what the log line says beside the usual.
+        on_whole: called once the whole request is here; raises if that is one too many.
+        is_in_work: counted among the requests in work.
     """
 
     __slots__ = (
@@ -69,7 +71,9 @@ class Exchange:
         "deadline",
         "facts",
         "headers",
+        "is_in_work",
         "key",
+        "on_whole",
         "receive",
         "request_id",
         "route",
@@ -89,6 +93,8 @@ class Exchange:
         self.key: Key | None = None
         self.route: BaseRoute | None = None
         self.facts: dict[str, Any] = {}
+        self.on_whole: Callable[[Exchange], None] = _no_limit
+        self.is_in_work = False
 
     def limit_deadline(self) -> None:
         """Take the client's deadline if it is the shorter one.
@@ -122,6 +128,10 @@ class Exchange:
         if given is not None and _REQUEST_ID.fullmatch(given):
             return given.decode("ascii")
         return f"{_CHANCE.getrandbits(_REQUEST_ID_BITS):024x}"
+
+
+def _no_limit(_: Exchange) -> None:
+    pass
 
 
 def deadline_exceeded(exchange: Exchange) -> Problem:

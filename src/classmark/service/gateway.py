@@ -16,7 +16,7 @@ from classmark.service.body import ClientGone
 from classmark.service.exchange import Exchange, Fields, Reply
 from classmark.service.logs import AccessEntry, log_failure
 from classmark.service.problems import MEDIA_TYPE, Problem, shown
-from classmark.service.state import Service, overloaded
+from classmark.service.state import Service
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -70,7 +70,7 @@ class Gateway:
             return
         exchange = Exchange(scope, receive, self._service.settings.deadline_ms)
         sender = Sender(send, exchange, self._all_fields())
-        self._service.in_work += 1
+        exchange.on_whole = self._service.begin_work
         try:
             await self._answer(exchange, sender)
         except Problem as problem:
@@ -81,7 +81,7 @@ class Gateway:
             log_failure("request failed", error, request_id=exchange.request_id)
             await sender.problem(_internal_error())
         finally:
-            self._service.in_work -= 1
+            self._service.in_work -= exchange.is_in_work
             self._note(exchange, sender)
 
     def _all_fields(self) -> Fields:
@@ -102,8 +102,8 @@ class Gateway:
             self._route_of("GET" if method == "HEAD" else method, path),
         )
         access = _access_of(exchange)
-        if service.in_work > service.settings.max_concurrency and access != "health":
-            raise overloaded("too many requests are in work")
+        if method != "POST" and access != "health":  # of a POST, see read_body
+            service.begin_work(exchange)
         exchange.limit_deadline()
         service.admission.admit(exchange, access)
         if endpoint is not None:

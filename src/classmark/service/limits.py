@@ -186,7 +186,7 @@ class RateTable:
 
 def client_of(exchange: Exchange) -> str:
     """Return whom a limit counts for: the key, else the address (of IPv6 the network)."""
-    return _network_of(exchange.client) if exchange.key is None else f"key {exchange.key.id}"
+    return network_of(exchange.client) if exchange.key is None else f"key {exchange.key.id}"
 
 
 def plain_address(text: str) -> IPv4Address | IPv6Address:
@@ -200,7 +200,7 @@ def plain_address(text: str) -> IPv4Address | IPv6Address:
 
 
 @lru_cache(maxsize=4096)
-def _network_of(client: str) -> str:
+def network_of(client: str) -> str:
     """Return the address of a client, or its /64 network: it has all the IPv6 addresses in it.
 
     Clients whose address is not known, or is not one (a proxy may pass on any text), are counted

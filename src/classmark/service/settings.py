@@ -47,10 +47,18 @@ class ServiceSettings(BaseSettings):
         max_body_bytes: largest body of a request.
         max_text_chars: longest title and abstract of one paper.
         max_papers: most papers of a batch.
-        max_concurrency: requests in work at once in a worker; more get 503.
+        max_concurrency: requests in work at once in a worker; more get 503. A request is in work
+            from the last byte of its body on.
         max_queue: batches and long texts waiting for a thread of a worker; more get 503.
-        max_connections: open connections of a worker; more get 503 and are closed.
-        max_header_bytes: all header fields of a request together.
+        max_connections: open connections of a worker; of more, the newest of the client that has
+            most is closed, with 503.
+        max_connections_per_client: open connections of one client (an IPv4 address, an IPv6 /64)
+            in a worker; more get 503. Does not bind ``trusted_proxies``.
+        max_unfinished_bytes: all bodies of a worker that are not whole yet; above it, the largest
+            of the client that holds most gets 503.
+        max_unsent_bytes: all answers of a worker that clients have not taken yet; above it, the
+            connection of the client with most is closed.
+        max_header_bytes: everything a request sends beside its body, and 32 more for each field.
         threads: of a worker, for batches and long texts.
         batch_tokens: of a deep model: tokens that are run at once.
         batch_queue: of a deep model: papers that may wait in a worker; more get 503.
@@ -87,6 +95,9 @@ class ServiceSettings(BaseSettings):
     max_concurrency: Count = 256
     max_queue: Count = 32
     max_connections: Count = 1024
+    max_connections_per_client: Count = 256
+    max_unfinished_bytes: Count = 128 * MIB
+    max_unsent_bytes: Count = 256 * MIB
     max_header_bytes: Count = 32 << 10
     threads: Count = 2
     batch_tokens: Count = 1024

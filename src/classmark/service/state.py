@@ -121,7 +121,7 @@ class Service:
         admission: lets requests in.
         access_log: None if requests are not logged.
         journal: None if none is kept.
-        in_work: requests that are being answered.
+        in_work: requests that are here as a whole and being answered.
         hang_ups: that many of the next responses end their connection, see ``accepting.surplus``.
         is_ready: warmed up and not asked to stop.
         is_stopping: asked to stop; connections are not kept.
@@ -171,6 +171,17 @@ class Service:
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="classmark")
         # One file at a time: a parser does not look at the deadline, and batches must not wait.
         self._file_pool = ThreadPoolExecutor(1, thread_name_prefix="classmark-file")
+
+    def begin_work(self, exchange: Exchange) -> None:
+        """Count a request that is here as a whole, until its answer is sent.
+
+        Raises:
+            Problem: too many are in work.
+        """
+        if self.in_work >= self.settings.max_concurrency:
+            raise overloaded("too many requests are in work")
+        self.in_work += 1
+        exchange.is_in_work = True
 
     def recorder(self, exchange: Exchange, source: PredictionSource) -> Recorder:
         """Return what tells the journal of the predictions of a request."""
