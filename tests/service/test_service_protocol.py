@@ -13,10 +13,10 @@ import pytest
 PATIENCE_S = 60
 MIB = 1 << 20
 PAPER = b'{"title": "Graph colouring", "abstract": "We colour sparse graphs."}'
-HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 STATED = HEAD + b"Content-Length: %d\r\n" % len(PAPER)
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n"
-HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def chunk(data: bytes) -> bytes:
@@ -74,10 +74,10 @@ def flood(opened: socket.socket, start: bytes, piece: bytes, n_bytes: int) -> in
 @pytest.mark.parametrize(
     ("start", "piece"),
     [
-        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: ", b"x" * 65536),
-        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-", b"x" * 65536),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: ", b"x" * 65536),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-", b"x" * 65536),
         (b"GET /", b"x" * 65536),
-        (b"GET /healthz HTTP/1.1\r\nHost: x\r\n", b"a:b\r\n" * 13_000),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n", b"a:b\r\n" * 13_000),
         (b"", b"\r\n" * 32768),
         (CHUNKED + b"\r\n3;", b"x" * 65536),
         (CHUNKED + b"\r\n", b"1;extension-of-a-chunk=20\r\nx\r\n" * 2048),
@@ -100,7 +100,7 @@ def test_what_has_no_end_beside_a_body_is_431_at_the_limit(
 
 
 def test_a_long_header_field_in_pieces_gets_its_431_to_read(server: Any) -> None:
-    field = b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 33_000
+    field = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * 33_000
     [(status, fields, body)] = answers(server, field[:20_000], field[20_000:])
     assert status == 431
     assert fields[b"connection"] == b"close"
@@ -133,7 +133,8 @@ def test_trailers_are_not_headers(server: Any) -> None:
 def test_requests_sent_ahead_are_answered_in_order_without_holding_the_loop(server: Any) -> None:
     n = 3000
     requests = [
-        b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-ID: %d\r\n\r\n" % i for i in range(n)
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: %d\r\n\r\n" % i
+        for i in range(n)
     ]
     last = STATED + b"X-Request-ID: last\r\nConnection: close\r\n\r\n" + PAPER
     found = answers(server, b"".join(requests) + last)
@@ -175,8 +176,8 @@ def test_a_request_without_a_body_that_asks_for_another_protocol_is_answered(ser
     ("head", "statuses"),
     [
         (b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n", [400]),
-        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", [400]),
-        (b"GET /healthz HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n", [400]),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: x\r\n\r\n", [400]),
+        (b"GET /healthz HTTP/1.0\r\nHost: localhost\r\nHost: y\r\n\r\n", [400]),
         (b"GET /healthz HTTP/1.0\r\n\r\n", [200]),
         (b"GET /healthz HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n", [200]),
     ],
@@ -215,7 +216,7 @@ def test_http_1_1_needs_one_host(server: Any, head: bytes, statuses: list[int]) 
 def test_framing_that_two_sides_may_read_differently_is_400_and_the_end(
     server: Any, lines: bytes
 ) -> None:
-    hidden = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    hidden = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     [(status, fields, body)] = answers(server, HEAD + lines + b"\r\n" + hidden)
     assert (status, fields[b"connection"]) == (400, b"close")
     assert json.loads(body)["kind"] == "bad_request"

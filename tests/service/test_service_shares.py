@@ -18,7 +18,7 @@ from classmark.service.shares import Shares
 PATIENCE_S = 60
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse graphs with few colours."}
 GREEDY = "127.0.0.2"
-HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 KIB = 1 << 10
 
 
@@ -217,7 +217,7 @@ def test_unsent_bytes_are_those_of_slow_readers() -> None:
         ("192.0.2.0/24, proxy", "192.0.2.9", ""),
         ("2001:db8::/32", "2001:db8::1%eth0", ""),
         ("192.0.2.1", "192.0.2.2", "192.0.2.2"),
-        ("192.0.2.1", "a socket", "a socket"),
+        ("192.0.2.1", "a socket", "without an address"),
     ],
 )
 def test_whom_a_connection_counts_for(trusted: str, address: str, client: str) -> None:
