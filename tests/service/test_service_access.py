@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 from addresses import BODY, METHODS, PROTECTED, path_of, targets
+from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.routing import Mount
 
 from classmark.service import Service, ServiceSettings, create_app
 from classmark.service.keys import SCOPES, create_key
+from classmark.service.routes import add_route
 
 ROOT = Path(__file__).parents[2]
 JSON = {"content-type": "application/json"}
@@ -168,6 +170,11 @@ def test_no_address_with_a_control_character_is_answered_not_even_a_public_one(
         path = re.sub(r"{.*?}", "fast", str(route.path))  # type: ignore[attr-defined]
         for method in ("GET", "POST"):
             assert door.status(method, path + behind, **{"X-API-Key": door.keys["admin"]}) == 400
+
+
+def test_a_rule_is_not_given_to_a_route_that_would_not_check_it() -> None:
+    with pytest.raises(TypeError, match="/metrics is a APIRoute, which has no rule"):
+        add_route(FastAPI(), "/metrics", lambda: None, "admin")
 
 
 def test_a_route_without_a_rule_is_refused_to_every_key(door: Door) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -18,9 +17,7 @@ import pytest
 
 from classmark.errors import InvalidKeys, UsageError
 from classmark.service import keys as keys_module
-from classmark.service.exchange import Exchange
 from classmark.service.keys import KeyRing, create_key, read_keys, revoke_key
-from classmark.service.limits import client_of
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse graphs."}
 
@@ -259,11 +256,39 @@ def test_a_key_that_root_revokes_is_refused_by_a_service_of_another_user(
         return before, ring.find(text)
 
     outcome = as_user(OWNER, serve)
+    os.close(loaded_there)
     os.read(loaded, 1)
     revoke_key(path, text.split("_")[1])
     os.write(revoked, b"x")
     assert outcome() == "(True, None)"
-    for end in (loaded, loaded_there, revoked_there, revoked):
+    for end in (loaded, revoked_there, revoked):
+        os.close(end)
+
+
+def test_a_service_takes_no_key_from_a_file_that_it_may_no_longer_read(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_module, "LOOK_AGAIN_S", 0.0)
+    path, text = owned_keys(open_folder)
+    loaded, loaded_there = os.pipe()
+    closed_there, closed = os.pipe()
+
+    def serve() -> object:
+        ring = KeyRing(path)
+        os.write(loaded_there, b"x")
+        os.read(closed_there, 1)
+        return ring.find(text)
+
+    outcome = as_user(OWNER, serve)
+    os.close(loaded_there)
+    os.read(loaded, 1)
+    os.chown(path, 0, 0)
+    os.write(closed, b"x")
+    assert outcome() == (
+        f"InvalidKeys: cannot read the API keys at {path} (Permission denied). Let the user that "
+        "this runs as read the file."
+    )
+    for end in (loaded, closed_there, closed):
         os.close(end)
 
 
@@ -340,42 +365,3 @@ def test_without_its_file_of_keys_the_service_does_not_start(tmp_path: Path) -> 
     )
     assert result.returncode == 1
     assert "there are no API keys at" in result.stderr
-
-
-@pytest.mark.slow  # starts a service of its own
-def test_a_client_above_its_rate_waits(start: Any) -> None:
-    options = ("--rate-per-minute", "6", "--rate-burst", "3")
-    with start("--workers", "2", *options) as server:
-        statuses = []
-        for _ in range(5):  # each over a connection of its own, so over either worker
-            with server.client() as client:
-                response = client.get("/v1/categories")
-                statuses.append(response.status_code)
-        assert statuses == [200, 200, 200, 429, 429]
-        assert response.json()["kind"] == "rate_exceeded"
-        assert 1 <= int(response.headers["retry-after"]) <= 10
-        assert json.loads(response.content)["detail"].startswith("more than 6 requests a minute")
-        with server.client() as client:
-            assert client.get("/healthz").status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("address", "client"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("2001:db8::1", "2001:db8::/64"),
-        ("2001:db8::2%eth0", "2001:db8::/64"),
-        ("2001:db8:0:1::1", "2001:db8:0:1::/64"),
-        ("fe80::1%a/../b", "fe80::/64"),
-        ("::ffff:192.0.2.7", "192.0.2.7"),
-        ("::FFFF:C000:207%eth0", "192.0.2.7"),
-        ("no:address", "without an address"),
-        ("192.0.2.7.example.org", "without an address"),
-        ("192.0.2.07", "without an address"),
-        ("unknown", "without an address"),
-        ("", "without an address"),
-    ],
-)
-def test_a_rate_counts_for_an_address_or_its_ipv6_network(address: str, client: str) -> None:
-    scope = {"headers": [], "client": (address, 1)}
-    assert client_of(Exchange(scope, None, 1)) == client  # type: ignore[arg-type]

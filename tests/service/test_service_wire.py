@@ -1,7 +1,8 @@
-"""Who is let in, over real sockets: addresses, trailers, clients, wrong keys, a proxy in front."""
+"""Who is let in, over real sockets: addresses, trailers, clients and rates, wrong keys, a proxy."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -18,7 +19,9 @@ import httpx
 import pytest
 from addresses import BODY, PAPER, PROTECTED, hostile_targets, opened, raw_status
 
+from classmark.service.exchange import Exchange
 from classmark.service.keys import SCOPES, create_key
+from classmark.service.limits import client_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -147,6 +150,45 @@ def test_a_damaged_file_of_keys_closes_the_service_until_it_is_good_again(
         events = [line["event"] for line in server.logs()]
         assert events.count("API keys unreadable: no key is accepted") == 1
         assert events.count("API keys readable again") == 1
+
+
+@pytest.mark.slow  # starts a service of its own
+def test_a_client_above_its_rate_waits(start: Any) -> None:
+    options = ("--rate-per-minute", "6", "--rate-burst", "3")
+    with start("--workers", "2", *options) as server:
+        statuses = []
+        for _ in range(5):  # each over a connection of its own, so over either worker
+            with server.client() as client:
+                response = client.get("/v1/categories")
+                statuses.append(response.status_code)
+        assert statuses == [200, 200, 200, 429, 429]
+        assert response.json()["kind"] == "rate_exceeded"
+        assert 1 <= int(response.headers["retry-after"]) <= 10
+        assert json.loads(response.content)["detail"].startswith("more than 6 requests a minute")
+        with server.client() as client:
+            assert client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "client"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8::2%eth0", "2001:db8::/64"),
+        ("2001:db8:0:1::1", "2001:db8:0:1::/64"),
+        ("fe80::1%a/../b", "fe80::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("::FFFF:C000:207%eth0", "192.0.2.7"),
+        ("no:address", "without an address"),
+        ("192.0.2.7.example.org", "without an address"),
+        ("192.0.2.07", "without an address"),
+        ("unknown", "without an address"),
+        ("", "without an address"),
+    ],
+)
+def test_a_rate_counts_for_an_address_or_its_ipv6_network(address: str, client: str) -> None:
+    scope = {"headers": [], "client": (address, 1)}
+    assert client_of(Exchange(scope, None, 1)) == client  # type: ignore[arg-type]
 
 
 # --- behind the documented proxy ----------------------------------------------------------------
