@@ -5,6 +5,8 @@
         --users 16 --spawn-rate 16 --run-time 20s --only-summary --summary locust.json
 
 ``--summary FILE`` writes a JSON summary at the end; the exit code is 1 if a request failed.
+``--requests N`` ends the run after that many requests. Locust counts ``--run-time`` from before it
+has loaded its own modules, so a short one may end before the first request.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import gevent
 from locust import FastHttpUser, between, events, task
 
 from invented import papers
@@ -61,8 +64,23 @@ class Reader(FastHttpUser):
 
 @events.init_command_line_parser.add_listener
 def add_option(parser: Any) -> None:
-    """Add ``--summary``."""
+    """Add ``--summary`` and ``--requests``."""
     parser.add_argument("--summary", metavar="FILE", help="Write a JSON summary here.")
+    parser.add_argument("--requests", metavar="N", type=int, help="End after so many requests.")
+
+
+@events.init.add_listener
+def end_after_requests(environment: Any, **_: Any) -> None:
+    """End the run when as many requests were made as were asked for."""
+    wanted = environment.parsed_options.requests
+    if wanted is None:
+        return
+
+    def on_request(**_: Any) -> None:
+        if environment.stats.total.num_requests == wanted:
+            gevent.spawn(environment.runner.quit)
+
+    environment.events.request.add_listener(on_request)
 
 
 @events.quitting.add_listener

@@ -9,8 +9,9 @@ A small shared library is compiled when a test first needs it and loaded with ``
 - ``mmap:0:EIO``: nothing fails.
 
 Calls are counted over a process and everything it forks; a program that is executed counts afresh.
-``PATH`` is part of the name of the file. Every call that counts is a line in the file that
-``CLASSMARK_FAIL_LOG`` names, so a first run with N = 0 says how many there are.
+``PATH`` is part of the name of the file; memory without one is ``anonymous``. Every call that
+counts is a line in the file that ``CLASSMARK_FAIL_LOG`` names, so a first run with N = 0 says how
+many there are.
 """
 
 from __future__ import annotations
@@ -117,9 +118,13 @@ static int file_fails(const char *name, int file) {
     char link[40], target[PATH_MAX] = "";
     if (!count || strcmp(name, wanted)) return 0;
     int before = errno;
-    snprintf(link, sizeof link, "/proc/self/fd/%d", file);
-    ssize_t size = readlink(link, target, sizeof target - 1);
-    target[size < 0 ? 0 : size] = 0;
+    if (file < 0) {
+        strcpy(target, "anonymous");
+    } else {
+        snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+        ssize_t size = readlink(link, target, sizeof target - 1);
+        target[size < 0 ? 0 : size] = 0;
+    }
     errno = before;
     return fails(name, target);
 }

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 
 def main() -> None:
     """Run the command line with the arguments of the process, and exit."""
+    from classmark.cli.output import open_standard_streams
+
+    open_standard_streams()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     if sys.argv[1:] == ["--version"]:
         from classmark.cli.version import version_line
 
-        sys.stdout.write(version_line() + "\n")
-        return
+        with suppress(OSError):  # the app says why it cannot be written
+            sys.stdout.write(version_line() + "\n")
+            sys.stdout.flush()
+            return
     from classmark.cli import interrupt
 
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # as under pythonw
-            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     interrupt.heed_first_interrupt()
     try:
         from classmark.cli.app import app

@@ -39,7 +39,7 @@ def answered(server: Any) -> int:
 
 def is_dead(pid: int) -> bool:
     """Tell whether a process has ended, whether or not its parent has looked."""
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     return True
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import sys
+import errno
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple
 
@@ -15,7 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from classmark.cli.interrupt import INTERRUPTED, INTERRUPTED_LINE, heed_no_interrupt, was_pressed
-from classmark.cli.output import print_error
+from classmark.cli.output import print_error, silence_stdout
 from classmark.cli.version import version_line
 from classmark.errors import ClassmarkError, Interrupted
 
@@ -137,7 +136,7 @@ def errors_as_lines(*, debug: bool) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError as error:
-        _silence_stdout()
+        silence_stdout()
         raise typer.Exit(BROKEN_PIPE) from error
     except BaseException as error:
         if _is_typers_own(error) or isinstance(error, SystemExit):
@@ -145,6 +144,8 @@ def errors_as_lines(*, debug: bool) -> Iterator[None]:
         if debug:
             traceback.print_exc()
         message, exit_code = _describe(error)
+        if isinstance(error, OSError):  # it may have been stdout
+            silence_stdout()
         if isinstance(error, KeyboardInterrupt | Interrupted) or was_pressed():
             heed_no_interrupt()
         print_error(message)
@@ -164,6 +165,8 @@ def _describe(error: BaseException) -> tuple[str, int]:
         return f"error: {error}", error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED_LINE, INTERRUPTED
+    if isinstance(error, OSError) and error.errno == errno.EBADF:
+        return "error: standard output is closed. Redirect it to a file, or to /dev/null.", 1
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"error: {where}{error.strerror}. Check the path, its permissions and the disk.", 1
@@ -173,11 +176,3 @@ def _describe(error: BaseException) -> tuple[str, int]:
         return INTERRUPTED_LINE, INTERRUPTED
     kind = type(error).__name__
     return f"internal error: {kind}: {error}. Run again with {_DEBUG} for the traceback.", 1
-
-
-def _silence_stdout() -> None:
-    """Let the interpreter's last flush go nowhere; the reader has left."""
-    with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol, TypeGuard
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeGuard
 
 if TYPE_CHECKING:
     from classmark.records import Answer, BadRecord
@@ -221,7 +222,36 @@ def print_error(line: str) -> None:
     """Write one line to stderr; characters that steer a terminal are shown, not obeyed."""
     encoding = sys.stderr.encoding or "utf-8"
     text = printable(line).encode(encoding, "replace").decode(encoding)
-    sys.stderr.write(text + "\n")
+    with suppress(OSError):  # nobody reads it
+        sys.stderr.write(text + "\n")
+
+
+def open_standard_streams() -> None:
+    """Open each of stdin, stdout and stderr that is closed, so that no other file gets its number.
+
+    A socket or a database that is opened as file 2 would have error messages written into it. What
+    replaces stdout cannot be written to: results that nobody gets are an error.
+    """
+    for number, flags in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, flags), True)  # the lowest number that is free
+    sys.stdin = sys.stdin or _text_file(0, "r")
+    sys.stdout = sys.stdout or _text_file(1, "w")
+    sys.stderr = sys.stderr or _text_file(2, "w")
+
+
+def _text_file(number: int, mode: str) -> Any:
+    return open(number, mode, encoding="utf-8", errors="replace", closefd=False)
+
+
+def silence_stdout() -> None:
+    """Let what could not be written go nowhere, also in the interpreter's last flush."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def printable(text: str) -> str:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from classmark.cli.output import silence_stdout
+
 Workers = Annotated[int | None, typer.Option(metavar="N", help="Processes; 0 is one a core.")]
 
 
@@ -85,4 +87,12 @@ def serve(  # noqa: PLR0913 - one parameter an option
     from classmark.service import make_settings
     from classmark.service import serve as run
 
-    raise typer.Exit(run(make_settings(**given), say=typer.echo))
+    raise typer.Exit(run(make_settings(**given), say=_say))
+
+
+def _say(line: str) -> None:
+    """Write a line to stdout; the log has it too, so nobody need read it here."""
+    try:
+        typer.echo(line)
+    except OSError:
+        silence_stdout()

@@ -66,7 +66,8 @@ class ClientConfig:
 
     Attributes:
         api_key: ``cmk_...``, if the service asks for one.
-        timeout_s: to connect, and between two bytes of the reply.
+        timeout_s: to connect, and between two bytes of the reply. The default is longer than the
+            service takes to replace a worker that is stuck.
         deadline_s: told to the service, which gives up then; None leaves it to the service.
         broken_retries: how often a request is sent again after the connection broke.
         busy_retries: how often it is sent again after 429 or 503.
@@ -75,7 +76,7 @@ class ClientConfig:
     """
 
     api_key: str | None = field(default=None, repr=False)
-    timeout_s: float = 30.0
+    timeout_s: float = 40.0
     deadline_s: float | None = None
     broken_retries: int = 1
     busy_retries: int = 2

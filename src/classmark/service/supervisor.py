@@ -212,13 +212,13 @@ class Supervisor:
         return max(0.0, min(until_due_s, self._watch.tick_s))
 
     def _look(self) -> None:
+        for worker in self._workers():
+            worker.look()
         for slot in self._slots:
-            if slot.worker is None:
-                continue
-            slot.worker.look()
-            if slot.worker.is_ready:
+            if slot.is_serving:
                 self._has_served, slot.failures = True, 0
-            if slot.worker.exit_code is not None:
+        for slot in self._slots:
+            if slot.worker is not None and slot.worker.exit_code is not None:
                 self._bury(slot, slot.worker)
         if not self._was_announced and self._has_served:
             self._announce()
@@ -250,9 +250,10 @@ class Supervisor:
         slot.failures += not dead.is_ready
         again_in_s = slot.postpone(now)
         log("worker died", worker=dead.pid, exit_code=dead.exit_code, again_in_s=again_in_s)
-        if not self._has_served:  # what hinders the first worker will hinder the next
-            reason = dead.failure or f"it ended with exit code {dead.exit_code}; see the log"
-            self._fail(f"a worker failed before any could serve: {reason}")
+        if not self._has_served and all(slot.failures for slot in self._slots):
+            # What hindered each of the first workers will hinder the next.
+            reason = dead.failure or f"it ended with exit code {dead.exit_code}. See the log."
+            self._fail(f"no worker could serve: {reason}")
 
     def _stop(self) -> bool:
         """Ask every worker to stop, wait for the grace period, kill what is left.

@@ -130,13 +130,25 @@ def run_worker(job: Job, say: Say = lambda _: None) -> int:
     gc.freeze()
     worker = Worker(service, job.place, say)
     try:
-        worker.run([job.listener])
+        _serve(worker, job.listener)
     except SystemExit:
         return EXIT_FAILED
     finally:
         lost = service.close()
         log("worker ended", journal_events_lost=lost)
     return 0
+
+
+def _serve(worker: Worker, listener: socket.socket) -> None:
+    runner = asyncio.Runner(loop_factory=worker.config.get_loop_factory())
+    runner.get_loop()  # where this fails, no coroutine waits for it
+    try:
+        runner.run(worker.serve([listener]))
+    finally:
+        try:
+            runner.close()
+        except Exception as error:  # all that matters is done
+            log_failure("event loop not closed", error)
 
 
 def _config(service: Service, on_connections: Callable[[int], None]) -> uvicorn.Config:
