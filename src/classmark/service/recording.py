@@ -61,7 +61,7 @@ class Recorder:
         *,
         source: PredictionSource,
         started: float,
-        idempotency_key: bytes | None = None,
+        idempotency_key: str | None = None,
         keep_text: bool = False,
     ) -> None:
         """Begin a request.
@@ -76,7 +76,7 @@ class Recorder:
         self.source = source
         self._journal = journal
         self._started = started
-        self._key = None if idempotency_key is None else idempotency_key.decode("latin-1")
+        self._key = idempotency_key
         self._keep_text = keep_text
 
     def prediction_id(self, question: Question, index: int) -> str:
