@@ -8,7 +8,7 @@ array is cut out and validated in pieces, between which the event loop runs.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -31,11 +31,21 @@ PIECE_BYTES = 64 << 10
 PIECE_ELEMENTS = 64
 """Validated in one call: some 0.2 ms."""
 
+_KEY_BYTES = 64
+"""Of a key are looked at; no key on the way to an array has as many."""
 _WINDOW_BYTES = 64 << 10
 """Searched in one call, which holds the interpreter."""
 _QUOTE, _COMMA, _OPEN_ARRAY, _OPEN_OBJECT, _BACKSLASH = b'",[{\\'
 _TOKEN = re.compile(rb'["\[\]{},]')
 _IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+_STRING = rb'(?:"[^"]*+"(?<!\\")|"(?:[^"\\]++|\\.)*+")'
+"""Tried without escapes first, three times as fast."""
+_PLAIN = re.compile(
+    rb"[ \t\r\n]*+(?:%b|\{(?:[^\"{}\[\]]*+%b){0,%d}+[^\"{}\[\]]*+\})[ \t\r\n]*+(?=[,\]])"
+    % (_STRING, _STRING, MAX_ENTRIES),
+    re.DOTALL,
+)
+"""A string, or an object without others in it: of 32 fields, if all are strings."""
 _POSITION = re.compile(r" at line \d+ column \d+$")
 _BLANK = b" \t\r\n"
 
@@ -75,13 +85,7 @@ def find_arrays(body: bytes, place: Sequence[bytes | None], most: int) -> list[A
     Raises:
         Problem: it is nested too deeply, or has too many elements.
     """
-    scan = _Scan(body, list(place), most)
-    for n_tokens, (kind, start, end) in enumerate(_tokens(body)):
-        if n_tokens > TOKENS_PER_ELEMENT * most + SPARE_TOKENS:
-            raise _too_much(f"more than {n_tokens} parts")
-        if not scan.take(kind, start, end):
-            break
-    return scan.found
+    return _Scan(body, list(place), most).run()
 
 
 class _Scan:
@@ -98,11 +102,41 @@ class _Scan:
         self._array_start = self._element_start = 0
         self._elements: list[tuple[int, int]] = []
 
-    def take(self, kind: int, start: int, end: int) -> bool:
-        """Take one token; return False once it is clear that this is no JSON."""
+    def run(self) -> list[Array]:
+        """Return the arrays at the place, up to where it is clear that this is no JSON."""
+        body, size = self._body, len(self._body)
+        position = n_tokens = 0
+        while position < size:
+            match = _TOKEN.search(body, position, position + _WINDOW_BYTES)
+            if match is None:
+                position += _WINDOW_BYTES
+                continue
+            n_tokens += 1
+            if n_tokens > TOKENS_PER_ELEMENT * self._most + SPARE_TOKENS:
+                raise _too_much(f"more than {n_tokens - 1} parts")
+            start = match.start()
+            kind = body[start]
+            position = _string_end(body, start + 1) if kind == _QUOTE else start + 1
+            if not self._take(kind, start, position):
+                break
+            if self._array is not None and self._element_start == position:
+                position = self._pass_plain(position)
+        return self.found
+
+    def _pass_plain(self, position: int) -> int:
+        """Pass over plain elements, a call each, as all of an honest document are."""
+        while match := _PLAIN.match(self._body, position, position + _WINDOW_BYTES):
+            end = match.end()
+            if self._body[end] != _COMMA:
+                return end
+            self._separate(end)
+            position = end + 1
+        return position
+
+    def _take(self, kind: int, start: int, end: int) -> bool:
         if kind == _QUOTE:
             if self._expects_key:
-                self._open[-1].key = self._body[start + 1 : min(end - 1, start + MAX_ENTRIES)]
+                self._open[-1].key = self._body[start + 1 : min(end - 1, start + _KEY_BYTES)]
                 self._expects_key = False
         elif kind in (_OPEN_ARRAY, _OPEN_OBJECT):
             self._enter(kind, start)
@@ -151,20 +185,6 @@ class _Scan:
             self._elements.append(last)
         self.found.append(Array(self._array_start, start + 1, self._elements))
         self._array = None
-
-
-def _tokens(body: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield (first byte, start, end) of strings, brackets and commas."""
-    position, size = 0, len(body)
-    while position < size:
-        match = _TOKEN.search(body, position, position + _WINDOW_BYTES)
-        if match is None:
-            position += _WINDOW_BYTES
-            continue
-        start = match.start()
-        kind = body[start]
-        position = _string_end(body, start + 1) if kind == _QUOTE else start + 1
-        yield kind, start, position
 
 
 def _string_end(body: bytes, start: int) -> int:
