@@ -56,7 +56,7 @@ HOSTILE = {
     ),
     "unknown fields": Hostile(CLASSIFY, b"{", b'"a":1,', b'"b":1}', 422, "invalid_request"),
     "unknown fields of papers": Hostile(
-        CLASSIFY, b'{"papers":[', b"{%s}," % UNKNOWN, b"{}]}", 422, "invalid_request"
+        CLASSIFY, b'{"papers":[', b"{%s}," % UNKNOWN, b"{}]}", 413, "too_many_papers"
     ),
     "objects in objects": Hostile(CLASSIFY, b"", b'{"a":', b"", 400, "malformed_json"),
     "a long title": Hostile(CLASSIFY, b'{"title":"', b"x", b'"}', 413, "text_too_long"),

@@ -116,6 +116,17 @@ def test_there_is_an_end_to_errors() -> None:
     assert len(raised.value.errors) == 20
 
 
+def test_many_unknown_fields_of_many_elements_are_few_errors() -> None:
+    item = {f"key_{n}": "x" for n in range(30)}
+    with pytest.raises(Problem) as raised:
+        read(json.dumps({"items": [item] * 1000}).encode())
+    assert [error["field"] for error in raised.value.errors[:2]] == [
+        "items.0.name",
+        "items.0.key_0",
+    ]
+    assert len(raised.value.errors) == 20
+
+
 @pytest.mark.parametrize("broken", [b"{", b"", b"nul", b'{"name": "a"} {}', b'"\\ud800"', b"[}"])
 def test_an_element_that_is_not_json_is_named(broken: bytes) -> None:
     elements = [b'{"name": "a"}'] * 20
