@@ -176,7 +176,7 @@ def test_a_request_without_a_body_that_asks_for_another_protocol_is_answered(ser
     ("head", "statuses"),
     [
         (b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n", [400]),
-        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: x\r\n\r\n", [400]),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n", [400]),
         (b"GET /healthz HTTP/1.0\r\nHost: localhost\r\nHost: y\r\n\r\n", [400]),
         (b"GET /healthz HTTP/1.0\r\n\r\n", [200]),
         (b"GET /healthz HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n", [200]),
@@ -227,3 +227,27 @@ def test_chunks_of_http_1_0_are_400(server: Any) -> None:
     [(status, _, body)] = answers(server, head + b"\r\n" + chunk(PAPER) + b"0\r\n\r\n")
     assert status == 400
     assert b"the only transfer coding here is chunked" in body
+
+
+def test_nothing_is_said_after_an_answer_that_came_before_the_body_was_whole(server: Any) -> None:
+    with connection(server) as opened:
+        opened.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        opened.sendall(chunk(b" " * (9 * MIB)))
+        answer = opened.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        opened.sendall(b"no chunk\r\n")
+        assert b"HTTP/1.1 400 " not in answer + received(opened)
+
+
+def test_another_request_follows_a_refused_body(server: Any) -> None:
+    head = HEAD + b"Content-Length: %d\r\n\r\n" % (9 * MIB)
+    last = HEALTH[:-2] + b"Connection: close\r\n\r\n"
+    found = answers(server, head, b" " * (9 * MIB), last)
+    assert [status for status, _, _ in found] == [413, 200]
+
+
+@pytest.mark.parametrize("address", [b"x:80", b"/\xff"])
+def test_an_address_that_is_none_is_400(server: Any, address: bytes) -> None:
+    bad = b"CONNECT " + address + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    assert [status for status, _, _ in answers(server, bad)] == [400]
+    assert [status for status, _, _ in answers(server, HEALTH, bad)] == [200, 400]

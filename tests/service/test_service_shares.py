@@ -84,6 +84,19 @@ def test_the_client_with_most_connections_gives_way(start: Any) -> None:
 
 
 @pytest.mark.slow
+def test_an_idle_connection_that_gives_way_is_closed_without_a_word(start: Any) -> None:
+    bounds = {"CLASSMARK_SERVE_MAX_CONNECTIONS": "5", "CLASSMARK_SERVE_KEEP_ALIVE_S": "600"}
+    with start("--workers", "1", **bounds) as server, ExitStack() as stack:
+        idle = opened_by(stack, server.url, 5, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for one in idle:
+            answer = b""
+            while not answer.endswith(b"}"):
+                answer += one.recv(65536)
+        assert classify(server) == 200
+        assert idle[-1].recv(65536) == b""
+
+
+@pytest.mark.slow
 def test_connections_of_one_client_are_bounded_but_not_those_of_a_trusted_proxy(
     start: Any,
 ) -> None:

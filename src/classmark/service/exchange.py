@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 JSON = b"application/json"
 DEADLINE_HEADER = "X-Classmark-Deadline-Ms"
+MAX_IDEMPOTENCY_KEY_CHARS = 255
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
 _REQUEST_ID_BITS = 96
 _MAX_CLIENT_CHARS = 100
@@ -112,6 +113,23 @@ class Exchange:
                 f"{shown(value.decode('latin-1'))!r}.",
             )
         self.deadline = min(self.deadline, self.started + int(value) / 1000)
+
+    def idempotency_key(self) -> str | None:
+        """Return the client's key for a request that may be sent twice, None without one.
+
+        Raises:
+            Problem: it is empty or too long.
+        """
+        value = self.headers.get(b"idempotency-key")
+        if value is None:
+            return None
+        if not 0 < len(value) <= MAX_IDEMPOTENCY_KEY_CHARS:
+            raise Problem(
+                "bad_request",
+                f"Idempotency-Key must have 1 to {MAX_IDEMPOTENCY_KEY_CHARS} characters, got "
+                f"{len(value)}.",
+            )
+        return value.decode("latin-1")
 
     def check_deadline(self) -> None:
         """Raise the problem ``deadline_exceeded`` if the time is over."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, cast
 
 from fastapi import FastAPI
-from pydantic_core import to_json
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import create_form_parser
 
@@ -22,7 +21,7 @@ from classmark.papers.sources import PREFIX_BYTES, Source, open_stream
 from classmark.records import BadRecord, Paper
 from classmark.service.answering import Options
 from classmark.service.body import check_media_type, read_body
-from classmark.service.classify import check_count, count_papers, questions_of
+from classmark.service.classify import answers_json, check_count, count_papers, questions_of
 from classmark.service.examples import FILE
 from classmark.service.exchange import Exchange, Reply
 from classmark.service.problems import Problem, shown
@@ -101,8 +100,7 @@ def _answer(service: Service, exchange: Exchange, body: bytes) -> Reply:
         questions_of(service, records), options, recorder, exchange.check_deadline
     )
     count_papers(service, exchange, documents)
-    answer = {"format": found, "answers": documents, "model": service.answerer.model}
-    return Reply(to_json(answer))
+    return Reply(answers_json(documents, format=found, model=service.answerer.model))
 
 
 def read_form(content_type: bytes, body: bytes) -> Form:

@@ -112,6 +112,7 @@ class Gateway:
         if method == "HEAD":  # uvicorn drops the body of the answer to one
             scope = {**scope, "method": "GET"}
         scope[EXCHANGE] = exchange
+        scope["query_string"] = b""  # no endpoint has parameters; FastAPI would parse 32 KB of them
         exchange.scope = scope
         await self.app(scope, exchange.receive, sender.forward)
 

@@ -231,9 +231,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if problem is not None:
             self.refuse(problem)
             return
+        super().on_headers_complete()
         self._is_in_body = True
         self._body_due = self.loop.time() + self.settings.body_timeout_s
-        super().on_headers_complete()
 
     def _check_fields(self) -> Problem | None:
         """Note how the body ends; returns what is wrong with fields that the parser lets pass."""

@@ -189,7 +189,7 @@ class Service:
             self.journal,
             source=source,
             started=exchange.started,
-            idempotency_key=exchange.headers.get(b"idempotency-key"),
+            idempotency_key=exchange.idempotency_key(),
             keep_text=self.settings.journal_text,
         )
 
