@@ -241,7 +241,7 @@ async def _openapi() -> dict[str, Any]:
 
     service = Service(make_settings(journal="off", access_log=False))
     transport = httpx.ASGITransport(app=create_app(service))
-    async with httpx.AsyncClient(transport=transport, base_url="http://docs") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         return dict((await client.get("/openapi.json")).json())
 
 

@@ -50,6 +50,7 @@ def test_options_win_over_the_environment_and_that_over_defaults(
         (("--port", "70000"), "--port (or CLASSMARK_SERVE_PORT) cannot be 70000"),
         (("--max-papers", "0"), "--max-papers (or CLASSMARK_SERVE_MAX_PAPERS) cannot be 0"),
         (("--rate-per-minute", "nan"), "cannot be nan"),
+        (("--allowed-hosts", "x:80"), "'x:80' is not a host. Give names without scheme and port"),
     ],
 )
 def test_a_setting_out_of_range_is_one_line(arguments: tuple[str, ...], message: str) -> None:

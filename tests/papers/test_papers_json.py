@@ -138,6 +138,12 @@ def test_halves_of_surrogate_pairs_are_replaced_so_that_papers_can_be_written() 
     assert paper.authors == "\ufffd"
 
 
+def test_halves_of_surrogate_pairs_in_keys_are_replaced_too() -> None:
+    only_bad(json.dumps({"\ud800": "x"})).message.encode()
+    (paper,) = read(json.dumps({"\ud800": "x", "abstract": "a"}))
+    assert isinstance(paper, Paper)
+
+
 @pytest.mark.parametrize("versions", [None, [], ["v1"], {"created": "x"}, [{"version": "v1"}]])
 def test_versions_without_a_date_leave_the_date_unknown(versions: object) -> None:
     (paper,) = read(json.dumps({"abstract": "a", "versions": versions}))

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,11 @@ class Server:
 
     def sockets(self, worker: int) -> int:
         """Return how many sockets a worker has open."""
-        links = [str(link.readlink()) for link in Path(f"/proc/{worker}/fd").iterdir()]
-        return sum("socket:" in link for link in links)
+        n_sockets = 0
+        for link in Path(f"/proc/{worker}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed since it was listed
+                n_sockets += "socket:" in str(link.readlink())
+        return n_sockets
 
     def stop(self) -> int:
         """Ask it to stop, and return its exit code."""

@@ -240,7 +240,7 @@ def test_a_setting_out_of_range_is_one_line() -> None:
 @pytest.mark.slow
 def test_slow_clients_and_half_open_connections_are_closed_in_time(start: Any) -> None:
     short = {"CLASSMARK_SERVE_HEADER_TIMEOUT_S": "0.3", "CLASSMARK_SERVE_BODY_TIMEOUT_S": "0.6"}
-    head = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with start("--workers", "1", **short) as server:
         with connection(server.url) as silent:
             assert received(silent) == b""
@@ -261,7 +261,9 @@ def test_slow_clients_and_half_open_connections_are_closed_in_time(start: Any) -
 
 def test_headers_without_end_are_431_and_no_http_is_400(server: Any) -> None:
     with connection(server.url) as opened:
-        opened.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 40_000 + b"\r\n\r\n")
+        opened.sendall(
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * 40_000 + b"\r\n\r\n"
+        )
         answer = received(opened)
     assert answer.startswith(b"HTTP/1.1 431 ")
     assert b"the header is larger than 32768 bytes" in answer
@@ -276,18 +278,26 @@ def test_headers_without_end_are_431_and_no_http_is_400(server: Any) -> None:
 @pytest.mark.slow
 def test_connections_and_work_above_the_bounds_get_503_at_once(start: Any) -> None:
     bounds = {"CLASSMARK_SERVE_MAX_CONNECTIONS": "8", "CLASSMARK_SERVE_MAX_CONCURRENCY": "2"}
-    head = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    papers = [{"abstract": f"{i} graphs " * 600} for i in range(900)]
+    batch = json.dumps({"papers": papers}).encode()
+    stated = head + b"Content-Length: %d\r\n\r\n" % len(batch)
     with start("--workers", "1", **bounds) as server:
-        with connection(server.url) as one, connection(server.url) as two:
+        with connection(server.url) as one, connection(server.url) as two, server.client() as probe:
             for opened in (one, two):
-                opened.sendall(head + b"Content-Length: 100\r\n\r\n{")
-            with server.client() as client:
-                response = until(
-                    lambda: (r := client.post("/v1/classify", json=PAPER)).status_code == 503 and r
-                )
-                assert response.json()["kind"] == "overloaded"
-                assert response.headers["retry-after"] == "1"
-                assert client.get("/healthz").status_code == 200
+                opened.sendall(stated + batch[:-1])
+            for _ in range(20):  # bodies that are not whole are no work
+                assert probe.post("/v1/classify", json=PAPER).status_code == 200
+            for opened in (one, two):
+                opened.sendall(batch[-1:])
+            response = until(
+                lambda: (r := probe.post("/v1/classify", json=PAPER)).status_code == 503 and r
+            )
+            assert response.json()["kind"] == "overloaded"
+            assert response.headers["retry-after"] == "1"
+            assert probe.get("/healthz").status_code == 200
+            for opened in (one, two):
+                assert opened.recv(13) == b"HTTP/1.1 200 "
         opened_all = []
         try:
             for _ in range(9):
@@ -306,7 +316,7 @@ def test_a_client_that_does_not_read_its_answer_is_let_go(start: Any) -> None:
     short = {"CLASSMARK_SERVE_WRITE_TIMEOUT_S": "0.5"}
     papers = [{"id": str(i), "title": "Graphs", "abstract": "We draw."} for i in range(1000)]
     body = json.dumps({"papers": papers, "top": 149}).encode()
-    head = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with start("--workers", "1", **short) as server:
         (worker,) = server.workers()
         before = server.sockets(worker)

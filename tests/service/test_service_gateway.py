@@ -53,7 +53,7 @@ def logged() -> Iterator[io.StringIO]:
 def ask(service: Service, method: str, path: str, **options: Any) -> httpx.Response:
     async def once() -> httpx.Response:
         transport = httpx.ASGITransport(app=create_app(service))
-        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.request(method, path, **options)
 
     # In a thread: the browser tests leave a running loop in this one.

@@ -83,3 +83,28 @@ def test_no_model_but_the_loaded_one_can_be_named(client: httpx.Client, place: s
     for end in ("", "/ready"):
         response = client.get(f"/v2/models/{place}{end}")
         assert (response.status_code, response.json()["kind"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("data", [b'"data": ["y"], "data": ["z"]', b'"d\\u0061ta": ["0"]'])
+def test_a_tensor_has_one_plain_data(client: httpx.Client, data: bytes) -> None:
+    body = b'{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", %s}]}' % data
+    headers = {"content-type": "application/json"}
+    response = client.post("/v2/models/fast/infer", content=body, headers=headers)
+    assert response.status_code == 422
+    assert "do not have one plain 'data' each" in response.json()["detail"]
+
+
+def test_an_output_is_wanted_once(client: httpx.Client) -> None:
+    request = {"inputs": [tensor("text", ["x"])], "outputs": [{"name": "code"}] * 2}
+    response = client.post("/v2/models/fast/infer", json=request)
+    assert response.status_code == 422
+    assert "'a name twice' is none of code" in response.json()["detail"]
+
+
+def test_an_invalid_element_and_a_text_too_long_are_named(client: httpx.Client) -> None:
+    request = {"inputs": [tensor("title", ["x"]), tensor("abstract", ["x"] * 99 + [1])]}  # type: ignore[list-item]
+    response = client.post("/v2/models/fast/infer", json=request)
+    assert response.json()["errors"][0]["field"] == "inputs.1.data.99"
+    request = {"inputs": [tensor("text", ["x" * 2_000_000])]}
+    response = client.post("/v2/models/fast/infer", json=request)
+    assert (response.status_code, response.json()["kind"]) == (413, "text_too_long")

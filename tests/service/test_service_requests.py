@@ -160,3 +160,70 @@ def test_no_endpoint_lets_another_origin_in(client: httpx.Client) -> None:
 def test_head_is_answered_like_get_without_a_body(client: httpx.Client) -> None:
     head = client.head("/healthz")
     assert (head.status_code, head.content) == (200, b"")
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, -(2**63) + 1])
+def test_a_number_may_be_an_id(client: httpx.Client, number: int) -> None:
+    response = client.post("/v1/classify", json={**PAPER, "id": number})
+    assert response.json()["id"] == str(number)
+
+
+@pytest.mark.parametrize("digits", ["9" * 19, "1" * 4000, "-" + "1" * 4000])
+@pytest.mark.parametrize(
+    "form", ['{"title": "x", "id": %s}', '{"papers": [{"title": "x", "id": %s}]}']
+)
+def test_an_id_of_too_many_digits_is_422(client: httpx.Client, form: str, digits: str) -> None:
+    response = client.post("/v1/classify", content=form % digits, headers=JSON)
+    assert problem(response)["kind"] == "invalid_request"
+    assert response.status_code == 422
+    assert len(response.content) < 1000
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256])
+def test_an_idempotency_key_is_bounded(client: httpx.Client, key: str) -> None:
+    response = client.post("/v1/classify", json=PAPER, headers={"Idempotency-Key": key})
+    assert problem(response)["kind"] == "bad_request"
+    assert f"Idempotency-Key must have 1 to 255 characters, got {len(key)}" in response.text
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/classify", b'{"title": "x", "\\ud800": 1}'),
+        ("/v1/classify", b'{"papers": [{"title": "x"}, {"title": "x", "\\ud800": 1}]}'),
+        ("/v1/feedback", b'{"\\ud800": 1}'),
+        ("/v2/models/fast/infer", b'{"inputs": [], "\\ud800": 1}'),
+        ("/v2/models/fast/infer", b'{"inputs": [{"\\udfff": [1]}]}'),
+    ],
+)
+def test_half_a_surrogate_in_a_key_is_malformed(
+    client: httpx.Client, path: str, body: bytes
+) -> None:
+    response = client.post(path, content=body, headers=JSON)
+    assert problem(response)["kind"] == "malformed_json"
+
+
+def test_half_a_surrogate_in_a_key_of_a_file_costs_its_record(client: httpx.Client) -> None:
+    lines = b'{"\\ud800": 1}\n{"\\ud800": 1, "title": "Graph colouring"}\n'
+    response = client.post("/v1/files", files={"file": ("papers.jsonl", lines)})
+    assert response.status_code == 200
+    bad, good = response.json()["answers"]
+    assert bad["error"]["kind"] == "missing_field"
+    assert good["ranked"]
+
+
+def test_a_text_too_long_to_be_parsed_costs_its_record(client: httpx.Client) -> None:
+    papers = [{"id": "1", **PAPER}, {"id": "2", "title": "x" * 2_000_000}, {"id": "3", **PAPER}]
+    answers = client.post("/v1/classify", json={"papers": papers}).json()["answers"]
+    assert [answer["id"] for answer in answers] == ["1", None, "3"]
+    assert answers[1]["error"]["kind"] == "text_too_long"
+
+
+def test_papers_are_there_once(client: httpx.Client) -> None:
+    body = b'{"papers": [{"title": "x"}], "papers": [%s]}' % b", ".join([b'{"title": "y"}'] * 500)
+    response = client.post("/v1/classify", content=body, headers=JSON)
+    assert problem(response)["detail"].startswith("papers: is there twice")
+
+
+def test_a_long_query_and_its_parameters_are_not_looked_at(client: httpx.Client) -> None:
+    assert client.get("/v1/categories?" + "a&" * 10_000).status_code == 200

@@ -143,3 +143,47 @@ def test_a_failure_without_an_older_folder_leaves_nothing(tmp_path: Path) -> Non
     with pytest.raises(Stop):
         break_off(restored_on_failure(tmp_path / "d"), tmp_path / "d", Stop)
     assert names(tmp_path) == []
+
+
+@posix
+def test_a_private_file_is_its_owners_and_keeps_what_its_group_may(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+
+    def modes_while_written() -> tuple[int, int]:
+        with atomic_file(path, private=True) as file:
+            file.write(b"secret")
+            (temporary,) = [entry for entry in tmp_path.iterdir() if entry != path]
+            meanwhile = temporary.stat().st_mode & 0o777
+        return meanwhile, path.stat().st_mode & 0o777
+
+    before = os.umask(0)
+    try:
+        assert modes_while_written() == (0o600, 0o600)
+        for mode, kept in ((0o640, 0o640), (0o400, 0o400), (0o666, 0o660), (0o755, 0o750)):
+            path.chmod(mode)
+            assert modes_while_written() == (0o600, kept)
+    finally:
+        os.umask(before)
+    assert path.read_bytes() == b"secret"
+
+
+@posix
+def test_a_private_file_whose_owner_cannot_be_kept_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text("old")
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a file of another user")
+    os.chown(path, 12_001, 12_002)
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    with (
+        pytest.raises(StorageFailed, match="user 12001 and group 12002, which user root cannot"),
+        atomic_file(path, private=True) as file,
+    ):
+        file.write(b"new")
+    assert (path.read_text(), names(tmp_path)) == ("old", ["keys.json"])

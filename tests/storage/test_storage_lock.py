@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from classmark.errors import OutputBusy, StorageFailed
-from classmark.storage import LOCK_FILE, locked_folder
+from classmark.storage import LOCK_FILE, locked_file, locked_folder
+from classmark.storage import lock as lock_module
 
 posix = pytest.mark.skipif(os.name == "nt", reason="a held file cannot be removed there")
 
@@ -107,3 +108,41 @@ def test_a_place_where_no_folder_can_be_is_said(tmp_path: Path) -> None:
     for name in ("file", "file/w", "link"):
         with pytest.raises(StorageFailed, match=rf"cannot write .*{name}: a part of the path is"):
             locked_folder(tmp_path / name).__enter__()
+
+
+@posix
+def test_a_file_is_held_by_one_at_a_time_also_when_it_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "count"
+
+    def count(_: int) -> None:
+        with locked_file(path):
+            n = int(path.read_bytes() or b"0")
+            (tmp_path / f"{n}").write_text(f"{n + 1}")
+            (tmp_path / f"{n}").replace(path)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(count, range(200)))
+    assert path.read_text() == "200"
+
+
+@posix
+def test_a_file_that_stays_held_is_refused_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock_module, "LOCK_WAIT_S", 0.0)
+    path = tmp_path / "keys.json"
+    with locked_file(path), pytest.raises(OutputBusy) as refused:
+        locked_file(path).__enter__()
+    assert str(refused.value) == (
+        f"another process has held {path} for 0 s. End it (`fuser {path}` names it), then try "
+        "again."
+    )
+    with locked_file(path):
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+@posix
+def test_a_file_in_a_place_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageFailed, match="a part of the path is a file"):
+        locked_file(tmp_path / "file" / "keys.json").__enter__()

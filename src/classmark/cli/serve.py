@@ -40,6 +40,10 @@ def serve(  # noqa: PLR0913 - one parameter an option
         Path | None,
         typer.Option(metavar="FILE", help="Ask for an API key of this file; see `keys`."),
     ] = None,
+    allowed_hosts: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Names by which clients may ask, * for every name."),
+    ] = None,
     rate_per_minute: Annotated[
         float | None, typer.Option(metavar="N", help="Requests a client may make a minute.")
     ] = None,

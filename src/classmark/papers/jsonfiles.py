@@ -128,7 +128,10 @@ def _without_surrogates(value: Any, source: str) -> Any:
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, dict):
-        return {key: _without_surrogates(item, source) for key, item in value.items()}
+        return {
+            _without_surrogates(key, source): _without_surrogates(item, source)
+            for key, item in value.items()
+        }
     if isinstance(value, list):
         return [_without_surrogates(item, source) for item in value]
     return value

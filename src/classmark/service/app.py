@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -20,12 +20,15 @@ from classmark.service.exchange import Reply
 from classmark.service.gateway import Endpoint, Gateway
 from classmark.service.page import add_page
 from classmark.service.problems import MEDIA_TYPE, Problem, invalid_request, shown
-from classmark.service.routes import as_response, as_route, exchange_of
+from classmark.service.routes import (
+    GuardedRoute,
+    add_route,
+    as_response,
+    as_route,
+    exchange_of,
+)
 from classmark.service.schemas import AnswerOut, BatchOut, BatchRequest, PaperRequest
 from classmark.service.state import Service
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp
 
 LANES: dict[tuple[str, str], Endpoint] = {("POST", "/v1/classify"): classify}
 
@@ -35,7 +38,7 @@ _DESCRIPTION = (
 )
 
 
-def create_app(service: Service) -> ASGIApp:
+def create_app(service: Service) -> Gateway:
     """Return the application of one worker.
 
     Args:
@@ -46,24 +49,27 @@ def create_app(service: Service) -> ASGIApp:
         version=__version__,
         description=_DESCRIPTION,
         lifespan=_lifespan(service),
+        openapi_url=None,  # added below, with a rule
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         responses=responses(),
     )
     app.state.service = service
+    app.router.route_class = GuardedRoute
     _add_classify(app, service)
     for room in (files, feedback, catalogue, openinference):
         room.add_routes(app, service)
     add_page(app)
     _add_error_handlers(app)
-    add_document(app)
+    add_document(app, service)
     return Gateway(app, service, LANES)
 
 
 def _lifespan(service: Service) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.openapi()  # kept; made at the first request it would hold the event loop for 70 ms
         service.start()
         yield
         service.stop_accepting()
@@ -72,9 +78,11 @@ def _lifespan(service: Service) -> Callable[[FastAPI], Any]:
 
 
 def _add_classify(app: FastAPI, service: Service) -> None:
-    app.add_api_route(
+    add_route(
+        app,
         "/v1/classify",
         as_route(service, classify),
+        "classify",
         methods=["POST"],
         tags=["classify"],
         summary="Classify one paper, or a batch",

@@ -14,7 +14,8 @@ async def read_body(exchange: Exchange, max_bytes: int) -> bytes:
     """Return the whole body; how long it may take is the connection's business (``protocol``).
 
     Raises:
-        Problem: it is too large, also when only its stated length is.
+        Problem: it is too large, also when only its stated length is; or it is here, and too many
+            requests are in work.
         ClientGone: the connection was closed.
     """
     if exchange.stated_body_bytes > max_bytes:
@@ -30,6 +31,7 @@ async def read_body(exchange: Exchange, max_bytes: int) -> bytes:
         if size > max_bytes:
             raise _too_large(max_bytes)
         if not message.get("more_body"):
+            exchange.on_whole(exchange)
             return b"".join([*parts, chunk]) if parts else chunk
         parts.append(chunk)
 

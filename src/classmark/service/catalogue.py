@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import cast
 
 from fastapi import FastAPI, Response
 from pydantic_core import to_json
@@ -11,9 +12,10 @@ from classmark import taxonomy
 from classmark.bundle import find_bundle
 from classmark.errors import ClassmarkError
 from classmark.service.exchange import Exchange, Reply
+from classmark.service.limits import Access
 from classmark.service.metrics import MEDIA_TYPE as METRICS_TYPE
 from classmark.service.problems import Problem
-from classmark.service.routes import as_route
+from classmark.service.routes import add_route, as_route
 from classmark.service.schemas import CategoriesOut, HealthOut, ModelsOut, StatusOut
 from classmark.service.state import RETRY_AFTER_S, Service
 
@@ -30,24 +32,28 @@ def add_routes(app: FastAPI, service: Service) -> None:
         """The model that answers here, with its card and its measured metrics."""
         return Reply(models_body)
 
-    for path, endpoint, schema, tag, summary in (
-        ("/v1/categories", categories, CategoriesOut, "catalogue", "List the categories"),
-        ("/v1/models", models, ModelsOut, "catalogue", "List the models"),
-        ("/v1/status", status, StatusOut, "operation", "Summarise the process tree"),
-        ("/healthz", healthz, HealthOut, "operation", "Tell that the process lives"),
-        ("/readyz", readyz, HealthOut, "operation", "Tell whether requests are wanted"),
+    for path, endpoint, access, schema, tag, summary in (
+        ("/v1/categories", categories, "public", CategoriesOut, "catalogue", "List the categories"),
+        ("/v1/models", models, "public", ModelsOut, "catalogue", "List the models"),
+        ("/v1/status", status, "admin", StatusOut, "operation", "Summarise the process tree"),
+        ("/healthz", healthz, "health", HealthOut, "operation", "Tell that the process lives"),
+        ("/readyz", readyz, "health", HealthOut, "operation", "Tell whether requests are wanted"),
     ):
-        app.add_api_route(
+        add_route(
+            app,
             path,
             as_route(service, endpoint),
+            cast(Access, access),
             methods=["GET"],
             response_model=schema,
             tags=[tag],
             summary=summary,
         )
-    app.add_api_route(
+    add_route(
+        app,
         "/metrics",
         as_route(service, metrics),
+        "admin",
         methods=["GET"],
         response_class=Response,
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},

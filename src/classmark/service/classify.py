@@ -5,9 +5,10 @@ The loop answers nothing that could hold it for more than about a millisecond: s
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from classmark.records import BadRecord, Paper
@@ -17,9 +18,12 @@ from classmark.service.body import check_media_type, read_body
 from classmark.service.exchange import Exchange, Reply
 from classmark.service.problems import Problem, invalid_request
 from classmark.service.recording import Question
-from classmark.service.schemas import ClassifyOptions, ClassifyRequest
+from classmark.service.scan import Elements, find_arrays, too_many_papers, validate, without
+from classmark.service.schemas import ClassifyOptions, ClassifyRequest, PaperIn, UnreadPaper
 from classmark.service.state import MAX_DIRECT_BODY_BYTES, Service
 
+MAX_DIRECT_FIELDS = 256
+"""Colons in that JSON: each unknown field among them takes pydantic 8 us to describe."""
 MAX_DIRECT_COST_CHARS = 12_000
 """The kernel takes a plain text of this length in 0.4 ms, one that is all LaTeX in half as much
 again; with the answer around it a millisecond is not exceeded. Longer texts go to a thread."""
@@ -27,7 +31,14 @@ NON_ASCII_COST_CHARS = 40
 """Characters beyond ASCII are normalised one by one: a distinct one takes up to 2 us, as long as 80
 plain ones; one that comes again takes a tenth of that."""
 
+BYTES_PER_CHAR = 6
+"""Of JSON: ``\\uXXXX``. Only a text of mostly escaped emoji has more; parsing it would hold the
+interpreter for more than some 5 ms."""
+SPARE_BYTES = 64 << 10
+"""For everything of a paper beside its text."""
+
 _REQUEST = TypeAdapter(ClassifyRequest)
+_PAPERS: TypeAdapter[list[PaperIn]] = TypeAdapter(Annotated[list[PaperIn], Field(fail_fast=True)])
 
 
 async def classify(service: Service, exchange: Exchange) -> Reply:
@@ -36,11 +47,14 @@ async def classify(service: Service, exchange: Exchange) -> Reply:
     service.check_backlog(exchange)
     body = await read_body(exchange, service.settings.max_body_bytes)
     exchange.check_deadline()
-    if len(body) > MAX_DIRECT_BODY_BYTES:
+    if not may_be_parsed_at_once(body):
         return await service.in_thread(
-            exchange, lambda: _answer(service, exchange, parse(body)), len(body)
+            exchange, lambda: _answer(service, exchange, parse(service, exchange, body)), len(body)
         )
-    request = parse(body)
+    try:
+        request = _REQUEST.validate_json(body)
+    except ValidationError:
+        request = parse(service, exchange, body)  # says more exactly what is wrong
     if request.papers is None and is_short(request):
         if service.batcher is not None:
             return await _answer_in_batch(service, service.batcher, exchange, request)
@@ -49,18 +63,47 @@ async def classify(service: Service, exchange: Exchange) -> Reply:
     return await service.in_thread(exchange, lambda: _answer(service, exchange, request), len(body))
 
 
-def parse(body: bytes) -> ClassifyRequest:
-    """Return a checked request.
+def may_be_parsed_at_once(body: bytes) -> bool:
+    """Tell whether a body may be parsed in the event loop, in one call."""
+    return len(body) <= MAX_DIRECT_BODY_BYTES and body.count(b":") <= MAX_DIRECT_FIELDS
+
+
+def parse(service: Service, exchange: Exchange, body: bytes) -> ClassifyRequest:
+    """Return a checked request; a batch is validated in pieces.
 
     Raises:
-        Problem: it is no JSON, or not as the schema says.
+        Problem: it is no JSON, not as the schema says, or larger than it may be.
     """
-    try:
-        return _REQUEST.validate_json(body)
-    except ValidationError as error:
-        raise invalid_request(
-            error.errors(include_url=False, include_context=False, include_input=False)
-        ) from error
+    arrays = find_arrays(body, [b"papers"], service.settings.max_papers)
+    batches = [array for array in arrays if array.elements]
+    if len(batches) > 1:
+        raise invalid_request([{"type": "twice", "loc": ("papers",), "msg": "is there twice"}])
+    rest = without(body, batches, [b"null"] * len(batches))
+    longest = longest_paper_bytes(service)
+    if len(rest) > longest:
+        raise too_long(service)
+    request = validate(_REQUEST, rest, is_whole=not batches)
+    if batches:
+        papers = Elements(
+            _PAPERS, ("papers",), longest, lambda: UnreadPaper(text=None, author_category=None)
+        )
+        request.papers = papers.validate(body, batches[0], exchange.check_deadline)
+    return request
+
+
+def longest_paper_bytes(service: Service) -> int:
+    """Return how many bytes of JSON a paper may have; a longer one is not parsed."""
+    return BYTES_PER_CHAR * service.settings.max_text_chars + SPARE_BYTES
+
+
+def too_long(service: Service) -> Problem:
+    """Return the problem of a text that is so long that it is not even parsed."""
+    most = service.settings.max_text_chars
+    return Problem(
+        "text_too_long",
+        f"the text takes more than {longest_paper_bytes(service):,} bytes of JSON, too many for "
+        f"{most:,} characters. Send title and abstract, not the whole paper.",
+    )
 
 
 def is_short(request: ClassifyRequest) -> bool:
@@ -105,19 +148,28 @@ def _answer(service: Service, exchange: Exchange, request: ClassifyRequest) -> R
         return Reply(to_json(document))
     _refuse_paper_beside_papers(request)
     check_count(service, len(request.papers))
-    questions = [_question(service, paper) for paper in request.papers]
+    questions = [_question(service, exchange, paper) for paper in request.papers]
     documents = answerer.answer_many(questions, options, recorder, exchange.check_deadline)
     count_papers(service, exchange, documents)
-    return Reply(to_json({"answers": documents, "model": answerer.model}))
+    return Reply(answers_json(documents, model=answerer.model))
+
+
+def answers_json(documents: list[Document], **more: Any) -> bytes:
+    """Return the JSON of a batch."""
+    return b'{"answers":%s,%s' % (list_json(documents, at_once=1), to_json(more)[1:])
+
+
+def list_json(values: Sequence[Any], *, at_once: int) -> bytes:
+    """Return the JSON of a list that may be long; the event loop runs between two parts of it."""
+    starts = range(0, len(values), at_once)
+    return b"[%s]" % b",".join([to_json(values[i : i + at_once])[1:-1] for i in starts])
 
 
 def check_count(service: Service, n_papers: int) -> None:
     """Raise a problem if there are more papers than a request may have."""
     most = service.settings.max_papers
     if n_papers > most:
-        raise Problem(
-            "too_many_papers", f"{n_papers} papers are more than {most}. Send them in parts."
-        )
+        raise too_many_papers(most)
 
 
 def count_papers(service: Service, exchange: Exchange, documents: list[Document]) -> None:
@@ -131,7 +183,10 @@ def count_papers(service: Service, exchange: Exchange, documents: list[Document]
     exchange.facts["papers"] = len(documents)
 
 
-def _question(service: Service, paper: Any) -> Question | BadRecord:
+def _question(service: Service, exchange: Exchange, paper: PaperIn) -> Question | BadRecord:
+    exchange.check_deadline()  # the nearest names of an unknown category take a millisecond
+    if isinstance(paper, UnreadPaper):
+        return bad_record(None, too_long(service))
     try:
         return service.answerer.question(paper)
     except Problem as problem:

@@ -8,8 +8,11 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from pydantic_core import to_json
 
+from classmark.service.exchange import Exchange, Reply
 from classmark.service.problems import KINDS
+from classmark.service.routes import add_route, as_route
 from classmark.service.schemas import (
     BatchRequest,
     FeedbackRequest,
@@ -17,6 +20,7 @@ from classmark.service.schemas import (
     PaperRequest,
     ProblemOut,
 )
+from classmark.service.state import Service
 
 _REF = "#/components/schemas/{model}"
 _BODIES: tuple[type[BaseModel], ...] = (
@@ -50,8 +54,8 @@ def json_request(models: Sequence[type[BaseModel]], examples: Mapping[str, Any])
     return {"requestBody": {"required": True, "content": content}}
 
 
-def add_document(app: FastAPI) -> None:
-    """Let the application's document hold the schemas of those bodies too."""
+def add_document(app: FastAPI, service: Service) -> None:
+    """Add ``/openapi.json``, and let the document hold the schemas of those bodies too."""
     make = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -66,7 +70,12 @@ def add_document(app: FastAPI) -> None:
             app.openapi_schema = document
         return app.openapi_schema
 
+    async def document_of_api(_: Service, __: Exchange) -> Reply:
+        return Reply(to_json(openapi()))
+
     app.openapi = openapi  # type: ignore[method-assign]
+    route = as_route(service, document_of_api)
+    add_route(app, "/openapi.json", route, "public", methods=["GET"], include_in_schema=False)
 
 
 def _drop_validation_errors(document: dict[str, Any]) -> None:

@@ -6,23 +6,27 @@ import os
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from classmark.service.problems import Problem, shown
 
 if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
     from starlette.types import Receive, Scope
 
     from classmark.service.keys import Key
 
 JSON = b"application/json"
 DEADLINE_HEADER = "X-Classmark-Deadline-Ms"
+MAX_IDEMPOTENCY_KEY_CHARS = 255
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
 _REQUEST_ID_BITS = 96
 _LENGTH_DIGITS = 20
 """A longer length is as good as its first digits: far too much."""
+_MAX_CLIENT_CHARS = 100
+"""An address with its zone is shorter; a proxy may pass on anything."""
 _CHANCE = random.Random()  # noqa: S311 - an id, not a secret
 # Workers that are forked would go on alike.
 if hasattr(os, "register_at_fork"):
@@ -59,7 +63,10 @@ class Exchange:
         deadline: ``time.monotonic`` by which the answer must be ready.
         client: whom limits count for: the key's id, else the address.
         key: the API key that came with it, None without keys.
+        route: that the application has for it, None if it has none.
         facts: what the log line says beside the usual.
+        on_whole: called once the whole request is here; raises if that is one too many.
+        is_in_work: counted among the requests in work.
     """
 
     __slots__ = (
@@ -67,9 +74,12 @@ class Exchange:
         "deadline",
         "facts",
         "headers",
+        "is_in_work",
         "key",
+        "on_whole",
         "receive",
         "request_id",
+        "route",
         "scope",
         "started",
     )
@@ -82,9 +92,12 @@ class Exchange:
         self.request_id = self._request_id()
         self.deadline = self.started + default_deadline_ms / 1000
         client = scope.get("client")
-        self.client: str = client[0] if client else ""
+        self.client: str = client[0][:_MAX_CLIENT_CHARS] if client else ""
         self.key: Key | None = None
+        self.route: BaseRoute | None = None
         self.facts: dict[str, Any] = {}
+        self.on_whole: Callable[[Exchange], None] = _no_limit
+        self.is_in_work = False
 
     def limit_deadline(self) -> None:
         """Take the client's deadline if it is the shorter one.
@@ -102,6 +115,23 @@ class Exchange:
                 f"{shown(value.decode('latin-1'))!r}.",
             )
         self.deadline = min(self.deadline, self.started + int(value) / 1000)
+
+    def idempotency_key(self) -> str | None:
+        """Return the client's key for a request that may be sent twice, None without one.
+
+        Raises:
+            Problem: it is empty or too long.
+        """
+        value = self.headers.get(b"idempotency-key")
+        if value is None:
+            return None
+        if not 0 < len(value) <= MAX_IDEMPOTENCY_KEY_CHARS:
+            raise Problem(
+                "bad_request",
+                f"Idempotency-Key must have 1 to {MAX_IDEMPOTENCY_KEY_CHARS} characters, got "
+                f"{len(value)}.",
+            )
+        return value.decode("latin-1")
 
     def check_deadline(self) -> None:
         """Raise the problem ``deadline_exceeded`` if the time is over."""
@@ -124,6 +154,10 @@ class Exchange:
         if given is not None and _REQUEST_ID.fullmatch(given):
             return given.decode("ascii")
         return f"{_CHANCE.getrandbits(_REQUEST_ID_BITS):024x}"
+
+
+def _no_limit(_: Exchange) -> None:
+    pass
 
 
 def deadline_exceeded(exchange: Exchange) -> Problem:

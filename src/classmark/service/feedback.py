@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from pydantic_core import to_json
 
 from classmark.journal import Journal
@@ -13,8 +13,9 @@ from classmark.service.body import check_media_type, read_body
 from classmark.service.document import json_request
 from classmark.service.examples import FEEDBACK, PREDICTION_ID
 from classmark.service.exchange import Exchange, Reply
-from classmark.service.problems import Problem, invalid_request, shown
-from classmark.service.routes import as_route
+from classmark.service.problems import Problem, shown
+from classmark.service.routes import add_route, as_route
+from classmark.service.scan import find_arrays, validate
 from classmark.service.schemas import (
     PREDICTION_ID_PATTERN,
     FeedbackOut,
@@ -23,14 +24,19 @@ from classmark.service.schemas import (
 )
 from classmark.service.state import Service, overloaded
 
+MAX_FEEDBACK_BYTES = 32 << 10
+"""The longest comment, escaped, takes a fifth; it is parsed in the event loop."""
+
 _REQUEST = TypeAdapter(FeedbackRequest)
 
 
 def add_routes(app: FastAPI, service: Service) -> None:
     """Add the endpoints of the journal."""
-    app.add_api_route(
+    add_route(
+        app,
         "/v1/feedback",
         as_route(service, feedback),
+        "feedback",
         methods=["POST"],
         status_code=202,
         response_model=FeedbackOut,
@@ -45,9 +51,11 @@ def add_routes(app: FastAPI, service: Service) -> None:
         "schema": {"type": "string", "pattern": PREDICTION_ID_PATTERN},
         "example": PREDICTION_ID,
     }
-    app.add_api_route(
+    add_route(
+        app,
         "/v1/predictions/{prediction_id}",
         as_route(service, prediction),
+        "admin",
         methods=["GET"],
         response_model=PredictionOut,
         tags=["feedback"],
@@ -62,8 +70,9 @@ async def feedback(service: Service, exchange: Exchange) -> Reply:
     The id must be well formed; whether there is such a prediction is not looked at.
     """
     check_media_type(exchange, b"application/json")
-    body = await read_body(exchange, service.settings.max_body_bytes)
-    request = _parse(body)
+    body = await read_body(exchange, min(MAX_FEEDBACK_BYTES, service.settings.max_body_bytes))
+    find_arrays(body, [], most=0)  # bounds its structure
+    request = validate(_REQUEST, body)
     code = known_code(request.category)
     event = FeedbackEvent(
         prediction_id=request.prediction_id,
@@ -94,15 +103,6 @@ async def prediction(service: Service, exchange: Exchange) -> Reply:
             f"the journal has no prediction {identifier}. One just made appears within a second.",
         )
     return Reply(to_json(found.to_dict()))
-
-
-def _parse(body: bytes) -> FeedbackRequest:
-    try:
-        return _REQUEST.validate_json(body)
-    except ValidationError as error:
-        raise invalid_request(
-            error.errors(include_url=False, include_context=False, include_input=False)
-        ) from error
 
 
 def _journal(service: Service) -> Journal:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, cast
 
 from fastapi import FastAPI
-from pydantic_core import to_json
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import create_form_parser
 
@@ -22,11 +21,11 @@ from classmark.papers.sources import PREFIX_BYTES, Source, open_stream
 from classmark.records import BadRecord, Paper
 from classmark.service.answering import Options
 from classmark.service.body import check_media_type, read_body
-from classmark.service.classify import check_count, count_papers, questions_of
+from classmark.service.classify import answers_json, check_count, count_papers, questions_of
 from classmark.service.examples import FILE
 from classmark.service.exchange import Exchange, Reply
 from classmark.service.problems import Problem, shown
-from classmark.service.routes import as_route
+from classmark.service.routes import add_route, as_route
 from classmark.service.schemas import MAX_TOP, FilesOut
 from classmark.service.state import Service
 
@@ -67,9 +66,11 @@ class Form:
 def add_routes(app: FastAPI, service: Service) -> None:
     """Add the endpoint for files."""
     content = {"multipart/form-data": {"schema": _SCHEMA, "examples": {"file": FILE}}}
-    app.add_api_route(
+    add_route(
+        app,
         "/v1/files",
         as_route(service, classify_file),
+        "classify",
         methods=["POST"],
         response_model=FilesOut,
         tags=["classify"],
@@ -101,8 +102,7 @@ def _answer(service: Service, exchange: Exchange, body: bytes) -> Reply:
         questions_of(service, records), options, recorder, exchange.check_deadline
     )
     count_papers(service, exchange, documents)
-    answer = {"format": found, "answers": documents, "model": service.answerer.model}
-    return Reply(to_json(answer))
+    return Reply(answers_json(documents, format=found, model=service.answerer.model))
 
 
 def read_form(content_type: bytes, body: bytes) -> Form:

@@ -1,5 +1,6 @@
 """The outermost layer, pure ASGI: identity, limits, errors, header fields, counts and log lines.
 
+It finds the route of a request, admits the request by the rule of that route, then lets it run.
 Requests for the one hot endpoint go straight to it; all others pass through FastAPI.
 """
 
@@ -7,22 +8,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from starlette.routing import Match
 
 from classmark.service.body import ClientGone
 from classmark.service.exchange import Exchange, Fields, Reply
 from classmark.service.logs import AccessEntry, log_failure
-from classmark.service.problems import MEDIA_TYPE, Problem
-from classmark.service.state import Service, overloaded
+from classmark.service.problems import MEDIA_TYPE, Problem, shown
+from classmark.service.state import Service
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from fastapi import FastAPI
+    from starlette.routing import BaseRoute
+    from starlette.types import Message, Receive, Scope, Send
+
+    from classmark.service.limits import Access
 
 Endpoint = Callable[[Service, Exchange], Awaitable[Reply]]
 
 UNMATCHED = "unmatched"
 EXCHANGE = "classmark.exchange"
-_ALWAYS_ALLOWED = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
 _SECURITY_FIELDS: Fields = [
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
@@ -32,31 +38,39 @@ _HANG_UP = (b"connection", b"close")
 
 
 class Gateway:
-    """Wraps the application; see the module."""
+    """Wraps the application; see the module.
+
+    Attributes:
+        app: as given.
+    """
 
     def __init__(
-        self, app: ASGIApp, service: Service, lanes: dict[tuple[str, str], Endpoint]
+        self, app: FastAPI, service: Service, lanes: dict[tuple[str, str], Endpoint]
     ) -> None:
         """Wrap an application.
 
         Args:
             app: for every request without a lane.
             service: state of this worker.
-            lanes: endpoints by (method, path) that are called without the application around them.
+            lanes: endpoints by (method, path) that are called without the application around them,
+                by the rule that their route in the application has.
         """
-        self._app = app
+        self.app = app
         self._service = service
-        self._lanes = lanes
+        self._lanes = {
+            (method, path): (endpoint, self._route_of(method, path))
+            for (method, path), endpoint in lanes.items()
+        }
         self._fields = [*service.model_fields, *_SECURITY_FIELDS]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         exchange = Exchange(scope, receive, self._service.settings.deadline_ms)
         sender = Sender(send, exchange, self._all_fields())
-        self._service.in_work += 1
+        exchange.on_whole = self._service.begin_work
         try:
             await self._answer(exchange, sender)
         except Problem as problem:
@@ -67,7 +81,7 @@ class Gateway:
             log_failure("request failed", error, request_id=exchange.request_id)
             await sender.problem(_internal_error())
         finally:
-            self._service.in_work -= 1
+            self._service.in_work -= exchange.is_in_work
             self._note(exchange, sender)
 
     def _all_fields(self) -> Fields:
@@ -81,29 +95,53 @@ class Gateway:
         return self._fields
 
     async def _answer(self, exchange: Exchange, sender: Sender) -> None:
-        scope = exchange.scope
+        scope, service = exchange.scope, self._service
         method, path = scope["method"], scope["path"]
-        service = self._service
-        if service.in_work > service.settings.max_concurrency and path not in _ALWAYS_ALLOWED:
-            raise overloaded("too many requests are in work")
+        endpoint, exchange.route = self._lanes.get((method, path)) or (
+            None,
+            self._route_of("GET" if method == "HEAD" else method, path),
+        )
+        access = _access_of(exchange)
+        if method != "POST" and access != "health":  # of a POST, see read_body
+            service.begin_work(exchange)
         exchange.limit_deadline()
-        if path not in _ALWAYS_ALLOWED:
-            self._service.admit(exchange)
-        lane = self._lanes.get((method, path))
-        if lane is not None:
-            exchange.facts["route"] = path
-            await sender.reply(await lane(self._service, exchange))
+        service.admission.admit(exchange, access)
+        if endpoint is not None:
+            await sender.reply(await endpoint(service, exchange))
             return
         if method == "HEAD":  # uvicorn drops the body of the answer to one
             scope = {**scope, "method": "GET"}
         scope[EXCHANGE] = exchange
+        scope["query_string"] = b""  # no endpoint has parameters; FastAPI would parse 32 KB of them
         exchange.scope = scope
-        await self._app(scope, exchange.receive, sender.forward)
+        await self.app(scope, exchange.receive, sender.forward)
+
+    def _route_of(self, method: str, path: str) -> Any:
+        """Return the route that the application will run, or say 405 for; None if there is none.
+
+        Raises:
+            Problem: there are control characters in the address. A pattern that ends with ``$``
+                matches before a line feed too, and so may that of a proxy.
+        """
+        if not path.isprintable():
+            raise Problem(
+                "bad_request",
+                f"the address {shown(path)!r} contains control characters. Send it without them.",
+            )
+        scope: Scope = {"type": "http", "method": method, "path": path}
+        of_another_method: BaseRoute | None = None
+        for route in self.app.routes:
+            match, _ = route.matches(scope)
+            if match is Match.FULL:
+                return route
+            if match is Match.PARTIAL and of_another_method is None:
+                of_another_method = route
+        return of_another_method
 
     def _note(self, exchange: Exchange, sender: Sender) -> None:
         seconds = time.monotonic() - exchange.started
         scope, facts = exchange.scope, exchange.facts
-        route = facts.pop("route", None) or getattr(scope.get("route"), "path", UNMATCHED)
+        route = getattr(exchange.route, "path", UNMATCHED)
         self._service.metrics.request_done(route, scope["method"], sender.status, seconds)
         if self._service.access_log is not None:
             self._service.access_log.write(
@@ -169,6 +207,20 @@ class Sender:
         added = [(b"x-request-id", self._exchange.request_id.encode("ascii")), *self._fields]
         message["headers"] = own + [field for field in added if field[0] not in named]
         await self._send(message)
+
+
+def _access_of(exchange: Exchange) -> Access:
+    """Return the rule of the route of a request; what leads nowhere needs no key to be told so.
+
+    Raises:
+        Problem: the route has no rule, so that nobody may call it.
+    """
+    if exchange.route is None:
+        return "public"
+    access: Access | None = getattr(exchange.route, "access", None)
+    if access is None:
+        raise Problem("not_found", "this address is closed to everybody. See /openapi.json.")
+    return access
 
 
 def _internal_error() -> Problem:

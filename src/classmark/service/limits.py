@@ -1,53 +1,118 @@
-"""Who may come in, and how often: API keys with their scopes, and a rate per client."""
+"""Who may come in, and how often: the rule of a route, API keys, and rates per client."""
 
 from __future__ import annotations
 
 import os
-import re
 import struct
 import time
+from functools import lru_cache
 from hashlib import blake2b
-from ipaddress import ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING, Literal
 
+from classmark.errors import InvalidKeys
 from classmark.service.exchange import Exchange
-from classmark.service.keys import Key, KeyRing
+from classmark.service.hosts import Hosts
+from classmark.service.keys import LOOK_AGAIN_S, Key, KeyRing
+from classmark.service.memory import RATES, REFUSALS
 from classmark.service.problems import Problem
+
+if TYPE_CHECKING:
+    from classmark.service.memory import Place
+    from classmark.service.metrics import Metrics
+    from classmark.service.settings import ServiceSettings
+
+Access = Literal["health", "public", "classify", "feedback", "admin"]
+"""Rule of a route. ``health`` is answered to everybody, whatever the load; ``public`` needs no key;
+the others are the scopes that a key needs."""
 
 N_SLOTS = 1 << 16
 """Clients share a slot by chance: of 1,000 at once, one in 65 with another."""
 _SEED_BYTES = 16
 _SLOT = struct.Struct("d")
-
-_SCOPES: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"/v1/(classify|files)|/v2/models/.*/infer"), "classify"),
-    (re.compile(r"/v1/feedback"), "feedback"),
-    (re.compile(r"/v1/predictions/.*|/v1/status|/metrics"), "admin"),
-)
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="classmark"'}
 
 
-def scope_of(path: str) -> str | None:
-    """Return the scope that an address needs where keys are asked for, None if it needs none."""
-    return next((scope for pattern, scope in _SCOPES if pattern.fullmatch(path)), None)
+class Admission:
+    """Lets requests in by the rule of their route, or says why not."""
+
+    def __init__(
+        self, settings: ServiceSettings, metrics: Metrics, place: Place | None = None
+    ) -> None:
+        """Read the keys.
+
+        Args:
+            settings: with the limits.
+            metrics: counts the keys that are refused.
+            place: of this worker in its tree; None counts in this process alone.
+
+        Raises:
+            InvalidKeys: the file of API keys cannot be read.
+        """
+        self._metrics = metrics
+        self._hosts = Hosts(settings)
+        self._ring = None if settings.api_keys is None else KeyRing(settings.api_keys)
+        self._rates = self._refusals = None
+        if settings.rate_per_minute:
+            memory = None if place is None else place.memory[RATES]
+            self._rates = RateTable(settings.rate_per_minute, settings.rate_burst, memory)
+        refusals = settings.refused_keys_per_minute
+        if self._ring is not None and refusals:
+            memory = None if place is None else place.memory[REFUSALS]
+            self._refusals = RateTable(refusals, max(1, int(refusals)), memory)
+
+    def admit(self, exchange: Exchange, access: Access) -> None:
+        """Let a request in.
+
+        Raises:
+            Problem: it came by a foreign name or from another site, its key is missing, unknown or
+                too narrow, or its client comes too often.
+        """
+        if access == "health":
+            return
+        self._hosts.check(exchange)
+        if self._ring is not None and access != "public":
+            try:
+                exchange.key = self._checked_key(self._ring, exchange, access)
+            except Problem as problem:
+                self._metrics.key_refused(problem.kind)
+                raise
+            exchange.facts["key"] = exchange.key.id
+        if self._rates is not None:
+            self._rates.check(client_of(exchange))
+
+    def _checked_key(self, ring: KeyRing, exchange: Exchange, scope: str) -> Key:
+        """Return the key of a request to a route that needs one.
+
+        A valid key is never held up by the wrong ones that others send from its address.
+        """
+        try:
+            return check_key(ring, exchange, scope)
+        except Problem as problem:
+            if self._refusals is not None and problem.status == 401:
+                self._refusals.check(client_of(exchange), "requests without a valid API key")
+            raise
 
 
-def check_key(ring: KeyRing, exchange: Exchange) -> Key | None:
-    """Return the key of a request to an address that needs one, None for others.
+def check_key(ring: KeyRing, exchange: Exchange, scope: str) -> Key:
+    """Return the key of a request.
 
     Raises:
-        Problem: there is no key, it is not known, or it does not allow this.
+        Problem: there is no key, it is not known, it does not allow this, or the keys cannot be
+            read at the moment.
     """
-    scope = scope_of(exchange.scope["path"])
-    if scope is None:
-        return None
     text = _sent_key(exchange)
-    challenge = {"WWW-Authenticate": 'Bearer realm="classmark"'}
     if text is None:
         detail = "send an API key as `Authorization: Bearer cmk_...`; the operator makes one."
-        raise Problem("key_missing", detail, headers=challenge)
-    key = ring.find(text)
+        raise Problem("key_missing", detail, headers=_CHALLENGE)
+    try:
+        key = ring.find(text)
+    except InvalidKeys as error:  # its text, which names a path, is in the log
+        detail = "the service cannot read its API keys. The operator finds the reason in its log."
+        raise Problem("keys_unreadable", detail, retry_after_s=int(LOOK_AGAIN_S)) from error
     if key is None:
         detail = "the API key is unknown or was revoked. Ask the operator for another."
-        raise Problem("key_unknown", detail, headers=challenge)
+        raise Problem("key_unknown", detail, headers=_CHALLENGE)
     if scope not in key.scopes:
         raise Problem(
             "scope_missing",
@@ -94,8 +159,12 @@ class RateTable:
         """Choose how clients are spread over the table, before any worker uses it."""
         memory[:_SEED_BYTES] = os.urandom(_SEED_BYTES)
 
-    def check(self, client: str) -> None:
+    def check(self, client: str, counted: str = "requests") -> None:
         """Count a request.
+
+        Args:
+            client: who made it.
+            counted: what the table counts, for the problem.
 
         Raises:
             Problem: the client has made too many.
@@ -109,7 +178,7 @@ class RateTable:
             seconds = int(wait_s) + 1
             raise Problem(
                 "rate_exceeded",
-                f"more than {60 / self._interval_s:g} requests a minute. Wait {seconds} s.",
+                f"more than {60 / self._interval_s:g} {counted} a minute. Wait {seconds} s.",
                 retry_after_s=seconds,
             )
         _SLOT.pack_into(self._table, offset, due + self._interval_s)
@@ -117,14 +186,28 @@ class RateTable:
 
 def client_of(exchange: Exchange) -> str:
     """Return whom a limit counts for: the key, else the address (of IPv6 the network)."""
-    if exchange.key is not None:
-        return f"key {exchange.key.id}"
-    return _network_of(exchange.client) if ":" in exchange.client else exchange.client
+    return network_of(exchange.client) if exchange.key is None else f"key {exchange.key.id}"
 
 
-def _network_of(address: str) -> str:
-    """Return the /64 network of an IPv6 address: a client has all the addresses in it."""
+def plain_address(text: str) -> IPv4Address | IPv6Address:
+    """Return an address without its zone, and of an IPv4 client of an IPv6 socket the IPv4 address.
+
+    Raises:
+        ValueError: it is not an address.
+    """
+    address = ip_address(text.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+@lru_cache(maxsize=4096)
+def network_of(client: str) -> str:
+    """Return the address of a client, or its /64 network: it has all the IPv6 addresses in it.
+
+    Clients whose address is not known, or is not one (a proxy may pass on any text), are counted
+    together, so that no client can choose whom it is counted for.
+    """
     try:
-        return str(ip_network((address.partition("%")[0], 64), strict=False))
+        address = plain_address(client)
     except ValueError:
-        return address
+        return "without an address"
+    return str(address if address.version == 4 else ip_network((address, 64), strict=False))

@@ -14,7 +14,9 @@ from multiprocessing.shared_memory import SharedMemory
 
 from classmark.errors import OutOfMemory
 
-CONNECTIONS, BEATS, RATES, SERIES = "connections", "beats", "rates", "series"
+CONNECTIONS, BEATS, SERIES = "connections", "beats", "series"
+RATES, REFUSALS = "rates", "refusals"
+"""Of requests, and of those that came without a valid API key."""
 _LINE_BYTES = 64
 """Parts begin on cache lines of their own, so that processes do not slow each other down."""
 

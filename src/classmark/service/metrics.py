@@ -75,6 +75,9 @@ FAMILIES: dict[str, Family] = {
         "route",
     ),
     "classmark_papers": _counter("Papers classified, by outcome.", "outcome"),
+    "classmark_keys_refused": _counter(
+        "Requests refused for their API key, by kind of problem.", "reason"
+    ),
     "classmark_requests_in_work": _gauge("Requests being answered now."),
     "classmark_workers": _gauge("Workers alive."),
     "classmark_start_time_seconds": _gauge("When the service started, in Unix time.", max),
@@ -148,6 +151,10 @@ class Metrics(Collector):
     def papers_done(self, outcome: str, n: int = 1) -> None:
         """Count papers by ``reason`` of their answer, or ``error``."""
         self.count("classmark_papers", outcome, n=n)
+
+    def key_refused(self, kind: str) -> None:
+        """Count a request whose key is missing, wrong or too narrow, by kind of the problem."""
+        self.count("classmark_keys_refused", kind)
 
     def batch_done(self, papers: int, tokens: int) -> None:
         """Count a batch of the deep model."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 from pydantic_core import to_json
 
 from classmark import __version__
@@ -14,13 +14,20 @@ from classmark.records import Paper
 from classmark.service.answering import Document, Options
 from classmark.service.body import check_media_type, read_body
 from classmark.service.catalogue import readyz
-from classmark.service.classify import check_count, count_papers
+from classmark.service.classify import (
+    check_count,
+    count_papers,
+    list_json,
+    longest_paper_bytes,
+    too_long,
+)
 from classmark.service.document import json_request
 from classmark.service.examples import INFER
 from classmark.service.exchange import Exchange, Reply
-from classmark.service.problems import Problem, invalid_request, shown
+from classmark.service.problems import Problem, shown
 from classmark.service.recording import Question
-from classmark.service.routes import as_route
+from classmark.service.routes import add_route, as_route
+from classmark.service.scan import Elements, find_arrays, validate, without
 from classmark.service.schemas import (
     InferOut,
     InferRequest,
@@ -32,6 +39,7 @@ from classmark.service.schemas import (
 from classmark.service.state import Service
 
 _REQUEST = TypeAdapter(InferRequest)
+_DATA: TypeAdapter[list[str]] = TypeAdapter(Annotated[list[str], Field(fail_fast=True)])
 _INPUTS = ("title", "abstract", "text")
 # name -> (datatype, shape of one paper, value of one answer)
 _OUTPUTS: dict[str, tuple[str, tuple[int, ...], Callable[[Document], Any]]] = {
@@ -43,6 +51,7 @@ _OUTPUTS: dict[str, tuple[str, tuple[int, ...], Callable[[Document], Any]]] = {
     "cross_lists": ("BYTES", (), lambda d: [to_json(d["cross_lists"]).decode()]),
     "prediction_id": ("BYTES", (), lambda d: [d["prediction_id"]]),
 }
+VALUES_AT_ONCE = 4096
 _PLACES = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 
 
@@ -61,9 +70,11 @@ def add_routes(app: FastAPI, service: Service) -> None:
             }
             for name in names
         ]
-        app.add_api_route(
+        add_route(
+            app,
             path,
             as_route(service, endpoint),
+            more.pop("access", "public"),
             methods=[more.pop("method", "GET")],
             response_model=schema,
             tags=["open inference protocol"],
@@ -72,13 +83,14 @@ def add_routes(app: FastAPI, service: Service) -> None:
         )
 
     add("/v2", server_metadata, ServerMetadataOut, "Metadata of the server")
-    add("/v2/health/live", live, ReadyOut, "Tell that the server lives")
-    add("/v2/health/ready", ready, ReadyOut, "Tell whether requests are wanted")
+    add("/v2/health/live", live, ReadyOut, "Tell that the server lives", access="health")
+    add("/v2/health/ready", ready, ReadyOut, "Tell whether requests are wanted", access="health")
+    classifies = {"access": "classify", "method": "POST"}
     body = json_request([InferRequest], {"papers": INFER})
     for place in _PLACES:
         add(place, model_metadata, ModelMetadataOut, "Metadata of the model")
         add(f"{place}/ready", model_ready, ReadyOut, "Tell whether the model answers")
-        add(f"{place}/infer", infer, InferOut, "Classify papers", method="POST", **body)
+        add(f"{place}/infer", infer, InferOut, "Classify papers", **classifies, **body)
 
 
 async def server_metadata(_: Service, __: Exchange) -> Reply:
@@ -131,16 +143,12 @@ async def infer(service: Service, exchange: Exchange) -> Reply:
 
 
 def _answer(service: Service, exchange: Exchange, body: bytes) -> Reply:
-    try:
-        request = _REQUEST.validate_json(body)
-    except ValidationError as error:
-        raise invalid_request(
-            error.errors(include_url=False, include_context=False, include_input=False)
-        ) from error
+    request = _parse(service, exchange, body)
     wanted = [output.name for output in request.outputs or ()] or list(_OUTPUTS)
     unknown = [name for name in wanted if name not in _OUTPUTS]
-    if unknown:
-        raise _invalid("outputs", f"{shown(unknown[0])!r} is none of {', '.join(_OUTPUTS)}")
+    if unknown or len(set(wanted)) < len(wanted):
+        seen = shown(unknown[0]) if unknown else "a name twice"
+        raise _invalid("outputs", f"{seen!r} is none of {', '.join(_OUTPUTS)}, each once")
     papers = _papers(request.inputs)
     check_count(service, len(papers))
     questions = [Question(_checked(service, paper, i)) for i, paper in enumerate(papers)]
@@ -155,22 +163,46 @@ def _answer(service: Service, exchange: Exchange, body: bytes) -> Reply:
     )
     count_papers(service, exchange, documents)
     model = service.answerer.model
-    answer = {
-        "model_name": model["name"],
-        "model_version": model["version"],
-        "outputs": [_tensor(name, documents, options.top) for name in wanted],
-    }
-    return Reply(to_json({**answer, "id": request.id} if request.id else answer))
+    answer = {"model_name": model["name"], "model_version": model["version"]}
+    if request.id:
+        answer["id"] = request.id
+    outputs = b",".join([_tensor_json(name, documents, options.top) for name in wanted])
+    return Reply(b'%s,"outputs":[%s]}' % (to_json(answer)[:-1], outputs))
 
 
-def _tensor(name: str, documents: list[Document], top: int) -> Document:
+def _parse(service: Service, exchange: Exchange, body: bytes) -> InferRequest:
+    """Return a checked request, the data of its tensors validated in pieces.
+
+    In place of each ``data`` the rest has its number, so that what belongs together is found again
+    whichever data a name that is there twice, or written with escapes, would leave.
+    """
+    arrays = find_arrays(body, [b"inputs", None, b"data"], service.settings.max_papers)
+    rest = without(body, arrays, [b'["%d"]' % number for number in range(len(arrays))])
+    longest = longest_paper_bytes(service)
+    if len(rest) > longest:
+        raise too_long(service)
+    request = validate(_REQUEST, rest, is_whole=not arrays)
+    if [tensor.data for tensor in request.inputs] != [[str(n)] for n in range(len(arrays))]:
+        raise _invalid("inputs", "do not have one plain 'data' each")
+
+    def refuse() -> str:
+        raise too_long(service)
+
+    for number, (tensor, array) in enumerate(zip(request.inputs, arrays, strict=True)):
+        elements = Elements(_DATA, ("inputs", number, "data"), longest, refuse)
+        tensor.data = elements.validate(body, array, exchange.check_deadline)
+    return request
+
+
+def _tensor_json(name: str, documents: list[Document], top: int) -> bytes:
     datatype, shape, value_of = _OUTPUTS[name]
-    return {
+    tensor = {
         "name": name,
         "datatype": datatype,
         "shape": [len(documents), *([top] if shape else [])],
-        "data": [value for document in documents for value in value_of(document)],
     }
+    data = [value for document in documents for value in value_of(document)]
+    return b'%s,"data":%s}' % (to_json(tensor)[:-1], list_json(data, at_once=VALUES_AT_ONCE))
 
 
 def _papers(inputs: list[TensorIn]) -> list[Paper]:

@@ -8,6 +8,8 @@ from importlib.resources import files
 
 from fastapi import FastAPI, HTTPException, Request, Response
 
+from classmark.service.routes import add_route
+
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -66,8 +68,8 @@ def add_page(app: FastAPI) -> None:
         return _respond(request, file)
 
     methods = ["GET", "HEAD"]
-    app.add_api_route("/", index, methods=methods, include_in_schema=False)
-    app.add_api_route("/static/{name}", static, methods=methods, include_in_schema=False)
+    for path, route in (("/", index), ("/static/{name}", static)):
+        add_route(app, path, route, "public", methods=methods, include_in_schema=False)
 
 
 def _respond(request: Request, file: StaticFile) -> Response:

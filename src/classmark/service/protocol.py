@@ -1,24 +1,54 @@
-"""The connection: uvicorn's protocol, with the bounds on headers, bodies and number it lacks."""
+"""The connection: uvicorn's protocol, with the bounds on headers, bodies and number it lacks.
+
+Bytes are counted as they come, before the parser sees them, and reach it in small pieces: its work
+on one piece is bounded. It gets one request at a time; what a client sends ahead waits unparsed.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
+from types import SimpleNamespace
 from typing import cast
 
+import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from classmark.service.exchange import Fields
+from classmark.service.limits import plain_address
 from classmark.service.problems import MEDIA_TYPE, Problem
 from classmark.service.settings import ServiceSettings
+from classmark.service.shares import Shares
 from classmark.service.state import overloaded
 
+PIECE_BYTES = 4096
+"""Fed to the parser at once. A chunked body can hold 700 chunks in it, a millisecond of work."""
+TURN_PIECES = 4
+"""Fed between two looks at other connections."""
+FIELD_COST_BYTES = 32
+"""What a header field counts beyond its length, as in HTTP/2: it takes memory and time."""
+FREE_CHUNK_BYTES = 16
+"""Of a chunk's framing: its size and four line ends. More, as by extensions, counts as header."""
+
+_HEAD_END = b"\r\n\r\n"
 _NEVER = float("inf")
 _NO_REQUEST_ID = "none"
 
 
+class _Flow(FlowControl):
+    """Reading rests too while bytes wait that the parser has not seen."""
+
+    is_held = False
+
+    def resume_reading(self) -> None:
+        if not self.is_held:
+            super().resume_reading()
+
+
 class GuardedProtocol(HttpToolsProtocol):
-    """Ends connections that are late (header, body, reading), have a large header, or are too many.
+    """Ends connections that are late (header, body, reading), send too much, or are too many.
 
     One timer of the connection looks at what is due when, so that a request costs no timer.
     """
@@ -26,84 +56,287 @@ class GuardedProtocol(HttpToolsProtocol):
     settings: ServiceSettings
     on_connections: Callable[[int], None]
     fields: Fields
+    shares: Shares
     """All set by ``guarded_protocol``, which says what they are."""
 
+    flow: _Flow
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection, or refuse it if there are too many."""
+        """Take a connection; if that is one too many, end this one or another."""
         super().connection_made(transport)
+        if self.client is not None:  # so that trusted proxies, limits and logs know it alike
+            with suppress(ValueError):
+                self.client = (str(plain_address(self.client[0])), self.client[1])
+        self.flow = _Flow(transport)
         self.on_connections(len(self.connections))
-        self._header_bytes = 0
-        self._refused = False
+        self.client_network = self.shares.client_of(self.client[0] if self.client else "")
+        self.shares.add(self)
+        self.body_bytes = self._framing_bytes = self._body_left = 0
+        self._is_in_body = self._is_chunked = self._refused = False
+        self._held, self._tail = b"", b""
+        self._is_turn_due = False
         self._header_due = self.loop.time() + self.settings.header_timeout_s
         self._body_due = self._write_due = _NEVER
         self._is_open = True
         self._watch_s = self._shortest_timeout_s() / 2
-        if len(self.connections) > self.settings.max_connections:
-            self._refuse(overloaded("too many connections are open"))
-            return
-        self._watch()
+        self._make_room()
+        if not self._refused:
+            self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a connection."""
         self._is_open = False
+        self._held = b""
+        self._release_body()
+        self.shares.remove(self)
         super().connection_lost(exc)
         self.on_connections(len(self.connections))
 
+    def may_give_way(self) -> bool:
+        """Tell whether closing this connection loses no answer."""
+        return not self._refused and not self._is_answering() and not self.flow.write_paused
+
+    def unsent_bytes(self) -> int:
+        """Return how many bytes of answers the client has not taken."""
+        return self.transport.get_write_buffer_size()
+
+    # --- bytes --------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; what cannot be parsed yet waits."""
+        if self._refused:
+            return
+        if self._held:  # reading rests, but these were on their way
+            self._held += data
+            return
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        """Feed the parser, until a request is whole or the turn is over."""
+        self._unset_keepalive_if_required()
+        start, size, pieces = 0, len(data), 0
+        while start < size and not self._refused:
+            if self._is_answering() or self.flow.write_paused:
+                self._hold(data[start:])
+                break
+            if pieces == TURN_PIECES:
+                self._hold(data[start:])
+                self._go_on_soon()
+                break
+            if not self._is_in_body and self._header_due == _NEVER:
+                self._header_due = self.loop.time() + self.settings.header_timeout_s
+            end = self._end_of_piece(data, start)
+            pieces += not self._body_left
+            self._feed(data if end - start == size else data[start:end])
+            start = end
+        if self._is_in_body and not self._refused:
+            self._check_bodies()
+
+    def _end_of_piece(self, data: bytes, start: int) -> int:
+        """Return the end of the next piece: of the body, or no further than a header's end.
+
+        What follows an end may be another request. A chunked body ends like a header.
+        """
+        if self._body_left:
+            end = min(start + self._body_left, len(data))
+            self._body_left -= end - start
+            return end
+        seen = self._tail + data[start : start + PIECE_BYTES]
+        found = seen.find(_HEAD_END)
+        if found < 0:
+            self._tail = seen[1 - len(_HEAD_END) :]
+            return min(start + PIECE_BYTES, len(data))
+        end = start + found + len(_HEAD_END) - len(self._tail)
+        self._tail = b""
+        return end
+
+    def _feed(self, piece: bytes) -> None:
+        self._framing_bytes += len(piece)
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(piece[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("The request is not valid HTTP.")
+        most = self.settings.max_header_bytes
+        if self._framing_bytes > most and not self._refused:
+            self.refuse(Problem("header_too_large", f"the header is larger than {most} bytes."))
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Go on with the body of a request that asks for another protocol.
+
+        The parser takes no body after such a header, so another one does. It is the connection's
+        last request: which parser would have the next one is then no question.
+        """
+        if not self._is_in_body or self._refused:
+            return
+        self.cycle.keep_alive = False
+        framing = (
+            b"transfer-encoding: chunked"
+            if self._is_chunked
+            else b"content-length: %d" % self._body_left
+        )
+        callbacks = SimpleNamespace(
+            on_body=self.on_body,
+            on_message_complete=self.on_message_complete,
+            on_chunk_header=self.on_chunk_header,
+        )
+        self.parser = httptools.HttpRequestParser(callbacks)
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + _HEAD_END + rest)
+
+    def _is_answering(self) -> bool:
+        """Tell whether a request is whole and has no whole answer yet."""
+        return not (self._is_in_body or self.cycle is None or self.cycle.response_complete)
+
+    def _hold(self, data: bytes) -> None:
+        self._held = data
+        self.flow.pause_reading()
+        self.flow.is_held = True
+
+    def _go_on_soon(self) -> None:
+        if self._held and not self._is_turn_due:
+            self._is_turn_due = True
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Take what waits."""
+        self._is_turn_due = False
+        if self._refused or not self._is_open:
+            return
+        held, self._held = self._held, b""
+        self.flow.is_held = False
+        self._take(held)
+        if not self._held:
+            self.flow.resume_reading()
+
+    # --- callbacks of the parser --------------------------------------------------------------
+
     def on_message_begin(self) -> None:
-        """Note when the header of a request must be whole."""
-        self._header_bytes = 0
-        self._header_due = self.loop.time() + self.settings.header_timeout_s
+        """Begin a header."""
+        self._is_chunked = False
         super().on_message_begin()
 
-    def on_url(self, url: bytes) -> None:
-        """Count the address as a part of the header."""
-        self._count(len(url))
-        super().on_url(url)
-
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take one header field, unless there is too much of them."""
-        self._count(len(name) + len(value))
-        if not self._refused:
+        """Take one header field. Fields after the body, trailers, are dropped: they are none."""
+        self._framing_bytes += FIELD_COST_BYTES
+        if not self._refused and not self._is_in_body:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Begin the request."""
         self._header_due = _NEVER
+        if self._refused:
+            return
+        problem = self._check_fields()
+        if problem is not None:
+            self.refuse(problem)
+            return
+        super().on_headers_complete()
+        self._is_in_body = True
         self._body_due = self.loop.time() + self.settings.body_timeout_s
-        if not self._refused:
-            super().on_headers_complete()
+
+    def _check_fields(self) -> Problem | None:
+        """Note how the body ends; returns what is wrong with fields that the parser lets pass."""
+        n_hosts = self._body_left = 0
+        version = self.parser.get_http_version()
+        for name, value in self.headers:
+            if name == b"host":
+                n_hosts += 1
+            elif name == b"content-length":
+                self._body_left = int(value)
+            elif name == b"transfer-encoding":
+                self._is_chunked = True
+                if version == "1.0" or value.strip().lower() != b"chunked":
+                    detail = "the only transfer coding here is chunked, of HTTP/1.1. Send no other."
+                    return Problem("bad_request", detail)
+        if n_hosts > 1 or (n_hosts == 0 and version not in ("1.0", "0.9")):
+            detail = f"the header has {n_hosts} Host fields. Send one."
+            return Problem("bad_request", detail)
+        return None
+
+    def on_chunk_header(self) -> None:
+        """Forgive a chunk its framing."""
+        self._framing_bytes = max(0, self._framing_bytes - FREE_CHUNK_BYTES)
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
-        if not self._refused:
-            super().on_body(body)
+        self._framing_bytes -= len(body)
+        if self._refused or self.cycle.response_complete:
+            return
+        self.body_bytes += len(body)
+        self.shares.body_bytes += len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End the request."""
+        if self.parser.should_upgrade() and (self._is_chunked or self._body_left):
+            return  # the parser thinks so; see _ignore_upgrade
+        self._framing_bytes = 0
+        self._is_in_body = False
         self._body_due = _NEVER
+        self._release_body()
         if not self._refused:
             super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """Go on with what the client has sent meanwhile."""
+        self._release_body()
+        super().on_response_complete()
+        self._go_on_soon()
+
     def pause_writing(self) -> None:
-        """Note when a client must have read what waits for it."""
+        """Note when a client must have read what waits for it, and how much that is."""
         self._write_due = self.loop.time() + self.settings.write_timeout_s
         super().pause_writing()
+        self.shares.note_slow_reader(self, is_slow=True)
+        if self.shares.unsent_bytes() > self.settings.max_unsent_bytes:
+            self.loop.call_soon(self._end_slowest_reader)
 
     def resume_writing(self) -> None:
         """The client reads."""
         self._write_due = _NEVER
         super().resume_writing()
+        self.shares.note_slow_reader(self, is_slow=False)
+        self._go_on_soon()
+
+    # --- limits -------------------------------------------------------------------------------
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, as problem+json."""
         if not self._refused:
-            self._refuse(Problem("bad_request", f"{msg} Send HTTP/1.1."))
+            self.refuse(Problem("bad_request", f"{msg} Send HTTP/1.1."))
 
-    def _count(self, n_bytes: int) -> None:
-        self._header_bytes += n_bytes
-        most = self.settings.max_header_bytes
-        if self._header_bytes > most and not self._refused:
-            self._refuse(Problem("header_too_large", f"the header is larger than {most} bytes."))
+    def _make_room(self) -> None:
+        """Refuse this connection if its client has too many; if all have, end one of them."""
+        client, most = self.client_network, self.settings.max_connections_per_client
+        if client and self.shares.count(client) > most:
+            self.refuse(overloaded(f"this client has more than {most} open connections"))
+        elif len(self.connections) > self.settings.max_connections:
+            leaving = cast(GuardedProtocol, self.shares.must_give_way(self))
+            leaving.leave(overloaded("too many connections are open"), is_new=leaving is self)
+
+    def leave(self, problem: Problem, *, is_new: bool) -> None:
+        """Close; with a problem only if the client waits for an answer, or will."""
+        if is_new or self._framing_bytes or self._is_in_body:
+            self.refuse(problem)
+        else:
+            self._refused = True
+            self.transport.close()
+
+    def _check_bodies(self) -> None:
+        """Bound what unfinished bodies take together."""
+        if self.shares.body_bytes > self.settings.max_unfinished_bytes:
+            largest = cast(GuardedProtocol, self.shares.heaviest(lambda one: one.body_bytes))
+            largest.refuse(overloaded("too many large bodies are on their way"))
+
+    def _end_slowest_reader(self) -> None:
+        if self.shares.unsent_bytes() > self.settings.max_unsent_bytes:
+            slowest = self.shares.heaviest(lambda connection: connection.unsent_bytes())
+            cast(GuardedProtocol, slowest).transport.abort()
+
+    def _release_body(self) -> None:
+        self.shares.body_bytes -= self.body_bytes
+        self.body_bytes = 0
 
     def _shortest_timeout_s(self) -> float:
         settings = self.settings
@@ -120,19 +353,19 @@ class GuardedProtocol(HttpToolsProtocol):
             if now >= self._header_due:
                 self.transport.close()
             elif now >= self._body_due:
-                self._end_late_body()
+                seconds = self.settings.body_timeout_s
+                self.refuse(
+                    Problem("body_timeout", f"the body was not whole within {seconds:g} s.")
+                )
         self.loop.call_later(self._watch_s, self._watch)
 
-    def _end_late_body(self) -> None:
-        if self.cycle.response_started:
+    def refuse(self, problem: Problem) -> None:
+        """Send a problem past the application, unless an answer has begun, and close."""
+        self._refused = True
+        self._release_body()
+        if self._is_in_body and self.cycle.response_started:
             self.transport.close()
             return
-        seconds = self.settings.body_timeout_s
-        self._refuse(Problem("body_timeout", f"the body was not whole within {seconds:g} s."))
-
-    def _refuse(self, problem: Problem) -> None:
-        """Send a problem past the application, and close."""
-        self._refused = True
         body = problem.body(_NO_REQUEST_ID)
         fields = [
             *self.server_state.default_headers,
@@ -161,5 +394,6 @@ def guarded_protocol(
         "settings": settings,
         "on_connections": staticmethod(on_connections),
         "fields": fields,
+        "shares": Shares(settings.trusted_proxies),
     }
     return cast(type[asyncio.Protocol], type("BoundProtocol", (GuardedProtocol,), bound))

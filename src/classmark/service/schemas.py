@@ -8,11 +8,15 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 MAX_TOP = 1000
 MAX_ID_CHARS = 200
+MAX_ID_NUMBER = 2**63 - 1
 MAX_COMMENT_CHARS = 500
 MAX_CODE_CHARS = 60
 PREDICTION_ID_PATTERN = r"^[0-7][0-9a-hjkmnp-tv-z]{25}$"
 
-Id = Annotated[str, Field(max_length=MAX_ID_CHARS)] | StrictInt
+Id = (
+    Annotated[str, Field(max_length=MAX_ID_CHARS)]
+    | Annotated[StrictInt, Field(ge=-MAX_ID_NUMBER, le=MAX_ID_NUMBER)]
+)
 Top = Annotated[int, Field(ge=1, le=MAX_TOP, description="How many categories to rank.")]
 Threshold = Annotated[
     float,
@@ -46,6 +50,10 @@ class PaperIn(_Strict):
     )
 
 
+class UnreadPaper(PaperIn):
+    """Stands for a paper of a batch that is too long to be parsed."""
+
+
 class ClassifyOptions(_Strict):
     """How to answer."""
 
@@ -67,7 +75,7 @@ class BatchRequest(ClassifyOptions):
 class ClassifyRequest(PaperRequest):
     """Either form, in one validation step; which one it is shows in ``papers``."""
 
-    papers: Annotated[list[PaperIn], Field(min_length=1)] | None = None
+    papers: Annotated[list[PaperIn], Field(min_length=1, fail_fast=True)] | None = None
 
 
 class FeedbackRequest(_Strict):
@@ -281,7 +289,7 @@ class TensorIn(BaseModel):
     """One input: texts, one a paper."""
 
     name: str
-    shape: Annotated[list[int], Field(min_length=1, max_length=2)]
+    shape: Annotated[list[int], Field(min_length=1, max_length=2, fail_fast=True)]
     datatype: Literal["BYTES"]
     data: list[str]
     parameters: dict[str, Any] | None = None

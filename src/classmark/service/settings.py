@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from classmark.errors import InvalidConfig
 from classmark.runtime.encoder import usable_cores
+from classmark.service.hosts import parse_hosts
 
 JOURNAL_OFF = "off"
 MIB = 1 << 20
@@ -18,6 +19,11 @@ BACKLOG = 2048
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _checked_hosts(text: str) -> str:
+    parse_hosts(text)
+    return text
 
 
 class ServiceSettings(BaseSettings):
@@ -31,15 +37,28 @@ class ServiceSettings(BaseSettings):
         journal: file of the journal, None for the usual place, ``off`` for none.
         journal_text: keep the text of papers in the journal.
         api_keys: file of ``classmark keys``; None lets everybody in.
+        allowed_hosts: names by which clients may ask, separated by commas; ``*`` for every name.
+            Without it, and without API keys, these are ``localhost``, the name of the machine, the
+            name listened on, and every IP address. Pages of listed hosts may send requests too.
+        refused_keys_per_minute: requests without a valid API key that a client may make a minute
+            before it gets 429 instead of 401; 0 is no limit. Valid keys are not held up.
         rate_per_minute: requests a client may make a minute; 0 is no limit.
         rate_burst: requests a client may make at once before the rate binds.
         max_body_bytes: largest body of a request.
         max_text_chars: longest title and abstract of one paper.
         max_papers: most papers of a batch.
-        max_concurrency: requests in work at once in a worker; more get 503.
+        max_concurrency: requests in work at once in a worker; more get 503. A request is in work
+            from the last byte of its body on.
         max_queue: batches and long texts waiting for a thread of a worker; more get 503.
-        max_connections: open connections of a worker; more get 503 and are closed.
-        max_header_bytes: all header fields of a request together.
+        max_connections: open connections of a worker; of more, the newest of the client that has
+            most is closed, with 503.
+        max_connections_per_client: open connections of one client (an IPv4 address, an IPv6 /64)
+            in a worker; more get 503. Does not bind ``trusted_proxies``.
+        max_unfinished_bytes: all bodies of a worker that are not whole yet; above it, the largest
+            of the client that holds most gets 503.
+        max_unsent_bytes: all answers of a worker that clients have not taken yet; above it, the
+            connection of the client with most is closed.
+        max_header_bytes: everything a request sends beside its body, and 32 more for each field.
         threads: of a worker, for batches and long texts.
         batch_tokens: of a deep model: tokens that are run at once.
         batch_queue: of a deep model: papers that may wait in a worker; more get 503.
@@ -66,6 +85,8 @@ class ServiceSettings(BaseSettings):
     journal: str | None = None
     journal_text: bool = False
     api_keys: Path | None = None
+    allowed_hosts: Annotated[str, AfterValidator(_checked_hosts)] = ""
+    refused_keys_per_minute: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
     rate_per_minute: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     rate_burst: Count = 20
     max_body_bytes: Count = 8 * MIB
@@ -74,6 +95,9 @@ class ServiceSettings(BaseSettings):
     max_concurrency: Count = 256
     max_queue: Count = 32
     max_connections: Count = 1024
+    max_connections_per_client: Count = 256
+    max_unfinished_bytes: Count = 128 * MIB
+    max_unsent_bytes: Count = 256 * MIB
     max_header_bytes: Count = 32 << 10
     threads: Count = 2
     batch_tokens: Count = 1024

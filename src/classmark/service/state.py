@@ -22,10 +22,9 @@ from classmark.service.answering import Answerer
 from classmark.service.backlog import Backlog
 from classmark.service.batching import Batcher, BatchLimits
 from classmark.service.exchange import Exchange, Fields, deadline_exceeded
-from classmark.service.keys import KeyRing
-from classmark.service.limits import RateTable, check_key, client_of
+from classmark.service.limits import Admission
 from classmark.service.logs import AccessLog
-from classmark.service.memory import RATES, Place
+from classmark.service.memory import Place
 from classmark.service.metrics import Metrics
 from classmark.service.problems import Problem
 from classmark.service.recording import Recorder
@@ -123,9 +122,10 @@ class Service:
         batcher: the queue of a deep model, None for a fast one.
         answerer: makes published answers.
         metrics: counters of this process.
+        admission: lets requests in.
         access_log: None if requests are not logged.
         journal: None if none is kept.
-        in_work: requests that are being answered.
+        in_work: requests that are here as a whole and being answered.
         hang_ups: that many of the next responses end their connection, see ``accepting.surplus``.
         is_ready: warmed up and not asked to stop.
         is_stopping: asked to stop; connections are not kept.
@@ -153,16 +153,7 @@ class Service:
         self.settings = settings
         self.model = model or Model(settings.model)
         self.metrics = Metrics(place)
-        self._keys = None if settings.api_keys is None else KeyRing(settings.api_keys)
-        self._rates = (
-            RateTable(
-                settings.rate_per_minute,
-                settings.rate_burst,
-                place.memory[RATES] if place else None,
-            )
-            if settings.rate_per_minute
-            else None
-        )
+        self.admission = Admission(settings, self.metrics, place)
         self.access_log = AccessLog() if settings.access_log else None
         self.journal = _open_journal(settings)
         self.batcher = _make_batcher(self.model, settings, self.metrics)
@@ -187,18 +178,16 @@ class Service:
         # One file at a time: a parser does not look at the deadline, and batches must not wait.
         self._file_pool = ThreadPoolExecutor(1, thread_name_prefix="classmark-file")
 
-    def admit(self, exchange: Exchange) -> None:
-        """Let a request in.
+    def begin_work(self, exchange: Exchange) -> None:
+        """Count a request that is here as a whole, until its answer is sent.
 
         Raises:
-            Problem: its key is missing, unknown or too narrow, or its client comes too often.
+            Problem: too many are in work.
         """
-        if self._keys is not None:
-            exchange.key = check_key(self._keys, exchange)
-            if exchange.key is not None:
-                exchange.facts["key"] = exchange.key.id
-        if self._rates is not None:
-            self._rates.check(client_of(exchange))
+        if self.in_work >= self.settings.max_concurrency:
+            raise overloaded("too many requests are in work")
+        self.in_work += 1
+        exchange.is_in_work = True
 
     def recorder(self, exchange: Exchange, source: PredictionSource) -> Recorder:
         """Return what tells the journal of the predictions of a request."""
@@ -206,7 +195,7 @@ class Service:
             self.journal,
             source=source,
             started=exchange.started,
-            idempotency_key=exchange.headers.get(b"idempotency-key"),
+            idempotency_key=exchange.idempotency_key(),
             keep_text=self.settings.journal_text,
         )
 

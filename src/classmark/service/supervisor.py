@@ -21,7 +21,15 @@ from classmark.service.heartbeat import Heartbeats, Watch
 from classmark.service.keys import read_keys
 from classmark.service.limits import RateTable
 from classmark.service.logs import log, set_up_logs
-from classmark.service.memory import BEATS, CONNECTIONS, RATES, SERIES, Place, TreeMemory
+from classmark.service.memory import (
+    BEATS,
+    CONNECTIONS,
+    RATES,
+    REFUSALS,
+    SERIES,
+    Place,
+    TreeMemory,
+)
 from classmark.service.metrics import forget_worker
 from classmark.service.process import Job, WorkerProcess
 from classmark.service.series import SLOT_BYTES
@@ -74,10 +82,12 @@ def _share_memory(n_workers: int) -> TreeMemory:
         CONNECTIONS: ConnectionCounts.SLOT_BYTES * n_workers,
         BEATS: Heartbeats.SLOT_BYTES * n_workers,
         RATES: RateTable.SIZE,
+        REFUSALS: RateTable.SIZE,
         SERIES: SLOT_BYTES * n_workers,
     }
     memory = TreeMemory(sizes, is_inherited=process.FORKS)
-    RateTable.sow(memory[RATES])
+    for part in (RATES, REFUSALS):
+        RateTable.sow(memory[part])
     return memory
 
 

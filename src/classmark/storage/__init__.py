@@ -11,7 +11,7 @@ from classmark.storage.atomic import (
     write_json,
     write_text,
 )
-from classmark.storage.lock import LOCK_FILE, locked_folder
+from classmark.storage.lock import LOCK_FILE, locked_file, locked_folder
 
 __all__ = [
     "LOCK_FILE",
@@ -19,6 +19,7 @@ __all__ = [
     "atomic_folder",
     "check_file_place",
     "check_folder_place",
+    "locked_file",
     "locked_folder",
     "restored_on_failure",
     "sha256_file",

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,13 +30,19 @@ _REMEDIES = {
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+def atomic_file(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
     """Yield a binary file that replaces ``path`` at the end of the block, or not at all.
 
     A device or a pipe is never replaced: what is written goes into it as it comes.
 
+    Args:
+        path: the final file.
+        private: nobody but its owner, and its group if that may already, can ever read it; owner,
+            group and mode of a file that is replaced are kept.
+
     Raises:
-        StorageFailed: the folder cannot be made or written (read-only, full disk ...).
+        StorageFailed: the folder cannot be made or written (read-only, full disk ...), or the
+            owner of a private file cannot be kept.
     """
     if _is_stream(path):
         with storage_errors(path), path.open("wb") as file:
@@ -50,8 +57,11 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         with storage_errors(path), os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
+            if private:
+                _keep_owner(file.fileno(), target)
             os.fsync(file.fileno())
-            _apply_umask(temporary)
+            if not private:
+                _apply_umask(temporary)
         with storage_errors(path):
             temporary.replace(target)
             _sync_folder(target.parent)
@@ -217,6 +227,36 @@ def _apply_umask(path: Path, *, folder: bool = False) -> None:
     umask = os.umask(0)
     os.umask(umask)
     path.chmod((0o777 if folder else 0o666) & ~umask)
+
+
+def _keep_owner(handle: int, target: Path) -> None:
+    """Give a new file, which is its owner's alone, the owner, group and mode of another.
+
+    Raises:
+        StorageFailed: only root and, for its groups, the owner may do that.
+    """
+    if os.name == "nt" or not target.exists():  # no owners there; or nothing to keep
+        return
+    there, new = target.stat(), os.fstat(handle)
+    if (there.st_uid, there.st_gid) != (new.st_uid, new.st_gid):
+        try:
+            os.fchown(handle, there.st_uid, there.st_gid)
+        except OSError as error:
+            raise StorageFailed(
+                f"cannot write {target}: it belongs to user {_user(there.st_uid)} and group "
+                f"{there.st_gid}, which user {_user(os.geteuid())} cannot keep so. Run the same as "
+                f"{_user(there.st_uid)} or root."
+            ) from error
+    os.fchmod(handle, there.st_mode & (stat.S_IRWXU | stat.S_IRWXG))
+
+
+def _user(uid: int) -> str:
+    import pwd  # not on Windows
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _sync_file(path: Path) -> None:

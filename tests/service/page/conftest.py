@@ -9,19 +9,8 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from page_tab import Tab, watched
+from page_tab import BROWSERS, CHROMIUM_OPTIONS, Tab, watched
 from playwright.sync_api import Browser, sync_playwright
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-"""As in the Makefile: `make system-deps` installs none where it finds one of them."""
-CHROMIUM_OPTIONS = [
-    "--no-sandbox",
-    "--disable-background-networking",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="module")  # Playwright runs an event loop, which tests elsewhere would meet

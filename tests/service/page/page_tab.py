@@ -12,6 +12,17 @@ DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 360, "height": 740}
 TIMEOUT_MS = 20_000
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+"""As in the Makefile: `make system-deps` installs none where it finds one of them."""
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
 
 class Tab:
     """A tab of the page, which remembers what it asked for and what it complained of.

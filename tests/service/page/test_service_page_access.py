@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from page_tab import DESKTOP, PHONE
+from page_tab import BROWSERS, CHROMIUM_OPTIONS, DESKTOP, PHONE
 from page_texts import ACCEPTED, CSV_WITH_BAD_RECORD, NO_PAPER
 
 pytestmark = pytest.mark.slow  # starts a browser, which takes longer than most rooms' tests
@@ -204,3 +205,30 @@ def test_on_a_phone_the_answer_to_an_example_comes_into_view(open_tab: Callable[
     page.locator(".answer").wait_for()
     top = page.locator(".verdict").evaluate("node => node.getBoundingClientRect().top")
     assert 0 <= top < PHONE["height"] / 2
+
+
+def test_a_page_of_another_site_can_neither_read_nor_send(browser: Any, server: Any) -> None:
+    port = server.url.rpartition(":")[2]
+    there = f"http://foreign.example:{port}"
+    send = """async (address) => {
+        const form = new FormData();
+        form.append("file", new Blob(["A title\\nAn abstract."]), "paper.txt");
+        await fetch(address, { method: "POST", mode: "no-cors", body: form }).catch(() => {});
+    }"""
+    submit = """(address) => {
+        const attributes = { action: address, method: "post", enctype: "multipart/form-data" };
+        const form = Object.assign(document.createElement("form"), attributes);
+        document.documentElement.append(form);
+        form.submit();
+    }"""
+    # A name of theirs that they let lead to our address, as DNS rebinding does.
+    rules = ["--host-resolver-rules=MAP foreign.example 127.0.0.1", *CHROMIUM_OPTIONS]
+    executable = next(filter(None, map(shutil.which, BROWSERS)))
+    with browser.browser_type.launch(executable_path=executable, args=rules) as visitor:
+        for attack in (send, submit):
+            page = visitor.new_page()
+            answer = page.goto(f"{there}/v1/categories")
+            assert (answer.status, answer.json()["kind"]) == (421, "host_not_allowed")
+            with page.expect_response(f"{server.url}/v1/files") as seen:
+                page.evaluate(attack, f"{server.url}/v1/files")
+            assert seen.value.status == 403
