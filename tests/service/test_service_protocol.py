@@ -251,3 +251,14 @@ def test_an_address_that_is_none_is_400(server: Any, address: bytes) -> None:
     bad = b"CONNECT " + address + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
     assert [status for status, _, _ in answers(server, bad)] == [400]
     assert [status for status, _, _ in answers(server, HEALTH, bad)] == [200, 400]
+
+
+@pytest.mark.slow
+def test_large_answers_to_requests_sent_ahead_are_all_delivered(server: Any) -> None:
+    body = json.dumps({"papers": [{"id": i, "title": "Graphs"} for i in range(1000)], "top": 149})
+    batch = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body.encode()
+    last = HEALTH[:-2] + b"Connection: close\r\n\r\n"
+    found = answers(server, batch * 3 + last)
+    assert [status for status, _, _ in found] == [200] * 4
+    assert [len(json.loads(answer)["answers"]) for _, _, answer in found[:3]] == [1000] * 3
+    assert min(len(answer) for _, _, answer in found[:3]) > 4 * MIB
