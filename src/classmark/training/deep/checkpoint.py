@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from classmark.errors import CheckpointCorrupt
-from classmark.storage import atomic_folder, sha256_file, write_json
+from classmark.storage import atomic_folder, remove_leftovers, sha256_file, write_json
 
 FORMAT_VERSION = 1
 KEPT = 2
@@ -47,6 +47,7 @@ class SafeCheckpointIO(CheckpointIO):
         """
         tensors: dict[str, Tensor] = {}
         tree = _to_json(checkpoint, tensors)
+        remove_leftovers(Path(path).parent)
         with atomic_folder(Path(path), overwrite=True) as folder:
             save_file(tensors, folder / TENSORS)
             digest = sha256_file(folder / TENSORS)
