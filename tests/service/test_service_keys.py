@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +49,8 @@ def test_a_ring_finds_only_the_whole_key(tmp_path: Path) -> None:
         assert ring.find(other) is None
 
 
-def test_a_ring_follows_the_file_and_keeps_its_keys_if_that_is_damaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_ring_follows_the_file_and_takes_no_key_while_that_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(keys_module, "LOOK_AGAIN_S", 0.0)
     path = tmp_path / "keys.json"
@@ -53,10 +58,227 @@ def test_a_ring_follows_the_file_and_keeps_its_keys_if_that_is_damaged(
     ring = KeyRing(path)
     _, other = create_key(path, "two", ["admin"])
     assert ring.find(other) is not None
+    good = path.read_bytes()
+    wrong_hash = good.replace(first.sha256.encode(), b"x" * 64)
+    for damaged in (b"{", good[:-20], b"[]", good.replace(b"classify", b"root"), wrong_hash, None):
+        path.unlink() if damaged is None else path.write_bytes(damaged)
+        for _ in range(3):
+            with pytest.raises(InvalidKeys):
+                ring.find(text)
+        path.write_bytes(good)
+        assert ring.find(text) == first
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == 6  # one for each time, however many requests met it
+    assert errors[0].fields["detail"].startswith(f"{path} does not hold API keys, or is damaged")
+    assert errors[-1].fields["detail"].startswith("there are no API keys at")
+
+
+def test_a_file_that_stays_unreadable_is_logged_once_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(keys_module, "LOOK_AGAIN_S", 0.0)
+    path = tmp_path / "keys.json"
+    _, text = create_key(path, "one", ["classify"])
+    ring, now = KeyRing(path), time.monotonic()
     path.write_text("{")
-    assert ring.find(text) == first
-    path.unlink()
-    assert ring.find(text) == first
+    for after_s, n_lines in ((0, 1), (59, 1), (61, 2), (62, 2)):
+        monkeypatch.setattr(time, "monotonic", lambda after_s=after_s: now + after_s)
+        with pytest.raises(InvalidKeys):
+            ring.find(text)
+        assert len(caplog.records) == n_lines
+
+
+def test_a_file_that_others_may_read_is_reported_and_closed_by_the_next_write(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "keys.json"
+    create_key(path, "one", ["classify"])
+    KeyRing(path)
+    assert caplog.records == []
+    path.chmod(0o644)
+    KeyRing(path)
+    (record,) = caplog.records
+    assert record.fields["detail"] == f"others may read or write {path}. Run `chmod o= {path}`."
+    create_key(path, "two", ["classify"])
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+_WATCHED = """
+import os, sys
+from pathlib import Path
+from classmark.service.keys import create_key, revoke_key
+
+path, seen, busy = Path(sys.argv[1]), set(), False
+
+def look(event, _):
+    global busy
+    if busy or not event.startswith(("os.", "open")):
+        return
+    busy = True
+    for entry in os.scandir(path.parent):
+        seen.add((entry.name.split(".")[1], entry.stat().st_mode & 0o077))
+    busy = False
+
+os.umask(0)
+sys.addaudithook(look)
+key, _ = create_key(path, "one", ["classify"])
+create_key(path, "two", ["classify"])
+revoke_key(path, key.id)
+look("os.end", None)
+print(sorted(seen))
+"""
+
+
+def test_no_file_of_keys_is_readable_by_others_for_a_moment(tmp_path: Path) -> None:
+    folder = tmp_path / "keys"
+    folder.mkdir()
+    result = subprocess.run(
+        [sys.executable, "-c", _WATCHED, str(folder / "keys.json")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert result.stdout == "[('json', 0), ('keys', 0)]\n"  # with and without a dot before it
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from classmark.service.keys import create_key, revoke_key
+
+path = Path(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+for n in range(20):
+    key, _ = create_key(path, f"{n}", ["classify"])
+    if n % 2:
+        revoke_key(path, key.id)
+        print("revoked", key.id)
+    else:
+        print("kept", key.id)
+"""
+
+
+def test_processes_that_create_and_revoke_at_once_lose_and_revive_no_key(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    old, _ = create_key(path, "old", ["admin"])
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _WRITER, str(path)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(4)
+    ]  # fmt: skip
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+    said = [line.split() for writer in writers for line in writer.communicate()[0].splitlines()]
+    assert [writer.returncode for writer in writers] == [0] * 4
+    kept = {identifier for word, identifier in said if word == "kept"}
+    assert len(kept) == 40
+    assert {key.id for key in read_keys(path)} == {old.id, *kept}
+
+
+OWNER, OTHER = 12_001, 12_002
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Return a folder in which every user may write; needs root, to become other users."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    folder = Path(tempfile.mkdtemp(prefix="classmark-keys-"))  # below tmp_path nobody else may look
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def as_user(uid: int, work: Callable[[], object]) -> Callable[[], str]:
+    """Begin some work in a process of another user; returns what waits for its outcome."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+            said = str(work())
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(writer, said.encode())
+        os._exit(0)
+    os.close(writer)
+
+    def outcome() -> str:
+        with os.fdopen(reader, encoding="utf-8") as pipe:
+            said = pipe.read()
+        os.waitpid(child, 0)
+        return said
+
+    return outcome
+
+
+def owned_keys(folder: Path, mode: int = 0o600) -> tuple[Path, str]:
+    """Return a file of keys of the user ``OWNER``, and a key."""
+    path = folder / "keys.json"
+    _, text = create_key(path, "one", ["classify"])
+    os.chown(path, OWNER, OWNER)
+    path.chmod(mode)
+    return path, text
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o660, 0o400])
+def test_another_user_who_writes_the_file_keeps_its_owner_and_mode(
+    open_folder: Path, mode: int
+) -> None:
+    path, text = owned_keys(open_folder, mode)
+    create_key(path, "two", ["classify"])
+    revoke_key(path, text.split("_")[1])
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (OWNER, OWNER, mode)
+    assert as_user(OWNER, lambda: create_key(path, "three", ["admin"])[0].name)() == "three"
+
+
+def test_a_key_that_root_revokes_is_refused_by_a_service_of_another_user(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_module, "LOOK_AGAIN_S", 0.0)
+    path, text = owned_keys(open_folder)
+    loaded, loaded_there = os.pipe()
+    revoked_there, revoked = os.pipe()
+
+    def serve() -> object:
+        ring = KeyRing(path)
+        before = ring.find(text) is not None
+        os.write(loaded_there, b"x")
+        os.read(revoked_there, 1)
+        return before, ring.find(text)
+
+    outcome = as_user(OWNER, serve)
+    os.read(loaded, 1)
+    revoke_key(path, text.split("_")[1])
+    os.write(revoked, b"x")
+    assert outcome() == "(True, None)"
+    for end in (loaded, loaded_there, revoked_there, revoked):
+        os.close(end)
+
+
+def test_a_user_who_cannot_keep_the_owner_is_refused_and_changes_nothing(open_folder: Path) -> None:
+    path, text = owned_keys(open_folder, 0o640)
+    os.chown(path, OWNER, OTHER)
+    before = path.read_bytes(), path.stat().st_ino, path.stat().st_ctime_ns
+    for work in (
+        lambda: revoke_key(path, text.split("_")[1]),
+        lambda: create_key(path, "two", ["admin"]),
+    ):
+        assert as_user(OTHER, work)() == (
+            f"StorageFailed: cannot write {path}: it belongs to user {OWNER} and group {OTHER}, "
+            f"which user {OTHER} cannot keep so. Run the same as {OWNER} or root."
+        )
+    assert (path.read_bytes(), path.stat().st_ino, path.stat().st_ctime_ns) == before
+    assert list(open_folder.iterdir()) == [path]
 
 
 def test_what_cannot_be_a_key_is_refused(tmp_path: Path) -> None:
@@ -142,8 +364,14 @@ def test_a_client_above_its_rate_waits(start: Any) -> None:
         ("2001:db8::1", "2001:db8::/64"),
         ("2001:db8::2%eth0", "2001:db8::/64"),
         ("2001:db8:0:1::1", "2001:db8:0:1::/64"),
-        ("no:address", "no:address"),
-        ("", ""),
+        ("fe80::1%a/../b", "fe80::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("::FFFF:C000:207%eth0", "192.0.2.7"),
+        ("no:address", "without an address"),
+        ("192.0.2.7.example.org", "without an address"),
+        ("192.0.2.07", "without an address"),
+        ("unknown", "without an address"),
+        ("", "without an address"),
     ],
 )
 def test_a_rate_counts_for_an_address_or_its_ipv6_network(address: str, client: str) -> None:

@@ -5,24 +5,32 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 import re
 import secrets
+import stat
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from classmark.bundle.find import home_folder
-from classmark.errors import ClassmarkError, InvalidKeys, UsageError
+from classmark.errors import InvalidKeys, UsageError
 from classmark.records import utc_text
-from classmark.storage import write_json
+from classmark.service.logs import log
+from classmark.storage import atomic_file, locked_file
 
 SCOPES = ("classify", "feedback", "admin")
 PREFIX = "cmk"
 LOOK_AGAIN_S = 1.0
 """A key that is revoked is refused after at most as long."""
+LOG_AGAIN_S = 60.0
+"""A file that stays unreadable is logged as often."""
 _ID_BYTES, _SECRET_BYTES = 5, 24
 _KEY = re.compile(rf"{PREFIX}_([0-9a-f]{{{2 * _ID_BYTES}}})_([0-9a-f]{{{2 * _SECRET_BYTES}}})")
+_SHA256 = re.compile("[0-9a-f]{64}")
+_TEXTS = ("id", "name", "created_at_utc", "sha256")
 _FORMAT_VERSION = 1
 _MAX_NAME_CHARS = 80
 _NO_HASH = hashlib.sha256(b"").hexdigest()
@@ -70,7 +78,8 @@ def create_key(path: Path, name: str, scopes: Iterable[str]) -> tuple[Key, str]:
     identifier = secrets.token_hex(_ID_BYTES)
     text = f"{PREFIX}_{identifier}_{secrets.token_hex(_SECRET_BYTES)}"
     key = Key(identifier, name.strip(), wanted, utc_text(), _hash(text))
-    _write(path, [*(read_keys(path) if path.exists() else ()), key])
+    with locked_file(path):
+        _write(path, [*(read_keys(path) if path.exists() and path.stat().st_size else ()), key])
     return key, text
 
 
@@ -81,12 +90,14 @@ def revoke_key(path: Path, identifier: str) -> Key:
         InvalidKeys: the file cannot be read, or has no such key.
         StorageFailed: the file cannot be written.
     """
-    keys = read_keys(path)
-    gone = next((key for key in keys if key.id == identifier), None)
-    if gone is None:
-        there = ", ".join(key.id for key in keys) or "none"
-        raise InvalidKeys(f"{path} has no key {identifier!r}; there is {there}.")
-    _write(path, [key for key in keys if key.id != identifier])
+    read_keys(path)  # a lock would make a file where there is none
+    with locked_file(path):
+        keys = read_keys(path)
+        gone = next((key for key in keys if key.id == identifier), None)
+        if gone is None:
+            there = ", ".join(key.id for key in keys) or "none"
+            raise InvalidKeys(f"{path} has no key {identifier!r}; there is {there}.")
+        _write(path, [key for key in keys if key.id != identifier])
     return gone
 
 
@@ -97,25 +108,43 @@ def read_keys(path: Path) -> tuple[Key, ...]:
         InvalidKeys: it is missing, damaged or of another version.
     """
     try:
-        document = json.loads(path.read_bytes())
+        content = path.read_bytes() if path.exists() else b""
+        if not content:
+            raise InvalidKeys(
+                f"there are no API keys at {path}. Make one with `classmark keys create`."
+            )
+        document = json.loads(content)
         if document["version"] != _FORMAT_VERSION:
             raise InvalidKeys(f"{path} is of version {document['version']}, not {_FORMAT_VERSION}.")
-        return tuple(Key(**{**row, "scopes": tuple(row["scopes"])}) for row in document["keys"])
-    except FileNotFoundError as error:
+        return tuple(_key_of(row) for row in document["keys"])
+    except OSError as error:
         raise InvalidKeys(
-            f"there are no API keys at {path}. Make one with `classmark keys create`."
+            f"cannot read the API keys at {path} ({error.strerror}). Let the user that this runs "
+            "as read the file."
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InvalidKeys(
-            f"{path} is no readable file of API keys ({type(error).__name__}). Restore it, or "
-            "delete it and create keys anew."
+            f"{path} does not hold API keys, or is damaged ({type(error).__name__}). Restore it, "
+            "or delete it and create new keys."
         ) from error
+
+
+def _key_of(row: dict[str, Any]) -> Key:
+    key = Key(**{**row, "scopes": tuple(row["scopes"])})
+    if not (
+        all(isinstance(getattr(key, name), str) for name in _TEXTS)
+        and _SHA256.fullmatch(key.sha256)
+        and set(key.scopes) <= set(SCOPES)
+    ):
+        raise ValueError("a value of a key is invalid")
+    return key
 
 
 class KeyRing:
     """The keys that a worker knows; looks at the file again when it has changed.
 
-    A file that cannot be read any more leaves the keys as they were.
+    While the file cannot be read there are no keys: one that was revoked meanwhile would still be
+    taken otherwise.
     """
 
     def __init__(self, path: Path) -> None:
@@ -125,16 +154,23 @@ class KeyRing:
             InvalidKeys: it cannot be read.
         """
         self._path = path
-        self._seen = self._state()
-        self._keys = {key.id: key for key in read_keys(path)}
+        self._keys: dict[str, Key] = {}
+        self._error: InvalidKeys | None = None
+        self._log_error_at = 0.0
+        self._read()
         self._look_at = time.monotonic() + LOOK_AGAIN_S
 
     def find(self, text: str) -> Key | None:
         """Return the key that a client sent, None if it is not known.
 
         The time it takes does not depend on how much of the text is right.
+
+        Raises:
+            InvalidKeys: the file cannot be read at the moment.
         """
         self._look()
+        if self._error is not None:
+            raise InvalidKeys(str(self._error))
         match = _KEY.fullmatch(text)
         key = self._keys.get(match[1]) if match else None
         is_right = hmac.compare_digest(_hash(text), key.sha256 if key else _NO_HASH)
@@ -145,21 +181,45 @@ class KeyRing:
         if now < self._look_at:
             return
         self._look_at = now + LOOK_AGAIN_S
-        state = self._state()
-        if state == self._seen:
+        if self._error is None and self._state() == self._seen:
             return
         try:
-            self._keys = {key.id: key for key in read_keys(self._path)}
-            self._seen = state
-        except ClassmarkError:
-            return  # looked at again in a second
+            self._read()
+        except InvalidKeys as error:
+            self._error, self._keys = error, {}
+            if now >= self._log_error_at:
+                self._log_error_at = now + LOG_AGAIN_S
+                log("API keys unreadable: no key is accepted", logging.ERROR, detail=str(error))
+            return
+        if self._error is not None:
+            self._error, self._log_error_at = None, 0.0
+            log("API keys readable again", keys=len(self._keys))
 
-    def _state(self) -> tuple[int, int, int] | None:
+    def _read(self) -> None:
+        self._seen = self._state()
+        self._keys = {key.id: key for key in read_keys(self._path)}
+        if self._seen is not None and self._seen.st_mode & stat.S_IRWXO:
+            detail = f"others may read or write {self._path}. Run `chmod o= {self._path}`."
+            log("API keys open to others", logging.WARNING, detail=detail)
+
+    def _state(self) -> _State | None:
         try:
-            stat = self._path.stat()
+            found = self._path.stat()
         except OSError:
             return None
-        return stat.st_ino, stat.st_mtime_ns, stat.st_size
+        return _State(
+            found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_mode
+        )
+
+
+class _State(NamedTuple):
+    """What changes when a file, its owner or its mode does."""
+
+    st_ino: int
+    st_mtime_ns: int
+    st_ctime_ns: int
+    st_size: int
+    st_mode: int
 
 
 def _hash(text: str) -> str:
@@ -168,5 +228,6 @@ def _hash(text: str) -> str:
 
 
 def _write(path: Path, keys: Iterable[Key]) -> None:
-    write_json(path, {"version": _FORMAT_VERSION, "keys": [asdict(key) for key in keys]})
-    path.chmod(0o600)
+    document = {"version": _FORMAT_VERSION, "keys": [asdict(key) for key in keys]}
+    with atomic_file(path, private=True) as file:
+        file.write(json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n")

@@ -11,7 +11,7 @@ from classmark.storage.atomic import (
 )
 from classmark.storage.failures import storage_errors
 from classmark.storage.leftovers import remove_leftovers
-from classmark.storage.lock import LOCK_FILE, locked_folder
+from classmark.storage.lock import LOCK_FILE, locked_file, locked_folder
 from classmark.storage.places import (
     check_apart,
     check_file_place,
@@ -26,6 +26,7 @@ __all__ = [
     "check_apart",
     "check_file_place",
     "check_folder_place",
+    "locked_file",
     "locked_folder",
     "publish",
     "recover_output",

@@ -6,11 +6,13 @@ import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from classmark.errors import StorageFailed
 from classmark.storage.exchange import exchange
 from classmark.storage.failures import storage_errors
 from classmark.storage.leftovers import (
@@ -47,10 +49,12 @@ def atomic_file(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
 
     Args:
         path: the file.
-        private: only its owner may read it, from the first byte on.
+        private: from the first byte on, nobody but its owner, and its group if that may already,
+            can read it; owner, group and mode of a file that is replaced are kept.
 
     Raises:
-        StorageFailed: the folder cannot be made or written (read-only, full disk ...).
+        StorageFailed: the folder cannot be made or written (read-only, full disk ...), or the
+            owner of a private file cannot be kept.
     """
     if is_stream(path):
         with storage_errors(path), _closed_at_the_end(path.open("wb")) as file:
@@ -66,6 +70,8 @@ def atomic_file(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
         with storage_errors(path), _closed_at_the_end(os.fdopen(temporary.handle, "wb")) as file:
             yield file
             file.flush()
+            if private:
+                _keep_owner(file.fileno(), target)
             os.fsync(file.fileno())
             if os.name != "nt":  # an open file cannot be renamed there
                 temporary.path.replace(target)
@@ -175,6 +181,36 @@ def _closed_at_the_end(opened: IO[bytes]) -> Iterator[IO[bytes]]:
             with suppress(OSError):
                 file.close()
             raise
+
+
+def _keep_owner(handle: int, target: Path) -> None:
+    """Give a new file, which is its owner's alone, the owner, group and mode of another.
+
+    Raises:
+        StorageFailed: only root and, for its groups, the owner may do that.
+    """
+    if os.name == "nt" or not target.exists():  # no owners there; or nothing to keep
+        return
+    there, new = target.stat(), os.fstat(handle)
+    if (there.st_uid, there.st_gid) != (new.st_uid, new.st_gid):
+        try:
+            os.fchown(handle, there.st_uid, there.st_gid)
+        except OSError as error:
+            raise StorageFailed(
+                f"cannot write {target}: it belongs to user {_user(there.st_uid)} and group "
+                f"{there.st_gid}, which user {_user(os.geteuid())} cannot keep so. Run the same as "
+                f"{_user(there.st_uid)} or root."
+            ) from error
+    os.fchmod(handle, there.st_mode & (stat.S_IRWXU | stat.S_IRWXG))
+
+
+def _user(uid: int) -> str:
+    import pwd  # not on Windows
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _put(temporary: Path, target: Path, path: Path, *, overwrite: bool) -> None:

@@ -1,9 +1,10 @@
-"""One run a folder: a lock that ends with the process, however it ends."""
+"""Locks that end with the process, however it ends: one run a folder, one writer a file."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,8 @@ from classmark.errors import OutputBusy
 from classmark.storage.failures import storage_errors
 
 LOCK_FILE = "lock"
+LOCK_WAIT_S = 60.0
+_LOOK_AGAIN_S = 0.02
 
 
 @contextmanager
@@ -33,6 +36,53 @@ def locked_folder(folder: Path, otherwise: str = "choose another output") -> Ite
         yield
     finally:
         _release(folder, handle)
+
+
+@contextmanager
+def locked_file(path: Path) -> Iterator[None]:
+    """Hold a file for the block, to read and then replace it; if there is none, make an empty one.
+
+    The file itself is the lock, so that who may read it may hold it, and nothing stays beside it.
+
+    Raises:
+        OutputBusy: another process has held it for ``LOCK_WAIT_S``.
+        StorageFailed: it cannot be made or opened.
+    """
+    if os.name == "nt":  # pragma: no cover - what is open cannot be replaced there
+        yield
+        return
+    target = Path(os.path.realpath(path))
+    with storage_errors(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle = _hold(target)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _hold(path: Path) -> int:
+    until = time.monotonic() + LOCK_WAIT_S
+    while True:
+        handle = _open_or_make(path)
+        is_ours = try_lock(handle)
+        if is_ours and is_same(handle, path):
+            return handle
+        os.close(handle)  # held by another process, or replaced by it before we held it
+        if not is_ours:
+            if time.monotonic() > until:
+                raise OutputBusy(
+                    f"another process has held {path} for {LOCK_WAIT_S:g} s. End it "
+                    f"(`fuser {path}` names it), then try again."
+                )
+            time.sleep(_LOOK_AGAIN_S)
+
+
+def _open_or_make(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
 
 
 def _acquire(folder: Path, otherwise: str) -> int:
