@@ -36,6 +36,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "internal_error": (500, "Something went wrong here"),
     "overloaded": (503, "The service is busy"),
     "not_ready": (503, "The service is not ready"),
+    "journal_unavailable": (503, "The journal cannot be used now"),
     "journal_off": (404, "There is no journal"),
     "deadline_exceeded": (504, "The answer was not ready in time"),
 }
