@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import json
 import os
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -29,6 +30,7 @@ FAULTS = {
 OLD = "old"
 NO_FAULT = b"fork:0:EIO"
 MOST_CALLS = 400
+open_elsewhere: list[sqlite3.Connection] = []
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,9 @@ def fill_journal(folder: Path) -> None:
     event = predictions_in(folder / "journal.sqlite")[0].event
     folder.with_suffix(".id").write_text(event.prediction_id)
     folder.with_suffix(".text").write_text(str(event.text))
+    # As a service has it open: otherwise closing it at the end would empty its log.
+    open_elsewhere[:] = [sqlite3.connect(folder / "journal.sqlite")]
+    open_elsewhere[0].execute("SELECT count(*) FROM predictions").fetchone()
 
 
 def predictions_in(path: Path) -> list[Any]:
@@ -128,8 +133,6 @@ def predictions_in(path: Path) -> list[Any]:
 
 def journal_state(folder: Path) -> str:
     """Return what is in a journal: "old" all, "new" all but the one to forget, else "torn"."""
-    import sqlite3
-
     from classmark.journal.files import journal_files
 
     path = folder / "journal.sqlite"

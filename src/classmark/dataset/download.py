@@ -71,7 +71,7 @@ def fetch_dataset(
     """
     local = _local(config)
     target = _target(config, local)
-    check_apart((config.unpack, target), () if _is_local(target, local) else (local,))
+    check_apart((config.unpack, None if _is_local(target, local) else target), (local,))
     if config.unpack is not None:
         check_folder_place(config.unpack, overwrite=config.overwrite)
     if local is not None:
