@@ -10,7 +10,7 @@ from classmark.storage.atomic import (
     write_text,
 )
 from classmark.storage.failures import storage_errors
-from classmark.storage.leftovers import remove_leftovers
+from classmark.storage.leftovers import remove, remove_leftovers
 from classmark.storage.lock import LOCK_FILE, locked_file, locked_folder
 from classmark.storage.places import (
     check_apart,
@@ -30,6 +30,7 @@ __all__ = [
     "locked_folder",
     "publish",
     "recover_output",
+    "remove",
     "remove_leftovers",
     "restored_on_failure",
     "sha256_file",
