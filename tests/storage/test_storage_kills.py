@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
-from classmark.storage import atomic_file, atomic_folder, recover_output, remove_leftovers
+from classmark.errors import StorageFailed
+from classmark.storage import (
+    atomic_file,
+    atomic_folder,
+    publish,
+    recover_output,
+    remove_leftovers,
+    restored_on_failure,
+)
+from classmark.storage.leftovers import make_file, make_folder
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="processes are not forked there")
 
@@ -116,3 +127,110 @@ def test_what_cannot_be_removed_is_named(
     assert [path.name for path in (tmp_path / "d").iterdir()] == ["new"]
     (left,) = [path for path in tmp_path.iterdir() if path.name != "d"]
     assert f"cannot remove {left}: Permission denied. Remove it yourself." in caplog.text
+
+
+def replace_folder(place: Path) -> None:
+    with atomic_folder(place, overwrite=True) as folder:
+        (folder / "new").touch()
+
+
+def test_a_disk_that_cannot_exchange_names_gets_two_renames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        ctypes.set_errno(errno.EINVAL)
+        return -1
+
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "old").touch()
+    monkeypatch.setattr("classmark.storage.exchange._system_call", lambda: refuse)
+    replace_folder(tmp_path / "d")
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_rename_that_fails_leaves_the_old_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchanges: bool
+) -> None:
+    def refuse(path: Path, target: Path) -> None:
+        if path.name.endswith("-tmp"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        os.rename(path, target)  # noqa: PTH104 - the method is what is replaced
+
+    def refuse_to_exchange(*_: object) -> int:
+        ctypes.set_errno(errno.EACCES)
+        return -1
+
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "old").touch()
+    call = (lambda: refuse_to_exchange) if exchanges else (lambda: None)
+    monkeypatch.setattr("classmark.storage.exchange._system_call", call)
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(StorageFailed, match=r"d: permission denied"):
+        replace_folder(tmp_path / "d")
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["old"]
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+
+
+def test_a_folder_that_cannot_be_set_aside_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, _target: Path) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy", str(path))
+
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "old").touch()
+    monkeypatch.setattr(Path, "rename", refuse)
+    with (
+        pytest.raises(StorageFailed, match=r"d: it is in use, for example as a mount point"),
+        restored_on_failure(tmp_path / "d"),
+    ):
+        pytest.fail("nothing is made")
+    assert (tmp_path / "d" / "old").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+
+
+def test_a_half_made_folder_is_not_taken_from_a_run_that_makes_it(tmp_path: Path) -> None:
+    with restored_on_failure(tmp_path / "d"):
+        (tmp_path / "d" / "new").touch()
+        recover_output(tmp_path / "d")
+        assert (tmp_path / "d" / "new").exists()
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["new"]
+
+
+def test_a_half_made_folder_that_a_kill_left_goes(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / ".classmark-unfinished").touch()
+    recover_output(tmp_path / "d")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [make_file, make_folder])
+def test_a_name_that_another_run_has_just_cleared_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any
+) -> None:
+    """Between the making of a temporary file and its lock, another run may take it for dead."""
+    answers = iter([False, True])
+    monkeypatch.setattr("classmark.storage.leftovers.try_lock", lambda _: next(answers))
+    made = make(tmp_path / "d", *([0o600] if make is make_file else []))
+    os.close(made.handle)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_disk_without_locks_keeps_its_leftovers_and_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> bool:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    left = leave(tmp_path / "d", "tmp")
+    monkeypatch.setattr("classmark.storage.leftovers.try_lock", refuse)
+    replace_folder(tmp_path / "d")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [left.name, "d"]
+
+
+def test_a_file_that_is_whole_is_published(tmp_path: Path) -> None:
+    (tmp_path / "joined").write_text("new")
+    publish(tmp_path / "joined", tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "new"

@@ -136,19 +136,16 @@ def restored_on_failure(path: Path) -> Iterator[None]:
     with storage_errors(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         recover(target)
-        half_made = make_folder(target)
         old = _set_aside(target)
     try:
-        with storage_errors(path), _half_made(half_made.path, target):
+        with storage_errors(path), _half_made(target):
             yield
         remove(old.path)
     except BaseException:
         _bring_back(old.path, target)
         raise
     finally:
-        remove(half_made.path)
-        for handle in (half_made.handle, old.handle):
-            close(handle)
+        close(old.handle)
 
 
 def write_text(path: Path, text: str, *, private: bool = False) -> None:
@@ -258,17 +255,21 @@ def _set_aside(target: Path) -> Temporary:
 
 
 @contextmanager
-def _half_made(temporary: Path, target: Path) -> Iterator[None]:
-    """Give an empty folder its final name; for the block it is marked as half-made, and held."""
-    mark = temporary / HALF_MADE
-    handle = os.open(mark, os.O_RDWR | os.O_CREAT, _SHARED)
+def _half_made(target: Path) -> Iterator[None]:
+    """Make an empty folder; for the block it is marked as half-made, and held."""
+    temporary = make_folder(target)
+    handle = -1
     try:
+        mark = temporary.path / HALF_MADE
+        handle = os.open(mark, os.O_RDWR | os.O_CREAT, _SHARED)
         hold(handle, mark)
-        temporary.rename(target)
+        temporary.path.rename(target)
         yield
         (target / HALF_MADE).unlink(missing_ok=True)
     finally:
+        remove(temporary.path)
         close(handle)
+        close(temporary.handle)
 
 
 def _bring_back(old: Path, target: Path) -> None:
