@@ -14,7 +14,10 @@ import pytest
 
 from preload import build_preload
 
-pytestmark = pytest.mark.slow  # reason: hundreds of forked commands
+pytestmark = [
+    pytest.mark.slow,  # reason: hundreds of forked commands
+    pytest.mark.timeout(1_200),  # on a machine that does twenty other things
+]
 
 FAULTS = Path(__file__).with_name("faults.py")
 # Of each case: functions that fail somewhere in it, so that a library that does nothing is noticed.
