@@ -35,6 +35,7 @@ FUNCTIONS = {
     "write": "write, writev, pwrite, pwrite64",
     "rename": "rename, renameat, renameat2",
     "fsync": "fsync, fdatasync",
+    "mkdir": "mkdir",
     "truncate": "ftruncate, ftruncate64, posix_fallocate, posix_fallocate64",
 }
 """What a name in ``CLASSMARK_FAIL`` stands for."""
@@ -53,6 +54,7 @@ _SOURCE = r"""
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -71,10 +73,10 @@ static int error_number(const char *name) {
     _exit(120);
 }
 
-__attribute__((constructor)) static void begin(void) {
-    const char *text = getenv("CLASSMARK_FAIL");
+/* Chooses another fault, and counts from the beginning; a test may call it in a forked process. */
+void set_fault(const char *text) {
     char number[16], error[32];
-    if (!text) return;
+    *path = 0;
     if (sscanf(text, "%15[^:]:%15[^:]:%31[^:]:%4000s", wanted, number, error, path) < 3) {
         fprintf(stderr, "CLASSMARK_FAIL: not FUNCTION:N:ERROR[:PATH]: %s\n", text);
         _exit(120);
@@ -84,6 +86,11 @@ __attribute__((constructor)) static void begin(void) {
     fault = error_number(error);
     count = (long *)syscall(SYS_mmap, 0, sizeof(long), PROT_READ | PROT_WRITE,
                             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+}
+
+__attribute__((constructor)) static void begin(void) {
+    const char *text = getenv("CLASSMARK_FAIL");
+    if (text) set_fault(text);
 }
 
 static void note(long n, int fails) {
@@ -205,6 +212,10 @@ int renameat(int a, const char *from, int b, const char *to) {
 }
 int renameat2(int a, const char *from, int b, const char *to, unsigned flags) {
     return fails("rename", to) ? -1 : NEXT(renameat2)(a, from, b, to, flags);
+}
+
+int mkdir(const char *name, mode_t mode) {
+    return fails("mkdir", name) ? -1 : NEXT(mkdir)(name, mode);
 }
 
 int fsync(int file) { return file_fails("fsync", file) ? -1 : NEXT(fsync)(file); }

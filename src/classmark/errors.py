@@ -7,6 +7,8 @@ class ClassmarkError(Exception):
     """Base of every error that classmark raises on purpose; the CLI prints it as one line."""
 
     exit_code = 1
+    blames_request = False
+    """Whether what was asked for is at fault: over HTTP that is 4xx, and its text may be shown."""
 
     @property
     def kind(self) -> str:
@@ -19,10 +21,13 @@ class UsageError(ClassmarkError):
     """The command was called with options or arguments that cannot work."""
 
     exit_code = 2
+    blames_request = True
 
 
 class InvalidConfig(UsageError):
     """A configuration key or value is unknown or out of range."""
+
+    blames_request = False
 
 
 class MissingExtra(ClassmarkError):
@@ -38,9 +43,13 @@ class MissingExtra(ClassmarkError):
 class UnknownCategory(ClassmarkError):
     """A code is neither an arXiv category nor a known alias of one."""
 
+    blames_request = True
+
 
 class UnreadableSource(ClassmarkError):
     """A file is missing, empty, binary, mis-encoded, or in no format that can be read."""
+
+    blames_request = True
 
 
 class WrongColumns(UnreadableSource):
@@ -49,6 +58,8 @@ class WrongColumns(UnreadableSource):
 
 class InvalidPaper(ClassmarkError):
     """One record cannot be read as a paper."""
+
+    blames_request = True
 
 
 class ContractViolation(ClassmarkError):
@@ -159,6 +170,8 @@ class ListenFailed(ClassmarkError):
 
 class InvalidEvent(ClassmarkError):
     """A prediction or feedback cannot be what it says it is."""
+
+    blames_request = True
 
 
 class InvalidJournal(ClassmarkError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import shutil
 import socket
@@ -308,6 +309,16 @@ def test_a_disk_that_fills_up_is_said_and_the_part_is_kept(
             get(url)
     assert get(url).file.read_bytes() == ARCHIVE
     assert server.ranges == [None, "bytes=9-"]
+
+
+def test_a_disk_that_takes_a_piece_of_a_piece_gets_the_rest_too() -> None:
+    class Nearly(io.BytesIO):
+        def write(self, data: Any) -> int:
+            return super().write(bytes(data)[:3])
+
+    file = Nearly()
+    transfer._copy(iter([b"abcdefgh", b"ijk"]), file, 0, None, lambda _bytes, _total: None)
+    assert file.getvalue() == b"abcdefghijk"
 
 
 def test_a_wrong_digest_leaves_nothing(server: FileServer, tmp_path: Path) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -69,3 +73,31 @@ def test_a_name_that_a_fit_has_taken_goes_to_no_other(tmp_path: Path) -> None:
         assert first != second
         assert not first.exists()
     assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from classmark.pipeline.run_folder import reserve_run_folder
+from classmark.storage import atomic_folder
+with reserve_run_folder(Path(sys.argv[1]), "linear") as folder, atomic_folder(folder) as temporary:
+    (temporary / "half").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+def test_what_a_killed_run_left_is_removed_by_the_next_but_not_what_a_live_one_has(
+    tmp_path: Path,
+) -> None:
+    runs = tmp_path / "runs"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(runs)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(list(runs.iterdir())) == 2
+    with reserve_run_folder(runs, "linear") as first:
+        held = list(runs.iterdir())
+        assert [path.name for path in held] == [f".{first.name}.taken"]
+        with reserve_run_folder(runs, "linear") as second:
+            assert first != second
+            assert held[0].is_dir()
+    assert not runs.exists() or list(runs.iterdir()) == []

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request
 
+from classmark.errors import ClassmarkError
+from classmark.service import Service, ServiceSettings, create_app
+from classmark.service.app import _problem_of
 from classmark.service.recording import latex_share
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse $k$-graphs."}
@@ -96,6 +103,94 @@ def test_without_a_journal_papers_are_classified_and_feedback_is_not_taken(start
         response = client.post("/v1/feedback", json=said)
         assert (response.status_code, response.json()["kind"]) == (404, "journal_off")
         assert client.get("/v1/status").json()["journal"] is None
+
+
+@pytest.mark.slow  # starts a service of its own
+def test_a_damaged_journal_is_503_without_its_path_and_a_line_of_the_log(
+    start: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "kept" / "journal.sqlite"
+    with start("--workers", "1", "--journal", str(path)) as server, server.client() as client:
+        prediction_id = client.post("/v1/classify", json=PAPER).json()["prediction_id"]
+        client.post("/v1/feedback", json={"prediction_id": prediction_id, "category": "math.CO"})
+        stored(client, prediction_id)
+        for file in path.parent.iterdir():
+            file.unlink()
+        path.write_bytes(b"damaged" * 1_000)
+        response = client.get(f"/v1/predictions/{prediction_id}")
+        assert (response.status_code, response.json()["kind"]) == (503, "journal_unavailable")
+        assert response.headers["retry-after"] == "1"
+        assert str(tmp_path) not in response.text
+        assert client.post("/v1/classify", json=PAPER).status_code == 200
+        (line,) = [entry for entry in server.logs() if entry["event"] == "request failed"]
+        assert (line["kind"], line["level"]) == ("invalid_journal", "error")
+        assert line["request_id"] == response.json()["instance"]
+        assert str(path) in line["problem"]
+        end = time.monotonic() + 30
+        while not client.get("/v1/status").json()["journal"]["failing"]:
+            assert time.monotonic() < end, "the journal has not noticed"
+        (line,) = [e for e in server.logs() if e["event"] == "journal cannot be written"]
+        assert "it is damaged or no SQLite file" in line["problem"]
+
+
+@pytest.mark.slow  # starts a service of its own
+def test_a_journal_that_cannot_be_written_is_a_line_of_the_log_at_the_start(
+    start: Any, tmp_path: Path
+) -> None:
+    with start("--workers", "1", "--journal", str(tmp_path)) as server, server.client() as client:
+        end = time.monotonic() + 30
+        while not (found := [e for e in server.logs() if e["event"].startswith("journal")]):
+            assert time.monotonic() < end, "nothing is said"
+        assert found[0]["event"] == "journal cannot be written"
+        assert found[0]["problem"].startswith(f"journal {tmp_path}: it cannot be opened.")
+        assert client.post("/v1/classify", json=PAPER).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("failing", "kind"), [(True, "journal_unavailable"), (False, "overloaded")]
+)
+def test_feedback_that_the_journal_cannot_take_is_503(
+    tmp_path: Path, failing: bool, kind: str
+) -> None:
+    service = Service(ServiceSettings(journal=str(tmp_path / "journal.sqlite")))
+    assert service.journal is not None
+    service.journal.close(5)
+    service.journal._failing = failing
+    transport = httpx.ASGITransport(app=create_app(service))
+
+    async def send() -> httpx.Response:
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            said = {"prediction_id": "0" * 26, "category": "math.CO"}
+            return await client.post("/v1/feedback", json=said)
+
+    response = asyncio.run(send())
+    service.close()
+    assert (response.status_code, response.json()["kind"]) == (503, kind)
+    assert response.headers["retry-after"] == "1"
+
+
+def every_error(base: type[ClassmarkError] = ClassmarkError) -> Iterator[type[ClassmarkError]]:
+    yield base
+    for error in base.__subclasses__():
+        yield from every_error(error)
+
+
+REQUESTS_FAULT = {
+    *("UsageError", "UnknownCategory", "UnreadableSource", "WrongColumns", "InvalidPaper"),
+    "InvalidEvent",
+}
+
+
+@pytest.mark.parametrize("kind", sorted(set(every_error()), key=lambda kind: kind.__name__))
+def test_only_a_fault_of_the_request_is_4xx_and_shown(kind: type[ClassmarkError]) -> None:
+    error = kind.__new__(kind)
+    error.args = ("cannot write /var/lib/secret: the disk is full.",)
+    problem = _problem_of(Request({"type": "http", "method": "GET", "path": "/"}), error)
+    if kind.__name__ in REQUESTS_FAULT:
+        assert (problem.status, problem.detail) == (422, str(error))
+    else:
+        assert problem.status in (500, 503)
+        assert "secret" not in problem.detail
 
 
 def test_the_share_of_latex_counts_commands_and_signs() -> None:

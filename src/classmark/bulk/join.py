@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
@@ -12,7 +11,7 @@ from classmark.bulk.config import BulkJob
 from classmark.bulk.parts import folder_of, open_results
 from classmark.records import csv_header
 from classmark.runtime import Classifier
-from classmark.storage import atomic_file, storage_errors
+from classmark.storage import atomic_file, publish
 
 _JOINED_FILE = "joined"
 _COPIED_BYTES = 1 << 20
@@ -36,8 +35,7 @@ def join_parts(
                 file.write(csv_header(min(job.top, len(classifier.labels))).encode())
             for path in parts:
                 _copy(path, file)
-    with storage_errors(job.output):
-        joined.replace(os.path.realpath(job.output))
+    publish(joined, job.output)
 
 
 def _copy(path: Path, file: IO[bytes]) -> None:

@@ -169,10 +169,11 @@ def remove_parts(folder: Path) -> None:
 
 
 def _remove_all_but(folder: Path, kept: set[str]) -> None:
-    for entry in folder.iterdir():
-        if entry.name not in kept:
-            # A worker that outlived its run may be faster.
-            entry.unlink(missing_ok=True)
+    with storage_errors(folder):
+        for entry in folder.iterdir():
+            if entry.name not in kept:
+                # A worker that outlived its run may be faster.
+                entry.unlink(missing_ok=True)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:

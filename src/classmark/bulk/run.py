@@ -22,7 +22,7 @@ from classmark.bundle import find_bundle
 from classmark.errors import InvalidPaper, StorageFailed, UnreadableSource
 from classmark.papers import RECIPE_VERSION, ChunkSize, read_chunks
 from classmark.runtime import Classifier
-from classmark.storage import check_file_place, locked_folder
+from classmark.storage import check_apart, check_file_place, locked_folder
 
 _FORMAT_VERSION = 1
 _HEAD_BYTES = 1 << 16
@@ -40,11 +40,11 @@ def classify_files(job: BulkJob, config: BulkConfig, listener: Listener) -> Bulk
         InvalidPaper: the first bad record of a strict job.
         MissingExtra: Parquet without pyarrow.
         WorkerFailed: a worker met an error, or died twice over the same papers.
-        StorageFailed: the output or its parts cannot be written.
+        StorageFailed: the output or its parts cannot be written, or it is an input.
     """
-    _check_output(job)
     # Absolute, as the folder of the parts is: a worker may start in another folder.
     job = replace(job, model=find_bundle(job.model).absolute())
+    _check_output(job)
     classifier = Classifier(job.model)
     manifest = _manifest(job, config, classifier)
     folder = folder_of(job.output)
@@ -163,6 +163,7 @@ def _check_output(job: BulkJob) -> None:
             f"{job.output} is a device or a pipe; bulk joins its parts into a file. Choose a file."
         )
     check_file_place(job.output)
+    check_apart((job.output, folder_of(job.output)), (*job.inputs, Path(job.model or "")))
     if job.layout == "parquet":
         arrow()  # says so now if it is missing
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 DEFAULT_TOP = 5
 STDIN = "-"
+_STDIN_FILE = Path("/dev/stdin")
 _BAR = "█"
 _MAX_SHOWN_CHARS = 60
 
@@ -176,8 +177,13 @@ def run(
     sources: Sequence[Source], options: Options, *, model: str | None, output: Path | None
 ) -> tuple[int, int]:
     """Classify everything and write it; return (bad records, records)."""
+    from classmark.bundle import find_bundle
     from classmark.runtime import Classifier
+    from classmark.storage import check_apart, check_file_place
 
+    if output is not None:
+        check_file_place(output)
+    check_apart((output,), (find_bundle(model), *map(_path, sources)))
     classifier = Classifier(model)
     n_bad = n_records = 0
     with open_sink(output, encoding=_stdout_encoding(options)) as write:
@@ -213,6 +219,13 @@ def _sources(arguments: Sequence[str]) -> list[Source]:
     if not arguments and not sys.stdin.isatty():
         arguments = [STDIN]
     return [Source.from_argument(argument) for argument in arguments]
+
+
+def _path(source: Source) -> Path | None:
+    """Return the file that a source is read from; that of standard input may be one, too."""
+    if source.kind == "stdin":
+        return _STDIN_FILE
+    return Path(source.value) if source.kind == "file" else None
 
 
 def _shows_progress(sources: Sequence[Source], output: Path | None) -> bool:

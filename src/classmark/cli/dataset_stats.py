@@ -44,14 +44,14 @@ def stats(
     from classmark.dataset.comparison import compare
     from classmark.dataset.markdown import to_markdown
     from classmark.dataset.statistics import measure
-    from classmark.storage import check_file_place, write_text
+    from classmark.storage import check_apart, check_file_place, write_text
 
     need_packages("counting what is in a dataset", "data")
     if html is not None:
         need_packages("drawing statistics", "train")
-    for path in (html, markdown):
-        if path is not None:
-            check_file_place(path)
+    for path in filter(None, (html, markdown)):
+        check_file_place(path)
+    check_apart((html, markdown), (directory, against))
     with step_progress() as progress:
         after = measure(directory, progress)
         comparison = compare(after, measure(against, progress)) if against else None

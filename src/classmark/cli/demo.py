@@ -10,7 +10,7 @@ import typer
 
 from classmark.cli.train import require_training
 from classmark.errors import StorageFailed, UsageError
-from classmark.storage import restored_on_failure, write_text
+from classmark.storage import recover_output, restored_on_failure, write_text
 
 LEAST_PAPERS = 1_000
 _MARK = ".classmark-demo"
@@ -41,6 +41,7 @@ def demo(
         raise UsageError(
             f"--papers {papers} is too few to learn from. Give at least {LEAST_PAPERS}."
         )
+    recover_output(output)
     _refuse_what_others_made(output)
     with restored_on_failure(output):
         _make(output, papers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,7 @@ import typer
 from classmark.cli.evaluate_compare import compare
 from classmark.cli.evaluate_robustness import robustness
 from classmark.cli.output import open_sink, printable
-from classmark.errors import UsageError
+from classmark.errors import ClassmarkError, UsageError
 
 if TYPE_CHECKING:
     from classmark.evaluation import EvaluationConfig
@@ -36,6 +37,10 @@ class StoredScores:
     def options(self) -> list[str]:
         """Return the options that name this source on a command line."""
         return ["--scores", str(self.file)]
+
+    def inputs(self) -> list[Path | None]:
+        """Return what is read."""
+        return [self.file]
 
     def read(self) -> ScoreTable:
         """Return the table."""
@@ -61,6 +66,10 @@ class ModelScores:
         """Return the options that name this source on a command line."""
         options = ["--model", self.model, "--dataset", str(self.dataset), "--split", self.split]
         return options + (["--write-scores", str(self.keep_at)] if self.keep_at else [])
+
+    def inputs(self) -> list[Path | None]:
+        """Return what is read."""
+        return [model_folder(self.model), self.dataset]
 
     def read(self) -> ScoreTable:
         """Return the table as it was stored: what is measured can be measured again."""
@@ -133,8 +142,7 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         _refuse_options_before(context)
         return
     source = _choose_source(scores, model, dataset, split, write_scores)
-    for file in filter(None, (output, html, write_scores)):
-        check_place(file)
+    check_places((output, html, write_scores), source.inputs())
     config = _config(bootstrap, seed)
     table = source.read()
     report = _measure(table, source, config)
@@ -159,11 +167,23 @@ def _refuse_options_before(context: typer.Context) -> None:
         )
 
 
-def check_place(file: Path) -> None:
-    """Refuse a place that cannot be written, before the work is done."""
-    from classmark.storage import check_file_place
+def check_places(outputs: Sequence[Path | None], inputs: Sequence[Path | None]) -> None:
+    """Refuse a file that cannot be written or would harm an input, before the work is done."""
+    from classmark.storage import check_apart, check_file_place
 
-    check_file_place(file)
+    for file in filter(None, outputs):
+        check_file_place(file)
+    check_apart(outputs, inputs)
+
+
+def model_folder(model: str) -> Path | None:
+    """Return the folder of a model; None if there is none, which is said when it is loaded."""
+    from classmark.bundle import find_bundle
+
+    try:
+        return find_bundle(model)
+    except ClassmarkError:
+        return None
 
 
 def _choose_source(

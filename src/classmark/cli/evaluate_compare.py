@@ -14,6 +14,7 @@ from classmark.cli.output import open_sink, printable
 from classmark.errors import UsageError
 
 if TYPE_CHECKING:
+    from classmark.cli.evaluate import ModelScores, StoredScores
     from classmark.records import ComparisonReport, ScoreTable
 
 
@@ -42,16 +43,18 @@ class Pair:
 
     def read(self) -> tuple[ScoreTable, ScoreTable]:
         """Return both tables; models score the dataset first."""
-        return self._read(self.a), self._read(self.b)
+        return self._source(self.a).read(), self._source(self.b).read()
 
-    def _read(self, name: str) -> ScoreTable:
+    def inputs(self) -> list[Path | None]:
+        """Return what is read."""
+        return [*self._source(self.a).inputs(), *self._source(self.b).inputs()]
+
+    def _source(self, name: str) -> StoredScores | ModelScores:
         from classmark.cli.evaluate import ModelScores, StoredScores
 
         if self.dataset is None:
-            return StoredScores(Path(name)).read()
-        return ModelScores(
-            model=name, dataset=self.dataset, split=self.split_name, keep_at=None
-        ).read()
+            return StoredScores(Path(name))
+        return ModelScores(model=name, dataset=self.dataset, split=self.split_name, keep_at=None)
 
 
 def compare(  # noqa: PLR0913 - one parameter an option
@@ -91,13 +94,13 @@ def compare(  # noqa: PLR0913 - one parameter an option
 
     A and B are score tables that `evaluate --write-scores` wrote, or models with --dataset.
     """
-    from classmark.cli.evaluate import check_place
+    from classmark.cli.evaluate import check_places
 
     if split is not None and dataset is None:
         raise UsageError("--split names a split of a dataset; give --dataset DIR with it.")
-    for file in filter(None, (output, html)):
-        check_place(file)
-    report = _measure(Pair(a, b, dataset, split), common, {"draws": bootstrap, "seed": seed})
+    pair = Pair(a, b, dataset, split)
+    check_places((output, html), pair.inputs())
+    report = _measure(pair, common, {"draws": bootstrap, "seed": seed})
     _keep(report, output, html)
     with open_sink(None) as write:
         write((_as_json(report) if as_json else _as_text(report)) + "\n")

@@ -99,10 +99,11 @@ def robustness(  # noqa: PLR0913 - one parameter an option
     if margin is not None and write_gates is None:
         raise UsageError("--margin belongs to --write-gates FILE; give both or neither.")
     places = Places(output, html, gates, write_gates)
-    minima = _prepare(places)
+    subject = Subject(model, dataset, split or DEFAULT_SPLIT)
+    minima = _prepare(places, subject)
     need_packages("measuring robustness", "data")
     config = _config(papers, kinds, {"draws": bootstrap, "seed": seed})
-    report = _measure(Subject(model, dataset, split or DEFAULT_SPLIT), config)
+    report = _measure(subject, config)
     failures = _check(report, minima, places)
     _keep(report, places, margin)
     with open_sink(None) as write:
@@ -110,16 +111,18 @@ def robustness(  # noqa: PLR0913 - one parameter an option
     _report_gates(failures, minima, places)
 
 
-def _prepare(places: Places) -> RobustnessGates | None:
+def _prepare(places: Places, subject: Subject) -> RobustnessGates | None:
     """Refuse what cannot work before the work is done; return the minima."""
-    from classmark.cli.evaluate import check_place
+    from classmark.cli.evaluate import check_places, model_folder
 
     if places.gates is not None and places.write_gates is not None:
         raise UsageError(
             "--gates checks minima and --write-gates writes new ones; run the command for each."
         )
-    for file in filter(None, (places.output, places.html, places.write_gates)):
-        check_place(file)
+    check_places(
+        (places.output, places.html, places.write_gates),
+        (model_folder(subject.model), subject.dataset, places.gates),
+    )
     return None if places.gates is None else read_gates(places.gates)
 
 

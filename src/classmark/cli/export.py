@@ -70,13 +70,14 @@ def export(  # noqa: PLR0913 - one parameter an option
     from classmark.cli.steps import Steps
     from classmark.evaluation import render_table
     from classmark.pipeline import ExportOptions, export_run
-    from classmark.storage import check_file_place, write_json
+    from classmark.storage import check_apart, check_file_place, write_json
 
     name, version = split_name(output)
     given = {"precision": precision, "most_loss": most_loss, "threshold": threshold}
     options = ExportOptions(**{key: v for key, v in given.items() if v is not None})  # type: ignore[arg-type]
     if report:
         check_file_place(report)
+    check_apart((output, report), (run, dataset, about, non_papers))
     with Steps() as steps:
         manifest, measured = export_run(
             run,

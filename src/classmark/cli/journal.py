@@ -86,7 +86,11 @@ def export(
 
     JSON lines hold all feedback, the columns of CSV and Parquet the latest. Times are UTC.
     """
+    from classmark.journal.files import journal_files, with_logs
+    from classmark.storage import check_apart
+
     path, chosen = _existing(file), _format(format, output)
+    check_apart((output,), [f for database in journal_files(path) for f in with_logs(database)])
     wanted = _filter(since, until, model)
     n_written = _export(path, wanted, chosen, output)
     noun = "prediction" if n_written == 1 else "predictions"
@@ -144,10 +148,10 @@ def _export(path: Path, wanted: PredictionFilter, chosen: Format, output: Path |
             show(n_more)
 
         if chosen == "parquet" and output is not None:
-            with atomic_file(output) as binary:
+            with atomic_file(output, private=True) as binary:
                 write_parquet(read_predictions(path, wanted), binary, advance)
         elif chosen != "parquet":
-            with open_sink(output) as write:
+            with open_sink(output, private=True) as write:
                 for text, n_predictions in text_of(read_predictions(path, wanted), chosen):
                     write(text)
                     advance(n_predictions)

@@ -199,12 +199,15 @@ class CsvWriter:
 
 
 @contextmanager
-def open_sink(path: Path | None, *, encoding: str = "utf-8") -> Iterator[Write]:
+def open_sink(
+    path: Path | None, *, encoding: str = "utf-8", private: bool = False
+) -> Iterator[Write]:
     """Yield a function that writes text: to stdout at once, to a file as a whole at the end.
 
     Args:
         path: the file; None means stdout.
         encoding: of stdout; what it cannot spell becomes a question mark.
+        private: only its owner may read the file.
 
     Raises:
         StorageFailed: the file cannot be written; an older one of that name is then unharmed.
@@ -214,7 +217,7 @@ def open_sink(path: Path | None, *, encoding: str = "utf-8") -> Iterator[Write]:
     else:
         from classmark.storage import atomic_file
 
-        with atomic_file(path) as file:
+        with atomic_file(path, private=private) as file:
             yield _writer_to(file, "utf-8", flush=False)
 
 

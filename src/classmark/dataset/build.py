@@ -23,7 +23,7 @@ from classmark.dataset.written import write_splits
 from classmark.errors import InvalidConfig, InvalidDataset, UnknownCategory
 from classmark.papers import RECIPE_VERSION
 from classmark.records import DatasetManifest, SplitFile
-from classmark.storage import atomic_folder, write_json
+from classmark.storage import atomic_folder, check_apart, write_json
 
 SCRATCH = "scratch"
 """Folder in a dataset that is being built: texts wait there until they are written."""
@@ -66,10 +66,11 @@ def build_dataset(
         ContractViolation: a record is bad, and the build is strict.
         InvalidDataset: fewer than two categories, or an empty split, are left.
         LeakFound: a paper is in two splits.
-        StorageFailed: the folder cannot be written.
+        StorageFailed: the folder cannot be written, or it holds a source.
     """
     if not sources:
         raise InvalidConfig("there is nothing to build from. Name one or more files of papers.")
+    check_apart((output,), (*sources, config.test_ids, config.valid_ids))
     with atomic_folder(output, overwrite=overwrite) as folder:
         intake = read_sources(sources, folder / SCRATCH, config, progress)
         return write_dataset(folder, intake, config, origin or Origin(), progress)

@@ -17,8 +17,10 @@ from classmark.dataset.transfer import Arrived, Part, Remote, fetch
 from classmark.errors import InvalidArchive, UnreadableSource, UsageError
 from classmark.storage import (
     atomic_file,
+    check_apart,
     check_file_place,
     check_folder_place,
+    publish,
     sha256_file,
     storage_errors,
 )
@@ -69,6 +71,7 @@ def fetch_dataset(
     """
     local = _local(config)
     target = _target(config, local)
+    check_apart((config.unpack, None if _is_local(target, local) else target), (local,))
     if config.unpack is not None:
         check_folder_place(config.unpack, overwrite=config.overwrite)
     if local is not None:
@@ -107,7 +110,7 @@ def _target(config: DownloadConfig, local: Path | None) -> Path:
     target = output or Path()
     if target.is_dir():
         target = target / _own_name(config.source)
-    if local is not None and target.exists() and target.samefile(local):
+    if _is_local(target, local):
         return target
     if target.exists() and not config.overwrite:
         raise UsageError(f"{target} already exists. Choose another --output, or --overwrite it.")
@@ -165,8 +168,8 @@ def _fetched(
         raise
     with storage_errors(target), part.path.open("rb+") as file:
         os.fsync(file.fileno())
+    publish(part.path, target)
     with storage_errors(target):
-        part.path.replace(target)
         part.forget_note()
     return members, digest
 
@@ -183,8 +186,13 @@ def _checked(path: Path, config: DownloadConfig, name: str) -> tuple[tuple[str, 
     return check_archive(path, name=name), digest
 
 
+def _is_local(target: Path, local: Path | None) -> bool:
+    """Tell whether the file to write is the archive on this computer, which then stays as it is."""
+    return local is not None and target.exists() and target.samefile(local)
+
+
 def _copy(source: Path, target: Path) -> None:
-    if target.exists() and target.samefile(source):
+    if _is_local(target, source):
         return
     with source.open("rb") as file, atomic_file(target) as copy:
         shutil.copyfileobj(file, copy)

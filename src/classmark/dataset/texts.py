@@ -6,6 +6,7 @@ the order in which the papers are written, so memory does not grow with them.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -75,16 +76,21 @@ def _is_wordless(text: pl.Expr) -> pl.Expr:
     return ~text.str.contains(r"\p{L}") | (pl.col("fingerprint") == "")
 
 
+_NO_REASON = "transport error"
+"""All that polars says where a header of Parquet could not be written."""
+
+
 @contextmanager
 def system_errors() -> Iterator[None]:
     """Raise as an OSError with its number what polars words in its own way."""
     try:
         yield
     except (pl.exceptions.PolarsError, OSError) as error:
-        number = re.search(r"\(os error (\d+)\)", str(error))
-        if number is None:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        if found is None and _NO_REASON not in str(error):
             raise
-        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+        number = int(found[1]) if found else errno.EIO
+        raise OSError(number, os.strerror(number)) from error
 
 
 class TextStore:

@@ -13,7 +13,7 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
@@ -157,17 +157,42 @@ def _receive(remote: Remote, part: Part, response: Any, arrived: Arrived) -> Non
             )
     _check_space(part, total)
     with storage_errors(part.path), part.path.open("ab", buffering=0) as file:
-        _copy(response, file, part.size, total, arrived)
+        _copy(_chunks(response, remote), file, part.size, total, arrived)
     if total is not None and part.size < total:
         raise Interruption(f"{shown(remote.url)} broke off after {part.size:,} of {total:,} bytes.")
 
 
-def _copy(response: Any, file: IO[bytes], size: int, total: int | None, arrived: Arrived) -> None:
+def _copy(
+    chunks: Iterator[bytes], file: IO[bytes], size: int, total: int | None, arrived: Arrived
+) -> None:
     arrived(size, total)
-    while chunk := response.read1(_CHUNK_BYTES):
-        file.write(chunk)
+    for chunk in chunks:
+        _write_all(file, chunk)
         size += len(chunk)
         arrived(size, total)
+
+
+def _chunks(response: Any, remote: Remote) -> Iterator[bytes]:
+    """Yield what arrives.
+
+    Raises:
+        Interruption: the connection broke; an error of the disk it is not.
+    """
+    while True:
+        try:
+            chunk = response.read1(_CHUNK_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            raise explain(error, remote) from error
+        if not chunk:
+            return
+        yield chunk
+
+
+def _write_all(file: IO[bytes], chunk: bytes) -> None:
+    """Write every byte: an unbuffered file takes a part of them where the disk is nearly full."""
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _continues(part: Part, response: Any) -> bool:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from classmark.errors import InvalidJournal
+from classmark.journal.faults import LOGGER_NAME
+from classmark.journal.files import with_logs
 from classmark.journal.migrations import migrate, pending_migrations
 
 _LOG_LIMIT_BYTES = 16 * 1024 * 1024
 _READER_TIMEOUT_MS = 10_000
 _BUSY_PAUSE_S = 0.005
 _PRIMARY_CODE = 0xFF  # SQLite's error codes without their extended part
-_PRIVATE = 0o700
+_PRIVATE_FOLDER, _PRIVATE_FILE = 0o700, 0o600
+_OTHERS = 0o077
+_log = logging.getLogger(LOGGER_NAME)
 
 
 def open_writer(path: Path, *, busy_timeout_ms: int, secure: bool = False) -> sqlite3.Connection:
@@ -32,7 +39,8 @@ def open_writer(path: Path, *, busy_timeout_ms: int, secure: bool = False) -> sq
         OSError: its folder cannot be made.
         sqlite3.Error: it cannot be opened or written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=_PRIVATE)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=_PRIVATE_FOLDER)
+    _begin_private(path)
     connection = sqlite3.connect(path, timeout=busy_timeout_ms / 1000, isolation_level=None)
     try:
         _use_log(connection, busy_timeout_ms)
@@ -41,6 +49,7 @@ def open_writer(path: Path, *, busy_timeout_ms: int, secure: bool = False) -> sq
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT_BYTES}")
         connection.execute(f"PRAGMA secure_delete = {'ON' if secure else 'OFF'}")
         migrate(connection, path)
+        _close_to_others(path)
     except BaseException:
         connection.close()
         raise
@@ -93,6 +102,9 @@ def journal_errors(path: Path) -> Iterator[None]:
 def in_words(error: Exception) -> str:
     """Return what went wrong, and what to do, as one sentence."""
     code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+    if isinstance(error, OSError):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        code = sqlite3.SQLITE_FULL if full else sqlite3.SQLITE_CANTOPEN
     return _REMEDIES.get(code) or f"{error}. Check the path, its permissions and the disk."
 
 
@@ -105,6 +117,37 @@ _REMEDIES = {
     sqlite3.SQLITE_CORRUPT: "it is damaged. Move it away; a new one is begun.",
     sqlite3.SQLITE_NOTADB: "it is damaged or no SQLite file. Move it away; a new one is begun.",
 }
+
+
+def _begin_private(path: Path) -> None:
+    """Begin a file that is its owner's alone before SQLite opens it, which gives its log that mode.
+
+    A file that exists stays as it is.
+    """
+    with suppress(FileExistsError):
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+        os.close(os.open(os.path.realpath(path), flags, _PRIVATE_FILE))
+
+
+def _close_to_others(path: Path) -> None:
+    """Make a journal private that a former version, or somebody else, has made readable."""
+    if os.name == "nt":  # pragma: no cover - there are no such modes
+        return
+    for file in with_logs(Path(os.path.realpath(path))):
+        with suppress(FileNotFoundError):
+            mode = file.stat().st_mode & 0o777
+            if mode & _OTHERS:
+                _make_private(file, mode)
+
+
+def _make_private(file: Path, mode: int) -> None:
+    fields = {"path": str(file), "mode": f"{mode:o}"}
+    try:
+        file.chmod(mode & ~_OTHERS)
+    except PermissionError:
+        _log.warning("journal is readable by others", extra={"fields": fields})
+    else:
+        _log.warning("journal was readable by others", extra={"fields": fields})
 
 
 def _use_log(connection: sqlite3.Connection, timeout_ms: int) -> None:

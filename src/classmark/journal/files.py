@@ -44,8 +44,13 @@ def next_file(path: Path, current: Path) -> Path:
 
 def delete_file(path: Path) -> None:
     """Delete a closed file and what SQLite left beside it."""
-    for suffix in ("", *LOG_SUFFIXES):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    for file in with_logs(path):
+        file.unlink(missing_ok=True)
+
+
+def with_logs(path: Path) -> list[Path]:
+    """Return a file, and those that SQLite keeps beside it, whether they exist or not."""
+    return [path.with_name(path.name + suffix) for suffix in ("", *LOG_SUFFIXES)]
 
 
 def path_of(path: Path, number: int) -> Path:

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from classmark.errors import InvalidJournal, UsageError
-from classmark.journal.database import journal_errors, open_writer, reader, transaction
+from classmark.journal.database import in_words, journal_errors, open_writer, reader, transaction
 from classmark.journal.files import delete_file, journal_files
 from classmark.journal.writer import is_closed
 from classmark.records import is_prediction_id
 
 _BUSY_TIMEOUT_MS = 30_000
+_SPACE_TO_GIVE_BACK = 1
+"""``user_version`` of a file from which something was deleted whose bytes are still there."""
 _CHECKPOINT_TRIES, _CHECKPOINT_PAUSE_S = 20, 0.1
 
 
@@ -159,7 +161,9 @@ def _forget_in(path: Path, file: Path, targets: _Targets) -> Forgotten:
                 ).rowcount
                 for table, doomed in _DOOMED.items()
             }
-        if not any(counts.values()):
+            if any(counts.values()):
+                connection.execute(f"PRAGMA user_version = {_SPACE_TO_GIVE_BACK}")
+        if connection.execute("PRAGMA user_version").fetchone()[0] != _SPACE_TO_GIVE_BACK:
             return Forgotten()
         # The newest file stays, whatever is in it: the next one learns from it what is forgotten.
         is_newest = file == journal_files(path)[-1]
@@ -197,12 +201,21 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
 def _give_back_space(connection: sqlite3.Connection) -> None:
     """Empty the log, which still holds the old pages, and make the file smaller.
 
+    Until that has worked, the file remembers that it is to be done.
+
     Raises:
-        InvalidJournal: another process keeps reading what was there before.
+        InvalidJournal: another process keeps reading what was there before, or the disk is full.
     """
-    _empty_log(connection)
-    connection.execute("VACUUM")
-    _empty_log(connection)
+    try:
+        _empty_log(connection)
+        connection.execute("VACUUM")
+        _empty_log(connection)
+        connection.execute("PRAGMA user_version = 0")
+    except sqlite3.Error as error:
+        raise InvalidJournal(
+            "what was to be forgotten is deleted, but its bytes are still in the file, because "
+            f"{in_words(error)} Run the same command again then."
+        ) from error
 
 
 def _empty_log(connection: sqlite3.Connection) -> None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from classmark.errors import ClassmarkError, InvalidJournal
 from classmark.journal import database
 from classmark.journal.config import JournalConfig, JournalStatus
+from classmark.journal.faults import FaultLog
 from classmark.journal.files import journal_files
 from classmark.journal.reading import find_prediction
 from classmark.journal.writer import Event, FileWriter
@@ -46,6 +47,7 @@ class Journal:
         self._accepted = self._settled = self._written = self._dropped = 0
         self._failing = False
         self._last_error: str | None = None
+        self._faults = FaultLog()
         self._closed = False
         self._deadline: float | None = None
         self._thread = threading.Thread(target=self._run, name="classmark-journal", daemon=True)
@@ -59,15 +61,16 @@ class Journal:
         """
         chars = _chars_of(event)
         with self._lock:
-            if self._closed or chars is None or not self._has_room_for(chars):
+            taken = not self._closed and chars is not None and self._has_room_for(chars)
+            if taken:
+                self._queue.append(event)
+                self._queued_chars += chars or 0
+                self._accepted += 1
+            else:
                 self._dropped += 1
-                return False
-            self._queue.append(event)
-            self._queued_chars += chars
-            self._accepted += 1
         if not self._wake.is_set():
             self._wake.set()
-        return True
+        return taken
 
     def status(self) -> JournalStatus:
         """Return counts and health at this moment."""
@@ -146,6 +149,16 @@ class Journal:
         with suppress(sqlite3.Error):
             writer.close()
 
+    def _report(self) -> None:
+        """Say in the log what is wrong, or that it is well again."""
+        with self._lock:
+            failing, problem, dropped = self._failing, self._last_error, self._dropped
+        if failing:
+            self._faults.not_written(problem or "")
+        self._faults.dropped(dropped, problem)
+        if not failing:
+            self._faults.written()
+
     def _is_finished(self) -> bool:
         with self._lock:
             if not self._closed or self._deadline is None:
@@ -175,6 +188,7 @@ class Journal:
         else:
             with self._lock:
                 self._failing = False
+        self._report()
 
     def _take(self) -> list[Event]:
         """Return the oldest events; they wait in hand until they are settled."""

@@ -9,6 +9,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
+from classmark.errors import InvalidJournal
 from classmark.records import FeedbackEvent, ModelRef, PredictionEvent
 
 Row = tuple[Any, ...]
@@ -111,7 +112,21 @@ def prediction_row(event: PredictionEvent, model: int, *, keep_text: bool) -> Ro
 
 
 def prediction_of(row: Row) -> PredictionEvent:
-    """Return the event of a row of ``SELECT_PREDICTIONS``."""
+    """Return the event of a row of ``SELECT_PREDICTIONS``.
+
+    Raises:
+        InvalidJournal: the row is damaged.
+    """
+    try:
+        return _prediction_of(row)
+    except (ValueError, TypeError) as error:
+        raise InvalidJournal(
+            f"the journal holds a damaged prediction, {str(row[3])[:40]!r}. Move the file away; a "
+            "new one is begun."
+        ) from error
+
+
+def _prediction_of(row: Row) -> PredictionEvent:
     values = dict(
         zip([name for name in PREDICTION_COLUMNS if name != "model"], row[3:], strict=True)
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from classmark.journal.database import reader
-from classmark.journal.files import LOG_SUFFIXES, journal_files, live_file
+from classmark.journal.files import journal_files, live_file, with_logs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +100,7 @@ def _count_waiting(files: list[Path], commented: set[str]) -> int:
 
 def _bytes_of(file: Path) -> int:
     total = 0
-    for suffix in ("", *LOG_SUFFIXES):
+    for part in with_logs(file):
         with suppress(OSError):
-            total += file.with_name(file.name + suffix).stat().st_size
+            total += part.stat().st_size
     return total

@@ -26,7 +26,7 @@ from classmark.records import (
 )
 from classmark.runtime import RawScores
 from classmark.runtime.curve import CalibrationCurve
-from classmark.storage import check_folder_place
+from classmark.storage import check_apart, check_folder_place
 from classmark.taxonomy import VERSION as TAXONOMY_VERSION
 
 HEADLINE = ("top_1", "top_3", "top_5", "macro_f1", "ece", "set_coverage", "set_size")
@@ -70,12 +70,14 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
         InvalidDataset: the run or its dataset is missing or has changed.
         ParityFailed: the converted model does not give what the fitted one gave.
         MissingExtra: packages that this kind of model needs are not installed.
-        StorageFailed: the bundle cannot be written there.
+        StorageFailed: the bundle cannot be written there, or would replace what it is made from.
     """
     from classmark.bundle import write_bundle
 
+    check_apart((output,), (run_folder, dataset))
     check_folder_place(output, overwrite=overwrite)
     provenance = read_provenance(run_folder)
+    check_apart((output,), (dataset or find_dataset(run_folder, provenance["dataset"]),))
     source = _open_source(run_folder, provenance, dataset, on_progress)
     candidate = make_candidate(run_folder, source, options or ExportOptions(), on_step)
     on_step("calibrating on the valid split")

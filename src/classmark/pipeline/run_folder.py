@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -19,16 +19,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classmark.errors import InvalidDataset
+from classmark.errors import InvalidDataset, OutputBusy, StorageFailed
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.tracked import write_figures
 from classmark.pipeline.unfinished import unfinished_folder
 from classmark.records import ScoreTable
-from classmark.storage import atomic_file, atomic_folder, storage_errors, write_json
+from classmark.storage import (
+    atomic_file,
+    atomic_folder,
+    locked_folder,
+    remove_leftovers,
+    storage_errors,
+    write_json,
+)
 from classmark.training import LinearWeights
 
 WEIGHTS = ("keys", "embedding", "head", "bias")
 _PACKAGES = ("classmark", "numpy", "scipy", "polars", "pyarrow", "hydra-core", "omegaconf")
+_MARK = ".taken"
 _GIVE = "Give the folder that `classmark train` printed last."
 
 
@@ -97,13 +105,12 @@ def reserve_run_folder(runs_dir: Path, kind: str) -> Iterator[Path]:
     try:
         with storage_errors(folder):
             runs_dir.mkdir(parents=True, exist_ok=True)
-            while _is_there(folder) or not _made(_mark(folder)):
+            _remove_what_killed_runs_left(runs_dir)
+        with ExitStack() as stack:
+            while _is_there(folder) or not _taken(folder, stack):
                 n += 1
                 folder = runs_dir / f"{kind}-{stamp}-{n}"
-        try:
             yield folder
-        finally:
-            _mark(folder).rmdir()
     finally:
         for place in new:
             with suppress(OSError):  # there is a run in it
@@ -114,16 +121,20 @@ def _is_there(folder: Path) -> bool:
     return folder.exists() or unfinished_folder(folder).exists()
 
 
-def _mark(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.taken")
-
-
-def _made(folder: Path) -> bool:
+def _taken(folder: Path, stack: ExitStack) -> bool:
+    """Reserve a name until the stack is left; False if another run has done so."""
     try:
-        folder.mkdir()
-    except FileExistsError:
+        stack.enter_context(locked_folder(folder.with_name(f".{folder.name}{_MARK}")))
+    except OutputBusy:
         return False
     return True
+
+
+def _remove_what_killed_runs_left(runs_dir: Path) -> None:
+    remove_leftovers(runs_dir)
+    for mark in runs_dir.glob(f".*{_MARK}"):
+        with suppress(OutputBusy, StorageFailed), locked_folder(mark):
+            pass  # the folder is empty, so it goes when it is released
 
 
 def _write_weights(folder: Path, weights: LinearWeights) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 
 from classmark.errors import InvalidConfig, InvalidDataset, LabelMismatch
 from classmark.records import DatasetManifest
-from classmark.storage import LOCK_FILE, locked_folder, write_json
+from classmark.storage import LOCK_FILE, locked_folder, remove, storage_errors, write_json
 
 UNFINISHED = ".unfinished"
 RUN_FILE = "run.json"
@@ -45,16 +44,15 @@ class Unfinished:
         It is not held any more: who takes it before it is renamed finds the run finished.
         """
         target = self.finished_folder
-        self.folder.rename(target)
-        for name in (CHECKPOINTS, BEST):
-            shutil.rmtree(target / name, ignore_errors=True)
-        for name in (RUN_FILE, LOCK_FILE):
-            (target / name).unlink(missing_ok=True)
+        with storage_errors(target):
+            self.folder.rename(target)
+        for name in (CHECKPOINTS, BEST, RUN_FILE, LOCK_FILE):
+            remove(target / name)
         return target
 
     def discard(self) -> None:
         """Delete the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove(self.folder)
 
 
 def unfinished_folder(folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,13 +12,14 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from classmark import __version__
-from classmark.errors import ClassmarkError
+from classmark.errors import ClassmarkError, InvalidJournal, JournalTooNew
 from classmark.service import catalogue, feedback, files, openinference
 from classmark.service.classify import classify
 from classmark.service.document import add_document, json_request, responses
 from classmark.service.examples import BATCH, PAPER
 from classmark.service.exchange import Reply
 from classmark.service.gateway import Endpoint, Gateway
+from classmark.service.logs import log
 from classmark.service.page import add_page
 from classmark.service.problems import MEDIA_TYPE, Problem, invalid_request, shown
 from classmark.service.routes import (
@@ -28,7 +30,7 @@ from classmark.service.routes import (
     exchange_of,
 )
 from classmark.service.schemas import AnswerOut, BatchOut, BatchRequest, PaperRequest
-from classmark.service.state import Service
+from classmark.service.state import Service, journal_unavailable
 
 LANES: dict[tuple[str, str], Endpoint] = {("POST", "/v1/classify"): classify}
 
@@ -102,6 +104,9 @@ def _add_error_handlers(app: FastAPI) -> None:
 def _as_problem(request: Request, error: Exception) -> Response:
     exchange = exchange_of(request)
     problem = _problem_of(request, error)
+    if isinstance(error, ClassmarkError) and not error.blames_request:
+        facts = {"kind": error.kind, "problem": str(error)}
+        log("request failed", logging.ERROR, request_id=exchange.request_id, **facts)
     exchange.facts["problem"] = problem.kind
     body = problem.body(exchange.request_id)
     return as_response(Reply(body, problem.status, MEDIA_TYPE, problem.header_fields()))
@@ -114,8 +119,10 @@ def _problem_of(request: Request, error: Exception) -> Problem:
         return invalid_request(error.errors())
     if isinstance(error, HTTPException):
         return _http_problem(request, error)
-    if isinstance(error, ClassmarkError):
+    if isinstance(error, ClassmarkError) and error.blames_request:
         return Problem("invalid_request", str(error))
+    if isinstance(error, InvalidJournal | JournalTooNew):
+        return journal_unavailable("the journal cannot be read now")
     return Problem(
         "internal_error",
         "the service failed to answer. Try again; if it stays so, report the request id.",

@@ -22,7 +22,7 @@ from classmark.service.schemas import (
     FeedbackRequest,
     PredictionOut,
 )
-from classmark.service.state import Service, overloaded
+from classmark.service.state import Service, journal_unavailable, overloaded
 
 MAX_FEEDBACK_BYTES = 32 << 10
 """The longest comment, escaped, takes a fifth; it is parsed in the event loop."""
@@ -80,7 +80,10 @@ async def feedback(service: Service, exchange: Exchange) -> Reply:
         at_utc=utc_text(),
         comment=request.comment,
     )
-    if not _journal(service).record(event):
+    journal = _journal(service)
+    if not journal.record(event):
+        if journal.status().failing:
+            raise journal_unavailable("the journal cannot be written now")
         raise overloaded("the journal cannot take feedback now")
     document = {"prediction_id": event.prediction_id, "category": code, "accepted": True}
     return Reply(to_json(document), 202)

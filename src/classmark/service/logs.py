@@ -15,6 +15,8 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any, NamedTuple, TextIO
 
+from classmark.journal.faults import LOGGER_NAME as JOURNAL_LOGGER_NAME
+
 LOGGER_NAME = "classmark.service"
 _EXTRA = "fields"
 _MAX_MESSAGE_CHARS = 500
@@ -87,14 +89,15 @@ def set_up_logs(stream: TextIO | None = None) -> None:
     """Send the logs of this process to stderr, or to another stream, as JSON lines."""
     handler = _DirectHandler() if stream is None else logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
-    for name in (LOGGER_NAME, "uvicorn.error"):
+    for name in (LOGGER_NAME, JOURNAL_LOGGER_NAME, "uvicorn.error"):
         target = logging.getLogger(name)
         target.handlers[:] = [handler]
         target.propagate = False
         target.setLevel(logging.WARNING)
     # What it has to say of a form, the reply says too.
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
-    logging.getLogger(LOGGER_NAME).setLevel(logging.INFO)
+    for name in (LOGGER_NAME, JOURNAL_LOGGER_NAME):
+        logging.getLogger(name).setLevel(logging.INFO)
 
 
 def log(event: str, level: int = logging.INFO, **fields: Any) -> None:

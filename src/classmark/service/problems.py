@@ -39,6 +39,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "overloaded": (503, "The service is busy"),
     "not_ready": (503, "The service is not ready"),
     "keys_unreadable": (503, "The API keys cannot be read"),
+    "journal_unavailable": (503, "The journal cannot be used now"),
     "journal_off": (404, "There is no journal"),
     "deadline_exceeded": (504, "The answer was not ready in time"),
 }

@@ -316,6 +316,15 @@ def _open_journal(settings: ServiceSettings) -> Journal | None:
     return Journal(JournalConfig(path=path, keep_text=settings.journal_text))
 
 
+def journal_unavailable(why: str) -> Problem:
+    """Return the problem of a request that needs a journal which is at fault; no path is in it."""
+    return Problem(
+        "journal_unavailable",
+        f"{why}. Try again in {RETRY_AFTER_S} s; the operator finds the reason in the log.",
+        retry_after_s=RETRY_AFTER_S,
+    )
+
+
 def overloaded(why: str) -> Problem:
     """Return the problem of a request that comes when there is too much to do."""
     return Problem(

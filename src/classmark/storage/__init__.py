@@ -3,24 +3,35 @@
 from classmark.storage.atomic import (
     atomic_file,
     atomic_folder,
-    check_file_place,
-    check_folder_place,
+    publish,
     restored_on_failure,
     sha256_file,
-    storage_errors,
     write_json,
     write_text,
 )
+from classmark.storage.failures import storage_errors
+from classmark.storage.leftovers import remove, remove_leftovers
 from classmark.storage.lock import LOCK_FILE, locked_file, locked_folder
+from classmark.storage.places import (
+    check_apart,
+    check_file_place,
+    check_folder_place,
+    recover_output,
+)
 
 __all__ = [
     "LOCK_FILE",
     "atomic_file",
     "atomic_folder",
+    "check_apart",
     "check_file_place",
     "check_folder_place",
     "locked_file",
     "locked_folder",
+    "publish",
+    "recover_output",
+    "remove",
+    "remove_leftovers",
     "restored_on_failure",
     "sha256_file",
     "storage_errors",

@@ -6,27 +6,39 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from classmark.errors import StorageFailed
+from classmark.storage.exchange import exchange
+from classmark.storage.failures import storage_errors
+from classmark.storage.leftovers import (
+    HALF_MADE,
+    IN_WORK,
+    SET_ASIDE,
+    Temporary,
+    close,
+    hold,
+    make_file,
+    make_folder,
+    new_name,
+    open_folder,
+    recover,
+    remove,
+)
+from classmark.storage.places import (
+    check_folder_place,
+    check_name,
+    is_stream,
+    refuse_existing,
+    target_of,
+)
 
 _CHUNK_BYTES = 1 << 20
-_REMEDIES = {
-    errno.ENOSPC: "the disk is full. Free some space, or choose another output.",
-    errno.EDQUOT: "the disk quota is used up. Free some space, or choose another output.",
-    errno.EROFS: "the file system is read-only. Choose another output.",
-    errno.EACCES: "permission denied. Choose another output.",
-    errno.EPERM: "permission denied. Choose another output.",
-    errno.EEXIST: "a part of the path is a file. Choose another output.",
-    errno.ENOTDIR: "a part of the path is a file. Choose another output.",
-    errno.EISDIR: "it is a folder. Choose another output.",
-}
+_SHARED, _PRIVATE = 0o666, 0o600
 
 
 @contextmanager
@@ -36,37 +48,51 @@ def atomic_file(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
     A device or a pipe is never replaced: what is written goes into it as it comes.
 
     Args:
-        path: the final file.
-        private: nobody but its owner, and its group if that may already, can ever read it; owner,
-            group and mode of a file that is replaced are kept.
+        path: the file.
+        private: from the first byte on, nobody but its owner, and its group if that may already,
+            can read it; owner, group and mode of a file that is replaced are kept.
 
     Raises:
         StorageFailed: the folder cannot be made or written (read-only, full disk ...), or the
             owner of a private file cannot be kept.
     """
-    if _is_stream(path):
-        with storage_errors(path), path.open("wb") as file:
+    if is_stream(path):
+        with storage_errors(path), _closed_at_the_end(path.open("wb")) as file:
             yield file
         return
-    target = _target(path)
+    target = target_of(path)
     with storage_errors(path):
+        check_name(target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    temporary = Path(name)
+        recover(target)
+        temporary = make_file(target, _PRIVATE if private else _SHARED)
     try:
-        with storage_errors(path), os.fdopen(handle, "wb") as file:
+        with storage_errors(path), _closed_at_the_end(os.fdopen(temporary.handle, "wb")) as file:
             yield file
             file.flush()
             if private:
                 _keep_owner(file.fileno(), target)
             os.fsync(file.fileno())
-            if not private:
-                _apply_umask(temporary)
+            if os.name != "nt":  # an open file cannot be renamed there
+                temporary.path.replace(target)
         with storage_errors(path):
-            temporary.replace(target)
+            if os.name == "nt":  # pragma: no cover - not on this system
+                temporary.path.replace(target)
             _sync_folder(target.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        remove(temporary.path)
+
+
+def publish(file: Path, path: Path) -> None:
+    """Let a file that is whole replace another one of the same disk, for good.
+
+    Raises:
+        StorageFailed: it cannot be moved there.
+    """
+    target = target_of(path)
+    with storage_errors(path):
+        file.replace(target)
+        _sync_folder(target.parent)
 
 
 @contextmanager
@@ -81,86 +107,56 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         StorageFailed: something is in the way, or it cannot be written.
     """
     check_folder_place(path, overwrite=overwrite)
-    target = _target(path)
+    target = target_of(path)
     with storage_errors(path):
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        temporary = make_folder(target)
     try:
         with storage_errors(path):
-            yield temporary
-            for file in sorted(temporary.rglob("*")):
-                if file.is_file():
-                    _sync_file(file)
-            _apply_umask(temporary, folder=True)
-            _swap_folder(temporary, target)
+            yield temporary.path
+            _sync_tree(temporary.path)
+            _put(temporary.path, target, path, overwrite=overwrite)
             _sync_folder(target.parent)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def check_file_place(path: Path) -> None:
-    """Refuse, before any work is done for it, a file that could not be written; leaves no trace.
-
-    Raises:
-        StorageFailed: says why.
-    """
-    with storage_errors(path):
-        if path.is_dir():
-            raise _system_error(errno.EISDIR)
-        if not _is_stream(path):
-            _try_to_write(path)
-
-
-def check_folder_place(path: Path, *, overwrite: bool = False) -> None:
-    """Refuse, before any work is done for it, a folder that could not be made; leaves no trace.
-
-    Raises:
-        StorageFailed: something is there already and may not be replaced, or the reason of the
-            file system.
-    """
-    if path.is_file() or (not overwrite and path.is_dir() and any(path.iterdir())):
-        raise StorageFailed(
-            f"{path} already exists. Choose another output, or replace it with --overwrite."
-        )
-    with storage_errors(path):
-        _try_to_write(path)
+        remove(temporary.path)
+        close(temporary.handle)
 
 
 @contextmanager
 def restored_on_failure(path: Path) -> Iterator[None]:
     """Set a folder aside while a new one is made in its place; a failure brings it back.
 
-    For folders whose content must know its final path while it is made; else ``atomic_folder``.
+    After a kill, the next call of this or of ``recover_output`` brings it back. For folders whose
+    content must know its final path while it is made; else ``atomic_folder``.
 
     Raises:
         StorageFailed: the folder cannot be moved (read-only ...).
     """
+    target = target_of(path)
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        recover(target)
+        old = _set_aside(target)
     try:
-        if path.exists():
-            with storage_errors(path):
-                path.replace(aside / path.name)
-        yield
+        with storage_errors(path), _half_made(target):
+            yield
+        remove(old.path)
     except BaseException:
-        shutil.rmtree(path, ignore_errors=True)
-        if (aside / path.name).exists():
-            (aside / path.name).replace(path)
+        _bring_back(old.path, target)
         raise
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        close(old.handle)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, private: bool = False) -> None:
     """Write UTF-8 text atomically."""
-    with atomic_file(path) as file:
+    with atomic_file(path, private=private) as file:
         file.write(text.encode())
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, private: bool = False) -> None:
     """Write a JSON document atomically, indented, with a final newline."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", private=private)
 
 
 def sha256_file(path: Path) -> str:
@@ -172,61 +168,16 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _is_stream(path: Path) -> bool:
-    return path.exists() and not path.is_file() and not path.is_dir()
-
-
-def _target(path: Path) -> Path:
-    """Return where a link leads: what is replaced is what it points to, never the link."""
-    return Path(os.path.realpath(path)) if path.is_symlink() else path
-
-
-def _try_to_write(path: Path) -> None:
-    """Make and remove a file in the nearest folder that there is."""
-    target = _target(path)
-    place = target.parent
-    while not os.path.lexists(place) and place != place.parent:
-        place = place.parent
-    if not place.is_dir():
-        raise _system_error(errno.ENOTDIR)
-    with tempfile.NamedTemporaryFile(prefix=f".{target.name}.", dir=place):
-        pass
-
-
-def _system_error(number: int) -> OSError:
-    return OSError(number, os.strerror(number))
-
-
 @contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Turn the errors of writing ``path`` that have a remedy into one that names it.
-
-    Raises:
-        StorageFailed: full disk, read-only, not permitted, in the way.
-    """
-    try:
-        yield
-    except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0)
-        if remedy is None:
+def _closed_at_the_end(opened: IO[bytes]) -> Iterator[IO[bytes]]:
+    """Yield an open file; that it cannot be closed never hides an earlier error."""
+    with opened as file:
+        try:
+            yield file
+        except BaseException:
+            with suppress(OSError):
+                file.close()
             raise
-        raise StorageFailed(f"cannot write {path}: {remedy}") from error
-
-
-def _swap_folder(temporary: Path, path: Path) -> None:
-    if not path.exists():
-        temporary.replace(path)
-        return
-    retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-    path.replace(retired / path.name)
-    temporary.replace(path)
-    shutil.rmtree(retired, ignore_errors=True)
-
-
-def _apply_umask(path: Path, *, folder: bool = False) -> None:
-    umask = os.umask(0)
-    os.umask(umask)
-    path.chmod((0o777 if folder else 0o666) & ~umask)
 
 
 def _keep_owner(handle: int, target: Path) -> None:
@@ -259,15 +210,93 @@ def _user(uid: int) -> str:
         return str(uid)
 
 
-def _sync_file(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+def _put(temporary: Path, target: Path, path: Path, *, overwrite: bool) -> None:
+    """Give a folder its name; what had the name before is left under that of the temporary one."""
+    try:
+        if not overwrite or not target.exists():
+            temporary.rename(target)
+            return
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        if not overwrite:  # another run was faster
+            refuse_existing(path)
+    if not exchange(temporary, target):
+        _swap_in_two_steps(temporary, target)
+
+
+def _swap_in_two_steps(temporary: Path, target: Path) -> None:
+    """Replace a folder where names cannot be exchanged; a kill in between is put right later."""
+    old = _set_aside(target)
+    try:
+        temporary.rename(target)
+    except BaseException:
+        old.path.rename(target)
+        raise
+    else:
+        remove(old.path)
+    finally:
+        close(old.handle)
+
+
+def _set_aside(target: Path) -> Temporary:
+    """Rename a folder, if there is one, so that the next run brings it back; it is held."""
+    aside = new_name(target, SET_ASIDE)
+    if not target.exists():
+        return Temporary(aside, -1)
+    handle = open_folder(target)
+    try:
+        hold(handle, target)
+        target.rename(aside)
+    except BaseException:
+        close(handle)
+        raise
+    return Temporary(aside, handle)
+
+
+@contextmanager
+def _half_made(target: Path) -> Iterator[None]:
+    """Make an empty folder; for the block it is marked as half-made, and held."""
+    temporary = make_folder(target)
+    handle = -1
+    try:
+        mark = temporary.path / HALF_MADE
+        handle = os.open(mark, os.O_RDWR | os.O_CREAT, _SHARED)
+        hold(handle, mark)
+        temporary.path.rename(target)
+        yield
+        (target / HALF_MADE).unlink(missing_ok=True)
+    finally:
+        remove(temporary.path)
+        close(handle)
+        close(temporary.handle)
+
+
+def _bring_back(old: Path, target: Path) -> None:
+    """Replace a half-made folder by the one that was set aside, if there was one."""
+    half = new_name(target, IN_WORK)
+    if target.exists():
+        target.rename(half)
+    if old.exists():
+        old.rename(target)
+    remove(half)
+
+
+def _sync_tree(folder: Path) -> None:
+    """Make sure that every file and every name in a folder is on the disk."""
+    for root, _, names in os.walk(folder):
+        for name in names:
+            _sync(Path(root, name))
+        _sync_folder(Path(root))
 
 
 def _sync_folder(path: Path) -> None:
-    if os.name == "nt":  # pragma: no cover - folders cannot be synced there
-        return
-    handle = os.open(path, os.O_RDONLY)
+    if os.name != "nt":  # folders cannot be synced there
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from classmark.errors import OutputBusy
-from classmark.storage.atomic import storage_errors
+from classmark.storage.failures import storage_errors
 
 LOCK_FILE = "lock"
 LOCK_WAIT_S = 60.0
@@ -65,8 +65,8 @@ def _hold(path: Path) -> int:
     until = time.monotonic() + LOCK_WAIT_S
     while True:
         handle = _open_or_make(path)
-        is_ours = _lock(handle)
-        if is_ours and _is_same(handle, path):
+        is_ours = try_lock(handle)
+        if is_ours and is_same(handle, path):
             return handle
         os.close(handle)  # held by another process, or replaced by it before we held it
         if not is_ours:
@@ -96,15 +96,25 @@ def _acquire(folder: Path, otherwise: str) -> int:
                 if folder.is_file() or folder.is_symlink():
                     raise
                 continue  # the run before has just removed the folder
-        if not _lock(handle):
+        if not _locked(handle, folder):
             os.close(handle)
             raise OutputBusy(f"another run is at work in {folder}. Wait for it, or {otherwise}.")
-        if _is_same(handle, path):
+        if is_same(handle, path):
             return handle
         os.close(handle)  # the run before removed it between our opening and our locking
 
 
-def _is_same(handle: int, path: Path) -> bool:
+def _locked(handle: int, folder: Path) -> bool:
+    try:
+        with storage_errors(folder):
+            return try_lock(handle)
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def is_same(handle: int, path: Path) -> bool:
+    """Tell whether an open file is still the one that a path names."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
@@ -112,10 +122,10 @@ def _is_same(handle: int, path: Path) -> bool:
 
 
 def _release(folder: Path, handle: int) -> None:
-    is_ours = _is_same(handle, folder / LOCK_FILE)  # the folder may be another run's by now
+    is_ours = is_same(handle, folder / LOCK_FILE)  # the folder may be another run's by now
     if os.name == "nt":  # pragma: no cover - an open file cannot be removed there
         os.close(handle)
-    # What is removed while it is held cannot be another run's; that one finds out in _is_same.
+    # What is removed while it is held cannot be another run's; that one finds out in is_same.
     with suppress(OSError):
         if is_ours and [entry.name for entry in folder.iterdir()] == [LOCK_FILE]:
             (folder / LOCK_FILE).unlink()
@@ -126,7 +136,12 @@ def _release(folder: Path, handle: int) -> None:
 
 if sys.platform == "win32":  # pragma: no cover - not on this system
 
-    def _lock(handle: int) -> bool:
+    def try_lock(handle: int) -> bool:
+        """Hold an open file until it is closed; False if somebody else does.
+
+        Raises:
+            OSError: the file system has no locks.
+        """
         import msvcrt
 
         try:
@@ -137,7 +152,12 @@ if sys.platform == "win32":  # pragma: no cover - not on this system
 
 else:
 
-    def _lock(handle: int) -> bool:
+    def try_lock(handle: int) -> bool:
+        """Hold an open file until it is closed; False if somebody else does.
+
+        Raises:
+            OSError: the file system has no locks.
+        """
         import fcntl
 
         try:

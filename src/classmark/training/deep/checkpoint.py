@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from classmark.errors import CheckpointCorrupt
-from classmark.storage import atomic_folder, sha256_file, write_json
+from classmark.storage import atomic_folder, remove, remove_leftovers, sha256_file, write_json
 
 FORMAT_VERSION = 1
 KEPT = 2
@@ -47,6 +46,7 @@ class SafeCheckpointIO(CheckpointIO):
         """
         tensors: dict[str, Tensor] = {}
         tree = _to_json(checkpoint, tensors)
+        remove_leftovers(Path(path).parent)
         with atomic_folder(Path(path), overwrite=True) as folder:
             save_file(tensors, folder / TENSORS)
             digest = sha256_file(folder / TENSORS)
@@ -88,7 +88,7 @@ class SafeCheckpointIO(CheckpointIO):
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Delete a checkpoint."""
-        shutil.rmtree(path, ignore_errors=True)
+        remove(Path(path))
 
 
 def _read_state(folder: Path) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def read_checkpoints(folder: Path) -> Iterator[tuple[Path, dict[str, Any] | Chec
 def drop_old_checkpoints(folder: Path) -> None:
     """Delete all checkpoints but the newest ones."""
     for path in list_checkpoints(folder)[KEPT:]:
-        shutil.rmtree(path, ignore_errors=True)
+        remove(path)
 
 
 def _to_json(value: Any, tensors: dict[str, Tensor]) -> Any:
