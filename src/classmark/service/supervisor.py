@@ -24,6 +24,7 @@ from classmark.service.logs import log, set_up_logs
 from classmark.service.settings import BACKLOG, ServiceSettings
 
 if TYPE_CHECKING:
+    from classmark.bundle import Bundle
     from classmark.service.state import Model, OpenedModel
 
 HEALTHY_AFTER_S = 5.0
@@ -132,7 +133,7 @@ class Supervisor:
                 files = [self.folder / name for name in (COUNTS_FILE, BEATS_FILE, RATE_FILE)]
                 place = Place(slot.number, *files)
                 is_forked = self._context.get_start_method() == "fork"
-                model = self.model.loaded if is_forked else None
+                model = self.model.shared if is_forked else None
                 slot.process = self._context.Process(
                     target=_work, args=(self.settings, self.listener, place, theirs, model)
                 )
@@ -228,7 +229,7 @@ def _work(
     listener: socket.socket,
     place: Place,
     ready: Any,
-    model: Model | None,
+    model: Model | Bundle | None,
 ) -> None:
     """Be a worker: what a new process runs.
 

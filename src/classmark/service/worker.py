@@ -14,6 +14,7 @@ from typing import Any
 
 import uvicorn
 
+from classmark.bundle import Bundle
 from classmark.service.accepting import Acceptor, ConnectionCounts, Place, surplus
 from classmark.service.app import create_app
 from classmark.service.heartbeat import Heartbeats
@@ -112,7 +113,7 @@ def run_worker(
     settings: ServiceSettings,
     listener: socket.socket,
     place: Place,
-    model: Model | None = None,
+    model: Model | Bundle | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> int:
     """Serve until a signal to stop; returns the exit code.
@@ -121,7 +122,7 @@ def run_worker(
         settings: how to serve.
         listener: bound socket, shared with other workers.
         place: among the other workers.
-        model: loaded already; None loads it.
+        model: loaded or read already; None loads it.
         on_ready: called when requests are accepted.
     """
     set_up_logs()
