@@ -102,7 +102,8 @@ class BundleManifest:
             return cls(**fields)
         except (KeyError, TypeError, AttributeError) as error:
             raise BundleIncompatible(
-                f"bundle.json is not of format {FORMAT_VERSION}: {error}"
+                f"bundle.json is not of format {FORMAT_VERSION}: {error}. Install or export the "
+                "model again."
             ) from error
 
 
