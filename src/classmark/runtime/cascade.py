@@ -227,15 +227,6 @@ def _check_digest(cascade: Path, told: dict[str, str], folder: Path, found: str)
         )
 
 
-def load_member(folder: Path, labels: Sequence[str]) -> Member:
-    """Return the model in a folder as a member of a cascade with these labels.
-
-    Raises:
-        LabelMismatch, BundleIncompatible: as ``make_member``.
-    """
-    return make_member(load_bundle(folder), labels)
-
-
 def make_member(bundle: Bundle, labels: Sequence[str]) -> Member:
     """Return a model as a member of a cascade with these labels.
 
