@@ -61,10 +61,10 @@ def rewrite(
     return folder
 
 
-def npy(array: Any, **options: Any) -> bytes:
+def npy(array: Any) -> bytes:
     """Return the content of a ``.npy`` file."""
     buffer = io.BytesIO()
-    np.save(buffer, array, **options)
+    np.save(buffer, array)
     return buffer.getvalue()
 
 

@@ -183,7 +183,7 @@ def test_a_pipe_is_refused_and_not_waited_for(make_bundle: Make, name: str) -> N
         b"",
         b"PK\x03\x04",
         b"\x93NUMPY\x01\x00\x05\x00{'a':",
-        npy(np.array([None]), allow_pickle=True),
+        npy(np.array([None])),
         npy(np.asfortranarray(np.ones((3, 4)))),
         npy(np.ones(3)) + b"\0",
         npy(np.ones(3))[:-1],
