@@ -145,11 +145,11 @@ class BundleNotFound(ClassmarkError):
 
 
 class BundleCorrupt(ClassmarkError):
-    """A file of a bundle is missing or has changed since it was written."""
+    """A file of a bundle is missing, does not belong to it, or has changed since it was written."""
 
 
 class BundleIncompatible(ClassmarkError):
-    """A bundle was written for another format version or text recipe."""
+    """A bundle was written for another format or text recipe, or holds what makes no sense."""
 
 
 class DownloadFailed(ClassmarkError):

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from classmark.bundle import find as find_module
 from classmark.bundle import read_digest
 from classmark.cli.app import app
+from spoilt_bundles import rewrite
 
 Make = Callable[..., Path]
 
@@ -86,6 +87,30 @@ def test_show_names_a_changed_file_and_fails(make_bundle: Make) -> None:
     facts = json.loads(run("show", "mine", "--json").stdout)
     assert (facts["verified"], facts["name"]) == (False, "mine")
     assert "CARD.md has changed" in facts["problem"]
+
+
+def test_show_obeys_nothing_that_a_model_says_of_itself(make_bundle: Make) -> None:
+    hostile = "\x1b]0;pwned\x07\x1b[2J\u202ekcab\nfiles  unchanged"
+    make_bundle("mine", "1.0", metrics={hostile: {hostile: hostile}}, provenance={"x": hostile})
+    result = run("show", "mine")
+    assert result.exit_code == 0
+    assert all(line.isprintable() for line in result.stdout.splitlines())
+    assert len([line for line in result.stdout.splitlines() if line.startswith("files ")]) == 1
+    assert json.loads(run("show", "mine", "--json").stdout)["provenance"] == {"x": hostile}
+
+
+def test_list_obeys_nothing_that_a_manifest_states(make_bundle: Make) -> None:
+    path = make_bundle("mine", "1.0") / "bundle.json"
+    value = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**value, "digest": "\x1b[2Jaa"}), "utf-8")
+    assert run("list").stdout == "  mine@1.0  damaged   user\n"
+
+
+def test_show_names_an_array_that_is_none_although_its_digest_is_right(make_bundle: Make) -> None:
+    rewrite(make_bundle("mine", "1.0"), files={"arrays/weights.npy": b"no array"})
+    result = run("show", "mine")
+    assert result.exit_code == 1
+    assert "weights.npy: it is no array" in result.stdout
 
 
 def test_path_prints_the_folder_and_nothing_else(make_bundle: Make) -> None:

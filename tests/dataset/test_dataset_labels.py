@@ -3,6 +3,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
+from classmark.bundle.check import is_safe_text
 from classmark.dataset.config import DatasetConfig
 from classmark.dataset.contract import keep_contract
 from classmark.dataset.labels import canonical_labels, drop_retired, settle_small
@@ -133,3 +134,9 @@ def test_a_strict_contract_names_paper_and_fault() -> None:
 def test_free_labels_need_no_taxonomy() -> None:
     papers = frame(("cookery", ["cookery"]))
     assert keep_contract(papers, FREE, Ledger(1)).height == 1
+
+
+def test_free_labels_lose_what_no_bundle_may_have_in_a_label() -> None:
+    papers = canonical_labels(frame(("Law\x1b[2J \u202eand\u00a0order\x07", [])), FREE, Ledger(1))
+    assert listed(papers) == [("Law [2J and order", ["Law [2J and order"])]
+    assert is_safe_text(papers["category_code"][0], 100)

@@ -202,6 +202,24 @@ def test_a_damaged_run_is_refused(copy_of_run: Path, name: str, damage: bytes | 
         read_run(copy_of_run)
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "problem"),
+    [
+        ("head", lambda a: a[:, 1:], r"weights/head\.npy is float32 .* it must be float32 \(128,"),
+        ("bias", lambda a: a.astype(np.float64), r"weights/bias\.npy is float64"),
+        ("keys", lambda a: a[:0], r"weights/embedding\.npy is float32 .* must be float32 \(0, 128"),
+        ("embedding", lambda a: np.full_like(a, np.nan), "numbers that are not finite"),
+    ],
+)
+def test_weights_that_do_not_fit_together_are_refused(
+    copy_of_run: Path, name: str, change: Callable[[Any], Any], problem: str
+) -> None:
+    path = copy_of_run / "weights" / f"{name}.npy"
+    np.save(path, change(np.load(path)))
+    with pytest.raises(InvalidDataset, match=problem):
+        read_run(copy_of_run)
+
+
 @pytest.mark.parametrize("text", ["{}", "[]", "3"])
 def test_a_provenance_without_its_facts_is_refused(copy_of_run: Path, text: str) -> None:
     (copy_of_run / "provenance.json").write_text(text)

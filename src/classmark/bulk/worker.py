@@ -85,7 +85,7 @@ def work(connection: Connection, plan: WorkPlan) -> None:
 
 
 def _work(connection: Connection, plan: WorkPlan) -> None:
-    classifier = Classifier(plan.job.model, verify=False)
+    classifier = Classifier(plan.job.model)
     if classifier.model.digest != plan.model_digest:
         raise BundleCorrupt(f"{plan.job.model} was replaced during the run. Start the run again.")
     while True:

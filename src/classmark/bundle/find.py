@@ -10,15 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from classmark.bundle.files import MANIFEST_FILE, read_manifest_bytes
 from classmark.errors import BundleCorrupt, BundleNotFound
 
 DEFAULT_NAME = "fast"
-MANIFEST_FILE = "bundle.json"
 ENTRY_POINT_GROUP = "classmark.bundles"
 HOME_VARIABLE = "CLASSMARK_HOME"
 
 NAME_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*", re.ASCII)
 VERSION_PATTERN = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
+DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _WHEEL_FOLDER = Path(__file__).parent.parent / "bundles"
 
 
@@ -95,19 +96,28 @@ def list_bundles() -> tuple[FoundBundle, ...]:
 
 
 def read_header(folder: Path) -> tuple[str, str, str]:
-    """Return (name, version, digest) as ``bundle.json`` states them, unverified.
+    """Return (name, version, digest) as ``bundle.json`` states them, unverified but safe to show.
 
     Raises:
-        BundleCorrupt: it cannot be read, or one of the three is not there.
+        BundleCorrupt: it cannot be read, or one of the three is missing or malformed.
     """
     path = folder / MANIFEST_FILE
     try:
-        value = json.loads(path.read_bytes())
-        return str(value["name"]), str(value["version"]), str(value["digest"])
+        value = json.loads(read_manifest_bytes(folder))
+        name = _matching(NAME_PATTERN, value["name"])
+        version = _matching(VERSION_PATTERN, value["version"])
+        digest = _matching(DIGEST_PATTERN, value["digest"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleCorrupt(
             f"{path} is damaged or unreadable ({type(error).__name__}). Install the model again."
         ) from error
+    return name, version, digest
+
+
+def _matching(pattern: re.Pattern[str], text: str) -> str:
+    if not pattern.fullmatch(text):
+        raise ValueError(text)
+    return text
 
 
 def _is_path(spec: str) -> bool:

@@ -1,44 +1,69 @@
-"""Load a bundle: map its arrays, and prove that it is what was written."""
+"""Load a bundle: read each file once, prove that it is what was written, and keep just that."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+import hashlib
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from tokenize import TokenError
+from typing import TypeAlias
 
 import numpy as np
-from numpy.lib.format import open_memmap
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from classmark.bundle.find import MANIFEST_FILE
+from classmark.bundle.check import is_array_file, is_safe_file_name
+from classmark.bundle.files import MANIFEST_FILE, corrupt, opened, refuse_strangers
 from classmark.bundle.manifest import manifest_digest, read_digest, read_manifest
-from classmark.bundle.write import ARRAYS_FOLDER, is_safe_file_name
+from classmark.bundle.onnx import MODEL_SUFFIX, onnx_problem
 from classmark.errors import BundleCorrupt, BundleIncompatible, BundleNotFound, ClassmarkError
-from classmark.records import BundleManifest
-from classmark.storage import sha256_file
+from classmark.records import BundleFile, BundleManifest
 
 _MAX_ATTEMPTS = 50
+_LINE_BYTES = 64
+"""Arrays begin where a line of the cache does, so that a row of 32 bytes is never in two."""
+_MAX_HEADER_BYTES = 16_384
+_HEADER_READERS = {
+    (1, 0): npy.read_array_header_1_0,
+    (2, 0): npy.read_array_header_2_0,
+}
+
+# What numpy raises over the header of a file that is no array.
+_UNREADABLE = (
+    *(ValueError, TypeError, KeyError, OverflowError, SyntaxError, TokenError),
+    *(RecursionError, MemoryError),
+)
+
+Bytes: TypeAlias = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A bundle that was read; its arrays are mapped, so they cost memory only where touched.
+    """A bundle that was read into memory of this process: what happens to its folder is no matter.
+
+    Processes that are forked from this one share the memory, as nothing writes to it.
 
     Attributes:
         path: its folder.
         manifest: what it says of itself.
         digest: digest of the whole, 64 hexadecimal digits.
-        arrays: the mapped arrays by name, read-only.
+        arrays: the arrays by name, read-only.
+        contents: the other files by relative path.
+        members: of a cascade whose models were read too: these, by ``fast`` and ``deep``.
     """
 
     path: Path
     manifest: BundleManifest
     digest: str
-    arrays: dict[str, NDArray[np.generic]]
+    arrays: Mapping[str, NDArray[np.generic]]
+    contents: Mapping[str, bytes]
+    members: Mapping[str, Bundle] = field(default_factory=dict)
 
     def array(self, name: str) -> NDArray[np.generic]:
-        """Return an array of the bundle, mapped read-only.
+        """Return an array of the bundle, read-only.
 
         Raises:
             BundleIncompatible: the bundle has no such array.
@@ -51,18 +76,22 @@ class Bundle:
                 "Export the model again with this classmark."
             ) from error
 
-    def file(self, name: str) -> Path:
-        """Return the path of a file that the manifest lists, e.g. ``CARD.md``.
+    def content(self, name: str) -> bytes:
+        """Return the content of a file that the manifest lists, e.g. ``CARD.md``.
 
         Raises:
             BundleIncompatible: the manifest lists no such file.
         """
-        if name not in self.manifest.files:
-            raise BundleIncompatible(f"bundle {self.path} has no file {name!r}.")
-        return self.path / name
+        try:
+            return self.contents[name]
+        except KeyError as error:
+            raise BundleIncompatible(
+                f"bundle {self.path} has no file {name!r}. Export the model again with this "
+                "classmark."
+            ) from error
 
 
-def load_bundle(folder: Path, *, verify: bool = True) -> Bundle:
+def load_bundle(folder: Path) -> Bundle:
     """Load a bundle from its folder.
 
     The folder may be replaced by another version meanwhile: the answer is wholly the old one or
@@ -70,24 +99,23 @@ def load_bundle(folder: Path, *, verify: bool = True) -> Bundle:
 
     Args:
         folder: as ``find_bundle`` returns it.
-        verify: hash every file; without it only ``bundle.json`` is checked against its digest.
 
     Raises:
         BundleNotFound: there is no bundle.
         BundleCorrupt: a file is missing, unexpected or changed; the message names it.
-        BundleIncompatible: it is of another format version.
+        BundleIncompatible: it is of another format version, or holds what no bundle can.
     """
     for _ in range(_MAX_ATTEMPTS):
         manifest = read_manifest(folder)
         try:
-            bundle = _load(folder, manifest, verify=verify)
+            bundle = _load(folder, manifest)
         except ClassmarkError:
             if _is_still(folder, manifest):
                 raise
         else:
             if _is_still(folder, manifest):
                 return bundle
-    raise _corrupt(folder, f"was replaced {_MAX_ATTEMPTS} times while it was read")
+    raise corrupt(folder, f"was replaced {_MAX_ATTEMPTS} times while it was read")
 
 
 def verify_files(folder: Path, manifest: BundleManifest) -> None:
@@ -95,59 +123,95 @@ def verify_files(folder: Path, manifest: BundleManifest) -> None:
 
     Raises:
         BundleCorrupt: a file is missing, unexpected or changed; the message names it.
+        BundleIncompatible: a file is as it was written, but no bundle can have it.
     """
-    _refuse_unexpected_files(folder, manifest)
+    refuse_strangers(folder, {MANIFEST_FILE, *manifest.files})
     for name, described in manifest.files.items():
-        path = _path_of(folder, name)
-        try:
-            unchanged = (
-                path.stat().st_size == described.bytes and sha256_file(path) == described.sha256
-            )
-        except FileNotFoundError as error:
-            raise _corrupt(path, "is missing") from error
-        except OSError as error:
-            raise _corrupt(path, f"cannot be read ({error.strerror})") from error
-        if not unchanged:
-            raise _corrupt(path, "has changed since the bundle was written")
+        _read(folder, name, described)
 
 
-def _load(folder: Path, manifest: BundleManifest, *, verify: bool) -> Bundle:
-    if verify:
-        verify_files(folder, manifest)
-    arrays = {
-        Path(name).stem: _map_array(_path_of(folder, name))
-        for name in manifest.files
-        if name.startswith(f"{ARRAYS_FOLDER}/") and name.endswith(".npy")
-    }
-    return Bundle(folder, manifest, manifest_digest(manifest), arrays)
+def _load(folder: Path, manifest: BundleManifest) -> Bundle:
+    refuse_strangers(folder, {MANIFEST_FILE, *manifest.files})
+    arrays: dict[str, NDArray[np.generic]] = {}
+    contents: dict[str, bytes] = {}
+    for name, described in manifest.files.items():
+        read = _read(folder, name, described)
+        if isinstance(read, bytes):
+            contents[name] = read
+        else:
+            arrays[Path(name).stem] = read
+    return Bundle(folder, manifest, manifest_digest(manifest), arrays, contents)
 
 
-def _map_array(path: Path) -> NDArray[np.generic]:
-    try:
-        array: NDArray[np.generic] = open_memmap(path, mode="r")
-    except FileNotFoundError as error:
-        raise _corrupt(path, "is missing") from error
-    except (OSError, ValueError, TypeError, OverflowError, SyntaxError, TokenError) as error:
-        raise _corrupt(path, "has changed since the bundle was written: it is no array") from error
-    return array
-
-
-def _path_of(folder: Path, name: str) -> Path:
+def _read(folder: Path, name: str, described: BundleFile) -> NDArray[np.generic] | bytes:
+    """Return a file of a bundle, an array as one, after comparing its digest."""
     if not is_safe_file_name(name):
-        raise _corrupt(folder / MANIFEST_FILE, f"lists a file outside of its folder, {name!r}")
-    return folder / name
+        raise corrupt(folder / MANIFEST_FILE, f"lists a file outside of its folder, {name!r}")
+    path = folder / name
+    content = _read_unchanged(path, described)
+    if is_array_file(name):
+        return _to_array(path, content)
+    as_bytes = content.tobytes()
+    problem = onnx_problem(as_bytes) if name.endswith(MODEL_SUFFIX) else None
+    if problem is not None:
+        raise BundleIncompatible(
+            f"{path} {problem}. Export the model again with all of its weights inside."
+        )
+    return as_bytes
 
 
-def _refuse_unexpected_files(folder: Path, manifest: BundleManifest) -> None:
-    known = {MANIFEST_FILE, *manifest.files}
-    # os.walk, because rglob fails where a folder vanishes under it.
-    for root, folders, names in os.walk(folder):
-        # File managers leave hidden files behind; nothing reads them.
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(root, name)
-            if not name.startswith(".") and path.relative_to(folder).as_posix() not in known:
-                raise _corrupt(path, "does not belong to the bundle")
+def _read_unchanged(path: Path, described: BundleFile) -> Bytes:
+    """Return the bytes of a file, from the one time it is read, if they have the right digest."""
+    try:
+        with opened(path) as (file, n_bytes):
+            is_whole = n_bytes == described.bytes
+            content = _aligned(n_bytes if is_whole else 0)
+            is_whole = is_whole and _fill(content, file)
+    except FileNotFoundError as error:
+        raise corrupt(path, "is missing") from error
+    except OSError as error:
+        raise corrupt(path, f"cannot be read ({error.strerror})") from error
+    if not is_whole or hashlib.sha256(content.data).hexdigest() != described.sha256:
+        raise corrupt(path, "has changed since the bundle was written")
+    return content
+
+
+def _fill(content: Bytes, file: io.RawIOBase) -> bool:
+    """Read a file into memory of its size; False if it was cut off meanwhile."""
+    n_read = 0
+    while n_read < len(content):
+        n_more = file.readinto(content.data[n_read:])
+        if not n_more:
+            return False
+        n_read += n_more
+    return True
+
+
+def _aligned(n_bytes: int) -> Bytes:
+    """Return uninitialised memory that begins at a line of the cache."""
+    whole = np.empty(n_bytes + _LINE_BYTES, dtype=np.uint8)
+    start = -int(whole.__array_interface__["data"][0]) % _LINE_BYTES
+    return whole[start : start + n_bytes]
+
+
+def _to_array(path: Path, content: Bytes) -> NDArray[np.generic]:
+    """Return the array that a ``.npy`` file holds, as a read-only view of its bytes."""
+    head = io.BytesIO(content[:_MAX_HEADER_BYTES].tobytes())
+    try:
+        shape, in_fortran_order, dtype = _HEADER_READERS[npy.read_magic(head)](head)
+        start, n_bytes = head.tell(), math.prod(shape) * dtype.itemsize
+        if dtype.hasobject or in_fortran_order or min(shape, default=0) < 0:
+            raise ValueError("it is not plain numbers in C order")
+        if len(content) - start != n_bytes or start % dtype.alignment:
+            raise ValueError(f"{len(content) - start} bytes of data for shape {shape} of {dtype}")
+        read_only = np.asarray(content.data.toreadonly())
+        array: NDArray[np.generic] = read_only[start:].view(dtype).reshape(shape)
+    except _UNREADABLE as error:
+        raise BundleIncompatible(
+            f"{path}: it is no array that classmark writes ({str(error)[:200]}). Export the model "
+            "again."
+        ) from error
+    return array
 
 
 def _is_still(folder: Path, manifest: BundleManifest) -> bool:
@@ -155,7 +219,3 @@ def _is_still(folder: Path, manifest: BundleManifest) -> bool:
         return read_digest(folder) == manifest_digest(manifest)
     except (BundleNotFound, BundleCorrupt, BundleIncompatible):
         return False
-
-
-def _corrupt(path: Path, problem: str) -> BundleCorrupt:
-    return BundleCorrupt(f"{path} {problem}. Install or export the model again.")

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from classmark.bundle.find import MANIFEST_FILE
+from classmark.bundle.check import MOST_DEPTH, is_deeper, manifest_problem, shown
+from classmark.bundle.files import MANIFEST_FILE, read_manifest_bytes
 from classmark.errors import BundleCorrupt, BundleIncompatible, BundleNotFound
 from classmark.records import BundleManifest
 from classmark.records.bundle import FORMAT_VERSION
@@ -30,12 +31,12 @@ def render_manifest(manifest: BundleManifest) -> bytes:
 
 
 def read_manifest(folder: Path) -> BundleManifest:
-    """Read what a bundle says of itself; its files are not looked at.
+    """Read what a bundle says of itself, and check that it makes sense; its files are not read.
 
     Raises:
         BundleNotFound: there is no ``bundle.json``.
         BundleCorrupt: a byte of it has changed since it was written.
-        BundleIncompatible: it is of another format version.
+        BundleIncompatible: it is of another format version, or holds a value that no bundle can.
     """
     return _parse(folder, _read_bytes(folder))
 
@@ -50,13 +51,10 @@ def read_digest(folder: Path) -> str:
 
 
 def _read_bytes(folder: Path) -> bytes:
-    path = folder / MANIFEST_FILE
     try:
-        return path.read_bytes()
+        return read_manifest_bytes(folder)
     except FileNotFoundError as error:
         raise BundleNotFound(f"no model at {folder}: it holds no {MANIFEST_FILE}.") from error
-    except OSError as error:
-        raise BundleCorrupt(f"{path} cannot be read ({error.strerror}).") from error
 
 
 def _parse(folder: Path, content: bytes) -> BundleManifest:
@@ -67,10 +65,13 @@ def _parse(folder: Path, content: bytes) -> BundleManifest:
         raise _corrupt(path, "it is not JSON") from error
     if not isinstance(value, dict):
         raise _corrupt(path, f"it holds a {type(value).__name__}, not an object")
+    if is_deeper(value, MOST_DEPTH):
+        raise _corrupt(path, f"it has more than {MOST_DEPTH} levels")
     # First of all: another format may spell and digest itself in another way.
-    if value.get("format_version") != FORMAT_VERSION:
+    version = value.get("format_version")
+    if type(version) is not int or version != FORMAT_VERSION:
         raise BundleIncompatible(
-            f"{path} has format version {value.get('format_version')!r}, this classmark reads "
+            f"{path} has format version {shown(version)}, this classmark reads "
             f"{FORMAT_VERSION}. Install the matching classmark, or export the bundle again."
         )
     return _checked(path, content, value)
@@ -79,12 +80,24 @@ def _parse(folder: Path, content: bytes) -> BundleManifest:
 def _checked(path: Path, content: bytes, value: dict[str, Any]) -> BundleManifest:
     """Return the manifest if its bytes are the one spelling of it and its digest is right."""
     stated = value.pop(_DIGEST, None)
-    if stated != _digest_of(value) or content != _render({**value, _DIGEST: stated}):
+    try:
+        is_unchanged = stated == _digest_of(value) and content == _render(
+            {**value, _DIGEST: stated}
+        )
+    except ValueError:  # a number that is not finite, or half a surrogate: never written
+        is_unchanged = False
+    if not is_unchanged:
         raise _corrupt(path, "its content does not match its digest")
     try:
-        return BundleManifest.from_dict(value)
+        manifest = BundleManifest.from_dict(value)
     except BundleIncompatible as error:
         raise BundleIncompatible(f"{path}: {error}") from error
+    problem = manifest_problem(manifest)
+    if problem is None and manifest_digest(manifest) != stated:
+        problem = "it lacks fields that every bundle has."
+    if problem is not None:
+        raise BundleIncompatible(f"{path}: {problem} Install or export the model again.")
+    return manifest
 
 
 def _corrupt(path: Path, problem: str) -> BundleCorrupt:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -11,15 +9,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from classmark.bundle.find import MANIFEST_FILE, NAME_PATTERN, VERSION_PATTERN
+from classmark.bundle.check import ARRAYS_FOLDER, is_array_file, is_safe_file_name, manifest_problem
+from classmark.bundle.files import MANIFEST_FILE
 from classmark.bundle.manifest import render_manifest
+from classmark.bundle.onnx import MODEL_SUFFIX, onnx_problem
 from classmark.errors import InvalidConfig
 from classmark.records import BundleFile, BundleManifest
 from classmark.storage import atomic_folder, sha256_file
-
-ARRAYS_FOLDER = "arrays"
-_ARRAY_NAME = re.compile(r"[A-Za-z0-9_]+", re.ASCII)
-_SAFE_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 
 
 def write_bundle(
@@ -39,63 +35,50 @@ def write_bundle(
         overwrite: replace a bundle that is there.
 
     Raises:
-        InvalidConfig: the manifest contradicts itself, or a file name is not plain.
+        InvalidConfig: the manifest contradicts itself, a file name is not plain, or an ONNX model
+            keeps weights in another file.
         StorageFailed: something is in the way, or it cannot be written.
     """
     texts = texts or {}
-    _check_manifest(manifest)
-    _check_file_names(arrays, texts)
+    problem = manifest_problem(replace(manifest, files={}))
+    if problem is not None:
+        raise InvalidConfig(problem)
+    _check_files(arrays, texts)
     with atomic_folder(folder, overwrite=overwrite) as temporary:
-        _write_arrays(temporary / ARRAYS_FOLDER, arrays)
+        _write_arrays(temporary, arrays)
         _write_texts(temporary, texts)
         manifest = replace(manifest, files=_describe_files(temporary))
         (temporary / MANIFEST_FILE).write_bytes(render_manifest(manifest))
     return manifest
 
 
-def _check_manifest(manifest: BundleManifest) -> None:
-    if not NAME_PATTERN.fullmatch(manifest.name):
-        raise InvalidConfig(f"bundle name {manifest.name!r} must be a letter, then [A-Za-z0-9_-].")
-    if not VERSION_PATTERN.fullmatch(manifest.version):
-        raise InvalidConfig(f"bundle version {manifest.version!r} must be numbers and dots: 1.0.")
-    k = len(manifest.labels)
-    if k < 2 or len(set(manifest.labels)) != k:
-        raise InvalidConfig(f"a bundle needs two or more labels, all different; got {k}.")
-    policy = manifest.policy
-    lengths = (len(policy.thresholds), len(policy.cross_list_thresholds))
-    if lengths != (k, k):
-        raise InvalidConfig(
-            f"a bundle of {k} labels needs {k} thresholds of each kind, got {lengths[0]} for "
-            f"acceptance and {lengths[1]} for cross-lists."
-        )
-    if not (math.isfinite(policy.temperature) and policy.temperature > 0):
-        raise InvalidConfig(f"the temperature must be above 0, got {policy.temperature}.")
-
-
-def _check_file_names(
+def _check_files(
     arrays: Mapping[str, NDArray[np.generic]], texts: Mapping[str, str | bytes]
 ) -> None:
     for name, array in arrays.items():
-        if not _ARRAY_NAME.fullmatch(name) or array.dtype.hasobject:
+        if not is_array_file(_array_file(name)) or array.dtype.hasobject:
             raise InvalidConfig(
                 f"array {name!r} of {array.dtype} cannot be stored: use [A-Za-z0-9_] and numbers."
             )
-    for name in texts:
+    for name, content in texts.items():
         reserved = name.lower() == MANIFEST_FILE or name.split("/")[0] == ARRAYS_FOLDER
         if reserved or not is_safe_file_name(name):
             raise InvalidConfig(f"file name {name!r} is reserved or not a plain relative path.")
+        if name.endswith(MODEL_SUFFIX) and isinstance(content, bytes):
+            problem = onnx_problem(content)
+            if problem is not None:
+                raise InvalidConfig(f"{name} {problem}. Save it with all of its weights inside.")
 
 
-def is_safe_file_name(name: str) -> bool:
-    """Tell whether a relative path stays in its folder on every system, and is not hidden."""
-    return all(_SAFE_PART.fullmatch(part) for part in name.split("/"))
+def _array_file(name: str) -> str:
+    return f"{ARRAYS_FOLDER}/{name}.npy"
 
 
 def _write_arrays(folder: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
     if arrays:
-        folder.mkdir()
+        (folder / ARRAYS_FOLDER).mkdir()
     for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", np.ascontiguousarray(array), allow_pickle=False)
+        np.save(folder / _array_file(name), np.ascontiguousarray(array), allow_pickle=False)
 
 
 def _write_texts(folder: Path, texts: Mapping[str, str | bytes]) -> None:

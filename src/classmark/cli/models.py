@@ -12,7 +12,7 @@ import typer
 from classmark.bundle.find import DEFAULT_NAME, FoundBundle, find_bundle, list_bundles, read_header
 from classmark.cli.output import printable
 from classmark.cli.version import SHOWN_DIGITS
-from classmark.errors import BundleCorrupt
+from classmark.errors import BundleCorrupt, BundleIncompatible
 
 if TYPE_CHECKING:
     from classmark.records import BundleManifest
@@ -61,7 +61,8 @@ def list_models(as_json: AsJson = False) -> None:
     for model in () if as_json else listed:
         star = "*" if model.is_default else " "
         digest = model.digest[:SHOWN_DIGITS] if model.digest else "damaged "
-        typer.echo(f"{star} {model.found.spec:<{width}}  {digest}  {model.found.place}")
+        place = printable(model.found.place)
+        typer.echo(f"{star} {model.found.spec:<{width}}  {digest}  {place}")
 
 
 @app.command("show", short_help="Show what a model says of itself; verify it.")
@@ -78,7 +79,7 @@ def show_model(spec: Spec = DEFAULT_NAME, as_json: AsJson = False) -> None:
     try:
         verify_files(folder, manifest)
         problem = None
-    except BundleCorrupt as error:
+    except (BundleCorrupt, BundleIncompatible) as error:
         problem = str(error)
     facts = _facts(folder, manifest, manifest_digest(manifest), problem)
     typer.echo(json.dumps(facts, indent=2) if as_json else _as_text(facts))
@@ -142,8 +143,9 @@ def _as_text(facts: dict[str, Any]) -> str:
         *_flat(facts["metrics"], "metrics"),
         *_flat(facts["provenance"], "provenance"),
     ]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {printable(str(value))}" for name, value in rows)
+    shown = [(printable(name), printable(str(value))) for name, value in rows]
+    width = max(len(name) for name, _ in shown)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in shown)
 
 
 def _flat(value: Any, name: str) -> list[tuple[str, Any]]:

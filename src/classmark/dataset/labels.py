@@ -62,7 +62,7 @@ def _tidy_free_labels(frame: pl.DataFrame) -> pl.DataFrame:
     Readers part listed categories at blanks. Free labels may hold blanks, and pieces of labels
     are no labels.
     """
-    tidy = pl.col("category_code").str.replace_all(r"\s+", " ").str.strip_chars()
+    tidy = pl.col("category_code").str.replace_all(r"[\s\p{C}]+", " ").str.strip_chars()
     frame = frame.with_columns(tidy)
     is_whole = pl.col("categories").list.contains(pl.col("category_code")).fill_null(value=False)
     listed = pl.when(is_whole).then("categories").otherwise(pl.lit([], pl.List(pl.String)))

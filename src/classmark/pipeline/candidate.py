@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from classmark.bundle import read_digest
+from classmark.bundle import load_bundle, read_digest
 from classmark.dataset import read_split
 from classmark.errors import InvalidConfig, InvalidDataset, ParityFailed
 from classmark.export import quantise
@@ -168,7 +168,7 @@ def _transformer(
 
 
 def _cascade(run_folder: Path, _: Source, options: ExportOptions, on_step: OnStep) -> Candidate:
-    from classmark.runtime.cascade import CASCADE_VERSION, CascadeScorer, load_member
+    from classmark.runtime.cascade import CASCADE_VERSION, CascadeScorer, make_member
 
     told = read_provenance(run_folder)
     threshold = told["threshold"] if options.threshold is None else options.threshold
@@ -176,7 +176,7 @@ def _cascade(run_folder: Path, _: Source, options: ExportOptions, on_step: OnSte
     named = {part: {k: told[part][k] for k in ("name", "version", "digest")} for part in _PARTS}
     folders = [find_part(run_folder, told[part]) for part in _PARTS]
     on_step(f"joining {' and '.join(folder.name for folder in folders)} at {threshold:g}")
-    fast, deep = (load_member(folder, labels) for folder in folders)
+    fast, deep = (make_member(load_bundle(folder), labels) for folder in folders)
     parameters = {**named, "threshold": threshold, "mix": told["mix"]}
     names = {part: f"{told[part]['name']}@{told[part]['version']}" for part in _PARTS}
     return Candidate(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classmark.bundle import find_bundle, read_manifest
+from classmark.bundle import find_bundle, load_bundle
 from classmark.bundle.manifest import manifest_digest
 from classmark.dataset import DatasetSplit, load_manifest, read_split
 from classmark.errors import InvalidConfig
@@ -42,7 +42,7 @@ from classmark.pipeline.run_folder import (
 from classmark.pipeline.tables import draw_papers, make_table
 from classmark.records import BundleManifest, DatasetManifest, ModelRef, ScoreTable
 from classmark.runtime import RawScores
-from classmark.runtime.cascade import Member, load_member, mixed
+from classmark.runtime.cascade import Member, make_member, mixed
 from classmark.storage import atomic_folder, check_folder_place, write_json
 from classmark.training.cascade import CascadeConfig
 
@@ -135,9 +135,10 @@ def train_cascade(
 
 def _load_pair(options: CascadeConfig) -> _Pair:
     folders = {"fast": find_bundle(options.fast), "deep": find_bundle(options.deep)}
-    manifests = {part: read_manifest(folder) for part, folder in folders.items()}
+    bundles = {part: load_bundle(folder) for part, folder in folders.items()}
+    manifests = {part: bundle.manifest for part, bundle in bundles.items()}
     labels = manifests["deep"].labels
-    members = {part: load_member(folder, labels) for part, folder in folders.items()}
+    members = {part: make_member(bundle, labels) for part, bundle in bundles.items()}
     return _Pair(folders, manifests, members, labels)
 
 

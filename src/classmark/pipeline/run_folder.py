@@ -24,6 +24,7 @@ from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.tracked import write_figures
 from classmark.pipeline.unfinished import unfinished_folder
 from classmark.records import ScoreTable
+from classmark.runtime.linear import DIM
 from classmark.storage import (
     atomic_file,
     atomic_folder,
@@ -186,9 +187,29 @@ def read_run(folder: Path) -> Run:
             name: np.load(folder / "weights" / f"{name}.npy", allow_pickle=False)
             for name in WEIGHTS
         }
+        _check_weights(arrays, len(provenance["labels"]))
     except (OSError, ValueError, EOFError) as error:
         raise _not_a_run(folder, error) from error
     return Run(folder, provenance, LinearWeights(**arrays))
+
+
+def _check_weights(arrays: Mapping[str, NDArray[Any]], k: int) -> None:
+    f = arrays["keys"].shape[0] if arrays["keys"].ndim else 0
+    wanted = {
+        "keys": (np.uint64, (f,)),
+        "embedding": (np.float32, (f, DIM)),
+        "head": (np.float32, (DIM, k)),
+        "bias": (np.float32, (k,)),
+    }
+    for name, (dtype, shape) in wanted.items():
+        array = arrays[name]
+        if array.dtype != dtype or array.shape != shape:
+            raise ValueError(
+                f"weights/{name}.npy is {array.dtype} {array.shape}, it must be "
+                f"{np.dtype(dtype)} {shape}"
+            )
+        if array.dtype == np.float32 and not np.isfinite(array).all():
+            raise ValueError(f"weights/{name}.npy has numbers that are not finite")
 
 
 def _not_a_run(folder: Path, error: Exception) -> InvalidDataset:

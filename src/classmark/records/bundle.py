@@ -89,20 +89,21 @@ class BundleManifest:
             BundleIncompatible: another format version, or a key is missing or unknown.
         """
         seen = value.get("format_version")
-        if seen != FORMAT_VERSION:
+        if type(seen) is not int or seen != FORMAT_VERSION:
             raise BundleIncompatible(
                 f"bundle format version is {seen!r}, this classmark reads {FORMAT_VERSION}. "
                 "Install the matching classmark, or export the bundle again."
             )
         try:
             fields = {key: item for key, item in value.items() if key != "digest"}
-            fields["labels"] = tuple(fields["labels"])
+            fields["labels"] = _frozen(fields["labels"])
             fields["policy"] = Policy(**{key: _frozen(v) for key, v in fields["policy"].items()})
             fields["files"] = {name: BundleFile(**f) for name, f in fields["files"].items()}
             return cls(**fields)
         except (KeyError, TypeError, AttributeError) as error:
             raise BundleIncompatible(
-                f"bundle.json is not of format {FORMAT_VERSION}: {error}"
+                f"bundle.json is not of format {FORMAT_VERSION}: {error}. Install or export the "
+                "model again."
             ) from error
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -139,13 +141,38 @@ class ScoreTable:
         try:
             # numpy leaves a file open that it opened itself and cannot read.
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return cls._from_arrays({name: arrays[name] for name in arrays.files})
+                table = cls._from_arrays({name: arrays[name] for name in arrays.files})
         except FileNotFoundError as error:
             raise InvalidScores(
                 f"no score table at {path}. Write one with `evaluate --model`."
             ) from error
         except _DAMAGED as error:
             raise InvalidScores(f"{path} is not a readable score table ({error})") from error
+        problem = next(table._problems(), None)
+        if problem is not None:
+            raise InvalidScores(
+                f"{path} is not a sound score table: {problem}. Write it again with "
+                "`evaluate --model`."
+            )
+        return table
+
+    def _problems(self) -> Iterator[str]:
+        """Yield what evaluation could not count with, or would count wrongly."""
+        k = len(self.labels)
+        if len(set(self.labels)) != k:
+            yield f"only {len(set(self.labels))} of its {k} labels are different"
+        if len(self) and not UNKNOWN <= self.primary.min() <= self.primary.max() < k:
+            yield (
+                f"primary has columns from {self.primary.min()} to {self.primary.max()}, there are "
+                f"{k} labels"
+            )
+        if not (np.isfinite(self.scores).all() and np.isfinite(self.known_share).all()):
+            yield "it has scores that are not finite numbers"
+        numbers = (self.temperature, self.set_threshold, self.set_coverage, *self.thresholds)
+        if not all(type(v) in (int, float) and 0 <= v < math.inf for v in numbers):
+            yield f"temperature, thresholds and coverage are {numbers[:3]}, not numbers from 0"
+        if not self.temperature > 0:
+            yield f"its temperature is {self.temperature}, it must be above 0"
 
     @classmethod
     def _from_arrays(cls, arrays: dict[str, NDArray[np.generic]]) -> ScoreTable:

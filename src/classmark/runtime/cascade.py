@@ -7,7 +7,7 @@ is set, the deep answer is the weighted sum of both logarithms.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classmark.bundle import Bundle, find_bundle, load_bundle, read_digest
+from classmark.bundle.check import MOST_NAME_CHARS, is_safe_text, shown
+from classmark.bundle.find import DIGEST_PATTERN, NAME_PATTERN, VERSION_PATTERN
 from classmark.errors import BundleIncompatible, BundleNotFound, LabelMismatch
+from classmark.runtime.checks import BundleReader
 from classmark.runtime.explain import OCCLUSION
 from classmark.runtime.occlusion import occlude
 from classmark.runtime.scorer import RawScores, Scorer
 
 CASCADE_VERSION = "cascade-1"
+PARTS = ("fast", "deep")
+MOST_THRESHOLD = 2.0
+_REFERENCE = {"name": NAME_PATTERN, "version": VERSION_PATTERN, "digest": DIGEST_PATTERN}
 
 Floats = NDArray[np.float64]
 Papers = Sequence[tuple[str, str]]
@@ -121,25 +127,71 @@ def mixed(fast: Floats, deep: Floats, weight: float | None) -> Floats:
 def load_scorer(bundle: Bundle) -> CascadeScorer:
     """Return the scorer of a bundle of kind ``cascade``.
 
-    Its two models are sought beside it first, then by name.
+    Raises:
+        BundleNotFound, BundleIncompatible: as ``with_members``.
+        LabelMismatch: a model has other labels.
+    """
+    members = with_members(bundle).members
+    fast, deep = (make_member(members[part], bundle.manifest.labels) for part in PARTS)
+    reader = BundleReader(bundle)
+    threshold = reader.number("threshold", 0, MOST_THRESHOLD)
+    mix = None if reader.parameter("mix") is None else reader.number("mix", 0, 1)
+    return CascadeScorer(fast, deep, threshold, mix)
+
+
+def with_members(bundle: Bundle) -> Bundle:
+    """Return a bundle; a cascade with its two models read, sought beside it first, then by name.
 
     Raises:
         BundleNotFound: a model that it names is not installed.
-        BundleIncompatible: a model that it names is there with another digest.
-        LabelMismatch: a model has other labels.
+        BundleIncompatible: a model that it names is there with another digest, or what it says of
+            them makes no sense.
+        BundleCorrupt: a model has changed.
     """
-    told = bundle.manifest.parameters
-    if bundle.manifest.featuriser != CASCADE_VERSION:
+    manifest = bundle.manifest
+    if manifest.kind != "cascade" or bundle.members:
+        return bundle
+    if manifest.featuriser != CASCADE_VERSION:
         raise BundleIncompatible(
-            f"model {bundle.manifest.name} {bundle.manifest.version} is a cascade of version "
-            f"{bundle.manifest.featuriser!r}, this classmark runs {CASCADE_VERSION!r}. Install the "
+            f"model {manifest.name} {manifest.version} is a cascade of version "
+            f"{manifest.featuriser!r}, this classmark runs {CASCADE_VERSION!r}. Install the "
             "classmark that it was made for, or export it again."
         )
-    members = [
-        load_member(find_member(bundle.path, told[part]), bundle.manifest.labels)
-        for part in ("fast", "deep")
-    ]
-    return CascadeScorer(members[0], members[1], told["threshold"], told["mix"])
+    reader = BundleReader(bundle)
+    reader.keys(*PARTS, "threshold", "mix")
+    told = {part: _read_reference(reader, part) for part in PARTS}
+    return replace(bundle, members={part: load_named(bundle.path, told[part]) for part in PARTS})
+
+
+def _read_reference(reader: BundleReader, part: str) -> dict[str, str]:
+    """Return name, version and digest of a model, each safe to seek a folder with."""
+    told = reader.parameter(part)
+    if (
+        not isinstance(told, dict)
+        or sorted(told) != sorted(_REFERENCE)
+        or not all(is_safe_text(told[key], MOST_NAME_CHARS) for key in told)
+        or not all(pattern.fullmatch(told[key]) for key, pattern in _REFERENCE.items())
+    ):
+        reader.refuse(f"names its {part} model as {shown(told)}; a name, version and digest")
+    return told
+
+
+def load_named(cascade: Path, told: dict[str, str]) -> Bundle:
+    """Return the model that a cascade names, after comparing the digest of what was read.
+
+    Args:
+        cascade: the folder of the cascade.
+        told: name, version and digest.
+
+    Raises:
+        BundleNotFound, BundleIncompatible: as ``find_member``.
+        BundleCorrupt: a file of it has changed.
+    """
+    folder = find_member(cascade, told)
+    bundle = load_bundle(folder)
+    # It may have been replaced since it was found.
+    _check_digest(cascade, told, folder, bundle.digest)
+    return bundle
 
 
 def find_member(cascade: Path, told: dict[str, str]) -> Path:
@@ -153,7 +205,7 @@ def find_member(cascade: Path, told: dict[str, str]) -> Path:
         BundleNotFound: it is neither beside the cascade nor installed.
         BundleIncompatible: it is there with another digest.
     """
-    name, version, digest = told["name"], told["version"], told["digest"]
+    name, version = told["name"], told["version"]
     beside = cascade.resolve().parent / f"{name}-{version}"
     try:
         folder = beside if (beside / "bundle.json").is_file() else find_bundle(f"{name}@{version}")
@@ -162,16 +214,20 @@ def find_member(cascade: Path, told: dict[str, str]) -> Path:
             f"the cascade {cascade.name} needs the model {name}@{version}, which is neither beside "
             f"it nor installed: {error}"
         ) from error
-    found = read_digest(folder)
-    if found != digest:
-        raise BundleIncompatible(
-            f"the cascade {cascade.name} was made with {name}@{version} of digest {digest[:12]}; "
-            f"{folder} has {found[:12]}. Install that one, or make the cascade again."
-        )
+    _check_digest(cascade, told, folder, read_digest(folder))
     return folder
 
 
-def load_member(folder: Path, labels: Sequence[str]) -> Member:
+def _check_digest(cascade: Path, told: dict[str, str], folder: Path, found: str) -> None:
+    if found != told["digest"]:
+        raise BundleIncompatible(
+            f"the cascade {cascade.name} was made with {told['name']}@{told['version']} of digest "
+            f"{told['digest'][:12]}; {folder} has {found[:12]}. Install that one, or make the "
+            "cascade again."
+        )
+
+
+def make_member(bundle: Bundle, labels: Sequence[str]) -> Member:
     """Return a model as a member of a cascade with these labels.
 
     Raises:
@@ -180,7 +236,6 @@ def load_member(folder: Path, labels: Sequence[str]) -> Member:
     """
     from classmark.runtime.classifier import make_scorer
 
-    bundle = load_bundle(folder)
     manifest = bundle.manifest
     if manifest.kind == "cascade":
         raise BundleIncompatible(

@@ -45,19 +45,19 @@ class Classifier:
         model: who answers: name, version, digest of the bundle.
     """
 
-    def __init__(self, model: str | Path | None = None, *, verify: bool = True) -> None:
-        """Find and load a model.
+    def __init__(self, model: str | Path | None = None) -> None:
+        """Find, verify and load a model.
 
         Args:
             model: ``NAME``, ``NAME@VERSION`` or a path; None means the default model.
-            verify: hash every file of the bundle first.
 
         Raises:
             BundleNotFound: there is no such model; says which there are.
             BundleCorrupt: a file of it is missing or has changed.
-            BundleIncompatible: it was made for another format, text recipe or taxonomy.
+            BundleIncompatible: it was made for another format, text recipe or taxonomy, or holds
+                values that no model can have.
         """
-        bundle = load_bundle(find_bundle(model), verify=verify)
+        bundle = load_bundle(find_bundle(model))
         self._set_up(bundle, make_scorer(bundle))
 
     @classmethod

@@ -48,10 +48,3 @@ class CalibrationCurve:
         mapped *= -np.interp(top, TOP_KNOTS, self.factors)[:, None]
         scores: NDArray[Any] = mapped.astype(dtype)
         return scores
-
-
-def read_curve(value: dict[str, list[float]] | None) -> CalibrationCurve | None:
-    """Return the curve that a bundle's parameters hold; None if they hold none."""
-    if value is None:
-        return None
-    return CalibrationCurve(tuple(value["gaps"]), tuple(value["factors"]))

@@ -16,14 +16,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classmark.bundle import Bundle
-from classmark.errors import BundleIncompatible, InvalidConfig, MissingExtra, UnreadableSource
-from classmark.runtime.curve import CalibrationCurve, read_curve
+from classmark.bundle.check import shown
+from classmark.errors import (
+    BundleIncompatible,
+    InvalidConfig,
+    InvalidScores,
+    MissingExtra,
+    UnreadableSource,
+)
+from classmark.runtime.checks import BundleReader
+from classmark.runtime.curve import CalibrationCurve
 from classmark.runtime.explain import OCCLUSION
 from classmark.runtime.occlusion import occlude
 from classmark.runtime.scorer import RawScores
-from classmark.runtime.tokens import TOKENS_VERSION, Encoded, PairTokenizer
+from classmark.runtime.tokens import LEAST_LENGTH, TOKENS_VERSION, Encoded, PairTokenizer
 
 MODEL_FILE, TOKENIZER_FILE = "model.onnx", "tokenizer.json"
+MOST_LENGTH = 8192
 PRECISIONS = ("fp32", "int8")
 RUN_TOKENS = 512
 """Tokens of a run in fp32, padding among them: one paper a run costs 3 % more, 2,048 tokens cost
@@ -33,6 +42,7 @@ MOST_THREADS = 4
 """Threads of a run where nobody says otherwise: a paper of 200 tokens does not fill more."""
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OUTPUT = "logits"
+_ODD_TEXT = "\u4e00 \U0001f600 \xff"
 
 
 @dataclass(frozen=True)
@@ -64,17 +74,17 @@ class EncoderScorer:
 
     explanation_method = OCCLUSION
 
-    def __init__(self, model: bytes | str, tokenizer: PairTokenizer, config: EncoderConfig) -> None:
+    def __init__(self, model: bytes, tokenizer: PairTokenizer, config: EncoderConfig) -> None:
         """Load the network.
 
         Args:
-            model: an ONNX model, or the path of its file.
+            model: an ONNX model with all of its weights; kept for processes that are forked.
             tokenizer: makes its tokens.
             config: what the bundle says of it.
 
         Raises:
             MissingExtra: the package onnxruntime is not installed.
-            BundleIncompatible: onnxruntime cannot run it, or its inputs or labels are others.
+            BundleIncompatible: onnxruntime cannot load it, or its inputs or labels are others.
         """
         self._model = model
         self._tokenizer = tokenizer
@@ -111,6 +121,28 @@ class EncoderScorer:
         """Return how many tokens each paper has, as it is run."""
         return [len(encoded) for encoded in self._tokenizer.encode(papers)]
 
+    def try_out(self) -> None:
+        """Run papers that reach for the ends of every table: no token, the last one, the most.
+
+        Raises:
+            BundleIncompatible: the network cannot run one of them, or gives no finite logits.
+        """
+        most, longest = self._tokenizer.max_length, "graph " * self._tokenizer.max_length
+        try:
+            *short, long = self._tokenizer.encode([("", ""), (_ODD_TEXT, "graph"), (longest,) * 2])
+            last = np.full(max(most, len(long)), self._tokenizer.last_id, dtype=np.int32)
+            furthest = Encoded(last, np.resize(long.types, len(last)), np.float32(0))
+            parts = [self._run(short[:1]), self._run(short[1:]), self._run([furthest])]
+        except (InvalidScores, OverflowError, IndexError) as error:
+            raise BundleIncompatible(
+                f"the network and its tokenizer do not fit ({_first_line(error)}). Export the "
+                "model again."
+            ) from error
+        if not all(np.isfinite(part).all() for part in parts):
+            raise BundleIncompatible(
+                "the network gives logits that are not finite numbers. Export the model again."
+            )
+
     @property
     def _run_tokens(self) -> int:
         return 1 if self._config.precision == "int8" else RUN_TOKENS
@@ -118,7 +150,18 @@ class EncoderScorer:
     def _run(self, group: list[Encoded]) -> NDArray[np.float32]:
         feed = _padded(group, self._tokenizer.pad_id)
         wanted = {name: feed[name] for name in self._config.inputs}
-        logits: NDArray[np.float32] = self._in_this_process().run([OUTPUT], wanted)[0]
+        session, expected = self._in_this_process(), (len(group), self._config.n_labels)
+        try:
+            logits: NDArray[np.float32] = session.run([OUTPUT], wanted)[0]
+        except Exception as error:  # onnxruntime raises many kinds
+            raise InvalidScores(
+                f"the network cannot run this paper ({_first_line(error)}). Export the model again."
+            ) from error
+        if logits.shape != expected:
+            raise InvalidScores(
+                f"the network gives logits of shape {logits.shape}, expected {expected}. Export "
+                "the model again."
+            )
         return logits
 
     def _in_this_process(self) -> Any:
@@ -145,26 +188,27 @@ def load_scorer(bundle: Bundle) -> EncoderScorer:
             f"this classmark has {TOKENS_VERSION!r}. Install the classmark that it was made for, "
             "or export it again."
         )
-    parameters = manifest.parameters
+    config = _read_config(BundleReader(bundle), len(manifest.labels))
+    max_length = BundleReader(bundle).whole_number("max_length", LEAST_LENGTH, MOST_LENGTH)
     try:
-        config = EncoderConfig(
-            precision=parameters["precision"],
-            inputs=tuple(parameters["inputs"]),
-            n_labels=len(manifest.labels),
-            curve=read_curve(parameters["curve"]),
-        )
-        tokenizer = PairTokenizer(bundle.file(TOKENIZER_FILE), parameters["max_length"])
-    except (KeyError, TypeError, UnreadableSource) as error:
+        tokenizer = PairTokenizer(bundle.content(TOKENIZER_FILE), max_length)
+    except UnreadableSource as error:
         raise BundleIncompatible(
             f"model {manifest.name} {manifest.version} lacks what an encoder needs ({error}). "
             "Export it again."
         ) from error
-    if config.precision not in PRECISIONS:
-        raise BundleIncompatible(
-            f"model {manifest.name} {manifest.version} is in {config.precision!r}, this classmark "
-            f"runs {' and '.join(PRECISIONS)}. Install a newer classmark."
-        )
-    return EncoderScorer(str(bundle.file(MODEL_FILE)), tokenizer, config)
+    scorer = EncoderScorer(bundle.content(MODEL_FILE), tokenizer, config)
+    scorer.try_out()
+    return scorer
+
+
+def _read_config(bundle: BundleReader, n_labels: int) -> EncoderConfig:
+    precision, inputs = bundle.parameter("precision"), bundle.parameter("inputs")
+    if precision not in PRECISIONS:
+        bundle.refuse(f"is in {shown(precision)}, this classmark runs {' and '.join(PRECISIONS)}")
+    if not isinstance(inputs, list | tuple) or not all(name in INPUTS for name in inputs):
+        bundle.refuse(f"has inputs {shown(inputs)}, they must be of {', '.join(INPUTS)}")
+    return EncoderConfig(precision, tuple(inputs), n_labels, bundle.curve())
 
 
 def default_threads() -> int:
@@ -217,7 +261,7 @@ def _padded(group: list[Encoded], pad_id: int) -> dict[str, NDArray[np.int64]]:
     return dict(zip(INPUTS, (ids, mask, types), strict=True))
 
 
-def _open_session(model: bytes | str, threads: int) -> Any:
+def _open_session(model: bytes, threads: int) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
@@ -227,23 +271,38 @@ def _open_session(model: bytes | str, threads: int) -> Any:
     options.log_severity_level = 3
     # Threads that wait by spinning take the time of those that work, of this process and of others.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Bytes that look like another format, or settings inside the model, are not followed.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    options.add_session_config_entry("session.load_config_from_model", "0")
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises many kinds
         raise BundleIncompatible(
             f"onnxruntime {onnxruntime.__version__} cannot load the network "
-            f"({str(error).splitlines()[0][:200]}). Install a newer onnxruntime, or export the "
+            f"({_first_line(error)}). Install a newer onnxruntime, or export the "
             "model again."
         ) from error
 
 
 def _check_session(session: Any, config: EncoderConfig) -> None:
-    inputs = {item.name for item in session.get_inputs()}
-    outputs = {item.name: item.shape for item in session.get_outputs()}
-    n_labels = outputs.get(OUTPUT, [None])[-1]
-    if inputs != set(config.inputs) or n_labels != config.n_labels:
+    inputs = {item.name: item for item in session.get_inputs()}
+    outputs = {item.name: item for item in session.get_outputs()}
+    n_labels = outputs[OUTPUT].shape[-1] if OUTPUT in outputs and outputs[OUTPUT].shape else None
+    if sorted(inputs) != sorted(config.inputs) or n_labels != config.n_labels:
         raise BundleIncompatible(
-            f"the network takes {', '.join(sorted(inputs))} and gives {n_labels} logits; the "
-            f"bundle says {', '.join(sorted(config.inputs))} and {config.n_labels}. Export the "
-            "model again."
+            f"the network takes {', '.join(sorted(map(shown, inputs)))} and gives {n_labels} "
+            f"logits; the bundle says {', '.join(sorted(config.inputs))} and {config.n_labels}. "
+            "Export the model again."
         )
+    types = {*(item.type for item in inputs.values()), outputs[OUTPUT].type}
+    free = [n for item in inputs.values() for n in item.shape] + outputs[OUTPUT].shape[:-1]
+    ranks = {*(len(item.shape) for item in inputs.values()), len(outputs[OUTPUT].shape)}
+    if types != {"tensor(int64)", "tensor(float)"} or ranks != {2} or int in map(type, free):
+        raise BundleIncompatible(
+            f"the network takes and gives {', '.join(sorted(types))} of shapes {shown(free)}; it "
+            "must be int64 [n, t] and float [n, k], with n and t free. Export the model again."
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)[:200]

@@ -22,8 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classmark.bundle import Bundle
+from classmark.bundle.check import shown
 from classmark.errors import BundleIncompatible
-from classmark.runtime.curve import CalibrationCurve, read_curve
+from classmark.runtime.checks import MOST_SCALE, BundleReader
+from classmark.runtime.curve import CalibrationCurve
 from classmark.runtime.explain import BIAS, EXACT_LINEAR
 from classmark.runtime.featuriser import (
     FEATURISER_VERSION,
@@ -40,6 +42,8 @@ ROW_BITS = 2
 ROW_BYTES = DIM * ROW_BITS // 8
 MAX_COUNT = 16
 MAX_WEIGHT = 8191
+MAX_NORM = 1 << 20
+LEAST_SCALE = 1e-30
 N_SCALES = 256
 NORM_UNIT = 1024
 NUMPY_BATCH = 128  # papers whose rows fit into the second-level cache
@@ -258,7 +262,8 @@ def load_scorer(bundle: Bundle) -> LinearScorer:
     """Return the scorer of a bundle of kind ``linear``.
 
     Raises:
-        BundleIncompatible: it was made for another featuriser.
+        BundleIncompatible: it was made for another featuriser, or its arrays or parameters are not
+            what the kernel can count with.
     """
     manifest = bundle.manifest
     if manifest.featuriser != FEATURISER_VERSION:
@@ -267,18 +272,48 @@ def load_scorer(bundle: Bundle) -> LinearScorer:
             f"this classmark has {FEATURISER_VERSION!r}. Install the classmark that it was made "
             "for, or train and export it again."
         )
-    parameters = dict(manifest.parameters)
-    row_bits = parameters.pop("row_bits", None)
+    row_bits = manifest.parameters.get("row_bits")
     if row_bits != ROW_BITS:
         raise BundleIncompatible(
-            f"model {manifest.name} {manifest.version} has rows of {row_bits or 4} bits, this "
-            f"classmark reads {ROW_BITS}. Install the classmark that it was made for, or train and "
-            "export it again."
+            f"model {manifest.name} {manifest.version} has rows of {shown(row_bits or 4)} bits, "
+            f"this classmark reads {ROW_BITS}. Install the classmark that it was made for, or "
+            "train and export it again."
         )
-    # Plain views of the mapped files: indexing a memmap costs microseconds more each time.
-    arrays = {name: np.asarray(bundle.array(name)) for name in LinearArrays.ARRAYS}
-    parameters["curve"] = read_curve(parameters["curve"])
-    return LinearScorer(LinearArrays(**arrays, **parameters))  # type: ignore[arg-type]
+    return LinearScorer(_read_arrays(BundleReader(bundle), len(manifest.labels)))
+
+
+def _read_arrays(bundle: BundleReader, k: int) -> LinearArrays:
+    """Return the arrays of a bundle of k labels, after checking all that the sums rely on.
+
+    Rows, fingerprints, displacements and codes may hold anything: every value has a meaning.
+    """
+    bundle.keys("row_bits", "hidden_scale", "logit_scale", "curve")
+    fingerprints = bundle.array("fingerprints", np.uint16, (None,))
+    s = len(fingerprints)
+    arrays = LinearArrays(
+        displacements=bundle.array("displacements", np.uint16, (None,)),
+        fingerprints=fingerprints,
+        rows=bundle.array("rows", np.uint8, (s, ROW_BYTES)),
+        scale_codes=bundle.array("scale_codes", np.uint8, (s,)),
+        weights=bundle.array("weights", np.int16, (MAX_COUNT, N_SCALES)),
+        norms=bundle.array("norms", np.int32, (MAX_COUNT,)),
+        head=bundle.array("head", np.int16, (k, DIM)),
+        bias=bundle.array("bias", np.float64, (k,)),
+        hidden_scale=bundle.number("hidden_scale", LEAST_SCALE, MOST_SCALE),
+        logit_scale=bundle.number("logit_scale", LEAST_SCALE, MOST_SCALE),
+        curve=bundle.curve(),
+    )
+    bundle.array_within("weights", arrays.weights, 0, MAX_WEIGHT)
+    bundle.array_within("norms", arrays.norms, 1, MAX_NORM)
+    bundle.array_within("bias", arrays.bias, -MOST_SCALE, MOST_SCALE)
+    reach = int(np.abs(arrays.head.astype(np.int64)).sum(axis=1).max()) * HIDDEN_LIMIT
+    if reach >= 1 << 31:
+        bundle.refuse(f"has an array head whose sums reach {reach:,}, more than 32 bits hold")
+    if reach * arrays.logit_scale > MOST_SCALE:
+        bundle.refuse(
+            f"has logits that reach {reach * arrays.logit_scale:g}, more than {MOST_SCALE:g}"
+        )
+    return arrays
 
 
 def _columns(pairs: list[tuple[str, int]]) -> tuple[list[str], NDArray[np.uint64]]:

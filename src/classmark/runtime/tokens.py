@@ -7,7 +7,8 @@ their tokens here. Needs ``[onnx]`` (tokenizers).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classmark.errors import InvalidConfig, MissingExtra, UnreadableSource
+from classmark.errors import (
+    ClassmarkError,
+    InvalidConfig,
+    InvalidScores,
+    MissingExtra,
+    UnreadableSource,
+)
 from classmark.papers import normalise
+from classmark.runtime.tokenizer_check import MOST_TOKENS, tokenizer_problem
 
 TOKENS_VERSION = "wordpiece-pair-1"
 LEAST_LENGTH = 8
+MOST_SPECIAL = 4
 MAX_CHARS_PER_TOKEN = 32
 """Text beyond this many characters a token is not looked at: seven times what English needs."""
 
@@ -52,6 +61,7 @@ class PairTokenizer:
     Attributes:
         max_length: tokens of a paper at most, special ones among them.
         pad_id: the id that fills up the shorter papers of a batch.
+        last_id: the largest id of its vocabulary.
     """
 
     def __init__(self, tokenizer_json: Path | bytes, max_length: int) -> None:
@@ -64,14 +74,25 @@ class PairTokenizer:
         Raises:
             MissingExtra: the package tokenizers is not installed.
             InvalidConfig: the length is too small.
-            UnreadableSource: it is no tokenizer.
+            UnreadableSource: it is no tokenizer, or one that could run for long or at random.
         """
         if max_length < LEAST_LENGTH:
             raise InvalidConfig(f"max_length is {max_length}, it must be {LEAST_LENGTH} or more.")
         self.max_length = max_length
         self._tokenizer = _read(tokenizer_json)
         self._n_special = self._tokenizer.num_special_tokens_to_add(True)
+        if self._n_special > MOST_SPECIAL:
+            raise UnreadableSource(
+                f"the tokenizer adds {self._n_special} tokens to a paper, more than "
+                f"{MOST_SPECIAL}. Install or export the model again."
+            )
         vocabulary: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
+        self.last_id = max(vocabulary.values(), default=0)
+        if self.last_id >= MOST_TOKENS:
+            raise UnreadableSource(
+                f"the tokenizer has a token of number {self.last_id:,}, at most "
+                f"{MOST_TOKENS - 1:,} is read. Install or export the model again."
+            )
         self.pad_id = next((vocabulary[t] for t in _PAD_TOKENS if t in vocabulary), 0)
         self._is_whole = _whole_tokens(vocabulary)
 
@@ -84,7 +105,8 @@ class PairTokenizer:
     def _encode_field(self, texts: list[str]) -> list[Any]:
         longest = self.max_length * MAX_CHARS_PER_TOKEN
         cut = [normalise(text)[:longest] for text in texts]
-        encodings: list[Any] = self._tokenizer.encode_batch(cut, add_special_tokens=False)
+        with _errors("the tokenizer cannot read a text", InvalidScores):
+            encodings: list[Any] = self._tokenizer.encode_batch(cut, add_special_tokens=False)
         return encodings
 
     def _pair(self, title: Any, abstract: Any) -> Encoded:
@@ -105,23 +127,31 @@ def _read(source: Path | bytes) -> Any:
         from tokenizers import Tokenizer
     except ImportError as error:
         raise MissingExtra("a model with an encoder", "onnx") from error
-    try:
-        tokenizer = Tokenizer.from_buffer(
-            source if isinstance(source, bytes) else source.read_bytes()
-        )
-    except Exception as error:  # tokenizers raises the base class
-        name = "the tokenizer" if isinstance(source, bytes) else source
-        raise UnreadableSource(
-            f"{name} cannot be read as a tokenizer.json ({error}). Install or export the model "
-            "again."
-        ) from error
+    name = "the tokenizer" if isinstance(source, bytes) else source
+    with _errors(f"{name} cannot be read as a tokenizer.json", UnreadableSource):
+        content = source if isinstance(source, bytes) else source.read_bytes()
+        problem = tokenizer_problem(content)
+        if problem is not None:
+            raise ValueError(problem)
+        tokenizer = Tokenizer.from_buffer(content)
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
 
 
+@contextmanager
+def _errors(problem: str, kind: type[ClassmarkError]) -> Iterator[None]:
+    """Turn what tokenizers raises into an error of ours."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # Exception itself; a panic in Rust is not even one
+        raise kind(f"{problem} ({error}). Install or export the model again.") from error
+
+
 def _whole_tokens(vocabulary: dict[str, int]) -> NDArray[np.bool_]:
-    is_whole = np.ones(max(vocabulary.values(), default=-1) + 1, dtype=np.bool_)
+    is_whole = np.ones(max(vocabulary.values(), default=0) + 1, dtype=np.bool_)
     for token, number in vocabulary.items():
         if token.startswith(_CONTINUATION) or token in _UNKNOWN_TOKENS:
             is_whole[number] = False

@@ -17,6 +17,7 @@ from classmark.errors import ClassmarkError
 from classmark.service.logs import log, log_failure
 
 if TYPE_CHECKING:
+    from classmark.bundle import Bundle
     from classmark.service.memory import Place
     from classmark.service.settings import ServiceSettings
     from classmark.service.state import Model
@@ -37,13 +38,13 @@ class Job:
         settings: how to serve.
         listener: bound socket, shared with other workers.
         place: among the other workers.
-        model: loaded already; None loads it.
+        model: loaded, or read, already; None reads and loads it.
     """
 
     settings: ServiceSettings
     listener: socket.socket
     place: Place
-    model: Model | None = None
+    model: Model | Bundle | None = None
 
 
 class WorkerProcess:

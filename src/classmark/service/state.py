@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from classmark.bundle import Bundle, find_bundle, load_bundle
-from classmark.errors import MissingExtra
+from classmark.errors import BundleIncompatible, MissingExtra
 from classmark.journal import Journal, JournalConfig, default_journal_path
 from classmark.records import Paper, PredictionSource
 from classmark.runtime import Classifier
+from classmark.runtime.cascade import with_members
 from classmark.runtime.encoder import THREADS_VARIABLE, default_threads, usable_cores
 from classmark.service.answering import Answerer
 from classmark.service.backlog import Backlog
@@ -38,6 +39,7 @@ _WARM_UP = Paper(
 )
 RETRY_AFTER_S = 1
 FAST_KIND = "linear"
+CARD_FILE = "CARD.md"
 _TIMED_PAPERS = 4
 MAX_DIRECT_BODY_BYTES = 32 << 10
 """Parsing and checking this much JSON takes the loop some 50 us; more goes to a thread unparsed."""
@@ -54,13 +56,13 @@ class Model:
         card: its card in Markdown, "" if it has none.
     """
 
-    def __init__(self, name: str | None) -> None:
-        """Find, verify and load a model, and classify a paper with it.
+    def __init__(self, bundle: Bundle) -> None:
+        """Make a classifier of a bundle, and classify a paper with it.
 
         Raises:
-            BundleNotFound, BundleCorrupt, BundleIncompatible: it cannot be loaded.
+            BundleIncompatible: it cannot be run here.
         """
-        self.bundle: Bundle = load_bundle(find_bundle(name))
+        self.bundle = bundle
         self.classifier = Classifier.from_bundle(self.bundle)
         self.card = _read_card(self.bundle)
         self.warm_up()
@@ -83,13 +85,13 @@ class OpenedModel:
     Attributes:
         spec: ``NAME@VERSION``.
         worker_count: processes to run.
-        loaded: to be shared with the workers; None where each must load its own: a deep model has
-            threads, which no fork survives.
+        shared: what workers are forked with. A deep model has threads, which no fork survives: its
+            workers make their own of the bundle that was read.
     """
 
     spec: str
     worker_count: int
-    loaded: Model | None
+    shared: Model | Bundle
 
 
 def open_model(settings: ServiceSettings) -> OpenedModel:
@@ -99,10 +101,10 @@ def open_model(settings: ServiceSettings) -> OpenedModel:
         BundleNotFound, BundleCorrupt, BundleIncompatible: it cannot be loaded.
         MissingExtra: it needs packages that are not installed.
     """
-    bundle = load_bundle(find_bundle(settings.model))
+    bundle = read_bundle(settings)
     manifest = bundle.manifest
     if manifest.kind == FAST_KIND:
-        loaded = Model(settings.model)
+        loaded = Model(bundle)
         return OpenedModel(loaded.spec, settings.worker_count, loaded)
     if any(find_spec(name) is None for name in ("onnxruntime", "tokenizers")):
         raise MissingExtra(f"the model {manifest.name} of kind {manifest.kind}", "onnx")
@@ -110,7 +112,16 @@ def open_model(settings: ServiceSettings) -> OpenedModel:
     count = settings.workers or max(1, cores // threads)
     # Workers that were asked for share the cores, unless the operator said how.
     os.environ.setdefault(THREADS_VARIABLE, str(max(1, min(threads, cores // count))))
-    return OpenedModel(f"{manifest.name}@{manifest.version}", count, None)
+    return OpenedModel(f"{manifest.name}@{manifest.version}", count, bundle)
+
+
+def read_bundle(settings: ServiceSettings) -> Bundle:
+    """Find, read and verify the bundle of a service, with the members of a cascade.
+
+    Raises:
+        BundleNotFound, BundleCorrupt, BundleIncompatible: it cannot be loaded.
+    """
+    return with_members(load_bundle(find_bundle(settings.model)))
 
 
 class Service:
@@ -135,14 +146,14 @@ class Service:
     def __init__(
         self,
         settings: ServiceSettings,
-        model: Model | None = None,
+        model: Model | Bundle | None = None,
         place: Place | None = None,
     ) -> None:
         """Prepare a worker.
 
         Args:
             settings: how to serve.
-            model: loaded already; None loads the one of the settings.
+            model: loaded or read already; None loads the one of the settings.
             place: among the workers of a tree; None for a service in this process alone.
 
         Raises:
@@ -151,7 +162,7 @@ class Service:
             JournalTooNew: the journal was written by a newer classmark.
         """
         self.settings = settings
-        self.model = model or Model(settings.model)
+        self.model = model if isinstance(model, Model) else Model(model or read_bundle(settings))
         self.metrics = Metrics(place)
         self.admission = Admission(settings, self.metrics, place)
         self.access_log = AccessLog() if settings.access_log else None
@@ -333,7 +344,12 @@ def overloaded(why: str) -> Problem:
 
 
 def _read_card(bundle: Bundle) -> str:
-    if "CARD.md" not in bundle.manifest.files:
+    if CARD_FILE not in bundle.contents:
         return ""
-    path: Path = bundle.file("CARD.md")
-    return path.read_text("utf-8")
+    try:
+        return bundle.content(CARD_FILE).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BundleIncompatible(
+            f"{bundle.path / CARD_FILE} is not UTF-8 ({error.reason} at byte {error.start}). "
+            "Install or export the model again."
+        ) from error

@@ -181,7 +181,7 @@ class Supervisor:
         for slot in self._slots:
             if slot.worker is None and slot.due_s <= now:
                 place = Place(slot.number, self.memory, self.started_at_s)
-                model = self.model.loaded if process.FORKS else None
+                model = self.model.shared if process.FORKS else None
                 try:
                     slot.worker = WorkerProcess(Job(self.settings, self.listener, place, model))
                 except OSError as error:

@@ -1,0 +1,89 @@
+"""A bundle that is changed under a running service, and the memory its workers share."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_service_faults import PAPER, Load, serve, until
+
+from classmark.bundle import find_bundle
+
+
+def overwrite(path: Path, content: bytes) -> None:
+    """Write into the same file, as ``cp`` does: whoever has mapped it sees the new content."""
+    with path.open("r+b") as file:
+        file.write(content)
+        file.truncate()
+
+
+def other_content(path: Path) -> bytes:
+    """Return another array that the kernel would take as well: the same numbers, turned round."""
+    array = np.load(path)
+    content = io.BytesIO()
+    np.save(content, np.ascontiguousarray(array[::-1]))
+    return content.getvalue()
+
+
+@pytest.mark.slow
+def test_a_bundle_overwritten_or_cut_off_in_place_changes_no_answer_of_its_service(
+    start: Any, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(find_bundle("fast"), tmp_path / "fast-1.0"))
+    arrays = sorted((folder / "arrays").iterdir())
+    with start("--workers", "2", "--model", str(folder)) as server, server.client() as client:
+
+        def answer() -> tuple[Any, str]:
+            response = client.post("/v1/classify", json=PAPER)
+            response.raise_for_status()
+            told = response.json()
+            told.pop("prediction_id", None)
+            return told, response.headers["x-classmark-model"]
+
+        before, workers = answer(), server.workers()
+        load = Load(server.url)
+        for path in arrays:
+            content = path.read_bytes()
+            for changed in (other_content(path), b"", content):
+                overwrite(path, changed)
+                seen = len(load.statuses)
+                until(lambda seen=seen: len(load.statuses) > seen + 10)
+                assert answer() == before
+        overwrite(arrays[0], b"")
+        os.kill(workers[0], signal.SIGKILL)  # nor does the worker that takes its place read it
+        until(lambda: workers[0] not in server.workers() and len(server.workers()) == 2)
+        until(lambda: "classmark_workers 2.0" in client.get("/metrics").text)
+        load.end()
+        assert answer() == before
+        assert workers[1] in server.workers()
+        assert set(load.statuses) == {200}
+        assert len([line for line in server.logs() if line["event"] == "worker died"]) == 1
+    result = serve("--port", "0", "--model", str(folder))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert f"{arrays[0].name} has changed since the bundle was written" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_share_the_memory_of_their_model(start: Any) -> None:
+    with start("--workers", "2") as server, server.client() as client:
+        for _ in range(50):
+            client.post("/v1/classify", json=PAPER).raise_for_status()
+        for worker in server.workers():
+            rollup = Path(f"/proc/{worker}/smaps").read_text()
+            sizes = [
+                {key: int(kb) for key, kb in re.findall(r"^(\w+): +(\d+) kB", mapping, re.M)}
+                for mapping in re.split(r"^[0-9a-f]+-[0-9a-f]+ ", rollup, flags=re.M)[1:]
+            ]
+            model = max(sizes, key=lambda size: size["Rss"] if size["Anonymous"] else 0)
+            assert model["Rss"] > 14_000  # the rows alone have 15.8 MB
+            assert model["Private_Dirty"] + model["Private_Clean"] < 1_000
