@@ -147,6 +147,8 @@ def build_paper(
 
 def shown(value: object) -> str:
     """Return a value for a message, cut to a readable length."""
+    if isinstance(value, str | bytes):
+        value = value[: _SHOWN_CHARACTERS + 1]  # of a long one there is no need to spell the rest
     try:
         text = repr(value)
     except RecursionError:  # lists in lists in lists

@@ -23,6 +23,9 @@ _ZIP_MAGIC = b"PK\x03\x04"
 _SHOWN_MEMBERS = 4
 # Text is compressed 3- to 10-fold. What claims far more is made to fill memory or disk.
 _MAX_ZIP_RATIO = 100
+# Of the others zipfile unpacks a piece of any size at once, and LZMA asks for as much memory as the
+# file says.
+_BOUNDED_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _SMALL_ZIP_BYTES = 16 * 1024 * 1024
 
 
@@ -148,9 +151,14 @@ def _open_only_member(file: BinaryIO, name: str) -> tuple[BinaryIO, str]:
             f"{name} holds {len(members)} files ({names}), not one. Unzip it and give the file."
         )
     refuse_bomb(members[0], name)
+    if members[0].compress_type not in _BOUNDED_METHODS:
+        raise UnreadableSource(
+            f"{name} is compressed with method {members[0].compress_type} of zip; only stored and "
+            "deflated files are read. Unzip it first."
+        )
     try:
         return cast(BinaryIO, archive.open(members[0])), members[0].filename
-    except (RuntimeError, NotImplementedError) as error:  # encrypted, or an unknown compression
+    except (RuntimeError, NotImplementedError) as error:  # encrypted, or of a newer version
         raise UnreadableSource(
             f"{name} cannot be unzipped here ({error}). Unzip it first."
         ) from error

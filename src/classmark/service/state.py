@@ -27,6 +27,8 @@ from classmark.service.limits import RateTable, check_key, client_of
 from classmark.service.logs import AccessLog
 from classmark.service.metrics import Metrics
 from classmark.service.problems import Problem
+from classmark.service.readers import Readers
+from classmark.service.reading import FileLimits
 from classmark.service.recording import Recorder
 from classmark.service.settings import JOURNAL_OFF, ServiceSettings
 
@@ -121,6 +123,8 @@ class Service:
         metrics: counters of this process.
         access_log: None if requests are not logged.
         journal: None if none is kept.
+        file_limits: what the reading of a file may cost.
+        readers: processes that read files.
         in_work: requests that are being answered.
         hang_ups: that many of the next responses end their connection, see ``accepting.surplus``.
         is_ready: warmed up and not asked to stop.
@@ -176,8 +180,10 @@ class Service:
         self.in_work = self.hang_ups = 0
         self._queued = 0
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="classmark")
-        # One file at a time: a parser does not look at the deadline, and batches must not wait.
-        self._file_pool = ThreadPoolExecutor(1, thread_name_prefix="classmark-file")
+        self.file_limits = FileLimits(
+            max_papers=settings.max_papers, max_file_bytes=settings.max_body_bytes
+        )
+        self.readers = Readers(self.file_limits, settings.max_queue)
 
     def admit(self, exchange: Exchange) -> None:
         """Let a request in.
@@ -231,9 +237,9 @@ class Service:
         self.stop_accepting()
         if self.batcher is not None:
             self.batcher.close()
-        for pool in (self._pool, self._file_pool):
-            # What still runs is past its deadline or cut off; the journal need not wait for it.
-            pool.shutdown(wait=False, cancel_futures=True)
+        # What still runs is past its deadline or cut off; the journal need not wait for it.
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self.readers.close()
         lost = 0 if self.journal is None else self.journal.close(JOURNAL_CLOSE_S)
         self.publish()
         if self.access_log is not None:
@@ -242,15 +248,12 @@ class Service:
             self._rates.close()
         return lost
 
-    async def in_thread(
-        self, exchange: Exchange, work: Callable[[], T], *, is_file: bool = False
-    ) -> T:
+    async def in_thread(self, exchange: Exchange, work: Callable[[], T]) -> T:
         """Return what a function returns that runs in a thread.
 
         Args:
             exchange: with its deadline.
             work: the function.
-            is_file: it reads a file; one at a time does.
 
         Raises:
             Problem: too many wait for a thread already, or the deadline passed first.
@@ -258,8 +261,7 @@ class Service:
         if self._queued >= self.settings.max_queue:
             raise overloaded("too many batches and long texts are waiting")
         self._queued += 1
-        pool = self._file_pool if is_file else self._pool
-        future = asyncio.get_running_loop().run_in_executor(pool, work)
+        future = asyncio.get_running_loop().run_in_executor(self._pool, work)
         try:
             async with asyncio.timeout(exchange.remaining_s):
                 return await future
