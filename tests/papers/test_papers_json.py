@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -251,3 +253,28 @@ def test_what_json_wrote_is_read_back(
     content = "\n".join(lines) if format == "jsonl" else f"[{','.join(lines)}]"
     papers = read(content)
     assert [(paper.title, paper.abstract) for paper in papers if isinstance(paper, Paper)] == rows
+
+
+READ = """
+import io
+from classmark.papers import read_stream
+
+document = b'["' + b"a" * (31 << 20) + b'"' + b",1" * 200_000 + b"]"
+print(sum(1 for _ in read_stream(io.BytesIO(document), format="json")))
+"""
+
+
+def test_small_values_behind_a_large_one_are_read_in_linear_time() -> None:
+    # In a process of its own, since nothing else ends what copies 6 TB.
+    done = subprocess.run(
+        [sys.executable, "-c", READ], capture_output=True, text=True, check=True, timeout=240
+    )
+    assert done.stdout == "200001\n"
+
+
+def test_what_broke_is_placed_within_its_own_item() -> None:
+    record = read('[{"title": "A"},   {"title": B}]')[1]
+    assert isinstance(record, BadRecord)
+    assert record.message == (
+        "item 2: not JSON (Expecting value at character 11): '{\"title\": B}]'"
+    )
