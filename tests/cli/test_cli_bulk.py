@@ -29,7 +29,7 @@ def no_home(models_home: Path) -> Path:
 def dump(tmp_path: Path) -> Path:
     """Return a dump of three papers with a bad record."""
     path = tmp_path / "dump.jsonl"
-    records = [{"id": f"x{i}", "title": "Graphs", "abstract": "We colour graphs."} for i in "123"]
+    records = [{"id": f"=x{i}", "title": "Graphs", "abstract": "We colour graphs."} for i in "123"]
     lines = [json.dumps(record) for record in records]
     path.write_text("\n".join([lines[0], "{", *lines[1:]]) + "\n")
     return path
@@ -40,13 +40,17 @@ def run(*arguments: str | Path) -> Result:
 
 
 @pytest.mark.slow  # reason: processes of their own that load the model
-@pytest.mark.parametrize(("layout", "told_bad"), [("jsonl", False), ("csv", True)])
+@pytest.mark.parametrize(
+    ("layout", "told_bad", "options"),
+    [("jsonl", False, []), ("csv", True, []), ("csv", True, ["--csv", "--raw-cells"])],
+)
 def test_workers_write_what_one_process_does(
-    dump: Path, tmp_path: Path, layout: str, told_bad: bool
+    dump: Path, tmp_path: Path, layout: str, told_bad: bool, options: list[str]
 ) -> None:
     one, two = tmp_path / f"one.{layout}", tmp_path / f"two.{layout}"
-    first = run(dump, f"--{layout}", "--output", one, "--top", "2")
-    second = run(dump, "--workers", "2", "--output", two, "--top", "2")
+    first = run(dump, *(options or [f"--{layout}"]), "--output", one, "--top", "2")
+    second = run(dump, *options, "--workers", "2", "--output", two, "--top", "2")
+    assert (b"\n'=x2," in one.read_bytes()) is (layout == "csv" and not options)
     assert one.read_bytes() == two.read_bytes()
     assert first.exit_code == second.exit_code == 1
     error, closing, count = (["", *second.stderr.splitlines()])[-3:]
