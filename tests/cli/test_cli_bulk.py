@@ -68,7 +68,7 @@ def test_parquet_needs_no_option_but_its_name(dump: Path, tmp_path: Path) -> Non
     assert result.stderr.splitlines()[0].startswith(f"error: {dump}: line 2: not JSON")
     assert result.stderr.splitlines()[1].endswith(" papers/s, 1 worker")
     rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
-    assert [row["id"] for row in rows] == ["x1", "2", "x2", "x3"]
+    assert [row["id"] for row in rows] == ["=x1", "2", "=x2", "=x3"]
     assert [row["error"] is None for row in rows] == [True, False, True, True]
 
 
@@ -108,7 +108,7 @@ def test_what_cannot_be_done_in_bulk_is_a_usage_error(
 @pytest.mark.slow  # reason: processes of their own that load the model
 def test_a_chosen_layout_needs_no_known_name(dump: Path, tmp_path: Path) -> None:
     run(dump, "--workers", "1", "--output", tmp_path / "out.txt", "--jsonl")
-    assert json.loads((tmp_path / "out.txt").read_text().splitlines()[0])["id"] == "x1"
+    assert json.loads((tmp_path / "out.txt").read_text().splitlines()[0])["id"] == "=x1"
     run(dump, "--workers", "1", "--output", tmp_path / "out.dat", "--csv")
     assert (tmp_path / "out.dat").read_text().startswith("id,primary,")
 

@@ -267,7 +267,7 @@ print(sum(1 for _ in read_stream(io.BytesIO(document), format="json")))
 def test_small_values_behind_a_large_one_are_read_in_linear_time() -> None:
     # In a process of its own, since nothing else ends what copies 6 TB.
     done = subprocess.run(
-        [sys.executable, "-c", READ], capture_output=True, text=True, check=True, timeout=240
+        [sys.executable, "-c", READ], capture_output=True, text=True, check=True, timeout=200
     )
     assert done.stdout == "200001\n"
 
@@ -278,3 +278,24 @@ def test_what_broke_is_placed_within_its_own_item() -> None:
     assert record.message == (
         "item 2: not JSON (Expecting value at character 11): '{\"title\": B}]'"
     )
+
+
+def test_what_answers_and_error_lines_repeat_is_bounded() -> None:
+    lines = [
+        {"id": "x" * 1000, "title": "A"},
+        {"id": "x" * 5000, "title": "A"},
+        {"id": "x" * 5000, "other": 1},
+        {"k" * 5000: 1},
+    ]
+    paper, *bad = read("\n".join(map(json.dumps, lines)))
+    assert paper == Paper(id="x" * 1000, title="A")
+    shown_id = f"'{'x' * 58}…"
+    assert bad[0] == BadRecord(
+        id="2",
+        kind="too_long",
+        message=f"line 2: id has 5,000 characters, more than 1,000: {shown_id}",
+    )
+    for record in bad:
+        assert isinstance(record, BadRecord)
+        assert len(record.id or "") <= 1000
+        assert len(record.message) <= 2000

@@ -149,6 +149,7 @@ def until(reached: Callable[[], Any]) -> Any:
 
 
 @pytest.mark.slow  # about ten files, some of which take seconds until they are refused
+@pytest.mark.timeout(1800)
 def test_bombs_are_refused_while_honest_files_are_answered(start: Any) -> None:
     bombs = {name: make() for name, make in BOMBS.items()}
     with (
@@ -184,6 +185,7 @@ def test_comments_before_no_entry_do_not_hold_a_worker(client: httpx.Client) -> 
 
 
 @pytest.mark.slow  # the hostile file takes the parser 8 s
+@pytest.mark.timeout(900)
 def test_a_file_that_takes_long_does_not_hold_the_file_of_another(start: Any) -> None:
     braces = b"@article{a, title={" + b"{" * (7 * MIB)
     with (

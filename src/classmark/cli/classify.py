@@ -237,8 +237,8 @@ def _is_paper(record: Paper | BadRecord) -> TypeGuard[Paper]:
     return hasattr(record, "abstract")
 
 
-def _n_chars(record: Paper | BadRecord) -> int:
-    return len(record.title) + len(record.abstract) if _is_paper(record) else 0
+def _size_chars(record: Paper | BadRecord) -> int:
+    return record.size_chars
 
 
 def _layout(**wanted: bool) -> Layout:
@@ -269,7 +269,7 @@ def _answers(
     from classmark.records import BadRecord
     from classmark.runtime import in_batches
 
-    for batch in in_batches(_records(sources, options, writer), _n_chars):
+    for batch in in_batches(_records(sources, options, writer), _size_chars):
         answers = classifier.classify(
             [item for item in batch if _is_paper(item)],
             top=options.top,

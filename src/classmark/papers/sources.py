@@ -151,11 +151,6 @@ def _open_only_member(file: BinaryIO, name: str) -> tuple[BinaryIO, str]:
             f"{name} holds {len(members)} files ({names}), not one. Unzip it and give the file."
         )
     refuse_bomb(members[0], name)
-    if members[0].compress_type not in _BOUNDED_METHODS:
-        raise UnreadableSource(
-            f"{name} is compressed with method {members[0].compress_type} of zip; only stored and "
-            "deflated files are read. Unzip it first."
-        )
     try:
         return cast(BinaryIO, archive.open(members[0])), members[0].filename
     except (RuntimeError, NotImplementedError) as error:  # encrypted, or of a newer version
@@ -165,11 +160,17 @@ def _open_only_member(file: BinaryIO, name: str) -> tuple[BinaryIO, str]:
 
 
 def refuse_bomb(member: zipfile.ZipInfo, name: str) -> None:
-    """Refuse a member of a zip that claims to be what no text can be.
+    """Refuse a member of a zip that claims to be what no text can be, or may fill the memory.
 
     Raises:
-        UnreadableSource: it is large, and far larger than its compressed bytes.
+        UnreadableSource: it is large, and far larger than its compressed bytes; or it is compressed
+            in a way that is not unpacked in pieces of bounded size.
     """
+    if member.compress_type not in _BOUNDED_METHODS:
+        raise UnreadableSource(
+            f"{name} cannot be unzipped here (compression method {member.compress_type} is not "
+            "supported, only stored and deflated files are read). Unzip it first."
+        )
     ratio = member.file_size / max(1, member.compress_size)
     if member.file_size > _SMALL_ZIP_BYTES and ratio > _MAX_ZIP_RATIO:
         raise UnreadableSource(

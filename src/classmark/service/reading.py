@@ -94,7 +94,7 @@ def _records(
         for record in _read(source, found, limits, check):
             check()
             n_records += 1
-            n_chars += _n_chars(record)
+            n_chars += record.size_chars
             if n_records > limits.max_papers:
                 raise _too_many(limits)
             if n_chars > limits.max_unpacked_bytes:
@@ -186,12 +186,6 @@ def _too_large(limits: FileLimits) -> Problem:
     )
 
 
-def _n_chars(record: Record) -> int:
-    if isinstance(record, BadRecord):
-        return len(record.message)
-    return len(record.title) + len(record.abstract) + len(record.authors)
-
-
 def main() -> None:
     """Read files until there are no more, or until who sends them is gone."""
     connection = Connection(int(sys.argv[1]))
@@ -221,7 +215,7 @@ def _messages(content: bytes, job: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"format": found}
         for record in records:
             batch.append(asdict(record))
-            n_chars += _n_chars(record)
+            n_chars += record.size_chars
             if len(batch) >= _MESSAGE_RECORDS or n_chars >= _MESSAGE_CHARS:
                 yield {"records": batch}
                 batch, n_chars = [], 0
