@@ -77,17 +77,22 @@ async def classify_file(service: Service, exchange: Exchange) -> Reply:
     The content decides the format; gzip and a zip of one file are looked into.
     """
     check_media_type(exchange, _FORM)
-    body = await read_body(exchange, service.settings.max_body_bytes)
-    content_type = exchange.headers.get(b"content-type", b"")
-    form = await service.in_thread(
-        exchange, lambda: read_form(content_type, body, exchange.check_deadline)
-    )
+    form = await _receive_form(service, exchange)
     options = replace(_options(form.values), deadline=exchange.deadline)
     if form.content is None:
         raise _invalid("file", "is missing; send the file in a form field of this name")
     found, records = await _read(service, exchange, form.content, form.file_name)
     return await service.in_thread(
         exchange, lambda: _answer(service, exchange, options, found, records)
+    )
+
+
+async def _receive_form(service: Service, exchange: Exchange) -> Form:
+    """Return the form of a request; its body is not held any longer."""
+    body = await read_body(exchange, service.settings.max_body_bytes)
+    content_type = exchange.headers.get(b"content-type", b"")
+    return await service.in_thread(
+        exchange, lambda: read_form(content_type, body, exchange.check_deadline)
     )
 
 
