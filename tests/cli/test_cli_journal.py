@@ -133,13 +133,14 @@ def test_export_writes_csv_that_can_be_read_back(
     assert (rows[0]["probability"], rows[0]["model_name"]) == ("0.75", "fast")
 
 
-def test_exported_csv_runs_in_no_spreadsheet(tmp_path: Path) -> None:
+def test_exported_csv_runs_in_no_spreadsheet(models_home: Path) -> None:
+    assert models_home.parent.name == "home"
     prediction = event(1, paper_id="=1+1", author_category="@x", latency_ms=-1.5)
     comment = "-2+3 is what it should be"
     said = FeedbackEvent(
         prediction_id=prediction.prediction_id, at_utc=utc_text(), category="cs.LG", comment=comment
     )
-    writer = FileWriter(JournalConfig(path=default_journal_path()))
+    writer = FileWriter(JournalConfig())
     writer.write([prediction, said])
     writer.close()
     columns = ("paper_id", "author_category", "feedback_comment", "latency_ms")
