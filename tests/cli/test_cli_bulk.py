@@ -29,7 +29,7 @@ def no_home(models_home: Path) -> Path:
 def dump(tmp_path: Path) -> Path:
     """Return a dump of three papers with a bad record."""
     path = tmp_path / "dump.jsonl"
-    records = [{"id": f"x{i}", "title": "Graphs", "abstract": "We colour graphs."} for i in "123"]
+    records = [{"id": f"=x{i}", "title": "Graphs", "abstract": "We colour graphs."} for i in "123"]
     lines = [json.dumps(record) for record in records]
     path.write_text("\n".join([lines[0], "{", *lines[1:]]) + "\n")
     return path
@@ -40,13 +40,17 @@ def run(*arguments: str | Path) -> Result:
 
 
 @pytest.mark.slow  # reason: processes of their own that load the model
-@pytest.mark.parametrize(("layout", "told_bad"), [("jsonl", False), ("csv", True)])
+@pytest.mark.parametrize(
+    ("layout", "told_bad", "options"),
+    [("jsonl", False, []), ("csv", True, []), ("csv", True, ["--csv", "--raw-cells"])],
+)
 def test_workers_write_what_one_process_does(
-    dump: Path, tmp_path: Path, layout: str, told_bad: bool
+    dump: Path, tmp_path: Path, layout: str, told_bad: bool, options: list[str]
 ) -> None:
     one, two = tmp_path / f"one.{layout}", tmp_path / f"two.{layout}"
-    first = run(dump, f"--{layout}", "--output", one, "--top", "2")
-    second = run(dump, "--workers", "2", "--output", two, "--top", "2")
+    first = run(dump, *(options or [f"--{layout}"]), "--output", one, "--top", "2")
+    second = run(dump, *options, "--workers", "2", "--output", two, "--top", "2")
+    assert (b"\n'=x2," in one.read_bytes()) is (layout == "csv" and not options)
     assert one.read_bytes() == two.read_bytes()
     assert first.exit_code == second.exit_code == 1
     error, closing, count = (["", *second.stderr.splitlines()])[-3:]
@@ -64,7 +68,7 @@ def test_parquet_needs_no_option_but_its_name(dump: Path, tmp_path: Path) -> Non
     assert result.stderr.splitlines()[0].startswith(f"error: {dump}: line 2: not JSON")
     assert result.stderr.splitlines()[1].endswith(" papers/s, 1 worker")
     rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
-    assert [row["id"] for row in rows] == ["x1", "2", "x2", "x3"]
+    assert [row["id"] for row in rows] == ["=x1", "2", "=x2", "=x3"]
     assert [row["error"] is None for row in rows] == [True, False, True, True]
 
 
@@ -104,7 +108,7 @@ def test_what_cannot_be_done_in_bulk_is_a_usage_error(
 @pytest.mark.slow  # reason: processes of their own that load the model
 def test_a_chosen_layout_needs_no_known_name(dump: Path, tmp_path: Path) -> None:
     run(dump, "--workers", "1", "--output", tmp_path / "out.txt", "--jsonl")
-    assert json.loads((tmp_path / "out.txt").read_text().splitlines()[0])["id"] == "x1"
+    assert json.loads((tmp_path / "out.txt").read_text().splitlines()[0])["id"] == "=x1"
     run(dump, "--workers", "1", "--output", tmp_path / "out.dat", "--csv")
     assert (tmp_path / "out.dat").read_text().startswith("id,primary,")
 

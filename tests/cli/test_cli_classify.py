@@ -146,6 +146,24 @@ def test_csv_has_a_column_for_each_rank(papers_csv: Path) -> None:
     assert (rows[2]["primary"], rows[2]["reason"]) == ("", "below_threshold")
 
 
+def test_csv_for_people_runs_in_no_spreadsheet(tmp_path: Path) -> None:
+    lines = [{"id": id, "abstract": "graph graph"} for id in ("=1+1", "-2", "a=1")]
+    papers = tmp_path / "papers.jsonl"
+    papers.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    for options, ids in (
+        (["--csv"], ["'=1+1", "'-2", "a=1"]),
+        (["--csv", "--raw-cells"], ["=1+1", "-2", "a=1"]),
+    ):
+        shown = run(papers, *options).stdout
+        assert [row["id"] for row in csv.DictReader(io.StringIO(shown))] == ids
+
+
+def test_raw_cells_without_csv_are_a_usage_error(papers_csv: Path) -> None:
+    result = run(papers_csv, "--raw-cells")
+    assert result.exit_code == 2
+    assert "--raw-cells is about the cells of CSV. Use --csv with it." in result.stderr
+
+
 def test_csv_has_no_more_ranks_than_labels(papers_csv: Path) -> None:
     header = run(papers_csv, "--csv", "--top", "99").stdout.splitlines()[0]
     assert header.endswith("top4")

@@ -133,6 +133,26 @@ def test_export_writes_csv_that_can_be_read_back(
     assert (rows[0]["probability"], rows[0]["model_name"]) == ("0.75", "fast")
 
 
+def test_exported_csv_runs_in_no_spreadsheet(models_home: Path) -> None:
+    assert models_home.parent.name == "home"
+    prediction = event(1, paper_id="=1+1", author_category="@x", latency_ms=-1.5)
+    comment = "-2+3 is what it should be"
+    said = FeedbackEvent(
+        prediction_id=prediction.prediction_id, at_utc=utc_text(), category="cs.LG", comment=comment
+    )
+    writer = FileWriter(JournalConfig())
+    writer.write([prediction, said])
+    writer.close()
+    columns = ("paper_id", "author_category", "feedback_comment", "latency_ms")
+    for options, wanted in (
+        ((), ["'=1+1", "'@x", f"'{comment}", "-1.5"]),
+        (("--raw-cells",), ["=1+1", "@x", comment, "-1.5"]),
+    ):
+        text = run("export", "--format", "csv", *options).stdout
+        (row,) = csv.DictReader(io.StringIO(text, newline=""))
+        assert [row[name] for name in columns] == wanted
+
+
 def test_export_writes_parquet_with_types(events: list[PredictionEvent], tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     output = tmp_path / "predictions.parquet"
@@ -159,6 +179,7 @@ def test_wrong_options_are_named(events: list[PredictionEvent]) -> None:
         (["export", "--format", "xml"], "unknown format 'xml'. Choose one of jsonl, csv, parquet."),
         (["export", "--format", "parquet"], "Parquet needs a file. Name one with --output."),
         (["export", "--since", "soon"], "--since is 'soon', which is no time. Give an age such as"),
+        (["export", "--raw-cells"], "--raw-cells is about the cells of CSV. Use --format csv"),
         (["forget"], "nothing to forget. Give --id, --paper-id or --older-than."),
         (["forget", "--id", "x"], "'x' is not a prediction id."),
         (["forget", "--older-than", "90"], "--older-than is '90', which is no time."),

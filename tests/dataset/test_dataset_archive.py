@@ -122,3 +122,11 @@ def test_a_plain_file_of_papers_is_taken_and_another_is_not(tmp_path: Path) -> N
         unpack(plain, tmp_path / "out")
     with pytest.raises(UnreadableSource, match=r"^the file is a PDF file"):
         check_archive(put(tmp_path / "papers.pdf", b"%PDF-1.7"), name="the file")
+
+
+def test_a_zip_that_cannot_be_unpacked_in_bounded_pieces_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "odd.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("papers.csv", CSV)
+    with pytest.raises(InvalidArchive, match=r"\(compression method 14 is not supported"):
+        check_archive(path)

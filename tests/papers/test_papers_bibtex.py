@@ -113,3 +113,15 @@ def test_a_bibliography_over_the_limit_is_unreadable() -> None:
         UnreadableSource, match=r"standard input is longer than 100 bytes\. Split it"
     ):
         read(BIBLIOGRAPHY, max_record_bytes=100)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"@a{" * 100_001, r"holds 100,001 BibTeX blocks, more than 100,000\. Split it"),
+        (b"@a{b}\n@c" + b" " * 10_000, r"holds 10,000 blanks after an @"),
+    ],
+)
+def test_what_would_fill_the_memory_of_the_parser_is_refused(content: bytes, message: str) -> None:
+    with pytest.raises(UnreadableSource, match=message):
+        list(read_stream(io.BytesIO(content), format="bibtex"))

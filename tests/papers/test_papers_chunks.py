@@ -104,3 +104,10 @@ def test_unknown_formats_and_files_are_refused(tmp_path: Path) -> None:
         list(read_chunks(tmp_path / "a.jsonl", ChunkSize(1, 1), format="xml"))
     with pytest.raises(UnreadableSource, match="there is no file"):
         list(read_chunks(tmp_path / "a.jsonl", ChunkSize(1, 1)))
+
+
+def test_a_chunk_of_records_is_full_by_all_of_their_texts(tmp_path: Path) -> None:
+    path = tmp_path / "papers.csv"
+    path.write_text("abstract,authors\n" + f"A,{'x' * 1000}\n" * 10)
+    chunks = list(read_chunks(path, ChunkSize(bytes=2000, records=100)))
+    assert [len(chunk.content) for chunk in chunks] == [2] * 5

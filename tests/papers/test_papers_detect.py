@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,3 +113,29 @@ def test_text_in_latin_1_is_unreadable_with_the_remedy() -> None:
         UnreadableSource, match=r"not UTF-8: byte 0xe9 at 3\. Convert it, e\.g\. with"
     ):
         list(read_stream(io.BytesIO("café".encode("latin-1"))))
+
+
+DETECT = """
+import sys
+from pathlib import Path
+from classmark.papers import detect_format
+
+print(detect_format(Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "format"),
+    [
+        (b"%a\n" + b" %a\n" * 5000 + b"x", "text"),
+        (b"%a\n" + b" " * 60_000 + b"x", "text"),
+        (b"%a\n" + b" %a\n" * 5000 + b"@article{a,", "bibtex"),
+    ],
+)
+def test_comments_are_passed_over_in_time_linear_in_their_length(
+    tmp_path: Path, content: bytes, format: str
+) -> None:
+    # In a process of its own, since nothing else ends a pattern that is tried in 2**5000 ways.
+    command = [sys.executable, "-c", DETECT, str(write(tmp_path / "paper", content))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == format

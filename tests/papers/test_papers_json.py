@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -257,3 +259,50 @@ def test_what_json_wrote_is_read_back(
     content = "\n".join(lines) if format == "jsonl" else f"[{','.join(lines)}]"
     papers = read(content)
     assert [(paper.title, paper.abstract) for paper in papers if isinstance(paper, Paper)] == rows
+
+
+READ = """
+import io
+from classmark.papers import read_stream
+
+first, last = (b'"' + b"a" * (n << 20) + b'"' for n in (17, 14))
+document = b"[" + first + b",1" * 200_000 + b"," + last + b"]"
+print(sum(1 for _ in read_stream(io.BytesIO(document), format="json")))
+"""
+
+
+def test_small_values_behind_a_large_one_are_read_in_linear_time() -> None:
+    # In a process of its own, since nothing else ends what copies 14 MB 200,000 times.
+    done = subprocess.run(
+        [sys.executable, "-c", READ], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout == "200002\n"
+
+
+def test_what_broke_is_placed_within_its_own_item() -> None:
+    record = read('[{"title": "A"},   {"title": B}]')[1]
+    assert isinstance(record, BadRecord)
+    assert record.message == (
+        "item 2: not JSON (Expecting value at character 11): '{\"title\": B}]'"
+    )
+
+
+def test_what_answers_and_error_lines_repeat_is_bounded() -> None:
+    lines = [
+        {"id": "x" * 1000, "title": "A"},
+        {"id": "x" * 5000, "title": "A"},
+        {"id": "x" * 5000, "other": 1},
+        {"k" * 5000: 1},
+    ]
+    paper, *bad = read("\n".join(map(json.dumps, lines)))
+    assert paper == Paper(id="x" * 1000, title="A")
+    shown_id = f"'{'x' * 58}…"
+    assert bad[0] == BadRecord(
+        id="2",
+        kind="too_long",
+        message=f"line 2: id has 5,000 characters, more than 1,000: {shown_id}",
+    )
+    for record in bad:
+        assert isinstance(record, BadRecord)
+        assert len(record.id or "") <= 1000
+        assert len(record.message) <= 2000

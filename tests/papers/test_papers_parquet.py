@@ -3,8 +3,10 @@ from __future__ import annotations
 import datetime
 import gzip
 import io
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ pa = pytest.importorskip("pyarrow", reason="needs classmark[data]")
 pq = pytest.importorskip("pyarrow.parquet", reason="needs classmark[data]")
 
 
-def write(path: Path, columns: dict[str, list[object]]) -> Path:
+def write(path: Path, columns: dict[str, Any]) -> Path:
     pq.write_table(pa.table(columns), path)
     return path
 
@@ -116,4 +118,190 @@ def test_without_pyarrow_the_extra_is_named(
     with pytest.raises(
         MissingExtra, match=r"reading Parquet files needs .*pip install 'classmark\[data\]'"
     ):
+        list(read_papers(path))
+
+
+HIGH_WATER = """
+import itertools, sys
+from pathlib import Path
+from typing import Any
+from classmark.papers import read_papers
+
+def peak_mib():
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) >> 10
+
+list(read_papers(Path(sys.argv[1])))
+before = peak_mib()
+n = sum(1 for _ in itertools.islice(read_papers(Path(sys.argv[2])), 20))
+print(n, peak_mib() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("n_chars", [1_000_000, 24 << 20])
+def test_a_dictionary_of_few_bytes_takes_little_memory(tmp_path: Path, n_chars: int) -> None:
+    indices = pa.array([0] * 100_000, pa.int32())
+    text = pa.DictionaryArray.from_arrays(indices, ["x" * n_chars])
+    bomb = tmp_path / "bomb.parquet"
+    options: dict[str, Any] = {"compression": "zstd", "dictionary_pagesize_limit": 1 << 30}
+    pq.write_table(pa.table({"title": text, "abstract": ["A"] * 100_000}), bomb, **options)
+    assert bomb.stat().st_size < 20_000
+    small = write(tmp_path / "small.parquet", {"abstract": ["A"]})
+    command = [sys.executable, "-c", HIGH_WATER, str(small), str(bomb)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    n_records, grown_mib = map(int, out.split())
+    assert n_records == 20
+    assert grown_mib < 64 + 8 * (n_chars >> 20)
+
+
+def test_a_row_of_more_bytes_than_a_record_may_have_is_bad(tmp_path: Path) -> None:
+    columns: dict[str, list[object]] = {
+        "abstract": ["A", "B" * 3000, "C", "D" * 100],
+        "categories": [["cs.LG"], ["cs.AI"], ["x" * 600] * 5, ["cs.LG"] * 2],
+    }
+    records = list(read_papers(write(tmp_path / "p.parquet", columns), max_record_bytes=2000))
+    assert [record.kind for record in records if isinstance(record, BadRecord)] == ["too_long"] * 2
+    assert [record.id for record in records] == ["1", "2", "3", "4"]
+    assert isinstance(records[1], BadRecord)
+    assert "row 2: 3,0" in records[1].message
+
+
+def test_a_list_of_one_long_text_over_and_over_is_a_bad_record(tmp_path: Path) -> None:
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 10_000, pa.int32()), ["x" * (1 << 20)])
+    lists = pa.ListArray.from_arrays(pa.array([0, 10_000, 10_000], pa.int32()), text)
+    path = tmp_path / "p.parquet"
+    pq.write_table(pa.table({"abstract": ["A", "B"], "authors": lists}), path, store_schema=False)
+    bad, paper = read_papers(path)
+    assert isinstance(bad, BadRecord)
+    assert (bad.kind, bad.message.partition(" bytes")[0]) == ("too_long", "row 1: 10,485,760,006")
+    assert paper == Paper(id="2", abstract="B")
+
+
+_FAR = 2**55
+ODD_DATES = {
+    "a nanosecond": (pa.array([1_500_000_000_000_000_001, None], pa.timestamp("ns")), "2017-07-14"),
+    "the year 300000": (pa.array([9_405_000_000_000, None], pa.timestamp("s")), None),
+    "a day out of range": (pa.array([2**30, None], pa.date32()), None),
+    "a zone that is none": (pa.array([1, None], pa.timestamp("us", "Nowhere/At_all")), None),
+    "a zone": (pa.array([0, None], pa.timestamp("us", "Asia/Tokyo")), "1970-01-01"),
+    "a duration": (pa.array([_FAR, None], pa.duration("us")), None),
+    "a time": (pa.array([1, None], pa.time32("s")), None),
+    "a number": (pa.array([2017.0, None]), None),
+    "a struct": (pa.array([{"year": 2017}, None]), None),
+}
+
+
+@pytest.mark.parametrize("name", ODD_DATES)
+def test_a_date_that_python_cannot_hold_is_unknown(tmp_path: Path, name: str) -> None:
+    column, day = ODD_DATES[name]
+    path = write(tmp_path / "p.parquet", {"abstract": ["A", "B"], "published_date": column})
+    assert list(read_papers(path)) == [
+        Paper(id="1", abstract="A", published_date=day),
+        Paper(id="2", abstract="B"),
+    ]
+
+
+def test_a_date_out_of_range_is_a_bad_record_where_dates_are_strict(tmp_path: Path) -> None:
+    column = pa.array([0, 2**30], pa.date32())
+    path = write(tmp_path / "p.parquet", {"abstract": ["A", "B"], "published_date": column})
+    good, bad = read_papers(path, strict_dates=True)
+    assert isinstance(good, Paper)
+    assert good.published_date == "1970-01-01"
+    assert isinstance(bad, BadRecord)
+    assert bad.kind == "bad_date"
+
+
+def deep(levels: int) -> Any:
+    kind = pa.string()
+    for _ in range(levels):
+        kind = pa.list_(kind)
+    return pa.nulls(2, kind)
+
+
+WRONG_TITLES = {
+    "bytes": (pa.array([b"A\xff", b"B"]), "title must be a string, got bytes b'A\\xff'"),
+    "numbers": (pa.array([1.5, float("nan")]), "title must be a string, got float 1.5"),
+    "structs": (pa.array([{"en": "A"}] * 2), "title is a column of type struct, not of texts"),
+    "maps": (
+        pa.array([[("en", "A")]] * 2, pa.map_(pa.string(), pa.string())),
+        "title is a column of type map, not of texts",
+    ),
+    "lists": (pa.array([["A"], ["B"]]), "title must be a string, got list ['A']"),
+    "lists of numbers": (pa.array([[1]] * 2), "title is a column of type list, not of texts"),
+    "lists in lists": (deep(60), "title is a column of type list, not of texts"),
+    "no text in UTF-8": (
+        pa.array([b"A\xff", b"B\xff"]).view(pa.string()),
+        "title cannot be read ('utf-8' codec can't decode byte 0xff",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_TITLES)
+def test_a_title_of_another_type_costs_its_record(tmp_path: Path, name: str) -> None:
+    titles, message = WRONG_TITLES[name]
+    path = write(tmp_path / "p.parquet", {"abstract": ["A", "B"], "title": titles})
+    first, second = read_papers(path)
+    for record in (first, second):
+        assert isinstance(record, BadRecord)
+        assert record.kind == "wrong_type"
+    assert isinstance(first, BadRecord)
+    assert first.message.startswith(f"row 1: {message}")
+
+
+def test_a_text_that_is_not_utf_8_costs_its_record_only(tmp_path: Path) -> None:
+    texts = pa.array([b"A", b"B\xff", b"C"]).view(pa.string())
+    records = list(read_papers(write(tmp_path / "p.parquet", {"abstract": texts})))
+    assert [type(record) for record in records] == [Paper, BadRecord, Paper]
+
+
+def test_columns_of_other_types_that_no_text_is_read_from_are_passed_over(tmp_path: Path) -> None:
+    columns = {
+        "abstract": ["A"],
+        "id": pa.array([{"a": 1}]),
+        "authors": pa.array([[["A"], ["B"]]]),
+        "updated_date": pa.array([[1]]),
+    }
+    assert list(read_papers(write(tmp_path / "p.parquet", columns))) == [
+        Paper(id="1", abstract="A")
+    ]
+
+
+def test_dictionaries_and_large_types_are_read_as_their_values(tmp_path: Path) -> None:
+    columns = {
+        "abstract": pa.array(["A", None, "A"]).dictionary_encode(),
+        "title": pa.array(["T", "U", "T"], pa.large_string()),
+        "published_date": pa.array([1, 1, None], pa.date32()).dictionary_encode(),
+        "categories": pa.array([["cs.LG"], None, ["cs.AI"]], pa.large_list(pa.large_string())),
+    }
+    day = "1970-01-02"
+    assert list(read_papers(write(tmp_path / "p.parquet", columns))) == [
+        Paper(
+            id="1",
+            title="T",
+            abstract="A",
+            category_code="cs.LG",
+            categories=("cs.LG",),
+            published_date=day,
+        ),
+        Paper(id="2", title="U", published_date=day),
+        Paper(id="3", title="T", abstract="A", category_code="cs.AI", categories=("cs.AI",)),
+    ]
+
+
+def test_a_file_without_rows_or_of_many_row_groups_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "p.parquet"
+    pq.write_table(pa.table({"abstract": pa.nulls(0, pa.string())}), path)
+    assert list(read_papers(path)) == []
+    pq.write_table(pa.table({"abstract": list("ABCDE")}), path, row_group_size=2)
+    assert [paper.id for paper in read_papers(path)] == ["1", "2", "3", "4", "5"]
+
+
+def test_a_damaged_page_is_found_by_its_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "p.parquet"
+    table = pa.table({"abstract": ["A" * 1000]})
+    options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    pq.write_table(table, path, write_page_checksum=True, **options)
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(b"AAAA", b"ABAA", 1))
+    with pytest.raises(UnreadableSource, match=r"is not a readable Parquet file \(.*CRC"):
         list(read_papers(path))

@@ -244,3 +244,17 @@ def test_importing_the_room_loads_no_parser_of_a_format() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_zip_that_cannot_be_unpacked_piece_by_piece_is_refused(
+    tmp_path: Path, method: int
+) -> None:
+    path = tmp_path / "p.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("p.csv", CSV)
+    with pytest.raises(
+        UnreadableSource,
+        match=rf"p\.zip cannot be unzipped here \(compression method {method} is not",
+    ):
+        list(read_papers(path))

@@ -213,3 +213,16 @@ def test_what_a_csv_writer_wrote_is_read_back(rows: list[tuple[str, str]]) -> No
     csv.writer(file).writerows([("title", "abstract"), *rows])
     papers = read(file.getvalue())
     assert [(paper.title, paper.abstract) for paper in papers if isinstance(paper, Paper)] == rows
+
+
+def test_a_line_of_too_many_fields_is_not_split() -> None:
+    wide = b"," * 100_000
+    header, row = b"title,abstract\n", b"A,B\n"
+    good, bad, last = read_stream(io.BytesIO(header + row + wide + b"\n" + row), format="csv")
+    assert good == Paper(id="2", title="A", abstract="B")
+    assert bad == BadRecord(
+        id="3", kind="too_long", message="line 3: holds more than 100,000 fields; skipped"
+    )
+    assert last == Paper(id="4", title="A", abstract="B")
+    with pytest.raises(UnreadableSource, match=r"line 1 holds more than 100,000 fields"):
+        list(read_stream(io.BytesIO(b"title,abstract" + wide + b"\n" + row), format="csv"))

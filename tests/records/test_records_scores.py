@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -53,3 +55,14 @@ def test_a_table_that_would_be_counted_wrongly_is_refused(
     (tmp_path / "t.npz").write_bytes(spoil(table()).to_bytes())
     with pytest.raises(InvalidScores, match=problem):
         ScoreTable.read(tmp_path / "t.npz")
+
+
+def test_an_array_that_claims_more_numbers_than_there_is_memory_is_refused(tmp_path: Path) -> None:
+    header = io.BytesIO()
+    about = {"descr": "<f4", "fortran_order": False, "shape": (1 << 45,)}
+    np.lib.format.write_array_header_1_0(header, about)
+    path = tmp_path / "table.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("scores.npy", header.getvalue())
+    with pytest.raises(InvalidScores, match=r"table\.npz is not a readable score table"):
+        ScoreTable.read(path)

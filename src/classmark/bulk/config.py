@@ -27,6 +27,7 @@ class BulkJob:
         top, threshold, explain: as for ``Classifier.classify``.
         strict: stop at the first bad record.
         format, columns: as for ``read_papers``.
+        raw_cells: of CSV, as for ``csv_text``.
     """
 
     inputs: tuple[Path, ...]
@@ -39,6 +40,7 @@ class BulkJob:
     strict: bool = False
     format: str = "auto"
     columns: Mapping[str, str] = field(default_factory=dict)
+    raw_cells: bool = False
 
     def __post_init__(self) -> None:
         if self.explain and self.layout != "jsonl":

@@ -54,7 +54,8 @@ class CsvEncoder:
 
     def write(self, records: Records) -> None:
         """Write a batch."""
-        text = csv_lines(_answers(self._classifier, records, self._job))
+        answers = _answers(self._classifier, records, self._job)
+        text = csv_lines(answers, raw_cells=self._job.raw_cells)
         self._file.write(text.encode("utf-8", "replace"))
 
     def close(self) -> None:

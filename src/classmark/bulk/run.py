@@ -170,7 +170,8 @@ def _check_output(job: BulkJob) -> None:
 
 def _manifest(job: BulkJob, config: BulkConfig, classifier: Classifier) -> dict[str, Any]:
     """Return what the parts are made from, by topic."""
-    options = (job.layout, job.top, job.threshold, job.explain, job.format, dict(job.columns))
+    reading = (job.format, dict(job.columns))
+    options = (job.layout, job.top, job.threshold, job.explain, *reading, job.raw_cells)
     return {
         "the input": [_described(path) for path in job.inputs],
         "the model": classifier.model.digest,

@@ -100,7 +100,7 @@ def write_part(task: Task, classifier: Classifier, plan: WorkPlan) -> PartSummar
     bad_lines: list[str] = []
     with plan.parts.writing(task.index) as part:
         encoder = make_encoder(part.results, classifier, plan.job)
-        for batch in in_batches(papers_of(task.chunk, columns=plan.job.columns), _n_chars):
+        for batch in in_batches(papers_of(task.chunk, columns=plan.job.columns), _size_chars):
             encoder.write(batch)
             n_records += len(batch)
             bad = [record for record in batch if isinstance(record, BadRecord)]
@@ -113,8 +113,8 @@ def write_part(task: Task, classifier: Classifier, plan: WorkPlan) -> PartSummar
     return summary
 
 
-def _n_chars(record: Paper | BadRecord) -> int:
-    return len(record.title) + len(record.abstract) if isinstance(record, Paper) else 0
+def _size_chars(record: Paper | BadRecord) -> int:
+    return record.size_chars
 
 
 def _tell(connection: Connection, failed: Failed) -> None:

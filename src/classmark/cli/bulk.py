@@ -76,6 +76,7 @@ def run_bulk(
         strict=options.strict,
         format=options.format,
         columns=options.columns,
+        raw_cells=options.raw_cells,
     )
     with share_progress("classifying") as bar:
         listener = Listener(print_error, bar.start_from, bar.advance)

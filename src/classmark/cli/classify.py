@@ -78,6 +78,7 @@ class Options:
     layout: Layout
     columns: dict[str, str]
     format: str
+    raw_cells: bool = False
 
     def __post_init__(self) -> None:
         if self.top < 1:
@@ -87,6 +88,8 @@ class Options:
         if self.explain and self.layout in ("csv", "parquet"):
             name = "--csv" if self.layout == "csv" else "Parquet"
             raise UsageError(f"--explain has no place in {name}. Use --jsonl or --json with it.")
+        if self.raw_cells and self.layout != "csv":
+            raise UsageError("--raw-cells is about the cells of CSV. Use --csv with it.")
 
 
 def register(app: typer.Typer) -> None:
@@ -126,6 +129,13 @@ def classify(  # noqa: PLR0913 - one parameter an option
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Columns id, primary, reason, probability, top1 ...")
     ] = False,
+    raw_cells: Annotated[
+        bool,
+        typer.Option(
+            "--raw-cells",
+            help="In CSV, do not put an apostrophe before texts that a spreadsheet would run.",
+        ),
+    ] = False,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write here, whole or not at all.")
     ] = None,
@@ -159,6 +169,7 @@ def classify(  # noqa: PLR0913 - one parameter an option
         layout=bulk_layout(layout, output) if in_bulk else layout,
         columns=_columns(columns),
         format=format,
+        raw_cells=raw_cells,
     )
     sources = _sources(inputs or [])
     if not sources:
@@ -239,8 +250,8 @@ def _is_paper(record: Paper | BadRecord) -> TypeGuard[Paper]:
     return hasattr(record, "abstract")
 
 
-def _n_chars(record: Paper | BadRecord) -> int:
-    return len(record.title) + len(record.abstract) if _is_paper(record) else 0
+def _size_chars(record: Paper | BadRecord) -> int:
+    return record.size_chars
 
 
 def _layout(**wanted: bool) -> Layout:
@@ -271,7 +282,7 @@ def _answers(
     from classmark.records import BadRecord
     from classmark.runtime import in_batches
 
-    for batch in in_batches(_records(sources, options, writer), _n_chars):
+    for batch in in_batches(_records(sources, options, writer), _size_chars):
         answers = classifier.classify(
             [item for item in batch if _is_paper(item)],
             top=options.top,
@@ -347,7 +358,9 @@ def _make_writer(
     if options.layout == "json":
         return JsonWriter(write, single=single)
     if options.layout == "csv":
-        return CsvWriter(write, top=min(options.top, len(classifier.labels)))
+        return CsvWriter(
+            write, top=min(options.top, len(classifier.labels)), raw_cells=options.raw_cells
+        )
     bar = _BAR if to_file else _spelled(_BAR, _stdout_encoding(options))
     table = TableWriter(write, threshold_of, classifier.set_coverage, bar)
     if single or options.explain:

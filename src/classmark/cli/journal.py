@@ -62,7 +62,7 @@ def show_status(file: File = None, as_json: AsJson = False) -> None:
 
 
 @app.command("export")
-def export(
+def export(  # noqa: PLR0913 - one parameter an option
     *,
     file: File = None,
     output: Annotated[
@@ -72,6 +72,13 @@ def export(
         str | None,
         typer.Option(metavar="F", help="jsonl (if nothing else is said), csv or parquet."),
     ] = None,
+    raw_cells: Annotated[
+        bool,
+        typer.Option(
+            "--raw-cells",
+            help="In CSV, do not put an apostrophe before texts that a spreadsheet would run.",
+        ),
+    ] = False,
     since: Annotated[
         str | None, typer.Option(metavar="T", help="From this time on: 2026-11-24, or 7d ago.")
     ] = None,
@@ -92,7 +99,9 @@ def export(
     path, chosen = _existing(file), _format(format, output)
     check_apart((output,), [f for database in journal_files(path) for f in with_logs(database)])
     wanted = _filter(since, until, model)
-    n_written = _export(path, wanted, chosen, output)
+    if raw_cells and chosen != "csv":
+        raise UsageError("--raw-cells is about the cells of CSV. Use --format csv with it.")
+    n_written = _export(path, wanted, chosen, output, raw_cells=raw_cells)
     noun = "prediction" if n_written == 1 else "predictions"
     print_error(f"exported {n_written:,} {noun} to {output or 'standard output'}.")
 
@@ -133,7 +142,9 @@ def forget(
         typer.echo(_forgotten_in_words(done, dry_run=dry_run))
 
 
-def _export(path: Path, wanted: PredictionFilter, chosen: Format, output: Path | None) -> int:
+def _export(
+    path: Path, wanted: PredictionFilter, chosen: Format, output: Path | None, *, raw_cells: bool
+) -> int:
     """Write what is wanted; return how many predictions that were."""
     from classmark.journal import read_predictions
     from classmark.journal.export import text_of, write_parquet
@@ -152,7 +163,8 @@ def _export(path: Path, wanted: PredictionFilter, chosen: Format, output: Path |
                 write_parquet(read_predictions(path, wanted), binary, advance)
         elif chosen != "parquet":
             with open_sink(output, private=True) as write:
-                for text, n_predictions in text_of(read_predictions(path, wanted), chosen):
+                predictions = read_predictions(path, wanted)
+                for text, n_predictions in text_of(predictions, chosen, raw_cells=raw_cells):
                     write(text)
                     advance(n_predictions)
     return n_written

@@ -182,17 +182,19 @@ class CsvWriter:
 
     shows_errors = False
 
-    def __init__(self, write: Write, *, top: int) -> None:
+    def __init__(self, write: Write, *, top: int, raw_cells: bool) -> None:
         from classmark.records import csv_header
 
         self._write = write
+        self._raw_cells = raw_cells
         self._write(csv_header(top))
 
     def write(self, results: Sequence[Answer | BadRecord]) -> None:
         """Write a batch."""
         from classmark.records import csv_lines
 
-        self._write(csv_lines(result for result in results if is_answer(result)))
+        answers = filter(is_answer, results)
+        self._write(csv_lines(answers, raw_cells=self._raw_cells))
 
     def close(self) -> None:
         """Nothing comes after the last row."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import IO, Any, Literal
 
 from classmark.errors import MissingExtra
-from classmark.records import Prediction
+from classmark.records import Prediction, csv_text
 
 Format = Literal["jsonl", "csv", "parquet"]
 FORMATS: tuple[Format, ...] = ("jsonl", "csv", "parquet")
@@ -36,18 +34,27 @@ COLUMNS = (*_TEXTS, "probability", "ranked", *_LISTS, *_NUMBERS, *_LAST_TEXTS)
 
 
 def text_of(
-    predictions: Iterable[Prediction], format: Literal["jsonl", "csv"]
+    predictions: Iterable[Prediction],
+    format: Literal["jsonl", "csv"],
+    *,
+    raw_cells: bool = False,
 ) -> Iterator[tuple[str, int]]:
     """Yield pieces of the text, and how many predictions each holds; CSV begins with its header.
 
     JSON lines hold all feedback; the columns of CSV hold the latest. Lists are JSON arrays in CSV.
+
+    Args:
+        predictions: what to write.
+        format: of the text.
+        raw_cells: as for ``csv_text``.
     """
     if format == "csv":
-        yield _csv_lines([list(COLUMNS)]), 0
+        yield csv_text([COLUMNS]), 0
     for batch in _batches(predictions):
         if format == "csv":
             rows = [_flat(prediction) for prediction in batch]
-            yield _csv_lines([[_cell(row[name]) for name in COLUMNS] for row in rows]), len(batch)
+            cells = [[_cell(row[name]) for name in COLUMNS] for row in rows]
+            yield csv_text(cells, raw_cells=raw_cells), len(batch)
         else:
             lines = [json.dumps(p.to_dict(), ensure_ascii=False) + "\n" for p in batch]
             yield "".join(lines), len(batch)
@@ -105,9 +112,3 @@ def _batches(predictions: Iterable[Prediction]) -> Iterator[list[Prediction]]:
 
 def _cell(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
-
-
-def _csv_lines(rows: list[list[Any]]) -> str:
-    buffer = io.StringIO(newline="")
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -14,6 +15,13 @@ from classmark.records import BadRecord, Paper
 if TYPE_CHECKING:
     from bibtexparser.model import Block
 
+MAX_BLOCKS = 100_000
+"""The parser holds about 1.5 KB for each."""
+_BLOCK = re.compile(r"@\w*+[ \t]*+[{(]")
+# The parser's own pattern remembers every blank there, with 80 bytes.
+_MAX_BLANKS = 10_000
+_MANY_BLANKS = re.compile(rf"@\w*+[ \t]{{{_MAX_BLANKS}}}")
+
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 
@@ -24,9 +32,10 @@ def read_bibtex(stream: BinaryIO, options: ReadOptions) -> Iterator[Paper | BadR
     up to ``max_record_bytes``, because an entry ends only where the next one can be told.
 
     Raises:
-        UnreadableSource: it is too large, not UTF-8, or holds no entry.
+        UnreadableSource: it is too large, not UTF-8, or holds no entry or too many blocks.
     """
     text = read_whole(stream, options)
+    _refuse_bomb(text, options.name)
     found = False
     for block in _parse_blocks(text):
         record = _read_block(block, options)
@@ -37,6 +46,18 @@ def read_bibtex(stream: BinaryIO, options: ReadOptions) -> Iterator[Paper | BadR
         raise UnreadableSource(
             f"{options.name} holds no BibTeX entry. "
             "Entries look like @article{key, title = {…}, abstract = {…}}."
+        )
+
+
+def _refuse_bomb(text: str, name: str) -> None:
+    n_blocks = sum(1 for _ in _BLOCK.finditer(text))
+    if n_blocks > MAX_BLOCKS:
+        raise UnreadableSource(
+            f"{name} holds {n_blocks:,} BibTeX blocks, more than {MAX_BLOCKS:,}. Split it."
+        )
+    if _MANY_BLANKS.search(text):
+        raise UnreadableSource(
+            f"{name} holds {_MAX_BLANKS:,} blanks after an @, which no bibliography does."
         )
 
 

@@ -115,7 +115,7 @@ def _record_chunks(
     n_chars = 0
     for record in records:
         batch.append(record)
-        n_chars += len(record.title) + len(record.abstract) if isinstance(record, Paper) else 0
+        n_chars += record.size_chars
         if len(batch) >= size.records or n_chars >= size.bytes:
             yield Chunk(tuple(batch), 0, position())
             batch, n_chars = [], 0

@@ -55,7 +55,8 @@ _UTF_16_OR_32_BOMS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
 _MAX_CONTROL_SHARE = 0.05
 _MARKUP = re.compile(rb"<(\?xml|!doctype|html|rss|feed|oai-pmh)\b", re.IGNORECASE)
-_BIBTEX = re.compile(rb"(?:\s*%[^\n]*\n|\s)*@[A-Za-z]+\s*[{(]")
+# Possessive, and each alternative begins differently: comments must not be tried in 2**n ways.
+_BIBTEX = re.compile(rb"(?:%[^\n]*\n|\s++)*+@[A-Za-z]+\s*[{(]")
 _JSON_ARRAY = re.compile(rb"\[\s*[\[\]{\"]")
 _JSON_OBJECT = re.compile(rb"\{\s*[\"}]")
 

@@ -12,6 +12,8 @@ from classmark.papers.dates import parse_date
 from classmark.records import BadRecord, Paper
 
 DEFAULT_MAX_RECORD_BYTES = 32 * 1024 * 1024
+MAX_ID_CHARS = 1000
+"""A longer identifier makes a bad record: answers, logs and error lines repeat it."""
 
 COLUMN_NAMES: dict[str, tuple[str, ...]] = {
     "id": ("id",),
@@ -27,6 +29,7 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {
 
 _SHOWN_NAMES = 12
 _SHOWN_CHARACTERS = 60
+_MAX_MESSAGE_CHARS = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +76,9 @@ class Place:
     number: int
 
     def bad(self, kind: str, message: str, id: str | None = None) -> BadRecord:
-        """Return the record that could not be read, its message led by the place."""
-        return BadRecord(id=id or str(self.number), kind=kind, message=f"{self}: {message}")
+        """Return the record that could not be read, its message led by the place; both are cut."""
+        known_id = (id or str(self.number))[:MAX_ID_CHARS]
+        return BadRecord(id=known_id, kind=kind, message=f"{self}: {message}"[:_MAX_MESSAGE_CHARS])
 
     def __str__(self) -> str:
         return f"{self.unit} {self.number}"
@@ -120,6 +124,9 @@ def build_paper(
     """
     identifier = values.get("id")
     known_id = str(identifier).strip() if isinstance(identifier, str | int | float) else ""
+    if len(known_id) > MAX_ID_CHARS:
+        message = f"id has {len(known_id):,} characters, more than {MAX_ID_CHARS:,}"
+        return place.bad("too_long", f"{message}: {shown(known_id)}")
     try:
         title, abstract = _text(values, "title"), _text(values, "abstract")
         categories = _categories(values.get("categories"))
@@ -147,6 +154,8 @@ def build_paper(
 
 def shown(value: object) -> str:
     """Return a value for a message, cut to a readable length."""
+    if isinstance(value, str | bytes):
+        value = value[: _SHOWN_CHARACTERS + 1]  # of a long one there is no need to spell the rest
     try:
         text = repr(value)
     except RecursionError:  # lists in lists in lists

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
@@ -15,6 +16,7 @@ from classmark.records import BadRecord, Paper
 
 _CHUNK_BYTES = 1 << 16
 _BLANK = " \t\r\n"
+_NOT_BLANK = re.compile(r"[^ \t\r\n]")
 
 
 def read_json_lines(
@@ -145,53 +147,70 @@ class _Buffer:
         self._options = options
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._text = ""
+        self._start = 0
         self._read_bytes = 0
         self._at_end = False
         self._json = json.JSONDecoder()
 
     def next_character(self) -> str:
         """Return the next character that is not blank, "" at the end of the document."""
-        self._text = self._text.lstrip(_BLANK)
-        while not self._text and not self._at_end:
+        while (first := _NOT_BLANK.search(self._text, self._start)) is None:
+            self._start = len(self._text)
+            if self._at_end:
+                return ""
             self._grow(_CHUNK_BYTES)
-            self._text = self._text.lstrip(_BLANK)
-        return self._text[:1]
+        self._start = first.start()
+        return first[0]
 
     def drop(self, n_characters: int) -> None:
         """Pass over characters that have been looked at."""
-        self._text = self._text[n_characters:]
+        self._start += n_characters
 
     def take_value(self, place: Place) -> Any:
         """Return the next JSON value, or the bad record that stands in for it."""
         self.next_character()
         while True:
             try:
-                value, end = self._json.raw_decode(self._text)
-                value = _without_surrogates(value, self._text[:end])
+                value, end = self._json.raw_decode(self._text, self._start)
+                value = _without_surrogates(value, self._text[self._start : end])
             except (ValueError, RecursionError) as error:
                 # Broken and incomplete look alike, so a broken record is read to the limit.
                 if isinstance(error, RecursionError) or self._at_end:
-                    return place.bad("broken_json", _why(error, self._text))
-                if len(self._text) > self._options.max_record_bytes:
+                    return place.bad("broken_json", self._why(error))
+                n_held = len(self._text) - self._start
+                if n_held > self._options.max_record_bytes:
                     limit = self._options.max_record_bytes
                     return place.bad(
                         "too_long", f"no JSON value ends within the limit of {limit} bytes"
                     )
-                self._grow(max(_CHUNK_BYTES, len(self._text)))
+                self._grow(max(_CHUNK_BYTES, n_held))
                 continue
-            self._text = self._text[end:]
+            self._start = end
             return value
 
+    def _why(self, error: Exception) -> str:
+        # The message counts from the start of the value, wherever that stands in the buffer.
+        value = self._text[self._start :]
+        if isinstance(error, json.JSONDecodeError):
+            error = json.JSONDecodeError(error.msg, value, error.pos - self._start)
+        return _why(error, value)
+
     def _grow(self, n_bytes: int) -> None:
+        """Read on, and forget what has been taken.
+
+        Only here: to cut every value off the text would copy all that is behind it each time.
+        """
         raw = self._stream.read(n_bytes)
         if self._read_bytes == 0:
             raw = raw.removeprefix(UTF8_BOM)
         self._at_end = not raw
         try:
-            self._text += self._decoder.decode(raw, final=self._at_end)
+            more = self._decoder.decode(raw, final=self._at_end)
         except UnicodeDecodeError as error:
             raise UnreadableSource(
                 f"{self._options.name} is not UTF-8 near byte {self._read_bytes + error.start}. "
                 "Convert it to UTF-8."
             ) from error
+        self._text = self._text[self._start :] + more
+        self._start = 0
         self._read_bytes += len(raw)

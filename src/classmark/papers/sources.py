@@ -23,6 +23,9 @@ _ZIP_MAGIC = b"PK\x03\x04"
 _SHOWN_MEMBERS = 4
 # Text is compressed 3- to 10-fold. What claims far more is made to fill memory or disk.
 _MAX_ZIP_RATIO = 100
+# Of the others zipfile unpacks a piece of any size at once, and LZMA asks for as much memory as the
+# file says.
+_BOUNDED_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _SMALL_ZIP_BYTES = 16 * 1024 * 1024
 
 
@@ -150,18 +153,24 @@ def _open_only_member(file: BinaryIO, name: str) -> tuple[BinaryIO, str]:
     refuse_bomb(members[0], name)
     try:
         return cast(BinaryIO, archive.open(members[0])), members[0].filename
-    except (RuntimeError, NotImplementedError) as error:  # encrypted, or an unknown compression
+    except (RuntimeError, NotImplementedError) as error:  # encrypted, or of a newer version
         raise UnreadableSource(
             f"{name} cannot be unzipped here ({error}). Unzip it first."
         ) from error
 
 
 def refuse_bomb(member: zipfile.ZipInfo, name: str) -> None:
-    """Refuse a member of a zip that claims to be what no text can be.
+    """Refuse a member of a zip that claims to be what no text can be, or may fill the memory.
 
     Raises:
-        UnreadableSource: it is large, and far larger than its compressed bytes.
+        UnreadableSource: it is large, and far larger than its compressed bytes; or it is compressed
+            in a way that is not unpacked in pieces of bounded size.
     """
+    if member.compress_type not in _BOUNDED_METHODS:
+        raise UnreadableSource(
+            f"{name} cannot be unzipped here (compression method {member.compress_type} is not "
+            "supported, only stored and deflated files are read). Unzip it first."
+        )
     ratio = member.file_size / max(1, member.compress_size)
     if member.file_size > _SMALL_ZIP_BYTES and ratio > _MAX_ZIP_RATIO:
         raise UnreadableSource(

@@ -8,8 +8,11 @@ from typing import BinaryIO
 
 from classmark.errors import UnreadableSource
 from classmark.papers.fields import Place, ReadOptions, build_paper, locate_columns, shown
-from classmark.papers.lines import LineFeed, read_lines
+from classmark.papers.lines import Line, LineFeed, Problem, read_lines
 from classmark.records import BadRecord, Paper
+
+MAX_FIELDS = 100_000
+"""Of a line: a field takes up to 100 bytes, and a line of 32 MB could hold as many."""
 
 
 def read_table(
@@ -21,7 +24,8 @@ def read_table(
         WrongColumns: the header lacks the columns that papers are read from.
         UnreadableSource: there is no readable header.
     """
-    feed = LineFeed(read_lines(stream, options.max_record_bytes))
+    lines = read_lines(stream, options.max_record_bytes)
+    feed = LineFeed(_without_too_wide(lines, delimiter))
     # One csv.reader for the whole stream: it joins quoted line ends, and holds no more than
     # csv.field_size_limit() of a quote that never ends.
     rows = csv.reader(feed, delimiter=delimiter)
@@ -40,20 +44,30 @@ def read_table(
             yield build_paper(values, place, strict_dates=options.strict_dates)
 
 
+def _without_too_wide(lines: Iterator[Line], delimiter: str) -> Iterator[Line]:
+    """Yield the lines; one with too many fields is not split, and has a problem."""
+    for line in lines:
+        if line.text.count(delimiter) < MAX_FIELDS:
+            yield line
+        else:
+            problem = Problem("too_long", f"holds more than {MAX_FIELDS:,} fields; skipped")
+            yield Line(line.number, "\n", line.problem or problem)
+
+
 def _read_header(rows: Iterator[list[str]], feed: LineFeed, options: ReadOptions) -> list[str]:
     try:
-        header = next((row for row in rows if row), None)
+        for row in rows:
+            problem = feed.take_problem()
+            if problem is not None:
+                raise UnreadableSource(f"{options.name}: line {feed.number} {problem.message}.")
+            if row:
+                return row
     except csv.Error as error:
         raise UnreadableSource(
             f"{options.name}: the first line names no columns ({error}). "
             "The first line of a table must name its columns."
         ) from error
-    problem = feed.take_problem()
-    if problem is not None:
-        raise UnreadableSource(f"{options.name}: line {feed.number} {problem.message}.")
-    if header is None:
-        raise UnreadableSource(f"{options.name} is empty. Give a file with papers.")
-    return header
+    raise UnreadableSource(f"{options.name} is empty. Give a file with papers.")
 
 
 def _read_rows(

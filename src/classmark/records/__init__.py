@@ -24,7 +24,7 @@ from classmark.records.evaluation import (
     MetricValue,
     SliceReport,
 )
-from classmark.records.lines import csv_header, csv_lines, json_line
+from classmark.records.lines import csv_header, csv_lines, csv_text, json_line
 from classmark.records.paper import BadRecord, Paper
 from classmark.records.prediction import (
     FeedbackEvent,
@@ -84,6 +84,7 @@ __all__ = [
     "SplitFile",
     "csv_header",
     "csv_lines",
+    "csv_text",
     "derived_prediction_id",
     "is_prediction_id",
     "json_line",

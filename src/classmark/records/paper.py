@@ -33,6 +33,12 @@ class Paper:
     updated_date: str | None = None
     authors: str = ""
 
+    @property
+    def size_chars(self) -> int:
+        """Characters of all its texts: what counts where papers are held in memory."""
+        texts = (self.id or "", self.title, self.abstract, self.category_code or "", self.authors)
+        return sum(map(len, (*texts, *self.categories)))
+
     @classmethod
     def from_text(cls, text: str, id: str | None = None) -> Paper:
         """Read a plain string: title and abstract if it has a newline, else an abstract."""
@@ -73,6 +79,11 @@ class BadRecord:
     id: str | None
     kind: str
     message: str
+
+    @property
+    def size_chars(self) -> int:
+        """Nothing: readers cut its texts short."""
+        return 0
 
     def line(self, source: str) -> str:
         """Return what was wrong as one line that names the source and the record."""

@@ -20,8 +20,10 @@ from classmark.records.answer import ModelRef
 
 FORMAT_VERSION = 1
 UNKNOWN = -1
-# What numpy, zipfile, zlib and json raise on a file that is cut off, changed, or another format.
+# What numpy, zipfile, zlib and json raise on a file that is cut off, changed, or another format; of
+# memory there is too little where a header claims more numbers than there are.
 _DAMAGED = (
+    MemoryError,
     *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RuntimeError),
     *(struct.error, zipfile.BadZipFile, zlib.error),
 )

@@ -99,8 +99,11 @@ class Backlog:
     def end(self, size: int) -> None:
         """Take items out of what runs, and learn the pace from them.
 
-        Of several that run at once each counts the time since the one before it was done.
+        Of several that run at once each counts the time since the one before it was done. Items
+        without a size teach nothing.
         """
+        if not size:
+            return
         with self._lock:
             now = time.monotonic()
             self.running_size -= size

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from fastapi import FastAPI
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import create_form_parser
 
-from classmark.errors import ClassmarkError
-from classmark.papers import read_papers
-from classmark.papers.detect import format_of
-from classmark.papers.sources import PREFIX_BYTES, Source, open_stream
-from classmark.records import BadRecord, Paper
 from classmark.service.answering import Options
 from classmark.service.body import check_media_type, read_body
-from classmark.service.classify import answers_json, check_count, count_papers, questions_of
+from classmark.service.classify import answers_json, count_papers, questions_of
 from classmark.service.examples import FILE
 from classmark.service.exchange import Exchange, Reply
+from classmark.service.limits import client_of
 from classmark.service.problems import Problem, shown
+from classmark.service.readers import is_small
+from classmark.service.reading import Record, read_file
 from classmark.service.routes import add_route, as_route
 from classmark.service.schemas import MAX_TOP, FilesOut
 from classmark.service.state import Service
 
 _FORM = b"multipart/form-data"
-_FILE_NAME = "the file"
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off", ""}
 _MAX_PARTS = 20
-_BIBTEX_BLOCK = re.compile(rb"@\w*[ \t]*[{(]")
-_BLOCKS_A_PAPER = 4
-"""More blocks are not only strings and comments; each takes the parser 0.1 ms and 1 KB."""
+_PIECE_BYTES = 64 << 10
 _SCHEMA = {
     "type": "object",
     "required": ["file"],
@@ -85,18 +78,43 @@ async def classify_file(service: Service, exchange: Exchange) -> Reply:
     The content decides the format; gzip and a zip of one file are looked into.
     """
     check_media_type(exchange, _FORM)
-    body = await read_body(exchange, service.settings.max_body_bytes)
-    return await service.in_thread(
-        exchange, lambda: _answer(service, exchange, body), len(body), is_file=True
-    )
-
-
-def _answer(service: Service, exchange: Exchange, body: bytes) -> Reply:
-    form = read_form(exchange.headers.get(b"content-type", b""), body)
+    form = await _receive_form(service, exchange)
     options = replace(_options(form.values), deadline=exchange.deadline)
     if form.content is None:
         raise _invalid("file", "is missing; send the file in a form field of this name")
-    found, records = _read(service, exchange, form)
+    found, records = await _read(service, exchange, form.content, form.file_name)
+    size = sum(record.size_chars for record in records)
+    return await service.in_thread(
+        exchange, lambda: _answer(service, exchange, options, found, records), size
+    )
+
+
+async def _receive_form(service: Service, exchange: Exchange) -> Form:
+    """Return the form of a request; its body is not held any longer."""
+    body = await read_body(exchange, service.settings.max_body_bytes)
+    content_type = exchange.headers.get(b"content-type", b"")
+    return await service.in_thread(
+        exchange, lambda: read_form(content_type, body, exchange.check_deadline)
+    )
+
+
+async def _read(
+    service: Service, exchange: Exchange, content: bytes, file_name: str
+) -> tuple[str, list[Record]]:
+    """Return the format of a file and its records."""
+    if not is_small(content):
+        return await service.readers.read(exchange, client_of(exchange), content, file_name)
+
+    def read() -> tuple[str, list[Record]]:
+        found, records = read_file(content, file_name, service.file_limits, exchange.check_deadline)
+        return found, list(records)
+
+    return await service.in_thread(exchange, read)
+
+
+def _answer(
+    service: Service, exchange: Exchange, options: Options, found: str, records: list[Record]
+) -> Reply:
     recorder = service.recorder(exchange, "files")
     documents = service.answerer.answer_many(
         questions_of(service, records), options, recorder, exchange.check_deadline
@@ -105,8 +123,13 @@ def _answer(service: Service, exchange: Exchange, body: bytes) -> Reply:
     return Reply(answers_json(documents, format=found, model=service.answerer.model))
 
 
-def read_form(content_type: bytes, body: bytes) -> Form:
+def read_form(content_type: bytes, body: bytes, check: Callable[[], None] = lambda: None) -> Form:
     """Return what a form holds.
+
+    Args:
+        content_type: with the boundary of the parts.
+        body: the form.
+        check: called between pieces of the body; raises to end the reading.
 
     Raises:
         Problem: it is no form, or has too many parts.
@@ -138,7 +161,9 @@ def read_form(content_type: bytes, body: bytes) -> Form:
             on_file,
             config={"MAX_MEMORY_FILE_SIZE": len(body) + 1},
         )
-        parser.write(body)
+        for start in range(0, len(body), _PIECE_BYTES):
+            check()
+            parser.write(body[start : start + _PIECE_BYTES])
         parser.finalize()
     except (FormParserError, ValueError, AttributeError) as error:
         raise Problem("bad_request", f"the form cannot be read ({shown(str(error))}).") from error
@@ -146,72 +171,6 @@ def read_form(content_type: bytes, body: bytes) -> Form:
     if content is None and "file" in fields:  # curl -F file=text sends a field without a name
         content = fields.pop("file").encode()
     return Form(content, name, fields)
-
-
-def _read(service: Service, exchange: Exchange, form: Form) -> tuple[str, list[Paper | BadRecord]]:
-    """Return the format of the file and its records."""
-    most = service.settings.max_papers
-    try:
-        source = open_stream(
-            io.BytesIO(form.content or b""), name=_FILE_NAME, file_name=form.file_name
-        )
-        found = format_of(source, {})
-        records: list[Paper | BadRecord] = []
-        for record in read_papers(
-            _bounded(service, exchange, source, found),
-            format=found,
-            max_record_bytes=service.settings.max_body_bytes,
-        ):
-            records.append(record)
-            if len(records) > most:
-                check_count(service, len(records))
-            exchange.check_deadline()
-    except ClassmarkError as error:
-        message = str(error).replace("standard input", _FILE_NAME)
-        raise Problem("unreadable_source", message) from error
-    return found, records
-
-
-def _bounded(service: Service, exchange: Exchange, source: Source, found: str) -> BinaryIO:
-    """Return the stream of a source, which ends the reading when the deadline has passed.
-
-    BibTeX and Parquet are parsed as a whole, without looking at the time; of BibTeX it is known
-    before how many blocks there are.
-
-    Raises:
-        Problem: there are far too many blocks.
-    """
-    if found == "parquet" and source.seekable is not None:
-        return source.seekable
-    stream = cast(BinaryIO, io.BufferedReader(_Timed(source.stream, exchange.check_deadline)))
-    if found != "bibtex":
-        return stream
-    content = stream.read(service.settings.max_body_bytes + 1)
-    n_blocks = sum(1 for _ in _BIBTEX_BLOCK.finditer(content))
-    if n_blocks > _BLOCKS_A_PAPER * service.settings.max_papers:
-        check_count(service, n_blocks)
-    return io.BytesIO(content)
-
-
-class _Timed(io.RawIOBase):
-    """A decompressed stream; reading it past the deadline ends.
-
-    A small piece of what is compressed can hold a great many lines, so it is not enough to look
-    at the time when that is read.
-    """
-
-    def __init__(self, stream: BinaryIO, check: Callable[[], None]) -> None:
-        self._read = getattr(stream, "read1", stream.read)
-        self._check = check
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        self._check()
-        chunk = self._read(min(len(buffer), PREFIX_BYTES))
-        buffer[: len(chunk)] = chunk
-        return len(chunk)
 
 
 def _options(values: dict[str, str]) -> Options:

@@ -28,6 +28,8 @@ from classmark.service.logs import AccessLog
 from classmark.service.memory import Place
 from classmark.service.metrics import Metrics
 from classmark.service.problems import Problem
+from classmark.service.readers import Readers
+from classmark.service.reading import FileLimits
 from classmark.service.recording import Recorder
 from classmark.service.settings import JOURNAL_OFF, ServiceSettings
 
@@ -136,6 +138,8 @@ class Service:
         admission: lets requests in.
         access_log: None if requests are not logged.
         journal: None if none is kept.
+        file_limits: what the reading of a file may cost.
+        readers: processes that read files.
         in_work: requests that are here as a whole and being answered.
         hang_ups: that many of the next responses end their connection, see ``accepting.surplus``.
         is_ready: warmed up and not asked to stop.
@@ -186,8 +190,10 @@ class Service:
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="classmark")
         # Who looks at an overloaded service must not wait behind what overloads it.
         self._reading_pool = ThreadPoolExecutor(1, thread_name_prefix="classmark-reading")
-        # One file at a time: a parser does not look at the deadline, and batches must not wait.
-        self._file_pool = ThreadPoolExecutor(1, thread_name_prefix="classmark-file")
+        self.file_limits = FileLimits(
+            max_papers=settings.max_papers, max_file_bytes=settings.max_body_bytes
+        )
+        self.readers = Readers(self.file_limits, settings.max_queue)
 
     def begin_work(self, exchange: Exchange) -> None:
         """Count a request that is here as a whole, until its answer is sent.
@@ -238,9 +244,10 @@ class Service:
         self.stop_accepting()
         if self.batcher is not None:
             self.batcher.close()
-        for pool in (self._pool, self._file_pool, self._reading_pool):
+        for pool in (self._pool, self._reading_pool):
             # What still runs is past its deadline or cut off; the journal need not wait for it.
             pool.shutdown(wait=False, cancel_futures=True)
+        self.readers.close()
         lost = 0 if self.journal is None else self.journal.close(JOURNAL_CLOSE_S)
         self.publish()
         if self.access_log is not None:
@@ -259,16 +266,13 @@ class Service:
         if stated > MAX_DIRECT_BODY_BYTES:
             self.backlog.check(exchange.remaining_s, stated)
 
-    async def in_thread(
-        self, exchange: Exchange, work: Callable[[], T], size: int, *, is_file: bool = False
-    ) -> T:
+    async def in_thread(self, exchange: Exchange, work: Callable[[], T], size: int = 0) -> T:
         """Return what a function returns that runs in a thread.
 
         Args:
             exchange: with its deadline.
             work: the function; it is not called after the deadline.
-            size: bytes of the body.
-            is_file: it reads a file; one at a time does.
+            size: bytes of what it works on; 0 where that says nothing about how long it takes.
 
         Raises:
             Problem: it would not be ready in time, or was not.
@@ -283,7 +287,7 @@ class Service:
                 return work()
 
         self.backlog.add(1, size)
-        future = (self._file_pool if is_file else self._pool).submit(run)
+        future = self._pool.submit(run)
         future.add_done_callback(lambda f: self.backlog.drop(1, size) if f.cancelled() else None)
         return await self.in_queue(exchange, future)
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from page_texts import ACCEPTED, CSV, CSV_WITH_BAD_RECORD
 
+from classmark.records import csv_text
+
 pytestmark = pytest.mark.slow  # a browser, file after file
 
 TITLE, ABSTRACT = ACCEPTED.split("\n\n")
@@ -65,6 +67,18 @@ def test_the_table_is_downloaded_as_csv_with_the_columns_of_the_command(tab: Any
     assert [row["id"] for row in rows] == ['a "quoted", id', "p2", "p3"]
     assert [row["primary"] for row in rows] == ["quant-ph", "", ""]
     assert rows[2]["reason"] == "out_of_scope"
+
+
+def test_ids_that_a_spreadsheet_would_run_are_escaped_as_the_command_escapes_them(tab: Any) -> None:
+    ids = ["=1+1", "+1", "-1", "@x", "\u00a0 =1", "\uff1d1", "\uff0b1", "\uff0d1", "\uff201", "a=1"]
+    lines = [json.dumps({"id": id, "title": TITLE, "abstract": ABSTRACT}) for id in ids]
+    page = tab.upload("my.jsonl", "\n".join(lines))
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download CSV").click()
+    rows = list(csv.reader(io.StringIO(download.value.path().read_text("utf-8"))))[1:]
+    wanted = csv.reader(io.StringIO(csv_text([[id.strip()] for id in ids])))
+    assert [row[0] for row in rows] == [row[0] for row in wanted]
+    assert [row[0][0] == "'" for row in rows] == [True] * 9 + [False]
 
 
 def test_the_table_is_downloaded_as_json_lines(tab: Any) -> None:

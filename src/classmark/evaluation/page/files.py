@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
@@ -17,7 +15,7 @@ from classmark.evaluation.outcomes import read_outcomes
 from classmark.evaluation.page.figures import reliability
 from classmark.evaluation.page.svg import figure, text
 from classmark.evaluation.report import EvaluationConfig
-from classmark.records import ScoreTable
+from classmark.records import ScoreTable, csv_text
 
 # More categories than this cannot be read in a figure; the table has all.
 N_SHOWN = 40
@@ -76,11 +74,8 @@ def confusion_matrix(counts: NDArray[np.intp], labels: Sequence[str]) -> str:
 
 def confusion_table(counts: NDArray[np.intp], labels: Sequence[str]) -> str:
     """Return the whole matrix as CSV: a row a true category, a column a predicted one."""
-    rows = io.StringIO(newline="")
-    writer = csv.writer(rows, lineterminator="\n")
-    writer.writerow(["true", *labels])
-    writer.writerows([label, *row] for label, row in zip(labels, counts.tolist(), strict=True))
-    return rows.getvalue()
+    rows = ([label, *row] for label, row in zip(labels, counts.tolist(), strict=True))
+    return csv_text([["true", *labels], *rows])
 
 
 def alone(svg: str) -> str:

@@ -690,6 +690,10 @@ function verdictCells({ primary, reason, ranked: [{ code, name, probability }] }
   return [el("td", { class: "none" }, "not sure enough; likeliest ", el("span", { class: "code" }, code)), share];
 }
 
+/** What a spreadsheet would take for a formula gets an apostrophe in front: the rule of `records`. */
+const FORMULA = /^(?:[\t\r\n]|[\x00-\x20\x7f-\xa0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff]*[=+@\-\uff1d\uff0b\uff20\uff0d])/;
+const harmless = (cell) => (FORMULA.test(cell) ? `'${cell}` : cell);
+
 /** The columns of `classmark classify --csv`; papers that cannot be read have none. */
 function toCsv(answers) {
   const good = answers.filter(({ error }) => !error);
@@ -699,7 +703,7 @@ function toCsv(answers) {
     [id ?? "", primary ?? "", reason, probability.toFixed(6), ...ranked.map(({ code }) => code)]);
   const quoted = (cell) => (/[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
   return [["id", "primary", "reason", "probability", ...tops], ...rows]
-    .map((row) => `${row.map(quoted).join(",")}\n`).join("");
+    .map((row) => `${row.map(harmless).map(quoted).join(",")}\n`).join("");
 }
 
 // ---- the paper in the address ----------------------------------------------------------------

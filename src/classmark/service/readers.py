@@ -1,0 +1,253 @@
+"""Processes that read files: each can be killed at a deadline, and only takes so much memory.
+
+A thread that a parser of C code holds cannot be ended, nor can one be kept from taking memory.
+What is small and plain needs no process, since nothing that it can hold takes long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from multiprocessing import Pipe
+
+from classmark.service.exchange import Exchange, deadline_exceeded
+from classmark.service.logs import log
+from classmark.service.problems import Problem
+from classmark.service.reading import FileLimits, Record, out_of_memory, records_of
+
+N_READERS = 2
+FILES_A_CLIENT = 8
+"""Of one client in work or waiting; one of them is read at a time, so that a reader stays free."""
+SMALL_BYTES = 64 << 10
+_PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"PAR1")
+_MEMORY_BYTES = 64 << 20
+_MEMORY_SHARE = 8
+"""Times the largest body, for what a file becomes while it is read."""
+_START_TIMEOUT_S = 60.0
+_ENVIRONMENT = {
+    # One thread each, and no reserve: both would count against the limit on memory.
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
+
+
+def is_small(content: bytes) -> bool:
+    """Tell whether a file can be read in a thread: it is short, and what it seems to be."""
+    return len(content) <= SMALL_BYTES and not content.startswith(_PACKED)
+
+
+class Readers:
+    """The readers of one worker; each is started when it is first needed."""
+
+    def __init__(self, limits: FileLimits, max_files: int) -> None:
+        """Prepare readers.
+
+        Args:
+            limits: of every file.
+            max_files: in work or waiting, of all clients together.
+        """
+        self._limits = limits
+        self._max_files = max_files
+        self._pool = ThreadPoolExecutor(N_READERS, thread_name_prefix="classmark-file")
+        self._idle: list[_Reader] = []
+        self._all: set[_Reader] = set()
+        self._is_closed = False
+        self._files: Counter[str] = Counter()
+        self._turns: dict[str, asyncio.Lock] = {}
+
+    async def read(
+        self, exchange: Exchange, client: str, content: bytes, file_name: str
+    ) -> tuple[str, list[Record]]:
+        """Return the format of a file and its records.
+
+        Args:
+            exchange: with its deadline.
+            client: whose file it is; one file of a client is read at a time.
+            content: of the file.
+            file_name: only its ending is looked at.
+
+        Raises:
+            Problem: it cannot be read within the limits, or its client has too many files here.
+        """
+        if self._files[client] >= FILES_A_CLIENT:
+            raise _busy(f"{FILES_A_CLIENT} of your files are being read")
+        if self._files.total() >= self._max_files:
+            raise _busy("too many files are waiting")
+        self._files[client] += 1
+        turn = self._turns.setdefault(client, asyncio.Lock())
+        try:
+            async with asyncio.timeout(exchange.remaining_s), turn:
+                return await asyncio.get_running_loop().run_in_executor(
+                    self._pool, self._read, exchange, content, file_name
+                )
+        except TimeoutError as error:
+            raise deadline_exceeded(exchange) from error
+        finally:
+            self._files[client] -= 1
+            if not self._files[client]:
+                del self._files[client], self._turns[client]
+
+    def close(self) -> None:
+        """End the processes; what they still read is past its deadline or cut off."""
+        self._is_closed = True
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for reader in list(self._all):
+            reader.kill()
+
+    def _read(self, exchange: Exchange, content: bytes, file_name: str) -> tuple[str, list[Record]]:
+        """Return what a reader reads; runs in a thread."""
+        exchange.check_deadline()
+        reader = self._take_idle() or self._start()
+        try:
+            if not reader.is_ready_within(exchange.remaining_s):
+                raise deadline_exceeded(exchange)
+            return reader.read(exchange, content, file_name, self._limits)
+        finally:
+            if reader.is_alive and not self._is_closed:
+                self._idle.append(reader)
+            else:
+                reader.kill()
+                self._all.discard(reader)
+
+    def _take_idle(self) -> _Reader | None:
+        """Return a reader that waits for work; one that has died meanwhile is forgotten."""
+        while self._idle:
+            reader = self._idle.pop()
+            if not reader.has_ended():
+                return reader
+            self._all.discard(reader)
+        return None
+
+    def _start(self) -> _Reader:
+        try:
+            reader = _Reader(_MEMORY_BYTES + _MEMORY_SHARE * self._limits.max_file_bytes)
+        except OSError as error:  # no process or no descriptor is left
+            log("no file reader", detail=str(error))
+            raise _busy("no process can be started to read the file") from error
+        self._all.add(reader)
+        if self._is_closed:  # meanwhile
+            reader.kill()
+        return reader
+
+
+def _busy(why: str) -> Problem:
+    return Problem("overloaded", f"{why}. Try again in 1 s.", retry_after_s=1)
+
+
+class _Reader:
+    """One process.
+
+    Attributes:
+        is_alive: it can be given a file.
+    """
+
+    def __init__(self, memory_bytes: int) -> None:
+        self._connection, theirs = Pipe()
+        number = theirs.fileno()
+        # With -P the working directory is not imported from, unless it is in the path already.
+        path = os.pathsep.join(filter(None, sys.path))
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "classmark.service.reading",
+                    str(number),
+                    str(memory_bytes),
+                ],
+                pass_fds=[number],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": path},
+            )
+        self._started_s = time.monotonic()
+        self._is_ready = False
+        self.is_alive = True
+
+    def has_ended(self) -> bool:
+        """Tell whether the process is not there any more."""
+        if self._process.poll() is not None:
+            self.kill()
+        return not self.is_alive
+
+    def is_ready_within(self, seconds: float) -> bool:
+        """Wait until it can read; one that is only slow to start is kept for the next file."""
+        if not self._is_ready:
+            with suppress(EOFError, OSError):
+                self._is_ready = self._connection.poll(seconds) and bool(
+                    self._connection.recv_bytes()
+                )
+            if not self._is_ready and time.monotonic() - self._started_s > _START_TIMEOUT_S:
+                self.kill()
+        return self._is_ready
+
+    def read(
+        self, exchange: Exchange, content: bytes, file_name: str, limits: FileLimits
+    ) -> tuple[str, list[Record]]:
+        """Return the format of a file and its records; at the deadline the process is killed.
+
+        Raises:
+            Problem: the process says so, ended, or was killed.
+        """
+        job = {
+            "file_name": file_name,
+            "limits": asdict(limits),
+            "remaining_s": exchange.remaining_s,
+        }
+        try:
+            with self._killed_at(exchange.deadline):
+                self._connection.send_bytes(json.dumps(job).encode())
+                self._connection.send_bytes(content)
+                return self._answer()
+        except (EOFError, OSError) as error:
+            self.kill()
+            exchange.check_deadline()
+            log("file reader died", exit_code=self._process.returncode)
+            raise out_of_memory() from error
+
+    def _answer(self) -> tuple[str, list[Record]]:
+        found = ""
+        records: list[Record] = []
+        problem: Problem | None = None
+        while True:
+            message = json.loads(self._connection.recv_bytes())
+            if "is_worn" in message:
+                break
+            found = message.get("format", found)
+            records += records_of(message)
+            if "problem" in message:
+                problem = Problem(**message["problem"])
+        if message["is_worn"]:
+            self.kill()
+        if problem is not None:
+            raise problem
+        return found, records
+
+    @contextmanager
+    def _killed_at(self, deadline: float) -> Iterator[None]:
+        timer = threading.Timer(max(0.0, deadline - time.monotonic()), self.kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def kill(self) -> None:
+        """End the process."""
+        self.is_alive = False
+        self._process.kill()
+        self._process.wait()

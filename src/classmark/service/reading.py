@@ -1,0 +1,269 @@
+"""Reading one file of a client within limits; run as a module, a process that does only this.
+
+The process gets files and returns records as JSON, over the connection whose descriptor is its
+first argument. On Linux its memory is limited: to what it has after its start, and as many bytes
+more as its second argument says. An alarm ends it when the deadline of a file has passed and nobody
+has killed it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import mmap
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from classmark.errors import ClassmarkError
+from classmark.papers.detect import format_of
+from classmark.papers.fields import ReadOptions
+from classmark.papers.reader import read_source
+from classmark.papers.sources import PREFIX_BYTES, Source, damage_named, open_stream
+from classmark.records import BadRecord, Paper
+from classmark.service.problems import Problem
+
+FILE_NAME = "the file"
+UNPACKED_SHARE = 4
+"""A file may unpack to so many times the largest body; text is compressed 3- to 5-fold."""
+WORN_BYTES = 64 << 20
+"""A process that has grown by more does not give the memory back: it ends, and a new one starts."""
+_MESSAGE_RECORDS = 64
+_MESSAGE_CHARS = 1 << 20
+_BIBTEX_BLOCK = re.compile(rb"@\w*[ \t]*[{(]")
+_BLOCKS_A_PAPER = 4
+"""More blocks are not only strings and comments; each takes the parser 0.1 ms and 1 KB."""
+
+Record = Paper | BadRecord
+
+
+def _nothing() -> None:
+    """Check nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileLimits:
+    """What the reading of a file may cost.
+
+    Attributes:
+        max_papers: most records of a file.
+        max_file_bytes: largest file, as it is sent, and largest record.
+    """
+
+    max_papers: int
+    max_file_bytes: int
+
+    @property
+    def max_unpacked_bytes(self) -> int:
+        """How many bytes a file may unpack to, and how many characters its papers may have."""
+        return UNPACKED_SHARE * self.max_file_bytes
+
+
+def read_file(
+    content: bytes, file_name: str, limits: FileLimits, check: Callable[[], None] = _nothing
+) -> tuple[str, Iterator[Record]]:
+    """Return the format of a file, and its records as they are read.
+
+    Args:
+        content: of the file.
+        file_name: only its ending is looked at.
+        limits: see there.
+        check: called between pieces and records; raises to end the reading.
+
+    Raises:
+        Problem: nothing can be read, or there is too much; also while records are read.
+    """
+    with _as_problem():
+        source = open_stream(io.BytesIO(content), name=FILE_NAME, file_name=file_name)
+        found = format_of(source, {})
+    return found, _records(source, found, limits, check)
+
+
+def _records(
+    source: Source, found: str, limits: FileLimits, check: Callable[[], None]
+) -> Iterator[Record]:
+    n_records = n_chars = 0
+    with _as_problem():
+        for record in _read(source, found, limits, check):
+            check()
+            n_records += 1
+            n_chars += record.size_chars
+            if n_records > limits.max_papers:
+                raise _too_many(limits)
+            if n_chars > limits.max_unpacked_bytes:
+                raise _too_large(limits)
+            yield record
+
+
+def _read(
+    source: Source, found: str, limits: FileLimits, check: Callable[[], None]
+) -> Iterator[Record]:
+    options = ReadOptions(name=FILE_NAME, max_record_bytes=limits.max_file_bytes)
+    if found == "parquet":
+        return read_source(source, found, options)
+    stream = cast(BinaryIO, io.BufferedReader(_Metered(source.stream, limits, check)))
+    if found == "bibtex":
+        stream = _checked_bibtex(stream, limits)
+    return read_source(Source(**{**vars(source), "stream": stream}), found, options)
+
+
+def _checked_bibtex(stream: BinaryIO, limits: FileLimits) -> BinaryIO:
+    """Return the stream if it has no more blocks than a file of papers; the parser makes them all.
+
+    Raises:
+        Problem: there are far too many.
+    """
+    content = stream.read(limits.max_file_bytes + 1)
+    if sum(1 for _ in _BIBTEX_BLOCK.finditer(content)) > _BLOCKS_A_PAPER * limits.max_papers:
+        raise _too_many(limits)
+    return io.BytesIO(content)
+
+
+class _Metered(io.RawIOBase):
+    """A decompressed stream that ends with a problem when it is too long, or the time is over.
+
+    A small piece of what is compressed can hold a great many lines, so it is not enough to look
+    at the time when that is read.
+    """
+
+    def __init__(self, stream: BinaryIO, limits: FileLimits, check: Callable[[], None]) -> None:
+        self._read = getattr(stream, "read1", stream.read)
+        self._limits = limits
+        self._check = check
+        self._n_bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        self._check()
+        chunk = self._read(min(len(buffer), PREFIX_BYTES))
+        self._n_bytes += len(chunk)
+        if self._n_bytes > self._limits.max_unpacked_bytes:
+            raise _too_large(self._limits)
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
+
+
+@contextmanager
+def _as_problem() -> Iterator[None]:
+    try:
+        with damage_named(FILE_NAME):
+            yield
+    except ClassmarkError as error:
+        raise Problem("unreadable_source", str(error)) from error
+    except MemoryError as error:
+        raise out_of_memory() from error
+
+
+def out_of_memory() -> Problem:
+    """Return the problem of a file that takes more memory to read than there is for it."""
+    return Problem(
+        "unreadable_source",
+        f"{FILE_NAME} takes too much memory to read, or is damaged. Split it, or send it as CSV or "
+        "JSON lines.",
+    )
+
+
+def _too_many(limits: FileLimits) -> Problem:
+    return Problem(
+        "too_many_papers",
+        f"{FILE_NAME} holds more than {limits.max_papers} papers. Send them in parts.",
+    )
+
+
+def _too_large(limits: FileLimits) -> Problem:
+    return Problem(
+        "body_too_large",
+        f"{FILE_NAME} unpacks to more than {limits.max_unpacked_bytes} bytes. Send it in parts.",
+    )
+
+
+def main() -> None:
+    """Read files until there are no more, or until who sends them is gone."""
+    connection = Connection(int(sys.argv[1]))
+    _limit_memory(int(sys.argv[2]))
+    base_bytes = _memory_bytes("resident")
+    try:
+        connection.send_bytes(b"ready")
+        is_worn = False
+        while not is_worn:
+            job = json.loads(connection.recv_bytes())
+            signal.alarm(math.ceil(job["remaining_s"]) + 1)
+            for message in _messages(connection.recv_bytes(), job):
+                connection.send_bytes(_packed(message))
+            signal.alarm(0)
+            is_worn = _memory_bytes("resident") - base_bytes > WORN_BYTES
+            connection.send_bytes(_packed({"is_worn": is_worn}))
+    except (EOFError, ConnectionError):
+        return
+
+
+def _messages(content: bytes, job: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the format and the records in parts, or the problem that ended the reading."""
+    n_chars = 0
+    batch: list[dict[str, Any]] = []
+    try:
+        found, records = read_file(content, job["file_name"], FileLimits(**job["limits"]))
+        yield {"format": found}
+        for record in records:
+            batch.append(asdict(record))
+            n_chars += record.size_chars
+            if len(batch) >= _MESSAGE_RECORDS or n_chars >= _MESSAGE_CHARS:
+                yield {"records": batch}
+                batch, n_chars = [], 0
+        yield {"records": batch}
+    except Problem as problem:
+        yield {"problem": {"kind": problem.kind, "detail": problem.detail}}
+
+
+def _packed(message: dict[str, Any]) -> bytes:
+    return json.dumps(message, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def records_of(message: dict[str, Any]) -> Iterator[Record]:
+    """Yield the records of a message of the process."""
+    for fields in message.get("records", ()):
+        if "kind" in fields:
+            yield BadRecord(**fields)
+        else:
+            yield Paper(**{**fields, "categories": tuple(fields["categories"])})
+
+
+def _limit_memory(more_bytes: int) -> None:
+    """Limit what is allocated from now on, and leave no core file, which would hold papers."""
+    import resource
+
+    # What reading needs is imported first: it counts as the base, and no file waits for it.
+    import bibtexparser  # noqa: F401
+
+    with suppress(ImportError):  # without the extra, a Parquet file says what to install
+        import pyarrow.compute
+        import pyarrow.parquet  # noqa: F401
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if limit := _memory_bytes("data"):
+        resource.setrlimit(resource.RLIMIT_DATA, (limit + more_bytes, limit + more_bytes))
+
+
+def _memory_bytes(part: str) -> int:
+    """Return how much of this process is resident, or data (which the limit counts).
+
+    Only Linux tells, and only there the limit would hold: elsewhere it is 0.
+    """
+    place = {"resident": 1, "data": 5}[part]
+    try:
+        pages = Path("/proc/self/statm").read_text("ascii").split()
+    except FileNotFoundError:  # pragma: no cover - not on this system
+        return 0
+    return int(pages[place]) * mmap.PAGESIZE
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Reading a file within limits, in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import time
+from typing import Any
+
+import pytest
+
+from classmark.records import BadRecord, Paper
+from classmark.service import readers, reading
+from classmark.service.problems import Problem
+from classmark.service.readers import Readers
+from classmark.service.reading import FileLimits, read_file, records_of
+
+LIMITS = FileLimits(max_papers=3, max_file_bytes=1000)
+LINE = json.dumps({"title": "A" * 900}).encode() + b"\n"
+
+
+def read(content: bytes) -> list[Any]:
+    return list(read_file(content, "", LIMITS)[1])
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b'{"title": "A"}\n' * 4, "too_many_papers"),
+        (gzip.compress(b"title,abstract\n" + b"\n" * 5000), "body_too_large"),
+        (b"@a{b}" * 13, "too_many_papers"),
+        (b"", "unreadable_source"),
+        (gzip.compress(LINE)[:-9], "unreadable_source"),
+    ],
+)
+def test_what_is_beyond_a_limit_is_a_problem(content: bytes, kind: str) -> None:
+    with pytest.raises(Problem) as caught:
+        read(content)
+    assert caught.value.kind == kind
+
+
+def test_papers_of_too_many_characters_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "UNPACKED_SHARE", 1)
+    monkeypatch.setattr(reading, "_Metered", lambda stream, *_: stream)
+    with pytest.raises(Problem, match="unpacks to more than 1000 bytes"):
+        read(LINE * 2)
+
+
+def test_too_little_memory_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(reading, "read_source", too_large)
+    with pytest.raises(Problem, match="takes too much memory to read"):
+        read(LINE)
+
+
+def test_records_pass_through_messages_unchanged() -> None:
+    content = b'{"title": "A", "categories": "cs.LG cs.AI"}\n{\n'
+    job = {"file_name": "", "limits": {"max_papers": 3, "max_file_bytes": 1000}}
+    messages = [json.loads(reading._packed(m)) for m in reading._messages(content, job)]
+    assert messages[0] == {"format": "jsonl"}
+    paper, bad = (record for message in messages for record in records_of(message))
+    assert isinstance(paper, Paper)
+    assert paper.categories == ("cs.LG", "cs.AI")
+    assert isinstance(bad, BadRecord)
+    job["limits"] = {"max_papers": 1, "max_file_bytes": 1000}
+    assert list(reading._messages(content, job))[-1]["problem"]["kind"] == "too_many_papers"
+
+
+class Request:
+    """What readers look at of a request."""
+
+    deadline = time.monotonic() + 600
+    remaining_s = 600.0
+
+    def check_deadline(self) -> None:
+        """Never too late."""
+
+
+@pytest.mark.parametrize(
+    ("max_files", "why"),
+    [(0, "too many files are waiting"), (1, "no process can be started to read the file")],
+)
+def test_a_service_without_room_for_a_file_is_busy(
+    max_files: int, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_process(*_: Any, **__: Any) -> Any:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(readers.subprocess, "Popen", no_process)
+    pool = Readers(LIMITS, max_files)
+    request: Any = Request()
+    with pytest.raises(Problem) as caught:
+        asyncio.run(pool.read(request, "somebody", gzip.compress(LINE), ""))
+    pool.close()
+    assert (caught.value.kind, caught.value.retry_after_s) == ("overloaded", 1)
+    assert caught.value.detail.startswith(why)
