@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import json
 import logging
@@ -17,7 +18,6 @@ import pytest
 
 from classmark.service import Service, ServiceSettings, create_app
 from classmark.service import app as app_module
-from classmark.service import files as files_module
 from classmark.service.logs import JsonFormatter, set_up_logs
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour secret graphs."}
@@ -164,11 +164,11 @@ def test_a_batch_does_not_wait_behind_a_file_that_is_parsed_for_long(
     make: Callable[..., Service], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     service, may_end = make(threads=1, journal=str(tmp_path / "journal.sqlite")), Event()
-    monkeypatch.setattr(files_module, "read_form", lambda *_: may_end.wait())
+    monkeypatch.setattr(service.readers, "_read", lambda *_: may_end.wait())
     deadline = {"X-Classmark-Deadline-Ms": "50"}
     try:
         for _ in range(3):
-            file = {"files": {"file": b"Graphs\nWe draw."}, "headers": deadline}
+            file = {"files": {"file": gzip.compress(b"Graphs\nWe draw.")}, "headers": deadline}
             assert ask(service, "POST", "/v1/files", **file).status_code == 504
         assert ask(service, "POST", "/v1/classify", json={"papers": [PAPER]}).status_code == 200
         assert service.close() == 0  # nor does the journal at the end

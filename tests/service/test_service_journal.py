@@ -159,7 +159,7 @@ def test_feedback_that_the_journal_cannot_take_is_503(
     transport = httpx.ASGITransport(app=create_app(service))
 
     async def send() -> httpx.Response:
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             said = {"prediction_id": "0" * 26, "category": "math.CO"}
             return await client.post("/v1/feedback", json=said)
 

@@ -11,6 +11,7 @@ import pytest
 from test_training_linear import config
 
 from classmark.dataset import SampleConfig, sample_papers
+from classmark.errors import StorageFailed
 from classmark.training import (
     choose_frequent,
     fit_linear,
@@ -104,5 +105,5 @@ def resident_kb(folder: Path) -> int:
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(StorageFailed, match=r"cannot write .*absent: No such file or directory"):
         LongArray(np.uint8, tmp_path / "absent")
