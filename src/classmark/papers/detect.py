@@ -51,11 +51,11 @@ _BINARY_MAGIC: dict[bytes, str] = {
     b"SQLite format 3\0": "an SQLite database",
     b"\xd0\xcf\x11\xe0": "an Office file",
 }
-_UTF_16_OR_32_BOMS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
 _MAX_CONTROL_SHARE = 0.05
 _MARKUP = re.compile(rb"<(\?xml|!doctype|html|rss|feed|oai-pmh)\b", re.IGNORECASE)
 _BIBTEX = re.compile(rb"(?:\s*%[^\n]*\n|\s)*@[A-Za-z]+\s*[{(]")
+_SEPARATOR_LINE = re.compile(rf'"?sep=([{re.escape(DELIMITERS)}])"?[ \t]*\r?\n', re.IGNORECASE)
 _JSON_ARRAY = re.compile(rb"\[\s*[\[\]{\"]")
 _JSON_OBJECT = re.compile(rb"\{\s*[\"}]")
 
@@ -68,7 +68,7 @@ def detect_format(path: Path, columns: Mapping[str, str] | None = None) -> Forma
         columns: field of a paper -> column name, to know a header by.
 
     Raises:
-        UnreadableSource: it is missing, empty, binary, in UTF-16, or markup.
+        UnreadableSource: it is missing, empty, binary, or markup.
     """
     with open_path(path) as source:
         return format_of(source, columns or {})
@@ -95,8 +95,13 @@ def format_of(source: Source, columns: Mapping[str, str]) -> Format:
 
 
 def delimiter_of(prefix: bytes, columns: Mapping[str, str]) -> str | None:
-    """Return what separates the columns if the first line is a header of papers, else None."""
-    first_line = prefix.removeprefix(UTF8_BOM).lstrip().partition(b"\n")[0].decode(errors="replace")
+    """Return what separates the columns if the first line is a header of papers, else None.
+
+    A line ``sep=;`` before it, which spreadsheets write and read, settles it.
+    """
+    first_line, stated = header_line(prefix)
+    if stated:
+        return stated
     known = {name for names in COLUMN_NAMES.values() for name in names}
     mapped = {name.strip().lower() for name in columns.values()}
     for delimiter in DELIMITERS:
@@ -107,10 +112,17 @@ def delimiter_of(prefix: bytes, columns: Mapping[str, str]) -> str | None:
     return None
 
 
+def header_line(prefix: bytes) -> tuple[str, str]:
+    """Return the line that names the columns, and the delimiter that a line before it states."""
+    text = prefix.removeprefix(UTF8_BOM).lstrip().decode(errors="replace")
+    match = _SEPARATOR_LINE.match(text)
+    rest = text[match.end() :] if match else text
+    return rest.partition("\n")[0], match[1] if match else ""
+
+
 def likeliest_delimiter(prefix: bytes) -> str:
     """Return the delimiter that splits the first line into most columns."""
-    first_line = prefix.partition(b"\n")[0].decode(errors="replace")
-    return max(DELIMITERS, key=first_line.count)
+    return max(DELIMITERS, key=header_line(prefix)[0].count)
 
 
 def _split_header(line: str, delimiter: str) -> set[str]:
@@ -136,11 +148,6 @@ def _refuse_what_is_no_text(source: Source) -> None:
     prefix = source.prefix
     if not prefix.strip():
         raise UnreadableSource(f"{source.name} is empty. Give a file with papers.")
-    if prefix.startswith(_UTF_16_OR_32_BOMS):
-        raise UnreadableSource(
-            f"{source.name} is in UTF-16 or UTF-32. Convert it to UTF-8, e.g. with "
-            "iconv -f UTF-16 -t UTF-8."
-        )
     for magic, what in _BINARY_MAGIC.items():
         if prefix.startswith(magic):
             raise UnreadableSource(f"{source.name} is {what}, not papers. {_REMEDY}")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from classmark.errors import UnreadableSource
-from classmark.papers.fields import Place, ReadOptions, build_paper, shown
+from classmark.papers.fields import Place, ReadOptions, build_paper, is_missing, shown
 from classmark.papers.lines import UTF8_BOM, read_lines
 from classmark.records import BadRecord, Paper
 
@@ -105,7 +105,7 @@ def _why(error: Exception, text: str) -> str:
 def _first(record: Mapping[str, Any], keys: Sequence[str]) -> Any:
     for key in keys:
         value = record.get(key)
-        if value is not None:
+        if not is_missing(value):
             return value
     return None
 
