@@ -55,6 +55,10 @@ _CONTROL = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
 _MAX_CONTROL_SHARE = 0.05
 _MARKUP = re.compile(rb"<(\?xml|!doctype|html|rss|feed|oai-pmh)\b", re.IGNORECASE)
 _BIBTEX = re.compile(rb"(?:\s*%[^\n]*\n|\s)*@[A-Za-z]+\s*[{(]")
+# Below a heading, as search pages print it; the first field tells it from a mention in a text.
+_BIBTEX_BELOW = re.compile(
+    rb"^@[A-Za-z]{2,20}\s*[{(][^\s,{}]{1,200},\s*\w+\s*=\s*[{\"\w]", re.MULTILINE
+)
 _SEPARATOR_LINE = re.compile(rf'"?sep=([{re.escape(DELIMITERS)}])"?[ \t]*\r?\n', re.IGNORECASE)
 _JSON_ARRAY = re.compile(rb"\[\s*[\[\]{\"]")
 _JSON_OBJECT = re.compile(rb"\{\s*[\"}]")
@@ -90,6 +94,8 @@ def format_of(source: Source, columns: Mapping[str, str]) -> Format:
     delimiter = delimiter_of(text, columns)
     if delimiter is not None:
         return "tsv" if delimiter == "\t" else "csv"
+    if by_name is None and _BIBTEX_BELOW.search(text):
+        return "bibtex"
     _refuse_binary(source)
     return by_name or "text"
 
