@@ -159,3 +159,17 @@ def test_a_title_that_lists_other_things_than_texts_is_bad() -> None:
 
 def test_terms_that_are_no_categories_do_not_cost_the_record() -> None:
     assert read({"title": TITLE, "terms": {"licence": 1}}) == [Paper(id="1", title=TITLE)]
+
+
+def test_markup_in_texts_is_taken_out_in_every_format() -> None:
+    marked = {"title": "On <i>E. coli</i>", "abstract": "<jats:p>We &amp; H<sub>2</sub>O</jats:p>"}
+    expected = [Paper(id="1", title="On E. coli", abstract=" We & H_{2}O ")]
+    assert read(marked) == expected
+    table = f"id,title,abstract\n1,{marked['title']},{marked['abstract']}\n"
+    assert list(read_stream(io.BytesIO(table.encode()))) == expected
+
+
+def test_markup_alone_is_no_text() -> None:
+    (bad,) = read({"title": "<p></p>"})
+    assert isinstance(bad, BadRecord)
+    assert bad.kind == "missing_text"

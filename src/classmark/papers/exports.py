@@ -48,9 +48,9 @@ def with_usual_keys(record: Record) -> Record:
             record = {str(key).strip().lower(): value for key, value in inner.items()}
     found = {name: read(record) for name, read in _READERS.items() if record.get(name) is None}
     found["authors"] = _authors(record) or record.get("authors")
-    if not isinstance(record.get("terms"), str | list):
-        found["terms"] = None  # other sources keep other things there
-    return {**record, **found}
+    if not isinstance(record.get("terms"), str | list):  # other sources keep other things there
+        record = {name: value for name, value in record.items() if name != "terms"}
+    return {**record, **{name: value for name, value in found.items() if value is not None}}
 
 
 def _is_record(value: Mapping[str, Any]) -> bool:

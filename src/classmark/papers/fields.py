@@ -11,6 +11,7 @@ from typing import Any
 
 from classmark.errors import InvalidPaper, UsageError, WrongColumns
 from classmark.papers.dates import parse_date
+from classmark.papers.markup import without_markup
 from classmark.records import BadRecord, Paper
 
 DEFAULT_MAX_RECORD_BYTES = 32 * 1024 * 1024
@@ -132,7 +133,7 @@ def build_paper(
     known_id = str(identifier).strip() if isinstance(identifier, str | int | float) else ""
     known_id = "" if is_missing(identifier) else known_id
     try:
-        title, abstract = _text(values, "title"), _text(values, "abstract")
+        title, abstract = (without_markup(_text(values, name)) for name in ("title", "abstract"))
         categories = _categories(values.get("categories"))
         code = _text(values, "category_code").strip() or (categories[0] if categories else None)
     except InvalidPaper as error:
