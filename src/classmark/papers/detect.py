@@ -60,6 +60,12 @@ _BIBTEX_BELOW = re.compile(
     rb"^@[A-Za-z]{2,20}\s*[{(][^\s,{}]{1,200},\s*\w+\s*=\s*[{\"\w]", re.MULTILINE
 )
 _SEPARATOR_LINE = re.compile(rf'"?sep=([{re.escape(DELIMITERS)}])"?[ \t]*\r?\n', re.IGNORECASE)
+_TAGGED = {
+    re.compile(rb"TY  - \S"): "RIS",
+    re.compile(rb"PMID- *\d"): "PubMed's MEDLINE format",
+    re.compile(rb"FN \S.*\r?\nVR \d"): "Web of Science's tagged format",
+    re.compile(rb"%0 \w+.*\r?\n%\w "): "EndNote's tagged format",
+}
 _JSON_ARRAY = re.compile(rb"\[\s*[\[\]{\"]")
 _JSON_OBJECT = re.compile(rb"\{\s*[\"}]")
 
@@ -157,8 +163,14 @@ def _refuse_what_is_no_text(source: Source) -> None:
     for magic, what in _BINARY_MAGIC.items():
         if prefix.startswith(magic):
             raise UnreadableSource(f"{source.name} is {what}, not papers. {_REMEDY}")
-    if _MARKUP.match(prefix.removeprefix(UTF8_BOM).lstrip()):
+    text = prefix.removeprefix(UTF8_BOM).lstrip()
+    if _MARKUP.match(text):
         raise UnreadableSource(f"{source.name} is XML or HTML, which is not read. {_REMEDY}")
+    for pattern, what in _TAGGED.items():
+        if pattern.match(text):
+            raise UnreadableSource(
+                f"{source.name} is in {what}, which is not read. Export it as BibTeX, CSV or JSON."
+            )
 
 
 def _refuse_binary(source: Source) -> None:
