@@ -116,3 +116,19 @@ def test_the_order_of_sentences_changes_little(classifier: Classifier) -> None:
 def test_an_empty_phrase_at_the_end_changes_little(classifier: Classifier) -> None:
     held = same_answers(classifier, lambda p: with_sentence(p, "We conclude with some remarks."))
     assert_rate("same category with a remark at the end", held, 0.97)
+
+
+def test_markup_of_publishers_changes_no_answer(classifier: Classifier) -> None:
+    def marked(text: str) -> str:
+        words = text.split()
+        words[::15] = [f"<jats:italic>{word}</jats:italic>" for word in words[::15]]
+        return f"<jats:p>{' '.join(words)}</jats:p>"
+
+    papers = golden_papers()
+    plain = classifier.classify(papers)
+    tagged = classifier.classify([replace(p, abstract=marked(p.abstract)) for p in papers])
+    assert [a.primary for a in tagged] == [a.primary for a in plain]
+    [answer] = classifier.classify([{"abstract": marked(papers[0].abstract)}], explain=True)
+    terms = " ".join(evidence.term for evidence in answer.explanation or ())
+    assert "jats" not in terms
+    assert "italic" not in terms

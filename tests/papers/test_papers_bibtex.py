@@ -73,6 +73,60 @@ def test_an_entry_with_a_field_twice_is_bad() -> None:
     ]
 
 
+def test_a_field_twice_that_nobody_reads_costs_nothing() -> None:
+    content = '@misc{k, title={A}, keywords = "x", Keywords = "y", keywords={z}}'
+    assert read(content) == [Paper(id="k", title="A")]
+    (bad,) = read(content, columns={"abstract": "keywords"})
+    assert isinstance(bad, BadRecord)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ('"Decay of a " # jup', "Decay of a warm Jupiter"),
+        ("{Decay of } # {a } # JUP", "Decay of a warm Jupiter"),
+        ('both # " and " # 2', "a warm Jupiter and 2"),
+        ('"C# and {#} of " # jup', "C# and {#} of warm Jupiter"),
+        ("jup", "warm Jupiter"),
+    ],
+)
+def test_joined_parts_and_macros_become_the_text_they_stand_for(value: str, text: str) -> None:
+    macros = '@string{jup = "warm Jupiter"}\n@string{both = "a " # jup}\n'
+    assert read(f"{macros}@misc{{k, title = {value}}}") == [Paper(id="k", title=text)]
+
+
+def test_a_macro_that_is_not_defined_is_an_error_and_never_source_text() -> None:
+    (bad,) = read('@misc{k, title = "Decay of a " # jup}')
+    assert bad == BadRecord(
+        id="k",
+        kind="broken_bibtex",
+        message="line 1: 'jup' is joined with # but is neither quoted nor defined by an @string",
+    )
+
+
+def test_the_eprintclass_of_biblatex_is_the_category() -> None:
+    (paper,) = read("@online{k, title={A}, eprint={2001.01234}, eprintclass={math.CO}}")
+    assert isinstance(paper, Paper)
+    assert paper.category_code == "math.CO"
+
+
+@pytest.mark.parametrize(
+    "heading",
+    ["Results of a search\n\n\nRetrieved 1 abstract\n\n", "% saved today\n", "My list:\n"],
+)
+def test_entries_below_a_heading_are_bibtex(heading: str) -> None:
+    entry = (
+        '@ARTICLE{2021XYZ...1....1M,\n  title = "{A slow planet}",\n  eprint = {2101.99901}\n}\n'
+    )
+    assert read(heading + entry) == [Paper(id="2101.99901", title="{A slow planet}")]
+
+
+def test_a_text_that_mentions_bibtex_is_a_text() -> None:
+    (paper,) = read("How to cite\nWrite @article{key, and so on, or @misc in your file.")
+    assert isinstance(paper, Paper)
+    assert paper.title == "How to cite"
+
+
 def test_an_entry_without_title_and_abstract_is_bad() -> None:
     assert read("@misc{k, year=2020}") == [
         BadRecord(id="k", kind="missing_text", message="line 1: title and abstract are empty")

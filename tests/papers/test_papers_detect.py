@@ -80,8 +80,6 @@ def test_mapped_columns_make_a_header(tmp_path: Path) -> None:
     [
         (b"", r"is empty\. Give a file with papers"),
         (b" \n\t\n", r"is empty"),
-        ("title,abstract\n".encode("utf-16"), r"is in UTF-16 or UTF-32\. Convert it to UTF-8"),
-        ("title,abstract\n".encode("utf-16-le"), r"is binary \(15 control bytes in the first 30\)"),
         (b"%PDF-1.4 x", r"is a PDF file, not papers\. Give CSV, TSV, JSON lines"),
         (b"\x89PNG\r\n\x1a\n", r"is an image, not papers"),
         (bytes(range(256)), r"is binary"),

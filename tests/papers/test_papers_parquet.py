@@ -218,15 +218,23 @@ def deep(levels: int) -> Any:
     return pa.nulls(2, kind)
 
 
+def test_a_title_in_a_list_is_its_first_and_nan_is_a_missing_one(tmp_path: Path) -> None:
+    for titles, expected in (
+        (pa.array([["A", "B"], []]), ["A", ""]),
+        (pa.array([float("nan"), None]), ["", ""]),
+    ):
+        path = write(tmp_path / "p.parquet", {"abstract": ["A", "B"], "title": titles})
+        assert [p.title for p in read_papers(path) if isinstance(p, Paper)] == expected
+
+
 WRONG_TITLES = {
     "bytes": (pa.array([b"A\xff", b"B"]), "title must be a string, got bytes b'A\\xff'"),
-    "numbers": (pa.array([1.5, float("nan")]), "title must be a string, got float 1.5"),
+    "numbers": (pa.array([1.5, 2.5]), "title must be a string, got float 1.5"),
     "structs": (pa.array([{"en": "A"}] * 2), "title is a column of type struct, not of texts"),
     "maps": (
         pa.array([[("en", "A")]] * 2, pa.map_(pa.string(), pa.string())),
         "title is a column of type map, not of texts",
     ),
-    "lists": (pa.array([["A"], ["B"]]), "title must be a string, got list ['A']"),
     "lists of numbers": (pa.array([[1]] * 2), "title is a column of type list, not of texts"),
     "lists in lists": (deep(60), "title is a column of type list, not of texts"),
     "no text in UTF-8": (

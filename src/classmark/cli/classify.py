@@ -37,6 +37,13 @@ STDIN = "-"
 _STDIN_FILE = Path("/dev/stdin")
 _BAR = "█"
 _MAX_SHOWN_CHARS = 60
+_LONGEST_PATH_CHARS = 4096
+_OTHER_SUFFIXES = (
+    *(".ris", ".nbib", ".enw", ".ciw", ".xml", ".rdf", ".html", ".htm", ".tex", ".md"),
+    *(".pdf", ".ps", ".doc", ".docx", ".odt", ".rtf", ".epub", ".xls", ".xlsx", ".ods"),
+    *(".db", ".sqlite", ".feather", ".arrow", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tgz"),
+)
+"""Endings that a word has only as the name of a file, whether or not such files are read."""
 
 Layout = Literal["human", "jsonl", "json", "csv", "parquet"]
 
@@ -210,20 +217,20 @@ def run(
 
 
 def is_file_argument(argument: str) -> bool:
-    """Tell whether an argument names a file: by a known suffix, or by a path separator.
+    """Tell whether an argument names a file: it is one, or looks like the name of one.
 
     A separator in a text with white space (``TCP/IP networks``) makes no file of it, unless there
     is one.
     """
     from classmark.papers import KNOWN_SUFFIXES
 
-    if "\n" in argument:
+    if "\n" in argument or len(argument) > _LONGEST_PATH_CHARS:
         return False
-    if argument.lower().endswith(KNOWN_SUFFIXES):
+    if os.path.isfile(argument) or argument.lower().endswith(KNOWN_SUFFIXES):  # noqa: PTH113
         return True
-    if "/" not in argument and os.sep not in argument:
-        return False
-    return not any(c.isspace() for c in argument) or os.path.lexists(argument)
+    if any(character.isspace() for character in argument):
+        return ("/" in argument or os.sep in argument) and os.path.lexists(argument)
+    return "/" in argument or os.sep in argument or argument.lower().endswith(_OTHER_SUFFIXES)
 
 
 def _sources(arguments: Sequence[str]) -> list[Source]:

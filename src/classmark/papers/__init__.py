@@ -4,6 +4,7 @@ from classmark.papers.chunks import Chunk, ChunkSize, papers_of, read_chunks
 from classmark.papers.dates import parse_date
 from classmark.papers.detect import FORMATS, KNOWN_SUFFIXES, detect_format
 from classmark.papers.ids import canonical_id
+from classmark.papers.markup import without_markup
 from classmark.papers.reader import read_papers, read_stream
 from classmark.papers.recipe import (
     RECIPE_VERSION,
@@ -28,4 +29,5 @@ __all__ = [
     "read_papers",
     "read_stream",
     "text_fingerprint",
+    "without_markup",
 ]

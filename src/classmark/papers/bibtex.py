@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from classmark.errors import UnreadableSource
+from classmark.errors import InvalidPaper, UnreadableSource
 from classmark.papers.fields import Place, ReadOptions, build_paper
 from classmark.papers.text import read_whole
 from classmark.records import BadRecord, Paper
 
 if TYPE_CHECKING:
-    from bibtexparser.model import Block
+    from bibtexparser.model import Block, DuplicateFieldKeyBlock
 
 MAX_BLOCKS = 100_000
 """The parser holds about 1.5 KB for each."""
@@ -23,6 +24,9 @@ _MAX_BLANKS = 10_000
 _MANY_BLANKS = re.compile(rf"@\w*+[ \t]{{{_MAX_BLANKS}}}")
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_READ = ("eprint", "primaryclass", "eprintclass", "date", "year", "month", "author")
+"""Fields that are read beside those of title and abstract."""
+_SIGN = re.compile(r'[{}"#]|\\.', re.DOTALL)
 
 
 def read_bibtex(stream: BinaryIO, options: ReadOptions) -> Iterator[Paper | BadRecord]:
@@ -36,9 +40,11 @@ def read_bibtex(stream: BinaryIO, options: ReadOptions) -> Iterator[Paper | BadR
     """
     text = read_whole(stream, options)
     _refuse_bomb(text, options.name)
+    blocks = _parse_blocks(text)
+    macros = _macros(blocks)
     found = False
-    for block in _parse_blocks(text):
-        record = _read_block(block, options)
+    for block in blocks:
+        record = _read_block(block, macros, options)
         if record is not None:
             found = True
             yield record
@@ -69,19 +75,49 @@ def _parse_blocks(text: str) -> list[Block]:
     log = logging.getLogger("bibtexparser")
     if not log.handlers:
         log.addHandler(logging.NullHandler())
-    return parse_string(text).blocks
+    # As they stand in the file: what the parser makes of them does not join "A " # macro.
+    return parse_string(text, parse_stack=[]).blocks
 
 
-def _read_block(block: Block, options: ReadOptions) -> Paper | BadRecord | None:
-    from bibtexparser.model import DuplicateBlockKeyBlock, Entry, ParsingFailedBlock
+def _macros(blocks: list[Block]) -> dict[str, str]:
+    """Return the text of every macro by its name in lower case; months stand for themselves."""
+    from bibtexparser.model import String
+
+    macros = {month: month for month in _MONTHS}
+    for block in blocks:
+        if isinstance(block, String):
+            # One that cannot be resolved is not there, which is reported where it is used.
+            with suppress(InvalidPaper):
+                macros[block.key.lower()] = _text_of(block.value, macros)
+    return macros
+
+
+def _read_block(
+    block: Block, macros: Mapping[str, str], options: ReadOptions
+) -> Paper | BadRecord | None:
+    from bibtexparser.model import (
+        DuplicateBlockKeyBlock,
+        DuplicateFieldKeyBlock,
+        Entry,
+        ParsingFailedBlock,
+    )
 
     place = Place("line", (block.start_line or 0) + 1)
     entry: Block | None = block
-    value_of: Callable[[object], str] = str
+    read = {*_READ, *options.names_of("title"), *options.names_of("abstract")}
     if isinstance(block, DuplicateBlockKeyBlock):
-        entry, value_of = block.ignore_error_block, _unquoted
+        entry = block.ignore_error_block
+    elif isinstance(block, DuplicateFieldKeyBlock) and not read & _in_lower_case(block):
+        entry = block.ignore_error_block  # nobody reads what stands there twice
     if isinstance(entry, Entry):
-        fields = {item.key.lower(): value_of(item.value) for item in entry.fields}
+        try:
+            fields = {
+                field.key.lower(): _text_of(str(field.value), macros)
+                for field in entry.fields
+                if field.key.lower() in read
+            }
+        except InvalidPaper as error:
+            return place.bad("broken_bibtex", str(error), entry.key)
         values = _values(entry.key, fields, options)
         return build_paper(values, place, strict_dates=options.strict_dates)
     if isinstance(block, ParsingFailedBlock):
@@ -91,12 +127,16 @@ def _read_block(block: Block, options: ReadOptions) -> Paper | BadRecord | None:
     return None
 
 
+def _in_lower_case(block: DuplicateFieldKeyBlock) -> set[str]:
+    return {key.lower() for key in block.duplicate_keys}
+
+
 def _values(key: str, fields: dict[str, str], options: ReadOptions) -> dict[str, Any]:
     return {
         "id": fields.get("eprint") or key,
         "title": _mapped(fields, options, "title"),
         "abstract": _mapped(fields, options, "abstract"),
-        "category_code": fields.get("primaryclass"),
+        "category_code": fields.get("primaryclass") or fields.get("eprintclass"),
         "published_date": fields.get("date") or _year_and_month(fields),
         "authors": fields.get("author"),
     }
@@ -106,10 +146,44 @@ def _mapped(fields: dict[str, str], options: ReadOptions, name: str) -> str | No
     return next((fields[key] for key in options.names_of(name) if key in fields), None)
 
 
-def _unquoted(value: object) -> str:
-    """Drop the enclosing quotes or braces, which the parser leaves on repeated entries only."""
-    text = str(value)
-    return text[1:-1] if text[:1] + text[-1:] in ("{}", '""') else text
+def _text_of(value: str, macros: Mapping[str, str]) -> str:
+    """Return the text of a value: of ``"A " # macro`` the parts joined, without their quotes.
+
+    Raises:
+        InvalidPaper: a part is neither quoted nor a number nor a macro of the file.
+    """
+    parts = _parts_of(value)
+    return "".join(_text_of_part(part, macros, is_alone=len(parts) == 1) for part in parts)
+
+
+def _parts_of(value: str) -> list[str]:
+    """Return the parts of a value that ``#`` joins, outside of quotes and braces."""
+    if "#" not in value:
+        return [value.strip()]
+    cuts, depth, in_quotes = [-1], 0, False
+    for sign in _SIGN.finditer(value):
+        match sign[0]:
+            case "{":
+                depth += 1
+            case "}":
+                depth -= 1
+            case '"' if depth == 0:
+                in_quotes = not in_quotes
+            case "#" if depth == 0 and not in_quotes:
+                cuts.append(sign.start())
+    ends = [*cuts[1:], len(value)]
+    return [value[start + 1 : end].strip() for start, end in zip(cuts, ends, strict=True)]
+
+
+def _text_of_part(part: str, macros: Mapping[str, str], *, is_alone: bool) -> str:
+    if part[:1] + part[-1:] in ("{}", '""') and len(part) > 1:
+        return part[1:-1]
+    known = macros.get(part.lower())
+    if known is None and not (is_alone or part.isdigit()):
+        raise InvalidPaper(
+            f"{part[:40]!r} is joined with # but is neither quoted nor defined by an @string"
+        )
+    return part if known is None else known
 
 
 def _year_and_month(fields: dict[str, str]) -> str | None:

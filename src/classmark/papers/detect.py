@@ -51,12 +51,22 @@ _BINARY_MAGIC: dict[bytes, str] = {
     b"SQLite format 3\0": "an SQLite database",
     b"\xd0\xcf\x11\xe0": "an Office file",
 }
-_UTF_16_OR_32_BOMS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
 _MAX_CONTROL_SHARE = 0.05
 _MARKUP = re.compile(rb"<(\?xml|!doctype|html|rss|feed|oai-pmh)\b", re.IGNORECASE)
 # Possessive, and each alternative begins differently: comments must not be tried in 2**n ways.
 _BIBTEX = re.compile(rb"(?:%[^\n]*\n|\s++)*+@[A-Za-z]+\s*[{(]")
+# Below a heading, as search pages print it; the first field tells it from a mention in a text.
+_BIBTEX_BELOW = re.compile(
+    rb"^@[A-Za-z]{2,20}\s*[{(][^\s,{}]{1,200},\s*\w+\s*=\s*[{\"\w]", re.MULTILINE
+)
+_SEPARATOR_LINE = re.compile(rf'"?sep=([{re.escape(DELIMITERS)}])"?[ \t]*\r?\n', re.IGNORECASE)
+_TAGGED = {
+    re.compile(rb"TY  - \S"): "RIS",
+    re.compile(rb"PMID- *\d"): "PubMed's MEDLINE format",
+    re.compile(rb"FN \S.*\r?\nVR \d"): "Web of Science's tagged format",
+    re.compile(rb"%0 \w+.*\r?\n%\w "): "EndNote's tagged format",
+}
 _JSON_ARRAY = re.compile(rb"\[\s*[\[\]{\"]")
 _JSON_OBJECT = re.compile(rb"\{\s*[\"}]")
 
@@ -69,7 +79,7 @@ def detect_format(path: Path, columns: Mapping[str, str] | None = None) -> Forma
         columns: field of a paper -> column name, to know a header by.
 
     Raises:
-        UnreadableSource: it is missing, empty, binary, in UTF-16, or markup.
+        UnreadableSource: it is missing, empty, binary, or markup.
     """
     with open_path(path) as source:
         return format_of(source, columns or {})
@@ -91,13 +101,20 @@ def format_of(source: Source, columns: Mapping[str, str]) -> Format:
     delimiter = delimiter_of(text, columns)
     if delimiter is not None:
         return "tsv" if delimiter == "\t" else "csv"
+    if by_name is None and _BIBTEX_BELOW.search(text):
+        return "bibtex"
     _refuse_binary(source)
     return by_name or "text"
 
 
 def delimiter_of(prefix: bytes, columns: Mapping[str, str]) -> str | None:
-    """Return what separates the columns if the first line is a header of papers, else None."""
-    first_line = prefix.removeprefix(UTF8_BOM).lstrip().partition(b"\n")[0].decode(errors="replace")
+    """Return what separates the columns if the first line is a header of papers, else None.
+
+    A line ``sep=;`` before it, which spreadsheets write and read, settles it.
+    """
+    first_line, stated = header_line(prefix)
+    if stated:
+        return stated
     known = {name for names in COLUMN_NAMES.values() for name in names}
     mapped = {name.strip().lower() for name in columns.values()}
     for delimiter in DELIMITERS:
@@ -108,10 +125,17 @@ def delimiter_of(prefix: bytes, columns: Mapping[str, str]) -> str | None:
     return None
 
 
+def header_line(prefix: bytes) -> tuple[str, str]:
+    """Return the line that names the columns, and the delimiter that a line before it states."""
+    text = prefix.removeprefix(UTF8_BOM).lstrip().decode(errors="replace")
+    match = _SEPARATOR_LINE.match(text)
+    rest = text[match.end() :] if match else text
+    return rest.partition("\n")[0], match[1] if match else ""
+
+
 def likeliest_delimiter(prefix: bytes) -> str:
     """Return the delimiter that splits the first line into most columns."""
-    first_line = prefix.partition(b"\n")[0].decode(errors="replace")
-    return max(DELIMITERS, key=first_line.count)
+    return max(DELIMITERS, key=header_line(prefix)[0].count)
 
 
 def _split_header(line: str, delimiter: str) -> set[str]:
@@ -137,16 +161,17 @@ def _refuse_what_is_no_text(source: Source) -> None:
     prefix = source.prefix
     if not prefix.strip():
         raise UnreadableSource(f"{source.name} is empty. Give a file with papers.")
-    if prefix.startswith(_UTF_16_OR_32_BOMS):
-        raise UnreadableSource(
-            f"{source.name} is in UTF-16 or UTF-32. Convert it to UTF-8, e.g. with "
-            "iconv -f UTF-16 -t UTF-8."
-        )
     for magic, what in _BINARY_MAGIC.items():
         if prefix.startswith(magic):
             raise UnreadableSource(f"{source.name} is {what}, not papers. {_REMEDY}")
-    if _MARKUP.match(prefix.removeprefix(UTF8_BOM).lstrip()):
+    text = prefix.removeprefix(UTF8_BOM).lstrip()
+    if _MARKUP.match(text):
         raise UnreadableSource(f"{source.name} is XML or HTML, which is not read. {_REMEDY}")
+    for pattern, what in _TAGGED.items():
+        if pattern.match(text):
+            raise UnreadableSource(
+                f"{source.name} is in {what}, which is not read. Export it as BibTeX, CSV or JSON."
+            )
 
 
 def _refuse_binary(source: Source) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,6 +11,7 @@ from typing import Any
 
 from classmark.errors import InvalidPaper, UsageError, WrongColumns
 from classmark.papers.dates import parse_date
+from classmark.papers.markup import without_markup
 from classmark.records import BadRecord, Paper
 
 DEFAULT_MAX_RECORD_BYTES = 32 * 1024 * 1024
@@ -16,17 +19,25 @@ MAX_ID_CHARS = 1000
 """A longer identifier makes a bad record: answers, logs and error lines repeat it."""
 
 COLUMN_NAMES: dict[str, tuple[str, ...]] = {
-    "id": ("id",),
-    "title": ("title",),
-    "abstract": ("abstract", "summary"),
+    "id": ("id", "arxiv_id", "key", "ut", "ut (unique wos id)", "eid", "pmid", "paperid", "doi"),
+    "title": ("title", "titles", "article title", "document title", "ti"),
+    "abstract": ("abstract", "summary", "summaries", "abstract note", "abstractnote", "ab"),
     "category_code": ("category_code", "primary_category"),
-    "categories": ("categories",),
-    "published_date": ("published_date", "published"),
+    "categories": ("categories", "terms"),
+    "published_date": (
+        *("published_date", "published", "date", "publication date", "publication year", "year"),
+        *("py",),
+    ),
     "updated_date": ("updated_date", "update_date", "updated"),
-    "authors": ("authors",),
+    "authors": ("authors", "author", "au"),
 }
-"""Fields of a paper, each with the columns or keys it is sought under, compared in lower case."""
+"""Fields of a paper, each with the columns or keys it is sought under, best first, in lower case.
 
+Beside arXiv's and Kaggle's names these are those that Zotero, Web of Science (short and full),
+Scopus, PubMed and Semantic Scholar export.
+"""
+
+_BETWEEN_CATEGORIES = re.compile(r"[\s,;|\[\]()'\"]+")
 _SHOWN_NAMES = 12
 _SHOWN_CHARACTERS = 60
 _MAX_MESSAGE_CHARS = 2000
@@ -88,7 +99,7 @@ def locate_columns(header: Iterable[str], options: ReadOptions) -> dict[str, int
     """Return the position of each field that a table has.
 
     Raises:
-        WrongColumns: a mapped column is missing, or there is no column of abstracts.
+        WrongColumns: a mapped column is missing, or there is neither a title nor an abstract.
     """
     seen = [name.strip() for name in header]
     index = {name.lower(): i for i, name in reversed(list(enumerate(seen)))}
@@ -104,9 +115,9 @@ def locate_columns(header: Iterable[str], options: ReadOptions) -> dict[str, int
         for name in reversed(options.names_of(field_name))
         if name in index
     }
-    if "abstract" not in positions and "title" not in options.columns:
+    if "abstract" not in positions and "title" not in positions:
         raise WrongColumns(
-            f"{options.name} has no column 'abstract' or 'summary'; columns seen: {_listed(seen)}. "
+            f"{options.name} has no column 'title' or 'abstract'; columns seen: {_listed(seen)}. "
             "Name yours with --columns title=…,abstract=…"
         )
     return positions
@@ -124,11 +135,12 @@ def build_paper(
     """
     identifier = values.get("id")
     known_id = str(identifier).strip() if isinstance(identifier, str | int | float) else ""
+    known_id = "" if is_missing(identifier) else known_id
     if len(known_id) > MAX_ID_CHARS:
         message = f"id has {len(known_id):,} characters, more than {MAX_ID_CHARS:,}"
         return place.bad("too_long", f"{message}: {shown(known_id)}")
     try:
-        title, abstract = _text(values, "title"), _text(values, "abstract")
+        title, abstract = (without_markup(_text(values, name)) for name in ("title", "abstract"))
         categories = _categories(values.get("categories"))
         code = _text(values, "category_code").strip() or (categories[0] if categories else None)
     except InvalidPaper as error:
@@ -163,29 +175,38 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
 
 
+def is_missing(value: object) -> bool:
+    """Tell whether a value stands for none: None, or the NaN that tables have for an empty cell."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def _text(values: Mapping[str, Any], name: str) -> str:
     value = values.get(name)
-    if value is None:
+    if is_missing(value):
         return ""
+    if name == "title" and isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return value[0] if value else ""  # Crossref lists titles, the main one first
     if not isinstance(value, str):
         raise InvalidPaper(f"{name} must be a string, got {type(value).__name__} {shown(value)}")
     return value
 
 
 def _categories(value: Any) -> tuple[str, ...]:
-    if value is None:
+    """Return the codes of a list, of a text, of a list as a text, or of a list of such texts."""
+    if is_missing(value):
         return ()
-    codes = value.split() if isinstance(value, str) else value
-    if not isinstance(codes, list | tuple) or not all(isinstance(code, str) for code in codes):
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
         raise InvalidPaper(
-            f"categories must be codes separated by blanks or a list of codes, got {shown(value)}"
+            f"categories must be codes separated by blanks, commas or semicolons, or a list of "
+            f"codes, got {shown(value)}"
         )
-    return tuple(code.strip() for code in codes if code.strip())
+    return tuple(code for text in texts for code in _BETWEEN_CATEGORIES.split(text) if code)
 
 
 def _date(value: Any, *, strict: bool) -> str | None:
     text = value.isoformat() if hasattr(value, "isoformat") else value
-    if text is None or not str(text).strip():
+    if is_missing(text) or not str(text).strip():
         return None
     try:
         return parse_date(str(text))

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from classmark.errors import UnreadableSource
-from classmark.papers.fields import Place, ReadOptions, build_paper, shown
+from classmark.papers import exports
+from classmark.papers.fields import Place, ReadOptions, build_paper, is_missing, shown
 from classmark.papers.lines import UTF8_BOM, read_lines
 from classmark.records import BadRecord, Paper
 
@@ -34,7 +35,7 @@ def read_json_lines(
         if line.problem is not None:
             yield place.bad(line.problem.kind, line.problem.message)
         elif text := line.text.strip(_BLANK):
-            yield _read_record(text, place, options)
+            yield from _read_line(text, place, options)
 
 
 def read_json_document(stream: BinaryIO, options: ReadOptions) -> Iterator[Paper | BadRecord]:
@@ -60,9 +61,10 @@ def read_json_document(stream: BinaryIO, options: ReadOptions) -> Iterator[Paper
                 return
             buffer.drop(1)
         value = buffer.take_value(place)
-        yield value if isinstance(value, BadRecord) else paper_from_object(value, place, options)
         if isinstance(value, BadRecord):
+            yield value
             return
+        yield from _papers_of(value, place, options)
 
 
 def _missing_separator(character: str) -> str:
@@ -71,11 +73,31 @@ def _missing_separator(character: str) -> str:
     return f"',' or ']' was expected, got {shown(character)}"
 
 
+def _read_line(text: str, place: Place, options: ReadOptions) -> Iterator[Paper | BadRecord]:
+    try:
+        value = _without_surrogates(json.loads(text), text)
+    except (ValueError, RecursionError) as error:
+        yield place.bad("broken_json", _why(error, text))
+    else:
+        yield from _papers_of(value, place, options)
+
+
+def _papers_of(value: object, place: Place, options: ReadOptions) -> Iterator[Paper | BadRecord]:
+    """Yield the paper of a decoded value, or those of the list that it wraps."""
+    records = exports.wrapped_records(value)
+    if records is None:
+        yield paper_from_object(value, place, options)
+        return
+    for number, record in enumerate(records, 1):
+        yield paper_from_object(record, Place(f"{place}, item", number), options)
+
+
 def paper_from_object(record: object, place: Place, options: ReadOptions) -> Paper | BadRecord:
     """Return the paper of one decoded JSON value, or what was wrong with it."""
     if not isinstance(record, dict):
         return place.bad("wrong_type", f"a JSON object was expected, got {shown(record)}")
     lowered = {str(key).strip().lower(): value for key, value in record.items()}
+    lowered = exports.with_usual_keys(lowered)
     values = {name: _first(lowered, keys) for name, keys in options.sought.items()}
     if values["title"] is None and values["abstract"] is None:
         keys = ", ".join(list(lowered)[:12]) or "none"
@@ -84,17 +106,7 @@ def paper_from_object(record: object, place: Place, options: ReadOptions) -> Pap
             "Name yours with --columns title=…,abstract=…"
         )
         return place.bad("missing_field", message, _own_id(values["id"]))
-    if values["published_date"] is None:
-        values["published_date"] = _first_version_date(lowered.get("versions"))
     return build_paper(values, place, strict_dates=options.strict_dates)
-
-
-def _read_record(text: str, place: Place, options: ReadOptions) -> Paper | BadRecord:
-    try:
-        record = _without_surrogates(json.loads(text), text)
-    except (ValueError, RecursionError) as error:
-        return place.bad("broken_json", _why(error, text))
-    return paper_from_object(record, place, options)
 
 
 def _why(error: Exception, text: str) -> str:
@@ -107,20 +119,13 @@ def _why(error: Exception, text: str) -> str:
 def _first(record: Mapping[str, Any], keys: Sequence[str]) -> Any:
     for key in keys:
         value = record.get(key)
-        if value is not None:
+        if not is_missing(value):
             return value
     return None
 
 
 def _own_id(value: Any) -> str | None:
     return str(value) if isinstance(value, str | int) else None
-
-
-def _first_version_date(versions: Any) -> Any:
-    """Return when the first version was made, as the arXiv dump tells it."""
-    if isinstance(versions, list) and versions and isinstance(versions[0], dict):
-        return versions[0].get("created")
-    return None
 
 
 def _without_surrogates(value: Any, source: str) -> Any:

@@ -53,29 +53,6 @@ def is_cut(raw: bytes, max_bytes: int) -> bool:
     return len(raw) > max_bytes and not raw.endswith(b"\n")
 
 
-class LineFeed:
-    """Lines as plain strings for a parser that asks for them, with their problems kept aside."""
-
-    def __init__(self, lines: Iterator[Line]) -> None:
-        self._lines = lines
-        self._problem: Problem | None = None
-        self.number = 0
-
-    def __iter__(self) -> LineFeed:
-        return self
-
-    def __next__(self) -> str:
-        line = next(self._lines)
-        self.number = line.number
-        self._problem = self._problem or line.problem
-        return line.text
-
-    def take_problem(self) -> Problem | None:
-        """Return the first problem since the last call, and forget it."""
-        problem, self._problem = self._problem, None
-        return problem
-
-
 def _decode(number: int, raw: bytes) -> Line:
     problem = Problem("nul_byte", "holds NUL bytes") if b"\0" in raw else None
     try:

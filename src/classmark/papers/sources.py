@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import json
@@ -20,6 +21,13 @@ PREFIX_BYTES = 1 << 16
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZIP_MAGIC = b"PK\x03\x04"
+_BOMS = {
+    **{codecs.BOM_UTF32_LE: "utf-32-le", codecs.BOM_UTF32_BE: "utf-32-be"},
+    **{codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"},
+}
+"""The longer marks first: the one of UTF-32 begins with that of UTF-16."""
+_SAMPLE_BYTES = 1024
+_ZERO_SHARE = 0.7
 _SHOWN_MEMBERS = 4
 # Text is compressed 3- to 10-fold. What claims far more is made to fill memory or disk.
 _MAX_ZIP_RATIO = 100
@@ -27,6 +35,9 @@ _MAX_ZIP_RATIO = 100
 # file says.
 _BOUNDED_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _SMALL_ZIP_BYTES = 16 * 1024 * 1024
+
+
+Translation = Callable[[bytes, bool], bytes]
 
 
 @dataclass(frozen=True)
@@ -102,13 +113,40 @@ def damage_named(name: str) -> Iterator[None]:
 def _source(prefix: bytes, stream: BinaryIO, name: str, file_name: str) -> Source:
     # A gzip stream could only be sought by decompressing it again and again.
     can_seek = stream.seekable() and not isinstance(stream, gzip.GzipFile)
+    joined = _Rejoined(prefix, stream).buffered()
+    translate = _translation_of(prefix)
+    if translate is not None:
+        joined = io.BufferedReader(_Translated(joined, translate), PREFIX_BYTES)
+        prefix = joined.peek(PREFIX_BYTES)[:PREFIX_BYTES]
     return Source(
         name=name,
         suffix=PurePosixPath(file_name).suffix.lower(),
         prefix=prefix,
-        stream=_Rejoined(prefix, stream).buffered(),
+        stream=cast(BinaryIO, joined),
         seekable=stream if can_seek else None,
     )
+
+
+def _translation_of(prefix: bytes) -> Translation | None:
+    """Return what turns bytes into UTF-8 with line feeds; None if they are that already."""
+    encoding = next((name for mark, name in _BOMS.items() if prefix.startswith(mark)), None)
+    encoding = encoding or _utf_16_without_mark(prefix)
+    if encoding is not None:
+        decode = codecs.getincrementaldecoder(encoding)(errors="replace").decode
+        return lambda raw, final: decode(raw, final).encode()
+    if b"\r" in prefix and b"\n" not in prefix and b"\0" not in prefix:
+        return lambda raw, _: raw.replace(b"\r", b"\n")
+    return None
+
+
+def _utf_16_without_mark(prefix: bytes) -> str | None:
+    """Return the byte order of UTF-16 that is mostly ASCII, whose every second byte is zero."""
+    sample = prefix[:_SAMPLE_BYTES]
+    for offset, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        zeros, others = sample[offset::2], sample[1 - offset :: 2]
+        if len(zeros) > 1 and zeros.count(0) > _ZERO_SHARE * len(zeros) and not others.count(0):
+            return encoding
+    return None
 
 
 def _read_prefix(stream: BinaryIO) -> bytes:
@@ -186,7 +224,7 @@ class _Rejoined(io.RawIOBase):
         self._prefix = prefix
         self._read = getattr(rest, "read1", rest.read)
 
-    def buffered(self) -> BinaryIO:
+    def buffered(self) -> io.BufferedReader:
         return io.BufferedReader(self, PREFIX_BYTES)
 
     def readable(self) -> bool:
@@ -195,5 +233,27 @@ class _Rejoined(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         chunk = self._prefix[: len(buffer)] or self._read(len(buffer))
         self._prefix = self._prefix[len(buffer) :]
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
+
+
+class _Translated(io.RawIOBase):
+    """A stream whose bytes become others."""
+
+    def __init__(self, stream: io.BufferedReader, translate: Translation) -> None:
+        self._stream = stream
+        self._translate = translate
+        self._held = b""
+        self._at_end = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while not self._held and not self._at_end:
+            raw = self._stream.read1(len(buffer))
+            self._at_end = not raw
+            self._held = self._translate(raw, self._at_end)
+        chunk, self._held = self._held[: len(buffer)], self._held[len(buffer) :]
         buffer[: len(chunk)] = chunk
         return len(chunk)

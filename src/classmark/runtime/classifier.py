@@ -12,7 +12,7 @@ import numpy as np
 
 from classmark.bundle import Bundle, find_bundle, load_bundle
 from classmark.errors import BundleIncompatible, InvalidPaper
-from classmark.papers import RECIPE_VERSION
+from classmark.papers import RECIPE_VERSION, without_markup
 from classmark.records import Answer, ModelRef, Paper
 from classmark.runtime.explain import explain as explain_answer
 from classmark.runtime.policy import Decider, Decisions
@@ -217,14 +217,16 @@ class Classifier:
 
 
 def check_paper(paper: Paper) -> Paper:
-    """Return the paper if there is something to classify it from.
+    """Return the paper, without markup, if there is something to classify it from.
 
     Raises:
         InvalidPaper: title and abstract are empty or white space.
     """
-    if not paper.abstract.strip() and not paper.title.strip():
+    title, abstract = without_markup(paper.title), without_markup(paper.abstract)
+    if not abstract.strip() and not title.strip():
         raise InvalidPaper("title and abstract are both empty. Give at least one of them.")
-    return paper
+    is_plain = title == paper.title and abstract == paper.abstract
+    return paper if is_plain else replace(paper, title=title, abstract=abstract)
 
 
 def in_batches(items: Iterable[T], n_chars: Callable[[T], int]) -> Iterator[list[T]]:
