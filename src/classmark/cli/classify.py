@@ -18,6 +18,7 @@ from classmark.cli.output import (
     JsonLinesWriter,
     JsonWriter,
     LineWriter,
+    RawCells,
     TableWriter,
     Write,
     Writer,
@@ -136,13 +137,7 @@ def classify(  # noqa: PLR0913 - one parameter an option
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Columns id, primary, reason, probability, top1 ...")
     ] = False,
-    raw_cells: Annotated[
-        bool,
-        typer.Option(
-            "--raw-cells",
-            help="In CSV, do not put an apostrophe before texts that a spreadsheet would run.",
-        ),
-    ] = False,
+    raw_cells: RawCells = False,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write here, whole or not at all.")
     ] = None,
