@@ -18,7 +18,6 @@ from classmark.cli.output import (
     JsonLinesWriter,
     JsonWriter,
     LineWriter,
-    RawCells,
     TableWriter,
     Write,
     Writer,
@@ -137,7 +136,13 @@ def classify(  # noqa: PLR0913 - one parameter an option
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Columns id, primary, reason, probability, top1 ...")
     ] = False,
-    raw_cells: RawCells = False,
+    raw_cells: Annotated[
+        bool,
+        typer.Option(
+            "--raw-cells",
+            help="In CSV, do not put an apostrophe before texts that a spreadsheet would run.",
+        ),
+    ] = False,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write here, whole or not at all.")
     ] = None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from classmark.cli.output import RawCells, open_sink, print_error, printable
+from classmark.cli.output import open_sink, print_error, printable
 from classmark.cli.progress import progress
 from classmark.errors import InvalidJournal, UsageError
 
@@ -72,7 +72,13 @@ def export(  # noqa: PLR0913 - one parameter an option
         str | None,
         typer.Option(metavar="F", help="jsonl (if nothing else is said), csv or parquet."),
     ] = None,
-    raw_cells: RawCells = False,
+    raw_cells: Annotated[
+        bool,
+        typer.Option(
+            "--raw-cells",
+            help="In CSV, do not put an apostrophe before texts that a spreadsheet would run.",
+        ),
+    ] = False,
     since: Annotated[
         str | None, typer.Option(metavar="T", help="From this time on: 2026-11-24, or 7d ago.")
     ] = None,

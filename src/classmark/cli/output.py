@@ -7,9 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, Protocol, TypeGuard
-
-import typer
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeGuard
 
 if TYPE_CHECKING:
     from classmark.records import Answer, BadRecord
@@ -21,14 +19,6 @@ _MAX_SHOWN_ARCHIVES = 3
 _MIN_SHOWN = 0.005  # less would be printed as 0.00
 
 Write = Callable[[str], None]
-
-RawCells = Annotated[
-    bool,
-    typer.Option(
-        "--raw-cells",
-        help="In CSV, do not put an apostrophe before texts that a spreadsheet would run.",
-    ),
-]
 
 
 class Writer(Protocol):
