@@ -32,6 +32,7 @@ def parts() -> dict[str, Part]:
     return {name: part(n, seed, right=0.6) for seed, (name, n) in enumerate(sizes.items())}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "one",
     [

@@ -137,6 +137,7 @@ def test_what_is_not_protocol_buffers_is_not_left_to_another_reader(content: byt
     assert onnx_problem(content) == "is not an ONNX model"
 
 
+@pytest.mark.slow
 def test_the_check_of_a_hostile_model_ends() -> None:
     graph = b""
     for _ in range(200):

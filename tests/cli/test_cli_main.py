@@ -219,6 +219,7 @@ def test_an_exit_of_a_verb_is_kept(fail_with: Callable[..., Result]) -> None:
 CLASSIFY = "classify 'We colour sparse graphs with few colours.'"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="a shell closes the streams")
 @pytest.mark.parametrize("arguments", ["--version", "models list", CLASSIFY])
 @pytest.mark.parametrize(

@@ -144,6 +144,7 @@ def spellings(path: Path) -> Iterator[Path]:
     yield hard
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in CLASHES if "build" not in name])
 def test_an_output_that_is_an_input_is_refused_before_any_work(here: Path, name: str) -> None:
     command, victim = CLASHES[name]

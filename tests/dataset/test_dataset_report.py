@@ -102,6 +102,7 @@ def test_plots_take_their_colours_from_the_page_in_light_and_dark(
     assert "prefers-color-scheme: dark" in text
 
 
+@pytest.mark.slow
 def test_the_same_statistics_give_the_same_page(after: DatasetStatistics) -> None:
     assert to_html(after) == to_html(after)
 

@@ -92,6 +92,7 @@ def test_no_paper_with_a_known_label_is_refused(n: int) -> None:
         fit_policy(table)
 
 
+@pytest.mark.slow
 def test_the_curve_mends_a_model_that_claims_too_much() -> None:
     table = overconfident_table()
     curve = fit_curve(table)

@@ -38,6 +38,7 @@ def modes(folder: Path) -> dict[str, int]:
     return found
 
 
+@pytest.mark.slow
 @posix
 def test_no_file_of_a_journal_can_be_read_by_others_for_a_moment(
     open_journal: Open, path: Path

@@ -271,6 +271,7 @@ print(sum(1 for _ in read_stream(io.BytesIO(document), format="json")))
 """
 
 
+@pytest.mark.slow
 def test_small_values_behind_a_large_one_are_read_in_linear_time() -> None:
     # In a process of its own, since nothing else ends what copies 14 MB 200,000 times.
     done = subprocess.run(

@@ -137,6 +137,7 @@ print(n, peak_mib() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("n_chars", [1_000_000, 24 << 20])
 def test_a_dictionary_of_few_bytes_takes_little_memory(tmp_path: Path, n_chars: int) -> None:

@@ -86,6 +86,7 @@ with reserve_run_folder(Path(sys.argv[1]), "linear") as folder, atomic_folder(fo
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
 def test_what_a_killed_run_left_is_removed_by_the_next_but_not_what_a_live_one_has(
     tmp_path: Path,

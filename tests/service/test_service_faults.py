@@ -185,6 +185,7 @@ def test_workers_end_when_their_supervisor_is_killed(start: Any) -> None:
         assert events.count("worker ended") == 2
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_one_line_and_exit_code_1() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -196,6 +197,7 @@ def test_a_port_in_use_is_one_line_and_exit_code_1() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_host_that_is_none_is_one_line() -> None:
     result = serve("--host", "no-host.invalid", "--port", "0")
     assert result.returncode == 1
@@ -231,6 +233,7 @@ def test_a_journal_of_a_newer_classmark_ends_the_start_with_one_line(tmp_path: P
     assert "newer" in failed["detail"]
 
 
+@pytest.mark.slow
 def test_a_setting_out_of_range_is_one_line() -> None:
     result = serve(CLASSMARK_SERVE_MAX_PAPERS="0")
     assert result.returncode == 2

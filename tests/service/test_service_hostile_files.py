@@ -222,6 +222,7 @@ def stopped_reader(server: Any) -> Iterator[int]:
             os.kill(reader, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_reader_that_hangs_is_killed_at_the_deadline_and_replaced(start: Any) -> None:
     with start("--workers", "1") as server, server.client() as client:
         with stopped_reader(server) as reader:
@@ -231,6 +232,7 @@ def test_a_reader_that_hangs_is_killed_at_the_deadline_and_replaced(start: Any) 
         until(lambda: not Path(f"/proc/{reader}").exists())
 
 
+@pytest.mark.slow
 def test_a_reader_that_dies_costs_its_file_and_is_logged(start: Any) -> None:
     with start("--workers", "1", CLASSMARK_SERVE_DEADLINE_MS="600000") as server:
         with (
@@ -253,6 +255,7 @@ def test_a_reader_that_dies_costs_its_file_and_is_logged(start: Any) -> None:
         assert [line["exit_code"] for line in server.logs() if line["event"] == "file reader died"]
 
 
+@pytest.mark.slow
 def test_a_client_waits_for_its_own_files_and_has_only_so_many(start: Any) -> None:
     with (
         start("--workers", "1", CLASSMARK_SERVE_DEADLINE_MS="600000") as server,
@@ -269,6 +272,7 @@ def test_a_client_waits_for_its_own_files_and_has_only_so_many(start: Any) -> No
         assert statuses == [200] * 8 + [503]
 
 
+@pytest.mark.slow
 def test_readers_end_with_their_worker(start: Any) -> None:
     with start("--workers", "1") as server, server.client() as client:
         post(client, "a.csv.gz", PACKED_CSV)

@@ -358,6 +358,7 @@ def test_each_scope_opens_its_own_addresses_and_a_revoked_key_none(
         assert texts["admin"] not in server.stderr()
 
 
+@pytest.mark.slow
 def test_without_its_file_of_keys_the_service_does_not_start(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "classmark", "serve", "--port", "0", "--api-keys"]
     result = subprocess.run(

@@ -47,6 +47,7 @@ def test_a_step_takes_the_papers_of_all_its_batches() -> None:
     assert config(batch_size=8, accumulation=3).papers_a_step == 24
 
 
+@pytest.mark.slow
 def test_the_room_is_imported_without_torch() -> None:
     code = (
         "import sys, classmark.training, classmark.pipeline;"
