@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib.resources import files
 
+import pytest
 from behaviour_rates import assert_rate, golden_papers, probability_of
 
 from classmark import Classifier, Paper
@@ -42,6 +43,7 @@ def cases(classifier: Classifier) -> Iterator[tuple[str, Paper]]:
                 yield code, paper
 
 
+@pytest.mark.slow
 def test_a_sentence_of_a_category_raises_its_probability(classifier: Classifier) -> None:
     chosen = list(cases(classifier))
     everything = len(classifier.labels)

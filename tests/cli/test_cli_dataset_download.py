@@ -79,6 +79,7 @@ def test_wrong_usage_is_exit_code_2(server: FileServer) -> None:
     assert run("--sha256", "abc").exit_code == 2
 
 
+@pytest.mark.slow
 def test_a_download_needs_no_extra(server: FileServer) -> None:
     url = server.put("/papers.zip", ARCHIVE)
     code = (

@@ -40,6 +40,7 @@ def test_json_has_every_number_and_the_comparison(folder: Path) -> None:
     assert changes == sorted(changes, reverse=True)
 
 
+@pytest.mark.slow
 def test_files_are_written_beside_what_is_printed(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     files = ("--html", tmp_path / "s.html", "--markdown", tmp_path / "s.md")

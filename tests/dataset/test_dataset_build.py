@@ -143,6 +143,7 @@ def test_every_dropped_row_is_counted_by_its_reason(write_source: WriteSource) -
     assert manifest.config["notes"]["small_categories"] == {"hep-th": 1}
 
 
+@pytest.mark.slow
 @settings(
     max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -71,6 +71,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
+@pytest.mark.slow
 def test_the_page_is_well_formed_and_needs_nothing_else(
     after: DatasetStatistics, comparison: Comparison
 ) -> None:
@@ -91,6 +92,7 @@ def test_every_reference_inside_the_page_leads_to_one_element(after: DatasetStat
         assert (attributes.get("xlink:href") or "#")[1:] in {"", *ids}
 
 
+@pytest.mark.slow
 def test_plots_take_their_colours_from_the_page_in_light_and_dark(
     after: DatasetStatistics, comparison: Comparison
 ) -> None:
@@ -112,6 +114,7 @@ def test_invented_papers_are_said_to_be_in_both(after: DatasetStatistics) -> Non
     assert "The papers are invented" in to_markdown(after)
 
 
+@pytest.mark.slow
 def test_labels_are_text_on_the_page_and_in_markdown(harmful: DatasetStatistics) -> None:
     assert "<script" not in to_html(harmful)
     assert "&lt;script&gt;alert(1)&lt;/script&gt; a|b" in to_html(harmful)

@@ -232,6 +232,7 @@ def test_a_dump_that_is_interrupted_is_not_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_invented_papers_differ_so_that_hardly_any_is_a_duplicate() -> None:
     papers = list(sample_papers(SampleConfig(papers=20_000)))
     assert len({paper.id for paper in papers}) == len(papers)

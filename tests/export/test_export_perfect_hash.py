@@ -35,6 +35,7 @@ def test_distinct_keys_get_distinct_slots_and_look_up_finds_them(keys: list[int]
     check(featuriser._mix(np.array(keys, dtype=np.uint64)))
 
 
+@pytest.mark.slow
 def test_twenty_thousand_keys_fit_in_two_percent_more_slots() -> None:
     keys = np.random.default_rng(0).integers(0, 2**64, 20_000, dtype=np.uint64)
     check(keys)

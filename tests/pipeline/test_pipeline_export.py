@@ -65,6 +65,7 @@ def test_the_card_warns_that_the_papers_are_invented(bundle: Path) -> None:
         assert part in card
 
 
+@pytest.mark.slow
 def test_exporting_again_gives_the_same_digest_and_needs_leave_to_replace(
     run_folder: Path, tmp_path: Path
 ) -> None:
@@ -149,6 +150,7 @@ def test_a_dataset_that_changed_after_the_run_is_refused(run_folder: Path, tmp_p
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_a_run_finds_its_dataset_from_anywhere_and_after_both_were_moved(
     dataset: Path, train_run: TrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +190,7 @@ def test_a_run_of_an_earlier_version_finds_its_dataset_from_where_it_was_trained
     export_run(run, tmp_path / "m-1.0", name="m", version="1.0")
 
 
+@pytest.mark.slow
 def test_no_path_of_the_machine_gets_into_a_bundle(
     train_run: TrainRun, dataset: Path, tmp_path: Path
 ) -> None:

@@ -71,6 +71,7 @@ def test_an_interrupted_fit_out_of_core_leaves_nothing_on_disk(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_weights(train_run: TrainRun, run_folder: Path) -> None:
     assert digests(train_run("seed=8"))[1:] != digests(run_folder)[1:]
 
@@ -123,6 +124,7 @@ def test_a_vocabulary_that_is_small_enough_is_not_pruned(train_run: TrainRun) ->
     assert features["kept"] == features["parent"]
 
 
+@pytest.mark.slow
 def test_the_weight_of_a_period_changes_the_fit(train_run: TrainRun) -> None:
     small = ("model.max_features=100000", "model.min_papers=20", "model.epochs=1")
     plain = train_run(*small)
@@ -136,6 +138,7 @@ def test_the_weight_of_a_period_that_the_dataset_lacks_is_refused(train_run: Tra
         train_run("model.period_weights.from-2020=3")
 
 
+@pytest.mark.slow
 def test_runs_of_one_second_get_folders_of_their_own(
     train_run: TrainRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -124,6 +124,7 @@ def test_every_serving_room_that_exists_is_under_the_serving_contract() -> None:
     assert set(CONTRACTS["serving"]["forbidden_modules"]) == set(NEVER_SERVED)
 
 
+@pytest.mark.slow
 def test_serving_rooms_import_without_what_trains_and_without_pyarrow() -> None:
     modules = [f"classmark.{room}" for room in sorted(rooms() & SERVING)]
     # onnxruntime and tokenizers are asked for when a deep bundle is loaded, not before.

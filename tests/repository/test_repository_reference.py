@@ -43,6 +43,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_the_committed_reports() -> None:
     result = run("benchmarks/figures", "--check")
     assert result.returncode == 0, result.stderr

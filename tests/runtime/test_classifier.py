@@ -172,6 +172,7 @@ def test_batching_does_not_change_answers(
     assert classifier.classify(texts, explain=True) == whole
 
 
+@pytest.mark.slow
 def test_threads_share_a_classifier(classifier: Classifier) -> None:
     texts = [f"{'graph ' * (i % 4)} string {i}" for i in range(200)]
     expected = classifier.classify(texts)

@@ -96,6 +96,7 @@ def test_a_hundred_thousand_random_texts_are_answered(client: httpx.Client) -> N
         check_all_answered(client, [paper(chance) for _ in range(BATCH)])
 
 
+@pytest.mark.slow
 def test_single_random_texts_are_answered_or_refused(client: httpx.Client) -> None:
     chance = random.Random(5)
     for _ in range(300):
