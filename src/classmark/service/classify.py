@@ -13,6 +13,7 @@ from pydantic_core import to_json
 
 from classmark.records import BadRecord, Paper
 from classmark.service.answering import Document, Options, bad_record
+from classmark.service.backlog import work_size
 from classmark.service.batching import Batcher
 from classmark.service.body import check_media_type, read_body
 from classmark.service.exchange import Exchange, Reply
@@ -47,9 +48,10 @@ async def classify(service: Service, exchange: Exchange) -> Reply:
     service.check_backlog(exchange)
     body = await read_body(exchange, service.settings.max_body_bytes)
     exchange.check_deadline()
+    size = work_size(body, service.settings.max_papers)
     if not may_be_parsed_at_once(body):
         return await service.in_thread(
-            exchange, lambda: _answer(service, exchange, parse(service, exchange, body)), len(body)
+            exchange, lambda: _answer(service, exchange, parse(service, exchange, body)), size
         )
     try:
         request = _REQUEST.validate_json(body)
@@ -60,7 +62,7 @@ async def classify(service: Service, exchange: Exchange) -> Reply:
             return await _answer_in_batch(service, service.batcher, exchange, request)
         if not request.explain:
             return _answer(service, exchange, request)
-    return await service.in_thread(exchange, lambda: _answer(service, exchange, request), len(body))
+    return await service.in_thread(exchange, lambda: _answer(service, exchange, request), size)
 
 
 def may_be_parsed_at_once(body: bytes) -> bool:
