@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,23 @@ def test_a_bibliography_over_the_limit_is_unreadable() -> None:
 def test_what_would_fill_the_memory_of_the_parser_is_refused(content: bytes, message: str) -> None:
     with pytest.raises(UnreadableSource, match=message):
         list(read_stream(io.BytesIO(content), format="bibtex"))
+
+
+def test_macros_that_double_each_other_do_not_fill_the_memory() -> None:
+    doubled = "".join(f"@string{{a{n} = a{n - 1} # a{n - 1}}}\n" for n in range(1, 26))
+    bomb = f'@string{{a0 = "x"}}\n{doubled}@misc{{k, title = a25 # a25}}\n@misc{{b, title={{B}}}}'
+    wide = f"@string{{a = {{{'x' * 1_000}}}}}\n@misc{{k, title = {'a # ' * 9_000}a}}\n"
+    read("@misc{k, title={The parser is imported}}")
+    tracemalloc.start()
+    try:
+        bad, good = read(bomb, max_record_bytes=1 << 20)
+        (too_wide,) = read(wide, max_record_bytes=1 << 20)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert isinstance(bad, BadRecord)
+    assert bad.message.startswith("line 27: 'a25' is joined with # but is neither quoted nor")
+    assert good == Paper(id="b", title="B")
+    assert isinstance(too_wide, BadRecord)
+    assert "what is joined with # has more than 200,000 characters" in too_wide.message
+    assert peak_bytes < 10 << 20

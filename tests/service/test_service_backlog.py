@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+import time
+from contextlib import suppress
+from unittest.mock import patch
 
-from classmark.service.backlog import LONGEST_RETRY_S, MARGIN, Backlog
+import pytest
+from pydantic_core import to_json
+
+from classmark.service.backlog import LONGEST_RETRY_S, MARGIN, Backlog, work_size
+from classmark.service.exchange import Exchange
 from classmark.service.metrics import Metrics
 from classmark.service.problems import Problem
+from classmark.service.settings import make_settings
+from classmark.service.state import Service
 
 
 @pytest.fixture
@@ -74,3 +83,60 @@ def test_work_that_fails_is_no_longer_there(backlog: Backlog) -> None:
     with pytest.raises(ValueError, match="broken"), backlog.running(10):
         raise ValueError("broken")
     assert (backlog.waiting, backlog.waiting_size, backlog.running_size) == (0, 0, 0)
+
+
+def test_what_fails_teaches_only_that_work_is_slower(backlog: Backlog) -> None:
+    backlog.learn_pace(100, 100)
+    for seconds in (0, 400):
+        backlog.add(1, 100)
+        with (
+            suppress(ValueError),
+            patch("classmark.service.backlog.time.monotonic", side_effect=[1, 1 + seconds]),
+            backlog.running(100),
+        ):
+            raise ValueError("refused")
+        expected = 100 if seconds == 0 else (90 + 400) / (90 + 100) * 100
+        assert backlog.expected_wait_s(100) == pytest.approx(expected * MARGIN)
+
+
+def test_short_work_does_not_let_long_work_be_expected_too_late(backlog: Backlog) -> None:
+    text = "We colour sparse graphs with few colours. " * 30
+    batch = to_json({"papers": [{"title": "Graph colouring", "abstract": text}] * 1000})
+    for short in ({"text": "a", "explain": True}, {"papers": [{"text": "a"}]}):
+        for _ in range(50):
+            backlog.learn_pace(work_size(to_json(short), 1000), 0.01)
+        assert backlog.expected_wait_s(work_size(batch, 1000)) < 2
+    many = to_json({"papers": [{"text": "a"}] * 1000})
+    assert work_size(batch, 1000) / 3 < work_size(many, 1000) < work_size(batch, 1000)
+    assert work_size(b"{" * 8_000_000, 1000) < 2 * 8_000_000
+    assert work_size(b"", 1000) > 0
+
+
+def test_whatever_becomes_of_work_its_size_is_given_back() -> None:
+    service = Service(make_settings(journal="off", max_queue=1000, access_log=False))
+
+    def work(seconds: float) -> None:
+        time.sleep(seconds)
+        if seconds > 0.001:
+            raise ValueError("broken")
+
+    async def ask(number: int) -> None:
+        scope = {"headers": [], "client": None}
+        exchange = Exchange(scope, None, default_deadline_ms=1 + number % 40)  # type: ignore[arg-type]
+        seconds = number % 3 / 1000
+        with suppress(Problem, ValueError):
+            await service.in_thread(exchange, lambda: work(seconds), number % 5 * 1000)
+
+    async def ask_all() -> None:
+        tasks = [asyncio.create_task(ask(number)) for number in range(400)]
+        await asyncio.sleep(0)
+        for task in tasks[::3]:  # clients that leave
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(ask_all())
+    # What is left runs in the order of the queue, so this is the last.
+    [service._pool.submit(time.sleep, 0.05).result() for _ in range(service.settings.threads)]
+    backlog = service.backlog
+    assert (backlog.waiting, backlog.waiting_size, backlog.running_size) == (0, 0, 0)
+    service.close()

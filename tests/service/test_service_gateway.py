@@ -218,3 +218,10 @@ def test_a_log_line_has_its_fields_and_a_utc_time() -> None:
     line = json.loads(JsonFormatter().format(record))
     assert line["time"] == "1970-01-01T00:00:00.250Z"
     assert (line["level"], line["event"], line["workers"]) == ("warning", "port 80", 2)
+
+
+def test_a_head_is_counted_and_logged_as_one(make: Callable[..., Service]) -> None:
+    service = make()
+    assert ask(service, "HEAD", "/healthz").status_code == 200
+    metrics = ask(service, "GET", "/metrics").text
+    assert 'classmark_requests_total{method="HEAD",route="/healthz",status="200"} 1.0' in metrics

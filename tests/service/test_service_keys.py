@@ -70,6 +70,29 @@ def test_a_ring_follows_the_file_and_takes_no_key_while_that_is_damaged(
     assert errors[-1].fields["detail"].startswith("there are no API keys at")
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to(path)])
+def test_what_is_no_regular_file_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None]
+) -> None:
+    monkeypatch.setattr(keys_module, "LOOK_AGAIN_S", 0.0)
+    path = tmp_path / "keys.json"
+    first, text = create_key(path, "one", ["classify"])
+    ring = KeyRing(path)
+    path.rename(tmp_path / "kept")
+    make(path)
+    with pytest.raises(InvalidKeys, match=r"is not a regular file|symbolic links"):
+        ring.find(text)
+    for command in ("list", "create x", "revoke x"):
+        asked = [sys.executable, "-m", "classmark", "keys", *command.split(), "--file", str(path)]
+        told = subprocess.run(asked, capture_output=True, text=True, timeout=100, check=False)
+        assert told.returncode == 1, command
+        assert told.stderr.startswith("error: "), told.stderr
+        assert len(told.stderr.splitlines()) == 1
+    path.rename(tmp_path / "moved away")
+    (tmp_path / "kept").rename(path)
+    assert ring.find(text) == first
+
+
 def test_a_file_that_stays_unreadable_is_logged_once_a_minute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

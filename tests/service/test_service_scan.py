@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter
 
+from classmark.service.classify import may_be_parsed_at_once
 from classmark.service.problems import Problem
 from classmark.service.scan import Elements, find_arrays, validate, without
 
@@ -165,3 +166,9 @@ def test_a_whole_document_keeps_the_position_of_an_error_and_a_cut_one_does_not(
     with pytest.raises(Problem) as raised:
         validate(adapter, b'{"name"}', is_whole=False)
     assert "column" not in raised.value.detail
+
+
+def test_what_takes_the_parser_long_is_not_parsed_in_the_event_loop() -> None:
+    assert may_be_parsed_at_once(b'{"title":"a","abstract":"b"}')
+    for many in (b"{},", b'{"a":1},', b'"a":1,'):
+        assert not may_be_parsed_at_once(b'{"papers":[%b{}]}' % (many * 300))

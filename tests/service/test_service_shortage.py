@@ -132,6 +132,25 @@ def test_any_call_may_fail_and_the_service_serves_or_says_why(
 
 
 @pytest.mark.slow
+def test_a_worker_that_serves_needs_no_further_thread(
+    tmp_path: Path, start: Any, preload: Path
+) -> None:
+    log = tmp_path / "calls"
+    with start("--workers", "1", **failing(preload, "thread:0:EAGAIN", log)):
+        n_calls = calls(log)
+    with start("--workers", "1", **failing(preload, f"thread:{n_calls + 1}+:EAGAIN")) as server:
+        with server.client() as client:
+            batch = {"papers": [PAPER] * 50}
+            statuses = [client.post("/v1/classify", json=batch).status_code for _ in range(40)]
+            assert statuses == [200] * 40
+            assert client.get("/v1/status").status_code == 200
+            large = {"file": ("papers.csv", "title,abstract\n" + "Graphs,Colours\n" * 9000)}
+            refused = client.post("/v1/files", files=large)
+        assert refused.status_code == 503, refused.text
+        assert "no thread can be started" in refused.json()["detail"]
+
+
+@pytest.mark.slow
 def test_shared_memory_that_cannot_be_had_is_one_line(tmp_path: Path, preload: Path) -> None:
     outcome = Outcome(tmp_path, **failing(preload, "mmap:1:ENOMEM:anonymous"))
     assert outcome.exit_code == 1

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 MAX_BLOCKS = 100_000
 """The parser holds about 1.5 KB for each."""
+MAX_MACRO_CHARS = 2_000
+MAX_JOINED_CHARS = 200_000
+"""A macro that joins others, and a field that joins macros: each may double what the one before it
+holds, so that thirty short lines would fill the memory."""
 _BLOCK = re.compile(r"@\w*+[ \t]*+[{(]")
 # The parser's own pattern remembers every blank there, with 80 bytes.
 _MAX_BLANKS = 10_000
@@ -88,7 +92,7 @@ def _macros(blocks: list[Block]) -> dict[str, str]:
         if isinstance(block, String):
             # One that cannot be resolved is not there, which is reported where it is used.
             with suppress(InvalidPaper):
-                macros[block.key.lower()] = _text_of(block.value, macros)
+                macros[block.key.lower()] = _text_of(block.value, macros, MAX_MACRO_CHARS)
     return macros
 
 
@@ -146,14 +150,20 @@ def _mapped(fields: dict[str, str], options: ReadOptions, name: str) -> str | No
     return next((fields[key] for key in options.names_of(name) if key in fields), None)
 
 
-def _text_of(value: str, macros: Mapping[str, str]) -> str:
+def _text_of(value: str, macros: Mapping[str, str], most: int = MAX_JOINED_CHARS) -> str:
     """Return the text of a value: of ``"A " # macro`` the parts joined, without their quotes.
 
     Raises:
-        InvalidPaper: a part is neither quoted nor a number nor a macro of the file.
+        InvalidPaper: a part is neither quoted nor a number nor a macro of the file, or what is
+            joined is longer than ``most`` characters.
     """
     parts = _parts_of(value)
-    return "".join(_text_of_part(part, macros, is_alone=len(parts) == 1) for part in parts)
+    if len(parts) == 1:
+        return _text_of_part(parts[0], macros, is_alone=True)
+    texts = [_text_of_part(part, macros, is_alone=False) for part in parts]
+    if sum(map(len, texts)) > most:
+        raise InvalidPaper(f"what is joined with # has more than {most:,} characters")
+    return "".join(texts)
 
 
 def _parts_of(value: str) -> list[str]:

@@ -15,6 +15,28 @@ PACE_DECAY = 0.9
 MARGIN = 1.2
 """The expected wait is lengthened by this, so that what is let in is ready in time."""
 LONGEST_RETRY_S = 30
+ITEM_BYTES = 64 << 10
+"""What an item counts beside its bytes: a thread takes as long to begin and to end one."""
+PAPER_BYTES = 1 << 10
+"""What a paper counts beside its bytes: most of its time does not depend on its length."""
+_LOOKED_AT_BYTES = 256 << 10
+
+
+def work_size(body: bytes, most_papers: int, before_each: bytes = b"{") -> int:
+    """Return the size of the work on a JSON body, so that its cost is about constant.
+
+    By its bytes alone a batch of short papers, or one short text, would take a hundred times as
+    long as the same size of long papers, and whoever sent many of them would let all batches
+    be expected too late.
+
+    Args:
+        body: as it was sent; how many papers it holds is taken from its beginning.
+        most_papers: that are answered.
+        before_each: what stands before each paper.
+    """
+    seen = body[:_LOOKED_AT_BYTES]
+    n_papers = seen.count(before_each) * len(body) // max(1, len(seen))
+    return ITEM_BYTES + PAPER_BYTES * min(n_papers, most_papers) + len(body)
 
 
 class Backlog:
@@ -96,18 +118,21 @@ class Backlog:
             self.waiting_size -= size
             self.running_size += size
 
-    def end(self, size: int) -> None:
+    def end(self, size: int, *, is_done: bool = True) -> None:
         """Take items out of what runs, and learn the pace from them.
 
         Of several that run at once each counts the time since the one before it was done. Items
-        without a size teach nothing.
+        without a size teach nothing, and those that failed only that work is slower: what was
+        refused, however large it is, took no time.
         """
         if not size:
             return
         with self._lock:
             now = time.monotonic()
             self.running_size -= size
-            self.learn_pace(size, now - self._busy_since_s)
+            seconds = now - self._busy_since_s
+            if is_done or seconds * self._done_size > size * self._busy_s:
+                self.learn_pace(size, seconds)
             self._busy_since_s = now
 
     def learn_pace(self, size: int, seconds: float) -> None:
@@ -119,7 +144,9 @@ class Backlog:
     def running(self, size: int) -> Iterator[None]:
         """Let one item that waited run for the block."""
         self.begin(1, size)
+        is_done = False
         try:
             yield
+            is_done = True
         finally:
-            self.end(size)
+            self.end(size, is_done=is_done)

@@ -171,9 +171,6 @@ class Batcher:
                 return None
             return self._turns()
 
-    def _has_enough(self) -> bool:
-        return self._is_closed or self.backlog.waiting_size >= self._limits.batch_tokens
-
     def _turns(self) -> list[_Turn]:
         """Take a turn of each job until the tokens are spent; one that goes on queues again."""
         turns: list[_Turn] = []

@@ -13,6 +13,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import create_form_parser
 
 from classmark.service.answering import Options
+from classmark.service.backlog import ITEM_BYTES, PAPER_BYTES
 from classmark.service.body import check_media_type, read_body
 from classmark.service.classify import answers_json, count_papers, questions_of
 from classmark.service.examples import FILE
@@ -83,7 +84,7 @@ async def classify_file(service: Service, exchange: Exchange) -> Reply:
     if form.content is None:
         raise _invalid("file", "is missing; send the file in a form field of this name")
     found, records = await _read(service, exchange, form.content, form.file_name)
-    size = sum(record.size_chars for record in records)
+    size = ITEM_BYTES + sum(PAPER_BYTES + record.size_chars for record in records)
     return await service.in_thread(
         exchange, lambda: _answer(service, exchange, options, found, records), size
     )

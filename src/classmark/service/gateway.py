@@ -82,7 +82,7 @@ class Gateway:
             await sender.problem(_internal_error())
         finally:
             self._service.in_work -= exchange.is_in_work
-            self._note(exchange, sender)
+            self._note(exchange, sender, scope["method"])
 
     def _all_fields(self) -> Fields:
         """Return the fields of a response; some say that the connection ends with it."""
@@ -138,16 +138,15 @@ class Gateway:
                 of_another_method = route
         return of_another_method
 
-    def _note(self, exchange: Exchange, sender: Sender) -> None:
-        seconds = time.monotonic() - exchange.started
-        scope, facts = exchange.scope, exchange.facts
+    def _note(self, exchange: Exchange, sender: Sender, method: str) -> None:
+        seconds, facts = time.monotonic() - exchange.started, exchange.facts
         route = getattr(exchange.route, "path", UNMATCHED)
-        self._service.metrics.request_done(route, scope["method"], sender.status, seconds)
+        self._service.metrics.request_done(route, method, sender.status, seconds)
         if self._service.access_log is not None:
             self._service.access_log.write(
                 AccessEntry(
                     exchange.request_id,
-                    scope["method"],
+                    method,
                     route,
                     sender.status,
                     seconds * 1000,

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import logging
+import os
 import re
 import secrets
 import stat
@@ -108,7 +109,7 @@ def read_keys(path: Path) -> tuple[Key, ...]:
         InvalidKeys: it is missing, damaged or of another version.
     """
     try:
-        content = path.read_bytes() if path.exists() else b""
+        content = _content(path)
         if not content:
             raise InvalidKeys(
                 f"there are no API keys at {path}. Make one with `classmark keys create`."
@@ -127,6 +128,27 @@ def read_keys(path: Path) -> tuple[Key, ...]:
             f"{path} does not hold API keys, or is damaged ({type(error).__name__}). Restore it, "
             "or delete it and create new keys."
         ) from error
+
+
+def _content(path: Path) -> bytes:
+    """Return what the file holds, nothing if there is none.
+
+    It is opened without waiting: a pipe in its place would hold up the event loop for ever.
+
+    Raises:
+        InvalidKeys: it is a pipe, a folder or a device.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except FileNotFoundError:
+        return b""
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise InvalidKeys(f"{path} is not a regular file. Give the path of a file of keys.")
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(handle)
 
 
 def _key_of(row: dict[str, Any]) -> Key:

@@ -12,6 +12,7 @@ from pydantic_core import to_json
 from classmark import __version__
 from classmark.records import Paper
 from classmark.service.answering import Document, Options
+from classmark.service.backlog import work_size
 from classmark.service.body import check_media_type, read_body
 from classmark.service.catalogue import readyz
 from classmark.service.classify import (
@@ -139,7 +140,8 @@ async def infer(service: Service, exchange: Exchange) -> Reply:
     check_media_type(exchange, b"application/json")
     service.check_backlog(exchange)
     body = await read_body(exchange, service.settings.max_body_bytes)
-    return await service.in_thread(exchange, lambda: _answer(service, exchange, body), len(body))
+    size = work_size(body, service.settings.max_papers, before_each=b",")
+    return await service.in_thread(exchange, lambda: _answer(service, exchange, body), size)
 
 
 def _answer(service: Service, exchange: Exchange, body: bytes) -> Reply:

@@ -15,7 +15,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from multiprocessing import Pipe
@@ -24,6 +23,7 @@ from classmark.service.exchange import Exchange, deadline_exceeded
 from classmark.service.logs import log
 from classmark.service.problems import Problem
 from classmark.service.reading import FileLimits, Record, out_of_memory, records_of
+from classmark.service.threads import started_pool
 
 N_READERS = 2
 FILES_A_CLIENT = 8
@@ -59,7 +59,7 @@ class Readers:
         """
         self._limits = limits
         self._max_files = max_files
-        self._pool = ThreadPoolExecutor(N_READERS, thread_name_prefix="classmark-file")
+        self._pool = started_pool(N_READERS, "classmark-file")
         self._idle: list[_Reader] = []
         self._all: set[_Reader] = set()
         self._is_closed = False
@@ -240,7 +240,10 @@ class _Reader:
     def _killed_at(self, deadline: float) -> Iterator[None]:
         timer = threading.Timer(max(0.0, deadline - time.monotonic()), self.kill)
         timer.daemon = True
-        timer.start()
+        try:
+            timer.start()
+        except RuntimeError as error:
+            raise _busy("no thread can be started to end the reading in time") from error
         try:
             yield
         finally:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,6 +32,7 @@ from classmark.service.readers import Readers
 from classmark.service.reading import FileLimits
 from classmark.service.recording import Recorder
 from classmark.service.settings import JOURNAL_OFF, ServiceSettings
+from classmark.service.threads import started_pool
 
 T = TypeVar("T")
 
@@ -164,6 +165,7 @@ class Service:
             BundleNotFound, BundleCorrupt, BundleIncompatible: the model cannot be loaded.
             InvalidKeys: the file of API keys cannot be read.
             JournalTooNew: the journal was written by a newer classmark.
+            OSError: the system has no thread left for it.
         """
         self.settings = settings
         self.model = model if isinstance(model, Model) else Model(model or read_bundle(settings))
@@ -187,9 +189,9 @@ class Service:
         ]
         self.in_work = self.hang_ups = 0
         self.backlog = Backlog("batches and long texts", settings.max_queue, self.metrics)
-        self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="classmark")
+        self._pool = started_pool(settings.threads, "classmark")
         # Who looks at an overloaded service must not wait behind what overloads it.
-        self._reading_pool = ThreadPoolExecutor(1, thread_name_prefix="classmark-reading")
+        self._reading_pool = started_pool(1, "classmark-reading")
         self.file_limits = FileLimits(
             max_papers=settings.max_papers, max_file_bytes=settings.max_body_bytes
         )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from classmark.errors import OutputBusy
+from classmark.errors import OutputBusy, StorageFailed
 from classmark.storage.failures import storage_errors
 
 LOCK_FILE = "lock"
@@ -80,9 +81,13 @@ def _hold(path: Path) -> int:
 
 def _open_or_make(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDONLY)
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         return os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return handle
+    os.close(handle)  # nothing can be read from a pipe and put back
+    raise StorageFailed(f"cannot write {path}: it is not a regular file. Choose another path.")
 
 
 def _acquire(folder: Path, otherwise: str) -> int:
