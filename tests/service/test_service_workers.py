@@ -89,6 +89,19 @@ def test_a_stuck_worker_is_killed_said_and_replaced(start: Any) -> None:
 
 
 @pytest.mark.slow
+def test_a_worker_that_hangs_before_it_is_ready_is_killed_and_replaced(start: Any) -> None:
+    with start("--workers", "1", CLASSMARK_SERVE_STUCK_AFTER_S="1") as server:
+        (first,) = server.workers()
+        os.kill(first, signal.SIGKILL)
+        (hanging,) = until(lambda: [pid for pid in server.workers() if pid != first])
+        os.kill(hanging, signal.SIGSTOP)  # mostly before it is ready; else it is stuck as usual
+        until(lambda: [pid for pid in server.workers() if pid not in (first, hanging)])
+        assert until(lambda: answered(server)) == 200
+        told = [line for line in server.logs() if line["event"] == "worker stuck"]
+        assert [line["worker"] for line in told] == [hanging]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("pause_s", [0.0, 0.06, 0.09, 0.15])
 def test_sigterm_soon_after_a_worker_died_stops_in_order(start: Any, pause_s: float) -> None:
     with start("--workers", "2") as server:

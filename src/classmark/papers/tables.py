@@ -139,6 +139,8 @@ class _Rows:
         except csv.Error as error:
             problem = error
         if _is_balanced(line.text):
+            if "\r" in line.text.rstrip("\r\n"):  # two rows, whose ends are not those of the others
+                return self._first_of_several(line)
             return self._leniently(line.text, problem)
         following: list[Line] = []
         try:
@@ -150,6 +152,13 @@ class _Rows:
             return line.problem or self._with_stray_quote(line.text)
         problems = [part.problem for part in (line, *following) if part.problem is not None]
         return problems[0] if problems else row
+
+    def _first_of_several(self, line: Line) -> Row | Problem | None:
+        """Return the row before a carriage return that ends it; those after it wait."""
+        texts = line.text.rstrip("\r\n").split("\r")
+        first, *others = [Line(line.number, f"{text}\n", line.problem) for text in texts]
+        self._ahead.extendleft(reversed(others))
+        return self._row_from(first)
 
     def _texts_from(self, line: Line, following: list[Line]) -> Iterator[str]:
         """Yield the texts of a record with line breaks, as far as it can go."""

@@ -7,13 +7,15 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
+from classmark import taxonomy
 from classmark.bundle import Bundle, find_bundle, load_bundle
-from classmark.errors import BundleIncompatible, MissingExtra
+from classmark.errors import BundleIncompatible, MissingExtra, UnknownCategory
 from classmark.journal import Journal, JournalConfig, default_journal_path
 from classmark.records import Paper, PredictionSource
 from classmark.runtime import Classifier
@@ -221,6 +223,8 @@ class Service:
     def start(self) -> None:
         """Answer once more in this process, then be ready."""
         self.model.warm_up()
+        with suppress(UnknownCategory):  # what names the nearest ones is loaded at the first
+            taxonomy.canonical("unknown")
         if self.batcher is not None:
             self.batcher.start([_WARM_UP] * _TIMED_PAPERS)
         self.metrics.worker_started(self.started_at_s)

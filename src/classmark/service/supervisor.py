@@ -41,6 +41,8 @@ FIRST_DELAY_S = 0.05
 LONGEST_DELAY_S = 5.0
 FIRST_ATTEMPTS = 5
 """So often a process is asked for before the first worker has served."""
+START_PATIENCE = 10
+"""A worker may take this many times ``stuck_after_s`` to be ready: a deep model loads slowly."""
 _KILL_MARGIN_S = 1.0
 
 Say = Callable[[str], None]
@@ -233,10 +235,15 @@ class Supervisor:
             self.say(where)
 
     def _kill_stuck(self) -> None:
-        """Kill every worker that was ready and whose event loop stands still."""
+        """Kill every worker whose event loop stands still, or that is never ready."""
+        now, patience_s = time.monotonic(), self.settings.stuck_after_s
         serving = {s.number: s.worker for s in self._slots if s.worker and s.is_serving}
-        for number in self._watch.stuck(serving, time.monotonic()):
-            worker, silent_s = serving[number], self.settings.stuck_after_s
+        stuck = [(serving[number], patience_s) for number in self._watch.stuck(serving, now)]
+        for slot in self._slots:
+            silent_s = now - slot.started_s
+            if slot.worker and not slot.is_serving and silent_s > START_PATIENCE * patience_s:
+                stuck.append((slot.worker, round(silent_s, 1)))
+        for worker, silent_s in stuck:
             log("worker stuck", logging.ERROR, worker=worker.pid, silent_s=silent_s)
             worker.kill()
 
