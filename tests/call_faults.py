@@ -111,6 +111,7 @@ def set_fault(library: Path, fault: str) -> None:
 def fork(run: Callable[[], int], place: Path) -> tuple[int, str]:
     """Return the exit code and the standard error of a function in a process of its own."""
     errors = place.with_suffix(".stderr")
+    sys.stdout.flush()  # or the child would write it too
     child = os.fork()
     if child == 0:
         code = 99

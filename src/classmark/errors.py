@@ -2,6 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+
+ADVICE = {
+    errno.EMFILE: "Raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "Raise the limit of open files (sysctl fs.file-max)",
+    errno.EAGAIN: "Raise the limit of processes (ulimit -u), or try again later",
+    errno.ENOMEM: "Close other programs, or give it less at once",
+}
+"""What to do when the machine is short of something, which is no fault of any file."""
+
+
+def unreadable(error: OSError, otherwise: str) -> str:
+    """Return why a file cannot be read and what to do, to follow the name of the file.
+
+    Args:
+        error: that the system raised.
+        otherwise: what to do if the machine is not short of anything.
+    """
+    remedy = ADVICE.get(error.errno or 0, otherwise)
+    return f"cannot be read ({error.strerror}). {remedy}."
+
 
 class ClassmarkError(Exception):
     """Base of every error that classmark raises on purpose; the CLI prints it as one line."""

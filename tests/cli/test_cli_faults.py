@@ -33,7 +33,7 @@ CASES = {
     "journal export parquet": {"open", "write", "rename", "fsync"},
     "journal export to stdout": {"open", "write"},
     "journal status": {"open", "write"},
-    "journal path": {"open", "write"},
+    "journal path": {"write"},
     "journal forget": {"open", "write", "fsync", "truncate"},
     "journal": {"open", "write", "fsync", "truncate", "mmap"},
 }
@@ -108,6 +108,7 @@ def test_a_call_that_fails_is_one_line_and_leaves_old_or_new(
         is_silent = found["code"] == 0 and not lines
         whole = set(found["state"].split(" ")) <= ({"new"} if is_silent else {"old", "new"})
         unclear = "Traceback" in found["errors"] or "internal error" in found["errors"]
+        unclear |= is_said and "EMFILE" in found["fault"] and "ulimit -n" not in lines[0]
         if unclear or not (is_said or is_silent) or not whole or found["left"]:
             wrong.append(found)
     assert wrong == []

@@ -141,6 +141,8 @@ def wrong(folder: Path, errors: str) -> list[str]:
             problems.append(f"{accepted} events, {n_written} written, {lost} said to be lost")
     elif outcome["code"] != 1 or len(lines) != 1 or not lines[0].startswith("error: "):
         problems.append("ended without one line that says why")
+    elif "EMFILE" in folder.name and "ulimit -n" not in lines[0]:
+        problems.append("does not say what is short")
     if {"Traceback", "internal error"} & set(re.findall("Traceback|internal error", errors)):
         problems.append("unclear")
     return problems
@@ -164,7 +166,7 @@ def journal_of(path: Path) -> tuple[int, list[str]]:
             problems.append("torn")
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
         counts = [
-            connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
+            connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
             for table in ("predictions", "feedback")
             if table in tables
         ]
@@ -172,8 +174,8 @@ def journal_of(path: Path) -> tuple[int, list[str]]:
 
 
 def place(function: str, folder: Path) -> str:
-    """Return which files count: its own, of what is read the model's too, and all that is mapped."""
-    return {"mmap": "", "open": f"{folder.parent.parent}/"}.get(function, f"{folder}/")
+    """Return which files count: its own, what is read of the model too, and all that is mapped."""
+    return {"mmap": "", "memory": "", "open": f"{folder.parent.parent}/"}.get(function, f"{folder}/")
 
 
 def main() -> None:

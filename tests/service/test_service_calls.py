@@ -40,7 +40,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("rename", ("EACCES",), False, False),  # nothing is renamed
     ],
 )
-def test_a_call_that_fails_costs_a_service_its_start_or_nothing_that_is_not_said(  # noqa: PLR0913
+def test_a_call_that_fails_costs_a_service_its_start_or_nothing_that_is_not_said(
     library: Path,
     tmp_path: Path,
     function: str,
