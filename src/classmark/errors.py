@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 ADVICE = {
     errno.EMFILE: "Raise the limit of open files (ulimit -n)",
@@ -13,15 +14,22 @@ ADVICE = {
 """What to do when the machine is short of something, which is no fault of any file."""
 
 
-def unreadable(error: OSError, otherwise: str) -> str:
-    """Return why a file cannot be read and what to do, to follow the name of the file.
+def advice(error: OSError, otherwise: str) -> str:
+    """Return what to do about an error of the system, also of one that a library has put in words.
 
     Args:
-        error: that the system raised.
+        error: that was raised.
         otherwise: what to do if the machine is not short of anything.
     """
-    remedy = ADVICE.get(error.errno or 0, otherwise)
-    return f"cannot be read ({error.strerror}). {remedy}."
+    if error.errno in ADVICE:
+        return ADVICE[error.errno]
+    in_words = (number for number in ADVICE if os.strerror(number) in str(error))
+    return next((ADVICE[number] for number in in_words), otherwise)
+
+
+def unreadable(error: OSError, otherwise: str) -> str:
+    """Return why a file cannot be read and what to do, to follow the name of the file."""
+    return f"cannot be read ({error.strerror}). {advice(error, otherwise)}."
 
 
 class ClassmarkError(Exception):

@@ -37,6 +37,10 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("truncate", ("ENOSPC", "EIO+"), True, False),
         ("mkdir", ("EACCES", "ENOSPC+"), True, False),
         ("mmap", ("ENOMEM", "ENOMEM+"), True, True),
+        ("fork", ("EAGAIN", "EAGAIN+"), True, True),
+        ("pipe", ("EMFILE",), True, True),
+        ("socket", ("EMFILE",), True, True),
+        ("thread", ("EAGAIN",), True, True),
         ("rename", ("EACCES",), False, False),  # nothing is renamed
     ],
 )
