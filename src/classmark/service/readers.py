@@ -93,6 +93,10 @@ class Readers:
                 )
         except TimeoutError as error:
             raise deadline_exceeded(exchange) from error
+        except RuntimeError as error:
+            if "thread" not in str(error):
+                raise
+            raise _busy("no thread can be started to read the file") from error
         finally:
             self._files[client] -= 1
             if not self._files[client]:

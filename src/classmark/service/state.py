@@ -287,7 +287,7 @@ class Service:
                 return work()
 
         self.backlog.add(1, size)
-        future = self._pool.submit(run)
+        future = _submitted(self._pool, run)
         future.add_done_callback(lambda f: self.backlog.drop(1, size) if f.cancelled() else None)
         return await self.in_queue(exchange, future)
 
@@ -297,7 +297,7 @@ class Service:
         Raises:
             Problem: it was not ready in time.
         """
-        return await self.in_queue(exchange, self._reading_pool.submit(read))
+        return await self.in_queue(exchange, _submitted(self._reading_pool, read))
 
     async def in_queue(self, exchange: Exchange, future: Future[T]) -> T:
         """Return what a future gives.
@@ -310,6 +310,13 @@ class Service:
                 return await asyncio.wrap_future(future)
         except TimeoutError as error:
             raise deadline_exceeded(exchange) from error
+
+
+def _submitted(pool: ThreadPoolExecutor, work: Callable[[], T]) -> Future[T]:
+    try:
+        return pool.submit(work)
+    except RuntimeError as error:  # the system has no thread left, or the service stops
+        raise overloaded("no thread can be started") from error
 
 
 def _make_batcher(model: Model, settings: ServiceSettings, metrics: Metrics) -> Batcher | None:
