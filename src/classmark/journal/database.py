@@ -112,7 +112,8 @@ def in_words(error: Exception) -> str:
 
 _REMEDIES = {
     sqlite3.SQLITE_FULL: "the disk is full. Free some space.",
-    sqlite3.SQLITE_READONLY: "it is read-only. Give write permission.",
+    sqlite3.SQLITE_READONLY: "it is read-only. Give write permission, or raise the limit of "
+    "open files (ulimit -n).",
     sqlite3.SQLITE_IOERR: "the disk cannot be read or written. Check it, and that it has room.",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened. Check the path, its permissions and the "
     "limit of open files (ulimit -n).",
