@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from classmark.bundle import write_bundle
+from classmark.bundle.manifest import read_digest, read_manifest
+from classmark.papers import RECIPE_VERSION
+from classmark.runtime.cascade import CASCADE_VERSION
 
 
 @dataclass(frozen=True)
@@ -63,3 +70,22 @@ def fast_bundle(deep: DeepFolders) -> Path:
 def copy_of(bundle: Path, parent: Path) -> Path:
     """Return a copy of a bundle that a test may spoil."""
     return Path(shutil.copytree(bundle, parent / bundle.name))
+
+
+def write_cascade(folder: Path, parts: Mapping[str, Path]) -> Path:
+    """Write a cascade of a ``fast`` and a ``deep`` bundle beside it; return its folder."""
+    told: dict[str, Any] = {}
+    for part, place in parts.items():
+        name, _, version = place.name.rpartition("-")
+        told[part] = {"name": name, "version": version, "digest": read_digest(place)}
+    described = replace(
+        read_manifest(parts["deep"]),
+        name="both",
+        kind="cascade",
+        featuriser=CASCADE_VERSION,
+        text_recipe=RECIPE_VERSION,
+        parameters={**told, "threshold": 0.9, "mix": 0.5},
+        files={},
+    )
+    write_bundle(folder, described, {})
+    return folder

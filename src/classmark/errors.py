@@ -2,6 +2,35 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
+ADVICE = {
+    errno.EMFILE: "Raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "Raise the limit of open files (sysctl fs.file-max)",
+    errno.EAGAIN: "Raise the limit of processes (ulimit -u), or try again later",
+    errno.ENOMEM: "Close other programs, or give it less at once",
+}
+"""What to do when the machine is short of something, which is no fault of any file."""
+
+
+def advice(error: OSError, otherwise: str) -> str:
+    """Return what to do about an error of the system, also of one that a library has put in words.
+
+    Args:
+        error: that was raised.
+        otherwise: what to do if the machine is not short of anything.
+    """
+    if error.errno in ADVICE:
+        return ADVICE[error.errno]
+    in_words = (number for number in ADVICE if os.strerror(number) in str(error))
+    return next((ADVICE[number] for number in in_words), otherwise)
+
+
+def unreadable(error: OSError, otherwise: str) -> str:
+    """Return why a file cannot be read and what to do, to follow the name of the file."""
+    return f"cannot be read ({error.strerror}). {advice(error, otherwise)}."
+
 
 class ClassmarkError(Exception):
     """Base of every error that classmark raises on purpose; the CLI prints it as one line."""

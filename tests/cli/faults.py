@@ -6,30 +6,42 @@ CASE WORK``. It imports everything first and forks for each fault. Its result is
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import os
+import re
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
-from dataclasses import dataclass, replace
-from importlib import import_module
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from call_faults import Program, command, fork, import_all_that
+
 FAULTS = {
-    "open": "EMFILE",
-    "write": "ENOSPC",
-    "rename": "EACCES",
-    "fsync": "EIO",
-    "mkdir": "ENOSPC",
-    "truncate": "ENOSPC",
+    "open": ("EMFILE",),
+    "write": ("ENOSPC",),
+    "rename": ("EACCES",),
+    "fsync": ("EIO",),
+    "mkdir": ("ENOSPC",),
+    "truncate": ("ENOSPC",),
+    "mmap": ("ENOMEM",),
 }
-OLD = "old"
-NO_FAULT = b"fork:0:EIO"
-MOST_CALLS = 400
+MORE_ERRORS = {
+    **FAULTS,
+    "open": ("EMFILE", "EIO", "EACCES"),
+    "write": ("ENOSPC", "EIO"),
+    "truncate": ("ENOSPC", "EIO"),
+    "rename": ("EACCES", "EIO"),
+    "fsync": ("EIO", "ENOSPC"),
+}
+"""Where SQLite, or a lock, does something else for another error."""
+PROCESSES = {"fork": ("EAGAIN",), "pipe": ("EMFILE",)}
+OLD, STDOUT = "old", "stdout"
+CHANGING = r"\b[0-9a-f]{10}\b|\S+Z"
+"""Ids of keys, and times."""
 open_elsewhere: list[sqlite3.Connection] = []
 
 
@@ -42,27 +54,14 @@ class Case:
         run: does it, and returns the exit code.
         outputs: the names of what it writes.
         state: what is there afterwards, "old" and "new" for what is expected.
+        faults: the errors that calls of a function fail with.
     """
 
     prepare: Callable[[Path], None]
     run: Callable[[Path], int]
     outputs: tuple[str, ...]
     state: Callable[[Path], str]
-
-
-def command(*words: str) -> Callable[[Path], int]:
-    """Return what runs a command of classmark, with {} for the folder."""
-
-    def run(folder: Path) -> int:
-        from classmark.cli.app import app
-
-        try:
-            app([word.format(folder) for word in words])
-        except SystemExit as error:
-            return int(error.code or 0)
-        return 0
-
-    return run
+    faults: Mapping[str, Sequence[str]] = field(default_factory=lambda: FAULTS)
 
 
 def content_of(path: Path) -> str:
@@ -100,17 +99,65 @@ def writes(*words: str, outputs: tuple[str, ...]) -> Case:
     return Case(prepare, command(*words), outputs, state)
 
 
-def make_key(folder: Path) -> None:
+def make_keys(folder: Path) -> None:
     from classmark.service.keys import create_key
 
-    create_key(folder / "keys.json", "first", ["classify"])
+    keys = [create_key(folder / "keys.json", name, ["classify"])[0] for name in ("first", "second")]
+    folder.with_suffix(".id").write_text(keys[1].id)
 
 
-def keys_in(folder: Path) -> str:
-    from classmark.service.keys import read_keys
+def revoke(folder: Path) -> int:
+    identifier = folder.with_suffix(".id").read_text()
+    return command("keys", "revoke", identifier, "--file", "{}/keys.json")(folder)
 
-    names = [key.name for key in read_keys(folder / "keys.json")]
-    return {("first",): "old", ("first", "second"): "new"}.get(tuple(names), "torn")
+
+def keys_become(*new: str) -> Callable[[Path], str]:
+    """Return what tells whether a file has the two keys, or these."""
+
+    def state(folder: Path) -> str:
+        from classmark.service.keys import read_keys
+
+        names = tuple(key.name for key in read_keys(folder / "keys.json"))
+        private = (folder / "keys.json").stat().st_mode & 0o077 == 0
+        known = {("first", "second"): "old", new: "new"}
+        return known.get(names, "torn") if private else "open to others"
+
+    return state
+
+
+def prints(*words: str, prepare: Callable[[Path], None], outputs: tuple[str, ...]) -> Case:
+    """Return a command that only reads what is there, and writes to a file as standard output."""
+
+    def make(folder: Path) -> None:
+        prepare(folder)
+        (folder / STDOUT).touch()
+
+    def printed(folder: Path) -> str:
+        return re.sub(CHANGING, "", (folder / STDOUT).read_text().replace(folder.name, ""))
+
+    def state(folder: Path) -> str:
+        is_whole = printed(folder) == printed(folder.parent / "new")
+        return ("new" if is_whole else "old") if is_sound(folder) else "torn"
+
+    return Case(make, command(*words), (*outputs, STDOUT), state, MORE_ERRORS)
+
+
+def bulk() -> Case:
+    """Return a run with workers, which are started afresh; a second run ends what one left."""
+    words = ("classify", "some.csv", "others.csv", "--jsonl", "--workers", "2", "--output")
+    case = writes(*words, "{}/o.jsonl", outputs=("o.jsonl",))
+
+    def state(folder: Path) -> str:
+        before = case.state(folder)
+        if before == "new":
+            return before
+        code, errors = fork(lambda: case.run(folder), folder.with_suffix(".again"))
+        if (code, case.state(folder)) != (0, "new"):
+            return f"not done the second time: {errors}"
+        return before
+
+    faults = {**FAULTS, **PROCESSES}
+    return replace(case, state=state, faults=faults)
 
 
 def fill_journal(folder: Path) -> None:
@@ -131,16 +178,20 @@ def predictions_in(path: Path) -> list[Any]:
     return list(read_predictions(path))
 
 
-def journal_state(folder: Path) -> str:
-    """Return what is in a journal: "old" all, "new" all but the one to forget, else "torn"."""
-    from classmark.journal.files import journal_files
-
-    path = folder / "journal.sqlite"
-    for file in journal_files(path):
+def is_sound(folder: Path) -> bool:
+    """Tell whether the files of a journal, if there are any, are whole."""
+    for file in folder.glob("journal*.sqlite"):
         with closing(sqlite3.connect(file)) as connection:
             if connection.execute("PRAGMA integrity_check").fetchone() != ("ok",):
-                return "torn"
-    n = len(predictions_in(path))
+                return False
+    return True
+
+
+def journal_state(folder: Path) -> str:
+    """Return what is in a journal: "old" all, "new" all but the one to forget, else "torn"."""
+    if not is_sound(folder):
+        return "torn"
+    n = len(predictions_in(folder / "journal.sqlite"))
     code, errors = fork(lambda: forget(folder), folder.with_suffix(".again"))
     text = folder.with_suffix(".text").read_bytes()
     left = [file.name for file in folder.iterdir() if text in file.read_bytes()]
@@ -179,6 +230,13 @@ def recorded(folder: Path) -> str:
 
 
 JOURNAL = ("journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm")
+
+
+def reads_journal(verb: str) -> Case:
+    words = ("journal", verb, "--journal", "{}/journal.sqlite")
+    return prints(*words, prepare=fill_journal, outputs=JOURNAL)
+
+
 CASES = {
     "classify": writes(
         *("classify", "papers.csv", "--jsonl", "--output", "{}/o.jsonl"), outputs=("o.jsonl",)
@@ -192,11 +250,17 @@ CASES = {
         *("export", "run", "--overwrite", "--output", "{}/m-1.0", "--report", "{}/r.json"),
         outputs=("m-1.0", "r.json"),
     ),
+    "classify in bulk": bulk(),
     "keys create": Case(
-        make_key,
-        command("keys", "create", "second", "--file", "{}/keys.json"),
+        make_keys,
+        command("keys", "create", "third", "--file", "{}/keys.json"),
         ("keys.json",),
-        keys_in,
+        keys_become("first", "second", "third"),
+        MORE_ERRORS,
+    ),
+    "keys revoke": Case(make_keys, revoke, ("keys.json",), keys_become("first"), MORE_ERRORS),
+    "keys list": prints(
+        *("keys", "list", "--file", "{}/keys.json"), prepare=make_keys, outputs=("keys.json",)
     ),
     "journal export": writes(
         *("journal", "export", "--journal", "journal/journal.sqlite", "--output", "{}/e.jsonl"),
@@ -206,32 +270,12 @@ CASES = {
         *("journal", "export", "--journal", "journal/journal.sqlite", "--output", "{}/e.parquet"),
         outputs=("e.parquet",),
     ),
-    "journal forget": Case(fill_journal, forget, JOURNAL, journal_state),
-    "journal": Case(lambda _: None, record, JOURNAL, recorded),
+    "journal export to stdout": reads_journal("export"),
+    "journal status": reads_journal("status"),
+    "journal path": reads_journal("path"),
+    "journal forget": Case(fill_journal, forget, JOURNAL, journal_state, MORE_ERRORS),
+    "journal": Case(lambda _: None, record, JOURNAL, recorded, MORE_ERRORS),
 }
-
-
-def fork(run: Callable[[], int], place: Path) -> tuple[int, str]:
-    """Return the exit code and the standard error of a function in a process of its own."""
-    errors = place.with_suffix(".stderr")
-    child = os.fork()
-    if child == 0:
-        code = 99
-        try:
-            handle = os.open(errors, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-            os.dup2(handle, 2)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            code = run()
-            sys.stderr.flush()
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            sys.stderr.flush()
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status), errors.read_text()
 
 
 def measure_less() -> None:
@@ -246,54 +290,33 @@ def measure_less() -> None:
     room.evaluate_table = measure
 
 
-def import_all_that(run: Callable[[], int], place: Path) -> None:
-    """Import what a function imports, so that no fork has to do so."""
-
-    def list_modules() -> int:
-        code = run()
-        place.with_suffix(".modules").write_text("\n".join(sys.modules))
-        return code
-
-    code, errors = fork(list_modules, place)
-    assert code == 0, errors
-    for name in place.with_suffix(".modules").read_text().splitlines():
-        with suppress(BaseException):
-            import_module(name)
-
-
 def faults_of(case: Case, work: Path, library: Path) -> Iterator[dict[str, Any]]:
     """Yield what came of each fault, until the command has no more calls that could fail."""
-    set_fault = ctypes.CDLL(str(library)).set_fault
+
+    def run(folder: Path, arm: Callable[[], None]) -> int:
+        if (folder / STDOUT).exists():
+            os.dup2(os.open(folder / STDOUT, os.O_WRONLY), 1)
+        arm()
+        return case.run(folder)
+
     new = work / "new"
     new.mkdir()
     case.prepare(new)
     measure_less()
-    import_all_that(lambda: case.run(new), work / "first")
-    for function, error in FAULTS.items():
-        for n in range(1, MOST_CALLS):
-            folder = work / f"{function}-{n}"
-            folder.mkdir()
-            case.prepare(folder)
-            log = folder.with_suffix(".log")
-            os.environ["CLASSMARK_FAIL_LOG"] = str(log)
-            fault = f"{function}:{n}:{error}:{folder}/"
+    import_all_that(lambda: run(new, lambda: None), work / "first")
+    for attempt in Program(library, work, case.prepare, run).attempts(case.faults, place):
+        yield {
+            "fault": attempt.fault,
+            "code": attempt.code,
+            "errors": attempt.errors,
+            "state": case.state(attempt.folder),
+            "left": left_in(attempt.folder, case.outputs),
+        }
 
-            def run(folder: Path = folder, fault: str = fault) -> int:
-                set_fault(fault.encode())
-                code = case.run(folder)
-                set_fault(NO_FAULT)
-                return code
 
-            code, errors = fork(run, folder)
-            if not log.exists() or len(log.read_text().splitlines()) < n:
-                break
-            yield {
-                "fault": f"{function} {n}",
-                "code": code,
-                "errors": errors,
-                "state": case.state(folder),
-                "left": left_in(folder, case.outputs),
-            }
+def place(function: str, folder: Path) -> str:
+    """Return which files count: those that are written; everything that is mapped or started."""
+    return "" if function in ("mmap", *PROCESSES) else f"{folder}/"
 
 
 def left_in(folder: Path, outputs: tuple[str, ...]) -> list[str]:

@@ -6,7 +6,6 @@ import json
 import math
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,11 @@ import pytest
 pytest.importorskip("onnxruntime")
 
 from classmark import Classifier
-from classmark.bundle import load_bundle, read_digest, write_bundle
+from classmark.bundle import load_bundle
 from classmark.errors import BundleIncompatible, ClassmarkError
-from classmark.papers import RECIPE_VERSION
-from classmark.records import BundleManifest
-from classmark.runtime.cascade import CASCADE_VERSION, find_member
+from classmark.runtime.cascade import find_member
 from classmark.runtime.encoder import load_scorer
-from deep_bundles import DeepFolders, copy_of
+from deep_bundles import DeepFolders, copy_of, write_cascade
 from spoilt_bundles import Change, rewrite, setting
 
 onnx = pytest.importorskip("onnx")
@@ -168,21 +165,7 @@ def test_a_fork_answers_from_what_was_read_whatever_became_of_the_file(
 def cascade(deep: DeepFolders, fast_bundle: Path, tmp_path: Path) -> Path:
     """Return a cascade of copies that a test may spoil."""
     parts = {"fast": copy_of(fast_bundle, tmp_path), "deep": copy_of(deep.int8, tmp_path)}
-    manifest: BundleManifest = load_bundle(parts["deep"]).manifest
-    told: dict[str, Any] = {}
-    for part, folder in parts.items():
-        name, _, version = folder.name.rpartition("-")
-        told[part] = {"name": name, "version": version, "digest": read_digest(folder)}
-    described = replace(
-        manifest,
-        name="both",
-        kind="cascade",
-        featuriser=CASCADE_VERSION,
-        text_recipe=RECIPE_VERSION,
-        parameters={**told, "threshold": 0.9, "mix": 0.5},
-        files={},
-    )
-    write_bundle(tmp_path / "both-1.0", described, {})
+    write_cascade(tmp_path / "both-1.0", parts)
     assert Classifier(tmp_path / "both-1.0").classify(TEXT).ranked
     return tmp_path / "both-1.0"
 

@@ -16,6 +16,7 @@ import pytest
 from test_service_faults import PAPER, Load, serve, until
 
 from classmark.bundle import find_bundle
+from deep_bundles import copy_of, write_cascade
 
 
 def overwrite(path: Path, content: bytes) -> None:
@@ -70,6 +71,54 @@ def test_a_bundle_overwritten_or_cut_off_in_place_changes_no_answer_of_its_servi
     assert (result.returncode, result.stdout) == (1, "")
     assert f"{arrays[0].name} has changed since the bundle was written" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def deep_folders(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, list[Path]]:
+    """Return a bundle with an encoder, and the folders of all bundles that it answers with."""
+    deep = request.getfixturevalue("deep")
+    alone = copy_of(deep.int8, tmp_path)
+    if request.param == "transformer":
+        return alone, [alone]
+    parts = {"fast": copy_of(request.getfixturevalue("fast_bundle"), tmp_path), "deep": alone}
+    cascade = write_cascade(tmp_path / "both-1.0", parts)
+    return cascade, [cascade, *parts.values()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deep_folders", ["transformer", "cascade"], indirect=True)
+def test_a_deep_bundle_overwritten_or_cut_off_in_place_changes_no_answer_either(
+    start: Any, deep_folders: tuple[Path, list[Path]]
+) -> None:
+    served, folders = deep_folders
+    paths = [p for folder in folders for p in sorted(folder.rglob("*")) if p.is_file()]
+    kept = {path: path.read_bytes() for path in paths}
+    with start("--workers", "1", "--model", str(served)) as server, server.client() as client:
+
+        def answer() -> tuple[Any, str]:
+            response = client.post("/v1/classify", json=PAPER)
+            response.raise_for_status()
+            told = response.json()
+            told.pop("prediction_id", None)
+            return told, response.headers["x-classmark-digest"]
+
+        before, (worker,) = answer(), server.workers()
+        for path, content in kept.items():
+            for changed in (content[::-1], b"", content):
+                overwrite(path, changed)
+                assert answer() == before
+            overwrite(path, b"")
+        assert server.workers() == [worker]
+        os.kill(worker, signal.SIGKILL)  # nor does the worker that takes its place read them
+        until(lambda: server.workers() not in ([worker], []))
+        until(lambda: "classmark_workers 1.0" in client.get("/metrics").text)
+        assert answer() == before
+    for path, content in kept.items():
+        overwrite(path, content)
+    overwrite(folders[-1] / "model.onnx", b"")
+    result = serve("--port", "0", "--model", str(served))
+    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
+    assert "model.onnx has changed since the bundle was written" in result.stderr
 
 
 @pytest.mark.slow

@@ -308,8 +308,8 @@ def test_a_service_takes_no_key_from_a_file_that_it_may_no_longer_read(
     os.chown(path, 0, 0)
     os.write(closed, b"x")
     assert outcome() == (
-        f"InvalidKeys: cannot read the API keys at {path} (Permission denied). Let the user that "
-        "this runs as read the file."
+        f"InvalidKeys: the file of API keys {path} cannot be read (Permission denied). Let the "
+        "user that this runs as read the file."
     )
     for end in (loaded, closed_there, closed):
         os.close(end)

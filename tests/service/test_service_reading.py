@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import shutil
 import time
 from typing import Any
 
@@ -97,3 +98,13 @@ def test_a_service_without_room_for_a_file_is_busy(
     pool.close()
     assert (caught.value.kind, caught.value.retry_after_s) == ("overloaded", 1)
     assert caught.value.detail.startswith(why)
+
+
+def test_a_process_that_dies_at_its_start_is_no_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers.sys, "executable", shutil.which("false"))
+    pool = Readers(LIMITS, 1)
+    request: Any = Request()
+    with pytest.raises(Problem, match="process that reads the file has died") as caught:
+        asyncio.run(pool.read(request, "somebody", gzip.compress(LINE), ""))
+    pool.close()
+    assert (caught.value.kind, caught.value.retry_after_s) == ("overloaded", 1)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from classmark.errors import BundleCorrupt
+from classmark.errors import BundleCorrupt, unreadable
 
 MANIFEST_FILE = "bundle.json"
 MOST_MANIFEST_BYTES = 4 << 20
@@ -23,6 +23,7 @@ _FLAGS = os.O_RDONLY | sum(
     getattr(os, name, 0) for name in ("O_BINARY", "O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK")
 )
 
+_AGAIN = "Install or export the model again"
 _LINK = "is a symbolic link; a bundle holds regular files only"
 
 
@@ -44,8 +45,9 @@ def _open(path: Path) -> int:
     except FileNotFoundError:
         raise
     except OSError as error:
-        problem = f"cannot be read ({error.strerror})"
-        raise corrupt(path, _LINK if path.is_symlink() else problem) from error
+        if path.is_symlink():
+            raise corrupt(path, _LINK) from error
+        raise unread(path, error) from error
     is_regular = stat.S_ISREG(os.fstat(handle).st_mode)
     if is_link or not is_regular:
         os.close(handle)
@@ -67,7 +69,7 @@ def read_manifest_bytes(folder: Path) -> bytes:
         try:
             return file.read(n_bytes) or b""
         except OSError as error:
-            raise corrupt(path, f"cannot be read ({error.strerror})") from error
+            raise unread(path, error) from error
 
 
 def refuse_strangers(folder: Path, known: Collection[str]) -> None:
@@ -82,7 +84,7 @@ def refuse_strangers(folder: Path, known: Collection[str]) -> None:
     """
 
     def fail(error: OSError) -> None:
-        raise corrupt(Path(error.filename or folder), f"cannot be read ({error.strerror})")
+        raise unread(Path(error.filename or folder), error)
 
     # os.walk, because rglob fails where a folder vanishes under it.
     for root, folders, names in os.walk(folder, onerror=fail):
@@ -103,4 +105,9 @@ def refuse_strangers(folder: Path, known: Collection[str]) -> None:
 
 def corrupt(path: Path, problem: str) -> BundleCorrupt:
     """Return the error of a file of a bundle."""
-    return BundleCorrupt(f"{path} {problem}. Install or export the model again.")
+    return BundleCorrupt(f"{path} {problem}. {_AGAIN}.")
+
+
+def unread(path: Path, error: OSError) -> BundleCorrupt:
+    """Return the error of a file of a bundle that the system does not read."""
+    return BundleCorrupt(f"{path} {unreadable(error, _AGAIN)}")

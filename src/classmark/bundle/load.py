@@ -16,7 +16,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from classmark.bundle.check import is_array_file, is_safe_file_name
-from classmark.bundle.files import MANIFEST_FILE, corrupt, opened, refuse_strangers
+from classmark.bundle.files import MANIFEST_FILE, corrupt, opened, refuse_strangers, unread
 from classmark.bundle.manifest import manifest_digest, read_digest, read_manifest
 from classmark.bundle.onnx import MODEL_SUFFIX, onnx_problem
 from classmark.errors import BundleCorrupt, BundleIncompatible, BundleNotFound, ClassmarkError
@@ -170,7 +170,7 @@ def _read_unchanged(path: Path, described: BundleFile) -> Bytes:
     except FileNotFoundError as error:
         raise corrupt(path, "is missing") from error
     except OSError as error:
-        raise corrupt(path, f"cannot be read ({error.strerror})") from error
+        raise unread(path, error) from error
     if not is_whole or hashlib.sha256(content.data).hexdigest() != described.sha256:
         raise corrupt(path, "has changed since the bundle was written")
     return content

@@ -17,19 +17,13 @@ from typer.main import get_command
 from classmark.cli.interrupt import INTERRUPTED, INTERRUPTED_LINE, heed_no_interrupt, was_pressed
 from classmark.cli.output import print_error, silence_stdout
 from classmark.cli.version import version_line
-from classmark.errors import ClassmarkError, Interrupted
+from classmark.errors import ClassmarkError, Interrupted, advice
 
 BROKEN_PIPE = 141
 _DEBUG = "--debug"
 
 
 _CHECK = "Check the path, its permissions and the disk"
-_ADVICE = {
-    errno.EMFILE: "Raise the limit of open files (ulimit -n)",
-    errno.ENFILE: "Raise the limit of open files (sysctl fs.file-max)",
-    errno.EAGAIN: "Raise the limit of processes (ulimit -u), or try again later",
-    errno.ENOMEM: "Close other programs, or give it less at once",
-}
 
 
 class Verb(NamedTuple):
@@ -184,9 +178,10 @@ def _describe(error: BaseException) -> tuple[str, int]:
         return INTERRUPTED_LINE, INTERRUPTED
     if isinstance(error, OSError) and error.errno == errno.EBADF:
         return "error: standard output is closed. Redirect it to a file, or to /dev/null.", 1
-    if isinstance(error, OSError) and error.strerror:
+    if isinstance(error, OSError) and str(error):
         where = f"{error.filename}: " if error.filename else ""
-        return f"error: {where}{error.strerror}. {_ADVICE.get(error.errno or 0, _CHECK)}.", 1
+        why = error.strerror or str(error).rstrip(".")  # a library has none
+        return f"error: {where}{why}. {advice(error, _CHECK)}.", 1
     if isinstance(error, MemoryError):
         return "error: out of memory. Close other programs, or give it less at once.", 1
     if was_pressed():

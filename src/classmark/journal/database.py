@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from classmark.errors import InvalidJournal
+from classmark.errors import ADVICE, InvalidJournal
 from classmark.journal.faults import LOGGER_NAME
 from classmark.journal.files import with_logs
 from classmark.journal.migrations import migrate, pending_migrations
@@ -103,6 +103,8 @@ def in_words(error: Exception) -> str:
     """Return what went wrong, and what to do, as one sentence."""
     code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
     if isinstance(error, OSError):
+        if error.errno in ADVICE:
+            return f"{error.strerror}. {ADVICE[error.errno]}."
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         code = sqlite3.SQLITE_FULL if full else sqlite3.SQLITE_CANTOPEN
     return _REMEDIES.get(code) or f"{error}. Check the path, its permissions and the disk."
@@ -110,9 +112,11 @@ def in_words(error: Exception) -> str:
 
 _REMEDIES = {
     sqlite3.SQLITE_FULL: "the disk is full. Free some space.",
-    sqlite3.SQLITE_READONLY: "it is read-only. Give write permission.",
+    sqlite3.SQLITE_READONLY: "it is read-only. Give write permission, or raise the limit of "
+    "open files (ulimit -n).",
     sqlite3.SQLITE_IOERR: "the disk cannot be read or written. Check it, and that it has room.",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened. Check the path and its permissions.",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened. Check the path, its permissions and the "
+    "limit of open files (ulimit -n).",
     sqlite3.SQLITE_BUSY: "another process holds it for too long. Wait until it is done.",
     sqlite3.SQLITE_CORRUPT: "it is damaged. Move it away; a new one is begun.",
     sqlite3.SQLITE_NOTADB: "it is damaged or no SQLite file. Move it away; a new one is begun.",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from classmark.bundle.find import home_folder
-from classmark.errors import InvalidKeys, UsageError
+from classmark.errors import InvalidKeys, UsageError, unreadable
 from classmark.records import utc_text
 from classmark.service.logs import log
 from classmark.storage import atomic_file, locked_file
@@ -120,8 +120,8 @@ def read_keys(path: Path) -> tuple[Key, ...]:
         return tuple(_key_of(row) for row in document["keys"])
     except OSError as error:
         raise InvalidKeys(
-            f"cannot read the API keys at {path} ({error.strerror}). Let the user that this runs "
-            "as read the file."
+            f"the file of API keys {path} "
+            + unreadable(error, "Let the user that this runs as read the file")
         ) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InvalidKeys(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from multiprocessing import connection, get_context
 from typing import TYPE_CHECKING, Protocol
 
-from classmark.errors import ClassmarkError
+from classmark.errors import ClassmarkError, advice
 from classmark.service.logs import log, log_failure
 
 if TYPE_CHECKING:
@@ -185,9 +185,17 @@ def _work(job: Job, say: Say) -> int:
         return error.exit_code
     except Exception as error:
         log_failure("worker failed", error)
-        reason = error.strerror if isinstance(error, OSError) else None
-        say(FAILED + (reason or type(error).__name__).encode())
+        say(FAILED + _reason(error).encode())
         return 1
+
+
+def _reason(error: Exception) -> str:
+    """Return why a worker failed, and what to do; the rest is in the log."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}. {advice(error, 'See the log')}."
+    if isinstance(error, MemoryError):
+        return "out of memory. Free some memory, or serve with fewer --workers."
+    return f"{type(error).__name__}. See the log."
 
 
 @contextmanager

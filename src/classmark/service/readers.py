@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from multiprocessing import Pipe
 
@@ -111,7 +111,10 @@ class Readers:
         reader = self._take_idle() or self._start()
         try:
             if not reader.is_ready_within(exchange.remaining_s):
-                raise deadline_exceeded(exchange)
+                if reader.is_alive:
+                    raise deadline_exceeded(exchange)
+                exchange.check_deadline()
+                raise _busy("the process that reads the file has died at its start")
             return reader.read(exchange, content, file_name, self._limits)
         finally:
             if reader.is_alive and not self._is_closed:
@@ -186,10 +189,13 @@ class _Reader:
     def is_ready_within(self, seconds: float) -> bool:
         """Wait until it can read; one that is only slow to start is kept for the next file."""
         if not self._is_ready:
-            with suppress(EOFError, OSError):
+            try:
                 self._is_ready = self._connection.poll(seconds) and bool(
                     self._connection.recv_bytes()
                 )
+            except (EOFError, OSError):
+                self.kill()
+                log("file reader died", exit_code=self._process.returncode)
             if not self._is_ready and time.monotonic() - self._started_s > _START_TIMEOUT_S:
                 self.kill()
         return self._is_ready

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from multiprocessing import connection
 from typing import Any
 
-from classmark.errors import ListenFailed, WorkerFailed
+from classmark.errors import ListenFailed, WorkerFailed, advice
 from classmark.service import process
 from classmark.service.accepting import ConnectionCounts, fit_descriptors
 from classmark.service.heartbeat import Heartbeats, Watch
@@ -310,7 +310,7 @@ def _listening(settings: ServiceSettings) -> Iterator[socket.socket]:
         listener = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
         raise ListenFailed(
-            f"{where} is no address here ({error}). Choose another --host."
+            f"{where} is no address here ({error}). {advice(error, 'Choose another --host')}."
         ) from error
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
