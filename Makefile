@@ -6,7 +6,7 @@
 PYTHON ?= python3
 DEMO_VENV ?= .venv
 TEST_VENV ?= .venv-test
-# Quick tests run on all cores, a file on one of them: fixtures of a module are made once.
+# Tests run on all cores, a file on one of them: fixtures of a module are made once.
 PARALLEL ?= --numprocesses auto --dist loadfile
 PYTEST_ARGS ?=
 # The deep tier (torch, MLflow) comes into the test environment unless DEEP is empty; its tests are
@@ -44,7 +44,7 @@ demo: $(DEMO_VENV)/.ready  ## Sample corpus, train, evaluate, export, classify (
 	$(DEMO_VENV)/$(BIN)/classmark demo --output demo
 
 test: $(TEST_VENV)/.ready  ## Run every test with branch coverage (own .venv-test)
-	$(RUN) pytest --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
+	$(RUN) pytest --cov --cov-report=term-missing:skip-covered $(PARALLEL) $(PYTEST_ARGS)
 
 quick: $(TEST_VENV)/.ready  ## Run the tests that are not slow, without coverage (under a minute)
 	$(RUN) pytest -q -m "not slow" $(PARALLEL) $(PYTEST_ARGS)

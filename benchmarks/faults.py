@@ -30,11 +30,12 @@ from classmark.service.keys import create_key
 from invented import batch_bodies, papers, single_bodies
 from machine import machine
 from overload import Connections, Tally, closed_loop, open_loop, quantiles_ms, request_of
-from service import memory_mb, service, tree
+from service import memory_mb, service
 
 BATCH_PAPERS, DEADLINES_MS, TIMES = 100, (300, 1000, 10_000), 3
 KILL_EVERY_S, CLIENTS = 2.0, 4
 HONEST_EVERY_S, HONEST_CONNECTIONS, LOOK_EVERY_S = 0.02, 4, 0.5
+WARM_UP = 100
 AIMS = {
     "overload_goodput_share": 0.9,
     "overload_refusal_p50_ms": 5,
@@ -78,7 +79,7 @@ class Killer:
 
     def _run(self) -> None:
         while not self._stop.wait(KILL_EVERY_S):
-            workers = tree(self._pid)[1:]
+            workers = workers_of(self._pid)
             if workers:
                 os.kill(workers[self.kills % len(workers)], signal.SIGKILL)
                 self.kills += 1
@@ -160,7 +161,9 @@ def measure_hostile(folder: Path, n: int) -> dict[str, Any]:
 
 async def beside_hostile(url: str, pid: int, n: int, key: str | None) -> dict[str, Any]:
     """Return what honest clients saw, the memory of the service, and the answers by kind."""
-    before = tree(pid)
+    # Once through every kind first: what is started on demand, such as readers of files, stays.
+    await attacked(url, max(WARM_UP, n // 50), key)
+    before = workers_of(pid)
     fields = f"X-API-Key: {key}\r\n" if key else ""
     requests = [request_of(body, fields=fields) for body in single_bodies(200)]
     tally, memory = Tally(), [memory_mb(pid)]
@@ -182,10 +185,7 @@ async def beside_hostile(url: str, pid: int, n: int, key: str | None) -> dict[st
     tasks = [asyncio.create_task(honest()) for _ in range(HONEST_CONNECTIONS)]
     tasks.append(asyncio.create_task(look()))
     started = time.monotonic()
-    command = [sys.executable, str(Path(__file__).with_name("hostile.py")), url, str(n)]
-    command += ["--key", key] if key else []
-    child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    output, _ = await child.communicate()
+    answers = await attacked(url, n, key)
     seconds = time.monotonic() - started
     over.set()
     await asyncio.gather(*tasks)
@@ -204,10 +204,26 @@ async def beside_hostile(url: str, pid: int, n: int, key: str | None) -> dict[st
             "before": memory[0]["pss_mb"],
             "most": max(look["pss_mb"] for look in memory),
             "after": memory[-1]["pss_mb"],
+            "every_tenth": [look["pss_mb"] for look in memory[:: max(1, len(memory) // 10)]],
         },
-        "workers_lost": len(set(before) - set(tree(pid))),
-        "answers": json.loads(output),
+        "workers_lost": len(set(before) - set(workers_of(pid))),
+        "answers": answers,
     }
+
+
+async def attacked(url: str, n: int, key: str | None) -> dict[str, dict[str, int]]:
+    """Send n hostile requests from a process of their own; return the answers by kind."""
+    command = [sys.executable, str(Path(__file__).with_name("hostile.py")), url, str(n)]
+    command += ["--key", key] if key else []
+    child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    output, _ = await child.communicate()
+    answers: dict[str, dict[str, int]] = json.loads(output)
+    return answers
+
+
+def workers_of(pid: int) -> list[int]:
+    """Return the process ids of the workers of a service."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def headline(result: dict[str, Any]) -> dict[str, Any]:

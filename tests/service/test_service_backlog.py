@@ -39,9 +39,9 @@ def test_what_needs_longer_than_it_has_is_refused_with_both_numbers(backlog: Bac
     backlog.begin(1, 20)
     backlog.add(1, 30)
     assert backlog.expected_wait_s(50) == pytest.approx(10 * MARGIN)
-    backlog.check(12.1, 50)
-    with pytest.raises(Problem, match=r"1 papers wait, and this one needs about 12.0 s but has 11"):
-        backlog.check(11, 50)
+    backlog.check(14.1, 50)
+    with pytest.raises(Problem, match=r"1 papers wait, and this one needs about 14.0 s but has 13"):
+        backlog.check(13, 50)
 
 
 def test_more_items_than_may_wait_are_refused_however_short(backlog: Backlog) -> None:

@@ -121,8 +121,8 @@ def test_a_batch_that_could_not_be_ready_in_time_is_refused_before_its_body_is_r
     for path in ("/v1/classify", f"/v2/models/{service.answerer.model['name']}/infer"):
         response = ask(service, "POST", path, content=body(), headers=headers)
         assert (response.status_code, response.json()["kind"]) == (503, "overloaded")
-        assert "needs about 72.0 s but has 10.0 s" in response.json()["detail"]
-        assert response.headers["retry-after"] == "12"
+        assert "needs about 84.0 s but has 10.0 s" in response.json()["detail"]
+        assert response.headers["retry-after"] == "14"
     patient = {**headers, "Content-Length": "40000"}
     service.backlog.drop(1, 10_000)
     batch = json.dumps({"papers": [PAPER]}).ljust(40_000)

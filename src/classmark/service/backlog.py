@@ -12,7 +12,7 @@ from classmark.service.problems import Problem
 
 PACE_DECAY = 0.9
 """What earlier work counts for against the newest when the pace is taken: a running mean."""
-MARGIN = 1.2
+MARGIN = 1.4
 """The expected wait is lengthened by this, so that what is let in is ready in time."""
 LONGEST_RETRY_S = 30
 ITEM_BYTES = 64 << 10
