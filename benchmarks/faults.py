@@ -1,6 +1,6 @@
 """Measures the service in trouble: overload, killed workers, hostile requests.
 
-python benchmarks/faults.py [--output benchmarks/reports/faults.json] [--seconds 20]
+python benchmarks/faults.py [--output benchmarks/reports/faults.json] [--seconds 8]
     [--kill-seconds 60] [--hostile 100000] [--only overload,kills,hostile]
 
 Everything runs on this machine, the load too. Overload: an open loop at three times the rate that a
@@ -32,7 +32,7 @@ from machine import machine
 from overload import Connections, Tally, closed_loop, open_loop, quantiles_ms, request_of
 from service import memory_mb, service
 
-BATCH_PAPERS, DEADLINES_MS, TIMES = 100, (300, 1000, 10_000), 3
+BATCH_PAPERS, DEADLINES_MS, TIMES, ROUNDS = 100, (300, 1000, 10_000), 3, 3
 KILL_EVERY_S, CLIENTS = 2.0, 4
 HONEST_EVERY_S, HONEST_CONNECTIONS, LOOK_EVERY_S = 0.02, 4, 0.5
 WARM_UP = 100
@@ -51,16 +51,22 @@ def measure_overload(folder: Path, seconds: float) -> list[dict[str, Any]]:
         asyncio.run(closed_loop(url, [request_of(body) for body in bodies], 2))
         for deadline_ms in DEADLINES_MS:
             requests = [request_of(body, deadline_ms) for body in bodies]
-            # The peak right before: what else the machine does changes from minute to minute.
-            peak = asyncio.run(closed_loop(url, requests, seconds))
-            rate = TIMES * peak["answered_per_s"]
-            over = asyncio.run(open_loop(url, requests, rate, seconds, deadline_ms))
-            share = over["goodput_per_s"] / max(peak["answered_per_s"], 0.01)
-            points.append(
-                {"deadline_ms": deadline_ms, "peak": peak, **over, "goodput_share": round(share, 3)}
-            )
-            say(f"overload, {deadline_ms} ms: {share:.0%} of the peak, {over['refused_ms']}")
+            rounds = [overload(url, requests, seconds, deadline_ms) for _ in range(ROUNDS)]
+            # The round in the middle: what else the machine does changes from second to second.
+            middle = sorted(rounds, key=lambda found: float(found["goodput_share"]))[ROUNDS // 2]
+            shares = [found["goodput_share"] for found in rounds]
+            points.append({"deadline_ms": deadline_ms, "shares": shares, **middle})
+            say(f"overload, {deadline_ms} ms: {shares} of the peak, {middle['refused_ms']}")
     return points
+
+
+def overload(url: str, requests: list[bytes], seconds: float, deadline_ms: int) -> dict[str, Any]:
+    """Return what becomes of three times the rate that was reached right before."""
+    peak = asyncio.run(closed_loop(url, requests, seconds))
+    rate = TIMES * peak["answered_per_s"]
+    over = asyncio.run(open_loop(url, requests, rate, seconds, deadline_ms))
+    share = over["goodput_per_s"] / max(peak["answered_per_s"], 0.01)
+    return {"peak": peak, **over, "goodput_share": round(share, 3)}
 
 
 class Killer:
@@ -253,19 +259,19 @@ def say(line: str) -> None:
 def main() -> None:
     """Measure, print, and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=20, help="of each load")
+    parser.add_argument("--seconds", type=float, default=8, help="of each load")
     parser.add_argument("--kill-seconds", type=float, default=60)
     parser.add_argument("--hostile", type=int, default=100_000, help="requests")
-    parser.add_argument("--only", default="overload,kills,hostile")
-    parser.add_argument("--output", type=Path, help="JSON")
+    parser.add_argument("--only", default="overload,kills,hostile", help="parts to measure")
+    parser.add_argument("--output", type=Path, help="JSON; other parts that it has stay")
     options = parser.parse_args()
     wanted = options.only.split(",")
-    result: dict[str, Any] = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "invented": True,
-        "aims": AIMS,
-    }
+    result: dict[str, Any] = {}
+    if options.output and options.output.exists():  # parts that are not measured again stay
+        result = json.loads(options.output.read_text())
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    dates = {**result.get("dates", {}), **dict.fromkeys(wanted, now)}
+    result |= {"date": now, "dates": dates, "machine": machine(), "invented": True, "aims": AIMS}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if "overload" in wanted:

@@ -46,7 +46,7 @@ def logged() -> Iterator[io.StringIO]:
     stream = io.StringIO()
     set_up_logs(stream)
     yield stream
-    for name in ("classmark.service", "uvicorn.error"):
+    for name in ("classmark.service", "uvicorn.error", "asyncio"):
         logging.getLogger(name).handlers.clear()
 
 

@@ -57,7 +57,8 @@ class JsonFormatter(logging.Formatter):
         line: dict[str, Any] = {
             "time": _utc(record.created),
             "level": record.levelname.lower(),
-            "event": record.getMessage()[:_MAX_MESSAGE_CHARS],
+            # What asyncio says goes on with values, which may hold a text.
+            "event": record.getMessage().partition("\n")[0][:_MAX_MESSAGE_CHARS],
             "pid": record.process,
         }
         line.update(getattr(record, _EXTRA, {}))
@@ -89,7 +90,7 @@ def set_up_logs(stream: TextIO | None = None) -> None:
     """Send the logs of this process to stderr, or to another stream, as JSON lines."""
     handler = _DirectHandler() if stream is None else logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
-    for name in (LOGGER_NAME, JOURNAL_LOGGER_NAME, "uvicorn.error"):
+    for name in (LOGGER_NAME, JOURNAL_LOGGER_NAME, "uvicorn.error", "asyncio"):
         target = logging.getLogger(name)
         target.handlers[:] = [handler]
         target.propagate = False
