@@ -70,7 +70,7 @@ def overload(url: str, requests: list[bytes], seconds: float, deadline_ms: int) 
 
 
 class Killer:
-    """Kills a worker of a service every two seconds until told to stop.
+    """Kills a worker of a service every two seconds until ``stop`` is called.
 
     Attributes:
         kills: how many so far.
