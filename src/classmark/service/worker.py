@@ -142,9 +142,11 @@ def run_worker(job: Job, say: Say = lambda _: None) -> int:
 def _serve(worker: Worker, listener: socket.socket) -> None:
     runner = asyncio.Runner(loop_factory=worker.config.get_loop_factory())
     runner.get_loop()  # where this fails, no coroutine waits for it
+    serving = worker.serve([listener])
     try:
-        runner.run(worker.serve([listener]))
+        runner.run(serving)
     finally:
+        serving.close()  # uvloop may fail before it begins
         try:
             runner.close()
         except Exception as error:  # all that matters is done
