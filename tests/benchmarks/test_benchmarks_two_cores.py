@@ -8,6 +8,7 @@ import pytest
 from two_cores import Part, Try, fit_head, mix_with_fast
 
 pytest.importorskip("torch", reason="needs classmark[deep]")
+pytestmark = pytest.mark.slow  # reason: imports torch
 
 K, DIM = 3, 6
 
@@ -32,7 +33,6 @@ def parts() -> dict[str, Part]:
     return {name: part(n, seed, right=0.6) for seed, (name, n) in enumerate(sizes.items())}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "one",
     [

@@ -54,6 +54,7 @@ def through_parts(
     return output
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(LINES, max_size=8), st.sampled_from(["\n", "\r\n"]), st.booleans(),

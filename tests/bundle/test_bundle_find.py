@@ -109,6 +109,7 @@ def test_a_path_is_refused_where_only_names_are_allowed(make_bundle: Make, spec:
         find_bundle(spec, allow_paths=False)
 
 
+@pytest.mark.slow
 @given(spec=st.text(max_size=20))
 def test_a_name_never_leads_out_of_the_known_places(spec: str) -> None:
     try:

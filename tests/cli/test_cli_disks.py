@@ -119,6 +119,7 @@ def here(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_full_disk_is_one_line_and_nothing_is_left_on_it(full_disk: Path, name: str) -> None:

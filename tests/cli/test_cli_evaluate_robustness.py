@@ -65,6 +65,7 @@ def test_robustness_json_prints_the_report_and_nothing_else(dataset: Path) -> No
     )
 
 
+@pytest.mark.slow
 def test_robustness_measures_the_same_again_and_every_kind_unless_told_otherwise(
     dataset: Path,
 ) -> None:

@@ -40,6 +40,7 @@ def texts(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_every_option_reaches_the_bundle(run_folder: Path, texts: Path, tmp_path: Path) -> None:
     output, report, about = tmp_path / "mine-2.1", tmp_path / "r.json", tmp_path / "about.md"
     about.write_text("## Use\n\nFor a test only.", encoding="utf-8")
@@ -59,6 +60,7 @@ def test_every_option_reaches_the_bundle(run_folder: Path, texts: Path, tmp_path
     assert measured.command == f"classmark export {run_folder} --output {output}"
 
 
+@pytest.mark.slow
 def test_json_tells_size_and_numbers_and_a_bundle_is_replaced_on_request(
     run_folder: Path, tmp_path: Path
 ) -> None:

@@ -128,6 +128,7 @@ def test_a_verb_has_plain_help_without_options_of_the_shell(name: str) -> None:
     assert "--install-completion" not in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--version"], ["models", "list"], ["models", "show", "x"]])
 def test_a_terminal_of_few_characters_gets_its_answer(
     make_bundle: Make, arguments: list[str]

@@ -166,6 +166,7 @@ def test_an_output_that_is_an_input_is_refused_before_any_work(here: Path, name:
         assert content(here) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in CLASHES if "build" in name])
 @pytest.mark.parametrize("output", [".", "link", "dataset/.."])
 def test_a_dataset_is_not_built_over_its_papers(here: Path, name: str, output: str) -> None:
@@ -177,6 +178,7 @@ def test_a_dataset_is_not_built_over_its_papers(here: Path, name: str, output: s
     assert content(here) == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 @pytest.mark.skipif(not Path("/dev/stdin").exists(), reason="standard input has no name here")
 def test_standard_input_that_is_the_output_is_refused() -> None:

@@ -50,6 +50,7 @@ def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work / "runs"
 
 
+@pytest.mark.slow
 def test_the_list_has_a_line_a_run_with_its_results(runs_dir: Path) -> None:
     result = runs(runs_dir, "list")
     head, *lines = [line.split() for line in result.stdout.splitlines()]

@@ -249,6 +249,7 @@ def test_a_long_list_is_sent_in_parts_with_ids_of_their_own(
     assert all(body["top"] == 1 for _, _, body in script.requests)
 
 
+@pytest.mark.slow
 def test_a_service_that_takes_fewer_gets_halves(script: Script, ask: Callable[..., Any]) -> None:
     def limited(body: dict[str, Any]) -> Any:
         if len(body["papers"]) > 2:

@@ -89,6 +89,7 @@ def test_progress_between_failures_starts_the_count_of_attempts_again(server: Fi
     assert get(server.put("/papers.zip", ARCHIVE, cuts=[100] * 12)).file.read_bytes() == ARCHIVE
 
 
+@pytest.mark.slow
 def test_a_stalling_server_is_left_and_what_arrived_is_kept_for_the_next_run(
     server: FileServer, tmp_path: Path
 ) -> None:

@@ -84,6 +84,7 @@ def test_the_page_is_well_formed_and_needs_nothing_else(
     assert "@import" not in text
 
 
+@pytest.mark.slow
 def test_every_reference_inside_the_page_leads_to_one_element(after: DatasetStatistics) -> None:
     found = Page(to_html(after)).found
     ids = [attributes["id"] for _, attributes in found if "id" in attributes]
@@ -109,6 +110,7 @@ def test_the_same_statistics_give_the_same_page(after: DatasetStatistics) -> Non
     assert to_html(after) == to_html(after)
 
 
+@pytest.mark.slow
 def test_invented_papers_are_said_to_be_in_both(after: DatasetStatistics) -> None:
     assert "The papers are invented" in to_html(after)
     assert "The papers are invented" in to_markdown(after)

@@ -55,6 +55,7 @@ def test_the_cheapest_point_within_the_loss_is_chosen() -> None:
     assert choose_point(curve, 0.0).threshold == 1.0
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.floats(0, 1), st.booleans(), st.booleans()), min_size=1, max_size=60),
     st.floats(0, 0.2),

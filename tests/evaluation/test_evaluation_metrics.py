@@ -153,6 +153,7 @@ def test_calibrated_probabilities_refuse_an_impossible_temperature(temperature: 
         calibrated_probabilities(SCORES, temperature)
 
 
+@pytest.mark.slow
 @given(score_arrays, st.floats(0.05, 20))
 def test_calibrated_probabilities_sum_to_one_and_ignore_an_offset(
     table: tuple[np.ndarray, np.ndarray], temperature: float
@@ -170,6 +171,7 @@ def test_top_k_accuracy_grows_with_k_up_to_one(table: tuple[np.ndarray, np.ndarr
     assert shares[-1] == 1.0
 
 
+@pytest.mark.slow
 @given(score_arrays, st.randoms(use_true_random=False))
 def test_metrics_do_not_depend_on_the_order_of_the_papers(
     table: tuple[np.ndarray, np.ndarray], random: object

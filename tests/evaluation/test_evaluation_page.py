@@ -164,6 +164,7 @@ def test_short_writes_counts_in_four_characters(n: int, words: str) -> None:
     assert short(n) == words
 
 
+@pytest.mark.slow
 def test_the_room_with_its_pages_imports_with_numpy_alone() -> None:
     code = (
         "import sys, classmark.evaluation\n"

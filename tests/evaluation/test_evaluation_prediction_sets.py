@@ -81,6 +81,7 @@ def test_coverage_on_new_papers_is_what_was_promised(coverage: float) -> None:
     assert measured == pytest.approx(coverage, abs=bound)
 
 
+@pytest.mark.slow
 @given(probability_arrays, st.integers(0, 5), st.floats(0.05, 0.9))
 def test_a_larger_coverage_gives_a_superset(
     probabilities: np.ndarray, column: int, coverage: float

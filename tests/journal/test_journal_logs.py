@@ -144,6 +144,7 @@ def test_a_journal_that_cannot_be_written_is_said_at_once_and_its_recovery_too(
     assert len(lines(caplog)) == 3
 
 
+@pytest.mark.slow
 def test_a_damaged_journal_is_said(
     open_journal: Open, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

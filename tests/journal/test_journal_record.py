@@ -132,6 +132,7 @@ def test_what_is_no_event_is_dropped_and_counted(open_journal: Open, nonsense: A
     assert journal.status().dropped == 1
 
 
+@pytest.mark.slow
 def test_more_than_the_capacity_is_dropped_and_counted(open_journal: Open, path: Path) -> None:
     path.parent.parent.joinpath("journal").write_text("in the way of the folder")
     journal = open_journal(capacity_events=5)
@@ -140,6 +141,7 @@ def test_more_than_the_capacity_is_dropped_and_counted(open_journal: Open, path:
     assert (status.written, status.dropped, status.queued) == (0, 3, 5)
 
 
+@pytest.mark.slow
 def test_long_texts_count_against_the_capacity(open_journal: Open, path: Path) -> None:
     path.parent.parent.joinpath("journal").write_text("in the way of the folder")
     journal = open_journal(capacity_chars=10_000)

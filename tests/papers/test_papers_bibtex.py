@@ -139,6 +139,7 @@ def test_the_fields_of_title_and_abstract_can_be_mapped() -> None:
     assert papers == [Paper(id="k", title="A", abstract="B")]
 
 
+@pytest.mark.slow
 def test_the_parser_prints_nothing_of_its_own() -> None:
     # In a process of its own: pytest's log handlers would keep the parser quiet anyway.
     code = (

@@ -122,6 +122,7 @@ print(detect_format(Path(sys.argv[1])))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "format"),
     [

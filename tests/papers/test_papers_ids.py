@@ -35,6 +35,7 @@ def test_canonical_id_leaves_other_identifiers_alone(identifier: str) -> None:
     assert canonical_id(f" {identifier}\n") == identifier
 
 
+@pytest.mark.slow
 @given(
     st.one_of(
         st.text(),

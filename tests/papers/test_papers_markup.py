@@ -75,6 +75,7 @@ def test_a_text_without_markup_has_none_to_take_out(text: str) -> None:
     assert without_markup(once.replace("<", "< ")) == once.replace("<", "< ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece", ["<", "<a ", '<a b="', "<math>", "<tex-math>", "<!--", "<title>", "&", "<p>", "</p>"]
 )

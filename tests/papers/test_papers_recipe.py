@@ -39,6 +39,7 @@ def is_clean(text: str) -> bool:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.one_of(st.text(), st.lists(MARKUP, max_size=14).map("".join)))
 def test_normalise_of_its_own_output_changes_nothing(text: str) -> None:
@@ -189,6 +190,7 @@ def test_normalise_returns_plain_text_itself() -> None:
     assert normalise(text) is text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unit",
     ["{", "\\", "\\cite[", "\\cite{", "\\cite[a]", "_", "\x01", "-", "`", " ", "a\\", "\\c ", "}{"],

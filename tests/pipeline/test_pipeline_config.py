@@ -33,6 +33,7 @@ def test_the_defaults_compose_with_a_dataset() -> None:
     assert config.composed["model"]["kind"] == "linear"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", GROUPS)
 def test_every_file_of_the_configuration_composes(choice: str) -> None:
     if choice == "tracker=mlflow" and not has_mlflow():
@@ -47,6 +48,7 @@ def test_every_group_is_tried() -> None:
     assert {"tracker=auto", "tracker=csv", "tracker=mlflow"} <= set(GROUPS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DEEP_EXPERIMENTS)
 def test_an_experiment_of_the_deep_tier_opens_with_its_command_and_chooses_its_kind(
     name: str,
@@ -58,6 +60,7 @@ def test_an_experiment_of_the_deep_tier_opens_with_its_command_and_chooses_its_k
     assert f"# classmark train experiment={name} dataset.path=DIR\n" in text
 
 
+@pytest.mark.slow
 def test_what_makes_the_experiments_of_the_deep_tier_differ() -> None:
     def model(name: str) -> Any:
         return compose_config([DATASET, f"experiment={name}"]).model
@@ -74,6 +77,7 @@ def test_what_makes_the_experiments_of_the_deep_tier_differ() -> None:
     assert model("debug/profiler").profile is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "reason"),
     [
@@ -134,6 +138,7 @@ def test_overrides_reach_the_configuration_and_its_record() -> None:
     assert config.composed["dataset"] == {"path": "data"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plus", ["", "+", "++"])
 @pytest.mark.parametrize(
     "spelling", ["model.period_weights.2018-2019=3", "model.period_weights={2018-2019: 3}"]
@@ -147,6 +152,7 @@ def test_a_period_is_weighted_in_every_spelling(plus: str, spelling: str) -> Non
     assert weights("model.period_weights.until-2017=0.5") == {"2018-2019": 3, "until-2017": 0.5}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     ["my data", "a=b", "it's", "C:\\data\\", "a\\'b", "x{y},z[1]", "null", "ü", "#1", "a:b", "'q'"],

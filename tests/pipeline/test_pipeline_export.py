@@ -31,6 +31,7 @@ def copy_of_bundle(bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(bundle, tmp_path / "mine-1.0"))
 
 
+@pytest.mark.slow
 def test_the_bundle_classifies_papers_of_the_dataset(bundle: Path, dataset: Path) -> None:
     classifier = Classifier(bundle)
     split = read_split(dataset, "test")

@@ -36,12 +36,14 @@ def copy_of_run(run_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run_folder, tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_files_on_any_number_of_threads(
     train_run: TrainRun, run_folder: Path
 ) -> None:
     assert digests(train_run("model.threads=1")) == digests(run_folder)
 
 
+@pytest.mark.slow
 def test_a_fit_out_of_core_gives_the_same_weights_and_scores(
     train_run: TrainRun, run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +120,7 @@ def test_both_stages_are_scored_on_valid_and_test_far_above_chance(
         assert (table.scores.argmax(axis=1) == table.primary).mean() > 0.5
 
 
+@pytest.mark.slow
 def test_a_vocabulary_that_is_small_enough_is_not_pruned(train_run: TrainRun) -> None:
     run = train_run("model.max_features=100000", "model.min_papers=20", "model.epochs=1")
     features = read_run(run).provenance["features"]

@@ -84,6 +84,7 @@ def test_every_import_contract_is_kept() -> None:
     assert f"{len(CONTRACTS)} kept, 0 broken" in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("room", "line", "broken"),
     [

@@ -12,31 +12,19 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from waiting import PATIENCE_S, until
 
 from classmark.bundle import find_bundle
 from classmark.journal import Journal, JournalConfig, find_prediction
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse graphs with few colours."}
-PATIENCE_S = 200
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """Return the first true value of a condition; fail if there is none for a long time."""
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.02)
-    pytest.fail("what was waited for did not happen")
 
 
 def serve(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -111,6 +111,7 @@ LINE_ENDS = gzip.compress(b"\n" * (1 << 20)) * 256
 """256 MiB in a file of some 270 KB."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "start"),
     [
@@ -131,6 +132,7 @@ def test_a_bomb_of_line_ends_ends_with_the_deadline(
     assert client.post("/v1/files", files={"file": CSV}).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_file_of_endless_bibtex_entries_is_refused_before_it_is_parsed(
     client: httpx.Client,
 ) -> None:

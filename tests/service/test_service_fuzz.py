@@ -73,6 +73,7 @@ def check_all_answered(client: httpx.Client, papers: list[Any]) -> None:
             assert answer["ranked"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_text_is_answered_or_refused_within_the_deadline(
     client: httpx.Client, name: str
@@ -83,6 +84,7 @@ def test_a_hostile_text_is_answered_or_refused_within_the_deadline(
     assert response.status_code in expected, response.text[:300]
 
 
+@pytest.mark.slow
 def test_two_thousand_random_texts_are_answered(client: httpx.Client) -> None:
     chance = random.Random(3)
     for _ in range(4):

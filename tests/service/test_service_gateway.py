@@ -160,6 +160,7 @@ def test_metrics_and_status_do_not_wait_behind_batches(make: Callable[..., Servi
         held.result()
 
 
+@pytest.mark.slow
 def test_a_batch_does_not_wait_behind_a_file_that_is_parsed_for_long(
     make: Callable[..., Service], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+from waiting import PATIENCE_S, until
 
 pa = pytest.importorskip("pyarrow", reason="needs classmark[data]")
 pq = pytest.importorskip("pyarrow.parquet", reason="needs classmark[data]")
@@ -25,7 +26,6 @@ CSV = b"id,title,abstract\n1,Graph colouring,We colour sparse graphs.\n"
 PACKED_CSV = gzip.compress(CSV, mtime=0)
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse graphs."}
 MIB = 1 << 20
-PATIENCE_S = 600
 MOST_GROWTH_BYTES = 512 * MIB
 
 
@@ -138,14 +138,6 @@ def client_at(server: Any, address: str) -> httpx.Client:
 
 def post(client: httpx.Client, name: str, content: bytes, **headers: str) -> httpx.Response:
     return client.post("/v1/files", files={"file": (name, content)}, headers=headers)
-
-
-def until(reached: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE_S
-    while not (found := reached()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-    return found
 
 
 @pytest.mark.slow  # about ten files, some of which take seconds until they are refused

@@ -70,6 +70,7 @@ def test_a_ring_follows_the_file_and_takes_no_key_while_that_is_damaged(
     assert errors[-1].fields["detail"].startswith("there are no API keys at")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to(path)])
 def test_what_is_no_regular_file_holds_nobody_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None]

@@ -130,6 +130,7 @@ def test_trailers_are_not_headers(server: Any) -> None:
     assert fields[b"x-request-id"] != b"of-a-trailer"
 
 
+@pytest.mark.slow
 def test_requests_sent_ahead_are_answered_in_order_without_holding_the_loop(server: Any) -> None:
     n = 3000
     requests = [

@@ -40,6 +40,7 @@ def read(body: bytes, adapter: TypeAdapter[list[Any]] = ITEMS, most_bytes: int =
     return rules(adapter, most_bytes).validate(body, array, lambda: None)
 
 
+@pytest.mark.slow
 @given(st.lists(VALUES, max_size=200), VALUES, st.booleans(), st.sampled_from([None, 1]))
 def test_what_is_cut_out_and_what_is_left_are_the_document(
     items: list[Any], other: Any, ascii_only: bool, indent: int | None

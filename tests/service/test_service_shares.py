@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import resource
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import httpx
 import pytest
+from waiting import PATIENCE_S, until
 
 from classmark.service.shares import Shares
 
-PATIENCE_S = 60
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse graphs with few colours."}
 GREEDY = "127.0.0.2"
 HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -27,17 +26,6 @@ def connection(url: str, source: str) -> Iterator[socket.socket]:
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), PATIENCE_S, (source, 0)) as opened:
         yield opened
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """Return the first true value of a condition; fail if there is none for a long time."""
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.02)
-    pytest.fail("what was waited for did not happen")
 
 
 def opened_by(stack: ExitStack, url: str, n: int, sent: bytes) -> list[socket.socket]:

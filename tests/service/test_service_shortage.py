@@ -10,14 +10,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from waiting import PATIENCE_S, until
 
 from classmark.client import ClientConfig
 from classmark.errors import ListenFailed
@@ -26,19 +26,7 @@ from classmark.service.settings import ServiceSettings
 from preload import build_preload, calls, failing
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse graphs with few colours."}
-PATIENCE_S = 200
 SERVE = [sys.executable, "-m", "classmark", "serve", "--port", "0", "--workers", "2"]
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """Return the first true value of a condition; fail if there is none for a long time."""
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        with suppress(httpx.TransportError):
-            if value := condition():
-                return value
-        time.sleep(0.01)
-    pytest.fail("what was waited for did not happen")
 
 
 def answered(url: str) -> int:
@@ -106,29 +94,6 @@ class Outcome:
 @pytest.fixture(scope="session")
 def preload(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_preload(tmp_path_factory.mktemp("preload"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("function", "error", "most"),
-    [
-        ("fork", "EAGAIN", 9),
-        ("pipe", "EMFILE", 9),
-        ("socket", "EMFILE", 6),
-        ("thread", "EAGAIN", 9),
-    ],
-)
-def test_any_call_may_fail_and_the_service_serves_or_says_why(
-    tmp_path: Path, preload: Path, function: str, error: str, most: int
-) -> None:
-    log = tmp_path / "calls"
-    assert Outcome(tmp_path, **failing(preload, f"{function}:0:{error}", log)).has_answered
-    n_calls = calls(log)
-    assert n_calls > 0
-    faults = [f"{function}:{n}:{error}" for n in range(1, min(n_calls, most) + 1)]
-    for fault in [*faults, f"{function}:1+:{error}"]:
-        outcome = Outcome(tmp_path, **failing(preload, fault))
-        assert outcome.is_in_order(), (fault, vars(outcome))
 
 
 @pytest.mark.slow

@@ -6,30 +6,17 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+from waiting import PATIENCE_S, until
 
 from classmark.service.heartbeat import Heartbeats, Watch
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse graphs with few colours."}
 LONG = {"papers": [{"abstract": f"{i} graphs " * 600} for i in range(900)]}
-PATIENCE_S = 200
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """Return the first true value of a condition; fail if there is none for a long time."""
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        with suppress(httpx.TransportError):
-            if value := condition():
-                return value
-        time.sleep(0.005)
-    pytest.fail("what was waited for did not happen")
 
 
 def answered(server: Any) -> int:

@@ -118,6 +118,7 @@ def wait_for_end_of(pids: list[int]) -> None:
             os.close(handle)
 
 
+@pytest.mark.slow
 def test_the_page_is_yielded_when_it_answers_and_ended_with_its_children(
     mlflow: FakeMlflow, runs: Path
 ) -> None:
@@ -168,6 +169,7 @@ def test_a_server_that_ends_by_itself_ends_the_wait_for_it(mlflow: FakeMlflow, r
     wait_for_end_of(told["pids"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "shown"), [("one\nno such table\n", "no such table"), ("", "it says nothing")]
 )

@@ -50,6 +50,7 @@ def fit(folder: Path | None) -> list[Any]:
     return [counts, papers.columns, papers.values, papers.starts, *weights, ranked, papers]
 
 
+@pytest.mark.slow
 def test_a_fit_from_disk_gives_the_same_bits_in_whatever_chunks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from classmark.service.exchange import Exchange
 from classmark.service.problems import Problem, shown
+from classmark.service.state import Service
+
+JOINED_AT_ONCE_BYTES = 1 << 20
+"""Copied in the event loop; from here on Python lets other threads run meanwhile."""
 
 
 class ClientGone(Exception):
     """The client closed the connection before the body was whole; nobody waits for a reply."""
 
 
-async def read_body(exchange: Exchange, max_bytes: int) -> bytes:
+async def read_body(service: Service, exchange: Exchange, max_bytes: int) -> bytes:
     """Return the whole body; how long it may take is the connection's business (``protocol``).
+
+    A large one is put together in a thread: copying it takes longer than the event loop may wait.
 
     Raises:
         Problem: it is too large, also when only its stated length is; or it is here, and too many
@@ -26,13 +32,18 @@ async def read_body(exchange: Exchange, max_bytes: int) -> bytes:
         message = await exchange.receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
-        chunk = message.get("body", b"")
+        chunk: bytes = message.get("body", b"")
         size += len(chunk)
         if size > max_bytes:
             raise _too_large(max_bytes)
         if not message.get("more_body"):
             exchange.on_whole(exchange)
-            return b"".join([*parts, chunk]) if parts else chunk
+            if not parts:
+                return chunk
+            parts.append(chunk)
+            if size <= JOINED_AT_ONCE_BYTES:
+                return b"".join(parts)
+            return await service.in_thread(exchange, lambda: b"".join(parts))
         parts.append(chunk)
 
 

@@ -47,7 +47,7 @@ async def classify(service: Service, exchange: Exchange) -> Reply:
     """Answer a request for one paper or for many."""
     check_media_type(exchange, b"application/json")
     service.check_backlog(exchange)
-    body = await read_body(exchange, service.settings.max_body_bytes)
+    body = await read_body(service, exchange, service.settings.max_body_bytes)
     exchange.check_deadline()
     size = work_size(body, service.settings.max_papers)
     if not may_be_parsed_at_once(body):

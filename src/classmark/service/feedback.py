@@ -70,7 +70,8 @@ async def feedback(service: Service, exchange: Exchange) -> Reply:
     The id must be well formed; whether there is such a prediction is not looked at.
     """
     check_media_type(exchange, b"application/json")
-    body = await read_body(exchange, min(MAX_FEEDBACK_BYTES, service.settings.max_body_bytes))
+    most = min(MAX_FEEDBACK_BYTES, service.settings.max_body_bytes)
+    body = await read_body(service, exchange, most)
     find_arrays(body, [], most=0)  # bounds its structure
     request = validate(_REQUEST, body)
     code = known_code(request.category)

@@ -92,7 +92,7 @@ async def classify_file(service: Service, exchange: Exchange) -> Reply:
 
 async def _receive_form(service: Service, exchange: Exchange) -> Form:
     """Return the form of a request; its body is not held any longer."""
-    body = await read_body(exchange, service.settings.max_body_bytes)
+    body = await read_body(service, exchange, service.settings.max_body_bytes)
     content_type = exchange.headers.get(b"content-type", b"")
     return await service.in_thread(
         exchange, lambda: read_form(content_type, body, exchange.check_deadline)

@@ -139,7 +139,7 @@ async def infer(service: Service, exchange: Exchange) -> Reply:
     _check_model(service, exchange)
     check_media_type(exchange, b"application/json")
     service.check_backlog(exchange)
-    body = await read_body(exchange, service.settings.max_body_bytes)
+    body = await read_body(service, exchange, service.settings.max_body_bytes)
     size = work_size(body, service.settings.max_papers, before_each=b",")
     return await service.in_thread(exchange, lambda: _answer(service, exchange, body), size)
 

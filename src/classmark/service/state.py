@@ -174,6 +174,14 @@ class Service:
         self.metrics = Metrics(place)
         self.admission = Admission(settings, self.metrics, place)
         self.access_log = AccessLog() if settings.access_log else None
+        self._pool = started_pool(settings.threads, "classmark")
+        # Who looks at an overloaded service must not wait behind what overloads it.
+        self._reading_pool = started_pool(1, "classmark-reading")
+        self.file_limits = FileLimits(
+            max_papers=settings.max_papers, max_file_bytes=settings.max_body_bytes
+        )
+        self.readers = Readers(self.file_limits, settings.max_queue)
+        # After all that may fail: otherwise its thread would be cut off while it writes.
         self.journal = _open_journal(settings)
         self.batcher = _make_batcher(self.model, settings, self.metrics)
         self.answerer = Answerer(
@@ -191,13 +199,6 @@ class Service:
         ]
         self.in_work = self.hang_ups = 0
         self.backlog = Backlog("batches and long texts", settings.max_queue, self.metrics)
-        self._pool = started_pool(settings.threads, "classmark")
-        # Who looks at an overloaded service must not wait behind what overloads it.
-        self._reading_pool = started_pool(1, "classmark-reading")
-        self.file_limits = FileLimits(
-            max_papers=settings.max_papers, max_file_bytes=settings.max_body_bytes
-        )
-        self.readers = Readers(self.file_limits, settings.max_queue)
 
     def begin_work(self, exchange: Exchange) -> None:
         """Count a request that is here as a whole, until its answer is sent.

@@ -20,6 +20,7 @@ def config(**changes: Any) -> TransformerConfig:
     return dataclasses.replace(model, **changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
