@@ -108,7 +108,7 @@ def test_an_attribute_without_a_meaning_fails_the_build(generated: Any) -> None:
         known: int
         forgotten: int
 
-    with pytest.raises(RuntimeError, match=r"Config: no meaning of \['forgotten'\]"):
+    with pytest.raises(LookupError, match=r"Config: no meaning of \['forgotten'\]"):
         generated.meanings(Config)
 
 
