@@ -147,7 +147,7 @@ def test_a_fit_says_how_far_it_is_with_loss_and_time_left(
 ) -> None:
     notes: list[str] = []
     monkeypatch.setattr(Steps, "note", lambda _, text: notes.append(text))
-    assert run(*options).exit_code == 0
+    assert run(*options, "model.batch_size=64").exit_code == 0
     assert re.fullmatch(
         r"100%, epoch (\d) of \1, loss \d+\.\d{3}, [\d,.]+ papers/s, 0 s left", notes[-1]
     )
