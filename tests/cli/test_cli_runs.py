@@ -217,7 +217,8 @@ def test_a_fit_is_on_mlflows_page_until_control_c(runs_dir: Path, tmp_path: Path
         env=unmeasured_environment(),
     ) as opened:
         assert opened.stdout is not None
-        address = opened.stdout.readline().split()[0]
+        address, _, table = opened.stdout.readline().split()[0].partition("/#")
+        assert table == "/experiments/1/runs"
         with urlopen(address, timeout=200) as answer:
             assert b"<!doctype html>" in answer.read()
         (kept,) = ask(address, "runs/search", {"experiment_ids": ["1"]})["runs"]
