@@ -1,9 +1,13 @@
-"""The parts of the documentation that the program itself writes when the pages are built."""
+"""Writes the parts of the documentation that come from the program, between their marks.
+
+python docs/generated.py [--check]    (a part stands after ``<!-- generated: NAME -->``)
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -216,9 +220,39 @@ PARTS = {
     "operations": http_operations,
     "card of the model": model_card,
 }
-_MARK = re.compile(r"<!-- generated: (.+?) -->")
+_MARK = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def fill(markdown: str) -> str:
-    """Return a page with what stands in place of its marks."""
-    return _MARK.sub(lambda found: PARTS[found[1]](), markdown)
+    """Return a page with what belongs between its marks."""
+    return _MARK.sub(lambda found: f"{found[1]}\n{_part(found[2]).strip()}\n\n{found[3]}", markdown)
+
+
+def _part(name: str) -> str:
+    """Return a part by its name, or of a Python object: its path, ``level=N``, ``members=A,B``."""
+    if name in PARTS:
+        return PARTS[name]()
+    from python_pages import describe
+
+    path, *options = name.split()
+    given = dict(option.split("=") for option in options)
+    members = tuple(given["members"].split(",")) if "members" in given else None
+    return describe(path, int(given.get("level", 2)), members)
+
+
+def main() -> None:
+    """Fill all pages; with ``--check`` change nothing, and fail if one is stale."""
+    stale = []
+    for path in sorted(Path(__file__).parent.rglob("*.md")):
+        before = path.read_text(encoding="utf-8")
+        after = fill(before)
+        if after != before:
+            stale.append(path.name)
+            if "--check" not in sys.argv:
+                path.write_text(after, encoding="utf-8")
+    if stale and "--check" in sys.argv:
+        sys.exit(f"stale: {', '.join(stale)}. Run python docs/generated.py.")
+
+
+if __name__ == "__main__":
+    main()
