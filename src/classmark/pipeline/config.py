@@ -267,7 +267,10 @@ def describe_keys() -> dict[str, list[ConfigKey]]:
         every.append(ConfigKey(name, type_words(hints[name]), default, said[name]))
     every += _keys_of("tracker", TrackerConfig, _defaults("tracker/auto"))
     kinds = {
-        f"model={kind}": _keys_of("model", options, _defaults(f"model/{kind}"))
+        f"model={kind}": [
+            ConfigKey("model.kind", "text", kind, "what is fitted; model=KIND sets it."),
+            *_keys_of("model", options, _defaults(f"model/{kind}")),
+        ]
         for kind, options in KINDS.items()
     }
     return {"every kind of model": every, **kinds}
