@@ -35,7 +35,7 @@ from classmark.pipeline.unfinished import (
 )
 from classmark.records import DatasetManifest, ModelRef, ScoreTable
 from classmark.runtime import RawScores
-from classmark.storage import atomic_file, check_folder_place, write_json
+from classmark.storage import atomic_file, check_folder_place, expand_home, write_json
 from classmark.tracking import warn_on_stderr
 from classmark.tracking.csvfile import drop_later_steps
 from classmark.training import TransformerConfig
@@ -162,7 +162,7 @@ def _run_to_continue(config: TrainConfig, manifest: DatasetManifest) -> Unfinish
 
 def _check_start(options: TransformerConfig, manifest: DatasetManifest, dataset: Path) -> None:
     if options.start is not None:
-        told = read_told(Path(options.start).expanduser())
+        told = read_told(expand_home(options.start))
         check_same_labels(told["labels"], manifest.labels, dataset, f"the run {options.start}")
 
 
@@ -228,7 +228,7 @@ def _fit(work: _Work, run: Unfinished) -> Fitted:
         cross_list_share=options.cross_list_share,
         weights=paper_weights(labels, n_labels, options.class_weights),
     )
-    start = None if options.start is None else Path(options.start).expanduser()
+    start = None if options.start is None else expand_home(options.start)
     fit = DeepFit(
         config=options,
         seed=work.config.seed,
