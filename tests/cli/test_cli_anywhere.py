@@ -203,3 +203,11 @@ def test_a_tilde_without_a_home_folder_is_one_line(
     )
     assert done.returncode == 1
     assert b"Write the path without '~'." in done.stderr
+
+
+def test_training_where_nothing_can_be_written_names_the_setting(
+    stranger: list[str], tmp_path: Path
+) -> None:
+    done = run("train", f"dataset.path={tmp_path}", before=stranger, cwd=tmp_path)
+    assert done.returncode == 1
+    assert b"permission denied. Choose another output. Runs go into runs_dir=DIR." in done.stderr

@@ -28,6 +28,7 @@ from classmark.runtime.linear import DIM
 from classmark.storage import (
     atomic_file,
     atomic_folder,
+    check_folder_place,
     locked_folder,
     remove_leftovers,
     storage_errors,
@@ -91,6 +92,18 @@ def write_tables(folder: Path, tables: Mapping[str, ScoreTable]) -> None:
         with atomic_file(folder / "scores" / f"{name}.npz") as file:
             file.write(table.to_bytes())
     write_figures(folder, tables)
+
+
+def check_runs_dir(runs_dir: Path) -> None:
+    """Refuse, before any work is done, a place where no run could be written.
+
+    Raises:
+        StorageFailed: says why, and which setting names another place.
+    """
+    try:
+        check_folder_place(runs_dir / "run", overwrite=True)
+    except StorageFailed as error:
+        raise StorageFailed(f"{error} Runs go into runs_dir=DIR.") from error
 
 
 @contextmanager
