@@ -13,7 +13,9 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -211,3 +213,39 @@ def test_training_where_nothing_can_be_written_names_the_setting(
     done = run("train", f"dataset.path={tmp_path}", before=stranger, cwd=tmp_path)
     assert done.returncode == 1
     assert b"permission denied. Choose another output. Runs go into runs_dir=DIR." in done.stderr
+
+
+def test_the_service_answers_a_user_without_home_and_keeps_no_journal(stranger: list[str]) -> None:
+    done, logs = _serve_once(stranger)
+    assert done["primary"] == "math.CO"
+    [warning] = [line for line in logs if line["event"] == "no journal is kept"]
+    assert warning["level"] == "warning"
+    assert all(name in warning["problem"] for name in ("--journal", "CLASSMARK_HOME"))
+
+
+def test_the_service_answers_where_every_disk_is_read_only(
+    read_only: list[str], tmp_path: Path
+) -> None:
+    done, logs = _serve_once(read_only, HOME=str(tmp_path), CLASSMARK_SERVE_GRACE_S="5")
+    assert done["primary"] == "math.CO"
+    [error] = [line for line in logs if line["event"] == "journal cannot be written"]
+    assert "--journal" in error["problem"]
+
+
+def _serve_once(before: list[str], **env: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the answer of a service to one paper, and its log."""
+    command = [sys.executable, "-m", "classmark", "serve", "--port", "0", "--workers", "1"]
+    with subprocess.Popen(
+        [*before, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/",
+        env={"PATH": os.environ["PATH"], **env},
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout
+            words = process.stdout.readline().decode().split()
+            [url] = [word for word in words if word.startswith("http://")]
+            answer = httpx.post(f"{url}/v1/classify", json={"abstract": TEXT}, timeout=60).json()
+            process.terminate()
+            errors = process.communicate(timeout=60)[1].decode()
+        finally:
+            process.kill()
+    return answer, [json.loads(line) for line in errors.splitlines()]
