@@ -67,10 +67,15 @@ class MissingExtra(ClassmarkError):
     """A feature needs packages that are not installed."""
 
     def __init__(self, feature: str, extra: str) -> None:
+        self._arguments = (feature, extra)
         super().__init__(
             f"{feature} needs packages that are not installed. "
             f"Run: pip install 'classmark[{extra}]'"
         )
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str]]:
+        """Pickle as what it was made of: a pool that cannot unpickle an error waits for ever."""
+        return MissingExtra, self._arguments
 
 
 class UnknownCategory(ClassmarkError):
