@@ -212,7 +212,7 @@ def test_training_where_nothing_can_be_written_names_the_setting(
 ) -> None:
     done = run("train", f"dataset.path={tmp_path}", before=stranger, cwd=tmp_path)
     assert done.returncode == 1
-    assert b"permission denied. Choose another output. Runs go into runs_dir=DIR." in done.stderr
+    assert b"cannot write runs/run (runs_dir=runs): permission denied. Choose" in done.stderr
 
 
 def test_the_service_answers_a_user_without_home_and_keeps_no_journal(stranger: list[str]) -> None:

@@ -100,10 +100,12 @@ def check_runs_dir(runs_dir: Path) -> None:
     Raises:
         StorageFailed: says why, and which setting names another place.
     """
+    place = runs_dir / "run"
     try:
-        check_folder_place(runs_dir / "run", overwrite=True)
+        check_folder_place(place, overwrite=True)
     except StorageFailed as error:
-        raise StorageFailed(f"{error} Runs go into runs_dir=DIR.") from error
+        named = f"{place} (runs_dir={runs_dir})"
+        raise StorageFailed(str(error).replace(str(place), named, 1)) from error
 
 
 @contextmanager
