@@ -19,6 +19,7 @@ Format = Literal["csv", "tsv", "jsonl", "json", "parquet", "bibtex", "text"]
 FORMATS: tuple[str, ...] = get_args(Format)
 
 DELIMITERS = ",\t;|"
+PARQUET_MAGIC = b"PAR1"
 
 _BY_SUFFIX: dict[str, Format] = {
     ".csv": "csv",
@@ -44,8 +45,8 @@ _BINARY_MAGIC: dict[bytes, str] = {
     b"\x7fELF": "a program",
     b"PK\x03\x04": "a zip archive inside an archive",
     b"\x1f\x8b": "a gzip archive inside an archive",
-    b"BZh": "a bzip2 archive",
-    b"\xfd7zXZ": "an xz archive",
+    b"BZh": "a bzip2 archive inside an archive",
+    b"\xfd7zXZ": "an xz archive inside an archive",
     b"\x28\xb5\x2f\xfd": "a Zstandard archive",
     b"7z\xbc\xaf": "a 7z archive",
     b"SQLite format 3\0": "an SQLite database",
@@ -87,7 +88,7 @@ def detect_format(path: Path, columns: Mapping[str, str] | None = None) -> Forma
 
 def format_of(source: Source, columns: Mapping[str, str]) -> Format:
     """Return the format of an open source; see ``detect_format``."""
-    if source.prefix.startswith(b"PAR1"):
+    if source.prefix.startswith(PARQUET_MAGIC):
         return "parquet"
     _refuse_what_is_no_text(source)
     text = source.prefix.removeprefix(UTF8_BOM).lstrip()
