@@ -80,11 +80,14 @@ def test_mapped_columns_make_a_header(tmp_path: Path) -> None:
     [
         (b"", r"is empty\. Give a file with papers"),
         (b" \n\t\n", r"is empty"),
-        (b"%PDF-1.4 x", r"is a PDF file, not papers\. Give CSV, TSV, JSON lines"),
+        (b"%PDF-1.4 x", r"is a PDF file, not papers\. Give its title and abstract as plain"),
         (b"\x89PNG\r\n\x1a\n", r"is an image, not papers"),
         (bytes(range(256)), r"is binary"),
-        (b"<?xml version='1.0'?><x/>", r"is XML or HTML, which is not read\. Give CSV"),
-        (b"\n <!DOCTYPE html>", r"is XML or HTML"),
+        (
+            b"<?xml version='1.0'?><x/>",
+            r"is XML with the root <x> and without records that are read\. Give Atom",
+        ),
+        (b"\n <!DOCTYPE html>", r"is a web page \(HTML\), which is not read\. Give the title"),
     ],
 )
 def test_what_holds_no_papers_is_named(tmp_path: Path, content: bytes, message: str) -> None:
