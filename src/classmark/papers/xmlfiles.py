@@ -38,10 +38,8 @@ def read_xml(stream: BinaryIO, options: ReadOptions) -> Iterator[Paper | BadReco
     """
     line, rest, root, found = 1, b"", "", False
     while True:
-        while not rest.strip() and (piece := stream.read(_PIECE_BYTES)):
-            line += rest.count(b"\n")
-            rest = piece.removeprefix(UTF8_BOM)
-        if not rest.strip():
+        line, rest = _next_document(stream, line, rest)
+        if not rest:
             break
         document = _Document(options, line, rest, is_first=not root)
         for record in document.records(rest, stream):
@@ -50,9 +48,28 @@ def read_xml(stream: BinaryIO, options: ReadOptions) -> Iterator[Paper | BadReco
         if document.is_broken:
             return
         root = root or document.root
-        line, rest = document.last_line, document.rest.removeprefix(UTF8_BOM)
+        line, rest = document.last_line, document.rest
+    if not root:
+        raise UnreadableSource(f"{options.name} is empty. Give a file with papers.")
     if not found:
         raise unknown_xml(options.name, root)
+
+
+def _next_document(stream: BinaryIO, line: int, rest: bytes) -> tuple[int, bytes]:
+    """Return where the next document begins, and its first bytes; b"" where there is none.
+
+    Args:
+        stream: what follows.
+        line: on which ``rest`` begins.
+        rest: that has been read already.
+    """
+    while True:
+        start = rest.lstrip()
+        line += rest[: len(rest) - len(start)].count(b"\n")
+        rest = start.removeprefix(UTF8_BOM)
+        if rest.strip() or not (piece := stream.read(_PIECE_BYTES)):
+            return line, rest.lstrip()
+        rest += piece
 
 
 def unknown_xml(name: str, root: str) -> UnreadableSource:
@@ -65,7 +82,10 @@ def unknown_xml(name: str, root: str) -> UnreadableSource:
 
 
 class _RootEnds(Exception):
-    """The root element has been closed: another document may follow."""
+    """The root element has been closed, by the tag at a byte: another document may follow."""
+
+    def __init__(self, byte: int) -> None:
+        self.byte = byte
 
 
 class _Document:
@@ -84,7 +104,7 @@ class _Document:
         from defusedxml.ElementTree import DefusedXMLParser
 
         # What was UTF-16 is UTF-8 by now.
-        encoding = "utf-8" if _UTF_16.match(start.lstrip()[:200]) else None
+        encoding = "utf-8" if _UTF_16.match(start[:200]) else None
         parser = DefusedXMLParser(target=self, encoding=encoding)
         parser.entity.update(html.entities.entitydefs)
         self._parser = parser
@@ -93,7 +113,7 @@ class _Document:
         self._options = options
         self._first_line = first_line
         # Comments may follow the last document: they are not one that has been cut short.
-        self._may_be_empty = not is_first and not start.lstrip().startswith(b"<?xml")
+        self._may_be_empty = not is_first and not start.startswith(b"<?xml")
         self._path: list[str] = []
         self._record: _Record | None = None
         self._found: list[Paper | BadRecord] = []
@@ -130,9 +150,8 @@ class _Document:
                 self._parser.close()
                 return False
             self._parser.feed(piece)
-        except _RootEnds:
-            start = max(0, self._expat.CurrentByteIndex - self._n_fed)
-            self.rest = piece[piece.find(b">", start) + 1 :]
+        except _RootEnds as end:
+            self.rest = piece[piece.find(b">", max(0, end.byte - self._n_fed)) + 1 :]
             return False
         except ParseError as error:
             if not (self._may_be_empty and error.code == _NO_ELEMENT):
@@ -200,7 +219,7 @@ class _Document:
                 self._found.append(self._record.result())
                 self._record = None
         if not self._path:
-            raise _RootEnds
+            raise _RootEnds(self._expat.CurrentByteIndex)
 
     def close(self) -> None:
         """End the document."""
