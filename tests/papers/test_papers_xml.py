@@ -381,7 +381,8 @@ def test_entities_and_own_definitions_are_refused(tmp_path: Path, definitions: s
     path = tmp_path / "papers.xml"
     path.write_text(ATOM.replace("<feed", f"{definitions}<feed").replace("Sieves", "&b;"))
     with pytest.raises(
-        UnreadableSource, match=r"papers\.xml, line 2: it has a document type definition of its"
+        UnreadableSource,
+        match=r"papers\.xml, line 2: the XML has a document type definition of its",
     ):
         list(read_papers(path))
 
@@ -396,8 +397,11 @@ def test_what_precedes_a_refusal_is_given() -> None:
 @pytest.mark.parametrize(
     ("inside", "message"),
     [
-        ("<a>" * 300, r"line 6: it nests elements 201 deep"),
-        ("<a " + " ".join(f'b{i}="1"' for i in range(300)) + "/>", r"gives one 300 attributes"),
+        ("<a>" * 300, r"line 6: the XML nests elements more than 200 deep, which no"),
+        (
+            "<a " + " ".join(f'b{i}="1"' for i in range(300)) + "/>",
+            r"gives an element 300 attributes",
+        ),
     ],
 )
 def test_absurd_structure_is_refused(inside: str, message: str) -> None:

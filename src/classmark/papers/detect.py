@@ -103,7 +103,7 @@ def detect_format(path: Path, columns: Mapping[str, str] | None = None) -> Forma
     """Return the format of a file.
 
     Args:
-        path: the file; gzip and a zip of one file are looked into.
+        path: the file; what is packed (gzip, bzip2, xz, zip of one file) is looked into.
         columns: field of a paper -> column name, to know a header by.
 
     Raises:

@@ -28,7 +28,7 @@ PACKED_MAGIC = tuple(_SUFFIX_BY_MAGIC)
 PACKED_SUFFIXES = (".zip", *_SUFFIX_BY_MAGIC.values())
 _MAX_XZ_BYTES = 80 << 20
 """Memory to unpack one xz file: ``xz -9`` needs 65 MiB, and a file may ask for gigabytes."""
-_DOCUMENT_MEMBERS = {"[Content_Types].xml", "mimetype"}
+DOCUMENT_MEMBERS = {"[Content_Types].xml", "mimetype"}
 """Each names the kind of a document that is a zip: of Microsoft Office, or of OpenDocument."""
 _BOMS = {
     **{codecs.BOM_UTF32_LE: "utf-32-le", codecs.BOM_UTF32_BE: "utf-32-be"},
@@ -104,7 +104,7 @@ def open_stream(stream: BinaryIO, *, name: str, file_name: str = "") -> Source:
         prefix = _read_prefix(stream)
         if prefix.startswith(ZIP_MAGIC):
             archive = _open_zip(stream, name)
-            if _DOCUMENT_MEMBERS.isdisjoint(archive.namelist()):
+            if DOCUMENT_MEMBERS.isdisjoint(archive.namelist()):
                 member, member_name = _open_only_member(archive, name)
                 return _source(_read_prefix(member), member, name, member_name)
         packed_suffix = next((s for m, s in _SUFFIX_BY_MAGIC.items() if prefix.startswith(m)), None)

@@ -24,11 +24,13 @@ from classmark.papers.fields import (
     locate_columns,
 )
 from classmark.papers.lines import too_long
-from classmark.papers.sources import DAMAGE, Source, refuse_bomb
+from classmark.papers.sources import DAMAGE, DOCUMENT_MEMBERS, Source, refuse_bomb
 from classmark.records import BadRecord, Paper
 
 MAX_ROWS = 1_048_576
 """Of a sheet, as in Excel. Further rows can only be claimed, to be counted for ever."""
+MAX_COLUMNS = 1_000
+"""Of a header. Each row takes as much time and memory as its header is wide, even an empty row."""
 
 _AS_TABLE = "which is not read. Save it as .xlsx or CSV"
 _AS_TEXT = "which is not read. Give its title and abstract as plain text, or its record as BibTeX"
@@ -57,7 +59,7 @@ def is_spreadsheet(source: Source) -> bool:
         return False
     if "xl/workbook.xml" in names:
         return True
-    if {"[Content_Types].xml", "mimetype"}.isdisjoint(names):
+    if DOCUMENT_MEMBERS.isdisjoint(names):
         return False
     kinds = (what for start, what in _DOCUMENTS.items() if any(n.startswith(start) for n in names))
     raise UnreadableSource(f"{source.name} is {next(kinds)}.")
@@ -108,6 +110,7 @@ class _Header:
         sheet: number of the sheet, from 0.
         title: of the sheet.
         row: its number, from 1.
+        n_columns: how far it goes; cells to the right of it are not looked at.
         positions: field of a paper -> column, from 0.
         error: why no papers can be read from the sheet.
     """
@@ -115,6 +118,7 @@ class _Header:
     sheet: int
     title: str
     row: int
+    n_columns: int
     positions: dict[str, int]
     error: WrongColumns | None = None
 
@@ -147,7 +151,8 @@ class _Book:
 
     def header(self, sheet: int) -> _Header | None:
         """Return the header of a sheet; None if the sheet is empty, or hidden and not of papers."""
-        found = next((r for r in self._rows(self._sheets[sheet]) if _holds_anything(r[1])), None)
+        rows = self._rows(self._sheets[sheet], MAX_COLUMNS)
+        found = next(((n, row) for n, row in rows if _holds_anything(row)), None)
         if found is None:
             return None
         number, row = found
@@ -156,34 +161,31 @@ class _Book:
             positions = locate_columns([str(_value(cell) or "") for cell in row], self._options)
         except WrongColumns as error:
             is_hidden = self._sheets[sheet].sheet_state != "visible"
-            return None if is_hidden else _Header(sheet, title, number, {}, error)
-        return _Header(sheet, title, number, positions)
+            return None if is_hidden else _Header(sheet, title, number, 0, {}, error)
+        width = max(i for i, cell in enumerate(row, 1) if cell.value is not None)
+        return _Header(sheet, title, number, width, positions)
 
     def papers(self, header: _Header, unit: str) -> Iterator[Paper | BadRecord]:
         """Yield the papers of the rows below a header, but for empty rows."""
         formulas: Iterator[tuple[int, Sequence[Any]]] | None = None
-        for number, row in self._rows(self._sheets[header.sheet]):
+        for number, row in self._rows(self._sheets[header.sheet], header.n_columns):
             if number <= header.row or not _holds_anything(row):
                 continue
-            values = {
-                name: _value(row[position]) if position < len(row) else None
-                for name, position in header.positions.items()
-            }
+            values = {name: _value(row[i]) for name, i in header.positions.items()}
             empty = [name for name in TEXT_FIELDS if name in values and values[name] is None]
             if empty:
                 if formulas is None:
-                    formulas = self._rows(self._open(values=False)[header.sheet])
-                cells = next((cells for other, cells in formulas if other == number), ())
+                    formulas = self._rows(self._open(values=False)[header.sheet], header.n_columns)
+                cells = next((cells for other, cells in formulas if other == number), row)
                 for name in empty:
-                    position = header.positions[name]
-                    if position < len(cells) and cells[position].data_type == "f":
+                    if cells[header.positions[name]].data_type == "f":
                         values[name] = _Unread("is a formula whose value is not saved in the file")
             yield self._paper(values, Place(unit, number))
 
-    def _rows(self, sheet: Any) -> Iterator[tuple[int, Sequence[Any]]]:
-        """Yield the rows of a sheet with their numbers."""
+    def _rows(self, sheet: Any, n_columns: int) -> Iterator[tuple[int, Sequence[Any]]]:
+        """Yield the rows of a sheet with their numbers, each of so many cells."""
         sheet.reset_dimensions()  # what a file says about its size may be wrong
-        rows = sheet.iter_rows()
+        rows = sheet.iter_rows(max_col=n_columns)
         for number in itertools.count(1):
             with _named(self._options.name):
                 row = next(rows, None)
@@ -238,7 +240,8 @@ def _named(name: str) -> Iterator[None]:
     except (ClassmarkError, MemoryError):
         raise
     except Exception as error:
+        cause = error.__cause__ or error  # openpyxl leads it by three lines of its own
         raise UnreadableSource(
-            f"{name} is not a readable Excel workbook ({type(error).__name__}: "
-            f"{str(error)[:200]}). Save it again in a spreadsheet program, or as CSV."
+            f"{name} is not a readable Excel workbook ({type(cause).__name__}: "
+            f"{str(cause)[:200]}). Save it again in a spreadsheet program, or as CSV."
         ) from error

@@ -175,8 +175,8 @@ class _Document:
 
     def _unreadable(self, why: str) -> UnreadableSource:
         return UnreadableSource(
-            f"{self._options.name}, line {self.last_line}: it {why}. Records of papers never do: "
-            "get the file from its source again."
+            f"{self._options.name}, line {self.last_line}: the XML {why}, which no file of papers "
+            "does. Get it from its source again."
         )
 
     def _doctype(self, _name: str, _system: str, _public: str, has_own: int) -> None:
@@ -188,11 +188,10 @@ class _Document:
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         """Begin an element."""
         name = local_name(tag)
-        if len(self._path) >= MAX_DEPTH or len(attributes) > MAX_ATTRIBUTES:
-            raise self._unreadable(
-                f"nests elements {len(self._path) + 1} deep, or gives one {len(attributes)} "
-                f"attributes; at most {MAX_DEPTH} are read"
-            )
+        if len(self._path) >= MAX_DEPTH:
+            raise self._unreadable(f"nests elements more than {MAX_DEPTH} deep")
+        if len(attributes) > MAX_ATTRIBUTES:
+            raise self._unreadable(f"gives an element {len(attributes)} attributes")
         self.root = self.root or name
         if self._record is None:
             read = reader_of(tag, self._path[-1] if self._path else "")
