@@ -80,6 +80,10 @@ def test_mapped_columns_make_a_header(tmp_path: Path) -> None:
     [
         (b"", r"is empty\. Give a file with papers"),
         (b" \n\t\n", r"is empty"),
+        (
+            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 x",
+            r"is an Office file of the old kind \(\.xls, \.doc\)",
+        ),
         (b"%PDF-1.4 x", r"is a PDF file, not papers\. Give its title and abstract as plain"),
         (b"\x89PNG\r\n\x1a\n", r"is an image, not papers"),
         (bytes(range(256)), r"is binary"),

@@ -293,6 +293,10 @@ def test_an_unknown_format_is_a_usage_error_at_once(tmp_path: Path) -> None:
                     b"PK\x03\x04",
                     b"PAR1",
                     b"\xff\xfe",
+                    b"BZh91AY&SY",
+                    b"\xfd7zXZ\x00\x00\x04",
+                    b"<?xml version='1.0'?><feed xmlns='http://www.w3.org/2005/Atom'><entry>",
+                    b"<!DOCTYPE x [",
                 ]
             ),
             st.binary(max_size=120),

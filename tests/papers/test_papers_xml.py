@@ -370,6 +370,12 @@ def test_the_encoding_that_is_declared_is_read(encoding: str) -> None:
     assert paper.title.startswith("Café")
 
 
+@pytest.mark.parametrize("encoding", ["gbk", "no-such", "utf-7", "idna"])
+def test_an_encoding_that_the_parser_does_not_know_is_refused(encoding: str) -> None:
+    with pytest.raises(UnreadableSource, match=r"line 1: the XML cannot be parsed|is XML"):
+        read(ATOM.replace("UTF-8", encoding))
+
+
 LAUGHS = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'
 FILE = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>'
 DEFAULTS = f'<!DOCTYPE x [<!ATTLIST a b CDATA "{"x" * 1000}">]>'

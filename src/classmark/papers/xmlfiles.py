@@ -143,8 +143,6 @@ class _Document:
 
     def _parse(self, piece: bytes) -> bool:
         """Parse one piece, b"" at the end; tell whether the document goes on."""
-        from defusedxml.common import DefusedXmlException
-
         try:
             if not piece:
                 self._parser.close()
@@ -157,8 +155,11 @@ class _Document:
             if not (self._may_be_empty and error.code == _NO_ELEMENT):
                 self._break_off(error)
             return False
-        except DefusedXmlException as error:
-            raise self._unreadable("defines entities, which could fill the memory") from error
+        except (ValueError, LookupError) as error:  # an encoding, or what defusedxml refuses
+            raise UnreadableSource(
+                f"{self._options.name}, line {self.last_line}: the XML cannot be parsed ({error}). "
+                "Write it again in UTF-8 and without entities."
+            ) from error
         self._n_fed += len(piece)
         if self._n_fed - max(0, self._expat.CurrentByteIndex) > MAX_TAG_BYTES:
             raise self._unreadable(f"holds a tag or comment of more than {MAX_TAG_BYTES:,} bytes")
