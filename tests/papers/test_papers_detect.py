@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from classmark.errors import UnreadableSource
 from classmark.papers import detect_format, read_papers, read_stream
 from classmark.records import Paper
+
+TAR = tarfile.TarInfo("papers.csv").tobuf() + b"title,abstract\nA,B\n" * 5000
+"""So long that its NUL bytes are few."""
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -84,6 +88,8 @@ def test_mapped_columns_make_a_header(tmp_path: Path) -> None:
             b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 x",
             r"is an Office file of the old kind \(\.xls, \.doc\)",
         ),
+        (TAR, r"is a tar archive, which is not read\. Unpack it and give its files"),
+        (b"Rar!\x1a\x07\x01", r"is a RAR archive, not papers"),
         (b"%PDF-1.4 x", r"is a PDF file, not papers\. Give its title and abstract as plain"),
         (b"\x89PNG\r\n\x1a\n", r"is an image, not papers"),
         (bytes(range(256)), r"is binary"),
@@ -122,6 +128,7 @@ def test_text_in_latin_1_is_unreadable_with_the_remedy() -> None:
 
 DETECT = """
 import sys
+import tarfile
 from pathlib import Path
 from classmark.papers import detect_format
 

@@ -199,6 +199,16 @@ def test_oai_pmh_is_read(metadata: str, paper: Paper) -> None:
     assert only(f"<?xml version='1.0'?>\n{inner}") == paper
 
 
+def test_namespaces_that_a_tool_took_out_are_not_missed() -> None:
+    bare = response(record(ARXIV), record("", status="deleted")).replace(f' xmlns="{OAI}"', "")
+    bare = bare.replace(' xmlns="http://arxiv.org/OAI/arXiv/"', "")
+    paper, bad = read(bare)
+    assert isinstance(paper, Paper)
+    assert isinstance(bad, BadRecord)
+    assert (paper.id, bad.kind) == ("2401.00011", "deleted")
+    assert only(ATOM.replace(' xmlns="http://www.w3.org/2005/Atom"', "")).category_code == "math.CO"
+
+
 def test_the_metadata_alone_is_a_record() -> None:
     assert only(ARXIV).id == "2401.00011"
     assert only(DC).id == "http://arxiv.org/abs/2401.00013"
@@ -519,6 +529,7 @@ def test_xml_without_records_is_refused_by_its_root(content: str, message: str) 
     [
         "<x> is the mean of x over <y> > 0.",
         "<jats:p>We colour graphs.</jats:p>",
+        '<jats:p xmlns:jats="http://jats.nlm.nih.gov">We colour <jats:sub>2</jats:sub></jats:p>',
         "<p><b>We</b> colour graphs.</p>",
         "<title>Graphs</title> <p>We colour.</p>",
     ],

@@ -54,7 +54,14 @@ _BINARY_MAGIC: dict[bytes, str] = {
     b"\xfd7zXZ": "an xz archive inside an archive",
     b"\x28\xb5\x2f\xfd": "a Zstandard archive",
     b"7z\xbc\xaf": "a 7z archive",
+    b"Rar!\x1a\x07": "a RAR archive",
+    b"]\0\0": "an LZMA archive of the old kind",
+    b"\x04\x22\x4d\x18": "an LZ4 archive",
+    b"\x1f\x9d": "a compress archive",
     b"SQLite format 3\0": "an SQLite database",
+    b"ARROW1\0\0": "an Arrow file",
+    b"\x93NUMPY": "a NumPy array",
+    b"\x89HDF": "an HDF5 file",
 }
 _DOCUMENT_MAGIC = {
     b"%PDF-": (
@@ -66,6 +73,7 @@ _DOCUMENT_MAGIC = {
     ),
     b"{\\rtf": "an RTF file, which is not read. Save it as plain text",
 }
+_TAR_MAGIC, _TAR_OFFSET = b"ustar", 257
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
 _MAX_CONTROL_SHARE = 0.05
 _HTML = re.compile(rb"<(?:!doctype\s+)?html\b", re.IGNORECASE)
@@ -217,7 +225,7 @@ def _is_root(tag: re.Match[bytes], body: bytes) -> bool:
         return True
     followed_by_tag = body[tag.end() :].lstrip()[:1] == b"<" and body.rstrip().endswith(b">")
     is_markup = tag[1].decode().lower() in TAGS
-    return b"xmlns" in (tag[2] or b"") or (followed_by_tag and not is_markup)
+    return not is_markup and (followed_by_tag or b"xmlns" in (tag[2] or b""))
 
 
 def _refuse_what_is_no_text(source: Source) -> None:
@@ -227,6 +235,10 @@ def _refuse_what_is_no_text(source: Source) -> None:
     for magic, what in _BINARY_MAGIC.items():
         if prefix.startswith(magic):
             raise UnreadableSource(f"{source.name} is {what}, not papers. {_REMEDY}")
+    if prefix[_TAR_OFFSET:].startswith(_TAR_MAGIC):
+        raise UnreadableSource(
+            f"{source.name} is a tar archive, which is not read. Unpack it and give its files."
+        )
     for magic, what in _DOCUMENT_MAGIC.items():
         if prefix.startswith(magic):
             raise UnreadableSource(f"{source.name} is {what}.")

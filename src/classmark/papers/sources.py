@@ -22,10 +22,14 @@ from classmark.errors import UnreadableSource
 PREFIX_BYTES = 1 << 16
 
 ZIP_MAGIC = b"PK\x03\x04"
-_SUFFIX_BY_MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz"}
+_SUFFIX_BY_MAGIC = {
+    b"\x1f\x8b": ".gz",
+    **{b"BZh%d" % level: ".bz2" for level in range(1, 10)},
+    b"\xfd7zXZ\x00": ".xz",
+}
 PACKED_MAGIC = tuple(_SUFFIX_BY_MAGIC)
 """How packed files begin that are no zip."""
-PACKED_SUFFIXES = (".zip", *_SUFFIX_BY_MAGIC.values())
+PACKED_SUFFIXES = (".zip", ".gz", ".bz2", ".xz")
 _MAX_XZ_BYTES = 80 << 20
 """Memory to unpack one xz file: ``xz -9`` needs 65 MiB, and a file may ask for gigabytes."""
 DOCUMENT_MEMBERS = {"[Content_Types].xml", "mimetype"}

@@ -182,7 +182,11 @@ class _Document:
 
     def _doctype(self, _name: str, _system: str, _public: str, has_own: int) -> None:
         if has_own:  # entities, and attributes of a megabyte that every <a/> has by default
-            raise self._unreadable("has a document type definition of its own (<!DOCTYPE … [)")
+            raise UnreadableSource(
+                f"{self._options.name}, line {self.last_line}: the XML has a document type "
+                "definition of its own (<!DOCTYPE … [ … ]), which could fill the memory. "
+                "Take it out, if you trust the file."
+            )
 
     # What the parser calls.
 

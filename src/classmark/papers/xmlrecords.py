@@ -44,9 +44,9 @@ def reader_of(tag: str, parent: str) -> Reader | None:
     """
     namespace, _, name = tag.rpartition("}")
     match name:
-        case "entry" if namespace == _ATOM:
+        case "entry" if namespace == _ATOM or (parent == "feed" and not namespace):
             return _atom
-        case "record" if namespace == _OAI:
+        case "record" if namespace == _OAI or parent in ("ListRecords", "GetRecord"):
             return _oai
         case "error" | "header" if namespace == _OAI:
             return _oai_without_metadata

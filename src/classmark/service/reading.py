@@ -22,6 +22,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import defusedxml.ElementTree  # noqa: F401  (exchanges modules while it is imported: not in a thread)
+
 from classmark.errors import ClassmarkError
 from classmark.papers.detect import format_of
 from classmark.papers.fields import ReadOptions
@@ -250,7 +252,6 @@ def _limit_memory(more_bytes: int) -> None:
 
     # What reading needs is imported first: it counts as the base, and no file waits for it.
     import bibtexparser  # noqa: F401
-    import defusedxml.ElementTree  # noqa: F401
 
     with suppress(ImportError):  # without the extra, a Parquet file says what to install
         import pyarrow.compute
