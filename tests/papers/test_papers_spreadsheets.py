@@ -50,6 +50,13 @@ def changed(path: Path, member: str, change: Callable[[str], str]) -> Path:
     return copy
 
 
+class NoSeeking(io.BytesIO):
+    """A stream as a pipe gives it."""
+
+    def seekable(self) -> bool:
+        return False
+
+
 SHEET = "xl/worksheets/sheet1.xml"
 STRINGS = "xl/sharedStrings.xml"
 
@@ -268,6 +275,9 @@ def test_a_workbook_in_a_zip_is_read_and_in_gzip_says_what_to_do(tmp_path: Path)
     packed.write_bytes(gzip.compress(path.read_bytes()))
     with pytest.raises(UnreadableSource, match=r"is an Excel workbook from a pipe or in gzip"):
         read(packed)
+    piped = io.BufferedReader(NoSeeking(path.read_bytes()))
+    with pytest.raises(UnreadableSource, match=r"is an Excel workbook or another document, which"):
+        list(read_stream(piped))
 
 
 @pytest.mark.parametrize(

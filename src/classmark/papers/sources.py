@@ -107,7 +107,7 @@ def open_stream(stream: BinaryIO, *, name: str, file_name: str = "") -> Source:
     with damage_named(name):
         prefix = _read_prefix(stream)
         if prefix.startswith(ZIP_MAGIC):
-            archive = _open_zip(stream, name)
+            archive = _open_zip(stream, name, prefix)
             if DOCUMENT_MEMBERS.isdisjoint(archive.namelist()):
                 member, member_name = _open_only_member(archive, name)
                 return _source(_read_prefix(member), member, name, member_name)
@@ -208,12 +208,12 @@ def _unpacked(packed: _Rejoined, suffix: str, name: str) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(_Bounded(read, packed, name), PREFIX_BYTES))
 
 
-def _open_zip(file: BinaryIO, name: str) -> zipfile.ZipFile:
+def _open_zip(file: BinaryIO, name: str, prefix: bytes) -> zipfile.ZipFile:
     if not file.seekable():
-        raise UnreadableSource(
-            f"{name} is a zip, which cannot be read from a pipe. Unzip it first, or give the name "
-            "of the file."
-        )
+        is_document = any(member.encode() in prefix for member in DOCUMENT_MEMBERS)
+        what = "an Excel workbook or another document" if is_document else "a zip"
+        remedy = "Give the name of the file" if is_document else "Unzip it first"
+        raise UnreadableSource(f"{name} is {what}, which cannot be read from a pipe. {remedy}.")
     file.seek(0)
     return zipfile.ZipFile(file)
 
