@@ -1,128 +1,28 @@
-"""XML of papers: every record is an answer or an error that names its line."""
+"""XML of papers: what is read of every kind of record, and what is none of a paper."""
 
 from __future__ import annotations
 
-import io
-import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from xml_samples import (
+    ARXIV,
+    ATOM,
+    DC,
+    ENDNOTE,
+    JATS,
+    OAI,
+    PUBMED,
+    RAW,
+    only,
+    read,
+    record,
+    response,
+)
 
 from classmark.errors import UnreadableSource
-from classmark.papers import detect_format, normalise, read_papers, read_stream
-from classmark.papers import xmlfiles as xmlfiles_module
+from classmark.papers import detect_format, normalise, read_papers
 from classmark.records import BadRecord, Paper
-
-OAI = "http://www.openarchives.org/OAI/2.0/"
-
-ATOM = """<?xml version="1.0" encoding="UTF-8"?>
-<feed xmlns="http://www.w3.org/2005/Atom">
-  <title>arXiv Query: all:sieves</title>
-  <id>http://arxiv.org/api/xyz</id>
-  <entry>
-    <id>http://arxiv.org/abs/2401.00010v2</id>
-    <updated>2024-02-03T10:00:00Z</updated>
-    <published>2024-01-02T18:00:00Z</published>
-    <title>Sieves
-  for graphs</title>
-    <summary>We sieve $a &lt; b$ &amp; colour.</summary>
-    <author><name>Ada Sieve</name></author>
-    <author><name>Bo Graph</name></author>
-    <arxiv:doi xmlns:arxiv="http://arxiv.org/schemas/atom">10.1/x</arxiv:doi>
-    <arxiv:primary_category xmlns:arxiv="http://arxiv.org/schemas/atom" term="math.CO"/>
-    <category term="cs.DM" scheme="http://arxiv.org/schemas/atom"/>
-    <category term="math.CO" scheme="http://arxiv.org/schemas/atom"/>
-    <category term="05C15" scheme="http://arxiv.org/schemas/atom"/>
-    <category term="G.2.2" scheme="http://arxiv.org/schemas/atom"/>
-  </entry>
-</feed>
-"""
-
-ARXIV = """<arXiv xmlns="http://arxiv.org/OAI/arXiv/">
- <id>2401.00011</id><created>2024-01-03</created><updated>2024-03-01</updated>
- <authors><author><keyname>Sieve</keyname><forenames>Ada</forenames></author></authors>
- <title>Lattices</title><categories>hep-lat cs.LG</categories><doi>10.1/y</doi>
- <abstract>We study lattices.</abstract></arXiv>"""
-
-RAW = """<arXivRaw xmlns="http://arxiv.org/OAI/arXivRaw/">
- <id>2401.00012</id><submitter>Ada</submitter>
- <version version="v1"><date>Wed, 3 Jan 2024 10:00:00 GMT</date><size>1kb</size></version>
- <version version="v2"><date>Thu, 4 Jan 2024 10:00:00 GMT</date></version>
- <title>Raw lattices</title><authors>Ada Sieve and Bo Graph</authors>
- <categories>hep-lat</categories><abstract>Raw.</abstract></arXivRaw>"""
-
-DC = """<oai_dc:dc xmlns:oai_dc="http://www.openarchives.org/OAI/2.0/oai_dc/"
- xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:title>Cores</dc:title>
- <dc:creator>Sieve, Ada</dc:creator><dc:creator>Graph, Bo</dc:creator>
- <dc:subject>Computer Science - Machine Learning</dc:subject>
- <dc:subject>High Energy Physics - Theory</dc:subject><dc:subject>colouring</dc:subject>
- <dc:description>We find cores.</dc:description>
- <dc:description>Comment: 12 pages</dc:description>
- <dc:date>2024-01-05</dc:date><dc:date>2024-02-05</dc:date>
- <dc:identifier>http://arxiv.org/abs/2401.00013</dc:identifier></oai_dc:dc>"""
-
-ENDNOTE = """<?xml version="1.0" encoding="UTF-8"?><xml><records><record>
-<rec-number>7</rec-number><contributors><authors><author><style face="normal">Sieve, A.</style>
-</author></authors></contributors><titles><title><style face="normal">Growth of </style><style
-face="italic">E. coli</style></title><secondary-title>Journal</secondary-title></titles>
-<abstract><style face="normal">We grow it.</style></abstract>
-<dates><year><style>2021</style></year></dates>
-<electronic-resource-num><style>10.1/z</style></electronic-resource-num></record></records></xml>
-"""
-
-PUBMED = """<?xml version="1.0"?>
-<!DOCTYPE PubmedArticleSet PUBLIC "-//NLM//DTD PubMedArticle, 1st January 2024//EN" "https://x/y.dtd">
-<PubmedArticleSet><PubmedArticle><MedlineCitation><PMID Version="1">12345</PMID><Article>
-<Journal><JournalIssue><PubDate><Year>2020</Year><Month>Mar</Month></PubDate></JournalIssue></Journal>
-<ArticleTitle>Growth in H<sub>2</sub>O of <i>E. coli</i></ArticleTitle>
-<Abstract><AbstractText Label="AIM">To grow.</AbstractText>
-<AbstractText Label="RESULT">It grew.</AbstractText></Abstract>
-<AuthorList><Author><LastName>Sieve</LastName><ForeName>Ada</ForeName></Author>
-<Author><CollectiveName>The Group</CollectiveName></Author></AuthorList></Article></MedlineCitation>
-</PubmedArticle></PubmedArticleSet>"""
-
-JATS = """<!DOCTYPE article PUBLIC "-//NLM//DTD JATS//EN" "JATS.dtd">
-<article xmlns:mml="http://www.w3.org/1998/Math/MathML"><front><article-meta>
-<article-id pub-id-type="doi">10.1/w</article-id>
-<title-group><article-title>Bounds on <mml:math><mml:mi>n</mml:mi></mml:math></article-title>
-</title-group><contrib-group><contrib contrib-type="author"><name><surname>Sieve</surname>
-<given-names>Ada</given-names></name></contrib><contrib contrib-type="editor"><name>
-<surname>No</surname></name></contrib></contrib-group><pub-date><year>2022</year></pub-date>
-<pub-date><day>3</day><month>2</month><year>2021</year></pub-date>
-<abstract abstract-type="graphical"><p>Picture.</p></abstract>
-<abstract><title>Abstract</title><p>We bound it.</p></abstract></article-meta></front>
-<body><p>Long text.</p></body></article>"""
-
-
-def record(metadata: str, *, id: str = "2401.00099", sets: str = "", status: str = "") -> str:
-    specs = "".join(f"<setSpec>{name}</setSpec>" for name in sets.split())
-    status = f' status="{status}"' if status else ""
-    return (
-        f"<record>\n<header{status}><identifier>oai:arXiv.org:{id}</identifier>{specs}</header>\n"
-        f"{f'<metadata>{metadata}</metadata>' if metadata else ''}</record>\n"
-    )
-
-
-def response(*records: str) -> str:
-    return (
-        f'<?xml version="1.0" encoding="UTF-8"?>\n<OAI-PMH xmlns="{OAI}"><ListRecords>\n'
-        f"{''.join(records)}<resumptionToken>1</resumptionToken></ListRecords></OAI-PMH>\n"
-    )
-
-
-def read(content: str | bytes, **options: object) -> list[Paper | BadRecord]:
-    raw = content.encode() if isinstance(content, str) else content
-    return list(read_stream(io.BytesIO(raw), **options))  # type: ignore[arg-type]
-
-
-def only(content: str) -> Paper:
-    (paper,) = read(content)
-    assert isinstance(paper, Paper), paper
-    return paper
 
 
 def test_atom_is_read_with_its_categories_dates_and_authors() -> None:
@@ -386,128 +286,6 @@ def test_an_encoding_that_the_parser_does_not_know_is_refused(encoding: str) -> 
         read(ATOM.replace("UTF-8", encoding))
 
 
-LAUGHS = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'
-FILE = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>'
-DEFAULTS = f'<!DOCTYPE x [<!ATTLIST a b CDATA "{"x" * 1000}">]>'
-PARAMETER = '<!DOCTYPE x [<!ENTITY % p SYSTEM "http://localhost:9/"> %p;]>'
-
-
-@pytest.mark.parametrize("definitions", [LAUGHS, FILE, DEFAULTS, PARAMETER])
-def test_entities_and_own_definitions_are_refused(tmp_path: Path, definitions: str) -> None:
-    path = tmp_path / "papers.xml"
-    path.write_text(ATOM.replace("<feed", f"{definitions}<feed").replace("Sieves", "&b;"))
-    with pytest.raises(
-        UnreadableSource,
-        match=r"papers\.xml, line 2: the XML has a document type definition of its",
-    ):
-        list(read_papers(path))
-
-
-def test_what_precedes_a_refusal_is_given() -> None:
-    papers = read_stream(io.BytesIO((ATOM + ATOM.replace("<feed", f"{LAUGHS}<feed")).encode()))
-    assert isinstance(next(papers), Paper)
-    with pytest.raises(UnreadableSource, match="definition of its own"):
-        next(papers)
-
-
-@pytest.mark.parametrize(
-    ("inside", "message"),
-    [
-        ("<a>" * 300, r"line 6: the XML nests elements more than 200 deep, which no"),
-        (
-            "<a " + " ".join(f'b{i}="1"' for i in range(300)) + "/>",
-            r"gives an element 300 attributes",
-        ),
-    ],
-)
-def test_absurd_structure_is_refused(inside: str, message: str) -> None:
-    content = ATOM.replace("<entry>", f"<entry>\n{inside}")
-    with pytest.raises(UnreadableSource, match=message):
-        read(content)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("opening", ['<a b="', "<!-- ", "<?pi "])
-def test_a_tag_or_comment_without_end_is_refused_in_bounded_memory(opening: str) -> None:
-    head = ATOM.partition("<entry>")[0] + opening
-
-    tracemalloc.start()
-    with pytest.raises(UnreadableSource, match=r"a tag or comment of more than 1,048,576 bytes"):
-        list(read_stream(Endless(head.encode(), b"x" * 65_536, 1_000), format="xml"))
-    _, peak_bytes = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak_bytes < 16_000_000
-
-
-class Endless(io.RawIOBase):
-    """A stream of a head, and one piece many times over."""
-
-    def __init__(self, head: bytes, piece: bytes, times: int, tail: bytes = b"") -> None:
-        self._pieces: Iterator[bytes] = iter([head, *[piece] * times, tail])
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        while not self._rest and (more := next(self._pieces, None)) is not None:
-            self._rest = more
-        chunk, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
-        buffer[: len(chunk)] = chunk
-        return len(chunk)
-
-
-def test_a_record_over_the_limit_is_one_error_and_reading_goes_on() -> None:
-    long = record(ARXIV.replace("We study", "We " + "study " * 40_000))
-    one, bad, two = read(response(record(ARXIV), long, record(RAW)), max_record_bytes=100_000)
-    assert isinstance(bad, BadRecord)
-    assert bad.kind == "too_long"
-    assert "more than the limit of 100,000" in bad.message
-    assert (one.id, two.id) == ("2401.00011", "2401.00012")
-
-
-def test_a_record_of_too_many_elements_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xmlfiles_module, "MAX_ELEMENTS", 100)
-    many = record(ARXIV.replace("<title>", "<x/>" * 100 + "<title>"))
-    bad, paper = read(response(many, record(RAW)))
-    assert isinstance(bad, BadRecord)
-    assert bad.message == "line 3: holds more than 100 elements"
-    assert paper.id == "2401.00012"
-
-
-@pytest.mark.slow
-def test_memory_does_not_grow_with_the_file() -> None:
-    head, tail = response("").split("<resumptionToken>")
-    stream = Endless(head.encode(), (record(ARXIV) * 100).encode(), 30, tail.encode())
-    tracemalloc.start()
-    n_papers = sum(isinstance(paper, Paper) for paper in read_stream(stream, format="xml"))
-    _, peak_bytes = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert n_papers == 3_000
-    assert peak_bytes < 2_000_000
-
-
-def test_broken_xml_gives_what_precedes_and_one_error() -> None:
-    one = record(ARXIV)
-    content = response(one, one, one.replace("</title>", "</titel>"), one)
-    first, second, bad = read(content)
-    assert isinstance(first, Paper)
-    assert isinstance(second, Paper)
-    assert isinstance(bad, BadRecord)
-    begins = content[: content.rindex("<record>", 0, content.index("</titel>"))].count("\n") + 1
-    breaks = content[: content.index("</titel>")].count("\n") + 1
-    assert bad.kind == "broken_xml"
-    assert bad.message.startswith(f"line {breaks}: the XML is broken or cut short (mismatched tag")
-    assert bad.message.endswith(f"in the record of line {begins}); what follows was not read")
-
-
-def test_junk_behind_a_document_is_an_error() -> None:
-    paper, bad = read(ATOM + "and more")
-    assert isinstance(paper, Paper)
-    assert isinstance(bad, BadRecord)
-    assert bad.kind == "broken_xml"
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -548,67 +326,6 @@ def test_the_name_and_the_option_make_xml_of_what_is_broken(tmp_path: Path) -> N
     assert bad.message.startswith("line 1: the XML is broken or cut short (unclosed token")
     with pytest.raises(UnreadableSource, match="is empty"):
         read(" \n", format="xml")
-
-
-TEXTS = st.text(
-    st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Co", "Cn"]), max_size=30
-)
-WRITTEN = st.lists(st.tuples(TEXTS.filter(str.strip), TEXTS), min_size=1, max_size=5)
-
-
-def written(records: list[tuple[str, str]], kind: str) -> str:
-    items = [
-        (str(i), escape(title, {"\r": "&#13;"}), escape(abstract))
-        for i, (title, abstract) in enumerate(records, 1)
-    ]
-    if kind == "atom":
-        entries = [
-            f"<entry><id>{i}</id><title>{t}</title><summary>{a}</summary></entry>\n"
-            for i, t, a in items
-        ]
-        return f'<feed xmlns="http://www.w3.org/2005/Atom">{"".join(entries)}</feed>'
-    if kind == "endnote":
-        entries = [
-            f"<record><rec-number>{i}</rec-number><titles><title><style>{t}</style></title>"
-            f"</titles><abstract>{a}</abstract></record>\n"
-            for i, t, a in items
-        ]
-        return f"<xml><records>{''.join(entries)}</records></xml>"
-    return response(
-        *(
-            record(f"<arXiv><id>{i}</id><title>{t}</title><abstract>{a}</abstract></arXiv>")
-            for i, t, a in items
-        )
-    )
-
-
-KINDS = st.sampled_from(["atom", "endnote", "oai"])
-
-
-@settings(deadline=None, max_examples=60)
-@given(WRITTEN, KINDS)
-def test_whatever_is_written_as_xml_is_read_back(records: list[tuple[str, str]], kind: str) -> None:
-    # Letters only: what looks like markup or an entity is taken out, which other tests look at.
-    records = [(f"A{t}".replace("<", "").replace("&", ""), a.replace("<", "").replace("&", ""))
-               for t, a in records]  # fmt: skip
-    papers = read(written(records, kind), format="xml")
-    assert [(p.title, p.abstract) for p in papers] == [(t.strip(), a.strip()) for t, a in records]
-    assert [p.id for p in papers] == [str(i) for i in range(1, len(records) + 1)]
-
-
-@settings(deadline=None, max_examples=80)
-@given(WRITTEN, KINDS, st.data())
-def test_cut_anywhere_each_record_is_an_answer_or_there_is_an_error(
-    records: list[tuple[str, str]], kind: str, data: st.DataObject
-) -> None:
-    whole = written(records, kind).strip().encode()
-    cut = data.draw(st.integers(1, len(whole) - 1))
-    found = read(whole[:cut], format="xml")
-    *papers, last = found
-    assert isinstance(last, BadRecord)
-    assert last.kind == "broken_xml"
-    n_whole = whole[:cut].count(b"</entry>" if kind == "atom" else b"</record>")
-    assert len(papers) == n_whole
 
 
 def test_no_tag_is_among_the_words_of_a_paper() -> None:
