@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import os
 import signal
 import subprocess
@@ -198,10 +200,30 @@ def test_texts_and_files_may_be_mixed_and_keep_their_order(papers_csv: Path) -> 
     assert [json.loads(line)["id"] for line in lines] == [None, "2401.00001", "7", "x", None]
 
 
-def test_a_compressed_file_is_read(papers_csv: Path, tmp_path: Path) -> None:
-    packed = tmp_path / "papers.csv.gz"
-    packed.write_bytes(gzip.compress(papers_csv.read_bytes()))
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_compressed_file_is_read(
+    papers_csv: Path, tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    packed = tmp_path / "papers.csv.packed"
+    packed.write_bytes(pack(papers_csv.read_bytes()))
     assert run(packed).stdout == run(papers_csv).stdout
+
+
+def test_xml_gives_an_answer_or_an_error_for_each_record(tmp_path: Path) -> None:
+    path = tmp_path / "harvest"
+    path.write_text(
+        '<OAI-PMH xmlns="http://www.openarchives.org/OAI/2.0/"><ListRecords>\n<record><header>'
+        "<identifier>oai:arXiv.org:2401.00001</identifier></header><metadata>"
+        '<arXiv xmlns="http://arxiv.org/OAI/arXiv/"><id>2401.00001</id><title>graph graph</title>'
+        '</arXiv></metadata></record>\n<record><header status="deleted"><identifier>oai:arXiv.org:'
+        "2401.00002</identifier></header></record></ListRecords></OAI-PMH>"
+    )
+    result = run(path, "--jsonl")
+    answer, error = map(json.loads, result.stdout.splitlines())
+    assert (answer["id"], answer["primary"]) == ("2401.00001", "math.CO")
+    assert (error["id"], error["error"]["kind"]) == ("2401.00002", "deleted")
+    assert result.exit_code == 1
+    assert error["error"]["message"].startswith("line 3: the record has been deleted")
 
 
 def test_columns_and_format_may_be_named(tmp_path: Path) -> None:

@@ -39,9 +39,9 @@ _BAR = "█"
 _MAX_SHOWN_CHARS = 60
 _LONGEST_PATH_CHARS = 4096
 _OTHER_SUFFIXES = (
-    *(".ris", ".nbib", ".enw", ".ciw", ".xml", ".rdf", ".html", ".htm", ".tex", ".md"),
-    *(".pdf", ".ps", ".doc", ".docx", ".odt", ".rtf", ".epub", ".xls", ".xlsx", ".ods"),
-    *(".db", ".sqlite", ".feather", ".arrow", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tgz"),
+    *(".ris", ".nbib", ".enw", ".ciw", ".rdf", ".html", ".htm", ".tex", ".md"),
+    *(".pdf", ".ps", ".doc", ".docx", ".odt", ".rtf", ".epub", ".xls", ".ods"),
+    *(".db", ".sqlite", ".feather", ".arrow", ".zst", ".7z", ".tar", ".tgz"),
 )
 """Endings that a word has only as the name of a file, whether or not such files are read."""
 
@@ -163,7 +163,7 @@ def classify(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Classify papers: a text, files, or standard input.
 
-    An argument with a known suffix (.csv .jsonl .parquet .bib .gz ...) or a path separator is a
+    An argument with a known suffix (.csv .jsonl .bib .xml .xlsx .gz ...) or a path separator is a
     file; anything else is a text. Exit code 1 if a record could not be read.
     """
     layout = _layout(jsonl=jsonl, json=as_json, csv=as_csv)
