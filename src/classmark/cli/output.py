@@ -18,6 +18,12 @@ _MAX_CHARS_OF_ID = 40
 _MAX_SHOWN_ARCHIVES = 3
 _MIN_SHOWN = 0.005  # less would be printed as 0.00
 
+_NO_SET = {
+    None: "none",
+    "out_of_scope": "none: out of scope",
+    "few_known_terms": "none: too few words that the model knows",
+}
+
 Write = Callable[[str], None]
 
 
@@ -97,7 +103,9 @@ class TableWriter:
         width = max(len(ranked.code) for ranked in answer.ranked)
         for ranked in answer.ranked:
             bar = f"{self._bar * round(ranked.probability * BAR_WIDTH):<{BAR_WIDTH}}"
-            yield f"{ranked.code:<{width}}  {ranked.probability:.2f}  {bar}  {ranked.name}"
+            measured = ranked.reliability
+            note = " (rarely right)" if measured is not None and measured.is_rarely_right else ""
+            yield f"{ranked.code:<{width}}  {ranked.probability:.2f}  {bar}  {ranked.name}{note}"
         yield ""
         for label, value in self._facts(answer):
             yield f"{label:<11}  {value}"
@@ -107,7 +115,8 @@ class TableWriter:
     def _facts(self, answer: Answer) -> Iterator[tuple[str, str]]:
         if answer.cross_lists:
             yield "cross-lists", ", ".join(answer.cross_lists)
-        yield f"{self._set_coverage:.0%} set", ", ".join(answer.set)
+        members = _NO_SET[answer.set_reason] if answer.set is None else ", ".join(answer.set)
+        yield f"{self._set_coverage:.0%} set", members
         if answer.archives:
             first, *others = answer.archives[:_MAX_SHOWN_ARCHIVES]
             shown = [first, *(level for level in others if level.probability >= _MIN_SHOWN)]
