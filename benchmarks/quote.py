@@ -107,6 +107,16 @@ def mixes() -> str:
     )
 
 
+def mix_note() -> str:
+    """Return what the newest period's top-1 is under other mixes of categories, as a sentence."""
+    found = read("reliability")["mixes"]
+    own, *others = [f"{mix['top_1']['value']:.3f} {mix['mix']}" for mix in found["mixes"]]
+    return (
+        f"The number of {found['period']} depends on the mix of categories: top-1 is {own}, "
+        f"{', '.join(others)}.\n"
+    )
+
+
 def sets() -> str:
     """Return how often sets of shorter and shorter texts hold the primary, as a table."""
     rows = [
@@ -339,6 +349,7 @@ BLOCKS = {
     "service": service,
     "never_right": never_right,
     "mixes": mixes,
+    "mix_note": mix_note,
     "sets": sets,
     "same_period": lambda: table_of("fast-1.1-test"),
     "next_period": lambda: table_of("next-period", ["2018-2019", "from-2020"]),

@@ -62,10 +62,10 @@ def mixes_of(table: ScoreTable, dataset: Path, period: str) -> dict[str, Any]:
     held = np.bincount(table.primary, minlength=len(table.labels))
     given = _counts_of(table.labels, dataset, period)
     wanted = {
-        "of the test papers (at most 70 a category)": held,
-        "of all papers of the data": given,
-        f"at most {EVEN_PAPERS} a category": np.minimum(held, EVEN_PAPERS),
-        "every category alike": np.ones_like(held),
+        "in the mix of the test papers (at most 70 a category)": held,
+        "in the mix of the data (at most 1,200 a category)": given,
+        f"with at most {EVEN_PAPERS} papers a category": np.minimum(held, EVEN_PAPERS),
+        "with every category alike": np.ones_like(held),
     }
     mixes = []
     for name, mix in wanted.items():

@@ -112,8 +112,9 @@ def _years(report: EvaluationReport) -> str:
 
 def _sets(report: EvaluationReport) -> str:
     hint = (
-        "A prediction set holds the true category with a stated frequency. Coverage below the "
-        "dashed line breaks that promise; the smaller the sets at the same coverage, the better."
+        "How often the prediction set holds the true category. The dashed line is what it was "
+        "built for, on average over papers like the validation papers; a period may lie below. The "
+        "smaller the sets at the same coverage, the better."
     )
     whole = SliceReport(name="all papers", n=report.n, metrics=report.metrics)
     rows = [

@@ -366,7 +366,7 @@ function fillRanking({ ranked, set, set_reason: why }, view, slot) {
   const unseen = set.filter((code) => !inside.some((row) => row.code === code));
   const list = `Short list of ${set.length === 1 ? "one" : set.length}${unseen.length ? ` (with ${unseen.join(", ")})` : ""}`;
   const share = coverage === null ? "most" : percent(coverage);
-  slot("sure").replaceChildren(el("strong", {}, list), `: ${share} of the lists made like this hold the right category, on average over papers like those it was tested on.`);
+  slot("sure").replaceChildren(el("strong", {}, list), `: ${share} of the lists made like this hold the right category, on average over papers like those the model was calibrated on.`);
 }
 
 /** How often a category was right when it came first on test papers, in words. */
