@@ -161,6 +161,7 @@ def test_what_there_is_and_how_it_does(caller: Client) -> None:
     caller.classify(PAPER)
     assert {"cs.LG", "math.CO"} <= {category.code for category in caller.categories()}
     (model,) = caller.models()
+    assert {"econ.EM", "econ.GN", "econ.TH"} <= set(model.rarely_right)
     assert (model.name, model.labels) == ("fast", len(Classifier().labels))
     status = caller.status()
     assert status.requests.total >= 1

@@ -7,7 +7,7 @@ has a digest of its own, so that a damaged file is noticed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,13 @@ def read_measured(folder: Path) -> dict[str, Reliability]:
     if not is_unchanged:
         raise _changed(path)
     return found
+
+
+def rarely_right(labels: Iterable[str], reliability: Mapping[str, Reliability]) -> list[str]:
+    """Return the labels that were measured, and not once right when they came first."""
+    return [
+        label for label in labels if label in reliability and reliability[label].is_rarely_right
+    ]
 
 
 def _read(path: Path) -> bytes:

@@ -161,7 +161,10 @@ class Category:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelDetails:
-    """A loaded model: how many labels it has, its card as Markdown, its measured metrics."""
+    """A loaded model: how many labels it has, its card as Markdown, its measured metrics.
+
+    ``rarely_right`` are the categories that were never right when they came first on test papers.
+    """
 
     name: str
     version: str
@@ -170,6 +173,7 @@ class ModelDetails:
     card: str
     metrics: dict[str, Any]
     default: bool
+    rarely_right: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -275,7 +279,10 @@ def categories_of(value: Json) -> tuple[Category, ...]:
 
 def models_of(value: Json) -> tuple[ModelDetails, ...]:
     """Read the models that answer."""
-    return _all(ModelDetails, value["models"])
+    return tuple(
+        _read(ModelDetails, model, rarely_right=tuple(model.get("rarely_right", ())))
+        for model in value["models"]
+    )
 
 
 def prediction_of(value: Json) -> Prediction:

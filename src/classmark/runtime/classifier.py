@@ -101,7 +101,8 @@ class Classifier:
 
     def _score_batch(self, papers: Sequence[Paper]) -> RawScores:
         pairs = [(paper.title, paper.abstract) for paper in papers]
-        return replace(self._scorer.score(pairs), n_terms=count_terms(pairs, self._most_terms))
+        raw = self._scorer.score(pairs)
+        return RawScores(raw.scores, raw.known_share, count_terms(pairs, self._most_terms))
 
     def decide(self, raw: RawScores, *, threshold: float | None = None) -> Decisions:
         """Return what the policy makes of raw scores as arrays: ``classify`` without its objects.

@@ -198,7 +198,10 @@ class Decider:
         falling: list[float] = row[columns].tolist()
         reason = self._reason(order[0], falling[0], raw.known_share[0], energy[0], threshold)
         archives, groups = self._levels.sums(array)
-        has_set = reason != _OUT_OF_SCOPE and bool(self._has_terms(raw)[0])
+        counts = raw.n_terms
+        has_set = reason != _OUT_OF_SCOPE and (
+            counts is None or float(raw.known_share[0]) * int(counts[0]) >= self._policy.set_terms
+        )
         return Answer(
             id=identifier,
             primary=self.labels[order[0]] if reason == _ACCEPTED else None,

@@ -232,6 +232,9 @@ class ModelDetailsOut(BaseModel):
     card: str
     metrics: dict[str, Any]
     set_coverage: float = Field(description="Coverage that prediction sets were built for.")
+    rarely_right: list[str] = Field(
+        description="Categories that were measured, and never right when they came first."
+    )
     default: bool
 
 

@@ -796,8 +796,9 @@ function showModel({ digest, card }) {
   shownCard = digest;
 }
 
-const modelFigure = ({ name, version, digest, labels }) => figure(
-  "Model", `${name} ${version}`, `${count(labels, "category", "categories")}, digest ${digest.slice(0, 16)}`);
+const modelFigure = ({ name, version, digest, labels, rarely_right: rare = [] }) => figure(
+  "Model", `${name} ${version}`, `${count(labels, "category", "categories")}, digest ${digest.slice(0, 16)}${
+    rare.length ? `; never right on its test papers: ${rare.join(", ")}` : ""}`);
 
 function figures({ requests = {}, latency_ms: latency = {}, papers = {}, uptime_s: uptime = 0, workers = 1, journal }) {
   const failed = Object.entries(requests.by_status ?? {}).filter(([code]) => code >= "400");
