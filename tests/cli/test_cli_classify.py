@@ -81,13 +81,16 @@ def test_a_long_text_has_its_set_in_the_table() -> None:
 
 
 def test_a_table_says_which_categories_are_rarely_right(
-    make_bundle: Make, category_report: Callable[..., Any]
+    make_bundle: Make, category_report: Callable[..., Any], tmp_path: Path
 ) -> None:
     measured = [category_report("math.CO", 4, 0), category_report("cs.LG", 4, 3)]
     make_bundle("fast", "9.2", text_recipe=RECIPE_VERSION, measured=measured)
     lines = run(GRAPH_TEXT).stdout.splitlines()
     assert lines[0].endswith("Combinatorics (rarely right)")
     assert lines[1].endswith("Machine Learning")
+    path = tmp_path / "graph.csv"
+    path.write_text("id,abstract\na,a graph and its graph minor\n")
+    assert run(path).stdout.endswith("  Combinatorics (rarely right)\n")
 
 
 def test_a_table_shows_cross_lists_and_explanation() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, TypeGuard
 
 if TYPE_CHECKING:
-    from classmark.records import Answer, BadRecord
+    from classmark.records import Answer, BadRecord, Ranked
 
 ABSTAIN = "abstain"
 BAR_WIDTH = 24
@@ -66,7 +66,9 @@ class LineWriter:
         """Nothing comes after the last line."""
 
     def _row(self, answer: Answer) -> tuple[str, str, str]:
-        note = answer.ranked[0].name if answer.primary else reason_text(answer, self._threshold_of)
+        note = _named(answer.ranked[0])
+        if answer.primary is None:
+            note = reason_text(answer, self._threshold_of)
         identifier = printable(answer.id or "-")[:_MAX_CHARS_OF_ID]
         return identifier, answer.primary or ABSTAIN, f"{answer.probability:.2f}  {note}"
 
@@ -103,9 +105,7 @@ class TableWriter:
         width = max(len(ranked.code) for ranked in answer.ranked)
         for ranked in answer.ranked:
             bar = f"{self._bar * round(ranked.probability * BAR_WIDTH):<{BAR_WIDTH}}"
-            measured = ranked.reliability
-            note = " (rarely right)" if measured is not None and measured.is_rarely_right else ""
-            yield f"{ranked.code:<{width}}  {ranked.probability:.2f}  {bar}  {ranked.name}{note}"
+            yield f"{ranked.code:<{width}}  {ranked.probability:.2f}  {bar}  {_named(ranked)}"
         yield ""
         for label, value in self._facts(answer):
             yield f"{label:<11}  {value}"
@@ -281,6 +281,13 @@ def reason_text(answer: Answer, threshold_of: Callable[[str], float]) -> str:
         return "out of scope: not like the papers that the model knows"
     code = answer.ranked[0].code
     return f"below threshold {threshold_of(code):.2f} for {code}"
+
+
+def _named(ranked: Ranked) -> str:
+    """Return the name of a category, with a warning if it was never right on the test papers."""
+    measured = ranked.reliability
+    is_rare = measured is not None and measured.is_rarely_right
+    return f"{ranked.name} (rarely right)" if is_rare else ranked.name
 
 
 def is_answer(result: Answer | BadRecord) -> TypeGuard[Answer]:
