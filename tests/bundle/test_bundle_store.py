@@ -96,7 +96,15 @@ def test_how_categories_fared_is_kept_outside_of_the_digest(
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{}", '{"categories": []}', '{"categories": {"a": {"papers": 1}}}', "9" * 5000],
+    [
+        "",
+        "[]",
+        "{}",
+        '{"categories": {}, "digest": "0"}',
+        '{"categories": []}',
+        '{"categories": {"a": {"papers": 1}}}',
+        "9" * 5000,
+    ],
 )
 def test_a_spoilt_measurement_is_refused_and_says_what_to_do(
     make_bundle: Make, content: str
@@ -107,6 +115,17 @@ def test_a_spoilt_measurement_is_refused_and_says_what_to_do(
         BundleCorrupt, match=r"measured\.json has changed.*Delete it to get answers"
     ):
         load_bundle(folder)
+
+
+def test_a_measurement_that_is_too_large_or_no_file_is_refused(make_bundle: Make) -> None:
+    path = make_bundle() / "measured.json"
+    path.write_bytes(b" " * ((4 << 20) + 1))
+    with pytest.raises(BundleCorrupt, match=r"measured\.json has 4,194,305 bytes, more than"):
+        load_bundle(path.parent)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(BundleCorrupt, match=r"measured\.json"):
+        load_bundle(path.parent)
 
 
 def test_counts_that_cannot_be_are_refused_although_their_digest_is_right(

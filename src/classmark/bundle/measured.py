@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from classmark.bundle.files import MOST_MANIFEST_BYTES, opened, unread
+from classmark.bundle.files import read_small
 from classmark.errors import BundleCorrupt
 from classmark.records import CategoryReport, Reliability
 
@@ -39,7 +39,7 @@ def read_measured(folder: Path) -> dict[str, Reliability]:
     """
     path = folder / MEASURED_FILE
     try:
-        content = _read(path)
+        content = read_small(path)
     except FileNotFoundError:
         return {}
     try:
@@ -58,16 +58,6 @@ def rarely_right(labels: Iterable[str], reliability: Mapping[str, Reliability]) 
     return [
         label for label in labels if label in reliability and reliability[label].is_rarely_right
     ]
-
-
-def _read(path: Path) -> bytes:
-    with opened(path) as (file, n_bytes):
-        if n_bytes > MOST_MANIFEST_BYTES:
-            raise _changed(path)
-        try:
-            return file.read(n_bytes) or b""
-        except OSError as error:
-            raise unread(path, error) from error
 
 
 def _reliability(papers: int, first: int, right: int) -> Reliability:
