@@ -73,9 +73,26 @@ def test_a_text_is_answered_by_a_table() -> None:
     lines = result.stdout.splitlines()
     assert lines[0] == f"math.CO  1.00  {'█' * 24}  Combinatorics"
     assert [line.split()[0] for line in lines[1:4]] == ["cs.LG", "hep-th", "stat.ML"]
-    assert "90% set      math.CO" in lines
+    assert "90% set      none: too few words that the model knows" in lines
     assert "archives     math 1.00" in lines
     assert "model        fast 9.0" in lines
+
+
+def test_a_long_text_has_its_set_in_the_table() -> None:
+    assert "90% set      math.CO" in run("graph " * 40).stdout.splitlines()
+
+
+def test_a_table_says_which_categories_are_rarely_right(
+    make_bundle: Make, category_report: Callable[..., Any], tmp_path: Path
+) -> None:
+    measured = [category_report("math.CO", 4, 0), category_report("cs.LG", 4, 3)]
+    make_bundle("fast", "9.2", text_recipe=RECIPE_VERSION, measured=measured)
+    lines = run(GRAPH_TEXT).stdout.splitlines()
+    assert lines[0].endswith("Combinatorics (rarely right)")
+    assert lines[1].endswith("Machine Learning")
+    path = tmp_path / "graph.csv"
+    path.write_text("id,abstract\na,a graph and its graph minor\n")
+    assert run(path).stdout.endswith("  Combinatorics (rarely right)\n")
 
 
 def test_a_table_shows_cross_lists_and_explanation() -> None:
@@ -106,7 +123,9 @@ def test_an_out_of_scope_text_says_so(make_bundle: Make, manifest: Callable[...,
 
     strict = replace(manifest().policy, scope_weights=(0.0, 1.0, 0.0), scope_threshold=0.1)
     make_bundle("fast", "9.1", text_recipe=RECIPE_VERSION, policy=strict)
-    assert "abstain: out of scope: not like the papers" in run("a recipe of pancakes").stdout
+    shown = run("a recipe of pancakes").stdout
+    assert "abstain: out of scope: not like the papers" in shown
+    assert "90% set      none: out of scope" in shown
 
 
 def test_a_threshold_of_the_caller_is_the_one_that_is_named(papers_csv: Path) -> None:
@@ -121,8 +140,11 @@ def test_json_lines_are_the_published_objects(papers_csv: Path) -> None:
     assert [a["primary"] for a in answers] == ["cs.LG", "hep-th", None]
     assert all(len(a["ranked"]) == 2 for a in answers)
     assert set(answers[0]) == {
-        "id", "primary", "reason", "probability", "ranked", "cross_lists", "set", "levels", "model",
+        "id", "primary", "reason", "probability", "ranked", "cross_lists", "set", "set_reason",
+        "levels", "model",
     }  # fmt: skip
+    assert (answers[0]["set"], answers[0]["set_reason"]) == (None, "few_known_terms")
+    assert [ranked["reliability"] for ranked in answers[0]["ranked"]] == [None, None]
 
 
 def test_json_is_one_array_or_one_object_for_a_text(papers_csv: Path, tmp_path: Path) -> None:

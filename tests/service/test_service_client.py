@@ -33,6 +33,7 @@ from classmark.client import (
     Prediction,
     Ranked,
     RecordError,
+    Reliability,
     Requests,
     ServiceProblem,
     Status,
@@ -60,6 +61,7 @@ SCHEMAS = {
     "ModelOut": ModelRef,
     "RankedOut": Ranked,
     "RecordErrorOut": RecordError,
+    "ReliabilityOut": Reliability,
     "RequestCountsOut": Requests,
     "StatusOut": Status,
 }
@@ -85,10 +87,20 @@ def test_one_paper_is_answered_as_in_python(caller: Client) -> None:
     assert (found.id, found.primary, found.reason) == ("a", expected.primary, expected.reason)
     assert [ranked.code for ranked in found.ranked] == [r.code for r in expected.ranked]
     assert found.probability == pytest.approx(expected.probability, abs=1e-6)
+    assert (found.set, found.set_reason) == (expected.set, expected.set_reason)
+    worth = [ranked.reliability for ranked in found.ranked]
+    assert worth == [Reliability(r.precision, r.papers) for r in measured_of(expected)]
     assert found.author_category is not None
     assert found.author_category.code == "math.CO"
     assert found.explanation
     assert found.model.name == "fast"
+
+
+def measured_of(answer: Any) -> list[Any]:
+    """Return what Python says each ranked category is worth; all of them were measured."""
+    found = [ranked.reliability for ranked in answer.ranked]
+    assert None not in found
+    return found
 
 
 def test_texts_papers_and_mappings_mean_the_same(caller: Client) -> None:
@@ -149,6 +161,7 @@ def test_what_there_is_and_how_it_does(caller: Client) -> None:
     caller.classify(PAPER)
     assert {"cs.LG", "math.CO"} <= {category.code for category in caller.categories()}
     (model,) = caller.models()
+    assert {"econ.EM", "econ.GN", "econ.TH"} <= set(model.rarely_right)
     assert (model.name, model.labels) == ("fast", len(Classifier().labels))
     status = caller.status()
     assert status.requests.total >= 1

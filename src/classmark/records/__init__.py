@@ -1,6 +1,15 @@
 """What passes through walls: frozen records, each with its JSON or array form."""
 
-from classmark.records.answer import Answer, Evidence, Level, ModelRef, Ranked, Reason
+from classmark.records.answer import (
+    Answer,
+    Evidence,
+    Level,
+    ModelRef,
+    NoSetReason,
+    Ranked,
+    Reason,
+    Reliability,
+)
 from classmark.records.bundle import BundleFile, BundleManifest, Policy
 from classmark.records.comparison import (
     Agreement,
@@ -65,6 +74,7 @@ __all__ = [
     "Level",
     "MetricValue",
     "ModelRef",
+    "NoSetReason",
     "Paper",
     "PaperFacts",
     "Policy",
@@ -73,6 +83,7 @@ __all__ = [
     "PredictionSource",
     "Ranked",
     "Reason",
+    "Reliability",
     "ReliabilityBin",
     "RobustnessGates",
     "RobustnessKind",

@@ -19,7 +19,7 @@ from classmark.records import Answer, BadRecord, ModelRef, Paper
 from classmark.runtime.explain import explain as explain_answer
 from classmark.runtime.intake import ErrorMode, OneItem, is_one_paper, read_items
 from classmark.runtime.policy import Decider, Decisions
-from classmark.runtime.scorer import RawScores, Scorer
+from classmark.runtime.scorer import RawScores, Scorer, count_terms
 
 MAX_BATCH_PAPERS = 500
 MAX_BATCH_CHARS = 4 << 20
@@ -101,7 +101,9 @@ class Classifier:
         self._path = bundle.path.resolve()
         self._own_scorer: Scorer | None = None
         self.model = ModelRef(manifest.name, manifest.version, bundle.digest)
-        self._decider = Decider(manifest, self.model)
+        self._decider = Decider(manifest, self.model, bundle.reliability)
+        # Of a long text that the model half knows, this many words are enough for a set.
+        self._most_terms = 2 * manifest.policy.set_terms
         self._temperature = manifest.policy.temperature
         self._scorer = scorer
         self.labels = self._decider.labels
@@ -112,18 +114,17 @@ class Classifier:
         self.parameters = manifest.parameters
 
     def score(self, papers: Iterable[Paper]) -> RawScores:
-        """Return the raw scores of papers, before any policy: logits and known-term shares."""
-        parts = [
-            self._scorer.score([(p.title, p.abstract) for p in batch])
-            for batch in in_batches(papers, _n_chars)
-        ]
+        """Return the raw scores of papers, before any policy: logits, and what is known of them."""
+        parts = [self._score_batch(batch) for batch in in_batches(papers, _n_chars)]
         if not parts:
             empty = np.zeros((0, len(self.labels)), dtype=np.float32)
             return RawScores(empty, np.zeros(0, dtype=np.float32))
-        return RawScores(
-            np.concatenate([part.scores for part in parts]),
-            np.concatenate([part.known_share for part in parts]),
-        )
+        return RawScores.joined(parts)
+
+    def _score_batch(self, papers: Sequence[Paper]) -> RawScores:
+        pairs = [(paper.title, paper.abstract) for paper in papers]
+        raw = self._scorer.score(pairs)
+        return RawScores(raw.scores, raw.known_share, count_terms(pairs, self._most_terms))
 
     def decide(self, raw: RawScores, *, threshold: float | None = None) -> Decisions:
         """Return what the policy makes of raw scores as arrays: ``classify`` without its objects.
@@ -247,7 +248,7 @@ class Classifier:
     def _answer_batch(
         self, papers: Sequence[Paper], top: int, threshold: float | None, explain: bool
     ) -> list[Answer]:
-        raw = self._scorer.score([(paper.title, paper.abstract) for paper in papers])
+        raw = self._score_batch(papers)
         if not explain:
             return self.answers(papers, raw, top=top, threshold=threshold)
         decisions = self._decider.decide(raw, threshold=threshold)
