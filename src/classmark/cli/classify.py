@@ -39,7 +39,7 @@ _BAR = "█"
 _MAX_SHOWN_CHARS = 60
 _LONGEST_PATH_CHARS = 4096
 _OTHER_SUFFIXES = (
-    *(".ris", ".nbib", ".enw", ".ciw", ".xml", ".rdf", ".html", ".htm", ".tex", ".md"),
+    *(".xml", ".rdf", ".html", ".htm", ".tex", ".md"),
     *(".pdf", ".ps", ".doc", ".docx", ".odt", ".rtf", ".epub", ".xls", ".xlsx", ".ods"),
     *(".db", ".sqlite", ".feather", ".arrow", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tgz"),
 )

@@ -13,8 +13,9 @@ from classmark.errors import UnreadableSource
 from classmark.papers.fields import COLUMN_NAMES
 from classmark.papers.lines import UTF8_BOM
 from classmark.papers.sources import Source, open_path
+from classmark.papers.tagged import DIALECTS, TaggedFormat, tagged_format
 
-Format = Literal["csv", "tsv", "jsonl", "json", "parquet", "bibtex", "text"]
+Format = Literal["csv", "tsv", "jsonl", "json", "parquet", "bibtex", TaggedFormat, "text"]
 
 FORMATS: tuple[str, ...] = get_args(Format)
 
@@ -30,11 +31,15 @@ _BY_SUFFIX: dict[str, Format] = {
     ".parquet": "parquet",
     ".bib": "bibtex",
     ".bibtex": "bibtex",
+    ".ris": "ris",
+    ".nbib": "nbib",
+    ".ciw": "wos",
+    ".enw": "enw",
 }
 KNOWN_SUFFIXES: tuple[str, ...] = (*_BY_SUFFIX, ".txt", ".gz", ".zip")
 """File name endings of what can be read."""
 
-_REMEDY = "Give CSV, TSV, JSON lines, JSON, Parquet, BibTeX or plain text."
+_REMEDY = "Give CSV, TSV, JSON lines, JSON, Parquet, BibTeX, RIS, MEDLINE or plain text."
 
 _BINARY_MAGIC: dict[bytes, str] = {
     b"%PDF-": "a PDF file",
@@ -61,12 +66,6 @@ _BIBTEX_BELOW = re.compile(
     rb"^@[A-Za-z]{2,20}\s*[{(][^\s,{}]{1,200},\s*\w+\s*=\s*[{\"\w]", re.MULTILINE
 )
 _SEPARATOR_LINE = re.compile(rf'"?sep=([{re.escape(DELIMITERS)}])"?[ \t]*\r?\n', re.IGNORECASE)
-_TAGGED = {
-    re.compile(rb"TY  - \S"): "RIS",
-    re.compile(rb"PMID- *\d"): "PubMed's MEDLINE format",
-    re.compile(rb"FN \S.*\r?\nVR \d"): "Web of Science's tagged format",
-    re.compile(rb"%0 \w+.*\r?\n%\w "): "EndNote's tagged format",
-}
 _JSON_ARRAY = re.compile(rb"\[\s*[\[\]{\"]")
 _JSON_OBJECT = re.compile(rb"\{\s*[\"}]")
 
@@ -101,6 +100,9 @@ def format_of(source: Source, columns: Mapping[str, str]) -> Format:
     delimiter = delimiter_of(text, columns)
     if delimiter is not None:
         return "tsv" if delimiter == "\t" else "csv"
+    tagged = tagged_format(text, below_heading=by_name is None or by_name in DIALECTS)
+    if tagged is not None:
+        return tagged
     if by_name is None and _BIBTEX_BELOW.search(text):
         return "bibtex"
     _refuse_binary(source)
@@ -167,11 +169,6 @@ def _refuse_what_is_no_text(source: Source) -> None:
     text = prefix.removeprefix(UTF8_BOM).lstrip()
     if _MARKUP.match(text):
         raise UnreadableSource(f"{source.name} is XML or HTML, which is not read. {_REMEDY}")
-    for pattern, what in _TAGGED.items():
-        if pattern.match(text):
-            raise UnreadableSource(
-                f"{source.name} is in {what}, which is not read. Export it as BibTeX, CSV or JSON."
-            )
 
 
 def _refuse_binary(source: Source) -> None:

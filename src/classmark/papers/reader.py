@@ -14,6 +14,7 @@ from classmark.papers.jsonfiles import read_json_document, read_json_lines
 from classmark.papers.parquet import read_parquet
 from classmark.papers.sources import Source, damage_named, open_path, open_stream
 from classmark.papers.tables import read_table
+from classmark.papers.tagged import read_tagged
 from classmark.papers.text import read_text
 from classmark.records import BadRecord, Paper
 
@@ -112,6 +113,8 @@ def read_source(source: Source, format: str, options: ReadOptions) -> Iterator[P
             return read_json_document(source.stream, options)
         case "bibtex":
             return read_bibtex(source.stream, options)
+        case "ris" | "nbib" | "wos" | "enw":
+            return read_tagged(source.stream, options, found)
         case "text":
             return read_text(source.stream, options)
     delimiter = delimiter_of(source.prefix, options.columns) or likeliest_delimiter(source.prefix)
