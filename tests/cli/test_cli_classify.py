@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from typer.testing import CliRunner, Result
 from classmark.cli import classify as classify_module
 from classmark.cli import progress as progress_module
 from classmark.cli.app import app
-from classmark.papers import RECIPE_VERSION
+from classmark.papers import FORMATS, RECIPE_VERSION
 
 GRAPH_TEXT = "A graph paper\nWe colour a graph and its graph minor"
 Make = Callable[..., Path]
@@ -257,6 +258,24 @@ def test_what_exists_as_a_file_is_that_file(
     Path("string").mkdir()
     assert run("graph", "--jsonl").stdout.count("cs.LG") > 0
     assert json.loads(run("string", "--jsonl").stdout)["ranked"][0]["code"] == "hep-th"
+
+
+@pytest.mark.parametrize("is_wrapped", [True, False])
+def test_tags_of_a_publisher_are_not_among_the_terms(tmp_path: Path, is_wrapped: bool) -> None:
+    abstract = "<jats:title>Abstract</jats:title><jats:p>We colour a graph.</jats:p>"
+    record = {"DOI": "10.99999/1", "title": ["A graph"], "abstract": abstract}
+    path = tmp_path / "crossref"
+    path.write_text(json.dumps({"status": "ok", "message": record} if is_wrapped else record))
+    (line,) = run(path, "--jsonl", "--explain").stdout.splitlines()
+    answer = json.loads(line)
+    assert answer["id"] == "10.99999/1"
+    assert "graph" in [term["term"] for term in answer["explanation"]]
+    assert "jats" not in line
+
+
+def test_the_help_names_every_format() -> None:
+    text = re.sub(r"[\s│]+", " ", run("--help").stdout)
+    assert f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}; auto" in text
 
 
 def test_a_missing_file_is_one_line_before_any_work(tmp_path: Path, papers_csv: Path) -> None:

@@ -86,6 +86,15 @@ def test_lists_of_categories_and_authors_are_read() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "categories", ["cs.LG stat.ML", ["cs.LG stat.ML"], ["cs.LG, stat.ML"], "['cs.LG', 'stat.ML']"]
+)
+def test_categories_are_parted_however_they_are_written(categories: object) -> None:
+    (paper,) = read(json.dumps({"abstract": "A", "categories": categories}))
+    assert isinstance(paper, Paper)
+    assert (paper.category_code, paper.categories) == ("cs.LG", ("cs.LG", "stat.ML"))
+
+
 def test_blank_lines_count_but_hold_no_record() -> None:
     assert [p.id for p in read('\ufeff{"abstract": "A"}\n\n  \r\n{"abstract": "B"}')] == ["1", "4"]
 

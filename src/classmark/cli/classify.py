@@ -158,7 +158,12 @@ def classify(  # noqa: PLR0913 - one parameter an option
         typer.Option(metavar="title=T,abstract=A", help="Names of the columns or keys to read."),
     ] = None,
     format: Annotated[
-        str, typer.Option(metavar="F", help="Format of the input; auto finds it out.")
+        str,
+        typer.Option(
+            metavar="F",
+            help="Format of the input: csv, tsv, jsonl, json, parquet, bibtex, ris, nbib, wos, enw "
+            "or text; auto looks at the content.",
+        ),
     ] = "auto",
 ) -> None:
     """Classify papers: a text, files, or standard input.

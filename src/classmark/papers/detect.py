@@ -39,7 +39,7 @@ _BY_SUFFIX: dict[str, Format] = {
 KNOWN_SUFFIXES: tuple[str, ...] = (*_BY_SUFFIX, ".txt", ".gz", ".zip")
 """File name endings of what can be read."""
 
-_REMEDY = "Give CSV, TSV, JSON lines, JSON, Parquet, BibTeX, RIS, MEDLINE or plain text."
+_REMEDY = "Give CSV, TSV, JSON lines, JSON, Parquet, BibTeX, RIS or plain text."
 
 _BINARY_MAGIC: dict[bytes, str] = {
     b"%PDF-": "a PDF file",

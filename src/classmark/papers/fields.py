@@ -6,10 +6,9 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
-from classmark import taxonomy
 from classmark.errors import InvalidPaper, UsageError, WrongColumns
 from classmark.papers.dates import parse_date
 from classmark.papers.markup import without_markup
@@ -39,7 +38,6 @@ Scopus, PubMed and Semantic Scholar export.
 """
 
 _BETWEEN_CATEGORIES = re.compile(r"[\s,;|\[\]()'\"]+")
-_WORD = re.compile(r"[\w.-]+")
 _SHOWN_NAMES = 12
 _SHOWN_CHARACTERS = 60
 _MAX_MESSAGE_CHARS = 2000
@@ -164,17 +162,6 @@ def build_paper(
         updated_date=updated,
         authors=_authors(values.get("authors")),
     )
-
-
-def codes_among(keywords: Iterable[str]) -> list[str]:
-    """Return the arXiv categories that keywords name by their codes."""
-    words = (word for keyword in keywords for word in _WORD.findall(keyword))
-    return [word for word in dict.fromkeys(words) if word in _known_codes()]
-
-
-@cache
-def _known_codes() -> frozenset[str]:
-    return frozenset(category.code for category in taxonomy.categories(active_only=False))
 
 
 def shown(value: object) -> str:

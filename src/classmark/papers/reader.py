@@ -31,8 +31,8 @@ def read_papers(
 ) -> Iterator[Paper | BadRecord]:
     """Yield the papers of a file or stream in order, and a BadRecord where one cannot be read.
 
-    Tables and JSON lines are streamed, so memory does not grow with the file. The source is
-    opened when the first paper is asked for, and closed after the last one.
+    Tables, JSON lines and tagged records are streamed, so memory does not grow with the file. The
+    source is opened when the first paper is asked for, and closed after the last one.
 
     Args:
         source: a file, or a binary stream (which stays open); gzip, and a zip of one file, are

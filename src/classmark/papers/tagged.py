@@ -13,14 +13,8 @@ from typing import Any, BinaryIO, Literal
 
 from classmark.errors import UnreadableSource
 from classmark.papers.dates import most_precise_date
-from classmark.papers.fields import (
-    COLUMN_NAMES,
-    Place,
-    ReadOptions,
-    build_paper,
-    codes_among,
-    shown,
-)
+from classmark.papers.fields import COLUMN_NAMES, Place, ReadOptions, build_paper, shown
+from classmark.papers.ids import codes_among
 from classmark.papers.lines import Line, Problem, read_lines
 from classmark.records import BadRecord, Paper
 
@@ -395,6 +389,6 @@ class _Texts:
 
 
 def _tags_of(name: str, dialect: Dialect, options: ReadOptions) -> tuple[str, ...]:
-    """Return the tags that a field of a paper is read from, the one that the user named first."""
-    named = options.columns.get(name, "").strip().lstrip("%").upper()
-    return (*((named,) if named else ()), *dialect.tags.get(name, ()))
+    """Return the tags that a field of a paper is read from, those named by the user first."""
+    named = [column for column in options.sought[name] if column not in COLUMN_NAMES[name]]
+    return (*(column.lstrip("%").upper() for column in named), *dialect.tags.get(name, ()))
