@@ -20,6 +20,8 @@ from classmark.records import BadRecord, Paper
 
 TaggedFormat = Literal["ris", "nbib", "wos", "enw"]
 
+Record = Paper | BadRecord
+
 MAX_LINES = 100_000
 """Of a record, as far as they are held: each takes up to 300 bytes, however short it is."""
 _BOM = "\ufeff"
@@ -161,9 +163,7 @@ def tagged_format(text: bytes, *, below_heading: bool) -> TaggedFormat | None:
     return None
 
 
-def read_tagged(
-    stream: BinaryIO, options: ReadOptions, format: TaggedFormat
-) -> Iterator[Paper | BadRecord]:
+def read_tagged(stream: BinaryIO, options: ReadOptions, format: TaggedFormat) -> Iterator[Record]:
     """Yield the papers of tagged records, with one record at a time in memory.
 
     Raises:
@@ -267,54 +267,58 @@ class _Reader:
         self._once = {tag for name in _ONCE for tag in self._sought[name]}
         self._draft: _Draft | None = None
 
-    def records(self, stream: BinaryIO) -> Iterator[Paper | BadRecord]:
+    def records(self, stream: BinaryIO) -> Iterator[Record]:
         """Yield the records of a stream."""
         for line in read_lines(stream, self._options.max_record_bytes):
-            if line.problem is not None and line.problem.kind == "too_long":
-                yield from self._pass_over(line.number, line.problem)
-                continue
-            # A carriage return alone ends a line too, where files were joined.
-            for text in line.text.strip("\r\n").split("\r"):
-                yield from self._take(text.lstrip(_BOM), line)
-        yield from self._close()
+            for record in self._ended_by(line):
+                if record is not None:
+                    yield record
+        last = self._close()
+        if last is not None:
+            yield last
 
-    def _pass_over(self, number: int, problem: Problem) -> Iterator[BadRecord]:
+    def _ended_by(self, line: Line) -> list[Record | None]:
+        if line.problem is not None and line.problem.kind == "too_long":
+            return [self._pass_over(line.number, line.problem)]
+        # A carriage return alone ends a line too, where files were joined.
+        texts = line.text.strip("\r\n").split("\r")
+        return [self._take(text.lstrip(_BOM), line) for text in texts]
+
+    def _pass_over(self, number: int, problem: Problem) -> BadRecord | None:
         """Skip the record with a line that was too long to be read."""
         if self._draft is None:
-            yield Place("line", number).bad(problem.kind, problem.message)
-        else:
-            self._draft.skip(Problem(problem.kind, f"its line {number} has {problem.message}"))
+            return Place("line", number).bad(problem.kind, problem.message)
+        self._draft.skip(Problem(problem.kind, f"its line {number} has {problem.message}"))
+        return None
 
-    def _take(self, text: str, line: Line) -> Iterator[Paper | BadRecord]:
+    def _take(self, text: str, line: Line) -> Record | None:
+        """Take the next line; return the record that it ends, if it ends one."""
         tag, value = self._tag_and_value(text)
-        is_end = tag is not None and tag == self._dialect.end
-        if is_end and self._draft is None:
+        if tag is None:
+            if self._draft is not None:  # else a heading, or the number of a record
+                self._grow(self._draft, None, value, line)
+            return None
+        dialect = self._dialect
+        if tag == dialect.end and self._draft is None:
             message = f"{tag} ends a record that has no beginning"
-            yield Place("line", line.number).bad("broken_record", message)
-        if is_end or tag == self._dialect.start or tag in self._dialect.around:
-            yield from self._close()
-        if not (is_end or tag in self._dialect.around):
-            yield from self._put(tag, value, line)
-
-    def _put(self, tag: str | None, value: str, line: Line) -> Iterator[Paper | BadRecord]:
-        """Put a line into the record that it belongs to."""
-        draft = self._draft
-        if draft is None and tag is None:
-            return  # a heading, or the number of a record
-        if draft is None:
-            draft = self._draft = _Draft(line.number)
-        if tag is not None:
-            draft.end_field(line.number)
+            return Place("line", line.number).bad("broken_record", message)
+        if tag == dialect.end or tag in dialect.around:
+            return self._close()
+        ended = self._close() if tag == dialect.start else None
+        draft = self._draft = self._draft or _Draft(line.number)
+        draft.end_field(line.number)
         if tag in self._once:
             if tag in draft.above:
                 rest = draft.cut_at_seam()
-                yield from self._close()
+                ended = self._close()
                 draft = self._draft = rest
             draft.below.add(tag)
         self._grow(draft, tag, value, line)
-        draft.after_blank = tag is None and (draft.after_blank or not value.strip())
+        return ended
 
     def _grow(self, draft: _Draft, tag: str | None, value: str, line: Line) -> None:
+        """Add a line to the record that it belongs to."""
+        draft.after_blank = tag is None and (draft.after_blank or not value.strip())
         draft.n_chars += len(line.text)
         if draft.n_chars > self._options.max_record_bytes:
             limit = f"{self._options.max_record_bytes:,} bytes"
@@ -339,13 +343,12 @@ class _Reader:
         match = self._line.match(text)
         return (match[1], match[2]) if match else (None, text)
 
-    def _close(self) -> Iterator[Paper | BadRecord]:
-        """Yield the record that has been read, if there is one."""
+    def _close(self) -> Record | None:
+        """Return the record that has been read, if there is one."""
         draft, self._draft = self._draft, None
-        if draft is not None:
-            yield self._record(draft)
+        return None if draft is None else self._record(draft)
 
-    def _record(self, draft: _Draft) -> Paper | BadRecord:
+    def _record(self, draft: _Draft) -> Record:
         place = Place("line", draft.line)
         if draft.problem is not None:
             return place.bad(draft.problem.kind, draft.problem.message)
