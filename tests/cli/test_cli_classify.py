@@ -9,6 +9,7 @@ import io
 import json
 import lzma
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from typer.testing import CliRunner, Result
 from classmark.cli import classify as classify_module
 from classmark.cli import progress as progress_module
 from classmark.cli.app import app
-from classmark.papers import RECIPE_VERSION
+from classmark.papers import FORMATS, RECIPE_VERSION
 
 GRAPH_TEXT = "A graph paper\nWe colour a graph and its graph minor"
 Make = Callable[..., Path]
@@ -271,7 +272,8 @@ def test_columns_that_are_no_mapping_are_a_usage_error(papers_csv: Path, columns
         ("refs.ris", True),
         ("Table.XLSX", True),
         ("dir/papers", True),
-        ("the file refs.ris", False),
+        ("the file refs.ris", True),
+        ("the file refs.pdf", False),
         ("e.g.", False),
         ("Node.js", False),
         ("TCP/IP networks", False),
@@ -302,23 +304,22 @@ def test_what_exists_as_a_file_is_that_file(
     assert json.loads(run("string", "--jsonl").stdout)["ranked"][0]["code"] == "hep-th"
 
 
-@pytest.mark.parametrize(
-    ("content", "what"),
-    [
-        ("TY  - JOUR\nTI  - A planet\nER  - \n", "RIS"),
-        ("\ufeffPMID- 1\nTI  - A planet\n", "PubMed's MEDLINE format"),
-        ("FN Clarivate\nVR 1.0\nPT J\nTI A planet\nER\n", "Web of Science's tagged format"),
-        ("%0 Journal Article\n%T A planet\n", "EndNote's tagged format"),
-    ],
-)
-def test_records_of_a_format_that_is_not_read_are_refused_by_its_name(
-    tmp_path: Path, content: str, what: str
-) -> None:
-    path = tmp_path / "refs.txt"
-    path.write_text(content)
-    result = run(path)
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert f"{path} is in {what}, which is not read. Export" in result.stderr
+@pytest.mark.parametrize("is_wrapped", [True, False])
+def test_tags_of_a_publisher_are_not_among_the_terms(tmp_path: Path, is_wrapped: bool) -> None:
+    abstract = "<jats:title>Abstract</jats:title><jats:p>We colour a graph.</jats:p>"
+    record = {"DOI": "10.99999/1", "title": ["A graph"], "abstract": abstract}
+    path = tmp_path / "crossref"
+    path.write_text(json.dumps({"status": "ok", "message": record} if is_wrapped else record))
+    (line,) = run(path, "--jsonl", "--explain").stdout.splitlines()
+    answer = json.loads(line)
+    assert answer["id"] == "10.99999/1"
+    assert "graph" in [term["term"] for term in answer["explanation"]]
+    assert "jats" not in line
+
+
+def test_the_help_names_every_format() -> None:
+    text = re.sub(r"[\s│]+", " ", run("--help").stdout)
+    assert f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}; auto" in text
 
 
 def test_a_missing_file_is_one_line_before_any_work(tmp_path: Path, papers_csv: Path) -> None:

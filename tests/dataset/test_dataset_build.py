@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import lzma
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -243,6 +244,57 @@ def test_columns_of_other_names_are_mapped(write_source: WriteSource) -> None:
     columns = {"id": "nr", "title": "Titel", "abstract": "Text", "category_code": "Fach"}
     _, manifest = build(write_source(rows), DatasetConfig(columns=columns, min_papers=2))
     assert manifest.kept == 50
+
+
+def _as_rows(spell: Callable[[str, str], str]) -> Callable[[list[tuple[int, str, str]]], str]:
+    return lambda papers: (
+        "titles,summaries,terms\n"
+        + "".join(f'Title {n},Words {n},"{spell(code, cross)}"\n' for n, code, cross in papers)
+    )
+
+
+CROSS_LISTED: dict[str, Callable[[list[tuple[int, str, str]]], str]] = {
+    "comma.csv": _as_rows(lambda code, cross: f"{code}, {cross}"),
+    "list.csv": _as_rows(lambda code, cross: f"['{code}', '{cross}']"),
+    "one-string.jsonl": lambda papers: "".join(
+        json.dumps({"title": f"Title {n}", "summary": f"Words {n}", "categories": [f"{a} {b}"]})
+        + "\n"
+        for n, a, b in papers
+    ),
+    "keywords.ris": lambda papers: "".join(
+        f"TY  - JOUR\nTI  - Title {n}\nAB  - Words {n}\nKW  - {a}\nKW  - {b}\nER  - \n"
+        for n, a, b in papers
+    ),
+    "keywords.enw": lambda papers: "".join(
+        f"%0 Journal Article\n%T Title {n}\n%X Words {n}\n%K {a}\n{b}\n\n" for n, a, b in papers
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "write"), CROSS_LISTED.items(), ids=CROSS_LISTED)
+def test_cross_listed_papers_are_kept_with_their_cross_lists(
+    tmp_path: Path, name: str, write: Callable[[list[tuple[int, str, str]]], str]
+) -> None:
+    source = tmp_path / name
+    source.write_text(write([(n, code, "stat.ML") for n, code in labelled()]))
+    folder, manifest = build(source)
+    assert (manifest.read, manifest.kept) == (50, 50)
+    assert manifest.labels == ("cs.LG", "math.CO")
+    written = read_all(folder)["categories"].to_list()
+    assert all("stat.ML" in categories for categories in written)
+
+
+def test_the_category_of_a_biblatex_entry_is_its_label(tmp_path: Path) -> None:
+    source = tmp_path / "refs.bib"
+    source.write_text(
+        "".join(
+            f"@online{{k{n}, title={{Title {n}}}, abstract={{Words {n}}}, "
+            f"eprintclass={{{code}}}}}\n"
+            for n, code in labelled()
+        )
+    )
+    _, manifest = build(source)
+    assert (manifest.kept, manifest.labels) == (50, ("cs.LG", "math.CO"))
 
 
 def test_papers_without_date_are_kept_unless_dates_are_needed(write_source: WriteSource) -> None:

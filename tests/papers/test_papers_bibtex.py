@@ -122,6 +122,21 @@ def test_entries_below_a_heading_are_bibtex(heading: str) -> None:
     assert read(heading + entry) == [Paper(id="2101.99901", title="{A slow planet}")]
 
 
+@pytest.mark.parametrize("first", ["", "article{lost,\n", "\ufffd@\ufffdarticle{lost,\n"])
+def test_an_entry_that_has_lost_its_first_line_is_an_error(first: str) -> None:
+    lost = first + "  title = {Lost},\n  abstract = {Lost.}\n}\n"
+    good, bad, last = read("@misc{a, title={A}}\n\n" + lost + "@misc{c, title={C}}\n")
+    assert isinstance(good, Paper)
+    assert isinstance(last, Paper)
+    assert isinstance(bad, BadRecord)
+    assert bad.message.startswith("line 3: a title or an abstract is outside of entries. Begin")
+
+
+def test_an_entry_that_is_commented_out_costs_nothing() -> None:
+    comments = "% title = {A},\nMy title = nothing\n@comment{x, title = {A}}\n"
+    assert read(comments + "@misc{c, title={C}}") == [Paper(id="c", title="C")]
+
+
 def test_a_text_that_mentions_bibtex_is_a_text() -> None:
     (paper,) = read("How to cite\nWrite @article{key, and so on, or @misc in your file.")
     assert isinstance(paper, Paper)

@@ -86,6 +86,15 @@ def test_lists_of_categories_and_authors_are_read() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "categories", ["cs.LG stat.ML", ["cs.LG stat.ML"], ["cs.LG, stat.ML"], "['cs.LG', 'stat.ML']"]
+)
+def test_categories_are_parted_however_they_are_written(categories: object) -> None:
+    (paper,) = read(json.dumps({"abstract": "A", "categories": categories}))
+    assert isinstance(paper, Paper)
+    assert (paper.category_code, paper.categories) == ("cs.LG", ("cs.LG", "stat.ML"))
+
+
 def test_blank_lines_count_but_hold_no_record() -> None:
     assert [p.id for p in read('\ufeff{"abstract": "A"}\n\n  \r\n{"abstract": "B"}')] == ["1", "4"]
 
@@ -206,7 +215,11 @@ def test_items_larger_than_what_is_read_at_once_are_joined() -> None:
 @pytest.mark.parametrize(
     ("content", "kinds", "message"),
     [
-        ('[{"abstract": "A"} {"abstract": "B"}]', [None, "broken_json"], "item 2: ',' or ']' was"),
+        (
+            '[{"abstract": "A"} {"abstract": "B"}]',
+            [None, "broken_json"],
+            "item 2: ',' or ']' was expected, got '{'; what follows it is not read",
+        ),
         (
             '[{"abstract": "A"}, {"abstract": }]',
             [None, "broken_json"],
@@ -231,7 +244,7 @@ def test_an_item_over_the_limit_ends_the_array() -> None:
     record = only_bad(content, max_record_bytes=100_000)
     assert (record.kind, record.message) == (
         "too_long",
-        "item 1: no JSON value ends within the limit of 100000 bytes",
+        "item 1: no JSON value ends within the limit of 100000 bytes; what follows it is not read",
     )
 
 
@@ -284,7 +297,8 @@ def test_what_broke_is_placed_within_its_own_item() -> None:
     record = read('[{"title": "A"},   {"title": B}]')[1]
     assert isinstance(record, BadRecord)
     assert record.message == (
-        "item 2: not JSON (Expecting value at character 11): '{\"title\": B}]'"
+        "item 2: not JSON (Expecting value at character 11): '{\"title\": B}]'; "
+        "what follows it is not read"
     )
 
 

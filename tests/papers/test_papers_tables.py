@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classmark.errors import UnreadableSource, UsageError, WrongColumns
-from classmark.papers import read_papers, read_stream
+from classmark.papers import read_papers, read_stream, without_markup
 from classmark.records import BadRecord, Paper
 
 KAGGLE_HEADER = (
@@ -194,7 +194,12 @@ def test_a_stray_quote_in_a_csv_costs_its_own_row_alone(closed: str) -> None:
 @settings(deadline=None, max_examples=60)
 @given(
     st.sampled_from(["\t", ",", ";"]),
-    st.lists(st.tuples(st.integers(0, 19), st.integers(0, 2), st.booleans()), max_size=6),
+    # One a cell: two quotes in a row are a quote inside of a quoted field, which may span lines.
+    st.lists(
+        st.tuples(st.integers(0, 19), st.integers(0, 2), st.booleans()),
+        max_size=6,
+        unique_by=lambda stray: stray[:2],
+    ),
 )
 def test_every_row_is_an_answer_or_an_error_wherever_quotes_stray(
     delimiter: str, strays: list[tuple[int, int, bool]]
@@ -371,12 +376,16 @@ FIELD = st.text(
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.tuples(FIELD, FIELD.filter(str.strip)), max_size=6))
+@given(
+    st.lists(st.tuples(FIELD, FIELD.filter(lambda text: without_markup(text).strip())), max_size=6)
+)
 def test_what_a_csv_writer_wrote_is_read_back(rows: list[tuple[str, str]]) -> None:
     file = io.StringIO(newline="")
     csv.writer(file).writerows([("title", "abstract"), *rows])
     papers = read(file.getvalue())
-    assert [(paper.title, paper.abstract) for paper in papers if isinstance(paper, Paper)] == rows
+    expected = [(without_markup(title), without_markup(abstract)) for title, abstract in rows]
+    found = [(paper.title, paper.abstract) for paper in papers if isinstance(paper, Paper)]
+    assert found == expected
 
 
 def test_a_line_of_too_many_fields_is_not_split() -> None:

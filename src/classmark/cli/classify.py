@@ -39,7 +39,7 @@ _BAR = "█"
 _MAX_SHOWN_CHARS = 60
 _LONGEST_PATH_CHARS = 4096
 _OTHER_SUFFIXES = (
-    *(".ris", ".nbib", ".enw", ".ciw", ".rdf", ".html", ".htm", ".tex", ".md"),
+    *(".rdf", ".html", ".htm", ".tex", ".md"),
     *(".pdf", ".ps", ".doc", ".docx", ".odt", ".rtf", ".epub", ".xls", ".ods"),
     *(".db", ".sqlite", ".feather", ".arrow", ".zst", ".7z", ".tar", ".tgz"),
 )
@@ -158,7 +158,12 @@ def classify(  # noqa: PLR0913 - one parameter an option
         typer.Option(metavar="title=T,abstract=A", help="Names of the columns or keys to read."),
     ] = None,
     format: Annotated[
-        str, typer.Option(metavar="F", help="Format of the input; auto finds it out.")
+        str,
+        typer.Option(
+            metavar="F",
+            help="Format of the input: csv, tsv, jsonl, json, parquet, bibtex, ris, nbib, wos, enw, "
+            "xml, xlsx or text; auto looks at the content.",
+        ),
     ] = "auto",
 ) -> None:
     """Classify papers: a text, files, or standard input.

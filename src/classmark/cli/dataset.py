@@ -93,7 +93,7 @@ Columns = Annotated[
         help="Columns of the sources that have names of their own: title=Titel,abstract=Text.",
     ),
 ]
-Format = Annotated[str, typer.Option(metavar="F", help="Format of the sources; auto finds it.")]
+Format = Annotated[str, typer.Option(metavar="F", help="Format, as in classify --format.")]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Stop at the first record that cannot be used.")
 ]

@@ -30,6 +30,8 @@ _MANY_BLANKS = re.compile(rf"@\w*+[ \t]{{{_MAX_BLANKS}}}")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _READ = ("eprint", "primaryclass", "eprintclass", "date", "year", "month", "author")
 """Fields that are read beside those of title and abstract."""
+_FIELD_OUTSIDE = re.compile(r"^[ \t]*(?:title|abstract)[ \t]*=[ \t]*[{\"]", re.I | re.M)
+"""What is between entries is a comment, but not this: an entry has lost its first line."""
 _SIGN = re.compile(r'[{}"#]|\\.', re.DOTALL)
 
 
@@ -103,6 +105,7 @@ def _read_block(
         DuplicateBlockKeyBlock,
         DuplicateFieldKeyBlock,
         Entry,
+        ImplicitComment,
         ParsingFailedBlock,
     )
 
@@ -124,6 +127,12 @@ def _read_block(
             return place.bad("broken_bibtex", str(error), entry.key)
         values = _values(entry.key, fields, options)
         return build_paper(values, place, strict_dates=options.strict_dates)
+    if isinstance(block, ImplicitComment) and _FIELD_OUTSIDE.search(block.comment):
+        return place.bad(
+            "broken_bibtex",
+            "a title or an abstract is outside of entries. Begin its entry with @article{key, or, "
+            "if it is to be left out, its lines with %",
+        )
     if isinstance(block, ParsingFailedBlock):
         reason = getattr(block.error, "abort_reason", None) or str(block.error)
         reason = " ".join(reason.split()).partition(" Note: ")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import date
 
 from classmark.errors import InvalidPaper
@@ -16,6 +17,12 @@ _ISO = re.compile(r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2})(?:[T ][0-9:.,+\-Z ]*)
 _RFC_2822 = re.compile(
     r"(?:[A-Za-z]{3},\s*)?([0-9]{1,2})\s+([A-Za-z]{3})\s+([0-9]{4})(?:\s+[0-9:]+(?:\s+[A-Za-z0-9+-]+)?)?"
 )
+
+_YEAR_FIRST = re.compile(
+    r"([0-9]{4})(?![0-9])(?:[\s/.-]+([0-9]{1,2}|[A-Za-z]{3})[a-z]*(?:[\s/.-]+([0-9]{1,2}))?)?"
+)
+_EIGHT_DIGITS = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})")
+_YEAR = re.compile(r"\b([0-9]{4})\b()()")
 
 
 def parse_date(text: str) -> str:
@@ -53,3 +60,32 @@ def _full_year(digits: str) -> int:
     if len(digits) == 4:
         return year
     return year + (1900 if year >= FIRST_YEAR else 2000)
+
+
+def most_precise_date(texts: Sequence[str]) -> str | None:
+    """Return the most precise of the dates of a record, as far as it goes: ``2021-05``.
+
+    The first date names the year; another may add the month and day, also without a year, as in
+    ``2021`` and ``MAY 4``. Without a date it is the first text.
+    """
+    dates = [date for text in texts if (date := _as_far_as_known(text))]
+    if not dates:
+        return texts[0] if texts else None
+    year = dates[0][:4]
+    without_year = (text for text in texts if not _YEAR.search(text))
+    dates += [date for text in without_year if (date := _as_far_as_known(f"{year} {text}"))]
+    return max((date for date in dates if date.startswith(year)), key=len)
+
+
+def _as_far_as_known(text: str) -> str | None:
+    """Return ``2021``, ``2021-05`` or ``2021-05-04`` of ``2021 Spring``, ``2021 May-Jun`` ..."""
+    text = text.strip()
+    match = _EIGHT_DIGITS.fullmatch(text) or _YEAR_FIRST.match(text) or _YEAR.search(text)
+    if match is None:
+        return None
+    year, month, day = match.groups()
+    if month and month.lower() in _MONTHS:
+        month = str(_MONTHS.index(month.lower()) + 1)
+    if not month or not month.isdigit() or not 1 <= int(month) <= 12:
+        return year
+    return f"{year}-{int(month):02d}" + (f"-{int(day):02d}" if day else "")

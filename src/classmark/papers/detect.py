@@ -15,9 +15,12 @@ from classmark.papers.lines import UTF8_BOM
 from classmark.papers.markup import TAGS
 from classmark.papers.sources import PACKED_SUFFIXES, ZIP_MAGIC, Source, open_path
 from classmark.papers.spreadsheets import is_spreadsheet
+from classmark.papers.tagged import DIALECTS, TaggedFormat, tagged_format
 from classmark.papers.xmlfiles import unknown_xml
 
-Format = Literal["csv", "tsv", "jsonl", "json", "parquet", "bibtex", "xml", "xlsx", "text"]
+Format = Literal[
+    "csv", "tsv", "jsonl", "json", "parquet", "bibtex", TaggedFormat, "xml", "xlsx", "text"
+]
 
 FORMATS: tuple[str, ...] = get_args(Format)
 
@@ -34,6 +37,10 @@ _BY_SUFFIX: dict[str, Format] = {
     ".parquet": "parquet",
     ".bib": "bibtex",
     ".bibtex": "bibtex",
+    ".ris": "ris",
+    ".nbib": "nbib",
+    ".ciw": "wos",
+    ".enw": "enw",
     ".xml": "xml",
     ".xlsx": "xlsx",
     ".xlsm": "xlsx",
@@ -41,7 +48,7 @@ _BY_SUFFIX: dict[str, Format] = {
 KNOWN_SUFFIXES: tuple[str, ...] = (*_BY_SUFFIX, ".txt", *PACKED_SUFFIXES)
 """File name endings of what can be read."""
 
-_REMEDY = "Give CSV, TSV, JSON lines, JSON, Parquet, BibTeX, XML, .xlsx or plain text."
+_REMEDY = "Give CSV, TSV, JSON lines, JSON, Parquet, BibTeX, RIS, XML, .xlsx or plain text."
 
 _BINARY_MAGIC: dict[bytes, str] = {
     b"\x89PNG": "an image",
@@ -97,12 +104,6 @@ _BIBTEX_BELOW = re.compile(
     rb"^@[A-Za-z]{2,20}\s*[{(][^\s,{}]{1,200},\s*\w+\s*=\s*[{\"\w]", re.MULTILINE
 )
 _SEPARATOR_LINE = re.compile(rf'"?sep=([{re.escape(DELIMITERS)}])"?[ \t]*\r?\n', re.IGNORECASE)
-_TAGGED = {
-    re.compile(rb"TY  - \S"): "RIS",
-    re.compile(rb"PMID- *\d"): "PubMed's MEDLINE format",
-    re.compile(rb"FN \S.*\r?\nVR \d"): "Web of Science's tagged format",
-    re.compile(rb"%0 \w+.*\r?\n%\w "): "EndNote's tagged format",
-}
 _JSON_ARRAY = re.compile(rb"\[\s*[\[\]{\"]")
 _JSON_OBJECT = re.compile(rb"\{\s*[\"}]")
 
@@ -141,6 +142,9 @@ def format_of(source: Source, columns: Mapping[str, str]) -> Format:
     delimiter = delimiter_of(text, columns)
     if delimiter is not None:
         return "tsv" if delimiter == "\t" else "csv"
+    tagged = tagged_format(text, below_heading=by_name is None or by_name in DIALECTS)
+    if tagged is not None:
+        return tagged
     if by_name is None and _BIBTEX_BELOW.search(text):
         return "bibtex"
     _refuse_binary(source)
@@ -242,12 +246,6 @@ def _refuse_what_is_no_text(source: Source) -> None:
     for magic, what in _DOCUMENT_MAGIC.items():
         if prefix.startswith(magic):
             raise UnreadableSource(f"{source.name} is {what}.")
-    text = prefix.removeprefix(UTF8_BOM).lstrip()
-    for pattern, what in _TAGGED.items():
-        if pattern.match(text):
-            raise UnreadableSource(
-                f"{source.name} is in {what}, which is not read. Export it as BibTeX, CSV or JSON."
-            )
 
 
 def _refuse_binary(source: Source) -> None:

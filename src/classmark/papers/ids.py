@@ -1,8 +1,12 @@
-"""arXiv identifiers in the one spelling that data sets use: ``1607.01234``, ``cs-9308101``."""
+"""arXiv identifiers in the one spelling that data sets use, and its categories among keywords."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from functools import cache
+
+from classmark import taxonomy
 
 # Archives that gave out identifiers of the old form (to March 2007). Without this list the
 # hyphenated form could not be told from identifiers of other libraries, which must not change.
@@ -21,6 +25,7 @@ _ARXIV_ID = re.compile(
     r"(?:v[0-9]+)?(?:\.pdf)?(?:\s*\[[^\[\]\s]+\])?",
     re.IGNORECASE,
 )
+_WORD = re.compile(r"[\w.-]+")
 
 
 def canonical_id(identifier: str) -> str:
@@ -36,3 +41,14 @@ def canonical_id(identifier: str) -> str:
     if match["new"]:
         return match["new"]
     return f"{match['archive'].lower()}-{match['number']}"
+
+
+def codes_among(keywords: Iterable[str]) -> list[str]:
+    """Return the arXiv categories that keywords name by their codes, each once."""
+    words = (word for keyword in keywords for word in _WORD.findall(keyword))
+    return [word for word in dict.fromkeys(words) if word in _known_codes()]
+
+
+@cache
+def _known_codes() -> frozenset[str]:
+    return frozenset(category.code for category in taxonomy.categories(active_only=False))

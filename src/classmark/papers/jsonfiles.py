@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 from classmark.errors import UnreadableSource
@@ -62,7 +63,7 @@ def read_json_document(stream: BinaryIO, options: ReadOptions) -> Iterator[Paper
             buffer.drop(1)
         value = buffer.take_value(place)
         if isinstance(value, BadRecord):
-            yield value
+            yield replace(value, message=f"{value.message}; what follows it is not read")
             return
         yield from _papers_of(value, place, options)
 
@@ -70,7 +71,7 @@ def read_json_document(stream: BinaryIO, options: ReadOptions) -> Iterator[Paper
 def _missing_separator(character: str) -> str:
     if not character:
         return "the array does not end with ']'"
-    return f"',' or ']' was expected, got {shown(character)}"
+    return f"',' or ']' was expected, got {shown(character)}; what follows it is not read"
 
 
 def _read_line(text: str, place: Place, options: ReadOptions) -> Iterator[Paper | BadRecord]:

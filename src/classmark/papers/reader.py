@@ -15,6 +15,7 @@ from classmark.papers.parquet import read_parquet
 from classmark.papers.sources import Source, damage_named, open_path, open_stream
 from classmark.papers.spreadsheets import read_spreadsheet
 from classmark.papers.tables import read_table
+from classmark.papers.tagged import read_tagged
 from classmark.papers.text import read_text
 from classmark.papers.xmlfiles import read_xml
 from classmark.records import BadRecord, Paper
@@ -32,8 +33,8 @@ def read_papers(
 ) -> Iterator[Paper | BadRecord]:
     """Yield the papers of a file or stream in order, and a BadRecord where one cannot be read.
 
-    Tables, JSON, XML and workbooks are streamed, so memory does not grow with the file. The source
-    is opened when the first paper is asked for, and closed after the last one.
+    Tables, JSON, XML, workbooks and tagged records are streamed, so memory does not grow with the
+    file. The source is opened when the first paper is asked for, and closed after the last one.
 
     Args:
         source: a file, or a binary stream (which stays open); gzip, bzip2, xz, and a zip of one
@@ -114,6 +115,8 @@ def read_source(source: Source, format: str, options: ReadOptions) -> Iterator[P
             return read_json_document(source.stream, options)
         case "bibtex":
             return read_bibtex(source.stream, options)
+        case "ris" | "nbib" | "wos" | "enw":
+            return read_tagged(source.stream, options, found)
         case "xml":
             return read_xml(source.stream, options)
         case "xlsx":

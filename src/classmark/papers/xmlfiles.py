@@ -180,7 +180,7 @@ class _Document:
             "does. Get it from its source again."
         )
 
-    def _doctype(self, _name: str, _system: str, _public: str, has_own: int) -> None:
+    def _doctype(self, _name: str, _system: str | None, _public: str | None, has_own: bool) -> None:
         if has_own:  # entities, and attributes of a megabyte that every <a/> has by default
             raise UnreadableSource(
                 f"{self._options.name}, line {self.last_line}: the XML has a document type "

@@ -34,7 +34,11 @@ _SCHEMA = {
     "type": "object",
     "required": ["file"],
     "properties": {
-        "file": {"type": "string", "format": "binary", "description": "CSV, JSONL, BibTeX, ..."},
+        "file": {
+            "type": "string",
+            "format": "binary",
+            "description": "CSV, BibTeX, RIS, ...",
+        },
         "top": {"type": "integer", "minimum": 1, "maximum": MAX_TOP, "default": 5},
         "threshold": {"type": "number", "minimum": 0, "maximum": 1},
         "explain": {"type": "boolean", "default": False},

@@ -129,6 +129,24 @@ def test_pasted_bibtex_is_read_as_a_file(tab: Any) -> None:
     assert "quant-ph" in page.locator(".batch tbody").inner_text()
 
 
+@pytest.mark.parametrize(
+    ("records", "name"),
+    [
+        (f"TY  - JOUR\nTI  - {TITLE}\nAB  - {ABSTRACT}\nER  - \n", "RIS"),
+        (f"\nPMID- 1\nTI  - {TITLE}\nAB  - {ABSTRACT}\n", "PubMed records"),
+        (f"FN Clarivate\nVR 1.0\nPT J\nTI {TITLE}\nAB {ABSTRACT}\nER\n", "Web of Science records"),
+        (f"%0 Journal Article\n%T {TITLE}\n%X {ABSTRACT}\n", "EndNote records"),
+    ],
+)
+def test_pasted_records_are_read_as_a_file(tab: Any, records: str, name: str) -> None:
+    page = tab.open()
+    page.get_by_label("Title and abstract").fill(records)
+    assert page.locator("#reading").inner_text() == f"Read as {name}."
+    page.keyboard.press("Control+Enter")
+    page.locator(".batch").wait_for()
+    assert "quant-ph" in page.locator(".batch tbody").inner_text()
+
+
 def test_a_file_that_is_none_is_refused_in_words(tab: Any) -> None:
     page = tab.open()
     file = {"name": "picture.png", "mimeType": "image/png", "buffer": b"\x89PNG\r\n\x1a\n\x00\x01"}

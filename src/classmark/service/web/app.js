@@ -254,7 +254,19 @@ function readPaper(text) {
   return { title: first.trim(), abstract: rest.join("\n").trim() };
 }
 
-const isBibtex = (text) => /^\s*@\w+\s*\{/.test(text);
+const RECORDS = [
+  [/^@\w+\s*\{/, "BibTeX"],
+  [/^TY {1,2}- /, "RIS"],
+  [/^PMID- \d+\s*$/m, "PubMed records"],
+  [/^FN .*\n\s*VR [\d.]+\s*$/m, "Web of Science records"],
+  [/^%0 [A-Z][\w -]+$/m, "EndNote records"],
+];
+
+/** The name of the format if a pasted text is records, which are read as a file. */
+function recordsIn(text) {
+  const start = text.trimStart();
+  return RECORDS.find(([opening]) => start.search(opening) === 0)?.[1];
+}
 
 function describeReading() {
   $("clear").hidden = !box.value;
@@ -262,8 +274,9 @@ function describeReading() {
 }
 
 function readingOf(text) {
-  if (!text.trim()) return "The first line is read as the title. A copied arXiv page or a BibTeX entry works too.";
-  if (isBibtex(text)) return "Read as BibTeX.";
+  if (!text.trim()) return "The first line is read as the title. A copied arXiv page, BibTeX or RIS works too.";
+  const records = recordsIn(text);
+  if (records) return `Read as ${records}.`;
   const { title, abstract } = readPaper(text);
   const words = count(abstract.split(/\s+/).filter(Boolean).length, "word");
   const short = title.length > 60 ? `${title.slice(0, 58)}…` : title;
@@ -279,8 +292,9 @@ function classify() {
     box.focus();
     return;
   }
-  if (isBibtex(text)) {
-    classifyFile(new File([text], "pasted.bib", { type: "application/x-bibtex" }));
+  const records = recordsIn(text);
+  if (records) {
+    classifyFile(new File([text], `pasted ${records}`, { type: "text/plain" }));
     return;
   }
   const paper = readPaper(text);
