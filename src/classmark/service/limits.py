@@ -61,6 +61,11 @@ class Admission:
             memory = None if place is None else place.memory[REFUSALS]
             self._refusals = RateTable(refusals, max(1, int(refusals)), memory)
 
+    def reload(self) -> None:
+        """Look at the file of keys at once."""
+        if self._ring is not None:
+            self._ring.look_now()
+
     def admit(self, exchange: Exchange, access: Access) -> None:
         """Let a request in.
 

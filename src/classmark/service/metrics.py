@@ -78,6 +78,10 @@ FAMILIES: dict[str, Family] = {
     "classmark_keys_refused": _counter(
         "Requests refused for their API key, by kind of problem.", "reason"
     ),
+    "classmark_connections_refused": _counter(
+        "Connections refused before the application saw their request, by kind of problem.",
+        "reason",
+    ),
     "classmark_requests_in_work": _gauge("Requests being answered now."),
     "classmark_workers": _gauge("Workers alive."),
     "classmark_start_time_seconds": _gauge("When the service started, in Unix time.", max),
@@ -155,6 +159,10 @@ class Metrics(Collector):
     def key_refused(self, kind: str) -> None:
         """Count a request whose key is missing, wrong or too narrow, by kind of the problem."""
         self.count("classmark_keys_refused", kind)
+
+    def connection_refused(self, kind: str) -> None:
+        """Count a connection that was refused before the application saw its request."""
+        self.count("classmark_connections_refused", kind)
 
     def batch_done(self, papers: int, tokens: int) -> None:
         """Count a batch of the deep model."""

@@ -29,6 +29,7 @@ from classmark.papers.reader import read_source
 from classmark.papers.sources import PREFIX_BYTES, Source, damage_named, open_stream
 from classmark.records import BadRecord, Paper
 from classmark.service.problems import Problem
+from classmark.service.signals import RELOAD_SIGNALS
 
 FILE_NAME = "the file"
 UNPACKED_SHARE = 4
@@ -188,6 +189,8 @@ def _too_large(limits: FileLimits) -> Problem:
 
 def main() -> None:
     """Read files until there are no more, or until who sends them is gone."""
+    for number in RELOAD_SIGNALS:  # a terminal that closes sends one to everybody
+        signal.signal(number, signal.SIG_IGN)
     connection = Connection(int(sys.argv[1]))
     _limit_memory(int(sys.argv[2]))
     base_bytes = _memory_bytes("resident")

@@ -26,7 +26,7 @@ from classmark.service.backlog import Backlog
 from classmark.service.batching import Batcher, BatchLimits
 from classmark.service.exchange import Exchange, Fields, deadline_exceeded
 from classmark.service.limits import Admission
-from classmark.service.logs import AccessLog
+from classmark.service.logs import AccessLog, level_number, log_rarely, set_up_logs
 from classmark.service.memory import Place
 from classmark.service.metrics import Metrics
 from classmark.service.problems import Problem
@@ -97,6 +97,11 @@ class OpenedModel:
     spec: str
     worker_count: int
     shared: Model | Bundle
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether it has a queue of its own; see ``Batcher``."""
+        return not isinstance(self.shared, Model)
 
 
 def open_model(settings: ServiceSettings) -> OpenedModel:
@@ -173,7 +178,7 @@ class Service:
         self.model = model if isinstance(model, Model) else Model(model or read_bundle(settings))
         self.metrics = Metrics(place)
         self.admission = Admission(settings, self.metrics, place)
-        self.access_log = AccessLog() if settings.access_log else None
+        self.access_log = _open_access_log(settings)
         self._pool = started_pool(settings.threads, "classmark")
         # Who looks at an overloaded service must not wait behind what overloads it.
         self._reading_pool = started_pool(1, "classmark-reading")
@@ -211,6 +216,12 @@ class Service:
         self.in_work += 1
         exchange.is_in_work = True
 
+    def note_refusal(self, problem: Problem, client: str) -> None:
+        """Count and log a connection that ends before the application has seen its request."""
+        self.metrics.connection_refused(problem.kind)
+        event = f"connection refused: {problem.kind}"
+        log_rarely(event, client=client, detail=problem.detail)
+
     def recorder(self, exchange: Exchange, source: PredictionSource) -> Recorder:
         """Return what tells the journal of the predictions of a request."""
         return Recorder(
@@ -230,6 +241,20 @@ class Service:
             self.batcher.start([_WARM_UP] * _TIMED_PAPERS)
         self.metrics.worker_started(self.started_at_s)
         self.is_ready = True
+
+    def reload(self, settings: ServiceSettings) -> None:
+        """Take the keys again, and the settings of the log, whose file is opened anew.
+
+        Raises:
+            StorageFailed: the log file cannot be opened. The log goes on where it went.
+        """
+        self.admission.reload()
+        access_log = _open_access_log(settings)
+        set_up_logs(file=settings.log_file, level=settings.log_level)
+        self.settings, old = settings, self.access_log
+        self.access_log = access_log
+        if old is not None:
+            old.close()
 
     def stop_accepting(self) -> None:
         """Stop being ready; requests that come anyway are still answered."""
@@ -329,6 +354,12 @@ def _make_batcher(model: Model, settings: ServiceSettings, metrics: Metrics) -> 
         wait_s=settings.batch_wait_ms / 1000,
     )
     return Batcher(model.classifier, limits, metrics)
+
+
+def _open_access_log(settings: ServiceSettings) -> AccessLog | None:
+    if not settings.access_log:
+        return None
+    return AccessLog(settings.log_file, level_number(settings.log_level))
 
 
 def _open_journal(settings: ServiceSettings) -> Journal | None:
