@@ -9,9 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from classmark.errors import InvalidJournal, UsageError
-from classmark.journal.database import in_words, journal_errors, open_writer, reader, transaction
+from classmark.journal.database import (
+    in_words,
+    is_closed,
+    is_empty,
+    journal_errors,
+    open_writer,
+    reader,
+    transaction,
+)
 from classmark.journal.files import delete_file, journal_files
-from classmark.journal.writer import is_closed
 from classmark.records import is_prediction_id
 
 _BUSY_TIMEOUT_MS = 30_000
@@ -62,7 +69,13 @@ class Forgotten:
     files_deleted: tuple[Path, ...] = ()
 
 
-def forget(path: Path, wanted: Forgettable, *, dry_run: bool = False) -> Forgotten:
+def forget(
+    path: Path,
+    wanted: Forgettable,
+    *,
+    dry_run: bool = False,
+    only: Path | None = None,
+) -> Forgotten:
     """Delete predictions and their feedback from all files of a journal, and return what it was.
 
     Afterwards no byte of them is in the files: deleted pages are overwritten, the log is emptied
@@ -73,6 +86,7 @@ def forget(path: Path, wanted: Forgettable, *, dry_run: bool = False) -> Forgott
         path: the first file of the journal.
         wanted: what to delete.
         dry_run: only count.
+        only: the one file to delete from; None for all.
 
     Raises:
         InvalidJournal: there is no file, one cannot be read or written, or another process keeps
@@ -83,7 +97,7 @@ def forget(path: Path, wanted: Forgettable, *, dry_run: bool = False) -> Forgott
     targets = _targets(journal_files(path), wanted)
     total, done = Forgotten(), set[Path]()
     # A file that is begun meanwhile takes over what its predecessor knew then; it comes last.
-    while todo := [file for file in journal_files(path) if file not in done]:
+    while todo := [f for f in journal_files(path) if f not in done and only in (None, f)]:
         for file in todo:
             with journal_errors(file):
                 found = _count_in(file, targets) if dry_run else _forget_in(path, file, targets)
@@ -167,7 +181,7 @@ def _forget_in(path: Path, file: Path, targets: _Targets) -> Forgotten:
             return Forgotten()
         # The newest file stays, whatever is in it: the next one learns from it what is forgotten.
         is_newest = file == journal_files(path)[-1]
-        emptied = not is_newest and is_closed(connection) and _is_empty(connection)
+        emptied = not is_newest and is_closed(connection) and is_empty(connection)
         if not emptied:
             _give_back_space(connection)
     if emptied:
@@ -191,11 +205,6 @@ def _mark_doomed(connection: sqlite3.Connection, targets: _Targets) -> None:
             f"INSERT INTO temp.{table} VALUES (?)",  # noqa: S608 - no input in it
             [(value,) for value in sorted(ids)],
         )
-
-
-def _is_empty(connection: sqlite3.Connection) -> bool:
-    query = "SELECT 1 FROM predictions UNION ALL SELECT 1 FROM feedback LIMIT 1"
-    return connection.execute(query).fetchone() is None
 
 
 def _give_back_space(connection: sqlite3.Connection) -> None:

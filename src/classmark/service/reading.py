@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import mmap
 import re
 import signal
 import sys
@@ -19,7 +18,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from classmark.errors import ClassmarkError
@@ -28,6 +26,7 @@ from classmark.papers.fields import ReadOptions
 from classmark.papers.reader import read_source
 from classmark.papers.sources import PREFIX_BYTES, Source, damage_named, open_stream
 from classmark.records import BadRecord, Paper
+from classmark.service.memory import own_bytes
 from classmark.service.problems import Problem
 from classmark.service.signals import RELOAD_SIGNALS
 
@@ -193,7 +192,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     connection = Connection(int(sys.argv[1]))
     _limit_memory(int(sys.argv[2]))
-    base_bytes = _memory_bytes("resident")
+    base_bytes = own_bytes("resident")
     try:
         connection.send_bytes(b"ready")
         is_worn = False
@@ -203,7 +202,7 @@ def main() -> None:
             for message in _messages(connection.recv_bytes(), job):
                 connection.send_bytes(_packed(message))
             signal.alarm(0)
-            is_worn = _memory_bytes("resident") - base_bytes > WORN_BYTES
+            is_worn = own_bytes("resident") - base_bytes > WORN_BYTES
             connection.send_bytes(_packed({"is_worn": is_worn}))
     except (EOFError, ConnectionError):
         return
@@ -251,21 +250,8 @@ def _limit_memory(more_bytes: int) -> None:
         import pyarrow.compute
         import pyarrow.parquet  # noqa: F401
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if limit := _memory_bytes("data"):
+    if limit := own_bytes("data"):
         resource.setrlimit(resource.RLIMIT_DATA, (limit + more_bytes, limit + more_bytes))
-
-
-def _memory_bytes(part: str) -> int:
-    """Return how much of this process is resident, or data (which the limit counts).
-
-    Only Linux tells, and only there the limit would hold: elsewhere it is 0.
-    """
-    place = {"resident": 1, "data": 5}[part]
-    try:
-        pages = Path("/proc/self/statm").read_text("ascii").split()
-    except FileNotFoundError:  # pragma: no cover - not on this system
-        return 0
-    return int(pages[place]) * mmap.PAGESIZE
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from classmark.journal import Journal, JournalConfig, default_journal_path
 from classmark.papers import text_fingerprint
 from classmark.records import (
     Paper,
@@ -16,11 +18,32 @@ from classmark.records import (
 )
 
 if TYPE_CHECKING:
-    from classmark.journal import Journal
     from classmark.records import Answer, PredictionSource
+    from classmark.service.settings import ServiceSettings
+from classmark.service.settings import JOURNAL_OFF
 
 KEPT_CATEGORIES = 10
 _LATEX = re.compile(r"\\(?:[A-Za-z]+|.)|[$^_{}~]", re.DOTALL)
+
+
+def open_journal(settings: ServiceSettings) -> Journal | None:
+    """Return the journal of a worker, None if none is kept.
+
+    Raises:
+        JournalTooNew: it was written by a newer classmark.
+    """
+    if settings.journal == JOURNAL_OFF:
+        return None
+    path = Path(settings.journal) if settings.journal else default_journal_path()
+    most = None if settings.journal_max_mb is None else settings.journal_max_mb * 1_000_000
+    return Journal(
+        JournalConfig(
+            path=path,
+            keep_text=settings.journal_text,
+            keep_days=settings.journal_keep_days,
+            max_bytes=most,
+        )
+    )
 
 
 class Question:

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from classmark.errors import InvalidConfig
 from classmark.runtime.encoder import usable_cores
 from classmark.service.hosts import parse_hosts
+from classmark.service.keys import SLOWEST_RATE, is_rate
 from classmark.service.shares import parse_proxies
 
 JOURNAL_OFF = "off"
@@ -30,6 +31,12 @@ _DAY_S = 86_400.0
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, le=_DAY_S, allow_inf_nan=False)]
+
+
+def _checked_rate(per_minute: float) -> float:
+    if not is_rate(per_minute):
+        raise ValueError(f"a rate is 0 for no limit, or {SLOWEST_RATE:g} a minute and more")
+    return per_minute
 
 
 def _checked_hosts(text: str) -> str:
@@ -50,6 +57,9 @@ def _checked_workers(count: int) -> int:
             f"core only take memory from each other; the most here is {most}, and 0 is one a core"
         )
     return count
+
+
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_checked_rate)]
 
 
 class ServiceSettings(BaseSettings):
@@ -125,8 +135,8 @@ class ServiceSettings(BaseSettings):
     journal_max_mb: Annotated[int, Field(ge=16)] | None = None
     api_keys: Path | None = None
     allowed_hosts: Annotated[str, AfterValidator(_checked_hosts)] = ""
-    refused_keys_per_minute: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
-    rate_per_minute: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    refused_keys_per_minute: Rate = 30.0
+    rate_per_minute: Rate = 0.0
     rate_burst: Count = 20
     max_body_bytes: Count = 8 * MIB
     max_text_chars: Count = 200_000

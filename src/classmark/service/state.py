@@ -10,13 +10,11 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TypeVar
 
 from classmark import taxonomy
 from classmark.bundle import Bundle, find_bundle, load_bundle
 from classmark.errors import BundleIncompatible, MissingExtra, UnknownCategory
-from classmark.journal import Journal, JournalConfig, default_journal_path
 from classmark.records import Paper, PredictionSource
 from classmark.runtime import Classifier
 from classmark.runtime.cascade import with_members
@@ -24,6 +22,7 @@ from classmark.runtime.encoder import THREADS_VARIABLE, default_threads, usable_
 from classmark.service.answering import Answerer
 from classmark.service.backlog import Backlog
 from classmark.service.batching import Batcher, BatchLimits
+from classmark.service.chores import Chores
 from classmark.service.exchange import Exchange, Fields, deadline_exceeded
 from classmark.service.limits import Admission
 from classmark.service.logs import AccessLog, level_number, log_rarely, set_up_logs
@@ -32,8 +31,8 @@ from classmark.service.metrics import Metrics
 from classmark.service.problems import Problem
 from classmark.service.readers import Readers
 from classmark.service.reading import FileLimits
-from classmark.service.recording import Recorder
-from classmark.service.settings import JOURNAL_OFF, ServiceSettings
+from classmark.service.recording import Recorder, open_journal
+from classmark.service.settings import ServiceSettings
 from classmark.service.threads import started_pool
 
 T = TypeVar("T")
@@ -48,6 +47,7 @@ CARD_FILE = "CARD.md"
 _TIMED_PAPERS = 4
 MAX_DIRECT_BODY_BYTES = 32 << 10
 """Parsing and checking this much JSON takes the loop some 50 us; more goes to a thread unparsed."""
+CHORES_CLOSE_S = 1.0
 JOURNAL_CLOSE_S = 5.0
 """Of the grace period, for the last events of the journal."""
 
@@ -187,7 +187,9 @@ class Service:
         )
         self.readers = Readers(self.file_limits, settings.max_queue)
         # After all that may fail: otherwise its thread would be cut off while it writes.
-        self.journal = _open_journal(settings)
+        self.journal = open_journal(settings)
+        is_first = place is None or place.slot == 0
+        self._chores = Chores(self.metrics, self.journal) if is_first else None
         self.batcher = _make_batcher(self.model, settings, self.metrics)
         self.answerer = Answerer(
             self.model.classifier,
@@ -239,7 +241,7 @@ class Service:
             taxonomy.canonical("unknown")
         if self.batcher is not None:
             self.batcher.start([_WARM_UP] * _TIMED_PAPERS)
-        self.metrics.worker_started(self.started_at_s)
+        self.metrics.worker_started(self.started_at_s, self.model.classifier.model)
         self.is_ready = True
 
     def reload(self, settings: ServiceSettings) -> None:
@@ -270,6 +272,7 @@ class Service:
         if self.batcher is not None:
             self.batcher.publish()
         self.metrics.set_in_work(self.in_work)
+        self.metrics.set_process()
 
     def close(self) -> int:
         """End the threads and write the journal; returns how many of its events were lost."""
@@ -280,6 +283,8 @@ class Service:
             # What still runs is past its deadline or cut off; the journal need not wait for it.
             pool.shutdown(wait=False, cancel_futures=True)
         self.readers.close()
+        if self._chores is not None:
+            self._chores.close(CHORES_CLOSE_S)
         lost = 0 if self.journal is None else self.journal.close(JOURNAL_CLOSE_S)
         self.publish()
         if self.access_log is not None:
@@ -360,13 +365,6 @@ def _open_access_log(settings: ServiceSettings) -> AccessLog | None:
     if not settings.access_log:
         return None
     return AccessLog(settings.log_file, level_number(settings.log_level))
-
-
-def _open_journal(settings: ServiceSettings) -> Journal | None:
-    if settings.journal == JOURNAL_OFF:
-        return None
-    path = Path(settings.journal) if settings.journal else default_journal_path()
-    return Journal(JournalConfig(path=path, keep_text=settings.journal_text))
 
 
 def journal_unavailable(why: str) -> Problem:

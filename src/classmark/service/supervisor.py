@@ -29,7 +29,7 @@ from classmark.service.memory import (
     Place,
     TreeMemory,
 )
-from classmark.service.metrics import forget_worker
+from classmark.service.metrics import SUPERVISOR, Metrics, forget_worker
 from classmark.service.process import Job, WorkerProcess
 from classmark.service.series import SLOT_BYTES
 from classmark.service.settings import BACKLOG, ServiceSettings
@@ -101,7 +101,7 @@ def _share_memory(n_workers: int) -> TreeMemory:
         BEATS: Heartbeats.SLOT_BYTES * n_workers,
         RATES: RateTable.SIZE,
         REFUSALS: RateTable.SIZE,
-        SERIES: SLOT_BYTES * n_workers,
+        SERIES: SLOT_BYTES * (n_workers + 1),  # the last is the supervisor's
     }
     memory = TreeMemory(sizes, is_inherited=process.FORKS)
     for part in (RATES, REFUSALS):
@@ -117,6 +117,7 @@ class _Slot:
         number: from 0.
         worker: None while a new one is waited for.
         failures: attempts in a row that led to no worker that serves.
+        has_started: a worker was started here before.
         started_s: when the worker was started, monotonic.
         due_s: when the next one is to be started, monotonic.
         delay_s: how long the next one waits if this one dies young.
@@ -125,6 +126,7 @@ class _Slot:
     number: int
     worker: WorkerProcess | None = None
     failures: int = 0
+    has_started: bool = False
     started_s: float = 0.0
     due_s: float = 0.0
     delay_s: float = FIRST_DELAY_S
@@ -167,6 +169,8 @@ class Supervisor:
             WorkerFailed: no worker could be started, or one failed before any had served.
         """
         self._slots = [_Slot(number) for number in range(self.model.worker_count)]
+        own_place = Place(len(self._slots), self.memory, self.started_at_s)
+        self._metrics = Metrics(own_place, SUPERVISOR)
         self._counts = ConnectionCounts(self.memory[CONNECTIONS])
         self._watch = Watch(Heartbeats(self.memory[BEATS]), self.settings.stuck_after_s)
         with wake_up_on_signals(self._on_signal) as wake:
@@ -182,6 +186,7 @@ class Supervisor:
                     self._reload_if_asked()
                     self._look()
                     self._kill_stuck()
+                    self._metrics.set_process()
             finally:  # whatever happened, no worker is left behind
                 in_order = self._stop()
         if self._failure:
@@ -236,7 +241,8 @@ class Supervisor:
                 except OSError as error:
                     self._note_no_process(slot, error)
                 else:
-                    slot.started_s = now
+                    self._metrics.count("classmark_worker_restarts", n=slot.has_started)
+                    slot.has_started, slot.started_s = True, now
 
     def _note_no_process(self, slot: _Slot, error: OSError) -> None:
         """Try again later; before anything was served, not for ever."""
