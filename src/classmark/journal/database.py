@@ -8,12 +8,12 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from classmark.errors import ADVICE, InvalidJournal
 from classmark.journal.faults import LOGGER_NAME
-from classmark.journal.files import with_logs
+from classmark.journal.files import journal_files, with_logs
 from classmark.journal.migrations import migrate, pending_migrations
 from classmark.records import utc_text
 
@@ -72,6 +72,29 @@ def reader(path: Path) -> Iterator[sqlite3.Connection]:
             yield connection
     finally:
         connection.close()
+
+
+@contextmanager
+def readers(path: Path) -> Iterator[dict[Path, sqlite3.Connection]]:
+    """Yield connections that read the files of a journal, by file, the oldest first.
+
+    A file that has been deleted since they were listed, because it need not be kept, is left out.
+
+    Args:
+        path: the first file of the journal.
+
+    Raises:
+        JournalTooNew, InvalidJournal: as ``reader``.
+    """
+    with ExitStack() as stack:
+        opened = {}
+        for file in journal_files(path):
+            try:
+                opened[file] = stack.enter_context(reader(file))
+            except InvalidJournal:
+                if file.exists():
+                    raise
+        yield opened
 
 
 @contextmanager

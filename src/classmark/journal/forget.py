@@ -16,6 +16,7 @@ from classmark.journal.database import (
     journal_errors,
     open_writer,
     reader,
+    readers,
     transaction,
 )
 from classmark.journal.files import delete_file, journal_files
@@ -94,15 +95,17 @@ def forget(
     """
     if not journal_files(path):
         raise InvalidJournal(f"there is no journal at {path}. Check the path.")
-    targets = _targets(journal_files(path), wanted)
+    targets = _targets(path, wanted)
     total, done = Forgotten(), set[Path]()
     # A file that is begun meanwhile takes over what its predecessor knew then; it comes last.
     while todo := [f for f in journal_files(path) if f not in done and only in (None, f)]:
+        done.update(todo)
         for file in todo:
+            if not file.exists():  # deleted since it was listed; a writer would begin it again
+                continue
             with journal_errors(file):
                 found = _count_in(file, targets) if dry_run else _forget_in(path, file, targets)
             total = _sum(total, found)
-            done.add(file)
     return total
 
 
@@ -127,23 +130,22 @@ _DOOMED = {
 }
 
 
-def _targets(files: list[Path], wanted: Forgettable) -> _Targets:
+def _targets(path: Path, wanted: Forgettable) -> _Targets:
     named, commented, old = set(wanted.prediction_ids), set[str](), set[str]()
     before_utc = wanted.before_utc or ""
-    for file in files:
-        with reader(file) as connection:
-            for paper_id in wanted.paper_ids:
-                query = "SELECT prediction_id FROM predictions WHERE paper_id = ?"
-                named |= {row[0] for row in connection.execute(query, (paper_id,))}
-            commented |= {
-                row[0] for row in connection.execute("SELECT prediction_id FROM feedback")
-            }
-    for file in files:
-        with reader(file) as connection:
-            query = "SELECT prediction_id FROM predictions WHERE at_utc < ?"
-            old |= {
-                row[0] for row in connection.execute(query, (before_utc,)) if row[0] in commented
-            }
+    with readers(path) as opened:
+        for file, connection in opened.items():
+            with journal_errors(file):
+                for paper_id in wanted.paper_ids:
+                    query = "SELECT prediction_id FROM predictions WHERE paper_id = ?"
+                    named |= {row[0] for row in connection.execute(query, (paper_id,))}
+                query = "SELECT prediction_id FROM feedback"
+                commented |= {row[0] for row in connection.execute(query)}
+        for file, connection in opened.items():
+            with journal_errors(file):
+                query = "SELECT prediction_id FROM predictions WHERE at_utc < ?"
+                ids = {row[0] for row in connection.execute(query, (before_utc,))}
+                old |= ids & commented
     return _Targets(frozenset(named), frozenset(named | old), before_utc)
 
 
