@@ -189,6 +189,7 @@ class Supervisor:
                     self._metrics.set_process()
             finally:  # whatever happened, no worker is left behind
                 in_order = self._stop()
+                self._metrics.close()
         if self._failure:
             raise WorkerFailed(self._failure)
         return 0 if in_order else 1
