@@ -111,9 +111,7 @@ def test_a_log_file_that_cannot_be_opened_is_an_error_and_the_log_goes_on(tmp_pa
     service = Service(make_settings(journal="off", log_file=tmp_path / "a.log"))
     before = service.access_log
     bad = make_settings(journal="off", log_file=tmp_path / "missing" / "b.log")
-    with pytest.raises(
-        StorageFailed, match=r"b\.log cannot be opened \(No such"
-    ):
+    with pytest.raises(StorageFailed, match=r"b\.log cannot be opened \(No such"):
         service.reload(bad)
     assert service.access_log is before
     before.write(ENTRY)
