@@ -16,7 +16,7 @@ TORCH := torch==2.13.0
 # make lock UPGRADE=--upgrade takes the newest versions; without it only what must change changes.
 UPGRADE ?=
 # Debian packages that tests drive (make system-deps installs them).
-SYSTEM_PACKAGES := chromium wrk
+SYSTEM_PACKAGES := chromium wrk systemd
 # Ubuntu's chromium is a snap in disguise; any of these is enough (GitHub's runners have Chrome).
 BROWSERS := chromium chromium-browser google-chrome
 
@@ -86,6 +86,7 @@ system-deps:  ## Install the Debian packages that tests drive
 	@packages="$(strip $(SYSTEM_PACKAGES))"; \
 	for browser in $(BROWSERS); do if command -v $$browser >/dev/null; then \
 		packages=$$(echo $$packages | sed 's/^chromium *//'); fi; done; \
+	if command -v systemd-analyze >/dev/null; then packages=$$(echo $$packages | sed 's/ *systemd$$//'); fi; \
 	if [ -z "$$packages" ]; then echo "system-deps: no Debian package is needed"; \
 	elif ! command -v apt-get >/dev/null; then echo "system-deps: no apt-get here; install yourself: $$packages"; \
 	else sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \

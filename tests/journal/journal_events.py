@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from classmark.journal import JournalConfig, read_predictions
+from classmark.journal.database import mark_closed, open_writer, transaction
+from classmark.journal.files import live_file
+from classmark.journal.writer import FileWriter
 from classmark.records import (
     FeedbackEvent,
     ModelRef,
@@ -15,6 +20,7 @@ from classmark.records import (
 )
 
 PATIENCE_S = 200.0
+OLD = "2020-01-01T00:00:00.000Z"
 MODEL = ModelRef("fast", "1.0", "d" * 64)
 
 
@@ -52,3 +58,33 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
     while not holds():
         assert time.monotonic() < deadline, f"never happened: {what}"
         time.sleep(0.005)
+
+
+def write(path: Path, *events: object, **options: object) -> None:
+    """Write events as a process of its own would."""
+    writer = FileWriter(JournalConfig(path=path, **options))  # type: ignore[arg-type]
+    writer.write(events)  # type: ignore[arg-type]
+    writer.close()
+
+
+def rotate(path: Path) -> None:
+    """Close the live file for good."""
+    connection = open_writer(live_file(path), busy_timeout_ms=1000)
+    with transaction(connection):
+        mark_closed(connection)
+    connection.close()
+
+
+def ids_in(path: Path) -> list[str]:
+    """Return the ids of all predictions of a journal."""
+    return [found.event.prediction_id for found in read_predictions(path)]
+
+
+def bytes_in(folder: Path) -> bytes:
+    """Return what all files of a folder hold."""
+    return b"".join(file.read_bytes() for file in folder.iterdir())
+
+
+def old_prediction(**changes: object) -> PredictionEvent:
+    """Return a prediction of ``OLD``."""
+    return prediction(at_utc=OLD, prediction_id=new_prediction_id(at_ms=1), **changes)

@@ -8,49 +8,30 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from journal_events import MODEL, PATIENCE_S, feedback, prediction
+from journal_events import (
+    MODEL,
+    OLD,
+    PATIENCE_S,
+    bytes_in,
+    feedback,
+    ids_in,
+    old_prediction,
+    prediction,
+    rotate,
+    write,
+)
 
 from classmark.errors import InvalidJournal, UsageError
 from classmark.journal import Journal, JournalConfig, find_prediction, read_predictions
-from classmark.journal.database import open_writer, transaction
-from classmark.journal.files import journal_files, live_file
+from classmark.journal.files import journal_files
 from classmark.journal.forget import Forgettable, forget
 from classmark.journal.migrations import MIGRATIONS, migrate
 from classmark.journal.reading import PredictionFilter
 from classmark.journal.summary import summarise
-from classmark.journal.writer import FileWriter, mark_closed
-from classmark.records import ModelRef, PredictionEvent, new_prediction_id
+from classmark.journal.writer import FileWriter
+from classmark.records import ModelRef
 
 Open = Callable[..., Journal]
-
-OLD = "2020-01-01T00:00:00.000Z"
-
-
-def write(path: Path, *events: object, **options: object) -> None:
-    """Write events as a process of its own would."""
-    writer = FileWriter(JournalConfig(path=path, **options))  # type: ignore[arg-type]
-    writer.write(events)  # type: ignore[arg-type]
-    writer.close()
-
-
-def rotate(path: Path) -> None:
-    """Close the live file for good."""
-    connection = open_writer(live_file(path), busy_timeout_ms=1000)
-    with transaction(connection):
-        mark_closed(connection)
-    connection.close()
-
-
-def ids_in(path: Path) -> list[str]:
-    return [found.event.prediction_id for found in read_predictions(path)]
-
-
-def bytes_in(folder: Path) -> bytes:
-    return b"".join(file.read_bytes() for file in folder.iterdir())
-
-
-def old_prediction(**changes: object) -> PredictionEvent:
-    return prediction(at_utc=OLD, prediction_id=new_prediction_id(at_ms=1), **changes)
 
 
 # --- files -----------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from classmark.errors import InvalidKeys, UsageError
@@ -390,3 +393,65 @@ def test_without_its_file_of_keys_the_service_does_not_start(tmp_path: Path) -> 
     )
     assert result.returncode == 1
     assert "there are no API keys at" in result.stderr
+
+
+def test_only_a_file_with_a_new_kind_of_limit_is_of_a_new_version(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    plain, _ = create_key(path, "plain", ["admin"])
+    document = json.loads(path.read_text())
+    assert (document["version"], document["keys"][0].keys()) == (
+        1,
+        {"id", "name", "scopes", "created_at_utc", "sha256"},
+    )
+    limited, _ = create_key(path, "limited", ["admin"], rate_per_minute=0)
+    assert json.loads(path.read_text())["version"] == 2
+    assert read_keys(path) == (plain, limited)
+    revoke_key(path, limited.id)
+    assert json.loads(path.read_text()) == document
+
+
+@pytest.mark.parametrize(
+    "change", [{"expires_at_utc": "soon"}, {"rate_per_minute": -1}, {"rate_per_minute": "many"}]
+)
+def test_a_damaged_limit_of_a_key_is_not_taken_for_none(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    path = tmp_path / "keys.json"
+    create_key(path, "x", ["admin"])
+    document = json.loads(path.read_text())
+    document["keys"][0].update(change)
+    path.write_text(json.dumps({**document, "version": 2}))
+    with pytest.raises(InvalidKeys, match="does not hold API keys, or is damaged"):
+        read_keys(path)
+
+
+@pytest.mark.slow
+def test_an_expired_key_is_refused_and_a_key_has_its_own_rate_and_last_use(
+    start: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "keys.json"
+    old_id, old = (made := create_key(path, "old", ["admin"]))[0].id, made[1]
+    _, slow = create_key(path, "slow", ["admin"], rate_per_minute=0.01)
+    free_id, free = (made := create_key(path, "free", ["admin"], rate_per_minute=0))[0].id, made[1]
+    document = json.loads(path.read_text())
+    document["keys"][0]["expires_at_utc"] = "2026-01-01T00:00:00.000Z"
+    path.write_text(json.dumps(document))
+    options = ("--workers", "2", "--api-keys", str(path), "--rate-per-minute", "0.5")
+    with start(*options, "--rate-burst", "2") as server, server.client() as client:
+
+        def ask(key: str) -> httpx.Response:
+            return client.get("/metrics", headers={"X-API-Key": key})
+
+        refused = ask(old)
+        assert (refused.status_code, refused.json()["kind"]) == (401, "key_expired")
+        assert f"key {old_id} expired at 2026-01-01" in refused.json()["detail"]
+        assert [ask(slow).status_code for _ in range(3)] == [200, 200, 429]
+        assert "more than 0.01 requests a minute" in ask(slow).json()["detail"]
+        text = [ask(free).text for _ in range(9)][-1]
+        (line,) = re.findall(rf'^classmark_key_last_use_.*"{free_id}"}} (.*)$', text, re.M)
+        assert time.time() - float(line) < 200
+        assert f'"{old_id}"' not in text
+        assert server.stop() == 0
+    used = json.loads((tmp_path / "server" / "home" / "keys-used.json").read_text())
+    assert free_id in used["last_used_at_utc"]
+    assert old_id not in used["last_used_at_utc"]

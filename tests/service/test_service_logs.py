@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import socket
@@ -11,9 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
-from classmark.service import logs
+from classmark.errors import StorageFailed
+from classmark.journal import Journal, JournalConfig
+from classmark.service import Service, logs, make_settings
+from classmark.service.chores import Chores
+from classmark.service.keys import read_last_uses
 from classmark.service.logs import AccessEntry, AccessLog, log_rarely
+from classmark.service.metrics import Metrics
 
 ENTRY = AccessEntry("1", "POST", "/v1/classify", 200, 1.5, "127.0.0.1", {"papers": 1})
 
@@ -98,3 +105,49 @@ def test_what_happens_often_is_logged_now_and_then(monkeypatch: pytest.MonkeyPat
         ("another", {}),
         ("cannot accept", {**once, "left_out": 2}),
     ]
+
+
+def test_a_log_file_that_cannot_be_opened_is_an_error_and_the_log_goes_on(tmp_path: Path) -> None:
+    service = Service(make_settings(journal="off", log_file=tmp_path / "a.log"))
+    before = service.access_log
+    bad = make_settings(journal="off", log_file=tmp_path / "missing" / "b.log")
+    with pytest.raises(StorageFailed, match=r"b\.log cannot be opened \(No such"):
+        service.reload(bad)
+    assert service.access_log is before
+    before.write(ENTRY)
+    service.reload(make_settings(journal="off", log_file=tmp_path / "c.log", access_log=False))
+    assert service.access_log is None
+    service.close()
+    assert json.loads((tmp_path / "a.log").read_text())["route"] == "/v1/classify"
+    logs.set_up_logs(io.StringIO())
+
+
+def test_chores_go_on_after_a_failure_and_a_full_stop_writes_the_last_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, home, metrics = io.StringIO(), tmp_path / "home", Metrics()
+    logs.set_up_logs(stream)
+    monkeypatch.setattr(logs, "_rare_events", {})
+    monkeypatch.setenv("CLASSMARK_HOME", str(home))
+    home.write_text("a file where a folder should be")
+    journal = Journal(JournalConfig(path=tmp_path / "journal.sqlite"))
+    monkeypatch.setattr(journal, "delete_old", lambda: 1 / 0)
+    chores = Chores(metrics, journal, pause_s=0.001)
+    metrics.key_used("one")
+    until(lambda: "last use of keys not written" in stream.getvalue())
+    until(lambda: stream.getvalue().count("chores failed") > 1)
+    home.unlink()
+    until(lambda: "one" in read_last_uses())
+    metrics.key_used("two")
+    chores.close(60)
+    assert read_last_uses().keys() == {"one", "two"}
+    journal.close(5)
+
+
+def test_a_thread_that_cannot_be_started_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(OSError, match="raise ulimit -u"):
+        Chores(Metrics(), None)

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+from pathlib import Path
+from typing import Any
 
 import pytest
+from waiting import until
 
+from classmark.records import ModelRef
 from classmark.service.memory import SERIES, Place, TreeMemory
-from classmark.service.metrics import FAMILIES, METHODS, Metrics, forget_worker
+from classmark.service.metrics import (
+    FAMILIES,
+    LAST_USE,
+    METHODS,
+    SUPERVISOR,
+    Metrics,
+    forget_worker,
+)
 from classmark.service.series import _RESERVED, MAX_SERIES, OTHER, SLOT_BYTES, Series
 
 
@@ -114,3 +126,59 @@ def test_a_writer_that_is_killed_anywhere_leaves_whole_counters(memory: TreeMemo
         assert total >= before + 200
         assert total - 30 <= counted <= total
         before = total
+
+
+def test_every_family_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/http.md").read_text("utf-8")
+    for name, family in FAMILIES.items():
+        shown_name = f"{name}_total" if family.kind == "counter" else name
+        labels = "{" + ",".join(family.labels) + "}" if family.labels else ""
+        assert f"| `{shown_name}{labels}` | {family.kind} |" in page, name
+
+
+def test_memory_and_time_of_each_process_are_shown_and_those_of_the_dead_end(
+    memory: TreeMemory,
+) -> None:
+    worker, other = Metrics(Place(0, memory, 5.0)), Metrics(Place(1, memory, 5.0), SUPERVISOR)
+    for metrics in (worker, other):
+        metrics.set_process()
+    seen = shown(other)
+    resident, cpu = "process_resident_memory_bytes", "process_cpu_seconds_total"
+    for process in ("0", "supervisor"):
+        assert seen[f'{resident}{{process="{process}"}}'] > 1 << 20
+        assert seen[f'{cpu}{{process="{process}"}}'] > 0
+    forget_worker(memory[SERIES], 0)
+    after = shown(other)
+    assert after[f'{resident}{{process="0"}}'] == 0
+    assert after[f'{cpu}{{process="0"}}'] == seen[f'{cpu}{{process="0"}}']
+
+
+def test_the_last_use_of_a_key_outlives_its_worker(memory: TreeMemory) -> None:
+    first, second = (Metrics(Place(slot, memory, 5.0)) for slot in (0, 1))
+    first.key_used("a")
+    first.set(LAST_USE, 60.0, "b")
+    second.set(LAST_USE, 120.0, "b")
+    second.set(LAST_USE, 1.0, OTHER)
+    forget_worker(memory[SERIES], 0)
+    uses = second.last_uses()
+    assert uses.keys() == {"a", "b"}
+    assert (uses["a"] % 60, uses["b"]) == (0, 120)
+
+
+def test_the_model_is_named_however_long_its_name_is(memory: TreeMemory) -> None:
+    metrics = Metrics(Place(0, memory, 5.0))
+    metrics.worker_started(5.0, ModelRef("n" * 200, "1.1", "d" * 64))
+    labels = f'digest="{"d" * 64}",name="{"n" * 200}",version="1.1"'
+    assert shown(metrics)[f"classmark_model_info{{{labels}}}"] == 1
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_replaced_is_counted_as_a_restart(start: Any) -> None:
+    with start("--workers", "1") as server, server.client() as client:
+        assert "classmark_worker_restarts_total 0.0" in client.get("/metrics").text
+        text = client.get("/metrics").text
+        assert re.search(r'classmark_model_info{digest="[0-9a-f]{64}",name="fast"', text)
+        os.kill(server.workers()[0], signal.SIGKILL)
+        until(lambda: "classmark_worker_restarts_total 1.0" in client.get("/metrics").text)
+        resident = 'process_resident_memory_bytes{process="supervisor"}'
+        assert resident in client.get("/metrics").text

@@ -161,8 +161,8 @@ def classify(  # noqa: PLR0913 - one parameter an option
         str,
         typer.Option(
             metavar="F",
-            help="Format of the input: csv, tsv, jsonl, json, parquet, bibtex, ris, nbib, wos, enw, "
-            "xml, xlsx or text; auto looks at the content.",
+            help="Format of the input: csv, tsv, jsonl, json, parquet, bibtex, ris, nbib, wos, "
+            "enw, xml, xlsx or text; auto looks at the content.",
         ),
     ] = "auto",
 ) -> None:

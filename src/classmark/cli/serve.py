@@ -36,6 +36,12 @@ def serve(  # noqa: PLR0913 - one parameter an option
         bool | None,
         typer.Option("--journal-text", help="Keep the text of papers in the journal too."),
     ] = None,
+    journal_keep_days: Annotated[
+        float | None, typer.Option(metavar="N", help="Days that the journal keeps predictions.")
+    ] = None,
+    journal_max_mb: Annotated[
+        int | None, typer.Option(metavar="N", help="Largest size of the journal.")
+    ] = None,
     api_keys: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Ask for an API key of this file; see `keys`."),
@@ -75,11 +81,22 @@ def serve(  # noqa: PLR0913 - one parameter an option
     access_log: Annotated[
         bool | None, typer.Option("--access-log/--no-access-log", help="Log every request.")
     ] = None,
+    log_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Append the log here instead of stderr.")
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(metavar="L", help="Lowest level to log: info, warning or error.")
+    ] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Read settings from here: CLASSMARK_SERVE_NAME=VALUE."),
+    ] = None,
 ) -> None:
     """Answer over HTTP until stopped.
 
     Every option, and the limits that have none, can be set as CLASSMARK_SERVE_NAME. Logs are JSON
-    lines on stderr. SIGTERM and Ctrl-C stop in order: what is in work is answered.
+    lines on stderr. SIGTERM and Ctrl-C stop in order: what is in work is answered. SIGHUP reloads
+    the API keys and the settings of the log, and opens the log file again.
     """
     given = dict(locals())
     # One thread a worker for linear algebra: the workers are as many as the cores.

@@ -10,6 +10,8 @@ from classmark.bundle.find import home_folder
 from classmark.errors import InvalidConfig
 
 _SMALLEST_FILE_BYTES = 64 * 1024
+_FILES_IN_BOUND, _FILES_IN_PERIOD = 8, 30
+"""So many files a journal with a limit has at most, about, by size and by age."""
 
 
 def default_journal_path() -> Path:
@@ -33,7 +35,10 @@ class JournalConfig:
         flush_window_ms: what a kill of the process may lose at most: the newest events of so long.
         rotate_bytes: a file that has grown to this is closed for good and a new one begun.
         rotate_days: the same for its age; None means that only the size counts.
-        keep_days: closed files are deleted so long after they were closed; None keeps them.
+        keep_days: predictions and feedback are deleted so long after they were written, or up to a
+            fifteenth of that later; None keeps them. Files are closed after a thirtieth of it.
+        max_bytes: the oldest files are deleted while all of them take more; None sets no bound.
+            Files are closed at an eighth of it.
         busy_timeout_ms: how long the background thread waits for another process to finish.
     """
 
@@ -45,6 +50,7 @@ class JournalConfig:
     rotate_bytes: int = 256 * 1024 * 1024
     rotate_days: float | None = None
     keep_days: float | None = None
+    max_bytes: int | None = None
     busy_timeout_ms: int = 2_000
 
     def __post_init__(self) -> None:
@@ -55,12 +61,27 @@ class JournalConfig:
             "rotate_bytes": _SMALLEST_FILE_BYTES,
             "rotate_days": 0,
             "keep_days": 0,
+            "max_bytes": _FILES_IN_BOUND * _SMALLEST_FILE_BYTES,
             "busy_timeout_ms": 0,
         }
         for name, least in lowest.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise InvalidConfig(f"journal: {name} must be at least {least}, got {value}.")
+
+    @property
+    def file_bytes(self) -> int:
+        """Size at which a file is closed: so small that there are some to delete."""
+        bound = self.rotate_bytes if self.max_bytes is None else self.max_bytes // _FILES_IN_BOUND
+        return min(self.rotate_bytes, bound)
+
+    @property
+    def file_days(self) -> float | None:
+        """Age at which a file is closed, None for any."""
+        if self.keep_days is None:
+            return self.rotate_days
+        days = self.keep_days / _FILES_IN_PERIOD
+        return days if self.rotate_days is None else min(days, self.rotate_days)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

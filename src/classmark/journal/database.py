@@ -8,13 +8,14 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from classmark.errors import ADVICE, InvalidJournal
 from classmark.journal.faults import LOGGER_NAME
-from classmark.journal.files import with_logs
+from classmark.journal.files import journal_files, with_logs
 from classmark.journal.migrations import migrate, pending_migrations
+from classmark.records import utc_text
 
 _LOG_LIMIT_BYTES = 16 * 1024 * 1024
 _READER_TIMEOUT_MS = 10_000
@@ -74,6 +75,29 @@ def reader(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
+def readers(path: Path) -> Iterator[dict[Path, sqlite3.Connection]]:
+    """Yield connections that read the files of a journal, by file, the oldest first.
+
+    A file that has been deleted since they were listed, because it need not be kept, is left out.
+
+    Args:
+        path: the first file of the journal.
+
+    Raises:
+        JournalTooNew, InvalidJournal: as ``reader``.
+    """
+    with ExitStack() as stack:
+        opened = {}
+        for file in journal_files(path):
+            try:
+                opened[file] = stack.enter_context(reader(file))
+            except InvalidJournal:
+                if file.exists():
+                    raise
+        yield opened
+
+
+@contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """Write what the block writes, all or nothing.
 
@@ -88,6 +112,28 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def period_of(connection: sqlite3.Connection) -> tuple[str, str | None]:
+    """Return when a file was begun and when it was closed; None if it is the live one."""
+    row = connection.execute("SELECT begun_at_utc, closed_at_utc FROM journal_file").fetchone()
+    return (row[0], row[1]) if row else ("", None)
+
+
+def is_closed(connection: sqlite3.Connection) -> bool:
+    """Tell whether a file takes no more events."""
+    return period_of(connection)[1] is not None
+
+
+def mark_closed(connection: sqlite3.Connection) -> None:
+    """Close a file for good; every writer goes on to the next one."""
+    connection.execute("UPDATE journal_file SET closed_at_utc = ?", (utc_text(),))
+
+
+def is_empty(connection: sqlite3.Connection) -> bool:
+    """Tell whether a file holds neither predictions nor feedback."""
+    query = "SELECT 1 FROM predictions UNION ALL SELECT 1 FROM feedback LIMIT 1"
+    return connection.execute(query).fetchone() is None
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 LOGGER_NAME = "classmark.journal"
 NOT_WRITTEN = "journal cannot be written"
 DROPPED = "journal events dropped"
+NOT_DELETED = "old part of the journal not deleted"
 _RECOVERED = "journal is written again"
 _PAUSE_S = 60.0
 _log = logging.getLogger(LOGGER_NAME)
@@ -55,6 +56,10 @@ class FaultLog:
         more = total - self._n_dropped
         if self._say(DROPPED, logging.WARNING, events=more, total=total, problem=problem):
             self._n_dropped = total
+
+    def not_deleted(self, problem: str) -> None:
+        """Say that what need not be kept could not be deleted."""
+        self._say(NOT_DELETED, logging.ERROR, problem=problem)
 
     def _say(self, event: str, level: int, **fields: Any) -> bool:
         """Write a line unless one of its kind was written a moment ago; tell whether it was."""

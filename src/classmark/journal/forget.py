@@ -9,9 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from classmark.errors import InvalidJournal, UsageError
-from classmark.journal.database import in_words, journal_errors, open_writer, reader, transaction
+from classmark.journal.database import (
+    in_words,
+    is_closed,
+    is_empty,
+    journal_errors,
+    open_writer,
+    reader,
+    readers,
+    transaction,
+)
 from classmark.journal.files import delete_file, journal_files
-from classmark.journal.writer import is_closed
 from classmark.records import is_prediction_id
 
 _BUSY_TIMEOUT_MS = 30_000
@@ -62,7 +70,13 @@ class Forgotten:
     files_deleted: tuple[Path, ...] = ()
 
 
-def forget(path: Path, wanted: Forgettable, *, dry_run: bool = False) -> Forgotten:
+def forget(
+    path: Path,
+    wanted: Forgettable,
+    *,
+    dry_run: bool = False,
+    only: Path | None = None,
+) -> Forgotten:
     """Delete predictions and their feedback from all files of a journal, and return what it was.
 
     Afterwards no byte of them is in the files: deleted pages are overwritten, the log is emptied
@@ -73,6 +87,7 @@ def forget(path: Path, wanted: Forgettable, *, dry_run: bool = False) -> Forgott
         path: the first file of the journal.
         wanted: what to delete.
         dry_run: only count.
+        only: the one file to delete from; None for all.
 
     Raises:
         InvalidJournal: there is no file, one cannot be read or written, or another process keeps
@@ -80,15 +95,17 @@ def forget(path: Path, wanted: Forgettable, *, dry_run: bool = False) -> Forgott
     """
     if not journal_files(path):
         raise InvalidJournal(f"there is no journal at {path}. Check the path.")
-    targets = _targets(journal_files(path), wanted)
+    targets = _targets(path, wanted)
     total, done = Forgotten(), set[Path]()
     # A file that is begun meanwhile takes over what its predecessor knew then; it comes last.
-    while todo := [file for file in journal_files(path) if file not in done]:
+    while todo := [f for f in journal_files(path) if f not in done and only in (None, f)]:
+        done.update(todo)
         for file in todo:
+            if not file.exists():  # deleted since it was listed; a writer would begin it again
+                continue
             with journal_errors(file):
                 found = _count_in(file, targets) if dry_run else _forget_in(path, file, targets)
             total = _sum(total, found)
-            done.add(file)
     return total
 
 
@@ -113,23 +130,22 @@ _DOOMED = {
 }
 
 
-def _targets(files: list[Path], wanted: Forgettable) -> _Targets:
+def _targets(path: Path, wanted: Forgettable) -> _Targets:
     named, commented, old = set(wanted.prediction_ids), set[str](), set[str]()
     before_utc = wanted.before_utc or ""
-    for file in files:
-        with reader(file) as connection:
-            for paper_id in wanted.paper_ids:
-                query = "SELECT prediction_id FROM predictions WHERE paper_id = ?"
-                named |= {row[0] for row in connection.execute(query, (paper_id,))}
-            commented |= {
-                row[0] for row in connection.execute("SELECT prediction_id FROM feedback")
-            }
-    for file in files:
-        with reader(file) as connection:
-            query = "SELECT prediction_id FROM predictions WHERE at_utc < ?"
-            old |= {
-                row[0] for row in connection.execute(query, (before_utc,)) if row[0] in commented
-            }
+    with readers(path) as opened:
+        for file, connection in opened.items():
+            with journal_errors(file):
+                for paper_id in wanted.paper_ids:
+                    query = "SELECT prediction_id FROM predictions WHERE paper_id = ?"
+                    named |= {row[0] for row in connection.execute(query, (paper_id,))}
+                query = "SELECT prediction_id FROM feedback"
+                commented |= {row[0] for row in connection.execute(query)}
+        for file, connection in opened.items():
+            with journal_errors(file):
+                query = "SELECT prediction_id FROM predictions WHERE at_utc < ?"
+                ids = {row[0] for row in connection.execute(query, (before_utc,))}
+                old |= ids & commented
     return _Targets(frozenset(named), frozenset(named | old), before_utc)
 
 
@@ -167,7 +183,7 @@ def _forget_in(path: Path, file: Path, targets: _Targets) -> Forgotten:
             return Forgotten()
         # The newest file stays, whatever is in it: the next one learns from it what is forgotten.
         is_newest = file == journal_files(path)[-1]
-        emptied = not is_newest and is_closed(connection) and _is_empty(connection)
+        emptied = not is_newest and is_closed(connection) and is_empty(connection)
         if not emptied:
             _give_back_space(connection)
     if emptied:
@@ -191,11 +207,6 @@ def _mark_doomed(connection: sqlite3.Connection, targets: _Targets) -> None:
             f"INSERT INTO temp.{table} VALUES (?)",  # noqa: S608 - no input in it
             [(value,) for value in sorted(ids)],
         )
-
-
-def _is_empty(connection: sqlite3.Connection) -> bool:
-    query = "SELECT 1 FROM predictions UNION ALL SELECT 1 FROM feedback LIMIT 1"
-    return connection.execute(query).fetchone() is None
 
 
 def _give_back_space(connection: sqlite3.Connection) -> None:

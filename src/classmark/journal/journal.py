@@ -13,6 +13,7 @@ from classmark.journal.config import JournalConfig, JournalStatus
 from classmark.journal.faults import FaultLog
 from classmark.journal.files import journal_files
 from classmark.journal.reading import find_prediction
+from classmark.journal.retention import Retention
 from classmark.journal.writer import Event, FileWriter
 from classmark.records import FeedbackEvent, Prediction, PredictionEvent
 
@@ -47,7 +48,8 @@ class Journal:
         self._accepted = self._settled = self._written = self._dropped = 0
         self._failing = False
         self._last_error: str | None = None
-        self._faults = FaultLog()
+        self._faults, self._old_faults = FaultLog(), FaultLog()
+        self._retention = Retention(config)
         self._closed = False
         self._deadline: float | None = None
         self._thread = threading.Thread(target=self._run, name="classmark-journal", daemon=True)
@@ -102,6 +104,25 @@ class Journal:
         if self.status().queued:
             self.flush(_READ_AFTER_WRITE_S)
         return find_prediction(self._config.path, prediction_id)
+
+    def delete_old(self) -> None:
+        """Delete what the configuration does not keep; for one thread of one process, now and then.
+
+        What this takes does not hold up those who write. What cannot be done now is said in the
+        log and done the next time.
+        """
+        if self._config.keep_days is None and self._config.max_bytes is None:
+            return
+        writer = FileWriter(self._config)
+        try:
+            writer.begin_next_if_due()
+            self._retention.delete_files()
+            self._retention.shorten_files()
+        except (sqlite3.Error, OSError, ClassmarkError) as error:
+            self._old_faults.not_deleted(str(error))
+        finally:
+            with suppress(sqlite3.Error):
+                writer.close()
 
     def close(self, timeout_s: float) -> int:
         """Write what waits, stop the thread, and return how many events were lost.

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from classmark.journal.database import reader
-from classmark.journal.files import journal_files
+from classmark.journal.database import readers
 from classmark.journal.rows import (
     SELECT_FEEDBACK,
     SELECT_PREDICTIONS,
@@ -58,8 +56,8 @@ def find_prediction(path: Path, prediction_id: str) -> Prediction | None:
     Raises:
         InvalidJournal: a file cannot be read.
     """
-    with ExitStack() as stack:
-        files = [stack.enter_context(reader(file)) for file in journal_files(path)]
+    with readers(path) as opened:
+        files = list(opened.values())
         for connection in reversed(files):
             query = f"{SELECT_PREDICTIONS} WHERE prediction_id = ?"
             row = connection.execute(query, (prediction_id,)).fetchone()
@@ -77,8 +75,8 @@ def read_predictions(path: Path, wanted: PredictionFilter = EVERYTHING) -> Itera
     Raises:
         InvalidJournal: a file cannot be read.
     """
-    with ExitStack() as stack:
-        files = [stack.enter_context(reader(file)) for file in journal_files(path)]
+    with readers(path) as opened:
+        files = list(opened.values())
         for number, connection in enumerate(files):
             for page in _pages(connection, wanted):
                 ids = page[0].prediction_id, page[-1].prediction_id

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from classmark.journal.database import reader
-from classmark.journal.files import journal_files, live_file, with_logs
+from classmark.journal.database import journal_errors, readers
+from classmark.journal.files import live_file, with_logs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,32 +51,33 @@ def summarise(path: Path) -> JournalSummary:
     Raises:
         InvalidJournal: a file cannot be read.
     """
-    files = journal_files(path)
     models: dict[str, int] = {}
     counts = {"predictions": 0, "with_text": 0, "feedback": 0}
     times: list[str] = []
     commented: set[str] = set()
-    for file in files:
-        with reader(file) as connection:
-            query = "SELECT count(*), count(text), min(at_utc), max(at_utc) FROM predictions"
-            n_predictions, n_texts, *between = connection.execute(query).fetchone()
-            counts["predictions"] += n_predictions
-            counts["with_text"] += n_texts
-            times += [at_utc for at_utc in between if at_utc]
-            ids = [row[0] for row in connection.execute("SELECT prediction_id FROM feedback")]
-            counts["feedback"] += len(ids)
-            commented.update(ids)
-            query = (
-                "SELECT name || '@' || version, count(*) FROM predictions "
-                "JOIN models ON models.id = predictions.model GROUP BY 1 ORDER BY 1"
-            )
-            for model, n in connection.execute(query):
-                models[model] = models.get(model, 0) + n
+    with readers(path) as opened:
+        for file, connection in opened.items():
+            with journal_errors(file):
+                query = "SELECT count(*), count(text), min(at_utc), max(at_utc) FROM predictions"
+                n_predictions, n_texts, *between = connection.execute(query).fetchone()
+                counts["predictions"] += n_predictions
+                counts["with_text"] += n_texts
+                times += [at_utc for at_utc in between if at_utc]
+                ids = [row[0] for row in connection.execute("SELECT prediction_id FROM feedback")]
+                counts["feedback"] += len(ids)
+                commented.update(ids)
+                query = (
+                    "SELECT name || '@' || version, count(*) FROM predictions "
+                    "JOIN models ON models.id = predictions.model GROUP BY 1 ORDER BY 1"
+                )
+                for model, n in connection.execute(query):
+                    models[model] = models.get(model, 0) + n
+        n_waiting = _count_waiting(list(opened.values()), commented)
     return JournalSummary(
         path=str(live_file(path)),
-        files=tuple(map(str, files)),
-        bytes=sum(_bytes_of(file) for file in files),
-        waiting_feedback=_count_waiting(files, commented),
+        files=tuple(map(str, opened)),
+        bytes=sum(_bytes_of(file) for file in opened),
+        waiting_feedback=n_waiting,
         oldest_utc=min(times, default=None),
         newest_utc=max(times, default=None),
         models=models,
@@ -83,18 +85,16 @@ def summarise(path: Path) -> JournalSummary:
     )
 
 
-def _count_waiting(files: list[Path], commented: set[str]) -> int:
+def _count_waiting(connections: list[sqlite3.Connection], commented: set[str]) -> int:
     """Return how many pieces of feedback have no prediction in any file."""
     waiting = set(commented)
     n_waiting = 0
     query = "SELECT 1 FROM predictions WHERE prediction_id = ?"
-    for file in files:
-        with reader(file) as connection:
-            waiting = {i for i in waiting if not connection.execute(query, (i,)).fetchone()}
-    for file in files if waiting else ():
-        with reader(file) as connection:
-            for row in connection.execute("SELECT prediction_id FROM feedback"):
-                n_waiting += row[0] in waiting
+    for connection in connections:
+        waiting = {i for i in waiting if not connection.execute(query, (i,)).fetchone()}
+    for connection in connections if waiting else ():
+        for row in connection.execute("SELECT prediction_id FROM feedback"):
+            n_waiting += row[0] in waiting
     return n_waiting
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from classmark.errors import ClassmarkError
 from classmark.journal import database
 from classmark.journal.config import JournalConfig
-from classmark.journal.files import delete_file, journal_files, live_file, next_file
+from classmark.journal.database import is_closed, mark_closed
+from classmark.journal.files import journal_files, live_file, next_file
+from classmark.journal.retention import Retention, days_ago
 from classmark.journal.rows import (
     INSERT_FEEDBACK,
     INSERT_PREDICTION,
@@ -25,7 +24,6 @@ from classmark.records import FeedbackEvent, ModelRef, PredictionEvent, utc_text
 
 Event = PredictionEvent | FeedbackEvent
 
-_DAY_MS = 86_400_000
 _FILE_BYTES = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
 # What one event can be guilty of; every other error concerns the file.
 _EVENT_FAULTS = (
@@ -52,6 +50,7 @@ class FileWriter:
         self._connection: sqlite3.Connection | None = None
         self._models: dict[ModelRef, int] = {}
         self._busy_timeout_ms = config.busy_timeout_ms
+        self._retention = Retention(config)
 
     def write(self, events: Sequence[Event]) -> Outcome:
         """Write all events in one transaction; those that the database refuses are left out.
@@ -93,8 +92,23 @@ class FileWriter:
             connection.close()
             path = next_file(self._config.path, path)
         self._connection, self._path, self._inode = connection, path, _inode(path)
-        self._delete_old_files()
+        self._retention.delete_files()
         return connection
+
+    def begin_next_if_due(self) -> None:
+        """Close the live file if it is full or old enough, and begin the next one.
+
+        Raises:
+            sqlite3.Error, OSError, ClassmarkError: it cannot be done now.
+        """
+        connection = self.open()
+        with database.transaction(connection):
+            is_due = not database.is_empty(connection) and self._is_full(connection)
+            if is_due and not is_closed(connection):
+                mark_closed(connection)
+        if is_due:
+            self.close()
+            self.open()
 
     def limit_waiting(self, timeout_ms: int) -> None:
         """Wait no longer than this for other processes from now on."""
@@ -152,23 +166,13 @@ class FileWriter:
         return Outcome(len(events) - refused, refused, problem)
 
     def _is_full(self, connection: sqlite3.Connection) -> bool:
-        if connection.execute(_FILE_BYTES).fetchone()[0] >= self._config.rotate_bytes:
+        if connection.execute(_FILE_BYTES).fetchone()[0] >= self._config.file_bytes:
             return True
-        days = self._config.rotate_days
+        days = self._config.file_days
         if days is None:
             return False
         begun = connection.execute("SELECT begun_at_utc FROM journal_file").fetchone()[0]
-        return str(begun) <= _days_ago(days)
-
-    def _delete_old_files(self) -> None:
-        if self._config.keep_days is None:
-            return
-        limit = _days_ago(self._config.keep_days)
-        for file in journal_files(self._config.path):
-            # Retention must never stop the writing; `journal forget` says what stood in its way.
-            with suppress(ClassmarkError, OSError):
-                if file != self._path and (closed_at(file) or limit) < limit:
-                    delete_file(file)
+        return str(begun) <= days_ago(days)
 
 
 def begin_file(connection: sqlite3.Connection, *, predecessor_of: Path, first: Path) -> None:
@@ -194,28 +198,6 @@ def begin_file(connection: sqlite3.Connection, *, predecessor_of: Path, first: P
         connection.executemany("INSERT OR IGNORE INTO forgotten VALUES (?)", forgotten)
 
 
-def is_closed(connection: sqlite3.Connection) -> bool:
-    """Tell whether a file takes no more events."""
-    row = connection.execute("SELECT closed_at_utc FROM journal_file").fetchone()
-    return row is not None and row[0] is not None
-
-
-def mark_closed(connection: sqlite3.Connection) -> None:
-    """Close a file for good; every writer goes on to the next one."""
-    connection.execute("UPDATE journal_file SET closed_at_utc = ?", (utc_text(),))
-
-
-def closed_at(file: Path) -> str | None:
-    """Return when a file was closed, None if it is the live one.
-
-    Raises:
-        InvalidJournal: it cannot be read.
-    """
-    with database.reader(file) as connection:
-        row = connection.execute("SELECT closed_at_utc FROM journal_file").fetchone()
-    return row[0] if row else None
-
-
 def _row_of(connection: sqlite3.Connection, model: ModelRef) -> int:
     values = (model.name, model.version, model.digest)
     connection.execute(
@@ -233,7 +215,3 @@ def _inode(path: Path | None) -> tuple[int, int] | None:
     except OSError:
         return None
     return (status.st_dev, status.st_ino) if status else None
-
-
-def _days_ago(days: float) -> str:
-    return utc_text(time.time_ns() // 1_000_000 - round(days * _DAY_MS))

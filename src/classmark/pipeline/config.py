@@ -306,7 +306,8 @@ def meanings(documented: type) -> dict[str, str]:
         for names, meaning in _MEANING.findall(section)
         for name in names.split(",")
     }
-    missing = set(get_type_hints(documented)) - {"model_config"} - set(found)
+    public = {name for name in get_type_hints(documented) if not name.startswith("_")}
+    missing = public - {"model_config"} - set(found)
     if missing:
         raise LookupError(f"{documented.__name__}: no meaning of {sorted(missing)}")
     return found

@@ -6,33 +6,39 @@ import hashlib
 import hmac
 import json
 import logging
+import math
 import os
 import re
 import secrets
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from classmark.bundle.find import home_folder
-from classmark.errors import InvalidKeys, UsageError, unreadable
+from classmark.errors import ClassmarkError, InvalidKeys, UsageError, unreadable
 from classmark.records import utc_text
 from classmark.service.logs import log
-from classmark.storage import atomic_file, locked_file
+from classmark.storage import locked_file, write_json
 
 SCOPES = ("classify", "feedback", "admin")
 PREFIX = "cmk"
 LOOK_AGAIN_S = 1.0
 """A key that is revoked is refused after at most as long."""
+SLOWEST_RATE = 0.001
+"""Requests a minute; a slower rate is a mistake, and its waiting times overflow."""
 LOG_AGAIN_S = 60.0
 """A file that stays unreadable is logged as often."""
 _ID_BYTES, _SECRET_BYTES = 5, 24
 _KEY = re.compile(rf"{PREFIX}_([0-9a-f]{{{2 * _ID_BYTES}}})_([0-9a-f]{{{2 * _SECRET_BYTES}}})")
 _SHA256 = re.compile("[0-9a-f]{64}")
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z", re.ASCII)
 _TEXTS = ("id", "name", "created_at_utc", "sha256")
-_FORMAT_VERSION = 1
+_FORMAT_VERSION, _PLAIN_VERSION = 2, 1
+"""A file whose keys neither expire nor have a rate is readable by versions that know neither."""
+_USES_FILE, _USES_VERSION = "keys-used.json", 1
 _MAX_NAME_CHARS = 80
 _NO_HASH = hashlib.sha256(b"").hexdigest()
 
@@ -47,6 +53,9 @@ class Key:
         scopes: what it allows.
         created_at_utc: when it was made.
         sha256: of the whole key.
+        expires_at_utc: from then on it is refused; None for never.
+        rate_per_minute: requests that its holder may make a minute, 0 for any number; None for
+            the rate of the service.
     """
 
     id: str
@@ -54,6 +63,18 @@ class Key:
     scopes: tuple[str, ...]
     created_at_utc: str
     sha256: str
+    expires_at_utc: str | None = None
+    rate_per_minute: float | None = None
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether its time is over."""
+        return self.expires_at_utc is not None and self.expires_at_utc <= utc_text()
+
+
+def is_rate(per_minute: float) -> bool:
+    """Tell whether a number can be a rate: 0 for none, or a request in 17 hours and more."""
+    return per_minute == 0 or SLOWEST_RATE <= per_minute < math.inf
 
 
 def default_keys_path() -> Path:
@@ -65,11 +86,19 @@ def default_keys_path() -> Path:
     return home_folder("API keys", "their file with --file") / "keys.json"
 
 
-def create_key(path: Path, name: str, scopes: Iterable[str]) -> tuple[Key, str]:
+def create_key(
+    path: Path,
+    name: str,
+    scopes: Iterable[str],
+    *,
+    expires_at_utc: str | None = None,
+    rate_per_minute: float | None = None,
+) -> tuple[Key, str]:
     """Add a key to the file; returns it, and the text that the client sends.
 
     Raises:
-        UsageError: the name is empty or too long, or a scope is unknown.
+        UsageError: the name is empty or too long, a scope is unknown, the expiry is in the past,
+            or the rate is negative.
         InvalidKeys: the file cannot be read.
         StorageFailed: the file cannot be written.
     """
@@ -80,9 +109,20 @@ def create_key(path: Path, name: str, scopes: Iterable[str]) -> tuple[Key, str]:
         raise UsageError(f"unknown scope {seen}. Use one or more of {', '.join(SCOPES)}.")
     if not 0 < len(name.strip()) <= _MAX_NAME_CHARS:
         raise UsageError(f"the name of a key needs 1 to {_MAX_NAME_CHARS} characters.")
+    if expires_at_utc is not None and expires_at_utc <= utc_text():
+        raise UsageError(f"the key would expire at {expires_at_utc}, which is past. Give it time.")
+    if rate_per_minute is not None and not is_rate(rate_per_minute):
+        raise UsageError(
+            f"the rate of a key cannot be {rate_per_minute:g} a minute. Give {SLOWEST_RATE:g} or "
+            "more, or 0 for any number of requests."
+        )
     identifier = secrets.token_hex(_ID_BYTES)
     text = f"{PREFIX}_{identifier}_{secrets.token_hex(_SECRET_BYTES)}"
-    key = Key(identifier, name.strip(), wanted, utc_text(), _hash(text))
+    key = Key(
+        *(identifier, name.strip(), wanted, utc_text(), _hash(text)),
+        expires_at_utc,
+        rate_per_minute,
+    )
     with locked_file(path):
         _write(path, [*(read_keys(path) if path.exists() and path.stat().st_size else ()), key])
     return key, text
@@ -119,8 +159,11 @@ def read_keys(path: Path) -> tuple[Key, ...]:
                 f"there are no API keys at {path}. Make one with `classmark keys create`."
             )
         document = json.loads(content)
-        if document["version"] != _FORMAT_VERSION:
-            raise InvalidKeys(f"{path} is of version {document['version']}, not {_FORMAT_VERSION}.")
+        if document["version"] not in (_PLAIN_VERSION, _FORMAT_VERSION):
+            raise InvalidKeys(
+                f"{path} is of version {document['version']}, not {_PLAIN_VERSION} or "
+                f"{_FORMAT_VERSION}. Install the classmark that wrote it, or a newer one."
+            )
         return tuple(_key_of(row) for row in document["keys"])
     except OSError as error:
         raise InvalidKeys(
@@ -161,6 +204,8 @@ def _key_of(row: dict[str, Any]) -> Key:
         all(isinstance(getattr(key, name), str) for name in _TEXTS)
         and _SHA256.fullmatch(key.sha256)
         and set(key.scopes) <= set(SCOPES)
+        and (key.expires_at_utc is None or _TIME.fullmatch(key.expires_at_utc))
+        and (key.rate_per_minute is None or is_rate(key.rate_per_minute))
     ):
         raise ValueError("a value of a key is invalid")
     return key
@@ -201,6 +246,11 @@ class KeyRing:
         key = self._keys.get(match[1]) if match else None
         is_right = hmac.compare_digest(_hash(text), key.sha256 if key else _NO_HASH)
         return key if is_right else None
+
+    def look_now(self) -> None:
+        """Look at the file, however short a time ago that was."""
+        self._look_at = 0.0
+        self._look()
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -254,6 +304,46 @@ def _hash(text: str) -> str:
 
 
 def _write(path: Path, keys: Iterable[Key]) -> None:
-    document = {"version": _FORMAT_VERSION, "keys": [asdict(key) for key in keys]}
-    with atomic_file(path, private=True) as file:
-        file.write(json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n")
+    rows = [{k: v for k, v in asdict(key).items() if v is not None} for key in keys]
+    is_plain = all("expires_at_utc" not in r and "rate_per_minute" not in r for r in rows)
+    document = {"version": _PLAIN_VERSION if is_plain else _FORMAT_VERSION, "keys": rows}
+    write_json(path, document, private=True)
+
+
+def read_last_uses() -> dict[str, str]:
+    """Return when each key was last used, to the minute, by id; see ``write_last_uses``.
+
+    What cannot be read is as if it were not there: nobody is let in by it.
+    """
+    try:
+        document = json.loads(_uses_path().read_bytes())
+        uses = document["last_used_at_utc"] if document["version"] == _USES_VERSION else {}
+        return {str(key): str(at_utc) for key, at_utc in uses.items()}
+    except (ClassmarkError, OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def write_last_uses(uses: Mapping[str, str]) -> None:
+    """Add to ``$CLASSMARK_HOME/keys-used.json`` when keys were last used.
+
+    It is a file of its own, since the service need not be allowed to write that of the keys.
+
+    Args:
+        uses: times by the ids of keys.
+
+    Raises:
+        StorageFailed, OutputBusy: it cannot be written.
+    """
+    path = _uses_path()
+    with locked_file(path):
+        before = read_last_uses()
+        newest = {k: max(uses.get(k, ""), before.get(k, "")) for k in {*uses, *before}}
+        write_json(
+            path,
+            {"version": _USES_VERSION, "last_used_at_utc": dict(sorted(newest.items()))},
+            private=True,
+        )
+
+
+def _uses_path() -> Path:
+    return home_folder("the times when API keys were used", "no --api-keys") / _USES_FILE

@@ -53,13 +53,18 @@ class Admission:
         self._hosts = Hosts(settings)
         self._ring = None if settings.api_keys is None else KeyRing(settings.api_keys)
         self._rates = self._refusals = None
-        if settings.rate_per_minute:
+        if settings.rate_per_minute or self._ring is not None:  # a key may have its own
             memory = None if place is None else place.memory[RATES]
             self._rates = RateTable(settings.rate_per_minute, settings.rate_burst, memory)
         refusals = settings.refused_keys_per_minute
         if self._ring is not None and refusals:
             memory = None if place is None else place.memory[REFUSALS]
             self._refusals = RateTable(refusals, max(1, int(refusals)), memory)
+
+    def reload(self) -> None:
+        """Look at the file of keys at once."""
+        if self._ring is not None:
+            self._ring.look_now()
 
     def admit(self, exchange: Exchange, access: Access) -> None:
         """Let a request in.
@@ -78,8 +83,10 @@ class Admission:
                 self._metrics.key_refused(problem.kind)
                 raise
             exchange.facts["key"] = exchange.key.id
+            self._metrics.key_used(exchange.key.id)
         if self._rates is not None:
-            self._rates.check(client_of(exchange))
+            own = None if exchange.key is None else exchange.key.rate_per_minute
+            self._rates.check(client_of(exchange), per_minute=own)
 
     def _checked_key(self, ring: KeyRing, exchange: Exchange, scope: str) -> Key:
         """Return the key of a request to a route that needs one.
@@ -98,8 +105,8 @@ def check_key(ring: KeyRing, exchange: Exchange, scope: str) -> Key:
     """Return the key of a request.
 
     Raises:
-        Problem: there is no key, it is not known, it does not allow this, or the keys cannot be
-            read at the moment.
+        Problem: there is no key, it is not known or has expired, it does not allow this, or the
+            keys cannot be read at the moment.
     """
     text = _sent_key(exchange)
     if text is None:
@@ -113,6 +120,9 @@ def check_key(ring: KeyRing, exchange: Exchange, scope: str) -> Key:
     if key is None:
         detail = "the API key is unknown or was revoked. Ask the operator for another."
         raise Problem("key_unknown", detail, headers=_CHALLENGE)
+    if key.has_expired:
+        detail = f"key {key.id} expired at {key.expires_at_utc}. Ask the operator for another."
+        raise Problem("key_expired", detail, headers=_CHALLENGE)
     if scope not in key.scopes:
         raise Problem(
             "scope_missing",
@@ -142,12 +152,12 @@ class RateTable:
         """Use a table.
 
         Args:
-            per_minute: requests that a client may make a minute, above 0.
+            per_minute: requests that a client may make a minute; 0 is no limit.
             burst: requests that it may make at once.
             memory: shared by the workers, see ``sow``; None counts in this process alone.
         """
-        self._interval_s = 60 / per_minute
-        self._slack_s = self._interval_s * (burst - 1)
+        self._per_minute = per_minute
+        self._burst = burst
         if memory is None:
             memory = memoryview(bytearray(self.SIZE))
             self.sow(memory)
@@ -159,29 +169,36 @@ class RateTable:
         """Choose how clients are spread over the table, before any worker uses it."""
         memory[:_SEED_BYTES] = os.urandom(_SEED_BYTES)
 
-    def check(self, client: str, counted: str = "requests") -> None:
+    def check(
+        self, client: str, counted: str = "requests", *, per_minute: float | None = None
+    ) -> None:
         """Count a request.
 
         Args:
             client: who made it.
             counted: what the table counts, for the problem.
+            per_minute: its own rate, None for that of the table.
 
         Raises:
             Problem: the client has made too many.
         """
+        rate = self._per_minute if per_minute is None else per_minute
+        if not rate:
+            return
+        interval_s = 60 / rate
         digest = blake2b(client.encode(), key=self._seed, digest_size=4).digest()
         offset = _SEED_BYTES + _SLOT.size * (int.from_bytes(digest, "big") % N_SLOTS)
         now = time.monotonic()  # one clock for all processes of a machine
         due = max(now, _SLOT.unpack_from(self._table, offset)[0])
-        wait_s = due - now - self._slack_s
+        wait_s = due - now - interval_s * (self._burst - 1)
         if wait_s > 0:
             seconds = int(wait_s) + 1
             raise Problem(
                 "rate_exceeded",
-                f"more than {60 / self._interval_s:g} {counted} a minute. Wait {seconds} s.",
+                f"more than {rate:g} {counted} a minute. Wait {seconds} s.",
                 retry_after_s=seconds,
             )
-        _SLOT.pack_into(self._table, offset, due + self._interval_s)
+        _SLOT.pack_into(self._table, offset, due + interval_s)
 
 
 def client_of(exchange: Exchange) -> str:

@@ -1,4 +1,4 @@
-"""Logs of the service: one JSON object a line on stderr, never with the text of a paper."""
+"""Logs of the service: one JSON object a line, on stderr or in a file, never a paper's text."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from classmark.errors import StorageFailed
 from classmark.journal.faults import LOGGER_NAME as JOURNAL_LOGGER_NAME
 
 LOGGER_NAME = "classmark.service"
@@ -23,6 +25,10 @@ _MAX_MESSAGE_CHARS = 500
 _MAX_WAITING_LINES = 100
 _MAX_WAITING_BYTES = 1 << 20
 _RARELY_S = 10.0
+_LOG_MODE = 0o640
+_LEVEL_NAMES = {logging.INFO: "info", logging.WARNING: "warning", logging.ERROR: "error"}
+_WORTH_A_WARNING = frozenset((401, 403, 408, 421, 429, 431, 503, 504))
+"""Somebody is refused, or the service has more to do than it can."""
 _rare_events: dict[str, tuple[float, int]] = {}
 _ATOMIC_BYTES = 4096
 """So much a pipe takes as one piece, so that lines of several workers do not mix."""
@@ -68,12 +74,12 @@ class JsonFormatter(logging.Formatter):
 
 
 class _DirectHandler(logging.Handler):
-    """Writes to stderr; a line that its reader leaves no room for is dropped."""
+    """Writes to stderr or a file; a line that its reader leaves no room for is dropped."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: Path | None = None) -> None:
         super().__init__()
         self._closing = ExitStack()
-        self._write = _writer(sys.stderr.fileno(), self._closing)
+        self._write = _writer(_opened_log(file, self._closing), self._closing)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
@@ -86,19 +92,39 @@ class _DirectHandler(logging.Handler):
         super().close()
 
 
-def set_up_logs(stream: TextIO | None = None) -> None:
-    """Send the logs of this process to stderr, or to another stream, as JSON lines."""
-    handler = _DirectHandler() if stream is None else logging.StreamHandler(stream)
+def set_up_logs(
+    stream: TextIO | None = None, *, file: Path | None = None, level: str = "info"
+) -> None:
+    """Send the logs of this process somewhere as JSON lines; a second call does so again.
+
+    Args:
+        stream: to write to.
+        file: to append to, if there is no stream; without both it is stderr.
+        level: lines below it are left out.
+
+    Raises:
+        StorageFailed: the file cannot be opened. The logs go on where they went.
+    """
+    handler = _DirectHandler(file) if stream is None else logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
-    for name in (LOGGER_NAME, JOURNAL_LOGGER_NAME, "uvicorn.error", "asyncio"):
+    lowest = level_number(level)
+    names = (LOGGER_NAME, JOURNAL_LOGGER_NAME, "uvicorn.error", "asyncio")
+    for old in {h for name in names for h in logging.getLogger(name).handlers}:
+        if isinstance(old, _DirectHandler):
+            old.close()
+    for name in names:
         target = logging.getLogger(name)
         target.handlers[:] = [handler]
         target.propagate = False
-        target.setLevel(logging.WARNING)
+        is_ours = name in (LOGGER_NAME, JOURNAL_LOGGER_NAME)
+        target.setLevel(lowest if is_ours else max(lowest, logging.WARNING))
     # What it has to say of a form, the reply says too.
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
-    for name in (LOGGER_NAME, JOURNAL_LOGGER_NAME):
-        logging.getLogger(name).setLevel(logging.INFO)
+
+
+def level_number(level: str) -> int:
+    """Return a level of ``log_level`` as ``logging`` counts."""
+    return logging.getLevelNamesMapping()[level.upper()]
 
 
 def log(event: str, level: int = logging.INFO, **fields: Any) -> None:
@@ -133,10 +159,19 @@ class AccessLog:
     The logging machinery takes longer for a line than the model takes for a paper.
     """
 
-    def __init__(self, file: int | None = None) -> None:
-        """Write to a file descriptor, stderr if left out."""
+    def __init__(self, file: int | Path | None = None, lowest: int = logging.INFO) -> None:
+        """Begin a log.
+
+        Args:
+            file: a path, or a file descriptor; stderr if left out.
+            lowest: level below which lines are left out.
+
+        Raises:
+            StorageFailed: the file cannot be opened.
+        """
         self._closing = ExitStack()
-        self._write = _writer(sys.stderr.fileno() if file is None else file, self._closing)
+        self._write = _writer(_opened_log(file, self._closing), self._closing)
+        self._lowest = lowest
         self._waiting = bytearray()
         self._n_dropped = 0
         self._lines: list[str] = []
@@ -146,6 +181,9 @@ class AccessLog:
 
     def write(self, entry: AccessEntry) -> None:
         """Take the line of one request."""
+        level = level_of(entry.status)
+        if level < self._lowest:
+            return
         now = time.time()
         second = int(now)
         if second != self._second:
@@ -156,7 +194,8 @@ class AccessLog:
             more = ", " + json.dumps(entry.facts)[1:-1]
         # What is spelled by hand holds no character that JSON must escape; see ``Exchange``.
         self._lines.append(
-            f'{{"time": "{self._second_text}.{int(now % 1 * 1000):03d}Z", "level": "info", '
+            f'{{"time": "{self._second_text}.{int(now % 1 * 1000):03d}Z", '
+            f'"level": "{_LEVEL_NAMES[level]}", '
             f'"event": "request", "pid": {self._pid}, "request_id": "{entry.request_id}", '
             f'"method": {json.dumps(entry.method)}, "route": {json.dumps(entry.route)}, '
             f'"status": {entry.status}, "duration_ms": {entry.duration_ms:.3f}, '
@@ -199,6 +238,30 @@ class AccessLog:
         n, self._n_dropped = self._n_dropped, 0
         fields = {"level": "warning", "event": "log lines dropped", "pid": self._pid, "lines": n}
         return json.dumps({"time": _utc(time.time()), **fields}) + "\n"
+
+
+def level_of(status: int) -> int:
+    """Return how serious the outcome of a request is for the operator, as ``logging`` counts."""
+    if status in _WORTH_A_WARNING:
+        return logging.WARNING
+    return logging.ERROR if status >= 500 else logging.INFO
+
+
+def _opened_log(file: int | Path | None, closing: ExitStack) -> int:
+    """Return the descriptor of a log; several processes may append to one file."""
+    if file is None:
+        return sys.stderr.fileno()
+    if isinstance(file, int):
+        return file
+    try:
+        handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, _LOG_MODE)
+    except OSError as error:
+        raise StorageFailed(
+            f"the log file {file} cannot be opened ({error.strerror}). Make its folder, let the "
+            "user that this runs as write there, or choose another --log-file."
+        ) from error
+    closing.callback(os.close, handle)
+    return handle
 
 
 def _writer(file: int, closing: ExitStack) -> Callable[[bytes], int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from classmark.service.memory import SERIES, Place
+from classmark.service.memory import SERIES, Place, own_bytes
 from classmark.service.series import OTHER, SLOT_BYTES, Key, Series
 
 if TYPE_CHECKING:
     from classmark.journal import JournalStatus
+    from classmark.records import ModelRef
 
 MEDIA_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 # Two a doubling from 0.25 ms, so that a percentile read from them is off by a fifth at most.
@@ -41,6 +43,7 @@ class Family:
         edges: of a histogram, the upper edges of its buckets; the last one has no end.
         edge_texts: the same as they are shown.
         merge: how the gauges of several workers make one.
+        outlives: a gauge that still counts when its worker has died.
     """
 
     kind: str
@@ -49,6 +52,7 @@ class Family:
     edges: tuple[float, ...] = ()
     edge_texts: tuple[str, ...] = ()
     merge: Callable[[float, float], float] = float.__add__
+    outlives: bool = False
 
 
 def _counter(text: str, *labels: str) -> Family:
@@ -64,6 +68,12 @@ def _histogram(text: str, edges: Iterable[float], *labels: str) -> Family:
     return Family("histogram", text, labels, whole, tuple(map(floatToGoString, whole)))
 
 
+_MODEL_LABELS = ("name", "version", "digest")
+MODEL_INFO = "classmark_model_info"
+LAST_USE = "classmark_key_last_use_timestamp_seconds"
+SUPERVISOR = "supervisor"
+"""What the supervisor is called where workers have their numbers."""
+_USE_STEP_S = 60
 # A gauge is that of the living: what a dead worker set no longer counts.
 FAMILIES: dict[str, Family] = {
     "classmark_requests": _counter(
@@ -78,8 +88,23 @@ FAMILIES: dict[str, Family] = {
     "classmark_keys_refused": _counter(
         "Requests refused for their API key, by kind of problem.", "reason"
     ),
+    LAST_USE: Family(
+        "gauge",
+        "When an API key was last used since the service started, to the minute, in Unix time.",
+        ("key",),
+        merge=max,
+        outlives=True,
+    ),
+    "classmark_connections_refused": _counter(
+        "Connections refused before the application saw their request, by kind of problem.",
+        "reason",
+    ),
     "classmark_requests_in_work": _gauge("Requests being answered now."),
     "classmark_workers": _gauge("Workers alive."),
+    "classmark_worker_restarts": _counter("Workers started in the place of one that died."),
+    MODEL_INFO: Family("gauge", "1; the labels say which model answers.", _MODEL_LABELS),
+    "process_resident_memory_bytes": Family("gauge", "Resident memory.", ("process",)),
+    "process_cpu_seconds": _counter("User and system CPU time spent.", "process"),
     "classmark_start_time_seconds": _gauge("When the service started, in Unix time.", max),
     "classmark_journal_written": _counter("Events that were written to the journal."),
     "classmark_journal_dropped": _counter(
@@ -106,11 +131,12 @@ _JOURNAL_GAUGES = ("queued", "failing")
 class Metrics(Collector):
     """What a worker counts, and what all of them have counted."""
 
-    def __init__(self, place: Place | None = None) -> None:
+    def __init__(self, place: Place | None = None, process: str | None = None) -> None:
         """Begin to count, or go on where the worker before in the same place ended.
 
         Args:
             place: of this worker in its tree; None counts in this process alone.
+            process: what its memory and time are shown as; None for the number of the worker.
         """
         if place is None:
             memory, slot = memoryview(bytearray(SLOT_BYTES)), 0
@@ -121,14 +147,18 @@ class Metrics(Collector):
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         self._journal_seen = dict.fromkeys(_JOURNAL_COUNTERS, 0)
+        self._process = process or str(place.slot if place else 0)
+        self._cpu_seen_s = 0.0
+        self._model: Key = ()
+        self._last_uses: dict[str, float] = {}
 
     def count(self, name: str, *labels: str, n: float = 1) -> None:
         """Add to the counter of a family."""
         self._own.add((f"{name}_total", "", *labels), n)
 
-    def set(self, name: str, value: float) -> None:
+    def set(self, name: str, value: float, *labels: str) -> None:
         """Say how the gauge of a family stands."""
-        self._own.set((name, ""), value)
+        self._own.set((name, "", *labels), value)
 
     def observe(self, name: str, value: float, *labels: str) -> None:
         """Count a value in the histogram of a family."""
@@ -137,8 +167,10 @@ class Metrics(Collector):
         self._own.add((f"{name}_bucket", edge, *labels))
         self._own.add((f"{name}_sum", "", *labels), value)
 
-    def worker_started(self, at_s: float) -> None:
-        """Say that this worker is there, and when the service was started."""
+    def worker_started(self, at_s: float, model: ModelRef | None = None) -> None:
+        """Say that this worker is there, when the service was started, and what answers."""
+        if model is not None:
+            self._model = (model.name, model.version, model.digest)
         self.set("classmark_workers", 1)
         self.set("classmark_start_time_seconds", at_s)
 
@@ -152,9 +184,26 @@ class Metrics(Collector):
         """Count papers by ``reason`` of their answer, or ``error``."""
         self.count("classmark_papers", outcome, n=n)
 
+    def key_used(self, key_id: str) -> None:
+        """Note that a key was used, to the minute."""
+        now = float(time.time() // _USE_STEP_S * _USE_STEP_S)
+        if self._last_uses.get(key_id) != now:
+            self._last_uses[key_id] = now
+            self.set(LAST_USE, now, key_id)
+
+    def last_uses(self) -> dict[str, float]:
+        """Return when each key was last used, by id, in Unix time; of all workers."""
+        found = {key[2]: value for key, value in self._merged().items() if key[0] == LAST_USE}
+        found.pop(OTHER, None)
+        return found
+
     def key_refused(self, kind: str) -> None:
         """Count a request whose key is missing, wrong or too narrow, by kind of the problem."""
         self.count("classmark_keys_refused", kind)
+
+    def connection_refused(self, kind: str) -> None:
+        """Count a connection that was refused before the application saw its request."""
+        self.count("classmark_connections_refused", kind)
 
     def batch_done(self, papers: int, tokens: int) -> None:
         """Count a batch of the deep model."""
@@ -182,6 +231,20 @@ class Metrics(Collector):
             self._journal_seen[name] = n
         for name in _JOURNAL_GAUGES:
             self.set(f"classmark_journal_{name}", float(getattr(status, name)))
+
+    def set_process(self) -> None:
+        """Say what memory and time this process has taken."""
+        cpu_s = time.process_time()
+        self.count("process_cpu_seconds", self._process, n=cpu_s - self._cpu_seen_s)
+        self._cpu_seen_s = cpu_s
+        resident = own_bytes("resident")
+        if resident:
+            self.set("process_resident_memory_bytes", resident, self._process)
+
+    def close(self) -> None:
+        """Let go of the memory of the tree; nothing is counted or shown after that."""
+        for series in (self._own, *self._all):
+            series.close()
 
     def text(self) -> bytes:
         """Return the counts of the process tree in Prometheus' text format."""
@@ -221,6 +284,8 @@ class Metrics(Collector):
             for key, value in series.items():
                 merge = merges.get(key[0], float.__add__)
                 merged[key] = merge(merged[key], value) if key in merged else value
+        if self._model:  # a long name would not fit the memory of a series
+            merged[MODEL_INFO, "", *self._model] = 1.0
         return merged
 
 
@@ -231,7 +296,8 @@ def forget_worker(memory: memoryview, slot: int) -> None:
         memory: of all slots.
         slot: of the dead worker.
     """
-    gauges = {name for name, family in FAMILIES.items() if family.kind == "gauge"}
+    families = FAMILIES.items()
+    gauges = {name for name, of in families if of.kind == "gauge" and not of.outlives}
     Series(memory, slot).clear(gauges)
 
 

@@ -19,6 +19,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "bad_request": (400, "The request cannot be understood"),
     "key_missing": (401, "An API key is needed"),
     "key_unknown": (401, "The API key is not known"),
+    "key_expired": (401, "The API key has expired"),
     "scope_missing": (403, "The API key does not allow this"),
     "cross_site": (403, "Pages of other sites may not ask"),
     "not_found": (404, "There is nothing here"),

@@ -7,14 +7,15 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context
 from typing import TYPE_CHECKING, Protocol
 
 from classmark.errors import ClassmarkError, advice
 from classmark.service.logs import log, log_failure
+from classmark.service.signals import RELOAD_SIGNALS, held
 
 if TYPE_CHECKING:
     from classmark.bundle import Bundle
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 FORKS = sys.platform == "linux"
 """Workers share what is loaded. macOS forbids a fork with threads, so they are spawned there."""
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 READY, STOPPING, FAILED = b"ready", b"stopping", b"failed: "
 
 Say = Callable[[bytes], None]
@@ -70,7 +70,7 @@ class WorkerProcess:
         self.exit_code: int | None = None
         self.news, theirs = connection.Pipe(duplex=False)
         try:
-            with theirs, _signals_held():
+            with theirs, held():
                 self._process: _Process = (_Forked if FORKS else _Spawned)(job, theirs)
         except BaseException:
             self.news.close()
@@ -93,6 +93,12 @@ class WorkerProcess:
         """Ask it to stop."""
         if self.exit_code is None:
             os.kill(self.pid, signal.SIGTERM)
+
+    def reload(self) -> None:
+        """Ask it to take its keys and the settings of its log again."""
+        if self.exit_code is None:
+            for number in RELOAD_SIGNALS:
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """End it at once."""
@@ -155,8 +161,8 @@ class _Spawned:
 def _be_worker(job: Job, news: connection.Connection) -> None:
     """Be a worker, and end the process: nothing of its supervisor is run at its end.
 
-    Signals to stop are held until the worker can handle them. Ctrl-C goes to the whole group of
-    processes, but only the supervisor heeds it, and then asks the workers to stop.
+    Signals are held until the worker can handle them. Ctrl-C, and the end of a terminal, go to the
+    whole group of processes, but only the supervisor acts on them, and asks the workers to stop.
     """
     exit_code = 1
     try:
@@ -196,13 +202,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "out of memory. Free some memory, or serve with fewer --workers."
     return f"{type(error).__name__}. See the log."
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    """Hold signals to stop for the block; a process that is started in it begins with them held."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -55,6 +55,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     settings: ServiceSettings
     on_connections: Callable[[int], None]
+    on_refusal: Callable[[Problem, str], None]
     fields: Fields
     shares: Shares
     """All set by ``guarded_protocol``, which says what they are."""
@@ -72,13 +73,14 @@ class GuardedProtocol(HttpToolsProtocol):
         self.client_network = self.shares.client_of(self.client[0] if self.client else "")
         self.shares.add(self)
         self.body_bytes = self._framing_bytes = self._body_left = 0
-        self._is_in_body = self._is_chunked = self._refused = False
+        self._is_in_body = self._is_chunked = self._refused = self._is_turn_due = False
         self._held, self._tail = b"", b""
-        self._is_turn_due = False
         self._header_due = self.loop.time() + self.settings.header_timeout_s
         self._body_due = self._write_due = _NEVER
         self._is_open = True
-        self._watch_s = self._shortest_timeout_s() / 2
+        limits = self.settings
+        shortest_s = min(limits.header_timeout_s, limits.body_timeout_s, limits.write_timeout_s)
+        self._watch_s = shortest_s / 2
         self._make_room()
         if not self._refused:
             self._watch()
@@ -250,8 +252,7 @@ class GuardedProtocol(HttpToolsProtocol):
                     detail = "the only transfer coding here is chunked, of HTTP/1.1. Send no other."
                     return Problem("bad_request", detail)
         if n_hosts > 1 or (n_hosts == 0 and version not in ("1.0", "0.9")):
-            detail = f"the header has {n_hosts} Host fields. Send one."
-            return Problem("bad_request", detail)
+            return Problem("bad_request", f"the header has {n_hosts} Host fields. Send one.")
         return None
 
     def on_chunk_header(self) -> None:
@@ -272,8 +273,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade() and (self._is_chunked or self._body_left):
             return  # the parser thinks so; see _ignore_upgrade
         self._framing_bytes = 0
-        self._is_in_body = False
-        self._body_due = _NEVER
+        self._is_in_body, self._body_due = False, _NEVER
         self._release_body()
         if not self._refused:
             super().on_message_complete()
@@ -338,10 +338,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self.shares.body_bytes -= self.body_bytes
         self.body_bytes = 0
 
-    def _shortest_timeout_s(self) -> float:
-        settings = self.settings
-        return min(settings.header_timeout_s, settings.body_timeout_s, settings.write_timeout_s)
-
     def _watch(self) -> None:
         if not self._is_open:
             return
@@ -353,16 +349,15 @@ class GuardedProtocol(HttpToolsProtocol):
             if now >= self._header_due:
                 self.transport.close()
             elif now >= self._body_due:
-                seconds = self.settings.body_timeout_s
-                self.refuse(
-                    Problem("body_timeout", f"the body was not whole within {seconds:g} s.")
-                )
+                detail = f"the body was not whole within {self.settings.body_timeout_s:g} s."
+                self.refuse(Problem("body_timeout", detail))
         self.loop.call_later(self._watch_s, self._watch)
 
     def refuse(self, problem: Problem) -> None:
         """Send a problem past the application, unless an answer has begun, and close."""
         self._refused = True
         self._release_body()
+        self.on_refusal(problem, self.client[0] if self.client else "")
         if self._is_in_body and self.cycle.response_started:
             self.transport.close()
             return
@@ -381,18 +376,23 @@ class GuardedProtocol(HttpToolsProtocol):
 
 
 def guarded_protocol(
-    settings: ServiceSettings, on_connections: Callable[[int], None], fields: Fields
+    settings: ServiceSettings,
+    on_connections: Callable[[int], None],
+    on_refusal: Callable[[Problem, str], None],
+    fields: Fields,
 ) -> type[asyncio.Protocol]:
     """Return the protocol of a worker.
 
     Args:
         settings: with its bounds.
-        on_connections: is told the number of open connections.
+        on_connections: is called with the number of open connections.
+        on_refusal: is called with the problem and the client of a refused connection.
         fields: header fields of every response.
     """
     bound = {
         "settings": settings,
         "on_connections": staticmethod(on_connections),
+        "on_refusal": staticmethod(on_refusal),
         "fields": fields,
         "shares": Shares(settings.trusted_proxies),
     }

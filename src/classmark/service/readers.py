@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -138,7 +139,7 @@ class Readers:
         try:
             reader = _Reader(_MEMORY_BYTES + _MEMORY_SHARE * self._limits.max_file_bytes)
         except OSError as error:  # no process or no descriptor is left
-            log("no file reader", detail=str(error))
+            log("no file reader", logging.WARNING, detail=str(error))
             raise _busy("no process can be started to read the file") from error
         self._all.add(reader)
         if self._is_closed:  # meanwhile
@@ -197,7 +198,7 @@ class _Reader:
                 )
             except (EOFError, OSError):
                 self.kill()
-                log("file reader died", exit_code=self._process.returncode)
+                log("file reader died", logging.WARNING, exit_code=self._process.returncode)
             if not self._is_ready and time.monotonic() - self._started_s > _START_TIMEOUT_S:
                 self.kill()
         return self._is_ready
@@ -223,7 +224,7 @@ class _Reader:
         except (EOFError, OSError) as error:
             self.kill()
             exchange.check_deadline()
-            log("file reader died", exit_code=self._process.returncode)
+            log("file reader died", logging.WARNING, exit_code=self._process.returncode)
             raise out_of_memory() from error
 
     def _answer(self) -> tuple[str, list[Record]]:

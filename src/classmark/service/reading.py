@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import mmap
 import re
 import signal
 import sys
@@ -19,7 +18,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import defusedxml.ElementTree  # noqa: F401  (exchanges modules while it is imported: not in a thread)
@@ -31,7 +29,9 @@ from classmark.papers.reader import read_source
 from classmark.papers.sources import PREFIX_BYTES, Source, damage_named, open_stream
 from classmark.papers.spreadsheets import unpacked_bytes
 from classmark.records import BadRecord, Paper
+from classmark.service.memory import own_bytes
 from classmark.service.problems import Problem
+from classmark.service.signals import RELOAD_SIGNALS
 
 FILE_NAME = "the file"
 UNPACKED_SHARE = 4
@@ -197,9 +197,11 @@ def _too_large(limits: FileLimits) -> Problem:
 
 def main() -> None:
     """Read files until there are no more, or until who sends them is gone."""
+    for number in RELOAD_SIGNALS:  # a terminal that closes sends one to everybody
+        signal.signal(number, signal.SIG_IGN)
     connection = Connection(int(sys.argv[1]))
     _limit_memory(int(sys.argv[2]))
-    base_bytes = _memory_bytes("resident")
+    base_bytes = own_bytes("resident")
     try:
         connection.send_bytes(b"ready")
         is_worn = False
@@ -209,7 +211,7 @@ def main() -> None:
             for message in _messages(connection.recv_bytes(), job):
                 connection.send_bytes(_packed(message))
             signal.alarm(0)
-            is_worn = _memory_bytes("resident") - base_bytes > WORN_BYTES
+            is_worn = own_bytes("resident") - base_bytes > WORN_BYTES
             connection.send_bytes(_packed({"is_worn": is_worn}))
     except (EOFError, ConnectionError):
         return
@@ -259,21 +261,8 @@ def _limit_memory(more_bytes: int) -> None:
     with suppress(ImportError):
         import openpyxl  # noqa: F401
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if limit := _memory_bytes("data"):
+    if limit := own_bytes("data"):
         resource.setrlimit(resource.RLIMIT_DATA, (limit + more_bytes, limit + more_bytes))
-
-
-def _memory_bytes(part: str) -> int:
-    """Return how much of this process is resident, or data (which the limit counts).
-
-    Only Linux tells, and only there the limit would hold: elsewhere it is 0.
-    """
-    place = {"resident": 1, "data": 5}[part]
-    try:
-        pages = Path("/proc/self/statm").read_text("ascii").split()
-    except FileNotFoundError:  # pragma: no cover - not on this system
-        return 0
-    return int(pages[place]) * mmap.PAGESIZE
 
 
 if __name__ == "__main__":

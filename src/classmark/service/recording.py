@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from classmark.errors import NoHomeFolder
+from classmark.journal import Journal, JournalConfig, default_journal_path
 from classmark.papers import text_fingerprint
 from classmark.records import (
     Paper,
@@ -16,11 +20,37 @@ from classmark.records import (
 )
 
 if TYPE_CHECKING:
-    from classmark.journal import Journal
     from classmark.records import Answer, PredictionSource
+    from classmark.service.settings import ServiceSettings
+from classmark.service.logs import log
+from classmark.service.settings import JOURNAL_OFF
 
 KEPT_CATEGORIES = 10
 _LATEX = re.compile(r"\\(?:[A-Za-z]+|.)|[$^_{}~]", re.DOTALL)
+
+
+def open_journal(settings: ServiceSettings) -> Journal | None:
+    """Return the journal of a worker, None if none is kept.
+
+    Raises:
+        JournalTooNew: it was written by a newer classmark.
+    """
+    if settings.journal == JOURNAL_OFF:
+        return None
+    try:
+        path = Path(settings.journal) if settings.journal else default_journal_path()
+    except NoHomeFolder as error:
+        log("no journal is kept", logging.WARNING, problem=str(error))
+        return None
+    most = None if settings.journal_max_mb is None else settings.journal_max_mb * 1_000_000
+    return Journal(
+        JournalConfig(
+            path=path,
+            keep_text=settings.journal_text,
+            keep_days=settings.journal_keep_days,
+            max_bytes=most,
+        )
+    )
 
 
 class Question:

@@ -66,6 +66,11 @@ class Series:
             found = [(key, self._values[index]) for key, index in self._index.items()]
         yield from found
 
+    def close(self) -> None:
+        """Let go of the memory, which cannot be freed before that."""
+        for view in (self._count, self._values, self._names):
+            view.release()
+
     def _find(self, key: Key) -> int:
         """Return where a series is, a new one if need be; one too many counts as ``OTHER``."""
         index = self._index.get(key)

@@ -2,28 +2,64 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from classmark.errors import InvalidConfig
 from classmark.runtime.encoder import usable_cores
 from classmark.service.hosts import parse_hosts
+from classmark.service.keys import SLOWEST_RATE, is_rate
+from classmark.service.shares import parse_proxies
 
 JOURNAL_OFF = "off"
+PREFIX = "CLASSMARK_SERVE_"
+RELOADED = ("access_log", "log_file", "log_level")
+"""Settings that a running service takes from its file of settings again; see ``reread``."""
 MIB = 1 << 20
 BACKLOG = 2048
 """Connections that the kernel holds for workers to take."""
+WORKERS_A_CORE = 16
+"""A worker keeps a core busy by itself; far more of them only take memory from each other."""
+_DAY_S = 86_400.0
 
 Count = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=_DAY_S, allow_inf_nan=False)]
+
+
+def _checked_rate(per_minute: float) -> float:
+    if not is_rate(per_minute):
+        raise ValueError(f"a rate is 0 for no limit, or {SLOWEST_RATE:g} a minute and more")
+    return per_minute
 
 
 def _checked_hosts(text: str) -> str:
     parse_hosts(text)
     return text
+
+
+def _checked_proxies(text: str) -> str:
+    parse_proxies(text)
+    return text
+
+
+def _checked_workers(count: int) -> int:
+    most = WORKERS_A_CORE * usable_cores()
+    if count > most:
+        raise ValueError(
+            f"the service may use {usable_cores()} cores, and more than {WORKERS_A_CORE} workers a "
+            f"core only take memory from each other; the most here is {most}, and 0 is one a core"
+        )
+    return count
+
+
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_checked_rate)]
 
 
 class ServiceSettings(BaseSettings):
@@ -36,6 +72,10 @@ class ServiceSettings(BaseSettings):
         model: name, ``NAME@VERSION`` or path of the model; None means the default one.
         journal: file of the journal, None for the usual place, ``off`` for none.
         journal_text: keep the text of papers in the journal.
+        journal_keep_days: predictions and feedback are deleted from the journal after as many
+            days, at most a fifteenth of that later; None keeps them.
+        journal_max_mb: the oldest files of the journal are deleted while all of them are larger
+            than this; None sets no bound.
         api_keys: file of ``classmark keys``; None lets everybody in.
         allowed_hosts: names by which clients may ask, separated by commas; ``*`` for every name.
             Without it, and without API keys, these are ``localhost``, the name of the machine, the
@@ -73,21 +113,30 @@ class ServiceSettings(BaseSettings):
         grace_s: for everything from the signal to stop to the exit.
         stuck_after_s: a worker whose event loop stands still as long is killed and replaced.
         access_log: one line a request.
-        trusted_proxies: addresses whose X-Forwarded-For is believed; empty for none.
+        log_file: file that the log is appended to; None means stderr.
+        log_level: the lowest level of the lines that are written.
+        trusted_proxies: addresses and networks, separated by commas, whose X-Forwarded-For is
+            believed; empty for none, ``*`` for all.
+        settings: file with lines ``CLASSMARK_SERVE_NAME=VALUE``. Options and the environment win
+            over it. SIGHUP reads its settings of the log again.
     """
 
-    model_config = SettingsConfigDict(env_prefix="CLASSMARK_SERVE_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    _given: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _asked: dict[str, Any] = PrivateAttr(default_factory=dict)
 
-    host: str = "127.0.0.1"
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    workers: Annotated[int, Field(ge=0, le=512)] = 0
+    workers: Annotated[int, Field(ge=0), AfterValidator(_checked_workers)] = 0
     model: str | None = None
     journal: str | None = None
     journal_text: bool = False
+    journal_keep_days: Annotated[float, Field(ge=0.01, le=36_500)] | None = None
+    journal_max_mb: Annotated[int, Field(ge=16)] | None = None
     api_keys: Path | None = None
     allowed_hosts: Annotated[str, AfterValidator(_checked_hosts)] = ""
-    refused_keys_per_minute: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
-    rate_per_minute: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    refused_keys_per_minute: Rate = 30.0
+    rate_per_minute: Rate = 0.0
     rate_burst: Count = 20
     max_body_bytes: Count = 8 * MIB
     max_text_chars: Count = 200_000
@@ -99,7 +148,7 @@ class ServiceSettings(BaseSettings):
     max_unfinished_bytes: Count = 128 * MIB
     max_unsent_bytes: Count = 256 * MIB
     max_header_bytes: Count = 32 << 10
-    threads: Count = 2
+    threads: Annotated[int, Field(ge=1, le=256)] = 2
     batch_tokens: Count = 1024
     batch_queue: Count = 2048
     batch_wait_ms: Annotated[float, Field(ge=0, le=1000)] = 0.0
@@ -107,31 +156,151 @@ class ServiceSettings(BaseSettings):
     body_timeout_s: Seconds = 10.0
     header_timeout_s: Seconds = 10.0
     write_timeout_s: Seconds = 30.0
-    keep_alive_s: Count = 30
-    drain_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.5
+    keep_alive_s: Annotated[int, Field(ge=1, le=_DAY_S)] = 30
+    drain_s: Annotated[float, Field(ge=0, le=_DAY_S, allow_inf_nan=False)] = 0.5
     grace_s: Seconds = 20.0
-    stuck_after_s: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 30.0
+    stuck_after_s: Annotated[float, Field(ge=1, le=_DAY_S, allow_inf_nan=False)] = 30.0
     access_log: bool = True
-    trusted_proxies: str = ""
+    log_file: Path | None = None
+    log_level: Literal["info", "warning", "error"] = "info"
+    trusted_proxies: Annotated[str, AfterValidator(_checked_proxies)] = ""
+    settings: Path | None = None
 
     @property
     def worker_count(self) -> int:
         """Processes to run: as asked for, else one a core that this process may use."""
         return self.workers or usable_cores()
 
+    @property
+    def is_open_to_everybody(self) -> bool:
+        """Whether other machines can reach the service, and no key is asked for."""
+        try:
+            is_local = ip_address(self.host).is_loopback
+        except ValueError:
+            is_local = self.host == "localhost"
+        return not is_local and self.api_keys is None
+
+    def without_effect(self, *, is_deep: bool) -> dict[str, str]:
+        """Return the settings that were made but change nothing, each with the reason.
+
+        Args:
+            is_deep: the model is a deep one.
+        """
+        reasons = {
+            "there is no rate to hold up": not self.rate_per_minute and self.api_keys is None,
+            "there is no journal": self.journal == JOURNAL_OFF,
+            "no API key is asked for": self.api_keys is None,
+            "the model is not a deep one": not is_deep,
+        }
+        pointless = {
+            "rate_burst": "there is no rate to hold up",
+            "journal_text": "there is no journal",
+            "journal_keep_days": "there is no journal",
+            "journal_max_mb": "there is no journal",
+            "refused_keys_per_minute": "no API key is asked for",
+            "batch_tokens": "the model is not a deep one",
+            "batch_queue": "the model is not a deep one",
+            "batch_wait_ms": "the model is not a deep one",
+        }
+        return {
+            name: reason
+            for name, reason in pointless.items()
+            if name in self.model_fields_set and reasons[reason]
+        }
+
+    def reread(self) -> tuple[ServiceSettings, list[str]]:
+        """Return the settings with those of the log as their file has them now.
+
+        Returns:
+            The settings, and the names of others that have changed, which need a restart.
+
+        Raises:
+            InvalidConfig: a value is invalid, or the file cannot be read.
+        """
+        now = make_settings(**self._given)
+        others = [
+            name
+            for name, asked in self._asked.items()
+            if name not in RELOADED and getattr(now, name) != asked
+        ]
+        return self.model_copy(update={name: getattr(now, name) for name in RELOADED}), others
+
 
 def make_settings(**given: Any) -> ServiceSettings:
-    """Return the settings: what is given (None is not), then the environment, then defaults.
+    """Return the settings: what is given (None is not), then the environment, a file, defaults.
 
     Raises:
-        InvalidConfig: a value is out of range or no value; names the setting and what it saw.
+        InvalidConfig: a value or a name is invalid, or the file of settings cannot be read; names
+            the setting and what it saw.
     """
+    given = {name: value for name, value in given.items() if value is not None}
+    in_environment = _settings_in(os.environ, "the environment")
+    file = given.get("settings") or in_environment.get("settings")
+    in_file = _settings_in(_variables_in(Path(file)), str(file)) if file else {}
+    from_file = {name: value for name, value in in_file.items() if name not in in_environment}
     try:
-        return ServiceSettings(**{name: v for name, v in given.items() if v is not None})
+        made = ServiceSettings(**{**from_file, **given})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"
         raise InvalidConfig(
-            f"--{name.replace('_', '-')} (or CLASSMARK_SERVE_{name.upper()}) cannot be "
-            f"{first['input']!r}: {first['msg']}."
+            f"{_spelled(name)} cannot be {first['input']!r}: "
+            f"{first['msg'].removeprefix('Value error, ')}."
         ) from error
+    if made.drain_s >= made.grace_s:
+        raise InvalidConfig(
+            f"{_spelled('drain_s')} is {made.drain_s:g}, which leaves nothing of the "
+            f"{made.grace_s:g} s of {_spelled('grace_s')}. Make the grace period longer."
+        )
+    made._given, made._asked = given, made.model_dump()
+    return made
+
+
+def _spelled(name: str) -> str:
+    return f"--{name.replace('_', '-')} (or {PREFIX}{name.upper()})"
+
+
+def _settings_in(variables: Mapping[str, str], where: str) -> dict[str, str]:
+    """Return the settings among variables by their name.
+
+    Raises:
+        InvalidConfig: one has the prefix, but is not the name of a setting.
+    """
+    found = {
+        variable.upper().removeprefix(PREFIX).lower(): value
+        for variable, value in variables.items()
+        if variable.upper().startswith(PREFIX)
+    }
+    for name in found.keys() - ServiceSettings.model_fields.keys():
+        near = get_close_matches(name, ServiceSettings.model_fields, n=1, cutoff=0.5)
+        hint = f"Did you mean {PREFIX}{near[0].upper()}?" if near else "Remove it."
+        raise InvalidConfig(f"{where} has {PREFIX}{name.upper()}, which is not a setting. {hint}")
+    return found
+
+
+def _variables_in(file: Path) -> dict[str, str]:
+    """Return the variables of a file of settings, as systemd's ``EnvironmentFile`` has them.
+
+    Raises:
+        InvalidConfig: it cannot be read, or a line does not set a variable of ours.
+    """
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise InvalidConfig(
+            f"the file of settings {file} cannot be read ({reason}). Check its path and its mode."
+        ) from error
+    variables = {}
+    for number, line in enumerate(map(str.strip, lines), start=1):
+        if not line or line.startswith("#"):
+            continue
+        name, equals, value = line.partition("=")
+        if not equals or not name.upper().startswith(PREFIX):
+            raise InvalidConfig(
+                f"{file}, line {number}: {line[:80]!r} does not set a variable of the service. "
+                f"Write {PREFIX}NAME=VALUE."
+            )
+        is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+        variables[name.strip()] = value[1:-1] if is_quoted else value
+    return variables

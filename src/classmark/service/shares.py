@@ -16,6 +16,30 @@ from classmark.service.limits import network_of, plain_address
 EVERY_PROXY = "*"
 
 
+def parse_proxies(text: str) -> list[IPv4Network | IPv6Network] | None:
+    """Return the networks of trusted proxies, None for all.
+
+    Args:
+        text: addresses and networks separated by commas, or ``*`` for all.
+
+    Raises:
+        ValueError: an entry is something else.
+    """
+    entries = [entry.strip() for entry in text.split(",") if entry.strip()]
+    networks = []
+    for entry in entries:
+        try:
+            networks += [] if entry == EVERY_PROXY else [ip_network(entry)]
+        except ValueError as error:
+            found = _network(entry)
+            hint = f" ({error}); perhaps {found} is meant" if found else ""
+            raise ValueError(
+                f"{entry!r} is neither an IP address nor a network{hint}. Give addresses such as "
+                "127.0.0.1 or networks such as 10.0.0.0/8, separated by commas, or '*' for all"
+            ) from error
+    return None if EVERY_PROXY in entries else networks
+
+
 class Connection(Protocol):
     """A connection as it is counted here.
 
@@ -50,9 +74,9 @@ class Shares:
         self.body_bytes = 0
         self._connections: dict[str, dict[Connection, None]] = {}
         self._slow_readers: dict[Connection, None] = {}
-        entries = [entry.strip() for entry in trusted_proxies.split(",")]
-        self._trusts_all = EVERY_PROXY in entries
-        self._trusted = [network for entry in entries if (network := _network(entry)) is not None]
+        networks = parse_proxies(trusted_proxies)
+        self._trusts_all = networks is None
+        self._trusted = networks or []
 
     def is_trusted(self, address: str) -> bool:
         """Tell whether an address is that of a trusted proxy."""

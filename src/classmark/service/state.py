@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from collections.abc import Callable
@@ -11,13 +10,11 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TypeVar
 
 from classmark import taxonomy
 from classmark.bundle import Bundle, find_bundle, load_bundle
-from classmark.errors import BundleIncompatible, MissingExtra, NoHomeFolder, UnknownCategory
-from classmark.journal import Journal, JournalConfig, default_journal_path
+from classmark.errors import BundleIncompatible, MissingExtra, UnknownCategory
 from classmark.records import Paper, PredictionSource
 from classmark.runtime import Classifier
 from classmark.runtime.cascade import with_members
@@ -25,16 +22,17 @@ from classmark.runtime.encoder import THREADS_VARIABLE, default_threads, usable_
 from classmark.service.answering import Answerer
 from classmark.service.backlog import Backlog
 from classmark.service.batching import Batcher, BatchLimits
+from classmark.service.chores import Chores
 from classmark.service.exchange import Exchange, Fields, deadline_exceeded
 from classmark.service.limits import Admission
-from classmark.service.logs import AccessLog, log
+from classmark.service.logs import AccessLog, level_number, log_rarely, set_up_logs
 from classmark.service.memory import Place
 from classmark.service.metrics import Metrics
 from classmark.service.problems import Problem
 from classmark.service.readers import Readers
 from classmark.service.reading import FileLimits
-from classmark.service.recording import Recorder
-from classmark.service.settings import JOURNAL_OFF, ServiceSettings
+from classmark.service.recording import Recorder, open_journal
+from classmark.service.settings import ServiceSettings
 from classmark.service.threads import started_pool
 
 T = TypeVar("T")
@@ -49,6 +47,7 @@ CARD_FILE = "CARD.md"
 _TIMED_PAPERS = 4
 MAX_DIRECT_BODY_BYTES = 32 << 10
 """Parsing and checking this much JSON takes the loop some 50 us; more goes to a thread unparsed."""
+CHORES_CLOSE_S = 1.0
 JOURNAL_CLOSE_S = 5.0
 """Of the grace period, for the last events of the journal."""
 
@@ -98,6 +97,11 @@ class OpenedModel:
     spec: str
     worker_count: int
     shared: Model | Bundle
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether it has a queue of its own; see ``Batcher``."""
+        return not isinstance(self.shared, Model)
 
 
 def open_model(settings: ServiceSettings) -> OpenedModel:
@@ -174,7 +178,7 @@ class Service:
         self.model = model if isinstance(model, Model) else Model(model or read_bundle(settings))
         self.metrics = Metrics(place)
         self.admission = Admission(settings, self.metrics, place)
-        self.access_log = AccessLog() if settings.access_log else None
+        self.access_log = _open_access_log(settings)
         self._pool = started_pool(settings.threads, "classmark")
         # Who looks at an overloaded service must not wait behind what overloads it.
         self._reading_pool = started_pool(1, "classmark-reading")
@@ -182,8 +186,14 @@ class Service:
             max_papers=settings.max_papers, max_file_bytes=settings.max_body_bytes
         )
         self.readers = Readers(self.file_limits, settings.max_queue)
-        # After all that may fail: otherwise its thread would be cut off while it writes.
-        self.journal = _open_journal(settings)
+        self.journal = open_journal(settings)
+        try:
+            is_first = place is None or place.slot == 0
+            self._chores = Chores(self.metrics, self.journal) if is_first else None
+        except OSError:
+            if self.journal is not None:  # or its thread would be cut off while it writes
+                self.journal.close(JOURNAL_CLOSE_S)
+            raise
         self.batcher = _make_batcher(self.model, settings, self.metrics)
         self.answerer = Answerer(
             self.model.classifier,
@@ -212,6 +222,12 @@ class Service:
         self.in_work += 1
         exchange.is_in_work = True
 
+    def note_refusal(self, problem: Problem, client: str) -> None:
+        """Count and log a connection that ends before the application has seen its request."""
+        self.metrics.connection_refused(problem.kind)
+        event = f"connection refused: {problem.kind}"
+        log_rarely(event, client=client, detail=problem.detail)
+
     def recorder(self, exchange: Exchange, source: PredictionSource) -> Recorder:
         """Return what tells the journal of the predictions of a request."""
         return Recorder(
@@ -229,8 +245,22 @@ class Service:
             taxonomy.canonical("unknown")
         if self.batcher is not None:
             self.batcher.start([_WARM_UP] * _TIMED_PAPERS)
-        self.metrics.worker_started(self.started_at_s)
+        self.metrics.worker_started(self.started_at_s, self.model.classifier.model)
         self.is_ready = True
+
+    def reload(self, settings: ServiceSettings) -> None:
+        """Take the keys again, and the settings of the log, whose file is opened anew.
+
+        Raises:
+            StorageFailed: the log file cannot be opened. The log goes on where it went.
+        """
+        self.admission.reload()
+        access_log = _open_access_log(settings)
+        set_up_logs(file=settings.log_file, level=settings.log_level)
+        self.settings, old = settings, self.access_log
+        self.access_log = access_log
+        if old is not None:
+            old.close()
 
     def stop_accepting(self) -> None:
         """Stop being ready; requests that come anyway are still answered."""
@@ -246,6 +276,7 @@ class Service:
         if self.batcher is not None:
             self.batcher.publish()
         self.metrics.set_in_work(self.in_work)
+        self.metrics.set_process()
 
     def close(self) -> int:
         """End the threads and write the journal; returns how many of its events were lost."""
@@ -256,6 +287,8 @@ class Service:
             # What still runs is past its deadline or cut off; the journal need not wait for it.
             pool.shutdown(wait=False, cancel_futures=True)
         self.readers.close()
+        if self._chores is not None:
+            self._chores.close(CHORES_CLOSE_S)
         lost = 0 if self.journal is None else self.journal.close(JOURNAL_CLOSE_S)
         self.publish()
         if self.access_log is not None:
@@ -332,15 +365,10 @@ def _make_batcher(model: Model, settings: ServiceSettings, metrics: Metrics) -> 
     return Batcher(model.classifier, limits, metrics)
 
 
-def _open_journal(settings: ServiceSettings) -> Journal | None:
-    if settings.journal == JOURNAL_OFF:
+def _open_access_log(settings: ServiceSettings) -> AccessLog | None:
+    if not settings.access_log:
         return None
-    try:
-        path = Path(settings.journal) if settings.journal else default_journal_path()
-    except NoHomeFolder as error:
-        log("no journal is kept", logging.WARNING, problem=str(error))
-        return None
-    return Journal(JournalConfig(path=path, keep_text=settings.journal_text))
+    return AccessLog(settings.log_file, level_number(settings.log_level))
 
 
 def journal_unavailable(why: str) -> Problem:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 from multiprocessing import connection
 from typing import Any
 
-from classmark.errors import ListenFailed, WorkerFailed, advice
+from classmark.errors import ClassmarkError, InvalidConfig, ListenFailed, WorkerFailed, advice
 from classmark.service import process
 from classmark.service.accepting import ConnectionCounts, fit_descriptors
 from classmark.service.heartbeat import Heartbeats, Watch
@@ -30,10 +29,11 @@ from classmark.service.memory import (
     Place,
     TreeMemory,
 )
-from classmark.service.metrics import forget_worker
+from classmark.service.metrics import SUPERVISOR, Metrics, forget_worker
 from classmark.service.process import Job, WorkerProcess
 from classmark.service.series import SLOT_BYTES
 from classmark.service.settings import BACKLOG, ServiceSettings
+from classmark.service.signals import RELOAD_SIGNALS, Terminal, drain, held, wake_up_on_signals
 from classmark.service.state import OpenedModel, open_model
 
 HEALTHY_AFTER_S = 5.0
@@ -63,19 +63,35 @@ def serve(settings: ServiceSettings, say: Say = lambda _: None) -> int:
     """
     if not hasattr(os, "fork"):  # Windows
         raise ListenFailed("classmark serve needs Linux or macOS. On Windows run it in WSL.")
-    started_at_s = time.time()
-    with _listening(settings) as listener:
-        set_up_logs()
+    started_at_s, terminal = time.time(), Terminal()
+    # A signal to reload that comes now waits until there is something to reload.
+    with held(RELOAD_SIGNALS), _listening(settings) as listener:
+        set_up_logs(file=settings.log_file, level=settings.log_level)
         model = open_model(settings)
         if settings.api_keys is not None:
             read_keys(settings.api_keys)
+        _warn_of_settings(settings, model)
         settings = fit_descriptors(settings, model.worker_count)
         memory = _share_memory(model.worker_count)
         try:
             listener.listen(BACKLOG)
-            return Supervisor(settings, listener, model, memory, say, started_at_s).run()
+            return Supervisor(settings, listener, model, memory, say, started_at_s, terminal).run()
         finally:
             memory.close()
+
+
+def _warn_of_settings(settings: ServiceSettings, model: OpenedModel) -> None:
+    """Log what an operator may not have meant."""
+    if settings.is_open_to_everybody:
+        log(
+            "open to everybody",
+            logging.WARNING,
+            host=settings.host,
+            advice="Whoever reaches this address may do everything. Ask for keys with --api-keys, "
+            "or listen on 127.0.0.1.",
+        )
+    for name, reason in settings.without_effect(is_deep=model.is_deep).items():
+        log("setting without effect", logging.WARNING, setting=name, reason=reason)
 
 
 def _share_memory(n_workers: int) -> TreeMemory:
@@ -85,7 +101,7 @@ def _share_memory(n_workers: int) -> TreeMemory:
         BEATS: Heartbeats.SLOT_BYTES * n_workers,
         RATES: RateTable.SIZE,
         REFUSALS: RateTable.SIZE,
-        SERIES: SLOT_BYTES * n_workers,
+        SERIES: SLOT_BYTES * (n_workers + 1),  # the last is the supervisor's
     }
     memory = TreeMemory(sizes, is_inherited=process.FORKS)
     for part in (RATES, REFUSALS):
@@ -101,6 +117,7 @@ class _Slot:
         number: from 0.
         worker: None while a new one is waited for.
         failures: attempts in a row that led to no worker that serves.
+        has_started: a worker was started here before.
         started_s: when the worker was started, monotonic.
         due_s: when the next one is to be started, monotonic.
         delay_s: how long the next one waits if this one dies young.
@@ -109,6 +126,7 @@ class _Slot:
     number: int
     worker: WorkerProcess | None = None
     failures: int = 0
+    has_started: bool = False
     started_s: float = 0.0
     due_s: float = 0.0
     delay_s: float = FIRST_DELAY_S
@@ -136,8 +154,10 @@ class Supervisor:
     memory: TreeMemory
     say: Say
     started_at_s: float
+    terminal: Terminal = field(default_factory=Terminal)
     _slots: list[_Slot] = field(default_factory=list)
     _is_stopping: bool = False
+    _must_reload: bool = False
     _was_announced: bool = False
     _has_served: bool = False
     _failure: str = ""
@@ -149,9 +169,11 @@ class Supervisor:
             WorkerFailed: no worker could be started, or one failed before any had served.
         """
         self._slots = [_Slot(number) for number in range(self.model.worker_count)]
+        own_place = Place(len(self._slots), self.memory, self.started_at_s)
+        self._metrics = Metrics(own_place, SUPERVISOR)
         self._counts = ConnectionCounts(self.memory[CONNECTIONS])
         self._watch = Watch(Heartbeats(self.memory[BEATS]), self.settings.stuck_after_s)
-        with _wake_up_on_signals(self._on_signal) as wake:
+        with wake_up_on_signals(self._on_signal) as wake:
             # Untouched by collections, pages of what is loaded stay shared with the workers.
             gc.collect()
             gc.freeze()
@@ -160,17 +182,48 @@ class Supervisor:
                 while not self._is_stopping:
                     self._start_due()
                     connection.wait([*self._news(), wake], timeout=self._wait_s())
-                    _drain(wake)
+                    drain(wake)
+                    self._reload_if_asked()
                     self._look()
                     self._kill_stuck()
+                    self._metrics.set_process()
             finally:  # whatever happened, no worker is left behind
                 in_order = self._stop()
+                self._metrics.close()
         if self._failure:
             raise WorkerFailed(self._failure)
         return 0 if in_order else 1
 
-    def _on_signal(self, *_: Any) -> None:
-        self._is_stopping = True
+    def _on_signal(self, number: int, *_: Any) -> None:
+        if number in RELOAD_SIGNALS and not self.terminal.has_gone():
+            self._must_reload = True
+        else:
+            self._is_stopping = True
+
+    def _reload_if_asked(self) -> None:
+        """Take the settings of the log and the keys again, here and in every worker."""
+        if not self._must_reload:
+            return
+        self._must_reload = False
+        others: list[str] = []
+        problems: list[ClassmarkError] = []
+        try:
+            self.settings, others = self.settings.reread()
+        except InvalidConfig as error:
+            problems.append(error)
+        try:
+            set_up_logs(file=self.settings.log_file, level=self.settings.log_level)
+            if self.settings.api_keys is not None:
+                read_keys(self.settings.api_keys)
+        except ClassmarkError as error:
+            problems.append(error)
+        if others:
+            log("needs a restart", logging.WARNING, settings=others)
+        for problem in problems:
+            log("not reloaded", logging.ERROR, detail=str(problem))
+        log("reloaded", workers=len(self._workers()))
+        for worker in self._workers():
+            worker.reload()
 
     def _workers(self) -> list[WorkerProcess]:
         return [slot.worker for slot in self._slots if slot.worker is not None]
@@ -189,7 +242,8 @@ class Supervisor:
                 except OSError as error:
                     self._note_no_process(slot, error)
                 else:
-                    slot.started_s = now
+                    self._metrics.count("classmark_worker_restarts", n=slot.has_started)
+                    slot.has_started, slot.started_s = True, now
 
     def _note_no_process(self, slot: _Slot, error: OSError) -> None:
         """Try again later; before anything was served, not for ever."""
@@ -256,7 +310,8 @@ class Supervisor:
             slot.delay_s = FIRST_DELAY_S
         slot.failures += not dead.is_ready
         again_in_s = slot.postpone(now)
-        log("worker died", worker=dead.pid, exit_code=dead.exit_code, again_in_s=again_in_s)
+        facts = {"worker": dead.pid, "exit_code": dead.exit_code, "again_in_s": again_in_s}
+        log("worker died", logging.ERROR, **facts)
         if not self._has_served and all(slot.failures for slot in self._slots):
             # What hindered each of the first workers will hinder the next.
             reason = dead.failure or f"it ended with exit code {dead.exit_code}. See the log."
@@ -275,14 +330,16 @@ class Supervisor:
         deadline = time.monotonic() + self.settings.grace_s + _KILL_MARGIN_S
         late = _wait_for_ends(workers, deadline)
         for worker in late:
-            log("worker killed", worker=worker.pid)
+            log("worker killed", logging.WARNING, worker=worker.pid)
             worker.kill()
         _wait_for_ends(late, None)
         for worker in workers:
             if worker.exit_code and worker not in late:
-                log("worker died", worker=worker.pid, exit_code=worker.exit_code)
+                facts = {"worker": worker.pid, "exit_code": worker.exit_code}
+                log("worker died", logging.ERROR, **facts)
         in_order = not late and all(worker.ended_in_order for worker in workers)
-        log("stopped", in_order=in_order and not self._failure)
+        is_well = in_order and not self._failure
+        log("stopped", logging.INFO if is_well else logging.ERROR, in_order=is_well)
         return in_order
 
 
@@ -322,31 +379,6 @@ def _listening(settings: ServiceSettings) -> Iterator[socket.socket]:
                 "another --port."
             ) from error
         yield listener
-
-
-@contextmanager
-def _wake_up_on_signals(handler: Callable[..., None]) -> Iterator[socket.socket]:
-    """Yield a socket that becomes readable when a signal to stop arrives."""
-    wake, signalled = socket.socketpair()
-    wake.setblocking(False)
-    signalled.setblocking(False)
-    before = {number: signal.signal(number, handler) for number in process.STOP_SIGNALS}
-    old = signal.set_wakeup_fd(signalled.fileno(), warn_on_full_buffer=False)
-    try:
-        yield wake
-    finally:
-        signal.set_wakeup_fd(old)
-        for number, handled in before.items():
-            signal.signal(number, handled)
-        wake.close()
-        signalled.close()
-
-
-def _drain(wake: socket.socket) -> None:
-    try:
-        wake.recv(4096)
-    except BlockingIOError:
-        return
 
 
 def _where(listener: socket.socket, model: OpenedModel, workers: int) -> str:

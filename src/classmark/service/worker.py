@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import uvicorn
 
+from classmark.errors import ClassmarkError, InvalidConfig
 from classmark.service.accepting import Acceptor, ConnectionCounts, surplus
 from classmark.service.app import create_app
 from classmark.service.heartbeat import Heartbeats
 from classmark.service.logs import log, log_failure, set_up_logs
 from classmark.service.memory import BEATS, CONNECTIONS, Place
-from classmark.service.process import READY, STOP_SIGNALS, STOPPING, Job, Say
+from classmark.service.process import READY, STOPPING, Job, Say
 from classmark.service.protocol import guarded_protocol
 from classmark.service.settings import BACKLOG, ServiceSettings
+from classmark.service.signals import HANDLED, RELOAD_SIGNALS
 from classmark.service.state import JOURNAL_CLOSE_S, Service
 
 HOUSEKEEPING_S = 0.25
@@ -52,14 +55,16 @@ class Worker(uvicorn.Server):
         await super().startup([])
         loop = asyncio.get_running_loop()
 
-        def on_signal(*_: Any) -> None:
+        def on_signal(number: int, _: Any) -> None:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(self.stop)
+                do = self._reload if number in RELOAD_SIGNALS else self.stop
+                loop.call_soon_threadsafe(do)
 
         # Not the loop's own way, which lets a signal kill the process once the loop is closed.
-        signal.signal(signal.SIGTERM, on_signal)
+        for number in (signal.SIGTERM, *RELOAD_SIGNALS):
+            signal.signal(number, on_signal)
         # The supervisor decides when to stop; a signal that came while we started comes now.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
         self._housekeeping = loop.create_task(self._keep_house())
         self._note_connections(0)
         self.servers = [self._acceptor(listener) for listener in sockets or ()]
@@ -80,6 +85,16 @@ class Worker(uvicorn.Server):
 
     def _note_connections(self, n: int) -> None:
         self._counts.set(self._slot, n)
+
+    def _reload(self) -> None:
+        """Take the keys and the settings of the log again; what is invalid changes nothing."""
+        settings = self.service.settings
+        with suppress(InvalidConfig):  # the supervisor has said so
+            settings, _ = settings.reread()
+        try:
+            self.service.reload(settings)
+        except ClassmarkError as error:
+            log("not reloaded", logging.ERROR, detail=str(error))
 
     def stop(self) -> None:
         """Be not ready from now on, stop accepting a little later; the second call does at once."""
@@ -111,7 +126,7 @@ class Worker(uvicorn.Server):
             connections = len(self.server_state.connections)
             self.service.hang_ups = surplus(connections, self._counts.lowest())
             if os.getppid() != self._parent and not self._is_stopping:
-                log("supervisor gone")
+                log("supervisor gone", logging.ERROR)
                 self.stop()
 
 
@@ -122,7 +137,7 @@ def run_worker(job: Job, say: Say = lambda _: None) -> int:
         job: what to serve, and where.
         say: is given ``READY`` when requests are accepted, ``STOPPING`` after a signal to stop.
     """
-    set_up_logs()
+    set_up_logs(file=job.settings.log_file, level=job.settings.log_level)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     service = Service(job.settings, job.model, job.place)
     # What is loaded stays: a collection need not look at it again.
@@ -135,7 +150,7 @@ def run_worker(job: Job, say: Say = lambda _: None) -> int:
         return EXIT_FAILED
     finally:
         lost = service.close()
-        log("worker ended", journal_events_lost=lost)
+        log("worker ended", logging.WARNING if lost else logging.INFO, journal_events_lost=lost)
     return 0
 
 
@@ -157,7 +172,7 @@ def _config(service: Service, on_connections: Callable[[int], None]) -> uvicorn.
     settings = service.settings
     return uvicorn.Config(
         create_app(service),
-        http=guarded_protocol(settings, on_connections, service.model_fields),
+        http=guarded_protocol(settings, on_connections, service.note_refusal, service.model_fields),
         ws="none",
         lifespan="on",
         log_config=None,

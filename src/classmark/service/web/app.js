@@ -119,6 +119,7 @@ function inWords(status, headers, problem) {
     .filter((part) => typeof part === "string").map(sentence).join(" ");
   const byKind = {
     key_unknown: ["The service does not know this API key.", "It may be mistyped or revoked. Enter it again, or ask whoever runs the service."],
+    key_expired: ["The API key has expired.", "Ask whoever runs the service for another key, and enter that."],
     journal_off: ["This service keeps no journal.", "So it cannot take corrections; whoever runs it can switch the journal on."],
     not_ready: ["The service is stopping.", "Try again in a moment."],
   };
