@@ -57,10 +57,11 @@ class AuthorCategory:
     """What the model makes of the author's category.
 
     Attributes:
-        code: canonical.
+        code: canonical; of a category, or of the archive that was given.
         verdict: ``confirmed``, ``plausible`` or ``challenged``.
-        rank: place among all categories, 1 is first; None if the model does not know it.
-        probability: 0..1.
+        rank: place among all categories, of an archive among all archives; 1 is first, None if the
+            model does not have it.
+        probability: 0..1, of an archive the sum of its categories.
     """
 
     code: str
@@ -131,7 +132,10 @@ class FileAnswers:
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """One arXiv category; a retired one is not active."""
+    """One category; a retired one is not active.
+
+    With labels of one's own ``name`` is the label, and ``archive`` and ``group`` are "".
+    """
 
     code: str
     name: str
@@ -142,7 +146,10 @@ class Category:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelDetails:
-    """A loaded model: how many labels it has, its card as Markdown, its measured metrics."""
+    """A loaded model: how many labels it has, its card as Markdown, its measured metrics.
+
+    ``label_space`` is ``arxiv``, or ``free`` for labels of one's own.
+    """
 
     name: str
     version: str
@@ -151,6 +158,7 @@ class ModelDetails:
     card: str
     metrics: dict[str, Any]
     default: bool
+    label_space: str = "arxiv"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -250,7 +258,7 @@ def file_answers_of(value: Json) -> FileAnswers:
 
 
 def categories_of(value: Json) -> tuple[Category, ...]:
-    """Read the taxonomy."""
+    """Read the categories that feedback can name."""
     return _all(Category, value["categories"])
 
 

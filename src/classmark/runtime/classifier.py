@@ -15,6 +15,7 @@ from classmark.errors import BundleIncompatible, InvalidPaper
 from classmark.papers import RECIPE_VERSION, without_markup
 from classmark.records import Answer, ModelRef, Paper
 from classmark.runtime.explain import explain as explain_answer
+from classmark.runtime.labels import Labels
 from classmark.runtime.policy import Decider, Decisions
 from classmark.runtime.scorer import RawScores, Scorer
 
@@ -37,7 +38,8 @@ class Classifier:
 
     Attributes:
         labels: k codes, the columns of the scores.
-        names: k names, in the same order.
+        names: k names, in the same order; the labels themselves if they are one's own.
+        categories: finds the label that somebody means, and judges an author's category.
         policy: how scores become answers.
         thresholds: k probabilities, from which each label is accepted.
         set_coverage: coverage that the prediction sets were built for, 0..1.
@@ -84,6 +86,7 @@ class Classifier:
         self._scorer = scorer
         self.labels = self._decider.labels
         self.names = self._decider.names
+        self.categories = Labels(manifest)
         self.policy = manifest.policy
         self.thresholds = manifest.policy.thresholds
         self.set_coverage = manifest.policy.set_coverage
