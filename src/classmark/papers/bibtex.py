@@ -123,7 +123,7 @@ def _read_block(
         except InvalidPaper as error:
             return place.bad("broken_bibtex", str(error), entry.key)
         values = _values(entry.key, fields, options)
-        return build_paper(values, place, strict_dates=options.strict_dates)
+        return build_paper(values, place, options)
     if isinstance(block, ParsingFailedBlock):
         reason = getattr(block.error, "abort_reason", None) or str(block.error)
         reason = " ".join(reason.split()).partition(" Note: ")[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from classmark.errors import InvalidPaper
@@ -22,6 +22,7 @@ class Paper:
         published_date: ISO date of the first version, else None.
         updated_date: ISO date of the newest version, else None.
         authors: the authors as one string.
+        place: number of its line, row or item in the file it comes from, 0 if it comes from none.
     """
 
     id: str | None = None
@@ -32,6 +33,7 @@ class Paper:
     published_date: str | None = None
     updated_date: str | None = None
     authors: str = ""
+    place: int = field(default=0, compare=False, repr=False)
 
     @property
     def size_chars(self) -> int:
