@@ -67,6 +67,11 @@ def test_the_weakest_categories_come_first_and_small_ones_are_left_out() -> None
     assert "| c01 | 20 | 0.05 | stat.ML |" in card
 
 
+def test_a_label_that_holds_a_bar_stays_in_its_cell() -> None:
+    card = render_card("m", report(categories=(category("Stars | galaxies", 30, 0.5),)), {})
+    assert r"| Stars \| galaxies | 30 | 0.50 | stat.ML |" in card
+
+
 def test_too_few_papers_in_every_category_are_said() -> None:
     assert "No category has 20 test papers." in render_card("m", report(categories=()), {})
 

@@ -85,9 +85,7 @@ def fit_policy(valid: ScoreTable, non_papers: RawScores | None = None) -> Policy
     policy = Policy(
         temperature=temperature,
         thresholds=_rounded(fit_thresholds(probabilities, table.primary)),
-        cross_list_thresholds=_rounded(
-            fit_cross_list_thresholds(probabilities, table.primary, table.listed)
-        ),
+        cross_list_thresholds=_cross_list_thresholds(probabilities, table),
         set_threshold=fit_set_threshold(probabilities, table.primary, SET_COVERAGE),
         set_coverage=SET_COVERAGE,
     )
@@ -117,6 +115,15 @@ def _with_scope(policy: Policy, table: ScoreTable, non_papers: RawScores) -> Pol
         scope_weights=(bias, on_share, on_energy),
         scope_threshold=choose_scope_threshold(score[is_paper]),
     )
+
+
+def _cross_list_thresholds(
+    probabilities: NDArray[np.float64], table: ScoreTable
+) -> tuple[float, ...]:
+    """Return the thresholds of cross-lists; where no paper has any, none is ever suggested."""
+    if not (table.listed_count > 1).any():
+        return (1.0,) * len(table.labels)
+    return _rounded(fit_cross_list_thresholds(probabilities, table.primary, table.listed))
 
 
 def _rounded(values: NDArray[np.float32]) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 from classmark.dataset import load_manifest
 from classmark.errors import InvalidDataset
 from classmark.evaluation import EvaluationConfig, evaluate_table
+from classmark.evaluation.perturbations import OtherTexts, read_non_papers
 from classmark.export import fit_curve, fit_policy, render_card
 from classmark.papers import RECIPE_VERSION
 from classmark.pipeline.candidate import Candidate, ExportOptions, make_candidate
@@ -24,7 +25,7 @@ from classmark.records import (
     Policy,
     ScoreTable,
 )
-from classmark.runtime import RawScores
+from classmark.runtime import Decider, RawScores
 from classmark.runtime.curve import CalibrationCurve
 from classmark.storage import check_apart, check_folder_place
 from classmark.taxonomy import VERSION as TAXONOMY_VERSION
@@ -43,7 +44,7 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
     version: str,
     dataset: Path | None = None,
     about: str = "",
-    non_papers: Sequence[str] = (),
+    non_papers: OtherTexts | None = None,
     overwrite: bool = False,
     command: str = "",
     options: ExportOptions | None = None,
@@ -59,7 +60,8 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
         version: of the bundle.
         dataset: where the dataset of the run is now; None if it stayed where it was.
         about: Markdown for the card.
-        non_papers: texts that are out of scope.
+        non_papers: texts that are out of scope; None: invented ones for a linear model, none for
+            others.
         overwrite: replace a bundle that is there.
         command: the command line to name in the report.
         options: what only some kinds of model heed.
@@ -85,7 +87,8 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
     labels = tuple(provenance["labels"])
     uncurved = score_split(candidate.scorer, source, "valid", labels, ref)
     curve = fit_curve(uncurved) if candidate.wants_curve else None
-    strangers = _score_texts(candidate, non_papers, curve) if non_papers else None
+    others = _other_texts(candidate, non_papers)
+    strangers = _score_texts(candidate, others.texts, curve)
     policy = fit_policy(_curved(uncurved, curve), strangers)
     on_step("measuring on the test split")
     test = _curved(score_split(candidate.scorer, source, "test", labels, ref), curve)
@@ -97,7 +100,11 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
         version=version,
         parameters=candidate.parameters(curve),
     )
-    facts = _facts(bundle, candidate)
+    scope = _measure_scope(
+        Decider(bundle, ref), others, test, _score_texts(candidate, others.held_out, curve)
+    )
+    bundle = replace(bundle, provenance={**bundle.provenance, "other_texts": scope})
+    facts = {**_facts(bundle, candidate), "out of scope": _scope_in_words(scope)}
     card = render_card(f"{name} {version}", report, facts, about)
     files = {**candidate.files, "CARD.md": card}
     written = write_bundle(output, bundle, candidate.arrays, files, overwrite=overwrite)
@@ -124,9 +131,41 @@ def _curved(table: ScoreTable, curve: CalibrationCurve | None) -> ScoreTable:
     return replace(table, scores=curve.apply(table.scores))
 
 
+def _other_texts(candidate: Candidate, given: OtherTexts | None) -> OtherTexts:
+    if given is not None:
+        return given
+    return read_non_papers() if candidate.kind == "linear" else OtherTexts("", ())
+
+
+def _measure_scope(
+    decider: Decider, others: OtherTexts, test: ScoreTable, held_out: RawScores | None
+) -> dict[str, Any]:
+    """Return what fitted the scope score, and the shares of texts that it takes for no papers."""
+    papers = RawScores(test.scores, test.known_share)
+    shares = {"test papers": papers if others.texts else None, "held-out other texts": held_out}
+    return {
+        "source": others.source,
+        "fitted_on": len(others.texts),
+        "out_of_scope": {
+            name: round(float(decider.decide(raw).out_of_scope.mean()), 4)
+            for name, raw in shares.items()
+            if raw is not None and len(raw.known_share)
+        },
+    }
+
+
+def _scope_in_words(scope: Mapping[str, Any]) -> str:
+    if not scope["fitted_on"]:
+        return "nothing is: the model was given no other texts"
+    shares = ", ".join(f"{share:.1%} of {name}" for name, share in scope["out_of_scope"].items())
+    return f"fitted on {scope['fitted_on']} other texts ({scope['source']}): {shares}"
+
+
 def _score_texts(
     candidate: Candidate, texts: Sequence[str], curve: CalibrationCurve | None
-) -> RawScores:
+) -> RawScores | None:
+    if not texts:
+        return None
     papers = [Paper.from_text(text) for text in texts]
     raw = candidate.scorer.score([(paper.title, paper.abstract) for paper in papers])
     return raw if curve is None else RawScores(curve.apply(raw.scores), raw.known_share)
