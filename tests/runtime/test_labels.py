@@ -10,7 +10,7 @@ import pytest
 
 from classmark import Answer, Classifier, taxonomy
 from classmark.errors import UnknownCategory
-from classmark.records import BundleManifest
+from classmark.records import AuthorCategory, BundleManifest, Paper
 from classmark.runtime.labels import MAX_SHOWN_CHARS, Labels
 
 GALAXIES = (
@@ -76,9 +76,9 @@ def test_a_retired_code_is_judged_by_its_archive(
 ) -> None:
     labels = packaged.categories
     told = labels.verdict(galaxies, labels.author_category(written))
-    assert (told["code"], told["verdict"], told["rank"]) == ("astro-ph", "confirmed", 1)
+    assert (told.code, told.verdict, told.rank) == ("astro-ph", "confirmed", 1)
     [level] = [level for level in galaxies.archives if level.code == "astro-ph"]
-    assert told["probability"] == pytest.approx(level.probability, rel=1e-9)
+    assert told.probability == pytest.approx(level.probability, rel=1e-9)
 
 
 @pytest.mark.parametrize("archive", ["math", "physics", "cond-mat", "q-bio", "cs", "stat"])
@@ -87,10 +87,10 @@ def test_an_archive_that_the_paper_is_not_in_is_challenged_with_its_sum(
 ) -> None:
     told = packaged.categories.verdict(galaxies, packaged.categories.author_category(archive))
     ranked = [r.probability for r in galaxies.ranked if taxonomy.parent(r.code) == archive]
-    assert told["verdict"] == "challenged"
-    assert told["probability"] == pytest.approx(sum(ranked))
-    assert told["probability"] > 0
-    assert told["rank"] > 1
+    assert told.verdict == "challenged"
+    assert told.probability == pytest.approx(sum(ranked))
+    assert told.probability > 0
+    assert told.rank > 1
 
 
 def abstaining(answer: Answer, **changes: Any) -> Answer:
@@ -102,16 +102,16 @@ def test_an_archive_with_most_of_the_probability_is_confirmed_without_a_primary_
 ) -> None:
     verdict = packaged.categories.verdict
     unsure = abstaining(galaxies, reason="below_threshold")
-    assert verdict(unsure, "astro-ph")["verdict"] == "confirmed"
+    assert verdict(unsure, "astro-ph").verdict == "confirmed"
     stranger = abstaining(galaxies, reason="out_of_scope")
-    assert verdict(stranger, "astro-ph")["verdict"] == "plausible"
+    assert verdict(stranger, "astro-ph").verdict == "plausible"
 
 
 def test_an_archive_with_a_category_of_the_set_is_plausible(
     packaged: Classifier, galaxies: Answer
 ) -> None:
     listed = replace(galaxies, set=("astro-ph.GA", "math.CO"))
-    assert packaged.categories.verdict(listed, "math")["verdict"] == "plausible"
+    assert packaged.categories.verdict(listed, "math").verdict == "plausible"
 
 
 def test_an_archive_that_the_model_lacks_is_challenged_without_a_rank(
@@ -120,8 +120,7 @@ def test_an_archive_that_the_model_lacks_is_challenged_without_a_rank(
     labels = Labels(manifest(labels=("astro-ph.GA", "cs.LG")))
     few = replace(galaxies, ranked=galaxies.ranked[:1], set=("astro-ph.GA",), cross_lists=())
     told = labels.verdict(few, labels.author_category("math"))
-    expected = {"code": "math", "verdict": "challenged", "rank": None, "probability": 0.0}
-    assert told == expected
+    assert told == AuthorCategory("math", "challenged", None, 0.0)
 
 
 def test_an_archive_of_one_category_is_that_category(
@@ -129,4 +128,19 @@ def test_an_archive_of_one_category_is_that_category(
 ) -> None:
     told = packaged.categories.verdict(galaxies, packaged.categories.author_category("hep-th"))
     [ranked] = [r for r in galaxies.ranked if r.code == "hep-th"]
-    assert told["probability"] == ranked.probability
+    assert told.probability == ranked.probability
+
+
+def test_python_judges_the_category_that_a_paper_comes_with(packaged: Classifier) -> None:
+    title, abstract = GALAXIES.split("\n")
+    codes = ["astro-ph", "astro-ph.GA", "math", "nonsense", None]
+    papers = [Paper(title=title, abstract=abstract, category_code=code) for code in codes]
+    answers = packaged.classify(papers, top=2, check_category=True)
+    found = [(a.author_category.verdict if a.author_category else None) for a in answers]
+    assert found == ["confirmed", "confirmed", "challenged", "unknown", None]
+    assert {len(answer.ranked) for answer in answers} == {2}
+    assert answers[0].to_dict()["author_category"]["rank"] == 1
+    assert "author_category" not in answers[4].to_dict()
+    one = {"title": title, "abstract": abstract, "category_code": "astro-ph"}
+    assert packaged.classify(one, top=2, check_category=True) == answers[0]
+    assert packaged.classify(papers, top=2)[0].author_category is None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, TypeGuard
 
 if TYPE_CHECKING:
-    from classmark.records import Answer, BadRecord
+    from classmark.records import Answer, BadRecord, Ranked
 
 ABSTAIN = "abstain"
 BAR_WIDTH = 24
@@ -60,9 +60,10 @@ class LineWriter:
         """Nothing comes after the last line."""
 
     def _row(self, answer: Answer) -> tuple[str, str, str]:
-        note = answer.ranked[0].name if answer.primary else reason_text(answer, self._threshold_of)
+        name = _name_beside(answer.ranked[0])
+        note = name if answer.primary else reason_text(answer, self._threshold_of)
         identifier = printable(answer.id or "-")[:_MAX_CHARS_OF_ID]
-        return identifier, answer.primary or ABSTAIN, f"{answer.probability:.2f}  {note}"
+        return identifier, answer.primary or ABSTAIN, f"{answer.probability:.2f}  {note}".rstrip()
 
 
 class TableWriter:
@@ -97,7 +98,8 @@ class TableWriter:
         width = max(len(ranked.code) for ranked in answer.ranked)
         for ranked in answer.ranked:
             bar = f"{self._bar * round(ranked.probability * BAR_WIDTH):<{BAR_WIDTH}}"
-            yield f"{ranked.code:<{width}}  {ranked.probability:.2f}  {bar}  {ranked.name}"
+            name = _name_beside(ranked)
+            yield f"{ranked.code:<{width}}  {ranked.probability:.2f}  {bar}  {name}".rstrip()
         yield ""
         for label, value in self._facts(answer):
             yield f"{label:<11}  {value}"
@@ -106,8 +108,8 @@ class TableWriter:
 
     def _facts(self, answer: Answer) -> Iterator[tuple[str, str]]:
         if answer.cross_lists:
-            yield "cross-lists", ", ".join(answer.cross_lists)
-        yield f"{self._set_coverage:.0%} set", ", ".join(answer.set)
+            yield "cross-lists", _listed(answer.cross_lists)
+        yield f"{self._set_coverage:.0%} set", _listed(answer.set)
         if answer.archives:
             first, *others = answer.archives[:_MAX_SHOWN_ARCHIVES]
             shown = [first, *(level for level in others if level.probability >= _MIN_SHOWN)]
@@ -264,6 +266,25 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else " " if c.isspace() else "�" for c in text)
+
+
+def _name_beside(ranked: Ranked) -> str:
+    """Return the name to show beside a code: none of a label of one's own, which is both."""
+    return "" if ranked.name == ranked.code else ranked.name
+
+
+def _listed(codes: Sequence[str]) -> str:
+    """Return codes in a row; commas part no labels that hold commas."""
+    return ("; " if any("," in code for code in codes) else ", ").join(codes)
+
+
+def spelled(text: str, encoding: str) -> str:
+    """Return a text as an encoding can spell it, else a sign that every one has."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return "#"
+    return text
 
 
 def reason_text(answer: Answer, threshold_of: Callable[[str], float]) -> str:

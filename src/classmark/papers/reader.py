@@ -68,6 +68,7 @@ def read_stream(
     columns: Mapping[str, str] | None = None,
     max_record_bytes: int = DEFAULT_MAX_RECORD_BYTES,
     strict_dates: bool = False,
+    whole_labels: bool = False,
 ) -> Iterator[Paper | BadRecord]:
     """Yield the papers of standard input or another binary stream; see ``read_papers``.
 
@@ -79,6 +80,7 @@ def read_stream(
         columns=columns,
         max_record_bytes=max_record_bytes,
         strict_dates=strict_dates,
+        whole_labels=whole_labels,
     )
 
 

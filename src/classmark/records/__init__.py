@@ -1,6 +1,15 @@
 """What passes through walls: frozen records, each with its JSON or array form."""
 
-from classmark.records.answer import Answer, Evidence, Level, ModelRef, Ranked, Reason
+from classmark.records.answer import (
+    Answer,
+    AuthorCategory,
+    Evidence,
+    Level,
+    ModelRef,
+    Ranked,
+    Reason,
+    Verdict,
+)
 from classmark.records.bundle import BundleFile, BundleManifest, Policy
 from classmark.records.comparison import (
     Agreement,
@@ -47,6 +56,7 @@ from classmark.records.scores import ScoreTable
 __all__ = [
     "Agreement",
     "Answer",
+    "AuthorCategory",
     "BadRecord",
     "BundleFile",
     "BundleManifest",
@@ -82,6 +92,7 @@ __all__ = [
     "SliceGroup",
     "SliceReport",
     "SplitFile",
+    "Verdict",
     "csv_header",
     "csv_lines",
     "csv_text",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Reason = Literal["accepted", "below_threshold", "out_of_scope"]
+Verdict = Literal["confirmed", "plausible", "challenged", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,24 @@ class ModelRef:
     digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class AuthorCategory:
+    """What an answer makes of the category that the author chose, or of a whole archive.
+
+    Attributes:
+        code: canonical; as it was written if it is unknown.
+        verdict: ``docs/reference/answer.md`` has the rules.
+        rank: place among all categories, of an archive among all archives; 1 is first, None if the
+            model does not have it.
+        probability: of an archive the sum of its categories.
+    """
+
+    code: str
+    verdict: Verdict
+    rank: int | None = None
+    probability: float = 0.0
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
     """The categories of one paper; see ``docs/reference/answer.md`` for the JSON form.
@@ -57,6 +76,7 @@ class Answer:
         groups: the same by group.
         explanation: terms for and against the top category; None unless asked for.
         explanation_method: "exact_linear" or "occlusion"; None unless asked for.
+        author_category: what it makes of the author's category; None unless asked for.
         model: who answered.
         known_share: share of the text's terms that the model knows, 0..1; the journal keeps it, the
             published object does not.
@@ -73,6 +93,7 @@ class Answer:
     model: ModelRef
     explanation: tuple[Evidence, ...] | None = None
     explanation_method: str | None = None
+    author_category: AuthorCategory | None = None
     known_share: float = 0.0
 
     @property
@@ -105,4 +126,6 @@ class Answer:
             "version": self.model.version,
             "digest": self.model.digest,
         }
+        if self.author_category is not None:
+            answer["author_category"] = asdict(self.author_category)
         return answer

@@ -53,6 +53,8 @@ class Paper:
     def from_mapping(cls, record: Mapping[str, Any]) -> Paper:
         """Read a mapping with ``title`` and/or ``abstract`` (or ``summary``).
 
+        ``id`` and ``category_code`` are read too.
+
         Raises:
             InvalidPaper: neither key is there, or a value is not a string.
         """
@@ -66,11 +68,12 @@ class Paper:
         for key, value in (("title", title), ("abstract", abstract)):
             if value is not None and not isinstance(value, str):
                 raise InvalidPaper(f"{key} must be a string, got {type(value).__name__}")
-        identifier = record.get("id")
+        identifier, category = record.get("id"), record.get("category_code")
         return cls(
             id=None if identifier is None else str(identifier),
             title=title or "",
             abstract=abstract or "",
+            category_code=category if isinstance(category, str) else None,
         )
 
 

@@ -16,7 +16,7 @@ from classmark.papers import RECIPE_VERSION, without_markup
 from classmark.records import Answer, ModelRef, Paper
 from classmark.runtime.explain import explain as explain_answer
 from classmark.runtime.labels import Labels
-from classmark.runtime.policy import Decider, Decisions
+from classmark.runtime.policy import Decider, Decisions, check_top
 from classmark.runtime.scorer import RawScores, Scorer
 
 MAX_BATCH_PAPERS = 500
@@ -127,6 +127,7 @@ class Classifier:
         top: int = ...,
         threshold: float | None = ...,
         explain: bool = ...,
+        check_category: bool = ...,
     ) -> Answer: ...
 
     @overload
@@ -137,6 +138,7 @@ class Classifier:
         top: int = ...,
         threshold: float | None = ...,
         explain: bool = ...,
+        check_category: bool = ...,
     ) -> list[Answer]: ...
 
     def classify(
@@ -146,6 +148,7 @@ class Classifier:
         top: int = DEFAULT_TOP,
         threshold: float | None = None,
         explain: bool = False,
+        check_category: bool = False,
     ) -> Answer | list[Answer]:
         """Classify one paper, or many.
 
@@ -156,6 +159,8 @@ class Classifier:
             top: how many categories to rank, at least 1.
             threshold: replaces the model's own thresholds of acceptance, 0..1.
             explain: list the terms that decided between the top category and the runner-up.
+            check_category: say what the answer makes of the category that a paper comes with
+                (``category_code``): ``Answer.author_category``.
 
         Returns:
             One answer for one paper, a list for an iterable of them (also of one, or none).
@@ -165,11 +170,12 @@ class Classifier:
             UsageError: ``top`` or ``threshold`` is out of range.
             InvalidScores: the model gave numbers that cannot be published.
         """
+        answer_batch = self._checked_batch if check_category else self._answer_batch
         if isinstance(x, str | Paper | Mapping):
-            return self._answer_batch([_to_paper(x)], top, threshold, explain)[0]
+            return answer_batch([_to_paper(x)], top, threshold, explain)[0]
         answers: list[Answer] = []
         for batch in in_batches(_to_papers(x), _n_chars):
-            answers += self._answer_batch(batch, top, threshold, explain)
+            answers += answer_batch(batch, top, threshold, explain)
         return answers
 
     def answers(
@@ -195,6 +201,21 @@ class Classifier:
             return [self._decider.answer(raw, papers[0].id, top=top, threshold=threshold)]
         decisions = self._decider.decide(raw, threshold=threshold)
         return self._decider.answers(decisions, [paper.id for paper in papers], top=top)
+
+    def _checked_batch(
+        self, papers: Sequence[Paper], top: int, threshold: float | None, explain: bool
+    ) -> list[Answer]:
+        """Return answers with what they make of the categories that the papers come with."""
+        check_top(top)
+        answers = self._answer_batch(papers, len(self.labels), threshold, explain)
+        verdicts = [
+            self.categories.verdict_on(answer, paper.category_code) if paper.category_code else None
+            for paper, answer in zip(papers, answers, strict=True)
+        ]
+        return [
+            replace(answer, ranked=answer.ranked[:top], author_category=verdict)
+            for answer, verdict in zip(answers, verdicts, strict=True)
+        ]
 
     def _answer_batch(
         self, papers: Sequence[Paper], top: int, threshold: float | None, explain: bool

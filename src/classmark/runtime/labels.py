@@ -5,11 +5,10 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
 
 from classmark import taxonomy
 from classmark.errors import UnknownCategory
-from classmark.records import Answer, BundleManifest
+from classmark.records import Answer, AuthorCategory, BundleManifest
 from classmark.taxonomy.nearest import nearest
 
 MAX_SHOWN_CHARS = 60
@@ -68,7 +67,7 @@ class Labels:
         archive = category.strip().lower()
         return archive if archive in self._archives else self.canonical(category)
 
-    def verdict(self, answer: Answer, code: str) -> dict[str, Any]:
+    def verdict(self, answer: Answer, code: str) -> AuthorCategory:
         """Return what an answer makes of the author's category.
 
         Args:
@@ -84,7 +83,14 @@ class Labels:
         is_plausible = code in answer.set or code in answer.cross_lists
         return _verdict(code, rank, probability, code == answer.primary, is_plausible)
 
-    def _verdict_on_archive(self, answer: Answer, archive: str) -> dict[str, Any]:
+    def verdict_on(self, answer: Answer, category: str) -> AuthorCategory:
+        """Return the same of a category as somebody wrote it, ``unknown`` if there is none."""
+        try:
+            return self.verdict(answer, self.author_category(category))
+        except UnknownCategory:
+            return AuthorCategory(category, "unknown")
+
+    def _verdict_on_archive(self, answer: Answer, archive: str) -> AuthorCategory:
         archive_of = self._archive_of
         sums = dict.fromkeys(archive_of.values(), 0.0)
         for ranked in answer.ranked:
@@ -111,9 +117,10 @@ class Labels:
 
 def _verdict(
     code: str, rank: int | None, probability: float, is_confirmed: bool, is_plausible: bool
-) -> dict[str, Any]:
-    verdict = "confirmed" if is_confirmed else "plausible" if is_plausible else "challenged"
-    return {"code": code, "verdict": verdict, "rank": rank, "probability": probability}
+) -> AuthorCategory:
+    if is_confirmed:
+        return AuthorCategory(code, "confirmed", rank, probability)
+    return AuthorCategory(code, "plausible" if is_plausible else "challenged", rank, probability)
 
 
 def _archives() -> frozenset[str]:

@@ -199,13 +199,11 @@ class Answerer:
         """Return the published form of an answer, and tell the recorder of it."""
         prediction_id = recorder.prediction_id(question, index)
         recorder.record(question, answer, prediction_id)
-        verdict = question.author_category and self.classifier.categories.verdict(
-            answer, question.author_category
-        )
+        if question.author_category is not None:
+            verdict = self.classifier.categories.verdict(answer, question.author_category)
+            answer = replace(answer, author_category=verdict)
         document = answer.to_dict()
         del document["ranked"][options.top :]
-        if verdict:
-            document["author_category"] = verdict
         document["prediction_id"] = prediction_id
         return document
 
