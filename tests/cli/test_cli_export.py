@@ -56,7 +56,7 @@ def test_every_option_reaches_the_bundle(run_folder: Path, texts: Path, tmp_path
     told = json.loads((output / "bundle.json").read_text(encoding="utf-8"))
     assert told["policy"]["scope_weights"] != [0.0, 0.0, 0.0]
     other_texts = told["provenance"]["other_texts"]
-    assert (other_texts["source"], other_texts["fitted_on"]) == ("texts.jsonl", 2)
+    assert (other_texts["source"], other_texts["fitted"]) == ("texts.jsonl", 2)
     measured = EvaluationReport.from_dict(json.loads(report.read_text(encoding="utf-8")))
     assert measured.split == "test"
     assert measured.generated
@@ -85,7 +85,7 @@ def test_other_texts_can_be_left_out(run_folder: Path, tmp_path: Path) -> None:
     assert run("export", run_folder, "--output", output, "--non-papers", "none").exit_code == 0
     told = json.loads((output / "bundle.json").read_text(encoding="utf-8"))
     assert told["policy"]["scope_weights"] == [0.0, 0.0, 0.0]
-    assert told["provenance"]["other_texts"]["fitted_on"] == 0
+    assert told["provenance"]["other_texts"]["fitted"] == 0
     assert "| out of scope | nothing is: " in (output / "CARD.md").read_text(encoding="utf-8")
 
 

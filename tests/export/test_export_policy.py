@@ -66,6 +66,11 @@ def test_without_other_texts_nothing_is_out_of_scope() -> None:
     assert all(0.0 <= t <= 1.0 for t in (*policy.thresholds, *policy.cross_list_thresholds))
 
 
+def test_no_cross_list_is_suggested_where_no_paper_has_one() -> None:
+    policy = fit_policy(table_of(50, 50), has_cross_lists=False)
+    assert policy.cross_list_thresholds == (1.0,) * len(LABELS)
+
+
 def test_scope_tells_papers_from_other_texts() -> None:
     table = table_of(300, 300)
     rng = np.random.default_rng(0)

@@ -281,9 +281,9 @@ def test_bundle_and_card_say_what_the_model_takes_for_no_paper(own_bundle: Path)
     told = json.loads((own_bundle / "bundle.json").read_text(encoding="utf-8"))
     other_texts = told["provenance"]["other_texts"]
     assert other_texts["source"] == "invented by classmark"
-    assert other_texts["fitted_on"] > 100
-    assert other_texts["out_of_scope"]["held-out other texts"] > 0.8
-    assert other_texts["out_of_scope"]["test papers"] < 0.1
+    assert other_texts["fitted"] > 100
+    assert other_texts["rejected"] > 0.8
+    assert other_texts["lost"] < 0.1
     card = (own_bundle / "CARD.md").read_text(encoding="utf-8")
     assert "| out of scope | fitted on 140 other texts (invented by classmark): " in card
 

@@ -63,13 +63,16 @@ def _curve_of(logarithms: NDArray[np.float64]) -> CalibrationCurve:
     )
 
 
-def fit_policy(valid: ScoreTable, non_papers: RawScores | None = None) -> Policy:
+def fit_policy(
+    valid: ScoreTable, non_papers: RawScores | None = None, *, has_cross_lists: bool = True
+) -> Policy:
     """Return temperature, thresholds, prediction sets and scope of a bundle.
 
     Args:
         valid: scores of the validation split by the bundle's own kernel; the same number of
             papers is drawn from each period.
         non_papers: scores of texts that are no papers; without them nothing is out of scope.
+        has_cross_lists: papers may have several labels; else no further one is ever suggested.
 
     Raises:
         EmptyEvaluation: no validation paper has a label of the model.
@@ -85,7 +88,7 @@ def fit_policy(valid: ScoreTable, non_papers: RawScores | None = None) -> Policy
     policy = Policy(
         temperature=temperature,
         thresholds=_rounded(fit_thresholds(probabilities, table.primary)),
-        cross_list_thresholds=_cross_list_thresholds(probabilities, table),
+        cross_list_thresholds=_cross_list_thresholds(probabilities, table, has_cross_lists),
         set_threshold=fit_set_threshold(probabilities, table.primary, SET_COVERAGE),
         set_coverage=SET_COVERAGE,
     )
@@ -118,10 +121,9 @@ def _with_scope(policy: Policy, table: ScoreTable, non_papers: RawScores) -> Pol
 
 
 def _cross_list_thresholds(
-    probabilities: NDArray[np.float64], table: ScoreTable
+    probabilities: NDArray[np.float64], table: ScoreTable, has_cross_lists: bool
 ) -> tuple[float, ...]:
-    """Return the thresholds of cross-lists; where no paper has any, none is ever suggested."""
-    if not (table.listed_count > 1).any():
+    if not has_cross_lists:
         return (1.0,) * len(table.labels)
     return _rounded(fit_cross_list_thresholds(probabilities, table.primary, table.listed))
 

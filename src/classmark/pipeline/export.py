@@ -89,7 +89,9 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
     curve = fit_curve(uncurved) if candidate.wants_curve else None
     others = _other_texts(candidate, non_papers)
     strangers = _score_texts(candidate, others.texts, curve)
-    policy = fit_policy(_curved(uncurved, curve), strangers)
+    is_arxiv = provenance["label_space"] == "arxiv"
+    has_cross_lists = is_arxiv or bool((uncurved.listed_count > 1).any())
+    policy = fit_policy(_curved(uncurved, curve), strangers, has_cross_lists=has_cross_lists)
     on_step("measuring on the test split")
     test = _curved(score_split(candidate.scorer, source, "test", labels, ref), curve)
     report = evaluate_table(with_policy(test, policy), config=EvaluationConfig(), command=command)
@@ -140,25 +142,27 @@ def _other_texts(candidate: Candidate, given: OtherTexts | None) -> OtherTexts:
 def _measure_scope(
     decider: Decider, others: OtherTexts, test: ScoreTable, held_out: RawScores | None
 ) -> dict[str, Any]:
-    """Return what fitted the scope score, and the shares of texts that it takes for no papers."""
-    papers = RawScores(test.scores, test.known_share)
-    shares = {"test papers": papers if others.texts else None, "held-out other texts": held_out}
-    return {
-        "source": others.source,
-        "fitted_on": len(others.texts),
-        "out_of_scope": {
-            name: round(float(decider.decide(raw).out_of_scope.mean()), 4)
-            for name, raw in shares.items()
-            if raw is not None and len(raw.known_share)
-        },
+    """Return what fitted the scope score, and the shares of texts that it takes for no papers.
+
+    ``rejected`` is that of held-out other texts, ``lost`` that of test papers.
+    """
+    measured = {"rejected": held_out}
+    if others.texts:
+        measured["lost"] = RawScores(test.scores, test.known_share)
+    shares = {
+        name: round(float(decider.decide(raw).out_of_scope.mean()), 4)
+        for name, raw in measured.items()
+        if raw is not None and len(raw.known_share)
     }
+    return {"source": others.source, "fitted": len(others.texts), **shares}
 
 
 def _scope_in_words(scope: Mapping[str, Any]) -> str:
-    if not scope["fitted_on"]:
+    if not scope["fitted"]:
         return "nothing is: the model was given no other texts"
-    shares = ", ".join(f"{share:.1%} of {name}" for name, share in scope["out_of_scope"].items())
-    return f"fitted on {scope['fitted_on']} other texts ({scope['source']}): {shares}"
+    kinds = {"lost": "test papers", "rejected": "held-out other texts"}
+    shares = ", ".join(f"{scope[key]:.1%} of {kind}" for key, kind in kinds.items() if key in scope)
+    return f"fitted on {scope['fitted']} other texts ({scope['source']}): {shares}"
 
 
 def _score_texts(
