@@ -261,7 +261,7 @@ def test_build_says_nothing_where_few_rows_are_dropped(tmp_path: Path) -> None:
     assert build(papers).stderr == ""
 
 
-OWN_LABELS = ["Machine learning, general", "組合せ論", "Strings; branes [all]"]
+OWN_LABELS = ["Machine learning, general", "組合せ論", "[draft] Strings; branes"]
 
 
 @pytest.mark.parametrize("column", ["category_code", "categories"])

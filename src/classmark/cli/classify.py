@@ -137,7 +137,7 @@ def classify(  # noqa: PLR0913 - one parameter an option
     ] = False,
     check_category: Annotated[
         bool,
-        typer.Option("--check-category", help="Judge the category that a record comes with."),
+        typer.Option("--check-category", help="In JSON, judge the category a record has."),
     ] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object a line.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,

@@ -104,9 +104,7 @@ class Ledger:
         ]
 
     def _example(self, reason: str, where: Callable[[int, int], str]) -> str:
-        row = self.examples.get(reason)
-        if row is None:
-            return ""
+        row = self.examples[reason]
         column = _ADVICE.get(reason, ("title", ""))[0]
         value = str(row.get(column) or "")
         cut = value if len(value) <= _SHOWN_CHARS else f"{value[:_SHOWN_CHARS]}…"
