@@ -264,6 +264,7 @@ def test_build_says_nothing_where_few_rows_are_dropped(tmp_path: Path) -> None:
 OWN_LABELS = ["Machine learning, general", "組合せ論", "[draft] Strings; branes"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", ["category_code", "categories"])
 def test_own_labels_of_a_table_stay_whole(tmp_path: Path, column: str) -> None:
     papers = write_table(tmp_path / "papers.csv", [(label,) for label in OWN_LABELS * 30])
@@ -273,6 +274,7 @@ def test_own_labels_of_a_table_stay_whole(tmp_path: Path, column: str) -> None:
     assert list(load_manifest(tmp_path / "out").labels) == sorted(OWN_LABELS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_text", [None, json.dumps, repr])
 def test_own_labels_in_a_list_stay_whole_and_the_first_is_the_papers(
     tmp_path: Path, as_text: Any
