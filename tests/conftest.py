@@ -16,8 +16,9 @@ from classmark.bundle import Bundle, write_bundle
 from classmark.records import BundleManifest, CategoryReport, Policy
 from classmark.runtime import RawScores
 from deep_bundles import deep, fast_bundle
+from own_labels import own_model
 
-__all__ = ["deep", "fast_bundle"]
+__all__ = ["deep", "fast_bundle", "own_model"]
 _ALL_SLOW = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.slow", re.MULTILINE)
 
 

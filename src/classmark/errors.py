@@ -79,7 +79,7 @@ class MissingExtra(ClassmarkError):
 
 
 class UnknownCategory(ClassmarkError):
-    """A code is neither an arXiv category nor a known alias of one."""
+    """A category is none of arXiv's, nor a known alias of one, nor one of the model's labels."""
 
     blames_request = True
 

@@ -25,6 +25,7 @@ from typer.testing import CliRunner, Result
 from classmark.cli import classify as classify_module
 from classmark.cli import progress as progress_module
 from classmark.cli.app import app
+from classmark.cli.output import spelled
 from classmark.papers import FORMATS, RECIPE_VERSION
 
 GRAPH_TEXT = "A graph paper\nWe colour a graph and its graph minor"
@@ -477,8 +478,8 @@ def test_progress_counts_on_stderr_only_if_somebody_looks(
 
 
 def test_a_bar_is_spelled_in_what_the_terminal_can_show() -> None:
-    assert classify_module._spelled("█", "utf-8") == "█"
-    assert classify_module._spelled("█", "ascii") == "#"
+    assert spelled("█", "utf-8") == "█"
+    assert spelled("█", "ascii") == "#"
 
 
 @contextmanager
@@ -526,3 +527,54 @@ def test_control_c_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
         assert child.stderr.read() == b"interrupted: nothing is left half-written.\n"
         assert child.wait(timeout=200) == 130
     assert list((tmp_path / "out").iterdir()) == []
+
+
+OWN = ("Learning, general", "Strings; branes", "組合せ論", "statistics")
+
+
+@pytest.fixture
+def own(make_bundle: Make) -> Path:
+    """Return a model of own labels that counts words."""
+    return make_bundle("own", "1.0", text_recipe=RECIPE_VERSION, labels=OWN, label_space="free")
+
+
+def test_own_labels_stand_once_and_lists_of_them_are_parted_clearly(own: Path) -> None:
+    lines = run("string", "--model", own, "--threshold", "0.1").stdout.splitlines()
+    assert lines[0].startswith("Strings; branes")
+    assert lines[0].count("Strings; branes") == 1
+    both = run("learning string", "--model", own, "--threshold", "0").stdout
+    assert "90% set      Learning, general; Strings; branes" in both
+    assert "cross-lists  Strings; branes" in both
+
+
+def test_a_file_of_own_labels_is_judged_in_json(own: Path, tmp_path: Path) -> None:
+    papers = tmp_path / "papers.csv"
+    labels = ("strings; BRANES", '"Learning, general"', "math.CO", "")
+    rows = "".join(f"string,string string,{label}\n" for label in labels)
+    papers.write_text(f"title,abstract,categories\n{rows}", encoding="utf-8")
+    told = run(papers, "--model", own, "--jsonl", "--top", "1", "--check-category").stdout
+    answers = [json.loads(line) for line in told.splitlines()]
+    found = [answer.get("author_category", {}).get("verdict") for answer in answers]
+    assert found == ["confirmed", "challenged", "unknown", None]
+    assert answers[1]["author_category"]["code"] == "Learning, general"
+    assert [len(answer["ranked"]) for answer in answers] == [1] * 4
+
+
+def test_the_archive_that_a_record_comes_with_is_judged(tmp_path: Path) -> None:
+    papers = tmp_path / "papers.jsonl"
+    lines = [{"title": "graph", "category_code": code} for code in ("math", "physics", "stat")]
+    papers.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    answers = json.loads(run(papers, "--json", "--check-category").stdout)
+    assert [a["author_category"]["verdict"] for a in answers] == [
+        *("confirmed", "challenged", "challenged")
+    ]
+    assert [a["author_category"]["rank"] for a in answers] == [1, None, 4]
+
+
+@pytest.mark.parametrize("options", [(), ("--csv",), ("--output", "o.jsonl", "--workers", "1")])
+def test_the_category_of_a_record_is_judged_in_json_by_one_process(
+    papers_csv: Path, options: tuple[str, ...]
+) -> None:
+    result = run(papers_csv, "--check-category", *options)
+    assert result.exit_code == 2
+    assert "--check-category" in result.stderr

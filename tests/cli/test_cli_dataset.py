@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import csv
+import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from classmark.cli import dataset as cli
 from classmark.cli import dataset_needs
-from classmark.dataset import load_manifest
+from classmark.dataset import load_manifest, read_split
 from classmark.errors import (
     ContractViolation,
     InvalidConfig,
@@ -189,3 +193,106 @@ def test_importing_the_verb_loads_no_data_package() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], env=dict(os.environ), check=False)
     assert done.returncode == 0
+
+
+def write_table(path: Path, rows: list[tuple[str, ...]]) -> Path:
+    """Write a table of own papers, each with an abstract over two lines."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "title", "abstract", "category_code"])
+        for number, (label, *more) in enumerate(rows):
+            abstract = f"This is what paper {number}\nis about." if not more else more[0]
+            writer.writerow([f"p{number}", f"Paper {number}", abstract, label])
+    return path
+
+
+GOOD = [("cs.LG",), ("math.CO",)] * 45
+
+
+@pytest.mark.parametrize(
+    ("bad", "options", "reason", "example", "advice"),
+    [
+        (("cs.XX",), (), "unknown_category", "papers.csv:182.*category_code 'cs.XX'", "--labels"),
+        (("",), (), "no_category", "papers.csv:182.*title 'Paper 90'", "--columns category_code="),
+        (("astro-ph",), (), "retired_category", "papers.csv:182.*'astro-ph'", "No present"),
+        (("hep-th",), (), "small_category", "papers.csv:182.*'hep-th'", "--min-papers"),
+        (("cs.LG", " "), (), "empty_abstract", "papers.csv:182.*'Paper 90'", "--columns abstract="),
+        (("x" * 300,), ("--labels", "free"), "long_category", "papers.csv:182", "column of the"),
+    ],
+)
+def test_build_warns_where_many_rows_are_dropped_for_one_reason(
+    tmp_path: Path,
+    bad: tuple[str, ...],
+    options: tuple[str, ...],
+    reason: str,
+    example: str,
+    advice: str,
+) -> None:
+    papers = write_table(tmp_path / "papers.csv", [*GOOD, *[bad] * 10])
+    result = build(papers, "--json", "--min-papers", "20", *options)
+    [warning] = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    assert re.search(rf"10 of 100 rows .*{reason}.*{example}.*{advice}", warning), warning
+    [told] = json.loads(result.stdout)["notes"]["large_drops"]
+    assert (told["reason"], told["rows"], told["share"]) == (reason, 10, 0.1)
+    assert load_manifest(tmp_path / "out").config["notes"]["large_drops"] == [told]
+
+
+def test_build_warns_of_records_that_cannot_be_read_and_of_duplicates(tmp_path: Path) -> None:
+    papers = write_table(tmp_path / "papers.csv", [*GOOD, *[("cs.LG", "The same again.")] * 9])
+    with papers.open("a", encoding="utf-8") as file:
+        file.write("a,b\n" * 11)
+    warnings = build(papers).stderr
+    assert (
+        "11 of 110 rows were dropped (wrong_field_count), e.g. papers.csv, line 191: " in warnings
+    )
+    assert "8 of 110 rows were dropped (duplicate_text), e.g. papers.csv:183, with" in warnings
+
+
+def test_a_build_of_two_files_names_the_right_one(tmp_path: Path) -> None:
+    first = write_table(tmp_path / "first.csv", GOOD)
+    second = write_table(tmp_path / "second.csv", [("cs.XX",)] * 10)
+    second.write_text(second.read_text("utf-8").replace("paper ", "essay "), encoding="utf-8")
+    result = run("build", first, second, "--output", tmp_path / "out")
+    assert "e.g. second.csv:2, with the category_code 'cs.XX'" in result.stderr
+
+
+def test_build_says_nothing_where_few_rows_are_dropped(tmp_path: Path) -> None:
+    papers = write_table(tmp_path / "papers.csv", [*GOOD, *[("cs.XX",)] * 4])
+    assert build(papers).stderr == ""
+
+
+OWN_LABELS = ["Machine learning, general", "組合せ論", "[draft] Strings; branes"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("column", ["category_code", "categories"])
+def test_own_labels_of_a_table_stay_whole(tmp_path: Path, column: str) -> None:
+    papers = write_table(tmp_path / "papers.csv", [(label,) for label in OWN_LABELS * 30])
+    table = papers.read_text("utf-8").replace("category_code", column, 1)
+    papers.write_text(table, encoding="utf-8")
+    assert build(papers, "--labels", "free").exit_code == 0
+    assert list(load_manifest(tmp_path / "out").labels) == sorted(OWN_LABELS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("as_text", [None, json.dumps, repr])
+def test_own_labels_in_a_list_stay_whole_and_the_first_is_the_papers(
+    tmp_path: Path, as_text: Any
+) -> None:
+    pairs = [[one, other] for one, other in itertools.permutations(OWN_LABELS, 2)] * 15
+    lines = [
+        {
+            "title": f"Paper {number}",
+            "abstract": f"This is what paper {number} is about.",
+            "categories": as_text(pair) if as_text else pair,
+        }
+        for number, pair in enumerate(pairs)
+    ]
+    papers = tmp_path / "papers.jsonl"
+    papers.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    assert build(papers, "--labels", "free").exit_code == 0
+    manifest = load_manifest(tmp_path / "out")
+    assert list(manifest.labels) == sorted(OWN_LABELS)
+    split = read_split(tmp_path / "out", "train", manifest)
+    assert split.listed_count.tolist() == [2] * len(split)
+    assert len(split.listed_indices) == 2 * len(split)

@@ -10,9 +10,10 @@ from typer.testing import CliRunner, Result
 
 from classmark import Classifier
 from classmark.cli.app import app
-from classmark.cli.export import read_non_papers, split_name
+from classmark.cli.export import split_name
 from classmark.dataset import SampleConfig, sample_dataset
 from classmark.errors import UnreadableSource, UsageError
+from classmark.evaluation.perturbations import read_non_papers
 from classmark.records import EvaluationReport
 
 
@@ -54,6 +55,8 @@ def test_every_option_reaches_the_bundle(run_folder: Path, texts: Path, tmp_path
     assert "For a test only." in (output / "CARD.md").read_text(encoding="utf-8")
     told = json.loads((output / "bundle.json").read_text(encoding="utf-8"))
     assert told["policy"]["scope_weights"] != [0.0, 0.0, 0.0]
+    other_texts = told["provenance"]["other_texts"]
+    assert (other_texts["source"], other_texts["fitted"]) == ("texts.jsonl", 2)
     measured = EvaluationReport.from_dict(json.loads(report.read_text(encoding="utf-8")))
     assert measured.split == "test"
     assert measured.generated
@@ -86,6 +89,24 @@ def test_json_tells_size_and_numbers_and_a_bundle_is_replaced_on_request(
     assert run("export", run_folder, "--output", output, "--overwrite").exit_code == 0
 
 
+@pytest.mark.slow
+def test_other_texts_can_be_left_out(run_folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "mine-1.0"
+    assert run("export", run_folder, "--output", output, "--non-papers", "none").exit_code == 0
+    told = json.loads((output / "bundle.json").read_text(encoding="utf-8"))
+    assert told["policy"]["scope_weights"] == [0.0, 0.0, 0.0]
+    assert told["provenance"]["other_texts"]["fitted"] == 0
+    assert "| out of scope | nothing is: " in (output / "CARD.md").read_text(encoding="utf-8")
+
+
+def test_a_file_of_other_texts_that_is_not_there_is_named(run_folder: Path, tmp_path: Path) -> None:
+    output, missing = tmp_path / "mine-1.0", tmp_path / "no.jsonl"
+    result = run("export", run_folder, "--output", output, "--non-papers", missing)
+    assert result.exit_code == 1
+    assert "no.jsonl" in result.stderr
+    assert not output.exists()
+
+
 @pytest.mark.parametrize("name", ["mine", "mine-", "-1.0", "mine-v1", "1-1.0", "mine-1.0."])
 def test_the_output_must_name_a_version(run_folder: Path, tmp_path: Path, name: str) -> None:
     result = run("export", run_folder, "--output", tmp_path / name)
@@ -113,7 +134,10 @@ def test_texts_with_a_byte_order_mark_are_read(tmp_path: Path) -> None:
 
 
 def test_texts_that_are_kept_for_measuring_are_not_fitted_on(texts: Path) -> None:
-    assert read_non_papers(texts) == ["two eggs and flour", "ring me at home"]
+    found = read_non_papers(texts)
+    assert found.texts == ("two eggs and flour", "ring me at home")
+    assert found.held_out == ("kept for the measurement",)
+    assert found.source == "texts.jsonl"
 
 
 @pytest.mark.parametrize("line", ["{", "[]", "3", "null", '{"body": "x"}', ""])

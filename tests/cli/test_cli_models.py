@@ -136,3 +136,12 @@ def test_an_unknown_model_is_one_line(make_bundle: Make, verb: str) -> None:
     assert (result.exit_code, result.stdout) == (1, "")
     assert "no model 'yours'" in result.stderr
     assert "there is mine@1.0." in result.stderr
+
+
+def test_show_names_labels_of_ones_own(make_bundle: Make) -> None:
+    labels = tuple(f"Label {i:02d}, own" for i in range(22))
+    make_bundle("own", "1.0", labels=labels, label_space="free", taxonomy="")
+    [line] = [line for line in run("show", "own").stdout.splitlines() if line.startswith("labels")]
+    assert "22 (free): Label 00, own; Label 01, own; " in line
+    assert line.endswith("Label 19, own and 2 more")
+    assert json.loads(run("show", "own", "--json").stdout)["categories"] == list(labels)

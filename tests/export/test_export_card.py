@@ -82,6 +82,11 @@ def test_a_report_without_categories_says_so() -> None:
     assert "No category has a test paper." in render_card("m", report(categories=()), {})
 
 
+def test_a_label_that_holds_a_bar_stays_in_its_cell() -> None:
+    card = render_card("m", report(categories=(category("Stars | galaxies", 30, 0.5),)), {})
+    assert r"| Stars \| galaxies | 30 | 0.50 |" in card
+
+
 @pytest.mark.parametrize("generated", [True, False])
 def test_invented_papers_are_warned_of(generated: bool) -> None:
     card = render_card("m", report(generated=generated), {})

@@ -77,6 +77,11 @@ def test_sets_need_the_known_terms_that_nearly_all_validation_papers_have() -> N
     assert fit_policy(table).set_terms == 30
 
 
+def test_no_cross_list_is_suggested_where_no_paper_has_one() -> None:
+    policy = fit_policy(table_of(50, 50), has_cross_lists=False)
+    assert policy.cross_list_thresholds == (1.0,) * len(LABELS)
+
+
 def test_scope_tells_papers_from_other_texts() -> None:
     table = table_of(300, 300)
     rng = np.random.default_rng(0)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from classmark.dataset import SampleConfig, sample_dataset
+from classmark.evaluation.perturbations import OtherTexts
 from classmark.pipeline import compose_config, export_run, train
 
 NON_PAPERS = ["2 eggs, 200 g flour", "ring me when you are home", "terms of sale apply to all"] * 4
@@ -64,7 +65,7 @@ def bundle(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         name="mine",
         version="1.0",
         about="## Limits\n\nMade for a test.",
-        non_papers=NON_PAPERS,
+        non_papers=OtherTexts("a test", tuple(NON_PAPERS)),
         command="classmark export in-a-test",
     )
     return folder

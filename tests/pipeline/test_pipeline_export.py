@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from classmark import Classifier
 from classmark.bundle import read_digest
-from classmark.dataset import SampleConfig, load_manifest, sample_dataset
+from classmark.dataset import (
+    DatasetConfig,
+    SampleConfig,
+    build_dataset,
+    load_manifest,
+    sample_dataset,
+)
 from classmark.dataset.folder import read_split
+from classmark.dataset.sample import sample_papers
 from classmark.errors import BundleCorrupt, InvalidDataset, LabelMismatch, StorageFailed
 from classmark.pipeline import export_run, score_dataset
 from classmark.records import Paper, ScoreTable
@@ -208,3 +217,81 @@ def test_no_path_of_the_machine_gets_into_a_bundle(
         content = path.read_bytes()
         for folder in (tmp_path, dataset, run, Path.home()):
             assert len(folder.parts) < 3 or str(folder).encode() not in content
+
+
+OWN = {
+    "cs.LG": "Machine learning, general",
+    "astro-ph.GA": "Galaxies | stars",
+    "math.CO": "組合せ論",
+    "q-bio.PE": "Ecology (plants & animals)",
+}
+NO_PAPERS = [
+    "Shopping\n- milk\n- bread\n- two lemons\n- 200 g butter\n- washing-up liquid",
+    "Eggs, flour, sugar, tomatoes, onions, toilet paper, cat food, a birthday card for Ruth",
+    "Hi Tom,\nsorry, I am running late. Can you fetch the kids from school at four and put the "
+    "casserole in the oven? I should be home by six. Love, Anna",
+    "Dear all,\nplease hand in your timesheets by Friday noon, or they will be paid next month. "
+    "The coffee machine on the second floor is broken again.\nBest wishes, the office",
+    "import os\n\ndef main() -> int:\n    for name in os.listdir('.'):\n        print(name)\n"
+    "    return 0\n\nif __name__ == '__main__':\n    raise SystemExit(main())",
+    "<div class='row'><a href='/login'>Sign in</a><button onclick='go()'>Go</button></div>",
+]
+
+
+@pytest.fixture(scope="module")
+def own_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a dataset of own labels, one to a paper, built from a table."""
+    folder = tmp_path_factory.mktemp("own")
+    with (folder / "papers.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["Titel", "Text", "Fach"])
+        for paper in sample_papers(SampleConfig(papers=4000, noise=0.0)):
+            if paper.category_code in OWN:
+                table.writerow([paper.title, paper.abstract, OWN[paper.category_code]])
+    columns = {"title": "Titel", "abstract": "Text", "category_code": "Fach"}
+    config = DatasetConfig(labels="free", columns=columns)
+    build_dataset([folder / "papers.csv"], folder / "dataset", config)
+    return folder / "dataset"
+
+
+@pytest.fixture(scope="module")
+def own_bundle(train_run: TrainRun, own_dataset: Path, tmp_path_factory: Any) -> Path:
+    """Return a bundle of own labels, exported without any option."""
+    folder = Path(tmp_path_factory.mktemp("models") / "own-1.0")
+    export_run(train_run(data=own_dataset), folder, name="own", version="1.0")
+    return folder
+
+
+@pytest.mark.slow
+def test_an_own_model_abstains_on_texts_that_are_no_papers_without_an_option(
+    own_bundle: Path, own_dataset: Path
+) -> None:
+    classifier = Classifier(own_bundle)
+    assert [answer.reason for answer in classifier.classify(NO_PAPERS)] == ["out_of_scope"] * 6
+    split = read_split(own_dataset, "test")
+    answers = classifier.classify(
+        [Paper(title=t, abstract=a) for t, a in zip(split.titles, split.abstracts, strict=True)]
+    )
+    assert len(answers) > 40
+    assert np.mean([answer.reason == "accepted" for answer in answers]) > 0.9
+
+
+@pytest.mark.slow
+def test_bundle_and_card_say_what_the_model_takes_for_no_paper(own_bundle: Path) -> None:
+    told = json.loads((own_bundle / "bundle.json").read_text(encoding="utf-8"))
+    other_texts = told["provenance"]["other_texts"]
+    assert other_texts["source"] == "invented by classmark"
+    assert other_texts["fitted"] > 100
+    assert other_texts["rejected"] > 0.8
+    assert other_texts["lost"] < 0.1
+    card = (own_bundle / "CARD.md").read_text(encoding="utf-8")
+    assert "| out of scope | fitted on 140 other texts (invented by classmark): " in card
+
+
+@pytest.mark.slow
+def test_a_model_of_papers_with_one_label_each_suggests_no_cross_list(
+    own_bundle: Path, own_dataset: Path
+) -> None:
+    titles = read_split(own_dataset, "test").titles
+    answers = Classifier(own_bundle).classify([{"title": title} for title in titles])
+    assert [answer.cross_lists for answer in answers] == [()] * len(titles)

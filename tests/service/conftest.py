@@ -113,6 +113,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield started
 
 
+@pytest.fixture(scope="session")
+def own_server(tmp_path_factory: pytest.TempPathFactory, own_model: Path) -> Iterator[Server]:
+    """Return a server whose model has own labels; a module takes it by overriding ``server``."""
+    options = ("--workers", "1", "--model", str(own_model))
+    with running(tmp_path_factory.mktemp("own"), *options) as started:
+        yield started
+
+
 @pytest.fixture
 def client(server: Server) -> Iterator[httpx.Client]:
     """Return a client of the shared server."""

@@ -124,6 +124,22 @@ def test_the_authors_category_is_confirmed_or_challenged(client: httpx.Client) -
     assert answer["author_category"]["rank"] > 1
 
 
+@pytest.mark.parametrize(
+    ("author", "verdict"), [("astro-ph", "confirmed"), ("Physics", "challenged")]
+)
+def test_a_whole_archive_of_the_author_is_judged_by_its_probability(
+    client: httpx.Client, author: str, verdict: str
+) -> None:
+    abstract = "We measure the star formation rate of dwarf galaxies with archival photometry."
+    paper = {"title": "Star formation in dwarf galaxies", "abstract": abstract}
+    answer = client.post("/v1/classify", json={**paper, "author_category": author}).json()
+    told = answer["author_category"]
+    assert (told["code"], told["verdict"]) == (author.lower(), verdict)
+    sums = {level["code"]: level["probability"] for level in answer["levels"]["archive"]}
+    assert told["probability"] == pytest.approx(sums[author.lower()])
+    assert told["rank"] == 1 + list(sums).index(author.lower())
+
+
 def test_a_plausible_category_of_the_author_is_in_the_set(client: httpx.Client) -> None:
     paper = {"title": PAPER["title"], "abstract": "We colour sparse graphs. " * 8}
     answer = client.post("/v1/classify", json={**paper, "threshold": 0}).json()

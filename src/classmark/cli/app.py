@@ -88,7 +88,7 @@ class LazyGroup(TyperGroup):
 app = typer.Typer(
     cls=LazyGroup,
     name="classmark",
-    help="Gives every paper its classmark: arXiv categories from a title and an abstract.",
+    help="Gives every paper its classmark: arXiv categories, or labels of your own.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -127,7 +127,7 @@ def root(
     ] = False,
     debug: Annotated[bool, typer.Option(_DEBUG, help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Gives every paper its classmark: arXiv categories from a title and an abstract."""
+    """Gives every paper its classmark: arXiv categories, or labels of your own."""
 
 
 @contextmanager

@@ -64,6 +64,8 @@ def run_bulk(
 
     if workers is not None and workers < 1:
         raise UsageError(f"--workers must be at least 1, got {workers}.")
+    if options.check_category:
+        raise UsageError("--check-category is for one process. Leave --workers out.")
     config = BulkConfig(workers=workers or 1)
     job = BulkJob(
         inputs=tuple(map(_path, sources)),

@@ -24,6 +24,7 @@ from classmark.cli.output import (
     is_answer,
     open_sink,
     print_error,
+    spelled,
 )
 from classmark.cli.progress import progress
 from classmark.errors import InvalidPaper, UnreadableSource, UsageError
@@ -86,12 +87,15 @@ class Options:
     columns: dict[str, str]
     format: str
     raw_cells: bool = False
+    check_category: bool = False
 
     def __post_init__(self) -> None:
         if self.top < 1:
             raise UsageError(f"--top must be at least 1, got {self.top}.")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UsageError(f"--threshold must be within 0..1, got {self.threshold}.")
+        if self.check_category and self.layout not in ("json", "jsonl"):
+            raise UsageError("--check-category has a place only in JSON. Use --jsonl or --json.")
         if self.explain and self.layout in ("csv", "parquet"):
             name = "--csv" if self.layout == "csv" else "Parquet"
             raise UsageError(f"--explain has no place in {name}. Use --jsonl or --json with it.")
@@ -130,6 +134,10 @@ def classify(  # noqa: PLR0913 - one parameter an option
     ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="List the terms that decided.")
+    ] = False,
+    check_category: Annotated[
+        bool,
+        typer.Option("--check-category", help="In JSON, judge the category a record has."),
     ] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object a line.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
@@ -182,6 +190,7 @@ def classify(  # noqa: PLR0913 - one parameter an option
         columns=_columns(columns),
         format=format,
         raw_cells=raw_cells,
+        check_category=check_category,
     )
     sources = _sources(inputs or [])
     if not sources:
@@ -301,39 +310,43 @@ def _answers(
     from classmark.records import BadRecord
     from classmark.runtime import in_batches
 
-    for batch in in_batches(_records(sources, options, writer), _size_chars):
+    for batch in in_batches(_records(sources, options, classifier, writer), _size_chars):
         answers = classifier.classify(
             [item for item in batch if _is_paper(item)],
             top=options.top,
             threshold=options.threshold,
             explain=options.explain,
+            check_category=options.check_category,
         )
         in_order = iter(answers)
         yield [item if isinstance(item, BadRecord) else next(in_order) for item in batch]
 
 
 def _records(
-    sources: Sequence[Source], options: Options, writer: Writer
+    sources: Sequence[Source], options: Options, classifier: Classifier, writer: Writer
 ) -> Iterator[Paper | BadRecord]:
     from classmark.records import BadRecord
 
     for source in sources:
-        for record in _read(source, options):
+        for record in _read(source, options, whole_labels=classifier.categories.space == "free"):
             checked = _checked(record)
             if isinstance(checked, BadRecord):
                 _report(checked, source, options, writer)
             yield checked
 
 
-def _read(source: Source, options: Options) -> Iterable[Paper | BadRecord]:
-    from classmark.papers import read_papers, read_stream
+def _read(source: Source, options: Options, *, whole_labels: bool) -> Iterable[Paper | BadRecord]:
+    from classmark.papers import read_papers
     from classmark.records import Paper
 
     if source.kind == "text":
         return [Paper.from_text(source.value)]
-    if source.kind == "stdin":
-        return read_stream(sys.stdin.buffer, format=options.format, columns=options.columns)
-    return read_papers(Path(source.value), format=options.format, columns=options.columns)
+    return read_papers(
+        sys.stdin.buffer if source.kind == "stdin" else Path(source.value),
+        format=options.format,
+        columns=options.columns,
+        whole_labels=whole_labels,
+    )
 
 
 def _checked(record: Paper | BadRecord) -> Paper | BadRecord:
@@ -380,7 +393,7 @@ def _make_writer(
         return CsvWriter(
             write, top=min(options.top, len(classifier.labels)), raw_cells=options.raw_cells
         )
-    bar = _BAR if to_file else _spelled(_BAR, _stdout_encoding(options))
+    bar = _BAR if to_file else spelled(_BAR, _stdout_encoding(options))
     table = TableWriter(write, threshold_of, classifier.set_coverage, bar)
     if single or options.explain:
         return table
@@ -391,11 +404,3 @@ def _make_writer(
 def _stdout_encoding(options: Options) -> str:
     """Return UTF-8 for what programs read, the terminal's own for what people read."""
     return (sys.stdout.encoding or "utf-8") if options.layout == "human" else "utf-8"
-
-
-def _spelled(text: str, encoding: str) -> str:
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        return "#"
-    return text

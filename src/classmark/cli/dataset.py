@@ -13,6 +13,7 @@ import typer
 
 from classmark.cli import dataset_download, dataset_stats
 from classmark.cli.dataset_needs import need_packages, step_progress
+from classmark.cli.output import print_error
 from classmark.dataset.config import (
     MAX_SAMPLE_CATEGORIES,
     MIN_SAMPLE_CATEGORIES,
@@ -258,6 +259,9 @@ def _command_line() -> str:
 
 
 def _report(manifest: DatasetManifest, output: Path, *, as_json: bool) -> None:
+    for drop in manifest.config["notes"]["large_drops"]:
+        what = f"{drop['rows']:,} of {manifest.read:,} rows were dropped ({drop['reason']})"
+        print_error(f"warning: {what}, e.g. {drop['example']} {drop['advice']}")
     if as_json:
         typer.echo(json.dumps({"path": str(output), **_summary(manifest)}))
         return

@@ -6,13 +6,17 @@ import json
 import re
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from classmark.cli.train import require_training
 from classmark.errors import UnreadableSource, UsageError
 
+if TYPE_CHECKING:
+    from classmark.evaluation.perturbations import OtherTexts
+
+NO_NON_PAPERS = "none"
 _NAME_VERSION = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)-(\d+(?:\.\d+)*)")
 
 
@@ -43,9 +47,12 @@ def export(  # noqa: PLR0913 - one parameter an option
         typer.Option("--about", metavar="FILE", help="Markdown for the card: data, use, limits."),
     ] = None,
     non_papers: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--non-papers", metavar="FILE", help="JSON lines of texts that are out of scope."
+            "--non-papers",
+            metavar="FILE|none",
+            help="JSON lines of texts that are out of scope; none: nothing is. Left out, a linear "
+            "model takes invented ones.",
         ),
     ] = None,
     precision: Annotated[
@@ -77,7 +84,8 @@ def export(  # noqa: PLR0913 - one parameter an option
     options = ExportOptions(**{key: v for key, v in given.items() if v is not None})  # type: ignore[arg-type]
     if report:
         check_file_place(report)
-    check_apart((output, report), (run, dataset, about, non_papers))
+    texts_file = Path(non_papers) if non_papers not in (None, NO_NON_PAPERS) else None
+    check_apart((output, report), (run, dataset, about, texts_file))
     with Steps() as steps:
         manifest, measured = export_run(
             run,
@@ -86,7 +94,7 @@ def export(  # noqa: PLR0913 - one parameter an option
             version=version,
             dataset=dataset,
             about=_read(about) if about else "",
-            non_papers=read_non_papers(non_papers) if non_papers else (),
+            non_papers=_other_texts(non_papers),
             overwrite=overwrite,
             options=options,
             command=shlex.join(
@@ -122,19 +130,14 @@ def split_name(folder: Path) -> tuple[str, str]:
     return match[1], match[2]
 
 
-def read_non_papers(path: Path) -> list[str]:
-    """Return the texts of JSON lines with ``text``, but those whose ``split`` is ``measure``."""
-    texts = []
-    for number, line in enumerate(_read(path).splitlines(), 1):
-        try:
-            record = json.loads(line)
-            if record.get("split") != "measure":
-                texts.append(str(record["text"]))
-        except (ValueError, KeyError, AttributeError) as error:
-            raise UnreadableSource(
-                f"{path} line {number} is not a JSON object with 'text': {line[:60]!r}."
-            ) from error
-    return texts
+def _other_texts(non_papers: str | None) -> OtherTexts | None:
+    from classmark.evaluation.perturbations import OtherTexts, read_non_papers
+
+    if non_papers is None:
+        return None
+    if non_papers == NO_NON_PAPERS:
+        return OtherTexts("", ())
+    return read_non_papers(Path(non_papers))
 
 
 def _read(path: Path) -> str:

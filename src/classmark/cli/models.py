@@ -24,6 +24,8 @@ app = typer.Typer(
     add_completion=False,
 )
 
+_SHOWN_LABELS = 20
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Spec = Annotated[
     str, typer.Argument(metavar="NAME", help="NAME, NAME@VERSION or PATH; the default if left out.")
@@ -125,6 +127,7 @@ def _facts(
         "bytes": sum(file.bytes for file in manifest.files.values()),
         "label_space": manifest.label_space,
         "labels": len(manifest.labels),
+        "categories": list(manifest.labels),
         "text_recipe": manifest.text_recipe,
         "featuriser": manifest.featuriser,
         "taxonomy": manifest.taxonomy,
@@ -141,7 +144,7 @@ def _as_text(facts: dict[str, Any]) -> str:
         ("path", facts["path"]),
         ("digest", facts["digest"]),
         ("files", facts["problem"] or f"unchanged, {facts['bytes'] / 1e6:.1f} MB"),
-        ("labels", f"{facts['labels']} ({facts['label_space']})"),
+        ("labels", _labels_in_words(facts)),
         ("text recipe", facts["text_recipe"]),
         ("set coverage", f"{facts['set_coverage']:.0%}"),
         *([("rarely right", ", ".join(facts["rarely_right"]))] if facts["rarely_right"] else []),
@@ -151,6 +154,16 @@ def _as_text(facts: dict[str, Any]) -> str:
     shown = [(printable(name), printable(str(value))) for name, value in rows]
     width = max(len(name) for name, _ in shown)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in shown)
+
+
+def _labels_in_words(facts: dict[str, Any]) -> str:
+    """Return how many labels there are; the first of those of one's own by name."""
+    number = f"{facts['labels']} ({facts['label_space']})"
+    if facts["label_space"] == "arxiv":
+        return number
+    shown, rest = facts["categories"][:_SHOWN_LABELS], facts["labels"] - _SHOWN_LABELS
+    more = f" and {rest:,} more" if rest > 0 else ""
+    return f"{number}: {'; '.join(shown)}{more}"
 
 
 def _flat(value: Any, name: str) -> list[tuple[str, Any]]:

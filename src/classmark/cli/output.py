@@ -66,11 +66,11 @@ class LineWriter:
         """Nothing comes after the last line."""
 
     def _row(self, answer: Answer) -> tuple[str, str, str]:
-        note = _named(answer.ranked[0])
+        note = _name_beside(answer.ranked[0])
         if answer.primary is None:
             note = reason_text(answer, self._threshold_of)
         identifier = printable(answer.id or "-")[:_MAX_CHARS_OF_ID]
-        return identifier, answer.primary or ABSTAIN, f"{answer.probability:.2f}  {note}"
+        return identifier, answer.primary or ABSTAIN, f"{answer.probability:.2f}  {note}".rstrip()
 
 
 class TableWriter:
@@ -105,7 +105,8 @@ class TableWriter:
         width = max(len(ranked.code) for ranked in answer.ranked)
         for ranked in answer.ranked:
             bar = f"{self._bar * round(ranked.probability * BAR_WIDTH):<{BAR_WIDTH}}"
-            yield f"{ranked.code:<{width}}  {ranked.probability:.2f}  {bar}  {_named(ranked)}"
+            name = _name_beside(ranked)
+            yield f"{ranked.code:<{width}}  {ranked.probability:.2f}  {bar}  {name}".rstrip()
         yield ""
         for label, value in self._facts(answer):
             yield f"{label:<11}  {value}"
@@ -114,8 +115,8 @@ class TableWriter:
 
     def _facts(self, answer: Answer) -> Iterator[tuple[str, str]]:
         if answer.cross_lists:
-            yield "cross-lists", ", ".join(answer.cross_lists)
-        members = _NO_SET[answer.set_reason] if answer.set is None else ", ".join(answer.set)
+            yield "cross-lists", _listed(answer.cross_lists)
+        members = _NO_SET[answer.set_reason] if answer.set is None else _listed(answer.set)
         yield f"{self._set_coverage:.0%} set", members
         if answer.archives:
             first, *others = answer.archives[:_MAX_SHOWN_ARCHIVES]
@@ -275,19 +276,37 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " if c.isspace() else "�" for c in text)
 
 
+def _name_beside(ranked: Ranked) -> str:
+    """Return the name to show beside a code: none of a label of one's own, which is both.
+
+    It warns of a category that was never right on the test papers.
+    """
+    measured = ranked.reliability
+    name = "" if ranked.name == ranked.code else ranked.name
+    is_rare = measured is not None and measured.is_rarely_right
+    return f"{name} (rarely right)".lstrip() if is_rare else name
+
+
+def _listed(codes: Sequence[str]) -> str:
+    """Return codes in a row; commas part no labels that hold commas."""
+    return ("; " if any("," in code for code in codes) else ", ").join(codes)
+
+
+def spelled(text: str, encoding: str) -> str:
+    """Return a text as an encoding can spell it, else a sign that every one has."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return "#"
+    return text
+
+
 def reason_text(answer: Answer, threshold_of: Callable[[str], float]) -> str:
     """Return why there is no primary, in words."""
     if answer.reason == "out_of_scope":
         return "out of scope: not like the papers that the model knows"
     code = answer.ranked[0].code
     return f"below threshold {threshold_of(code):.2f} for {code}"
-
-
-def _named(ranked: Ranked) -> str:
-    """Return the name of a category, with a warning if it was never right on the test papers."""
-    measured = ranked.reliability
-    is_rare = measured is not None and measured.is_rarely_right
-    return f"{ranked.name} (rarely right)" if is_rare else ranked.name
 
 
 def is_answer(result: Answer | BadRecord) -> TypeGuard[Answer]:

@@ -74,10 +74,11 @@ class AuthorCategory:
     """What the model makes of the author's category.
 
     Attributes:
-        code: canonical.
+        code: canonical; of a category, or of the archive that was given.
         verdict: ``confirmed``, ``plausible`` or ``challenged``.
-        rank: place among all categories, 1 is first; None if the model does not know it.
-        probability: 0..1.
+        rank: place among all categories, of an archive among all archives; 1 is first, None if the
+            model does not have it.
+        probability: 0..1, of an archive the sum of its categories.
     """
 
     code: str
@@ -150,7 +151,10 @@ class FileAnswers:
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """One arXiv category; a retired one is not active."""
+    """One category; a retired one is not active.
+
+    With labels of one's own ``name`` is the label, and ``archive`` and ``group`` are "".
+    """
 
     code: str
     name: str
@@ -163,7 +167,8 @@ class Category:
 class ModelDetails:
     """A loaded model: how many labels it has, its card as Markdown, its measured metrics.
 
-    ``rarely_right`` are the categories that were never right when they came first on test papers.
+    ``label_space`` is ``arxiv``, or ``free`` for labels of one's own; ``rarely_right`` are the
+    categories that were never right when they came first on test papers.
     """
 
     name: str
@@ -174,6 +179,7 @@ class ModelDetails:
     metrics: dict[str, Any]
     default: bool
     rarely_right: tuple[str, ...] = ()
+    label_space: str = "arxiv"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -273,7 +279,7 @@ def file_answers_of(value: Json) -> FileAnswers:
 
 
 def categories_of(value: Json) -> tuple[Category, ...]:
-    """Read the taxonomy."""
+    """Read the categories that feedback can name."""
     return _all(Category, value["categories"])
 
 

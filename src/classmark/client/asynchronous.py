@@ -150,7 +150,7 @@ class AsyncClient:
         await self._send(feedback_call(prediction_id, category, comment))
 
     async def categories(self) -> tuple[answers.Category, ...]:
-        """Return the arXiv categories that the service knows."""
+        """Return the categories that feedback can name: arXiv's, or the model's own labels."""
         return await self._send(get("/v1/categories", answers.categories_of))
 
     async def models(self) -> tuple[answers.ModelDetails, ...]:

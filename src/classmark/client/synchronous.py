@@ -149,7 +149,7 @@ class Client:
         self._send(feedback_call(prediction_id, category, comment))
 
     def categories(self) -> tuple[answers.Category, ...]:
-        """Return the arXiv categories that the service knows."""
+        """Return the categories that feedback can name: arXiv's, or the model's own labels."""
         return self._send(get("/v1/categories", answers.categories_of))
 
     def models(self) -> tuple[answers.ModelDetails, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,7 @@ def write_dataset(
     papers = assign_splits(assign_periods(papers, config.periods), config, ledger)
     ledger.check(papers.height)
     _note_untrained_labels(papers, ledger)
+    ledger.notes["large_drops"] = ledger.large_drops(intake.where, intake.first_bad)
     tell("writing", 0)
     splits = write_splits(folder, papers, intake.texts, config)
     shutil.rmtree(folder / SCRATCH)
@@ -109,7 +110,7 @@ def _tell_nobody(step: str, count: int) -> None:
     """Stand in for a progress bar."""
 
 
-def _check_categories(papers: pl.DataFrame, ledger: Ledger, first_bad: str) -> None:
+def _check_categories(papers: pl.DataFrame, ledger: Ledger, first_bad: Mapping[str, str]) -> None:
     labels = papers["category_code"].unique()
     if len(labels) >= 2:
         return
@@ -121,7 +122,7 @@ def _check_categories(papers: pl.DataFrame, ledger: Ledger, first_bad: str) -> N
     )
 
 
-def _first_of(ledger: Ledger, first_bad: str) -> str:
+def _first_of(ledger: Ledger, first_bad: Mapping[str, str]) -> str:
     """Return an example of what was dropped, with what is wrong with it; or ""."""
     unknown: dict[str, int] = ledger.notes.get("unknown_categories", {})
     if unknown:
@@ -129,7 +130,7 @@ def _first_of(ledger: Ledger, first_bad: str) -> str:
             taxonomy.canonical(max(unknown, key=lambda label: unknown[label]))
         except UnknownCategory as error:
             return f"{error} "
-    return f"{first_bad} " if first_bad else ""
+    return f"{next(iter(first_bad.values()))} " if first_bad else ""
 
 
 def _note_untrained_labels(papers: pl.DataFrame, ledger: Ledger) -> None:

@@ -10,6 +10,7 @@ import polars as pl
 from pandera.errors import SchemaErrors
 
 from classmark import taxonomy
+from classmark.bundle.check import MOST_LABEL_CHARS
 from classmark.dataset.config import DatasetConfig
 from classmark.dataset.ledger import Ledger
 from classmark.errors import ContractViolation
@@ -19,6 +20,7 @@ _REMEDIES = {
     "no_text": "it has neither title nor abstract",
     "no_category": "it has no category",
     "unknown_category": "its category is unknown (for labels of your own: --labels free)",
+    "long_category": f"its label has more than {MOST_LABEL_CHARS} characters",
     "bad_date": "a date is not written as YYYY-MM-DD, or is no day of the calendar",
     "label_not_listed": "its label is not among its categories",
 }
@@ -39,10 +41,15 @@ def keep_contract(frame: pl.DataFrame, config: DatasetConfig, ledger: Ledger) ->
     if config.strict:
         _raise_first(frame, broken)
     _note_unknown_labels(frame, broken, ledger)
-    for reason, count in broken["check"].value_counts(sort=True).iter_rows():
-        ledger.dropped[reason] += count
-    placed = frame.with_row_index("place")
-    return placed.join(broken, left_on="place", right_on="row", how="anti").drop("place")
+    for reason in broken["check"].value_counts(sort=True)["check"]:
+        rows = broken.filter(pl.col("check") == reason)
+        ledger.count(frame, _without(frame, rows), reason)
+    return _without(frame, broken)
+
+
+def _without(frame: pl.DataFrame, broken: pl.DataFrame) -> pl.DataFrame:
+    placed = frame.with_row_index("position")
+    return placed.join(broken, left_on="position", right_on="row", how="anti").drop("position")
 
 
 def _note_unknown_labels(frame: pl.DataFrame, broken: pl.DataFrame, ledger: Ledger) -> None:
@@ -59,6 +66,10 @@ def paper_contract(config: DatasetConfig) -> pa.DataFrameSchema:
     if config.labels == "arxiv":
         in_taxonomy = _check("unknown_category", lambda c: c.is_in(known) | (c == ""))
         label_checks.append(in_taxonomy)
+    else:
+        label_checks.append(
+            _check("long_category", lambda c: c.str.len_chars() <= MOST_LABEL_CHARS)
+        )
     listed = pa.Check(_label_is_listed, name="label_not_listed")
     return pa.DataFrameSchema(
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -34,20 +35,27 @@ class Intake:
             what ``judge_texts`` says of these.
         texts: abstracts and authors by row.
         bad_records: records that cannot be read as papers, by kind.
-        first_bad: where the first of them is and what is wrong with it, or "".
+        first_bad: where the first of each kind is and what is wrong with it, by kind.
         sources: name, sha256 and rows read of every source.
+        first_rows: the first row of every source, as far as it has papers.
     """
 
     frame: pl.DataFrame
     texts: TextStore
     bad_records: dict[str, int]
-    first_bad: str
+    first_bad: dict[str, str]
     sources: tuple[dict[str, Any], ...]
+    first_rows: tuple[int, ...] = ()
 
     @property
     def read(self) -> int:
         """Records read, good or bad."""
         return self.frame.height + sum(self.bad_records.values())
+
+    def where(self, row: int, place: int) -> str:
+        """Return ``FILE:LINE`` of a paper, ``FILE:NUMBER`` in JSON documents and Parquet."""
+        source = bisect_right(self.first_rows, row) - 1
+        return f"{self.sources[source]['name']}:{place}" if source >= 0 else f"paper {row + 1}"
 
 
 class _Collector:
@@ -56,7 +64,7 @@ class _Collector:
     def __init__(self, texts: TextStore, config: DatasetConfig, progress: Progress | None) -> None:
         self.texts = texts
         self.bad_records: Counter[str] = Counter()
-        self.first_bad = ""
+        self.first_bad: dict[str, str] = {}
         self.read = 0
         self._strict = config.strict
         self._progress = progress
@@ -81,7 +89,7 @@ class _Collector:
 
     def _count_bad(self, record: BadRecord, source: str) -> None:
         what = f"{source}, {record.message.rstrip('.')}."
-        self.first_bad = self.first_bad or what
+        self.first_bad.setdefault(record.kind, what)
         if self._strict:
             raise ContractViolation(
                 f"{what} Mend the record, or leave --strict out to skip and count it."
@@ -100,7 +108,7 @@ def collect_papers(papers: Iterable[Paper], scratch: Path, config: DatasetConfig
     texts = TextStore(scratch)
     collector = _Collector(texts, config, None)
     collector.collect(papers, source="papers", prefix="")
-    return Intake(frame=collector.frame(), texts=texts, bad_records={}, first_bad="", sources=())
+    return Intake(frame=collector.frame(), texts=texts, bad_records={}, first_bad={}, sources=())
 
 
 def read_sources(
@@ -119,9 +127,10 @@ def read_sources(
         ContractViolation: a record cannot be read and the build is strict.
     """
     collector = _Collector(TextStore(scratch), config, progress)
-    facts = []
+    facts, first_rows = [], []
     for number, source in enumerate(sources, start=1):
         before = collector.read
+        first_rows.append(before - collector.bad_records.total())
         prefix = f"{number}-" if len(sources) > 1 else ""
         collector.collect(_records(source, config), source=source.name, prefix=prefix)
         read = collector.read - before
@@ -132,12 +141,19 @@ def read_sources(
         bad_records=dict(collector.bad_records),
         first_bad=collector.first_bad,
         sources=tuple(facts),
+        first_rows=tuple(first_rows),
     )
 
 
 def _records(source: Path, config: DatasetConfig) -> Iterator[Paper | BadRecord]:
     columns = config.columns or None
-    return read_papers(source, format=config.format, columns=columns, strict_dates=True)
+    return read_papers(
+        source,
+        format=config.format,
+        columns=columns,
+        strict_dates=True,
+        whole_labels=config.labels == "free",
+    )
 
 
 def _row(paper: Paper, prefix: str) -> tuple[object, ...]:
@@ -155,4 +171,5 @@ def _row(paper: Paper, prefix: str) -> tuple[object, ...]:
         paper.updated_date,
         paper.authors,
         abstract_fingerprint(paper),
+        paper.place,
     )

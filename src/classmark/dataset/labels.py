@@ -57,16 +57,17 @@ def settle_small(frame: pl.DataFrame, config: DatasetConfig, ledger: Ledger) -> 
 
 
 def _tidy_free_labels(frame: pl.DataFrame) -> pl.DataFrame:
-    """Collapse white space; keep the listed labels of a paper only if its own is among them.
-
-    Readers part listed categories at blanks. Free labels may hold blanks, and pieces of labels
-    are no labels.
-    """
-    tidy = pl.col("category_code").str.replace_all(r"[\s\p{C}]+", " ").str.strip_chars()
-    frame = frame.with_columns(tidy)
+    """Collapse white space; keep the listed labels of a paper only if its own is among them."""
+    frame = frame.with_columns(
+        _tidy(pl.col("category_code")), pl.col("categories").list.eval(_tidy(pl.element()))
+    )
     is_whole = pl.col("categories").list.contains(pl.col("category_code")).fill_null(value=False)
     listed = pl.when(is_whole).then("categories").otherwise(pl.lit([], pl.List(pl.String)))
     return frame.with_columns(categories=listed).with_columns(categories=_label_first())
+
+
+def _tidy(label: pl.Expr) -> pl.Expr:
+    return label.str.replace_all(r"[\s\p{C}]+", " ").str.strip_chars()
 
 
 def _todays_codes(frame: pl.DataFrame) -> dict[str, str]:

@@ -3,12 +3,44 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import polars as pl
 
 from classmark.errors import ContractViolation
+
+LARGE_SHARE = 0.05
+"""What drops more of the rows than this for one reason is reported with an example."""
+
+_EXAMPLE_COLUMNS = ("row", "place", "id", "title", "category_code", "published_date")
+_NAME_LABEL = "Name the column of the label: --columns category_code=NAME."
+_ADVICE = {
+    "unknown_category": ("category_code", "For labels of your own give --labels free."),
+    "no_category": ("title", "Name the column of the label: --columns category_code=NAME."),
+    "long_category": (
+        "category_code",
+        "Name the column of the label: --columns category_code=NAME.",
+    ),
+    "retired_category": (
+        "category_code",
+        "No present category holds just these papers. File them under one, or go without them.",
+    ),
+    "small_category": ("category_code", "Lower --min-papers, or give --small merge or keep."),
+    "bad_date": ("published_date", "Write dates as YYYY-MM-DD."),
+    "no_date": (
+        "title",
+        "Name the column of the date (--columns published_date=NAME), or choose a split without "
+        "dates.",
+    ),
+    "empty_abstract": ("title", "Name the column of the abstract: --columns abstract=NAME."),
+    "duplicate_id": ("id", "Name the column of the id (--columns id=NAME) if it is another one."),
+    "duplicate_text": ("title", "Of papers with the same abstract only the earliest is kept."),
+    "withdrawn": ("title", "Withdrawal notices are no papers; there is nothing to do."),
+}
+"""The column to show of a dropped row and what to do about it, by reason."""
+
+_SHOWN_CHARS = 60
 
 
 class Ledger:
@@ -18,12 +50,14 @@ class Ledger:
         read: rows read, good or bad.
         dropped: rows dropped, by reason.
         notes: what else the manifest should tell of the build, as JSON values.
+        examples: the first row that was dropped for a reason, if that drops many.
     """
 
     def __init__(self, read: int, dropped: Mapping[str, int] | None = None) -> None:
         self.read = read
         self.dropped: Counter[str] = Counter(dropped or {})
         self.notes: dict[str, Any] = {}
+        self.examples: dict[str, dict[str, Any]] = {}
 
     def drop(self, frame: pl.DataFrame, condition: pl.Expr, reason: str) -> pl.DataFrame:
         """Return the rows where the condition is not true; the others are counted."""
@@ -32,8 +66,49 @@ class Ledger:
     def settle(self, before: pl.DataFrame, after: pl.DataFrame, reason: str) -> pl.DataFrame:
         """Return ``after``; the rows that it lacks are counted."""
         if after.height < before.height:
-            self.dropped[reason] += before.height - after.height
+            self.count(before, after, reason)
         return after
+
+    def count(self, before: pl.DataFrame, after: pl.DataFrame, reason: str) -> None:
+        """Count the rows that ``after`` lacks; remember the first one if they are many."""
+        self.dropped[reason] += before.height - after.height
+        if self.is_large(reason) and reason not in self.examples and "row" in before.columns:
+            lost = before.select(set(_EXAMPLE_COLUMNS) & set(before.columns))
+            [self.examples[reason]] = (
+                lost.join(after, on="row", how="anti").sort("row").head(1).to_dicts()
+            )
+
+    def is_large(self, reason: str) -> bool:
+        """Tell whether so many rows were dropped for a reason that somebody should know."""
+        return self.dropped[reason] > LARGE_SHARE * self.read
+
+    def large_drops(
+        self, where: Callable[[int, int], str], first_bad: Mapping[str, str]
+    ) -> list[dict[str, Any]]:
+        """Return what drops many rows, as JSON values: how many, an example, and what to do.
+
+        Args:
+            where: returns where a row is in its source.
+            first_bad: the first record of each kind that cannot be read, in words.
+        """
+        return [
+            {
+                "reason": reason,
+                "rows": count,
+                "share": round(count / self.read, 4),
+                "example": first_bad.get(reason) or self._example(reason, where),
+                "advice": _ADVICE.get(reason, ("", "Correct these records in their file."))[1],
+            }
+            for reason, count in self.dropped.most_common()
+            if self.is_large(reason)
+        ]
+
+    def _example(self, reason: str, where: Callable[[int, int], str]) -> str:
+        row = self.examples[reason]
+        column = _ADVICE.get(reason, ("title", ""))[0]
+        value = str(row.get(column) or "")
+        cut = value if len(value) <= _SHOWN_CHARS else f"{value[:_SHOWN_CHARS]}…"
+        return f"{where(row['row'], row['place'])}, with the {column} {cut!r}."
 
     def check(self, kept: int) -> None:
         """Check that every row read was either kept or dropped for a reason.

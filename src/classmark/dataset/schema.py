@@ -18,8 +18,11 @@ INTAKE_SCHEMA: dict[str, pl.DataType] = {
     "updated_date": pl.String(),
     "authors": pl.String(),
     "fingerprint": pl.String(),
+    "place": pl.UInt32(),
 }
-"""``categories`` may be empty, dates may be null; ``fingerprint`` is that of the abstract."""
+"""``categories`` may be empty, dates may be null; ``fingerprint`` is that of the abstract.
+
+``place`` is the line, row or item in the source."""
 
 TEXT_COLUMNS = ("summary", "authors")
 """Columns that nothing is decided on: they wait on disk while the others are in memory."""

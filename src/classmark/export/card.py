@@ -79,4 +79,9 @@ def _weakest(report: EvaluationReport) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """Return a text as a cell; a label of one's own may hold the sign between cells."""
+    return text.replace("|", r"\|")

@@ -70,6 +70,8 @@ def fit_policy(
     valid: ScoreTable,
     non_papers: RawScores | None = None,
     n_terms: NDArray[np.int32] | None = None,
+    *,
+    has_cross_lists: bool = True,
 ) -> Policy:
     """Return temperature, thresholds, prediction sets and scope of a bundle.
 
@@ -79,6 +81,7 @@ def fit_policy(
         non_papers: scores of texts that are no papers; without them nothing is out of scope.
         n_terms: words of each validation text; without them the default number of known terms is
             needed for a prediction set.
+        has_cross_lists: papers may have several labels; else no further one is ever suggested.
 
     Raises:
         EmptyEvaluation: no validation paper has a label of the model.
@@ -94,9 +97,7 @@ def fit_policy(
     policy = Policy(
         temperature=temperature,
         thresholds=_rounded(fit_thresholds(probabilities, table.primary)),
-        cross_list_thresholds=_rounded(
-            fit_cross_list_thresholds(probabilities, table.primary, table.listed)
-        ),
+        cross_list_thresholds=_cross_list_thresholds(probabilities, table, has_cross_lists),
         set_threshold=fit_set_threshold(probabilities, table.primary, SET_COVERAGE),
         set_coverage=SET_COVERAGE,
         set_terms=SET_TERMS if n_terms is None else _set_terms(valid.known_share * n_terms),
@@ -135,6 +136,14 @@ def _with_scope(policy: Policy, table: ScoreTable, non_papers: RawScores) -> Pol
         scope_weights=(bias, on_share, on_energy),
         scope_threshold=choose_scope_threshold(score[is_paper]),
     )
+
+
+def _cross_list_thresholds(
+    probabilities: NDArray[np.float64], table: ScoreTable, has_cross_lists: bool
+) -> tuple[float, ...]:
+    if not has_cross_lists:
+        return (1.0,) * len(table.labels)
+    return _rounded(fit_cross_list_thresholds(probabilities, table.primary, table.listed))
 
 
 def _rounded(values: NDArray[np.float32]) -> tuple[float, ...]:

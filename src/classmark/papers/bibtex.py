@@ -126,7 +126,7 @@ def _read_block(
         except InvalidPaper as error:
             return place.bad("broken_bibtex", str(error), entry.key)
         values = _values(entry.key, fields, options)
-        return build_paper(values, place, strict_dates=options.strict_dates)
+        return build_paper(values, place, options)
     if isinstance(block, ImplicitComment) and _FIELD_OUTSIDE.search(block.comment):
         return place.bad(
             "broken_bibtex",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -42,6 +45,7 @@ TEXT_FIELDS = ("title", "abstract", "category_code", "categories")
 _BETWEEN_CATEGORIES = re.compile(r"[\s,;|\[\]()'\"]+")
 _FIRST_OF_ARXIV, _FIRST_OF_FIVE_DIGITS = 704, 1501
 """The months in which arXiv's identifiers became numbers, and got a fifth digit."""
+_MAX_LIST_CHARS = 10_000
 _SHOWN_NAMES = 12
 _SHOWN_CHARACTERS = 60
 _MAX_MESSAGE_CHARS = 2000
@@ -56,12 +60,14 @@ class ReadOptions:
         columns: field of a paper -> column or key it is read from, before the usual names.
         max_record_bytes: a longer record is skipped, without holding it in memory.
         strict_dates: an unreadable date makes a bad record; else the date is unknown (None).
+        whole_labels: categories are labels of one's own, which may hold blanks and commas.
     """
 
     name: str
     columns: Mapping[str, str] = field(default_factory=dict)
     max_record_bytes: int = DEFAULT_MAX_RECORD_BYTES
     strict_dates: bool = False
+    whole_labels: bool = False
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.columns) - set(COLUMN_NAMES))
@@ -127,15 +133,13 @@ def locate_columns(header: Iterable[str], options: ReadOptions) -> dict[str, int
     return positions
 
 
-def build_paper(
-    values: Mapping[str, Any], place: Place, *, strict_dates: bool = False
-) -> Paper | BadRecord:
+def build_paper(values: Mapping[str, Any], place: Place, options: ReadOptions) -> Paper | BadRecord:
     """Return the paper of one record, or what was wrong with it.
 
     Args:
         values: field name -> value; absent and None are the same.
         place: where the record stands.
-        strict_dates: an unreadable date makes a bad record; else it is unknown.
+        options: how to read dates and categories.
     """
     identifier = values.get("id")
     known_id = _id(identifier)
@@ -144,15 +148,15 @@ def build_paper(
         return place.bad("too_long", f"{message}: {shown(known_id)}")
     try:
         title, abstract = (without_markup(_text(values, name)) for name in ("title", "abstract"))
-        categories = _categories(values.get("categories"))
+        categories = _categories(values.get("categories"), whole=options.whole_labels)
         code = _text(values, "category_code").strip() or (categories[0] if categories else None)
     except InvalidPaper as error:
         return place.bad("wrong_type", str(error), known_id)
     if not title.strip() and not abstract.strip():
         return place.bad("missing_text", "title and abstract are empty", known_id)
     try:
-        published = _date(values.get("published_date"), strict=strict_dates)
-        updated = _date(values.get("updated_date"), strict=strict_dates)
+        published = _date(values.get("published_date"), strict=options.strict_dates)
+        updated = _date(values.get("updated_date"), strict=options.strict_dates)
     except InvalidPaper as error:
         return place.bad("bad_date", str(error), known_id)
     return Paper(
@@ -164,6 +168,7 @@ def build_paper(
         published_date=published,
         updated_date=updated,
         authors=_authors(values.get("authors")),
+        place=place.number,
     )
 
 
@@ -202,17 +207,35 @@ def _text(values: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def _categories(value: Any) -> tuple[str, ...]:
-    """Return the codes of a list, of a text, of a list as a text, or of a list of such texts."""
+def _categories(value: Any, *, whole: bool) -> tuple[str, ...]:
+    """Return the codes of a list, of a text, of a list as a text, or of a list of such texts.
+
+    Labels of one's own are taken as they stand: a text is one label, or a list as a text.
+    """
     if is_missing(value):
         return ()
+    if whole and isinstance(value, str):
+        value = _listed_in_text(value)
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
         raise InvalidPaper(
             f"categories must be codes separated by blanks, commas or semicolons, or a list of "
             f"codes, got {shown(value)}"
         )
+    if whole:
+        return tuple(text for text in texts if text.strip())
     return tuple(code for text in texts for code in _BETWEEN_CATEGORIES.split(text) if code)
+
+
+def _listed_in_text(text: str) -> list[str]:
+    """Return the labels of a text: those of a JSON or Python list, between tabs, or itself."""
+    if text.lstrip().startswith("[") and len(text) <= _MAX_LIST_CHARS:
+        for read in (json.loads, ast.literal_eval):
+            with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+                found = read(text.strip())
+                if isinstance(found, list) and all(isinstance(item, str) for item in found):
+                    return found
+    return text.split("\t")  # so the table of a dataset parts them
 
 
 def _date(value: Any, *, strict: bool) -> str | None:

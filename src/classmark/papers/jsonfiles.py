@@ -107,7 +107,7 @@ def paper_from_object(record: object, place: Place, options: ReadOptions) -> Pap
             "Name yours with --columns title=…,abstract=…"
         )
         return place.bad("missing_field", message, _own_id(values["id"]))
-    return build_paper(values, place, strict_dates=options.strict_dates)
+    return build_paper(values, place, options)
 
 
 def _why(error: Exception, text: str) -> str:

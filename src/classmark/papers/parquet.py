@@ -84,7 +84,7 @@ def _paper(
         if name in TEXT_FIELDS:
             return place.bad("wrong_type", f"{name} {unread[name].reason}")
         row = {**row, name: None}
-    return build_paper(row, place, strict_dates=options.strict_dates)
+    return build_paper(row, place, options)
 
 
 class _Table:

@@ -30,6 +30,7 @@ def read_papers(
     columns: Mapping[str, str] | None = None,
     max_record_bytes: int = DEFAULT_MAX_RECORD_BYTES,
     strict_dates: bool = False,
+    whole_labels: bool = False,
 ) -> Iterator[Paper | BadRecord]:
     """Yield the papers of a file or stream in order, and a BadRecord where one cannot be read.
 
@@ -43,6 +44,8 @@ def read_papers(
         columns: field of a paper -> column or key, where they do not have the usual names.
         max_record_bytes: a longer record is skipped and reported.
         strict_dates: an unreadable date makes a bad record; else it is taken as unknown.
+        whole_labels: categories are labels of one's own, which may hold blanks and commas: a text
+            is one label, unless it is a list in JSON or Python.
 
     Raises:
         UsageError: at once, for an unknown format or an unknown field in ``columns``.
@@ -56,6 +59,7 @@ def read_papers(
         columns=columns or {},
         max_record_bytes=max_record_bytes,
         strict_dates=strict_dates,
+        whole_labels=whole_labels,
     )
     return _read(source, format, options)
 
@@ -67,6 +71,7 @@ def read_stream(
     columns: Mapping[str, str] | None = None,
     max_record_bytes: int = DEFAULT_MAX_RECORD_BYTES,
     strict_dates: bool = False,
+    whole_labels: bool = False,
 ) -> Iterator[Paper | BadRecord]:
     """Yield the papers of standard input or another binary stream; see ``read_papers``.
 
@@ -78,6 +83,7 @@ def read_stream(
         columns=columns,
         max_record_bytes=max_record_bytes,
         strict_dates=strict_dates,
+        whole_labels=whole_labels,
     )
 
 

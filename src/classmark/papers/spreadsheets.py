@@ -209,7 +209,7 @@ class _Book:
         if n_chars > self._options.max_record_bytes:
             problem = too_long(n_chars, self._options.max_record_bytes)
             return place.bad(problem.kind, problem.message)
-        return build_paper(values, place, strict_dates=self._options.strict_dates)
+        return build_paper(values, place, self._options)
 
 
 def _holds_anything(row: Sequence[Any]) -> bool:

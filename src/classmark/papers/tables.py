@@ -52,7 +52,7 @@ def read_table(
             yield place.bad("wrong_field_count", message)
         else:
             values = {name: row[position] for name, position in positions.items()}
-            yield build_paper(values, place, strict_dates=options.strict_dates)
+            yield build_paper(values, place, options)
 
 
 def _without_too_wide(lines: Iterator[Line], delimiter: str) -> Iterator[Line]:

@@ -371,7 +371,7 @@ class _Reader:
         values["categories"] = found["categories"] or codes_among(texts.of(self._dialect.keywords))
         dates = [date for tag in self._sought["published_date"] for date in texts.of(tag)]
         values["published_date"] = most_precise_date(dates)
-        return build_paper(values, place, strict_dates=self._options.strict_dates)
+        return build_paper(values, place, self._options)
 
 
 class _Texts:

@@ -283,4 +283,4 @@ class _Record:
             values = self._read(self._tree.close())
         except NoPaper as error:
             return self.place.bad(error.kind, str(error), error.id)
-        return build_paper(values, self.place, strict_dates=self._options.strict_dates)
+        return build_paper(values, self.place, self._options)

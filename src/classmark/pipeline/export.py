@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from classmark.dataset import iter_texts, load_manifest
 from classmark.errors import InvalidDataset
 from classmark.evaluation import EvaluationConfig, evaluate_table
+from classmark.evaluation.perturbations import OtherTexts, read_non_papers
 from classmark.export import fit_curve, fit_policy, render_card
 from classmark.papers import RECIPE_VERSION
 from classmark.pipeline.candidate import Candidate, ExportOptions, make_candidate
@@ -31,9 +32,10 @@ from classmark.records import (
     ModelRef,
     Paper,
     Policy,
+    ScoreTable,
 )
 from classmark.records.bundle import SET_TERMS
-from classmark.runtime import RawScores
+from classmark.runtime import Decider, RawScores
 from classmark.runtime.curve import CalibrationCurve
 from classmark.runtime.scorer import count_terms
 from classmark.storage import check_apart, check_folder_place
@@ -53,7 +55,7 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
     version: str,
     dataset: Path | None = None,
     about: str = "",
-    non_papers: Sequence[str] = (),
+    non_papers: OtherTexts | None = None,
     overwrite: bool = False,
     command: str = "",
     options: ExportOptions | None = None,
@@ -69,7 +71,8 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
         version: of the bundle.
         dataset: where the dataset of the run is now; None if it stayed where it was.
         about: Markdown for the card.
-        non_papers: texts that are out of scope.
+        non_papers: texts that are out of scope; None: invented ones for a linear model, none for
+            others.
         overwrite: replace a bundle that is there.
         command: the command line to name in the report.
         options: what only some kinds of model heed.
@@ -95,8 +98,14 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
     labels = tuple(provenance["labels"])
     uncurved = score_split(candidate.scorer, source, "valid", labels, ref)
     curve = fit_curve(uncurved) if candidate.wants_curve else None
-    strangers = _score_texts(candidate, non_papers, curve) if non_papers else None
-    policy = fit_policy(with_curve(uncurved, curve), strangers, _count_terms(source))
+    others = _other_texts(candidate, non_papers)
+    strangers = _score_texts(candidate, others.texts, curve)
+    is_arxiv = provenance["label_space"] == "arxiv"
+    has_cross_lists = is_arxiv or bool((uncurved.listed_count > 1).any())
+    policy = fit_policy(
+        *(with_curve(uncurved, curve), strangers, _count_terms(source)),
+        has_cross_lists=has_cross_lists,
+    )
     on_step("measuring on the test split")
     test = with_curve(score_split(candidate.scorer, source, "test", labels, ref), curve)
     report = evaluate_table(with_policy(test, policy), config=EvaluationConfig(), command=command)
@@ -107,7 +116,11 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
         version=version,
         parameters=candidate.parameters(curve),
     )
-    facts = _facts(bundle, candidate)
+    scope = _measure_scope(
+        Decider(bundle, ref), others, test, _score_texts(candidate, others.held_out, curve)
+    )
+    bundle = replace(bundle, provenance={**bundle.provenance, "other_texts": scope})
+    facts = {**_facts(bundle, candidate), "out of scope": _scope_in_words(scope)}
     card = render_card(f"{name} {version}", report, facts, about)
     files = {**candidate.files, "CARD.md": card}
     written = write_bundle(
@@ -129,9 +142,43 @@ def _open_source(
     return Source(folder, manifest, on_progress)
 
 
+def _other_texts(candidate: Candidate, given: OtherTexts | None) -> OtherTexts:
+    if given is not None:
+        return given
+    return read_non_papers() if candidate.kind == "linear" else OtherTexts("", ())
+
+
+def _measure_scope(
+    decider: Decider, others: OtherTexts, test: ScoreTable, held_out: RawScores | None
+) -> dict[str, Any]:
+    """Return what fitted the scope score, and the shares of texts that it takes for no papers.
+
+    ``rejected`` is that of held-out other texts, ``lost`` that of test papers.
+    """
+    measured = {"rejected": held_out}
+    if others.texts:
+        measured["lost"] = RawScores(test.scores, test.known_share)
+    shares = {
+        name: round(float(decider.decide(raw).out_of_scope.mean()), 4)
+        for name, raw in measured.items()
+        if raw is not None and len(raw.known_share)
+    }
+    return {"source": others.source, "fitted": len(others.texts), **shares}
+
+
+def _scope_in_words(scope: Mapping[str, Any]) -> str:
+    if not scope["fitted"]:
+        return "nothing is: the model was given no other texts"
+    kinds = {"lost": "test papers", "rejected": "held-out other texts"}
+    shares = ", ".join(f"{scope[key]:.1%} of {kind}" for key, kind in kinds.items() if key in scope)
+    return f"fitted on {scope['fitted']} other texts ({scope['source']}): {shares}"
+
+
 def _score_texts(
     candidate: Candidate, texts: Sequence[str], curve: CalibrationCurve | None
-) -> RawScores:
+) -> RawScores | None:
+    if not texts:
+        return None
     papers = [Paper.from_text(text) for text in texts]
     raw = candidate.scorer.score([(paper.title, paper.abstract) for paper in papers])
     return raw if curve is None else RawScores(curve.apply(raw.scores), raw.known_share)

@@ -2,6 +2,7 @@
 
 from classmark.records.answer import (
     Answer,
+    AuthorCategory,
     Evidence,
     Level,
     ModelRef,
@@ -9,6 +10,7 @@ from classmark.records.answer import (
     Ranked,
     Reason,
     Reliability,
+    Verdict,
 )
 from classmark.records.bundle import BundleFile, BundleManifest, Policy
 from classmark.records.comparison import (
@@ -56,6 +58,7 @@ from classmark.records.scores import ScoreTable
 __all__ = [
     "Agreement",
     "Answer",
+    "AuthorCategory",
     "BadRecord",
     "BundleFile",
     "BundleManifest",
@@ -93,6 +96,7 @@ __all__ = [
     "SliceGroup",
     "SliceReport",
     "SplitFile",
+    "Verdict",
     "csv_header",
     "csv_lines",
     "csv_text",

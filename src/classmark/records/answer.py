@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Reason = Literal["accepted", "below_threshold", "out_of_scope"]
 NoSetReason = Literal["out_of_scope", "few_known_terms"]
+Verdict = Literal["confirmed", "plausible", "challenged", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,24 @@ class ModelRef:
     digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class AuthorCategory:
+    """What an answer makes of the category that the author chose, or of a whole archive.
+
+    Attributes:
+        code: canonical; as it was written if it is unknown.
+        verdict: ``docs/reference/answer.md`` has the rules.
+        rank: place among all categories, of an archive among all archives; 1 is first, None if the
+            model does not have it.
+        probability: of an archive the sum of its categories.
+    """
+
+    code: str
+    verdict: Verdict
+    rank: int | None = None
+    probability: float = 0.0
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
     """The categories of one paper; see ``docs/reference/answer.md`` for the JSON form.
@@ -94,6 +113,7 @@ class Answer:
         explanation: terms for and against the top category; None unless asked for.
         explanation_method: "exact_linear" or "occlusion"; None unless asked for.
         set_reason: why ``set`` is None; None if there is a set.
+        author_category: what it makes of the author's category; None unless asked for.
         model: who answered.
         known_share: share of the text's terms that the model knows, 0..1; the journal keeps it, the
             published object does not.
@@ -111,6 +131,7 @@ class Answer:
     explanation: tuple[Evidence, ...] | None = None
     explanation_method: str | None = None
     set_reason: NoSetReason | None = None
+    author_category: AuthorCategory | None = None
     known_share: float = 0.0
 
     @property
@@ -143,4 +164,6 @@ class Answer:
             "version": self.model.version,
             "digest": self.model.digest,
         }
+        if self.author_category is not None:
+            answer["author_category"] = asdict(self.author_category)
         return answer

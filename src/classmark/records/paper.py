@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Number
 from typing import Any
 
@@ -26,6 +26,7 @@ class Paper:
         published_date: ISO date of the first version, else None.
         updated_date: ISO date of the newest version, else None.
         authors: the authors as one string.
+        place: number of its line, row or item in the file it comes from, 0 if it comes from none.
     """
 
     id: str | None = None
@@ -36,6 +37,7 @@ class Paper:
     published_date: str | None = None
     updated_date: str | None = None
     authors: str = ""
+    place: int = field(default=0, compare=False, repr=False)
 
     @property
     def size_chars(self) -> int:
@@ -55,7 +57,7 @@ class Paper:
     def from_mapping(cls, record: Mapping[str, Any]) -> Paper:
         """Read a mapping with ``title`` and/or ``abstract`` (or ``summary``).
 
-        A value may be missing as ``is_missing`` tells.
+        ``id`` and ``category_code`` are read too; a value may be missing as ``is_missing`` tells.
 
         Raises:
             InvalidPaper: neither key is there with a value, or a value is not a string.
@@ -68,10 +70,12 @@ class Paper:
             raise InvalidPaper(
                 f"a paper needs 'title' and/or 'abstract' (or 'summary'); keys seen: {seen}"
             )
+        category = record.get("category_code")
         return cls(
             id=text_of_id(record.get("id")),
             title=text_of(title, "title"),
             abstract=text_of(abstract, "abstract"),
+            category_code=category if isinstance(category, str) else None,
         )
 
 

@@ -18,7 +18,8 @@ from classmark.papers import RECIPE_VERSION
 from classmark.records import Answer, BadRecord, ModelRef, Paper
 from classmark.runtime.explain import explain as explain_answer
 from classmark.runtime.intake import ErrorMode, OneItem, is_one_paper, read_items
-from classmark.runtime.policy import Decider, Decisions
+from classmark.runtime.labels import Labels
+from classmark.runtime.policy import Decider, Decisions, check_top
 from classmark.runtime.scorer import RawScores, Scorer, count_terms
 
 MAX_BATCH_PAPERS = 500
@@ -39,7 +40,8 @@ class Classifier:
 
     Attributes:
         labels: k codes, the columns of the scores.
-        names: k names, in the same order.
+        names: k names, in the same order; the labels themselves if they are one's own.
+        categories: finds the label that somebody means, and judges an author's category.
         policy: how scores become answers.
         thresholds: k probabilities, from which each label is accepted.
         set_coverage: coverage that the prediction sets were built for, 0..1.
@@ -108,6 +110,7 @@ class Classifier:
         self._scorer = scorer
         self.labels = self._decider.labels
         self.names = self._decider.names
+        self.categories = Labels(manifest)
         self.policy = manifest.policy
         self.thresholds = manifest.policy.thresholds
         self.set_coverage = manifest.policy.set_coverage
@@ -147,6 +150,7 @@ class Classifier:
         top: int = ...,
         threshold: float | None = ...,
         explain: bool = ...,
+        check_category: bool = ...,
         errors: Literal["raise"] = ...,
     ) -> Answer: ...
 
@@ -158,6 +162,7 @@ class Classifier:
         top: int = ...,
         threshold: float | None = ...,
         explain: bool = ...,
+        check_category: bool = ...,
         errors: Literal["raise"] = ...,
     ) -> list[Answer]: ...
 
@@ -169,6 +174,7 @@ class Classifier:
         top: int = ...,
         threshold: float | None = ...,
         explain: bool = ...,
+        check_category: bool = ...,
         errors: Literal["return"],
     ) -> Answer | BadRecord: ...
 
@@ -180,6 +186,7 @@ class Classifier:
         top: int = ...,
         threshold: float | None = ...,
         explain: bool = ...,
+        check_category: bool = ...,
         errors: Literal["return"],
     ) -> list[Answer | BadRecord]: ...
 
@@ -190,6 +197,7 @@ class Classifier:
         top: int = DEFAULT_TOP,
         threshold: float | None = None,
         explain: bool = False,
+        check_category: bool = False,
         errors: ErrorMode = "raise",
     ) -> Answer | BadRecord | Sequence[Answer | BadRecord]:
         """Classify one paper, or many.
@@ -202,6 +210,8 @@ class Classifier:
             top: how many categories to rank, at least 1.
             threshold: replaces the model's own thresholds of acceptance, 0..1.
             explain: list the terms that decided between the top category and the runner-up.
+            check_category: say what the answer makes of the category that a paper comes with
+                (``category_code``): ``Answer.author_category``.
             errors: ``raise`` lets the first item that cannot be classified fail the call;
                 ``return`` puts a ``BadRecord`` in its place (its ``to_dict`` is the JSON object
                 that the command line and the service give) and answers the others.
@@ -214,10 +224,11 @@ class Classifier:
             UsageError: ``top``, ``threshold`` or ``errors`` is out of range.
             InvalidScores: the model gave numbers that cannot be published.
         """
+        answer_batch = self._checked_batch if check_category else self._answer_batch
         results: list[Answer | BadRecord] = []
         for batch in in_batches(read_items(x, errors), _n_chars):
             papers = [item for item in batch if isinstance(item, Paper)]
-            answers = iter(self._answer_batch(papers, top, threshold, explain) if papers else ())
+            answers = iter(answer_batch(papers, top, threshold, explain) if papers else ())
             results += [item if isinstance(item, BadRecord) else next(answers) for item in batch]
         return results[0] if is_one_paper(x) else results
 
@@ -244,6 +255,21 @@ class Classifier:
             return [self._decider.answer(raw, papers[0].id, top=top, threshold=threshold)]
         decisions = self._decider.decide(raw, threshold=threshold)
         return self._decider.answers(decisions, [paper.id for paper in papers], top=top)
+
+    def _checked_batch(
+        self, papers: Sequence[Paper], top: int, threshold: float | None, explain: bool
+    ) -> list[Answer]:
+        """Return answers with what they make of the categories that the papers come with."""
+        check_top(top)
+        answers = self._answer_batch(papers, len(self.labels), threshold, explain)
+        verdicts = [
+            self.categories.verdict_on(answer, paper.category_code) if paper.category_code else None
+            for paper, answer in zip(papers, answers, strict=True)
+        ]
+        return [
+            replace(answer, ranked=answer.ranked[:top], author_category=verdict)
+            for answer, verdict in zip(answers, verdicts, strict=True)
+        ]
 
     def _answer_batch(
         self, papers: Sequence[Paper], top: int, threshold: float | None, explain: bool

@@ -151,7 +151,7 @@ class Decider:
         Raises:
             UsageError: ``top`` is below 1.
         """
-        _check_top(top)
+        check_top(top)
         # Lists, because reading single array elements is many times slower; of the top ones only.
         order = decisions.order[:, :top]
         falling = np.take_along_axis(decisions.probabilities, order, axis=1)
@@ -189,7 +189,7 @@ class Decider:
         is_one = raw.scores.shape == (1, len(self.labels)) and len(raw.known_share) == 1
         if threshold is not None or not is_one or not _is_finite(raw):
             self._check(raw, threshold)
-        _check_top(top)
+        check_top(top)
         array, energy = _softmax(raw.scores, self._policy.temperature)
         row = array[0]
         count = max(top, int(np.count_nonzero(row >= self._cutoff)))
@@ -347,7 +347,8 @@ def _is_finite(raw: RawScores) -> bool:
     return math.isfinite(np.add.reduce(raw.scores[0])) and math.isfinite(raw.known_share[0])
 
 
-def _check_top(top: int) -> None:
+def check_top(top: int) -> None:
+    """Raise UsageError if no category is asked for."""
     if top < 1:
         raise UsageError(f"top must be at least 1, got {top}. Ask for one category or more.")
 

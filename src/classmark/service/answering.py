@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from classmark import taxonomy
 from classmark.errors import ClassmarkError, InvalidPaper, UnknownCategory
 from classmark.records import BadRecord, Paper
 from classmark.runtime import Classifier, check_paper
@@ -85,8 +84,27 @@ class Answerer:
             given = Paper.from_text(paper.text, identifier)
         else:
             given = Paper(id=identifier, title=paper.title or "", abstract=paper.abstract or "")
-        author = None if paper.author_category is None else known_code(paper.author_category)
+        author = paper.author_category
+        if author is not None:
+            author = self.known_code(author, allow_archive=True)
         return Question(self.checked(given), author)
+
+    def known_code(self, category: str, *, allow_archive: bool = False) -> str:
+        """Return the category that a request means.
+
+        Args:
+            category: as somebody wrote it.
+            allow_archive: it may also be the code of a whole archive.
+
+        Raises:
+            Problem: there is no such category.
+        """
+        categories = self.classifier.categories
+        try:
+            find = categories.author_category if allow_archive else categories.canonical
+            return find(category)
+        except UnknownCategory as error:
+            raise Problem("unknown_category", str(error)) from error
 
     def checked(self, paper: Paper) -> Paper:
         """Return a paper that can be classified.
@@ -181,45 +199,13 @@ class Answerer:
         """Return the published form of an answer, and tell the recorder of it."""
         prediction_id = recorder.prediction_id(question, index)
         recorder.record(question, answer, prediction_id)
-        verdict = question.author_category and author_verdict(answer, question.author_category)
+        if question.author_category is not None:
+            verdict = self.classifier.categories.verdict(answer, question.author_category)
+            answer = replace(answer, author_category=verdict)
         document = answer.to_dict()
         del document["ranked"][options.top :]
-        if verdict:
-            document["author_category"] = verdict
         document["prediction_id"] = prediction_id
         return document
-
-
-def known_code(category: str) -> str:
-    """Return today's code of a category.
-
-    Raises:
-        Problem: there is no such category.
-    """
-    try:
-        return taxonomy.canonical(category)
-    except UnknownCategory as error:
-        raise Problem("unknown_category", str(error)) from error
-
-
-def author_verdict(answer: Answer, code: str) -> Document:
-    """Return what an answer makes of the author's category.
-
-    An answer without a prediction set rules nothing out, so it challenges nobody.
-
-    Args:
-        answer: with every category ranked.
-        code: canonical.
-    """
-    rank = next((i for i, r in enumerate(answer.ranked, 1) if r.code == code), None)
-    if code == answer.primary:
-        verdict = "confirmed"
-    elif answer.set is None or code in answer.set or code in answer.cross_lists:
-        verdict = "plausible"
-    else:
-        verdict = "challenged"
-    probability = answer.ranked[rank - 1].probability if rank else 0.0
-    return {"code": code, "verdict": verdict, "rank": rank, "probability": probability}
 
 
 def bad_record(identifier: Any, problem: Problem | ClassmarkError) -> BadRecord:

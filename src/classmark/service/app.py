@@ -16,7 +16,7 @@ from classmark.errors import ClassmarkError, InvalidJournal, JournalTooNew
 from classmark.service import catalogue, feedback, files, openinference
 from classmark.service.classify import classify
 from classmark.service.document import add_document, json_request, responses
-from classmark.service.examples import BATCH, PAPER
+from classmark.service.examples import BATCH, PAPER, with_known_label
 from classmark.service.exchange import Reply
 from classmark.service.gateway import Endpoint, Gateway
 from classmark.service.logs import log
@@ -35,7 +35,7 @@ from classmark.service.state import Service, journal_unavailable
 LANES: dict[tuple[str, str], Endpoint] = {("POST", "/v1/classify"): classify}
 
 _DESCRIPTION = (
-    "Classifies scientific papers, given by title and abstract, into the arXiv taxonomy. "
+    "Classifies scientific papers, given by title and abstract, into {categories}. "
     "Errors are problem+json; every response names the model that answers here."
 )
 
@@ -49,7 +49,7 @@ def create_app(service: Service) -> Gateway:
     app = FastAPI(
         title="classmark",
         version=__version__,
-        description=_DESCRIPTION,
+        description=_description(service),
         servers=[{"url": "."}],  # relative to the document: a proxy may put a prefix before it
         lifespan=_lifespan(service),
         openapi_url=None,  # added below, with a rule
@@ -69,6 +69,14 @@ def create_app(service: Service) -> Gateway:
     return Gateway(app, service, LANES)
 
 
+def _description(service: Service) -> str:
+    labels = service.model.classifier.categories
+    if labels.space == "arxiv":
+        return _DESCRIPTION.format(categories="the arXiv taxonomy")
+    own = f"the {len(labels.codes)} labels of the model {service.model.spec}"
+    return _DESCRIPTION.format(categories=own)
+
+
 def _lifespan(service: Service) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -81,6 +89,7 @@ def _lifespan(service: Service) -> Callable[[FastAPI], Any]:
 
 
 def _add_classify(app: FastAPI, service: Service) -> None:
+    paper = with_known_label(PAPER, service.model.classifier.categories)
     add_route(
         app,
         "/v1/classify",
@@ -90,7 +99,7 @@ def _add_classify(app: FastAPI, service: Service) -> None:
         tags=["classify"],
         summary="Classify one paper, or a batch",
         response_model=AnswerOut | BatchOut,
-        openapi_extra=json_request([PaperRequest, BatchRequest], {"paper": PAPER, "batch": BATCH}),
+        openapi_extra=json_request([PaperRequest, BatchRequest], {"paper": paper, "batch": BATCH}),
     )
 
 

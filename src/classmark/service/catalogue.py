@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import cast
 
 from fastapi import FastAPI, Response
@@ -23,10 +24,14 @@ from classmark.service.state import RETRY_AFTER_S, Service
 
 def add_routes(app: FastAPI, service: Service) -> None:
     """Add the endpoints that read."""
-    categories_body, models_body = _categories(), _models(service)
+    categories_body, models_body = _categories(service), _models(service)
 
     async def categories(_: Service, __: Exchange) -> Reply:
-        """The arXiv taxonomy: every category with its archive and group, the retired ones too."""
+        """The categories that feedback can name: the arXiv taxonomy, or the model's own labels.
+
+        Those of the taxonomy come with archive and group, the retired ones too; labels of one's
+        own have neither, and are their own names.
+        """
         return Reply(categories_body)
 
     async def models(_: Service, __: Exchange) -> Reply:
@@ -99,18 +104,20 @@ async def status(service: Service, exchange: Exchange) -> Reply:
     return Reply(to_json(document))
 
 
-def _categories() -> bytes:
-    rows = [
+def _categories(service: Service) -> bytes:
+    labels = service.model.classifier.categories
+    if labels.space == "arxiv":
+        categories, version = taxonomy.categories(active_only=False), taxonomy.VERSION
+    else:
+        categories = tuple(taxonomy.Category(code, code, "", "", True) for code in labels.codes)
+        version = ""
+    return to_json(
         {
-            "code": c.code,
-            "name": c.name,
-            "archive": c.archive,
-            "group": c.group,
-            "active": c.active,
+            "categories": [asdict(category) for category in categories],
+            "version": version,
+            "label_space": labels.space,
         }
-        for c in taxonomy.categories(active_only=False)
-    ]
-    return to_json({"categories": rows, "version": taxonomy.VERSION})
+    )
 
 
 def _models(service: Service) -> bytes:
@@ -118,6 +125,7 @@ def _models(service: Service) -> bytes:
     document = {
         **service.answerer.model,
         "labels": len(manifest.labels),
+        "label_space": manifest.label_space,
         "card": service.model.card,
         "metrics": manifest.metrics,
         "set_coverage": manifest.policy.set_coverage,

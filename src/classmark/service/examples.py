@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from classmark.runtime.labels import Labels
+
 _TITLE = "Spectral gaps of random regular graphs"
 _ABSTRACT = (
     "We bound the second eigenvalue of the adjacency matrix of random $d$-regular graphs by a "
@@ -36,7 +38,7 @@ FEEDBACK: dict[str, Any] = {
     "value": {
         "prediction_id": PREDICTION_ID,
         "category": "math.CO",
-        "comment": "It is about graphs, not about physics.",
+        "comment": "The method is borrowed, the subject is not.",
     },
 }
 FILE: dict[str, Any] = {
@@ -65,3 +67,12 @@ INFER: dict[str, Any] = {
         "outputs": [{"name": "code"}, {"name": "probability"}],
     },
 }
+
+
+def with_known_label(example: dict[str, Any], labels: Labels) -> dict[str, Any]:
+    """Return an example that names a category of the model, where its labels are not arXiv's."""
+    if labels.space == "arxiv":
+        return example
+    value = example["value"]
+    own = {key: labels.codes[0] for key in ("author_category", "category") if key in value}
+    return {**example, "value": {**value, **own}}

@@ -8,10 +8,9 @@ from pydantic_core import to_json
 
 from classmark.journal import Journal
 from classmark.records import FeedbackEvent, is_prediction_id, utc_text
-from classmark.service.answering import known_code
 from classmark.service.body import check_media_type, read_body
 from classmark.service.document import json_request
-from classmark.service.examples import FEEDBACK, PREDICTION_ID
+from classmark.service.examples import FEEDBACK, PREDICTION_ID, with_known_label
 from classmark.service.exchange import Exchange, Reply
 from classmark.service.problems import Problem, shown
 from classmark.service.routes import add_route, as_route
@@ -32,6 +31,7 @@ _REQUEST = TypeAdapter(FeedbackRequest)
 
 def add_routes(app: FastAPI, service: Service) -> None:
     """Add the endpoints of the journal."""
+    example = with_known_label(FEEDBACK, service.model.classifier.categories)
     add_route(
         app,
         "/v1/feedback",
@@ -42,7 +42,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         response_model=FeedbackOut,
         tags=["feedback"],
         summary="Say what the right category is",
-        openapi_extra=json_request([FeedbackRequest], {"feedback": FEEDBACK}),
+        openapi_extra=json_request([FeedbackRequest], {"feedback": example}),
     )
     parameter = {
         "name": "prediction_id",
@@ -74,7 +74,7 @@ async def feedback(service: Service, exchange: Exchange) -> Reply:
     body = await read_body(service, exchange, most)
     find_arrays(body, [], most=0)  # bounds its structure
     request = validate(_REQUEST, body)
-    code = known_code(request.category)
+    code = service.answerer.known_code(request.category)
     event = FeedbackEvent(
         prediction_id=request.prediction_id,
         category=code,

@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
+from classmark.bundle.check import MOST_LABEL_CHARS
+
 MAX_TOP = 1000
 MAX_ID_CHARS = 200
 MAX_ID_NUMBER = 2**63 - 1
 MAX_COMMENT_CHARS = 500
-MAX_CODE_CHARS = 60
 PREDICTION_ID_PATTERN = r"^[0-7][0-9a-hjkmnp-tv-z]{25}$"
 
 Id = (
@@ -27,7 +28,7 @@ Threshold = Annotated[
         description="Accept from this probability on, not from the model's own thresholds.",
     ),
 ]
-Code = Annotated[str, Field(min_length=1, max_length=MAX_CODE_CHARS)]
+Code = Annotated[str, Field(min_length=1, max_length=MOST_LABEL_CHARS)]
 
 
 class _Strict(BaseModel):
@@ -46,7 +47,9 @@ class PaperIn(_Strict):
         "than one line; else it is an abstract.",
     )
     author_category: Code | None = Field(
-        None, description="The category the author chose; the answer confirms or challenges it."
+        None,
+        description="The category the author chose, or the code of its archive (math, astro-ph); "
+        "the answer confirms or challenges it.",
     )
 
 
@@ -125,7 +128,7 @@ class LevelOut(BaseModel):
 
 
 class LevelsOut(BaseModel):
-    """Sums by archive and by group."""
+    """Sums by archive and by group; both are empty with labels of one's own."""
 
     archive: list[LevelOut]
     group: list[LevelOut]
@@ -139,12 +142,15 @@ class EvidenceOut(BaseModel):
 
 
 class AuthorCategoryOut(BaseModel):
-    """What the model makes of the author's category."""
+    """What the model makes of the author's category, or of the archive that was given for it."""
 
     code: str
     verdict: Literal["confirmed", "plausible", "challenged"]
-    rank: int | None = Field(description="Place among all categories, 1 is first; null if unknown.")
-    probability: float
+    rank: int | None = Field(
+        description="Place among all categories, of an archive among all archives; 1 is first, "
+        "null if the model does not have it."
+    )
+    probability: float = Field(description="Of an archive: the sum of its categories.")
 
 
 class AnswerOut(BaseModel):
@@ -206,7 +212,7 @@ class FeedbackOut(BaseModel):
 
 
 class CategoryOut(BaseModel):
-    """One arXiv category."""
+    """One category; a label of one's own is its own name, and has archive and group ""."""
 
     code: str
     name: str
@@ -216,10 +222,11 @@ class CategoryOut(BaseModel):
 
 
 class CategoriesOut(BaseModel):
-    """The taxonomy."""
+    """The categories that feedback can name."""
 
     categories: list[CategoryOut]
-    version: str
+    version: str = Field(description='Of the arXiv taxonomy; "" with labels of one\'s own.')
+    label_space: Literal["arxiv", "free"]
 
 
 class ModelDetailsOut(BaseModel):
@@ -229,6 +236,7 @@ class ModelDetailsOut(BaseModel):
     version: str
     digest: str
     labels: int
+    label_space: Literal["arxiv", "free"]
     card: str
     metrics: dict[str, Any]
     set_coverage: float = Field(description="Coverage that prediction sets were built for.")

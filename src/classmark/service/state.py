@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TypeVar
 
-from classmark import taxonomy
 from classmark.bundle import Bundle, find_bundle, load_bundle
-from classmark.errors import BundleIncompatible, MissingExtra, UnknownCategory
+from classmark.errors import BundleIncompatible, MissingExtra
 from classmark.records import Paper, PredictionSource
 from classmark.runtime import Classifier
 from classmark.runtime.cascade import with_members
@@ -241,8 +240,8 @@ class Service:
     def start(self) -> None:
         """Answer once more in this process, then be ready."""
         self.model.warm_up()
-        with suppress(UnknownCategory):  # what names the nearest ones is loaded at the first
-            taxonomy.canonical("unknown")
+        with suppress(Problem):  # what names the nearest ones is loaded at the first
+            self.answerer.known_code("unknown")
         if self.batcher is not None:
             self.batcher.start([_WARM_UP] * _TIMED_PAPERS)
         self.metrics.worker_started(self.started_at_s, self.model.classifier.model)

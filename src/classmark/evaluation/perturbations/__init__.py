@@ -4,7 +4,9 @@ from classmark.evaluation.perturbations.kinds import KINDS, LATEX, Kind, perturb
 from classmark.evaluation.perturbations.strangers import (
     NON_PAPERS_FILE,
     STRANGERS,
+    OtherTexts,
     StrangerKind,
+    read_non_papers,
     read_strangers,
 )
 
@@ -14,7 +16,9 @@ __all__ = [
     "NON_PAPERS_FILE",
     "STRANGERS",
     "Kind",
+    "OtherTexts",
     "StrangerKind",
     "perturb",
+    "read_non_papers",
     "read_strangers",
 ]

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from classmark.errors import UnreadableSource
+
 NON_PAPERS_FILE = Path(__file__).with_name("non_papers.jsonl")
 
 _MACHINE_MADE = frozenset(
@@ -39,6 +41,47 @@ STRANGERS = {
         ),
     )
 }
+
+
+@dataclass(frozen=True)
+class OtherTexts:
+    """Texts that are no papers, for the fit of the scope score.
+
+    Attributes:
+        source: where they are from, in words; "" if there are none.
+        texts: the texts.
+        held_out: further ones of the same kind, on which the score is measured.
+    """
+
+    source: str
+    texts: tuple[str, ...]
+    held_out: tuple[str, ...] = ()
+
+
+def read_non_papers(path: Path = NON_PAPERS_FILE) -> OtherTexts:
+    """Return the texts of JSON lines with ``text``; those whose ``split`` is ``measure`` apart.
+
+    Args:
+        path: the file; our invented texts if it is not given.
+
+    Raises:
+        UnreadableSource: it cannot be read, or a line has no text.
+    """
+    texts: dict[bool, list[str]] = {True: [], False: []}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableSource(f"cannot read {path}: {error}. Give a UTF-8 text file.") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            texts[record.get("split") == "measure"].append(str(record["text"]))
+        except (ValueError, KeyError, AttributeError) as error:
+            raise UnreadableSource(
+                f"{path} line {number} is not a JSON object with 'text': {line[:60]!r}."
+            ) from error
+    source = "invented by classmark" if path == NON_PAPERS_FILE else path.name
+    return OtherTexts(source, tuple(texts[False]), tuple(texts[True]))
 
 
 def read_strangers() -> Mapping[tuple[str, str], list[str]]:

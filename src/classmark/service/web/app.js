@@ -8,8 +8,12 @@ const EXPLAINED_FILE_BYTES = 1 << 20; // above it the rows of a file come withou
 const LINKED_BYTES = 1 << 20; // a link that unpacks to more is refused
 const STATUS_EVERY_MS = 10_000;
 const LABEL_CHARS = 8; // a longer mark is set smaller, so that the label does not break it
+const SPINE_CHARS = 30; // a longer label of one's own is not put on the spine,
+const WORD_CHARS = 9; // nor one whose words would be broken
 const LEAST_WEIGHT = 0.005; // of a term that is listed: it would be shown as × 1.00
 const FEW_PAPERS = 20; // a category that came first on fewer test papers is uncertain
+const SHOWN_LABELS = 24; // of a model with labels of its own, before anything is asked
+const NO_PAPER = "Not a paper"; // the field of the example that suits every model
 const SLOW_MS = 1500; // a screen reader is told of work that takes longer
 
 const TERMS_IN_WORDS = {
@@ -28,8 +32,9 @@ const $ = (id) => document.getElementById(id);
 const box = $("text");
 const html = document.documentElement;
 const count = (n, one, many = `${one}s`) => `${n.toLocaleString("en-GB")} ${n === 1 ? one : many}`;
-const shelfOf = (code) => code.split(".")[0];
+const shelfOf = (code) => (ownLabels ? "" : code.split(".")[0]);
 const markOf = (code) => code.slice(shelfOf(code).length);
+const fitsSpine = (label) => label.length <= SPINE_CHARS && label.split(" ").every((word) => word.length <= WORD_CHARS);
 
 // ---- small tools -----------------------------------------------------------------------------
 
@@ -151,9 +156,11 @@ function once(ask) {
 }
 
 let namesByCode = new Map();
+let ownLabels = false; // the categories are not arXiv's: a code is its own name
 const categories = once(async () => {
-  const { categories: all } = await call("v1/categories");
+  const { categories: all, label_space: space } = await call("v1/categories");
   namesByCode = new Map(all.map(({ code, name }) => [code, name]));
+  ownLabels = space === "free";
   return all.filter(({ active }) => active !== false);
 });
 
@@ -305,7 +312,7 @@ function classify() {
     const answer = await call("v1/classify", { body, signal });
     await catalogue();
     show(answerView(answer, { ...paper, text }));
-    say(verdict(answer).join(answer.primary ? `, ${answer.primary}. ` : ". "));
+    say(verdict(answer).join(answer.primary && !ownLabels ? `, ${answer.primary}. ` : ". "));
   });
 }
 
@@ -324,7 +331,14 @@ function classifyFile(file) {
 
 // ---- the answer ------------------------------------------------------------------------------
 
-const called = (code) => (namesByCode.get(code) ? `${namesByCode.get(code)} (${code})` : code);
+/** Code and name as elements; a label of one's own is both, and stands there once. */
+function codeAndName(code, name = namesByCode.get(code)) {
+  return name === code ? [el("span", {}, code)] : [el("span", { class: "code" }, code), ` ${name ?? ""}`];
+}
+
+function called(code, name = namesByCode.get(code)) {
+  return !name || name === code ? code : `${name} (${code})`;
+}
 
 /** The verdict in words: a heading and a sentence. */
 function verdict({ primary, reason, ranked: [top] }) {
@@ -333,11 +347,12 @@ function verdict({ primary, reason, ranked: [top] }) {
     return [top.name, `${percent(top.probability)} probable: of a hundred answers given with this probability, about ${hundred} are right.`];
   }
   if (reason === "out_of_scope") {
-    return ["No category: this does not read like a paper",
-      "The text is unlike the English scientific abstracts the model was fitted to, so it gives no category. What it would have guessed is below, and means little."];
+    const known = ownLabels ? "texts" : "English scientific abstracts";
+    return [`No category: this does not read like ${ownLabels ? "what the model knows" : "a paper"}`,
+      `The text is unlike the ${known} the model was fitted to, so it gives no category. What it would have guessed is below, and means little.`];
   }
   return ["No category: not sure enough",
-    `The likeliest, ${top.name} (${top.code}), reaches ${percent(top.probability)}, which is too little for this category to be given. Take the ranking as a hint.`];
+    `The likeliest, ${called(top.code, top.name)}, reaches ${percent(top.probability)}, which is too little for this category to be given. Take the ranking as a hint.`];
 }
 
 /** The view of an answer. `paper` is null in a batch, whose rows show the verdict themselves. */
@@ -358,9 +373,11 @@ function fillVerdict(answer, view, slot) {
   const { primary, probability } = answer;
   [slot("name").textContent, slot("said").textContent] = verdict(answer);
   slot("code").textContent = primary ?? "abstains";
+  slot("code").hidden = primary !== null && ownLabels;
   view.classList.toggle("abstains", !primary);
   slot("shelf").textContent = primary ? shelfOf(primary) : "";
   slot("mark").textContent = primary ? markOf(primary) : "—";
+  slot("mark").hidden = ownLabels && primary !== null && !fitsSpine(primary);
   slot("mark").classList.toggle("long", slot("mark").textContent.length > LABEL_CHARS);
   slot("share").textContent = primary ? percent(probability) : "";
 }
@@ -379,7 +396,7 @@ function fillRanking({ ranked, set, set_reason: why }, view, slot) {
   else slot("no-set").textContent = NO_SET[why] ?? NO_SET.out_of_scope;
   if (!inside.length) return void view.querySelector(".set").remove();
   const unseen = set.filter((code) => !inside.some((row) => row.code === code));
-  const list = `Short list of ${set.length === 1 ? "one" : set.length}${unseen.length ? ` (with ${unseen.join(", ")})` : ""}`;
+  const list = `Short list of ${set.length === 1 ? "one" : set.length}${unseen.length ? ` (with ${unseen.join(ownLabels ? "; " : ", ")})` : ""}`;
   const share = coverage === null ? "most" : percent(coverage);
   slot("sure").replaceChildren(el("strong", {}, list), `: ${share} of the lists made like this hold the right category, on average over papers like those the model was calibrated on.`);
 }
@@ -399,6 +416,7 @@ function rankedRow({ code, name, probability, reliability }) {
   slot("code").textContent = code;
   slot("name").textContent = name;
   if (reliability) slot("name").append(el("small", {}, worth(reliability)));
+  if (name === code) slot("code").remove();
   slot("share").textContent = percent(probability);
   slot("bar").style.setProperty("--share", probability);
   return row;
@@ -406,8 +424,7 @@ function rankedRow({ code, name, probability, reliability }) {
 
 function fillCrossLists({ cross_lists: codes }, view, slot) {
   if (!codes.length) return void view.querySelector('[data-part="cross"]').remove();
-  slot("cross").append(...codes.map((code) =>
-    el("li", {}, el("span", { class: "code" }, code), ` ${namesByCode.get(code) ?? ""}`)));
+  slot("cross").append(...codes.map((code) => el("li", {}, ...codeAndName(code))));
 }
 
 // ---- why -------------------------------------------------------------------------------------
@@ -549,6 +566,7 @@ function wrongForm(answer, trouble, close, done) {
   const id = `right-${(forms += 1)}`;
   slot("input").id = id;
   slot("label").htmlFor = id;
+  if (ownLabels) slot("input").placeholder = "Search the labels";
   const picker = new CategoryPicker(slot("input"), slot("list"), answer.ranked.map(({ code }) => code));
   form.querySelector('[data-act="cancel"]').addEventListener("click", close);
   form.addEventListener("keydown", (event) => {
@@ -594,8 +612,9 @@ class CategoryPicker {
 
   /** The category whose code stands in the field, if there is one. */
   chosen() {
-    const typed = this.input.value.trim().toLowerCase();
-    return [...namesByCode.keys()].find((code) => code.toLowerCase() === typed);
+    const typed = this.input.value.trim();
+    if (namesByCode.has(typed)) return typed; // labels of one's own may differ in case alone
+    return [...namesByCode.keys()].find((code) => code.toLowerCase() === typed.toLowerCase());
   }
 
   async #refresh() {
@@ -617,7 +636,7 @@ class CategoryPicker {
       id: `${this.list.id}-${i}`,
       onmousedown: (event) => event.preventDefault(), // the field keeps the focus
       onclick: () => this.#choose(i),
-    }, el("span", { class: "code" }, code), ` ${name}`);
+    }, ...codeAndName(code, name));
     this.list.replaceChildren(...this.#options.map(item));
     if (!this.#options.length) this.list.append(el("li", { role: "option", "aria-disabled": "true" }, ifNone));
   }
@@ -731,9 +750,10 @@ function batchRow(answer, index) {
 /** The cells with category and probability; a guess that is not given as an answer looks like one. */
 function verdictCells({ primary, reason, ranked: [{ code, name, probability }] }) {
   const share = el("td", { class: "number" }, percent(probability));
-  if (primary) return [el("td", {}, el("span", { class: "code" }, code), ` ${name}`), share];
+  if (primary) return [el("td", {}, ...codeAndName(code, name)), share];
   share.classList.add("none");
-  if (reason === "out_of_scope") return [el("td", { class: "none" }, "not like a paper"), el("td", { class: "number none" }, "–")];
+  const unlike = ownLabels ? "not like what the model knows" : "not like a paper";
+  if (reason === "out_of_scope") return [el("td", { class: "none" }, unlike), el("td", { class: "number none" }, "–")];
   return [el("td", { class: "none" }, "not sure enough; likeliest ", el("span", { class: "code" }, code)), share];
 }
 
@@ -824,8 +844,8 @@ function showModel({ digest, card }) {
 }
 
 const modelFigure = ({ name, version, digest, labels, rarely_right: rare = [] }) => figure(
-  "Model", `${name} ${version}`, `${count(labels, "category", "categories")}, digest ${digest.slice(0, 16)}${
-    rare.length ? `; never right on its test papers: ${rare.join(", ")}` : ""}`);
+  "Model", `${name} ${version}`, `${ownLabels ? count(labels, "label") : count(labels, "category", "categories")}, digest ${digest.slice(0, 16)}${
+    rare.length ? `; never right on its test papers: ${rare.join(ownLabels ? "; " : ", ")}` : ""}`);
 
 function figures({ requests = {}, latency_ms: latency = {}, papers = {}, uptime_s: uptime = 0, workers = 1, journal }) {
   const failed = Object.entries(requests.by_status ?? {}).filter(([code]) => code >= "400");
@@ -884,7 +904,8 @@ function bullets(block) {
 
 /** A table that scrolls by itself; columns of numbers are set right. */
 function table(lines) {
-  const [head, , ...rows] = lines.map((line) => line.replace(/^\||\|\s*$/g, "").split("|").map((cell) => cell.trim()));
+  const [head, , ...rows] = lines.map((line) => line.replace(/^\||\|\s*$/g, "").split(/(?<!\\)\|/)
+    .map((cell) => cell.trim().replaceAll("\\|", "|")));
   const numeric = head.map((_, i) => rows.every((row) => /^[-+]?[\d.,]+( %)?$/.test(row[i] ?? "")));
   const cellsOf = (row, tag, more = {}) => row.map((cell, i) =>
     el(tag, { ...more, class: numeric[i] && "number" }, ...inline(cell)));
@@ -970,8 +991,25 @@ function bindDrop() {
   });
 }
 
+/** What the service chooses from: its words where the labels are not arXiv's. */
+async function describeChoices() {
+  const [all, { name, version }] = await Promise.all([categories(), model()]);
+  $("choices").textContent = ownLabels ? `labels of the model ${name} ${version}` : "arXiv categories";
+  if (!ownLabels) return;
+  const labels = all.map(({ code }) => code).sort((a, b) => a.localeCompare(b));
+  const rest = labels.length - SHOWN_LABELS;
+  $("labels").replaceChildren(
+    el("h2", { class: "small" }, `It chooses among ${count(labels.length, "label")}`),
+    el("ul", {}, ...labels.slice(0, SHOWN_LABELS).map((label) => el("li", {}, label)),
+      ...(rest > 0 ? [el("li", { class: "hint" }, `and ${rest.toLocaleString("en-GB")} more`)] : [])),
+  );
+  $("labels").hidden = false;
+}
+
 async function offerExamples() {
-  const examples = await (await fetch("static/examples.json")).json();
+  const invented = await (await fetch("static/examples.json")).json();
+  await describeChoices().catch(() => {}); // the next answer asks again
+  const examples = ownLabels ? invented.filter(({ field }) => field === NO_PAPER) : invented;
   $("examples").append(...examples.map(({ field, title, abstract }) => el("li", {}, el("button", {
     type: "button",
     onclick: () => {
