@@ -542,7 +542,7 @@ def test_own_labels_stand_once_and_lists_of_them_are_parted_clearly(own: Path) -
     lines = run("string", "--model", own, "--threshold", "0.1").stdout.splitlines()
     assert lines[0].startswith("Strings; branes")
     assert lines[0].count("Strings; branes") == 1
-    both = run("learning string", "--model", own, "--threshold", "0").stdout
+    both = run("learning string " * 20, "--model", own, "--threshold", "0").stdout
     assert "90% set      Learning, general; Strings; branes" in both
     assert "cross-lists  Strings; branes" in both
 
@@ -550,7 +550,8 @@ def test_own_labels_stand_once_and_lists_of_them_are_parted_clearly(own: Path) -
 def test_a_file_of_own_labels_is_judged_in_json(own: Path, tmp_path: Path) -> None:
     papers = tmp_path / "papers.csv"
     labels = ("strings; BRANES", '"Learning, general"', "math.CO", "")
-    rows = "".join(f"string,string string,{label}\n" for label in labels)
+    text = "string " * 40  # of fewer words there is no prediction set, and nothing is ruled out
+    rows = "".join(f"string,{text},{label}\n" for label in labels)
     papers.write_text(f"title,abstract,categories\n{rows}", encoding="utf-8")
     told = run(papers, "--model", own, "--jsonl", "--top", "1", "--check-category").stdout
     answers = [json.loads(line) for line in told.splitlines()]
@@ -562,7 +563,8 @@ def test_a_file_of_own_labels_is_judged_in_json(own: Path, tmp_path: Path) -> No
 
 def test_the_archive_that_a_record_comes_with_is_judged(tmp_path: Path) -> None:
     papers = tmp_path / "papers.jsonl"
-    lines = [{"title": "graph", "category_code": code} for code in ("math", "physics", "stat")]
+    codes = ("math", "physics", "stat")
+    lines = [{"title": "graph", "abstract": "graph " * 40, "category_code": code} for code in codes]
     papers.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
     answers = json.loads(run(papers, "--json", "--check-category").stdout)
     assert [a["author_category"]["verdict"] for a in answers] == [

@@ -15,7 +15,9 @@ from classmark.runtime.labels import MAX_SHOWN_CHARS, Labels
 
 GALAXIES = (
     "Star formation in dwarf galaxies\n"
-    "We measure the star formation rate of dwarf galaxies with archival photometry."
+    "We measure the star formation rate of dwarf galaxies with archival photometry. Their stellar "
+    "mass follows from the spectral energy distribution, the gas mass from the line of neutral "
+    "hydrogen, and both together say how long the star formation of a galaxy can go on."
 )
 OWN = ("Machine learning, general", "ops", "Ops", "Übersetzung", "組合せ論")
 

@@ -69,7 +69,7 @@ def read_non_papers(path: Path = NON_PAPERS_FILE) -> OtherTexts:
     """
     texts: dict[bool, list[str]] = {True: [], False: []}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableSource(f"cannot read {path}: {error}. Give a UTF-8 text file.") from error
     for number, line in enumerate(lines, 1):
