@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 
 ADVICE = {
     errno.EMFILE: "Raise the limit of open files (ulimit -n)",
@@ -82,7 +83,15 @@ class UnreadableSource(ClassmarkError):
 
 
 class WrongColumns(UnreadableSource):
-    """A table lacks the columns that papers are read from."""
+    """A table lacks the columns that papers are read from.
+
+    Attributes:
+        columns_seen: names of its columns, without those that are too long to be offered.
+    """
+
+    def __init__(self, message: str, columns_seen: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.columns_seen = tuple(columns_seen)
 
 
 class InvalidPaper(ClassmarkError):

@@ -211,6 +211,31 @@ def test_columns_and_format_may_be_named(tmp_path: Path) -> None:
     assert json.loads(result.stdout)["primary"] == "math.CO"
 
 
+def test_the_columns_of_the_model_are_read(make_bundle: Make, tmp_path: Path) -> None:
+    own = make_bundle("own", text_recipe=RECIPE_VERSION, columns={"title": "Titel", "id": "Nr"})
+    path = tmp_path / "neu.csv"
+    path.write_text("Nr;Titel;title\nseven;graph;string\n")
+    (answer,) = run(path, "--model", own, "--jsonl").stdout.splitlines()
+    assert (json.loads(answer)["id"], json.loads(answer)["primary"]) == ("seven", "math.CO")
+    given = run(path, "--model", own, "--jsonl", "--columns", "title=title").stdout
+    assert (json.loads(given)["id"], json.loads(given)["primary"]) == ("seven", "hep-th")
+    path.write_text("Nummer;Name\nseven;graph\n")
+    result = run(path, "--model", own)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"error: {path} has no column 'Titel', 'abstract' or 'title'; columns seen: Nummer, Name. "
+        "Name yours with --columns title=…,abstract=…\n"
+    )
+
+
+def test_a_record_of_unknown_keys_is_told_of_the_option(tmp_path: Path) -> None:
+    path = tmp_path / "neu.jsonl"
+    path.write_text('{"Titel": "graph"}\n')
+    result = run(path)
+    assert "keys seen: Titel. Name yours with --columns title=…,abstract=…" in result.stderr
+    assert run(path, "--columns", '{"title": "Titel"}').exit_code == 0
+
+
 @pytest.mark.parametrize("columns", ["title", "=x", "title=", "title=a,,"])
 def test_columns_that_are_no_mapping_are_a_usage_error(papers_csv: Path, columns: str) -> None:
     result = run(papers_csv, "--columns", columns)

@@ -223,6 +223,7 @@ def test_columns_of_other_names_are_mapped(write_source: WriteSource) -> None:
     columns = {"id": "nr", "title": "Titel", "abstract": "Text", "category_code": "Fach"}
     _, manifest = build(write_source(rows), DatasetConfig(columns=columns, min_papers=2))
     assert manifest.kept == 50
+    assert manifest.columns == columns
 
 
 def test_papers_without_date_are_kept_unless_dates_are_needed(write_source: WriteSource) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeGuard
 
 import typer
 
 from classmark.cli.bulk import bulk_layout, is_bulk, run_bulk
+from classmark.cli.columns import METAVAR, columns_option
 from classmark.cli.output import (
     CsvWriter,
     FirstDecides,
@@ -29,6 +30,7 @@ from classmark.cli.progress import progress
 from classmark.errors import InvalidPaper, UnreadableSource, UsageError
 
 if TYPE_CHECKING:
+    from classmark.papers import Columns
     from classmark.records import Answer, BadRecord, Paper
     from classmark.runtime import Classifier
 
@@ -83,7 +85,7 @@ class Options:
     explain: bool
     strict: bool
     layout: Layout
-    columns: dict[str, str]
+    columns: Columns
     format: str
     raw_cells: bool = False
 
@@ -155,7 +157,7 @@ def classify(  # noqa: PLR0913 - one parameter an option
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad record.")] = False,
     columns: Annotated[
         str | None,
-        typer.Option(metavar="title=T,abstract=A", help="Names of the columns or keys to read."),
+        typer.Option(metavar=METAVAR, help="Names of the columns or keys to read."),
     ] = None,
     format: Annotated[
         str, typer.Option(metavar="F", help="Format of the input; auto finds it out.")
@@ -174,7 +176,7 @@ def classify(  # noqa: PLR0913 - one parameter an option
         explain=explain,
         strict=strict,
         layout=bulk_layout(layout, output) if in_bulk else layout,
-        columns=_columns(columns),
+        columns=columns_option(columns),
         format=format,
         raw_cells=raw_cells,
     )
@@ -203,6 +205,7 @@ def run(
         check_file_place(output)
     check_apart((output,), (find_bundle(model), *map(_path, sources)))
     classifier = Classifier(model)
+    options = replace(options, columns=classifier.columns.overruled_by(options.columns))
     n_bad = n_records = 0
     with open_sink(output, encoding=_stdout_encoding(options)) as write:
         writer = _make_writer(write, options, classifier, sources, to_file=output is not None)
@@ -267,19 +270,6 @@ def _layout(**wanted: bool) -> Layout:
         raise UsageError(f"--{' and --'.join(chosen)} exclude each other. Choose one.")
     layouts: tuple[Layout, ...] = ("jsonl", "json", "csv")
     return next((layout for layout in layouts if layout in chosen), "human")
-
-
-def _columns(text: str | None) -> dict[str, str]:
-    columns = {}
-    for part in (text or "").split(",") if text else []:
-        field, equals, column = (piece.strip() for piece in part.partition("="))
-        if not (field and equals and column):
-            raise UsageError(
-                f"--columns {text!r}: {part!r} is not FIELD=COLUMN. "
-                "Write for example --columns title=Headline,abstract=Text."
-            )
-        columns[field] = column
-    return columns
 
 
 def _answers(

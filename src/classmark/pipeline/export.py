@@ -95,6 +95,7 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
         _describe_bundle(provenance, candidate, policy, report),
         name=name,
         version=version,
+        columns=source.manifest.columns,
         parameters=candidate.parameters(curve),
     )
     facts = _facts(bundle, candidate)
