@@ -61,9 +61,16 @@ class InvalidConfig(UsageError):
 
 
 class MissingExtra(ClassmarkError):
-    """A feature needs packages that are not installed."""
+    """A feature needs packages that are not installed.
+
+    Attributes:
+        feature: what needs them, as the subject of a sentence.
+        extra: of classmark, which brings them.
+    """
 
     def __init__(self, feature: str, extra: str) -> None:
+        self.feature = feature
+        self.extra = extra
         super().__init__(
             f"{feature} needs packages that are not installed. "
             f"Run: pip install 'classmark[{extra}]'"

@@ -124,6 +124,6 @@ def _sought(source: Source) -> BinaryIO:
     if source.seekable is None:
         raise UnreadableSource(
             f"{source.name} is Parquet from a pipe or in gzip, which cannot be read. "
-            "Give the name of the plain file."
+            "Give the plain file."
         )
     return source.seekable
