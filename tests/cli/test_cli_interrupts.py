@@ -61,7 +61,7 @@ COMMANDS = {  # with what shows that they are at work
         "evaluate --model ./mine-1.0 --dataset dataset --output out.json --bootstrap 1000000",
         "measuring",
     ),
-    "classify": (f"classify --output out.txt{MANY}", "classifying"),
+    "classify": (f"classify --output out{MANY}", "classifying"),
     "demo": ("demo --output out --papers 200000", "inventing papers: "),
 }
 

@@ -24,7 +24,7 @@ from classmark.papers import RECIPE_VERSION, ChunkSize, Columns, read_chunks
 from classmark.runtime import Classifier
 from classmark.storage import check_apart, check_file_place, locked_folder
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _HEAD_BYTES = 1 << 16
 
 

@@ -14,6 +14,7 @@ import typer
 from classmark.cli import dataset_download, dataset_stats
 from classmark.cli.columns import columns_option
 from classmark.cli.dataset_needs import need_packages, step_progress
+from classmark.cli.output import check_ending
 from classmark.dataset.config import (
     MAX_SAMPLE_CATEGORIES,
     MIN_SAMPLE_CATEGORIES,
@@ -212,6 +213,8 @@ def sample(  # noqa: PLR0913 - one parameter an option
     config = SampleConfig(papers=papers, seed=seed, noise=noise, drift=drift, categories=categories)
     if sum(place is not None for place in (output, csv, dump)) != 1:
         raise UsageError("give one of --output DIR, --csv FILE and --dump FILE.")
+    check_ending("--csv", csv, (".csv",))
+    check_ending("--dump", dump, (".jsonl", ".ndjson", ".json", ".gz"))
     need_packages("building datasets", "data")
     if file := csv or dump:
         _write_file(file, config, is_dump=dump is not None, overwrite=overwrite)

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from classmark.cli.output import check_ending
 from classmark.cli.train import require_training
 from classmark.errors import UnreadableSource, UsageError
 
@@ -78,6 +79,7 @@ def export(  # noqa: PLR0913 - one parameter an option
     if report:
         check_file_place(report)
     check_apart((output, report), (run, dataset, about, non_papers))
+    check_ending("--report", report, (".json",))
     with Steps() as steps:
         manifest, measured = export_run(
             run,
