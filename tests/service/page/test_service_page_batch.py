@@ -132,12 +132,23 @@ def test_the_question_for_columns_can_be_cancelled(tab: Any) -> None:
     assert page.locator(".batch h2").inner_text() == "3 papers in papers.csv"
 
 
+def test_advice_about_columns_is_in_the_words_of_the_page(tab: Any) -> None:
+    lines = [{"title": TITLE, "abstract": ABSTRACT}, {"Titel": TITLE, "Nr": 7}]
+    page = tab.upload("mixed.jsonl", "\n".join(map(json.dumps, lines)))
+    failed = page.locator(".batch .failed td").inner_text()
+    assert failed == "No title or abstract is recognised among Titel, Nr."
+    choose(page, "neu.csv", f"{'x' * 300},{'y' * 300}\n1,2\n")  # too long to be offered
+    page.get_by_role("alert").wait_for()
+    tab.expect_refusals()
+    assert "form field" not in page.get_by_role("alert").inner_text()
+
+
 def test_names_of_columns_stay_text(tab: Any) -> None:
     page = tab.open()
     choose(page, "neu.csv", f"{HOSTILE},b\n1,2\n")
     page.locator(".columns").wait_for()
     tab.expect_refusals()
-    assert page.locator(".columns .names li").first.inner_text() == HOSTILE.replace('"', "")
+    assert page.locator(".columns .names li").first.inner_text() == HOSTILE
     assert page.evaluate("window.injected") is None
 
 

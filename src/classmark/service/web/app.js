@@ -124,6 +124,7 @@ function inWords(status, headers, problem) {
     key_unknown: ["The service does not know this API key.", "It may be mistyped or revoked. Enter it again, or ask whoever runs the service."],
     journal_off: ["This service keeps no journal.", "So it cannot take corrections; whoever runs it can switch the journal on."],
     not_ready: ["The service is stopping.", "Try again in a moment."],
+    wrong_columns: ["No title or abstract is recognised in this file.", "Call its columns title and abstract, then try again."],
   };
   const byStatus = {
     401: ["The service asks for an API key.", "Enter yours; it is kept until you leave this page."],
@@ -723,12 +724,17 @@ function bindRows(answers, rows, filter, more) {
   start();
 }
 
+/** Why a record has no answer; the service's advice about columns is for those who send forms. */
+function inWordsOfPage({ message, columns_seen: names }) {
+  return names ? `No title or abstract is recognised among ${names.join(", ")}.` : sentence(message);
+}
+
 /** The row of a paper, and the hidden row beneath it that its button unfolds. */
 function batchRow(answer, index) {
   const name = answer.id ?? `no. ${index + 1}`;
   if (answer.error) {
     return [el("tr", { class: "failed" }, el("th", { scope: "row" }, name),
-      el("td", { colspan: "2" }, sentence(answer.error.message)))];
+      el("td", { colspan: "2" }, inWordsOfPage(answer.error)))];
   }
   const below = el("tr", { id: `below-${index}`, hidden: true }, el("td", { colspan: "3" }));
   const unfold = el("button", { type: "button", class: "unfold", "aria-expanded": "false", "aria-controls": below.id },
