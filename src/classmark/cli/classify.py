@@ -146,7 +146,7 @@ def classify(  # noqa: PLR0913 - one parameter an option
         bool,
         typer.Option(
             "--raw-cells",
-            help="In CSV, do not put an apostrophe before texts that a spreadsheet would run.",
+            help="CSV for programs: no apostrophe before formulas, no byte order mark.",
         ),
     ] = False,
     output: Annotated[
@@ -166,7 +166,7 @@ def classify(  # noqa: PLR0913 - one parameter an option
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad record.")] = False,
     columns: Annotated[
         str | None,
-        typer.Option(metavar=METAVAR, help="Names of the columns or keys to read."),
+        typer.Option(metavar=METAVAR, help="Columns or keys to read, if they have other names."),
     ] = None,
     format: Annotated[
         str, typer.Option(metavar="F", help="Format of the input; auto finds it out.")

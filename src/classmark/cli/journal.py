@@ -89,7 +89,7 @@ def export(  # noqa: PLR0913 - one parameter an option
         bool,
         typer.Option(
             "--raw-cells",
-            help="In CSV, do not put an apostrophe before texts that a spreadsheet would run.",
+            help="CSV for programs: no apostrophe before formulas, no byte order mark.",
         ),
     ] = False,
     since: Annotated[

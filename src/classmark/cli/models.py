@@ -126,6 +126,7 @@ def _facts(
         "taxonomy": manifest.taxonomy,
         "temperature": manifest.policy.temperature,
         "set_coverage": manifest.policy.set_coverage,
+        "columns": manifest.columns,
         "metrics": manifest.metrics,
         "provenance": manifest.provenance,
     }
@@ -140,6 +141,7 @@ def _as_text(facts: dict[str, Any]) -> str:
         ("labels", f"{facts['labels']} ({facts['label_space']})"),
         ("text recipe", facts["text_recipe"]),
         ("set coverage", f"{facts['set_coverage']:.0%}"),
+        *_flat(facts["columns"], "columns"),
         *_flat(facts["metrics"], "metrics"),
         *_flat(facts["provenance"], "provenance"),
     ]

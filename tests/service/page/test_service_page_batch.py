@@ -143,6 +143,16 @@ def test_advice_about_columns_is_in_the_words_of_the_page(tab: Any) -> None:
     assert "form field" not in page.get_by_role("alert").inner_text()
 
 
+def test_of_many_columns_the_first_are_listed_and_all_can_be_chosen(tab: Any) -> None:
+    page = tab.open()
+    choose(page, "neu.csv", ",".join(f"c{i}" for i in range(30)) + "\n")
+    page.locator(".columns").wait_for()
+    tab.expect_refusals()
+    assert page.locator(".columns .names li").all_inner_texts()[-2:] == ["c23", "and 6 more"]
+    assert page.get_by_label("Abstract", exact=True).locator("option").count() == 31
+    assert page.get_by_label("Abstract", exact=True).input_value() == ""
+
+
 def test_names_of_columns_stay_text(tab: Any) -> None:
     page = tab.open()
     choose(page, "neu.csv", f"{HOSTILE},b\n1,2\n")
