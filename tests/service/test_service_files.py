@@ -162,7 +162,7 @@ def test_the_columns_of_the_model_are_read(start: Any, tmp_path: Path) -> None:
         (
             {"files": {"file": CSV}, "data": {"columns": "titel=A"}},
             422,
-            "columns: columns names the field 'titel', which papers do not have. Fields: id, title",
+            "columns: names the field 'titel', which papers do not have. Fields: id, title",
         ),
         ({"files": {"file": CSV}, "data": {"columns": '{"title": 1}'}}, 422, "columns: 'title' mu"),
         ({"files": [("other", CSV)] * 30}, 400, "the form has more than 20 parts"),

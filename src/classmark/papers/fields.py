@@ -68,12 +68,7 @@ class Columns:
     advice: str = "Name yours with columns={'title': …, 'abstract': …}"
 
     def __post_init__(self) -> None:
-        unknown = sorted((set(self.given) | set(self.expected)) - set(COLUMN_NAMES))
-        if unknown:
-            raise UsageError(
-                f"columns names the field {shown(unknown[0])}, which papers do not have. "
-                f"Fields: {', '.join(COLUMN_NAMES)}"
-            )
+        _check_fields((*self.given, *self.expected), "columns names")
 
     @classmethod
     def of(cls, columns: Mapping[str, str] | Columns | None) -> Columns:
@@ -110,8 +105,17 @@ def parse_columns(text: str) -> dict[str, str]:
         if field_name in columns:
             raise UsageError(f"names {shown(field_name)} twice")
         columns[field_name] = column
-    Columns(given=columns)
+    _check_fields(columns, "names")
     return columns
+
+
+def _check_fields(field_names: Iterable[str], who_names: str) -> None:
+    unknown = sorted(set(field_names) - set(COLUMN_NAMES))
+    if unknown:
+        raise UsageError(
+            f"{who_names} the field {shown(unknown[0])}, which papers do not have. "
+            f"Fields: {', '.join(COLUMN_NAMES)}"
+        )
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:
