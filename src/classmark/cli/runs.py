@@ -28,7 +28,7 @@ app = typer.Typer(
 RUNS_DIR = Path("runs")
 _PORT = 5000
 _SCORES = {"valid": "scores/model-valid.npz", "test": "scores/model-test.npz"}
-_COLUMNS = ("name", "kind", "date", "dataset", "top-1", "ECE", "seconds", "folder")
+_COLUMNS = ("name", "kind", "date", "dataset", "top-1", "raw ECE", "ECE", "seconds", "folder")
 
 RunsDir = Annotated[
     Path, typer.Option("--runs-dir", metavar="DIR", help="Folder of runs, as `train` has it.")
@@ -75,7 +75,11 @@ def _say_starting() -> None:
 
 @app.command("list", short_help="List the finished runs.")
 def list_all(runs_dir: RunsDir = RUNS_DIR, as_json: AsJson = False) -> None:
-    """List the finished runs, the newest first; top-1 and ECE are those of the test split."""
+    """List the finished runs, the newest first.
+
+    top-1 and ECE are of the test split: raw ECE as the model was fitted, ECE as `classmark export`
+    calibrates it.
+    """
     from classmark.tracking.runs import list_runs
 
     runs = [_measured(run) for run in list_runs(runs_dir)]
@@ -168,6 +172,7 @@ def _row(run: RunSummary) -> tuple[str, ...]:
         Path(run.dataset).name,
         _number(run.metrics.get("test/top_1")),
         _number(run.metrics.get("test/ece")),
+        _number(run.metrics.get("test/ece_calibrated")),
         f"{run.seconds:.0f}",
         str(run.folder),
     )

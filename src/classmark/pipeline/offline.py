@@ -14,6 +14,7 @@ from classmark.dataset import iter_texts, load_manifest, read_split
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.fitting import (
     Listener,
+    OnNote,
     OnProgress,
     OnStep,
     check_periods,
@@ -42,6 +43,7 @@ def train_linear(
     command: str,
     on_step: OnStep,
     on_progress: OnProgress,
+    on_note: OnNote = lambda _: None,
     on_warning: OnStep = warn_on_stderr,
 ) -> Path:
     """Fit the fast tier, score the other splits, and return the run folder.
@@ -66,7 +68,8 @@ def train_linear(
         }
         run = describe_run(folder.name, "linear", config.composed, told)
         with tracked(config.tracker, folder, run, on_step, on_warning) as trackers:
-            _train(config, folder, told, manifest, Listener(on_step, on_progress, trackers))
+            listener = Listener(on_step, on_progress, on_note, trackers)
+            _train(config, folder, told, manifest, listener)
     return folder
 
 

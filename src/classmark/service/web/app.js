@@ -519,12 +519,14 @@ function bindActions(answer, paper, view, slot) {
     offerDownload("answer.json", "application/json", `${JSON.stringify(answer, null, 2)}\n`));
   if (paper) act("link").addEventListener("click", async () => slot("extra").replaceChildren(await linkPanel(paper.text)));
   else act("link").remove();
-  if (answer.prediction_id) bindWrong(answer, act("wrong"), slot("extra"), slot("trouble"));
+  if (!answer.primary || !answer.prediction_id) act("right").remove();
+  if (answer.prediction_id) bindFeedback(answer, act, slot("extra"), slot("trouble"));
   else act("wrong").remove();
 }
 
-/** The button that opens and closes the form for a correction, and goes when one was taken. */
-function bindWrong(answer, button, extra, trouble) {
+/** The buttons that confirm an answer and open the form for a correction; both go with the first word. */
+function bindFeedback(answer, act, extra, trouble) {
+  const [right, button] = [act("right"), act("wrong")];
   const close = () => {
     button.setAttribute("aria-expanded", "false");
     extra.replaceChildren();
@@ -533,10 +535,15 @@ function bindWrong(answer, button, extra, trouble) {
   };
   const thank = (message) => {
     const thanks = el("p", { class: "panel thanks", tabindex: "-1" }, message);
-    button.remove();
+    [right, button].forEach((one) => one?.remove());
     extra.replaceChildren(thanks);
     thanks.focus();
   };
+  right?.addEventListener("click", () => {
+    trouble.replaceChildren();
+    return sendFeedback({ prediction_id: answer.prediction_id, category: answer.primary }, thank,
+      (error) => showFault(error, trouble, () => right.click()));
+  });
   button.addEventListener("click", () => {
     if (button.getAttribute("aria-expanded") === "true") return close();
     button.setAttribute("aria-expanded", "true");
@@ -580,14 +587,19 @@ function wrongForm(answer, trouble, close, done) {
     const comment = slot("comment").value.trim();
     const body = { prediction_id: answer.prediction_id, category, ...(comment && { comment }) };
     trouble.replaceChildren();
-    try {
-      await call("/v1/feedback", { body });
-      done(`Thank you. Noted that ${called(category)} is right.`);
-    } catch (error) {
-      showFault(error, trouble, () => form.requestSubmit());
-    }
+    await sendFeedback(body, done, (error) => showFault(error, trouble, () => form.requestSubmit()));
   });
   return form;
+}
+
+/** Sends which category is right; `done(message)` or `failed(error)` follows. */
+async function sendFeedback(body, done, failed) {
+  try {
+    await call("/v1/feedback", { body });
+    done(`Thank you. Noted that ${called(body.category)} is right.`);
+  } catch (error) {
+    failed(error);
+  }
 }
 
 /** An ARIA combobox over the categories; the ranked ones come first while nothing is typed. */
