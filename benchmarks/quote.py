@@ -1,6 +1,8 @@
 """Writes the numbers of README, MODELS and docs from the committed reports, between their markers.
 
 python benchmarks/quote.py [--check]    (a number stands between ``<!-- NAME -->`` and its end)
+
+It also writes how each category fared into the packaged model, which publishes it with answers.
 """
 
 from __future__ import annotations
@@ -15,9 +17,12 @@ from typing import Any
 import quote_deep
 import quote_peers
 from classmark import taxonomy
+from classmark.bundle.measured import MEASURED_FILE, render_measured
+from classmark.records import EvaluationReport
 
 ROOT = Path(__file__).parent.parent
 REPORTS = Path(__file__).parent / "reports"
+PACKAGED = f"src/classmark/bundles/fast-1.1/{MEASURED_FILE}"
 _BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _METRICS = {
     "top_1": "top-1",
@@ -70,6 +75,65 @@ def table_of(report: str, periods: list[str] | None = None) -> str:
         for p in parts
     ]
     return "\n".join("| " + " | ".join(r) + " |" for r in [head, ["---"] * len(head), *rows]) + "\n"
+
+
+def never_right() -> str:
+    """Return the categories that are never right on the test papers, as a sentence."""
+    report = EvaluationReport.from_dict(read("fast-1.1-test"))
+    never = [c for c in report.categories if c.n and not c.right]
+    codes = ", ".join(f"`{c.code}` ({c.n})" for c in never)
+    n_papers, n_first = sum(c.n for c in never), sum(c.predicted for c in never)
+    archives = {taxonomy.parent(c.code) for c in never}
+    whole = [
+        taxonomy.archive_name(archive)
+        for archive in sorted(archives)
+        if all(c in never for c in report.categories if taxonomy.parent(c.code) == archive)
+    ]
+    return (
+        f"**Never right:** {len(never)} of the {len(report.categories)} categories are not once "
+        f"recognised among the {report.n:,} test papers, all of {' and '.join(whole)} among them: "
+        f"{codes}; in brackets their test papers, {n_papers} in all. They came first {n_first} "
+        "times, each time wrongly.\n"
+    )
+
+
+def mixes() -> str:
+    """Return top-1 of the newest period by the mix of categories, as a Markdown table."""
+    found = read("reliability")["mixes"]
+    rows = [(mix["mix"], mix["largest"], with_interval(mix["top_1"])) for mix in found["mixes"]]
+    head = [f"mix of categories, {found['period']}", "its largest", "top-1"]
+    return markdown(head, rows) + (
+        f"\nThe same {found['n']:,} test papers of {found['categories']} categories, weighted.\n"
+    )
+
+
+def mix_note() -> str:
+    """Return what the newest period's top-1 is under other mixes of categories, as a sentence."""
+    found = read("reliability")["mixes"]
+    own, *others = [f"{mix['top_1']['value']:.3f} {mix['mix']}" for mix in found["mixes"]]
+    return (
+        f"The number of {found['period']} depends on the mix of categories: top-1 is {own}, "
+        f"{', '.join(others)}.\n"
+    )
+
+
+def sets() -> str:
+    """Return how often sets of shorter and shorter texts hold the primary, as a table."""
+    rows = [
+        (part["what"], round(part["words"]), with_interval(part["coverage"]))
+        for part in read("reliability")["sets"]
+    ]
+    return markdown(["of the test papers", "words (mean)", "sets that hold the primary"], rows)
+
+
+def with_interval(metric: dict[str, float]) -> str:
+    """Return a value with both ends of its interval."""
+    return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
+
+
+def measured() -> str:
+    """Return the counts of each category that the packaged model carries."""
+    return render_measured(EvaluationReport.from_dict(read("fast-1.1-test")).categories)
 
 
 def speed() -> str:
@@ -283,6 +347,10 @@ BLOCKS = {
     "faults": faults,
     "scale": scale,
     "service": service,
+    "never_right": never_right,
+    "mixes": mixes,
+    "mix_note": mix_note,
+    "sets": sets,
     "same_period": lambda: table_of("fast-1.1-test"),
     "next_period": lambda: table_of("next-period", ["2018-2019", "from-2020"]),
     "speed": speed,
@@ -309,13 +377,15 @@ def main() -> None:
     stale = []
     how_to = ("classify-millions", "compare-with-peers", "serve-in-production")
     pages = [f"docs/how-to/{name}.md" for name in how_to]
+    wanted = {PACKAGED: measured()}
     for name in ("README.md", "MODELS.md", "docs/data-card.md", *pages):
+        wanted[name] = render((ROOT / name).read_text(encoding="utf-8"))
+    for name, text in wanted.items():
         path = ROOT / name
-        text = path.read_text(encoding="utf-8")
-        if render(text) != text:
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(name)
             if "--check" not in sys.argv:
-                path.write_text(render(text), encoding="utf-8")
+                path.write_text(text, encoding="utf-8")
     if stale and "--check" in sys.argv:
         sys.exit(f"stale numbers in {', '.join(stale)}: run python benchmarks/quote.py")
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from classmark.bundle import Bundle, write_bundle
-from classmark.records import BundleManifest, Policy
+from classmark.records import BundleManifest, CategoryReport, Policy
 from classmark.runtime import RawScores
 from deep_bundles import deep, fast_bundle
 
@@ -93,10 +93,29 @@ def make_bundle(models_home: Path) -> Callable[..., Path]:
     def make(name: str = "tiny", version: str = "1.0", **changes: Any) -> Path:
         folder = models_home / f"{name}-{version}"
         arrays = {"weights": np.arange(12, dtype=np.int8).reshape(3, 4)}
-        write_bundle(
-            folder, tiny_manifest(name, version, **changes), arrays, {"CARD.md": "# Tiny\n"}
-        )
+        options = {key: changes.pop(key) for key in ("measured", "overwrite") if key in changes}
+        manifest = tiny_manifest(name, version, **changes)
+        write_bundle(folder, manifest, arrays, {"CARD.md": "# Tiny\n"}, **options)
         return folder
+
+    return make
+
+
+@pytest.fixture
+def category_report() -> Callable[..., CategoryReport]:
+    """Return a function that reports a category of ten papers, first on some, right on some."""
+
+    def make(code: str, first: int, right: int) -> CategoryReport:
+        return CategoryReport(
+            code=code,
+            n=10,
+            predicted=first,
+            precision=right / first if first else None,
+            recall=right / 10,
+            f1=2 * right / (10 + first),
+            confused_with=None,
+            confused=0,
+        )
 
     return make
 

@@ -13,11 +13,14 @@ from classmark.evaluation.page.svg import Scale, bar, line
 LABEL = "Calibrated probabilities of one text with the thresholds of the bundle, and the answer"
 TEXT = (
     "Spectral gaps of random regular graphs",
-    "We bound the second eigenvalue of random d-regular graphs.",
+    "We bound the second eigenvalue of random d-regular graphs. The proof compares the graph with "
+    "a random lift and counts closed walks; it gives the spectral gap up to a constant for every "
+    "fixed degree.",
 )
 TOP = 6
 LEFT, RIGHT = 74, 370
 BOX = 444
+TEXT_CHARS = 84
 
 
 def draw() -> str:
@@ -27,13 +30,16 @@ def draw() -> str:
     answer = Classifier.from_bundle(bundle).classify(
         {"title": TEXT[0], "abstract": TEXT[1]}, top=TOP
     )
+    members = answer.set or ()
     x = Scale(0, 1, LEFT, RIGHT)
-    marks = [box(1, 8, WIDTH - 2, 46), *lines(12, 27, TEXT, "code", 17)]
-    marks.append(words(LEFT, 82, "calibrated probability", "name"))
+    text = [TEXT[0], *wrap(TEXT[1], TEXT_CHARS)]
+    top = 8 + 12 + 17 * len(text)
+    marks = [box(1, 8, WIDTH - 2, top - 8), *lines(12, 27, text, "code", 17)]
+    marks.append(words(LEFT, top + 28, "calibrated probability", "name"))
     for i, entry in enumerate(answer.ranked):
-        y = 96 + 34 * i
+        y = top + 42 + 34 * i
         index = labels.index(entry.code)
-        inside = entry.code in answer.set
+        inside = entry.code in members
         own = (policy.cross_list_thresholds if i else policy.thresholds)[index]
         marks.append(words(LEFT - 8, y + 14, entry.code, "code", "end"))
         marks.append(
@@ -42,9 +48,9 @@ def draw() -> str:
         marks.append(line(x(own), y - 3, x(own), y + 23, "mark"))
         end = max(x(entry.probability), x(own)) + 6
         marks.append(words(end, y + 14, f"{entry.probability:.2f}", "tick"))
-    bottom = 96 + 34 * TOP
+    bottom = top + 42 + 34 * TOP
     at = x(policy.set_threshold)
-    marks.append(line(at, 88, at, bottom + 4, "ideal"))
+    marks.append(line(at, top + 34, at, bottom + 4, "ideal"))
     marks.append(
         words(
             LEFT,
@@ -60,16 +66,18 @@ def draw() -> str:
         )
     )
     marks.append(words(LEFT, bottom + 67, "or is a cross-list (the others)", "note"))
-    marks += [arrow(400, 190, BOX - 8, 190), box(BOX, 84, WIDTH - BOX - 1, 226, "result")]
-    marks.append(words(BOX + 14, 108, "Answer", "head"))
+    beside = top + 136
+    marks += [arrow(400, beside, BOX - 8, beside)]
+    marks.append(box(BOX, top + 30, WIDTH - BOX - 1, 226, "result"))
+    marks.append(words(BOX + 14, top + 54, "Answer", "head"))
     facts = {
         "primary": str(answer.primary),
         "reason": answer.reason,
         "probability": f"{answer.probability:.2f}",
         "cross_lists": ", ".join(answer.cross_lists) or "none",
-        f"set ({policy.set_coverage:.0%})": ", ".join(answer.set),
+        f"set ({policy.set_coverage:.0%})": ", ".join(members),
     }
     for i, (name, value) in enumerate(facts.items()):
-        marks.append(words(BOX + 14, 132 + 33 * i, name, "tick"))
-        marks += lines(BOX + 14, 147 + 33 * i, wrap(value, 36), "code", 14)
+        marks.append(words(BOX + 14, top + 78 + 33 * i, name, "tick"))
+        marks += lines(BOX + 14, top + 93 + 33 * i, wrap(value, 36), "code", 14)
     return document(LABEL, bottom + 80, marks)

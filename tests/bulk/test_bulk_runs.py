@@ -91,6 +91,7 @@ def test_parquet_has_the_rows_of_json_lines_and_names_the_model(
         assert row["error"] is None
         for name in ("primary", "reason", "cross_lists", "set"):
             assert row[name] == answer[name]
+        assert row["set_reason"] == answer.get("set_reason")
         assert row["ranked"] == [ranked["code"] for ranked in answer["ranked"]]
         probabilities = [ranked["probability"] for ranked in answer["ranked"]]
         assert row["ranked_probabilities"] == np.float32(probabilities).tolist()

@@ -23,6 +23,7 @@ from classmark.bundle import (
     read_manifest,
     write_bundle,
 )
+from classmark.bundle.load import verify_files
 from classmark.bundle.manifest import render_manifest
 from classmark.errors import (
     BundleCorrupt,
@@ -31,7 +32,7 @@ from classmark.errors import (
     InvalidConfig,
     StorageFailed,
 )
-from classmark.records import BundleFile, BundleManifest
+from classmark.records import BundleFile, BundleManifest, CategoryReport, Reliability
 
 Make = Callable[..., Path]
 MakeManifest = Callable[..., BundleManifest]
@@ -78,14 +79,85 @@ def test_the_same_content_has_the_same_digest(tmp_path: Path, manifest: MakeMani
     assert read_digest(tmp_path / "c") != read_digest(tmp_path / "a")
 
 
+def test_how_categories_fared_is_kept_outside_of_the_digest(
+    make_bundle: Make, category_report: Callable[..., CategoryReport]
+) -> None:
+    plain = load_bundle(make_bundle("plain"))
+    assert plain.reliability == {}
+    categories = [category_report("cs.LG", 4, 3), category_report("math.CO", 0, 0)]
+    measured = load_bundle(make_bundle("plain", overwrite=True, measured=categories))
+    assert measured.reliability == {
+        "cs.LG": Reliability(0.75, 4),
+        "math.CO": Reliability(None, 0),
+    }
+    assert measured.digest == plain.digest
+    verify_files(measured.path, measured.manifest)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"categories": {}, "digest": "0"}',
+        '{"categories": []}',
+        '{"categories": {"a": {"papers": 1}}}',
+        "9" * 5000,
+    ],
+)
+def test_a_spoilt_measurement_is_refused_and_says_what_to_do(
+    make_bundle: Make, content: str
+) -> None:
+    folder = make_bundle()
+    (folder / "measured.json").write_text(content)
+    with pytest.raises(
+        BundleCorrupt, match=r"measured\.json has changed.*Delete it to get answers"
+    ):
+        load_bundle(folder)
+
+
+def test_a_measurement_that_is_too_large_or_no_file_is_refused(make_bundle: Make) -> None:
+    path = make_bundle() / "measured.json"
+    path.write_bytes(b" " * ((4 << 20) + 1))
+    with pytest.raises(BundleCorrupt, match=r"measured\.json has 4,194,305 bytes, more than"):
+        load_bundle(path.parent)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(BundleCorrupt, match=r"measured\.json"):
+        load_bundle(path.parent)
+
+
+def test_counts_that_cannot_be_are_refused_although_their_digest_is_right(
+    make_bundle: Make, category_report: Callable[..., CategoryReport]
+) -> None:
+    folder = make_bundle(measured=[replace(category_report("cs.LG", 4, 3), n=1, f1=1.2)])
+    with pytest.raises(BundleCorrupt, match=r"measured\.json has changed"):
+        load_bundle(folder)
+
+
+def test_the_default_number_of_terms_for_a_set_leaves_the_digest_of_older_bundles(
+    manifest: MakeManifest,
+) -> None:
+    usual = manifest()
+    assert "set_terms" not in usual.to_dict()["policy"]
+    other = replace(usual, policy=replace(usual.policy, set_terms=4))
+    assert other.to_dict()["policy"]["set_terms"] == 4
+    assert BundleManifest.from_dict(other.to_dict()).policy.set_terms == 4
+    assert BundleManifest.from_dict(usual.to_dict()) == usual
+
+
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_any_changed_byte_is_refused_and_the_file_is_named(
-    make_bundle: Make, data: st.DataObject
+    make_bundle: Make, category_report: Callable[..., CategoryReport], data: st.DataObject
 ) -> None:
-    folder = make_bundle() if not hasattr(make_bundle, "made") else make_bundle.made
+    measured = [category_report("cs.LG", 4, 3)]
+    folder = (
+        make_bundle(measured=measured) if not hasattr(make_bundle, "made") else make_bundle.made
+    )
     make_bundle.made = folder  # type: ignore[attr-defined]
     path = data.draw(st.sampled_from(sorted(p for p in folder.rglob("*") if p.is_file())))
     original = path.read_bytes()

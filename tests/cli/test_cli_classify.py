@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import os
 import signal
 import subprocess
@@ -71,9 +73,26 @@ def test_a_text_is_answered_by_a_table() -> None:
     lines = result.stdout.splitlines()
     assert lines[0] == f"math.CO  1.00  {'█' * 24}  Combinatorics"
     assert [line.split()[0] for line in lines[1:4]] == ["cs.LG", "hep-th", "stat.ML"]
-    assert "90% set      math.CO" in lines
+    assert "90% set      none: too few words that the model knows" in lines
     assert "archives     math 1.00" in lines
     assert "model        fast 9.0" in lines
+
+
+def test_a_long_text_has_its_set_in_the_table() -> None:
+    assert "90% set      math.CO" in run("graph " * 40).stdout.splitlines()
+
+
+def test_a_table_says_which_categories_are_rarely_right(
+    make_bundle: Make, category_report: Callable[..., Any], tmp_path: Path
+) -> None:
+    measured = [category_report("math.CO", 4, 0), category_report("cs.LG", 4, 3)]
+    make_bundle("fast", "9.2", text_recipe=RECIPE_VERSION, measured=measured)
+    lines = run(GRAPH_TEXT).stdout.splitlines()
+    assert lines[0].endswith("Combinatorics (rarely right)")
+    assert lines[1].endswith("Machine Learning")
+    path = tmp_path / "graph.csv"
+    path.write_text("id,abstract\na,a graph and its graph minor\n")
+    assert run(path).stdout.endswith("  Combinatorics (rarely right)\n")
 
 
 def test_a_table_shows_cross_lists_and_explanation() -> None:
@@ -104,7 +123,9 @@ def test_an_out_of_scope_text_says_so(make_bundle: Make, manifest: Callable[...,
 
     strict = replace(manifest().policy, scope_weights=(0.0, 1.0, 0.0), scope_threshold=0.1)
     make_bundle("fast", "9.1", text_recipe=RECIPE_VERSION, policy=strict)
-    assert "abstain: out of scope: not like the papers" in run("a recipe of pancakes").stdout
+    shown = run("a recipe of pancakes").stdout
+    assert "abstain: out of scope: not like the papers" in shown
+    assert "90% set      none: out of scope" in shown
 
 
 def test_a_threshold_of_the_caller_is_the_one_that_is_named(papers_csv: Path) -> None:
@@ -119,8 +140,11 @@ def test_json_lines_are_the_published_objects(papers_csv: Path) -> None:
     assert [a["primary"] for a in answers] == ["cs.LG", "hep-th", None]
     assert all(len(a["ranked"]) == 2 for a in answers)
     assert set(answers[0]) == {
-        "id", "primary", "reason", "probability", "ranked", "cross_lists", "set", "levels", "model",
+        "id", "primary", "reason", "probability", "ranked", "cross_lists", "set", "set_reason",
+        "levels", "model",
     }  # fmt: skip
+    assert (answers[0]["set"], answers[0]["set_reason"]) == (None, "few_known_terms")
+    assert [ranked["reliability"] for ranked in answers[0]["ranked"]] == [None, None]
 
 
 def test_json_is_one_array_or_one_object_for_a_text(papers_csv: Path, tmp_path: Path) -> None:
@@ -148,7 +172,7 @@ def test_csv_has_a_column_for_each_rank(papers_csv: Path) -> None:
     first, second = answer["ranked"][:2]
     assert list(rows[1].values()) == [
         *("7", "string", "hep-th", first["name"], "accepted", f"{first['probability']:.6f}"),
-        *("; ".join(answer["set"]), "; ".join(answer["cross_lists"])),
+        *("; ".join(answer["set"] or []), "; ".join(answer["cross_lists"])),
         *(first["code"], first["name"], f"{first['probability']:.6f}"),
         *(second["code"], second["name"], f"{second['probability']:.6f}"),
     ]
@@ -229,10 +253,30 @@ def test_texts_and_files_may_be_mixed_and_keep_their_order(papers_csv: Path) -> 
     assert [json.loads(line)["id"] for line in lines] == [None, "2401.00001", "7", "x", None]
 
 
-def test_a_compressed_file_is_read(papers_csv: Path, tmp_path: Path) -> None:
-    packed = tmp_path / "papers.csv.gz"
-    packed.write_bytes(gzip.compress(papers_csv.read_bytes()))
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_compressed_file_is_read(
+    papers_csv: Path, tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    packed = tmp_path / "papers.csv.packed"
+    packed.write_bytes(pack(papers_csv.read_bytes()))
     assert run(packed).stdout == run(papers_csv).stdout
+
+
+def test_xml_gives_an_answer_or_an_error_for_each_record(tmp_path: Path) -> None:
+    path = tmp_path / "harvest"
+    path.write_text(
+        '<OAI-PMH xmlns="http://www.openarchives.org/OAI/2.0/"><ListRecords>\n<record><header>'
+        "<identifier>oai:arXiv.org:2401.00001</identifier></header><metadata>"
+        '<arXiv xmlns="http://arxiv.org/OAI/arXiv/"><id>2401.00001</id><title>graph graph</title>'
+        '</arXiv></metadata></record>\n<record><header status="deleted"><identifier>oai:arXiv.org:'
+        "2401.00002</identifier></header></record></ListRecords></OAI-PMH>"
+    )
+    result = run(path, "--jsonl")
+    answer, error = map(json.loads, result.stdout.splitlines())
+    assert (answer["id"], answer["primary"]) == ("2401.00001", "math.CO")
+    assert (error["id"], error["error"]["kind"]) == ("2401.00002", "deleted")
+    assert result.exit_code == 1
+    assert error["error"]["message"].startswith("line 3: the record has been deleted")
 
 
 def test_columns_and_format_may_be_named(tmp_path: Path) -> None:

@@ -58,6 +58,15 @@ def test_every_option_reaches_the_bundle(run_folder: Path, texts: Path, tmp_path
     assert measured.split == "test"
     assert measured.generated
     assert measured.command == f"classmark export {run_folder} --output {output}"
+    by_code = {c.code: c for c in measured.categories}
+    for ranked in Classifier(output).classify("a paper", top=99).ranked:
+        category = by_code.get(ranked.code)
+        if category is None:
+            assert ranked.reliability is None
+            continue
+        assert ranked.reliability is not None
+        assert ranked.reliability.papers == category.predicted
+        assert ranked.reliability.precision == pytest.approx(category.precision, abs=0.0005)
 
 
 @pytest.mark.slow
@@ -91,7 +100,8 @@ def test_json_tells_size_and_numbers_and_a_bundle_is_replaced_on_request(
     output = tmp_path / "mine-1.0"
     told = json.loads(run("export", run_folder, "--output", output, "--json").stdout)
     assert told["bundle"] == str(output)
-    files = [p for p in output.rglob("*") if p.is_file() and p.name != "bundle.json"]
+    unlisted = ("bundle.json", "measured.json")
+    files = [p for p in output.rglob("*") if p.is_file() and p.name not in unlisted]
     assert told["bytes"] == sum(p.stat().st_size for p in files)
     assert 0 <= told["metrics"]["all"]["top_1"] <= 1
     again = run("export", run_folder, "--output", output)
@@ -118,6 +128,12 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     result = run("export", tmp_path, "--output", tmp_path / "mine-1.0")
     assert result.exit_code == 1
     assert "is not a finished run" in " ".join(result.stderr.split())
+
+
+def test_texts_with_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "texts.jsonl"
+    file.write_text('{"text": "two eggs"}\n', encoding="utf-8-sig")
+    assert read_non_papers(file) == ["two eggs"]
 
 
 def test_texts_that_are_kept_for_measuring_are_not_fitted_on(texts: Path) -> None:

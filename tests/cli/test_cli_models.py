@@ -78,6 +78,16 @@ def test_show_tells_facts_metrics_and_that_files_are_unchanged(make_bundle: Make
     assert facts["columns.title"] == "Titel"
 
 
+def test_show_names_the_categories_that_are_rarely_right(
+    make_bundle: Make, category_report: Callable[..., object]
+) -> None:
+    measured = [category_report("cs.LG", 4, 3), category_report("math.CO", 0, 0)]
+    make_bundle("mine", "1.0", measured=measured)
+    lines = [line.split() for line in run("show", "mine").stdout.splitlines()]
+    assert ["rarely", "right", "math.CO"] in lines
+    assert json.loads(run("show", "mine", "--json").stdout)["rarely_right"] == ["math.CO"]
+
+
 def test_show_names_a_changed_file_and_fails(make_bundle: Make) -> None:
     folder = make_bundle("mine", "1.0")
     (folder / "CARD.md").write_text("# Tinx\n")

@@ -41,7 +41,9 @@ def answer(**changes: Any) -> dict[str, Any]:
         "primary": "math.CO",
         "reason": "accepted",
         "probability": 0.75,
-        "ranked": [{"code": "math.CO", "name": "Combinatorics", "probability": 0.75}],
+        "ranked": [
+            {"code": "math.CO", "name": "Combinatorics", "probability": 0.75, "reliability": None}
+        ],
         "cross_lists": [],
         "set": ["math.CO"],
         "levels": {"archive": [{"code": "math", "probability": 0.75}], "group": []},

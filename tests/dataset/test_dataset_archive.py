@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import stat
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -107,12 +110,13 @@ def test_an_unknown_compression_is_named(tmp_path: Path) -> None:
         check_archive(put(tmp_path / "odd.zip", bytes(content)))
 
 
-def test_gzip_is_read_to_its_end(tmp_path: Path) -> None:
-    assert check_archive(put(tmp_path / "papers.csv.gz", gzip.compress(CSV))) == ()
-    broken = bytearray(gzip.compress(CSV))
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_packed_file_is_read_to_its_end(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    assert check_archive(put(tmp_path / "papers.csv.x", pack(CSV))) == ()
+    broken = bytearray(pack(CSV * 9000))
     broken[-6] ^= 1
-    with pytest.raises(InvalidArchive, match=r"papers\.csv\.gz is damaged.*CRC"):
-        check_archive(put(tmp_path / "papers.csv.gz", bytes(broken)))
+    with pytest.raises(InvalidArchive, match=r"the download is damaged"):
+        check_archive(put(tmp_path / "papers.csv.x", bytes(broken)), name="the download")
 
 
 def test_a_plain_file_of_papers_is_taken_and_another_is_not(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 from collections import Counter
 from pathlib import Path
 
@@ -53,6 +54,25 @@ def test_build_writes_three_splits_and_a_manifest_and_nothing_else(
     assert manifest.labels == ("cs.LG", "math.CO")
     assert manifest.counts["test"] == {"cs.LG": 3, "math.CO": 2}
     assert not manifest.generated
+
+
+def test_a_harvest_in_xml_gives_the_dataset_of_the_same_table(write_source: WriteSource) -> None:
+    rows = records(COUNTS)
+    _, manifest = build(write_source(rows))
+    metadata = (
+        '<arXiv xmlns="http://arxiv.org/OAI/arXiv/"><id>{id}</id><created>{published_date}</created>'
+        "<title>{title}</title><abstract>{summary}</abstract>"
+        "<categories>{category_code} cs.AI</categories></arXiv>"
+    )
+    found = [f"<record><metadata>{metadata.format(**row)}</metadata></record>" for row in rows]
+    found.append('<record><header status="deleted"/></record>')
+    source = write_source(rows).with_name("harvest.xml.xz")
+    oai = "http://www.openarchives.org/OAI/2.0/"
+    content = f'<OAI-PMH xmlns="{oai}"><ListRecords>{"".join(found)}</ListRecords></OAI-PMH>'
+    source.write_bytes(lzma.compress(content.encode()))
+    _, harvested = build(source)
+    assert harvested.counts == manifest.counts
+    assert (harvested.read, harvested.kept) == (51, 50)
 
 
 def test_written_rows_have_the_kaggle_layout_with_categories_and_period(

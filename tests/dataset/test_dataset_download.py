@@ -251,7 +251,9 @@ def test_a_web_page_instead_of_an_archive_is_refused(server: FileServer, tmp_pat
     page = b"<!DOCTYPE html><title>Log in</title>"
     with pytest.raises(DownloadFailed, match=r"answered with a web page, not with a file"):
         get(server.put("/papers.zip", page, kind="text/html; charset=utf-8"))
-    with pytest.raises(UnreadableSource, match=r"^papers\.zip is XML or HTML"):
+    with pytest.raises(
+        UnreadableSource, match=r"^papers\.zip is a web page \(HTML\), which is not read"
+    ):
         get(server.put("/papers.zip", page))
     assert left(tmp_path) == []
 

@@ -173,3 +173,13 @@ def test_the_room_with_its_pages_imports_with_numpy_alone() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert result.stdout.strip() == b"[]"
+
+
+def test_page_names_what_is_never_right_and_marks_categories_of_few_papers(
+    make_table: Callable[..., ScoreTable],
+) -> None:
+    primary = np.repeat([0, 1, 2], [25, 25, 2])
+    page = page_of(make_table(np.eye(4)[np.repeat([0, 1, 3], [25, 25, 2])], primary))
+    assert "Never right, with their papers: math.CO (2)." in page
+    assert "<td class=n>2 <small>uncertain</small></td>" in page
+    assert "<td class=n>25</td>" in page

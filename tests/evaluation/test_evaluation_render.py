@@ -53,19 +53,25 @@ def test_a_table_tells_what_was_left_out_and_where_the_papers_are_from(
     assert "interval" not in text
 
 
-def test_the_weakest_categories_come_first_and_rare_ones_are_not_shown(
+def test_the_weakest_categories_come_first_and_those_of_few_papers_are_marked(
     make_table: MakeTable,
 ) -> None:
     primary = np.repeat([0, 1, 2], [25, 25, 2])
     scores = np.eye(4)[np.repeat([0, 0, 1, 3], [25, 10, 15, 2])]
     report = evaluate_table(make_table(scores, primary), config=FEW_DRAWS)
-    rows = render_table(report).split("weakest categories")[1].splitlines()
-    assert rows[1].split() == ["cs.LG", "25", "1.000", "0.600", "0.750", "cs.AI", "(10)"]
-    assert rows[2].split() == ["cs.AI", "25", "0.714", "1.000", "0.833", "-"]
-    assert rows[3] == "2 of 4 categories; the JSON report has them all"
-    limited = render_table(report, weakest=1, least_papers=1)
-    assert "math.CO" in limited
-    assert "1 of 4 categories" in limited
+    found = render_table(report).split("weakest categories")[1].splitlines()
+    head, *rows = found
+    assert " ".join(head.split()) == "papers precision recall F1 95 % range confused with"
+    by_code = {row.split()[0]: row.split()[1:] for row in rows[:4]}
+    assert [row.split()[0] for row in rows[:4]] == ["math.CO", "hep-th", "cs.LG", "cs.AI"]
+    never = ["2?", "-", "0.000", "0.000", "0.000", "-", "0.793", "hep-th", "(2)"]
+    assert by_code["math.CO"] == never
+    assert by_code["cs.LG"][:4] == ["25", "1.000", "0.600", "0.750"]
+    assert by_code["cs.LG"][-2:] == ["cs.AI", "(10)"]
+    assert by_code["cs.AI"][-1] == "-"
+    assert rows[4] == "? uncertain: fewer than 20 papers"
+    assert rows[5] == "4 of 4 categories; the JSON report has them all"
+    assert "1 of 4 categories" in render_table(report, weakest=1)
 
 
 def test_a_metric_that_a_slice_lacks_is_a_dash(random_table: ScoreTable) -> None:
@@ -77,7 +83,5 @@ def test_a_metric_that_a_slice_lacks_is_a_dash(random_table: ScoreTable) -> None
 
 def test_a_category_never_on_top_has_a_dash_for_precision(make_table: MakeTable) -> None:
     report = evaluate_table(make_table([[9, 0, 0, 0]], [1]), config=FEW_DRAWS)
-    line = next(
-        s for s in render_table(report, least_papers=1).splitlines() if s.startswith("cs.LG")
-    )
+    line = next(s for s in render_table(report).splitlines() if s.startswith("cs.LG"))
     assert line.split()[2] == "-"

@@ -58,17 +58,28 @@ def test_the_card_has_facts_periods_and_further_sections() -> None:
         assert f"\n{line}\n" in card
 
 
-def test_the_weakest_categories_come_first_and_small_ones_are_left_out() -> None:
-    rare = category("rare", 19, 0.0)
+def test_the_weakest_categories_come_first_and_those_of_few_papers_are_marked() -> None:
+    rare = category("rare", 7, 0.0)
     card = render_card("m", report(categories=(*report().categories, rare)), {})
-    rows = [line.split(" | ")[0] for line in card.splitlines() if line.startswith("| c")]
-    assert rows == ["| category", *(f"| c{i:02d}" for i in range(1, 16))]
-    assert "rare" not in card
-    assert "| c01 | 20 | 0.05 | stat.ML |" in card
+    weakest = card.split("## Weakest categories\n\n")[1].splitlines()
+    assert weakest[0] == "| category | papers | F1 | interval | most confused with |"
+    assert weakest[2] == "| rare | 7, uncertain | 0.00 | 0.00 to 0.35 | stat.ML |"
+    codes = [line.split(" | ")[0] for line in weakest[2:22]]
+    assert codes == ["| rare", *(f"| c{i:02d}" for i in range(1, 20))]
+    assert "| c01 | 20 | 0.05 | 0.01 to 0.23 | stat.ML |" in weakest
+    assert weakest[-1] == "Uncertain: fewer than 20 test papers."
 
 
-def test_too_few_papers_in_every_category_are_said() -> None:
-    assert "No category has 20 test papers." in render_card("m", report(categories=()), {})
+def test_of_equally_weak_categories_the_surer_ones_come_first() -> None:
+    equal = tuple(category(f"c{n}", n, 0.0) for n in (3, 40, 21))
+    card = render_card("m", report(categories=equal), {})
+    assert [line[2:5] for line in card.splitlines() if line.startswith("| c")][1:] == [
+        "c40", "c21", "c3 ",
+    ]  # fmt: skip
+
+
+def test_a_report_without_categories_says_so() -> None:
+    assert "No category has a test paper." in render_card("m", report(categories=()), {})
 
 
 @pytest.mark.parametrize("generated", [True, False])

@@ -66,6 +66,17 @@ def test_without_other_texts_nothing_is_out_of_scope() -> None:
     assert all(0.0 <= t <= 1.0 for t in (*policy.thresholds, *policy.cross_list_thresholds))
 
 
+def test_sets_need_the_known_terms_that_nearly_all_validation_papers_have() -> None:
+    table = table_of(150, 150)
+    table.known_share[:] = 0.5
+
+    def set_terms(n: int) -> int:
+        return fit_policy(table, n_terms=np.full(len(table), n, dtype=np.int32)).set_terms
+
+    assert (set_terms(16), set_terms(60), set_terms(200)) == (8, 30, 30)
+    assert fit_policy(table).set_terms == 30
+
+
 def test_scope_tells_papers_from_other_texts() -> None:
     table = table_of(300, 300)
     rng = np.random.default_rng(0)

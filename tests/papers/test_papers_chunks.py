@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
 import tempfile
@@ -93,6 +94,26 @@ def test_other_formats_give_records(tmp_path: Path, size: ChunkSize) -> None:
     assert chunked(path, size) == list(read_papers(path))
 
 
+@pytest.mark.parametrize("size", [ChunkSize(10_000, 2), ChunkSize(1, 100)])
+def test_xml_and_workbooks_give_records(tmp_path: Path, size: ChunkSize) -> None:
+    entries = "".join(
+        f"<entry><id>{i}</id><title>t{i}</title></entry>\n" if i % 3 else "<entry/>\n"
+        for i in range(9)
+    )
+    feed = f'<feed xmlns="http://www.w3.org/2005/Atom">{entries}</feed>\n'
+    path = tmp_path / "papers.xml.bz2"
+    path.write_bytes(bz2.compress((feed * 2).encode()))
+    assert len(list(read_papers(path))) == 18
+    assert chunked(path, size) == list(read_papers(path))
+    openpyxl = pytest.importorskip("openpyxl", reason="needs classmark[xlsx]")
+    book = openpyxl.Workbook()
+    for row in [("title", "abstract"), *[("t", "a"), (None, " ")] * 3]:
+        book.active.append(row)
+    book.save(path := tmp_path / "papers.xlsx")
+    assert len(list(read_papers(path))) == 6
+    assert chunked(path, size) == list(read_papers(path))
+
+
 def test_json_arrays_and_mapped_columns(tmp_path: Path) -> None:
     path = tmp_path / "papers.json"
     path.write_text(json.dumps([{"Titel": "graph"}, {"Titel": "string"}]))
@@ -101,8 +122,8 @@ def test_json_arrays_and_mapped_columns(tmp_path: Path) -> None:
 
 
 def test_unknown_formats_and_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="unknown format 'xml'"):
-        list(read_chunks(tmp_path / "a.jsonl", ChunkSize(1, 1), format="xml"))
+    with pytest.raises(UsageError, match="unknown format 'docx'"):
+        list(read_chunks(tmp_path / "a.jsonl", ChunkSize(1, 1), format="docx"))
     with pytest.raises(UnreadableSource, match="there is no file"):
         list(read_chunks(tmp_path / "a.jsonl", ChunkSize(1, 1)))
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from classmark.errors import UnreadableSource
 from classmark.papers import detect_format, read_papers, read_stream
 from classmark.records import Paper
+
+TAR = tarfile.TarInfo("papers.csv").tobuf() + b"title,abstract\nA,B\n" * 5000
+"""So long that its NUL bytes are few."""
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -80,11 +84,20 @@ def test_mapped_columns_make_a_header(tmp_path: Path) -> None:
     [
         (b"", r"is empty\. Give a file with papers"),
         (b" \n\t\n", r"is empty"),
-        (b"%PDF-1.4 x", r"is a PDF file, not papers\. Give CSV, TSV, JSON lines"),
+        (
+            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 x",
+            r"is an Office file of the old kind \(\.xls, \.doc\)",
+        ),
+        (TAR, r"is a tar archive, which is not read\. Unpack it and give its files"),
+        (b"Rar!\x1a\x07\x01", r"is a RAR archive, not papers"),
+        (b"%PDF-1.4 x", r"is a PDF file, not papers\. Give its title and abstract as plain"),
         (b"\x89PNG\r\n\x1a\n", r"is an image, not papers"),
         (bytes(range(256)), r"is binary"),
-        (b"<?xml version='1.0'?><x/>", r"is XML or HTML, which is not read\. Give CSV"),
-        (b"\n <!DOCTYPE html>", r"is XML or HTML"),
+        (
+            b"<?xml version='1.0'?><x/>",
+            r"is XML with the root <x> and without records that are read\. Give Atom",
+        ),
+        (b"\n <!DOCTYPE html>", r"is a web page \(HTML\), which is not read\. Give the title"),
     ],
 )
 def test_what_holds_no_papers_is_named(tmp_path: Path, content: bytes, message: str) -> None:
@@ -115,6 +128,7 @@ def test_text_in_latin_1_is_unreadable_with_the_remedy() -> None:
 
 DETECT = """
 import sys
+import tarfile
 from pathlib import Path
 from classmark.papers import detect_format
 

@@ -105,7 +105,7 @@ def test_parquet_from_a_pipe_or_in_gzip_is_unreadable(tmp_path: Path) -> None:
     for stream in (Pipe(raw), io.BytesIO(gzip.compress(raw))):
         with pytest.raises(
             UnreadableSource,
-            match=r"is Parquet from a pipe or in gzip, which cannot be read\. Give",
+            match=r"is Parquet from a pipe or in gzip, bzip2 or xz, which cannot be read\. Give",
         ):
             list(read_stream(stream))
 

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import bz2
 import contextlib
 import gzip
 import io
+import lzma
 import os
 import random
 import subprocess
 import sys
 import tracemalloc
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,11 @@ from classmark.records import BadRecord, Paper
 
 CSV = b"title,abstract\nA,B\n"
 PAPERS = [Paper(id="2", title="A", abstract="B")]
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".bz2": lambda content: bz2.compress(content, 1),  # blocks of 100 kB
+    ".xz": lzma.compress,
+}
 
 
 def zip_of(path: Path, members: dict[str, bytes]) -> Path:
@@ -52,11 +60,73 @@ class Pipe(io.BufferedIOBase):
         raise AssertionError("a pipe is read as far as there is something, never waited for")
 
 
-def test_gzip_is_read_as_what_is_in_it(tmp_path: Path) -> None:
-    path = tmp_path / "papers.csv.gz"
-    path.write_bytes(gzip.compress(CSV))
+@pytest.mark.parametrize("suffix", PACK)
+def test_a_packed_file_is_read_as_what_is_in_it(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"papers.jsonl{suffix}"
+    path.write_bytes(PACK[suffix](CSV))
     assert list(read_papers(path)) == PAPERS
-    assert detect_format(path) == "csv"
+    assert list(read_stream(Pipe(iter([path.read_bytes()])))) == PAPERS
+    path.write_bytes(PACK[suffix](b'["x"]'))
+    assert detect_format(path) == "jsonl"  # by the name within the name
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_packed_files_one_after_the_other_are_one(tmp_path: Path, suffix: str) -> None:
+    pack = PACK[suffix]
+    path = tmp_path / f"papers.csv{suffix}"
+    path.write_bytes(pack(CSV) + pack(b"") + bytes(8) + pack(b"C,D\n") + bytes(200_000))
+    assert list(read_papers(path)) == [*PAPERS, Paper(id="3", title="C", abstract="D")]
+
+
+@pytest.mark.parametrize("suffix", PACK)
+@pytest.mark.parametrize("rest", [b"x", b"title", bytes(8) + b"x"])
+def test_what_follows_a_packed_file_is_damage(tmp_path: Path, suffix: str, rest: bytes) -> None:
+    path = tmp_path / f"papers.csv{suffix}"
+    path.write_bytes(PACK[suffix](CSV) + rest)
+    with pytest.raises(UnreadableSource, match=r"is damaged or cut short"):
+        list(read_papers(path))
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_a_packed_file_that_is_cut_anywhere_is_damaged(tmp_path: Path, suffix: str) -> None:
+    packed = PACK[suffix](CSV * 30)
+    path = tmp_path / f"papers.csv{suffix}"
+    for n_bytes in range(8, len(packed)):
+        path.write_bytes(packed[:n_bytes])
+        with pytest.raises(UnreadableSource, match=r"is damaged or cut short|is empty"):
+            list(read_papers(path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", PACK)
+def test_a_packed_bomb_is_refused_when_it_is_far_larger_than_its_bytes(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"bomb.csv{suffix}"
+    path.write_bytes(PACK[suffix](CSV + bytes(40_000_000)))
+    tracemalloc.start()
+    with pytest.raises(
+        UnreadableSource, match=r"unpacks to more than \d+ bytes, \d{3,} times its size, which no"
+    ):
+        list(read_papers(path, max_record_bytes=4_000_000))
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 30_000_000
+
+
+def test_an_xz_file_that_asks_for_too_much_memory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "papers.csv.xz"
+    dictionary = {"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 4096}
+    packed = bytearray(lzma.compress(CSV, filters=[dictionary]))
+    # The size of the dictionary stands in the header of the block, with a checksum over it.
+    header = bytearray(packed[12 : 12 + 4 * (packed[12] + 1) - 4])
+    header[header.index(b"\x21\x01") + 2] = 39  # 3 GiB
+    packed[12 : 12 + len(header) + 4] = header + zlib.crc32(header).to_bytes(4, "little")
+    path.write_bytes(packed)
+    with pytest.raises(UnreadableSource, match=r"Memory usage limit exceeded"):
+        list(read_papers(path))
+    path.write_bytes(lzma.compress(CSV, preset=9))
+    assert list(read_papers(path)) == PAPERS
 
 
 def test_a_zip_of_one_file_is_read_as_what_is_in_it(tmp_path: Path) -> None:
@@ -94,7 +164,7 @@ def test_a_zip_in_a_zip_is_not_followed(tmp_path: Path) -> None:
 def test_a_zip_bomb_is_refused_by_its_declared_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources_module, "_SMALL_ZIP_BYTES", 100_000)
+    monkeypatch.setattr(sources_module, "_SMALL_BYTES", 100_000)
     path = zip_of(tmp_path / "bomb.zip", {"p.csv": CSV + b"\n" * 1_000_000})
     with pytest.raises(
         UnreadableSource, match=r"bomb\.zip would unzip to 1000019 bytes, \d{3} times its size"
@@ -118,13 +188,13 @@ def test_a_zip_from_a_pipe_is_unreadable(tmp_path: Path) -> None:
         list(read_stream(Pipe(iter([raw]))))
 
 
-@pytest.mark.parametrize("kind", ["gzip", "zip"])
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz", "zip"])
 def test_a_damaged_archive_gives_what_precedes_the_damage(tmp_path: Path, kind: str) -> None:
     rows = "".join(f"t{i},{random.Random(i).randbytes(40).hex()}\n" for i in range(5000))
     content = CSV + rows.encode()
     path = tmp_path / f"cut.{kind}"
-    if kind == "gzip":
-        path.write_bytes(gzip.compress(content)[:-5000])
+    if kind != "zip":
+        path.write_bytes(PACK[f".{kind}"](content)[:-5000])
     else:
         raw = bytearray(zip_of(path, {"p.csv": content}).read_bytes())
         raw[150_000:150_100] = bytes(100)
@@ -223,6 +293,10 @@ def test_an_unknown_format_is_a_usage_error_at_once(tmp_path: Path) -> None:
                     b"PK\x03\x04",
                     b"PAR1",
                     b"\xff\xfe",
+                    b"BZh91AY&SY",
+                    b"\xfd7zXZ\x00\x00\x04",
+                    b"<?xml version='1.0'?><feed xmlns='http://www.w3.org/2005/Atom'><entry>",
+                    b"<!DOCTYPE x [",
                 ]
             ),
             st.binary(max_size=120),

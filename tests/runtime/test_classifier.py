@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,9 @@ from classmark.papers import RECIPE_VERSION
 from classmark.runtime import classifier as classifier_module
 from classmark.runtime import in_batches
 from classmark.runtime.explain import N_TERMS, explain
+from classmark.runtime.scorer import count_terms
 
+REPORTS = Path(__file__).parents[2] / "benchmarks" / "reports"
 GRAPH_TEXT = "A graph paper\nWe colour a graph and its graph minor"
 Make = Callable[..., Path]
 
@@ -218,3 +221,46 @@ def test_a_changed_file_is_refused(make_bundle: Make, word_scorer: object) -> No
 def test_an_unknown_model_is_refused(models_home: Path) -> None:
     with pytest.raises(BundleNotFound, match="no model 'nowhere'"):
         Classifier("nowhere")
+
+
+FULL = "We bound the second eigenvalue of random regular graphs. " * 4
+
+
+@pytest.mark.parametrize("text", ["Hello world", "Spectral gaps of random regular graphs"])
+def test_the_packaged_model_prints_no_set_that_it_cannot_keep(text: str) -> None:
+    answer = Classifier("fast").classify(text)
+    assert (answer.set, answer.set_reason) == (None, "few_known_terms")
+    published = answer.to_dict()
+    assert (published["set"], published["set_reason"]) == (None, "few_known_terms")
+
+
+def test_a_whole_abstract_gets_a_set_alone_and_in_a_batch() -> None:
+    classifier = Classifier("fast")
+    alone, batch = classifier.classify(FULL), classifier.classify([FULL, "Hello world"])
+    assert alone.set is not None
+    assert alone == batch[0]
+    assert "set_reason" not in alone.to_dict()
+    assert batch[1].set is None
+
+
+def test_the_packaged_model_says_what_each_category_was_worth_in_its_test() -> None:
+    report = json.loads((REPORTS / "fast-1.1-test.json").read_text("utf-8"))
+    found = Classifier("fast").classify(FULL, top=149).ranked
+    assert len(found) == len(report["categories"]) == 149
+    measured = {ranked.code: ranked.reliability for ranked in found}
+    for category in report["categories"]:
+        reliability = measured[category["code"]]
+        assert reliability is not None
+        assert reliability.papers == category["predicted"]
+        assert reliability.precision == pytest.approx(category["precision"], abs=0.0005)
+    never = {code for code, r in measured.items() if r is not None and r.is_rarely_right}
+    assert never >= {"econ.EM", "econ.GN", "econ.TH", "cs.PF"}
+    assert len(never) == 9
+
+
+@pytest.mark.parametrize(
+    ("title", "abstract", "n_terms"),
+    [("", "", 0), ("A title", "and  two\nlines", 5), ("a " * 90, "", 60), ("", "x" * 600, 60)],
+)
+def test_terms_are_counted_as_far_as_they_matter(title: str, abstract: str, n_terms: int) -> None:
+    assert count_terms([(title, abstract)], 60).tolist() == [n_terms]

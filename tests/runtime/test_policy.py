@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 from classmark import taxonomy
 from classmark.errors import BundleIncompatible, InvalidScores, UsageError
-from classmark.records import Answer, BundleManifest, ModelRef, Policy
+from classmark.records import Answer, BundleManifest, ModelRef, Policy, Reliability
 from classmark.runtime import Decider, RawScores
 
 LABELS = ("cs.LG", "hep-th", "math.CO", "stat.ML")
@@ -140,6 +140,45 @@ def test_an_abstention_has_no_cross_lists(answer: Callable[..., Answer]) -> None
 def test_the_set_holds_every_label_that_is_probable_enough(answer: Callable[..., Answer]) -> None:
     assert answer([0.15, 0.5, 0.05, 0.3]).set == ("hep-th", "stat.ML", "cs.LG")
     assert answer([0.4, 0.3, 0.2, 0.1], set_threshold=0.99).set == ("cs.LG",)
+
+
+def test_a_text_out_of_scope_has_no_set_and_says_why(answer: Callable[..., Answer]) -> None:
+    outside = answer([0.7, 0.2, 0.06, 0.04], scope_weights=(0.0, 0.0, 0.0), scope_threshold=1.0)
+    assert (outside.set, outside.set_reason) == (None, "out_of_scope")
+    inside = answer([0.7, 0.2, 0.06, 0.04])
+    assert (inside.set, inside.set_reason) == (("cs.LG", "hep-th"), None)
+
+
+@pytest.mark.parametrize(
+    ("n_terms", "known_share", "has_set"), [(10, 1.0, True), (9, 1.0, False), (19, 0.5, False)]
+)
+def test_a_text_of_too_few_known_terms_has_no_set(
+    manifest: MakeManifest, n_terms: int, known_share: float, has_set: bool
+) -> None:
+    decider = Decider(manifest(policy=policy(set_terms=10)), MODEL)
+    counts = np.int32([n_terms])
+    raw = RawScores(np.float32([[9, 0, 0, 0]]), np.float32([known_share]), counts)
+    for result in (
+        decider.answer(raw, None, top=1),
+        decider.answers(decider.decide(raw), [None], top=1)[0],
+    ):
+        assert result.primary == "cs.LG"
+        assert result.set == (("cs.LG",) if has_set else None)
+        assert result.set_reason == (None if has_set else "few_known_terms")
+
+
+def test_each_ranked_category_says_how_it_fared(manifest: MakeManifest) -> None:
+    measured = {"cs.LG": Reliability(0.75, 8), "math.CO": Reliability(None, 0)}
+    decider = Decider(manifest(), MODEL, measured)
+    raw = RawScores(np.float32([[3, 1, 2, 0]]), np.ones(1, np.float32))
+    for result in (
+        decider.answer(raw, None, top=3),
+        decider.answers(decider.decide(raw), [None], top=3)[0],
+    ):
+        assert [r.reliability for r in result.ranked] == [*measured.values(), None]
+        assert [r["reliability"] for r in result.to_dict()["ranked"]] == [
+            {"precision": 0.75, "papers": 8}, {"precision": None, "papers": 0}, None,
+        ]  # fmt: skip
 
 
 def test_levels_are_sums_most_probable_first(answer: Callable[..., Answer]) -> None:
@@ -267,14 +306,15 @@ def _assert_levels_are_sums(result: Answer) -> None:
     st.integers(1, len(ALL_LABELS) + 3),
     st.one_of(st.none(), st.floats(0, 1)),
     st.floats(0, 1, width=32),
+    st.integers(0, 60),
 )
 def test_one_paper_alone_gets_the_answer_it_gets_in_a_batch(
-    scores: Any, top: int, threshold: float | None, known_share: float
+    scores: Any, top: int, threshold: float | None, known_share: float, n_terms: int
 ) -> None:
     k = len(ALL_LABELS)
     decider = decider_of(k, scope_weights=(0.1, 1.0, -0.02), scope_threshold=0.2)
     other = np.linspace(-1, 1, k, dtype=np.float32)[None]
-    raw = RawScores(scores, np.float32([known_share]))
-    both = RawScores(np.concatenate([other, scores]), np.float32([0.5, known_share]))
+    raw = RawScores(scores, np.float32([known_share]), np.int32([n_terms]))
+    both = RawScores.joined([RawScores(other, np.float32([0.5]), np.int32([60])), raw])
     in_batch = decider.answers(decider.decide(both, threshold=threshold), ["other", "x"], top=top)
     assert decider.answer(raw, "x", top=top, threshold=threshold) == in_batch[1]

@@ -33,6 +33,7 @@ from classmark.client import (
     Prediction,
     Ranked,
     RecordError,
+    Reliability,
     Requests,
     ServiceProblem,
     Status,
@@ -60,6 +61,7 @@ SCHEMAS = {
     "ModelOut": ModelRef,
     "RankedOut": Ranked,
     "RecordErrorOut": RecordError,
+    "ReliabilityOut": Reliability,
     "RequestCountsOut": Requests,
     "StatusOut": Status,
 }
@@ -85,10 +87,20 @@ def test_one_paper_is_answered_as_in_python(caller: Client) -> None:
     assert (found.id, found.primary, found.reason) == ("a", expected.primary, expected.reason)
     assert [ranked.code for ranked in found.ranked] == [r.code for r in expected.ranked]
     assert found.probability == pytest.approx(expected.probability, abs=1e-6)
+    assert (found.set, found.set_reason) == (expected.set, expected.set_reason)
+    worth = [ranked.reliability for ranked in found.ranked]
+    assert worth == [Reliability(r.precision, r.papers) for r in measured_of(expected)]
     assert found.author_category is not None
     assert found.author_category.code == "math.CO"
     assert found.explanation
     assert found.model.name == "fast"
+
+
+def measured_of(answer: Any) -> list[Any]:
+    """Return what Python says each ranked category is worth; all of them were measured."""
+    found = [ranked.reliability for ranked in answer.ranked]
+    assert None not in found
+    return found
 
 
 def test_texts_papers_and_mappings_mean_the_same(caller: Client) -> None:
@@ -167,6 +179,7 @@ def test_what_there_is_and_how_it_does(caller: Client) -> None:
     caller.classify(PAPER)
     assert {"cs.LG", "math.CO"} <= {category.code for category in caller.categories()}
     (model,) = caller.models()
+    assert {"econ.EM", "econ.GN", "econ.TH"} <= set(model.rarely_right)
     assert (model.name, model.labels) == ("fast", len(Classifier().labels))
     status = caller.status()
     assert status.requests.total >= 1
@@ -255,3 +268,20 @@ def test_every_field_that_the_client_reads_is_in_the_document(
 def test_the_fields_of_a_prediction_are_in_the_document(document: dict[str, Any]) -> None:
     offered = set(document["components"]["schemas"]["PredictionOut"]["properties"])
     assert {field.name for field in fields(Prediction)} - {"document"} <= offered
+
+
+def test_missing_values_are_left_out_and_a_missing_paper_costs_its_place(server: Any) -> None:
+    nan, na = float("nan"), type("NAType", (), {})()
+    papers: list[Any] = [
+        {**PAPER, "abstract": nan, "id": na},
+        nan,
+        Paper(title=TITLE, abstract=nan),  # type: ignore[arg-type]
+        None,
+        {"title": na, "abstract": nan},
+    ]
+    with Client(server.url) as client:
+        results = client.classify(papers)
+        assert results[0].ranked == results[2].ranked == client.classify({"title": TITLE}).ranked
+    for result in (results[1], results[3], results[4]):
+        assert isinstance(result, BadRecord)
+        assert result.error.kind == "invalid_paper"

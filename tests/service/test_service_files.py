@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,10 @@ from classmark import Classifier
 from classmark.bundle import find_bundle, load_bundle, write_bundle
 
 CSV = b"id,title,abstract\n1,Graph colouring,We colour sparse graphs.\n2,Branes,\n3,,\n"
+ATOM = (
+    b'<feed xmlns="http://www.w3.org/2005/Atom"><entry><id>1</id><title>Graph colouring</title>'
+    b"<summary>We colour sparse graphs.</summary></entry></feed>"
+)
 LINE = {"id": "1", "title": "Graph colouring", "abstract": "We colour sparse graphs."}
 BIBTEX = b"@article{1, title={Graph colouring}, abstract={We colour sparse graphs.}}"
 
@@ -34,7 +40,11 @@ def zipped(content: bytes) -> bytes:
         ("papers.csv", CSV, "csv"),
         ("papers.tsv", CSV.replace(b",", b"\t"), "tsv"),
         ("papers.csv.gz", gzip.compress(CSV, mtime=0), "csv"),
+        ("papers.csv.bz2", bz2.compress(CSV), "csv"),
+        ("papers.csv.xz", lzma.compress(CSV), "csv"),
         ("papers.zip", zipped(CSV), "csv"),
+        ("papers.xml", ATOM, "xml"),
+        ("papers.xml.gz", gzip.compress(ATOM, mtime=0), "xml"),
         ("papers.jsonl", json.dumps(LINE).encode() + b"\n", "jsonl"),
         ("papers.json", json.dumps([LINE], indent=1).encode(), "json"),
         ("papers.bib", BIBTEX, "bibtex"),
@@ -55,6 +65,21 @@ def test_the_papers_of_a_file_are_answered_in_order(
     if format in ("csv", "tsv"):
         assert [a["id"] for a in answer["answers"]] == ["1", "2", "3"]
         assert "error" in answer["answers"][2]
+
+
+def test_a_workbook_is_read(client: httpx.Client) -> None:
+    openpyxl = pytest.importorskip("openpyxl", reason="needs classmark[xlsx]")
+    book = openpyxl.Workbook()
+    book.active.append(["Title", "Abstract Note"])
+    book.active.append([LINE["title"], LINE["abstract"]])
+    book.active.append([None, " "])
+    buffer = io.BytesIO()
+    book.save(buffer)
+    response = client.post("/v1/files", files={"file": ("a.xlsx", buffer.getvalue())}).json()
+    assert response["format"] == "xlsx"
+    answer, error = response["answers"]
+    assert answer["ranked"] == Classifier().classify(LINE).to_dict()["ranked"]
+    assert error["error"]["message"] == "row 3: title and abstract are empty"
 
 
 def test_the_other_fields_of_the_form_are_options(client: httpx.Client) -> None:

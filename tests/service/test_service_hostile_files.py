@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import os
 import signal
 import threading
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -69,6 +72,33 @@ def zip_of_many() -> bytes:
     return buffer.getvalue()
 
 
+def xz_of_much_memory() -> bytes:
+    """Return an xz file whose header asks for a dictionary of 3 GiB."""
+    packed = bytearray(lzma.compress(CSV, preset=0))
+    header = packed[12 : 12 + 4 * (packed[12] + 1) - 4]
+    header[header.index(b"\x21\x01") + 2] = 39
+    packed[12 : 12 + len(header) + 4] = header + zlib.crc32(header).to_bytes(4, "little")
+    return bytes(packed)
+
+
+FEED = b'<feed xmlns="http://www.w3.org/2005/Atom">'
+LAUGHS = (
+    b'<!DOCTYPE feed [<!ENTITY a "haha">'
+    + b"".join(b'<!ENTITY %c "&%c;&%c;">' % (c + 1, c, c) for c in b"abcdefghi")
+    + b"]>"
+    + FEED
+)
+
+
+def workbook_bomb() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("[Content_Types].xml", "")
+        archive.writestr("xl/workbook.xml", "")
+        archive.writestr("xl/worksheets/sheet1.xml", b"<row/>" * (6 * MIB))
+    return buffer.getvalue()
+
+
 BOMBS: dict[str, Callable[[], bytes]] = {
     "dictionary.parquet": dictionary_bomb,
     "page.parquet": page_bomb,
@@ -83,6 +113,17 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "fields.bib": lambda: b"@a{x," + b",".join(b"a%d=1" % i for i in range(700_000)) + b"}",
     "columns.csv": lambda: b"title,abstract," + b",".join(b"%d" % i for i in range(1_000_000)),
     "many.zip": zip_of_many,
+    "lines.jsonl.bz2": lambda: bz2.compress(b'{"title": "' + b"a" * (7 * MIB) + b'"}\n') * 100,
+    "line.jsonl.xz": lambda: lzma.compress(b'{"title": "' + b"a" * (256 * MIB), preset=1),
+    "memory.csv.xz": xz_of_much_memory,
+    "laughs.xml": lambda: LAUGHS + b"<entry><title>&j;</title></entry></feed>",
+    "deep.xml": lambda: FEED + b"<a>" * (2 * MIB),
+    "attributes.xml": lambda: (
+        FEED + b"<a " + b" ".join(b'b%d=""' % i for i in range(500_000)) + b"/></feed>"
+    ),
+    "names.xml": lambda: FEED + b"".join(b"<a%d/>" % i for i in range(700_000)) + b"</feed>",
+    "elements.xml": lambda: FEED + b"<entry>" + b"<a/>" * 1_500_000 + b"</entry></feed>",
+    "rows.xlsx": workbook_bomb,
 }
 REFUSALS = {"unreadable_source", "body_too_large", "too_many_papers", "deadline_exceeded"}
 
@@ -164,9 +205,10 @@ def test_bombs_are_refused_while_honest_files_are_answered(start: Any) -> None:
         assert set(statuses) == {200}
         answers = {name: future.result() for name, future in sent.items()}
         kinds = {name: answer.json().get("kind") for name, answer in answers.items()}
-        # Of this one every record is bad, which is an answer.
-        assert "too_long" in answers["list.parquet"].text
-        assert {name for name in kinds if kinds[name] not in REFUSALS} == {"list.parquet"}, kinds
+        # Of these every record is bad, which is an answer.
+        of_bad_records = {"list.parquet", "elements.xml"}
+        assert all("too_long" in answers[name].text for name in of_bad_records)
+        assert {name for name in kinds if kinds[name] not in REFUSALS} == of_bad_records, kinds
         assert server.workers() == [worker]
         assert gauge.peak_bytes - before_bytes < MOST_GROWTH_BYTES
 

@@ -11,7 +11,7 @@ import pytest
 from classmark import Classifier
 
 TITLES = ["Graph colouring", "Dualities of branes"]
-ABSTRACTS = ["We colour sparse graphs.", "We study branes in string theory."]
+ABSTRACTS = ["We colour sparse graphs.", "We study branes in string theory. " * 5]
 
 
 def tensor(name: str, data: list[str], **changes: Any) -> dict[str, Any]:
@@ -45,7 +45,12 @@ def test_infer_gives_the_answers_of_python_as_tensors(client: httpx.Client) -> N
     assert outputs["code"]["data"] == [r.code for a in wanted for r in a.ranked]
     assert outputs["probability"]["data"] == [r.probability for a in wanted for r in a.ranked]
     assert outputs["primary"]["data"] == [a.primary or "" for a in wanted]
-    assert [json.loads(text) for text in outputs["set"]["data"]] == [list(a.set) for a in wanted]
+    published = [a.to_dict() for a in wanted]
+    assert [json.loads(text) for text in outputs["set"]["data"]] == [a["set"] for a in published]
+    assert outputs["set_reason"]["data"] == ["few_known_terms", ""]
+    reliability = [ranked["reliability"] for a in published for ranked in a["ranked"]]
+    assert [json.loads(text) for text in outputs["reliability"]["data"]] == reliability
+    assert outputs["reliability"]["shape"] == [2, 3]
 
 
 def test_infer_takes_one_text_and_gives_only_what_is_asked_for(client: httpx.Client) -> None:

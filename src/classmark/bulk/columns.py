@@ -51,6 +51,7 @@ def parquet_schema() -> Any:
             "ranked_probabilities": pa.list_(pa.float32()),
             "cross_lists": texts,
             "set": texts,
+            "set_reason": pa.string(),
             "error": pa.string(),
         }
     )
@@ -99,14 +100,19 @@ class ColumnsEncoder:
         yield self._code_lists(order.ravel(), ends)
         yield self._lists(array(falling.ravel()), ends)
         yield self._code_lists(*selected_columns(decisions.order, decisions.cross_listed))
-        yield self._code_lists(*selected_columns(decisions.order, decisions.in_set))
+        has_set = decisions.has_set
+        # Parquet takes no list that is null and yet holds something.
+        published = decisions.in_set & has_set[:, None]
+        columns, ends = selected_columns(decisions.order, published)
+        yield self._lists(self._labels.take(array(columns)), ends, array(~has_set))
+        yield self._texts(decisions.no_set_reasons())
 
     def _code_lists(self, columns: NDArray[np.intp], ends: NDArray[np.intp]) -> Any:
         return self._lists(self._labels.take(self._pa.array(columns)), ends)
 
-    def _lists(self, values: Any, ends: NDArray[np.intp]) -> Any:
-        offsets = np.concatenate(([0], ends)).astype(np.int32)
-        return self._pa.ListArray.from_arrays(self._pa.array(offsets), values)
+    def _lists(self, values: Any, ends: NDArray[np.intp], nulls: Any = None) -> Any:
+        offsets = self._pa.array(np.concatenate(([0], ends)).astype(np.int32))
+        return self._pa.ListArray.from_arrays(offsets, values, mask=nulls)
 
     def _texts(self, texts: Iterable[str | None]) -> Any:
         return self._pa.array(list(texts), self._pa.string())

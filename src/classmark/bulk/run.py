@@ -190,7 +190,9 @@ def _described(path: Path) -> list[str | int]:
             facts = os.fstat(file.fileno())
     except OSError as error:
         raise UnreadableSource(f"{path} cannot be opened: {error.strerror}.") from error
-    return [str(path), facts.st_size, facts.st_mtime_ns, head]
+    # A name need not be text; JSON is.
+    name = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return [name, facts.st_size, facts.st_mtime_ns, head]
 
 
 def _shown(folder: Path) -> Path:

@@ -24,6 +24,7 @@ MOST_BYTES = (2 << 30) - 1
 MOST_DEPTH = 32
 TEMPERATURES = (1e-6, 1e6)
 MOST_SCOPE = 1e6
+MOST_SET_TERMS = 1000
 LABEL_SPACES = ("arxiv", "free")
 _SAFE_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 _ARRAY_FILE = re.compile(rf"{ARRAYS_FOLDER}/[A-Za-z0-9_]+\.npy", re.ASCII)
@@ -166,14 +167,23 @@ def _of_policy(policy: Policy, k: int) -> Iterator[str]:
         for value in getattr(policy, name):
             if not is_number(value, 0, 1):
                 yield f"{name} must be within 0..1, got {shown(value)}."
-    for name in ("set_threshold", "set_coverage"):
-        if not is_number(getattr(policy, name), 0, 1):
-            yield f"{name} must be within 0..1, got {shown(getattr(policy, name))}."
+    yield from _of_sets(policy)
     scope = (*policy.scope_weights, policy.scope_threshold)
     if len(scope) != 4 or not all(is_number(v, -MOST_SCOPE, MOST_SCOPE) for v in scope):
         yield (
             f"scope_weights must be 3 numbers and scope_threshold one, within ±{MOST_SCOPE:g}; got "
             f"{shown(scope)}."
+        )
+
+
+def _of_sets(policy: Policy) -> Iterator[str]:
+    for name in ("set_threshold", "set_coverage"):
+        if not is_number(getattr(policy, name), 0, 1):
+            yield f"{name} must be within 0..1, got {shown(getattr(policy, name))}."
+    if type(policy.set_terms) is not int or not 0 <= policy.set_terms <= MOST_SET_TERMS:
+        yield (
+            f"set_terms must be a whole number within 0..{MOST_SET_TERMS}, got "
+            f"{shown(policy.set_terms)}."
         )
 
 

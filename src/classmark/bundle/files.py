@@ -56,13 +56,17 @@ def _open(path: Path) -> int:
 
 
 def read_manifest_bytes(folder: Path) -> bytes:
-    """Return the content of ``bundle.json``.
+    """Return the content of ``bundle.json``; raises what ``read_small`` does."""
+    return read_small(folder / MANIFEST_FILE)
+
+
+def read_small(path: Path) -> bytes:
+    """Return the content of a JSON file of a bundle.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: it does not exist.
         BundleCorrupt: it is too large, not a regular file, or cannot be read.
     """
-    path = folder / MANIFEST_FILE
     with opened(path) as (file, n_bytes):
         if n_bytes > MOST_MANIFEST_BYTES:
             raise corrupt(path, f"has {n_bytes:,} bytes, more than {MOST_MANIFEST_BYTES:,}")

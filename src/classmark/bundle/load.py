@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from classmark.bundle.check import is_array_file, is_safe_file_name
 from classmark.bundle.files import MANIFEST_FILE, corrupt, opened, refuse_strangers, unread
 from classmark.bundle.manifest import manifest_digest, read_digest, read_manifest
+from classmark.bundle.measured import MEASURED_FILE, read_measured
 from classmark.bundle.onnx import MODEL_SUFFIX, onnx_problem
 from classmark.errors import BundleCorrupt, BundleIncompatible, BundleNotFound, ClassmarkError
-from classmark.records import BundleFile, BundleManifest
+from classmark.records import BundleFile, BundleManifest, Reliability
 
 _MAX_ATTEMPTS = 50
 _LINE_BYTES = 64
@@ -52,6 +53,7 @@ class Bundle:
         digest: digest of the whole, 64 hexadecimal digits.
         arrays: the arrays by name, read-only.
         contents: the other files by relative path.
+        reliability: how categories fared on test papers, by code; empty if nobody measured it.
         members: of a cascade whose models were read too: these, by ``fast`` and ``deep``.
     """
 
@@ -60,6 +62,7 @@ class Bundle:
     digest: str
     arrays: Mapping[str, NDArray[np.generic]]
     contents: Mapping[str, bytes]
+    reliability: Mapping[str, Reliability] = field(default_factory=dict)
     members: Mapping[str, Bundle] = field(default_factory=dict)
 
     def array(self, name: str) -> NDArray[np.generic]:
@@ -125,13 +128,14 @@ def verify_files(folder: Path, manifest: BundleManifest) -> None:
         BundleCorrupt: a file is missing, unexpected or changed; the message names it.
         BundleIncompatible: a file is as it was written, but no bundle can have it.
     """
-    refuse_strangers(folder, {MANIFEST_FILE, *manifest.files})
+    refuse_strangers(folder, {MANIFEST_FILE, MEASURED_FILE, *manifest.files})
     for name, described in manifest.files.items():
         _read(folder, name, described)
+    read_measured(folder)
 
 
 def _load(folder: Path, manifest: BundleManifest) -> Bundle:
-    refuse_strangers(folder, {MANIFEST_FILE, *manifest.files})
+    refuse_strangers(folder, {MANIFEST_FILE, MEASURED_FILE, *manifest.files})
     arrays: dict[str, NDArray[np.generic]] = {}
     contents: dict[str, bytes] = {}
     for name, described in manifest.files.items():
@@ -140,7 +144,8 @@ def _load(folder: Path, manifest: BundleManifest) -> Bundle:
             contents[name] = read
         else:
             arrays[Path(name).stem] = read
-    return Bundle(folder, manifest, manifest_digest(manifest), arrays, contents)
+    digest = manifest_digest(manifest)
+    return Bundle(folder, manifest, digest, arrays, contents, read_measured(folder))
 
 
 def _read(folder: Path, name: str, described: BundleFile) -> NDArray[np.generic] | bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from classmark.bundle.check import ARRAYS_FOLDER, is_array_file, is_safe_file_name, manifest_problem
 from classmark.bundle.files import MANIFEST_FILE
 from classmark.bundle.manifest import render_manifest
+from classmark.bundle.measured import MEASURED_FILE, render_measured
 from classmark.bundle.onnx import MODEL_SUFFIX, onnx_problem
 from classmark.errors import InvalidConfig
-from classmark.records import BundleFile, BundleManifest
+from classmark.records import BundleFile, BundleManifest, CategoryReport
 from classmark.storage import atomic_folder, sha256_file
 
 
@@ -24,6 +25,7 @@ def write_bundle(
     arrays: Mapping[str, NDArray[np.generic]],
     texts: Mapping[str, str | bytes] | None = None,
     overwrite: bool = False,
+    measured: Iterable[CategoryReport] = (),
 ) -> BundleManifest:
     """Write a bundle folder atomically and return its manifest with the digest of every file.
 
@@ -33,6 +35,8 @@ def write_bundle(
         arrays: content of ``arrays/NAME.npy``; no array of Python objects.
         texts: further files by relative path, e.g. ``CARD.md``.
         overwrite: replace a bundle that is there.
+        measured: how the categories fared on test papers; kept beside the manifest, which does not
+            list it, so that the digest is the same for a bundle that was measured again.
 
     Raises:
         InvalidConfig: the manifest contradicts itself, a file name is not plain, or an ONNX model
@@ -48,6 +52,8 @@ def write_bundle(
         _write_arrays(temporary, arrays)
         _write_texts(temporary, texts)
         manifest = replace(manifest, files=_describe_files(temporary))
+        if categories := tuple(measured):
+            _write_texts(temporary, {MEASURED_FILE: render_measured(categories)})
         (temporary / MANIFEST_FILE).write_bytes(render_manifest(manifest))
     return manifest
 
@@ -61,8 +67,8 @@ def _check_files(
                 f"array {name!r} of {array.dtype} cannot be stored: use [A-Za-z0-9_] and numbers."
             )
     for name, content in texts.items():
-        reserved = name.lower() == MANIFEST_FILE or name.split("/")[0] == ARRAYS_FOLDER
-        if reserved or not is_safe_file_name(name):
+        is_reserved = name.lower() in (MANIFEST_FILE, MEASURED_FILE)
+        if is_reserved or name.split("/")[0] == ARRAYS_FOLDER or not is_safe_file_name(name):
             raise InvalidConfig(f"file name {name!r} is reserved or not a plain relative path.")
         if name.endswith(MODEL_SUFFIX) and isinstance(content, bytes):
             problem = onnx_problem(content)

@@ -46,9 +46,9 @@ _BAR = "█"
 _MAX_SHOWN_CHARS = 60
 _LONGEST_PATH_CHARS = 4096
 _OTHER_SUFFIXES = (
-    *(".ris", ".nbib", ".enw", ".ciw", ".xml", ".rdf", ".html", ".htm", ".tex", ".md"),
-    *(".pdf", ".ps", ".doc", ".docx", ".odt", ".rtf", ".epub", ".xls", ".xlsx", ".ods"),
-    *(".db", ".sqlite", ".feather", ".arrow", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tgz"),
+    *(".ris", ".nbib", ".enw", ".ciw", ".rdf", ".html", ".htm", ".tex", ".md"),
+    *(".pdf", ".ps", ".doc", ".docx", ".odt", ".rtf", ".epub", ".xls", ".ods"),
+    *(".db", ".sqlite", ".feather", ".arrow", ".zst", ".7z", ".tar", ".tgz"),
 )
 """Endings that a word has only as the name of a file, whether or not such files are read."""
 
@@ -70,11 +70,11 @@ class Source:
         if argument == STDIN:
             return cls("stdin", "standard input")
         if not is_file_argument(argument):
-            return cls("text", argument)
+            return cls("text", _as_text(argument))
         if not os.path.lexists(argument):
             raise UnreadableSource(
-                f"no file {argument[:_MAX_SHOWN_CHARS]!r}. Check the path; if it is a text, end it "
-                "with a full stop or pass it on standard input."
+                f"no file {_as_text(argument)[:_MAX_SHOWN_CHARS]!r}. Check the path; if it is a "
+                "text, end it with a full stop or pass it on standard input."
             )
         return cls("file", argument)
 
@@ -174,7 +174,7 @@ def classify(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Classify papers: a text, files, or standard input.
 
-    An argument with a known suffix (.csv .jsonl .parquet .bib .gz ...) or a path separator is a
+    An argument with a known suffix (.csv .jsonl .bib .xml .xlsx .gz ...) or a path separator is a
     file; anything else is a text. Exit code 1 if a record could not be read.
     """
     output = file_or_stdout(output)
@@ -250,6 +250,13 @@ def _sources(arguments: Sequence[str]) -> list[Source]:
     if not arguments and not sys.stdin.isatty():
         arguments = [STDIN]
     return [Source.from_argument(argument) for argument in arguments]
+
+
+def _as_text(argument: str) -> str:
+    """Return an argument as UTF-8 where the locale has no such characters, as ``C`` has none."""
+    if any("\udc80" <= character <= "\udcff" for character in argument):  # bytes as they came
+        return os.fsencode(argument).decode("utf-8", "replace")
+    return argument
 
 
 def _path(source: Source) -> Path | None:

@@ -73,15 +73,19 @@ def show_model(spec: Spec = DEFAULT_NAME, as_json: AsJson = False) -> None:
     """
     from classmark.bundle import manifest_digest, read_manifest
     from classmark.bundle.load import verify_files
+    from classmark.bundle.measured import rarely_right, read_measured
 
     folder = find_bundle(spec)
     manifest = read_manifest(folder)
+    rare: list[str] = []
     try:
         verify_files(folder, manifest)
+        rare = rarely_right(manifest.labels, read_measured(folder))
         problem = None
     except (BundleCorrupt, BundleIncompatible) as error:
         problem = str(error)
     facts = _facts(folder, manifest, manifest_digest(manifest), problem)
+    facts["rarely_right"] = rare
     typer.echo(json.dumps(facts, indent=2) if as_json else _as_text(facts))
     if problem:
         raise typer.Exit(1)
@@ -141,6 +145,7 @@ def _as_text(facts: dict[str, Any]) -> str:
         ("labels", f"{facts['labels']} ({facts['label_space']})"),
         ("text recipe", facts["text_recipe"]),
         ("set coverage", f"{facts['set_coverage']:.0%}"),
+        *([("rarely right", ", ".join(facts["rarely_right"]))] if facts["rarely_right"] else []),
         *_flat(facts["columns"], "columns"),
         *_flat(facts["metrics"], "metrics"),
         *_flat(facts["provenance"], "provenance"),

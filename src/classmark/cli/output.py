@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, TypeGuard, cast
 from classmark.errors import UsageError
 
 if TYPE_CHECKING:
-    from classmark.records import Answer, BadRecord, Paper
+    from classmark.records import Answer, BadRecord, Paper, Ranked
 
 ABSTAIN = "abstain"
 BAR_WIDTH = 24
@@ -20,6 +20,12 @@ _STDOUT = Path("-")
 _MAX_CHARS_OF_ID = 40
 _MAX_SHOWN_ARCHIVES = 3
 _MIN_SHOWN = 0.005  # less would be printed as 0.00
+
+_NO_SET = {
+    None: "none",
+    "out_of_scope": "none: out of scope",
+    "few_known_terms": "none: too few words that the model knows",
+}
 
 Write = Callable[[str], None]
 Results = Sequence[tuple["Paper | BadRecord", "Answer | BadRecord"]]
@@ -77,7 +83,9 @@ class LineWriter:
         """Nothing comes after the last line."""
 
     def _row(self, answer: Answer) -> tuple[str, str, str]:
-        note = answer.ranked[0].name if answer.primary else reason_text(answer, self._threshold_of)
+        note = _named(answer.ranked[0])
+        if answer.primary is None:
+            note = reason_text(answer, self._threshold_of)
         identifier = printable(answer.id or "-")[:_MAX_CHARS_OF_ID]
         return identifier, answer.primary or ABSTAIN, f"{answer.probability:.2f}  {note}"
 
@@ -114,7 +122,7 @@ class TableWriter:
         width = max(len(ranked.code) for ranked in answer.ranked)
         for ranked in answer.ranked:
             bar = f"{self._bar * round(ranked.probability * BAR_WIDTH):<{BAR_WIDTH}}"
-            yield f"{ranked.code:<{width}}  {ranked.probability:.2f}  {bar}  {ranked.name}"
+            yield f"{ranked.code:<{width}}  {ranked.probability:.2f}  {bar}  {_named(ranked)}"
         yield ""
         for label, value in self._facts(answer):
             yield f"{label:<11}  {value}"
@@ -124,7 +132,8 @@ class TableWriter:
     def _facts(self, answer: Answer) -> Iterator[tuple[str, str]]:
         if answer.cross_lists:
             yield "cross-lists", ", ".join(answer.cross_lists)
-        yield f"{self._set_coverage:.0%} set", ", ".join(answer.set)
+        members = _NO_SET[answer.set_reason] if answer.set is None else ", ".join(answer.set)
+        yield f"{self._set_coverage:.0%} set", members
         if answer.archives:
             first, *others = answer.archives[:_MAX_SHOWN_ARCHIVES]
             shown = [first, *(level for level in others if level.probability >= _MIN_SHOWN)]
@@ -341,6 +350,13 @@ def reason_text(answer: Answer, threshold_of: Callable[[str], float]) -> str:
         return "out of scope: not like the papers that the model knows"
     code = answer.ranked[0].code
     return f"below threshold {threshold_of(code):.2f} for {code}"
+
+
+def _named(ranked: Ranked) -> str:
+    """Return the name of a category, with a warning if it was never right on the test papers."""
+    measured = ranked.reliability
+    is_rare = measured is not None and measured.is_rarely_right
+    return f"{ranked.name} (rarely right)" if is_rare else ranked.name
 
 
 def is_answer(result: Answer | BadRecord) -> TypeGuard[Answer]:

@@ -23,6 +23,7 @@ from classmark.client.answers import (
     Prediction,
     Ranked,
     RecordError,
+    Reliability,
     Requests,
     Status,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "Prediction",
     "Ranked",
     "RecordError",
+    "Reliability",
     "Requests",
     "ServiceBusy",
     "ServiceProblem",

@@ -20,12 +20,29 @@ class ModelRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Reliability:
+    """How a category fared on the test papers of the model.
+
+    Attributes:
+        precision: share of ``papers`` that belong to the category, 0..1; None if there are none.
+        papers: test papers for which the model ranked the category first.
+    """
+
+    precision: float | None
+    papers: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ranked:
-    """One category with its calibrated probability, 0..1."""
+    """One category with its calibrated probability, 0..1.
+
+    ``reliability`` is None where nobody measured the category.
+    """
 
     code: str
     name: str
     probability: float
+    reliability: Reliability | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +97,14 @@ class Answer:
         probability: of the top category, also when the model abstains.
         ranked: the top categories, most probable first.
         cross_lists: further categories that the paper probably belongs to.
-        set: categories that hold the right one with the model's stated coverage.
+        set: the prediction set; None where it would promise too much.
         levels: sums by archive and by group.
         prediction_id: name it in ``feedback``.
         model: who answered.
         author_category: what the model makes of it, if one was given.
         explanation: terms for and against the top category, if asked for.
         explanation_method: how they were found.
+        set_reason: why ``set`` is None: ``out_of_scope`` or ``few_known_terms``.
         title: of the paper, on one line, if it was read from a file.
     """
 
@@ -96,13 +114,14 @@ class Answer:
     probability: float
     ranked: tuple[Ranked, ...]
     cross_lists: tuple[str, ...]
-    set: tuple[str, ...]
+    set: tuple[str, ...] | None
     levels: Levels
     prediction_id: str
     model: ModelRef
     author_category: AuthorCategory | None = None
     explanation: tuple[Evidence, ...] | None = None
     explanation_method: str | None = None
+    set_reason: str | None = None
     title: str | None = None
 
 
@@ -151,7 +170,10 @@ class Category:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelDetails:
-    """A loaded model: how many labels it has, its card as Markdown, its measured metrics."""
+    """A loaded model: how many labels it has, its card as Markdown, its measured metrics.
+
+    ``rarely_right`` are the categories that were never right when they came first on test papers.
+    """
 
     name: str
     version: str
@@ -160,6 +182,7 @@ class ModelDetails:
     card: str
     metrics: dict[str, Any]
     default: bool
+    rarely_right: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -226,14 +249,14 @@ class Status:
 
 def answer_of(value: Json) -> Answer:
     """Read the answer to one paper."""
-    evidence = value.get("explanation")
+    evidence, members = value.get("explanation"), value["set"]
     author_category = value.get("author_category")
     return _read(
         Answer,
         value,
-        ranked=_all(Ranked, value["ranked"]),
+        ranked=tuple(map(_ranked, value["ranked"])),
         cross_lists=tuple(value["cross_lists"]),
-        set=tuple(value["set"]),
+        set=None if members is None else tuple(members),
         levels=Levels(
             _all(Level, value["levels"]["archive"]), _all(Level, value["levels"]["group"])
         ),
@@ -267,7 +290,10 @@ def categories_of(value: Json) -> tuple[Category, ...]:
 
 def models_of(value: Json) -> tuple[ModelDetails, ...]:
     """Read the models that answer."""
-    return _all(ModelDetails, value["models"])
+    return tuple(
+        _read(ModelDetails, model, rarely_right=tuple(model.get("rarely_right", ())))
+        for model in value["models"]
+    )
 
 
 def prediction_of(value: Json) -> Prediction:
@@ -290,6 +316,11 @@ def status_of(value: Json) -> Status:
         requests=_read(Requests, value["requests"]),
         latency_ms=_read(Latency, value["latency_ms"]),
     )
+
+
+def _ranked(value: Json) -> Ranked:
+    measured = value.get("reliability")
+    return _read(Ranked, value, reliability=_read(Reliability, measured) if measured else None)
 
 
 def _all(cls: Callable[..., T], values: list[Json]) -> tuple[T, ...]:

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import gzip
 import shutil
 import stat
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from classmark.errors import InvalidArchive, UnreadableSource
 from classmark.papers import detect_format
-from classmark.papers.sources import refuse_bomb
+from classmark.papers.sources import DAMAGE, PACKED_MAGIC, open_path, refuse_bomb
 from classmark.storage import atomic_folder
 
 MAX_UNPACKED_BYTES = 64 * 1024**3
 MAX_MEMBERS = 10_000
 _CHUNK_BYTES = 1 << 20
 _ENCRYPTED_FLAG = 0x1
-_GZIP_MAGIC = b"\x1f\x8b"
 
 
 def check_archive(path: Path, *, name: str = "") -> tuple[str, ...]:
     """Return the names of the files in a zip, none for another file; all of it was read.
 
     A zip is refused unless every member has its checksum, none is encrypted, a link, or named so
-    that it would lead out of the folder it is unpacked into, and none is absurdly large. A gzip
-    file is read to its end. Any other file must be in a format of papers.
+    that it would lead out of the folder it is unpacked into, and none is absurdly large. A gzip,
+    bzip2 or xz file is read to its end. Any other file must be in a format of papers.
 
     Args:
         path: the archive, or a plain file of papers.
@@ -39,13 +36,11 @@ def check_archive(path: Path, *, name: str = "") -> tuple[str, ...]:
         UnreadableSource: no archive, and no format that can be read.
     """
     name = name or str(path)
-    if zipfile.is_zipfile(path) and not _is_gzip(path):
+    if zipfile.is_zipfile(path) and not _is_packed(path):
         with _damage_named(name), zipfile.ZipFile(path) as archive:
             return tuple(_checked_members(archive, name))
-    if _is_gzip(path):
-        with _damage_named(name), gzip.open(path) as file:
-            while file.read(_CHUNK_BYTES):
-                pass
+    if _is_packed(path):
+        _check_packed(path, name)
     _check_format(path, name)
     return ()
 
@@ -128,6 +123,15 @@ def _leads_out(member: str) -> bool:
     return climbs or bool(windows.drive or windows.root) or "\\" in member or "\0" in member
 
 
+def _check_packed(path: Path, name: str) -> None:
+    try:
+        with _damage_named(name), open_path(path) as source:
+            while source.stream.read(_CHUNK_BYTES):
+                pass
+    except UnreadableSource as error:
+        raise InvalidArchive(str(error).replace(str(path), name)) from error
+
+
 def _check_format(path: Path, name: str) -> None:
     try:
         detect_format(path)
@@ -135,16 +139,16 @@ def _check_format(path: Path, name: str) -> None:
         raise UnreadableSource(str(error).replace(str(path), name)) from error
 
 
-def _is_gzip(path: Path) -> bool:
+def _is_packed(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        return file.read(max(map(len, PACKED_MAGIC))).startswith(PACKED_MAGIC)
 
 
 @contextmanager
 def _damage_named(name: str) -> Iterator[None]:
     try:
         yield
-    except (EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise InvalidArchive(
             f"{name} is damaged or cut short ({error}). Download it again."
         ) from error

@@ -26,7 +26,7 @@ from classmark.evaluation.page import (
     render_robustness_page,
 )
 from classmark.evaluation.prediction_sets import fit_set_threshold, prediction_sets
-from classmark.evaluation.render import render_table
+from classmark.evaluation.render import render_table, weakest_categories
 from classmark.evaluation.render_comparison import render_comparison
 from classmark.evaluation.render_robustness import render_robustness
 from classmark.evaluation.report import EvaluationConfig, evaluate_table
@@ -80,4 +80,5 @@ __all__ = [
     "render_table",
     "set_coverage",
     "top_k_accuracy",
+    "weakest_categories",
 ]

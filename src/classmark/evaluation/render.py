@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from classmark.evaluation.shares import f1_interval
 from classmark.records import CategoryReport, EvaluationReport, MetricValue, SliceReport
+from classmark.records.evaluation import FEW_PAPERS
 
 GENERATED_WARNING = "invented sample papers: these numbers say nothing about real ones"
 
@@ -41,19 +43,18 @@ _SLICE_COLUMNS = {
 _GAP = "  "
 
 
-def render_table(report: EvaluationReport, *, weakest: int = 20, least_papers: int = 20) -> str:
+def render_table(report: EvaluationReport, *, weakest: int = 20) -> str:
     """Return the report as text for people; the JSON form has everything.
 
     Args:
         report: what was measured.
         weakest: how many categories to show, lowest F1 first.
-        least_papers: categories with fewer papers are not shown, their F1 is mostly chance.
     """
     sections = [_head(report), _overall(report)]
     for title, slices in (("period", report.periods), ("year", report.years)):
         if slices:
             sections.append(_by_slice(title, slices))
-    sections.append(_by_category(report.categories, weakest, least_papers))
+    sections.append(_by_category(report, weakest))
     return "\n\n".join(section for section in sections if section)
 
 
@@ -86,18 +87,37 @@ def _by_slice(title: str, slices: Iterable[SliceReport]) -> str:
     return aligned(rows, left=(0,))
 
 
-def _by_category(categories: tuple[CategoryReport, ...], weakest: int, least_papers: int) -> str:
-    enough = [c for c in categories if c.n >= least_papers]
-    shown = sorted(enough, key=lambda c: (c.f1, c.code))[:weakest]
+def weakest_categories(
+    report: EvaluationReport, most: int
+) -> list[tuple[CategoryReport, MetricValue]]:
+    """Return the categories with the lowest F1, each with F1 and its interval.
+
+    Of equal ones, those with more papers come first: of them it is surer. No category is left out
+    for having few papers; ``is_uncertain`` and the interval tell.
+    """
+    level = float(report.config.get("level", 0.95))
+    weakest = sorted(report.categories, key=lambda c: (c.f1, -c.n, c.code))[:most]
+    return [(c, f1_interval(c.right, c.n, c.predicted, level)) for c in weakest]
+
+
+def _by_category(report: EvaluationReport, most: int) -> str:
+    shown = weakest_categories(report, most)
     if not shown:
         return ""
-    rows = [("weakest categories", "papers", "precision", "recall", "F1", "most confused with")]
-    for c in shown:
+    level = f"{100 * report.config['level']:g} % range"
+    rows = [("weakest categories", "papers", "precision", "recall", "F1", level, "confused with")]
+    for c, f1 in shown:
         other = f"{c.confused_with} ({c.confused:,})" if c.confused_with else "-"
+        papers = f"{c.n:,}?" if c.is_uncertain else f"{c.n:,} "
         rates = (_rate(c.precision), _rate(c.recall), _rate(c.f1))
-        rows.append((c.code, f"{c.n:,}", *rates, other))
-    rest = f"{len(shown)} of {len(categories)} categories; the JSON report has them all"
-    return aligned(rows, left=(0, 5)) + f"\n{rest}"
+        rows.append((c.code, papers, *rates, _interval("f1", f1), other))
+    lines = [aligned(rows, left=(0, 5, 6))]
+    if any(c.is_uncertain for c, _ in shown):
+        lines.append(f"? uncertain: fewer than {FEW_PAPERS} papers")
+    lines.append(
+        f"{len(shown)} of {len(report.categories)} categories; the JSON report has them all"
+    )
+    return "\n".join(lines)
 
 
 def aligned(rows: Sequence[Sequence[str]], left: tuple[int, ...]) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from classmark.evaluation import weakest_categories
 from classmark.records import EvaluationReport
+from classmark.records.evaluation import FEW_PAPERS
 
 _COLUMNS = {
     "top_1": "top-1",
@@ -19,8 +21,7 @@ _COLUMNS = {
     "acceptance_rate": "accepted",
     "accepted_accuracy": "right if accepted",
 }
-_WEAKEST = 15
-_LEAST_PAPERS = 20
+_WEAKEST = 20
 
 
 def render_card(
@@ -61,14 +62,19 @@ def _by_period(report: EvaluationReport) -> str:
 
 
 def _weakest(report: EvaluationReport) -> str:
-    known = [c for c in report.categories if c.n >= _LEAST_PAPERS and c.f1 is not None]
-    rows = sorted(known, key=lambda c: (c.f1 or 0.0, c.code))[:_WEAKEST]
-    if not rows:
-        return f"No category has {_LEAST_PAPERS} test papers."
-    return _table(
-        ("category", "papers", "F1", "most confused with"),
-        [(c.code, str(c.n), f"{c.f1:.2f}", c.confused_with or "") for c in rows],
-    )
+    weakest = weakest_categories(report, _WEAKEST)
+    if not weakest:
+        return "No category has a test paper."
+    rows = [
+        (
+            *(c.code, f"{c.n}, uncertain" if c.is_uncertain else str(c.n), f"{f1.value:.2f}"),
+            *(f"{f1.low:.2f} to {f1.high:.2f}", c.confused_with or ""),
+        )
+        for c, f1 in weakest
+    ]
+    table = _table(("category", "papers", "F1", "interval", "most confused with"), rows)
+    note = f"\n\nUncertain: fewer than {FEW_PAPERS} test papers."
+    return table + (note if any(c.is_uncertain for c, _ in weakest) else "")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

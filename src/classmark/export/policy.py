@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,13 @@ from classmark.evaluation import (
     negative_log_likelihood,
 )
 from classmark.records import Policy, ScoreTable
+from classmark.records.bundle import SET_TERMS
 from classmark.runtime import RawScores
 from classmark.runtime.curve import GAP_KNOTS, TOP_KNOTS, CalibrationCurve
 
 SET_COVERAGE = 0.9
 _DIGITS = 4
+_SHORTEST_SHARE = 0.005
 _SEED = 0
 _LEAST_FOR_CURVE = 2_000
 _MOST_STEPS = 40
@@ -63,13 +66,19 @@ def _curve_of(logarithms: NDArray[np.float64]) -> CalibrationCurve:
     )
 
 
-def fit_policy(valid: ScoreTable, non_papers: RawScores | None = None) -> Policy:
+def fit_policy(
+    valid: ScoreTable,
+    non_papers: RawScores | None = None,
+    n_terms: NDArray[np.int32] | None = None,
+) -> Policy:
     """Return temperature, thresholds, prediction sets and scope of a bundle.
 
     Args:
         valid: scores of the validation split by the bundle's own kernel; the same number of
             papers is drawn from each period.
         non_papers: scores of texts that are no papers; without them nothing is out of scope.
+        n_terms: words of each validation text; without them the default number of known terms is
+            needed for a prediction set.
 
     Raises:
         EmptyEvaluation: no validation paper has a label of the model.
@@ -90,8 +99,17 @@ def fit_policy(valid: ScoreTable, non_papers: RawScores | None = None) -> Policy
         ),
         set_threshold=fit_set_threshold(probabilities, table.primary, SET_COVERAGE),
         set_coverage=SET_COVERAGE,
+        set_terms=SET_TERMS if n_terms is None else _set_terms(valid.known_share * n_terms),
     )
     return policy if non_papers is None else _with_scope(policy, table, non_papers)
+
+
+def _set_terms(known_terms: NDArray[np.floating[Any]]) -> int:
+    """Return the known terms that a text needs for a set: what nearly all of these texts have.
+
+    A model of short texts was calibrated on short texts, so its sets hold for them too.
+    """
+    return min(SET_TERMS, int(np.quantile(known_terms, _SHORTEST_SHARE)))
 
 
 def _equal_periods(table: ScoreTable) -> NDArray[np.intp]:

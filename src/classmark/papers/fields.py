@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from typing import Any
 from classmark.errors import InvalidPaper, UsageError, WrongColumns
 from classmark.papers.dates import parse_date
 from classmark.papers.markup import without_markup
-from classmark.records import BadRecord, Paper
+from classmark.records import BadRecord, Paper, is_missing
 
 DEFAULT_MAX_RECORD_BYTES = 32 * 1024 * 1024
 MAX_ID_CHARS = 1000
@@ -39,6 +38,9 @@ Beside arXiv's and Kaggle's names these are those that Zotero, Web of Science (s
 Scopus, PubMed and Semantic Scholar export.
 """
 
+TEXT_FIELDS = ("title", "abstract", "category_code", "categories")
+"""A value of another type makes a bad record; in other fields it is unknown."""
+
 SEEN_COLUMNS, SEEN_KEYS = 300, 30
 """How many names an error offers: of a table, and of a record, which may be one of thousands."""
 MAX_SEEN_CHARS = 200
@@ -47,6 +49,8 @@ MAX_MAPPING_CHARS = 10_000
 
 _TEXTS = ("title", "abstract")
 _BETWEEN_CATEGORIES = re.compile(r"[\s,;|\[\]()'\"]+")
+_FIRST_OF_ARXIV, _FIRST_OF_FIVE_DIGITS = 704, 1501
+"""The months in which arXiv's identifiers became numbers, and got a fifth digit."""
 _SHOWN_NAMES = 12
 _SHOWN_CHARACTERS = 60
 _MAX_MESSAGE_CHARS = 2000
@@ -228,8 +232,7 @@ def build_paper(
         strict_dates: an unreadable date makes a bad record; else it is unknown.
     """
     identifier = values.get("id")
-    known_id = str(identifier).strip() if isinstance(identifier, str | int | float) else ""
-    known_id = "" if is_missing(identifier) else known_id
+    known_id = _id(identifier)
     if len(known_id) > MAX_ID_CHARS:
         message = f"id has {len(known_id):,} characters, more than {MAX_ID_CHARS:,}"
         return place.bad("too_long", f"{message}: {shown(known_id)}")
@@ -269,9 +272,17 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
 
 
-def is_missing(value: object) -> bool:
-    """Tell whether a value stands for none: None, or the NaN that tables have for an empty cell."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
+def _id(value: object) -> str:
+    """Return an identifier as text; a number that is one of arXiv gets its last zeros back."""
+    if is_missing(value) or not isinstance(value, str | int | float):
+        return ""
+    if not isinstance(value, float):
+        return str(value).strip()
+    if value.is_integer():
+        return str(int(value))
+    is_dated = _FIRST_OF_ARXIV <= value < 10_000 and 1 <= int(value) % 100 <= 12
+    as_arxiv = f"{value:010.5f}" if value >= _FIRST_OF_FIVE_DIGITS else f"{value:09.4f}"
+    return as_arxiv if is_dated and float(as_arxiv) == value else str(value)
 
 
 def _text(values: Mapping[str, Any], name: str) -> str:

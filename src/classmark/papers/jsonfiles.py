@@ -17,14 +17,13 @@ from classmark.papers.fields import (
     Place,
     ReadOptions,
     build_paper,
-    is_missing,
     listed,
     offered,
     shown,
     texts_sought,
 )
 from classmark.papers.lines import UTF8_BOM, read_lines
-from classmark.records import BadRecord, Paper
+from classmark.records import BadRecord, Paper, is_missing
 
 _CHUNK_BYTES = 1 << 16
 _BLANK = " \t\r\n"

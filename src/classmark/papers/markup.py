@@ -34,6 +34,8 @@ _INLINE = frozenset(
 )
 _SCRIPTS = {"sub": "_{", "inf": "_{", "sup": "^{"}
 """Tags of an index or an exponent, and what TeX begins one with."""
+TAGS = _BLOCKS | _INLINE | _SCRIPTS.keys()
+"""All tags that are taken out."""
 
 _PREFIX = r"(?:[A-Za-z][A-Za-z0-9]{0,9}:)?"
 _ATTRIBUTES = r"""(?:\s++[A-Za-z_:][\w:.-]{0,60}+\s*+=\s*+(?:"[^"<]*+"|'[^'<]*+'))*+\s*+"""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from classmark.errors import MissingExtra, UnreadableSource
-from classmark.papers.fields import Place, ReadOptions, build_paper, locate_columns
+from classmark.papers.fields import TEXT_FIELDS, Place, ReadOptions, build_paper, locate_columns
 from classmark.papers.lines import too_long
 from classmark.records import BadRecord, Paper
 
@@ -22,8 +22,6 @@ _BUFFER_BYTES = 1 << 20
 """Columns are read in pieces of this size; by default pyarrow reads a whole row group."""
 _MAX_FOOTER_STRING_BYTES = 16 << 20
 _MAX_FOOTER_ITEMS = 100_000
-_TEXT_FIELDS = ("title", "abstract", "category_code", "categories")
-"""A value of another type makes a bad record; in other fields it is unknown."""
 
 
 def read_parquet(file: BinaryIO, options: ReadOptions) -> Iterator[Paper | BadRecord]:
@@ -83,7 +81,7 @@ def _paper(
         return place.bad(problem.kind, problem.message)
     unread = {name: value for name, value in row.items() if isinstance(value, _Unread)}
     for name in unread:
-        if name in _TEXT_FIELDS:
+        if name in TEXT_FIELDS:
             return place.bad("wrong_type", f"{name} {unread[name].reason}")
         row = {**row, name: None}
     return build_paper(row, place, strict_dates=options.strict_dates)

@@ -13,8 +13,10 @@ from classmark.papers.fields import DEFAULT_MAX_RECORD_BYTES, Columns, ReadOptio
 from classmark.papers.jsonfiles import read_json_document, read_json_lines
 from classmark.papers.parquet import read_parquet
 from classmark.papers.sources import Source, damage_named, open_path, open_stream
+from classmark.papers.spreadsheets import read_spreadsheet
 from classmark.papers.tables import read_table
 from classmark.papers.text import read_text
+from classmark.papers.xmlfiles import read_xml
 from classmark.records import BadRecord, Paper
 
 STANDARD_INPUT = "standard input"
@@ -30,12 +32,12 @@ def read_papers(
 ) -> Iterator[Paper | BadRecord]:
     """Yield the papers of a file or stream in order, and a BadRecord where one cannot be read.
 
-    Tables and JSON lines are streamed, so memory does not grow with the file. The source is
-    opened when the first paper is asked for, and closed after the last one.
+    Tables, JSON, XML and workbooks are streamed, so memory does not grow with the file. The source
+    is opened when the first paper is asked for, and closed after the last one.
 
     Args:
-        source: a file, or a binary stream (which stays open); gzip, and a zip of one file, are
-            read as what is in them.
+        source: a file, or a binary stream (which stays open); gzip, bzip2, xz, and a zip of one
+            file, are read as what is in them.
         format: one of ``detect.FORMATS``, or "auto" to find out from content and name.
         columns: field of a paper -> column or key, where they do not have the usual names; or
             ``Columns``, which tells those that must be there from those that may.
@@ -106,13 +108,17 @@ def read_source(source: Source, format: str, options: ReadOptions) -> Iterator[P
     found = format_of(source, options.columns.marks) if format == "auto" else format
     match found:
         case "parquet":
-            return read_parquet(_sought(source), options)
+            return read_parquet(_sought(source, "Parquet"), options)
         case "jsonl":
             return read_json_lines(source.stream, options)
         case "json":
             return read_json_document(source.stream, options)
         case "bibtex":
             return read_bibtex(source.stream, options)
+        case "xml":
+            return read_xml(source.stream, options)
+        case "xlsx":
+            return read_spreadsheet(_sought(source, "an Excel workbook"), options)
         case "text":
             return read_text(source.stream, options)
     delimiter = delimiter_of(source.prefix, options.columns.marks)
@@ -120,10 +126,10 @@ def read_source(source: Source, format: str, options: ReadOptions) -> Iterator[P
     return read_table(source.stream, options, "\t" if found == "tsv" else delimiter)
 
 
-def _sought(source: Source) -> BinaryIO:
+def _sought(source: Source, what: str) -> BinaryIO:
     if source.seekable is None:
         raise UnreadableSource(
-            f"{source.name} is Parquet from a pipe or in gzip, which cannot be read. "
+            f"{source.name} is {what} from a pipe or in gzip, bzip2 or xz, which cannot be read. "
             "Give the plain file."
         )
     return source.seekable

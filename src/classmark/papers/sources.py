@@ -1,11 +1,13 @@
-"""Where bytes come from: files and streams, plain, gzip, or a zip of one file."""
+"""Where bytes come from: files and streams, plain or packed (gzip, bzip2, xz, zip of one file)."""
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
 import io
 import json
+import lzma
 import re
 import zipfile
 import zlib
@@ -19,8 +21,19 @@ from classmark.errors import UnreadableSource
 
 PREFIX_BYTES = 1 << 16
 
-_GZIP_MAGIC = b"\x1f\x8b"
-_ZIP_MAGIC = b"PK\x03\x04"
+ZIP_MAGIC = b"PK\x03\x04"
+_SUFFIX_BY_MAGIC = {
+    b"\x1f\x8b": ".gz",
+    **{b"BZh%d" % level: ".bz2" for level in range(1, 10)},
+    b"\xfd7zXZ\x00": ".xz",
+}
+PACKED_MAGIC = tuple(_SUFFIX_BY_MAGIC)
+"""How packed files begin that are no zip."""
+PACKED_SUFFIXES = (".zip", ".gz", ".bz2", ".xz")
+_MAX_XZ_BYTES = 80 << 20
+"""Memory to unpack one xz file: ``xz -9`` needs 65 MiB, and a file may ask for gigabytes."""
+DOCUMENT_MEMBERS = {"[Content_Types].xml", "mimetype"}
+"""Each names the kind of a document that is a zip: of Microsoft Office, or of OpenDocument."""
 _BOMS = {
     **{codecs.BOM_UTF32_LE: "utf-32-le", codecs.BOM_UTF32_BE: "utf-32-be"},
     **{codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"},
@@ -30,14 +43,18 @@ _SAMPLE_BYTES = 1024
 _ZERO_SHARE = 0.7
 _SHOWN_MEMBERS = 4
 # Text is compressed 3- to 10-fold. What claims far more is made to fill memory or disk.
-_MAX_ZIP_RATIO = 100
+_MAX_RATIO = 100
 # Of the others zipfile unpacks a piece of any size at once, and LZMA asks for as much memory as the
 # file says.
 _BOUNDED_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_SMALL_ZIP_BYTES = 16 * 1024 * 1024
+_SMALL_BYTES = 16 * 1024 * 1024
 
+
+DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+"""What reading and unpacking raise where a file is damaged or cut short."""
 
 Translation = Callable[[bytes, bool], bytes]
+_Decompressor = bz2.BZ2Decompressor | lzma.LZMADecompressor
 
 
 @dataclass(frozen=True)
@@ -46,7 +63,7 @@ class Source:
 
     Attributes:
         name: for messages.
-        suffix: of its name without ``.gz`` or ``.zip``, in lower case; "" if it has none.
+        suffix: of its name without that of its packing, in lower case; "" if it has none.
         prefix: its first bytes, at most ``PREFIX_BYTES``; the stream still holds them.
         stream: the bytes from the start, decompressed.
         seekable: the same from the start if it can be sought, else None.
@@ -89,13 +106,16 @@ def open_stream(stream: BinaryIO, *, name: str, file_name: str = "") -> Source:
     """
     with damage_named(name):
         prefix = _read_prefix(stream)
-        if prefix.startswith(_ZIP_MAGIC):
-            member, member_name = _open_only_member(stream, name)
-            return _source(_read_prefix(member), member, name, member_name)
-        if prefix.startswith(_GZIP_MAGIC):
-            unzipped = cast(BinaryIO, gzip.GzipFile(fileobj=_Rejoined(prefix, stream).buffered()))
-            inner_name = re.sub(r"\.gz$", "", file_name, flags=re.IGNORECASE)
-            return _source(_read_prefix(unzipped), unzipped, name, inner_name)
+        if prefix.startswith(ZIP_MAGIC):
+            archive = _open_zip(stream, name, prefix)
+            if DOCUMENT_MEMBERS.isdisjoint(archive.namelist()):
+                member, member_name = _open_only_member(archive, name)
+                return _source(_read_prefix(member), member, name, member_name)
+        packed_suffix = next((s for m, s in _SUFFIX_BY_MAGIC.items() if prefix.startswith(m)), None)
+        if packed_suffix is not None:
+            unpacked = _unpacked(_Rejoined(prefix, stream), packed_suffix, name)
+            inner_name = re.sub(f"{re.escape(packed_suffix)}$", "", file_name, flags=re.IGNORECASE)
+            return _source(_read_prefix(unpacked), unpacked, name, inner_name)
         return _source(prefix, stream, name, file_name)
 
 
@@ -104,15 +124,13 @@ def damage_named(name: str) -> Iterator[None]:
     """Turn errors of reading and decompressing into one that names the source."""
     try:
         yield
-    except (EOFError, zlib.error, zipfile.BadZipFile, OSError) as error:
+    except DAMAGE as error:
         raise UnreadableSource(
             f"{name} is damaged or cut short ({error}). Copy or download it again."
         ) from error
 
 
 def _source(prefix: bytes, stream: BinaryIO, name: str, file_name: str) -> Source:
-    # A gzip stream could only be sought by decompressing it again and again.
-    can_seek = stream.seekable() and not isinstance(stream, gzip.GzipFile)
     joined = _Rejoined(prefix, stream).buffered()
     translate = _translation_of(prefix)
     if translate is not None:
@@ -123,7 +141,7 @@ def _source(prefix: bytes, stream: BinaryIO, name: str, file_name: str) -> Sourc
         suffix=PurePosixPath(file_name).suffix.lower(),
         prefix=prefix,
         stream=cast(BinaryIO, joined),
-        seekable=stream if can_seek else None,
+        seekable=stream if stream.seekable() else None,
     )
 
 
@@ -171,13 +189,36 @@ def _is_json_line(prefix: bytes) -> bool:
         return False
 
 
-def _open_only_member(file: BinaryIO, name: str) -> tuple[BinaryIO, str]:
+def _unpacked(packed: _Rejoined, suffix: str, name: str) -> BinaryIO:
+    """Return what a stream unpacks to, which ends with an error where it unpacks to too much.
+
+    It cannot be sought: that would mean to unpack it again and again.
+    """
+    stream = packed.buffered()
+    read: Callable[[int], bytes | None]
+    match suffix:
+        case ".gz":
+            read = gzip.GzipFile(fileobj=stream).read1
+        case ".bz2":
+            read = _Streams(stream, bz2.BZ2Decompressor).read
+        case _:
+            read = _Streams(
+                stream, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MAX_XZ_BYTES)
+            ).read
+    return cast(BinaryIO, io.BufferedReader(_Bounded(read, packed, name), PREFIX_BYTES))
+
+
+def _open_zip(file: BinaryIO, name: str, prefix: bytes) -> zipfile.ZipFile:
     if not file.seekable():
-        raise UnreadableSource(
-            f"{name} is a zip, which cannot be read from a pipe. Unzip it first."
-        )
+        is_document = any(member.encode() in prefix for member in DOCUMENT_MEMBERS)
+        what = "an Excel workbook or another document" if is_document else "a zip"
+        remedy = "Give the name of the file" if is_document else "Unzip it first"
+        raise UnreadableSource(f"{name} is {what}, which cannot be read from a pipe. {remedy}.")
     file.seek(0)
-    archive = zipfile.ZipFile(file)
+    return zipfile.ZipFile(file)
+
+
+def _open_only_member(archive: zipfile.ZipFile, name: str) -> tuple[BinaryIO, str]:
     members = [
         info
         for info in archive.infolist()
@@ -186,7 +227,7 @@ def _open_only_member(file: BinaryIO, name: str) -> tuple[BinaryIO, str]:
     if len(members) != 1:
         names = ", ".join(repr(info.filename) for info in members[:_SHOWN_MEMBERS]) or "none"
         raise UnreadableSource(
-            f"{name} holds {len(members)} files ({names}), not one. Unzip it and give the file."
+            f"{name} holds {len(members)} files ({names}), not one. Unzip it and give its files."
         )
     refuse_bomb(members[0], name)
     try:
@@ -209,20 +250,29 @@ def refuse_bomb(member: zipfile.ZipInfo, name: str) -> None:
             f"{name} cannot be unzipped here (compression method {member.compress_type} is not "
             "supported, only stored and deflated files are read). Unzip it first."
         )
-    ratio = member.file_size / max(1, member.compress_size)
-    if member.file_size > _SMALL_ZIP_BYTES and ratio > _MAX_ZIP_RATIO:
+    _refuse_ratio(member.file_size, member.compress_size, f"{name} would unzip to")
+
+
+def _refuse_ratio(n_unpacked: int, n_packed: int, claim: str) -> None:
+    ratio = n_unpacked / max(1, n_packed)
+    if n_unpacked > _SMALL_BYTES and ratio > _MAX_RATIO:
         raise UnreadableSource(
-            f"{name} would unzip to {member.file_size} bytes, {ratio:.0f} times its size, which no "
-            "text does. If you trust it, unzip it and give the file."
+            f"{claim} {n_unpacked} bytes, {ratio:.0f} times its size, which no text does. "
+            "If you trust it, unpack it and give the file."
         )
 
 
 class _Rejoined(io.RawIOBase):
-    """A stream with the bytes that were read from its start put back."""
+    """A stream with the bytes that were read from its start put back.
+
+    Attributes:
+        n_bytes: how many have been read from it.
+    """
 
     def __init__(self, prefix: bytes, rest: BinaryIO) -> None:
         self._prefix = prefix
         self._read = getattr(rest, "read1", rest.read)
+        self.n_bytes = 0
 
     def buffered(self) -> io.BufferedReader:
         return io.BufferedReader(self, PREFIX_BYTES)
@@ -233,6 +283,7 @@ class _Rejoined(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         chunk = self._prefix[: len(buffer)] or self._read(len(buffer))
         self._prefix = self._prefix[len(buffer) :]
+        self.n_bytes += len(chunk)
         buffer[: len(chunk)] = chunk
         return len(chunk)
 
@@ -255,5 +306,61 @@ class _Translated(io.RawIOBase):
             self._at_end = not raw
             self._held = self._translate(raw, self._at_end)
         chunk, self._held = self._held[: len(buffer)], self._held[len(buffer) :]
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
+
+
+class _Streams(io.RawIOBase):
+    """What one or more compressed streams, one after the other, unpack to."""
+
+    def __init__(self, packed: io.BufferedReader, make: Callable[[], _Decompressor]) -> None:
+        self._packed = packed
+        self._make = make
+        self._decompressor = make()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while True:
+            raw = b""
+            if self._decompressor.eof:
+                raw = self._start_of_next()
+                if not raw:
+                    return 0
+                self._decompressor = self._make()
+            elif self._decompressor.needs_input:
+                raw = self._packed.read1(PREFIX_BYTES)
+                if not raw:
+                    raise EOFError("it ends in the middle")
+            chunk = self._decompressor.decompress(raw, len(buffer))
+            if chunk:
+                buffer[: len(chunk)] = chunk
+                return len(chunk)
+
+    def _start_of_next(self) -> bytes:
+        """Return the first bytes after a stream that are not zeros, which only fill up blocks."""
+        raw = self._decompressor.unused_data or self._packed.read1(PREFIX_BYTES)
+        while raw and not raw.strip(b"\0"):
+            raw = self._packed.read1(PREFIX_BYTES)
+        return raw.lstrip(b"\0")
+
+
+class _Bounded(io.RawIOBase):
+    """An unpacked stream that ends with an error when it is far larger than its packed bytes."""
+
+    def __init__(self, read: Callable[[int], bytes | None], packed: _Rejoined, name: str) -> None:
+        self._read = read
+        self._packed = packed
+        self._name = name
+        self._n_bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        chunk = self._read(len(buffer)) or b""
+        self._n_bytes += len(chunk)
+        _refuse_ratio(self._n_bytes, self._packed.n_bytes, f"{self._name} unpacks to more than")
         buffer[: len(chunk)] = chunk
         return len(chunk)

@@ -14,6 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from classmark.errors import InvalidConfig
 from classmark.pipeline.unfinished import check_same_fit, continued_config
+from classmark.storage import expand_home
 from classmark.tracking import TrackerConfig, read_tracker
 from classmark.training import LinearConfig, TransformerConfig
 from classmark.training.cascade import CascadeConfig
@@ -89,7 +90,7 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     resume = given.get("resume", "").strip("'\"")
     if resume in ("", "null"):
         return _read_config(_compose(overrides))
-    folder = Path(resume).expanduser()
+    folder = expand_home(resume)
     dataset = given.get("dataset.path")
     others = given.keys() - {"resume", "runs_dir", "dataset.path"}
     if not others:
@@ -184,11 +185,11 @@ def _read_config(composed: dict[str, Any]) -> TrainConfig:
     if resume is not None and kind != "transformer":
         raise InvalidConfig(f"resume is for model=transformer; a {kind} fit is begun again.")
     return TrainConfig(
-        dataset=Path(str(composed["dataset"]["path"])).expanduser(),
+        dataset=expand_home(str(composed["dataset"]["path"])),
         model=KINDS[kind](**model),
         seed=composed["seed"],
-        runs_dir=Path(str(composed["runs_dir"])).expanduser(),
-        resume=None if resume is None else Path(str(resume)).expanduser(),
+        runs_dir=expand_home(str(composed["runs_dir"])),
+        resume=None if resume is None else expand_home(str(resume)),
         tracker=read_tracker(composed),
         composed=composed,
     )

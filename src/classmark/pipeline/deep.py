@@ -15,6 +15,7 @@ from classmark.dataset import DatasetSplit, load_manifest, read_split
 from classmark.errors import Interrupted, InvalidConfig, MissingExtra, TrainingFailed
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.run_folder import (
+    check_runs_dir,
     describe_environment,
     path_from_run,
     reserve_run_folder,
@@ -35,7 +36,7 @@ from classmark.pipeline.unfinished import (
 )
 from classmark.records import DatasetManifest, ModelRef, ScoreTable
 from classmark.runtime import RawScores
-from classmark.storage import atomic_file, check_folder_place, write_json
+from classmark.storage import atomic_file, expand_home, write_json
 from classmark.tracking import warn_on_stderr
 from classmark.tracking.csvfile import drop_later_steps
 from classmark.training import TransformerConfig
@@ -93,7 +94,7 @@ def train_deep(
     """
     require_deep()
     options = deep_options(config)
-    check_folder_place(config.runs_dir / "run", overwrite=True)
+    check_runs_dir(config.runs_dir)
     manifest = load_manifest(config.dataset)
     with ExitStack() as stack:
         if config.resume is not None:
@@ -162,7 +163,7 @@ def _run_to_continue(config: TrainConfig, manifest: DatasetManifest) -> Unfinish
 
 def _check_start(options: TransformerConfig, manifest: DatasetManifest, dataset: Path) -> None:
     if options.start is not None:
-        told = read_told(Path(options.start).expanduser())
+        told = read_told(expand_home(options.start))
         check_same_labels(told["labels"], manifest.labels, dataset, f"the run {options.start}")
 
 
@@ -228,7 +229,7 @@ def _fit(work: _Work, run: Unfinished) -> Fitted:
         cross_list_share=options.cross_list_share,
         weights=paper_weights(labels, n_labels, options.class_weights),
     )
-    start = None if options.start is None else Path(options.start).expanduser()
+    start = None if options.start is None else expand_home(options.start)
     fit = DeepFit(
         config=options,
         seed=work.config.seed,

@@ -7,7 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from classmark.dataset import load_manifest
+import numpy as np
+from numpy.typing import NDArray
+
+from classmark.dataset import iter_texts, load_manifest
 from classmark.errors import InvalidDataset
 from classmark.evaluation import EvaluationConfig, evaluate_table
 from classmark.export import fit_curve, fit_policy, render_card
@@ -29,8 +32,10 @@ from classmark.records import (
     Paper,
     Policy,
 )
+from classmark.records.bundle import SET_TERMS
 from classmark.runtime import RawScores
 from classmark.runtime.curve import CalibrationCurve
+from classmark.runtime.scorer import count_terms
 from classmark.storage import check_apart, check_folder_place
 from classmark.taxonomy import VERSION as TAXONOMY_VERSION
 
@@ -91,7 +96,7 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
     uncurved = score_split(candidate.scorer, source, "valid", labels, ref)
     curve = fit_curve(uncurved) if candidate.wants_curve else None
     strangers = _score_texts(candidate, non_papers, curve) if non_papers else None
-    policy = fit_policy(with_curve(uncurved, curve), strangers)
+    policy = fit_policy(with_curve(uncurved, curve), strangers, _count_terms(source))
     on_step("measuring on the test split")
     test = with_curve(score_split(candidate.scorer, source, "test", labels, ref), curve)
     report = evaluate_table(with_policy(test, policy), config=EvaluationConfig(), command=command)
@@ -106,7 +111,9 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
     facts = _facts(bundle, candidate)
     card = render_card(f"{name} {version}", report, facts, about)
     files = {**candidate.files, "CARD.md": card}
-    written = write_bundle(output, bundle, candidate.arrays, files, overwrite=overwrite)
+    written = write_bundle(
+        *(output, bundle, candidate.arrays, files), overwrite=overwrite, measured=report.categories
+    )
     return written, report
 
 
@@ -129,6 +136,11 @@ def _score_texts(
     papers = [Paper.from_text(text) for text in texts]
     raw = candidate.scorer.score([(paper.title, paper.abstract) for paper in papers])
     return raw if curve is None else RawScores(curve.apply(raw.scores), raw.known_share)
+
+
+def _count_terms(source: Source) -> NDArray[np.int32]:
+    """Return how many words each validation text has, as far as it matters for its set."""
+    return count_terms(iter_texts(source.dataset, "valid", source.manifest), 2 * SET_TERMS)
 
 
 def _with_choice(report: EvaluationReport, candidate: Candidate) -> EvaluationReport:

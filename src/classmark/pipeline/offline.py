@@ -22,6 +22,7 @@ from classmark.pipeline.fitting import (
     scratch_for,
 )
 from classmark.pipeline.run_folder import (
+    check_runs_dir,
     describe_environment,
     path_from_run,
     reserve_run_folder,
@@ -32,7 +33,6 @@ from classmark.pipeline.tracked import describe_run, keep_results, tracked
 from classmark.records import DatasetManifest, ModelRef, ScoreTable
 from classmark.runtime import RawScores
 from classmark.runtime.linear import LinearScorer
-from classmark.storage import check_folder_place
 from classmark.tracking import warn_on_stderr
 from classmark.training import LinearWeights, read_occurrences, to_sparse
 
@@ -56,7 +56,7 @@ def train_linear(
         TrainingFailed: nothing to fit, or the loss is no number.
         StorageFailed: there is no writing where runs go.
     """
-    check_folder_place(config.runs_dir / "run", overwrite=True)
+    check_runs_dir(config.runs_dir)
     manifest = load_manifest(config.dataset)
     check_periods(config, manifest)
     with reserve_run_folder(config.runs_dir, "linear") as folder:

@@ -1,6 +1,15 @@
 """What passes through walls: frozen records, each with its JSON or array form."""
 
-from classmark.records.answer import Answer, Evidence, Level, ModelRef, Ranked, Reason
+from classmark.records.answer import (
+    Answer,
+    Evidence,
+    Level,
+    ModelRef,
+    NoSetReason,
+    Ranked,
+    Reason,
+    Reliability,
+)
 from classmark.records.bundle import BundleFile, BundleManifest, Policy
 from classmark.records.comparison import (
     Agreement,
@@ -25,7 +34,7 @@ from classmark.records.evaluation import (
     SliceReport,
 )
 from classmark.records.lines import CSV_MARK, csv_header, csv_lines, csv_text, json_line
-from classmark.records.paper import BadRecord, Paper
+from classmark.records.paper import BadRecord, Paper, is_missing, text_of, text_of_id
 from classmark.records.prediction import (
     FeedbackEvent,
     Prediction,
@@ -66,6 +75,7 @@ __all__ = [
     "Level",
     "MetricValue",
     "ModelRef",
+    "NoSetReason",
     "Paper",
     "PaperFacts",
     "Policy",
@@ -74,6 +84,7 @@ __all__ = [
     "PredictionSource",
     "Ranked",
     "Reason",
+    "Reliability",
     "ReliabilityBin",
     "RobustnessGates",
     "RobustnessKind",
@@ -87,8 +98,11 @@ __all__ = [
     "csv_lines",
     "csv_text",
     "derived_prediction_id",
+    "is_missing",
     "is_prediction_id",
     "json_line",
     "new_prediction_id",
+    "text_of",
+    "text_of_id",
     "utc_text",
 ]

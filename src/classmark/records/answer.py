@@ -6,15 +6,50 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Reason = Literal["accepted", "below_threshold", "out_of_scope"]
+NoSetReason = Literal["out_of_scope", "few_known_terms"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """How a category fared on the test papers of the model.
+
+    Attributes:
+        precision: share of ``papers`` that belong to the category, 0..1; None if there are none.
+        papers: test papers for which the model ranked the category first.
+    """
+
+    precision: float | None
+    papers: int
+
+    @property
+    def is_rarely_right(self) -> bool:
+        """The category was never right when it came first, or never came first."""
+        return not self.precision
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """One category with its calibrated probability, 0..1."""
+    """One category with its calibrated probability, 0..1.
+
+    ``reliability`` is None if the bundle holds no measurement of the category.
+    """
 
     code: str
     name: str
     probability: float
+    reliability: Reliability | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the published JSON object."""
+        measured = self.reliability
+        return {
+            "code": self.code,
+            "name": self.name,
+            "probability": self.probability,
+            "reliability": None
+            if measured is None
+            else {"precision": measured.precision, "papers": measured.papers},
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +87,13 @@ class Answer:
         reason: why it was accepted or not.
         ranked: the top k categories, most probable first.
         cross_lists: further categories that the paper probably belongs to.
-        set: categories that hold the right one with the bundle's stated coverage (90 %).
+        set: the prediction set; None where it would promise too much. ``docs/reference/answer.md``
+            says what it promises.
         archives: sums of probabilities by archive, most probable first; empty for free labels.
         groups: the same by group.
         explanation: terms for and against the top category; None unless asked for.
         explanation_method: "exact_linear" or "occlusion"; None unless asked for.
+        set_reason: why ``set`` is None; None if there is a set.
         model: who answered.
         known_share: share of the text's terms that the model knows, 0..1; the journal keeps it, the
             published object does not.
@@ -67,12 +104,13 @@ class Answer:
     reason: Reason
     ranked: tuple[Ranked, ...]
     cross_lists: tuple[str, ...]
-    set: tuple[str, ...]
+    set: tuple[str, ...] | None
     archives: tuple[Level, ...]
     groups: tuple[Level, ...]
     model: ModelRef
     explanation: tuple[Evidence, ...] | None = None
     explanation_method: str | None = None
+    set_reason: NoSetReason | None = None
     known_share: float = 0.0
 
     @property
@@ -87,15 +125,15 @@ class Answer:
             "primary": self.primary,
             "reason": self.reason,
             "probability": self.probability,
-            "ranked": [
-                {"code": r.code, "name": r.name, "probability": r.probability} for r in self.ranked
-            ],
+            "ranked": [r.to_dict() for r in self.ranked],
             "cross_lists": list(self.cross_lists),
-            "set": list(self.set),
-            "levels": {
-                "archive": [{"code": v.code, "probability": v.probability} for v in self.archives],
-                "group": [{"code": v.code, "probability": v.probability} for v in self.groups],
-            },
+            "set": None if self.set is None else list(self.set),
+        }
+        if self.set is None:
+            answer["set_reason"] = self.set_reason
+        answer["levels"] = {
+            "archive": [{"code": v.code, "probability": v.probability} for v in self.archives],
+            "group": [{"code": v.code, "probability": v.probability} for v in self.groups],
         }
         if self.explanation is not None:
             answer["explanation"] = [{"term": e.term, "weight": e.weight} for e in self.explanation]

@@ -9,6 +9,9 @@ from typing import Any
 from classmark.errors import BundleIncompatible
 
 FORMAT_VERSION = 1
+SET_TERMS = 30
+"""Below about so many words, sets of the packaged model hold the right category less often than
+promised: see ``sets`` in ``benchmarks/reports/reliability.json``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +32,7 @@ class Policy:
         cross_list_thresholds: k values; a further label that reaches its own is a cross-list.
         set_threshold: probability from which a label is in the prediction set.
         set_coverage: coverage that the set was built for, 0..1.
+        set_terms: with fewer known terms, a text gets no prediction set; 0 gives every text one.
         scope_weights: (bias, known_share, energy) of the scope score, a logistic regression.
         scope_threshold: below it a text is out of scope.
     """
@@ -40,6 +44,7 @@ class Policy:
     set_coverage: float = 0.9
     scope_weights: tuple[float, float, float] = (0.0, 0.0, 0.0)
     scope_threshold: float = -1.0
+    set_terms: int = SET_TERMS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +88,8 @@ class BundleManifest:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of ``bundle.json`` (without its own digest)."""
         value = asdict(self)
+        if self.policy.set_terms == SET_TERMS:  # older bundles lack it, and keep their digest
+            del value["policy"]["set_terms"]
         if not self.columns:  # bundles that were written before there were any keep their digest
             del value["columns"]
         return value

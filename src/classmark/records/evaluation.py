@@ -10,6 +10,7 @@ from classmark.errors import InvalidReport
 from classmark.records.answer import ModelRef
 
 FORMAT_VERSION = 1
+FEW_PAPERS = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +54,16 @@ class CategoryReport:
     f1: float
     confused_with: str | None
     confused: int
+
+    @property
+    def right(self) -> int:
+        """Papers that are of the category and have it on top."""
+        return round(self.f1 * (self.n + self.predicted) / 2)
+
+    @property
+    def is_uncertain(self) -> bool:
+        """It has so few papers that its numbers are mostly chance."""
+        return self.n < FEW_PAPERS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -88,7 +88,7 @@ class PredictionEvent:
         primary: the accepted category, None when the model abstained.
         reason: why it was accepted or not.
         ranked: (code, probability 0..1) of the top categories, most probable first; 5 or more.
-        set: the prediction set.
+        set: the prediction set; empty if none was published.
         cross_lists: further categories that the paper probably belongs to.
         known_share: share of the text's terms that the model knows, 0..1.
         n_chars: characters of title and abstract.

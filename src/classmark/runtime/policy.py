@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,17 @@ from numpy.typing import NDArray
 
 from classmark import taxonomy
 from classmark.errors import BundleIncompatible, InvalidScores, UsageError
-from classmark.records import Answer, BundleManifest, Level, ModelRef, Ranked, Reason
+from classmark.records import (
+    Answer,
+    BundleManifest,
+    ModelRef,
+    NoSetReason,
+    Ranked,
+    Reason,
+    Reliability,
+)
+from classmark.runtime.levels import levels_of, levels_of_one, make_levels
 from classmark.runtime.scorer import RawScores
-
-MIN_LEVEL_PROBABILITY = 0.0005
-"""Archives and groups below this are left out of an answer; they would fill it with noise."""
 
 REASONS: tuple[Reason, ...] = ("accepted", "below_threshold", "out_of_scope")
 _ACCEPTED, _BELOW_THRESHOLD, _OUT_OF_SCOPE = range(3)
@@ -35,6 +41,7 @@ class Decisions:
         reasons: int8 [n], index into the reasons of an answer.
         cross_listed: bool [n, k], labels beside an accepted primary.
         in_set: bool [n, k], the prediction set; never empty.
+        has_set: bool [n], the set is published: the text is in scope, of enough known terms.
         archives: float64 [n, a], sums of probabilities.
         groups: float64 [n, g], sums of the archives.
         known_share: float32 [n], as the kernel gave it.
@@ -45,6 +52,7 @@ class Decisions:
     reasons: NDArray[np.int8]
     cross_listed: Mask
     in_set: Mask
+    has_set: Mask
     archives: Floats
     groups: Floats
     known_share: NDArray[np.float32]
@@ -59,30 +67,10 @@ class Decisions:
         """Bool [n], not like the papers that the model knows."""
         return np.asarray(self.reasons == _OUT_OF_SCOPE)
 
-
-@dataclass(frozen=True, eq=False)
-class _Levels:
-    """Labels in order of their groups and archives, so that each level is a run of columns.
-
-    Attributes:
-        label_order: intp [k], columns of the scores.
-        archive_codes, archive_starts: a codes, and where each begins in ``label_order``.
-        group_codes, group_starts: g codes, and where each begins in ``archive_codes``.
-    """
-
-    label_order: NDArray[np.intp]
-    archive_codes: tuple[str, ...]
-    archive_starts: NDArray[np.intp]
-    group_codes: tuple[str, ...]
-    group_starts: NDArray[np.intp]
-
-    def sums(self, probabilities: Floats) -> tuple[Floats, Floats]:
-        """Return sums [n, a] by archive, and [n, g] by group as sums of those."""
-        # Not a matrix product: its threads cost more than it does, and its last digits vary.
-        by_archive = np.add.reduceat(
-            probabilities[:, self.label_order], self.archive_starts, axis=1
-        )
-        return by_archive, np.add.reduceat(by_archive, self.group_starts, axis=1)
+    def no_set_reasons(self) -> list[NoSetReason | None]:
+        """Return why each paper has no published set; None where it has one."""
+        pairs = zip(self.has_set.tolist(), self.reasons.tolist(), strict=True)
+        return [None if has_set else _why_no_set(reason) for has_set, reason in pairs]
 
 
 class Decider:
@@ -93,8 +81,18 @@ class Decider:
         names: k names, the codes themselves for free labels.
     """
 
-    def __init__(self, manifest: BundleManifest, model: ModelRef) -> None:
+    def __init__(
+        self,
+        manifest: BundleManifest,
+        model: ModelRef,
+        reliability: Mapping[str, Reliability] | None = None,
+    ) -> None:
         """Prepare the policy of a bundle.
+
+        Args:
+            manifest: of the bundle.
+            model: who answers.
+            reliability: how categories fared on test papers, by code; those left out get None.
 
         Raises:
             BundleIncompatible: its labels are not in this taxonomy, or do not fit its thresholds.
@@ -105,7 +103,9 @@ class Decider:
         is_arxiv = manifest.label_space == "arxiv"
         categories = _categories(manifest) if is_arxiv else []
         self.names = tuple(c.name for c in categories) or manifest.labels
-        self._levels = _levels([(c.group, c.archive) for c in categories])
+        measured = reliability or {}
+        self._reliability = tuple(measured.get(label) for label in self.labels)
+        self._levels = make_levels([(c.group, c.archive) for c in categories])
         self._thresholds = self._per_label("thresholds")
         self._cross_list_thresholds = self._per_label("cross_list_thresholds")
         self._cutoff = min(self._policy.set_threshold, *self._policy.cross_list_thresholds)
@@ -134,8 +134,9 @@ class Decider:
         cross_listed[rows, top] = False
         cross_listed[reasons != _ACCEPTED] = False
         archives, groups = self._levels.sums(probabilities)
+        has_set = (reasons != _OUT_OF_SCOPE) & self._has_terms(raw)
         return Decisions(
-            *(probabilities, order, reasons, cross_listed, in_set, archives, groups),
+            *(probabilities, order, reasons, cross_listed, in_set, has_set, archives, groups),
             known_share=raw.known_share,
         )
 
@@ -161,8 +162,9 @@ class Decider:
             decisions.reasons.tolist(),
             _selected(decisions.order, decisions.cross_listed),
             _selected(decisions.order, decisions.in_set),
-            _levels_of(decisions.archives, self._levels.archive_codes),
-            _levels_of(decisions.groups, self._levels.group_codes),
+            decisions.no_set_reasons(),
+            levels_of(decisions.archives, self._levels.archive_codes),
+            levels_of(decisions.groups, self._levels.group_codes),
             decisions.known_share.tolist(),
             strict=True,
         )
@@ -196,23 +198,20 @@ class Decider:
         falling: list[float] = row[columns].tolist()
         reason = self._reason(order[0], falling[0], raw.known_share[0], energy[0], threshold)
         archives, groups = self._levels.sums(array)
-        lowest = self._policy.set_threshold
+        counts = raw.n_terms
+        has_set = reason != _OUT_OF_SCOPE and (
+            counts is None or float(raw.known_share[0]) * int(counts[0]) >= self._policy.set_terms
+        )
         return Answer(
             id=identifier,
             primary=self.labels[order[0]] if reason == _ACCEPTED else None,
             reason=REASONS[reason],
             ranked=self._ranked(order, falling, top),
             cross_lists=self._cross_lists(order, falling) if reason == _ACCEPTED else (),
-            set=(
-                self.labels[order[0]],
-                *[
-                    self.labels[i]
-                    for i, p in zip(order[1:], falling[1:], strict=True)
-                    if p >= lowest
-                ],
-            ),
-            archives=_levels_of_one(archives[0].tolist(), self._levels.archive_codes),
-            groups=_levels_of_one(groups[0].tolist(), self._levels.group_codes),
+            set=self._set(order, falling) if has_set else None,
+            set_reason=None if has_set else _why_no_set(reason),
+            archives=levels_of_one(archives[0].tolist(), self._levels.archive_codes),
+            groups=levels_of_one(groups[0].tolist(), self._levels.group_codes),
             model=self._model,
             known_share=float(raw.known_share[0]),
         )
@@ -229,9 +228,15 @@ class Decider:
         return _ACCEPTED if probability >= needed else _BELOW_THRESHOLD
 
     def _ranked(self, order: list[int], falling: list[float], top: int) -> tuple[Ranked, ...]:
-        labels, names = self.labels, self.names
+        labels, names, reliability = self.labels, self.names, self._reliability
         pairs = zip(order[:top], falling, strict=False)
-        return tuple([Ranked(labels[i], names[i], p) for i, p in pairs])
+        return tuple([Ranked(labels[i], names[i], p, reliability[i]) for i, p in pairs])
+
+    def _set(self, order: list[int], falling: list[float]) -> tuple[str, ...]:
+        """Return the prediction set: the top label, and all that are probable enough."""
+        lowest = self._policy.set_threshold
+        pairs = zip(order[1:], falling[1:], strict=True)
+        return (self.labels[order[0]], *[self.labels[i] for i, p in pairs if p >= lowest])
 
     def _cross_lists(self, order: list[int], falling: list[float]) -> tuple[str, ...]:
         needed = self._policy.cross_list_thresholds
@@ -247,14 +252,15 @@ class Decider:
         *rest: Any,
     ) -> Answer:
         labels = self.labels
-        cross_lists, in_set, archives, groups, known_share = rest
+        cross_lists, in_set, why_no_set, archives, groups, known_share = rest
         return Answer(
             id=identifier,
             primary=labels[order[0]] if reason == _ACCEPTED else None,
             reason=REASONS[reason],
             ranked=self._ranked(order, falling, len(order)),
             cross_lists=tuple([labels[i] for i in cross_lists]),
-            set=tuple([labels[i] for i in in_set]),
+            set=tuple([labels[i] for i in in_set]) if why_no_set is None else None,
+            set_reason=why_no_set,
             archives=archives,
             groups=groups,
             model=self._model,
@@ -269,6 +275,12 @@ class Decider:
         reasons = np.where(reaches, np.int8(_ACCEPTED), np.int8(_BELOW_THRESHOLD))
         reasons[scope < self._policy.scope_threshold] = _OUT_OF_SCOPE
         return reasons
+
+    def _has_terms(self, raw: RawScores) -> Mask:
+        """Return which texts have enough known terms for a prediction set."""
+        if raw.n_terms is None:
+            return np.ones(len(raw.known_share), dtype=np.bool_)
+        return np.asarray(raw.known_share * raw.n_terms >= self._policy.set_terms)
 
     def _check(self, raw: RawScores, threshold: float | None) -> None:
         n, k = len(raw.known_share), len(self.labels)
@@ -307,6 +319,10 @@ def _softmax(scores: NDArray[np.float32], temperature: float) -> tuple[Floats, F
     return probabilities, (np.log(total) + highest)[:, 0]
 
 
+def _why_no_set(reason: int) -> NoSetReason:
+    return "out_of_scope" if reason == _OUT_OF_SCOPE else "few_known_terms"
+
+
 def _selected(order: NDArray[np.intp], mask: Mask) -> list[list[int]]:
     """Return the columns chosen by a mask, for each row by falling probability."""
     columns, ends = (array.tolist() for array in selected_columns(order, mask))
@@ -324,24 +340,6 @@ def selected_columns(
     """
     rows, ranks = np.nonzero(np.take_along_axis(mask, order, axis=1))
     return order[rows, ranks], np.cumsum(mask.sum(axis=1))
-
-
-def _levels_of(sums: Floats, codes: tuple[str, ...]) -> list[tuple[Level, ...]]:
-    """Return the levels of each row that are probable enough, most probable first."""
-    order = np.argsort(-sums, axis=1, kind="stable")
-    falling = np.take_along_axis(sums, order, axis=1)
-    counts = (falling >= MIN_LEVEL_PROBABILITY).sum(axis=1).tolist()
-    return [
-        tuple([Level(codes[i], p) for i, p in zip(columns[:count], values, strict=False)])
-        for columns, values, count in zip(order.tolist(), falling.tolist(), counts, strict=True)
-    ]
-
-
-def _levels_of_one(sums: list[float], codes: tuple[str, ...]) -> tuple[Level, ...]:
-    """Return the levels of one paper that are probable enough, most probable first."""
-    order = [i for i, p in enumerate(sums) if p >= MIN_LEVEL_PROBABILITY]
-    order.sort(key=sums.__getitem__, reverse=True)
-    return tuple([Level(codes[i], sums[i]) for i in order])
 
 
 def _is_finite(raw: RawScores) -> bool:
@@ -364,19 +362,3 @@ def _categories(manifest: BundleManifest) -> list[taxonomy.Category]:
             f"in taxonomy {taxonomy.VERSION!r} (first: {unknown[0]!r}). Export it again."
         )
     return [known[label] for label in manifest.labels]
-
-
-def _levels(parents: list[tuple[str, str]]) -> _Levels:
-    """Return the levels over labels with these (group, archive); none for no labels."""
-    label_order = sorted(range(len(parents)), key=parents.__getitem__)
-    archives = sorted(set(parents))
-    groups = sorted({group for group, _ in archives})
-    in_order = [parents[label] for label in label_order]
-    group_of = [group for group, _ in archives]
-    return _Levels(
-        np.array(label_order, dtype=np.intp),
-        tuple(archive for _, archive in archives),
-        np.array([in_order.index(archive) for archive in archives], dtype=np.intp),
-        tuple(groups),
-        np.array([group_of.index(group) for group in groups], dtype=np.intp),
-    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+_LONG_WORD_CHARS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,10 +19,43 @@ class RawScores:
     Attributes:
         scores: float32 [n, k], uncalibrated logits in label order.
         known_share: float32 [n], share of the text's terms that the model knows, 0..1.
+        n_terms: int32 [n], words of each text as ``count_terms`` returns them; None if nobody
+            counted them, and then no prediction set is withheld for having too few.
     """
 
     scores: NDArray[np.float32]
     known_share: NDArray[np.float32]
+    n_terms: NDArray[np.int32] | None = None
+
+    def rows(self, start: int, end: int) -> RawScores:
+        """Return what is said of the papers from ``start`` to before ``end``."""
+        n_terms = None if self.n_terms is None else self.n_terms[start:end]
+        return RawScores(self.scores[start:end], self.known_share[start:end], n_terms)
+
+    @classmethod
+    def joined(cls, parts: Sequence[RawScores]) -> RawScores:
+        """Return the scores of one or more batches as those of one."""
+        counts = [part.n_terms for part in parts if part.n_terms is not None]
+        return cls(
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate([part.known_share for part in parts]),
+            np.concatenate(counts) if len(counts) == len(parts) else None,
+        )
+
+
+def count_terms(papers: Iterable[tuple[str, str]], most: int) -> NDArray[np.int32]:
+    """Return how many words each (title, abstract) has, int32 [n], counted up to ``most``.
+
+    A text of ten characters for each of the ``most`` words is taken to have them all: counting
+    would cost a twentieth of the answer.
+    """
+    return np.array([_count(title, abstract, most) for title, abstract in papers], dtype=np.int32)
+
+
+def _count(title: str, abstract: str, most: int) -> int:
+    if len(title) + len(abstract) >= most * _LONG_WORD_CHARS:
+        return most
+    return min(most, len(title.split(None, most)) + len(abstract.split(None, most)))
 
 
 class Scorer(Protocol):

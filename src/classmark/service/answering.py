@@ -205,6 +205,8 @@ def known_code(category: str) -> str:
 def author_verdict(answer: Answer, code: str) -> Document:
     """Return what an answer makes of the author's category.
 
+    An answer without a prediction set rules nothing out, so it challenges nobody.
+
     Args:
         answer: with every category ranked.
         code: canonical.
@@ -212,7 +214,7 @@ def author_verdict(answer: Answer, code: str) -> Document:
     rank = next((i for i, r in enumerate(answer.ranked, 1) if r.code == code), None)
     if code == answer.primary:
         verdict = "confirmed"
-    elif code in answer.set or code in answer.cross_lists:
+    elif answer.set is None or code in answer.set or code in answer.cross_lists:
         verdict = "plausible"
     else:
         verdict = "challenged"

@@ -16,8 +16,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from classmark.records import Answer, Paper
 from classmark.runtime import Classifier, RawScores
 from classmark.runtime.occlusion import MOST_WORDS
@@ -227,17 +225,13 @@ class Batcher:
         row = 0
         for turn in turns:
             end = row + len(turn.papers)
-            turn.job.parts.append(RawScores(raw.scores[row:end], raw.known_share[row:end]))
+            turn.job.parts.append(raw.rows(row, end))
             row = end
         self._each_alone(self._finish, [turn for turn in turns if turn.is_last])
 
     def _finish(self, turn: _Turn) -> None:
         job = turn.job
-        raw = RawScores(
-            np.concatenate([part.scores for part in job.parts]),
-            np.concatenate([part.known_share for part in job.parts]),
-        )
-        options = job.options
+        raw, options = RawScores.joined(job.parts), job.options
         _give(
             job,
             self._classifier.answers(job.papers, raw, top=options.top, threshold=options.threshold),

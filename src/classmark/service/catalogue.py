@@ -10,6 +10,7 @@ from pydantic_core import to_json
 
 from classmark import taxonomy
 from classmark.bundle import find_bundle
+from classmark.bundle.measured import rarely_right
 from classmark.errors import ClassmarkError
 from classmark.service.exchange import Exchange, Reply
 from classmark.service.limits import Access
@@ -120,6 +121,7 @@ def _models(service: Service) -> bytes:
         "card": service.model.card,
         "metrics": manifest.metrics,
         "set_coverage": manifest.policy.set_coverage,
+        "rarely_right": rarely_right(manifest.labels, service.model.bundle.reliability),
         "default": _is_default(service),
     }
     return to_json({"models": [document]})

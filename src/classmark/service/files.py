@@ -83,9 +83,9 @@ def add_routes(app: FastAPI, service: Service) -> None:
 
 
 async def classify_file(service: Service, exchange: Exchange) -> Reply:
-    """Classify every paper of a file: CSV, TSV, JSON lines, JSON, BibTeX, Parquet or plain text.
+    """Classify every paper of a file: CSV, TSV, JSON, BibTeX, XML, .xlsx, Parquet or plain text.
 
-    The content decides the format; gzip and a zip of one file are looked into.
+    The content decides the format; gzip, bzip2, xz and a zip of one file are looked into.
     """
     check_media_type(exchange, _FORM)
     form = await _receive_form(service, exchange)

@@ -49,6 +49,12 @@ _OUTPUTS: dict[str, tuple[str, tuple[int, ...], Callable[[Document], Any]]] = {
     "primary": ("BYTES", (), lambda d: [d["primary"] or ""]),
     "reason": ("BYTES", (), lambda d: [d["reason"]]),
     "set": ("BYTES", (), lambda d: [to_json(d["set"]).decode()]),
+    "set_reason": ("BYTES", (), lambda d: [d.get("set_reason", "")]),
+    "reliability": (
+        "BYTES",
+        (-1,),
+        lambda d: [to_json(r["reliability"]).decode() for r in d["ranked"]],
+    ),
     "cross_lists": ("BYTES", (), lambda d: [to_json(d["cross_lists"]).decode()]),
     "prediction_id": ("BYTES", (), lambda d: [d["prediction_id"]]),
 }

@@ -21,6 +21,8 @@ from multiprocessing import Pipe
 from typing import Any
 
 from classmark.papers import Columns
+from classmark.papers.detect import PARQUET_MAGIC
+from classmark.papers.sources import PACKED_MAGIC, ZIP_MAGIC
 from classmark.service.exchange import Exchange, deadline_exceeded
 from classmark.service.logs import log
 from classmark.service.problems import Problem
@@ -31,7 +33,7 @@ N_READERS = 2
 FILES_A_CLIENT = 8
 """Of one client in work or waiting; one of them is read at a time, so that a reader stays free."""
 SMALL_BYTES = 64 << 10
-_PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"PAR1")
+_PACKED = (*PACKED_MAGIC, ZIP_MAGIC, PARQUET_MAGIC)
 _MEMORY_BYTES = 64 << 20
 _MEMORY_SHARE = 8
 """Times the largest body, for what a file becomes while it is read."""

@@ -22,11 +22,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import defusedxml.ElementTree  # noqa: F401  (exchanges modules while it is imported: not in a thread)
+
 from classmark.errors import ClassmarkError, MissingExtra, WrongColumns
 from classmark.papers.detect import format_of
 from classmark.papers.fields import Columns, ReadOptions
 from classmark.papers.reader import read_source
 from classmark.papers.sources import PREFIX_BYTES, Source, damage_named, open_stream
+from classmark.papers.spreadsheets import unpacked_bytes
 from classmark.records import BadRecord, Paper
 from classmark.service.problems import Problem
 
@@ -125,12 +128,18 @@ def _read(
     limits: FileLimits,
     check: Callable[[], None],
 ) -> Iterator[Record]:
-    if found == "parquet":
+    if found == "xlsx" and _unpacked_bytes(source) > limits.max_unpacked_bytes:
+        raise _too_large(limits)
+    if found in ("parquet", "xlsx"):
         return read_source(source, found, options)
     stream = cast(BinaryIO, io.BufferedReader(_Metered(source.stream, limits, check)))
     if found == "bibtex":
         stream = _checked_bibtex(stream, limits)
     return read_source(Source(**{**vars(source), "stream": stream}), found, options)
+
+
+def _unpacked_bytes(source: Source) -> int:
+    return 0 if source.seekable is None else unpacked_bytes(source.seekable)
 
 
 def _checked_bibtex(stream: BinaryIO, limits: FileLimits) -> BinaryIO:
@@ -279,6 +288,8 @@ def _limit_memory(more_bytes: int) -> None:
     with suppress(ImportError):  # without the extra, a Parquet file says what to install
         import pyarrow.compute
         import pyarrow.parquet  # noqa: F401
+    with suppress(ImportError):
+        import openpyxl  # noqa: F401
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if limit := _memory_bytes("data"):
         resource.setrlimit(resource.RLIMIT_DATA, (limit + more_bytes, limit + more_bytes))

@@ -99,7 +99,7 @@ class Recorder:
             primary=answer.primary,
             reason=answer.reason,
             ranked=tuple([(r.code, r.probability) for r in answer.ranked[:KEPT_CATEGORIES]]),
-            set=answer.set,
+            set=answer.set or (),
             cross_lists=answer.cross_lists,
             known_share=answer.known_share,
             n_chars=len(text) - 1,

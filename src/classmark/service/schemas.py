@@ -97,12 +97,24 @@ class ModelOut(BaseModel):
     digest: str
 
 
+class ReliabilityOut(BaseModel):
+    """How a category fared on the test papers of the model."""
+
+    precision: float | None = Field(
+        description="Share of these papers that belong to the category; null if there are none."
+    )
+    papers: int = Field(description="Test papers for which the category was ranked first.")
+
+
 class RankedOut(BaseModel):
     """One category with its calibrated probability."""
 
     code: str
     name: str
     probability: float
+    reliability: ReliabilityOut | None = Field(
+        description="How the category fared on test papers; null where nobody measured it."
+    )
 
 
 class LevelOut(BaseModel):
@@ -144,7 +156,12 @@ class AnswerOut(BaseModel):
     probability: float
     ranked: list[RankedOut]
     cross_lists: list[str]
-    set: list[str]
+    set: list[str] | None = Field(
+        description="The prediction set; null, with set_reason, where it would promise too much."
+    )
+    set_reason: Literal["out_of_scope", "few_known_terms"] | None = Field(
+        default=None, description="Why there is no set; only beside one that is null."
+    )
     levels: LevelsOut
     explanation: list[EvidenceOut] | None = None
     explanation_method: str | None = None
@@ -221,6 +238,9 @@ class ModelDetailsOut(BaseModel):
     card: str
     metrics: dict[str, Any]
     set_coverage: float = Field(description="Coverage that prediction sets were built for.")
+    rarely_right: list[str] = Field(
+        description="Categories that were measured, and never right when they came first."
+    )
     default: bool
 
 

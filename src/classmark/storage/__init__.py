@@ -16,6 +16,7 @@ from classmark.storage.places import (
     check_apart,
     check_file_place,
     check_folder_place,
+    expand_home,
     is_stream,
     recover_output,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "check_apart",
     "check_file_place",
     "check_folder_place",
+    "expand_home",
     "is_stream",
     "locked_file",
     "locked_folder",

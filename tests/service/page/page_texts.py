@@ -18,6 +18,12 @@ COLD_ATOMS = (
     "We load a Bose-Einstein condensate of rubidium atoms into an optical lattice and observe the "
     "superfluid to Mott insulator transition of ultracold bosons by time-of-flight imaging."
 )
+ECONOMICS = (
+    "Interest rates and prices in an open economy\n\n"
+    "We estimate a vector autoregression of monetary policy and inflation expectations with panel "
+    "data of firms, and use instrumental variables to identify how interest rates move wages, "
+    "prices and employment over the business cycle."
+)
 NO_PAPER = (
     "Lemon cake for a crowd\n\n"
     "Beat the butter with the sugar until pale and fluffy, then add the eggs one at a time. Fold "

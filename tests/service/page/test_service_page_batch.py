@@ -90,7 +90,7 @@ def test_a_row_shows_title_name_short_list_and_cross_lists(tab: Any) -> None:
     assert paper.inner_text().split("\n") == ["p1", TITLE]
     verdict, *further = category.inner_text().split("\n")
     assert verdict == f"quant-ph {answer.ranked[0].name}"
-    wanted = [("Short list", answer.set), ("Cross-lists", answer.cross_lists)]
+    wanted = [("Short list", answer.set or ()), ("Cross-lists", answer.cross_lists)]
     lines = [f"{label}: {', '.join(codes)}" for label, codes in wanted if codes]
     assert [line for line in further if line] == lines
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from page_tab import DESKTOP, PHONE
-from page_texts import ACCEPTED, COLD_ATOMS, NO_PAPER, UNSURE
+from page_texts import ACCEPTED, COLD_ATOMS, ECONOMICS, NO_PAPER, UNSURE
 
 pytestmark = pytest.mark.slow  # a browser, paper after paper
 
@@ -60,6 +60,37 @@ def test_the_prediction_set_is_bracketed_and_said(tab: Any, client: httpx.Client
     assert page.locator(".set .code").all_inner_texts() == members
     said = page.locator(".set p").inner_text()
     assert said.startswith(f"Short list of {len(members)}: 90\u202f% of the lists made like this")
+
+
+def test_each_category_says_how_often_it_was_right(tab: Any, client: httpx.Client) -> None:
+    page = tab.classify(ACCEPTED)
+    reliability = answer_of(client, ACCEPTED)["ranked"][0]["reliability"]
+    precision, papers = round(100 * reliability["precision"]), reliability["papers"]
+    worth = page.locator(".ranked li").first.locator("small").inner_text()
+    assert worth == f"right {precision}\u202f% of {papers:,} times"
+    assert "test papers for which the category came first" in page.locator(".answer").inner_text()
+
+
+def test_a_category_that_was_never_right_is_rarely_right(tab: Any, client: httpx.Client) -> None:
+    page = tab.classify(ECONOMICS)
+    ranked = {r["code"]: r["reliability"] for r in answer_of(client, ECONOMICS)["ranked"]}
+    said = dict(
+        zip(
+            page.locator(".ranked .code").all_inner_texts(),
+            page.locator(".ranked small").all_inner_texts(),
+            strict=True,
+        )
+    )
+    assert ranked["econ.GN"] == {"precision": 0.0, "papers": 3}
+    assert said["econ.GN"] == "rarely right: 0 of 3 times"
+    assert ranked["econ.EM"] == {"precision": None, "papers": 0}
+    assert said["econ.EM"] == "rarely right: never came first"
+
+
+def test_too_short_a_text_has_no_short_list_and_the_page_says_why(tab: Any) -> None:
+    page = tab.classify("Spectral gaps of random regular graphs")
+    assert page.locator(".set").count() == 0
+    assert "No short list: the text has too few words" in page.locator(".answer").inner_text()
 
 
 def test_words_for_and_against_are_marked(tab: Any, client: httpx.Client) -> None:
@@ -120,6 +151,7 @@ def test_a_text_out_of_scope_has_no_prediction_set(tab: Any) -> None:
     page = tab.classify(NO_PAPER)
     assert page.locator(".set").count() == 0
     assert page.locator(".ranked li").count() == 5
+    assert "No short list: it would mean nothing" in page.locator(".answer").inner_text()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ from classmark.records import (
     MetricValue,
     SliceReport,
 )
+from classmark.records.evaluation import FEW_PAPERS
 
+N_NEVER = 30
 _TILES = ("top_1", "top_5", "macro_f1", "ece", "set_coverage", "set_size")
 _TILE_NAMES = {
     "top_1": "Top-1 accuracy",
@@ -110,8 +112,9 @@ def _years(report: EvaluationReport) -> str:
 
 def _sets(report: EvaluationReport) -> str:
     hint = (
-        "A prediction set holds the true category with a stated frequency. Coverage below the "
-        "dashed line breaks that promise; the smaller the sets at the same coverage, the better."
+        "How often the prediction set holds the true category. The dashed line is what it was "
+        "built for, on average over papers like the validation papers; a period may lie below. The "
+        "smaller the sets at the same coverage, the better."
     )
     whole = SliceReport(name="all papers", n=report.n, metrics=report.metrics)
     rows = [
@@ -188,19 +191,27 @@ def _categories(report: EvaluationReport, details: EvaluationDetails) -> str:
     macro = report.metrics["macro_f1"].value
     rows = [
         (
-            *(c.code, f"{c.n:,}", with_interval(c.f1)),
+            *(c.code, _papers(c.n), with_interval(c.f1)),
             Markup(figures.forest_cell(c.f1, 0.0, 1.0, macro)),
             *(with_interval(c.precision), with_interval(c.recall)),
         )
         for c in details.categories
     ]
     hint = (
-        "Largest first. A small category has a wide interval: its place says little. The dashed "
-        f"line is macro-F1, {macro:.3f}."
+        f"Largest first. Those with fewer than {FEW_PAPERS} papers are uncertain, as their wide "
+        f"intervals say. The dashed line is macro-F1, {macro:.3f}."
     )
+    never = [f"{c.code} ({c.n:,})" for c in details.categories if c.n and not c.f1.value]
+    if never:
+        more = ", ..." if len(never) > N_NEVER else "."
+        hint += f" Never right, with their papers: {', '.join(never[:N_NEVER])}{more}"
     axis = Markup(figures.forest_head(0.0, 1.0))
     heads = ("category", "papers", "F1", axis, "precision", "recall")
     return section(f"{len(rows)} categories", hint, table(heads, rows))
+
+
+def _papers(n: int) -> Markup:
+    return Markup(f"{n:,}" if n >= FEW_PAPERS else f"{n:,} <small>uncertain</small>")
 
 
 def _errors(details: EvaluationDetails) -> str:

@@ -9,6 +9,7 @@ const LINKED_BYTES = 1 << 20; // a link that unpacks to more is refused
 const STATUS_EVERY_MS = 10_000;
 const LABEL_CHARS = 8; // a longer mark is set smaller, so that the label does not break it
 const LEAST_WEIGHT = 0.005; // of a term that is listed: it would be shown as × 1.00
+const FEW_PAPERS = 20; // a category that came first on fewer test papers is uncertain
 const SLOW_MS = 1500; // a screen reader is told of work that takes longer
 
 /** What columns that nobody has named yet are often called; only the first choice on a form. */
@@ -25,6 +26,11 @@ const TERMS_IN_WORDS = {
   "(other terms)": "all other words together",
   "(residual)": "what no single word explains",
   "(rounding)": "rounding",
+};
+
+const NO_SET = {
+  few_known_terms: "No short list: the text has too few words that the model knows for one to hold what it promises.",
+  out_of_scope: "No short list: it would mean nothing for a text that does not read like a paper.",
 };
 
 const $ = (id) => document.getElementById(id);
@@ -155,14 +161,14 @@ function once(ask) {
 
 let namesByCode = new Map();
 const categories = once(async () => {
-  const { categories: all } = await call("/v1/categories");
+  const { categories: all } = await call("v1/categories");
   namesByCode = new Map(all.map(({ code, name }) => [code, name]));
   return all.filter(({ active }) => active !== false);
 });
 
 let coverage = null; // that prediction sets were built for, 0..1
 const model = once(async () => {
-  const { models } = await call("/v1/models");
+  const { models } = await call("v1/models");
   const answering = models.find((one) => one.default) ?? models[0];
   coverage = answering.set_coverage ?? null;
   return answering;
@@ -288,10 +294,10 @@ function classify() {
     return;
   }
   const paper = readPaper(text);
-  if (location.hash.startsWith("#p=") && text !== linked) history.pushState(null, "", "/");
+  if (location.hash.startsWith("#p=") && text !== linked) history.pushState(null, "", "./");
   work(async (signal) => {
     const body = { ...paper, top: TOP, explain: true };
-    const answer = await call("/v1/classify", { body, signal });
+    const answer = await call("v1/classify", { body, signal });
     await catalogue();
     show(answerView(answer, { ...paper, text }));
     say(verdict(answer).join(answer.primary ? `, ${answer.primary}. ` : ". "));
@@ -318,7 +324,7 @@ function classifyFile(file, columns = {}) {
 async function answersOrColumns(form, signal) {
   let answers;
   try {
-    ({ answers } = await call("/v1/files", { body: form, signal }));
+    ({ answers } = await call("v1/files", { body: form, signal }));
   } catch (error) {
     const { kind, columns_seen: unread } = error.problem ?? {};
     if (kind !== "wrong_columns" || !unread?.length) throw error;
@@ -404,8 +410,8 @@ function fillVerdict(answer, view, slot) {
   slot("share").textContent = primary ? percent(probability) : "";
 }
 
-function fillRanking({ ranked, set, reason }, view, slot) {
-  const members = new Set(reason === "out_of_scope" ? [] : set);
+function fillRanking({ ranked, set, set_reason: why }, view, slot) {
+  const members = new Set(set ?? []);
   const shown = ranked.filter(({ code }, i) => i < ALWAYS_SHOWN || members.has(code));
   const inside = shown.filter(({ code }) => members.has(code));
   const outside = shown.filter(({ code }) => !members.has(code));
@@ -413,17 +419,31 @@ function fillRanking({ ranked, set, reason }, view, slot) {
   slot("outside").append(...outside.map(rankedRow));
   slot("outside").setAttribute("start", inside.length + 1);
   if (!outside.length) slot("outside").remove();
+  if (!ranked.some(({ reliability }) => reliability)) slot("worth").remove();
+  if (set) slot("no-set").remove();
+  else slot("no-set").textContent = NO_SET[why] ?? NO_SET.out_of_scope;
   if (!inside.length) return void view.querySelector(".set").remove();
   const unseen = set.filter((code) => !inside.some((row) => row.code === code));
   const list = `Short list of ${set.length === 1 ? "one" : set.length}${unseen.length ? ` (with ${unseen.join(", ")})` : ""}`;
   const share = coverage === null ? "most" : percent(coverage);
-  slot("sure").replaceChildren(el("strong", {}, list), `: ${share} of the lists made like this hold the right category.`);
+  slot("sure").replaceChildren(el("strong", {}, list), `: ${share} of the lists made like this hold the right category, on average over papers like those the model was calibrated on.`);
 }
 
-function rankedRow({ code, name, probability }) {
+/** How often a category was right when it came first on test papers, in words. */
+function worth(reliability) {
+  if (!reliability) return "";
+  const { precision, papers } = reliability;
+  if (!papers) return "rarely right: never came first";
+  if (!precision) return `rarely right: 0 of ${count(papers, "time")}`;
+  const unsure = papers < FEW_PAPERS ? ", too few to be sure" : "";
+  return `right ${percent(precision)} of ${count(papers, "time")}${unsure}`;
+}
+
+function rankedRow({ code, name, probability, reliability }) {
   const [row, slot] = copy("row");
   slot("code").textContent = code;
   slot("name").textContent = name;
+  if (reliability) slot("name").append(el("small", {}, worth(reliability)));
   slot("share").textContent = percent(probability);
   slot("bar").style.setProperty("--share", probability);
   return row;
@@ -555,7 +575,7 @@ function bindFeedback(answer, act, extra, trouble) {
 
 async function linkPanel(text) {
   const [panel, slot] = copy("link");
-  const url = new URL(`/#p=${await packText(text)}`, location.href).href;
+  const url = new URL(`./#p=${await packText(text)}`, location.href).href;
   history.replaceState(null, "", url);
   linked = text;
   slot("url").value = url;
@@ -595,7 +615,7 @@ function wrongForm(answer, trouble, close, done) {
 /** Sends which category is right; `done(message)` or `failed(error)` follows. */
 async function sendFeedback(body, done, failed) {
   try {
-    await call("/v1/feedback", { body });
+    await call("v1/feedback", { body });
     done(`Thank you. Noted that ${called(body.category)} is right.`);
   } catch (error) {
     failed(error);
@@ -843,7 +863,7 @@ let shownCard = null;
 /** Show the model to everybody, and the figures to who may see them. */
 async function readStatus() {
   $("status-notice").replaceChildren();
-  const [answering, status] = await Promise.allSettled([model(), call("/v1/status")]);
+  const [answering, status] = await Promise.allSettled([model(), call("v1/status")]);
   if (answering.status === "fulfilled") showModel(answering.value);
   $("figures").replaceChildren(
     ...(answering.value ? [modelFigure(answering.value)] : []),
@@ -865,8 +885,9 @@ function showModel({ digest, card }) {
   shownCard = digest;
 }
 
-const modelFigure = ({ name, version, digest, labels }) => figure(
-  "Model", `${name} ${version}`, `${count(labels, "category", "categories")}, digest ${digest.slice(0, 16)}`);
+const modelFigure = ({ name, version, digest, labels, rarely_right: rare = [] }) => figure(
+  "Model", `${name} ${version}`, `${count(labels, "category", "categories")}, digest ${digest.slice(0, 16)}${
+    rare.length ? `; never right on its test papers: ${rare.join(", ")}` : ""}`);
 
 function figures({ requests = {}, latency_ms: latency = {}, papers = {}, uptime_s: uptime = 0, workers = 1, journal }) {
   const failed = Object.entries(requests.by_status ?? {}).filter(([code]) => code >= "400");
@@ -1012,7 +1033,7 @@ function bindDrop() {
 }
 
 async function offerExamples() {
-  const examples = await (await fetch("/static/examples.json")).json();
+  const examples = await (await fetch("static/examples.json")).json();
   $("examples").append(...examples.map(({ field, title, abstract }) => el("li", {}, el("button", {
     type: "button",
     onclick: () => {

@@ -1,0 +1,115 @@
+"""Invented XML of every kind that is read."""
+
+from __future__ import annotations
+
+import io
+
+from classmark.papers import read_stream
+from classmark.records import BadRecord, Paper
+
+OAI = "http://www.openarchives.org/OAI/2.0/"
+
+ATOM = """<?xml version="1.0" encoding="UTF-8"?>
+<feed xmlns="http://www.w3.org/2005/Atom">
+  <title>arXiv Query: all:sieves</title>
+  <id>http://arxiv.org/api/xyz</id>
+  <entry>
+    <id>http://arxiv.org/abs/2401.00010v2</id>
+    <updated>2024-02-03T10:00:00Z</updated>
+    <published>2024-01-02T18:00:00Z</published>
+    <title>Sieves
+  for graphs</title>
+    <summary>We sieve $a &lt; b$ &amp; colour.</summary>
+    <author><name>Ada Sieve</name></author>
+    <author><name>Bo Graph</name></author>
+    <arxiv:doi xmlns:arxiv="http://arxiv.org/schemas/atom">10.1/x</arxiv:doi>
+    <arxiv:primary_category xmlns:arxiv="http://arxiv.org/schemas/atom" term="math.CO"/>
+    <category term="cs.DM" scheme="http://arxiv.org/schemas/atom"/>
+    <category term="math.CO" scheme="http://arxiv.org/schemas/atom"/>
+    <category term="05C15" scheme="http://arxiv.org/schemas/atom"/>
+    <category term="G.2.2" scheme="http://arxiv.org/schemas/atom"/>
+  </entry>
+</feed>
+"""
+
+ARXIV = """<arXiv xmlns="http://arxiv.org/OAI/arXiv/">
+ <id>2401.00011</id><created>2024-01-03</created><updated>2024-03-01</updated>
+ <authors><author><keyname>Sieve</keyname><forenames>Ada</forenames></author></authors>
+ <title>Lattices</title><categories>hep-lat cs.LG</categories><doi>10.1/y</doi>
+ <abstract>We study lattices.</abstract></arXiv>"""
+
+RAW = """<arXivRaw xmlns="http://arxiv.org/OAI/arXivRaw/">
+ <id>2401.00012</id><submitter>Ada</submitter>
+ <version version="v1"><date>Wed, 3 Jan 2024 10:00:00 GMT</date><size>1kb</size></version>
+ <version version="v2"><date>Thu, 4 Jan 2024 10:00:00 GMT</date></version>
+ <title>Raw lattices</title><authors>Ada Sieve and Bo Graph</authors>
+ <categories>hep-lat</categories><abstract>Raw.</abstract></arXivRaw>"""
+
+DC = """<oai_dc:dc xmlns:oai_dc="http://www.openarchives.org/OAI/2.0/oai_dc/"
+ xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:title>Cores</dc:title>
+ <dc:creator>Sieve, Ada</dc:creator><dc:creator>Graph, Bo</dc:creator>
+ <dc:subject>Computer Science - Machine Learning</dc:subject>
+ <dc:subject>High Energy Physics - Theory</dc:subject><dc:subject>colouring</dc:subject>
+ <dc:description>We find cores.</dc:description>
+ <dc:description>Comment: 12 pages</dc:description>
+ <dc:date>2024-01-05</dc:date><dc:date>2024-02-05</dc:date>
+ <dc:identifier>http://arxiv.org/abs/2401.00013</dc:identifier></oai_dc:dc>"""
+
+ENDNOTE = """<?xml version="1.0" encoding="UTF-8"?><xml><records><record>
+<rec-number>7</rec-number><contributors><authors><author><style face="normal">Sieve, A.</style>
+</author></authors></contributors><titles><title><style face="normal">Growth of </style><style
+face="italic">E. coli</style></title><secondary-title>Journal</secondary-title></titles>
+<abstract><style face="normal">We grow it.</style></abstract>
+<dates><year><style>2021</style></year></dates>
+<electronic-resource-num><style>10.1/z</style></electronic-resource-num></record></records></xml>
+"""
+
+PUBMED = """<?xml version="1.0"?>
+<!DOCTYPE PubmedArticleSet PUBLIC "-//NLM//DTD PubMedArticle, 1st January 2024//EN" "https://x/y.dtd">
+<PubmedArticleSet><PubmedArticle><MedlineCitation><PMID Version="1">12345</PMID><Article>
+<Journal><JournalIssue><PubDate><Year>2020</Year><Month>Mar</Month></PubDate></JournalIssue></Journal>
+<ArticleTitle>Growth in H<sub>2</sub>O of <i>E. coli</i></ArticleTitle>
+<Abstract><AbstractText Label="AIM">To grow.</AbstractText>
+<AbstractText Label="RESULT">It grew.</AbstractText></Abstract>
+<AuthorList><Author><LastName>Sieve</LastName><ForeName>Ada</ForeName></Author>
+<Author><CollectiveName>The Group</CollectiveName></Author></AuthorList></Article></MedlineCitation>
+</PubmedArticle></PubmedArticleSet>"""
+
+JATS = """<!DOCTYPE article PUBLIC "-//NLM//DTD JATS//EN" "JATS.dtd">
+<article xmlns:mml="http://www.w3.org/1998/Math/MathML"><front><article-meta>
+<article-id pub-id-type="doi">10.1/w</article-id>
+<title-group><article-title>Bounds on <mml:math><mml:mi>n</mml:mi></mml:math></article-title>
+</title-group><contrib-group><contrib contrib-type="author"><name><surname>Sieve</surname>
+<given-names>Ada</given-names></name></contrib><contrib contrib-type="editor"><name>
+<surname>No</surname></name></contrib></contrib-group><pub-date><year>2022</year></pub-date>
+<pub-date><day>3</day><month>2</month><year>2021</year></pub-date>
+<abstract abstract-type="graphical"><p>Picture.</p></abstract>
+<abstract><title>Abstract</title><p>We bound it.</p></abstract></article-meta></front>
+<body><p>Long text.</p></body></article>"""
+
+
+def record(metadata: str, *, id: str = "2401.00099", sets: str = "", status: str = "") -> str:
+    specs = "".join(f"<setSpec>{name}</setSpec>" for name in sets.split())
+    status = f' status="{status}"' if status else ""
+    return (
+        f"<record>\n<header{status}><identifier>oai:arXiv.org:{id}</identifier>{specs}</header>\n"
+        f"{f'<metadata>{metadata}</metadata>' if metadata else ''}</record>\n"
+    )
+
+
+def response(*records: str) -> str:
+    return (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<OAI-PMH xmlns="{OAI}"><ListRecords>\n'
+        f"{''.join(records)}<resumptionToken>1</resumptionToken></ListRecords></OAI-PMH>\n"
+    )
+
+
+def read(content: str | bytes, **options: object) -> list[Paper | BadRecord]:
+    raw = content.encode() if isinstance(content, str) else content
+    return list(read_stream(io.BytesIO(raw), **options))  # type: ignore[arg-type]
+
+
+def only(content: str) -> Paper:
+    (paper,) = read(content)
+    assert isinstance(paper, Paper), paper
+    return paper
