@@ -260,9 +260,7 @@ class ProblemOut(BaseModel):
     instance: str
     kind: str
     errors: list[dict[str, str]] | None = None
-    columns_seen: list[str] | None = Field(
-        None, description="Names that the table has, if the kind is wrong_columns."
-    )
+    columns_seen: list[str] | None = Field(None, description="Of a table: kind wrong_columns.")
 
 
 class HealthOut(BaseModel):
