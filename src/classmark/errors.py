@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 
 ADVICE = {
     errno.EMFILE: "Raise the limit of open files (ulimit -n)",
@@ -64,10 +65,17 @@ class InvalidConfig(UsageError):
 
 
 class MissingExtra(ClassmarkError):
-    """A feature needs packages that are not installed."""
+    """A feature needs packages that are not installed.
+
+    Attributes:
+        feature: what needs them, as the subject of a sentence.
+        extra: of classmark, which brings them.
+    """
 
     def __init__(self, feature: str, extra: str) -> None:
         self._arguments = (feature, extra)
+        self.feature = feature
+        self.extra = extra
         super().__init__(
             f"{feature} needs packages that are not installed. "
             f"Run: pip install 'classmark[{extra}]'"
@@ -91,7 +99,15 @@ class UnreadableSource(ClassmarkError):
 
 
 class WrongColumns(UnreadableSource):
-    """A table lacks the columns that papers are read from."""
+    """A table lacks the columns that papers are read from.
+
+    Attributes:
+        columns_seen: names of its columns, without those that are too long to be offered.
+    """
+
+    def __init__(self, message: str, columns_seen: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.columns_seen = tuple(columns_seen)
 
 
 class InvalidPaper(ClassmarkError):

@@ -80,7 +80,7 @@ def test_parts_of_bad_records_alone_are_joined_too(
         ids = pq.read_table(output).column("id").to_pylist()
         assert ids == ["2401.00000", "2", "3", "2401.00001"]
     else:
-        ids = [line.partition(",")[0] for line in output.read_text().splitlines()]
+        ids = [line.partition(",")[0] for line in output.read_text("utf-8-sig").splitlines()]
         assert ids == ["id", "2401.00000", "2401.00001"]
 
 

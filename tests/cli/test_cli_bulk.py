@@ -85,9 +85,14 @@ def test_strict_is_the_line_of_one_process(dump: Path, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ("dump.jsonl --workers 2", "--workers needs --output FILE that ends in .parquet"),
-        ("dump.jsonl --workers 2 --output o.csv --json", "--json is one document"),
-        ("dump.jsonl --workers 2 --output o.txt", "o.txt does not end in .parquet, .jsonl or .csv"),
-        ("dump.jsonl --output o.parquet --csv", "--csv is text, but o.parquet ends in .parquet"),
+        (
+            "dump.jsonl --workers 2 --output o.csv --json",
+            "--json is not the format of --output o.c",
+        ),
+        ("dump.jsonl --workers 2 --output o.json", "JSON is one document, which is not written in"),
+        ("dump.jsonl --workers 2 --output o", "o does not end in .parquet, .jsonl or .csv"),
+        ("dump.jsonl --workers 2 --output o.txt", "o.txt: .txt cannot be written. Use .csv, .json"),
+        ("dump.jsonl --output o.parquet --csv", "--csv is not the format of --output o.parquet"),
         ("dump.jsonl --workers 0 --output o.csv", "--workers must be at least 1, got 0"),
         ("dump.jsonl --workers 2 --output o.parquet --explain", "--explain has no place in Parq"),
         ("graphs --workers 2 --output o.csv", "are for files, not for the text 'graphs'"),
@@ -106,11 +111,13 @@ def test_what_cannot_be_done_in_bulk_is_a_usage_error(
 
 
 @pytest.mark.slow  # reason: processes of their own that load the model
-def test_a_chosen_layout_needs_no_known_name(dump: Path, tmp_path: Path) -> None:
-    run(dump, "--workers", "1", "--output", tmp_path / "out.txt", "--jsonl")
-    assert json.loads((tmp_path / "out.txt").read_text().splitlines()[0])["id"] == "=x1"
-    run(dump, "--workers", "1", "--output", tmp_path / "out.dat", "--csv")
-    assert (tmp_path / "out.dat").read_text().startswith("id,primary,")
+def test_a_chosen_layout_needs_no_ending(dump: Path, tmp_path: Path) -> None:
+    run(dump, "--workers", "1", "--output", tmp_path / "lines", "--jsonl")
+    assert json.loads((tmp_path / "lines").read_text().splitlines()[0])["id"] == "=x1"
+    run(dump, "--workers", "1", "--output", tmp_path / "table", "--csv")
+    assert (tmp_path / "table").read_text("utf-8").startswith("\ufeffid,title,primary,")
+    run(dump, "--workers", "1", "--output", tmp_path / "table", "--csv", "--raw-cells")
+    assert (tmp_path / "table").read_text("utf-8").startswith("id,title,primary,")
 
 
 @pytest.mark.slow  # reason: processes of their own that load the model

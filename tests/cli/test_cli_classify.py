@@ -166,10 +166,41 @@ def test_json_of_no_records_is_an_empty_array(tmp_path: Path) -> None:
 
 def test_csv_has_a_column_for_each_rank(papers_csv: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(run(papers_csv, "--csv", "--top", "2").stdout)))
-    assert list(rows[0]) == ["id", "primary", "reason", "probability", "top1", "top2"]
-    assert rows[1]["id"] == "7"
-    assert (rows[1]["top1"], rows[1]["top2"]) == ("hep-th", "math.CO")
-    assert (rows[2]["primary"], rows[2]["reason"]) == ("", "below_threshold")
+    assert list(rows[0]) == [
+        *("id", "title", "primary", "name", "reason", "probability", "set", "cross_lists"),
+        *("top1", "top1_name", "top1_probability", "top2", "top2_name", "top2_probability"),
+    ]
+    answer = json.loads(run(papers_csv, "--jsonl").stdout.splitlines()[1])
+    first, second = answer["ranked"][:2]
+    assert list(rows[1].values()) == [
+        *("7", "string", "hep-th", first["name"], "accepted", f"{first['probability']:.6f}"),
+        *("; ".join(answer["set"] or []), "; ".join(answer["cross_lists"])),
+        *(first["code"], first["name"], f"{first['probability']:.6f}"),
+        *(second["code"], second["name"], f"{second['probability']:.6f}"),
+    ]
+    assert (rows[2]["primary"], rows[2]["name"]) == ("", "")
+    assert (rows[2]["title"], rows[2]["reason"]) == ("other", "below_threshold")
+
+
+def test_the_title_of_a_row_is_one_line_and_runs_in_no_spreadsheet(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    titles = ["=1+1\n graph", "graph " * 300]
+    path.write_text("".join(json.dumps({"title": title}) + "\n" for title in titles))
+    short, long = csv.DictReader(io.StringIO(run(path, "--csv").stdout))
+    assert short["title"] == "'=1+1 graph"
+    assert (len(long["title"]), long["title"][-1]) == (1000, "…")
+
+
+def test_csv_in_a_file_begins_with_the_mark_that_excel_needs(
+    papers_csv: Path, tmp_path: Path
+) -> None:
+    shown = run(papers_csv, "--csv").stdout
+    assert not shown.startswith("\ufeff")
+    for options, content in (([], f"\ufeff{shown}"), (["--raw-cells"], shown)):
+        assert run(papers_csv, "--output", tmp_path / "new" / "o.csv", *options).exit_code == 0
+        assert (tmp_path / "new" / "o.csv").read_text("utf-8") == content
+    again = run(tmp_path / "new" / "o.csv", "--jsonl", "--columns", "abstract=top1").stdout
+    assert json.loads(again.splitlines()[0])["id"] == "2401.00001"
 
 
 def test_csv_for_people_runs_in_no_spreadsheet(tmp_path: Path) -> None:
@@ -192,7 +223,7 @@ def test_raw_cells_without_csv_are_a_usage_error(papers_csv: Path) -> None:
 
 def test_csv_has_no_more_ranks_than_labels(papers_csv: Path) -> None:
     header = run(papers_csv, "--csv", "--top", "99").stdout.splitlines()[0]
-    assert header.endswith("top4")
+    assert header.endswith("top4,top4_name,top4_probability")
 
 
 def test_standard_input_is_read_without_arguments_or_with_a_dash(papers_csv: Path) -> None:
@@ -255,6 +286,31 @@ def test_columns_and_format_may_be_named(tmp_path: Path) -> None:
     path.write_text("Titel;Inhalt\ngraph;graph\n")
     result = run(path, "--columns", "title=Titel, abstract=Inhalt", "--format", "csv", "--jsonl")
     assert json.loads(result.stdout)["primary"] == "math.CO"
+
+
+def test_the_columns_of_the_model_are_read(make_bundle: Make, tmp_path: Path) -> None:
+    own = make_bundle("own", text_recipe=RECIPE_VERSION, columns={"title": "Titel", "id": "Nr"})
+    path = tmp_path / "neu.csv"
+    path.write_text("Nr;Titel;title\nseven;graph;string\n")
+    (answer,) = run(path, "--model", own, "--jsonl").stdout.splitlines()
+    assert (json.loads(answer)["id"], json.loads(answer)["primary"]) == ("seven", "math.CO")
+    given = run(path, "--model", own, "--jsonl", "--columns", "title=title").stdout
+    assert (json.loads(given)["id"], json.loads(given)["primary"]) == ("seven", "hep-th")
+    path.write_text("Nummer;Name\nseven;graph\n")
+    result = run(path, "--model", own)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"error: {path} has no column 'Titel', 'abstract' or 'title'; columns seen: Nummer, Name. "
+        "Name yours with --columns title=…,abstract=…\n"
+    )
+
+
+def test_a_record_of_unknown_keys_is_told_of_the_option(tmp_path: Path) -> None:
+    path = tmp_path / "neu.jsonl"
+    path.write_text('{"Titel": "graph"}\n')
+    result = run(path)
+    assert "keys seen: Titel. Name yours with --columns title=…,abstract=…" in result.stderr
+    assert run(path, "--columns", '{"title": "Titel"}').exit_code == 0
 
 
 @pytest.mark.parametrize("columns", ["title", "=x", "title=", "title=a,,"])
@@ -401,6 +457,60 @@ def test_output_that_is_in_the_way_is_one_line(papers_csv: Path, tmp_path: Path)
     result = run(papers_csv, "--output", tmp_path)
     assert result.exit_code == 1
     assert result.stderr.startswith(f"error: cannot write {tmp_path}: it is a folder.")
+
+
+@pytest.mark.parametrize("layout", ["csv", "jsonl", "json"])
+def test_the_ending_of_the_output_chooses_the_format(
+    papers_csv: Path, tmp_path: Path, layout: str
+) -> None:
+    output = tmp_path / f"answers.{layout.upper()}"
+    assert run(papers_csv, "--output", output).exit_code == 0
+    assert output.read_text("utf-8-sig") == run(papers_csv, f"--{layout}").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["o.xlsx"],
+            "--output o.xlsx: .xlsx cannot be written. Use .csv, .jsonl, .ndjson, .json o",
+        ),
+        (["o.txt"], "--output o.txt: .txt cannot be written"),
+        (["o.csv.gz", "--csv"], "--output o.csv.gz: .gz cannot be written"),
+        (["o.csv", "--jsonl"], "--jsonl is not the format of --output o.csv, which ends in .csv."),
+        (["o.json", "--jsonl"], "--jsonl is not the format of --output o.json, which ends in .jso"),
+    ],
+)
+def test_an_output_that_would_not_be_what_it_is_called_is_refused(
+    papers_csv: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
+) -> None:
+    monkeypatch.chdir(papers_csv.parent)
+    before = set(papers_csv.parent.iterdir())
+    result = run(papers_csv, "--output", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert set(papers_csv.parent.iterdir()) == before
+
+
+def test_a_dash_as_output_is_standard_output(
+    papers_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(papers_csv.parent)
+    assert run(papers_csv, "--csv", "--output", "-").stdout == run(papers_csv, "--csv").stdout
+    assert not Path("-").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no named pipes")
+def test_a_named_pipe_may_have_any_ending_and_gets_no_mark(
+    papers_csv: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    reader = os.open(tmp_path / "pipe.txt", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert run(papers_csv, "--csv", "--output", tmp_path / "pipe.txt").exit_code == 0
+        assert os.read(reader, 1 << 16).decode() == run(papers_csv, "--csv").stdout
+    finally:
+        os.close(reader)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there are no device files")

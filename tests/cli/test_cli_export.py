@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from classmark import Classifier
 from classmark.cli.app import app
 from classmark.cli.export import split_name
-from classmark.dataset import SampleConfig, sample_dataset
+from classmark.dataset import SampleConfig, sample_csv, sample_dataset
 from classmark.errors import UnreadableSource, UsageError
 from classmark.evaluation.perturbations import read_non_papers
 from classmark.records import EvaluationReport
@@ -73,6 +73,30 @@ def test_every_option_reaches_the_bundle(run_folder: Path, texts: Path, tmp_path
 
 
 @pytest.mark.slow
+def test_the_columns_of_the_dataset_reach_the_bundle(tmp_path: Path) -> None:
+    sample_csv(tmp_path / "papers.csv", SampleConfig(papers=400, categories=24))
+    header, rows = (tmp_path / "papers.csv").read_text(encoding="utf-8").split("\n", 1)
+    for usual, own in (("title", "Titel"), ("summary", "Text"), ("category_code", "Fach")):
+        header = ",".join(own if name == usual else name for name in header.split(","))
+    (tmp_path / "eigene.csv").write_text(f"{header}\n{rows}", encoding="utf-8")
+    columns = {"title": "Titel", "abstract": "Text", "category_code": "Fach"}
+    option = ",".join(f"{field}={column}" for field, column in columns.items())
+    dataset = ("--labels", "free", "--columns", option, "--output", tmp_path / "own")
+    assert run("dataset", "build", tmp_path / "eigene.csv", *dataset).exit_code == 0
+    paths = (f"dataset.path={tmp_path / 'own'}", f"runs_dir={tmp_path / 'runs'}")
+    trained = run("train", "experiment=debug", *paths).stdout.strip()
+    model = tmp_path / "own-1.0"
+    assert run("export", trained, "--output", model).exit_code == 0
+    told = json.loads((model / "bundle.json").read_text(encoding="utf-8"))
+    assert told["columns"] == columns
+    (tmp_path / "new.csv").write_text("Titel;Text\nGraphs;We colour graphs\n", encoding="utf-8")
+    for options in ((), ("--workers", "1", "--output", tmp_path / "out.jsonl")):
+        result = run("classify", tmp_path / "new.csv", "--model", model, "--jsonl", *options)
+        assert result.exit_code == 0, result.stderr
+    assert len((tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()) == 1
+
+
+@pytest.mark.slow
 def test_json_tells_size_and_numbers_and_a_bundle_is_replaced_on_request(
     run_folder: Path, tmp_path: Path
 ) -> None:
@@ -130,7 +154,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 def test_texts_with_a_byte_order_mark_are_read(tmp_path: Path) -> None:
     file = tmp_path / "texts.jsonl"
     file.write_text('{"text": "two eggs"}\n', encoding="utf-8-sig")
-    assert read_non_papers(file) == ["two eggs"]
+    assert read_non_papers(file).texts == ("two eggs",)
 
 
 def test_texts_that_are_kept_for_measuring_are_not_fitted_on(texts: Path) -> None:

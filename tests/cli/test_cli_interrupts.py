@@ -61,7 +61,7 @@ COMMANDS = {  # with what shows that they are at work
         "evaluate --model ./mine-1.0 --dataset dataset --output out.json --bootstrap 1000000",
         "measuring",
     ),
-    "classify": (f"classify --output out.txt{MANY}", "classifying"),
+    "classify": (f"classify --output out.jsonl{MANY}", "classifying"),
     "demo": ("demo --output out --papers 200000", "inventing papers: "),
 }
 
@@ -93,7 +93,7 @@ def test_control_c_is_one_line_and_leaves_what_was_there(
 def put_a_good_result(place: Path, arguments: list[str]) -> list[str]:
     """Write what an earlier run might have left; return the options that allow to replace it."""
     verb = arguments[0]
-    for name in ("out.csv", "out.txt", "out.json"):
+    for name in ("out.csv", "out.jsonl", "out.json"):
         (place / name).write_text(GOOD)
     for name in ("out", "out-1.0"):
         (place / name).mkdir()

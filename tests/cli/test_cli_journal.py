@@ -125,12 +125,16 @@ def test_export_writes_csv_that_can_be_read_back(
 ) -> None:
     output = tmp_path / "predictions.csv"
     assert run("export", "--output", str(output)).exit_code == 0
-    rows = list(csv.DictReader(io.StringIO(output.read_text("utf-8"), newline="")))
+    rows = list(csv.DictReader(io.StringIO(output.read_text("utf-8-sig"), newline="")))
     assert [row["prediction_id"] for row in rows] == [e.prediction_id for e in events]
     assert rows[1]["feedback_category"] == "math.CO"
     assert rows[1]["feedback_comment"] == 'it says "graph", not\nlearning'
     assert json.loads(rows[0]["set"]) == ["cs.LG", "stat.ML"]
     assert (rows[0]["probability"], rows[0]["model_name"]) == ("0.75", "fast")
+    shown = run("export", "--format", "csv", "--output", "-").stdout
+    assert output.read_text("utf-8") == f"\ufeff{shown}"
+    assert run("export", "--output", str(output), "--raw-cells").exit_code == 0
+    assert output.read_text("utf-8") == shown
 
 
 def test_exported_csv_runs_in_no_spreadsheet(models_home: Path) -> None:
@@ -178,6 +182,18 @@ def test_wrong_options_are_named(events: list[PredictionEvent]) -> None:
     for arguments, message in (
         (["export", "--format", "xml"], "unknown format 'xml'. Choose one of jsonl, csv, parquet."),
         (["export", "--format", "parquet"], "Parquet needs a file. Name one with --output."),
+        (
+            ["export", "--output", "o.xlsx"],
+            "o.xlsx: .xlsx cannot be written. Use .jsonl, ",
+        ),
+        (
+            ["export", "--output", "o.json"],
+            "o.json: .json cannot be written. Use .jsonl, ",
+        ),
+        (
+            ["export", "--output", "o.csv", "--format", "jsonl"],
+            "--format jsonl is not the format of --output o.csv, which ends in .csv.",
+        ),
         (["export", "--since", "soon"], "--since is 'soon', which is no time. Give an age such as"),
         (["export", "--raw-cells"], "--raw-cells is about the cells of CSV. Use --format csv"),
         (["forget"], "nothing to forget. Give --id, --paper-id or --older-than."),

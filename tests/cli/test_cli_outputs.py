@@ -203,6 +203,41 @@ def test_two_outputs_in_one_place_are_refused() -> None:
         assert "are in each other's way" in result.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (
+            "evaluate --scores scores.npz --output r.csv",
+            "--output r.csv: .csv cannot be",
+        ),
+        ("evaluate --scores scores.npz --html r.json", "Use .html or .htm, or a name without end"),
+        (
+            "evaluate --model fast --dataset dataset --write-scores s.csv",
+            "s.csv: .csv cannot",
+        ),
+        ("evaluate compare scores.npz scores.npz --html r.pdf", "--html r.pdf: .pdf cannot be"),
+        (
+            "evaluate robustness --model ./mine-1.0 --dataset dataset --write-gates g.yaml",
+            "--write-gates g.yaml: .yaml cannot be written. Use .json, or a name without ending.",
+        ),
+        ("export run --output out-1.0 --report r.html", "--report r.html: .html cannot be written"),
+        ("dataset stats dataset --markdown r.html", "--markdown r.html: .html cannot be written"),
+        ("dataset stats dataset --html r.md", "--html r.md: .md cannot be written"),
+        ("dataset sample --csv s.xlsx", "--csv s.xlsx: .xlsx cannot be written. Use .csv, or a"),
+        ("dataset sample --dump s.csv", "--dump s.csv: .csv cannot be written. Use .jsonl, "),
+    ],
+)
+def test_an_output_that_would_not_be_what_it_is_called_is_refused(
+    here: Path, command: str, message: str
+) -> None:
+    before = sorted(here.iterdir())
+    result = run(*command.split())
+    assert result.exit_code == 2, result.stderr
+    assert message in result.stderr
+    assert sorted(here.iterdir()) == before
+
+
 def commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
     yield path, command
     for name, child in getattr(command, "commands", {}).items():

@@ -244,6 +244,7 @@ def test_columns_of_other_names_are_mapped(write_source: WriteSource) -> None:
     columns = {"id": "nr", "title": "Titel", "abstract": "Text", "category_code": "Fach"}
     _, manifest = build(write_source(rows), DatasetConfig(columns=columns, min_papers=2))
     assert manifest.kept == 50
+    assert manifest.columns == columns
 
 
 def _as_rows(spell: Callable[[str, str], str]) -> Callable[[list[tuple[int, str, str]]], str]:

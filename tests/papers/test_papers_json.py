@@ -107,7 +107,7 @@ def test_blank_lines_count_but_hold_no_record() -> None:
             "broken_json",
             r"line 1: not JSON \(Expecting value at character 13\): '",
         ),
-        ('{"n": "x", "id": "k"}', "missing_field", r"keys seen: n, id\. Name yours with --columns"),
+        ('{"n": "x", "id": "k"}', "missing_field", r"keys seen: n, id\. Name yours with columns="),
         ('{"abstract": 5}', "wrong_type", r"line 1: abstract must be a string, got int 5"),
         ('{"abstract": "a", "categories": 5}', "wrong_type", r"categories must be codes .* got 5"),
         ('{"abstract": "a", "categories": [5]}', "wrong_type", r"categories must be codes"),

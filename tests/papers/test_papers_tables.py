@@ -82,7 +82,7 @@ def test_wrong_columns_are_named_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(
         WrongColumns,
         match=r"t\.csv has no column 'title' or 'abstract'; columns seen: name, text\. "
-        r"Name yours with --columns title=…,abstract=…",
+        r"Name yours with columns=\{'title': …, 'abstract': …\}",
     ):
         list(read_papers(path))
 

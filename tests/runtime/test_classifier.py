@@ -183,6 +183,14 @@ def test_threads_share_a_classifier(classifier: Classifier) -> None:
         assert list(pool.map(classifier.classify, texts)) == expected
 
 
+def test_columns_of_a_field_that_papers_do_not_have_are_refused(
+    make_bundle: Make, word_scorer: object
+) -> None:
+    folder = make_bundle(text_recipe=RECIPE_VERSION, columns={"colour": "Farbe"})
+    with pytest.raises(BundleIncompatible, match=r"model tiny 1\.0: columns .* 'colour'"):
+        Classifier(folder)
+
+
 def test_another_text_recipe_is_refused_and_both_are_told(
     make_bundle: Make, word_scorer: object
 ) -> None:

@@ -125,6 +125,24 @@ def test_a_file_is_answered_by_path_and_by_content(caller: Client, name: str) ->
     assert all(len(a.ranked) == 2 for a in by_path.answers if isinstance(a, Answer))
 
 
+def test_columns_of_a_file_are_named_and_unknown_ones_are_told(caller: Client) -> None:
+    content = b"Titel, kurz;Text\nGraphs;We colour graphs\n".replace(
+        b"Titel, kurz", b'"Titel, kurz"'
+    )
+    columns = {"title": "Titel, kurz", "abstract": "Text"}
+    found = caller.classify_file(content, name="neu.csv", columns=columns)
+    assert [a.title for a in found.answers if isinstance(a, Answer)] == ["Graphs"]
+    with pytest.raises(ServiceProblem) as caught:
+        caller.classify_file(content, name="neu.csv")
+    assert (caught.value.kind, caught.value.columns_seen) == (
+        "wrong_columns",
+        tuple(columns.values()),
+    )
+    (bad,) = caller.classify_file(b'{"Titel": "Graphs"}\n').answers
+    assert isinstance(bad, BadRecord)
+    assert bad.error.columns_seen == ("Titel",)
+
+
 def test_feedback_is_found_with_its_prediction(caller: Client) -> None:
     found = caller.classify(PAPER)
     caller.feedback(found.prediction_id, "math.PR", "random matrices")

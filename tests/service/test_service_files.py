@@ -8,12 +8,15 @@ import io
 import json
 import lzma
 import zipfile
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from classmark import Classifier
+from classmark.bundle import find_bundle, load_bundle, write_bundle
 
 CSV = b"id,title,abstract\n1,Graph colouring,We colour sparse graphs.\n2,Branes,\n3,,\n"
 ATOM = (
@@ -53,10 +56,12 @@ def test_the_papers_of_a_file_are_answered_in_order(
 ) -> None:
     answer = client.post("/v1/files", files={"file": (name, content)}, data={"top": "2"}).json()
     assert answer["format"] == format
-    first = {k: v for k, v in answer["answers"][0].items() if k not in ("prediction_id", "id")}
+    beside = ("prediction_id", "id", "title")
+    first = {k: v for k, v in answer["answers"][0].items() if k not in beside}
     wanted = Classifier().classify(LINE, top=2).to_dict()
     del wanted["id"]
     assert first == wanted
+    assert answer["answers"][0]["title"] == "Graph colouring"
     if format in ("csv", "tsv"):
         assert [a["id"] for a in answer["answers"]] == ["1", "2", "3"]
         assert "error" in answer["answers"][2]
@@ -85,6 +90,79 @@ def test_the_other_fields_of_the_form_are_options(client: httpx.Client) -> None:
     assert only["explanation_method"] == "exact_linear"
 
 
+OWN = "Nr;Überschrift;Zusammenfassung\n7;Graph colouring;We colour sparse graphs.\n".encode()
+LARGE = OWN + b"8;Graph;" + b"x " * 40_000 + b"\n"
+"""Too large for a thread: a process reads it."""
+
+
+@pytest.mark.parametrize("content", [OWN, LARGE, gzip.compress(OWN, mtime=0)])
+@pytest.mark.parametrize(
+    "columns",
+    [
+        "id=Nr,title=Überschrift, abstract=zusammenfassung",
+        json.dumps({"id": "Nr", "title": "Überschrift", "abstract": "Zusammenfassung"}),
+    ],
+)
+def test_columns_of_other_names_are_a_field_of_the_form(
+    client: httpx.Client, content: bytes, columns: str
+) -> None:
+    files = {"file": ("neu", content)}  # nothing but the columns tells that it is a table
+    answer = client.post("/v1/files", files=files, data={"columns": columns, "top": "1"}).json()
+    first = answer["answers"][0]
+    assert (answer["format"], first["id"], first["title"]) == ("csv", "7", "Graph colouring")
+    wanted = Classifier().classify(LINE, top=1)
+    assert (first["primary"], first["probability"]) == (wanted.primary, wanted.probability)
+
+
+@pytest.mark.parametrize("content", [OWN, LARGE])
+@pytest.mark.parametrize(
+    ("columns", "detail"),
+    [
+        ("", "has no column 'title' or 'abstract'; columns seen: Nr, Überschrift, Zusammenf"),
+        ("title=Titel", "has no column 'Titel' for title; columns seen: Nr, Überschrift, Zus"),
+    ],
+)
+def test_unknown_columns_are_told_to_people_and_programs(
+    client: httpx.Client, content: bytes, columns: str, detail: str
+) -> None:
+    files = {"file": ("neu.csv", content)}
+    response = client.post("/v1/files", files=files, data={"columns": columns})
+    problem = response.json()
+    assert (response.status_code, problem["kind"]) == (422, "wrong_columns")
+    assert problem["columns_seen"] == ["Nr", "Überschrift", "Zusammenfassung"]
+    assert problem["detail"].startswith(f"the file {detail}")
+    assert problem["detail"].endswith("Name yours in the form field columns: title=…,abstract=…")
+
+
+@pytest.mark.parametrize("more", [b"", b'{"title": "' + b"x " * 40_000 + b'"}\n'])
+def test_unknown_keys_of_a_record_are_told_to_people_and_programs(
+    client: httpx.Client, more: bytes
+) -> None:
+    content = b'{"Titel": "Graph", "Nr": 7}\n' + more
+    answers = client.post("/v1/files", files={"file": content}).json()["answers"]
+    error = answers[0]["error"]
+    assert (error["kind"], error["columns_seen"]) == ("missing_field", ["Titel", "Nr"])
+    assert "--" not in error["message"]
+    assert error["message"].endswith("form field columns: title=…,abstract=…")
+
+
+@pytest.mark.slow
+def test_the_columns_of_the_model_are_read(start: Any, tmp_path: Path) -> None:
+    columns = {"id": "Nr", "title": "Überschrift", "abstract": "Zusammenfassung"}
+    bundle = load_bundle(find_bundle(None))
+    manifest = replace(bundle.manifest, name="own", version="1.0", columns=columns)
+    write_bundle(tmp_path / "own-1.0", manifest, bundle.arrays, {"CARD.md": "# Own\n"})
+    own = tmp_path / "own-1.0"
+    with start("--model", str(own), "--workers", "1") as server, server.client() as client:
+        answers = [
+            client.post("/v1/files", files={"file": ("neu", content)}).json()["answers"][0]
+            for content in (OWN, LARGE, OWN.replace("Überschrift".encode(), b"title"))
+        ]
+        given = client.post("/v1/files", files={"file": OWN}, data={"columns": "title=Nr"})
+    assert [(a["id"], a["title"]) for a in answers] == [("7", "Graph colouring")] * 3
+    assert given.json()["answers"][0]["title"] == "7"
+
+
 @pytest.mark.parametrize(
     ("request_options", "status", "detail"),
     [
@@ -101,6 +179,17 @@ def test_the_other_fields_of_the_form_are_options(client: httpx.Client) -> None:
         ({"files": {"file": CSV}, "data": {"threshold": "nan"}}, 422, "threshold: must be"),
         ({"files": {"file": CSV}, "data": {"explain": "maybe"}}, 422, "explain: must be"),
         ({"files": {"file": CSV}, "data": {"path": "/etc"}}, 422, "path: is no field of this form"),
+        (
+            {"files": {"file": CSV}, "data": {"columns": "titel"}},
+            422,
+            "columns: 'titel' is not FIELD=COLUMN. Write for example title=Headline,abstract=Text.",
+        ),
+        (
+            {"files": {"file": CSV}, "data": {"columns": "titel=A"}},
+            422,
+            "columns: names the field 'titel', which papers do not have. Fields: id, title",
+        ),
+        ({"files": {"file": CSV}, "data": {"columns": '{"title": 1}'}}, 422, "columns: 'title' mu"),
         ({"files": [("other", CSV)] * 30}, 400, "the form has more than 20 parts"),
         ({"files": [("file", CSV)] * 2}, 422, "file: is there twice"),
         (

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from classmark.errors import MissingExtra
+from classmark.papers import Columns
 from classmark.records import BadRecord, Paper
 from classmark.service import readers, reading
 from classmark.service.problems import Problem
@@ -48,6 +50,18 @@ def test_papers_of_too_many_characters_are_a_problem(monkeypatch: pytest.MonkeyP
         read(LINE * 2)
 
 
+def test_a_reader_that_is_not_installed_is_told_to_who_can_do_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(*_: Any) -> Any:
+        raise MissingExtra("reading Parquet files", "data")
+
+    monkeypatch.setattr(reading, "read_source", missing)
+    with pytest.raises(Problem, match="Send CSV or JSON lines, or ask its operator") as caught:
+        read(LINE)
+    assert "pip" not in caught.value.detail
+
+
 def test_too_little_memory_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     def too_large(*_: Any) -> Any:
         raise MemoryError
@@ -59,7 +73,8 @@ def test_too_little_memory_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_records_pass_through_messages_unchanged() -> None:
     content = b'{"title": "A", "categories": "cs.LG cs.AI"}\n{\n'
-    job = {"file_name": "", "limits": {"max_papers": 3, "max_file_bytes": 1000}}
+    limits = {"max_papers": 3, "max_file_bytes": 1000}
+    job: dict[str, Any] = {"file_name": "", "columns": {}, "limits": limits}
     messages = [json.loads(reading._packed(m)) for m in reading._messages(content, job)]
     assert messages[0] == {"format": "jsonl"}
     paper, bad = (record for message in messages for record in records_of(message))
@@ -94,7 +109,7 @@ def test_a_service_without_room_for_a_file_is_busy(
     pool = Readers(LIMITS, max_files)
     request: Any = Request()
     with pytest.raises(Problem) as caught:
-        asyncio.run(pool.read(request, "somebody", gzip.compress(LINE), ""))
+        asyncio.run(pool.read(request, "somebody", gzip.compress(LINE), "", Columns()))
     pool.close()
     assert (caught.value.kind, caught.value.retry_after_s) == ("overloaded", 1)
     assert caught.value.detail.startswith(why)
@@ -105,6 +120,6 @@ def test_a_process_that_dies_at_its_start_is_no_deadline(monkeypatch: pytest.Mon
     pool = Readers(LIMITS, 1)
     request: Any = Request()
     with pytest.raises(Problem, match="process that reads the file has died") as caught:
-        asyncio.run(pool.read(request, "somebody", gzip.compress(LINE), ""))
+        asyncio.run(pool.read(request, "somebody", gzip.compress(LINE), "", Columns()))
     pool.close()
     assert (caught.value.kind, caught.value.retry_after_s) == ("overloaded", 1)

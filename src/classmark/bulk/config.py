@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from classmark.errors import UsageError
+from classmark.papers import Columns
 from classmark.runtime import DEFAULT_TOP
 
 BulkLayout = Literal["parquet", "jsonl", "csv"]
@@ -39,7 +40,7 @@ class BulkJob:
     explain: bool = False
     strict: bool = False
     format: str = "auto"
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str] | Columns = field(default_factory=dict)
     raw_cells: bool = False
 
     def __post_init__(self) -> None:

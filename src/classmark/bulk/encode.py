@@ -55,7 +55,8 @@ class CsvEncoder:
     def write(self, records: Records) -> None:
         """Write a batch."""
         answers = _answers(self._classifier, records, self._job)
-        text = csv_lines(answers, raw_cells=self._job.raw_cells)
+        papers = (record for record in records if isinstance(record, Paper))
+        text = csv_lines(zip(papers, answers, strict=True), raw_cells=self._job.raw_cells)
         self._file.write(text.encode("utf-8", "replace"))
 
     def close(self) -> None:

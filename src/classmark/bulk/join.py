@@ -9,7 +9,7 @@ from typing import IO
 from classmark.bulk.columns import write_parquet
 from classmark.bulk.config import BulkJob
 from classmark.bulk.parts import folder_of, open_results
-from classmark.records import csv_header
+from classmark.records import CSV_MARK, csv_header
 from classmark.runtime import Classifier
 from classmark.storage import atomic_file, publish
 
@@ -32,7 +32,9 @@ def join_parts(
             write_parquet(file, parts, classifier.model, row_group=row_group)
         else:
             if job.layout == "csv":
-                file.write(csv_header(min(job.top, len(classifier.labels))).encode())
+                mark = "" if job.raw_cells else CSV_MARK
+                header = csv_header(min(job.top, len(classifier.labels)))
+                file.write(f"{mark}{header}".encode())
             for path in parts:
                 _copy(path, file)
     publish(joined, job.output)

@@ -20,11 +20,11 @@ from classmark.bulk.pool import Pool
 from classmark.bulk.worker import MAX_SHOWN_BAD, Task, WorkPlan
 from classmark.bundle import find_bundle
 from classmark.errors import InvalidPaper, StorageFailed, UnreadableSource
-from classmark.papers import RECIPE_VERSION, ChunkSize, read_chunks
+from classmark.papers import RECIPE_VERSION, ChunkSize, Columns, read_chunks
 from classmark.runtime import Classifier
 from classmark.storage import check_apart, check_file_place, locked_folder
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _HEAD_BYTES = 1 << 16
 
 
@@ -46,6 +46,7 @@ def classify_files(job: BulkJob, config: BulkConfig, listener: Listener) -> Bulk
     job = replace(job, model=find_bundle(job.model).absolute())
     _check_output(job)
     classifier = Classifier(job.model)
+    job = replace(job, columns=classifier.columns.overruled_by(Columns.of(job.columns)))
     manifest = _manifest(job, config, classifier)
     folder = folder_of(job.output)
     with locked_folder(folder):
@@ -170,7 +171,7 @@ def _check_output(job: BulkJob) -> None:
 
 def _manifest(job: BulkJob, config: BulkConfig, classifier: Classifier) -> dict[str, Any]:
     """Return what the parts are made from, by topic."""
-    reading = (job.format, dict(job.columns))
+    reading = (job.format, dict(Columns.of(job.columns).given))
     options = (job.layout, job.top, job.threshold, job.explain, *reading, job.raw_cells)
     return {
         "the input": [_described(path) for path in job.inputs],

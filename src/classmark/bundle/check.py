@@ -17,6 +17,7 @@ from classmark.records.bundle import BundleFile, Policy
 ARRAYS_FOLDER = "arrays"
 MOST_LABELS = 10_000
 MOST_NAME_CHARS, MOST_LABEL_CHARS = 64, 200
+MOST_COLUMN_CHARS = 10_000
 MOST_FILES = 1000
 MOST_BYTES = (2 << 30) - 1
 """All files together: as much as an ONNX model with its weights inside can have."""
@@ -93,6 +94,7 @@ def _problems(manifest: BundleManifest) -> Iterator[str]:
     for name in ("parameters", "metrics", "provenance"):
         if not isinstance(getattr(manifest, name), dict):
             yield f"{name} is {shown(getattr(manifest, name))}, it must be an object."
+    yield from _of_columns(manifest.columns)
 
 
 def _of_names(manifest: BundleManifest) -> Iterator[str]:
@@ -135,6 +137,15 @@ def _of_labels(manifest: BundleManifest) -> Iterator[str]:
         twice = next((label for label in labels if labels.count(label) > 1), None)
         repeated = "" if twice is None else f", {shown(twice)} more than once"
         yield f"a bundle needs two or more labels, all different; got {k}{repeated}."
+
+
+def _of_columns(columns: Any) -> Iterator[str]:
+    if not isinstance(columns, dict):
+        yield f"columns is {shown(columns)}, it must be an object."
+        return
+    for field, column in columns.items():
+        if not (isinstance(column, str) and 0 < len(column) <= MOST_COLUMN_CHARS):
+            yield f"column {shown(column)} of {shown(field)} must be the name of a column."
 
 
 def _of_policy(policy: Policy, k: int) -> Iterator[str]:

@@ -12,43 +12,28 @@ from classmark.errors import UsageError
 
 if TYPE_CHECKING:
     from classmark.bulk import BulkLayout
-    from classmark.cli.classify import Layout, Options, Source
+    from classmark.cli.classify import Options, Source
+    from classmark.cli.output import Layout
 
-_BY_SUFFIX: dict[str, BulkLayout] = {
-    ".parquet": "parquet",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-}
 _MAX_SHOWN_CHARS = 60
 
 
-def is_bulk(workers: int | None, output: Path | None) -> bool:
-    """Tell whether a call is for several processes, or for Parquet, which only they write."""
-    return workers is not None or _suffix_layout(output) == "parquet"
-
-
-def bulk_layout(chosen: Layout, output: Path | None) -> BulkLayout:
-    """Return the layout of the output: the chosen one, else what its name ends with.
+def bulk_layout(layout: Layout, output: Path | None) -> BulkLayout:
+    """Return the layout of an output that is written in parts.
 
     Raises:
         UsageError: there is no output or layout, or it cannot be written in parts.
     """
     if output is None:
         raise UsageError("--workers needs --output FILE that ends in .parquet, .jsonl or .csv.")
-    named = _suffix_layout(output)
-    if chosen == "json":
-        raise UsageError("--json is one document, which is not written in parts. Use --jsonl.")
-    if chosen == "human":
-        if named is None:
-            raise UsageError(
-                f"--output {output} does not end in .parquet, .jsonl or .csv. Give it such a name, "
-                "or choose --jsonl or --csv."
-            )
-        return named
-    if named == "parquet":
-        raise UsageError(f"--{chosen} is text, but {output} ends in .parquet. Choose one of them.")
-    return "csv" if chosen == "csv" else "jsonl"
+    if layout == "json":
+        raise UsageError("JSON is one document, which is not written in parts. Use JSON lines.")
+    if layout == "human":
+        raise UsageError(
+            f"--output {output} does not end in .parquet, .jsonl or .csv. Give it such a name, "
+            "or choose --jsonl or --csv."
+        )
+    return layout
 
 
 def run_bulk(
@@ -85,10 +70,6 @@ def run_bulk(
         report = classify_files(job, config, listener)
     print_error(_closing_line(report.records, report.before, report.seconds, config.workers))
     return report.bad, report.records
-
-
-def _suffix_layout(output: Path | None) -> BulkLayout | None:
-    return _BY_SUFFIX.get(output.suffix.lower()) if output else None
 
 
 def _path(source: Source) -> Path:

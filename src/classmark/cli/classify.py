@@ -5,22 +5,28 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeGuard
 
 import typer
 
-from classmark.cli.bulk import bulk_layout, is_bulk, run_bulk
+from classmark.cli.bulk import bulk_layout, run_bulk
+from classmark.cli.columns import METAVAR, columns_option
 from classmark.cli.output import (
     CsvWriter,
     FirstDecides,
     JsonLinesWriter,
     JsonWriter,
+    Layout,
     LineWriter,
+    Results,
     TableWriter,
     Write,
     Writer,
+    choose_layout,
+    csv_mark,
+    file_or_stdout,
     is_answer,
     open_sink,
     print_error,
@@ -30,7 +36,8 @@ from classmark.cli.progress import progress
 from classmark.errors import InvalidPaper, UnreadableSource, UsageError
 
 if TYPE_CHECKING:
-    from classmark.records import Answer, BadRecord, Paper
+    from classmark.papers import Columns
+    from classmark.records import BadRecord, Paper
     from classmark.runtime import Classifier
 
 DEFAULT_TOP = 5
@@ -45,8 +52,6 @@ _OTHER_SUFFIXES = (
     *(".db", ".sqlite", ".feather", ".arrow", ".zst", ".7z", ".tar", ".tgz"),
 )
 """Endings that a word has only as the name of a file, whether or not such files are read."""
-
-Layout = Literal["human", "jsonl", "json", "csv", "parquet"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ class Options:
     explain: bool
     strict: bool
     layout: Layout
-    columns: dict[str, str]
+    columns: Columns
     format: str
     raw_cells: bool = False
     check_category: bool = False
@@ -142,17 +147,23 @@ def classify(  # noqa: PLR0913 - one parameter an option
     jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object a line.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
     as_csv: Annotated[
-        bool, typer.Option("--csv", help="Columns id, primary, reason, probability, top1 ...")
+        bool,
+        typer.Option("--csv", help="A row a paper: id, title, primary, name, ... top1, top1_name"),
     ] = False,
     raw_cells: Annotated[
         bool,
         typer.Option(
             "--raw-cells",
-            help="In CSV, do not put an apostrophe before texts that a spreadsheet would run.",
+            help="CSV for programs: no apostrophe before formulas, no byte order mark.",
         ),
     ] = False,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write here, whole or not at all.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write here, whole or not at all, in the format of its ending: .csv .jsonl .json "
+            ".parquet; lines for people if it has none.",
+        ),
     ] = None,
     workers: Annotated[
         int | None,
@@ -163,7 +174,7 @@ def classify(  # noqa: PLR0913 - one parameter an option
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad record.")] = False,
     columns: Annotated[
         str | None,
-        typer.Option(metavar="title=T,abstract=A", help="Names of the columns or keys to read."),
+        typer.Option(metavar=METAVAR, help="Columns or keys to read, if they have other names."),
     ] = None,
     format: Annotated[
         str,
@@ -179,15 +190,16 @@ def classify(  # noqa: PLR0913 - one parameter an option
     An argument with a known suffix (.csv .jsonl .bib .xml .xlsx .gz ...) or a path separator is a
     file; anything else is a text. Exit code 1 if a record could not be read.
     """
-    layout = _layout(jsonl=jsonl, json=as_json, csv=as_csv)
-    in_bulk = is_bulk(workers, output)
+    output = file_or_stdout(output)
+    layout = choose_layout(output, jsonl=jsonl, json=as_json, csv=as_csv)
+    in_bulk = workers is not None or layout == "parquet"
     options = Options(
         top=top,
         threshold=threshold,
         explain=explain,
         strict=strict,
         layout=bulk_layout(layout, output) if in_bulk else layout,
-        columns=_columns(columns),
+        columns=columns_option(columns),
         format=format,
         raw_cells=raw_cells,
         check_category=check_category,
@@ -217,14 +229,15 @@ def run(
         check_file_place(output)
     check_apart((output,), (find_bundle(model), *map(_path, sources)))
     classifier = Classifier(model)
+    options = replace(options, columns=classifier.columns.overruled_by(options.columns))
     n_bad = n_records = 0
     with open_sink(output, encoding=_stdout_encoding(options)) as write:
-        writer = _make_writer(write, options, classifier, sources, to_file=output is not None)
+        writer = _make_writer(write, options, classifier, sources, output)
         with progress("classifying", shown=_shows_progress(sources, output)) as advance:
             for batch in _answers(sources, options, classifier, writer):
                 writer.write(batch)
                 n_records += len(batch)
-                n_bad += sum(not is_answer(result) for result in batch)
+                n_bad += sum(not is_answer(result) for _, result in batch)
                 advance(len(batch))
         writer.close()
     return n_bad, n_records
@@ -282,31 +295,10 @@ def _size_chars(record: Paper | BadRecord) -> int:
     return record.size_chars
 
 
-def _layout(**wanted: bool) -> Layout:
-    chosen = [name for name, is_wanted in wanted.items() if is_wanted]
-    if len(chosen) > 1:
-        raise UsageError(f"--{' and --'.join(chosen)} exclude each other. Choose one.")
-    layouts: tuple[Layout, ...] = ("jsonl", "json", "csv")
-    return next((layout for layout in layouts if layout in chosen), "human")
-
-
-def _columns(text: str | None) -> dict[str, str]:
-    columns = {}
-    for part in (text or "").split(",") if text else []:
-        field, equals, column = (piece.strip() for piece in part.partition("="))
-        if not (field and equals and column):
-            raise UsageError(
-                f"--columns {text!r}: {part!r} is not FIELD=COLUMN. "
-                "Write for example --columns title=Headline,abstract=Text."
-            )
-        columns[field] = column
-    return columns
-
-
 def _answers(
     sources: Sequence[Source], options: Options, classifier: Classifier, writer: Writer
-) -> Iterator[list[Answer | BadRecord]]:
-    """Yield results in batches, in the order of the records, and report bad ones."""
+) -> Iterator[Results]:
+    """Yield records with their results in batches, in order, and report bad ones."""
     from classmark.records import BadRecord
     from classmark.runtime import in_batches
 
@@ -319,7 +311,7 @@ def _answers(
             check_category=options.check_category,
         )
         in_order = iter(answers)
-        yield [item if isinstance(item, BadRecord) else next(in_order) for item in batch]
+        yield [(item, item if isinstance(item, BadRecord) else next(in_order)) for item in batch]
 
 
 def _records(
@@ -376,8 +368,7 @@ def _make_writer(
     options: Options,
     classifier: Classifier,
     sources: Sequence[Source],
-    *,
-    to_file: bool,
+    output: Path | None,
 ) -> Writer:
     single = len(sources) == 1 and sources[0].kind == "text"
     own = dict(zip(classifier.labels, classifier.thresholds, strict=True))
@@ -390,10 +381,10 @@ def _make_writer(
     if options.layout == "json":
         return JsonWriter(write, single=single)
     if options.layout == "csv":
-        return CsvWriter(
-            write, top=min(options.top, len(classifier.labels)), raw_cells=options.raw_cells
-        )
-    bar = _BAR if to_file else spelled(_BAR, _stdout_encoding(options))
+        top, raw_cells = min(options.top, len(classifier.labels)), options.raw_cells
+        mark = csv_mark(output, raw_cells=raw_cells)
+        return CsvWriter(write, top=top, raw_cells=raw_cells, mark=mark)
+    bar = _BAR if output else spelled(_BAR, _stdout_encoding(options))
     table = TableWriter(write, threshold_of, classifier.set_coverage, bar)
     if single or options.explain:
         return table

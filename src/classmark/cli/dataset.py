@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from classmark.cli import dataset_download, dataset_stats
+from classmark.cli.columns import columns_option
 from classmark.cli.dataset_needs import need_packages, step_progress
-from classmark.cli.output import print_error
+from classmark.cli.output import check_ending, print_error
 from classmark.dataset.config import (
     MAX_SAMPLE_CATEGORIES,
     MIN_SAMPLE_CATEGORIES,
@@ -140,7 +141,7 @@ def build(  # noqa: PLR0913 - one parameter an option
         small=small,
         periods=_listed(periods),
         seed=seed,
-        columns=_mapping(columns),
+        columns=columns_option(columns).given,
         format=format,
         strict=strict,
     )
@@ -212,6 +213,8 @@ def sample(  # noqa: PLR0913 - one parameter an option
     config = SampleConfig(papers=papers, seed=seed, noise=noise, drift=drift, categories=categories)
     if sum(place is not None for place in (output, csv, dump)) != 1:
         raise UsageError("give one of --output DIR, --csv FILE and --dump FILE.")
+    check_ending("--csv", csv, (".csv",))
+    check_ending("--dump", dump, (".jsonl", ".ndjson", ".json", ".gz"))
     need_packages("building datasets", "data")
     if file := csv or dump:
         _write_file(file, config, is_dump=dump is not None, overwrite=overwrite)
@@ -242,16 +245,6 @@ def _write_file(path: Path, config: SampleConfig, *, is_dump: bool, overwrite: b
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _mapping(text: str) -> dict[str, str]:
-    pairs = {}
-    for part in _listed(text):
-        field, equals, column = part.partition("=")
-        if not (field.strip() and equals and column.strip()):
-            raise UsageError(f"--columns: {part!r} is not FIELD=COLUMN, e.g. abstract=Text.")
-        pairs[field.strip()] = column.strip()
-    return pairs
 
 
 def _command_line() -> str:

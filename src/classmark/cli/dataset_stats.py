@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from classmark.cli.dataset_needs import need_packages, step_progress
+from classmark.cli.output import check_ending
 
 if TYPE_CHECKING:
     from classmark.dataset.comparison import Comparison
@@ -52,6 +53,8 @@ def stats(
     for path in filter(None, (html, markdown)):
         check_file_place(path)
     check_apart((html, markdown), (directory, against))
+    check_ending("--html", html, (".html", ".htm"))
+    check_ending("--markdown", markdown, (".md", ".markdown"))
     with step_progress() as progress:
         after = measure(directory, progress)
         comparison = compare(after, measure(against, progress)) if against else None

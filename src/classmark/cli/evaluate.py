@@ -14,7 +14,7 @@ import typer
 
 from classmark.cli.evaluate_compare import compare
 from classmark.cli.evaluate_robustness import robustness
-from classmark.cli.output import open_sink, printable
+from classmark.cli.output import check_ending, open_sink, printable
 from classmark.errors import ClassmarkError, UsageError
 
 if TYPE_CHECKING:
@@ -143,6 +143,8 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         return
     source = _choose_source(scores, model, dataset, split, write_scores)
     check_places((output, html, write_scores), source.inputs())
+    check_endings(output, html)
+    check_ending("--write-scores", write_scores, (".npz",))
     config = _config(bootstrap, seed)
     table = source.read()
     report = _measure(table, source, config)
@@ -174,6 +176,12 @@ def check_places(outputs: Sequence[Path | None], inputs: Sequence[Path | None]) 
     for file in filter(None, outputs):
         check_file_place(file)
     check_apart(outputs, inputs)
+
+
+def check_endings(output: Path | None, html: Path | None) -> None:
+    """Refuse a report or page whose name says that it is something else."""
+    check_ending("--output", output, (".json",))
+    check_ending("--html", html, (".html", ".htm"))
 
 
 def model_folder(model: str) -> Path | None:

@@ -94,12 +94,13 @@ def compare(  # noqa: PLR0913 - one parameter an option
 
     A and B are score tables that `evaluate --write-scores` wrote, or models with --dataset.
     """
-    from classmark.cli.evaluate import check_places
+    from classmark.cli.evaluate import check_endings, check_places
 
     if split is not None and dataset is None:
         raise UsageError("--split names a split of a dataset; give --dataset DIR with it.")
     pair = Pair(a, b, dataset, split)
     check_places((output, html), pair.inputs())
+    check_endings(output, html)
     report = _measure(pair, common, {"draws": bootstrap, "seed": seed})
     _keep(report, output, html)
     with open_sink(None) as write:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from classmark.cli.output import open_sink, print_error, printable
+from classmark.cli.output import check_ending, open_sink, print_error, printable
 from classmark.errors import GateFailed, InvalidGates, UsageError
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def robustness(  # noqa: PLR0913 - one parameter an option
 
 def _prepare(places: Places, subject: Subject) -> RobustnessGates | None:
     """Refuse what cannot work before the work is done; return the minima."""
-    from classmark.cli.evaluate import check_places, model_folder
+    from classmark.cli.evaluate import check_endings, check_places, model_folder
 
     if places.gates is not None and places.write_gates is not None:
         raise UsageError(
@@ -123,6 +123,8 @@ def _prepare(places: Places, subject: Subject) -> RobustnessGates | None:
         (places.output, places.html, places.write_gates),
         (model_folder(subject.model), subject.dataset, places.gates),
     )
+    check_endings(places.output, places.html)
+    check_ending("--write-gates", places.write_gates, (".json",))
     return None if places.gates is None else read_gates(places.gates)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from classmark.cli.output import check_ending
 from classmark.cli.train import require_training
 from classmark.errors import UnreadableSource, UsageError
 
@@ -86,6 +87,7 @@ def export(  # noqa: PLR0913 - one parameter an option
         check_file_place(report)
     texts_file = Path(non_papers) if non_papers not in (None, NO_NON_PAPERS) else None
     check_apart((output, report), (run, dataset, about, texts_file))
+    check_ending("--report", report, (".json",))
     with Steps() as steps:
         manifest, measured = export_run(
             run,

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from classmark.cli.output import open_sink, print_error, printable
+from classmark.cli.output import (
+    check_ending,
+    csv_mark,
+    file_or_stdout,
+    open_sink,
+    print_error,
+    printable,
+)
 from classmark.cli.progress import progress
 from classmark.errors import InvalidJournal, UsageError
 
@@ -28,6 +35,12 @@ app = typer.Typer(
     add_completion=False,
 )
 
+_FORMAT_OF: dict[str, Format] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".parquet": "parquet",
+}
 _AGE = re.compile(r"(\d{1,6})([dhm])", re.ASCII)
 _AGE_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
@@ -70,13 +83,13 @@ def export(  # noqa: PLR0913 - one parameter an option
     ] = None,
     format: Annotated[
         str | None,
-        typer.Option(metavar="F", help="jsonl (if nothing else is said), csv or parquet."),
+        typer.Option(metavar="F", help="jsonl, csv or parquet; by the ending of FILE, else jsonl."),
     ] = None,
     raw_cells: Annotated[
         bool,
         typer.Option(
             "--raw-cells",
-            help="In CSV, do not put an apostrophe before texts that a spreadsheet would run.",
+            help="CSV for programs: no apostrophe before formulas, no byte order mark.",
         ),
     ] = False,
     since: Annotated[
@@ -96,8 +109,9 @@ def export(  # noqa: PLR0913 - one parameter an option
     from classmark.journal.files import journal_files, with_logs
     from classmark.storage import check_apart
 
-    path, chosen = _existing(file), _format(format, output)
+    path, output = _existing(file), file_or_stdout(output)
     check_apart((output,), [f for database in journal_files(path) for f in with_logs(database)])
+    chosen = _format(format, output)
     wanted = _filter(since, until, model)
     if raw_cells and chosen != "csv":
         raise UsageError("--raw-cells is about the cells of CSV. Use --format csv with it.")
@@ -163,6 +177,8 @@ def _export(
                 write_parquet(read_predictions(path, wanted), binary, advance)
         elif chosen != "parquet":
             with open_sink(output, private=True) as write:
+                if chosen == "csv":
+                    write(csv_mark(output, raw_cells=raw_cells))
                 predictions = read_predictions(path, wanted)
                 for text, n_predictions in text_of(predictions, chosen, raw_cells=raw_cells):
                     write(text)
@@ -190,11 +206,17 @@ def _existing(file: Path | None) -> Path:
 def _format(given: str | None, output: Path | None) -> Format:
     from classmark.journal.export import FORMATS
 
-    suffix = "" if output is None else output.suffix.lower().removeprefix(".")
-    wanted = given or (suffix if suffix in FORMATS else "jsonl")
+    ending = check_ending("--output", output, _FORMAT_OF)
+    named = _FORMAT_OF.get(ending)
+    wanted = given or named or "jsonl"
     chosen = next((known for known in FORMATS if known == wanted), None)
     if chosen is None:
         raise UsageError(f"unknown format {wanted!r}. Choose one of {', '.join(FORMATS)}.")
+    if named not in (None, chosen):
+        raise UsageError(
+            f"--format {chosen} is not the format of --output {output}, which ends in {ending}. "
+            "Leave --format out, or rename the file."
+        )
     if chosen == "parquet" and output is None:
         raise UsageError("Parquet needs a file. Name one with --output.")
     return chosen

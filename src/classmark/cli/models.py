@@ -133,6 +133,7 @@ def _facts(
         "taxonomy": manifest.taxonomy,
         "temperature": manifest.policy.temperature,
         "set_coverage": manifest.policy.set_coverage,
+        "columns": manifest.columns,
         "metrics": manifest.metrics,
         "provenance": manifest.provenance,
     }
@@ -148,6 +149,7 @@ def _as_text(facts: dict[str, Any]) -> str:
         ("text recipe", facts["text_recipe"]),
         ("set coverage", f"{facts['set_coverage']:.0%}"),
         *([("rarely right", ", ".join(facts["rarely_right"]))] if facts["rarely_right"] else []),
+        *_flat(facts["columns"], "columns"),
         *_flat(facts["metrics"], "metrics"),
         *_flat(facts["provenance"], "provenance"),
     ]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol, TypeGuard
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, TypeGuard, cast
+
+from classmark.errors import UsageError
 
 if TYPE_CHECKING:
-    from classmark.records import Answer, BadRecord, Ranked
+    from classmark.records import Answer, BadRecord, Paper, Ranked
 
 ABSTAIN = "abstain"
 BAR_WIDTH = 24
+_STDOUT = Path("-")
 _MAX_CHARS_OF_ID = 40
 _MAX_SHOWN_ARCHIVES = 3
 _MIN_SHOWN = 0.005  # less would be printed as 0.00
@@ -25,6 +28,20 @@ _NO_SET = {
 }
 
 Write = Callable[[str], None]
+Results = Sequence[tuple["Paper | BadRecord", "Answer | BadRecord"]]
+"""Records in order, each with what came of it."""
+
+
+Layout = Literal["human", "jsonl", "json", "csv", "parquet"]
+
+_LAYOUTS: dict[str, Layout] = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+}
+"""By the ending of the output."""
 
 
 class Writer(Protocol):
@@ -33,7 +50,7 @@ class Writer(Protocol):
     shows_errors: bool
     """Whether a bad record has its place in this format; else it is reported on stderr."""
 
-    def write(self, results: Sequence[Answer | BadRecord]) -> None:
+    def write(self, results: Results) -> None:
         """Write a batch of results, in order."""
         ...
 
@@ -52,9 +69,9 @@ class LineWriter:
         self._threshold_of = threshold_of
         self._widths = (0, len(ABSTAIN))
 
-    def write(self, results: Sequence[Answer | BadRecord]) -> None:
+    def write(self, results: Results) -> None:
         """Write a batch; columns never get narrower than in the batch before."""
-        rows = [self._row(result) for result in results if is_answer(result)]
+        rows = [self._row(result) for _, result in results if is_answer(result)]
         ids, primaries = self._widths
         self._widths = ids, primaries = (
             max([ids, *(len(row[0]) for row in rows)]),
@@ -87,9 +104,9 @@ class TableWriter:
         self._bar = bar
         self._before = ""
 
-    def write(self, results: Sequence[Answer | BadRecord]) -> None:
+    def write(self, results: Results) -> None:
         """Write the answers one below the other."""
-        for result in results:
+        for _, result in results:
             if is_answer(result):
                 self._write(self._before + "\n".join(self._lines(result)) + "\n")
                 self._before = "\n"
@@ -135,10 +152,10 @@ class FirstDecides:
         self._lines = lines
         self._chosen: Writer | None = None
 
-    def write(self, results: Sequence[Answer | BadRecord]) -> None:
+    def write(self, results: Results) -> None:
         """Write a batch."""
         if self._chosen is None:
-            is_text = len(results) == 1 and results[0].id is None
+            is_text = len(results) == 1 and results[0][1].id is None
             self._chosen = self._table if is_text else self._lines
         self._chosen.write(results)
 
@@ -154,11 +171,11 @@ class JsonLinesWriter:
     def __init__(self, write: Write) -> None:
         self._write = write
 
-    def write(self, results: Sequence[Answer | BadRecord]) -> None:
+    def write(self, results: Results) -> None:
         """Write a batch."""
         from classmark.records import json_line
 
-        self._write("".join(json_line(result) + "\n" for result in results))
+        self._write("".join(json_line(result) + "\n" for _, result in results))
 
     def close(self) -> None:
         """Nothing comes after the last line."""
@@ -173,11 +190,11 @@ class JsonWriter:
         self._write = write
         self._before, self._between, self._after = ("", "", "\n") if single else ("[", ",\n", "]\n")
 
-    def write(self, results: Sequence[Answer | BadRecord]) -> None:
+    def write(self, results: Results) -> None:
         """Write a batch."""
         from classmark.records import json_line
 
-        for result in results:
+        for _, result in results:
             self._write(self._before + json_line(result))
             self._before = self._between
 
@@ -188,23 +205,23 @@ class JsonWriter:
 
 
 class CsvWriter:
-    """A table with the columns id, primary, reason, probability, top1 ... topk."""
+    """A table with a row for each answer; see ``csv_header`` for its columns."""
 
     shows_errors = False
 
-    def __init__(self, write: Write, *, top: int, raw_cells: bool) -> None:
+    def __init__(self, write: Write, *, top: int, raw_cells: bool, mark: str) -> None:
         from classmark.records import csv_header
 
         self._write = write
         self._raw_cells = raw_cells
-        self._write(csv_header(top))
+        self._write(mark + csv_header(top))
 
-    def write(self, results: Sequence[Answer | BadRecord]) -> None:
+    def write(self, results: Results) -> None:
         """Write a batch."""
         from classmark.records import csv_lines
 
-        answers = filter(is_answer, results)
-        self._write(csv_lines(answers, raw_cells=self._raw_cells))
+        answered = [(cast("Paper", paper), found) for paper, found in results if is_answer(found)]
+        self._write(csv_lines(answered, raw_cells=self._raw_cells))
 
     def close(self) -> None:
         """Nothing comes after the last row."""
@@ -231,6 +248,58 @@ def open_sink(
 
         with atomic_file(path, private=private) as file:
             yield _writer_to(file, "utf-8", flush=False)
+
+
+def file_or_stdout(output: Path | None) -> Path | None:
+    """Return the file of ``--output``; None, which is stdout, for ``-`` too."""
+    return None if output == _STDOUT else output
+
+
+def csv_mark(output: Path | None, *, raw_cells: bool) -> str:
+    """Return what CSV begins with: a mark in a file for people, nothing for programs and pipes."""
+    from classmark.records import CSV_MARK
+    from classmark.storage import is_stream
+
+    is_for_people = output is not None and not raw_cells and not is_stream(output)
+    return CSV_MARK if is_for_people else ""
+
+
+def check_ending(option: str, path: Path | None, endings: Iterable[str]) -> str:
+    """Return the ending of a file's name in lower case; "" if it has none or is a device or pipe.
+
+    Raises:
+        UsageError: it ends in what is not written there.
+    """
+    from classmark.storage import is_stream
+
+    ending = "" if path is None or is_stream(path) else path.suffix.lower()
+    if ending and ending not in endings:
+        *others, last = endings
+        choice = f"{', '.join(others)} or {last}" if others else last
+        raise UsageError(
+            f"{option} {path}: {ending} cannot be written. Use {choice}, or a name without ending."
+        )
+    return ending
+
+
+def choose_layout(output: Path | None, **wanted: bool) -> Layout:
+    """Return the layout that an option names, else that of the output's ending.
+
+    Raises:
+        UsageError: two options, or option and ending, contradict each other; or what the ending
+            stands for cannot be written.
+    """
+    chosen = [name for name, is_wanted in wanted.items() if is_wanted]
+    if len(chosen) > 1:
+        raise UsageError(f"--{' and --'.join(chosen)} exclude each other. Choose one.")
+    ending = check_ending("--output", output, _LAYOUTS)
+    named = _LAYOUTS.get(ending, "human")
+    if chosen and ending and named != chosen[0]:
+        raise UsageError(
+            f"--{chosen[0]} is not the format of --output {output}, which ends in {ending}. "
+            "Leave the option out, or rename the file."
+        )
+    return cast("Layout", chosen[0]) if chosen else named
 
 
 def print_error(line: str) -> None:

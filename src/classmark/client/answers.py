@@ -106,6 +106,7 @@ class Answer:
         explanation: terms for and against the top category, if asked for.
         explanation_method: how they were found.
         set_reason: why ``set`` is None: ``out_of_scope`` or ``few_known_terms``.
+        title: of the paper, on one line, if it was read from a file.
     """
 
     id: str | None
@@ -122,14 +123,22 @@ class Answer:
     explanation: tuple[Evidence, ...] | None = None
     explanation_method: str | None = None
     set_reason: str | None = None
+    title: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RecordError:
-    """Why a record got no answer."""
+    """Why a record got no answer.
+
+    Attributes:
+        kind: stable machine-readable name.
+        message: what was wrong.
+        columns_seen: keys of a record that has none of those of a paper.
+    """
 
     kind: str
     message: str
+    columns_seen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,11 +275,13 @@ def answer_of(value: Json) -> Answer:
 def answers_of(value: Json) -> tuple[Answer | BadRecord, ...]:
     """Read the answers to a batch or a file, in order."""
     return tuple(
-        BadRecord(item["id"], _read(RecordError, item["error"]))
-        if "error" in item
-        else answer_of(item)
+        BadRecord(item["id"], _record_error(item["error"])) if "error" in item else answer_of(item)
         for item in value["answers"]
     )
+
+
+def _record_error(value: Json) -> RecordError:
+    return _read(RecordError, value, columns_seen=tuple(value.get("columns_seen", ())))
 
 
 def file_answers_of(value: Json) -> FileAnswers:

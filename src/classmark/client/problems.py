@@ -32,6 +32,7 @@ class ServiceProblem(ClientError):
         detail: what was wrong, the value seen, what to do next.
         request_id: as it stands in the log of the service.
         errors: fields that are wrong, each with ``field`` and ``message``.
+        columns_seen: names that the table has, if the kind is ``wrong_columns``.
         retry_after_s: when to try again, if the service said so.
     """
 
@@ -45,6 +46,7 @@ class ServiceProblem(ClientError):
         self.request_id = str(document.get("instance", ""))
         errors = document.get("errors")
         self.errors: tuple[dict[str, str], ...] = tuple(errors) if errors else ()
+        self.columns_seen: tuple[str, ...] = tuple(document.get("columns_seen") or ())
         self.retry_after_s = retry_after_s
         self._arguments = (status, dict(document), retry_after_s)
         super().__init__(f"{status} {self.kind}: {self.detail or self.title}")

@@ -237,7 +237,10 @@ def batch_call(
 
 
 def file_call(
-    file: Path | bytes, name: str | None, options: Mapping[str, Any]
+    file: Path | bytes,
+    name: str | None,
+    options: Mapping[str, Any],
+    columns: Mapping[str, str] | None = None,
 ) -> Call[FileAnswers]:
     """Return the call that classifies a file.
 
@@ -247,6 +250,8 @@ def file_call(
     content = file if isinstance(file, bytes) else file.read_bytes()
     called = name or ("papers" if isinstance(file, bytes) else file.name)
     form = {key: str(value).lower() for key, value in options.items()}
+    if columns:
+        form["columns"] = json.dumps(dict(columns), ensure_ascii=False)
     return Call(
         method="POST", path="/v1/files", read=file_answers_of, form=form, file=(called, content)
     )

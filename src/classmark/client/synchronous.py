@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast, overload
@@ -119,6 +119,7 @@ class Client:
         top: int | None = None,
         threshold: float | None = None,
         explain: bool = False,
+        columns: Mapping[str, str] | None = None,
     ) -> FileAnswers:
         """Classify every paper of a file in any format that the service reads.
 
@@ -128,12 +129,15 @@ class Client:
             top: how many categories to rank.
             threshold: accept from this probability on, not from the model's own.
             explain: list the terms that decided.
+            columns: field of a paper -> column or key, where they do not have the usual names:
+                ``{"title": "Titel", "abstract": "Zusammenfassung"}``.
 
         Raises:
             OSError: it cannot be read.
             ClientError: as ``classify``.
         """
-        return self._send(file_call(file, name, options_of(top, threshold, explain=explain)))
+        options = options_of(top, threshold, explain=explain)
+        return self._send(file_call(file, name, options, columns))
 
     def feedback(self, prediction_id: str, category: str, comment: str | None = None) -> None:
         """Say what the right category of a paper is.

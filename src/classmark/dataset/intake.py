@@ -15,7 +15,7 @@ from classmark.dataset.config import DatasetConfig
 from classmark.dataset.schema import INTAKE_SCHEMA, TEXT_COLUMNS
 from classmark.dataset.texts import TextStore, judge_texts
 from classmark.errors import ContractViolation
-from classmark.papers import abstract_fingerprint, canonical_id, read_papers
+from classmark.papers import Columns, abstract_fingerprint, canonical_id, read_papers
 from classmark.records import BadRecord, Paper
 from classmark.storage import sha256_file
 
@@ -23,6 +23,7 @@ Progress = Callable[[str, int], None]
 """Called with the name of the step and the number of records read so far, 0 if it reads none."""
 
 _CHUNK_PAPERS = 20_000
+_COLUMNS_ADVICE = "Name yours in the setting columns (--columns title=…,abstract=…)"
 _REPORT_EVERY_RECORDS = 1_000
 
 
@@ -146,11 +147,10 @@ def read_sources(
 
 
 def _records(source: Path, config: DatasetConfig) -> Iterator[Paper | BadRecord]:
-    columns = config.columns or None
     return read_papers(
         source,
         format=config.format,
-        columns=columns,
+        columns=Columns(given=config.columns, advice=_COLUMNS_ADVICE),
         strict_dates=True,
         whole_labels=config.labels == "free",
     )

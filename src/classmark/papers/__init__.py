@@ -3,6 +3,7 @@
 from classmark.papers.chunks import Chunk, ChunkSize, papers_of, read_chunks
 from classmark.papers.dates import parse_date
 from classmark.papers.detect import FORMATS, KNOWN_SUFFIXES, detect_format
+from classmark.papers.fields import Columns, parse_columns
 from classmark.papers.ids import canonical_id
 from classmark.papers.markup import without_markup
 from classmark.papers.reader import read_papers, read_stream
@@ -19,11 +20,13 @@ __all__ = [
     "RECIPE_VERSION",
     "Chunk",
     "ChunkSize",
+    "Columns",
     "abstract_fingerprint",
     "canonical_id",
     "detect_format",
     "normalise",
     "papers_of",
+    "parse_columns",
     "parse_date",
     "read_chunks",
     "read_papers",

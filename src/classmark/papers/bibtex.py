@@ -111,7 +111,7 @@ def _read_block(
 
     place = Place("line", (block.start_line or 0) + 1)
     entry: Block | None = block
-    read = {*_READ, *options.names_of("title"), *options.names_of("abstract")}
+    read = {*_READ, *options.columns.names_of("title"), *options.columns.names_of("abstract")}
     if isinstance(block, DuplicateBlockKeyBlock):
         entry = block.ignore_error_block
     elif isinstance(block, DuplicateFieldKeyBlock) and not read & _in_lower_case(block):
@@ -156,7 +156,7 @@ def _values(key: str, fields: dict[str, str], options: ReadOptions) -> dict[str,
 
 
 def _mapped(fields: dict[str, str], options: ReadOptions, name: str) -> str | None:
-    return next((fields[key] for key in options.names_of(name) if key in fields), None)
+    return next((fields[key] for key in options.columns.names_of(name) if key in fields), None)
 
 
 def _text_of(value: str, macros: Mapping[str, str], most: int = MAX_JOINED_CHARS) -> str:

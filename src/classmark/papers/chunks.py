@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from classmark.papers.detect import format_of
-from classmark.papers.fields import DEFAULT_MAX_RECORD_BYTES, Place, ReadOptions
+from classmark.papers.fields import DEFAULT_MAX_RECORD_BYTES, Columns, Place, ReadOptions
 from classmark.papers.jsonfiles import read_json_lines
 from classmark.papers.lines import is_cut, skip_line, too_long
 from classmark.papers.reader import check_format, read_source
@@ -48,7 +48,7 @@ def read_chunks(
     size: ChunkSize,
     *,
     format: str = "auto",
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str] | Columns | None = None,
     max_record_bytes: int = DEFAULT_MAX_RECORD_BYTES,
 ) -> Iterator[Chunk]:
     """Yield a file in chunks; the same file and size give the same chunks.
@@ -64,9 +64,11 @@ def read_chunks(
         UsageError, UnreadableSource, WrongColumns, MissingExtra: as ``read_papers``.
     """
     check_format(format)
-    options = ReadOptions(name=str(path), columns=columns or {}, max_record_bytes=max_record_bytes)
+    options = ReadOptions(
+        name=str(path), columns=Columns.of(columns), max_record_bytes=max_record_bytes
+    )
     with damage_named(options.name), open_path(path) as source:
-        found = format_of(source, options.columns) if format == "auto" else format
+        found = format_of(source, options.columns.marks) if format == "auto" else format
         if found == LINE_FORMAT:
             yield from _line_chunks(source.stream, size.bytes, max_record_bytes, source.position)
         else:
@@ -77,13 +79,13 @@ def read_chunks(
 def papers_of(
     chunk: Chunk,
     *,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str] | Columns | None = None,
     max_record_bytes: int = DEFAULT_MAX_RECORD_BYTES,
 ) -> Iterator[Paper | BadRecord]:
     """Yield the papers of a chunk, as ``read_papers`` would within the whole file."""
     if not isinstance(chunk.content, bytes):
         return iter(chunk.content)
-    options = ReadOptions(name="", columns=columns or {}, max_record_bytes=max_record_bytes)
+    options = ReadOptions(name="", columns=Columns.of(columns), max_record_bytes=max_record_bytes)
     return read_json_lines(io.BytesIO(chunk.content), options, chunk.first_line)
 
 

@@ -159,8 +159,8 @@ def delimiter_of(prefix: bytes, columns: Mapping[str, str]) -> str | None:
     first_line, stated = header_line(prefix)
     if stated:
         return stated
-    known = {name for names in COLUMN_NAMES.values() for name in names}
     mapped = {name.strip().lower() for name in columns.values()}
+    known = mapped.union(*COLUMN_NAMES.values())
     for delimiter in DELIMITERS:
         names = _split_header(first_line, delimiter)
         # One known word may be the first line of a text ("Abstract"); two make a header.
@@ -179,7 +179,8 @@ def header_line(prefix: bytes) -> tuple[str, str]:
 
 def likeliest_delimiter(prefix: bytes) -> str:
     """Return the delimiter that splits the first line into most columns."""
-    return max(DELIMITERS, key=header_line(prefix)[0].count)
+    first_line = header_line(prefix)[0]
+    return max(DELIMITERS, key=lambda delimiter: len(_split_header(first_line, delimiter)))
 
 
 def _split_header(line: str, delimiter: str) -> set[str]:

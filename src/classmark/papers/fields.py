@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -42,6 +43,13 @@ Scopus, PubMed and Semantic Scholar export.
 TEXT_FIELDS = ("title", "abstract", "category_code", "categories")
 """A value of another type makes a bad record; in other fields it is unknown."""
 
+SEEN_COLUMNS, SEEN_KEYS = 300, 30
+"""How many names an error offers: of a table, and of a record, which may be one of thousands."""
+MAX_SEEN_CHARS = 200
+"""A longer name is not offered: cut, it would not be that of the column."""
+MAX_MAPPING_CHARS = 10_000
+
+_TEXTS = ("title", "abstract")
 _BETWEEN_CATEGORIES = re.compile(r"[\s,;|\[\]()'\"]+")
 _FIRST_OF_ARXIV, _FIRST_OF_FIVE_DIGITS = 704, 1501
 """The months in which arXiv's identifiers became numbers, and got a fifth digit."""
@@ -52,41 +60,112 @@ _MAX_MESSAGE_CHARS = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Columns or keys that papers are read from beside the usual ones: field of a paper -> name.
+
+    Attributes:
+        given: they must be in the header of a table.
+        expected: sought after those that are given and before the usual ones, and may be missing;
+            for example those that a model was trained on.
+        advice: how columns are named in this place, for messages.
+    """
+
+    given: Mapping[str, str] = field(default_factory=dict)
+    expected: Mapping[str, str] = field(default_factory=dict)
+    advice: str = "Name yours with columns={'title': …, 'abstract': …}"
+
+    def __post_init__(self) -> None:
+        _check_fields((*self.given, *self.expected), "columns names")
+
+    @classmethod
+    def of(cls, columns: Mapping[str, str] | Columns | None) -> Columns:
+        """Return what a caller gave: nothing, a mapping, or this already."""
+        return columns if isinstance(columns, Columns) else cls(given=columns or {})
+
+    @property
+    def marks(self) -> Mapping[str, str]:
+        """Columns that a header is known by: the given ones, else the expected texts."""
+        expected = self.expected
+        return self.given or {name: expected[name] for name in _TEXTS if name in expected}
+
+    def overruled_by(self, asked: Columns) -> Columns:
+        """Return these columns as the expected ones beside those that somebody asks for."""
+        return replace(asked, expected={**self.expected, **asked.expected})
+
+    def names_of(self, field_name: str) -> tuple[str, ...]:
+        """Return the column names, in lower case, that a field is sought under, best first."""
+        own = (names.get(field_name) for names in (self.given, self.expected))
+        return (*(name.strip().lower() for name in own if name), *COLUMN_NAMES[field_name])
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """Return the mapping that a person writes: FIELD=COLUMN,... or, for any name, a JSON object.
+
+    Raises:
+        UsageError: it is neither, or names a field that papers do not have.
+    """
+    if len(text) > MAX_MAPPING_CHARS:
+        raise UsageError(f"{len(text):,} characters are more than {MAX_MAPPING_CHARS:,}")
+    pairs = _json_pairs(text) if text.lstrip().startswith("{") else _pairs(text)
+    columns: dict[str, str] = {}
+    for field_name, column in pairs:
+        if field_name in columns:
+            raise UsageError(f"names {shown(field_name)} twice")
+        columns[field_name] = column
+    _check_fields(columns, "names")
+    return columns
+
+
+def _check_fields(field_names: Iterable[str], who_names: str) -> None:
+    unknown = sorted(set(field_names) - set(COLUMN_NAMES))
+    if unknown:
+        raise UsageError(
+            f"{who_names} the field {shown(unknown[0])}, which papers do not have. "
+            f"Fields: {', '.join(COLUMN_NAMES)}"
+        )
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str]]:
+    for part in text.split(",") if text.strip() else []:
+        field_name, equals, column = (piece.strip() for piece in part.partition("="))
+        if not (field_name and equals and column):
+            raise UsageError(f"{shown(part)} is not FIELD=COLUMN")
+        yield field_name, column
+
+
+def _json_pairs(text: str) -> Iterator[tuple[str, str]]:
+    try:
+        pairs = json.loads(text, object_pairs_hook=list)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{shown(text)} is not a JSON object") from error
+    for field_name, column in pairs:
+        if not (isinstance(column, str) and column.strip()):
+            raise UsageError(f"{shown(field_name)} must be the name of a column")
+        yield field_name.strip(), column
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReadOptions:
     """How a source is read.
 
     Attributes:
         name: the source in messages: its path, or "standard input".
-        columns: field of a paper -> column or key it is read from, before the usual names.
+        columns: columns or keys that papers are read from beside the usual ones.
         max_record_bytes: a longer record is skipped, without holding it in memory.
         strict_dates: an unreadable date makes a bad record; else the date is unknown (None).
         whole_labels: categories are labels of one's own, which may hold blanks and commas.
     """
 
     name: str
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Columns = field(default_factory=Columns)
     max_record_bytes: int = DEFAULT_MAX_RECORD_BYTES
     strict_dates: bool = False
     whole_labels: bool = False
 
-    def __post_init__(self) -> None:
-        unknown = sorted(set(self.columns) - set(COLUMN_NAMES))
-        if unknown:
-            raise UsageError(
-                f"columns names the field {unknown[0]!r}, which papers do not have. "
-                f"Fields: {', '.join(COLUMN_NAMES)}"
-            )
-
     @cached_property
     def sought(self) -> dict[str, tuple[str, ...]]:
         """Return what ``names_of`` gives for every field of a paper."""
-        return {field_name: self.names_of(field_name) for field_name in COLUMN_NAMES}
-
-    def names_of(self, field_name: str) -> tuple[str, ...]:
-        """Return the column names, in lower case, that a field is sought under, best first."""
-        mapped = self.columns.get(field_name)
-        usual = COLUMN_NAMES[field_name]
-        return usual if mapped is None else (mapped.strip().lower(), *usual)
+        return {field_name: self.columns.names_of(field_name) for field_name in COLUMN_NAMES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,28 +188,42 @@ def locate_columns(header: Iterable[str], options: ReadOptions) -> dict[str, int
     """Return the position of each field that a table has.
 
     Raises:
-        WrongColumns: a mapped column is missing, or there is neither a title nor an abstract.
+        WrongColumns: a given column is missing, or there is neither a title nor an abstract.
     """
     seen = [name.strip() for name in header]
     index = {name.lower(): i for i, name in reversed(list(enumerate(seen)))}
-    for field_name, column in options.columns.items():
+    for field_name, column in options.columns.given.items():
         if column.strip().lower() not in index:
-            raise WrongColumns(
-                f"{options.name} has no column {column!r} for {field_name}; columns seen: "
-                f"{_listed(seen)}. Name one of them with --columns {field_name}=…"
-            )
+            raise _wrong_columns(f"no column {shown(column)} for {field_name}", seen, options)
     positions = {
         field_name: index[name]
-        for field_name in COLUMN_NAMES
-        for name in reversed(options.names_of(field_name))
+        for field_name, names in options.sought.items()
+        for name in reversed(names)
         if name in index
     }
     if "abstract" not in positions and "title" not in positions:
-        raise WrongColumns(
-            f"{options.name} has no column 'title' or 'abstract'; columns seen: {_listed(seen)}. "
-            "Name yours with --columns title=…,abstract=…"
-        )
+        raise _wrong_columns(f"no column {texts_sought(options)}", seen, options)
     return positions
+
+
+def _wrong_columns(what: str, seen: list[str], options: ReadOptions) -> WrongColumns:
+    return WrongColumns(
+        f"{options.name} has {what}; columns seen: {listed(seen)}. {options.columns.advice}",
+        offered(seen, SEEN_COLUMNS),
+    )
+
+
+def texts_sought(options: ReadOptions) -> str:
+    """Return the names of title and abstract, those that are expected here first."""
+    own = (options.columns.expected.get(name, name) for name in _TEXTS)
+    *names, last = map(shown, dict.fromkeys((*own, *_TEXTS)))
+    return f"{', '.join(names)} or {last}"
+
+
+def offered(names: Iterable[str], most: int) -> tuple[str, ...]:
+    """Return the names of columns or keys that somebody may choose from, each once."""
+    choice = (name for name in names if 0 < len(name) <= MAX_SEEN_CHARS)
+    return tuple(itertools.islice(dict.fromkeys(choice), most))
 
 
 def build_paper(values: Mapping[str, Any], place: Place, options: ReadOptions) -> Paper | BadRecord:
@@ -256,7 +349,8 @@ def _authors(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Return the first names of columns or keys for a message, and how many more there are."""
     listed = ", ".join(shown(name).strip("'\"") for name in names[:_SHOWN_NAMES]) or "none"
     more = len(names) - _SHOWN_NAMES
     return f"{listed} and {more} more" if more > 0 else listed

@@ -12,7 +12,16 @@ from typing import Any, BinaryIO
 
 from classmark.errors import UnreadableSource
 from classmark.papers import exports
-from classmark.papers.fields import Place, ReadOptions, build_paper, shown
+from classmark.papers.fields import (
+    SEEN_KEYS,
+    Place,
+    ReadOptions,
+    build_paper,
+    listed,
+    offered,
+    shown,
+    texts_sought,
+)
 from classmark.papers.lines import UTF8_BOM, read_lines
 from classmark.records import BadRecord, Paper, is_missing
 
@@ -101,12 +110,11 @@ def paper_from_object(record: object, place: Place, options: ReadOptions) -> Pap
     lowered = exports.with_usual_keys(lowered)
     values = {name: _first(lowered, keys) for name, keys in options.sought.items()}
     if values["title"] is None and values["abstract"] is None:
-        keys = ", ".join(list(lowered)[:12]) or "none"
-        message = (
-            f"no 'title', 'abstract' or 'summary'; keys seen: {keys}. "
-            "Name yours with --columns title=…,abstract=…"
-        )
-        return place.bad("missing_field", message, _own_id(values["id"]))
+        as_written = {str(key).strip().lower(): str(key).strip() for key in record}
+        seen = [as_written.get(key, key) for key in lowered]
+        message = f"no {texts_sought(options)}; keys seen: {listed(seen)}. {options.columns.advice}"
+        bad = place.bad("missing_field", message, _own_id(values["id"]))
+        return replace(bad, columns_seen=offered(seen, SEEN_KEYS))
     return build_paper(values, place, options)
 
 

@@ -9,7 +9,7 @@ from typing import BinaryIO
 from classmark.errors import UnreadableSource, UsageError
 from classmark.papers.bibtex import read_bibtex
 from classmark.papers.detect import FORMATS, delimiter_of, format_of, likeliest_delimiter
-from classmark.papers.fields import DEFAULT_MAX_RECORD_BYTES, ReadOptions
+from classmark.papers.fields import DEFAULT_MAX_RECORD_BYTES, Columns, ReadOptions
 from classmark.papers.jsonfiles import read_json_document, read_json_lines
 from classmark.papers.parquet import read_parquet
 from classmark.papers.sources import Source, damage_named, open_path, open_stream
@@ -27,7 +27,7 @@ def read_papers(
     source: Path | BinaryIO,
     *,
     format: str = "auto",
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str] | Columns | None = None,
     max_record_bytes: int = DEFAULT_MAX_RECORD_BYTES,
     strict_dates: bool = False,
     whole_labels: bool = False,
@@ -41,7 +41,8 @@ def read_papers(
         source: a file, or a binary stream (which stays open); gzip, bzip2, xz, and a zip of one
             file, are read as what is in them.
         format: one of ``detect.FORMATS``, or "auto" to find out from content and name.
-        columns: field of a paper -> column or key, where they do not have the usual names.
+        columns: field of a paper -> column or key, where they do not have the usual names; or
+            ``Columns``, which tells those that must be there from those that may.
         max_record_bytes: a longer record is skipped and reported.
         strict_dates: an unreadable date makes a bad record; else it is taken as unknown.
         whole_labels: categories are labels of one's own, which may hold blanks and commas: a text
@@ -56,7 +57,7 @@ def read_papers(
     check_format(format)
     options = ReadOptions(
         name=str(source) if isinstance(source, Path) else STANDARD_INPUT,
-        columns=columns or {},
+        columns=Columns.of(columns),
         max_record_bytes=max_record_bytes,
         strict_dates=strict_dates,
         whole_labels=whole_labels,
@@ -68,7 +69,7 @@ def read_stream(
     stream: BinaryIO,
     *,
     format: str = "auto",
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str] | Columns | None = None,
     max_record_bytes: int = DEFAULT_MAX_RECORD_BYTES,
     strict_dates: bool = False,
     whole_labels: bool = False,
@@ -111,7 +112,7 @@ def check_format(format: str) -> None:
 
 def read_source(source: Source, format: str, options: ReadOptions) -> Iterator[Paper | BadRecord]:
     """Yield the papers of an open source; see ``read_papers``."""
-    found = format_of(source, options.columns) if format == "auto" else format
+    found = format_of(source, options.columns.marks) if format == "auto" else format
     match found:
         case "parquet":
             return read_parquet(_sought(source, "Parquet"), options)
@@ -129,7 +130,8 @@ def read_source(source: Source, format: str, options: ReadOptions) -> Iterator[P
             return read_spreadsheet(_sought(source, "an Excel workbook"), options)
         case "text":
             return read_text(source.stream, options)
-    delimiter = delimiter_of(source.prefix, options.columns) or likeliest_delimiter(source.prefix)
+    delimiter = delimiter_of(source.prefix, options.columns.marks)
+    delimiter = delimiter or likeliest_delimiter(source.prefix)
     return read_table(source.stream, options, "\t" if found == "tsv" else delimiter)
 
 
@@ -137,6 +139,6 @@ def _sought(source: Source, what: str) -> BinaryIO:
     if source.seekable is None:
         raise UnreadableSource(
             f"{source.name} is {what} from a pipe or in gzip, bzip2 or xz, which cannot be read. "
-            "Give the name of the plain file."
+            "Give the plain file."
         )
     return source.seekable

@@ -114,6 +114,7 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
         _describe_bundle(provenance, candidate, policy, report),
         name=name,
         version=version,
+        columns=source.manifest.columns,
         parameters=candidate.parameters(curve),
     )
     scope = _measure_scope(

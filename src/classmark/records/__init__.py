@@ -35,7 +35,7 @@ from classmark.records.evaluation import (
     MetricValue,
     SliceReport,
 )
-from classmark.records.lines import csv_header, csv_lines, csv_text, json_line
+from classmark.records.lines import CSV_MARK, csv_header, csv_lines, csv_text, json_line
 from classmark.records.paper import BadRecord, Paper, is_missing, text_of, text_of_id
 from classmark.records.prediction import (
     FeedbackEvent,
@@ -56,6 +56,7 @@ from classmark.records.robustness import (
 from classmark.records.scores import ScoreTable
 
 __all__ = [
+    "CSV_MARK",
     "Agreement",
     "Answer",
     "AuthorCategory",

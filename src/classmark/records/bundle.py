@@ -65,6 +65,8 @@ class BundleManifest:
         files: every other file of the folder, by relative path.
         metrics: headline numbers, copied from the reports.
         provenance: dataset digest, run, commit, packages, date, command.
+        columns: field of a paper -> column that the papers of its dataset were read from; fields
+            that were read from one of the usual names are left out.
     """
 
     name: str
@@ -80,6 +82,7 @@ class BundleManifest:
     parameters: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,6 +90,8 @@ class BundleManifest:
         value = asdict(self)
         if self.policy.set_terms == SET_TERMS:  # older bundles lack it, and keep their digest
             del value["policy"]["set_terms"]
+        if not self.columns:  # bundles that were written before there were any keep their digest
+            del value["columns"]
         return value
 
     @classmethod

@@ -62,6 +62,11 @@ class DatasetManifest:
     digest: str
     format_version: int = FORMAT_VERSION
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """Return the columns that ``build`` was asked to read: field of a paper -> name."""
+        return dict(self.config.get("columns") or {})
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of ``manifest.json``."""
         return asdict(self)

@@ -9,9 +9,17 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from classmark.records.answer import Answer
-from classmark.records.paper import BadRecord
+from classmark.records.paper import BadRecord, Paper
 
-# The page that the service shows (app.js) follows the same rule.
+CSV_COLUMNS = (
+    *("id", "title", "primary", "name", "reason", "probability"),
+    *("set", "cross_lists"),
+)
+CSV_MARK = "\ufeff"
+"""Begins a file that people open: Excel takes one without it for the encoding of the country."""
+_BETWEEN_CODES = "; "
+
+# The page that the service shows (app.js) follows the same rules.
 _BLANK = "\x00-\x20\x7f-\xa0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff"
 _FORMULA = re.compile(f"[\t\r\n]|[{_BLANK}]*[=+@\\-\uff1d\uff0b\uff20\uff0d]")
 
@@ -22,24 +30,27 @@ def json_line(result: Answer | BadRecord) -> str:
 
 
 def csv_header(top: int) -> str:
-    """Return the line of column names: id, primary, reason, probability, top1 ... topk."""
-    columns = ["id", "primary", "reason", "probability"]
-    return csv_text([[*columns, *(f"top{i}" for i in range(1, top + 1))]])
+    """Return the line of column names: ``CSV_COLUMNS``, then three for each rank."""
+    ranks = (f"top{i}" for i in range(1, top + 1))
+    columns = (name for rank in ranks for name in (rank, f"{rank}_name", f"{rank}_probability"))
+    return csv_text([[*CSV_COLUMNS, *columns]])
 
 
-def csv_lines(answers: Iterable[Answer], *, raw_cells: bool = False) -> str:
-    """Return one line for each answer, under the columns of ``csv_header``."""
-    rows = (
-        [
-            answer.id or "",
-            answer.primary or "",
-            answer.reason,
-            f"{answer.probability:.6f}",
-            *(ranked.code for ranked in answer.ranked),
-        ]
-        for answer in answers
-    )
-    return csv_text(rows, raw_cells=raw_cells)
+def csv_lines(answered: Iterable[tuple[Paper, Answer]], *, raw_cells: bool = False) -> str:
+    """Return one line for each paper and its answer, under the columns of ``csv_header``."""
+    return csv_text((_csv_row(paper, answer) for paper, answer in answered), raw_cells=raw_cells)
+
+
+def _csv_row(paper: Paper, answer: Answer) -> list[str]:
+    row = [
+        *(answer.id or "", paper.title_line),
+        *(answer.primary or "", answer.ranked[0].name if answer.primary else ""),
+        *(answer.reason, f"{answer.probability:.6f}"),
+        *(_BETWEEN_CODES.join(codes or ()) for codes in (answer.set, answer.cross_lists)),
+    ]
+    for ranked in answer.ranked:
+        row += (ranked.code, ranked.name, f"{ranked.probability:.6f}")
+    return row
 
 
 def csv_text(rows: Iterable[Sequence[object]], *, raw_cells: bool = False) -> str:

@@ -11,6 +11,7 @@ from classmark.errors import InvalidPaper
 
 _MISSING_OF_PANDAS = ("NAType", "NaTType")
 """Told by name, so that pandas need not be there."""
+MAX_SHOWN_TITLE_CHARS = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +39,13 @@ class Paper:
     updated_date: str | None = None
     authors: str = ""
     place: int = field(default=0, compare=False, repr=False)
+
+    @property
+    def title_line(self) -> str:
+        """The title on one line, cut to ``MAX_SHOWN_TITLE_CHARS``: to tell papers apart by."""
+        line = " ".join(self.title.split())
+        most = MAX_SHOWN_TITLE_CHARS
+        return line if len(line) <= most else f"{line[: most - 1]}…"
 
     @property
     def size_chars(self) -> int:
@@ -114,11 +122,19 @@ def text_of_id(value: object) -> str | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BadRecord:
-    """One input record that cannot be read: its id or line number, and what was wrong."""
+    """One input record that cannot be read.
+
+    Attributes:
+        id: its own, or the number of its line.
+        kind: stable name of what was wrong.
+        message: what was wrong, in a sentence.
+        columns_seen: keys of a record that has none of those that papers are read from.
+    """
 
     id: str | None
     kind: str
     message: str
+    columns_seen: tuple[str, ...] = ()
 
     @property
     def size_chars(self) -> int:
@@ -134,4 +150,7 @@ class BadRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the published form, ``{"id", "error": {"kind", "message"}}``."""
-        return {"id": self.id, "error": {"kind": self.kind, "message": self.message}}
+        error: dict[str, Any] = {"kind": self.kind, "message": self.message}
+        if self.columns_seen:
+            error["columns_seen"] = list(self.columns_seen)
+        return {"id": self.id, "error": error}

@@ -13,9 +13,9 @@ from typing import Any, Literal, TypeVar, overload
 import numpy as np
 
 from classmark.bundle import Bundle, find_bundle, load_bundle
-from classmark.errors import BundleIncompatible
-from classmark.papers import RECIPE_VERSION
-from classmark.records import Answer, BadRecord, ModelRef, Paper
+from classmark.errors import BundleIncompatible, UsageError
+from classmark.papers import RECIPE_VERSION, Columns
+from classmark.records import Answer, BadRecord, BundleManifest, ModelRef, Paper
 from classmark.runtime.explain import explain as explain_answer
 from classmark.runtime.intake import ErrorMode, OneItem, is_one_paper, read_items
 from classmark.runtime.labels import Labels
@@ -47,6 +47,7 @@ class Classifier:
         set_coverage: coverage that the prediction sets were built for, 0..1.
         parameters: what the bundle says of its kernel.
         model: who answers: name, version, digest of the bundle.
+        columns: what the papers that it was trained on were read from, for ``read_papers``.
     """
 
     def __init__(self, model: str | Path | None = None) -> None:
@@ -115,6 +116,7 @@ class Classifier:
         self.thresholds = manifest.policy.thresholds
         self.set_coverage = manifest.policy.set_coverage
         self.parameters = manifest.parameters
+        self.columns = _columns(manifest)
 
     def score(self, papers: Iterable[Paper]) -> RawScores:
         """Return the raw scores of papers, before any policy: logits, and what is known of them."""
@@ -372,6 +374,15 @@ def _check_text_recipe(bundle: Bundle) -> None:
             f"{written_for!r}, this classmark has {RECIPE_VERSION!r}. Install the classmark that "
             "it was made for, or train and export it again."
         )
+
+
+def _columns(manifest: BundleManifest) -> Columns:
+    try:
+        return Columns(expected=manifest.columns)
+    except UsageError as error:
+        raise BundleIncompatible(
+            f"model {manifest.name} {manifest.version}: {error}. Install a newer classmark."
+        ) from error
 
 
 def make_scorer(bundle: Bundle) -> Scorer:

@@ -12,6 +12,9 @@ from fastapi import FastAPI
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import create_form_parser
 
+from classmark.errors import UsageError
+from classmark.papers import Columns, parse_columns
+from classmark.records import Paper
 from classmark.service.answering import Options
 from classmark.service.backlog import ITEM_BYTES, PAPER_BYTES
 from classmark.service.body import check_media_type, read_body
@@ -42,6 +45,12 @@ _SCHEMA = {
         "top": {"type": "integer", "minimum": 1, "maximum": MAX_TOP, "default": 5},
         "threshold": {"type": "number", "minimum": 0, "maximum": 1},
         "explain": {"type": "boolean", "default": False},
+        "columns": {
+            "type": "string",
+            "description": "Names of columns or keys, where they are not the usual ones: "
+            "FIELD=COLUMN,... or a JSON object. Those of the model are sought by themselves.",
+            "examples": ["title=Titel,abstract=Zusammenfassung"],
+        },
     },
 }
 
@@ -87,7 +96,8 @@ async def classify_file(service: Service, exchange: Exchange) -> Reply:
     options = replace(_options(form.values), deadline=exchange.deadline)
     if form.content is None:
         raise _invalid("file", "is missing; send the file in a form field of this name")
-    found, records = await _read(service, exchange, form.content, form.file_name)
+    columns = service.answerer.classifier.columns.overruled_by(_columns(form.values))
+    found, records = await _read(service, exchange, form, columns)
     size = ITEM_BYTES + sum(PAPER_BYTES + record.size_chars for record in records)
     return await service.in_thread(
         exchange, lambda: _answer(service, exchange, options, found, records), size
@@ -104,14 +114,17 @@ async def _receive_form(service: Service, exchange: Exchange) -> Form:
 
 
 async def _read(
-    service: Service, exchange: Exchange, content: bytes, file_name: str
+    service: Service, exchange: Exchange, form: Form, columns: Columns
 ) -> tuple[str, list[Record]]:
     """Return the format of a file and its records."""
+    content, name = form.content or b"", form.file_name
     if not is_small(content):
-        return await service.readers.read(exchange, client_of(exchange), content, file_name)
+        return await service.readers.read(exchange, client_of(exchange), content, name, columns)
 
     def read() -> tuple[str, list[Record]]:
-        found, records = read_file(content, file_name, service.file_limits, exchange.check_deadline)
+        found, records = read_file(
+            content, name, service.file_limits, exchange.check_deadline, columns
+        )
         return found, list(records)
 
     return await service.in_thread(exchange, read)
@@ -124,6 +137,9 @@ def _answer(
     documents = service.answerer.answer_many(
         questions_of(service, records), options, recorder, exchange.check_deadline
     )
+    for document, record in zip(documents, records, strict=True):
+        if isinstance(record, Paper) and "error" not in document:
+            document["title"] = record.title_line
     count_papers(service, exchange, documents)
     return Reply(answers_json(documents, format=found, model=service.answerer.model))
 
@@ -179,7 +195,7 @@ def read_form(content_type: bytes, body: bytes, check: Callable[[], None] = lamb
 
 
 def _options(values: dict[str, str]) -> Options:
-    unknown = sorted(values.keys() - {"top", "threshold", "explain"})
+    unknown = sorted(values.keys() - {"top", "threshold", "explain", "columns"})
     if unknown:
         raise _invalid(shown(unknown[0]), "is no field of this form")
     return Options(_top(values), _threshold(values), _explain(values))
@@ -209,6 +225,15 @@ def _explain(values: dict[str, str]) -> bool:
     if text not in _TRUE | _FALSE:
         raise _invalid("explain", "must be true or false")
     return text in _TRUE
+
+
+def _columns(values: dict[str, str]) -> Columns:
+    try:
+        return Columns(given=parse_columns(values.get("columns", "")))
+    except UsageError as error:
+        raise _invalid(
+            "columns", f"{error}. Write for example title=Headline,abstract=Text"
+        ) from error
 
 
 def _refuse_many(n_parts: int) -> None:

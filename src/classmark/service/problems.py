@@ -34,6 +34,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "too_many_papers": (413, "There are too many papers"),
     "unknown_category": (422, "The category is not known"),
     "unreadable_source": (422, "The file cannot be read"),
+    "wrong_columns": (422, "The columns of the file are not known"),
     "rate_exceeded": (429, "Too many requests"),
     "header_too_large": (431, "The header is too large"),
     "internal_error": (500, "Something went wrong here"),
@@ -54,6 +55,7 @@ class Problem(Exception):
         kind: one of ``KINDS``.
         detail: one sentence: what was wrong, the value seen, what to do next.
         errors: fields and their messages.
+        columns_seen: names that a table has, if those of papers are not among them.
         retry_after_s: when to try again, for 429 and 503.
         headers: further header fields.
     """
@@ -61,6 +63,7 @@ class Problem(Exception):
     kind: str
     detail: str
     errors: list[dict[str, str]] = field(default_factory=list)
+    columns_seen: list[str] = field(default_factory=list)
     retry_after_s: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -92,6 +95,8 @@ class Problem(Exception):
         }
         if self.errors:
             document["errors"] = self.errors
+        if self.columns_seen:
+            document["columns_seen"] = self.columns_seen
         return document
 
 

@@ -19,7 +19,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from multiprocessing import Pipe
+from typing import Any
 
+from classmark.papers import Columns
 from classmark.papers.detect import PARQUET_MAGIC
 from classmark.papers.sources import PACKED_MAGIC, ZIP_MAGIC
 from classmark.service.exchange import Exchange, deadline_exceeded
@@ -70,7 +72,7 @@ class Readers:
         self._turns: dict[str, asyncio.Lock] = {}
 
     async def read(
-        self, exchange: Exchange, client: str, content: bytes, file_name: str
+        self, exchange: Exchange, client: str, content: bytes, file_name: str, columns: Columns
     ) -> tuple[str, list[Record]]:
         """Return the format of a file and its records.
 
@@ -79,6 +81,7 @@ class Readers:
             client: whose file it is; one file of a client is read at a time.
             content: of the file.
             file_name: only its ending is looked at.
+            columns: that are read beside those of the usual names.
 
         Raises:
             Problem: it cannot be read within the limits, or its client has too many files here.
@@ -92,7 +95,7 @@ class Readers:
         try:
             async with asyncio.timeout(exchange.remaining_s), turn:
                 return await asyncio.get_running_loop().run_in_executor(
-                    self._pool, self._read, exchange, content, file_name
+                    self._pool, self._read, exchange, content, file_name, columns
                 )
         except TimeoutError as error:
             raise deadline_exceeded(exchange) from error
@@ -108,7 +111,9 @@ class Readers:
         for reader in list(self._all):
             reader.kill()
 
-    def _read(self, exchange: Exchange, content: bytes, file_name: str) -> tuple[str, list[Record]]:
+    def _read(
+        self, exchange: Exchange, content: bytes, file_name: str, columns: Columns
+    ) -> tuple[str, list[Record]]:
         """Return what a reader reads; runs in a thread."""
         exchange.check_deadline()
         reader = self._take_idle() or self._start()
@@ -118,7 +123,13 @@ class Readers:
                     raise deadline_exceeded(exchange)
                 exchange.check_deadline()
                 raise _busy("the process that reads the file has died at its start")
-            return reader.read(exchange, content, file_name, self._limits)
+            job = {
+                "file_name": file_name,
+                "columns": asdict(columns),
+                "limits": asdict(self._limits),
+                "remaining_s": exchange.remaining_s,
+            }
+            return reader.read(exchange, content, job)
         finally:
             if reader.is_alive and not self._is_closed:
                 self._idle.append(reader)
@@ -204,18 +215,13 @@ class _Reader:
         return self._is_ready
 
     def read(
-        self, exchange: Exchange, content: bytes, file_name: str, limits: FileLimits
+        self, exchange: Exchange, content: bytes, job: dict[str, Any]
     ) -> tuple[str, list[Record]]:
         """Return the format of a file and its records; at the deadline the process is killed.
 
         Raises:
             Problem: the process says so, ended, or was killed.
         """
-        job = {
-            "file_name": file_name,
-            "limits": asdict(limits),
-            "remaining_s": exchange.remaining_s,
-        }
         try:
             with self._killed_at(exchange.deadline):
                 self._connection.send_bytes(json.dumps(job).encode())

@@ -16,15 +16,15 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any, BinaryIO, cast
 
 import defusedxml.ElementTree  # noqa: F401  (exchanges modules while it is imported: not in a thread)
 
-from classmark.errors import ClassmarkError
+from classmark.errors import ClassmarkError, MissingExtra, WrongColumns
 from classmark.papers.detect import format_of
-from classmark.papers.fields import ReadOptions
+from classmark.papers.fields import Columns, ReadOptions
 from classmark.papers.reader import read_source
 from classmark.papers.sources import PREFIX_BYTES, Source, damage_named, open_stream
 from classmark.papers.spreadsheets import unpacked_bytes
@@ -38,6 +38,8 @@ UNPACKED_SHARE = 4
 """A file may unpack to so many times the largest body; text is compressed 3- to 5-fold."""
 WORN_BYTES = 64 << 20
 """A process that has grown by more does not give the memory back: it ends, and a new one starts."""
+_NO_COLUMNS = Columns()
+_COLUMNS_ADVICE = "Name yours in the form field columns: title=…,abstract=…"
 _MESSAGE_RECORDS = 64
 _MESSAGE_CHARS = 1 << 20
 _BIBTEX_BLOCK = re.compile(rb"@\w*[ \t]*[{(]")
@@ -70,7 +72,11 @@ class FileLimits:
 
 
 def read_file(
-    content: bytes, file_name: str, limits: FileLimits, check: Callable[[], None] = _nothing
+    content: bytes,
+    file_name: str,
+    limits: FileLimits,
+    check: Callable[[], None] = _nothing,
+    columns: Columns = _NO_COLUMNS,
 ) -> tuple[str, Iterator[Record]]:
     """Return the format of a file, and its records as they are read.
 
@@ -79,22 +85,32 @@ def read_file(
         file_name: only its ending is looked at.
         limits: see there.
         check: called between pieces and records; raises to end the reading.
+        columns: that are read beside those of the usual names.
 
     Raises:
         Problem: nothing can be read, or there is too much; also while records are read.
     """
     with _as_problem():
         source = open_stream(io.BytesIO(content), name=FILE_NAME, file_name=file_name)
-        found = format_of(source, {})
-    return found, _records(source, found, limits, check)
+        found = format_of(source, columns.marks)
+    options = ReadOptions(
+        name=FILE_NAME,
+        columns=replace(columns, advice=_COLUMNS_ADVICE),
+        max_record_bytes=limits.max_file_bytes,
+    )
+    return found, _records(source, found, options, limits, check)
 
 
 def _records(
-    source: Source, found: str, limits: FileLimits, check: Callable[[], None]
+    source: Source,
+    found: str,
+    options: ReadOptions,
+    limits: FileLimits,
+    check: Callable[[], None],
 ) -> Iterator[Record]:
     n_records = n_chars = 0
     with _as_problem():
-        for record in _read(source, found, limits, check):
+        for record in _read(source, found, options, limits, check):
             check()
             n_records += 1
             n_chars += record.size_chars
@@ -106,9 +122,12 @@ def _records(
 
 
 def _read(
-    source: Source, found: str, limits: FileLimits, check: Callable[[], None]
+    source: Source,
+    found: str,
+    options: ReadOptions,
+    limits: FileLimits,
+    check: Callable[[], None],
 ) -> Iterator[Record]:
-    options = ReadOptions(name=FILE_NAME, max_record_bytes=limits.max_file_bytes)
     if found == "xlsx" and _unpacked_bytes(source) > limits.max_unpacked_bytes:
         raise _too_large(limits)
     if found in ("parquet", "xlsx"):
@@ -166,10 +185,21 @@ def _as_problem() -> Iterator[None]:
     try:
         with damage_named(FILE_NAME):
             yield
+    except WrongColumns as error:
+        raise Problem(error.kind, str(error), columns_seen=list(error.columns_seen)) from error
+    except MissingExtra as error:
+        raise Problem("unreadable_source", _cannot(error)) from error
     except ClassmarkError as error:
         raise Problem("unreadable_source", str(error)) from error
     except MemoryError as error:
         raise out_of_memory() from error
+
+
+def _cannot(error: MissingExtra) -> str:
+    return (
+        f"{error.feature} needs packages that this service does not have. Send CSV or JSON lines, "
+        f"or ask its operator to install classmark[{error.extra}]."
+    )
 
 
 def out_of_memory() -> Problem:
@@ -222,7 +252,8 @@ def _messages(content: bytes, job: dict[str, Any]) -> Iterator[dict[str, Any]]:
     n_chars = 0
     batch: list[dict[str, Any]] = []
     try:
-        found, records = read_file(content, job["file_name"], FileLimits(**job["limits"]))
+        limits, columns = FileLimits(**job["limits"]), Columns(**job["columns"])
+        found, records = read_file(content, job["file_name"], limits, columns=columns)
         yield {"format": found}
         for record in records:
             batch.append(asdict(record))
@@ -232,7 +263,8 @@ def _messages(content: bytes, job: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 batch, n_chars = [], 0
         yield {"records": batch}
     except Problem as problem:
-        yield {"problem": {"kind": problem.kind, "detail": problem.detail}}
+        facts = ("kind", "detail", "columns_seen")
+        yield {"problem": {name: getattr(problem, name) for name in facts}}
 
 
 def _packed(message: dict[str, Any]) -> bytes:
@@ -243,7 +275,7 @@ def records_of(message: dict[str, Any]) -> Iterator[Record]:
     """Yield the records of a message of the process."""
     for fields in message.get("records", ()):
         if "kind" in fields:
-            yield BadRecord(**fields)
+            yield BadRecord(**{**fields, "columns_seen": tuple(fields["columns_seen"])})
         else:
             yield Paper(**{**fields, "categories": tuple(fields["categories"])})
 

@@ -174,6 +174,9 @@ class AnswerOut(BaseModel):
     author_category: AuthorCategoryOut | None = None
     prediction_id: str
     model: ModelOut
+    title: str | None = Field(
+        None, description="Only of papers of a file: on one line, and cut if it is very long."
+    )
 
 
 class RecordErrorOut(BaseModel):
@@ -181,6 +184,9 @@ class RecordErrorOut(BaseModel):
 
     kind: str
     message: str
+    columns_seen: list[str] | None = Field(
+        None, description="Keys that the record has, if it has none of those of a paper."
+    )
 
 
 class BadRecordOut(BaseModel):
@@ -262,6 +268,7 @@ class ProblemOut(BaseModel):
     instance: str
     kind: str
     errors: list[dict[str, str]] | None = None
+    columns_seen: list[str] | None = Field(None, description="Of a table: kind wrong_columns.")
 
 
 class HealthOut(BaseModel):

@@ -17,6 +17,7 @@ from classmark.storage.places import (
     check_file_place,
     check_folder_place,
     expand_home,
+    is_stream,
     recover_output,
 )
 
@@ -28,6 +29,7 @@ __all__ = [
     "check_file_place",
     "check_folder_place",
     "expand_home",
+    "is_stream",
     "locked_file",
     "locked_folder",
     "publish",

@@ -52,6 +52,15 @@ def show_batch(tab: Any) -> Any:
     return page
 
 
+def show_columns(tab: Any) -> Any:
+    page = tab.open()
+    file = {"name": "neu.csv", "mimeType": "text/csv", "buffer": b"Nr,Titel,Inhalt\n1,a,b\n"}
+    page.get_by_label("Choose a file").set_input_files([file])
+    page.locator(".columns").wait_for()
+    tab.expect_refusals()
+    return page
+
+
 def show_notice(tab: Any) -> Any:
     page = tab.open()
     page.get_by_role("button", name="Classify").click()
@@ -72,6 +81,7 @@ STATES = (
     show_link,
     show_picker,
     show_batch,
+    show_columns,
     show_notice,
     show_status,
 )

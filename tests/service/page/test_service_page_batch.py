@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from page_texts import ACCEPTED, CSV, CSV_WITH_BAD_RECORD
+from typer.testing import CliRunner
 
+from classmark import Classifier
+from classmark.cli.app import app
 from classmark.records import csv_text
 
 pytestmark = pytest.mark.slow  # a browser, file after file
@@ -62,11 +66,105 @@ def test_the_table_is_downloaded_as_csv_with_the_columns_of_the_command(tab: Any
     with page.expect_download() as download:
         page.get_by_role("button", name="Download CSV").click()
     assert download.value.suggested_filename == "my.papers-classified.csv"
-    rows = list(csv.DictReader(io.StringIO(download.value.path().read_text("utf-8"))))
-    assert list(rows[0])[:5] == ["id", "primary", "reason", "probability", "top1"]
+    rows = list(csv.DictReader(io.StringIO(download.value.path().read_text("utf-8-sig"))))
     assert [row["id"] for row in rows] == ['a "quoted", id', "p2", "p3"]
     assert [row["primary"] for row in rows] == ["quant-ph", "", ""]
     assert rows[2]["reason"] == "out_of_scope"
+
+
+def test_the_download_is_byte_for_byte_what_the_command_writes(tab: Any, tmp_path: Path) -> None:
+    content = CSV.replace("Robust ", "=Robust  ").replace("p2", "\u00e9 2")
+    page = tab.upload("papers.csv", content)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download CSV").click()
+    (tmp_path / "papers.csv").write_text(content, encoding="utf-8")
+    words = ["classify", tmp_path / "papers.csv", "--top", "10", "--output", tmp_path / "out.csv"]
+    assert CliRunner().invoke(app, list(map(str, words))).exit_code == 0
+    assert download.value.path().read_bytes() == (tmp_path / "out.csv").read_bytes()
+
+
+def test_a_row_shows_title_name_short_list_and_cross_lists(tab: Any) -> None:
+    page = tab.upload("papers.csv", CSV)
+    answer = Classifier().classify(ACCEPTED, top=10)
+    paper, category = page.locator(".batch tbody tr").first.locator("th, td").all()[:2]
+    assert paper.inner_text().split("\n") == ["p1", TITLE]
+    verdict, *further = category.inner_text().split("\n")
+    assert verdict == f"quant-ph {answer.ranked[0].name}"
+    wanted = [("Short list", answer.set or ()), ("Cross-lists", answer.cross_lists)]
+    lines = [f"{label}: {', '.join(codes)}" for label, codes in wanted if codes]
+    assert [line for line in further if line] == lines
+
+
+OWN_CSV = CSV.replace("id,title,abstract", 'Nr.,Titel,"Inhalt, kurz"')
+OWN_JSON = json.dumps([{"Nr.": "p1", "Titel": TITLE, "Inhalt, kurz": ABSTRACT}] * 3)
+
+
+@pytest.mark.parametrize(("name", "content"), [("neu.csv", OWN_CSV), ("neu.json", OWN_JSON)])
+def test_columns_that_are_not_understood_are_asked_for(tab: Any, name: str, content: str) -> None:
+    page = tab.open()
+    choose(page, name, content)
+    page.get_by_role("heading", name="Which columns hold the papers?").wait_for()
+    tab.expect_refusals()
+    assert page.evaluate("document.activeElement.textContent") == "Which columns hold the papers?"
+    assert page.locator(".columns .names li").all_inner_texts() == ["Nr.", "Titel", "Inhalt, kurz"]
+    chosen = {label: page.get_by_label(label, exact=True) for label in ("Title", "Abstract")}
+    assert [box.input_value() for box in chosen.values()] == ["Titel", "Inhalt, kurz"]
+    assert page.get_by_label("Identifier").input_value() == "Nr."
+    for box in chosen.values():
+        box.select_option("")
+    page.get_by_role("button", name="Classify with these columns").press("Enter")
+    assert page.get_by_role("alert").inner_text().startswith("Choose the column of the title, of")
+    chosen["Title"].select_option("Titel")
+    chosen["Abstract"].select_option("Inhalt, kurz")
+    page.get_by_role("button", name="Classify with these columns").press("Enter")
+    page.locator(".batch").wait_for()
+    assert "3 papers in" in page.locator(".batch h2").inner_text()
+    row = page.locator(".batch tbody tr").first.inner_text()
+    assert "p1" in row
+    assert "quant-ph" in row
+
+
+def test_the_question_for_columns_can_be_cancelled(tab: Any) -> None:
+    page = tab.upload("papers.csv", CSV)
+    choose(page, "neu.csv", OWN_CSV)
+    page.get_by_role("button", name="Cancel").click()
+    tab.expect_refusals()
+    assert page.locator(".batch h2").inner_text() == "3 papers in papers.csv"
+
+
+def test_advice_about_columns_is_in_the_words_of_the_page(tab: Any) -> None:
+    lines = [{"title": TITLE, "abstract": ABSTRACT}, {"Titel": TITLE, "Nr": 7}]
+    page = tab.upload("mixed.jsonl", "\n".join(map(json.dumps, lines)))
+    failed = page.locator(".batch .failed td").inner_text()
+    assert failed == "No title or abstract is recognised among Titel, Nr."
+    choose(page, "neu.csv", f"{'x' * 300},{'y' * 300}\n1,2\n")  # too long to be offered
+    page.get_by_role("alert").wait_for()
+    tab.expect_refusals()
+    assert "form field" not in page.get_by_role("alert").inner_text()
+
+
+def test_of_many_columns_the_first_are_listed_and_all_can_be_chosen(tab: Any) -> None:
+    page = tab.open()
+    choose(page, "neu.csv", ",".join(f"c{i}" for i in range(30)) + "\n")
+    page.locator(".columns").wait_for()
+    tab.expect_refusals()
+    assert page.locator(".columns .names li").all_inner_texts()[-2:] == ["c23", "and 6 more"]
+    assert page.get_by_label("Abstract", exact=True).locator("option").count() == 31
+    assert page.get_by_label("Abstract", exact=True).input_value() == ""
+
+
+def test_names_of_columns_stay_text(tab: Any) -> None:
+    page = tab.open()
+    choose(page, "neu.csv", f"{HOSTILE},b\n1,2\n")
+    page.locator(".columns").wait_for()
+    tab.expect_refusals()
+    assert page.locator(".columns .names li").first.inner_text() == HOSTILE
+    assert page.evaluate("window.injected") is None
+
+
+def choose(page: Any, name: str, content: str) -> None:
+    file = {"name": name, "mimeType": "text/plain", "buffer": content.encode()}
+    page.get_by_label("Choose a file").set_input_files([file])
 
 
 def test_ids_that_a_spreadsheet_would_run_are_escaped_as_the_command_escapes_them(tab: Any) -> None:
@@ -75,7 +173,7 @@ def test_ids_that_a_spreadsheet_would_run_are_escaped_as_the_command_escapes_the
     page = tab.upload("my.jsonl", "\n".join(lines))
     with page.expect_download() as download:
         page.get_by_role("button", name="Download CSV").click()
-    rows = list(csv.reader(io.StringIO(download.value.path().read_text("utf-8"))))[1:]
+    rows = list(csv.reader(io.StringIO(download.value.path().read_text("utf-8-sig"))))[1:]
     wanted = csv.reader(io.StringIO(csv_text([[id.strip()] for id in ids])))
     assert [row[0] for row in rows] == [row[0] for row in wanted]
     assert [row[0][0] == "'" for row in rows] == [True] * 9 + [False]

@@ -16,6 +16,15 @@ const SHOWN_LABELS = 24; // of a model with labels of its own, before anything i
 const NO_PAPER = "Not a paper"; // the field of the example that suits every model
 const SLOW_MS = 1500; // a screen reader is told of work that takes longer
 
+/** What columns that nobody has named yet are often called; only the first choice on a form. */
+const LIKELY_COLUMNS = {
+  title: /tit|überschrift|headline|^name$/i,
+  abstract: /abstr|zusammenfassung|summary|r[eé]sum|text|inhalt|description/i,
+  id: /^(?:id|nr\.?|no\.?|key|doi|.*(?:number|nummer|[^a-z]id))$/i,
+};
+
+const COLUMNS_SHOWN = 24; // names that are listed; the lists to choose from have all of them
+
 const TERMS_IN_WORDS = {
   "(bias)": "how common each of the two is",
   "(other terms)": "all other words together",
@@ -79,9 +88,9 @@ function offerDownload(name, type, text) {
 
 /** What went wrong, in a sentence, and what to do about it. */
 class Fault extends Error {
-  constructor(title, advice, { canRetry = false, asksKey = false, calm = false } = {}) {
+  constructor(title, advice, { canRetry = false, asksKey = false, calm = false, problem = {} } = {}) {
     super(title);
-    Object.assign(this, { title, advice, canRetry, asksKey, calm });
+    Object.assign(this, { title, advice, canRetry, asksKey, calm, problem });
   }
 }
 
@@ -113,7 +122,7 @@ function faultOf(response, problem) {
   const { status, headers } = response;
   const [title, advice] = inWords(status, headers, problem);
   const asksKey = status === 401 || status === 403;
-  return new Fault(title, advice, { asksKey, canRetry: asksKey || status === 429 || status >= 500 });
+  return new Fault(title, advice, { asksKey, canRetry: asksKey || status === 429 || status >= 500, problem });
 }
 
 /** A title and an advice for a response that is a problem. */
@@ -127,6 +136,7 @@ function inWords(status, headers, problem) {
     key_expired: ["The API key has expired.", "Ask whoever runs the service for another key, and enter that."],
     journal_off: ["This service keeps no journal.", "So it cannot take corrections; whoever runs it can switch the journal on."],
     not_ready: ["The service is stopping.", "Try again in a moment."],
+    wrong_columns: ["No title or abstract is recognised in this file.", "Call its columns title and abstract, then try again."],
   };
   const byStatus = {
     401: ["The service asks for an API key.", "Enter yours; it is kept until you leave this page."],
@@ -316,17 +326,67 @@ function classify() {
   });
 }
 
-function classifyFile(file) {
+/** `columns`: field of a paper -> the column that holds it, as somebody chose on this page. */
+function classifyFile(file, columns = {}) {
   work(async (signal) => {
     const form = new FormData();
     form.append("file", file);
     form.append("top", TOP);
     form.append("explain", file.size <= EXPLAINED_FILE_BYTES);
-    const { answers } = await call("v1/files", { body: form, signal });
+    if (Object.keys(columns).length) form.append("columns", JSON.stringify(columns));
+    const { answers, unread } = await answersOrColumns(form, signal);
+    if (unread) return askColumns(file, unread, columns);
     await catalogue();
     show(batchView(answers, file.name));
     say(`${count(answers.length, "paper")} of ${file.name} classified.`);
   });
+}
+
+/** The answers to a file, or the names of its columns if no paper can be read from them. */
+async function answersOrColumns(form, signal) {
+  let answers;
+  try {
+    ({ answers } = await call("v1/files", { body: form, signal }));
+  } catch (error) {
+    const { kind, columns_seen: unread } = error.problem ?? {};
+    if (kind !== "wrong_columns" || !unread?.length) throw error;
+    return { unread };
+  }
+  const unread = [...new Set(answers.flatMap(({ error }) => error?.columns_seen ?? []))];
+  return { answers, unread: unread.length && answers.every(({ error }) => error?.columns_seen) ? unread : null };
+}
+
+// ---- which columns hold the papers -----------------------------------------------------------
+
+/** Let somebody say which columns hold title, abstract and identifier, and send the file again. */
+function askColumns(file, names, chosen) {
+  const before = [...$("output").childNodes];
+  const [form, slot] = copy("columns");
+  slot("said").textContent = `classmark recognises neither a title nor an abstract among the columns of ${file.name}.`;
+  slot("names").append(...names.slice(0, COLUMNS_SHOWN).map((name) => el("li", {}, name)));
+  const further = names.length - COLUMNS_SHOWN;
+  if (further > 0) slot("names").append(el("li", { class: "further" }, `and ${count(further, "more", "more")}`));
+  const selects = Object.fromEntries(Object.keys(LIKELY_COLUMNS).map((field) => [field, slot(field)]));
+  const taken = new Set();
+  for (const [field, select] of Object.entries(selects)) {
+    select.append(...names.map((name) => el("option", { value: name }, name)));
+    select.value = chosen[field] ?? names.find((name) => LIKELY_COLUMNS[field].test(name) && !taken.has(name)) ?? "";
+    taken.add(select.value);
+  }
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const columns = Object.fromEntries(Object.entries(selects).map(([field, { value }]) => [field, value]).filter(([, name]) => name));
+    slot("fault").textContent = columns.title || columns.abstract ? ""
+      : "Choose the column of the title, of the abstract, or both.";
+    if (slot("fault").textContent) return selects.title.focus();
+    return classifyFile(file, columns);
+  });
+  form.querySelector('[data-act="cancel"]').addEventListener("click", () => {
+    $("output").replaceChildren(...before);
+    $("file").focus();
+  });
+  show(form);
+  slot("heading").focus({ preventScroll: true });
 }
 
 // ---- the answer ------------------------------------------------------------------------------
@@ -730,15 +790,21 @@ function bindRows(answers, rows, filter, more) {
   start();
 }
 
+/** Why a record has no answer; the service's advice about columns is for those who send forms. */
+function inWordsOfPage({ message, columns_seen: names }) {
+  return names ? `No title or abstract is recognised among ${names.join(", ")}.` : sentence(message);
+}
+
 /** The row of a paper, and the hidden row beneath it that its button unfolds. */
 function batchRow(answer, index) {
   const name = answer.id ?? `no. ${index + 1}`;
   if (answer.error) {
     return [el("tr", { class: "failed" }, el("th", { scope: "row" }, name),
-      el("td", { colspan: "2" }, sentence(answer.error.message)))];
+      el("td", { colspan: "2" }, inWordsOfPage(answer.error)))];
   }
   const below = el("tr", { id: `below-${index}`, hidden: true }, el("td", { colspan: "3" }));
-  const unfold = el("button", { type: "button", class: "unfold", "aria-expanded": "false", "aria-controls": below.id }, name);
+  const unfold = el("button", { type: "button", class: "unfold", "aria-expanded": "false", "aria-controls": below.id },
+    el("span", {}, el("span", { class: "code" }, name), ...(answer.title ? [" ", el("span", { class: "title" }, answer.title)] : [])));
   unfold.addEventListener("click", () => {
     if (!below.firstChild.hasChildNodes()) below.firstChild.append(answerView(answer, null));
     below.hidden = !below.hidden;
@@ -748,29 +814,39 @@ function batchRow(answer, index) {
 }
 
 /** The cells with category and probability; a guess that is not given as an answer looks like one. */
-function verdictCells({ primary, reason, ranked: [{ code, name, probability }] }) {
+function verdictCells(answer) {
+  const { primary, reason, ranked: [{ code, name, probability }] } = answer;
   const share = el("td", { class: "number" }, percent(probability));
-  if (primary) return [el("td", {}, ...codeAndName(code, name)), share];
+  if (primary) return [el("td", {}, ...codeAndName(code, name), ...furtherCodes(answer)), share];
   share.classList.add("none");
   const unlike = ownLabels ? "not like what the model knows" : "not like a paper";
   if (reason === "out_of_scope") return [el("td", { class: "none" }, unlike), el("td", { class: "number none" }, "–")];
-  return [el("td", { class: "none" }, "not sure enough; likeliest ", el("span", { class: "code" }, code)), share];
+  return [el("td", { class: "none" }, "not sure enough; likeliest ", ...codeAndName(code, name), ...furtherCodes(answer)), share];
+}
+
+/** The short list and the cross-lists of an answer, as lines below its category. */
+function furtherCodes({ set, cross_lists: crossLists }) {
+  return [["Short list", set ?? []], ["Cross-lists", crossLists]].filter(([, codes]) => codes.length)
+    .map(([label, codes]) => el("p", { class: "hint" }, `${label}: `,
+      ...codes.flatMap((code, i) => [i ? (ownLabels ? "; " : ", ") : "", el("span", { class: ownLabels ? "" : "code" }, code)])));
 }
 
 /** What a spreadsheet would take for a formula gets an apostrophe in front: the rule of `records`. */
 const FORMULA = /^(?:[\t\r\n]|[\x00-\x20\x7f-\xa0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff]*[=+@\-\uff1d\uff0b\uff20\uff0d])/;
+const CSV_MARK = "\ufeff"; // Excel takes a file without it for the encoding of the country
 const harmless = (cell) => (FORMULA.test(cell) ? `'${cell}` : cell);
 
-/** The columns of `classmark classify --csv`; papers that cannot be read have none. */
+/** What `classmark classify --csv --output` writes; papers that cannot be read have no row. */
 function toCsv(answers) {
   const good = answers.filter(({ error }) => !error);
   const width = Math.max(0, ...good.map(({ ranked }) => ranked.length));
-  const tops = Array.from({ length: width }, (_, i) => `top${i + 1}`);
-  const rows = good.map(({ id, primary, reason, probability, ranked }) =>
-    [id ?? "", primary ?? "", reason, probability.toFixed(6), ...ranked.map(({ code }) => code)]);
+  const tops = Array.from({ length: width }, (_, i) => [`top${i + 1}`, `top${i + 1}_name`, `top${i + 1}_probability`]);
+  const header = ["id", "title", "primary", "name", "reason", "probability", "set", "cross_lists", ...tops.flat()];
+  const rows = good.map(({ id, title, primary, reason, probability, set, cross_lists: crossLists, ranked }) =>
+    [id ?? "", title ?? "", primary ?? "", primary ? ranked[0].name : "", reason, probability.toFixed(6),
+      (set ?? []).join("; "), crossLists.join("; "), ...ranked.flatMap((one) => [one.code, one.name, one.probability.toFixed(6)])]);
   const quoted = (cell) => (/[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
-  return [["id", "primary", "reason", "probability", ...tops], ...rows]
-    .map((row) => `${row.map(harmless).map(quoted).join(",")}\n`).join("");
+  return CSV_MARK + [header, ...rows].map((row) => `${row.map(harmless).map(quoted).join(",")}\n`).join("");
 }
 
 // ---- the paper in the address ----------------------------------------------------------------
