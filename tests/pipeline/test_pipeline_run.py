@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from classmark import __version__
 from classmark import dataset as datasets
 from classmark.dataset import DatasetConfig, build_dataset, load_manifest
 from classmark.errors import InvalidConfig, InvalidDataset, RunCorrupt, RunNotFound, TrainingFailed
@@ -253,4 +254,4 @@ def test_outside_a_checkout_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(run_folders, "_PACKAGES", ("numpy", "no-such-package"))
     told = describe_environment()
     assert told["commit"] is None
-    assert told["packages"] == {"numpy": np.__version__}
+    assert told["packages"] == {"classmark": __version__, "numpy": np.__version__}

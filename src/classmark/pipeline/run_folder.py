@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from classmark import __version__
 from classmark.errors import InvalidDataset, OutputBusy, StorageFailed
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.tracked import write_figures
@@ -35,7 +36,7 @@ from classmark.storage import (
 from classmark.training import LinearWeights
 
 WEIGHTS = ("keys", "embedding", "head", "bias")
-_PACKAGES = ("classmark", "numpy", "scipy", "polars", "pyarrow", "hydra-core", "omegaconf")
+_PACKAGES = ("numpy", "scipy", "polars", "pyarrow", "hydra-core", "omegaconf")
 _MARK = ".taken"
 
 
@@ -258,9 +259,10 @@ def _name_of(word: str) -> str:
 
 def describe_environment(more_packages: Sequence[str] = ()) -> dict[str, Any]:
     """Return commit, package versions, Python and platform."""
+    found = {name: v for name in (*_PACKAGES, *more_packages) if (v := _version(name))}
     return {
         "commit": _commit(),
-        "packages": {name: v for name in (*_PACKAGES, *more_packages) if (v := _version(name))},
+        "packages": {"classmark": __version__, **found},
         "python": sys.version.split()[0],
         "platform": platform.platform(),
     }
