@@ -16,7 +16,8 @@ pytest.importorskip("torch", reason="encoders are exported from torch")
 import torch
 from safetensors.torch import load_file, save_file
 
-from classmark.bundle import load_bundle, read_manifest
+from classmark.bundle import load_bundle, read_digest, read_manifest
+from classmark.bundle.manifest import read_seal
 from classmark.dataset import load_manifest
 from classmark.errors import InvalidConfig, ParityFailed, RunCorrupt
 from classmark.export.onnx import (
@@ -118,6 +119,24 @@ def test_auto_tells_both_numbers_in_the_card(deep: DeepFolders, tmp_path: Path) 
     assert report.metrics["top_1"].value == pytest.approx(
         manifest.metrics["all"]["top_1"], abs=1e-4
     )
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_two_fits_with_the_same_seed_have_the_same_digest(
+    deep: DeepFolders, tmp_path: Path, precision: Any
+) -> None:
+    digests, seals = set(), set()
+    for name in ("a", "b"):
+        run = write_deep_run(tmp_path / name / "run", deep.dataset, deep.encoder, most_papers=60)
+        told = json.loads((run / "provenance.json").read_text("utf-8"))
+        again = {**told, "date": f"2026-02-03 {name}", "command": f"the command of {name}"}
+        (run / "provenance.json").write_text(json.dumps(again))
+        output = tmp_path / name / "mine-1.0"
+        options = ExportOptions(precision=precision)
+        export_run(run, output, name="mine", version="1.0", options=options)
+        digests.add(read_digest(output))
+        seals.add(read_seal(output))
+    assert (len(digests), len(seals)) == (1, 2)
 
 
 def test_auto_judges_by_the_interval_where_the_papers_are_enough_for_it(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from classmark.errors import RunCorrupt, RunNotFound
@@ -25,6 +26,7 @@ from classmark.records import (
 from classmark.records.run import FORMAT_VERSION, PARTS, Part
 
 texts = st.text(max_size=8)
+
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 plain = st.recursive(st.none() | st.booleans() | st.integers() | texts, st.lists, max_leaves=4)
 points = st.builds(CascadePoint, **dict.fromkeys(CascadePoint.__slots__, numbers))
@@ -69,6 +71,12 @@ def records(draw: st.DrawFn) -> RunRecord:
     )
 
 
+def slowly(test: Callable[..., None]) -> Any:
+    """Mark a test that writes a file for each of a hundred records, on a disk that may be busy."""
+    unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    return pytest.mark.slow(unhurried(test))
+
+
 def written(folder: Path, record: RunStart) -> dict[str, Any]:
     """Write a record, and return the JSON object of its file."""
     write_record(folder, record)
@@ -81,14 +89,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("run")
 
 
-@pytest.mark.slow  # reason: a file is written for each of a hundred records
+@slowly
 @given(record=records() | starts)
 def test_what_is_written_is_read_back_equal(folder: Path, record: RunStart) -> None:
     assert written(folder, record)["format_version"] == FORMAT_VERSION
     assert type(record).read(folder) == record
 
 
-@pytest.mark.slow  # reason: a file is written for each of a hundred records
+@slowly
 @given(record=records(), data=st.data())
 def test_a_run_of_0_1_0_is_read_which_states_no_version(
     folder: Path, record: RunRecord, data: st.DataObject
@@ -104,7 +112,7 @@ def test_a_run_of_0_1_0_is_read_which_states_no_version(
     assert RunRecord.read(folder) == record
 
 
-@pytest.mark.slow  # reason: a file is written for each of a hundred records
+@slowly
 @given(record=records(), data=st.data())
 def test_a_field_that_is_missing_or_of_another_type_is_named(
     folder: Path, record: RunRecord, data: st.DataObject
@@ -130,7 +138,7 @@ def test_a_field_that_is_missing_or_of_another_type_is_named(
     assert repr(".".join(place)) in str(error.value)
 
 
-@pytest.mark.slow  # reason: a file is written for each of a hundred records
+@slowly
 @given(record=records(), data=st.data())
 def test_a_file_that_was_cut_off_is_one_error(
     folder: Path, record: RunRecord, data: st.DataObject
