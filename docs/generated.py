@@ -1,10 +1,13 @@
-"""The parts of the documentation that the program itself writes when the pages are built."""
+"""Writes the parts of the documentation that come from the program, between their marks.
+
+python docs/generated.py [--check]    (a part stands after ``<!-- generated: NAME -->``)
+"""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -16,9 +19,9 @@ from typer.testing import CliRunner
 import classmark
 from classmark.bundle import find_bundle
 from classmark.cli.app import VERBS, app, load_verb
+from classmark.pipeline.config import default_words, describe_keys, meanings, type_words
 
 _CONF = Path(classmark.__file__).parent / "conf"
-_ENTRY = re.compile(r"^ {4}(\w[\w, ]*): (.*(?:\n {8}.*)*)", re.MULTILINE)
 _MOST_COLUMNS = 8
 _WIDTH = {"COLUMNS": "92", "TERMINAL_WIDTH": "92", "NO_COLOR": "1"}
 
@@ -53,58 +56,14 @@ def _help_section(words: list[str]) -> str:
 # --- configuration ------------------------------------------------------------------------------
 
 
-def meanings(documented: type) -> dict[str, str]:
-    """Return what the docstring of a class says of each attribute.
-
-    Raises:
-        RuntimeError: an attribute is not explained, so that the page would have a hole.
-    """
-    text = inspect.getdoc(documented) or ""
-    section = text.partition("Attributes:\n")[2]
-    found = {
-        name.strip(): " ".join(meaning.replace("``", "`").split())
-        for names, meaning in _ENTRY.findall(section)
-        for name in names.split(",")
-    }
-    missing = set(get_type_hints(documented)) - {"model_config"} - set(found)
-    if missing:
-        raise RuntimeError(f"{documented.__name__}: no meaning of {sorted(missing)}")
-    return found
-
-
 def train_keys() -> str:
     """Return every key of ``classmark train`` with its type, default and meaning."""
-    from classmark.pipeline import TrainConfig
-    from classmark.pipeline.config import KINDS
-    from classmark.tracking import TrackerConfig
-
-    top, folder = _read_yaml("train.yaml"), _read_yaml("dataset/folder.yaml")
-    said = meanings(TrainConfig)
-    rows: list[tuple[str, str, str, str]] = [
-        ("`dataset.path`", "path", _shown(folder["path"]), said["dataset"]),
-        ("`seed`", "integer", _shown(top["seed"]), said["seed"]),
-        ("`runs_dir`", "path", _shown(top["runs_dir"]), said["runs_dir"]),
-        ("`resume`", "path", _shown(top["resume"]), said["resume"]),
-    ]
     head = ("key", "type", "default", "meaning")
-    rows += _keys("tracker", TrackerConfig, _read_yaml("tracker/auto.yaml"))
-    found = [table(head, rows)]
-    for kind, options in KINDS.items():
-        model = _read_yaml(f"model/{kind}.yaml")
-        rows = [("`model.kind`", "word", _shown(model["kind"]), "what is fitted")]
-        rows += _keys("model", options, model)
-        found.append(f"### model={kind}\n\n{table(head, rows)}")
+    found = []
+    for group, keys in describe_keys().items():
+        rows = [(code(k.name), k.type, code(k.default), k.meaning) for k in keys]
+        found.append(f"### {group}\n\n{table(head, rows)}")
     return "\n\n".join(found)
-
-
-def _keys(
-    group: str, documented: type, defaults: Mapping[str, Any]
-) -> list[tuple[str, str, str, str]]:
-    hints, said = get_type_hints(documented), meanings(documented)
-    return [
-        (f"`{group}.{name}`", _type(hints[name]), _shown(defaults[name]), said[name])
-        for name in said
-    ]
 
 
 def config_groups() -> str:
@@ -146,9 +105,9 @@ def service_settings() -> str:
             for key, words in (("ge", "from"), ("gt", "over"), ("le", "to"))
             if getattr(bound, key, None) is not None
         ]
-        kind = " ".join([_type(field.annotation), *bounds])
+        kind = " ".join([type_words(field.annotation), *bounds])
         setting = f"{option}`CLASSMARK_SERVE_{name.upper()}`"
-        rows.append((setting, kind, _shown(field.default), said[name]))
+        rows.append((setting, kind, code(field.default), said[name]))
     return table(("option, variable", "type", "default", "meaning"), rows)
 
 
@@ -168,7 +127,7 @@ def room_configs() -> str:
     }.items():
         hints, said = get_type_hints(config), meanings(config)
         rows = [
-            (f"`{field.name}`", _type(hints[field.name]), _default(field), said[field.name])
+            (f"`{field.name}`", type_words(hints[field.name]), _default(field), said[field.name])
             for field in fields(config)
         ]
         found.append(f"### {verb}\n\n{table(('name', 'type', 'default', 'meaning'), rows)}\n")
@@ -192,28 +151,13 @@ def _default(field: Any) -> str:
     if field.default_factory is not MISSING:
         name = field.default_factory.__name__
         return "" if name == "dict" else f"`{name}()`"
-    return "required" if field.default is MISSING else _shown(field.default)
+    return "required" if field.default is MISSING else code(field.default)
 
 
-def _shown(value: object) -> str:
-    if value == "???":
-        return "required"
-    if value is None or value in ("", {}, ()):
-        return ""
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
-
-
-def _type(hint: Any) -> str:
-    plain = {int: "integer", float: "number", str: "text", bool: "boolean", Path: "path"}
-    if hint in plain:
-        return plain[hint]
-    text = str(hint)
-    if "Mapping[str, float]" in text:
-        return "number by name"
-    inner = [name for kind, name in plain.items() if kind.__name__ in text]
-    if "Literal" in text:
-        return "one of " + ", ".join(re.findall(r"'(\w+)'", text))
-    return inner[0] if inner else text
+def code(value: object) -> str:
+    """Return a default in the type of code; nothing for none."""
+    text = default_words(value)
+    return f"`{text}`" if text else ""
 
 
 # --- HTTP ---------------------------------------------------------------------------------------
@@ -276,9 +220,39 @@ PARTS = {
     "operations": http_operations,
     "card of the model": model_card,
 }
-_MARK = re.compile(r"<!-- generated: (.+?) -->")
+_MARK = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def fill(markdown: str) -> str:
-    """Return a page with what stands in place of its marks."""
-    return _MARK.sub(lambda found: PARTS[found[1]](), markdown)
+    """Return a page with what belongs between its marks."""
+    return _MARK.sub(lambda found: f"{found[1]}\n{_part(found[2]).strip()}\n\n{found[3]}", markdown)
+
+
+def _part(name: str) -> str:
+    """Return a part by its name, or of a Python object: its path, ``level=N``, ``members=A,B``."""
+    if name in PARTS:
+        return PARTS[name]()
+    from python_pages import describe
+
+    path, *options = name.split()
+    given = dict(option.split("=") for option in options)
+    members = tuple(given["members"].split(",")) if "members" in given else None
+    return describe(path, int(given.get("level", 2)), members)
+
+
+def main() -> None:
+    """Fill all pages; with ``--check`` change nothing, and fail if one is stale."""
+    stale = []
+    for path in sorted(Path(__file__).parent.rglob("*.md")):
+        before = path.read_text(encoding="utf-8")
+        after = fill(before)
+        if after != before:
+            stale.append(path.name)
+            if "--check" not in sys.argv:
+                path.write_text(after, encoding="utf-8")
+    if stale and "--check" in sys.argv:
+        sys.exit(f"stale: {', '.join(stale)}. Run python docs/generated.py.")
+
+
+if __name__ == "__main__":
+    main()

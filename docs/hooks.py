@@ -1,12 +1,10 @@
-"""What MkDocs cannot say in YAML: notes found in their folder, and parts that are never stale."""
+"""What MkDocs cannot say in YAML: the notes of a folder, and figures that follow the theme."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 from typing import Any
-
-from generated import fill
 
 _IMAGES = Path(__file__).parent / "images"
 _FIGURE = re.compile(r'<p>\s*<img [^>]*src="[^"]*/(path-[^"/]+\.svg)"[^>]*>\s*</p>')
@@ -29,11 +27,6 @@ def _title(note: Path) -> str:
     """Return the title of a design note without its status and date, which follow wide space."""
     first, *_ = note.read_text(encoding="utf-8").splitlines()
     return first.removeprefix("# ").partition("  ")[0]
-
-
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put what the program says of itself in place of the marks of a page."""
-    return fill(markdown)
 
 
 def on_page_content(html: str, **_: Any) -> str:

@@ -6,19 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from classmark.errors import ClassmarkError
-    from classmark.records import Answer, Paper
+    from classmark.records import Answer, BadRecord, Paper
     from classmark.runtime import Classifier
 
 __version__ = "0.2.0.dev0"
 
 _HOMES = {
     "Answer": "classmark.records",
+    "BadRecord": "classmark.records",
     "Classifier": "classmark.runtime",
     "ClassmarkError": "classmark.errors",
     "Paper": "classmark.records",
 }
 
-__all__ = ["Answer", "Classifier", "ClassmarkError", "Paper", "__version__"]
+__all__ = ["Answer", "BadRecord", "Classifier", "ClassmarkError", "Paper", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

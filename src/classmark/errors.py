@@ -12,6 +12,8 @@ ADVICE = {
     errno.ENOMEM: "Close other programs, or give it less at once",
 }
 """What to do when the machine is short of something, which is no fault of any file."""
+_NO_TEMPORARY_FOLDER = "No usable temporary directory"
+"""What ``tempfile`` says where neither TMPDIR nor any usual folder can be written."""
 
 
 def advice(error: OSError, otherwise: str) -> str:
@@ -21,6 +23,8 @@ def advice(error: OSError, otherwise: str) -> str:
         error: that was raised.
         otherwise: what to do if the machine is not short of anything.
     """
+    if _NO_TEMPORARY_FOLDER in str(error):
+        return "Set TMPDIR to a folder that you can write to"
     if error.errno in ADVICE:
         return ADVICE[error.errno]
     in_words = (number for number in ADVICE if os.strerror(number) in str(error))
@@ -63,10 +67,15 @@ class MissingExtra(ClassmarkError):
     """A feature needs packages that are not installed."""
 
     def __init__(self, feature: str, extra: str) -> None:
+        self._arguments = (feature, extra)
         super().__init__(
             f"{feature} needs packages that are not installed. "
             f"Run: pip install 'classmark[{extra}]'"
         )
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str]]:
+        """Pickle as what it was made of: a pool that cannot unpickle an error waits for ever."""
+        return MissingExtra, self._arguments
 
 
 class UnknownCategory(ClassmarkError):
@@ -191,6 +200,10 @@ class DownloadFailed(ClassmarkError):
 
 class InvalidArchive(ClassmarkError):
     """An archive is damaged, encrypted, absurdly large, or has names that lead out of it."""
+
+
+class NoHomeFolder(ClassmarkError):
+    """There is no folder for files of the user, and no setting names another place."""
 
 
 class StorageFailed(ClassmarkError):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from classmark.bundle import find as find_module
 from classmark.bundle import find_bundle, list_bundles
-from classmark.errors import BundleCorrupt, BundleNotFound
+from classmark.errors import BundleCorrupt, BundleNotFound, NoHomeFolder
 
 Make = Callable[..., Path]
 
@@ -186,6 +186,24 @@ def test_models_live_in_the_users_data_folder_by_default(
         monkeypatch.setenv("XDG_DATA_HOME", value)
         expected = Path(platformdirs.user_data_dir("classmark")) / "models"
         assert find_module.models_folder() == expected
+
+
+def test_a_user_without_a_home_folder_has_the_models_of_the_package(
+    wheel: Path, make_bundle: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    make_bundle("fast", "1.0").parent.rename(wheel)
+    monkeypatch.delenv("CLASSMARK_HOME")
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    assert find_module.models_folder() is None
+    assert find_bundle("fast") == wheel / "fast-1.0"
+    with pytest.raises(BundleNotFound, match=r"no model 'mine' in .*set CLASSMARK_HOME"):
+        find_bundle("mine")
+    with pytest.raises(NoHomeFolder, match=r"no place for notes: .*Give --notes, or set CLASSMARK"):
+        find_module.home_folder("notes", "--notes")
 
 
 def test_finding_a_bundle_imports_no_numpy() -> None:

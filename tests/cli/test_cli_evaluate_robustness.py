@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from classmark.cli.app import app
+from classmark.cli.evaluate_robustness import read_gates
 from classmark.dataset import SampleConfig, sample_dataset
 from classmark.records import RobustnessGates, RobustnessReport
 
@@ -109,6 +110,8 @@ def test_gates_that_hold_are_said_to_hold(
     code, _, err = run(dataset, *FEW, "--gates", file)
     assert code == 0
     assert f"gates of {file} hold" in err
+    file.write_text(json.dumps(gates), encoding="utf-8-sig")
+    assert read_gates(file) == RobustnessGates.from_dict(gates)
     assert RobustnessGates.from_dict(gates).margin == 0.02
 
 

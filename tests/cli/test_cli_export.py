@@ -96,6 +96,12 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     assert "is not a finished run" in " ".join(result.stderr.split())
 
 
+def test_texts_with_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "texts.jsonl"
+    file.write_text('{"text": "two eggs"}\n', encoding="utf-8-sig")
+    assert read_non_papers(file) == ["two eggs"]
+
+
 def test_texts_that_are_kept_for_measuring_are_not_fitted_on(texts: Path) -> None:
     assert read_non_papers(texts) == ["two eggs and flour", "ring me at home"]
 

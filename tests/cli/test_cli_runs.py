@@ -54,7 +54,7 @@ def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_list_has_a_line_a_run_with_its_results(runs_dir: Path) -> None:
     result = runs(runs_dir, "list")
     head, *lines = [line.split() for line in result.stdout.splitlines()]
-    assert head == ["name", "kind", "date", "dataset", "top-1", "ECE", "seconds", "folder"]
+    assert " ".join(head) == "name kind date dataset top-1 raw ECE ECE seconds folder"
     assert {line[0] for line in lines} == {"seed-7", "seed-8"}
     assert all(line[1] == "linear" and line[3] == "papers" for line in lines)
     told = json.loads(runs(runs_dir, "list", "--json").stdout)
@@ -162,8 +162,8 @@ def test_a_run_of_a_cascade_is_listed_with_the_point_it_chose(tmp_path: Path) ->
     result = runs(tmp_path, "list")
     assert (result.exit_code, result.stderr) == (0, "")
     (_, line) = result.stdout.splitlines()
-    assert line.split()[:7] == [
-        *("both", "cascade", "2026-01-02T03:04", "papers", "0.5000", "-", "-")
+    assert line.split()[:8] == [
+        *("both", "cascade", "2026-01-02T03:04", "papers", "0.5000", "-", "-", "-")
     ]
     (told,) = json.loads(runs(tmp_path, "list", "--json").stdout)
     assert told["seconds"] is None
@@ -301,7 +301,8 @@ def test_a_fit_is_on_mlflows_page_until_control_c(runs_dir: Path, tmp_path: Path
         env=unmeasured_environment(),
     ) as opened:
         assert opened.stdout is not None
-        address = opened.stdout.readline().split()[0]
+        address, _, table = opened.stdout.readline().split()[0].partition("/#")
+        assert table == "/experiments/1/runs"
         with urlopen(address, timeout=200) as answer:
             assert b"<!doctype html>" in answer.read()
         (kept,) = ask(address, "runs/search", {"experiment_ids": ["1"]})["runs"]

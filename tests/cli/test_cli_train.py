@@ -46,7 +46,7 @@ def test_the_run_folder_is_all_that_stdout_gets(options: list[str]) -> None:
 
 def test_json_names_the_run_folder(options: list[str]) -> None:
     result = run(*options, "--json")
-    assert list(json.loads(result.stdout)) == ["run"]
+    assert list(json.loads(result.stdout)) == ["run", "metrics"]
     assert read_run(Path(json.loads(result.stdout)["run"])).weights.keys.size
 
 
@@ -149,3 +149,52 @@ def test_a_cascade_of_two_fast_models_is_refused(dataset: Path, tmp_path: Path) 
     assert "error: model.deep is fast@" in result.stderr
     assert "of kind 'linear', it must be a bundle of kind 'transformer'." in result.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_fit_says_how_far_it_is_with_loss_and_time_left(
+    options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr(Steps, "note", lambda _, text: notes.append(text))
+    assert run(*options, "model.batch_size=64").exit_code == 0
+    assert re.fullmatch(
+        r"100%, epoch (\d) of \1, loss \d+\.\d{3}, [\d,.]+ papers/s, 0 s left", notes[-1]
+    )
+    assert len({note.partition("%")[0] for note in notes}) > 1
+
+
+def test_a_fit_ends_with_its_main_numbers(options: list[str]) -> None:
+    *_, valid, test = run(*options).stderr.splitlines()
+    number = r"\d\.\d{3}"
+    line = f"top-1 {number}, top-5 {number}, macro-F1 {number}, ECE as fitted {number}"
+    assert re.fullmatch(f"valid: {line}", valid)
+    assert re.fullmatch(f"test: {line}, calibrated {number}", test)
+
+
+def test_the_help_explains_every_key_with_its_default() -> None:
+    shown = " ".join(run("--help").stdout.split())
+    assert "model.epochs=3 passes of the parent's fit over the training papers." in shown
+    assert "dataset.path=required folder of the dataset" in shown
+    assert "model.max_length=256 tokens of a paper at most." in shown
+
+
+def test_the_help_without_the_extra_says_where_the_keys_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(verb, "find_spec", lambda _: None)
+    result = run("--help")
+    assert result.exit_code == 0
+    assert "pip install 'classmark[train]'" in " ".join(result.stdout.split())
+
+
+def test_a_note_takes_the_place_of_the_count(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with Steps() as steps:
+        steps._SECONDS_BETWEEN = -1.0  # type: ignore[misc]
+        steps.step("fitting")
+        steps.note("50%, loss 1")
+        steps.advance(10)
+        steps.step("scoring")
+    assert capsys.readouterr().err == ("fitting ...\r\x1b[Kfitting ... 50%, loss 1\nscoring ...\n")

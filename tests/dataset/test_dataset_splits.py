@@ -138,6 +138,12 @@ def test_id_list_is_read_in_any_spelling_of_arxiv_ids(tmp_path: Path) -> None:
     assert read_id_list(ids) == {"1607.01234", "cs-9308101"}
 
 
+def test_the_first_id_of_a_list_with_a_byte_order_mark_counts(tmp_path: Path) -> None:
+    ids = tmp_path / "ids.txt"
+    ids.write_text("1607.01234\n", encoding="utf-8-sig")
+    assert read_id_list(ids) == {"1607.01234"}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(None, "cannot read the id list"), (b"\xff\xfe", "cannot read"), (b"# none\n", "names no id")],

@@ -237,3 +237,20 @@ def test_every_field_that_the_client_reads_is_in_the_document(
 def test_the_fields_of_a_prediction_are_in_the_document(document: dict[str, Any]) -> None:
     offered = set(document["components"]["schemas"]["PredictionOut"]["properties"])
     assert {field.name for field in fields(Prediction)} - {"document"} <= offered
+
+
+def test_missing_values_are_left_out_and_a_missing_paper_costs_its_place(server: Any) -> None:
+    nan, na = float("nan"), type("NAType", (), {})()
+    papers: list[Any] = [
+        {**PAPER, "abstract": nan, "id": na},
+        nan,
+        Paper(title=TITLE, abstract=nan),  # type: ignore[arg-type]
+        None,
+        {"title": na, "abstract": nan},
+    ]
+    with Client(server.url) as client:
+        results = client.classify(papers)
+        assert results[0].ranked == results[2].ranked == client.classify({"title": TITLE}).ranked
+    for result in (results[1], results[3], results[4]):
+        assert isinstance(result, BadRecord)
+        assert result.error.kind == "invalid_paper"

@@ -69,13 +69,6 @@ def test_another_content_type_is_415(client: httpx.Client) -> None:
     assert "'text/plain'. Send application/json" in response.json()["detail"]
 
 
-def test_a_compressed_body_is_415(client: httpx.Client) -> None:
-    headers = {**JSON, "content-encoding": "gzip"}
-    response = client.post("/v1/classify", content=b"{}", headers=headers)
-    assert problem(response)["kind"] == "unsupported_media_type"
-    assert "'gzip'. Send the body as it is" in response.json()["detail"]
-
-
 def test_unknown_addresses_and_methods_are_problems(client: httpx.Client) -> None:
     assert problem(client.get("/v1/nothing"))["kind"] == "not_found"
     response = client.get("/v1/classify")

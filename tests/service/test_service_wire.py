@@ -18,7 +18,9 @@ from typing import Any
 import httpx
 import pytest
 from addresses import BODY, PAPER, PROTECTED, hostile_targets, opened, raw_status
+from proxy import proxied
 
+from classmark.client import Client
 from classmark.service.exchange import Exchange
 from classmark.service.keys import SCOPES, create_key
 from classmark.service.limits import client_of
@@ -195,10 +197,15 @@ def test_a_rate_counts_for_an_address_or_its_ipv6_network(address: str, client: 
 
 
 @contextmanager
-def documented_nginx(url: str) -> Iterator[str]:
+def documented_nginx(url: str, *, under_a_path: bool = False) -> Iterator[str]:
     """Run nginx with the configuration of the page about production; yields its socket."""
     page = (ROOT / "docs/how-to/serve-in-production.md").read_text("utf-8")
-    [servers] = re.findall(r"^```nginx\n(.*?)^```", page, re.M | re.S)
+    servers, locations = re.findall(r"^```nginx\n(.*?)^```", page, re.M | re.S)
+    if under_a_path:
+        servers, n_replaced = re.subn(
+            r"    location / \{.*?\n    \}\n", locations, servers, flags=re.S
+        )
+        assert n_replaced == 1
     with tempfile.TemporaryDirectory() as folder:  # the path of a socket must be short
         place, errors = f"{folder}/nginx.sock", Path(folder, "errors.txt")
         for before, after in (
@@ -248,3 +255,36 @@ def test_the_documented_proxy_answers_and_shows_no_counters(start: Any) -> None:
         for target in [b"/metrics", *hostile_targets("/metrics")]:
             status = raw_status(place, "GET", target, host)
             assert status in (0, 400, 403, 404), target
+
+
+@pytest.mark.slow  # starts a service and a proxy
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx")
+def test_the_documented_proxy_offers_the_service_under_a_path(start: Any) -> None:
+    options = ("--workers", "1", "--allowed-hosts", "papers.example.org")
+    with (
+        start(*options) as server,
+        documented_nginx(server.url, under_a_path=True) as place,
+        httpx.Client(
+            transport=httpx.HTTPTransport(uds=place),
+            base_url="http://papers.example.org/tools/classmark/",
+        ) as client,
+    ):
+        page = client.get("")
+        for address in re.findall(r'(?:href|src)="([^"#][^"]*)"', page.text):
+            assert client.get(page.url.join(address)).status_code == 200, address
+        document = client.get("openapi.json")
+        [listed] = document.json()["servers"]
+        own = document.url.join(listed["url"])
+        assert own == page.url
+        assert client.post(own.join("v1/classify"), json=PAPER).status_code == 200
+        redirect = client.get("http://papers.example.org/tools/classmark")
+        assert redirect.status_code == 301
+        assert redirect.headers["location"].endswith("/tools/classmark/")
+        assert client.get("metrics").status_code == 403
+
+
+@pytest.mark.slow  # through the service of the session
+def test_the_python_client_asks_under_a_path(server: Any) -> None:
+    with proxied(server.url, "/tools/classmark") as url, Client(url) as client:
+        assert client.classify(PAPER).ranked[0].code == "cs.DS"
+        assert client.status().workers

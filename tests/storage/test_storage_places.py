@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from classmark.errors import StorageFailed
+from classmark.errors import NoHomeFolder, StorageFailed, advice
 from classmark.storage import (
     atomic_file,
     atomic_folder,
     check_apart,
     check_file_place,
+    expand_home,
     storage_errors,
     write_text,
 )
@@ -184,3 +185,18 @@ def test_what_could_not_be_written_is_not_tried_again_at_the_end() -> None:
     with suppress(KeyboardInterrupt), atomic_file(Path("/dev/full")) as file:
         file.write(b"x")
         raise KeyboardInterrupt
+
+
+def test_a_tilde_is_the_home_folder_or_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert expand_home("~/runs") == tmp_path / "runs"
+    assert expand_home("runs") == Path("runs")
+    with pytest.raises(NoHomeFolder, match="Write the path without '~'"):
+        expand_home("~nobody-of-this-name/runs")
+
+
+def test_where_no_temporary_file_can_be_made_the_advice_names_the_variable() -> None:
+    error = FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+    assert advice(error, "Check the path") == "Set TMPDIR to a folder that you can write to"

@@ -132,7 +132,8 @@ def test_the_page_is_yielded_when_it_answers_and_ended_with_its_children(
             assert answer.read() == b"OK"
         told = mlflow.told
     assert begun == ["starting"]
-    assert told["asked"] == ["GET /health HTTP/1.1"] * 4 + ["GET / HTTP/1.1"]
+    search = "POST /api/2.0/mlflow/experiments/search HTTP/1.1"
+    assert told["asked"] == ["GET /health HTTP/1.1"] * 4 + [search, "GET / HTTP/1.1"]
     assert told["words"]["--host"] == HOST
     assert told["words"]["--backend-store-uri"] == f"sqlite:///{runs / 'mlflow.db'}"
     assert told["words"]["--default-artifact-root"] == (runs / "mlflow-artifacts").as_uri()

@@ -43,7 +43,7 @@ def fit(folder: Path | None) -> list[Any]:
         n_labels=5,
         seed=7,
         on_epoch=lambda _, __: None,
-        on_batch=lambda _: None,
+        on_batch=lambda _papers, _loss: None,
     )
     ranked = rank_by_importance(fitted, papers)
     weights = [fitted.keys, fitted.embedding, fitted.head, fitted.bias]

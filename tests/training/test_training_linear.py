@@ -82,7 +82,7 @@ def fit(
         seed=seed,
         start=start,
         on_epoch=lambda _, loss: losses.append(loss),
-        on_batch=lambda _: None,
+        on_batch=lambda _papers, _loss: None,
     )
     return fitted, losses
 
@@ -118,7 +118,7 @@ def test_every_paper_is_seen_once_an_epoch(toy: Any) -> None:
         n_labels=N_LABELS,
         seed=1,
         on_epoch=lambda _, __: None,
-        on_batch=seen.append,
+        on_batch=lambda papers, _: seen.append(papers),
     )
     assert seen == [100, 100, 40, 100, 100, 40]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from classmark.bundle.files import MANIFEST_FILE, read_manifest_bytes
-from classmark.errors import BundleCorrupt, BundleNotFound
+from classmark.errors import BundleCorrupt, BundleNotFound, NoHomeFolder
 
 DEFAULT_NAME = "fast"
 ENTRY_POINT_GROUP = "classmark.bundles"
@@ -44,15 +44,32 @@ class FoundBundle(NamedTuple):
         return f"{self.name}@{self.version}"
 
 
-def home_folder() -> Path:
-    """Return ``$CLASSMARK_HOME``, by default the user's data folder; it need not exist."""
-    home = os.environ.get(HOME_VARIABLE)
-    return Path(home) if home else _user_data_folder()
+def home_folder(purpose: str, setting: str) -> Path:
+    """Return ``$CLASSMARK_HOME``, by default the user's data folder; it need not exist.
+
+    Args:
+        purpose: what is kept there, for the error.
+        setting: what else gives it a place, for the error.
+
+    Raises:
+        NoHomeFolder: the variable is not set, and the user has no home folder.
+    """
+    folder = _home_folder()
+    if folder is None:
+        raise NoHomeFolder(
+            f"there is no place for {purpose}: HOME is not set, and this user has no home folder. "
+            f"Give {setting}, or set {HOME_VARIABLE} to a folder that you can write to."
+        )
+    return folder
 
 
-def models_folder() -> Path:
-    """Return the user's models, ``$CLASSMARK_HOME/models``; the folder need not exist."""
-    return home_folder() / "models"
+def models_folder() -> Path | None:
+    """Return the user's models, ``$CLASSMARK_HOME/models``, which need not exist.
+
+    None if the variable is not set and the user has no home folder.
+    """
+    folder = _home_folder()
+    return None if folder is None else folder / "models"
 
 
 def find_bundle(spec: str | Path | None = None, *, allow_paths: bool = True) -> Path:
@@ -78,8 +95,9 @@ def find_bundle(spec: str | Path | None = None, *, allow_paths: bool = True) -> 
         raise BundleNotFound(f"{spec!r} does not name a model. Use {wanted}; {_what_there_is()}")
     found = [b for b in list_bundles() if b.name == name and version in ("", b.version)]
     if not found:
+        own = models_folder() or f"a folder of your own (set {HOME_VARIABLE})"
         raise BundleNotFound(
-            f"no model {spec or DEFAULT_NAME!r} in {models_folder()}, in installed packages or in "
+            f"no model {spec or DEFAULT_NAME!r} in {own}, in installed packages or in "
             f"classmark itself. Check the name; {_what_there_is()}"
         )
     _check_folder_name(found[0])
@@ -88,7 +106,9 @@ def find_bundle(spec: str | Path | None = None, *, allow_paths: bool = True) -> 
 
 def list_bundles() -> tuple[FoundBundle, ...]:
     """Return every bundle that can be named: by name, then the highest version first."""
-    places = [("user", models_folder()), *_package_folders(), ("wheel", _WHEEL_FOLDER)]
+    own = models_folder()
+    users = [] if own is None else [("user", own)]
+    places = [*users, *_package_folders(), ("wheel", _WHEEL_FOLDER)]
     found = [bundle for place, folder in places for bundle in _bundles_in(folder, place)]
     # Two stable sorts: the newest first, and among equals the order of places.
     found.sort(key=lambda bundle: _version_key(bundle.version), reverse=True)
@@ -194,13 +214,25 @@ def _any_package_declares_bundles() -> bool:
     return False
 
 
-def _user_data_folder() -> Path:
-    """Return where the platform keeps a user's data; platformdirs agrees but imports for 25 ms."""
-    home = Path.home()
+def _home_folder() -> Path | None:
+    home = os.environ.get(HOME_VARIABLE)
+    return Path(home) if home else _user_data_folder()
+
+
+def _user_data_folder() -> Path | None:
+    """Return where the platform keeps a user's data; platformdirs agrees but imports for 25 ms.
+
+    None if the user has no home folder, as in a container that runs under any number.
+    """
     if sys.platform == "win32":  # pragma: no cover - tested there
-        local = os.environ.get("LOCALAPPDATA")
-        return (Path(local) if local else home / "AppData" / "Local") / "classmark" / "classmark"
-    if sys.platform == "darwin":  # pragma: no cover - tested there
-        return home / "Library" / "Application Support" / "classmark"
-    data = os.environ.get("XDG_DATA_HOME", "").strip()
-    return (Path(data) if data else home / ".local" / "share") / "classmark"
+        below, data = ("AppData", "Local", "classmark"), os.environ.get("LOCALAPPDATA")
+    elif sys.platform == "darwin":  # pragma: no cover - tested there
+        below, data = ("Library", "Application Support"), None
+    else:
+        below, data = (".local", "share"), os.environ.get("XDG_DATA_HOME", "").strip()
+    if data:
+        return Path(data, *below[2:], "classmark")
+    try:
+        return Path.home().joinpath(*below, "classmark")
+    except RuntimeError:
+        return None

@@ -65,11 +65,11 @@ class Source:
         if argument == STDIN:
             return cls("stdin", "standard input")
         if not is_file_argument(argument):
-            return cls("text", argument)
+            return cls("text", _as_text(argument))
         if not os.path.lexists(argument):
             raise UnreadableSource(
-                f"no file {argument[:_MAX_SHOWN_CHARS]!r}. Check the path; if it is a text, end it "
-                "with a full stop or pass it on standard input."
+                f"no file {_as_text(argument)[:_MAX_SHOWN_CHARS]!r}. Check the path; if it is a "
+                "text, end it with a full stop or pass it on standard input."
             )
         return cls("file", argument)
 
@@ -237,6 +237,13 @@ def _sources(arguments: Sequence[str]) -> list[Source]:
     if not arguments and not sys.stdin.isatty():
         arguments = [STDIN]
     return [Source.from_argument(argument) for argument in arguments]
+
+
+def _as_text(argument: str) -> str:
+    """Return an argument as UTF-8 where the locale has no such characters, as ``C`` has none."""
+    if any("\udc80" <= character <= "\udcff" for character in argument):  # bytes as they came
+        return os.fsencode(argument).decode("utf-8", "replace")
+    return argument
 
 
 def _path(source: Source) -> Path | None:

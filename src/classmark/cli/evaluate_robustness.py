@@ -135,7 +135,7 @@ def read_gates(file: Path) -> RobustnessGates:
     from classmark.records import RobustnessGates
 
     try:
-        return RobustnessGates.from_dict(json.loads(file.read_text(encoding="utf-8")))
+        return RobustnessGates.from_dict(json.loads(file.read_text(encoding="utf-8-sig")))
     except (OSError, ValueError, RecursionError, InvalidGates) as error:
         raise InvalidGates(
             f"gate file {file} cannot be used: {error}. Write one with "

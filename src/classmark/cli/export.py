@@ -139,6 +139,6 @@ def read_non_papers(path: Path) -> list[str]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableSource(f"cannot read {path}: {error}. Give a UTF-8 text file.") from error

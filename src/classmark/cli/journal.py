@@ -80,10 +80,10 @@ def export(  # noqa: PLR0913 - one parameter an option
         ),
     ] = False,
     since: Annotated[
-        str | None, typer.Option(metavar="T", help="From this time on: 2026-11-24, or 7d ago.")
+        str | None, typer.Option(metavar="T", help="From this time on: 2026-11-24, or an age: 7d.")
     ] = None,
     until: Annotated[
-        str | None, typer.Option(metavar="T", help="Before this time: 2026-11-24, or 1d ago.")
+        str | None, typer.Option(metavar="T", help="Before this time: 2026-11-24, or an age: 1d.")
     ] = None,
     model: Annotated[
         str | None, typer.Option(metavar="M", help="Only of this model: NAME or NAME@VERSION.")

@@ -29,7 +29,7 @@ app = typer.Typer(
 RUNS_DIR = Path("runs")
 _PORT = 5000
 _SCORES = {"valid": "scores/model-valid.npz", "test": "scores/model-test.npz"}
-_COLUMNS = ("name", "kind", "date", "dataset", "top-1", "ECE", "seconds", "folder")
+_COLUMNS = ("name", "kind", "date", "dataset", "top-1", "raw ECE", "ECE", "seconds", "folder")
 
 RunsDir = Annotated[
     Path, typer.Option("--runs-dir", metavar="DIR", help="Folder of runs, as `train` has it.")
@@ -76,9 +76,10 @@ def _say_starting() -> None:
 
 @app.command("list", short_help="List the finished runs.")
 def list_all(runs_dir: RunsDir = RUNS_DIR, as_json: AsJson = False) -> None:
-    """List the finished runs, the newest first; top-1 and ECE are those of the test split.
+    """List the finished runs, the newest first.
 
-    A run that cannot be read is one line on stderr, and the exit code is 1.
+    top-1 and ECE are of the test split: raw ECE as the model was fitted, ECE as `classmark export`
+    calibrates it. A run that cannot be read is one line on stderr, and the exit code is 1.
     """
     from classmark.tracking.runs import list_runs
 
@@ -183,6 +184,7 @@ def _row(run: RunSummary) -> tuple[str, ...]:
         Path(run.record.dataset).name,
         _number(run.metrics.get("test/top_1")),
         _number(run.metrics.get("test/ece")),
+        _number(run.metrics.get("test/ece_calibrated")),
         "-" if run.record.fit_seconds is None else f"{run.record.fit_seconds:.0f}",
         str(run.folder),
     )

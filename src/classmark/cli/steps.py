@@ -16,33 +16,35 @@ class Steps:
 
     def __init__(self) -> None:
         self._text, self._done, self._shown_at = "", 0, 0.0
-        self._noted_at = 0.0
+        self._noted_at, self._is_noted = 0.0, False
         self._live = sys.stderr.isatty()
 
     def step(self, text: str) -> None:
         """Begin a step."""
         self._end_line()
         self._text, self._done, self._shown_at = text, 0, 0.0
+        self._is_noted = False
         print(f"{text} ...", file=sys.stderr, end="" if self._live else "\n", flush=True)  # noqa: T201
 
     def advance(self, papers: int) -> None:
         """Count papers of the step."""
         self._done += papers
         now = time.monotonic()
-        if self._live and now - self._shown_at > self._SECONDS_BETWEEN:
+        if self._live and not self._is_noted and now - self._shown_at > self._SECONDS_BETWEEN:
             self._shown_at = now
             line = f"\r{self._text} ... {self._done:,} papers"
             print(line, file=sys.stderr, end="", flush=True)  # noqa: T201
 
     def note(self, text: str) -> None:
-        """Say more of the step that goes on; in a log now and then."""
+        """Say how far the step is, in place of a count of papers; in a log now and then."""
+        self._is_noted = True
         now = time.monotonic()
         wait = self._SECONDS_BETWEEN if self._live else self._SECONDS_BETWEEN_LINES
         if now - self._noted_at <= wait:
             return
         self._noted_at = now
         if self._live:
-            line = f"\r\x1b[K{self._text} ... {self._done:,} papers, {text}"
+            line = f"\r\x1b[K{self._text} ... {text}"
             print(line, file=sys.stderr, end="", flush=True)  # noqa: T201
         else:
             print(text, file=sys.stderr, flush=True)  # noqa: T201

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+from classmark.cli.output import print_error
 from classmark.errors import MissingExtra
 
+if TYPE_CHECKING:
+    from classmark.pipeline.config import ConfigKey
+
+_RESULTS = {
+    "top_1": "top-1",
+    "top_5": "top-5",
+    "macro_f1": "macro-F1",
+    "ece": "ECE as fitted",
+    "ece_calibrated": "calibrated",
+}
 # A line with \b alone keeps the lines of its paragraph as they are.
 _HELP = """Fit a model on a dataset that `classmark dataset build` or `sample` wrote.
 
@@ -28,16 +41,37 @@ Go on with a fit of the transformer that was stopped or killed, and choose keys 
   classmark train resume=runs/transformer-STAMP.unfinished
   classmark train experiment=fast dataset.path=DIR
 
-Keys: dataset.path, seed, runs_dir, resume, tracker=auto|csv|mlflow, model.KEY of the kind,
-model.period_weights.PERIOD of the linear one. Experiments: wheel and debug of the linear one;
-fast, balanced, optimized_distilbert, frozen_head, debug/overfit, debug/limit and
-debug/profiler of the transformer. --show-config prints all keys with their values.
+Choices: tracker=auto|csv|mlflow; experiment=wheel or debug (linear), fast, balanced,
+optimized_distilbert, frozen_head, debug/overfit, debug/limit or debug/profiler (transformer).
+--show-config prints all keys with their values.
 """
+
+
+class _Command(TyperCommand):
+    """Lists the keys of the configuration below the options."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - as click calls it
+        """Write the keys of each kind, with default and meaning."""
+        try:
+            require_training()
+        except MissingExtra as error:
+            formatter.write_paragraph()
+            formatter.write_text(f"The keys are listed once the extra is installed: {error}")
+            return
+        from classmark.pipeline.config import describe_keys
+
+        for kind, keys in describe_keys().items():
+            with formatter.section(f"Keys of {kind}"):
+                formatter.write_dl([(_key(key), key.meaning) for key in keys])
+
+
+def _key(key: ConfigKey) -> str:
+    return f"{key.name}={key.default}" if key.default else key.name
 
 
 def register(app: typer.Typer) -> None:
     """Add the command ``train`` to an app."""
-    app.command(name="train", help=_HELP)(train)
+    app.command(name="train", help=_HELP, cls=_Command)(train)
 
 
 def train(
@@ -58,6 +92,7 @@ def train(
     from classmark.cli.steps import Steps
     from classmark.pipeline import compose_config
     from classmark.pipeline import train as fit
+    from classmark.tracking.runs import read_summary
 
     words = overrides or []
     config = compose_config(words)
@@ -73,7 +108,27 @@ def train(
             on_note=steps.note,
             on_warning=steps.warn,
         )
-    typer.echo(json.dumps({"run": str(folder)}) if as_json else str(folder))
+    metrics = read_summary(folder).metrics
+    if as_json:
+        typer.echo(json.dumps({"run": str(folder), "metrics": metrics}))
+        return
+    for line in _results(metrics):
+        print_error(line)
+    typer.echo(str(folder))
+
+
+def _results(metrics: Mapping[str, float]) -> list[str]:
+    """Return the main numbers of a run, a line a split."""
+    lines = []
+    for split in ("valid", "test"):
+        found = [
+            f"{words} {metrics[f'{split}/{name}']:.3f}"
+            for name, words in _RESULTS.items()
+            if f"{split}/{name}" in metrics
+        ]
+        if found:
+            lines.append(f"{split}: {', '.join(found)}")
+    return lines
 
 
 def require_training() -> None:

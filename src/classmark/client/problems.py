@@ -46,7 +46,12 @@ class ServiceProblem(ClientError):
         errors = document.get("errors")
         self.errors: tuple[dict[str, str], ...] = tuple(errors) if errors else ()
         self.retry_after_s = retry_after_s
+        self._arguments = (status, dict(document), retry_after_s)
         super().__init__(f"{status} {self.kind}: {self.detail or self.title}")
+
+    def __reduce__(self) -> tuple[type[ServiceProblem], tuple[Any, ...]]:
+        """Pickle as what it was made of: a pool that cannot unpickle an error waits for ever."""
+        return type(self), self._arguments
 
 
 class ServiceBusy(ServiceProblem):

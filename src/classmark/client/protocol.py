@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from numbers import Number
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -258,13 +259,26 @@ def options_of(top: int | None, threshold: float | None, *, explain: bool) -> di
 
 
 def paper_body(paper: OnePaper) -> dict[str, Any]:
-    """Return a paper as the service takes it; keys of a mapping are passed on as they are."""
+    """Return a paper as the service takes it; keys of a mapping are passed on as they are.
+
+    Missing values are left out; of a missing paper nothing is left, which the service refuses.
+    """
     if isinstance(paper, str):
         return {"text": paper}
+    if _is_missing(paper):
+        return {}
     if isinstance(paper, Mapping):
-        return {key: value for key, value in paper.items() if value is not None}
-    body = {"id": paper.id, "title": paper.title, "abstract": paper.abstract}
-    return {key: value for key, value in body.items() if value is not None}
+        body: Mapping[str, Any] = paper
+    else:
+        body = {"id": paper.id, "title": paper.title, "abstract": paper.abstract}
+    return {key: value for key, value in body.items() if not _is_missing(value)}
+
+
+def _is_missing(value: object) -> bool:
+    """Tell None, NaN, and the NA and NaT of pandas, as ``classmark.records.is_missing`` does."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, Number) and bool(value != value)  # noqa: PLR0124 - true of a NaN
 
 
 def batches(papers: Iterable[OnePaper], max_papers: int) -> Iterator[list[dict[str, Any]]]:

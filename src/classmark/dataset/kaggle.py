@@ -50,10 +50,10 @@ def authorization() -> str | None:
 
 
 def _from_file() -> tuple[str, str]:
-    folder = Path(os.environ.get("KAGGLE_CONFIG_DIR") or Path.home() / ".kaggle")
-    path = folder / "kaggle.json"
+    folder = os.environ.get("KAGGLE_CONFIG_DIR") or os.path.expanduser("~/.kaggle")  # noqa: PTH111
+    path = Path(folder, "kaggle.json")  # without a home folder no such path exists
     try:
-        token = json.loads(path.read_text(encoding="utf-8"))
+        token = json.loads(path.read_bytes())
         return str(token["username"]), str(token["key"])
     except (FileNotFoundError, NotADirectoryError):
         return "", ""

@@ -115,7 +115,7 @@ def read_id_list(path: Path | None) -> set[str]:
     if path is None:
         return set()
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableSource(
             f"cannot read the id list {path}: {error}. Give a text file with one id a line."

@@ -13,8 +13,12 @@ _SMALLEST_FILE_BYTES = 64 * 1024
 
 
 def default_journal_path() -> Path:
-    """Return ``$CLASSMARK_HOME/journal/journal.sqlite``; it need not exist."""
-    return home_folder() / "journal" / "journal.sqlite"
+    """Return ``$CLASSMARK_HOME/journal/journal.sqlite``; it need not exist.
+
+    Raises:
+        NoHomeFolder: there is no such folder; says which settings give a place.
+    """
+    return home_folder("the journal", "its file with --journal") / "journal" / "journal.sqlite"
 
 
 @dataclass(frozen=True, kw_only=True)

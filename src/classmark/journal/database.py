@@ -112,11 +112,11 @@ def in_words(error: Exception) -> str:
 
 _REMEDIES = {
     sqlite3.SQLITE_FULL: "the disk is full. Free some space.",
-    sqlite3.SQLITE_READONLY: "it is read-only. Give write permission, or raise the limit of "
-    "open files (ulimit -n).",
+    sqlite3.SQLITE_READONLY: "it is read-only. Give write permission, raise the limit of "
+    "open files (ulimit -n), or name another file with --journal.",
     sqlite3.SQLITE_IOERR: "the disk cannot be read or written. Check it, and that it has room.",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened. Check the path, its permissions and the "
-    "limit of open files (ulimit -n).",
+    "limit of open files (ulimit -n), or name another file with --journal.",
     sqlite3.SQLITE_BUSY: "another process holds it for too long. Wait until it is done.",
     sqlite3.SQLITE_CORRUPT: "it is damaged. Move it away; a new one is begun.",
     sqlite3.SQLITE_NOTADB: "it is damaged or no SQLite file. Move it away; a new one is begun.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 from classmark.errors import InvalidPaper, UsageError, WrongColumns
 from classmark.papers.dates import parse_date
 from classmark.papers.markup import without_markup
-from classmark.records import BadRecord, Paper
+from classmark.records import BadRecord, Paper, is_missing
 
 DEFAULT_MAX_RECORD_BYTES = 32 * 1024 * 1024
 MAX_ID_CHARS = 1000
@@ -173,11 +172,6 @@ def shown(value: object) -> str:
     except RecursionError:  # lists in lists in lists
         text = type(value).__name__
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
-
-
-def is_missing(value: object) -> bool:
-    """Tell whether a value stands for none: None, or the NaN that tables have for an empty cell."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _text(values: Mapping[str, Any], name: str) -> str:

@@ -11,9 +11,9 @@ from typing import Any, BinaryIO
 
 from classmark.errors import UnreadableSource
 from classmark.papers import exports
-from classmark.papers.fields import Place, ReadOptions, build_paper, is_missing, shown
+from classmark.papers.fields import Place, ReadOptions, build_paper, shown
 from classmark.papers.lines import UTF8_BOM, read_lines
-from classmark.records import BadRecord, Paper
+from classmark.records import BadRecord, Paper, is_missing
 
 _CHUNK_BYTES = 1 << 16
 _BLANK = " \t\r\n"

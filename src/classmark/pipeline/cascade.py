@@ -31,6 +31,7 @@ from classmark.evaluation.cascade import (
 from classmark.evaluation.cascade_plot import draw_curve
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.run_folder import (
+    check_runs_dir,
     path_from_run,
     reserve_run_folder,
     start_record,
@@ -52,7 +53,7 @@ from classmark.records import (
 )
 from classmark.runtime import RawScores
 from classmark.runtime.cascade import PARTS, Member, make_member, mixed
-from classmark.storage import atomic_folder, check_folder_place, write_json
+from classmark.storage import atomic_folder, write_json
 from classmark.training.cascade import CascadeConfig
 
 CURVE_FILES = ("curve.json", "curve.csv", "curve.svg")
@@ -101,7 +102,7 @@ def train_cascade(
     if not isinstance(options, CascadeConfig):
         raise InvalidConfig(f"model.kind is {config.kind!r}, this is done with 'cascade' only.")
     started = time.monotonic()
-    check_folder_place(config.runs_dir / "run", overwrite=True)
+    check_runs_dir(config.runs_dir)
     pair = _load_pair(options)
     manifest = load_manifest(config.dataset)
     splits = {

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from importlib.resources import files
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -12,6 +15,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from classmark.errors import InvalidConfig
 from classmark.pipeline.unfinished import check_same_fit, continued_config
 from classmark.records.run import Kind
+from classmark.storage import expand_home
 from classmark.tracking import TrackerConfig, read_tracker
 from classmark.training import LinearConfig, TransformerConfig
 from classmark.training.cascade import CascadeConfig
@@ -30,6 +34,10 @@ _PATH_KEYS = (
 _MAY_BE_NULL = ("resume", "model.start")
 _PERIODS = "model.period_weights"
 _PERIOD_NAME = re.compile(r"[\w-]+")
+_UNKNOWN = re.compile(r"Could not override '([^']+)'\.")
+"""How Hydra says that there is no such key."""
+_VARIABLE = re.compile(r"\$\{oc\.env:(\w+),(.*)\}")
+_MEANING = re.compile(r"^ {4}(\w[\w, ]*): (.*(?:\n {8}.*)*)", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +91,7 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     resume = given.get("resume", "").strip("'\"")
     if resume in ("", "null"):
         return _read_config(_compose(overrides))
-    folder = Path(resume).expanduser()
+    folder = expand_home(resume)
     dataset = given.get("dataset.path")
     others = given.keys() - {"resume", "runs_dir", "dataset.path"}
     if not others:
@@ -115,11 +123,28 @@ def _compose(overrides: Sequence[str]) -> dict[str, Any]:
         ) from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         reason = " ".join(str(error).partition("Config search path")[0].split())
+        if unknown := _UNKNOWN.match(reason):
+            raise _unknown_key(unknown[1]) from error
         raise InvalidConfig(
             f"{reason} (given: {' '.join(overrides) or 'nothing'}). "
             "See `classmark train --help` for the keys."
         ) from error
     return dict(composed)
+
+
+def _unknown_key(name: str) -> InvalidConfig:
+    """Return the error of a key that is not known: the nearest ones, or the kind that has it."""
+    known = {
+        *(f"model.{field.name}" for options in KINDS.values() for field in fields(options)),
+        *(f"tracker.{field.name}" for field in fields(TrackerConfig)),
+        *("dataset.path", "seed", "runs_dir", "resume", "model", "tracker", "experiment"),
+    }
+    if name in known:
+        kinds = [k for k, v in KINDS.items() if name in {f"model.{f.name}" for f in fields(v)}]
+        return InvalidConfig(f"{name} is a key of model={' and model='.join(kinds)} only.")
+    near = get_close_matches(name, sorted(known))
+    hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    return InvalidConfig(f"{name} is unknown. {hint}See `classmark train --help` for the keys.")
 
 
 def _spelled_for_hydra(override: str) -> str:
@@ -161,11 +186,11 @@ def _read_config(composed: dict[str, Any]) -> TrainConfig:
     if resume is not None and kind != "transformer":
         raise InvalidConfig(f"resume is for model=transformer; a {kind} fit is begun again.")
     return TrainConfig(
-        dataset=Path(str(composed["dataset"]["path"])).expanduser(),
+        dataset=expand_home(str(composed["dataset"]["path"])),
         model=KINDS[kind](**model),
         seed=composed["seed"],
-        runs_dir=Path(str(composed["runs_dir"])).expanduser(),
-        resume=None if resume is None else Path(str(resume)).expanduser(),
+        runs_dir=expand_home(str(composed["runs_dir"])),
+        resume=None if resume is None else expand_home(str(resume)),
         tracker=read_tracker(composed),
         composed=composed,
     )
@@ -193,8 +218,9 @@ def _check_keys(composed: Mapping[str, Any], model: type[ModelConfig]) -> None:
             raise InvalidConfig(f"{section} must be a group of keys, got {given!r}.")
         for key in sorted(keys ^ set(given)):
             name = f"{section}.{key}" if section else key
-            problem = "missing" if key in keys else "unknown"
-            raise InvalidConfig(f"{name} is {problem}. See `classmark train --help` for the keys.")
+            if key in keys:
+                raise InvalidConfig(f"{name} is missing. See `classmark train --help`.")
+            raise _unknown_key(name)
 
 
 _ALLOWED: dict[Any, tuple[tuple[type, ...], str]] = {
@@ -223,3 +249,92 @@ def _check_value(name: str, value: Any, hint: Any) -> None:
     if type(value) not in kinds:
         other = " or null" if may_be_none else ""
         raise InvalidConfig(f"{name} must be {what}{other}, got {value!r}.")
+
+
+@dataclass(frozen=True)
+class ConfigKey:
+    """A key of ``classmark train``: its type and default in words, and what it means."""
+
+    name: str
+    type: str
+    default: str
+    meaning: str
+
+
+def describe_keys() -> dict[str, list[ConfigKey]]:
+    """Return all keys: those of every kind of model first, then each kind's own."""
+    top, said, hints = _defaults("train"), meanings(TrainConfig), get_type_hints(TrainConfig)
+    every = [ConfigKey("dataset.path", "path", "required", said["dataset"])]
+    for name in ("seed", "runs_dir", "resume"):
+        default = default_words(top[name])
+        every.append(ConfigKey(name, type_words(hints[name]), default, said[name]))
+    every += _keys_of("tracker", TrackerConfig, _defaults("tracker/auto"))
+    kinds = {
+        f"model={kind}": [
+            ConfigKey("model.kind", "text", kind, "what is fitted; model=KIND sets it."),
+            *_keys_of("model", options, _defaults(f"model/{kind}")),
+        ]
+        for kind, options in KINDS.items()
+    }
+    return {"every kind of model": every, **kinds}
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    text = (files("classmark.conf") / f"{name}.yaml").read_text(encoding="utf-8")
+    composed: Any = OmegaConf.to_container(OmegaConf.create(text))
+    return dict(composed)
+
+
+def _keys_of(group: str, documented: type, defaults: Mapping[str, Any]) -> list[ConfigKey]:
+    hints, said = get_type_hints(documented), meanings(documented)
+    return [
+        ConfigKey(f"{group}.{name}", type_words(hints[name]), default_words(defaults[name]), words)
+        for name, words in said.items()
+    ]
+
+
+def meanings(documented: type) -> dict[str, str]:
+    """Return what the docstring of a class says of each attribute.
+
+    Raises:
+        LookupError: an attribute is not explained.
+    """
+    text = inspect.getdoc(documented) or ""
+    section = text.partition("Attributes:\n")[2]
+    found = {
+        name.strip(): " ".join(meaning.replace("``", "`").split())
+        for names, meaning in _MEANING.findall(section)
+        for name in names.split(",")
+    }
+    missing = set(get_type_hints(documented)) - {"model_config"} - set(found)
+    if missing:
+        raise LookupError(f"{documented.__name__}: no meaning of {sorted(missing)}")
+    return found
+
+
+def default_words(value: object) -> str:
+    """Return a default as it is written on the command line; nothing for none."""
+    if value == "???":
+        return "required"
+    if value is None or value in ("", {}, ()):
+        return ""
+    if found := _VARIABLE.fullmatch(str(value)):
+        default = found[2].strip('"')
+        return f"${found[1]}, else {default}" if default else f"${found[1]}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def type_words(hint: Any) -> str:
+    """Return a type in words."""
+    plain = {int: "integer", float: "number", str: "text", bool: "boolean", Path: "path"}
+    if hint in plain:
+        return plain[hint]
+    text = str(hint)
+    if "Mapping[str, float]" in text:
+        return "number by name"
+    inner = [name for kind, name in plain.items() if kind.__name__ in text]
+    if "Literal" in text:
+        return "one of " + ", ".join(re.findall(r"'(\w+)'", text))
+    return inner[0] if inner else text

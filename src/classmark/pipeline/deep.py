@@ -15,6 +15,7 @@ from classmark.dataset import DatasetSplit, load_manifest, read_split
 from classmark.errors import Interrupted, InvalidConfig, MissingExtra, TrainingFailed
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.run_folder import (
+    check_runs_dir,
     reserve_run_folder,
     start_record,
     write_config,
@@ -43,7 +44,7 @@ from classmark.records import (
     TransformerPart,
 )
 from classmark.runtime import RawScores
-from classmark.storage import atomic_file, check_folder_place, write_json
+from classmark.storage import atomic_file, expand_home, write_json
 from classmark.tracking import warn_on_stderr
 from classmark.tracking.csvfile import drop_later_steps
 from classmark.training import TransformerConfig
@@ -101,7 +102,7 @@ def train_deep(
     """
     require_deep()
     options = deep_options(config)
-    check_folder_place(config.runs_dir / "run", overwrite=True)
+    check_runs_dir(config.runs_dir)
     manifest = load_manifest(config.dataset)
     with ExitStack() as stack:
         if config.resume is not None:
@@ -174,7 +175,7 @@ def _run_to_continue(config: TrainConfig, manifest: DatasetManifest) -> Unfinish
 
 def _check_start(options: TransformerConfig, manifest: DatasetManifest, dataset: Path) -> None:
     if options.start is not None:
-        record = read_deep_record(Path(options.start).expanduser())
+        record = read_deep_record(expand_home(options.start))
         check_same_labels(record.labels, manifest.labels, dataset, f"the run {options.start}")
 
 
@@ -216,7 +217,7 @@ def _fit(work: _Work, run: Unfinished) -> Fitted:
         cross_list_share=options.cross_list_share,
         weights=paper_weights(labels, n_labels, options.class_weights),
     )
-    start = None if options.start is None else Path(options.start).expanduser()
+    start = None if options.start is None else expand_home(options.start)
     fit = DeepFit(
         config=options,
         seed=work.config.seed,

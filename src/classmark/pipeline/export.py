@@ -13,7 +13,13 @@ from classmark.export import fit_curve, fit_policy, render_card
 from classmark.papers import RECIPE_VERSION
 from classmark.pipeline.candidate import Candidate, ExportOptions, make_candidate
 from classmark.pipeline.run_folder import find_dataset, without_folders
-from classmark.pipeline.scoring import OnProgress, Source, score_split, with_policy
+from classmark.pipeline.scoring import (
+    OnProgress,
+    Source,
+    score_split,
+    with_curve,
+    with_policy,
+)
 from classmark.records import (
     BundleManifest,
     DatasetManifest,
@@ -22,7 +28,6 @@ from classmark.records import (
     Paper,
     Policy,
     RunRecord,
-    ScoreTable,
 )
 from classmark.runtime import RawScores
 from classmark.runtime.curve import CalibrationCurve
@@ -88,9 +93,9 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
     uncurved = score_split(candidate.scorer, source, "valid", labels, ref)
     curve = fit_curve(uncurved) if candidate.wants_curve else None
     strangers = _score_texts(candidate, non_papers, curve) if non_papers else None
-    policy = fit_policy(_curved(uncurved, curve), strangers)
+    policy = fit_policy(with_curve(uncurved, curve), strangers)
     on_step("measuring on the test split")
-    test = _curved(score_split(candidate.scorer, source, "test", labels, ref), curve)
+    test = with_curve(score_split(candidate.scorer, source, "test", labels, ref), curve)
     report = evaluate_table(with_policy(test, policy), config=EvaluationConfig(), command=command)
     report = _with_choice(report, candidate)
     bundle = replace(
@@ -117,13 +122,6 @@ def _open_source(
             f"{record.dataset_digest[:12]}. Restore that dataset, or train again."
         )
     return Source(folder, manifest, on_progress)
-
-
-def _curved(table: ScoreTable, curve: CalibrationCurve | None) -> ScoreTable:
-    """Return a table as the bundle's kernel gives it, which applies the curve itself."""
-    if curve is None or not len(table):
-        return table
-    return replace(table, scores=curve.apply(table.scores))
 
 
 def _score_texts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,12 +26,14 @@ from classmark.training import (
     read_occurrences,
     to_sparse,
 )
+from classmark.training.deep.listeners import FitStanding
 
 MAPPED_FROM_PAPERS = 100_000
 """From so many papers on the features are on disk; with fewer they take less than 2 GiB."""
 
 OnProgress = Callable[[int], None]
 OnStep = Callable[[str], None]
+OnNote = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Listener:
 
     on_step: OnStep
     on_progress: OnProgress
+    on_note: OnNote
     trackers: Trackers
     log: list[dict[str, Any]] = field(default_factory=list)
 
@@ -46,6 +50,27 @@ class Listener:
         """Hear the mean loss of an epoch, in nats."""
         self.log.append({"stage": stage, "epoch": epoch, "loss": loss})
         self.trackers.metrics({f"{stage}/loss": loss}, step=epoch, epoch=epoch)
+
+    def batches_of(self, n_papers: int, epochs: int) -> Callable[[int, float], None]:
+        """Return who hears of each batch of a stage: its papers and their mean loss, in nats."""
+        started, seen = time.monotonic(), 0
+
+        def on_batch(papers: int, loss: float) -> None:
+            nonlocal seen
+            seen += papers
+            self.on_progress(papers)
+            speed = seen / max(1e-9, time.monotonic() - started)
+            standing = FitStanding(
+                share=seen / (n_papers * epochs),
+                epoch=1 + (seen - 1) // n_papers,
+                epochs=epochs,
+                loss=loss,
+                papers_per_second=speed,
+                seconds_left=(n_papers * epochs - seen) / speed,
+            )
+            self.on_note(str(standing))
+
+        return on_batch
 
 
 def fit_and_prune(
@@ -84,7 +109,7 @@ def fit_and_prune(
             seed=config.seed,
             start=start,
             on_epoch=lambda epoch, loss: listener.on_epoch(stage, epoch, loss),
-            on_batch=listener.on_progress,
+            on_batch=listener.batches_of(len(papers), epochs),
         )
         return fitted, papers
 

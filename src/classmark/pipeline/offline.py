@@ -13,13 +13,19 @@ from classmark.dataset import iter_texts, load_manifest, read_split
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.fitting import (
     Listener,
+    OnNote,
     OnProgress,
     OnStep,
     check_periods,
     fit_and_prune,
     scratch_for,
 )
-from classmark.pipeline.run_folder import reserve_run_folder, start_record, write_run
+from classmark.pipeline.run_folder import (
+    check_runs_dir,
+    reserve_run_folder,
+    start_record,
+    write_run,
+)
 from classmark.pipeline.tables import make_table
 from classmark.pipeline.tracked import describe_run, keep_results, tracked
 from classmark.records import (
@@ -32,7 +38,6 @@ from classmark.records import (
 )
 from classmark.runtime import RawScores
 from classmark.runtime.linear import LinearScorer
-from classmark.storage import check_folder_place
 from classmark.tracking import warn_on_stderr
 from classmark.training import LinearWeights, read_occurrences, to_sparse
 
@@ -43,6 +48,7 @@ def train_linear(
     command: str,
     on_step: OnStep,
     on_progress: OnProgress,
+    on_note: OnNote = lambda _: None,
     on_warning: OnStep = warn_on_stderr,
 ) -> Path:
     """Fit the fast tier, score the other splits, and return the run folder.
@@ -55,14 +61,15 @@ def train_linear(
         TrainingFailed: nothing to fit, or the loss is no number.
         StorageFailed: there is no writing where runs go.
     """
-    check_folder_place(config.runs_dir / "run", overwrite=True)
+    check_runs_dir(config.runs_dir)
     manifest = load_manifest(config.dataset)
     check_periods(config, manifest)
     with reserve_run_folder(config.runs_dir, "linear") as folder:
         start = start_record(config, manifest, command, folder)
         run = describe_run(folder.name, config.composed, start)
         with tracked(config.tracker, folder, run, on_step, on_warning) as trackers:
-            _train(config, folder, start, manifest, Listener(on_step, on_progress, trackers))
+            listener = Listener(on_step, on_progress, on_note, trackers)
+            _train(config, folder, start, manifest, listener)
     return folder
 
 

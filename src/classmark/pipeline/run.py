@@ -39,6 +39,7 @@ def train(
             command=command,
             on_step=on_step,
             on_progress=on_progress,
+            on_note=on_note,
             on_warning=on_warning,
         )
     if config.kind == "cascade":

@@ -29,6 +29,7 @@ from classmark.runtime.linear import DIM
 from classmark.storage import (
     atomic_file,
     atomic_folder,
+    check_folder_place,
     locked_folder,
     remove_leftovers,
     storage_errors,
@@ -114,6 +115,20 @@ def write_tables(folder: Path, tables: Mapping[str, ScoreTable]) -> None:
         with atomic_file(folder / "scores" / f"{name}.npz") as file:
             file.write(table.to_bytes())
     write_figures(folder, tables)
+
+
+def check_runs_dir(runs_dir: Path) -> None:
+    """Refuse, before any work is done, a place where no run could be written.
+
+    Raises:
+        StorageFailed: says why, and which setting names another place.
+    """
+    place = runs_dir / "run"
+    try:
+        check_folder_place(place, overwrite=True)
+    except StorageFailed as error:
+        named = f"{place} (runs_dir={runs_dir})"
+        raise StorageFailed(str(error).replace(str(place), named, 1)) from error
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from classmark.errors import LabelMismatch
 from classmark.pipeline.tables import make_table
 from classmark.records import DatasetManifest, ModelRef, Paper, Policy, ScoreTable
 from classmark.runtime import Classifier, RawScores, Scorer
+from classmark.runtime.curve import CalibrationCurve
 
 CHUNK_PAPERS = 500
 
@@ -91,3 +92,10 @@ def with_policy(table: ScoreTable, policy: Policy) -> ScoreTable:
             "thresholds": policy.thresholds,
         }
     )
+
+
+def with_curve(table: ScoreTable, curve: CalibrationCurve | None) -> ScoreTable:
+    """Return a table as the bundle's kernel gives it, which applies the curve itself."""
+    if curve is None or not len(table):
+        return table
+    return replace(table, scores=curve.apply(table.scores))

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from classmark.errors import Interrupted
+from classmark.errors import EmptyEvaluation, Interrupted
 from classmark.evaluation import EvaluationConfig, evaluate_table, render_figures
+from classmark.export import fit_curve, fit_policy
+from classmark.pipeline.scoring import with_curve, with_policy
 from classmark.records import RunRecord, RunStart, ScoreTable
 from classmark.storage import write_text
 from classmark.tracking import (
@@ -20,6 +22,7 @@ from classmark.tracking import (
 )
 
 FIGURES = "figures"
+CALIBRATED_ECE = "test/ece_calibrated"
 _MODEL = "model-"
 # They need a policy, which `classmark export` fits; and micro-F1 is top-1 by another name.
 _NOT_YET = ("set_coverage", "set_size", "micro_f1")
@@ -75,6 +78,7 @@ def keep_results(trackers: Trackers, folder: Path, tables: Mapping[str, ScoreTab
         report = evaluate_table(table, config=EvaluationConfig(draws=0))
         kept = {name: m.value for name, m in report.metrics.items() if name not in _NOT_YET}
         trackers.metrics({f"{split}/{name}": value for name, value in kept.items()}, step=0)
+    trackers.metrics(_calibrated(dict(_splits_of(tables))), step=0)
     for name in _FILES:
         trackers.artifact(folder / name)
     for file in sorted((folder / FIGURES).glob("*")):
@@ -82,6 +86,21 @@ def keep_results(trackers: Trackers, folder: Path, tables: Mapping[str, ScoreTab
             trackers.figure(file.stem, file)
         else:
             trackers.artifact(file, FIGURES)
+
+
+def _calibrated(tables: Mapping[str, ScoreTable]) -> dict[str, float]:
+    """Return the ECE on the test split as `classmark export` will calibrate: on the valid split."""
+    valid, test = tables.get("valid"), tables.get("test")
+    if valid is None or test is None:
+        return {}
+    curve = fit_curve(valid)
+    try:
+        policy = fit_policy(with_curve(valid, curve))
+        calibrated = with_policy(with_curve(test, curve), policy)
+        report = evaluate_table(calibrated, config=EvaluationConfig(draws=0))
+    except EmptyEvaluation:
+        return {}
+    return {CALIBRATED_ECE: report.metrics["ece"].value}
 
 
 def _splits_of(tables: Mapping[str, ScoreTable]) -> Iterator[tuple[str, ScoreTable]]:

@@ -25,7 +25,7 @@ from classmark.records.evaluation import (
     SliceReport,
 )
 from classmark.records.lines import csv_header, csv_lines, csv_text, json_line
-from classmark.records.paper import BadRecord, Paper
+from classmark.records.paper import BadRecord, Paper, is_missing, text_of, text_of_id
 from classmark.records.prediction import (
     FeedbackEvent,
     Prediction,
@@ -108,8 +108,11 @@ __all__ = [
     "csv_lines",
     "csv_text",
     "derived_prediction_id",
+    "is_missing",
     "is_prediction_id",
     "json_line",
     "new_prediction_id",
+    "text_of",
+    "text_of_id",
     "utc_text",
 ]

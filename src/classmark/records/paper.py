@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Number
 from typing import Any
 
 from classmark.errors import InvalidPaper
+
+_MISSING_OF_PANDAS = ("NAType", "NaTType")
+"""Told by name, so that pandas need not be there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,25 +55,57 @@ class Paper:
     def from_mapping(cls, record: Mapping[str, Any]) -> Paper:
         """Read a mapping with ``title`` and/or ``abstract`` (or ``summary``).
 
+        A value may be missing as ``is_missing`` tells.
+
         Raises:
-            InvalidPaper: neither key is there, or a value is not a string.
+            InvalidPaper: neither key is there with a value, or a value is not a string.
         """
-        abstract = record.get("abstract", record.get("summary"))
+        abstract = record.get("abstract")
+        abstract = record.get("summary") if is_missing(abstract) else abstract
         title = record.get("title")
-        if title is None and abstract is None:
+        if is_missing(title) and is_missing(abstract):
             seen = ", ".join(sorted(map(str, record))) or "none"
             raise InvalidPaper(
                 f"a paper needs 'title' and/or 'abstract' (or 'summary'); keys seen: {seen}"
             )
-        for key, value in (("title", title), ("abstract", abstract)):
-            if value is not None and not isinstance(value, str):
-                raise InvalidPaper(f"{key} must be a string, got {type(value).__name__}")
-        identifier = record.get("id")
         return cls(
-            id=None if identifier is None else str(identifier),
-            title=title or "",
-            abstract=abstract or "",
+            id=text_of_id(record.get("id")),
+            title=text_of(title, "title"),
+            abstract=text_of(abstract, "abstract"),
         )
+
+
+def is_missing(value: object) -> bool:
+    """Tell whether a value stands for none: None, or the NaN, NA or NaT that tables have for it."""
+    if isinstance(value, str):
+        return False
+    if value is None or type(value).__name__ in _MISSING_OF_PANDAS:
+        return True
+    return isinstance(value, Number) and bool(value != value)  # noqa: PLR0124 - true of a NaN
+
+
+def text_of(value: object, name: str) -> str:
+    """Return a text, "" for a missing one.
+
+    Args:
+        value: of a field; of a list of strings (Crossref lists titles) the first counts.
+        name: of the field, for the error.
+
+    Raises:
+        InvalidPaper: it is anything else.
+    """
+    if isinstance(value, str):
+        return value
+    if is_missing(value):
+        return ""
+    if name == "title" and isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return value[0] if value else ""
+    raise InvalidPaper(f"{name} must be a string, got {type(value).__name__}")
+
+
+def text_of_id(value: object) -> str | None:
+    """Return an identifier, which may be a number, as a text; None for a missing one."""
+    return None if is_missing(value) else str(value)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,7 @@
 """Bundle + papers -> Answer: featuriser, kernel, policy; numpy only."""
 
-from classmark.runtime.classifier import DEFAULT_TOP, Classifier, check_paper, in_batches
+from classmark.runtime.classifier import DEFAULT_TOP, Classifier, in_batches
+from classmark.runtime.intake import check_paper
 from classmark.runtime.policy import REASONS, Decider, Decisions, selected_columns
 from classmark.runtime.scorer import RawScores, Scorer
 

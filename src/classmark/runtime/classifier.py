@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 
 from classmark.bundle import Bundle, find_bundle, load_bundle
-from classmark.errors import BundleIncompatible, InvalidPaper
-from classmark.papers import RECIPE_VERSION, without_markup
-from classmark.records import Answer, ModelRef, Paper
+from classmark.errors import BundleIncompatible
+from classmark.papers import RECIPE_VERSION
+from classmark.records import Answer, BadRecord, ModelRef, Paper
 from classmark.runtime.explain import explain as explain_answer
+from classmark.runtime.intake import ErrorMode, OneItem, is_one_paper, read_items
 from classmark.runtime.policy import Decider, Decisions
 from classmark.runtime.scorer import RawScores, Scorer
 
@@ -28,12 +31,11 @@ _KERNELS = {
     "cascade": "classmark.runtime.cascade",
 }
 
-OnePaper = str | Paper | Mapping[str, Any]
 T = TypeVar("T")
 
 
 class Classifier:
-    """Classifies papers with one bundle; may be shared by threads.
+    """Classifies papers with one bundle; may be shared by threads, copied and pickled.
 
     Attributes:
         labels: k codes, the columns of the scores.
@@ -73,11 +75,31 @@ class Classifier:
         """
         classifier = cls.__new__(cls)
         classifier._set_up(bundle, scorer or make_scorer(bundle))
+        classifier._own_scorer = scorer
         return classifier
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the path and digest of the bundle, which is read again where it is unpickled.
+
+        A scorer that was given to ``from_bundle`` is pickled too.
+        """
+        return _restore, (type(self), str(self._path), self.model.digest, self._own_scorer)
+
+    def __copy__(self) -> Classifier:
+        """Return another classifier that shares the model, which no call changes."""
+        twin = self.__class__.__new__(self.__class__)
+        vars(twin).update(vars(self))
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Classifier:
+        """Return the same as ``copy.copy``."""
+        return self.__copy__()
 
     def _set_up(self, bundle: Bundle, scorer: Scorer) -> None:
         _check_text_recipe(bundle)
         manifest = bundle.manifest
+        self._path = bundle.path.resolve()
+        self._own_scorer: Scorer | None = None
         self.model = ModelRef(manifest.name, manifest.version, bundle.digest)
         self._decider = Decider(manifest, self.model)
         self._temperature = manifest.policy.temperature
@@ -119,55 +141,84 @@ class Classifier:
     @overload  # a string is an iterable of strings too; it is read as one paper
     def classify(  # type: ignore[overload-overlap]
         self,
-        x: OnePaper,
+        x: OneItem,
         *,
         top: int = ...,
         threshold: float | None = ...,
         explain: bool = ...,
+        errors: Literal["raise"] = ...,
     ) -> Answer: ...
 
     @overload
     def classify(
         self,
-        x: Iterable[OnePaper],
+        x: Iterable[OneItem],
         *,
         top: int = ...,
         threshold: float | None = ...,
         explain: bool = ...,
+        errors: Literal["raise"] = ...,
     ) -> list[Answer]: ...
+
+    @overload
+    def classify(  # type: ignore[overload-overlap]
+        self,
+        x: OneItem,
+        *,
+        top: int = ...,
+        threshold: float | None = ...,
+        explain: bool = ...,
+        errors: Literal["return"],
+    ) -> Answer | BadRecord: ...
+
+    @overload
+    def classify(
+        self,
+        x: Iterable[OneItem],
+        *,
+        top: int = ...,
+        threshold: float | None = ...,
+        explain: bool = ...,
+        errors: Literal["return"],
+    ) -> list[Answer | BadRecord]: ...
 
     def classify(
         self,
-        x: OnePaper | Iterable[OnePaper],
+        x: OneItem | Iterable[OneItem],
         *,
         top: int = DEFAULT_TOP,
         threshold: float | None = None,
         explain: bool = False,
-    ) -> Answer | list[Answer]:
+        errors: ErrorMode = "raise",
+    ) -> Answer | BadRecord | Sequence[Answer | BadRecord]:
         """Classify one paper, or many.
 
         Args:
             x: a string (its first line is the title if it has more than one, else it is an
                 abstract), a ``Paper``, a mapping with ``title`` and/or ``abstract`` (or
-                ``summary``), or an iterable of these.
+                ``summary``) or a row of a table that has these, or an iterable of these, also as
+                ``read_papers`` gives them. None, NaN and the NA of pandas are missing values.
             top: how many categories to rank, at least 1.
             threshold: replaces the model's own thresholds of acceptance, 0..1.
             explain: list the terms that decided between the top category and the runner-up.
+            errors: ``raise`` lets the first item that cannot be classified fail the call;
+                ``return`` puts a ``BadRecord`` in its place (its ``to_dict`` is the JSON object
+                that the command line and the service give) and answers the others.
 
         Returns:
             One answer for one paper, a list for an iterable of them (also of one, or none).
 
         Raises:
             InvalidPaper: an item is no paper or has no text; says which one.
-            UsageError: ``top`` or ``threshold`` is out of range.
+            UsageError: ``top``, ``threshold`` or ``errors`` is out of range.
             InvalidScores: the model gave numbers that cannot be published.
         """
-        if isinstance(x, str | Paper | Mapping):
-            return self._answer_batch([_to_paper(x)], top, threshold, explain)[0]
-        answers: list[Answer] = []
-        for batch in in_batches(_to_papers(x), _n_chars):
-            answers += self._answer_batch(batch, top, threshold, explain)
-        return answers
+        results: list[Answer | BadRecord] = []
+        for batch in in_batches(read_items(x, errors), _n_chars):
+            papers = [item for item in batch if isinstance(item, Paper)]
+            answers = iter(self._answer_batch(papers, top, threshold, explain) if papers else ())
+            results += [item if isinstance(item, BadRecord) else next(answers) for item in batch]
+        return results[0] if is_one_paper(x) else results
 
     def answers(
         self,
@@ -216,17 +267,50 @@ class Classifier:
         return explained
 
 
-def check_paper(paper: Paper) -> Paper:
-    """Return the paper, without markup, if there is something to classify it from.
+def _restore(kind: type[Classifier], path: str, digest: str, scorer: Scorer | None) -> Classifier:
+    """Return a classifier that was pickled.
 
     Raises:
-        InvalidPaper: title and abstract are empty or white space.
+        BundleNotFound, BundleCorrupt, BundleIncompatible: the bundle is not there any more, was
+            damaged, or is another one now.
     """
-    title, abstract = without_markup(paper.title), without_markup(paper.abstract)
-    if not abstract.strip() and not title.strip():
-        raise InvalidPaper("title and abstract are both empty. Give at least one of them.")
-    is_plain = title == paper.title and abstract == paper.abstract
-    return paper if is_plain else replace(paper, title=title, abstract=abstract)
+    if scorer is not None:
+        return kind.from_bundle(_load_same(Path(path), digest), scorer=scorer)
+    restored = kind.__new__(kind)
+    vars(restored).update(vars(_loaded(path, digest, _stamps(Path(path)), os.getpid())))
+    return restored
+
+
+@lru_cache(maxsize=1)  # a pool unpickles the classifier for each of its tasks
+def _loaded(path: str, digest: str, *_: object) -> Classifier:
+    """Return the classifier of a bundle.
+
+    Args:
+        path: of the bundle.
+        digest: that it must have.
+        _: the stamps of its files (when one is replaced, the bundle is read again), and the
+            process that asks (a deep model has threads, which no fork survives).
+    """
+    return Classifier.from_bundle(_load_same(Path(path), digest))
+
+
+def _load_same(path: Path, digest: str) -> Bundle:
+    bundle = load_bundle(path)
+    if bundle.digest != digest:
+        raise BundleIncompatible(
+            f"the model at {path} was replaced: it has digest {bundle.digest[:12]}, the pickled "
+            f"classifier had {digest[:12]}. Make a new classifier of it, or put the old model back."
+        )
+    return bundle
+
+
+def _stamps(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
+    """Return what tells the files of a folder from those that may replace them."""
+    try:
+        files = [(str(path), path.stat()) for path in folder.rglob("*")]
+    except OSError:  # loading says what is wrong
+        return ()
+    return tuple(sorted((name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in files))
 
 
 def in_batches(items: Iterable[T], n_chars: Callable[[T], int]) -> Iterator[list[T]]:
@@ -249,38 +333,8 @@ def in_batches(items: Iterable[T], n_chars: Callable[[T], int]) -> Iterator[list
         yield batch
 
 
-def _n_chars(paper: Paper) -> int:
-    return len(paper.title) + len(paper.abstract)
-
-
-def _to_papers(x: Iterable[OnePaper]) -> list[Paper]:
-    # Bytes are iterable too, but as numbers.
-    if isinstance(x, bytes | bytearray) or not isinstance(x, Iterable):
-        raise _no_paper(x)
-    papers = []
-    for index, item in enumerate(x):
-        try:
-            papers.append(_to_paper(item))
-        except InvalidPaper as error:
-            raise InvalidPaper(f"item {index}: {error}") from error
-    return papers
-
-
-def _to_paper(x: OnePaper) -> Paper:
-    if isinstance(x, str):
-        return check_paper(Paper.from_text(x))
-    if isinstance(x, Paper):
-        return check_paper(x)
-    if isinstance(x, Mapping):
-        return check_paper(Paper.from_mapping(x))
-    raise _no_paper(x)
-
-
-def _no_paper(x: object) -> InvalidPaper:
-    return InvalidPaper(
-        f"cannot classify a {type(x).__name__}. Give a string, a Paper, a mapping with 'title' "
-        "and/or 'abstract', or a list of these; files are read with classmark.papers.read_papers."
-    )
+def _n_chars(paper: Paper | BadRecord) -> int:
+    return 0 if isinstance(paper, BadRecord) else len(paper.title) + len(paper.abstract)
 
 
 def _check_text_recipe(bundle: Bundle) -> None:

@@ -50,6 +50,7 @@ def create_app(service: Service) -> Gateway:
         title="classmark",
         version=__version__,
         description=_DESCRIPTION,
+        servers=[{"url": "."}],  # relative to the document: a proxy may put a prefix before it
         lifespan=_lifespan(service),
         openapi_url=None,  # added below, with a rule
         docs_url=None,

@@ -57,8 +57,12 @@ class Key:
 
 
 def default_keys_path() -> Path:
-    """Return ``$CLASSMARK_HOME/keys.json``; it need not exist."""
-    return home_folder() / "keys.json"
+    """Return ``$CLASSMARK_HOME/keys.json``; it need not exist.
+
+    Raises:
+        NoHomeFolder: there is no such folder; says which settings give a place.
+    """
+    return home_folder("API keys", "their file with --file") / "keys.json"
 
 
 def create_key(path: Path, name: str, scopes: Iterable[str]) -> tuple[Key, str]:

@@ -1,4 +1,7 @@
-"""The web page: the files of ``service/web`` at ``/`` and ``/static``, under a strict policy."""
+"""The web page: the files of ``service/web`` at ``/`` and ``/static``, under a strict policy.
+
+Its addresses are relative, so that a proxy may offer the service under any prefix.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import TypeVar
 
 from classmark import taxonomy
 from classmark.bundle import Bundle, find_bundle, load_bundle
-from classmark.errors import BundleIncompatible, MissingExtra, UnknownCategory
+from classmark.errors import BundleIncompatible, MissingExtra, NoHomeFolder, UnknownCategory
 from classmark.journal import Journal, JournalConfig, default_journal_path
 from classmark.records import Paper, PredictionSource
 from classmark.runtime import Classifier
@@ -26,7 +27,7 @@ from classmark.service.backlog import Backlog
 from classmark.service.batching import Batcher, BatchLimits
 from classmark.service.exchange import Exchange, Fields, deadline_exceeded
 from classmark.service.limits import Admission
-from classmark.service.logs import AccessLog
+from classmark.service.logs import AccessLog, log
 from classmark.service.memory import Place
 from classmark.service.metrics import Metrics
 from classmark.service.problems import Problem
@@ -334,7 +335,11 @@ def _make_batcher(model: Model, settings: ServiceSettings, metrics: Metrics) -> 
 def _open_journal(settings: ServiceSettings) -> Journal | None:
     if settings.journal == JOURNAL_OFF:
         return None
-    path = Path(settings.journal) if settings.journal else default_journal_path()
+    try:
+        path = Path(settings.journal) if settings.journal else default_journal_path()
+    except NoHomeFolder as error:
+        log("no journal is kept", logging.WARNING, problem=str(error))
+        return None
     return Journal(JournalConfig(path=path, keep_text=settings.journal_text))
 
 

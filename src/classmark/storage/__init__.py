@@ -16,6 +16,7 @@ from classmark.storage.places import (
     check_apart,
     check_file_place,
     check_folder_place,
+    expand_home,
     recover_output,
 )
 
@@ -26,6 +27,7 @@ __all__ = [
     "check_apart",
     "check_file_place",
     "check_folder_place",
+    "expand_home",
     "locked_file",
     "locked_folder",
     "publish",

@@ -12,7 +12,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import NoReturn
 
-from classmark.errors import StorageFailed
+from classmark.errors import NoHomeFolder, StorageFailed
 from classmark.storage.failures import storage_errors, system_error
 from classmark.storage.leftovers import recover
 
@@ -95,6 +95,20 @@ def refuse_existing(path: Path) -> NoReturn:
     raise StorageFailed(
         f"{path} already exists. Choose another output, or replace it with --overwrite."
     )
+
+
+def expand_home(path: str) -> Path:
+    """Return a path whose first part may be ``~`` or ``~USER``.
+
+    Raises:
+        NoHomeFolder: there is no such user, or the user has no home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise NoHomeFolder(
+            f"{path!r} cannot be found: there is no such home folder. Write the path without '~'."
+        ) from error
 
 
 def _refuse_meeting(output: Path, source: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -24,6 +25,9 @@ HOST = "127.0.0.1"
 _START_SECONDS = 180.0
 _STOP_SECONDS = 10.0
 _ASK_SECONDS = 0.2
+_TABLE_SECONDS = 60.0
+_NO_EMPTY_DEFAULT = "name != 'Default'"
+"""MLflow makes an experiment of this name, which stays empty."""
 _COMMAND = (sys.executable, "-P", "-m", "mlflow", "server", "--workers", "1")
 # One process is enough for one reader; no jobs, nothing to fetch.
 _SETTINGS = {**QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -33,7 +37,7 @@ _SETTINGS = {**QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 def serve_page(
     runs_dir: Path, port: int, on_start: Callable[[], None]
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Yield the address of MLflow's page, once it answers, and its process; ended after.
+    """Yield the address of MLflow's table of runs, once it answers, and its process; ended after.
 
     Args:
         runs_dir: folder of runs, with MLflow's database in it.
@@ -59,7 +63,7 @@ def serve_page(
         process = _start(MlflowStore.beside(runs_dir, ""), port, said)
         try:
             _wait_until_it_answers(process, port, said)
-            yield f"http://{HOST}:{port}", process
+            yield f"http://{HOST}:{port}{_path_of_the_table(port)}", process
         finally:
             _stop(process)
 
@@ -113,6 +117,23 @@ def _answers(port: int) -> bool:
         return connection.getresponse().status == 200
     except (OSError, HTTPException):
         return False
+    finally:
+        connection.close()
+
+
+def _path_of_the_table(port: int) -> str:
+    """Return the path of the runs of the experiment that was used last; "" if none is known."""
+    connection = HTTPConnection(HOST, port, timeout=_TABLE_SECONDS)
+    asked = {"max_results": 1, "order_by": ["last_update_time DESC"], "filter": _NO_EMPTY_DEFAULT}
+    try:
+        connection.request(
+            *("POST", "/api/2.0/mlflow/experiments/search", json.dumps(asked)),
+            {"Content-Type": "application/json"},
+        )
+        (newest,) = json.load(connection.getresponse())["experiments"]
+        return f"/#/experiments/{newest['experiment_id']}/runs"
+    except (OSError, HTTPException, ValueError, KeyError):
+        return ""
     finally:
         connection.close()
 

