@@ -39,7 +39,7 @@ from classmark.export.onnx import Network, quantise_network, to_onnx
 from classmark.papers import read_papers
 from classmark.pipeline.deep_run import read_network
 from classmark.pipeline.run_folder import find_dataset
-from classmark.records import Paper
+from classmark.records import Paper, RunRecord
 from classmark.runtime.encoder import EncoderConfig, EncoderScorer, default_threads
 from overload import closed_loop, open_loop, quantiles_ms, request_of
 
@@ -88,8 +88,7 @@ def measure_kernels(run: Path, papers: Pairs, test: Pairs, truth: np.ndarray) ->
     """Return size, accuracy, latency and speed of each way to run the network."""
     import torch
 
-    told = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
-    network = read_network(run, told)
+    network = read_network(run, RunRecord.read(run))
     plain = to_onnx(network)
     size = (run / "weights/model.safetensors").stat().st_size
     torch.set_num_threads(default_threads())
@@ -251,8 +250,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="of each load")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    told = json.loads((options.run / "provenance.json").read_text(encoding="utf-8"))
-    dataset = options.dataset or find_dataset(options.run, told["dataset"])
+    record = RunRecord.read(options.run)
+    dataset = options.dataset or find_dataset(options.run, record)
     split = read_split(dataset, "test", load_manifest(dataset))
     rows = np.random.default_rng(0).permutation(len(split))[: options.n_test].tolist()
     test = [(split.titles[i], split.abstracts[i]) for i in rows]
@@ -268,7 +267,7 @@ def main() -> None:
         "bundle": f"{bundle.name}@{bundle.version} {bundle.parameters.get('precision', '')}",
         "papers": len(papers),
         "mean_chars": round(statistics.mean(len(t) + len(a) for t, a in papers)),
-        "generated": bool(told.get("generated")),
+        "generated": record.generated,
         "threads": default_threads(),
         "kernels": measure_kernels(options.run, papers, test, split.labels[rows]),
         "serving": measure_serving(options.run, options.bundle, papers, options.seconds),

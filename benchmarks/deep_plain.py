@@ -8,7 +8,6 @@ Text recipe, tokens and weights are those of classmark, so the answers are equal
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from classmark.pipeline.deep_run import read_network
+from classmark.records import RunRecord
 
 
 class Paper(BaseModel):
@@ -31,8 +31,8 @@ class Paper(BaseModel):
 
 def create_app(run: Path) -> FastAPI:
     """Return the application."""
-    told = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
-    network, labels = read_network(run, told), told["labels"]
+    record = RunRecord.read(run)
+    network, labels = read_network(run, record), record.labels
     app = FastAPI()
 
     @app.post("/v1/classify")

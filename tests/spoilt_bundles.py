@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,19 @@ def rewrite(
         digest = hashlib.sha256(content).hexdigest()
         value["files"][name] = {"sha256": digest, "bytes": len(content)}
     change(value)
-    value.pop("digest", None)
-    stated = manifest._digest_of(value)
-    (folder / "bundle.json").write_bytes(manifest._render({**value, "digest": stated}))
+    (folder / "bundle.json").write_bytes(render(sealed(value)))
     return folder
+
+
+digest_of, render = manifest._digest_of, manifest._render
+
+
+def sealed(value: dict[str, Any]) -> dict[str, Any]:
+    """Return the object of a ``bundle.json`` with the right digest and seal, whatever it holds."""
+    value = {key: item for key, item in value.items() if key not in ("digest", "seal")}
+    with suppress(KeyError, AttributeError, ValueError):  # no digest of what is not there
+        value["digest"] = digest_of(manifest._deciding(value))
+    return {**value, "seal": digest_of(value)}
 
 
 def npy(array: Any) -> bytes:

@@ -25,7 +25,16 @@ from classmark.pipeline.run_folder import (
     write_tables,
 )
 from classmark.pipeline.tables import make_table
-from classmark.records import DatasetManifest, ModelRef, ScoreTable
+from classmark.pipeline.unfinished import write_record
+from classmark.records import (
+    DatasetManifest,
+    EncoderFacts,
+    ModelRef,
+    RunStart,
+    ScoreTable,
+    TransformerPart,
+)
+from classmark.records.run import Pooling
 from classmark.runtime import RawScores
 from classmark.runtime.tokens import PairTokenizer
 from classmark.storage import atomic_folder, write_json
@@ -79,8 +88,10 @@ def read_tables(
     return tables
 
 
-def write_network(folder: Path, prepared: Path, results: Path, told: dict[str, Any]) -> None:
-    """Write encoder and weights as a run of the deep tier has them."""
+def write_network(
+    folder: Path, prepared: Path, results: Path, pooling: Pooling, n_labels: int
+) -> tuple[int, int]:
+    """Write encoder and weights as a run of the deep tier has them; return width and layers."""
     from transformers import AutoConfig, AutoModel
 
     from classmark.training.deep import write_weights
@@ -88,17 +99,17 @@ def write_network(folder: Path, prepared: Path, results: Path, told: dict[str, A
 
     settings = AutoConfig.from_pretrained(prepared, local_files_only=True)
     encoder = AutoModel.from_config(settings)
-    model = EncoderClassifier(encoder, len(told["labels"]), told["pooling"], dropout=0.0)
+    model = EncoderClassifier(encoder, n_labels, pooling, dropout=0.0)
     missing, unexpected = model.load_state_dict(read_weights(results), strict=False)
     wrong = [name for name in [*missing, *unexpected] if "pooler." not in name]
     if wrong:
         raise InvalidDataset(f"the weights in {results} do not fit the encoder: {wrong[0]}.")
-    told["encoder"] |= {"hidden_size": settings.hidden_size, "layers": model.n_layers}
     (folder / "encoder").mkdir()
     write_json(folder / "encoder" / "config.json", settings.to_dict())
     tokenizer = (prepared / "tokenizer.json").read_bytes()
     (folder / "encoder" / "tokenizer.json").write_bytes(tokenizer)
     write_weights(model, folder / "weights" / "model.safetensors")
+    return settings.hidden_size, model.n_layers
 
 
 def collect(prepared: Path, results: Path, dataset: Path, runs_dir: Path, command: str) -> Path:
@@ -115,31 +126,39 @@ def collect(prepared: Path, results: Path, dataset: Path, runs_dir: Path, comman
     tokenizer = PairTokenizer(prepared / "tokenizer.json", max_length)
     tables = read_tables(dataset, manifest, results, tokenizer)
     with reserve_run_folder(runs_dir, "transformer") as folder:
-        told = {
-            "kind": "transformer",
-            "command": command,
-            "seed": report["config"]["seed"],
-            "dataset": path_from_run(dataset, folder),
-            "dataset_digest": manifest.digest,
-            "labels": list(manifest.labels),
-            "label_space": manifest.label_space,
-            "generated": manifest.generated,
+        start = RunStart(
+            kind="transformer",
+            command=command,
+            seed=report["config"]["seed"],
+            dataset=path_from_run(dataset, folder),
+            dataset_digest=manifest.digest,
+            labels=manifest.labels,
+            label_space=manifest.label_space,
+            generated=manifest.generated,
             **describe_environment(),
-            "encoder": {"name": meta["encoder"], "source": meta["encoder"]},
-            "pooling": report["config"]["pooling"],
-            "max_length": max_length,
-            "job": report,
-            "date": report["date"],
-            "fit_seconds": report["fit"]["seconds"],
-        }
+        )
         with atomic_folder(folder) as temporary:
-            write_network(temporary, prepared, results, told)
+            pooling = report["config"]["pooling"]
+            width, layers = write_network(
+                temporary, prepared, results, pooling, len(manifest.labels)
+            )
             write_tables(temporary, tables)
             write_json(temporary / "config.yaml", report["config"])  # JSON is YAML
             rows = [f"fit,{row['epoch']},{row['loss']}" for row in report["fit"]["log"]]
             log = "\n".join(["stage,epoch,loss", *rows]) + "\n"
             (temporary / "log.csv").write_text(log, encoding="utf-8")
-            write_json(temporary / "provenance.json", told)
+            name = meta["encoder"]
+            part = TransformerPart(
+                encoder=EncoderFacts(name=name, source=name, hidden_size=width, layers=layers),
+                pooling=pooling,
+                max_length=max_length,
+                steps=report["fit"]["steps"],
+                job=report,
+            )
+            record = start.finished(
+                date=report["date"], fit_seconds=report["fit"]["seconds"], part=part
+            )
+            write_record(temporary, record)
     return folder
 
 

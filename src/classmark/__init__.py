@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from classmark.records import Answer, BadRecord, Paper
     from classmark.runtime import Classifier
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _HOMES = {
     "Answer": "classmark.records",

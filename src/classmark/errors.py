@@ -155,7 +155,11 @@ class TrackerDown(ClassmarkError):
 
 
 class RunNotFound(ClassmarkError):
-    """No run, or no store of runs, of that name; or its files are damaged."""
+    """No run, or no store of runs, of that name."""
+
+
+class RunCorrupt(ClassmarkError):
+    """A file of a run is missing or damaged, or was written by a newer classmark."""
 
 
 class ParityFailed(ClassmarkError):

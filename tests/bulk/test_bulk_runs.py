@@ -17,6 +17,7 @@ from bulk_jobs import (
     KILLED_AT,
     TINY,
     Notes,
+    dump_line,
     folder_of,
     job_of,
     json_lines_in_one_process,
@@ -242,6 +243,36 @@ def test_a_changed_run_starts_anew(
     assert report.before == 0
     run_job(job_of(dump, tmp_path / "whole.jsonl", **changes))
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_an_edit_that_keeps_size_time_and_beginning_starts_anew(tmp_path: Path) -> None:
+    """The first 64 KiB are a line that is no paper, so that the edit lies behind them."""
+    source, output = tmp_path / "dump.jsonl", tmp_path / "out.jsonl"
+    padding = "x" * (1 << 16) + "\n"
+    papers = "".join(dump_line(i) + "\n" for i in range(40))
+    source.write_text(padding + papers, encoding="utf-8")
+    facts = source.stat()
+    kill_in_the_middle(source, output)
+    source.write_text(padding + papers.replace("galaxy", "theory"), encoding="utf-8")
+    os.utime(source, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert source.stat().st_size == facts.st_size
+    notes = Notes()
+    assert run_job(job_of(source, output), notes).before == 0
+    assert notes.lines == ["the input changed since the run before: starting anew."]
+    run_job(job_of(source, tmp_path / "whole.jsonl"))
+    assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_a_copy_of_the_input_goes_on_and_errors_name_the_copy(tmp_path: Path) -> None:
+    source, output = write_dump(tmp_path / "a.jsonl", bad=(0,)), tmp_path / "out.csv"
+    kill_in_the_middle(source, output)
+    copy = tmp_path / "b.jsonl"
+    copy.write_bytes(source.read_bytes())
+    source.unlink()
+    notes = Notes()
+    assert run_job(job_of(copy, output), notes).before > 0
+    assert notes.lines[0].startswith("going on: ")
+    assert notes.lines[1].startswith(f"error: {copy}: line 1: ")
 
 
 def test_a_damaged_manifest_starts_anew(dump: Path, tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def test_evaluate_html_shows_titles_and_texts_of_a_dataset(
         return PaperFacts(
             titles=("A", "B", "C", "The wrong one"),
             text_chars=np.array([9, 8, 7, 6], dtype=np.int32),
-            latex_share=np.zeros(4, dtype=np.float32),
+            formula_share=np.zeros(4, dtype=np.float32),
         )
 
     monkeypatch.setattr(classmark.pipeline, "read_facts", read_facts, raising=False)

@@ -115,13 +115,97 @@ def test_a_number_that_one_run_lacks_is_a_dash(runs_dir: Path, tmp_path: Path) -
     assert [line.split() for line in lines if "more" in line] == [["more", "-", "1"]]
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}"])
-def test_a_damaged_run_is_one_line(runs_dir: Path, tmp_path: Path, content: str) -> None:
-    shutil.copytree(runs_dir / "seed-7", tmp_path / "a")
-    (tmp_path / "a" / "provenance.json").write_text(content)
+OF_ANY_KIND = {
+    "seed": 7,
+    "dataset": "../papers",
+    "dataset_digest": "0" * 64,
+    "labels": ["cs.AI", "cs.LG"],
+    "label_space": "arxiv",
+    "generated": True,
+    "commit": None,
+    "packages": {"numpy": "2.3.0"},
+    "python": "3.11.9",
+    "platform": "Linux",
+}
+MODEL = {"name": "quick", "version": "1.0", "digest": "1" * 64, "kind": "linear", "folder": "../q"}
+POINT = {
+    "threshold": 0.4,
+    "deep_share": 0.25,
+    "accuracy": 0.75,
+    "cpu_ms": 2.5,
+    "cheaper": 4.0,
+    "loss": 0.001,
+}
+OLD_CASCADE = {
+    "kind": "cascade",
+    "command": "classmark train model=cascade",
+    **OF_ANY_KIND,
+    "date": "2026-01-02T03:04:05+00:00",
+    "fast": MODEL,
+    "deep": {**MODEL, "name": "deep", "kind": "transformer"},
+    "threshold": 0.4,
+    "mix": None,
+    "speeds": {"fast": 1000.0, "deep": 100.0},
+    "chosen": {"valid": POINT, "test": {**POINT, "accuracy": 0.5}},
+}
+"""As classmark 0.1.0 wrote it: no version of the format, and no seconds."""
+
+
+def write_old(folder: Path, provenance: Any) -> Path:
+    folder.mkdir()
+    (folder / "provenance.json").write_text(json.dumps(provenance), encoding="utf-8")
+    return folder
+
+
+def test_a_run_of_a_cascade_is_listed_with_the_point_it_chose(tmp_path: Path) -> None:
+    write_old(tmp_path / "both", OLD_CASCADE)
     result = runs(tmp_path, "list")
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith(f"error: the run {tmp_path / 'a'} cannot be read: ")
+    assert (result.exit_code, result.stderr) == (0, "")
+    (_, line) = result.stdout.splitlines()
+    assert line.split()[:8] == [
+        *("both", "cascade", "2026-01-02T03:04", "papers", "0.5000", "-", "-", "-")
+    ]
+    (told,) = json.loads(runs(tmp_path, "list", "--json").stdout)
+    assert told["seconds"] is None
+    assert told["metrics"]["test/deep_share"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "problem"),
+    [
+        ("provenance.json", "{", "provenance.json: it is not JSON ("),
+        ("provenance.json", "[]", "provenance.json: it holds [], it must be an object"),
+        ("provenance.json", "{}", "provenance.json: 'features' is missing"),
+        (
+            "provenance.json",
+            '{"format_version": 9}',
+            "provenance.json: 'format_version' is 9, this",
+        ),
+        ("metrics.csv", "name,step,epoch,value\nvalid/loss,1,,much\n", "metrics.csv: "),
+        ("scores/model-test.npz", "no table", "model-test.npz"),
+    ],
+)
+def test_a_damaged_run_is_one_line_and_the_list_goes_on(
+    tmp_path: Path, file: str, content: str, problem: str
+) -> None:
+    for name in ("good", "bad"):
+        write_old(tmp_path / name, OLD_CASCADE)
+    place = tmp_path / "bad" / file
+    place.parent.mkdir(exist_ok=True)
+    if file.startswith("scores"):
+        linear = {"command": "", **OF_ANY_KIND, "features": {"parent": 2, "kept": 1}, "date": ""}
+        (tmp_path / "bad" / "provenance.json").write_text(json.dumps(linear))
+    place.write_text(content)
+    result = runs(tmp_path, "list")
+    assert result.exit_code == 1
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["name", "good"]
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert str(tmp_path / "bad") in line
+    assert problem in line
+    assert [one["name"] for one in json.loads(runs(tmp_path, "list", "--json").stdout)] == ["good"]
+    shown = runs(tmp_path, "show", "bad", "--json")
+    assert (shown.exit_code, shown.stderr) == (1, result.stderr)
 
 
 @pytest.mark.parametrize("content", [None, "a: [", "[1, 2]"])
@@ -134,7 +218,7 @@ def test_a_damaged_configuration_is_one_line(
     result = runs(tmp_path, "show", "a")
     assert result.exit_code == 1
     (line,) = result.stderr.splitlines()
-    assert line.startswith(f"error: {file} ")
+    assert line.startswith(f"error: the run {tmp_path / 'a'} cannot be read: config.yaml: ")
 
 
 def test_what_is_not_there_is_named(runs_dir: Path, tmp_path: Path) -> None:

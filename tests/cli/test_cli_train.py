@@ -38,8 +38,8 @@ def test_the_run_folder_is_all_that_stdout_gets(options: list[str]) -> None:
     result = run(*options)
     assert result.exit_code == 0
     (line,) = result.stdout.splitlines()
-    told = read_run(Path(line)).provenance
-    assert told["command"].startswith("classmark train experiment=debug dataset.path=")
+    record = read_run(Path(line)).record
+    assert record.command.startswith("classmark train experiment=debug dataset.path=")
     assert "reading 2" in result.stderr
     assert "fitting the parent" in result.stderr
 
@@ -140,6 +140,15 @@ def test_steps_count_papers_while_somebody_looks(
         "reading ...\rreading ... 700 papers\rreading ... 1,500 papers\nfitting ...\n"
     )
     assert out.out == ""
+
+
+def test_a_cascade_of_two_fast_models_is_refused(dataset: Path, tmp_path: Path) -> None:
+    words = ("model=cascade", f"dataset.path={dataset}", f"runs_dir={tmp_path / 'runs'}")
+    result = run(*words, "model.deep=fast")
+    assert result.exit_code == 2
+    assert "error: model.deep is fast@" in result.stderr
+    assert "of kind 'linear', it must be a bundle of kind 'transformer'." in result.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_fit_says_how_far_it_is_with_loss_and_time_left(

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from classmark.errors import EmptyEvaluation
 from classmark.evaluation.cascade import (
     Answers,
-    Speeds,
     cascade_curve,
     cascade_point,
     choose_point,
@@ -21,6 +20,7 @@ from classmark.evaluation.cascade import (
     compare_answers,
 )
 from classmark.evaluation.cascade_plot import draw_curve
+from classmark.records import Speeds
 
 SPEEDS = Speeds(fast=1000.0, deep=10.0)
 ANSWERS = Answers(

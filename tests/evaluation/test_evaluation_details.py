@@ -18,7 +18,7 @@ def facts_of(table: ScoreTable) -> PaperFacts:
     return PaperFacts(
         titles=tuple(f"Title {i}" for i in range(n)),
         text_chars=np.arange(100, 100 + n, dtype=np.int32),
-        latex_share=np.where(np.arange(n) % 2, np.arange(n) / n, 0.0).astype(np.float32),
+        formula_share=np.where(np.arange(n) % 2, np.arange(n) / n, 0.0).astype(np.float32),
     )
 
 
@@ -72,7 +72,7 @@ def test_every_group_of_slices_holds_every_paper_once(random_table: ScoreTable) 
         "Cross-lists",
         "Category size",
         "Length of text",
-        "LaTeX density",
+        "Formulas",
     ]
     for group in groups:
         assert sum(part.n for part in group.slices) == len(random_table), group.title
@@ -90,7 +90,7 @@ def test_texts_without_latex_and_of_one_length_are_one_slice_each(
     facts = PaperFacts(
         titles=("",) * n,
         text_chars=np.full(n, 80, dtype=np.int32),
-        latex_share=np.zeros(n, dtype=np.float32),
+        formula_share=np.zeros(n, dtype=np.float32),
     )
     *_, length, latex = evaluate_details(random_table, config=QUICK, facts=facts).groups
     assert [part.n for part in length.slices] == [n]
@@ -142,5 +142,5 @@ def test_facts_want_one_of_each_a_paper() -> None:
         PaperFacts(
             titles=("a", "b"),
             text_chars=np.ones(1, dtype=np.int32),
-            latex_share=np.ones(2, dtype=np.float32),
+            formula_share=np.ones(2, dtype=np.float32),
         )

@@ -90,7 +90,7 @@ def test_nothing_from_outside_is_markup(random_table: ScoreTable) -> None:
     facts = PaperFacts(
         titles=(evil,) * n,
         text_chars=np.arange(n, dtype=np.int32),
-        latex_share=np.zeros(n, dtype=np.float32),
+        formula_share=np.zeros(n, dtype=np.float32),
     )
     table = replace(
         random_table,

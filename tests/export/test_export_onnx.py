@@ -16,9 +16,10 @@ pytest.importorskip("torch", reason="encoders are exported from torch")
 import torch
 from safetensors.torch import load_file, save_file
 
-from classmark.bundle import load_bundle, read_manifest
+from classmark.bundle import load_bundle, read_digest, read_manifest
+from classmark.bundle.manifest import read_seal
 from classmark.dataset import load_manifest
-from classmark.errors import InvalidConfig, InvalidDataset, ParityFailed
+from classmark.errors import InvalidConfig, ParityFailed, RunCorrupt
 from classmark.export.onnx import (
     FP32_TOLERANCE,
     Network,
@@ -28,7 +29,7 @@ from classmark.export.onnx import (
 )
 from classmark.pipeline import ExportOptions, export_run
 from classmark.pipeline.deep_run import read_network
-from classmark.records import ModelRef, ScoreTable
+from classmark.records import ModelRef, RunRecord, ScoreTable
 from classmark.runtime.encoder import load_scorer
 from deep_bundles import DeepFolders
 from deep_models import write_tiny_encoder
@@ -45,7 +46,7 @@ def golden_papers(n: int) -> list[tuple[str, str]]:
 
 
 def network_of(run: Path) -> Network:
-    return read_network(run, json.loads((run / "provenance.json").read_text("utf-8")))
+    return read_network(run, RunRecord.read(run))
 
 
 def test_onnx_gives_what_torch_gives_on_golden_papers(deep: DeepFolders) -> None:
@@ -120,6 +121,24 @@ def test_auto_tells_both_numbers_in_the_card(deep: DeepFolders, tmp_path: Path) 
     )
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_two_fits_with_the_same_seed_have_the_same_digest(
+    deep: DeepFolders, tmp_path: Path, precision: Any
+) -> None:
+    digests, seals = set(), set()
+    for name in ("a", "b"):
+        run = write_deep_run(tmp_path / name / "run", deep.dataset, deep.encoder, most_papers=60)
+        told = json.loads((run / "provenance.json").read_text("utf-8"))
+        again = {**told, "date": f"2026-02-03 {name}", "command": f"the command of {name}"}
+        (run / "provenance.json").write_text(json.dumps(again))
+        output = tmp_path / name / "mine-1.0"
+        options = ExportOptions(precision=precision)
+        export_run(run, output, name="mine", version="1.0", options=options)
+        digests.add(read_digest(output))
+        seals.add(read_seal(output))
+    assert (len(digests), len(seals)) == (1, 2)
+
+
 def test_auto_judges_by_the_interval_where_the_papers_are_enough_for_it(
     deep: DeepFolders, tmp_path: Path
 ) -> None:
@@ -178,10 +197,10 @@ def change_kind(run: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (spoil_config, "is not a finished run of a transformer"),
-        (drop_weights, "is not a finished run of a transformer"),
-        (cut_weights, "is not a finished run of a transformer"),
-        (change_kind, "is a run of kind 'oracle', this classmark exports 'linear', 'tr"),
+        (spoil_config, r"cannot be read: encoder/config\.json: "),
+        (drop_weights, r"cannot be read: weights/model\.safetensors: "),
+        (cut_weights, r"cannot be read: weights/model\.safetensors: "),
+        (change_kind, r"provenance\.json: 'kind' is 'oracle', it must be linear or transformer or"),
     ],
 )
 def test_a_run_that_is_not_whole_is_refused(
@@ -189,7 +208,7 @@ def test_a_run_that_is_not_whole_is_refused(
 ) -> None:
     run = Path(shutil.copytree(deep.run, tmp_path / "run"))
     spoil(run)
-    with pytest.raises(InvalidDataset, match=message):
+    with pytest.raises(RunCorrupt, match=message):
         export_run(run, tmp_path / "x-1.0", name="x", version="1.0", dataset=deep.dataset)
     assert not (tmp_path / "x-1.0").exists()
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from classmark.errors import InvalidConfig, UsageError
 from classmark.pipeline import compose_config
 from classmark.pipeline.config import KINDS
-from classmark.pipeline.run_folder import write_config
+from classmark.pipeline.run_folder import start_record, write_config
 from classmark.pipeline.unfinished import begin_unfinished
 from classmark.tracking import has_mlflow
 from classmark.training import TransformerConfig
@@ -101,9 +102,10 @@ def test_a_wrong_key_or_value_of_the_deep_tier_is_refused_by_name(
 
 
 def test_a_linear_fit_cannot_be_gone_on_with(tmp_path: Path) -> None:
-    run = begin_unfinished(
-        tmp_path / "run", {"dataset": "data", "dataset_digest": "", "labels": []}
-    )
+    config = compose_config([DATASET])
+    manifest = SimpleNamespace(digest="", labels=(), label_space="arxiv", generated=True)
+    start = start_record(config, cast("Any", manifest), "a test", tmp_path / "run")
+    run = begin_unfinished(tmp_path / "run", start)
     write_config(run.folder, compose_config([DATASET]))
     with pytest.raises(InvalidConfig, match=r"resume is for model=transformer"):
         compose_config([f"resume={run.folder}"])

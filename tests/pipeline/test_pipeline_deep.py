@@ -21,6 +21,7 @@ from classmark.errors import (
     InvalidConfig,
     InvalidDataset,
     LabelMismatch,
+    RunCorrupt,
     TrainingFailed,
 )
 from classmark.pipeline import compose_config, train
@@ -246,7 +247,7 @@ def test_an_unfinished_run_goes_on_with_its_own_labels_and_papers_only(
     with pytest.raises(LabelMismatch, match=r"the run .*unfinished has \d+ labels"):
         deep_train(f"model.start={unfinished}", f"dataset.path={fewer}")
     (unfinished / "run.json").write_text('{"kind": "transformer"}')
-    with pytest.raises(InvalidConfig, match=r"run\.json lacks 'dataset'"):
+    with pytest.raises(RunCorrupt, match=r"run\.json: 'command' is missing"):
         compose_config([f"resume={unfinished}"])
 
 
@@ -255,7 +256,7 @@ def test_a_finished_run_or_another_folder_cannot_be_gone_on_with(
 ) -> None:
     with pytest.raises(InvalidConfig, match=r"resume: .* is a finished run"):
         compose_config([f"resume={run_folder}"])
-    with pytest.raises(InvalidConfig, match=r"resume: .* is not an unfinished run: it has no read"):
+    with pytest.raises(InvalidConfig, match=r"resume: .* is not an unfinished run: it has no run"):
         compose_config([f"resume={tmp_path}"])
 
 

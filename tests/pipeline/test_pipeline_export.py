@@ -15,6 +15,7 @@ import pytest
 
 from classmark import Classifier
 from classmark.bundle import read_digest
+from classmark.bundle.manifest import read_seal
 from classmark.dataset import (
     DatasetConfig,
     SampleConfig,
@@ -198,6 +199,27 @@ def test_a_run_of_an_earlier_version_finds_its_dataset_from_where_it_was_trained
     (run / "provenance.json").write_text(json.dumps({**told, "dataset": dataset.name}))
     monkeypatch.chdir(dataset.parent)
     export_run(run, tmp_path / "m-1.0", name="m", version="1.0")
+
+
+@pytest.mark.slow
+def test_two_fits_with_the_same_seed_have_the_same_digest(
+    train_run: TrainRun, dataset: Path, tmp_path: Path
+) -> None:
+    """At other times, in other folders, by other commands, of a dataset in another place."""
+    copy = Path(shutil.copytree(dataset, tmp_path / "elsewhere" / "data"))
+    digests, seals = {}, {}
+    for name, data, seed in (("a", dataset, 7), ("b", copy, 7), ("c", dataset, 8)):
+        words = ("model.epochs=1", "model.min_papers=20", f"seed={seed}")
+        run = train_run(*words, data=data, command=f"the command of {name}")
+        output = tmp_path / name / "mine-1.0"
+        export_run(run, output, name="mine", version="1.0", about=f"For {name}.")
+        told = json.loads((run / "provenance.json").read_text())
+        # As if it was done on another day.
+        (run / "provenance.json").write_text(json.dumps({**told, "date": f"2026-02-03 {name}"}))
+        export_run(run, output, name="mine", version="1.0", about=f"For {name}.", overwrite=True)
+        digests[name], seals[name] = read_digest(output), read_seal(output)
+    assert digests["a"] == digests["b"] != digests["c"]
+    assert seals["a"] != seals["b"]
 
 
 @pytest.mark.slow

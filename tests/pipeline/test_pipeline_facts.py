@@ -6,7 +6,7 @@ import pytest
 
 from classmark.dataset import read_split
 from classmark.errors import InvalidDataset
-from classmark.pipeline.facts import latex_share, read_facts
+from classmark.pipeline.facts import formula_share, read_facts
 
 
 @pytest.mark.parametrize(
@@ -20,15 +20,15 @@ from classmark.pipeline.facts import latex_share, read_facts
         ("", 0.0),
     ],
 )
-def test_latex_share_counts_formulas_and_commands(text: str, share: float) -> None:
-    assert latex_share(text) == pytest.approx(share)
+def test_formula_share_counts_whole_formulas_and_commands(text: str, share: float) -> None:
+    assert formula_share(text) == pytest.approx(share)
 
 
 def test_facts_are_in_the_order_of_the_split(dataset: Path) -> None:
     facts, split = read_facts(dataset, "test"), read_split(dataset, "test")
     assert facts.titles == tuple(split.titles)
     assert facts.text_chars[0] == len(split.titles[0]) + len(split.abstracts[0])
-    assert 0.0 <= facts.latex_share.min() <= facts.latex_share.max() <= 1.0
+    assert 0.0 <= facts.formula_share.min() <= facts.formula_share.max() <= 1.0
 
 
 def test_facts_of_a_split_that_is_not_there_are_refused(dataset: Path) -> None:

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from classmark import __version__
 from classmark import dataset as datasets
 from classmark.dataset import DatasetConfig, build_dataset, load_manifest
-from classmark.errors import InvalidConfig, InvalidDataset, TrainingFailed
+from classmark.errors import InvalidConfig, InvalidDataset, RunCorrupt, RunNotFound, TrainingFailed
 from classmark.pipeline import compose_config, train
 from classmark.pipeline import run_folder as run_folders
 from classmark.pipeline.run_folder import WEIGHTS, describe_environment, read_run
-from classmark.records import ScoreTable
+from classmark.records import LinearPart, ScoreTable
 from classmark.storage import sha256_file
 
 TrainRun = Callable[..., Path]
@@ -80,15 +81,16 @@ def test_another_seed_gives_other_weights(train_run: TrainRun, run_folder: Path)
 
 def test_the_provenance_says_what_was_fitted_on_what(run_folder: Path, dataset: Path) -> None:
     run, manifest = read_run(run_folder), load_manifest(dataset)
-    told = run.provenance
-    assert told["command"] == "classmark train in-a-test"
-    assert told["seed"] == 7
-    assert told["dataset_digest"] == manifest.digest
-    assert run.labels == manifest.labels
-    assert told["generated"] is True
-    assert told["features"]["kept"] == 1500 < told["features"]["parent"]
-    assert {"commit", "packages", "python", "platform", "date", "fit_seconds"} <= set(told)
-    assert told["packages"]["numpy"] == np.__version__
+    record = run.record
+    assert (record.kind, record.command, record.seed) == ("linear", "classmark train in-a-test", 7)
+    assert record.dataset_digest == manifest.digest
+    assert record.labels == manifest.labels
+    assert record.generated is True
+    features = record.part_as(LinearPart).features
+    assert features.kept == 1500 < features.parent
+    assert record.packages["numpy"] == np.__version__
+    assert "" not in (record.python, record.platform, record.date)
+    assert record.fit_seconds is not None
     assert run.weights.embedding.shape == (1500, 128)
     assert np.array_equal(run.weights.keys, np.unique(run.weights.keys))
 
@@ -123,8 +125,8 @@ def test_both_stages_are_scored_on_valid_and_test_far_above_chance(
 @pytest.mark.slow
 def test_a_vocabulary_that_is_small_enough_is_not_pruned(train_run: TrainRun) -> None:
     run = train_run("model.max_features=100000", "model.min_papers=20", "model.epochs=1")
-    features = read_run(run).provenance["features"]
-    assert features["kept"] == features["parent"]
+    features = read_run(run).record.part_as(LinearPart).features
+    assert features.kept == features.parent
 
 
 @pytest.mark.slow
@@ -204,16 +206,27 @@ def test_no_dataset_is_refused(train_run: TrainRun, tmp_path: Path) -> None:
 def test_a_damaged_run_is_refused(copy_of_run: Path, name: str, damage: bytes | None) -> None:
     path = copy_of_run / name
     path.unlink() if damage is None else path.write_bytes(damage)
-    with pytest.raises(InvalidDataset, match=r"is not a finished run: .*`classmark train`"):
+    no_run = damage is None and name == "provenance.json"
+    wanted = RunNotFound if no_run else RunCorrupt
+    message = r"is not a finished run: it has no p.*`classmark train`" if no_run else name
+    with pytest.raises(wanted, match=message):
         read_run(copy_of_run)
 
 
 @pytest.mark.parametrize(
     ("name", "change", "problem"),
     [
-        ("head", lambda a: a[:, 1:], r"weights/head\.npy is float32 .* it must be float32 \(128,"),
-        ("bias", lambda a: a.astype(np.float64), r"weights/bias\.npy is float64"),
-        ("keys", lambda a: a[:0], r"weights/embedding\.npy is float32 .* must be float32 \(0, 128"),
+        (
+            "head",
+            lambda a: a[:, 1:],
+            r"weights/head\.npy: it is float32 .* must be float32 \(128,",
+        ),
+        ("bias", lambda a: a.astype(np.float64), r"weights/bias\.npy: it is float64"),
+        (
+            "keys",
+            lambda a: a[:0],
+            r"weights/embedding\.npy: .* must be float32 \(0, 128",
+        ),
         ("embedding", lambda a: np.full_like(a, np.nan), "numbers that are not finite"),
     ],
 )
@@ -222,14 +235,14 @@ def test_weights_that_do_not_fit_together_are_refused(
 ) -> None:
     path = copy_of_run / "weights" / f"{name}.npy"
     np.save(path, change(np.load(path)))
-    with pytest.raises(InvalidDataset, match=problem):
+    with pytest.raises(RunCorrupt, match=problem):
         read_run(copy_of_run)
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "3"])
 def test_a_provenance_without_its_facts_is_refused(copy_of_run: Path, text: str) -> None:
     (copy_of_run / "provenance.json").write_text(text)
-    with pytest.raises(InvalidDataset, match=r"is not a finished run"):
+    with pytest.raises(RunCorrupt, match=r"provenance\.json: (it holds|'features' is missing)"):
         read_run(copy_of_run)
 
 
@@ -241,4 +254,4 @@ def test_outside_a_checkout_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(run_folders, "_PACKAGES", ("numpy", "no-such-package"))
     told = describe_environment()
     assert told["commit"] is None
-    assert told["packages"] == {"numpy": np.__version__}
+    assert told["packages"] == {"classmark": __version__, "numpy": np.__version__}

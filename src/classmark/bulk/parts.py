@@ -30,7 +30,7 @@ class PartSummary:
     Attributes:
         records: papers and bad records.
         bad: records that could not be read.
-        bad_lines: the first of them, as lines for people.
+        bad_lines: the first of them, as lines for people, without the name of the input.
         input_bytes: how much of the input it stands for, in bytes on disk.
     """
 

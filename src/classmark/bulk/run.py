@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -22,10 +20,9 @@ from classmark.bundle import find_bundle
 from classmark.errors import InvalidPaper, StorageFailed, UnreadableSource
 from classmark.papers import RECIPE_VERSION, ChunkSize, Columns, read_chunks
 from classmark.runtime import Classifier
-from classmark.storage import check_apart, check_file_place, locked_folder
+from classmark.storage import check_apart, check_file_place, locked_folder, sha256_file
 
 _FORMAT_VERSION = 2
-_HEAD_BYTES = 1 << 16
 
 
 def classify_files(job: BulkJob, config: BulkConfig, listener: Listener) -> BulkReport:
@@ -73,6 +70,7 @@ class _Run:
         self._done_bytes = 0
         self._n_before = self._n_done = 0
         self._n_parts = self._n_told = 0
+        self._sources: list[Path] = []
         self._n_records = self._n_bad = 0
 
     def classify(self, classifier: Classifier) -> BulkReport:
@@ -132,6 +130,7 @@ class _Run:
             ):
                 index = self._n_parts
                 self._n_parts += 1
+                self._sources.append(path)
                 if not self._parts.has(index):
                     yield Task(index, str(path), chunk, chunk.end_byte - before)
                 before = chunk.end_byte
@@ -148,12 +147,13 @@ class _Run:
         """Report bad records of every part that has all parts before it."""
         while self._n_told < self._n_parts and self._parts.has(self._n_told):
             summary = read_summary(self._parts.path(self._n_told))
+            source = self._sources[self._n_told]
             self._n_told += 1
             if summary.bad and self._job.strict:
-                raise InvalidPaper(summary.bad_lines[0])
+                raise InvalidPaper(f"{source}{summary.bad_lines[0]}")
             if self._tells_bad:
                 for line in summary.bad_lines[: max(0, MAX_SHOWN_BAD - self._n_bad)]:
-                    self._listener.tell(f"error: {line}")
+                    self._listener.tell(f"error: {source}{line}")
             self._n_records += summary.records
             self._n_bad += summary.bad
 
@@ -174,7 +174,7 @@ def _manifest(job: BulkJob, config: BulkConfig, classifier: Classifier) -> dict[
     reading = (job.format, dict(Columns.of(job.columns).given))
     options = (job.layout, job.top, job.threshold, job.explain, *reading, job.raw_cells)
     return {
-        "the input": [_described(path) for path in job.inputs],
+        "the input": [_read_content(path) for path in job.inputs],
         "the model": classifier.model.digest,
         "the options": list(options),
         "classmark": [__version__, RECIPE_VERSION, _FORMAT_VERSION],
@@ -182,17 +182,15 @@ def _manifest(job: BulkJob, config: BulkConfig, classifier: Classifier) -> dict[
     }
 
 
-def _described(path: Path) -> list[str | int]:
-    """Return what tells a file from what it was before, without reading it all."""
+def _read_content(path: Path) -> list[str]:
+    """Return the digest of a whole file, and the suffixes that its format may follow from.
+
+    Size and time of change may stay as they are where the content changes.
+    """
     try:
-        with path.open("rb") as file:
-            head = hashlib.sha256(file.read(_HEAD_BYTES)).hexdigest()
-            facts = os.fstat(file.fileno())
+        return [sha256_file(path), *path.suffixes[-2:]]
     except OSError as error:
         raise UnreadableSource(f"{path} cannot be opened: {error.strerror}.") from error
-    # A name need not be text; JSON is.
-    name = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return [name, facts.st_size, facts.st_mtime_ns, head]
 
 
 def _shown(folder: Path) -> Path:

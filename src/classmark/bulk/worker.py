@@ -106,7 +106,7 @@ def write_part(task: Task, classifier: Classifier, plan: WorkPlan) -> PartSummar
             bad = [record for record in batch if isinstance(record, BadRecord)]
             n_bad += len(bad)
             missing = MAX_SHOWN_BAD - len(bad_lines)
-            bad_lines += [record.line(task.source) for record in bad[:missing]]
+            bad_lines += [record.line("") for record in bad[:missing]]
         encoder.close()
         summary = PartSummary(n_records, n_bad, tuple(bad_lines), task.input_bytes)
         part.close(summary)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from classmark.bundle.check import is_array_file, is_safe_file_name
 from classmark.bundle.files import MANIFEST_FILE, corrupt, opened, refuse_strangers, unread
-from classmark.bundle.manifest import manifest_digest, read_digest, read_manifest
+from classmark.bundle.manifest import manifest_digest, manifest_seal, read_manifest, read_seal
 from classmark.bundle.measured import MEASURED_FILE, read_measured
 from classmark.bundle.onnx import MODEL_SUFFIX, onnx_problem
 from classmark.errors import BundleCorrupt, BundleIncompatible, BundleNotFound, ClassmarkError
@@ -50,7 +50,7 @@ class Bundle:
     Attributes:
         path: its folder.
         manifest: what it says of itself.
-        digest: digest of the whole, 64 hexadecimal digits.
+        digest: digest of what decides its answers, 64 hexadecimal digits.
         arrays: the arrays by name, read-only.
         contents: the other files by relative path.
         reliability: how categories fared on test papers, by code; empty if nobody measured it.
@@ -221,6 +221,6 @@ def _to_array(path: Path, content: Bytes) -> NDArray[np.generic]:
 
 def _is_still(folder: Path, manifest: BundleManifest) -> bool:
     try:
-        return read_digest(folder) == manifest_digest(manifest)
+        return read_seal(folder) == manifest_seal(manifest)
     except (BundleNotFound, BundleCorrupt, BundleIncompatible):
         return False

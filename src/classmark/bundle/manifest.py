@@ -1,4 +1,8 @@
-"""``bundle.json``: its one spelling, its digest, and reading it with suspicion."""
+"""``bundle.json``: its one spelling, its digest and seal, and reading it with suspicion.
+
+The digest is that of what decides answers; the seal is that of everything else too. Bundles of
+format 1 have one number for both, which they call their digest.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +11,57 @@ import json
 from pathlib import Path
 from typing import Any
 
-from classmark.bundle.check import MOST_DEPTH, is_deeper, manifest_problem, shown
+from classmark.bundle.check import (
+    MOST_DEPTH,
+    MOST_NAME_CHARS,
+    is_deeper,
+    is_safe_text,
+    manifest_problem,
+    shown,
+)
 from classmark.bundle.files import MANIFEST_FILE, read_manifest_bytes
 from classmark.errors import BundleCorrupt, BundleIncompatible, BundleNotFound
 from classmark.records import BundleManifest
-from classmark.records.bundle import FORMAT_VERSION
+from classmark.records.bundle import READ_VERSIONS
 
-_DIGEST = "digest"
+_DIGEST, _SEAL = "digest", "seal"
+_DECIDING = (
+    *("kind", "label_space", "labels", "text_recipe", "featuriser", "taxonomy"),
+    *("policy", "parameters"),
+)
+_FOR_PEOPLE = ".md"
+"""Suffix of texts such as ``CARD.md``; every other file is taken to decide answers."""
 
 
 def manifest_digest(manifest: BundleManifest) -> str:
-    """Return the digest of a bundle, 64 hexadecimal digits.
+    """Return the digest of what decides the answers of a bundle, 64 hexadecimal digits.
 
-    It is the SHA-256 of the canonical JSON of the manifest. The manifest holds the digest of each
-    file, so any changed byte of the folder changes this digest or breaks one of those.
+    It is the SHA-256 of the canonical JSON of labels, policy, parameters, columns, the versions of
+    recipe, featuriser and taxonomy, and the digests of the files that are read to answer. Name and
+    version, metrics, provenance and the card are not in it: a fit that is repeated with the same
+    seed has the same digest. In format 1 it is the seal.
     """
-    return _digest_of(manifest.to_dict())
+    value = manifest.to_dict()
+    return _digest_of(value if manifest.format_version == 1 else _deciding(value))
+
+
+def manifest_seal(manifest: BundleManifest) -> str:
+    """Return the digest of all that a manifest says, 64 hexadecimal digits.
+
+    The manifest holds the digest of each file, so any changed byte of the folder changes the seal
+    or breaks one of those.
+    """
+    if manifest.format_version == 1:
+        return manifest_digest(manifest)
+    return _digest_of({**manifest.to_dict(), _DIGEST: manifest_digest(manifest)})
 
 
 def render_manifest(manifest: BundleManifest) -> bytes:
     """Return the bytes of ``bundle.json``; equal manifests give equal bytes."""
-    return _render({**manifest.to_dict(), _DIGEST: manifest_digest(manifest)})
+    value = {**manifest.to_dict(), _DIGEST: manifest_digest(manifest)}
+    if manifest.format_version > 1:
+        value[_SEAL] = manifest_seal(manifest)
+    return _render(value)
 
 
 def read_manifest(folder: Path) -> BundleManifest:
@@ -50,6 +84,15 @@ def read_digest(folder: Path) -> str:
     return manifest_digest(read_manifest(folder))
 
 
+def read_seal(folder: Path) -> str:
+    """Return the seal of a bundle after checking it against ``bundle.json`` itself.
+
+    Raises:
+        BundleNotFound, BundleCorrupt, BundleIncompatible: as ``read_manifest``.
+    """
+    return manifest_seal(read_manifest(folder))
+
+
 def _read_bytes(folder: Path) -> bytes:
     try:
         return read_manifest_bytes(folder)
@@ -69,41 +112,65 @@ def _parse(folder: Path, content: bytes) -> BundleManifest:
         raise _corrupt(path, f"it has more than {MOST_DEPTH} levels")
     # First of all: another format may spell and digest itself in another way.
     version = value.get("format_version")
-    if type(version) is not int or version != FORMAT_VERSION:
+    if type(version) is not int or version not in READ_VERSIONS:
         raise BundleIncompatible(
-            f"{path} has format version {shown(version)}, this classmark reads "
-            f"{FORMAT_VERSION}. Install the matching classmark, or export the bundle again."
+            f"{path} has format version {shown(version)}{_writer_of(value)}, this classmark "
+            f"reads {' and '.join(map(str, READ_VERSIONS))}. Install the matching classmark, or "
+            "export the bundle again."
         )
-    return _checked(path, content, value)
+    return _checked(path, content, value, _DIGEST if version == 1 else _SEAL)
 
 
-def _checked(path: Path, content: bytes, value: dict[str, Any]) -> BundleManifest:
-    """Return the manifest if its bytes are the one spelling of it and its digest is right."""
-    stated = value.pop(_DIGEST, None)
+def _checked(path: Path, content: bytes, value: dict[str, Any], seal: str) -> BundleManifest:
+    """Return the manifest if its bytes are the one spelling of it and its digests are right.
+
+    Args:
+        path: of ``bundle.json``.
+        content: of it.
+        value: the object that it holds; loses its digests.
+        seal: key of the digest of everything else.
+    """
+    stated = value.pop(seal, None)
     try:
-        is_unchanged = stated == _digest_of(value) and content == _render(
-            {**value, _DIGEST: stated}
-        )
+        is_unchanged = stated == _digest_of(value) and content == _render({**value, seal: stated})
     except ValueError:  # a number that is not finite, or half a surrogate: never written
         is_unchanged = False
     if not is_unchanged:
-        raise _corrupt(path, "its content does not match its digest")
+        raise _corrupt(path, f"its content does not match its {seal}")
+    digest = value.pop(_DIGEST, None) if seal != _DIGEST else stated
     try:
         manifest = BundleManifest.from_dict(value)
     except BundleIncompatible as error:
         raise BundleIncompatible(f"{path}: {error}") from error
     problem = manifest_problem(manifest)
-    if problem is None and manifest_digest(manifest) != stated:
+    if problem is None and _digest_of(manifest.to_dict()) != _digest_of(value):
         problem = "it lacks fields that every bundle has."
+    if problem is None and manifest_digest(manifest) != digest:
+        problem = f"its digest {shown(digest)} is not that of what decides its answers."
     if problem is not None:
         raise BundleIncompatible(f"{path}: {problem} Install or export the model again.")
     return manifest
+
+
+def _writer_of(value: dict[str, Any]) -> str:
+    """Return which classmark wrote a bundle, in parentheses; "" if it does not say so."""
+    provenance = value.get("provenance")
+    packages = provenance.get("packages") if isinstance(provenance, dict) else None
+    version = packages.get("classmark") if isinstance(packages, dict) else None
+    return f" (of classmark {version})" if is_safe_text(version, MOST_NAME_CHARS) else ""
 
 
 def _corrupt(path: Path, problem: str) -> BundleCorrupt:
     return BundleCorrupt(
         f"{path} has changed since it was written: {problem}. Install or export the model again."
     )
+
+
+def _deciding(value: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a manifest that decides answers."""
+    files = {n: file for n, file in value["files"].items() if not n.endswith(_FOR_PEOPLE)}
+    columns = {"columns": value["columns"]} if "columns" in value else {}
+    return {**{key: value[key] for key in _DECIDING}, "files": files, **columns}
 
 
 def _digest_of(value: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from classmark.bundle.measured import MEASURED_FILE, render_measured
 from classmark.bundle.onnx import MODEL_SUFFIX, onnx_problem
 from classmark.errors import InvalidConfig
 from classmark.records import BundleFile, BundleManifest, CategoryReport
+from classmark.records.bundle import FORMAT_VERSION
 from classmark.storage import atomic_folder, sha256_file
 
 
@@ -31,7 +32,7 @@ def write_bundle(
 
     Args:
         folder: the folder to make; call it ``NAME-VERSION`` where it is to be found by name.
-        manifest: all that the bundle says of itself; its ``files`` are ignored.
+        manifest: all that the bundle says of itself; its ``files`` and format are ignored.
         arrays: content of ``arrays/NAME.npy``; no array of Python objects.
         texts: further files by relative path, e.g. ``CARD.md``.
         overwrite: replace a bundle that is there.
@@ -51,7 +52,8 @@ def write_bundle(
     with atomic_folder(folder, overwrite=overwrite) as temporary:
         _write_arrays(temporary, arrays)
         _write_texts(temporary, texts)
-        manifest = replace(manifest, files=_describe_files(temporary))
+        files = _describe_files(temporary)
+        manifest = replace(manifest, files=files, format_version=FORMAT_VERSION)
         if categories := tuple(measured):
             _write_texts(temporary, {MEASURED_FILE: render_measured(categories)})
         (temporary / MANIFEST_FILE).write_bytes(render_manifest(manifest))

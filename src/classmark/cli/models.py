@@ -73,7 +73,7 @@ def show_model(spec: Spec = DEFAULT_NAME, as_json: AsJson = False) -> None:
 
     Exit code 1 if they are not.
     """
-    from classmark.bundle import manifest_digest, read_manifest
+    from classmark.bundle import read_manifest
     from classmark.bundle.load import verify_files
     from classmark.bundle.measured import rarely_right, read_measured
 
@@ -86,8 +86,7 @@ def show_model(spec: Spec = DEFAULT_NAME, as_json: AsJson = False) -> None:
         problem = None
     except (BundleCorrupt, BundleIncompatible) as error:
         problem = str(error)
-    facts = _facts(folder, manifest, manifest_digest(manifest), problem)
-    facts["rarely_right"] = rare
+    facts = {**_facts(folder, manifest, problem), "rarely_right": rare}
     typer.echo(json.dumps(facts, indent=2) if as_json else _as_text(facts))
     if problem:
         raise typer.Exit(1)
@@ -113,15 +112,16 @@ def _digest(folder: Path) -> str | None:
         return None
 
 
-def _facts(
-    folder: Path, manifest: BundleManifest, digest: str, problem: str | None
-) -> dict[str, Any]:
+def _facts(folder: Path, manifest: BundleManifest, problem: str | None) -> dict[str, Any]:
+    from classmark.bundle.manifest import manifest_digest, manifest_seal
+
     return {
         "name": manifest.name,
         "version": manifest.version,
         "kind": manifest.kind,
         "path": str(folder.resolve()),
-        "digest": digest,
+        "digest": manifest_digest(manifest),
+        "seal": manifest_seal(manifest),
         "verified": problem is None,
         "problem": problem,
         "bytes": sum(file.bytes for file in manifest.files.values()),
@@ -144,6 +144,7 @@ def _as_text(facts: dict[str, Any]) -> str:
         ("model", f"{facts['name']} {facts['version']} ({facts['kind']})"),
         ("path", facts["path"]),
         ("digest", facts["digest"]),
+        ("seal", facts["seal"]),
         ("files", facts["problem"] or f"unchanged, {facts['bytes'] / 1e6:.1f} MB"),
         ("labels", _labels_in_words(facts)),
         ("text recipe", facts["text_recipe"]),

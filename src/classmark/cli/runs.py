@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from classmark.cli.output import printable
+from classmark.cli.output import print_error, printable
+from classmark.errors import ClassmarkError, InvalidScores
 
 if TYPE_CHECKING:
     from classmark.tracking.runs import RunSummary
@@ -78,17 +79,28 @@ def list_all(runs_dir: RunsDir = RUNS_DIR, as_json: AsJson = False) -> None:
     """List the finished runs, the newest first.
 
     top-1 and ECE are of the test split: raw ECE as the model was fitted, ECE as `classmark export`
-    calibrates it.
+    calibrates it. A run that cannot be read is one line on stderr, and the exit code is 1.
     """
     from classmark.tracking.runs import list_runs
 
-    runs = [_measured(run) for run in list_runs(runs_dir)]
+    found, damaged = list_runs(runs_dir)
+    runs: list[RunSummary] = []
+    problems: list[ClassmarkError] = [*damaged]
+    for run in found:
+        try:
+            runs.append(_measured(run))
+        except InvalidScores as error:
+            problems.append(error)
     if as_json:
         typer.echo(json.dumps([run.to_dict() for run in runs], indent=2))
     elif runs:
         typer.echo(_table([_COLUMNS, *map(_row, runs)]))
-    else:
+    elif not problems:
         typer.echo(f"no run in {runs_dir}.", err=True)
+    for problem in problems:
+        print_error(f"error: {problem}")
+    if problems:
+        raise typer.Exit(1)
 
 
 @app.command("show", short_help="Show one run.")
@@ -125,7 +137,7 @@ def compare(
     from classmark.tracking.runs import find_run, read_config
 
     runs = [_measured(find_run(run, runs_dir)) for run in (run_a, run_b)]
-    configs = [{**read_config(run), "dataset_digest": run.dataset_digest} for run in runs]
+    configs = [{**read_config(run), "dataset_digest": run.record.dataset_digest} for run in runs]
     differs = {
         key: both
         for key, both in _pairs(*configs).items()
@@ -167,13 +179,13 @@ def _measured(run: RunSummary) -> RunSummary:
 def _row(run: RunSummary) -> tuple[str, ...]:
     return (
         run.name,
-        run.kind,
-        run.date[:16],
-        Path(run.dataset).name,
+        run.record.kind,
+        run.record.date[:16],
+        Path(run.record.dataset).name,
         _number(run.metrics.get("test/top_1")),
         _number(run.metrics.get("test/ece")),
         _number(run.metrics.get("test/ece_calibrated")),
-        f"{run.seconds:.0f}",
+        "-" if run.record.fit_seconds is None else f"{run.record.fit_seconds:.0f}",
         str(run.folder),
     )
 

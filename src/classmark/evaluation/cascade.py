@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from classmark.errors import EmptyEvaluation
+from classmark.records import CascadePoint, Speeds
 
 N_POINTS = 41
 MIX_WEIGHTS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
@@ -17,39 +18,6 @@ LEAST_MIX_GAIN = 0.0005
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Speeds:
-    """Papers a CPU-second of each model."""
-
-    fast: float
-    deep: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class CascadePoint:
-    """One point of the curve.
-
-    Attributes:
-        threshold: below it the deep model is asked, 0..1.
-        deep_share: share of papers it is asked about, 0..1.
-        accuracy: top-1, 0..1.
-        cpu_ms: CPU time a paper, milliseconds.
-        cheaper: how many times less CPU time than the deep model alone.
-        loss: accuracy below that of always asking, alone or mixed; negative where it is better.
-    """
-
-    threshold: float
-    deep_share: float
-    accuracy: float
-    cpu_ms: float
-    cheaper: float
-    loss: float
-
-    def to_dict(self) -> dict[str, float]:
-        """Return the numbers by name."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from classmark.evaluation.cascade import CascadePoint
 from classmark.evaluation.page.svg import Scale, dot, line, path, text, ticks
+from classmark.records import CascadePoint
 
 WIDTH, HEIGHT = 640, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 620, 40, 350

@@ -178,7 +178,7 @@ def _groups(
 ) -> Iterator[SliceGroup]:
     wanted = [_by_listing(table), _by_category_size(outcomes)]
     if facts is not None:
-        wanted += [_by_length(facts), _by_latex(facts)]
+        wanted += [_by_length(facts), _by_formulas(facts)]
     for title, note, masks in wanted:
         slices = []
         for name, mask in masks:
@@ -219,8 +219,8 @@ def _by_length(facts: PaperFacts) -> tuple[str, str, Masks]:
     return "Length of text", "characters of title and abstract, in quarters", masks
 
 
-def _by_latex(facts: PaperFacts) -> tuple[str, str, Masks]:
-    share = facts.latex_share
+def _by_formulas(facts: PaperFacts) -> tuple[str, str, Masks]:
+    share = facts.formula_share
     some = share > 0.0
     masks: Masks = [("none", ~some)]
     if some.any():
@@ -231,8 +231,8 @@ def _by_latex(facts: PaperFacts) -> tuple[str, str, Masks]:
             if inside.any():
                 low, high = 100 * share[inside].min(), 100 * share[inside].max()
                 masks.append((f"{word} ({low:.2g}\u2013{high:.2g} %)", inside))
-    note = "share of the characters that are LaTeX; papers that have any, in thirds"
-    return "LaTeX density", note, masks
+    note = "share of the characters in formulas and TeX commands; papers that have any, in thirds"
+    return "Formulas", note, masks
 
 
 def _ranges(values: NDArray[np.int32], group: NDArray[np.intp], n: int) -> list[tuple[int, int]]:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from classmark.bundle import load_bundle, read_digest
 from classmark.dataset import read_split
-from classmark.errors import InvalidConfig, InvalidDataset, ParityFailed
+from classmark.errors import InvalidConfig, ParityFailed
 from classmark.export import quantise
-from classmark.pipeline.run_folder import read_provenance, read_run, run_kind
+from classmark.pipeline.run_folder import read_run
 from classmark.pipeline.scoring import Source
-from classmark.records import ScoreTable
+from classmark.records import CascadeModel, CascadePart, RunRecord, ScoreTable, TransformerPart
 from classmark.runtime import Scorer
 from classmark.runtime.cascade import find_member
 from classmark.runtime.curve import CalibrationCurve
@@ -33,7 +33,6 @@ COMPARED_PAPERS = 500
 LEAST_AGREEMENT = 0.97
 """Share of papers whose first label must be the one that the run gave them, fp16 fits included."""
 _SEED = 0
-_PARTS = ("fast", "deep")
 
 OnStep = Callable[[str], None]
 Precision = Literal["auto", "fp32", "int8"]
@@ -98,23 +97,29 @@ def make_candidate(
     """Return what a run brings to its bundle.
 
     Raises:
-        InvalidDataset: a file of the run is missing or damaged, or it is of an unknown kind.
+        RunNotFound: it is no run.
+        RunCorrupt: a file of the run is missing or damaged, or it is of an unknown kind.
         ParityFailed: the converted model does not give what the fitted one gave.
     """
+    record = RunRecord.read(run_folder)
     makers = {"linear": _linear, "transformer": _transformer, "cascade": _cascade}
-    kind = run_kind(read_provenance(run_folder))
-    if kind not in makers:
-        raise InvalidDataset(
-            f"{run_folder} is a run of kind {kind!r}, this classmark exports "
-            f"{', '.join(map(repr, makers))}. Install a newer classmark."
-        )
-    return makers[kind](run_folder, source, options, on_step)
+    return makers[record.kind](_Order(run_folder, record, source, options, on_step))
 
 
-def _linear(run_folder: Path, _: Source, __: ExportOptions, on_step: OnStep) -> Candidate:
-    run = read_run(run_folder)
-    fitted = run.weights
-    on_step(f"quantising {len(fitted.keys):,} features")
+@dataclass(frozen=True, eq=False)
+class _Order:
+    """A run, and how it becomes a candidate."""
+
+    folder: Path
+    record: RunRecord
+    source: Source
+    options: ExportOptions
+    on_step: OnStep
+
+
+def _linear(order: _Order) -> Candidate:
+    fitted = read_run(order.folder).weights
+    order.on_step(f"quantising {len(fitted.keys):,} features")
     arrays = quantise(fitted.keys, fitted.embedding, fitted.head, fitted.bias)
     return Candidate(
         kind="linear",
@@ -127,94 +132,96 @@ def _linear(run_folder: Path, _: Source, __: ExportOptions, on_step: OnStep) -> 
     )
 
 
-def _transformer(
-    run_folder: Path, source: Source, options: ExportOptions, on_step: OnStep
-) -> Candidate:
+def _transformer(order: _Order) -> Candidate:
     from classmark.export.onnx import OPSET, export_network
     from classmark.pipeline.deep_run import read_network, tokenizer_json
     from classmark.runtime.encoder import MODEL_FILE, TOKENIZER_FILE, EncoderConfig, EncoderScorer
     from classmark.runtime.tokens import TOKENS_VERSION
 
-    provenance = read_provenance(run_folder)
-    on_step(f"converting the encoder to ONNX, precision {options.precision}")
-    network = read_network(run_folder, provenance)
-    ids, sample = _draw_sample(source, tuple(provenance["labels"]))
+    part, options = order.record.part_as(TransformerPart), order.options
+    order.on_step(f"converting the encoder to ONNX, precision {options.precision}")
+    network = read_network(order.folder, order.record)
+    ids, sample = _draw_sample(order.source, order.record.labels)
     exported = export_network(
         network, sample, precision=options.precision, most_loss=options.most_loss
     )
     choice = exported.choice
-    on_step(f"kept {choice.kept}: {choice.reason}")
+    order.on_step(f"kept {choice.kept}: {choice.reason}")
     config = EncoderConfig(choice.kept, network.inputs, network.n_labels)
     scorer = EncoderScorer(exported.model, network.tokenizer, config)
     plain = EncoderScorer(exported.plain, network.tokenizer, replace(config, precision="fp32"))
-    _check_against_run(run_folder, ids[:COMPARED_PAPERS], sample, plain)
+    _check_against_run(order.folder, ids[:COMPARED_PAPERS], sample, plain)
     parameters = {
         "max_length": network.tokenizer.max_length,
-        "pooling": provenance["pooling"],
+        "pooling": part.pooling,
         "precision": choice.kept,
         "inputs": list(network.inputs),
         "opset": OPSET,
     }
     return Candidate(
         kind="transformer",
-        what=f"{provenance['encoder']['name']} encoder, {provenance['pooling']} pooling, ONNX",
+        what=f"{part.encoder.name} encoder, {part.pooling} pooling, ONNX",
         featuriser=TOKENS_VERSION,
         scorer=scorer,
         parameters=lambda curve: {**parameters, "curve": asdict(curve) if curve else None},
-        files={MODEL_FILE: exported.model, TOKENIZER_FILE: tokenizer_json(run_folder)},
+        files={MODEL_FILE: exported.model, TOKENIZER_FILE: tokenizer_json(order.folder)},
         facts=_facts_of(exported, network.tokenizer.max_length),
-        provenance={"encoder": provenance["encoder"], "precision": choice.to_dict()},
+        provenance={"encoder": asdict(part.encoder), "precision": choice.to_dict()},
     )
 
 
-def _cascade(run_folder: Path, _: Source, options: ExportOptions, on_step: OnStep) -> Candidate:
+def _cascade(order: _Order) -> Candidate:
     from classmark.runtime.cascade import CASCADE_VERSION, CascadeScorer, make_member
 
-    told = read_provenance(run_folder)
-    threshold = told["threshold"] if options.threshold is None else options.threshold
-    labels = tuple(told["labels"])
-    named = {part: {k: told[part][k] for k in ("name", "version", "digest")} for part in _PARTS}
-    folders = [find_part(run_folder, told[part]) for part in _PARTS]
-    on_step(f"joining {' and '.join(folder.name for folder in folders)} at {threshold:g}")
+    part, asked = order.record.part_as(CascadePart), order.options.threshold
+    threshold = part.threshold if asked is None else asked
+    models = {"fast": part.fast, "deep": part.deep}
+    folders = [find_part(order.folder, model) for model in models.values()]
+    order.on_step(f"joining {' and '.join(folder.name for folder in folders)} at {threshold:g}")
+    labels = order.record.labels
     fast, deep = (make_member(load_bundle(folder), labels) for folder in folders)
-    parameters = {**named, "threshold": threshold, "mix": told["mix"]}
-    names = {part: f"{told[part]['name']}@{told[part]['version']}" for part in _PARTS}
+    named = {name: _reference(model) for name, model in models.items()}
+    parameters = {**named, "threshold": threshold, "mix": part.mix}
     return Candidate(
         kind="cascade",
-        what=f"{names['fast']} first, {names['deep']} below a probability of {threshold:g}",
+        what=f"{part.fast.spec} first, {part.deep.spec} below a probability of {threshold:g}",
         featuriser=CASCADE_VERSION,
-        scorer=CascadeScorer(fast, deep, threshold, told["mix"]),
+        scorer=CascadeScorer(fast, deep, threshold, part.mix),
         parameters=lambda _: parameters,
-        facts=_cascade_facts(told, threshold),
-        provenance={"speeds": told["speeds"]},
+        facts=_cascade_facts(part, threshold),
+        provenance={"speeds": asdict(part.speeds)},
         wants_curve=False,
     )
 
 
-def find_part(run_folder: Path, told: Mapping[str, str]) -> Path:
+def _reference(model: CascadeModel) -> dict[str, str]:
+    """Return what a bundle says of a model that it joins."""
+    return {"name": model.name, "version": model.version, "digest": model.digest}
+
+
+def find_part(run_folder: Path, model: CascadeModel) -> Path:
     """Return the folder of a model that a run of a cascade names: where it was, or by name.
 
     Raises:
         BundleNotFound, BundleIncompatible: as ``find_member`` says.
     """
-    place = Path(os.path.normpath(run_folder.resolve() / told["folder"]))
-    if (place / "bundle.json").is_file() and read_digest(place) == told["digest"]:
+    place = Path(os.path.normpath(run_folder.resolve() / model.folder))
+    if (place / "bundle.json").is_file() and read_digest(place) == model.digest:
         return place
-    return find_member(run_folder, dict(told))
+    return find_member(run_folder, _reference(model))
 
 
-def _cascade_facts(told: Mapping[str, Any], threshold: float) -> dict[str, str]:
-    speeds = told["speeds"]
+def _cascade_facts(part: CascadePart, threshold: float) -> dict[str, str]:
     facts = {
-        "mix": "none" if told["mix"] is None else f"{told['mix']:g} of the deep model",
-        "papers a CPU-second": f"fast {speeds['fast']:,.0f}, deep {speeds['deep']:.1f}",
+        "mix": "none" if part.mix is None else f"{part.mix:g} of the deep model",
+        "papers a CPU-second": f"fast {part.speeds.fast:,.0f}, deep {part.speeds.deep:.1f}",
     }
-    if threshold != told["threshold"]:
+    if threshold != part.threshold:
         return facts
-    for split, point in told["chosen"].items():
+    for split, point in part.chosen.items():
         facts[f"on {split}"] = (
-            f"asks the deep model about {point['deep_share']:.1%}, {point['cheaper']:.1f} times "
-            f"cheaper than it, loses {point['loss']:.4f} of its top-1"
+            f"asks the deep model about {point.deep_share:.1%}, {point.cheaper:.1f} times "
+            f"cheaper than it, loses {point.loss:.4f} of its top-1"
         )
     return facts
 

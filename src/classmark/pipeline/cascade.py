@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,6 @@ from classmark.evaluation.cascade import (
     LEAST_MIX_GAIN,
     MIX_WEIGHTS,
     Answers,
-    CascadePoint,
-    Speeds,
     cascade_curve,
     cascade_point,
     choose_point,
@@ -34,16 +32,27 @@ from classmark.evaluation.cascade_plot import draw_curve
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.run_folder import (
     check_runs_dir,
-    describe_environment,
     path_from_run,
     reserve_run_folder,
+    start_record,
     write_config,
     write_tables,
 )
 from classmark.pipeline.tables import draw_papers, make_table
-from classmark.records import BundleManifest, DatasetManifest, ModelRef, ScoreTable
+from classmark.pipeline.unfinished import write_record
+from classmark.records import (
+    BundleManifest,
+    CascadeModel,
+    CascadePart,
+    CascadePoint,
+    DatasetManifest,
+    ModelRef,
+    RunRecord,
+    ScoreTable,
+    Speeds,
+)
 from classmark.runtime import RawScores
-from classmark.runtime.cascade import Member, make_member, mixed
+from classmark.runtime.cascade import PARTS, Member, make_member, mixed
 from classmark.storage import atomic_folder, write_json
 from classmark.training.cascade import CascadeConfig
 
@@ -92,6 +101,7 @@ def train_cascade(
     options = config.model
     if not isinstance(options, CascadeConfig):
         raise InvalidConfig(f"model.kind is {config.kind!r}, this is done with 'cascade' only.")
+    started = time.monotonic()
     check_runs_dir(config.runs_dir)
     pair = _load_pair(options)
     manifest = load_manifest(config.dataset)
@@ -107,6 +117,25 @@ def train_cascade(
     for name, split in splits.items():
         on_step(f"scoring {len(split):,} papers of {name} with both models")
         scored[name] = _score(pair, split, name, manifest, on_progress)
+    curves, found = _choose(options, scored, speeds, on_step)
+    tables = {f"{who}-{name}": t for name, s in scored.items() for who, t in s.tables.items()}
+    with reserve_run_folder(config.runs_dir, config.kind) as folder:
+        start = start_record(config, manifest, command, folder, _PACKAGES)
+        space = pair.manifests["deep"].label_space
+        fast, deep = (_name(pair, part, folder) for part in PARTS)
+        record = replace(start, labels=pair.labels, label_space=space).finished(
+            date=datetime.now(UTC).isoformat(timespec="seconds"),
+            fit_seconds=round(time.monotonic() - started, 1),
+            part=CascadePart(fast=fast, deep=deep, **found),
+        )
+        _write(folder, config, record, tables, curves)
+    return folder
+
+
+def _choose(
+    options: CascadeConfig, scored: Mapping[str, _Scored], speeds: Speeds, on_step: OnStep
+) -> tuple[dict[str, list[CascadePoint]], dict[str, Any]]:
+    """Return the curve of each split, and what was chosen on valid, by the name of its field."""
     mix = _choose_mix(scored["valid"]) if options.mix else None
     answers = {name: _answers(part, mix) for name, part in scored.items()}
     thresholds = choose_thresholds(answers["valid"].confidence)
@@ -121,17 +150,8 @@ def train_cascade(
         f"times cheaper than deep, loses {point.loss:.4f} on valid"
     )
     chosen = {name: cascade_point(part, point.threshold, speeds) for name, part in answers.items()}
-    found = {
-        "threshold": point.threshold,
-        "mix": mix,
-        "speeds": asdict(speeds),
-        "chosen": {name: p.to_dict() for name, p in chosen.items()},
-    }
-    tables = {f"{who}-{name}": t for name, s in scored.items() for who, t in s.tables.items()}
-    with reserve_run_folder(config.runs_dir, "cascade") as folder:
-        provenance = _provenance(config, command, pair, manifest, folder) | found
-        _write(folder, config, provenance, tables, curves, chosen)
-    return folder
+    found = {"threshold": point.threshold, "mix": mix, "speeds": speeds, "chosen": chosen}
+    return curves, found
 
 
 def _load_pair(options: CascadeConfig) -> _Pair:
@@ -140,7 +160,20 @@ def _load_pair(options: CascadeConfig) -> _Pair:
     manifests = {part: bundle.manifest for part, bundle in bundles.items()}
     labels = manifests["deep"].labels
     members = {part: make_member(bundle, labels) for part, bundle in bundles.items()}
+    _check_kinds(manifests)
     return _Pair(folders, manifests, members, labels)
+
+
+def _check_kinds(manifests: Mapping[str, BundleManifest]) -> None:
+    """Refuse two models of which the second is not the dearer one: it would only cost time."""
+    for part, kind in (("fast", "linear"), ("deep", "transformer")):
+        found = manifests[part]
+        if found.kind != kind:
+            raise InvalidConfig(
+                f"model.{part} is {found.name}@{found.version} of kind {found.kind!r}, it must be "
+                f"a bundle of kind {kind!r}. `classmark models show` says the kind of a model; "
+                f"`classmark train model={kind}` fits one of this kind."
+            )
 
 
 def _measure(pair: _Pair, split: DatasetSplit) -> Speeds:
@@ -196,57 +229,40 @@ def _answers(scored: _Scored, mix: float | None) -> Answers:
     return compare_answers(scored.fast, scored.deep, scored.primary, both)
 
 
-def _provenance(
-    config: TrainConfig, command: str, pair: _Pair, manifest: DatasetManifest, run: Path
-) -> dict[str, Any]:
-    told = {
-        part: {
-            "name": bundle.name,
-            "version": bundle.version,
-            "digest": manifest_digest(bundle),
-            "kind": bundle.kind,
-            "folder": path_from_run(pair.folders[part], run),
-        }
-        for part, bundle in pair.manifests.items()
-    }
-    return {
-        "kind": "cascade",
-        "command": command,
-        "seed": config.seed,
-        "dataset": path_from_run(config.dataset, run),
-        "dataset_digest": manifest.digest,
-        "labels": list(pair.labels),
-        "label_space": pair.manifests["deep"].label_space,
-        "generated": manifest.generated,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        **told,
-        **describe_environment(_PACKAGES),
-    }
+def _name(pair: _Pair, part: str, run: Path) -> CascadeModel:
+    manifest = pair.manifests[part]
+    return CascadeModel(
+        name=manifest.name,
+        version=manifest.version,
+        digest=manifest_digest(manifest),
+        kind=manifest.kind,
+        folder=path_from_run(pair.folders[part], run),
+    )
 
 
 def _write(
     folder: Path,
     config: TrainConfig,
-    provenance: dict[str, Any],
+    record: RunRecord,
     tables: dict[str, ScoreTable],
     curves: dict[str, list[CascadePoint]],
-    chosen: dict[str, CascadePoint],
 ) -> None:
+    found: Any = record.part
     rows = [{"split": name, **point.to_dict()} for name, curve in curves.items() for point in curve]
     with atomic_folder(folder) as temporary:
         write_config(temporary, config)
-        write_json(temporary / "provenance.json", provenance)
+        write_record(temporary, record)
         write_json(
             temporary / "curve.json",
             {
-                "speeds": provenance["speeds"],
-                "mix": provenance["mix"],
-                "chosen": provenance["chosen"],
+                "speeds": asdict(found.speeds),
+                "mix": found.mix,
+                "chosen": {name: point.to_dict() for name, point in found.chosen.items()},
                 "points": rows,
             },
         )
         (temporary / "curve.csv").write_text(_as_csv(rows), encoding="utf-8")
-        (temporary / "curve.svg").write_text(draw_curve(curves, chosen), encoding="utf-8")
+        (temporary / "curve.svg").write_text(draw_curve(curves, found.chosen), encoding="utf-8")
         write_tables(temporary, tables)
 
 

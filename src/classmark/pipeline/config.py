@@ -14,6 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from classmark.errors import InvalidConfig
 from classmark.pipeline.unfinished import check_same_fit, continued_config
+from classmark.records.run import Kind
 from classmark.storage import expand_home
 from classmark.tracking import TrackerConfig, read_tracker
 from classmark.training import LinearConfig, TransformerConfig
@@ -21,7 +22,7 @@ from classmark.training.cascade import CascadeConfig
 
 ModelConfig = LinearConfig | TransformerConfig | CascadeConfig
 
-KINDS: dict[str, type[ModelConfig]] = {
+KINDS: dict[Kind, type[ModelConfig]] = {
     "linear": LinearConfig,
     "transformer": TransformerConfig,
     "cascade": CascadeConfig,
@@ -62,9 +63,9 @@ class TrainConfig:
     composed: dict[str, Any]
 
     @property
-    def kind(self) -> str:
-        """Return the kind of the model: ``linear``, ``transformer`` or ``cascade``."""
-        return str(self.composed["model"]["kind"])
+    def kind(self) -> Kind:
+        """Return the kind of the model."""
+        return next(kind for kind, options in KINDS.items() if options is type(self.model))
 
 
 def linear_options(config: TrainConfig) -> LinearConfig:
@@ -195,12 +196,13 @@ def _read_config(composed: dict[str, Any]) -> TrainConfig:
     )
 
 
-def _read_kind(composed: Mapping[str, Any]) -> str:
+def _read_kind(composed: Mapping[str, Any]) -> Kind:
     model = composed.get("model")
-    kind = model.get("kind", "linear") if isinstance(model, dict) else "linear"
-    if kind not in KINDS:
-        raise InvalidConfig(f"model.kind must be {' or '.join(map(repr, KINDS))}, got {kind!r}.")
-    return str(kind)
+    given = model.get("kind", "linear") if isinstance(model, dict) else "linear"
+    for kind in KINDS:
+        if kind == given:
+            return kind
+    raise InvalidConfig(f"model.kind must be {' or '.join(map(repr, KINDS))}, got {given!r}.")
 
 
 def _check_keys(composed: Mapping[str, Any], model: type[ModelConfig]) -> None:

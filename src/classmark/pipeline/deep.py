@@ -9,16 +9,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from classmark.dataset import DatasetSplit, load_manifest, read_split
 from classmark.errors import Interrupted, InvalidConfig, MissingExtra, TrainingFailed
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.run_folder import (
     check_runs_dir,
-    describe_environment,
-    path_from_run,
     reserve_run_folder,
+    start_record,
     write_config,
     write_tables,
 )
@@ -30,11 +29,20 @@ from classmark.pipeline.unfinished import (
     check_same_dataset,
     check_same_labels,
     hold_run,
-    read_told,
+    read_deep_record,
     read_unfinished,
     unfinished_folder,
+    write_record,
 )
-from classmark.records import DatasetManifest, ModelRef, ScoreTable
+from classmark.records import (
+    DatasetManifest,
+    EncoderFacts,
+    ModelRef,
+    RunRecord,
+    RunStart,
+    ScoreTable,
+    TransformerPart,
+)
 from classmark.runtime import RawScores
 from classmark.storage import atomic_file, expand_home, write_json
 from classmark.tracking import warn_on_stderr
@@ -105,19 +113,23 @@ def train_deep(
         if run is None:
             folder = stack.enter_context(reserve_run_folder(config.runs_dir, config.kind))
             stack.enter_context(hold_run(unfinished_folder(folder)))
-            run = _begin(config, manifest, command, folder)
+            run = begin_unfinished(
+                folder, start_record(config, manifest, command, folder, _PACKAGES)
+            )
+            write_config(run.folder, config)
         stack.enter_context(_kept_or_gone(run))
-        _fit_and_write(work, run, _told(config, manifest, command, run.finished_folder), on_warning)
+        start = start_record(config, manifest, command, run.finished_folder, _PACKAGES)
+        _fit_and_write(work, run, start, on_warning)
     # Held no more, because an open file keeps a folder from being renamed on some systems. Whoever
     # takes it first sees that it is finished.
     return run.finish()
 
 
 def _fit_and_write(
-    work: _Work, run: Unfinished, told: dict[str, Any], on_warning: Callable[[str], None]
+    work: _Work, run: Unfinished, start: RunStart, on_warning: Callable[[str], None]
 ) -> None:
     config, listeners = work.config, work.listeners
-    info = describe_run(run.finished_folder.name, config.kind, config.composed, told)
+    info = describe_run(run.finished_folder.name, config.composed, start)
     with tracked(config.tracker, run.folder, info, listeners.on_step, on_warning) as trackers:
         heard = replace(
             listeners,
@@ -128,7 +140,7 @@ def _fit_and_write(
         fitted = _fit(work, run)
         tables = _score(work, fitted)
         listeners.on_step("writing the run")
-        _write(run, work, fitted, tables, told)
+        _write(run, work, fitted, tables, start)
         keep_results(trackers, run.folder, tables)
 
 
@@ -157,38 +169,14 @@ def _run_to_continue(config: TrainConfig, manifest: DatasetManifest) -> Unfinish
     if config.resume is None:
         return None
     run = read_unfinished(config.resume)
-    check_same_dataset(run.told, manifest, config.dataset, f"the run {run.folder}")
+    check_same_dataset(run.start, manifest, config.dataset, f"the run {run.folder}")
     return run
 
 
 def _check_start(options: TransformerConfig, manifest: DatasetManifest, dataset: Path) -> None:
     if options.start is not None:
-        told = read_told(expand_home(options.start))
-        check_same_labels(told["labels"], manifest.labels, dataset, f"the run {options.start}")
-
-
-def _begin(
-    config: TrainConfig, manifest: DatasetManifest, command: str, folder: Path
-) -> Unfinished:
-    run = begin_unfinished(folder, _told(config, manifest, command, folder))
-    write_config(run.folder, config)
-    return run
-
-
-def _told(
-    config: TrainConfig, manifest: DatasetManifest, command: str, folder: Path
-) -> dict[str, Any]:
-    return {
-        "kind": config.kind,
-        "command": command,
-        "seed": config.seed,
-        "dataset": path_from_run(config.dataset, folder),
-        "dataset_digest": manifest.digest,
-        "labels": list(manifest.labels),
-        "label_space": manifest.label_space,
-        "generated": manifest.generated,
-        **describe_environment(_PACKAGES),
-    }
+        record = read_deep_record(expand_home(options.start))
+        check_same_labels(record.labels, manifest.labels, dataset, f"the run {options.start}")
 
 
 def _read(
@@ -269,9 +257,9 @@ def _write(
     work: _Work,
     fitted: Fitted,
     tables: dict[str, ScoreTable],
-    told: dict[str, Any],
+    start: RunStart,
 ) -> None:
-    """Write what the finished run has and the unfinished one lacks; provenance comes last."""
+    """Write what the finished run has and the unfinished one lacks; the record comes last."""
     from classmark.training.deep import write_weights
 
     encoder = work.encoder
@@ -281,28 +269,29 @@ def _write(
         file.write(encoder.tokenizer_json)
     write_json(run.folder / "encoder" / "tokenizer_config.json", encoder.tokenizer_config)
     write_tables(run.folder, tables)
-    write_json(run.folder / "provenance.json", _provenance(work, fitted, told))
+    write_record(run.folder, _finished(work, fitted, start))
 
 
-def _provenance(work: _Work, fitted: Fitted, told: dict[str, Any]) -> dict[str, Any]:
+def _finished(work: _Work, fitted: Fitted, start: RunStart) -> RunRecord:
     options, encoder, standing = work.options, work.encoder, fitted.standing
-    return {
-        **told,
-        "encoder": {
-            "name": encoder.name,
-            "source": encoder.source,
-            "hidden_size": int(encoder.network.config.hidden_size),
-            "layers": fitted.model.n_layers,
-        },
-        "pooling": options.pooling,
-        "max_length": options.max_length,
-        "papers": {name: len(part.split) for name, part in work.splits.items()},
-        "steps": standing.step,
-        "best_epoch": standing.best_epoch,
-        "stopped": standing.stopped,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "fit_seconds": round(standing.seconds, 1),
-    }
+    return start.finished(
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        fit_seconds=round(standing.seconds, 1),
+        part=TransformerPart(
+            encoder=EncoderFacts(
+                name=encoder.name,
+                source=encoder.source,
+                hidden_size=int(encoder.network.config.hidden_size),
+                layers=fitted.model.n_layers,
+            ),
+            pooling=options.pooling,
+            max_length=options.max_length,
+            papers={name: len(part.split) for name, part in work.splits.items()},
+            steps=standing.step,
+            best_epoch=standing.best_epoch,
+            stopped=standing.stopped,
+        ),
+    )
 
 
 @contextmanager

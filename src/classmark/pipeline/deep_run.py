@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from classmark.errors import InvalidDataset, MissingExtra, UnreadableSource
+from classmark.errors import MissingExtra, UnreadableSource
+from classmark.records import RunRecord, TransformerPart
+from classmark.records.run import damaged_run
 from classmark.runtime.tokens import PairTokenizer
 
 if TYPE_CHECKING:
     from classmark.export.onnx import Network
 
 
-def read_network(run_folder: Path, provenance: Mapping[str, Any]) -> Network:
+def read_network(run_folder: Path, record: RunRecord) -> Network:
     """Return the fitted network of a run, in float32 and eval mode.
 
     Raises:
-        InvalidDataset: a file of the run is missing or damaged.
+        RunNotFound: it is a run of another kind.
+        RunCorrupt: a file of the run is missing or damaged.
         MissingExtra: the packages of ``[deep]`` are not installed.
     """
     try:
@@ -29,27 +33,24 @@ def read_network(run_folder: Path, provenance: Mapping[str, Any]) -> Network:
     from classmark.export.onnx import Network
     from classmark.training.deep.model import EncoderClassifier
 
-    n_labels = len(provenance["labels"])
-    try:
+    part, n_labels = record.part_as(TransformerPart), len(record.labels)
+
+    @contextmanager
+    def reading(file: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError, SafetensorError, UnreadableSource) as error:
+            raise damaged_run(run_folder, file, " ".join(str(error).split())[:300]) from error
+
+    with reading("encoder/config.json"):
         config = AutoConfig.from_pretrained(run_folder / "encoder", local_files_only=True)
         make: Any = AutoModel.from_config
         encoder = make(config, attn_implementation="eager")
-        model = EncoderClassifier(encoder, n_labels, provenance["pooling"], dropout=0.0)
+        model = EncoderClassifier(encoder, n_labels, part.pooling, dropout=0.0)
+    with reading("weights/model.safetensors"):
         model.load_state_dict(load_file(run_folder / "weights" / "model.safetensors"))
-        tokenizer = PairTokenizer(tokenizer_json(run_folder), provenance["max_length"])
-    except (
-        OSError,
-        KeyError,
-        ValueError,
-        RuntimeError,
-        SafetensorError,
-        UnreadableSource,
-    ) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InvalidDataset(
-            f"{run_folder} is not a finished run of a transformer: {reason}. Give the folder that "
-            "`classmark train` printed last."
-        ) from error
+    with reading("encoder/tokenizer.json"):
+        tokenizer = PairTokenizer(tokenizer_json(run_folder), part.max_length)
     return Network(model.eval(), model.reads_types, n_labels, tokenizer)
 
 

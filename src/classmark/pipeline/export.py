@@ -17,7 +17,7 @@ from classmark.evaluation.perturbations import OtherTexts, read_non_papers
 from classmark.export import fit_curve, fit_policy, render_card
 from classmark.papers import RECIPE_VERSION
 from classmark.pipeline.candidate import Candidate, ExportOptions, make_candidate
-from classmark.pipeline.run_folder import find_dataset, read_provenance, without_folders
+from classmark.pipeline.run_folder import find_dataset, without_folders
 from classmark.pipeline.scoring import (
     OnProgress,
     Source,
@@ -32,6 +32,7 @@ from classmark.records import (
     ModelRef,
     Paper,
     Policy,
+    RunRecord,
     ScoreTable,
 )
 from classmark.records.bundle import SET_TERMS
@@ -80,7 +81,9 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
         on_progress: hears of papers done.
 
     Raises:
-        InvalidDataset: the run or its dataset is missing or has changed.
+        RunNotFound: there is no such run.
+        RunCorrupt: a file of the run is missing or damaged.
+        InvalidDataset: its dataset is missing or has changed.
         ParityFailed: the converted model does not give what the fitted one gave.
         MissingExtra: packages that this kind of model needs are not installed.
         StorageFailed: the bundle cannot be written there, or would replace what it is made from.
@@ -89,18 +92,18 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
 
     check_apart((output,), (run_folder, dataset))
     check_folder_place(output, overwrite=overwrite)
-    provenance = read_provenance(run_folder)
-    check_apart((output,), (dataset or find_dataset(run_folder, provenance["dataset"]),))
-    source = _open_source(run_folder, provenance, dataset, on_progress)
+    record = RunRecord.read(run_folder)
+    check_apart((output,), (dataset or find_dataset(run_folder, record),))
+    source = _open_source(run_folder, record, dataset, on_progress)
     candidate = make_candidate(run_folder, source, options or ExportOptions(), on_step)
     on_step("calibrating on the valid split")
     ref = ModelRef(name, version, "")
-    labels = tuple(provenance["labels"])
+    labels = record.labels
     uncurved = score_split(candidate.scorer, source, "valid", labels, ref)
     curve = fit_curve(uncurved) if candidate.wants_curve else None
     others = _other_texts(candidate, non_papers)
     strangers = _score_texts(candidate, others.texts, curve)
-    is_arxiv = provenance["label_space"] == "arxiv"
+    is_arxiv = record.label_space == "arxiv"
     has_cross_lists = is_arxiv or bool((uncurved.listed_count > 1).any())
     policy = fit_policy(
         *(with_curve(uncurved, curve), strangers, _count_terms(source)),
@@ -111,7 +114,7 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
     report = evaluate_table(with_policy(test, policy), config=EvaluationConfig(), command=command)
     report = _with_choice(report, candidate)
     bundle = replace(
-        _describe_bundle(provenance, candidate, policy, report),
+        _describe_bundle(record, candidate, policy, report),
         name=name,
         version=version,
         columns=source.manifest.columns,
@@ -121,7 +124,7 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
         Decider(bundle, ref), others, test, _score_texts(candidate, others.held_out, curve)
     )
     bundle = replace(bundle, provenance={**bundle.provenance, "other_texts": scope})
-    facts = {**_facts(bundle, candidate), "out of scope": _scope_in_words(scope)}
+    facts = {**_facts(record, bundle, candidate), "out of scope": _scope_in_words(scope)}
     card = render_card(f"{name} {version}", report, facts, about)
     files = {**candidate.files, "CARD.md": card}
     written = write_bundle(
@@ -131,14 +134,14 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
 
 
 def _open_source(
-    run_folder: Path, provenance: Mapping[str, Any], dataset: Path | None, on_progress: OnProgress
+    run_folder: Path, record: RunRecord, dataset: Path | None, on_progress: OnProgress
 ) -> Source:
-    folder = dataset or find_dataset(run_folder, provenance["dataset"])
+    folder = dataset or find_dataset(run_folder, record)
     manifest: DatasetManifest = load_manifest(folder)
-    if manifest.digest != provenance["dataset_digest"]:
+    if manifest.digest != record.dataset_digest:
         raise InvalidDataset(
             f"dataset {folder} has digest {manifest.digest[:12]}, the run was fitted on "
-            f"{provenance['dataset_digest'][:12]}. Restore that dataset, or train again."
+            f"{record.dataset_digest[:12]}. Restore that dataset, or train again."
         )
     return Source(folder, manifest, on_progress)
 
@@ -197,18 +200,18 @@ def _with_choice(report: EvaluationReport, candidate: Candidate) -> EvaluationRe
 
 
 def _describe_bundle(
-    provenance: Mapping[str, Any], candidate: Candidate, policy: Policy, report: EvaluationReport
+    record: RunRecord, candidate: Candidate, policy: Policy, report: EvaluationReport
 ) -> BundleManifest:
     measured = {"all": report.metrics, **{p.name: p.metrics for p in report.periods}}
     return BundleManifest(
         name="",
         version="",
         kind=candidate.kind,
-        label_space=provenance["label_space"],
-        labels=tuple(provenance["labels"]),
+        label_space=record.label_space,
+        labels=record.labels,
         text_recipe=RECIPE_VERSION,
         featuriser=candidate.featuriser,
-        taxonomy=TAXONOMY_VERSION if provenance["label_space"] == "arxiv" else "",
+        taxonomy=TAXONOMY_VERSION if record.label_space == "arxiv" else "",
         policy=policy,
         files={},
         metrics={
@@ -216,20 +219,20 @@ def _describe_bundle(
             for period, metrics in measured.items()
         },
         provenance={
-            **{key: provenance[key] for key in _PROVENANCE},
-            "command": without_folders(provenance["command"]),
+            **{name: getattr(record, name) for name in _PROVENANCE},
+            "command": without_folders(record.command),
             **candidate.provenance,
         },
     )
 
 
-def _facts(bundle: BundleManifest, candidate: Candidate) -> dict[str, str]:
+def _facts(record: RunRecord, bundle: BundleManifest, candidate: Candidate) -> dict[str, str]:
     return {
         "kind": candidate.what,
         "labels": f"{len(bundle.labels)} ({bundle.label_space})",
         **candidate.facts,
         "text recipe, featuriser": f"{bundle.text_recipe}, {bundle.featuriser}",
         "temperature": f"{bundle.policy.temperature:.3f}",
-        "dataset": f"sha256 {bundle.provenance['dataset_digest'][:16]}",
-        "fitted": f"{bundle.provenance['date']}, seed {bundle.provenance['seed']}",
+        "dataset": f"sha256 {record.dataset_digest[:16]}",
+        "fitted": f"{record.date}, seed {record.seed}",
     }

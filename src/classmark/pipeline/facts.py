@@ -11,7 +11,7 @@ from classmark.evaluation.perturbations import LATEX
 from classmark.records import PaperFacts
 
 
-def latex_share(text: str) -> float:
+def formula_share(text: str) -> float:
     r"""Return the share of characters in formulas (``$...$``) and commands (``\name``), 0..1."""
     if "$" not in text and "\\" not in text:
         return 0.0
@@ -19,7 +19,7 @@ def latex_share(text: str) -> float:
 
 
 def read_facts(dataset: Path, split: str) -> PaperFacts:
-    """Return title, length and LaTeX share of each paper of a split, in the order it is scored.
+    """Return title, length and formula share of each paper of a split, in the order it is scored.
 
     Raises:
         InvalidDataset: the dataset or the split is missing, or cannot be read.
@@ -29,5 +29,5 @@ def read_facts(dataset: Path, split: str) -> PaperFacts:
     return PaperFacts(
         titles=tuple(papers.titles),
         text_chars=np.array([len(text) - 1 for text in texts], dtype=np.int32),
-        latex_share=np.array([latex_share(text) for text in texts], dtype=np.float32),
+        formula_share=np.array([formula_share(text) for text in texts], dtype=np.float32),
     )

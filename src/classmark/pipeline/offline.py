@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,14 +22,20 @@ from classmark.pipeline.fitting import (
 )
 from classmark.pipeline.run_folder import (
     check_runs_dir,
-    describe_environment,
-    path_from_run,
     reserve_run_folder,
+    start_record,
     write_run,
 )
 from classmark.pipeline.tables import make_table
 from classmark.pipeline.tracked import describe_run, keep_results, tracked
-from classmark.records import DatasetManifest, ModelRef, ScoreTable
+from classmark.records import (
+    DatasetManifest,
+    Features,
+    LinearPart,
+    ModelRef,
+    RunStart,
+    ScoreTable,
+)
 from classmark.runtime import RawScores
 from classmark.runtime.linear import LinearScorer
 from classmark.tracking import warn_on_stderr
@@ -60,23 +65,18 @@ def train_linear(
     manifest = load_manifest(config.dataset)
     check_periods(config, manifest)
     with reserve_run_folder(config.runs_dir, "linear") as folder:
-        told = {
-            "command": command,
-            "dataset": path_from_run(config.dataset, folder),
-            "dataset_digest": manifest.digest,
-            **describe_environment(),
-        }
-        run = describe_run(folder.name, "linear", config.composed, told)
+        start = start_record(config, manifest, command, folder)
+        run = describe_run(folder.name, config.composed, start)
         with tracked(config.tracker, folder, run, on_step, on_warning) as trackers:
             listener = Listener(on_step, on_progress, on_note, trackers)
-            _train(config, folder, told, manifest, listener)
+            _train(config, folder, start, manifest, listener)
     return folder
 
 
 def _train(
     config: TrainConfig,
     folder: Path,
-    told: Mapping[str, Any],
+    start: RunStart,
     manifest: DatasetManifest,
     listener: Listener,
 ) -> None:
@@ -90,19 +90,15 @@ def _train(
             config, name, manifest, {"parent": parent, "model": weights}
         )
     }
-    provenance = {
-        **told,
-        "kind": "linear",
-        "seed": config.seed,
-        "labels": list(manifest.labels),
-        "label_space": manifest.label_space,
-        "generated": manifest.generated,
-        "features": {"parent": len(parent.keys), "kept": len(weights.keys)},
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "fit_seconds": round(time.monotonic() - started, 1),
-        "kernel": LinearScorer.best_kernel(),
-    }
-    write_run(folder, config, provenance, weights, tables, listener.log)
+    record = start.finished(
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        fit_seconds=round(time.monotonic() - started, 1),
+        part=LinearPart(
+            features=Features(parent=len(parent.keys), kept=len(weights.keys)),
+            kernel=LinearScorer.best_kernel(),
+        ),
+    )
+    write_run(folder, config, record, weights, tables, listener.log)
     keep_results(listener.trackers, folder, tables)
 
 

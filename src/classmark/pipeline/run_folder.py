@@ -1,8 +1,7 @@
-"""A run folder: what a fit was told, what it ran on, and what came of it. Written whole or not."""
+"""A run folder: record of a fit, configuration, weights, scores. Written whole or not at all."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shlex
@@ -19,11 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from classmark import __version__
 from classmark.errors import InvalidDataset, OutputBusy, StorageFailed
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.tracked import write_figures
-from classmark.pipeline.unfinished import unfinished_folder
-from classmark.records import ScoreTable
+from classmark.pipeline.unfinished import unfinished_folder, write_record
+from classmark.records import DatasetManifest, RunRecord, RunStart, ScoreTable
+from classmark.records.run import damaged_run
 from classmark.runtime.linear import DIM
 from classmark.storage import (
     atomic_file,
@@ -32,34 +33,27 @@ from classmark.storage import (
     locked_folder,
     remove_leftovers,
     storage_errors,
-    write_json,
 )
 from classmark.training import LinearWeights
 
 WEIGHTS = ("keys", "embedding", "head", "bias")
-_PACKAGES = ("classmark", "numpy", "scipy", "polars", "pyarrow", "hydra-core", "omegaconf")
+_PACKAGES = ("numpy", "scipy", "polars", "pyarrow", "hydra-core", "omegaconf")
 _MARK = ".taken"
-_GIVE = "Give the folder that `classmark train` printed last."
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished run: its folder, what it was told, and its weights."""
+    """A finished run of the fast tier: its folder, its record, and its weights."""
 
     folder: Path
-    provenance: dict[str, Any]
+    record: RunRecord
     weights: LinearWeights
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Return the labels, the columns of the head."""
-        return tuple(self.provenance["labels"])
 
 
 def write_run(
     folder: Path,
     config: TrainConfig,
-    provenance: dict[str, Any],
+    record: RunRecord,
     weights: LinearWeights,
     tables: Mapping[str, ScoreTable],
     log: list[dict[str, Any]],
@@ -71,11 +65,40 @@ def write_run(
     """
     with atomic_folder(folder) as temporary:
         write_config(temporary, config)
-        write_json(temporary / "provenance.json", provenance)
+        write_record(temporary, record)
         lines = ["stage,epoch,loss", *(f"{e['stage']},{e['epoch']},{e['loss']:.6f}" for e in log)]
         (temporary / "log.csv").write_text("\n".join(lines) + "\n")
         _write_weights(temporary, weights)
         write_tables(temporary, tables)
+
+
+def start_record(
+    config: TrainConfig,
+    manifest: DatasetManifest,
+    command: str,
+    folder: Path,
+    more_packages: Sequence[str] = (),
+) -> RunStart:
+    """Return what is known of a run before its first step.
+
+    Args:
+        config: of the run.
+        manifest: of its dataset.
+        command: the command line.
+        folder: of the run when it is finished.
+        more_packages: whose versions are noted besides those that every kind uses.
+    """
+    return RunStart(
+        kind=config.kind,
+        command=command,
+        seed=config.seed,
+        dataset=path_from_run(config.dataset, folder),
+        dataset_digest=manifest.digest,
+        labels=manifest.labels,
+        label_space=manifest.label_space,
+        generated=manifest.generated,
+        **describe_environment(more_packages),
+    )
 
 
 def write_config(folder: Path, config: TrainConfig) -> None:
@@ -169,46 +192,28 @@ def _write_array(path: Path, array: NDArray[Any]) -> None:
         file.write(array.data)
 
 
-def read_provenance(folder: Path) -> dict[str, Any]:
-    """Read what a run says of itself.
-
-    Raises:
-        InvalidDataset: it is no finished run, or damaged.
-    """
-    try:
-        provenance: dict[str, Any] = json.loads(
-            (folder / "provenance.json").read_text(encoding="utf-8")
-        )
-        _check_provenance(provenance)
-    except (OSError, ValueError) as error:
-        raise _not_a_run(folder, error) from error
-    return provenance
-
-
-def run_kind(provenance: Mapping[str, Any]) -> str:
-    """Return the kind of a run; the first runs did not say theirs, and are linear."""
-    return str(provenance.get("kind", "linear"))
-
-
 def read_run(folder: Path) -> Run:
     """Read the run folder of a linear model.
 
     Raises:
-        InvalidDataset: it is none, or a file of it is missing or damaged.
+        RunNotFound: it is none.
+        RunCorrupt: a file of it is missing or damaged.
     """
-    provenance = read_provenance(folder)
-    try:
-        arrays: dict[str, NDArray[Any]] = {
-            name: np.load(folder / "weights" / f"{name}.npy", allow_pickle=False)
-            for name in WEIGHTS
-        }
-        _check_weights(arrays, len(provenance["labels"]))
-    except (OSError, ValueError, EOFError) as error:
-        raise _not_a_run(folder, error) from error
-    return Run(folder, provenance, LinearWeights(**arrays))
+    record = RunRecord.read(folder)
+    arrays: dict[str, NDArray[Any]] = {}
+    for name in WEIGHTS:
+        file = f"weights/{name}.npy"
+        try:
+            arrays[name] = np.load(folder / file, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            problem = "it is missing" if isinstance(error, FileNotFoundError) else str(error)
+            raise damaged_run(folder, file, problem) from error
+    for name, problem in _weights_problems(arrays, len(record.labels)):
+        raise damaged_run(folder, f"weights/{name}.npy", problem)
+    return Run(folder, record, LinearWeights(**arrays))
 
 
-def _check_weights(arrays: Mapping[str, NDArray[Any]], k: int) -> None:
+def _weights_problems(arrays: Mapping[str, NDArray[Any]], k: int) -> Iterator[tuple[str, str]]:
     f = arrays["keys"].shape[0] if arrays["keys"].ndim else 0
     wanted = {
         "keys": (np.uint64, (f,)),
@@ -219,19 +224,9 @@ def _check_weights(arrays: Mapping[str, NDArray[Any]], k: int) -> None:
     for name, (dtype, shape) in wanted.items():
         array = arrays[name]
         if array.dtype != dtype or array.shape != shape:
-            raise ValueError(
-                f"weights/{name}.npy is {array.dtype} {array.shape}, it must be "
-                f"{np.dtype(dtype)} {shape}"
-            )
-        if array.dtype == np.float32 and not np.isfinite(array).all():
-            raise ValueError(f"weights/{name}.npy has numbers that are not finite")
-
-
-def _not_a_run(folder: Path, error: Exception) -> InvalidDataset:
-    reason = str(error)
-    if isinstance(error, FileNotFoundError):
-        reason = f"it has no {Path(error.filename).name}" if folder.is_dir() else "no such folder"
-    return InvalidDataset(f"{folder} is not a finished run: {reason}. {_GIVE}")
+            yield name, f"it is {array.dtype} {array.shape}, it must be {np.dtype(dtype)} {shape}"
+        elif array.dtype == np.float32 and not np.isfinite(array).all():
+            yield name, "it has numbers that are not finite"
 
 
 def path_from_run(dataset: Path, run_folder: Path) -> str:
@@ -243,19 +238,19 @@ def path_from_run(dataset: Path, run_folder: Path) -> str:
         return str(dataset)
 
 
-def find_dataset(run_folder: Path, told: str) -> Path:
+def find_dataset(run_folder: Path, record: RunRecord) -> Path:
     """Return the folder of the dataset that a run was fitted on.
 
     Args:
         run_folder: of the run.
-        told: what its provenance says of the dataset.
+        record: of the run.
 
     Raises:
         InvalidDataset: it is not there any more.
     """
-    place = Path(os.path.normpath(run_folder.resolve() / told))
+    place = Path(os.path.normpath(run_folder.resolve() / record.dataset))
     # Runs of version 0.1 say where it was seen from the folder of `classmark train`.
-    for candidate in (place, Path(told)):
+    for candidate in (place, Path(record.dataset)):
         if candidate.is_dir():
             return candidate
     raise InvalidDataset(
@@ -277,18 +272,12 @@ def _name_of(word: str) -> str:
     return word
 
 
-def _check_provenance(provenance: Any) -> None:
-    given = set(provenance) if isinstance(provenance, dict) else set()
-    for key in ("dataset", "dataset_digest", "labels", "label_space"):
-        if key not in given:
-            raise ValueError(f"provenance.json lacks {key!r}")
-
-
 def describe_environment(more_packages: Sequence[str] = ()) -> dict[str, Any]:
     """Return commit, package versions, Python and platform."""
+    found = {name: v for name in (*_PACKAGES, *more_packages) if (v := _version(name))}
     return {
         "commit": _commit(),
-        "packages": {name: v for name in (*_PACKAGES, *more_packages) if (v := _version(name))},
+        "packages": {"classmark": __version__, **found},
         "python": sys.version.split()[0],
         "platform": platform.platform(),
     }

@@ -11,7 +11,7 @@ from classmark.errors import EmptyEvaluation, Interrupted
 from classmark.evaluation import EvaluationConfig, evaluate_table, render_figures
 from classmark.export import fit_curve, fit_policy
 from classmark.pipeline.scoring import with_curve, with_policy
-from classmark.records import ScoreTable
+from classmark.records import RunRecord, RunStart, ScoreTable
 from classmark.storage import write_text
 from classmark.tracking import (
     RunInfo,
@@ -26,16 +26,21 @@ CALIBRATED_ECE = "test/ece_calibrated"
 _MODEL = "model-"
 # They need a policy, which `classmark export` fits; and micro-F1 is top-1 by another name.
 _NOT_YET = ("set_coverage", "set_size", "micro_f1")
-_FILES = ("config.yaml", "provenance.json", "log.csv")
+_FILES = ("config.yaml", RunRecord.FILE, "log.csv")
 
 
-def describe_run(
-    name: str, kind: str, config: Mapping[str, Any], provenance: Mapping[str, Any]
-) -> RunInfo:
-    """Return what trackers are told of a run before its first step."""
-    keys = ("command", "dataset", "dataset_digest", "commit")
-    told = {key: provenance[key] for key in keys}
-    return RunInfo(name=name, kind=kind, config=config, hardware=describe_hardware(), **told)
+def describe_run(name: str, config: Mapping[str, Any], start: RunStart) -> RunInfo:
+    """Return what trackers learn of a run before its first step."""
+    return RunInfo(
+        name=name,
+        kind=start.kind,
+        config=config,
+        command=start.command,
+        dataset=start.dataset,
+        dataset_digest=start.dataset_digest,
+        commit=start.commit,
+        hardware=describe_hardware(),
+    )
 
 
 @contextmanager

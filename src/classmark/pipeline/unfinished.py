@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -10,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from classmark.errors import InvalidConfig, InvalidDataset, LabelMismatch
-from classmark.records import DatasetManifest
+from classmark.errors import InvalidConfig, InvalidDataset, LabelMismatch, RunNotFound
+from classmark.records import DatasetManifest, RunRecord, RunStart
 from classmark.storage import LOCK_FILE, locked_folder, remove, storage_errors, write_json
 
 UNFINISHED = ".unfinished"
-RUN_FILE = "run.json"
 CHECKPOINTS, BEST = "checkpoints", "best"
 _FREE = ("dataset.path", "runs_dir", "resume")
 _GIVE = "Give the folder that the interrupted `classmark train` named."
@@ -23,10 +21,10 @@ _GIVE = "Give the folder that the interrupted `classmark train` named."
 
 @dataclass(frozen=True)
 class Unfinished:
-    """The folder of a run that is being fitted, and what was told at its beginning."""
+    """The folder of a run that is being fitted, and what was known at its start."""
 
     folder: Path
-    told: Mapping[str, Any]
+    start: RunStart
 
     @property
     def has_checkpoint(self) -> bool:
@@ -46,13 +44,18 @@ class Unfinished:
         target = self.finished_folder
         with storage_errors(target):
             self.folder.rename(target)
-        for name in (CHECKPOINTS, BEST, RUN_FILE, LOCK_FILE):
+        for name in (CHECKPOINTS, BEST, RunStart.FILE, LOCK_FILE):
             remove(target / name)
         return target
 
     def discard(self) -> None:
         """Delete the folder."""
         remove(self.folder)
+
+
+def write_record(folder: Path, record: RunStart) -> None:
+    """Write the record of a run that begins, or of a finished one, into its folder."""
+    write_json(folder / record.FILE, record.to_dict())
 
 
 def unfinished_folder(folder: Path) -> Path:
@@ -70,16 +73,16 @@ def hold_run(unfinished: Path) -> AbstractContextManager[None]:
     return locked_folder(unfinished, otherwise="begin a new run")
 
 
-def begin_unfinished(folder: Path, told: Mapping[str, Any]) -> Unfinished:
-    """Write what a run that begins was told.
+def begin_unfinished(folder: Path, start: RunStart) -> Unfinished:
+    """Write what is known of a run that begins.
 
     Args:
         folder: of the finished run; that of the unfinished one is there, held, and empty.
-        told: dataset, digest, labels, command: what ``read_unfinished`` gives back.
+        start: what ``read_unfinished`` gives back.
     """
     unfinished = unfinished_folder(folder)
-    write_json(unfinished / RUN_FILE, dict(told))
-    return Unfinished(unfinished, told)
+    write_record(unfinished, start)
+    return Unfinished(unfinished, start)
 
 
 def read_unfinished(folder: Path) -> Unfinished:
@@ -87,32 +90,30 @@ def read_unfinished(folder: Path) -> Unfinished:
 
     Raises:
         InvalidConfig: it is none.
+        RunCorrupt: its record is damaged.
     """
-    if (folder / "provenance.json").is_file():
+    if (folder / RunRecord.FILE).is_file():
         raise InvalidConfig(f"resume: {folder} is a finished run. {_GIVE}")
     try:
-        told = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-        missing = [key for key in ("dataset", "dataset_digest", "labels") if key not in told]
-    except (OSError, ValueError, TypeError) as error:
+        return Unfinished(folder, RunStart.read(folder))
+    except RunNotFound as error:
         raise InvalidConfig(
-            f"resume: {folder} is not an unfinished run: it has no readable {RUN_FILE}. {_GIVE}"
+            f"resume: {folder} is not an unfinished run: it has no {RunStart.FILE}. {_GIVE}"
         ) from error
-    if missing:
-        raise InvalidConfig(f"resume: {folder / RUN_FILE} lacks {missing[0]!r}. {_GIVE}")
-    return Unfinished(folder, told)
 
 
-def read_told(folder: Path) -> dict[str, Any]:
-    """Return what a run of the deep tier was told, finished or not.
+def read_deep_record(folder: Path) -> RunStart:
+    """Return the record of a run of the deep tier, finished or not.
 
     Raises:
         InvalidConfig: it is no such run.
+        RunCorrupt: its record is damaged.
     """
-    for name in ("provenance.json", RUN_FILE):
-        if (folder / name).is_file():
-            told = json.loads((folder / name).read_text(encoding="utf-8"))
-            if isinstance(told, dict) and told.get("kind") == "transformer":
-                return told
+    for record in (RunRecord, RunStart):
+        if (folder / record.FILE).is_file():
+            found = record.read(folder)
+            if found.kind == "transformer":
+                return found
     raise InvalidConfig(
         f"model.start: {folder} is no run of model=transformer. Give the folder that such a "
         "`classmark train` printed last."
@@ -129,8 +130,8 @@ def continued_config(folder: Path, dataset: str | None) -> dict[str, Any]:
     Raises:
         InvalidConfig: it is no unfinished run.
     """
-    told = read_unfinished(folder).told
-    stayed = os.path.normpath(folder.resolve() / str(told["dataset"]))
+    start = read_unfinished(folder).start
+    stayed = os.path.normpath(folder.resolve() / start.dataset)
     path = dataset.strip("'\"") if dataset else stayed
     moved = {"dataset": {"path": path}, "runs_dir": str(folder.parent), "resume": str(folder)}
     return {**read_config_file(folder), **moved}
@@ -173,7 +174,7 @@ def read_config_file(folder: Path) -> dict[str, Any]:
 
 
 def check_same_dataset(
-    told: Mapping[str, Any], manifest: DatasetManifest, dataset: Path, whose: str
+    start: RunStart, manifest: DatasetManifest, dataset: Path, whose: str
 ) -> None:
     """Go on if a run was begun on this dataset.
 
@@ -181,11 +182,11 @@ def check_same_dataset(
         LabelMismatch: it has other labels.
         InvalidDataset: it has other papers.
     """
-    check_same_labels(told["labels"], manifest.labels, dataset, whose)
-    if told["dataset_digest"] != manifest.digest:
+    check_same_labels(start.labels, manifest.labels, dataset, whose)
+    if start.dataset_digest != manifest.digest:
         raise InvalidDataset(
             f"dataset {dataset} has digest {manifest.digest[:12]}, {whose} was begun on "
-            f"{told['dataset_digest'][:12]}. Restore that dataset, or begin a new run."
+            f"{start.dataset_digest[:12]}. Restore that dataset, or begin a new run."
         )
 
 

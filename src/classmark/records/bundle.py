@@ -8,7 +8,9 @@ from typing import Any
 
 from classmark.errors import BundleIncompatible
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READ_VERSIONS = (1, 2)
+"""In format 1 the digest covers everything, dates too."""
 SET_TERMS = 30
 """Below about so many words, sets of the packaged model hold the right category less often than
 promised: see ``sets`` in ``benchmarks/reports/reliability.json``."""
@@ -54,7 +56,7 @@ class BundleManifest:
     Attributes:
         name: e.g. ``fast``.
         version: e.g. ``1.0``; the folder is ``NAME-VERSION``.
-        kind: ``linear`` (later: ``transformer``, ``cascade``).
+        kind: ``linear``, ``transformer`` or ``cascade``.
         label_space: ``arxiv`` or ``free``.
         labels: k codes, the columns of the scores.
         text_recipe: version of the normaliser in ``papers``.
@@ -63,8 +65,8 @@ class BundleManifest:
         policy: from scores to answers.
         parameters: what the kernel needs besides the arrays.
         files: every other file of the folder, by relative path.
-        metrics: headline numbers, copied from the reports.
-        provenance: dataset digest, run, commit, packages, date, command.
+        metrics: headline numbers, copied from the reports; not part of the digest.
+        provenance: dataset digest, run, commit, packages, date, command; not part of the digest.
         columns: field of a paper -> column that the papers of its dataset were read from; fields
             that were read from one of the usual names are left out.
     """
@@ -86,7 +88,7 @@ class BundleManifest:
     format_version: int = FORMAT_VERSION
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object of ``bundle.json`` (without its own digest)."""
+        """Return the JSON object of ``bundle.json`` (without digest and seal)."""
         value = asdict(self)
         if self.policy.set_terms == SET_TERMS:  # older bundles lack it, and keep their digest
             del value["policy"]["set_terms"]
@@ -102,21 +104,21 @@ class BundleManifest:
             BundleIncompatible: another format version, or a key is missing or unknown.
         """
         seen = value.get("format_version")
-        if type(seen) is not int or seen != FORMAT_VERSION:
+        if type(seen) is not int or seen not in READ_VERSIONS:
             raise BundleIncompatible(
-                f"bundle format version is {seen!r}, this classmark reads {FORMAT_VERSION}. "
-                "Install the matching classmark, or export the bundle again."
+                f"bundle format version is {seen!r}, this classmark reads "
+                f"{' and '.join(map(str, READ_VERSIONS))}. Install the matching classmark, or "
+                "export the bundle again."
             )
         try:
-            fields = {key: item for key, item in value.items() if key != "digest"}
+            fields = {key: item for key, item in value.items() if key not in ("digest", "seal")}
             fields["labels"] = _frozen(fields["labels"])
             fields["policy"] = Policy(**{key: _frozen(v) for key, v in fields["policy"].items()})
             fields["files"] = {name: BundleFile(**f) for name, f in fields["files"].items()}
             return cls(**fields)
         except (KeyError, TypeError, AttributeError) as error:
             raise BundleIncompatible(
-                f"bundle.json is not of format {FORMAT_VERSION}: {error}. Install or export the "
-                "model again."
+                f"bundle.json is not of format {seen}: {error}. Install or export the model again."
             ) from error
 
 

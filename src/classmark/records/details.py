@@ -18,18 +18,18 @@ class PaperFacts:
     Attributes:
         titles: n titles.
         text_chars: int32 [n], characters of title and abstract.
-        latex_share: float32 [n], share of these characters that are LaTeX, 0..1.
+        formula_share: float32 [n], share of these characters in formulas and TeX commands, 0..1.
     """
 
     titles: tuple[str, ...]
     text_chars: NDArray[np.int32]
-    latex_share: NDArray[np.float32]
+    formula_share: NDArray[np.float32]
 
     def __post_init__(self) -> None:
-        sizes = {len(self.titles), self.text_chars.size, self.latex_share.size}
+        sizes = {len(self.titles), self.text_chars.size, self.formula_share.size}
         if len(sizes) > 1:
             raise InvalidScores(
-                f"facts of {sorted(sizes)} papers at once; titles, lengths and LaTeX shares must "
+                f"facts of {sorted(sizes)} papers at once; titles, lengths and formula shares must "
                 "be one a paper."
             )
 
@@ -41,7 +41,7 @@ class PaperFacts:
         return PaperFacts(
             titles=tuple(self.titles[i] for i in rows),
             text_chars=self.text_chars[rows],
-            latex_share=self.latex_share[rows],
+            formula_share=self.formula_share[rows],
         )
 
 

@@ -93,7 +93,8 @@ class PredictionEvent:
         known_share: share of the text's terms that the model knows, 0..1.
         n_chars: characters of title and abstract.
         n_words: words of title and abstract.
-        latex_share: share of the characters that belong to LaTeX, 0..1.
+        latex_share: share of the characters that are commands or signs of LaTeX, 0..1; the
+            letters inside a formula do not count.
         latency_ms: from the request to the answer.
         source: which endpoint answered.
         author_category: the category that the author gave, canonical.

@@ -1,20 +1,18 @@
-"""Run folders read back: what each was told and what came of it. Needs no tracker."""
+"""Run folders read back: what was fitted, and what came of it. Needs no tracker."""
 
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from classmark.errors import MissingExtra, RunNotFound
+from classmark.errors import MissingExtra, RunCorrupt, RunNotFound
+from classmark.records import CascadePart, RunRecord
+from classmark.records.run import damaged_run
 from classmark.tracking.config import flat
 from classmark.tracking.csvfile import METRICS_FILE
-
-_PROVENANCE = "provenance.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,35 +21,36 @@ class RunSummary:
 
     Attributes:
         name: of its folder.
-        kind: of its model.
-        date: ISO date and time (UTC) of its end.
-        dataset: the way from the run to its dataset.
-        dataset_digest: of the dataset's manifest.
-        commit: of the code, ``+`` at its end if it was changed; None outside a checkout.
-        command: the command line.
-        seconds: that the fit took.
         folder: where it is.
-        metrics: the last value of every metric of ``metrics.csv``, empty if there is none.
+        record: what it says of itself.
+        metrics: the last value of every metric of ``metrics.csv``; of a cascade its chosen point
+            on each split; empty if there is neither.
     """
 
     name: str
-    kind: str
-    date: str
-    dataset: str
-    dataset_digest: str
-    commit: str | None
-    command: str
-    seconds: float
     folder: Path
+    record: RunRecord
     metrics: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of a run."""
-        return {**asdict(self), "folder": str(self.folder)}
+        record = self.record
+        return {
+            "name": self.name,
+            "kind": record.kind,
+            "date": record.date,
+            "dataset": record.dataset,
+            "dataset_digest": record.dataset_digest,
+            "commit": record.commit,
+            "command": record.command,
+            "seconds": record.fit_seconds,
+            "folder": str(self.folder),
+            "metrics": self.metrics,
+        }
 
 
-def list_runs(runs_dir: Path) -> list[RunSummary]:
-    """Return the finished runs of a folder, the newest first.
+def list_runs(runs_dir: Path) -> tuple[list[RunSummary], list[RunCorrupt]]:
+    """Return the finished runs of a folder, the newest first, and what is wrong with the others.
 
     Raises:
         RunNotFound: there is no such folder.
@@ -60,18 +59,27 @@ def list_runs(runs_dir: Path) -> list[RunSummary]:
         raise RunNotFound(
             f"{runs_dir} is no folder of runs. Say where they are with --runs-dir DIR."
         )
-    runs = [read_summary(path.parent) for path in runs_dir.glob(f"*/{_PROVENANCE}")]
-    return sorted(runs, key=lambda run: (run.date, run.name), reverse=True)
+    runs: list[RunSummary] = []
+    damaged: list[RunCorrupt] = []
+    for path in sorted(runs_dir.glob(f"*/{RunRecord.FILE}")):
+        try:
+            runs.append(read_summary(path.parent))
+        except RunCorrupt as error:
+            damaged.append(error)
+        except RunNotFound:
+            continue  # it was deleted this moment
+    return sorted(runs, key=lambda run: (run.record.date, run.name), reverse=True), damaged
 
 
 def find_run(run: str, runs_dir: Path) -> RunSummary:
     """Return a run by the name of its folder, or by its path.
 
     Raises:
-        RunNotFound: it is neither, or its files are damaged.
+        RunNotFound: it is neither.
+        RunCorrupt: its files are damaged.
     """
     for folder in (runs_dir / run, Path(run)):
-        if (folder / _PROVENANCE).is_file():
+        if (folder / RunRecord.FILE).is_file():
             return read_summary(folder)
     raise RunNotFound(
         f"{run!r} is neither a run in {runs_dir} nor the folder of one. "
@@ -83,27 +91,25 @@ def read_summary(folder: Path) -> RunSummary:
     """Return what a run folder says of itself.
 
     Raises:
-        RunNotFound: its files are damaged.
+        RunNotFound: it is no run.
+        RunCorrupt: its files are damaged.
     """
+    record = RunRecord.read(folder)
+    metrics = _points(record.part) if isinstance(record.part, CascadePart) else {}
     try:
-        told = json.loads((folder / _PROVENANCE).read_text(encoding="utf-8"))
-        return RunSummary(
-            name=folder.resolve().name,
-            kind=told.get("kind", "linear"),
-            date=told["date"],
-            dataset=told["dataset"],
-            dataset_digest=told["dataset_digest"],
-            commit=told["commit"],
-            command=told["command"],
-            seconds=float(told["fit_seconds"]),
-            folder=folder,
-            metrics=dict(_last_metrics(folder / METRICS_FILE)),
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunNotFound(
-            f"the run {folder} cannot be read: {type(error).__name__} {error}. Delete it or train "
-            "again."
-        ) from error
+        metrics |= _last_metrics(folder / METRICS_FILE)
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise damaged_run(folder, METRICS_FILE, f"{type(error).__name__} {error}") from error
+    return RunSummary(name=folder.resolve().name, folder=folder, record=record, metrics=metrics)
+
+
+def _points(part: CascadePart) -> dict[str, float]:
+    names = {"top_1": "accuracy", "deep_share": "deep_share", "cpu_ms": "cpu_ms", "loss": "loss"}
+    return {
+        f"{split}/{name}": getattr(point, field)
+        for split, point in part.chosen.items()
+        for name, field in names.items()
+    }
 
 
 def read_config(run: RunSummary) -> dict[str, str]:
@@ -111,7 +117,7 @@ def read_config(run: RunSummary) -> dict[str, str]:
 
     Raises:
         MissingExtra: the packages that read it are not installed.
-        RunNotFound: it is missing or damaged.
+        RunCorrupt: it is missing or damaged.
     """
     if find_spec("omegaconf") is None:
         raise MissingExtra("reading config.yaml", "train")
@@ -121,18 +127,17 @@ def read_config(run: RunSummary) -> dict[str, str]:
     try:
         config = OmegaConf.load(file)
     except Exception as error:  # YAML has a tree of errors of its own
-        raise RunNotFound(f"{file} cannot be read: {' '.join(str(error).split())}.") from error
+        raise damaged_run(run.folder, file.name, " ".join(str(error).split())) from error
     if not isinstance(config, DictConfig):
-        raise RunNotFound(f"{file} is no configuration. Train again.")
+        raise damaged_run(run.folder, file.name, "it is not a group of keys")
     composed: Any = OmegaConf.to_container(config)
     return dict(flat(composed))
 
 
-def _last_metrics(file: Path) -> Iterator[tuple[str, float]]:
-    """Yield every line: the last of a name is what a dict keeps; a torn last line is left out."""
+def _last_metrics(file: Path) -> dict[str, float]:
+    """Return the last value of each name; a torn last line is left out."""
     if not file.is_file():
-        return
+        return {}
     with file.open(encoding="utf-8", newline="") as lines:
-        for row in csv.DictReader(lines):
-            if row["value"]:
-                yield row["name"], float(row["value"])
+        rows = [row for row in csv.DictReader(lines) if row["value"]]
+    return {row["name"]: float(row["value"]) for row in rows}

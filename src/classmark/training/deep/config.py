@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from classmark.errors import InvalidConfig
+from classmark.records.run import Pooling
 
-Pooling = Literal["mean", "cls", "max"]
 Decay = Literal["linear", "cosine", "constant"]
 ClassWeights = Literal["none", "sqrt", "balanced"]
 Precision = Literal["fp32", "bf16", "fp16"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from classmark.errors import InvalidConfig
-from classmark.training.deep.config import Pooling
+from classmark.records.run import Pooling
 
 HEAD_SPREAD = 0.02
 """Standard deviation of a new head's weights, as encoders of BERT's kind are begun."""

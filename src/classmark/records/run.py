@@ -1,0 +1,383 @@
+"""What a run of `classmark train` says of itself: ``run.json`` at its start, then more at its end.
+
+One type for every kind of model. Everything that is read is checked, field by field, so that a
+damaged file is one error here and not another one in each place that uses a field.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
+
+from classmark.errors import RunCorrupt, RunNotFound
+
+FORMAT_VERSION = 1
+"""Runs of classmark 0.1.0 state no version; otherwise they are the same."""
+
+Kind = Literal["linear", "transformer", "cascade"]
+Pooling = Literal["mean", "cls", "max"]
+
+_VERSION = "format_version"
+_Part = TypeVar("_Part")
+_Record = TypeVar("_Record")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Features:
+    """How many features the parent had, and how many were kept."""
+
+    parent: int
+    kept: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinearPart:
+    """What only a run of the fast tier has.
+
+    Attributes:
+        features: before and after pruning.
+        kernel: that scored the held-out papers; "" if it was not noted.
+    """
+
+    features: Features
+    kernel: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderFacts:
+    """Which encoder was fitted: its name, where it came from, and its size."""
+
+    name: str
+    source: str
+    hidden_size: int = 0
+    layers: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransformerPart:
+    """What only a run of the deep tier has.
+
+    Attributes:
+        encoder: that was fitted.
+        pooling: of its vectors.
+        max_length: tokens of a paper at most.
+        papers: how many of each split were used.
+        steps: updates made.
+        best_epoch: the epoch whose weights were kept, from 1; 0 if none was measured.
+        stopped: why the fit ended before its last epoch, "" if it did not.
+        job: report of ``deploy/gpu/job.py``, None for a fit of `classmark train`.
+    """
+
+    encoder: EncoderFacts
+    pooling: Pooling
+    max_length: int
+    papers: dict[str, int] = field(default_factory=dict)
+    steps: int = 0
+    best_epoch: int = 0
+    stopped: str = ""
+    job: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Speeds:
+    """Papers a CPU-second of each model."""
+
+    fast: float
+    deep: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CascadePoint:
+    """One point of the curve.
+
+    Attributes:
+        threshold: below it the deep model is asked, 0..1.
+        deep_share: share of papers it is asked about, 0..1.
+        accuracy: top-1, 0..1.
+        cpu_ms: CPU time a paper, milliseconds.
+        cheaper: how many times less CPU time than the deep model alone.
+        loss: accuracy below that of always asking, alone or mixed; negative where it is better.
+    """
+
+    threshold: float
+    deep_share: float
+    accuracy: float
+    cpu_ms: float
+    cheaper: float
+    loss: float
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the numbers by name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CascadeModel:
+    """One of the two bundles; ``folder`` is the way to it from the run."""
+
+    name: str
+    version: str
+    digest: str
+    kind: str
+    folder: str
+
+    @property
+    def spec(self) -> str:
+        """``NAME@VERSION``."""
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CascadePart:
+    """What only a run of a cascade has.
+
+    Attributes:
+        fast, deep: the bundles that it joins.
+        threshold: probability of the fast model below which the deep one is asked.
+        mix: weight of the deep model where it is asked, 0..1; None is 1.
+        speeds: as measured.
+        chosen: the point of the threshold on each split.
+    """
+
+    fast: CascadeModel
+    deep: CascadeModel
+    threshold: float
+    mix: float | None
+    speeds: Speeds
+    chosen: dict[str, CascadePoint]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunStart:
+    """What is known of a run before its first step.
+
+    Attributes:
+        kind: of the model: ``linear``, ``transformer`` or ``cascade``.
+        command: the command line.
+        seed: of all that is drawn at random.
+        dataset: the way from the run to its dataset.
+        dataset_digest: of the dataset's manifest.
+        labels: k codes, the columns of the scores.
+        label_space: ``arxiv`` or ``free``.
+        generated: the papers were invented; the numbers say nothing about real ones.
+        commit: of the code, ``+`` at its end if it was changed; None outside a checkout.
+        packages: version by name.
+        python: version of Python.
+        platform: system and processor architecture.
+    """
+
+    FILE: ClassVar[str] = "run.json"
+
+    kind: Kind = "linear"
+    command: str
+    seed: int
+    dataset: str
+    dataset_digest: str
+    labels: tuple[str, ...]
+    label_space: str
+    generated: bool
+    commit: str | None = None
+    packages: dict[str, str] = field(default_factory=dict)
+    python: str = ""
+    platform: str = ""
+
+    def finished(self, *, date: str, fit_seconds: float | None, part: Part) -> RunRecord:
+        """Return the record of the run when it is done."""
+        start = {f.name: getattr(self, f.name) for f in fields(RunStart)}
+        return RunRecord(**start, date=date, fit_seconds=fit_seconds, part=part)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of the file; the part of its kind lies flat in it."""
+        value = asdict(self)
+        part = value.pop("part", {})
+        return {_VERSION: FORMAT_VERSION, **value, **part}
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the record of a run folder.
+
+        Raises:
+            RunNotFound: the folder holds no such record.
+            RunCorrupt: the record is damaged, or of a newer format; names file and field.
+        """
+        try:
+            value = json.loads((folder / cls.FILE).read_bytes())
+            is_versioned = _check_version(value)
+            return cls._parse(value, is_versioned)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            problem = f"it has no {cls.FILE}" if folder.is_dir() else "no such folder"
+            raise RunNotFound(
+                f"{folder} is not a finished run: {problem}. "
+                "Give the folder that `classmark train` printed last."
+            ) from error
+        except OSError as error:
+            raise damaged_run(folder, cls.FILE, error.strerror or str(error)) from error
+        except _Wrong as error:
+            raise damaged_run(folder, cls.FILE, str(error)) from error
+        except (ValueError, RecursionError) as error:
+            raise damaged_run(folder, cls.FILE, f"it is not JSON ({error})") from error
+
+    @classmethod
+    def _parse(cls, value: dict[str, Any], is_versioned: bool) -> Self:
+        return _read_fields(cls, value, is_versioned)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRecord(RunStart):
+    """A finished run: what was known at its start, and what came of it.
+
+    Attributes:
+        date: ISO date and time (UTC) of its end.
+        fit_seconds: that the fit took; None where it was not measured (cascades of 0.1.0).
+        part: what only its kind has.
+    """
+
+    FILE: ClassVar[str] = "provenance.json"
+
+    date: str
+    fit_seconds: float | None = None
+    part: Part
+
+    def __post_init__(self) -> None:
+        if PARTS.get(self.kind) is not type(self.part):
+            raise ValueError(f"a run of kind {self.kind!r} has no {type(self.part).__name__}")
+
+    def part_as(self, wanted: type[_Part]) -> _Part:
+        """Return what only a run of this kind has.
+
+        Raises:
+            RunNotFound: it is a run of another kind.
+        """
+        if not isinstance(self.part, wanted):
+            kind = next(kind for kind, part in PARTS.items() if part is wanted)
+            raise RunNotFound(
+                f"this run is of kind {self.kind!r}, not {kind!r}. Give the folder of a run that "
+                f"`classmark train model={kind}` printed last."
+            )
+        return self.part
+
+    @classmethod
+    def _parse(cls, value: dict[str, Any], is_versioned: bool) -> Self:
+        kind = _read_value(Kind, value.get("kind", "linear"), "kind")
+        names = {f.name for f in fields(PARTS[kind])}
+        part = {key: item for key, item in value.items() if key in names}
+        rest = {key: item for key, item in value.items() if key not in names}
+        return _read_fields(cls, rest, is_versioned, part=_read_fields(PARTS[kind], part, True))
+
+
+Part = LinearPart | TransformerPart | CascadePart
+PARTS: dict[Kind, type[Part]] = {
+    "linear": LinearPart,
+    "transformer": TransformerPart,
+    "cascade": CascadePart,
+}
+
+
+def damaged_run(folder: Path, file: str, problem: str) -> RunCorrupt:
+    """Return the error of a file of a run."""
+    return RunCorrupt(
+        f"the run {folder} cannot be read: {file}: {problem}. Restore the file, or delete the "
+        "folder and train again."
+    )
+
+
+class _Wrong(Exception):
+    """What is wrong with a value, and in which field it is."""
+
+
+_WORDS: dict[Any, tuple[tuple[type, ...], str]] = {
+    str: ((str,), "a text"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    bool: ((bool,), "true or false"),
+}
+_SHOWN_CHARS = 60
+
+
+def _check_version(value: Any) -> bool:
+    """Return whether a record states its format version; classmark 0.1.0 wrote none."""
+    if not isinstance(value, dict):
+        raise _Wrong(f"it holds {_shown(value)}, it must be an object")
+    if _VERSION not in value:
+        return False
+    version = value[_VERSION]
+    if type(version) is not int or version < 1:
+        raise _Wrong(f"{_VERSION!r} is {_shown(version)}, it must be a whole number from 1")
+    if version > FORMAT_VERSION:
+        raise _Wrong(
+            f"{_VERSION!r} is {version}, this classmark reads up to {FORMAT_VERSION}; install a "
+            "newer one"
+        )
+    return True
+
+
+def _read_fields(
+    record: type[_Record],
+    value: Mapping[str, Any],
+    is_strict: bool,
+    where: str = "",
+    **given: object,
+) -> _Record:
+    """Return a record from a JSON object, every value checked against the type of its field.
+
+    Args:
+        record: a dataclass.
+        value: the object.
+        is_strict: refuse fields that the record does not have.
+        where: the way to the object, for messages.
+        **given: fields that were read already.
+    """
+    hints, known = get_type_hints(record), {f.name: f for f in fields(record)}  # type: ignore[arg-type]
+    unknown = sorted(value.keys() - known.keys() - {_VERSION})
+    if unknown and is_strict:
+        raise _Wrong(f"{where + unknown[0]!r} is not a field of a run")
+    read = dict(given)
+    for name, described in known.items():
+        if name in value and name not in given:
+            read[name] = _read_value(hints[name], value[name], where + name)
+        elif name not in given and described.default is described.default_factory is MISSING:
+            raise _Wrong(f"{where + name!r} is missing")
+    return record(**read)
+
+
+def _read_value(hint: Any, value: Any, where: str) -> Any:
+    """Return a value in the type of its field; ``where`` is the way to it."""
+    choices, origin = get_args(hint), get_origin(hint)
+    if hint is Any:
+        return value
+    if NoneType in choices:
+        return None if value is None else _read_value(choices[0], value, where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise _Wrong(f"{where!r} is {_shown(value)}, it must be a list")
+        return tuple(_read_value(choices[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+    if origin is dict or is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise _Wrong(f"{where!r} is {_shown(value)}, it must be an object")
+        if origin is dict:
+            return {k: _read_value(choices[1], v, f"{where}.{k}") for k, v in value.items()}
+        return _read_fields(hint, value, True, where + ".")
+    return _read_plain(hint, value, where)
+
+
+def _read_plain(hint: Any, value: Any, where: str) -> Any:
+    if get_origin(hint) is Literal:
+        is_right, words = value in get_args(hint), " or ".join(get_args(hint))
+    else:
+        types, words = _WORDS[hint]
+        # By type, because a bool is an int to Python.
+        is_right = type(value) in types
+    # Python's JSON knows NaN and Infinity, and 1e999 is one.
+    if not is_right or (hint is float and not abs(value) <= sys.float_info.max):
+        raise _Wrong(f"{where!r} is {_shown(value)}, it must be {words}")
+    return float(value) if hint is float else value
+
+
+def _shown(value: Any) -> str:
+    text = ascii(value)
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
