@@ -71,7 +71,9 @@ def test_an_answer_has_the_id_of_its_record(classifier: Classifier) -> None:
 def test_an_answer_names_the_model_and_its_digest(
     classifier: Classifier, make_bundle: Make
 ) -> None:
-    digest = load_bundle(make_bundle("copy", "1.0", text_recipe=RECIPE_VERSION)).digest
+    labels = ("cs.LG", "hep-th", "math.CO", "stat.ME")
+    other = make_bundle("other", "1.0", text_recipe=RECIPE_VERSION, labels=labels)
+    digest = load_bundle(other).digest
     assert classifier.model.name == "tiny"
     assert classifier.classify("graph").model == classifier.model
     assert len(classifier.model.digest) == len(digest) == 64

@@ -72,7 +72,8 @@ def test_a_bundle_that_was_replaced_is_refused(bundle: Path, make_bundle: Make) 
     pickled = pickle.dumps(Classifier(bundle))
     pickle.loads(pickled)
     shutil.rmtree(bundle)
-    make_bundle("tiny", "1.0", text_recipe=RECIPE_VERSION, metrics={"newer": 1})
+    labels = ("cs.LG", "hep-th", "math.CO", "stat.ME")
+    make_bundle("tiny", "1.0", text_recipe=RECIPE_VERSION, labels=labels)
     with pytest.raises(BundleIncompatible, match=r"was replaced: it has digest .* had "):
         pickle.loads(pickled)
 

@@ -130,7 +130,11 @@ def test_the_authors_category_is_confirmed_or_challenged(client: httpx.Client) -
 def test_a_whole_archive_of_the_author_is_judged_by_its_probability(
     client: httpx.Client, author: str, verdict: str
 ) -> None:
-    abstract = "We measure the star formation rate of dwarf galaxies with archival photometry."
+    abstract = (
+        "We measure the star formation rate of dwarf galaxies with archival photometry. Their "
+        "stellar mass follows from the spectral energy distribution, the gas mass from the line of "
+        "neutral hydrogen, and both together say how long their star formation can go on."
+    )
     paper = {"title": "Star formation in dwarf galaxies", "abstract": abstract}
     answer = client.post("/v1/classify", json={**paper, "author_category": author}).json()
     told = answer["author_category"]
