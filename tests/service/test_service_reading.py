@@ -75,6 +75,7 @@ def test_records_pass_through_messages_unchanged() -> None:
     content = b'{"title": "A", "categories": "cs.LG cs.AI"}\n{\n'
     limits = {"max_papers": 3, "max_file_bytes": 1000}
     job: dict[str, Any] = {"file_name": "", "columns": {}, "limits": limits}
+    job["remaining_s"] = 600.0
     messages = [json.loads(reading._packed(m)) for m in reading._messages(content, job)]
     assert messages[0] == {"format": "jsonl"}
     paper, bad = (record for message in messages for record in records_of(message))
@@ -83,6 +84,14 @@ def test_records_pass_through_messages_unchanged() -> None:
     assert isinstance(bad, BadRecord)
     job["limits"] = {"max_papers": 1, "max_file_bytes": 1000}
     assert list(reading._messages(content, job))[-1]["problem"]["kind"] == "too_many_papers"
+
+
+def test_a_reader_stops_by_itself_at_the_deadline() -> None:
+    limits = {"max_papers": 3, "max_file_bytes": 1000}
+    job: dict[str, Any] = {"file_name": "", "columns": {}, "limits": limits}
+    job["remaining_s"] = -1.0
+    *_, told = reading._messages(b'{"title": "A"}\n' * 3, job)
+    assert told["problem"]["kind"] == "deadline_exceeded"
 
 
 class Request:

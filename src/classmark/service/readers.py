@@ -33,6 +33,9 @@ from classmark.service.threads import started_pool
 N_READERS = 2
 FILES_A_CLIENT = 8
 """Of one client in work or waiting; one of them is read at a time, so that a reader stays free."""
+OVERRUN_S = 1.0
+"""After the deadline a process may still stop by itself: starting another takes about as long, and
+who sends many files with short deadlines would make everybody wait for that."""
 SMALL_BYTES = 64 << 10
 _PACKED = (*PACKED_MAGIC, ZIP_MAGIC, PARQUET_MAGIC)
 _MEMORY_BYTES = 64 << 20
@@ -217,13 +220,13 @@ class _Reader:
     def read(
         self, exchange: Exchange, content: bytes, job: dict[str, Any]
     ) -> tuple[str, list[Record]]:
-        """Return the format of a file and its records; at the deadline the process is killed.
+        """Return the format of a file and its records; one that overruns the deadline is killed.
 
         Raises:
             Problem: the process says so, ended, or was killed.
         """
         try:
-            with self._killed_at(exchange.deadline):
+            with self._killed_after(exchange.deadline):
                 self._connection.send_bytes(json.dumps(job).encode())
                 self._connection.send_bytes(content)
                 return self._answer()
@@ -252,8 +255,10 @@ class _Reader:
         return found, records
 
     @contextmanager
-    def _killed_at(self, deadline: float) -> Iterator[None]:
-        timer = threading.Timer(max(0.0, deadline - time.monotonic()), self.kill)
+    def _killed_after(self, deadline: float) -> Iterator[None]:
+        """Kill the process if it goes on after the deadline, which it looks at between records."""
+        left_s = max(0.0, deadline - time.monotonic())
+        timer = threading.Timer(left_s + OVERRUN_S, self.kill)
         timer.daemon = True
         try:
             timer.start()

@@ -2,8 +2,8 @@
 
 The process gets files and returns records as JSON, over the connection whose descriptor is its
 first argument. On Linux its memory is limited: to what it has after its start, and as many bytes
-more as its second argument says. An alarm ends it when the deadline of a file has passed and nobody
-has killed it.
+more as its second argument says. It stops reading a file at its deadline; an alarm ends the process
+where it cannot, and nobody has killed it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import math
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -249,11 +250,17 @@ def main() -> None:
 
 def _messages(content: bytes, job: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the format and the records in parts, or the problem that ended the reading."""
+    deadline = time.monotonic() + job["remaining_s"]
+
+    def check() -> None:
+        if time.monotonic() > deadline:
+            raise Problem("deadline_exceeded", f"{FILE_NAME} was not read in time. Split it.")
+
     n_chars = 0
     batch: list[dict[str, Any]] = []
     try:
         limits, columns = FileLimits(**job["limits"]), Columns(**job["columns"])
-        found, records = read_file(content, job["file_name"], limits, columns=columns)
+        found, records = read_file(content, job["file_name"], limits, check, columns=columns)
         yield {"format": found}
         for record in records:
             batch.append(asdict(record))
