@@ -2,27 +2,36 @@
 
 python benchmarks/quote.py [--check]    (a number stands between ``<!-- NAME -->`` and its end)
 
-It also writes how each category fared into the packaged model, which publishes it with answers.
+It also writes how each category fared into the packaged model, which publishes it with answers,
+and into its card; what decides answers, and so the digest, stays as it is.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import quote_deep
 import quote_peers
 from classmark import taxonomy
+from classmark.bundle import read_manifest
+from classmark.bundle.files import MANIFEST_FILE
+from classmark.bundle.manifest import render_manifest
 from classmark.bundle.measured import MEASURED_FILE, render_measured
-from classmark.records import EvaluationReport
+from classmark.export.card import WEAKEST, weakest_table
+from classmark.records import BundleFile, EvaluationReport
+from classmark.records.bundle import FORMAT_VERSION
 
 ROOT = Path(__file__).parent.parent
 REPORTS = Path(__file__).parent / "reports"
-PACKAGED = f"src/classmark/bundles/fast-1.1/{MEASURED_FILE}"
+PACKAGED = "src/classmark/bundles/fast-1.1"
+CARD = "CARD.md"
 _BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _METRICS = {
     "top_1": "top-1",
@@ -131,9 +140,23 @@ def with_interval(metric: dict[str, float]) -> str:
     return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
 
 
-def measured() -> str:
-    """Return the counts of each category that the packaged model carries."""
-    return render_measured(EvaluationReport.from_dict(read("fast-1.1-test")).categories)
+def packaged() -> dict[str, str]:
+    """Return the files of the packaged model that say what was measured, and its manifest."""
+    report = EvaluationReport.from_dict(read("fast-1.1-test"))
+    folder = ROOT / PACKAGED
+    head = (folder / CARD).read_text(encoding="utf-8").partition(WEAKEST)[0]
+    card = f"{head}{WEAKEST}\n\n{weakest_table(report)}\n"
+    digest = hashlib.sha256(card.encode()).hexdigest()
+    described = BundleFile(sha256=digest, bytes=len(card.encode()))
+    manifest = read_manifest(folder)
+    sealed = replace(
+        manifest, files={**manifest.files, CARD: described}, format_version=FORMAT_VERSION
+    )
+    return {
+        f"{PACKAGED}/{CARD}": card,
+        f"{PACKAGED}/{MEASURED_FILE}": render_measured(report.categories),
+        f"{PACKAGED}/{MANIFEST_FILE}": render_manifest(sealed).decode(),
+    }
 
 
 def speed() -> str:
@@ -377,7 +400,7 @@ def main() -> None:
     stale = []
     how_to = ("classify-millions", "compare-with-peers", "serve-in-production")
     pages = [f"docs/how-to/{name}.md" for name in how_to]
-    wanted = {PACKAGED: measured()}
+    wanted = packaged()
     for name in ("README.md", "MODELS.md", "docs/data-card.md", *pages):
         wanted[name] = render((ROOT / name).read_text(encoding="utf-8"))
     for name, text in wanted.items():

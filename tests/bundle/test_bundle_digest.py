@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -114,8 +115,12 @@ def test_a_bundle_of_format_1_keeps_the_digest_that_covers_all(make_bundle: Make
     assert manifest_digest(replace(old, provenance={"date": "2031"})) != bundle.digest
 
 
-def test_the_model_of_the_wheel_is_sealed_again_without_a_changed_file(tmp_path: Path) -> None:
-    old = load_bundle(find_bundle("fast"))
+def test_a_model_of_format_1_is_sealed_again_without_a_changed_file(tmp_path: Path) -> None:
+    shipped = load_bundle(find_bundle("fast"))
+    first = shutil.copytree(shipped.path, tmp_path / "old")
+    manifest = replace(shipped.manifest, format_version=1)
+    (first / "bundle.json").write_bytes(render_manifest(manifest))
+    old = load_bundle(first)
     assert old.manifest.format_version == 1
     folders = [tmp_path / name for name in ("fast-1.1", "fast-1.2")]
     for folder, metrics in zip(folders, ({}, {"reliability": {"cs.LG": 0.9}}), strict=True):
@@ -124,7 +129,7 @@ def test_the_model_of_the_wheel_is_sealed_again_without_a_changed_file(tmp_path:
         assert written.format_version == 2
         assert written.files == old.manifest.files
     first, second = map(load_bundle, folders)
-    assert first.digest == second.digest != old.digest
+    assert first.digest == second.digest == shipped.digest != old.digest
 
 
 def test_a_digest_of_something_else_is_refused_although_the_seal_is_right(

@@ -22,6 +22,7 @@ _COLUMNS = {
     "accepted_accuracy": "right if accepted",
 }
 _WEAKEST = 20
+WEAKEST = "## Weakest categories"
 
 
 def render_card(
@@ -36,7 +37,7 @@ def render_card(
         about: further sections in Markdown: data, intended use, limits, licence.
     """
     parts = [f"# {title}", _warning(report), _facts(facts), "## Measured on the test split"]
-    parts += [_by_period(report), about.strip(), "## Weakest categories", _weakest(report)]
+    parts += [_by_period(report), about.strip(), WEAKEST, weakest_table(report)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -61,7 +62,8 @@ def _by_period(report: EvaluationReport) -> str:
     return _table(("period", "papers", *(_COLUMNS[key] for key in shown)), cells)
 
 
-def _weakest(report: EvaluationReport) -> str:
+def weakest_table(report: EvaluationReport) -> str:
+    """Return the categories of the lowest F1 as Markdown, those of few papers marked."""
     weakest = weakest_categories(report, _WEAKEST)
     if not weakest:
         return "No category has a test paper."
