@@ -115,6 +115,7 @@ def test_a_bundle_of_format_1_keeps_the_digest_that_covers_all(make_bundle: Make
     assert manifest_digest(replace(old, provenance={"date": "2031"})) != bundle.digest
 
 
+@pytest.mark.slow
 def test_a_model_of_format_1_is_sealed_again_without_a_changed_file(tmp_path: Path) -> None:
     shipped = load_bundle(find_bundle("fast"))
     first = shutil.copytree(shipped.path, tmp_path / "old")

@@ -139,6 +139,7 @@ def test_the_default_number_of_terms_for_a_set_leaves_the_digest_of_older_bundle
     assert BundleManifest.from_dict(usual.to_dict()) == usual
 
 
+@pytest.mark.slow
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

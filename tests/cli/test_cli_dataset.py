@@ -209,6 +209,7 @@ def write_table(path: Path, rows: list[tuple[str, ...]]) -> Path:
 GOOD = [("cs.LG",), ("math.CO",)] * 45
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bad", "options", "reason", "example", "advice"),
     [

@@ -132,6 +132,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_left_on_it(full_disk: Path, name
     assert [path.name for path in full_disk.rglob("*")] == ["filler"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_read_only_disk_is_one_line_before_any_work(read_only_disk: Path, name: str) -> None:
@@ -161,6 +162,7 @@ def test_a_full_disk_for_mlflow_stops_no_training(full_disk: Path, tmp_path: Pat
     )
 
 
+@pytest.mark.slow
 @with_mlflow
 @pytest.mark.usefixtures("here")
 def test_a_read_only_disk_for_mlflow_stops_no_training(

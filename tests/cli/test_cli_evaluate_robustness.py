@@ -13,6 +13,8 @@ from classmark.cli.evaluate_robustness import read_gates
 from classmark.dataset import SampleConfig, sample_dataset
 from classmark.records import RobustnessGates, RobustnessReport
 
+pytestmark = pytest.mark.slow  # reason: fits models
+
 FEW = ("--kinds", "typos,title-only,non-papers,later-years", "--bootstrap", "20")
 
 
@@ -66,7 +68,6 @@ def test_robustness_json_prints_the_report_and_nothing_else(dataset: Path) -> No
     )
 
 
-@pytest.mark.slow
 def test_robustness_measures_the_same_again_and_every_kind_unless_told_otherwise(
     dataset: Path,
 ) -> None:

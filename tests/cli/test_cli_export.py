@@ -123,6 +123,7 @@ def test_other_texts_can_be_left_out(run_folder: Path, tmp_path: Path) -> None:
     assert "| out of scope | nothing is: " in (output / "CARD.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_file_of_other_texts_that_is_not_there_is_named(run_folder: Path, tmp_path: Path) -> None:
     output, missing = tmp_path / "mine-1.0", tmp_path / "no.jsonl"
     result = run("export", run_folder, "--output", output, "--non-papers", missing)

@@ -191,6 +191,7 @@ def test_standard_input_that_is_the_output_is_refused() -> None:
     assert "We colour." in Path("papers.jsonl").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_two_outputs_in_one_place_are_refused() -> None:
     for command in (

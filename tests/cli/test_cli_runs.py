@@ -23,6 +23,8 @@ from classmark.dataset import SampleConfig, sample_dataset
 from classmark.tracking import config as tracker_config
 from classmark.tracking import page
 
+pytestmark = pytest.mark.slow  # reason: fits models
+
 with_mlflow = pytest.mark.skipif(find_spec("mlflow") is None, reason="MLflow is not installed")
 
 if os.name != "nt":
@@ -50,7 +52,6 @@ def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work / "runs"
 
 
-@pytest.mark.slow
 def test_the_list_has_a_line_a_run_with_its_results(runs_dir: Path) -> None:
     result = runs(runs_dir, "list")
     head, *lines = [line.split() for line in result.stdout.splitlines()]
@@ -284,7 +285,6 @@ def test_a_page_that_does_not_start_says_its_last_words(
 
 
 @with_mlflow
-@pytest.mark.slow  # reason: MLflow's server takes seconds to start, and MLflow to import
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT is sent")
 def test_a_fit_is_on_mlflows_page_until_control_c(runs_dir: Path, tmp_path: Path) -> None:
     data = f"dataset.path={runs_dir.parent / 'papers'}"

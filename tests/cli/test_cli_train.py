@@ -151,6 +151,7 @@ def test_a_cascade_of_two_fast_models_is_refused(dataset: Path, tmp_path: Path) 
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_fit_says_how_far_it_is_with_loss_and_time_left(
     options: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

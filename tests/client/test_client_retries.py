@@ -221,6 +221,7 @@ def test_a_deadline_of_the_service_is_the_same_error(
         ask("classify", PAPER)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reply", [b"<html>", {"something": "else"}, [], answer(ranked=7)])
 def test_another_program_at_that_address_is_told(
     script: Script, ask: Callable[..., Any], reply: Any
@@ -299,6 +300,7 @@ def test_the_key_is_sent_and_not_shown(script: Script, ask: Callable[..., Any]) 
     assert "cmk_secret" not in repr(config)
 
 
+@pytest.mark.slow
 def test_waiting_for_nobody_ends(ask: Callable[..., Any], script: Script) -> None:
     script.always = lambda _: problem(503, "not_ready")
     assert ask("ready") is False

@@ -100,6 +100,7 @@ def test_written_rows_have_the_kaggle_layout_with_categories_and_period(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("authors", "first"),
     [
@@ -217,6 +218,7 @@ def test_numbered_records_of_several_sources_do_not_collide(write_source: WriteS
     assert {"1-7", "2-7"} <= set(read_all(folder)["id"])
 
 
+@pytest.mark.slow
 def test_a_built_split_can_be_built_from(write_source: WriteSource) -> None:
     rows = [record(n, code, categories=f"{code} cs.AI") for n, code in labelled()]
     folder, first = build(write_source(rows))
@@ -272,6 +274,7 @@ CROSS_LISTED: dict[str, Callable[[list[tuple[int, str, str]]], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "write"), CROSS_LISTED.items(), ids=CROSS_LISTED)
 def test_cross_listed_papers_are_kept_with_their_cross_lists(
     tmp_path: Path, name: str, write: Callable[[list[tuple[int, str, str]]], str]
@@ -373,6 +376,7 @@ def test_a_leak_fails_the_build_and_leaves_nothing(
     assert list(source.parent.iterdir()) == [source]
 
 
+@pytest.mark.slow
 def test_an_interrupted_build_leaves_what_was_there(write_source: WriteSource) -> None:
     source = write_source(records(COUNTS))
     folder, manifest = build(source)
@@ -416,6 +420,7 @@ def test_a_dataset_does_not_depend_on_the_chunks_it_is_built_in(
     ]
 
 
+@pytest.mark.slow
 def test_a_split_that_is_streamed_holds_the_same_rows_whatever_the_chunks(
     write_source: WriteSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,7 @@ def left(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.slow
 def test_kaggles_dataset_is_the_default_and_builds_without_options(
     server: FileServer, tmp_path: Path
 ) -> None:

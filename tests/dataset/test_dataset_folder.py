@@ -46,6 +46,7 @@ def test_texts_are_streamed_in_the_order_of_the_file(
     assert streamed == list(zip(split.titles, split.abstracts, strict=True))
 
 
+@pytest.mark.slow
 def test_a_split_is_read_without_its_texts(folder: Path) -> None:
     whole, split = read_split(folder, "test"), read_split(folder, "test", texts=False)
     assert (split.titles, split.abstracts) == ([], [])
@@ -115,6 +116,7 @@ def test_a_folder_without_manifest_is_no_dataset(tmp_path: Path) -> None:
         load_manifest(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
 def test_a_manifest_that_cannot_be_read_is_named(folder: Path, content: bytes) -> None:
     (folder / "manifest.json").write_bytes(content)

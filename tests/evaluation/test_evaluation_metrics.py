@@ -164,6 +164,7 @@ def test_calibrated_probabilities_sum_to_one_and_ignore_an_offset(
     assert moved == pytest.approx(probabilities, abs=1e-9)
 
 
+@pytest.mark.slow
 @given(score_arrays)
 def test_top_k_accuracy_grows_with_k_up_to_one(table: tuple[np.ndarray, np.ndarray]) -> None:
     shares = [top_k_accuracy(*table, k) for k in range(1, 7)]
@@ -192,6 +193,7 @@ def test_metrics_do_not_depend_on_the_order_of_the_papers(
         assert shuffled == pytest.approx(metric(first, second), abs=1e-9)  # type: ignore[operator]
 
 
+@pytest.mark.slow
 @given(score_arrays)
 def test_every_share_stays_between_0_and_1(table: tuple[np.ndarray, np.ndarray]) -> None:
     scores, primary = table

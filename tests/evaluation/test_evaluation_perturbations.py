@@ -105,6 +105,7 @@ def test_other_papers_seeds_and_kinds_get_other_changes() -> None:
     assert first != perturbed(typos, "20 %", seed=8)
 
 
+@pytest.mark.slow
 def test_perturbations_are_the_same_in_every_process() -> None:
     code = (
         "from classmark.evaluation.perturbations import KINDS, perturb\n"

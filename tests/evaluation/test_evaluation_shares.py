@@ -14,6 +14,7 @@ def test_share_interval_is_wilsons() -> None:
         assert (share.low, share.high) == pytest.approx((low, high), abs=5e-5)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_share_interval_holds_the_share_and_stays_inside_0_and_1(counts: tuple[int, int]) -> None:
     share = share_interval(*counts)

@@ -87,6 +87,7 @@ def centred(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     return scores - scores.mean(axis=1, keepdims=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_the_integers_score_as_the_floats(seed: int) -> None:

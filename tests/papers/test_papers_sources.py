@@ -188,6 +188,7 @@ def test_a_zip_from_a_pipe_is_unreadable(tmp_path: Path) -> None:
         list(read_stream(Pipe(iter([raw]))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gz", "bz2", "xz", "zip"])
 def test_a_damaged_archive_gives_what_precedes_the_damage(tmp_path: Path, kind: str) -> None:
     rows = "".join(f"t{i},{random.Random(i).randbytes(40).hex()}\n" for i in range(5000))
@@ -311,6 +312,7 @@ def test_arbitrary_bytes_give_records_or_one_of_our_errors(raw: bytes, format: s
     assert all(isinstance(record, Paper | BadRecord) for record in records)
 
 
+@pytest.mark.slow
 def test_importing_the_room_loads_no_parser_of_a_format() -> None:
     code = (
         "import sys, classmark.papers; "

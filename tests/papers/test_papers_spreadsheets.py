@@ -212,6 +212,7 @@ def test_a_row_that_no_spreadsheet_has_is_refused(
         next(records)
 
 
+@pytest.mark.slow
 def test_cells_to_the_right_of_the_header_take_no_memory(tmp_path: Path) -> None:
     path = workbook(tmp_path / "p.xlsx", {"S": [HEADER, ("K", "A", "B")]})
     far = '<row r="3"><c r="XFD3"><v>1</v></c></row>'
@@ -341,6 +342,7 @@ def test_a_warning_of_the_reader_is_not_shown(tmp_path: Path) -> None:
     assert read(path) == [Paper(id="K", title="A", abstract="B")]
 
 
+@pytest.mark.slow
 def test_importing_the_room_loads_neither_openpyxl_nor_defusedxml() -> None:
     code = (
         "import sys, classmark.papers; print(sorted({'openpyxl', 'defusedxml'} & set(sys.modules)))"

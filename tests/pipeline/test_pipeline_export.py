@@ -29,6 +29,8 @@ from classmark.errors import BundleCorrupt, InvalidDataset, LabelMismatch, Stora
 from classmark.pipeline import export_run, score_dataset
 from classmark.records import Paper, ScoreTable
 
+pytestmark = pytest.mark.slow  # reason: fits models
+
 TrainRun = Callable[..., Path]
 
 
@@ -41,7 +43,6 @@ def copy_of_bundle(bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(bundle, tmp_path / "mine-1.0"))
 
 
-@pytest.mark.slow
 def test_the_bundle_classifies_papers_of_the_dataset(bundle: Path, dataset: Path) -> None:
     classifier = Classifier(bundle)
     split = read_split(dataset, "test")
@@ -76,7 +77,6 @@ def test_the_card_warns_that_the_papers_are_invented(bundle: Path) -> None:
         assert part in card
 
 
-@pytest.mark.slow
 def test_exporting_again_gives_the_same_digest_and_needs_leave_to_replace(
     run_folder: Path, tmp_path: Path
 ) -> None:
@@ -161,7 +161,6 @@ def test_a_dataset_that_changed_after_the_run_is_refused(run_folder: Path, tmp_p
     assert not output.exists()
 
 
-@pytest.mark.slow
 def test_a_run_finds_its_dataset_from_anywhere_and_after_both_were_moved(
     dataset: Path, train_run: TrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,7 +200,6 @@ def test_a_run_of_an_earlier_version_finds_its_dataset_from_where_it_was_trained
     export_run(run, tmp_path / "m-1.0", name="m", version="1.0")
 
 
-@pytest.mark.slow
 def test_two_fits_with_the_same_seed_have_the_same_digest(
     train_run: TrainRun, dataset: Path, tmp_path: Path
 ) -> None:
@@ -222,7 +220,6 @@ def test_two_fits_with_the_same_seed_have_the_same_digest(
     assert seals["a"] != seals["b"]
 
 
-@pytest.mark.slow
 def test_no_path_of_the_machine_gets_into_a_bundle(
     train_run: TrainRun, dataset: Path, tmp_path: Path
 ) -> None:
@@ -284,7 +281,6 @@ def own_bundle(train_run: TrainRun, own_dataset: Path, tmp_path_factory: Any) ->
     return folder
 
 
-@pytest.mark.slow
 def test_an_own_model_abstains_on_texts_that_are_no_papers_without_an_option(
     own_bundle: Path, own_dataset: Path
 ) -> None:
@@ -298,7 +294,6 @@ def test_an_own_model_abstains_on_texts_that_are_no_papers_without_an_option(
     assert np.mean([answer.reason == "accepted" for answer in answers]) > 0.9
 
 
-@pytest.mark.slow
 def test_bundle_and_card_say_what_the_model_takes_for_no_paper(own_bundle: Path) -> None:
     told = json.loads((own_bundle / "bundle.json").read_text(encoding="utf-8"))
     other_texts = told["provenance"]["other_texts"]
@@ -310,7 +305,6 @@ def test_bundle_and_card_say_what_the_model_takes_for_no_paper(own_bundle: Path)
     assert "| out of scope | fitted on 140 other texts (invented by classmark): " in card
 
 
-@pytest.mark.slow
 def test_a_model_of_papers_with_one_label_each_suggests_no_cross_list(
     own_bundle: Path, own_dataset: Path
 ) -> None:

@@ -25,6 +25,8 @@ from classmark.pipeline.run_folder import WEIGHTS, describe_environment, read_ru
 from classmark.records import LinearPart, ScoreTable
 from classmark.storage import sha256_file
 
+pytestmark = pytest.mark.slow  # reason: fits models
+
 TrainRun = Callable[..., Path]
 
 
@@ -37,14 +39,12 @@ def copy_of_run(run_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run_folder, tmp_path / "run"))
 
 
-@pytest.mark.slow
 def test_the_same_seed_gives_the_same_files_on_any_number_of_threads(
     train_run: TrainRun, run_folder: Path
 ) -> None:
     assert digests(train_run("model.threads=1")) == digests(run_folder)
 
 
-@pytest.mark.slow
 def test_a_fit_out_of_core_gives_the_same_weights_and_scores(
     train_run: TrainRun, run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,7 +74,6 @@ def test_an_interrupted_fit_out_of_core_leaves_nothing_on_disk(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_another_seed_gives_other_weights(train_run: TrainRun, run_folder: Path) -> None:
     assert digests(train_run("seed=8"))[1:] != digests(run_folder)[1:]
 
@@ -122,14 +121,12 @@ def test_both_stages_are_scored_on_valid_and_test_far_above_chance(
         assert (table.scores.argmax(axis=1) == table.primary).mean() > 0.5
 
 
-@pytest.mark.slow
 def test_a_vocabulary_that_is_small_enough_is_not_pruned(train_run: TrainRun) -> None:
     run = train_run("model.max_features=100000", "model.min_papers=20", "model.epochs=1")
     features = read_run(run).record.part_as(LinearPart).features
     assert features.kept == features.parent
 
 
-@pytest.mark.slow
 def test_the_weight_of_a_period_changes_the_fit(train_run: TrainRun) -> None:
     small = ("model.max_features=100000", "model.min_papers=20", "model.epochs=1")
     plain = train_run(*small)
@@ -143,7 +140,6 @@ def test_the_weight_of_a_period_that_the_dataset_lacks_is_refused(train_run: Tra
         train_run("model.period_weights.from-2020=3")
 
 
-@pytest.mark.slow
 def test_runs_of_one_second_get_folders_of_their_own(
     train_run: TrainRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -95,6 +95,7 @@ LARGE = OWN + b"8;Graph;" + b"x " * 40_000 + b"\n"
 """Too large for a thread: a process reads it."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [OWN, LARGE, gzip.compress(OWN, mtime=0)])
 @pytest.mark.parametrize(
     "columns",

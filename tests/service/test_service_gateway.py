@@ -148,6 +148,7 @@ def test_what_has_waited_past_its_deadline_is_not_run(make: Callable[..., Servic
     assert 'outcome="' not in service.metrics.text().decode()
 
 
+@pytest.mark.slow
 def test_metrics_and_status_do_not_wait_behind_batches(make: Callable[..., Service]) -> None:
     service, may_end = make(threads=1, max_queue=1), Event()
     held = service._pool.submit(may_end.wait)

@@ -34,6 +34,7 @@ def a_socket() -> tuple[int, int]:
     return reader.detach(), writer.detach()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="a pipe is reopened there")
 @pytest.mark.parametrize("make", [a_pipe, a_socket])
 def test_a_log_that_is_not_read_holds_nobody_up_and_loses_whole_lines(

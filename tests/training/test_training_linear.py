@@ -134,6 +134,7 @@ def test_the_number_of_threads_does_not_change_a_bit(toy: Any, threads: int) -> 
     assert_same(fit(toy)[0], fit(toy, threads=threads)[0])
 
 
+@pytest.mark.slow
 def test_it_learns_without_the_kernel_too(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear, "KERNEL", None)
     fitted, losses = fit(toy)

@@ -44,6 +44,7 @@ def test_what_may_be_left_open_may_be_null() -> None:
     assert config(**dict.fromkeys(keys)).max_samples is None
 
 
+@pytest.mark.slow
 def test_a_step_takes_the_papers_of_all_its_batches() -> None:
     assert config(batch_size=8, accumulation=3).papers_a_step == 24
 
