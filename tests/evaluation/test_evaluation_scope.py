@@ -100,3 +100,13 @@ def test_choose_scope_threshold_refuses_bad_input() -> None:
         choose_scope_threshold(np.zeros(0))
     with pytest.raises(InvalidConfig, match=r"false_rejection_rate .* got 1\.0"):
         choose_scope_threshold(np.zeros(3), 1.0)
+
+
+def test_an_energy_that_is_only_rounding_counts_for_nothing() -> None:
+    random = np.random.default_rng(7)
+    in_scope = np.arange(400) < 200
+    shares = np.where(in_scope, 0.9, 0.4) + random.normal(0, 0.05, 400)
+    bias, on_share, on_energy = fit_scope(shares, random.normal(0, 1e-7, 400), in_scope)
+    assert abs(on_energy) < 1
+    assert on_share > 0
+    assert abs(bias) < 100

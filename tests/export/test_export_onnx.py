@@ -248,3 +248,11 @@ def test_unknown_precisions_and_losses_are_refused() -> None:
         ExportOptions(precision="int4")  # type: ignore[arg-type]
     with pytest.raises(InvalidConfig, match=r"--most-loss 2 must be within 0..1"):
         ExportOptions(most_loss=2)
+
+
+def test_an_exported_encoder_learned_what_is_no_paper_without_an_option(deep: DeepFolders) -> None:
+    manifest = read_manifest(deep.fp32)
+    assert manifest.policy.scope_weights is not None
+    texts = manifest.provenance["other_texts"]
+    assert texts["fitted"] == 140
+    assert 0 <= texts["lost"] < 0.05

@@ -52,8 +52,8 @@ def export(  # noqa: PLR0913 - one parameter an option
         typer.Option(
             "--non-papers",
             metavar="FILE|none",
-            help="JSON lines of texts that are out of scope; none: nothing is. Left out, a linear "
-            "model takes invented ones.",
+            help="JSON lines of texts that are out of scope; none: nothing is. Left out, texts "
+            "that classmark invented are taken.",
         ),
     ] = None,
     precision: Annotated[

@@ -11,6 +11,8 @@ from classmark.evaluation.arrays import Bools, Floats, require_papers
 _RIDGE = 1e-3
 _MAX_STEPS = 100
 _TOLERANCE = 1e-10
+_LEAST_SPREAD = 1e-5
+"""Of a feature, relative to its mean: scores are float32."""
 
 
 def energy(scores: Floats, temperature: float = 1.0) -> NDArray[np.float64]:
@@ -52,8 +54,8 @@ def fit_scope(known_share: Floats, energy: Floats, in_scope: Bools) -> tuple[flo
         )
     raw = np.column_stack([known_share, energy]).astype(np.float64)
     mean, spread = raw.mean(axis=0), raw.std(axis=0)
-    # A constant feature only differs from its mean by rounding: leave that as it is, near 0.
-    spread[spread <= np.finfo(np.float64).eps * np.abs(mean)] = 1.0
+    # What varies less is rounding, as the energy of scores that are log-probabilities already.
+    spread[spread <= _LEAST_SPREAD * (1 + np.abs(mean))] = 1.0
     mass = np.where(in_scope, 0.5 / n_papers, 0.5 / (in_scope.size - n_papers))
     weights = _fit_logistic((raw - mean) / spread, in_scope, mass)
     slopes = weights[1:] / spread

@@ -72,8 +72,7 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
         version: of the bundle.
         dataset: where the dataset of the run is now; None if it stayed where it was.
         about: Markdown for the card.
-        non_papers: texts that are out of scope; None: invented ones for a linear model, none for
-            others.
+        non_papers: texts that are out of scope; None: the invented ones of classmark.
         overwrite: replace a bundle that is there.
         command: the command line to name in the report.
         options: what only some kinds of model heed.
@@ -101,7 +100,7 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
     labels = record.labels
     uncurved = score_split(candidate.scorer, source, "valid", labels, ref)
     curve = fit_curve(uncurved) if candidate.wants_curve else None
-    others = _other_texts(candidate, non_papers)
+    others = read_non_papers() if non_papers is None else non_papers
     strangers = _score_texts(candidate, others.texts, curve)
     is_arxiv = record.label_space == "arxiv"
     has_cross_lists = is_arxiv or bool((uncurved.listed_count > 1).any())
@@ -144,12 +143,6 @@ def _open_source(
             f"{record.dataset_digest[:12]}. Restore that dataset, or train again."
         )
     return Source(folder, manifest, on_progress)
-
-
-def _other_texts(candidate: Candidate, given: OtherTexts | None) -> OtherTexts:
-    if given is not None:
-        return given
-    return read_non_papers() if candidate.kind == "linear" else OtherTexts("", ())
 
 
 def _measure_scope(
