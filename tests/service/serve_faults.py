@@ -33,7 +33,7 @@ JOURNAL = "journal/journal.sqlite"
 PROCESSES = ("fork", "pipe", "socket", "thread")
 """What a reader of files is started with."""
 FILE = "a.jsonl.gz", gzip.compress(json.dumps(PAPER).encode(), mtime=0)
-KNOWN = {"journal", "keys.json"}
+KNOWN = {"journal", "keys.json", "keys-used.json"}
 KNOWN_OF_JOURNAL = {"journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm"}
 LOST = {"journal cannot be written", "journal events dropped"}
 

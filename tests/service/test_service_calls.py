@@ -41,7 +41,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("pipe", ("EMFILE", "EMFILE+"), True, True),
         ("socket", ("EMFILE", "EMFILE+"), True, True),
         ("thread", ("EAGAIN", "EAGAIN+"), True, True),
-        ("rename", ("EACCES",), False, False),  # nothing is renamed
+        ("rename", ("EACCES",), True, False),
     ],
 )
 def test_a_call_that_fails_costs_a_service_its_start_or_nothing_that_is_not_said(
