@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,8 @@ REFUSALS = {"unreadable_source", "body_too_large", "too_many_papers", "deadline_
 def children(worker: int) -> list[int]:
     found: list[int] = []
     for path in Path(f"/proc/{worker}/task").glob("*/children"):
-        found += map(int, path.read_text().split())
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended since
+            found += map(int, path.read_text().split())
     return found
 
 

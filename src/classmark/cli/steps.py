@@ -23,7 +23,7 @@ class Steps:
         """Begin a step."""
         self._end_line()
         self._text, self._done, self._shown_at = text, 0, 0.0
-        self._is_noted = False
+        self._noted_at, self._is_noted = time.monotonic(), False
         print(f"{text} ...", file=sys.stderr, end="" if self._live else "\n", flush=True)  # noqa: T201
 
     def advance(self, papers: int) -> None:
