@@ -88,7 +88,7 @@ def robustness(  # noqa: PLR0913 - one parameter an option
         int | None, typer.Option(min=0, metavar="N", help="Seed of papers and perturbations.")
     ] = None,
 ) -> None:
-    """Measure a model on perturbed papers and on texts that are none.
+    """Measure a model on perturbed papers and on texts that are not papers.
 
     Typos, scanning errors, missing parts, broken LaTeX, case, noise, other languages, non-papers,
     later years: accuracy, probability and abstention at each level, against the clean papers.

@@ -105,7 +105,7 @@ def list_all(runs_dir: RunsDir = RUNS_DIR, as_json: AsJson = False) -> None:
 
 @app.command("show", short_help="Show one run.")
 def show(run: Run, runs_dir: RunsDir = RUNS_DIR, as_json: AsJson = False) -> None:
-    """Show what a run was told and what came of it."""
+    """Show the settings and results of a run."""
     from classmark.tracking.runs import find_run, read_config
 
     found = _measured(find_run(run, runs_dir))
