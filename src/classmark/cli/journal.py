@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,7 +39,6 @@ _FORMAT_OF: dict[str, Format] = {
     ".csv": "csv",
     ".parquet": "parquet",
 }
-_AGE = re.compile(r"(\d{1,6})([dhm])", re.ASCII)
 _AGE_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
 File = Annotated[
@@ -236,15 +233,10 @@ def _filter(since: str | None, until: str | None, model: str | None) -> Predicti
 
 def _moment(text: str, option: str) -> str:
     """Return the time that an age or an ISO date means, as the journal writes it."""
-    from classmark.records import utc_text
+    from classmark.records import utc_text_from
 
     try:
-        if match := _AGE.fullmatch(text):
-            moment = datetime.now(UTC) - timedelta(**{_AGE_UNITS[match[2]]: int(match[1])})
-        else:
-            moment = datetime.fromisoformat(text)
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return utc_text(round(moment.timestamp() * 1000))
+        return utc_text_from(text, _AGE_UNITS, sign=-1)
     except (ValueError, OverflowError) as error:
         raise UsageError(
             f"{option} is {text[:40]!r}, which is no time. Give an age such as 90d, 12h or 30m, or "

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +21,6 @@ app = typer.Typer(
     add_completion=False,
 )
 
-_PERIOD = re.compile(r"(\d{1,5})([dh])", re.ASCII)
 _UNITS = {"d": "days", "h": "hours"}
 
 File = Annotated[
@@ -136,15 +133,10 @@ def _limits(key: Key) -> list[str]:
 
 def _expiry(text: str) -> str:
     """Return the time that a period from now, or an ISO date, means, as keys have it."""
-    from classmark.records import utc_text
+    from classmark.records import utc_text_from
 
     try:
-        if match := _PERIOD.fullmatch(text):
-            moment = datetime.now(UTC) + timedelta(**{_UNITS[match[2]]: int(match[1])})
-        else:
-            moment = datetime.fromisoformat(text)
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return utc_text(round(moment.timestamp() * 1000))
+        return utc_text_from(text, _UNITS, sign=1)
     except (ValueError, OverflowError) as error:
         raise UsageError(
             f"--expires is {text[:40]!r}, which is not a time. Give a period such as 90d or 12h, "

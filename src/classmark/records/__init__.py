@@ -46,6 +46,7 @@ from classmark.records.prediction import (
     is_prediction_id,
     new_prediction_id,
     utc_text,
+    utc_text_from,
 )
 from classmark.records.robustness import (
     RobustnessGates,
@@ -131,4 +132,5 @@ __all__ = [
     "text_of",
     "text_of_id",
     "utc_text",
+    "utc_text_from",
 ]

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any, Literal
 
@@ -73,6 +73,25 @@ def utc_text(at_ms: int | None = None) -> str:
     """
     seconds = time.time() if at_ms is None else at_ms / 1000
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def utc_text_from(text: str, units: Mapping[str, str], sign: int) -> str:
+    """Return the time that an ISO date, or a number with a unit counted from now, means.
+
+    Args:
+        text: e.g. ``2026-11-24`` or ``7d``; without an offset it is UTC.
+        units: letter -> unit as ``timedelta`` calls it.
+        sign: 1 counts forward from now, -1 back.
+
+    Raises:
+        ValueError, OverflowError: it is no time.
+    """
+    if match := re.fullmatch(rf"(\d{{1,6}})([{''.join(units)}])", text, re.ASCII):
+        moment = datetime.now(UTC) + sign * timedelta(**{units[match[2]]: int(match[1])})
+    else:
+        moment = datetime.fromisoformat(text)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return utc_text(round(moment.timestamp() * 1000))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
