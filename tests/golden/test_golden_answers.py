@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,29 @@ def as_papers() -> list[Paper]:
     return [Paper(id=p["id"], title=p["title"], abstract=p["abstract"]) for p in PAPERS]
 
 
-def test_the_golden_papers_get_the_categories_and_probabilities_they_got(fast: Classifier) -> None:
-    answers = fast.classify(as_papers())
+def test_the_golden_papers_get_the_whole_answers_they_got(fast: Classifier) -> None:
+    answers = fast.classify(as_papers(), explain=True)
     assert fast.model.digest == EXPECTED["digest"]
-    for answer in answers:
-        code, probability = EXPECTED["answers"][answer.id]
-        assert (answer.id, answer.ranked[0].code) == (answer.id, code)
-        assert answer.probability == pytest.approx(probability, abs=1e-5)
+    for answer, expected in zip(answers, EXPECTED["answers"], strict=True):
+        found = answer.to_dict()
+        assert found.pop("model") == asdict(fast.model)
+        assert_same(found, expected, where=expected["id"])
+
+
+def assert_same(found: Any, expected: Any, where: str) -> None:
+    """Compare two JSON values: keys in order, and numbers to the fifth place."""
+    if isinstance(expected, dict):
+        assert list(found) == list(expected), where
+        for key, value in expected.items():
+            assert_same(found[key], value, f"{where}.{key}")
+    elif isinstance(expected, list):
+        assert len(found) == len(expected), where
+        for index, (one, other) in enumerate(zip(found, expected, strict=True)):
+            assert_same(one, other, f"{where}[{index}]")
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, abs=2e-5), where
+    else:
+        assert found == expected, where
 
 
 def test_most_golden_primaries_are_right_and_each_miss_is_explained(fast: Classifier) -> None:

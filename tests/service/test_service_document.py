@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,6 +13,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 PROBLEM = {"$ref": "#/components/schemas/ProblemOut"}
+
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "openapi.json"
+"""Written again by this test where CLASSMARK_WRITE_GOLDEN is set; look at the difference then."""
 
 
 @pytest.fixture
@@ -23,6 +30,14 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
     ]
+
+
+def test_the_document_is_the_committed_one(document: dict[str, Any]) -> None:
+    if os.environ.get("CLASSMARK_WRITE_GOLDEN"):
+        GOLDEN.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    expected = json.loads(GOLDEN.read_text("utf-8"))
+    assert document["paths"] == expected["paths"]
+    assert document == expected
 
 
 def test_every_operation_is_described_and_names_its_problems(document: dict[str, Any]) -> None:
