@@ -28,7 +28,7 @@ BENCHMARKS := $(wildcard benchmarks/bench_*.py) benchmarks/service.py
 SCRIPTS := .ci/run
 WORKFLOWS := $(wildcard .github/workflows/*.yml)
 # The rooms that answer a paper: what must work on every platform.
-CORE_TESTS := $(wildcard $(addprefix tests/,bundle cli golden papers records runtime storage taxonomy))
+CORE_TESTS := $(wildcard $(addprefix tests/,bundle cli golden kernels papers records runtime storage taxonomy))
 LOCK = $(TEST_VENV)/$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
 LOCK_AS_TESTED = $(LOCK) --constraints requirements/test.txt

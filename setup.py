@@ -20,9 +20,9 @@ class StableAbiWheel(bdist_wheel):
 
 
 KERNEL = Extension(
-    "classmark.runtime._kernel",
-    sources=["src/classmark/runtime/kernel/module.c"],
-    depends=[f"src/classmark/runtime/kernel/{name}.h" for name in ("text", "score", "fit")],
+    "classmark.kernels._kernel",
+    sources=["src/classmark/kernels/c/module.c"],
+    depends=[f"src/classmark/kernels/c/{name}.h" for name in ("text", "score", "fit")],
     extra_compile_args=["/O2"] if sysconfig.get_platform().startswith("win") else ["-O3"],
     py_limited_api=not FREE_THREADED,
     optional=True,

@@ -28,8 +28,8 @@ from classmark import Classifier, Paper
 from classmark.bundle import load_bundle
 from classmark.bundle.find import find_bundle
 from classmark.dataset import SampleConfig, sample_papers
+from classmark.kernels.linear import LinearScorer, load_scorer
 from classmark.papers import read_papers
-from classmark.runtime.linear import LinearScorer, load_scorer
 
 BATCH, ROUNDS, ONES = 500, 9, 300
 # A process of its own: this one has read the papers with other libraries. VmHWM (Linux), since

@@ -15,7 +15,7 @@ import polars as pl
 
 from classmark import taxonomy
 from classmark.dataset import load_manifest
-from classmark.dataset.statistics import measure
+from classmark.dataset.statistics.statistics import measure
 
 REPORT = Path(__file__).parent / "reports" / "data-card.json"
 SPLITS = ("train", "valid", "test")

@@ -36,11 +36,11 @@ import numpy as np
 from classmark.bundle import read_manifest
 from classmark.dataset import load_manifest, read_split
 from classmark.export.onnx import Network, quantise_network, to_onnx
+from classmark.kernels.encoder import EncoderConfig, EncoderScorer, default_threads
 from classmark.papers import read_papers
 from classmark.pipeline.deep_run import read_network
 from classmark.pipeline.run_folder import find_dataset
 from classmark.records import Paper, RunRecord
-from classmark.runtime.encoder import EncoderConfig, EncoderScorer, default_threads
 from overload import closed_loop, open_loop, quantiles_ms, request_of
 
 HERE = Path(__file__).parent

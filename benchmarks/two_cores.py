@@ -31,10 +31,10 @@ from classmark.bundle import find_bundle, load_bundle, read_manifest
 from classmark.dataset import load_manifest
 from classmark.evaluation import compare_tables, evaluate_table, fit_temperature
 from classmark.evaluation.report import describe_machine
+from classmark.kernels import RawScores, make_scorer
+from classmark.kernels.cascade import log_probabilities, make_member, mixed
 from classmark.pipeline.tables import make_table
 from classmark.records import ModelRef, ScoreTable
-from classmark.runtime import RawScores
-from classmark.runtime.cascade import log_probabilities, make_member, mixed
 from peer_embed import MODEL, embed_texts, read_embeddings
 from peer_papers import Papers, build_dataset, draw_peers_dataset, draw_stratified, read_frames
 from peers import N_TEST, N_TRAIN, N_VALID
@@ -253,7 +253,7 @@ def read_bench(dataset: Path, work: Path) -> Bench:
     """Return what heads see of each split, and what it cost."""
     shipped = find_bundle("fast")
     labels = read_manifest(shipped).labels
-    member = make_member(load_bundle(shipped), labels)
+    member = make_member(load_bundle(shipped), labels, make_scorer)
     first, more = draw_papers(dataset, work)
     texts = first.texts("train")
     texts += [f"{t}\n{a}" for t, a in more.select("title", "summary").iter_rows()]

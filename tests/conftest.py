@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from classmark.bundle import Bundle, write_bundle
+from classmark.kernels import RawScores
 from classmark.records import BundleManifest, CategoryReport, Policy
-from classmark.runtime import RawScores
 from deep_bundles import deep, fast_bundle
 from own_labels import own_model
 
@@ -166,7 +166,7 @@ def word_scorer(monkeypatch: pytest.MonkeyPatch) -> WordScorer:
     scorer = WordScorer()
 
     def load(bundle: Bundle) -> WordScorer:
-        classifier._check_text_recipe(bundle)
+        classifier.check_text_recipe(bundle)
         return scorer
 
     monkeypatch.setattr(classifier, "make_scorer", load)

@@ -12,8 +12,8 @@ import pytest
 
 from classmark.bundle import write_bundle
 from classmark.bundle.manifest import read_digest, read_manifest
+from classmark.kernels.cascade import CASCADE_VERSION
 from classmark.papers import RECIPE_VERSION
-from classmark.runtime.cascade import CASCADE_VERSION
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def sample_words() -> list[str]:
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     marks = list("0123456789.,;:()-'")
     text = " ".join(
-        files("classmark.dataset").joinpath(name).read_text("utf-8").lower()
+        files("classmark.dataset.sample").joinpath(name).read_text("utf-8").lower()
         for name in ("vocabulary.json", "phrasing.json")
     )
     words = sorted(set(_WORD.findall(text)) - set(letters))

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classmark.dataset import load_manifest, read_split
+from classmark.kernels.tokens import PairTokenizer
 from classmark.pipeline.run_folder import path_from_run
-from classmark.runtime.tokens import PairTokenizer
 
 MAX_LENGTH = 64
 _STEPS, _RATE = 300, 2.0
@@ -74,7 +74,7 @@ def _embed(
 ) -> NDArray[np.float32]:
     import torch
 
-    from classmark.training.deep.model import pool
+    from classmark.training.transformer.model import pool
 
     rows = []
     # Threads that wait for each other stand still on a busy machine; the encoder is tiny.

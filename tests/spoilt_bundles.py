@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 
 from classmark.bundle import manifest, write_bundle
-from classmark.papers import RECIPE_VERSION
-from classmark.records import BundleManifest, Policy
-from classmark.runtime.curve import CalibrationCurve
-from classmark.runtime.featuriser import FEATURISER_VERSION, fold_all, keys_in_numpy
-from classmark.runtime.linear import (
+from classmark.kernels.curve import CalibrationCurve
+from classmark.kernels.featuriser import FEATURISER_VERSION, fold_all, keys_in_numpy
+from classmark.kernels.linear import (
     DIM,
     MAX_COUNT,
     MAX_WEIGHT,
@@ -28,6 +26,8 @@ from classmark.runtime.linear import (
     fingerprint,
     slot_of,
 )
+from classmark.papers import RECIPE_VERSION
+from classmark.records import BundleManifest, Policy
 
 Change = Callable[[dict[str, Any]], object]
 

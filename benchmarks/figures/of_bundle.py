@@ -8,7 +8,7 @@ from marks import WIDTH, arrow, box, document, lines, words
 
 from classmark import Classifier
 from classmark.bundle import find_bundle, load_bundle
-from classmark.evaluation.page.svg import Scale, bar, line
+from classmark.pages.svg import Scale, bar, line
 
 LABEL = "Calibrated probabilities of one text with the thresholds of the bundle, and the answer"
 TEXT = (

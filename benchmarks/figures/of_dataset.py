@@ -6,7 +6,7 @@ from typing import Any
 
 from marks import WIDTH, document, read_report, words
 
-from classmark.evaluation.page.svg import Scale, bar, line, text
+from classmark.pages.svg import Scale, bar, line, text
 
 LABEL = "Papers read, dropped by reason and kept, and papers by year in each split"
 REASONS = {

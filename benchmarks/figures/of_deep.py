@@ -7,7 +7,7 @@ from typing import Any
 
 from marks import document, read_report, words
 
-from classmark.evaluation.page.svg import Scale, dot, line, path, text, ticks
+from classmark.pages.svg import Scale, dot, line, path, text, ticks
 
 LABEL = (
     "Left: points of top-1 beside the fast model, each try with its interval. "

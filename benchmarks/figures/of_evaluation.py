@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marks import document, read_report
 
-from classmark.evaluation.page.figures import WIDTH, by_year, reliability
+from classmark.pages.figures import WIDTH, by_year, reliability
 from classmark.records import EvaluationReport, MetricValue, ReliabilityBin
 
 LABEL = "Left: share that is right against probability. Right: accuracy by year"

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from classmark import Classifier
 from classmark.bundle import Bundle, find_bundle, load_bundle
-from classmark.evaluation.page.svg import Scale, bar
+from classmark.kernels.featuriser import terms
+from classmark.kernels.linear import DIM, bucket_of, fingerprint, slot_of
+from classmark.pages.svg import Scale, bar
 from classmark.records import Ranked
-from classmark.runtime.featuriser import terms
-from classmark.runtime.linear import DIM, bucket_of, fingerprint, slot_of
 
 LABEL = "Terms of a text, their rows of 128 two-bit numbers, the sum of the rows, and the scores"
 TEXT = "Orbital decay of a hot Jupiter"

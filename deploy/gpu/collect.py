@@ -18,6 +18,7 @@ from pieces import read_weights
 
 from classmark.dataset import load_manifest, read_split
 from classmark.errors import ClassmarkError, InvalidDataset
+from classmark.kernels.tokens import PairTokenizer
 from classmark.pipeline.run_folder import (
     describe_environment,
     path_from_run,
@@ -36,7 +37,6 @@ from classmark.records import (
 )
 from classmark.records.run import Pooling
 from classmark.runtime import RawScores
-from classmark.runtime.tokens import PairTokenizer
 from classmark.storage import atomic_folder, write_json
 
 HELD_OUT = ("valid", "test")
@@ -94,8 +94,8 @@ def write_network(
     """Write encoder and weights as a run of the deep tier has them; return width and layers."""
     from transformers import AutoConfig, AutoModel
 
-    from classmark.training.deep import write_weights
-    from classmark.training.deep.model import EncoderClassifier
+    from classmark.training.transformer import write_weights
+    from classmark.training.transformer.model import EncoderClassifier
 
     settings = AutoConfig.from_pretrained(prepared, local_files_only=True)
     encoder = AutoModel.from_config(settings)

@@ -21,9 +21,9 @@ from pieces import PIECE_BYTES, SPLITS, write_arrays, write_weights
 
 from classmark.dataset import DatasetSplit, load_manifest, read_split
 from classmark.errors import ClassmarkError
-from classmark.runtime.tokens import TOKENS_VERSION, PairTokenizer
+from classmark.kernels.tokens import TOKENS_VERSION, PairTokenizer
 from classmark.storage import atomic_folder, sha256_file, write_json
-from classmark.training.deep.encoder import packaged_encoder
+from classmark.training.transformer.encoder import packaged_encoder
 
 PIECE_TOKENS = 8_000_000
 """Tokens of a piece: 16 MB before compression, which halves them."""

@@ -15,7 +15,7 @@ from classmark import Classifier, Paper
 from classmark.papers import normalise
 
 PAPERS = golden_papers()
-VOCABULARY = json.loads((files("classmark.dataset") / "vocabulary.json").read_text("utf-8"))
+VOCABULARY = json.loads((files("classmark.dataset.sample") / "vocabulary.json").read_text("utf-8"))
 PAPERS_OF_A_CATEGORY = 6
 DECISIVE = 5
 NO_TERMS = {"(bias)", "(other terms)", "residual", "(residual)"}

@@ -10,7 +10,7 @@ from behaviour_rates import assert_rate, read_lines
 
 from classmark import Classifier, Paper
 from classmark.errors import InvalidPaper
-from classmark.evaluation.perturbations import read_strangers
+from classmark.evaluation.robustness import read_strangers
 from classmark.taxonomy import categories
 
 # Three sentences an archive that a person who knows it could not place elsewhere. Those that a

@@ -22,9 +22,9 @@ import pytest
 from processes import unmeasured_environment
 from typer.testing import CliRunner, Result
 
-from classmark.cli import classify as classify_module
 from classmark.cli import progress as progress_module
 from classmark.cli.app import app
+from classmark.cli.classify import command as classify_module
 from classmark.cli.output import spelled
 from classmark.papers import FORMATS, RECIPE_VERSION
 

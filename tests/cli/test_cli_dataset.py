@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from classmark.cli import dataset as cli
-from classmark.cli import dataset_needs
+from classmark.cli.dataset import command as cli
+from classmark.cli.dataset import needs as dataset_needs
 from classmark.dataset import load_manifest, read_split
 from classmark.errors import (
     ContractViolation,
@@ -188,7 +188,7 @@ def test_progress_is_shown_on_a_terminal_only(
 
 def test_importing_the_verb_loads_no_data_package() -> None:
     code = (
-        "import sys, classmark.cli.dataset; "
+        "import sys, classmark.cli.dataset.command; "
         "sys.exit(bool({'polars', 'pyarrow', 'pandera', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], env=dict(os.environ), check=False)

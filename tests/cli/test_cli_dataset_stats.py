@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from classmark.cli import dataset_needs
 from classmark.cli.app import app
+from classmark.cli.dataset import needs as dataset_needs
 from classmark.dataset import SampleConfig, sample_dataset
 
 

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from classmark.cli.app import app
-from classmark.cli.evaluate_robustness import read_gates
+from classmark.cli.evaluate.robustness import read_gates
 from classmark.dataset import SampleConfig, sample_dataset
 from classmark.records import RobustnessGates, RobustnessReport
 

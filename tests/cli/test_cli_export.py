@@ -13,7 +13,7 @@ from classmark.cli.app import app
 from classmark.cli.export import split_name
 from classmark.dataset import SampleConfig, sample_csv, sample_dataset
 from classmark.errors import UnreadableSource, UsageError
-from classmark.evaluation.perturbations import read_non_papers
+from classmark.evaluation.robustness import read_non_papers
 from classmark.records import EvaluationReport
 
 

@@ -150,7 +150,7 @@ main()
     )
 
 
-@pytest.mark.parametrize("module", ["typer", "classmark.cli.dataset", "numpy", "polars"])
+@pytest.mark.parametrize("module", ["typer", "classmark.cli.dataset.command", "numpy", "polars"])
 def test_control_c_while_it_still_loads_is_one_line(tmp_path: Path, module: str) -> None:
     done = press_while_loading(module, tmp_path)
     assert done.stderr == "interrupted: nothing is left half-written.\n"

@@ -1,25 +1,13 @@
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
-from dataset_records import Record, WriteSource
 
+from dataset_records import write_source
 from file_server import FileServer, serving
 
-
-@pytest.fixture
-def write_source(tmp_path: Path) -> WriteSource:
-    """Write records as JSON lines and return the file."""
-
-    def write(rows: Iterable[Record], name: str = "papers.jsonl") -> Path:
-        path = tmp_path / name
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        return path
-
-    return write
+__all__ = ["write_source"]
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from classmark.dataset import archive
-from classmark.dataset.archive import check_archive, unpack
+from classmark.dataset.download import archive
+from classmark.dataset.download.archive import check_archive, unpack
 from classmark.errors import InvalidArchive, StorageFailed, UnreadableSource
 from file_server import zip_of
 

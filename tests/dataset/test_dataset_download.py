@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from classmark.dataset import DownloadConfig, build_dataset, fetch_dataset, sample_csv, transfer
+from classmark.dataset import DownloadConfig, build_dataset, fetch_dataset, sample_csv
 from classmark.dataset.config import DatasetConfig, Patience, SampleConfig
-from classmark.dataset.download import Download
+from classmark.dataset.download import transfer
+from classmark.dataset.download.download import Download
 from classmark.errors import (
     DownloadFailed,
     InvalidArchive,

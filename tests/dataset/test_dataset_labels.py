@@ -4,11 +4,11 @@ import polars as pl
 import pytest
 
 from classmark.bundle.check import is_safe_text
+from classmark.dataset.build.contract import keep_contract
+from classmark.dataset.build.labels import canonical_labels, drop_retired, settle_small
+from classmark.dataset.build.ledger import Ledger
+from classmark.dataset.build.texts import judge_texts
 from classmark.dataset.config import DatasetConfig
-from classmark.dataset.contract import keep_contract
-from classmark.dataset.labels import canonical_labels, drop_retired, settle_small
-from classmark.dataset.ledger import Ledger
-from classmark.dataset.texts import judge_texts
 from classmark.errors import ContractViolation, UnknownCategory
 
 ARXIV, FREE = DatasetConfig(), DatasetConfig(labels="free")

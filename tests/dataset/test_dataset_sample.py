@@ -22,7 +22,7 @@ from classmark.dataset import (
     sample_dump,
     sample_papers,
 )
-from classmark.dataset.wording import load_vocabulary
+from classmark.dataset.sample.wording import load_vocabulary
 from classmark.errors import StorageFailed
 from classmark.papers import abstract_fingerprint, read_papers, text_fingerprint
 from classmark.records import Paper
@@ -190,7 +190,7 @@ def test_sample_csv_is_whole_or_not_there(tmp_path: Path) -> None:
 
 
 def test_vocabulary_and_phrasing_hold_no_term_twice() -> None:
-    folder = Path(taxonomy.__file__).parents[1] / "dataset"
+    folder = Path(taxonomy.__file__).parents[1] / "dataset" / "sample"
     vocabulary = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
     for code, entry in vocabulary.items():
         terms = Counter(t for values in entry.values() if isinstance(values, list) for t in values)

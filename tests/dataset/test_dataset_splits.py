@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classmark.dataset.config import DatasetConfig
-from classmark.dataset.ledger import Ledger
-from classmark.dataset.splits import (
+from classmark.dataset.build.ledger import Ledger
+from classmark.dataset.build.splits import (
     assign_periods,
     assign_splits,
     draw_numbers,
     read_id_list,
     split_stratified,
 )
+from classmark.dataset.config import DatasetConfig
 from classmark.errors import InvalidConfig, InvalidDataset, UnreadableSource
 
 shares = st.floats(0.0, 0.49)

@@ -11,8 +11,8 @@ import pytest
 from dataset_records import Record, WriteSource, record
 
 from classmark.dataset import DatasetConfig, build_dataset
-from classmark.dataset.comparison import compare, divergence
-from classmark.dataset.statistics import Measured, measure
+from classmark.dataset.statistics.comparison import compare, divergence
+from classmark.dataset.statistics.statistics import Measured, measure
 from classmark.errors import InvalidDataset
 
 Made = Callable[..., Path]
@@ -106,7 +106,7 @@ def test_the_vocabulary_does_not_depend_on_the_slices(
 ) -> None:
     folder = made([record(n, ["cs.LG", "hep-th"][n % 2]) for n in range(40)])
     whole = measured(folder)
-    monkeypatch.setattr("classmark.dataset.tally._SLICE_PAPERS", 3)
+    monkeypatch.setattr("classmark.dataset.statistics.tally._SLICE_PAPERS", 3)
     sliced = measured(folder)
     assert sliced.vocabulary.equals(whole.vocabulary)
     assert sliced.statistics == whole.statistics

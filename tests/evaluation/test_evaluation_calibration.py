@@ -14,8 +14,8 @@ from classmark.evaluation import (
     fit_temperature,
     negative_log_likelihood,
 )
-from classmark.evaluation.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE
-from classmark.evaluation.weighted import (
+from classmark.evaluation.metrics.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE
+from classmark.evaluation.metrics.weighted import (
     weighted_calibration_error,
     weighted_calibration_floor,
 )

@@ -19,7 +19,7 @@ from classmark.evaluation.cascade import (
     choose_thresholds,
     compare_answers,
 )
-from classmark.evaluation.cascade_plot import draw_curve
+from classmark.pages.cascade_plot import draw_curve
 from classmark.records import Speeds
 
 SPEEDS = Speeds(fast=1000.0, deep=10.0)

@@ -12,15 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classmark.errors import EmptyEvaluation, InvalidScores, LabelMismatch
-from classmark.evaluation import (
-    EvaluationConfig,
-    compare_shares,
-    compare_tables,
-    evaluate_table,
-    render_comparison,
-    render_comparison_page,
-)
+from classmark.evaluation import EvaluationConfig, compare_shares, compare_tables, evaluate_table
 from classmark.evaluation.comparison import mcnemar_p_value
+from classmark.pages import render_comparison, render_comparison_page
 from classmark.records import ComparisonReport, Difference, ModelRef, ScoreTable
 
 QUICK = EvaluationConfig(draws=50)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classmark.evaluation.perturbations import KINDS, STRANGERS, Kind, perturb, read_strangers
-from classmark.evaluation.perturbations.places import WORD, change_share
-from classmark.evaluation.perturbations.slips import mistype
+from classmark.evaluation.robustness import KINDS, STRANGERS, Kind, perturb, read_strangers
+from classmark.evaluation.robustness.places import WORD, change_share
+from classmark.evaluation.robustness.slips import mistype
 
 TITLE = "Efficient flows of ﬁne modern cells"
 ABSTRACT = (
@@ -108,7 +108,7 @@ def test_other_papers_seeds_and_kinds_get_other_changes() -> None:
 @pytest.mark.slow
 def test_perturbations_are_the_same_in_every_process() -> None:
     code = (
-        "from classmark.evaluation.perturbations import KINDS, perturb\n"
+        "from classmark.evaluation.robustness import KINDS, perturb\n"
         "for kind in KINDS.values():\n"
         "    for level in kind.levels:\n"
         f"        text = perturb(kind, level, {(TITLE, ABSTRACT)!r}, identifier='p1', seed=7)\n"

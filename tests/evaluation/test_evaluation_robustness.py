@@ -18,10 +18,9 @@ from classmark.evaluation import (
     make_gates,
     measure_robustness,
     other_papers,
-    render_robustness,
-    render_robustness_page,
 )
-from classmark.evaluation.robustness import Judged, Study
+from classmark.evaluation.robustness.measure import Judged, Study
+from classmark.pages import render_robustness, render_robustness_page
 from classmark.records import ModelRef, RobustnessGates, RobustnessReport
 
 N = 400

@@ -27,10 +27,10 @@ from classmark.export.onnx import (
     to_onnx,
     torch_logits,
 )
+from classmark.kernels.encoder import load_scorer
 from classmark.pipeline import ExportOptions, export_run
 from classmark.pipeline.deep_run import read_network
 from classmark.records import ModelRef, RunRecord, ScoreTable
-from classmark.runtime.encoder import load_scorer
 from deep_bundles import DeepFolders
 from deep_models import write_tiny_encoder
 from deep_runs import write_deep_run

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from classmark.errors import TrainingFailed
 from classmark.export import perfect_hash
 from classmark.export.perfect_hash import build_perfect_hash
-from classmark.runtime import featuriser
-from classmark.runtime.linear import bucket_of, fingerprint, slot_of
+from classmark.kernels import featuriser
+from classmark.kernels.linear import bucket_of, fingerprint, slot_of
 
 # Not 0: its slot does not move, whatever the displacement.
 KEYS = st.lists(st.integers(1, 2**64 - 1), min_size=2, max_size=300, unique=True)

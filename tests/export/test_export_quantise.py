@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from classmark.export import quantise
-from classmark.runtime.linear import (
+from classmark.kernels.linear import (
     DIM,
     MAX_COUNT,
     MAX_WEIGHT,

@@ -12,8 +12,8 @@ import pytest
 
 from classmark import Classifier, Paper
 from classmark.evaluation import auroc, energy
-from classmark.evaluation.perturbations import NON_PAPERS_FILE
-from classmark.runtime.linear import LinearScorer, load_scorer
+from classmark.evaluation.robustness import NON_PAPERS_FILE
+from classmark.kernels.linear import LinearScorer, load_scorer
 
 HERE = Path(__file__).parent
 

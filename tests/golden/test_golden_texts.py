@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from classmark import taxonomy
-from classmark.evaluation.perturbations import NON_PAPERS_FILE
+from classmark.evaluation.robustness import NON_PAPERS_FILE
 
 GOLDEN = Path(__file__).parent
 EXAMPLES = GOLDEN.parents[1] / "examples"

@@ -22,10 +22,10 @@ import pieces
 import torch
 
 from classmark.dataset import SampleConfig, load_manifest, read_split, sample_dataset
+from classmark.kernels.tokens import PairTokenizer
 from classmark.pipeline import ExportOptions, export_run
 from classmark.records import ScoreTable
 from classmark.runtime import Classifier
-from classmark.runtime.tokens import PairTokenizer
 from deep_models import tiny_encoder  # noqa: F401 - a fixture
 
 GPU = Path(__file__).parents[2] / "deploy" / "gpu"

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from classmark.errors import ClassmarkError, UnreadableSource, UsageError
 from classmark.papers import FORMATS, detect_format, read_papers, read_stream
-from classmark.papers import sources as sources_module
+from classmark.papers.files import sources as sources_module
 from classmark.records import BadRecord, Paper
 
 CSV = b"title,abstract\nA,B\n"

@@ -16,7 +16,7 @@ import pytest
 
 from classmark.errors import MissingExtra, UnreadableSource, WrongColumns
 from classmark.papers import detect_format, read_papers, read_stream
-from classmark.papers import spreadsheets as spreadsheets_module
+from classmark.papers.files import spreadsheets as spreadsheets_module
 from classmark.records import BadRecord, Paper
 
 openpyxl = pytest.importorskip("openpyxl", reason="needs classmark[xlsx]")

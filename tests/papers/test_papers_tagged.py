@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from classmark.errors import UnreadableSource
 from classmark.papers import FORMATS, detect_format, read_papers, read_stream
 from classmark.papers.dates import most_precise_date
-from classmark.papers.tagged import DIALECTS, MAX_LINES
+from classmark.papers.files.tagged import DIALECTS, MAX_LINES
 from classmark.records import BadRecord, Paper
 
 RIS = """TY  - JOUR

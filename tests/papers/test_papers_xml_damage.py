@@ -22,7 +22,7 @@ from xml_samples import (
 
 from classmark.errors import UnreadableSource
 from classmark.papers import read_papers, read_stream
-from classmark.papers import xmlfiles as xmlfiles_module
+from classmark.papers.files import xmlfiles as xmlfiles_module
 from classmark.records import BadRecord, Paper
 
 LAUGHS = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from classmark.dataset import SampleConfig, sample_dataset
-from classmark.evaluation.perturbations import OtherTexts
+from classmark.evaluation.robustness import OtherTexts
 from classmark.pipeline import compose_config, export_run, train
 
 NON_PAPERS = ["2 eggs, 200 g flour", "ring me when you are home", "terms of sale apply to all"] * 4

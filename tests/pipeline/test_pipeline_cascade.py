@@ -13,10 +13,10 @@ import pytest
 from classmark import Classifier
 from classmark.bundle import load_bundle, read_digest, read_manifest
 from classmark.errors import BundleIncompatible, BundleNotFound, InvalidConfig, LabelMismatch
+from classmark.kernels.cascade import load_scorer
+from classmark.kernels.encoder import load_scorer as load_encoder
 from classmark.pipeline import ExportOptions, compose_config, export_run, train
 from classmark.records import Paper
-from classmark.runtime.cascade import load_scorer
-from classmark.runtime.encoder import load_scorer as load_encoder
 from deep_bundles import DeepFolders, copy_of
 
 pytestmark = pytest.mark.slow  # a cascade needs a deep bundle, which torch makes

@@ -28,7 +28,7 @@ from classmark.pipeline import compose_config, train
 from classmark.pipeline.deep import train_deep
 from classmark.pipeline.tables import take_papers
 from classmark.records import ScoreTable
-from classmark.training.deep import Listeners
+from classmark.training.transformer import Listeners
 from deep_models import HIDDEN, LAYERS, tiny_encoder
 
 __all__ = ["tiny_encoder"]
@@ -125,7 +125,7 @@ def test_the_weights_are_those_of_the_encoder_and_a_head_and_give_the_scores(
     from safetensors.torch import load_file
     from transformers import AutoConfig, AutoModel
 
-    from classmark.runtime.tokens import PairTokenizer
+    from classmark.kernels.tokens import PairTokenizer
 
     states = load_file(run_folder / "weights" / "model.safetensors")
     assert {tensor.dtype for tensor in states.values()} == {torch.float32}

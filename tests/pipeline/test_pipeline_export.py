@@ -24,7 +24,7 @@ from classmark.dataset import (
     sample_dataset,
 )
 from classmark.dataset.folder import read_split
-from classmark.dataset.sample import sample_papers
+from classmark.dataset.sample.sample import sample_papers
 from classmark.errors import BundleCorrupt, InvalidDataset, LabelMismatch, StorageFailed
 from classmark.pipeline import export_run, score_dataset
 from classmark.records import Paper, ScoreTable

@@ -16,8 +16,8 @@ PACKAGE = ROOT / "src" / "classmark"
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 CONTRACTS = {item["id"]: item for item in PYPROJECT["tool"]["importlinter"]["contracts"]}
 SERVING = {
-    *("client", "errors", "records", "taxonomy", "storage", "papers", "bundle", "runtime"),
-    *("registry", "journal", "service", "bulk"),
+    *("client", "errors", "records", "taxonomy", "storage", "papers", "bundle"),
+    *("kernels", "runtime", "registry", "journal", "service", "bulk", "wire"),
 }
 NEVER_SERVED = ["torch", "lightning", "transformers", "sklearn", "scipy", "hydra", "omegaconf"]
 NEVER_SERVED += ["polars", "mlflow"]

@@ -62,7 +62,7 @@ def test_no_file_is_a_pickle() -> None:
 def test_no_source_unpickles() -> None:
     found = []
     # A classifier goes to other processes by pickle; this test of it writes no file.
-    copies = ROOT / "tests" / "runtime" / "test_classifier_copies.py"
+    copies = ROOT / "tests" / "runtime" / "test_runtime_classifier_copies.py"
     for path in python_sources():
         refused = PICKLING_MODULES - ({"pickle"} if path == copies else set())
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

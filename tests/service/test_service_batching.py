@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from classmark.bundle import load_bundle
+from classmark.kernels import RawScores
+from classmark.kernels.explanation import MOST_WORDS
 from classmark.records import Paper
-from classmark.runtime import Classifier, RawScores
-from classmark.runtime.occlusion import MOST_WORDS
+from classmark.runtime import Classifier
 from classmark.service.answering import Options
 from classmark.service.batching import Batcher, BatchLimits
 from classmark.service.metrics import Metrics

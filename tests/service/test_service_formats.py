@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from classmark import Classifier
 from classmark.cli.app import app
+from classmark.dataset.build.intake import read_sources
 from classmark.dataset.config import DatasetConfig
-from classmark.dataset.intake import read_sources
 from classmark.papers import read_papers
 from classmark.records import Paper
 from format_files import FormatFile, format_files

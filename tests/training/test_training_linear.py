@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from classmark.errors import InvalidConfig, TrainingFailed
-from classmark.runtime.featuriser import KERNEL
-from classmark.runtime.linear import DIM
+from classmark.kernels.featuriser import KERNEL
+from classmark.kernels.linear import DIM
 from classmark.training import (
     LinearConfig,
     LinearWeights,

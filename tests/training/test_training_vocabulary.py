@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from classmark.errors import TrainingFailed
-from classmark.runtime import featuriser
-from classmark.runtime.featuriser import terms
-from classmark.runtime.linear import MAX_COUNT
+from classmark.kernels import featuriser
+from classmark.kernels.featuriser import terms
+from classmark.kernels.linear import MAX_COUNT
 from classmark.training import choose_frequent, read_occurrences, to_sparse, vocabulary
 from classmark.training.vocabulary import Occurrences
 

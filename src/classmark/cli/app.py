@@ -35,15 +35,19 @@ class Verb(NamedTuple):
 
 VERBS = {
     "classify": Verb(
-        "classmark.cli.classify", "Classify papers: a text, files, or standard input."
+        "classmark.cli.classify.command", "Classify papers: a text, files, or standard input."
     ),
     "models": Verb("classmark.cli.models", "List the installed models, or show one."),
     "serve": Verb("classmark.cli.serve", "Answer over HTTP, with a web page, until stopped."),
     "keys": Verb("classmark.cli.keys", "Make, list and revoke API keys of the service."),
-    "dataset": Verb("classmark.cli.dataset", "Download papers, build a dataset, invent a sample."),
+    "dataset": Verb(
+        "classmark.cli.dataset.command", "Download papers, build a dataset, invent a sample."
+    ),
     "train": Verb("classmark.cli.train", "Fit a model on a dataset."),
     "runs": Verb("classmark.cli.runs", "Show what was trained, and with which result."),
-    "evaluate": Verb("classmark.cli.evaluate", "Measure a model or its scores, or compare two."),
+    "evaluate": Verb(
+        "classmark.cli.evaluate.command", "Measure a model or its scores, or compare two."
+    ),
     "export": Verb("classmark.cli.export", "Make a bundle of a finished run."),
     "journal": Verb("classmark.cli.journal", "Show, export and delete what was predicted."),
     "demo": Verb("classmark.cli.demo", "Run the whole path on a generated corpus."),

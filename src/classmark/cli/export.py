@@ -15,7 +15,7 @@ from classmark.cli.train import require_training
 from classmark.errors import UnreadableSource, UsageError
 
 if TYPE_CHECKING:
-    from classmark.evaluation.perturbations import OtherTexts
+    from classmark.evaluation.robustness import OtherTexts
 
 NO_NON_PAPERS = "none"
 _NAME_VERSION = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)-(\d+(?:\.\d+)*)")
@@ -76,7 +76,7 @@ def export(  # noqa: PLR0913 - one parameter an option
     """Convert a run, calibrate it on valid, measure it on test, and write the bundle."""
     require_training()
     from classmark.cli.steps import Steps
-    from classmark.evaluation import render_table
+    from classmark.pages import render_table
     from classmark.pipeline import ExportOptions, export_run
     from classmark.storage import check_apart, check_file_place, write_json
 
@@ -133,7 +133,7 @@ def split_name(folder: Path) -> tuple[str, str]:
 
 
 def _other_texts(non_papers: str | None) -> OtherTexts | None:
-    from classmark.evaluation.perturbations import OtherTexts, read_non_papers
+    from classmark.evaluation.robustness import OtherTexts, read_non_papers
 
     if non_papers is None:
         return None

@@ -5,30 +5,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from classmark.dataset.build import Origin, build_dataset
+    from classmark.dataset.build.build import Origin, build_dataset
+    from classmark.dataset.build.leaks import check_leaks
     from classmark.dataset.config import DatasetConfig, DownloadConfig, SampleConfig
-    from classmark.dataset.download import Download, fetch_dataset
+    from classmark.dataset.download.download import Download, fetch_dataset
     from classmark.dataset.folder import DatasetSplit, iter_texts, load_manifest, read_split
-    from classmark.dataset.leaks import check_leaks
-    from classmark.dataset.sample import sample_csv, sample_dataset, sample_dump, sample_papers
+    from classmark.dataset.sample.sample import (
+        sample_csv,
+        sample_dataset,
+        sample_dump,
+        sample_papers,
+    )
 
 _HOMES = {
     "DatasetConfig": "config",
     "DatasetSplit": "folder",
-    "Download": "download",
+    "Download": "download.download",
     "DownloadConfig": "config",
-    "Origin": "build",
+    "Origin": "build.build",
     "SampleConfig": "config",
-    "build_dataset": "build",
-    "check_leaks": "leaks",
-    "fetch_dataset": "download",
+    "build_dataset": "build.build",
+    "check_leaks": "build.leaks",
+    "fetch_dataset": "download.download",
     "iter_texts": "folder",
     "load_manifest": "folder",
     "read_split": "folder",
-    "sample_csv": "sample",
-    "sample_dataset": "sample",
-    "sample_dump": "sample",
-    "sample_papers": "sample",
+    "sample_csv": "sample.sample",
+    "sample_dataset": "sample.sample",
+    "sample_dump": "sample.sample",
+    "sample_papers": "sample.sample",
 }
 
 __all__ = [

@@ -1,10 +1,10 @@
 """EVALUATION: metrics, calibration, prediction sets and thresholds, from stored score tables."""
 
-from classmark.evaluation.calibration import fit_temperature
 from classmark.evaluation.comparison import compare_shares, compare_tables
-from classmark.evaluation.details import evaluate_details
-from classmark.evaluation.gates import check_gates, count_gates, make_gates, other_papers
-from classmark.evaluation.metrics import (
+from classmark.evaluation.details import evaluate_details, weakest_categories
+from classmark.evaluation.metrics.calibration import fit_temperature
+from classmark.evaluation.metrics.prediction_sets import fit_set_threshold, prediction_sets
+from classmark.evaluation.metrics.ranking import (
     brier_score,
     calibrated_probabilities,
     equal_mass_calibration_error,
@@ -19,24 +19,15 @@ from classmark.evaluation.metrics import (
     set_coverage,
     top_k_accuracy,
 )
-from classmark.evaluation.page import (
-    render_comparison_page,
-    render_figures,
-    render_page,
-    render_robustness_page,
-)
-from classmark.evaluation.prediction_sets import fit_set_threshold, prediction_sets
-from classmark.evaluation.render import render_table, weakest_categories
-from classmark.evaluation.render_comparison import render_comparison
-from classmark.evaluation.render_robustness import render_robustness
+from classmark.evaluation.metrics.scope import auroc, choose_scope_threshold, energy, fit_scope
+from classmark.evaluation.metrics.thresholds import fit_cross_list_thresholds, fit_thresholds
 from classmark.evaluation.report import EvaluationConfig, evaluate_table
-from classmark.evaluation.robustness import (
+from classmark.evaluation.robustness.gates import check_gates, count_gates, make_gates, other_papers
+from classmark.evaluation.robustness.measure import (
     ROBUSTNESS_KINDS,
     RobustnessConfig,
     measure_robustness,
 )
-from classmark.evaluation.scope import auroc, choose_scope_threshold, energy, fit_scope
-from classmark.evaluation.thresholds import fit_cross_list_thresholds, fit_thresholds
 
 __all__ = [
     "ROBUSTNESS_KINDS",
@@ -71,13 +62,6 @@ __all__ = [
     "precision_at_1_listed",
     "prediction_sets",
     "recall_at_k_listed",
-    "render_comparison",
-    "render_comparison_page",
-    "render_figures",
-    "render_page",
-    "render_robustness",
-    "render_robustness_page",
-    "render_table",
     "set_coverage",
     "top_k_accuracy",
     "weakest_categories",

@@ -13,16 +13,16 @@ from math import exp, lgamma, log
 import numpy as np
 from numpy.typing import NDArray
 
-from classmark.evaluation.bootstrap import resample_counts
-from classmark.evaluation.outcomes import (
+from classmark.evaluation.metrics.bootstrap import resample_counts
+from classmark.evaluation.metrics.outcomes import (
     BIASED_BY_RESAMPLING,
     Outcomes,
     read_outcomes,
     weighted_metrics,
 )
-from classmark.evaluation.pairing import pair_tables
+from classmark.evaluation.metrics.pairing import pair_tables
+from classmark.evaluation.metrics.weighted import sums_by_label
 from classmark.evaluation.report import EvaluationConfig, describe_machine
-from classmark.evaluation.weighted import sums_by_label
 from classmark.records import (
     Agreement,
     CategoryDifference,

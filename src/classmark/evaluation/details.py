@@ -11,17 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classmark.errors import InvalidScores
-from classmark.evaluation.arrays import Bools, known_rows, require_papers
-from classmark.evaluation.bootstrap import measure
-from classmark.evaluation.metrics import equal_width_bins
-from classmark.evaluation.outcomes import Outcomes, read_outcomes
+from classmark.evaluation.metrics.arrays import Bools, known_rows, require_papers
+from classmark.evaluation.metrics.bootstrap import measure
+from classmark.evaluation.metrics.outcomes import Outcomes, read_outcomes
+from classmark.evaluation.metrics.ranking import equal_width_bins
+from classmark.evaluation.metrics.shares import f1_interval, share_interval
 from classmark.evaluation.report import EvaluationConfig
-from classmark.evaluation.shares import f1_interval, share_interval
 from classmark.records import (
     CategoryDetail,
+    CategoryReport,
     ConfusionPair,
     ErrorExample,
     EvaluationDetails,
+    EvaluationReport,
+    MetricValue,
     PaperFacts,
     ReliabilityBin,
     ScoreTable,
@@ -238,3 +241,16 @@ def _by_formulas(facts: PaperFacts) -> tuple[str, str, Masks]:
 def _ranges(values: NDArray[np.int32], group: NDArray[np.intp], n: int) -> list[tuple[int, int]]:
     parts = [values[group == i] for i in range(n)]
     return [(int(p.min()), int(p.max())) if p.size else (0, 0) for p in parts]
+
+
+def weakest_categories(
+    report: EvaluationReport, most: int
+) -> list[tuple[CategoryReport, MetricValue]]:
+    """Return the categories with the lowest F1, each with F1 and its interval.
+
+    Of equal ones, those with more papers come first: of them it is surer. No category is left out
+    for having few papers; ``is_uncertain`` and the interval tell.
+    """
+    level = float(report.config.get("level", 0.95))
+    weakest = sorted(report.categories, key=lambda c: (c.f1, -c.n, c.code))[:most]
+    return [(c, f1_interval(c.right, c.n, c.predicted, level)) for c in weakest]

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from classmark.errors import MissingExtra, ParityFailed
 from classmark.export.precision import Choice, Trial, choose_precision
-from classmark.runtime.encoder import INPUTS, OUTPUT, EncoderConfig, EncoderScorer
-from classmark.runtime.tokens import PairTokenizer
+from classmark.kernels.encoder import INPUTS, OUTPUT, EncoderConfig, EncoderScorer
+from classmark.kernels.tokens import PairTokenizer
 
 if TYPE_CHECKING:
     from torch import nn

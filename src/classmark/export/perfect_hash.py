@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classmark.errors import TrainingFailed
-from classmark.runtime.linear import bucket_of, slot_of
+from classmark.kernels.linear import bucket_of, slot_of
 
 _KEYS_PER_BUCKET = 4
 _SLACK = 1.015

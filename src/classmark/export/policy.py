@@ -20,10 +20,10 @@ from classmark.evaluation import (
     fit_thresholds,
     negative_log_likelihood,
 )
+from classmark.kernels import RawScores
+from classmark.kernels.curve import GAP_KNOTS, TOP_KNOTS, CalibrationCurve
 from classmark.records import Policy, ScoreTable
 from classmark.records.bundle import SET_TERMS
-from classmark.runtime import RawScores
-from classmark.runtime.curve import GAP_KNOTS, TOP_KNOTS, CalibrationCurve
 
 SET_COVERAGE = 0.9
 _DIGITS = 4

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classmark.export.perfect_hash import build_perfect_hash
-from classmark.runtime.linear import (
+from classmark.kernels.linear import (
     HIDDEN_LIMIT,
     MAX_WEIGHT,
     N_SCALES,

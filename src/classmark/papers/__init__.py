@@ -1,12 +1,12 @@
 """PAPER IN: ids, dates, readers, and the only normaliser."""
 
-from classmark.papers.chunks import Chunk, ChunkSize, papers_of, read_chunks
 from classmark.papers.dates import parse_date
-from classmark.papers.detect import FORMATS, KNOWN_SUFFIXES, detect_format
 from classmark.papers.fields import Columns, parse_columns
+from classmark.papers.files.chunks import Chunk, ChunkSize, papers_of, read_chunks
+from classmark.papers.files.detect import FORMATS, KNOWN_SUFFIXES, detect_format
+from classmark.papers.files.reader import read_papers, read_stream
 from classmark.papers.ids import canonical_id
 from classmark.papers.markup import without_markup
-from classmark.papers.reader import read_papers, read_stream
 from classmark.papers.recipe import (
     RECIPE_VERSION,
     abstract_fingerprint,

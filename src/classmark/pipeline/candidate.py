@@ -15,14 +15,14 @@ from classmark.bundle import load_bundle, read_digest
 from classmark.dataset import read_split
 from classmark.errors import InvalidConfig, ParityFailed
 from classmark.export import quantise
+from classmark.kernels import Scorer
+from classmark.kernels.cascade import find_member
+from classmark.kernels.curve import CalibrationCurve
+from classmark.kernels.featuriser import FEATURISER_VERSION
+from classmark.kernels.linear import LinearScorer
 from classmark.pipeline.run_folder import read_run
 from classmark.pipeline.scoring import Source
 from classmark.records import CascadeModel, CascadePart, RunRecord, ScoreTable, TransformerPart
-from classmark.runtime import Scorer
-from classmark.runtime.cascade import find_member
-from classmark.runtime.curve import CalibrationCurve
-from classmark.runtime.featuriser import FEATURISER_VERSION
-from classmark.runtime.linear import LinearScorer
 
 if TYPE_CHECKING:
     from classmark.export.onnx import Exported, Sample
@@ -134,9 +134,9 @@ def _linear(order: _Order) -> Candidate:
 
 def _transformer(order: _Order) -> Candidate:
     from classmark.export.onnx import OPSET, export_network
+    from classmark.kernels.encoder import MODEL_FILE, TOKENIZER_FILE, EncoderConfig, EncoderScorer
+    from classmark.kernels.tokens import TOKENS_VERSION
     from classmark.pipeline.deep_run import read_network, tokenizer_json
-    from classmark.runtime.encoder import MODEL_FILE, TOKENIZER_FILE, EncoderConfig, EncoderScorer
-    from classmark.runtime.tokens import TOKENS_VERSION
 
     part, options = order.record.part_as(TransformerPart), order.options
     order.on_step(f"converting the encoder to ONNX, precision {options.precision}")
@@ -171,7 +171,8 @@ def _transformer(order: _Order) -> Candidate:
 
 
 def _cascade(order: _Order) -> Candidate:
-    from classmark.runtime.cascade import CASCADE_VERSION, CascadeScorer, make_member
+    from classmark.kernels import make_scorer
+    from classmark.kernels.cascade import CASCADE_VERSION, CascadeScorer, make_member
 
     part, asked = order.record.part_as(CascadePart), order.options.threshold
     threshold = part.threshold if asked is None else asked
@@ -179,7 +180,7 @@ def _cascade(order: _Order) -> Candidate:
     folders = [find_part(order.folder, model) for model in models.values()]
     order.on_step(f"joining {' and '.join(folder.name for folder in folders)} at {threshold:g}")
     labels = order.record.labels
-    fast, deep = (make_member(load_bundle(folder), labels) for folder in folders)
+    fast, deep = (make_member(load_bundle(folder), labels, make_scorer) for folder in folders)
     named = {name: _reference(model) for name, model in models.items()}
     parameters = {**named, "threshold": threshold, "mix": part.mix}
     return Candidate(

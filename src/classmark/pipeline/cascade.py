@@ -28,7 +28,9 @@ from classmark.evaluation.cascade import (
     choose_thresholds,
     compare_answers,
 )
-from classmark.evaluation.cascade_plot import draw_curve
+from classmark.kernels import RawScores, make_scorer
+from classmark.kernels.cascade import PARTS, Member, make_member, mixed
+from classmark.pages.cascade_plot import draw_curve
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.run_folder import (
     check_runs_dir,
@@ -51,8 +53,6 @@ from classmark.records import (
     ScoreTable,
     Speeds,
 )
-from classmark.runtime import RawScores
-from classmark.runtime.cascade import PARTS, Member, make_member, mixed
 from classmark.storage import atomic_folder, write_json
 from classmark.training.cascade import CascadeConfig
 
@@ -159,7 +159,7 @@ def _load_pair(options: CascadeConfig) -> _Pair:
     bundles = {part: load_bundle(folder) for part, folder in folders.items()}
     manifests = {part: bundle.manifest for part, bundle in bundles.items()}
     labels = manifests["deep"].labels
-    members = {part: make_member(bundle, labels) for part, bundle in bundles.items()}
+    members = {part: make_member(bundle, labels, make_scorer) for part, bundle in bundles.items()}
     _check_kinds(manifests)
     return _Pair(folders, manifests, members, labels)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from classmark.dataset import DatasetSplit, load_manifest, read_split
 from classmark.errors import Interrupted, InvalidConfig, MissingExtra, TrainingFailed
+from classmark.kernels import RawScores
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.run_folder import (
     check_runs_dir,
@@ -43,15 +44,14 @@ from classmark.records import (
     ScoreTable,
     TransformerPart,
 )
-from classmark.runtime import RawScores
 from classmark.storage import atomic_file, expand_home, write_json
 from classmark.tracking import warn_on_stderr
 from classmark.tracking.csvfile import drop_later_steps
 from classmark.training import TransformerConfig
-from classmark.training.deep.listeners import Listeners
+from classmark.training.transformer.listeners import Listeners
 
 if TYPE_CHECKING:
-    from classmark.training.deep import Encoder, Fitted, TokenisedPapers
+    from classmark.training.transformer import Encoder, Fitted, TokenisedPapers
 
 _PACKAGES = ("torch", "lightning", "transformers", "safetensors", "tokenizers")
 _SPLITS = ("train", "valid", "test")
@@ -186,8 +186,8 @@ def _read(
     listeners: Listeners,
 ) -> _Work:
     listeners.on_step(f"loading the encoder {options.encoder}")
-    from classmark.runtime.tokens import PairTokenizer
-    from classmark.training.deep import load_encoder, tokenise
+    from classmark.kernels.tokens import PairTokenizer
+    from classmark.training.transformer import load_encoder, tokenise
 
     encoder = load_encoder(options.encoder, options.encoder_dropout)
     tokenizer = PairTokenizer(encoder.tokenizer_json, options.max_length)
@@ -204,7 +204,14 @@ def _read(
 
 
 def _fit(work: _Work, run: Unfinished) -> Fitted:
-    from classmark.training.deep import DeepFit, Targets, Valid, fit_deep, paper_weights, read_start
+    from classmark.training.transformer import (
+        DeepFit,
+        Targets,
+        Valid,
+        fit_deep,
+        paper_weights,
+        read_start,
+    )
 
     options, train, valid = work.options, work.splits["train"], work.splits["valid"]
     n_labels, labels = len(work.manifest.labels), train.split.labels
@@ -234,7 +241,7 @@ def _fit(work: _Work, run: Unfinished) -> Fitted:
 
 
 def _score(work: _Work, fitted: Fitted) -> dict[str, ScoreTable]:
-    from classmark.training.deep import memory_errors, score_papers
+    from classmark.training.transformer import memory_errors, score_papers
 
     tables = {}
     for name in _SPLITS[1:]:
@@ -260,7 +267,7 @@ def _write(
     start: RunStart,
 ) -> None:
     """Write what the finished run has and the unfinished one lacks; the record comes last."""
-    from classmark.training.deep import write_weights
+    from classmark.training.transformer import write_weights
 
     encoder = work.encoder
     write_weights(fitted.model, run.folder / "weights" / "model.safetensors")

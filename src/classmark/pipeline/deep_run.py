@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classmark.errors import MissingExtra, UnreadableSource
+from classmark.kernels.tokens import PairTokenizer
 from classmark.records import RunRecord, TransformerPart
 from classmark.records.run import damaged_run
-from classmark.runtime.tokens import PairTokenizer
 
 if TYPE_CHECKING:
     from classmark.export.onnx import Network
@@ -31,7 +31,7 @@ def read_network(run_folder: Path, record: RunRecord) -> Network:
     except ImportError as error:
         raise MissingExtra("exporting an encoder", "deep") from error
     from classmark.export.onnx import Network
-    from classmark.training.deep.model import EncoderClassifier
+    from classmark.training.transformer.model import EncoderClassifier
 
     part, n_labels = record.part_as(TransformerPart), len(record.labels)
 

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from classmark.dataset import iter_texts, load_manifest
 from classmark.errors import InvalidDataset
 from classmark.evaluation import EvaluationConfig, evaluate_table
-from classmark.evaluation.perturbations import OtherTexts, read_non_papers
+from classmark.evaluation.robustness import OtherTexts, read_non_papers
 from classmark.export import fit_curve, fit_policy, render_card
+from classmark.kernels import RawScores, count_terms
+from classmark.kernels.curve import CalibrationCurve
 from classmark.papers import RECIPE_VERSION
 from classmark.pipeline.candidate import Candidate, ExportOptions, make_candidate
 from classmark.pipeline.run_folder import find_dataset, without_folders
@@ -36,9 +38,7 @@ from classmark.records import (
     ScoreTable,
 )
 from classmark.records.bundle import SET_TERMS
-from classmark.runtime import Decider, RawScores
-from classmark.runtime.curve import CalibrationCurve
-from classmark.runtime.scorer import count_terms
+from classmark.runtime import Decider
 from classmark.storage import check_apart, check_folder_place
 from classmark.taxonomy import VERSION as TAXONOMY_VERSION
 

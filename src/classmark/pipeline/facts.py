@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from classmark.dataset import load_manifest, read_split
-from classmark.evaluation.perturbations import LATEX
+from classmark.evaluation.robustness import LATEX
 from classmark.records import PaperFacts
 
 

@@ -26,7 +26,7 @@ from classmark.training import (
     read_occurrences,
     to_sparse,
 )
-from classmark.training.deep.listeners import FitStanding
+from classmark.training.transformer.listeners import FitStanding
 
 MAPPED_FROM_PAPERS = 100_000
 """From so many papers on the features are on disk; with fewer they take less than 2 GiB."""

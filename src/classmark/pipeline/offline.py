@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from classmark.dataset import iter_texts, load_manifest, read_split
+from classmark.kernels import RawScores
+from classmark.kernels.linear import LinearScorer
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.fitting import (
     Listener,
@@ -36,8 +38,6 @@ from classmark.records import (
     RunStart,
     ScoreTable,
 )
-from classmark.runtime import RawScores
-from classmark.runtime.linear import LinearScorer
 from classmark.tracking import warn_on_stderr
 from classmark.training import LinearWeights, read_occurrences, to_sparse
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from classmark.dataset import DatasetSplit, load_manifest, read_split
 from classmark.errors import EmptyEvaluation, LabelMismatch
-from classmark.evaluation.perturbations import KINDS, STRANGERS, perturb, read_strangers
-from classmark.evaluation.robustness import LATER_YEARS, Judged, RobustnessConfig, Study
-from classmark.evaluation.rows import rank_of_primary
+from classmark.evaluation.metrics.rows import rank_of_primary
+from classmark.evaluation.robustness import KINDS, STRANGERS, perturb, read_strangers
+from classmark.evaluation.robustness.measure import LATER_YEARS, Judged, RobustnessConfig, Study
 from classmark.pipeline.fitting import OnProgress
 from classmark.records import DatasetManifest, Paper
 from classmark.runtime import Classifier

@@ -8,7 +8,7 @@ from pathlib import Path
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.offline import train_linear
 from classmark.tracking import warn_on_stderr
-from classmark.training.deep.listeners import Listeners
+from classmark.training.transformer.listeners import Listeners
 
 
 def train(

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from classmark import __version__
 from classmark.errors import InvalidDataset, OutputBusy, StorageFailed
+from classmark.kernels.linear import DIM
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.tracked import write_figures
 from classmark.pipeline.unfinished import unfinished_folder, write_record
 from classmark.records import DatasetManifest, RunRecord, RunStart, ScoreTable
 from classmark.records.run import damaged_run
-from classmark.runtime.linear import DIM
 from classmark.storage import (
     atomic_file,
     atomic_folder,

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from classmark.dataset import DatasetSplit
 from classmark.errors import InvalidDataset
+from classmark.kernels import RawScores
 from classmark.records import DatasetManifest, ModelRef, ScoreTable
-from classmark.runtime import RawScores
 
 
 def check_labels(split: DatasetSplit, dataset: Path) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from classmark.errors import EmptyEvaluation, Interrupted
-from classmark.evaluation import EvaluationConfig, evaluate_table, render_figures
+from classmark.evaluation import EvaluationConfig, evaluate_table
 from classmark.export import fit_curve, fit_policy
+from classmark.pages import render_figures
 from classmark.pipeline.scoring import with_curve, with_policy
 from classmark.records import RunRecord, RunStart, ScoreTable
 from classmark.storage import write_text

@@ -3,7 +3,6 @@
 from classmark.runtime.classifier import DEFAULT_TOP, Classifier, in_batches
 from classmark.runtime.intake import check_paper
 from classmark.runtime.policy import REASONS, Decider, Decisions, selected_columns
-from classmark.runtime.scorer import RawScores, Scorer
 
 __all__ = [
     "DEFAULT_TOP",
@@ -11,8 +10,6 @@ __all__ = [
     "Classifier",
     "Decider",
     "Decisions",
-    "RawScores",
-    "Scorer",
     "check_paper",
     "in_batches",
     "selected_columns",

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
@@ -14,23 +13,17 @@ import numpy as np
 
 from classmark.bundle import Bundle, find_bundle, load_bundle
 from classmark.errors import BundleIncompatible, UsageError
-from classmark.papers import RECIPE_VERSION, Columns
+from classmark.kernels import RawScores, Scorer, check_text_recipe, count_terms, make_scorer
+from classmark.kernels.explanation import explain as explain_answer
+from classmark.papers import Columns
 from classmark.records import Answer, BadRecord, BundleManifest, ModelRef, Paper
-from classmark.runtime.explain import explain as explain_answer
 from classmark.runtime.intake import ErrorMode, OneItem, is_one_paper, read_items
 from classmark.runtime.labels import Labels
 from classmark.runtime.policy import Decider, Decisions, check_top
-from classmark.runtime.scorer import RawScores, Scorer, count_terms
 
 MAX_BATCH_PAPERS = 500
 MAX_BATCH_CHARS = 4 << 20
 DEFAULT_TOP = 5
-
-_KERNELS = {
-    "linear": "classmark.runtime.linear",
-    "transformer": "classmark.runtime.encoder",
-    "cascade": "classmark.runtime.cascade",
-}
 
 T = TypeVar("T")
 
@@ -99,7 +92,7 @@ class Classifier:
         return self.__copy__()
 
     def _set_up(self, bundle: Bundle, scorer: Scorer) -> None:
-        _check_text_recipe(bundle)
+        check_text_recipe(bundle)
         manifest = bundle.manifest
         self._path = bundle.path.resolve()
         self._own_scorer: Scorer | None = None
@@ -366,16 +359,6 @@ def _n_chars(paper: Paper | BadRecord) -> int:
     return 0 if isinstance(paper, BadRecord) else len(paper.title) + len(paper.abstract)
 
 
-def _check_text_recipe(bundle: Bundle) -> None:
-    written_for = bundle.manifest.text_recipe
-    if written_for != RECIPE_VERSION:
-        raise BundleIncompatible(
-            f"model {bundle.manifest.name} {bundle.manifest.version} was fitted with text recipe "
-            f"{written_for!r}, this classmark has {RECIPE_VERSION!r}. Install the classmark that "
-            "it was made for, or train and export it again."
-        )
-
-
 def _columns(manifest: BundleManifest) -> Columns:
     try:
         return Columns(expected=manifest.columns)
@@ -383,22 +366,3 @@ def _columns(manifest: BundleManifest) -> Columns:
         raise BundleIncompatible(
             f"model {manifest.name} {manifest.version}: {error}. Install a newer classmark."
         ) from error
-
-
-def make_scorer(bundle: Bundle) -> Scorer:
-    """Return the kernel of a bundle of any kind.
-
-    Raises:
-        BundleIncompatible: it was made for another text recipe, or is of an unknown kind.
-        MissingExtra: packages that its kind needs are not installed.
-    """
-    # Checked before the kernel reads the arrays: another recipe may come with other arrays.
-    _check_text_recipe(bundle)
-    home = _KERNELS.get(bundle.manifest.kind)
-    if home is None:
-        raise BundleIncompatible(
-            f"model {bundle.manifest.name} is of kind {bundle.manifest.kind!r}, this classmark "
-            f"runs {', '.join(map(repr, _KERNELS))}. Install a newer classmark."
-        )
-    scorer: Scorer = import_module(home).load_scorer(bundle)
-    return scorer

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from classmark import taxonomy
 from classmark.errors import BundleIncompatible, InvalidScores, UsageError
+from classmark.kernels import RawScores
 from classmark.records import (
     Answer,
     BundleManifest,
@@ -22,7 +23,6 @@ from classmark.records import (
     Reliability,
 )
 from classmark.runtime.levels import levels_of, levels_of_one, make_levels
-from classmark.runtime.scorer import RawScores
 
 REASONS: tuple[Reason, ...] = ("accepted", "below_threshold", "out_of_scope")
 _ACCEPTED, _BELOW_THRESHOLD, _OUT_OF_SCOPE = range(3)

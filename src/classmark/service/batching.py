@@ -16,9 +16,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from classmark.kernels import RawScores
+from classmark.kernels.explanation import MOST_WORDS
 from classmark.records import Answer, Paper
-from classmark.runtime import Classifier, RawScores
-from classmark.runtime.occlusion import MOST_WORDS
+from classmark.runtime import Classifier
 from classmark.service.answering import Options
 from classmark.service.backlog import Backlog
 from classmark.service.metrics import Metrics

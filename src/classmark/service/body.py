@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 
-from classmark.papers.lines import UTF8_BOM
+from classmark.papers.files.lines import UTF8_BOM
 from classmark.service.exchange import Exchange
 from classmark.service.problems import Problem, shown
 from classmark.service.state import MAX_DIRECT_BODY_BYTES, Service

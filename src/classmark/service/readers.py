@@ -22,8 +22,8 @@ from multiprocessing import Pipe
 from typing import Any
 
 from classmark.papers import Columns
-from classmark.papers.detect import PARQUET_MAGIC
-from classmark.papers.sources import PACKED_MAGIC, ZIP_MAGIC
+from classmark.papers.files.detect import PARQUET_MAGIC
+from classmark.papers.files.sources import PACKED_MAGIC, ZIP_MAGIC
 from classmark.service.exchange import Exchange, deadline_exceeded
 from classmark.service.logs import log
 from classmark.service.problems import Problem

@@ -24,11 +24,11 @@ from typing import Any, BinaryIO, cast
 import defusedxml.ElementTree  # noqa: F401  (exchanges modules while it is imported: not in a thread)
 
 from classmark.errors import ClassmarkError, MissingExtra, WrongColumns
-from classmark.papers.detect import format_of
 from classmark.papers.fields import Columns, ReadOptions
-from classmark.papers.reader import read_source
-from classmark.papers.sources import PREFIX_BYTES, Source, damage_named, open_stream
-from classmark.papers.spreadsheets import unpacked_bytes
+from classmark.papers.files.detect import format_of
+from classmark.papers.files.reader import read_source
+from classmark.papers.files.sources import PREFIX_BYTES, Source, damage_named, open_stream
+from classmark.papers.files.spreadsheets import unpacked_bytes
 from classmark.records import BadRecord, Paper
 from classmark.service.memory import own_bytes
 from classmark.service.problems import Problem

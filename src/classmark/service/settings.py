@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from classmark.errors import InvalidConfig
-from classmark.runtime.encoder import usable_cores
+from classmark.kernels.encoder import usable_cores
 from classmark.service.hosts import parse_hosts
 from classmark.service.keys import SLOWEST_RATE, is_rate
 from classmark.service.shares import parse_proxies

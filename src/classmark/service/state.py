@@ -14,10 +14,10 @@ from typing import TypeVar
 
 from classmark.bundle import Bundle, find_bundle, load_bundle
 from classmark.errors import BundleIncompatible, MissingExtra
+from classmark.kernels.cascade import with_members
+from classmark.kernels.encoder import THREADS_VARIABLE, default_threads, usable_cores
 from classmark.records import Paper, PredictionSource
 from classmark.runtime import Classifier
-from classmark.runtime.cascade import with_members
-from classmark.runtime.encoder import THREADS_VARIABLE, default_threads, usable_cores
 from classmark.service.answering import Answerer
 from classmark.service.backlog import Backlog
 from classmark.service.batching import Batcher, BatchLimits

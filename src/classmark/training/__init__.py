@@ -1,9 +1,9 @@
 """Fits a model: the fast tier's vocabulary and weights, the deep tier's encoder."""
 
 from classmark.training.config import LinearConfig
-from classmark.training.deep.config import TransformerConfig
 from classmark.training.linear import LinearWeights, fit_linear, rank_by_importance
 from classmark.training.rows import round_rows
+from classmark.training.transformer.config import TransformerConfig
 from classmark.training.vocabulary import (
     SparsePapers,
     choose_frequent,

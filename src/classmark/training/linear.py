@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classmark.errors import TrainingFailed
-from classmark.runtime.featuriser import KERNEL
-from classmark.runtime.linear import DIM
+from classmark.kernels.featuriser import KERNEL
+from classmark.kernels.linear import DIM
 from classmark.training.config import LinearConfig
 from classmark.training.rows import round_rows
 from classmark.training.vocabulary import SparsePapers

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classmark.errors import TrainingFailed
-from classmark.runtime.featuriser import feature_keys, fold_all
-from classmark.runtime.linear import MAX_COUNT, count_weights
+from classmark.kernels.featuriser import feature_keys, fold_all
+from classmark.kernels.linear import MAX_COUNT, count_weights
 from classmark.training.arrays import LongArray, release_pages
 
 CHUNK_PAPERS = 5_000

@@ -1,0 +1,1 @@
+"""``classmark classify``: papers in, one line or object for each out."""

@@ -1,0 +1,1 @@
+"""``classmark dataset``: download papers, build a dataset, invent a sample, count what is in it."""

@@ -1,0 +1,131 @@
+"""``classmark dataset download``: fetch papers, go on where it broke off, check before use."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from classmark.dataset.config import DownloadConfig, Patience
+
+if TYPE_CHECKING:
+    from classmark.dataset.download.download import Download
+    from classmark.dataset.download.transfer import Arrived
+
+_CONFIG = DownloadConfig()
+_PATIENCE = Patience()
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A Kaggle dataset (OWNER/NAME), an http(s) address, or an archive on this computer.",
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="File to write, or a folder that is there [default: here]."),
+]
+Unpack = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Also unpack the zip into DIR; build reads a zip of one file."
+    ),
+]
+Sha256 = Annotated[str, typer.Option(metavar="HEX", help="Refuse a file with another SHA-256.")]
+KaggleApi = Annotated[
+    str,
+    typer.Option(
+        metavar="URL", envvar="CLASSMARK_KAGGLE_API", help="Base address of Kaggle's API."
+    ),
+]
+Timeout = Annotated[
+    float, typer.Option(metavar="S", min=0.1, help="Seconds of silence after which to try again.")
+]
+Attempts = Annotated[
+    int, typer.Option(metavar="N", min=1, help="Attempts in a row that bring nothing, at most.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print path, digest and size as JSON.")]
+
+
+def download(  # noqa: PLR0913 - one parameter an option
+    source: Source = _CONFIG.source,
+    *,
+    output: Output = _CONFIG.output,
+    unpack: Unpack = _CONFIG.unpack,
+    sha256: Sha256 = _CONFIG.sha256,
+    kaggle_api: KaggleApi = _CONFIG.kaggle_api,
+    timeout: Timeout = _PATIENCE.timeout_s,
+    attempts: Attempts = _PATIENCE.attempts,
+    overwrite: Overwrite = _CONFIG.overwrite,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch a file of papers and check it; stdout is what to give to `classmark dataset build`.
+
+    What has arrived before a broken connection or Ctrl-C stays in FILE.part; the same command goes
+    on from there. Kaggle's credentials are optional: KAGGLE_USERNAME and KAGGLE_KEY, or
+    ~/.kaggle/kaggle.json.
+    """
+    from classmark.dataset.download.download import fetch_dataset
+
+    config = DownloadConfig(
+        source=source,
+        output=output,
+        unpack=unpack,
+        sha256=sha256,
+        kaggle_api=kaggle_api,
+        overwrite=overwrite,
+    )
+    patience = Patience(timeout_s=timeout, attempts=attempts)
+    try:
+        with _bar() as (arrived, tell):
+            done = fetch_dataset(config, patience=patience, arrived=arrived, tell=tell)
+    except KeyboardInterrupt:
+        typer.echo("What has arrived is kept: run the same command to go on.", err=True)
+        raise
+    _report(done, as_json=as_json)
+
+
+@contextmanager
+def _bar() -> Iterator[tuple[Arrived, Callable[[str], None]]]:
+    """Yield what shows bytes, and what shows a further step, on stderr if it is a terminal."""
+    if not sys.stderr.isatty():
+        yield (lambda _size, _total: None), (lambda _step: None)
+        return
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.TaskProgressColumn(),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("downloading", total=None)
+        yield (
+            lambda size, total: bar.update(task, completed=size, total=total),
+            lambda step: bar.update(task, description=step),
+        )
+
+
+def _report(done: Download, *, as_json: bool) -> None:
+    if as_json:
+        facts = {**asdict(done), "file": str(done.file), "papers": [str(p) for p in done.papers]}
+        typer.echo(json.dumps(facts))
+        return
+    typer.echo(f"{done.bytes:,} bytes, SHA-256 {done.sha256}", err=True)
+    if len(done.members) > 1 and done.papers == (done.file,):
+        names = ", ".join(done.members[:4])
+        typer.echo(f"it holds {len(done.members)} files ({names}): --unpack DIR", err=True)
+    for path in done.papers:
+        typer.echo(str(path))

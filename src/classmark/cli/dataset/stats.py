@@ -1,0 +1,101 @@
+"""``classmark dataset stats``: what is in a dataset, and how it differs from another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from classmark.cli.dataset.needs import need_packages, step_progress
+from classmark.cli.output import check_ending
+
+if TYPE_CHECKING:
+    from classmark.dataset.statistics.comparison import Comparison
+    from classmark.dataset.statistics.statistics import DatasetStatistics
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a dataset.")]
+Against = Annotated[
+    Path | None, typer.Option(metavar="DIR2", help="Folder of the dataset before, to compare with.")
+]
+Html = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write one page with plots (extra train).")
+]
+Markdown = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write Markdown for a comment.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print all numbers as JSON.")]
+
+
+def stats(
+    directory: Folder,
+    *,
+    against: Against = None,
+    html: Html = None,
+    markdown: Markdown = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count categories, years, lengths, cross-lists, language, words and duplicates.
+
+    With --against the differences come first: shifts of categories by size, words, and the
+    Jensen-Shannon divergence in bits.
+    """
+    from classmark.dataset.statistics.comparison import compare
+    from classmark.dataset.statistics.statistics import measure
+    from classmark.pages.dataset_markdown import to_markdown
+    from classmark.storage import check_apart, check_file_place, write_text
+
+    need_packages("counting what is in a dataset", "data")
+    if html is not None:
+        need_packages("drawing statistics", "train")
+    for path in filter(None, (html, markdown)):
+        check_file_place(path)
+    check_apart((html, markdown), (directory, against))
+    check_ending("--html", html, (".html", ".htm"))
+    check_ending("--markdown", markdown, (".md", ".markdown"))
+    with step_progress() as progress:
+        after = measure(directory, progress)
+        comparison = compare(after, measure(against, progress)) if against else None
+    if html is not None:
+        from classmark.pages.dataset_page import to_html
+
+        write_text(html, to_html(after.statistics, comparison))
+    if markdown is not None:
+        write_text(markdown, to_markdown(after.statistics, comparison))
+    _report(after.statistics, comparison, as_json=as_json)
+
+
+def _report(statistics: DatasetStatistics, comparison: Comparison | None, *, as_json: bool) -> None:
+    if as_json:
+        against = {"against": comparison.to_dict()} if comparison else {}
+        typer.echo(json.dumps({**statistics.to_dict(), **against}))
+        return
+    for name, value in _summary(statistics, comparison):
+        typer.echo(f"{name:<36}{value:>16}")
+    if statistics.generated:
+        typer.echo("generated: the papers are invented")
+
+
+def _summary(
+    statistics: DatasetStatistics, comparison: Comparison | None
+) -> Iterator[tuple[str, str]]:
+    language, duplicates = statistics.language, statistics.duplicates
+    yield "papers", f"{statistics.kept:,}"
+    yield "categories", f"{len(statistics.categories):,}"
+    for code, count in list(statistics.categories.items())[:5]:
+        yield f"  {code}", f"{count:,}"
+    yield "years", " to ".join(dict.fromkeys((min(statistics.years), max(statistics.years))))
+    yield "words in an abstract, median", f"{statistics.abstract_words['median']:.0f}"
+    yield "cross-listed", f"{statistics.cross_listed:,}"
+    yield "probably not English", f"{language.not_english:,}"
+    yield "in another script", f"{language.not_latin:,}"
+    yield "distinct words", f"{statistics.words.distinct:,}"
+    yield "duplicates dropped", f"{duplicates.dropped_ids + duplicates.dropped_texts:,}"
+    yield "near-duplicates left", f"{duplicates.near:,}"
+    if comparison:
+        yield "divergence of categories, bits", f"{comparison.category_divergence:.4f}"
+        yield "divergence of words, bits", f"{comparison.word_divergence:.4f}"
+        for shift in comparison.shifts[:5]:
+            yield f"  {shift.code}, percentage points", f"{100 * shift.change:+.2f}"

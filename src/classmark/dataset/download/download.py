@@ -1,0 +1,198 @@
+"""From an address or a path to a checked file that ``build_dataset`` reads."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from classmark.dataset import kaggle
+from classmark.dataset.config import DownloadConfig, Patience
+from classmark.dataset.download.archive import check_archive, unpack
+from classmark.dataset.download.transfer import Arrived, Part, Remote, fetch
+from classmark.errors import InvalidArchive, UnreadableSource, UsageError
+from classmark.storage import (
+    atomic_file,
+    check_apart,
+    check_file_place,
+    check_folder_place,
+    publish,
+    sha256_file,
+    storage_errors,
+)
+
+PART_SUFFIX = ".part"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """What there is now.
+
+    Attributes:
+        file: the checked file.
+        sha256: its 64 hexadecimal digits.
+        bytes: its size.
+        members: names of the files in it if it is a zip.
+        papers: what to give to ``build_dataset``.
+    """
+
+    file: Path
+    sha256: str
+    bytes: int
+    members: tuple[str, ...]
+    papers: tuple[Path, ...]
+
+
+def fetch_dataset(
+    config: DownloadConfig,
+    *,
+    patience: Patience | None = None,
+    arrived: Arrived = lambda _bytes, _total: None,
+    tell: Callable[[str], None] = lambda _step: None,
+) -> Download:
+    """Fetch and check a file; under its final name it is whole and checked, or not there.
+
+    Args:
+        config: what and where to.
+        patience: timeouts and retries.
+        arrived: called as bytes come.
+        tell: called with the name of each further step.
+
+    Raises:
+        UsageError: a source that is nothing of the three, or an output that is there.
+        DownloadFailed: it cannot be fetched; what has arrived is kept in ``.part``.
+        InvalidArchive: it is damaged or unsafe, or has another digest; nothing of it is kept.
+        UnreadableSource: it holds nothing that can be read as papers.
+        StorageFailed: it cannot be written.
+    """
+    local = _local(config)
+    target = _target(config, local)
+    check_apart((config.unpack, None if _is_local(target, local) else target), (local,))
+    if config.unpack is not None:
+        check_folder_place(config.unpack, overwrite=config.overwrite)
+    if local is not None:
+        tell("checking")
+        members, digest = _checked(local, config, str(local))
+        _copy(local, target)
+    else:
+        members, digest = _fetched(config, target, patience or Patience(), (arrived, tell))
+    papers: tuple[Path, ...] = (target,)
+    if config.unpack is not None:
+        tell("unpacking")
+        papers = unpack(target, config.unpack, overwrite=config.overwrite)
+    size = target.stat().st_size
+    return Download(file=target, sha256=digest, bytes=size, members=members, papers=papers)
+
+
+def _local(config: DownloadConfig) -> Path | None:
+    """Return the path that the source is, None if it is to be fetched."""
+    source = config.source
+    if re.match(r"https?://", source, re.IGNORECASE):
+        return None
+    if Path(source).is_file():
+        return Path(source)
+    if kaggle.is_dataset_name(source) and not Path(source).exists():
+        return None
+    raise UsageError(
+        f"{source!r} is no file that is there, no http(s) address and no Kaggle dataset "
+        "(OWNER/NAME). Check the spelling."
+    )
+
+
+def _target(config: DownloadConfig, local: Path | None) -> Path:
+    output = config.output
+    if output is None and local is not None:
+        return local
+    target = output or Path()
+    if target.is_dir():
+        target = target / _own_name(config.source)
+    if _is_local(target, local):
+        return target
+    if target.exists() and not config.overwrite:
+        raise UsageError(f"{target} already exists. Choose another --output, or --overwrite it.")
+    check_file_place(target)
+    return target
+
+
+def _own_name(source: str) -> str:
+    if kaggle.is_dataset_name(source) and not Path(source).is_file():
+        return f"{source.partition('/')[2]}.zip"
+    path = urlsplit(source).path if "://" in source else source
+    name = Path(unquote(path).rstrip("/")).name
+    return name if name not in ("", ".", "..") else "papers"
+
+
+def _remote(config: DownloadConfig) -> Remote:
+    if "://" not in config.source:
+        return Remote(
+            url=kaggle.download_address(config.source, config.kaggle_api),
+            authorization=kaggle.authorization(),
+            credentials_remedy=kaggle.CREDENTIALS_REMEDY,
+        )
+    return Remote(url=_plain_address(config.source))
+
+
+def _plain_address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not url.isascii() or any(c.isspace() or not c.isprintable() for c in url):
+        raise UsageError(f"{url!r} is no address. Write blanks and other letters as %20 and so on.")
+    if "@" in parts.netloc:
+        raise UsageError("an address with a password in it is not taken. Get the file yourself.")
+    return url.partition("#")[0]
+
+
+def _fetched(
+    config: DownloadConfig,
+    target: Path,
+    patience: Patience,
+    told: tuple[Arrived, Callable[[str], None]],
+) -> tuple[tuple[str, ...], str]:
+    """Fetch, check, and only then give the file its name; return (members, sha256)."""
+    remote = _remote(config)
+    part = Part(target.with_name(f"{target.name}{PART_SUFFIX}"))
+    arrived, tell = told
+    fetch(remote, part, patience, arrived)
+    tell("checking")
+    try:
+        members, digest = _checked(part.path, config, target.name)
+    except (InvalidArchive, UnreadableSource):
+        part.discard()  # it is whole and of no use: nothing could be added to it
+        raise
+    with storage_errors(target), part.path.open("rb+") as file:
+        os.fsync(file.fileno())
+    publish(part.path, target)
+    with storage_errors(target):
+        part.forget_note()
+    return members, digest
+
+
+def _checked(path: Path, config: DownloadConfig, name: str) -> tuple[tuple[str, ...], str]:
+    if not path.is_file() or not path.stat().st_size:
+        raise InvalidArchive(f"{name} is empty. Check where it comes from.")
+    digest = sha256_file(path)
+    if config.sha256 and digest != config.sha256.lower():
+        raise InvalidArchive(
+            f"{name} has the SHA-256 {digest}, not {config.sha256.lower()}. It is another version, "
+            "or was changed: compare with its publisher."
+        )
+    return check_archive(path, name=name), digest
+
+
+def _is_local(target: Path, local: Path | None) -> bool:
+    """Tell whether the file to write is the archive on this computer, which then stays as it is."""
+    return local is not None and target.exists() and target.samefile(local)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if _is_local(target, source):
+        return
+    with source.open("rb") as file, atomic_file(target) as copy:
+        shutil.copyfileobj(file, copy)

@@ -1,0 +1,1 @@
+"""The sample generator: a labelled corpus of invented papers."""

@@ -1,0 +1,1 @@
+"""Readers: papers from files and streams of every format."""

@@ -1,0 +1,230 @@
+"""JSON papers: one object a line (the arXiv metadata dump too), or one document, streamed."""
+
+from __future__ import annotations
+
+import codecs
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, BinaryIO
+
+from classmark.errors import UnreadableSource
+from classmark.papers.fields import (
+    SEEN_KEYS,
+    Place,
+    ReadOptions,
+    build_paper,
+    listed,
+    offered,
+    shown,
+    texts_sought,
+)
+from classmark.papers.files import exports
+from classmark.papers.files.lines import UTF8_BOM, read_lines
+from classmark.records import BadRecord, Paper, is_missing
+
+_CHUNK_BYTES = 1 << 16
+_BLANK = " \t\r\n"
+_NOT_BLANK = re.compile(r"[^ \t\r\n]")
+
+
+def read_json_lines(
+    stream: BinaryIO, options: ReadOptions, first_line: int = 1
+) -> Iterator[Paper | BadRecord]:
+    """Yield the papers of JSON lines; blank lines are passed over.
+
+    Args:
+        stream: from the start of a line.
+        options: how to read.
+        first_line: number of the first line, for a stream that is a part of a file.
+    """
+    for line in read_lines(stream, options.max_record_bytes, first_line):
+        place = Place("line", line.number)
+        if line.problem is not None:
+            yield place.bad(line.problem.kind, line.problem.message)
+        elif text := line.text.strip(_BLANK):
+            yield from _read_line(text, place, options)
+
+
+def read_json_document(stream: BinaryIO, options: ReadOptions) -> Iterator[Paper | BadRecord]:
+    """Yield the papers of a JSON array, or of JSON objects over several lines, one by one.
+
+    Broken JSON ends the reading, since nothing after it can be told apart.
+
+    Raises:
+        UnreadableSource: the document is not UTF-8.
+    """
+    buffer = _Buffer(stream, options)
+    in_array = buffer.next_character() == "["
+    if in_array:
+        buffer.drop(1)
+    for number in itertools.count(1):
+        place = Place("item", number)
+        character = buffer.next_character()
+        if character == ("]" if in_array else ""):
+            return
+        if in_array and number > 1:
+            if character != ",":
+                yield place.bad("broken_json", _missing_separator(character))
+                return
+            buffer.drop(1)
+        value = buffer.take_value(place)
+        if isinstance(value, BadRecord):
+            yield replace(value, message=f"{value.message}; what follows it is not read")
+            return
+        yield from _papers_of(value, place, options)
+
+
+def _missing_separator(character: str) -> str:
+    if not character:
+        return "the array does not end with ']'"
+    return f"',' or ']' was expected, got {shown(character)}; what follows it is not read"
+
+
+def _read_line(text: str, place: Place, options: ReadOptions) -> Iterator[Paper | BadRecord]:
+    try:
+        value = _without_surrogates(json.loads(text), text)
+    except (ValueError, RecursionError) as error:
+        yield place.bad("broken_json", _why(error, text))
+    else:
+        yield from _papers_of(value, place, options)
+
+
+def _papers_of(value: object, place: Place, options: ReadOptions) -> Iterator[Paper | BadRecord]:
+    """Yield the paper of a decoded value, or those of the list that it wraps."""
+    records = exports.wrapped_records(value)
+    if records is None:
+        yield paper_from_object(value, place, options)
+        return
+    for number, record in enumerate(records, 1):
+        yield paper_from_object(record, Place(f"{place}, item", number), options)
+
+
+def paper_from_object(record: object, place: Place, options: ReadOptions) -> Paper | BadRecord:
+    """Return the paper of one decoded JSON value, or what was wrong with it."""
+    if not isinstance(record, dict):
+        return place.bad("wrong_type", f"a JSON object was expected, got {shown(record)}")
+    lowered = {str(key).strip().lower(): value for key, value in record.items()}
+    lowered = exports.with_usual_keys(lowered)
+    values = {name: _first(lowered, keys) for name, keys in options.sought.items()}
+    if values["title"] is None and values["abstract"] is None:
+        as_written = {str(key).strip().lower(): str(key).strip() for key in record}
+        seen = [as_written.get(key, key) for key in lowered]
+        message = f"no {texts_sought(options)}; keys seen: {listed(seen)}. {options.columns.advice}"
+        bad = place.bad("missing_field", message, _own_id(values["id"]))
+        return replace(bad, columns_seen=offered(seen, SEEN_KEYS))
+    return build_paper(values, place, options)
+
+
+def _why(error: Exception, text: str) -> str:
+    """Say what broke; of a very deep or very long value Python tells only the limit."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON ({error.msg} at character {error.pos + 1}): {shown(text[:80])}"
+    return f"not readable JSON ({str(error)[:80]}): {shown(text[:80])}"
+
+
+def _first(record: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    for key in keys:
+        value = record.get(key)
+        if not is_missing(value):
+            return value
+    return None
+
+
+def _own_id(value: Any) -> str | None:
+    return str(value) if isinstance(value, str | int) else None
+
+
+def _without_surrogates(value: Any, source: str) -> Any:
+    """Replace halves of surrogate pairs, which JSON can escape but UTF-8 cannot write."""
+    if "\\u" not in source:
+        return value
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {
+            _without_surrogates(key, source): _without_surrogates(item, source)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_without_surrogates(item, source) for item in value]
+    return value
+
+
+class _Buffer:
+    """The part of a JSON document that is being decoded; grows to one record at most."""
+
+    def __init__(self, stream: BinaryIO, options: ReadOptions) -> None:
+        self._stream = stream
+        self._options = options
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._text = ""
+        self._start = 0
+        self._read_bytes = 0
+        self._at_end = False
+        self._json = json.JSONDecoder()
+
+    def next_character(self) -> str:
+        """Return the next character that is not blank, "" at the end of the document."""
+        while (first := _NOT_BLANK.search(self._text, self._start)) is None:
+            self._start = len(self._text)
+            if self._at_end:
+                return ""
+            self._grow(_CHUNK_BYTES)
+        self._start = first.start()
+        return first[0]
+
+    def drop(self, n_characters: int) -> None:
+        """Pass over characters that have been looked at."""
+        self._start += n_characters
+
+    def take_value(self, place: Place) -> Any:
+        """Return the next JSON value, or the bad record that stands in for it."""
+        self.next_character()
+        while True:
+            try:
+                value, end = self._json.raw_decode(self._text, self._start)
+                value = _without_surrogates(value, self._text[self._start : end])
+            except (ValueError, RecursionError) as error:
+                # Broken and incomplete look alike, so a broken record is read to the limit.
+                if isinstance(error, RecursionError) or self._at_end:
+                    return place.bad("broken_json", self._why(error))
+                n_held = len(self._text) - self._start
+                if n_held > self._options.max_record_bytes:
+                    limit = self._options.max_record_bytes
+                    return place.bad(
+                        "too_long", f"no JSON value ends within the limit of {limit} bytes"
+                    )
+                self._grow(max(_CHUNK_BYTES, n_held))
+                continue
+            self._start = end
+            return value
+
+    def _why(self, error: Exception) -> str:
+        # The message counts from the start of the value, wherever that stands in the buffer.
+        value = self._text[self._start :]
+        if isinstance(error, json.JSONDecodeError):
+            error = json.JSONDecodeError(error.msg, value, error.pos - self._start)
+        return _why(error, value)
+
+    def _grow(self, n_bytes: int) -> None:
+        """Read on, and forget what has been taken.
+
+        Only here: to cut every value off the text would copy all that is behind it each time.
+        """
+        raw = self._stream.read(n_bytes)
+        if self._read_bytes == 0:
+            raw = raw.removeprefix(UTF8_BOM)
+        self._at_end = not raw
+        try:
+            more = self._decoder.decode(raw, final=self._at_end)
+        except UnicodeDecodeError as error:
+            raise UnreadableSource(
+                f"{self._options.name} is not UTF-8 near byte {self._read_bytes + error.start}. "
+                "Convert it to UTF-8."
+            ) from error
+        self._text = self._text[self._start :] + more
+        self._start = 0
+        self._read_bytes += len(raw)

@@ -1,0 +1,302 @@
+"""One fit of the deep tier, from its beginning or from its last good checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from classmark.errors import CheckpointCorrupt, Interrupted, OutOfMemory
+from classmark.training.transformer.checkpoint import (
+    SafeCheckpointIO,
+    list_checkpoints,
+    read_checkpoints,
+    step_of,
+)
+from classmark.training.transformer.config import TransformerConfig
+from classmark.training.transformer.data import Order, Rows, StepLoader, TokenisedPapers
+from classmark.training.transformer.encoder import Encoder
+from classmark.training.transformer.listeners import Listeners
+from classmark.training.transformer.log import FitLog
+from classmark.training.transformer.model import EncoderClassifier, check_length
+from classmark.training.transformer.module import DeepModule
+from classmark.training.transformer.profile import ProfileSteps
+from classmark.training.transformer.random import seed_everything
+from classmark.training.transformer.targets import Targets
+from classmark.training.transformer.watch import (
+    BEST,
+    CHECKPOINTS,
+    Standing,
+    Valid,
+    Watch,
+    standing_of,
+)
+from classmark.training.transformer.weights import best_weights, read_weights, set_weights
+
+LOG = "log.csv"
+_PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+_LOGGERS = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
+# What Lightning remarks on and is meant here: frozen layers run in the mode for inference, the
+# loader has no processes of its own, and a fit on the CPU beside an idle GPU was asked for.
+_REMARKS = (
+    r"Found \d+ module\(s\) in eval mode",
+    r".*does not have many workers",
+    r"GPU available but not used",
+    r".*isinstance\(treespec, LeafSpec\)",  # Lightning's own call of torch
+)
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_cpu")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DeepFit:
+    """What a fit needs.
+
+    Attributes:
+        config: options.
+        seed: of the head, of order and dropout.
+        folder: of the unfinished run: log, checkpoints and the best weights.
+        encoder: to put a head on; its network is changed.
+        papers: the training papers as tokens.
+        targets: what they aim at.
+        valid: papers an epoch is measured on.
+        start: weights to start from, and the run they are of; None: the encoder's own.
+    """
+
+    config: TransformerConfig
+    seed: int
+    folder: Path
+    encoder: Encoder
+    papers: TokenisedPapers
+    targets: Targets
+    valid: Valid
+    start: tuple[dict[str, torch.Tensor], Path] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A fitted model with the weights of its best epoch, and how the fit went."""
+
+    model: EncoderClassifier
+    standing: Standing = field(default_factory=Standing)
+
+
+def fit_deep(fit: DeepFit, listeners: Listeners) -> Fitted:
+    """Return a model fitted to papers; goes on from the newest good checkpoint of the folder.
+
+    The same seed, packages, machine and options give the same losses, interrupted or not.
+
+    Raises:
+        InvalidConfig: the encoder cannot read that many tokens, or has no layers.
+        TrainingFailed: a loss or gradient is no number.
+        OutOfMemory: says which batch may fit.
+        CheckpointCorrupt: there are checkpoints, and none can be read.
+        Interrupted: the user asked for it; a checkpoint was written if a step was going on.
+        StorageFailed: log or checkpoints cannot be written.
+    """
+    config = fit.config
+    with ExitStack() as stack:
+        stack.enter_context(_torch_settings(config))
+        stack.enter_context(_quiet_lightning())
+        stack.enter_context(memory_errors(config))
+        model = _new_model(fit)
+        module, loader, steps_an_epoch = _prepare(fit, model)
+        found = _newest_checkpoint(fit.folder / CHECKPOINTS, listeners)
+        before = standing_of(found[1]) if found else Standing()
+        listeners.on_resume(before.step, before.validated)
+        log = stack.enter_context(FitLog(fit.folder / LOG, before.step, before.validated))
+        watch = Watch(fit.folder, config, fit.valid, log, listeners, steps_an_epoch=steps_an_epoch)
+        stack.enter_context(_heeding_interrupts(watch))
+        if found:
+            watch.load_state_dict(asdict(before))
+            _measure_if_broken_off(found[1], module, watch, listeners)
+        if not watch.is_done:
+            trainer = _trainer(fit, watch)
+            trainer.fit(module, loader, ckpt_path=str(found[0]) if found else None)
+        watch.check_interrupted()
+        model.cpu()
+        set_weights(model, *_best(fit.folder, watch.standing))
+    return Fitted(model.eval(), watch.standing)
+
+
+def _new_model(fit: DeepFit) -> EncoderClassifier:
+    check_length(fit.encoder.network, fit.config.max_length)
+    seed_everything(fit.seed)
+    model = EncoderClassifier(
+        fit.encoder.network, fit.targets.n_labels, fit.config.pooling, fit.config.dropout
+    )
+    if fit.start is not None:
+        set_weights(model, *fit.start)
+    return model
+
+
+def _prepare(fit: DeepFit, model: EncoderClassifier) -> tuple[DeepModule, StepLoader, int]:
+    config = fit.config
+    order = Order(
+        lengths=fit.papers.lengths,
+        batch_size=config.batch_size,
+        accumulation=config.accumulation,
+        bucketed=config.bucketed,
+        seed=fit.seed,
+    )
+
+    def make_batch(rows: Rows) -> dict[str, torch.Tensor]:
+        return {
+            **fit.papers.pad(rows),
+            "targets": torch.from_numpy(fit.targets.of(rows)),
+            "weights": torch.from_numpy(fit.targets.weights[rows]),
+        }
+
+    loader = StepLoader(order, config.epochs, make_batch)
+    module = DeepModule(model, config, n_steps=len(loader), n_epochs=config.epochs)
+    return module, loader, order.steps_an_epoch
+
+
+def _newest_checkpoint(folder: Path, listeners: Listeners) -> tuple[Path, dict[str, Any]] | None:
+    for path, content in read_checkpoints(folder):
+        if isinstance(content, CheckpointCorrupt):
+            listeners.on_step(f"{path.name} is damaged, trying the checkpoint before it")
+            continue
+        listeners.on_step(f"going on after step {step_of(path)}")
+        return path, content
+    if list_checkpoints(folder):
+        raise CheckpointCorrupt(
+            f"no checkpoint in {folder} can be read, all are damaged. Begin the run again."
+        )
+    return None
+
+
+def _measure_if_broken_off(
+    checkpoint: dict[str, Any], module: DeepModule, watch: Watch, listeners: Listeners
+) -> None:
+    """Measure an epoch that a checkpoint was written between the end and the measure of."""
+    if watch.needs_validation:
+        module.load_state_dict(checkpoint["state_dict"])
+        watch.validate(module)
+    if watch.is_done:
+        listeners.on_step("every step was made before the interruption")
+
+
+def _trainer(fit: DeepFit, watch: Watch) -> Trainer:
+    config = fit.config
+    callbacks: list[Any] = [watch]
+    if config.profile:
+        callbacks.append(ProfileSteps(fit.folder / "profile"))
+    precision: Any = _PRECISIONS[config.precision]
+    return Trainer(
+        accelerator=config.device,
+        devices=1,
+        precision=precision,
+        # The loader runs through all epochs, so that a resumed fit only needs its position.
+        max_epochs=1,
+        deterministic=config.deterministic,
+        callbacks=callbacks,
+        plugins=[SafeCheckpointIO()],
+        default_root_dir=fit.folder,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
+def _best(folder: Path, standing: Standing) -> tuple[dict[str, torch.Tensor], Path]:
+    path = best_weights(folder / BEST, standing.best_epoch)
+    return read_weights(path), path
+
+
+@contextmanager
+def memory_errors(config: TransformerConfig) -> Iterator[None]:
+    """Turn what torch raises when memory ends into one line that says which batch to try.
+
+    Raises:
+        OutOfMemory: instead of it.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error).lower()
+        if not isinstance(error, MemoryError) and not any(sign in text for sign in _NO_MEMORY):
+            raise
+        raise OutOfMemory(
+            f"out of memory with model.batch_size={config.batch_size} and model.max_length="
+            f"{config.max_length}. Try {_smaller(config)}."
+        ) from error
+
+
+def _smaller(config: TransformerConfig) -> str:
+    if config.batch_size == 1:
+        return f"model.max_length={max(8, config.max_length // 2)}, or a smaller model.encoder"
+    half = config.batch_size // 2
+    accumulation = -(-config.papers_a_step // half)
+    return (
+        f"model.batch_size={half} model.accumulation={accumulation}, which takes as many papers "
+        "a step"
+    )
+
+
+@contextmanager
+def _torch_settings(config: TransformerConfig) -> Iterator[None]:
+    """Set threads and determinism, and put back what was there, random states too."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    with torch.random.fork_rng():
+        try:
+            if config.threads is not None:
+                torch.set_num_threads(config.threads)
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(deterministic)
+            if workspace is None:
+                os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's tips, and its remarks on what is meant, off the user's terminal."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for remark in _REMARKS:
+            warnings.filterwarnings("ignore", message=remark)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@contextmanager
+def _heeding_interrupts(watch: Watch) -> Iterator[None]:
+    """Let the first Ctrl-C end the fit after its step, with a checkpoint; the second at once.
+
+    Lightning's own way would end the process. Who ignores SIGINT still does.
+    """
+
+    def heed(_signum: int, _frame: Any) -> None:
+        if watch.interrupted:
+            raise Interrupted("interrupted.")
+        watch.interrupted = True
+
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    signal.signal(signal.SIGINT, heed)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,159 @@
+"""The Lightning module: one step is one update, of as many batches as are accumulated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.nn.functional import log_softmax
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from classmark.errors import TrainingFailed
+from classmark.training.transformer.config import TransformerConfig
+from classmark.training.transformer.model import EncoderClassifier
+from classmark.training.transformer.random import random_states, set_random_states
+from classmark.training.transformer.schedule import parameter_groups, rate_share, trained_layers
+
+_RANDOM = "random_states"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepFacts:
+    """What is known of one update.
+
+    Attributes:
+        loss: weighted mean over its papers, nats.
+        gradient_norm: of the gradient as one vector, before it is clipped.
+        rate: of the encoder's top layer in this step.
+        head_rate: of the head.
+        layers: layers that were fitted.
+        papers: papers of the step.
+    """
+
+    loss: float
+    gradient_norm: float
+    rate: float
+    head_rate: float
+    layers: int
+    papers: int
+
+
+class DeepModule(LightningModule):
+    """Fits an ``EncoderClassifier`` by AdamW.
+
+    Lightning's own optimisation is off (``automatic_optimization``), so that a step weighs every
+    paper alike whatever the batches, and ends before an update that is no number.
+    """
+
+    def __init__(
+        self, model: EncoderClassifier, config: TransformerConfig, *, n_steps: int, n_epochs: int
+    ) -> None:
+        """Take a model to fit.
+
+        Args:
+            model: with its head.
+            config: rates, freezing, clipping.
+            n_steps: of the whole fit.
+            n_epochs: of the whole fit.
+        """
+        super().__init__()
+        self.automatic_optimization = False
+        self.model = model
+        self._config, self._n_steps = config, n_steps
+        self._steps_an_epoch = n_steps // n_epochs
+        self._layers: int | None = None
+        self._gradient_norm = 0.0
+        self._step = 0
+        self._states_to_set: dict[str, Any] | None = None
+        self.facts: StepFacts | None = None
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return AdamW and its schedule."""
+        optimiser = AdamW(parameter_groups(self.model, self._config))
+        schedule = LambdaLR(optimiser, lambda n: rate_share(n, self._n_steps, self._config))
+        return {"optimizer": optimiser, "lr_scheduler": schedule}
+
+    def training_step(self, batches: Sequence[dict[str, Tensor]], batch_idx: int) -> None:
+        """Make one update.
+
+        Args:
+            batches: each with ``ids``, ``mask``, ``types`` (int64 [n, t]), ``targets`` (float32
+                [n, k], rows sum to 1) and ``weights`` (float32 [n]).
+            batch_idx: steps done before.
+
+        Raises:
+            TrainingFailed: loss or gradient is no number; the weights are those before the step.
+        """
+        optimiser: Any = self.optimizers()
+        schedule: Any = self.lr_schedulers()
+        self._begin(batch_idx)
+        papers = sum(len(batch["weights"]) for batch in batches)
+        loss = 0.0
+        optimiser.zero_grad()
+        for batch in batches:
+            part = self._loss(batch) / papers
+            loss += float(part.detach())
+            self._check_number("loss", loss)
+            self.manual_backward(part)
+        rates = schedule.get_last_lr()
+        optimiser.step()
+        schedule.step()
+        self.facts = StepFacts(
+            loss=loss,
+            gradient_norm=self._gradient_norm,
+            rate=rates[-3],
+            head_rate=rates[-1],
+            layers=self._layers or 0,
+            papers=papers,
+        )
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:  # noqa: ARG002 - Lightning's
+        """Clip the gradient, which is not scaled any more here."""
+        with_gradient = [p for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(with_gradient, self._config.clip or math.inf)
+        self._gradient_norm = float(norm)
+        if self._config.precision != "fp16":  # there the scaler leaves such a step out
+            self._check_number("gradient", self._gradient_norm)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the random states."""
+        checkpoint[_RANDOM] = random_states()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the random states until the next step begins: what comes before it draws too."""
+        self._states_to_set = checkpoint[_RANDOM]
+
+    def thaw(self) -> None:
+        """Let the next step set the modes of the layers: somebody else has used the model."""
+        self._layers = None
+
+    def _begin(self, step: int) -> None:
+        self._step = step
+        if self._states_to_set is not None:
+            set_random_states(self._states_to_set)
+            self._states_to_set = None
+        layers = trained_layers(step / self._steps_an_epoch, self.model.n_layers, self._config)
+        if layers != self._layers:
+            self.model.train_top(layers)
+            self._layers = layers
+
+    def _loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the summed weighted cross-entropy of a batch against its soft targets."""
+        with self.trainer.precision_plugin.forward_context():
+            logits = self.model(batch["ids"], batch["mask"], batch["types"])
+        losses = -(batch["targets"] * log_softmax(logits.float(), dim=1)).sum(dim=1)
+        return (losses * batch["weights"]).sum()
+
+    def _check_number(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise TrainingFailed(
+                f"the {what} is {value} in step {self._step + 1}. Lower model.rate (now "
+                f"{self._config.rate}) or model.head_rate (now {self._config.head_rate}), or clip "
+                f"the gradient with model.clip (now {self._config.clip})."
+            )
