@@ -4,10 +4,14 @@ import polars as pl
 import pytest
 
 from classmark.bundle.check import is_safe_text
-from classmark.dataset.build.contract import keep_contract
-from classmark.dataset.build.labels import canonical_labels, drop_retired, settle_small
+from classmark.dataset.build.cleaning import (
+    canonical_labels,
+    drop_retired,
+    keep_contract,
+    settle_small,
+)
+from classmark.dataset.build.intake import judge_texts
 from classmark.dataset.build.ledger import Ledger
-from classmark.dataset.build.texts import judge_texts
 from classmark.dataset.config import DatasetConfig
 from classmark.errors import ContractViolation, UnknownCategory
 

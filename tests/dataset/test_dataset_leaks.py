@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from classmark.dataset.build.leaks import check_leaks
+from classmark.dataset.build.writing import check_leaks
 from classmark.errors import LeakFound
 
 

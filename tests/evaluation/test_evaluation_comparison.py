@@ -187,9 +187,9 @@ def test_tables_without_a_common_label_or_paper_are_refused(random_table: ScoreT
     alien = replace(random_table, labels=("a", "b", "c", "d"))
     with pytest.raises(LabelMismatch, match="no label in common"):
         compare_tables(random_table, alien, common=True)
-    strangers = replace(random_table, ids=tuple(f"q{i}" for i in range(200)))
+    others = replace(random_table, ids=tuple(f"q{i}" for i in range(200)))
     with pytest.raises(EmptyEvaluation, match="no paper with a known primary"):
-        compare_tables(random_table, strangers, common=True)
+        compare_tables(random_table, others, common=True)
 
 
 def test_other_truth_is_refused_even_with_common(random_table: ScoreTable) -> None:

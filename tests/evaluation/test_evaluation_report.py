@@ -18,7 +18,7 @@ from classmark.evaluation import (
     recall_at_k_listed,
     top_k_accuracy,
 )
-from classmark.evaluation.metrics.bootstrap import resample_counts
+from classmark.evaluation.metrics.intervals import resample_counts
 from classmark.records import EvaluationReport, ScoreTable
 
 MakeTable = Callable[..., ScoreTable]

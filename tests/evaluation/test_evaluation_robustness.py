@@ -54,7 +54,7 @@ def study(**changes: Any) -> Study:
             "typos": {"2 %": CLEAN, "20 %": judged(0.5, 2)},
             "case": {"upper": judged(0.8, 3, accepted=0.0)},
         },
-        "strangers": {"non-papers": {"English prose": judged(0, 4, n=20, accepted=0.1)}},
+        "other_texts": {"non-papers": {"English prose": judged(0, 4, n=20, accepted=0.1)}},
         "slices": {"later-years": {"until-2017": early, "2018-2019": ~early}},
     }
     return Study(**{**values, **changes})
@@ -128,7 +128,7 @@ def test_periods_are_measured_on_their_own_papers(report: RobustnessReport) -> N
     assert "agreement" not in early.metrics
 
 
-def test_strangers_have_no_accuracy_but_abstention_with_an_interval(
+def test_other_texts_have_no_accuracy_but_abstention_with_an_interval(
     report: RobustnessReport,
 ) -> None:
     metrics = level(report, "non-papers", "English prose").metrics
@@ -322,7 +322,7 @@ def test_nothing_from_outside_is_markup(report: RobustnessReport) -> None:
     assert "<script" not in page
 
 
-def test_the_page_of_strangers_alone_has_no_losses_and_no_examples() -> None:
+def test_the_page_of_other_texts_alone_has_no_losses_and_no_examples() -> None:
     page = render_robustness_page(measured(perturbed={}, slices={}))
     for absent in ("What hurts most", "What it looks like"):
         assert absent not in page

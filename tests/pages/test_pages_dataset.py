@@ -10,8 +10,13 @@ from pathlib import Path
 import pytest
 
 from classmark.dataset import DatasetConfig, SampleConfig, build_dataset, sample_dataset
-from classmark.dataset.statistics.comparison import Comparison, compare
-from classmark.dataset.statistics.statistics import DatasetStatistics, Measured, measure
+from classmark.dataset.statistics.statistics import (
+    Comparison,
+    DatasetStatistics,
+    Measured,
+    compare,
+    measure,
+)
 from classmark.errors import MissingExtra
 from classmark.pages.dataset_markdown import to_markdown
 from classmark.pages.dataset_page import to_html

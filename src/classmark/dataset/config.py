@@ -10,13 +10,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from classmark.dataset.kaggle import DEFAULT_API, DEFAULT_DATASET
 from classmark.errors import InvalidConfig, UsageError
 
 LabelSpace = Literal["arxiv", "free"]
 SplitMethod = Literal["stratified", "time", "ids"]
 SmallCategories = Literal["drop", "merge", "keep"]
 
+DEFAULT_DATASET = "sumitm004/arxiv-scientific-research-papers-dataset"
+DEFAULT_API = "https://www.kaggle.com/api/v1"
 MIN_SAMPLE_CATEGORIES = 24
 MAX_SAMPLE_CATEGORIES = 28
 MAX_SEED = 2**63 - 1

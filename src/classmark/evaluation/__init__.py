@@ -3,7 +3,6 @@
 from classmark.evaluation.comparison import compare_shares, compare_tables
 from classmark.evaluation.details import evaluate_details, weakest_categories
 from classmark.evaluation.metrics.calibration import fit_temperature
-from classmark.evaluation.metrics.prediction_sets import fit_set_threshold, prediction_sets
 from classmark.evaluation.metrics.ranking import (
     brier_score,
     calibrated_probabilities,
@@ -20,7 +19,12 @@ from classmark.evaluation.metrics.ranking import (
     top_k_accuracy,
 )
 from classmark.evaluation.metrics.scope import auroc, choose_scope_threshold, energy, fit_scope
-from classmark.evaluation.metrics.thresholds import fit_cross_list_thresholds, fit_thresholds
+from classmark.evaluation.metrics.thresholds import (
+    fit_cross_list_thresholds,
+    fit_set_threshold,
+    fit_thresholds,
+    prediction_sets,
+)
 from classmark.evaluation.report import EvaluationConfig, evaluate_table
 from classmark.evaluation.robustness.gates import check_gates, count_gates, make_gates, other_papers
 from classmark.evaluation.robustness.measure import (

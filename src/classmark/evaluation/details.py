@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classmark.errors import InvalidScores
-from classmark.evaluation.metrics.arrays import Bools, known_rows, require_papers
-from classmark.evaluation.metrics.bootstrap import measure
+from classmark.evaluation.metrics.intervals import f1_interval, measure, share_interval
 from classmark.evaluation.metrics.outcomes import Outcomes, read_outcomes
 from classmark.evaluation.metrics.ranking import equal_width_bins
-from classmark.evaluation.metrics.shares import f1_interval, share_interval
+from classmark.evaluation.metrics.rows import Bools, known_rows, require_papers
 from classmark.evaluation.report import EvaluationConfig
 from classmark.records import (
     CategoryDetail,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from classmark.dataset.statistics.comparison import Comparison
-from classmark.dataset.statistics.statistics import DatasetStatistics
+from classmark.dataset.statistics.statistics import Comparison, DatasetStatistics
 from classmark.pages.dataset_tables import Table, tables
 
 GENERATED = "The papers are invented: nothing in them is true."

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from classmark.dataset.statistics.comparison import Comparison
-from classmark.dataset.statistics.statistics import UNKNOWN_YEAR
+from classmark.dataset.statistics.statistics import UNKNOWN_YEAR, Comparison
 from classmark.dataset.statistics.statistics import DatasetStatistics as Statistics
 from classmark.pages.dataset_markdown import GENERATED
 from classmark.pages.dataset_plots import plots

@@ -7,8 +7,11 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from classmark.dataset.statistics.comparison import Comparison
-from classmark.dataset.statistics.statistics import HISTOGRAM_END_WORDS, HISTOGRAM_STEP_WORDS
+from classmark.dataset.statistics.statistics import (
+    HISTOGRAM_END_WORDS,
+    HISTOGRAM_STEP_WORDS,
+    Comparison,
+)
 from classmark.dataset.statistics.statistics import DatasetStatistics as Statistics
 from classmark.errors import MissingExtra
 

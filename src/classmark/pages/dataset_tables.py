@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from classmark.dataset.statistics.comparison import Comparison
-from classmark.dataset.statistics.statistics import DatasetStatistics
+from classmark.dataset.statistics.statistics import Comparison, DatasetStatistics
 from classmark.dataset.statistics.tally import (
     MAX_FOREIGN_SHARE,
     MIN_ENGLISH_SHARE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from classmark.evaluation.metrics.shares import share_interval
+from classmark.evaluation.metrics.intervals import share_interval
 from classmark.pages.svg import (
     Scale,
     bar,

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classmark.evaluation.details import pair_counts, reliability_bins
-from classmark.evaluation.metrics.arrays import known_rows, require_papers
 from classmark.evaluation.metrics.outcomes import read_outcomes
+from classmark.evaluation.metrics.rows import known_rows, require_papers
 from classmark.evaluation.report import EvaluationConfig
 from classmark.pages.figures import reliability
 from classmark.pages.svg import figure, text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from classmark.evaluation.robustness import KINDS, STRANGERS, perturb
+from classmark.evaluation.robustness import KINDS, OTHER_KINDS, perturb
 from classmark.pages.document import document, facts, section
 from classmark.pages.render_robustness import points
 from classmark.pages.robustness_figures import SERIES, kind_figure, loss_figure
@@ -123,7 +123,7 @@ def _shown(kind: RobustnessKind) -> Markup:
 
 def _origin(report: RobustnessReport) -> str:
     config = report.config
-    strange = any(kind.name in STRANGERS for kind in report.kinds)
+    strange = any(kind.name in OTHER_KINDS for kind in report.kinds)
     values = {
         "model": f"{report.model.name} {report.model.version}",
         "model digest": report.model.digest,

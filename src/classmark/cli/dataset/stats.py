@@ -13,8 +13,7 @@ from classmark.cli.dataset.needs import need_packages, step_progress
 from classmark.cli.output import check_ending
 
 if TYPE_CHECKING:
-    from classmark.dataset.statistics.comparison import Comparison
-    from classmark.dataset.statistics.statistics import DatasetStatistics
+    from classmark.dataset.statistics.statistics import Comparison, DatasetStatistics
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a dataset.")]
 Against = Annotated[
@@ -42,8 +41,7 @@ def stats(
     With --against the differences come first: shifts of categories by size, words, and the
     Jensen-Shannon divergence in bits.
     """
-    from classmark.dataset.statistics.comparison import compare
-    from classmark.dataset.statistics.statistics import measure
+    from classmark.dataset.statistics.statistics import compare, measure
     from classmark.pages.dataset_markdown import to_markdown
     from classmark.storage import check_apart, check_file_place, write_text
 

@@ -12,14 +12,12 @@ import polars as pl
 
 from classmark import taxonomy
 from classmark.dataset.build.cleaning import clean
-from classmark.dataset.config import DatasetConfig
-from classmark.dataset.folder import MANIFEST_FILE, dataset_digest
 from classmark.dataset.build.intake import Intake, Progress, read_sources
-from classmark.dataset.build.leaks import check_leaks
 from classmark.dataset.build.ledger import Ledger
-from classmark.dataset.schema import INVENTED_ID_PREFIX, SPLITS
 from classmark.dataset.build.splits import assign_periods, assign_splits
-from classmark.dataset.build.written import write_splits
+from classmark.dataset.build.writing import check_leaks, write_splits
+from classmark.dataset.config import DatasetConfig
+from classmark.dataset.folder import INVENTED_ID_PREFIX, MANIFEST_FILE, SPLITS, dataset_digest
 from classmark.errors import InvalidConfig, InvalidDataset, UnknownCategory
 from classmark.papers import RECIPE_VERSION
 from classmark.records import DatasetManifest, SplitFile

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from classmark.dataset.build.intake import Progress
-from classmark.dataset.schema import word_count
+from classmark.dataset.folder import word_count
 
 MIN_ENGLISH_SHARE = 0.10
 MAX_FOREIGN_SHARE = 0.20

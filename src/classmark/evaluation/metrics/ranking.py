@@ -11,8 +11,15 @@ from numpy.typing import NDArray
 
 from classmark.errors import InvalidConfig
 from classmark.evaluation.metrics import rows
-from classmark.evaluation.metrics.arrays import Bools, Floats, Ints, known_rows, require_papers
-from classmark.evaluation.metrics.weighted import weighted_calibration_error, weighted_macro_f1
+from classmark.evaluation.metrics.rows import (
+    Bools,
+    Floats,
+    Ints,
+    known_rows,
+    require_papers,
+    weighted_calibration_error,
+    weighted_macro_f1,
+)
 
 N_BINS = 15
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from classmark.errors import InvalidConfig, InvalidGates
-from classmark.evaluation.robustness import STRANGERS
+from classmark.evaluation.robustness import OTHER_KINDS
 from classmark.records import RobustnessGates, RobustnessLevel, RobustnessReport
 
 DEFAULT_MARGIN = 0.01
 CLEAN = "clean"
 GATED = ("top_1", "top_5", "accepted", "accepted_accuracy", "agreement")
-GATED_OF_STRANGERS = ("abstained",)
+GATED_OF_OTHER_TEXTS = ("abstained",)
 _UNITS = 10_000
 
 
@@ -48,7 +48,7 @@ def make_gates(report: RobustnessReport, margin: float = DEFAULT_MARGIN) -> Robu
         raise InvalidConfig(f"margin must be from 0 to below 1, got {margin}.")
     minimum: dict[str, dict[str, dict[str, float]]] = {}
     for kind, level in _measured(report):
-        gated = GATED_OF_STRANGERS if kind in STRANGERS else GATED
+        gated = GATED_OF_OTHER_TEXTS if kind in OTHER_KINDS else GATED
         minimum.setdefault(kind, {})[level.name] = {
             metric: _lowered(level.metrics[metric].value, margin)
             for metric in gated
@@ -133,7 +133,7 @@ def _named(places: list[tuple[str, str]]) -> str:
 def _value(level: RobustnessLevel, metric: str) -> float | None:
     if metric in level.metrics:
         return level.metrics[metric].value
-    if metric not in (*GATED, *GATED_OF_STRANGERS):
+    if metric not in (*GATED, *GATED_OF_OTHER_TEXTS):
         raise InvalidGates(
             f"the gate file asks for {metric!r}, which is no metric of {level.name!r}. "
             f"Choose from: {', '.join(sorted(level.metrics))}."
