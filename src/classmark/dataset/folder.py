@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from classmark.dataset.config import LabelSpace
+from classmark.dataset.digest import dataset_digest, rows_digest
 from classmark.errors import InvalidDataset
 from classmark.records import DatasetManifest, SplitFile
 from classmark.storage import sha256_file
@@ -124,7 +124,7 @@ def load_manifest(directory: Path, *, verify: bool = True) -> DatasetManifest:
 
     Args:
         directory: the folder that ``dataset build`` or ``dataset sample`` wrote.
-        verify: compare the digests of the split files.
+        verify: compare the digests of the split files, by bytes or else by rows.
 
     Raises:
         InvalidDataset: no manifest, or one that cannot be read; a split file is missing or has
@@ -197,12 +197,6 @@ def iter_texts(directory: Path, split: str, manifest: DatasetManifest) -> Iterat
             yield from zip(*(batch.column(name).to_pylist() for name in _TEXTS), strict=True)
 
 
-def dataset_digest(splits: Mapping[str, SplitFile], labels: tuple[str, ...]) -> str:
-    """Return the sha256 over the digests of the split files and the labels, 64 hex digits."""
-    facts = {"splits": {name: file.sha256 for name, file in splits.items()}, "labels": labels}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
 def _json_object(path: Path) -> dict[str, object]:
     value = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(value, dict):
@@ -215,16 +209,27 @@ def _verify(directory: Path, manifest: DatasetManifest) -> None:
         path = directory / file.file
         if not path.is_file():
             raise InvalidDataset(f"{path}, the {name} split, is missing. Build the dataset again.")
-        if sha256_file(path) != file.sha256:
+        if not _holds_the_rows(path, file):
             raise InvalidDataset(
                 f"{path}, the {name} split, has changed since it was written. "
                 "Build the dataset again, or restore the file."
             )
-    if dataset_digest(manifest.splits, manifest.labels) != manifest.digest:
+    digest = dataset_digest(manifest.splits, manifest.labels, manifest.format_version)
+    if digest != manifest.digest:
         raise InvalidDataset(
             f"{directory / MANIFEST_FILE} has changed since it was written: its digest is not that "
             "of its splits and labels. Build the dataset again, or restore the file."
         )
+
+
+def _holds_the_rows(path: Path, file: SplitFile) -> bool:
+    """Tell whether a split file has its bytes, or its rows in another layout."""
+    if sha256_file(path) == file.sha256:
+        return True
+    try:
+        return rows_digest(path) == file.rows_sha256
+    except (OSError, pa.ArrowException, pl.exceptions.PolarsError):
+        return False
 
 
 def read_frame(path: Path, *, texts: bool = True) -> pl.DataFrame:

@@ -17,7 +17,8 @@ from classmark.dataset.build.ledger import Ledger
 from classmark.dataset.build.splits import assign_periods, assign_splits
 from classmark.dataset.build.writing import check_leaks, write_splits
 from classmark.dataset.config import DatasetConfig
-from classmark.dataset.folder import INVENTED_ID_PREFIX, MANIFEST_FILE, SPLITS, dataset_digest
+from classmark.dataset.digest import dataset_digest
+from classmark.dataset.folder import INVENTED_ID_PREFIX, MANIFEST_FILE, SPLITS
 from classmark.errors import InvalidConfig, InvalidDataset, UnknownCategory
 from classmark.papers import RECIPE_VERSION
 from classmark.records import DatasetManifest, SplitFile

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from classmark import taxonomy
 from classmark.dataset.build.intake import TextStore, system_errors
 from classmark.dataset.config import DatasetConfig
+from classmark.dataset.digest import rows_digest
 from classmark.dataset.folder import (
     SPLITS,
     TEXT_COLUMNS,
@@ -47,7 +48,12 @@ def write_splits(
         path = folder / f"{split}.parquet"
         with system_errors():
             _write_split(path, rows, texts, config)
-        files[split] = SplitFile(file=path.name, sha256=sha256_file(path), papers=rows.height)
+        files[split] = SplitFile(
+            file=path.name,
+            sha256=sha256_file(path),
+            papers=rows.height,
+            rows_sha256=rows_digest(path),
+        )
     return files
 
 
