@@ -146,7 +146,7 @@ def build(  # noqa: PLR0913 - one parameter an option
         format=format,
         strict=strict,
     )
-    need_packages("building datasets", "data")
+    need_packages("building datasets")
     from classmark.dataset import Origin, build_dataset
 
     origin = Origin(command=_command_line())
@@ -216,7 +216,7 @@ def sample(  # noqa: PLR0913 - one parameter an option
         raise UsageError("give one of --output DIR, --csv FILE and --dump FILE.")
     check_ending("--csv", csv, (".csv",))
     check_ending("--dump", dump, (".jsonl", ".ndjson", ".json", ".gz"))
-    need_packages("building datasets", "data")
+    need_packages("building datasets")
     if file := csv or dump:
         _write_file(file, config, is_dump=dump is not None, overwrite=overwrite)
     if output is not None:

@@ -101,7 +101,7 @@ def robustness(  # noqa: PLR0913 - one parameter an option
     places = Places(output, html, gates, write_gates)
     subject = Subject(model, dataset, split or DEFAULT_SPLIT)
     minima = _prepare(places, subject)
-    need_packages("measuring robustness", "data")
+    need_packages("measuring robustness")
     config = _config(papers, kinds, {"draws": bootstrap, "seed": seed})
     report = _measure(subject, config)
     failures = _check(report, minima, places)
@@ -201,14 +201,14 @@ def _check(
 
 def _keep(report: RobustnessReport, places: Places, margin: float | None) -> None:
     from classmark.evaluation import make_gates
-    from classmark.pages import render_robustness_page
+    from classmark.pages import robustness_page
     from classmark.storage import write_json, write_text
 
     if places.output is not None:
         write_json(places.output, report.to_dict())
         typer.echo(f"report written to {places.output}", err=True)
     if places.html is not None:
-        write_text(places.html, render_robustness_page(report))
+        write_text(places.html, robustness_page(report))
         typer.echo(f"page written to {places.html}", err=True)
     if places.write_gates is not None:
         made = make_gates(report) if margin is None else make_gates(report, margin)
@@ -240,6 +240,6 @@ def _as_json(report: RobustnessReport) -> str:
 
 
 def _as_text(report: RobustnessReport) -> str:
-    from classmark.pages import render_robustness
+    from classmark.pages import robustness_text
 
-    return "\n".join(printable(line) for line in render_robustness(report).split("\n"))
+    return "\n".join(printable(line) for line in robustness_text(report).split("\n"))
