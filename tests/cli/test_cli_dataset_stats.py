@@ -59,7 +59,7 @@ def test_what_is_no_dataset_is_one_line(tmp_path: Path) -> None:
     result = run(tmp_path)
     assert result.exit_code == 1
     assert result.stderr == (
-        f"error: {tmp_path} is no dataset folder: it has no manifest.json. "
+        f"error: {tmp_path} is not a dataset folder: it has no manifest.json. "
         "Write one with `classmark dataset build` or `classmark dataset sample`.\n"
     )
 

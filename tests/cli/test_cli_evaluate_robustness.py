@@ -197,7 +197,7 @@ def test_wrong_usage_is_exit_code_2(tmp_path: Path, options: tuple[str, ...], me
 def test_a_dataset_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     code, out, err = run(tmp_path / "nowhere")
     assert (code, out) == (1, "")
-    assert "is no dataset folder" in err
+    assert "is not a dataset folder" in err
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_an_unknown_split_is_answered_with_those_that_are_there(folder: Path) ->
 
 
 def test_a_folder_without_manifest_is_no_dataset(tmp_path: Path) -> None:
-    with pytest.raises(InvalidDataset, match=r"is no dataset folder.*classmark dataset build"):
+    with pytest.raises(InvalidDataset, match=r"is not a dataset folder.*classmark dataset build"):
         load_manifest(tmp_path)
 
 

@@ -99,7 +99,7 @@ class DatasetSplit:
         listed_indptr: int64 [n + 1]; the listed columns of paper i are
             ``listed_indices[listed_indptr[i]:listed_indptr[i + 1]]``.
         listed_indices: int16 [listed], columns of all listed categories that are labels, the
-            primary first; each at most once a paper.
+            primary first; each once per paper.
         listed_count: int16 [n], number of listed categories, labels or not.
         years: int16 [n], year of the first version, 0 if unknown.
         periods: n names of periods, "" if the dataset has none.
@@ -137,7 +137,7 @@ def load_manifest(directory: Path, *, verify: bool = True) -> DatasetManifest:
         is_there, is_folder = directory.exists(), directory.is_dir()
         fault = f"it has no {MANIFEST_FILE}" if is_folder else "it is a file"
         raise InvalidDataset(
-            f"{directory} is no dataset folder: {fault if is_there else 'there is none'}. "
+            f"{directory} is not a dataset folder: {fault if is_there else 'it does not exist'}. "
             "Write one with `classmark dataset build` or `classmark dataset sample`."
         ) from error
     except (OSError, ValueError) as error:

@@ -269,7 +269,7 @@ def _refuse_twins(name: str, ids: Sequence[str]) -> None:
     if count > 1:
         raise InvalidScores(
             f"the {name} table holds the paper {twin!r} {count} times; papers are matched by id. "
-            "Give every paper an id of its own and score them again."
+            "Give every paper a unique id and score them again."
         )
 
 

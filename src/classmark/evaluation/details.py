@@ -142,7 +142,7 @@ def confusion_pairs(
 def confident_errors(
     outcomes: Outcomes, table: ScoreTable, facts: PaperFacts | None
 ) -> tuple[ErrorExample, ...]:
-    """Return the errors with the highest probability, at most two of one pair of categories."""
+    """Return the errors with the highest probability, no more than two for one pair of categories."""
     wrong = np.flatnonzero(outcomes.top != outcomes.primary)
     order = wrong[np.argsort(-outcomes.confidence[wrong], kind="stable")]
     seen: Counter[tuple[int, int]] = Counter()
@@ -206,7 +206,7 @@ def _by_category_size(outcomes: Outcomes) -> tuple[str, str, Masks]:
     group = np.digitize(sizes, edges[1:])
     masks: Masks = [(name, np.asarray(group == i)) for i, name in enumerate(names)]
     note = (
-        "papers of this split in the true category; told apart by the truth, so that even a "
+        "papers of this split in the true category; grouped by the truth, so that even a "
         "perfectly calibrated model shows an ECE here"
     )
     return "Category size", note, masks

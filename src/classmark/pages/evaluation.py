@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from classmark.pages import figures
-from classmark.pages.frame import interval, number, render, with_interval, with_note, wrapped
+from classmark.pages.frame import (
+    interval,
+    number,
+    origin,
+    render,
+    with_interval,
+    with_note,
+    wrapped,
+)
 from classmark.pages.text import METRIC_TITLES
 from classmark.records import (
     CategoryDetail,
@@ -70,31 +77,8 @@ def evaluation_page(report: EvaluationReport, details: EvaluationDetails) -> str
         categories=_categories(report, details),
         errors=_errors(details),
         year_rows=_year_rows(report),
-        origin=origin(report, report.model, temperature=f"{report.config['temperature']:.4g}"),
+        origin=origin(report, temperature=f"{report.config['temperature']:.4g}"),
     )
-
-
-def origin(report: Any, model: Any, **more: str) -> dict[str, str]:
-    """Return where the numbers of a report of one model come from, by name.
-
-    Args:
-        report: an evaluation or a robustness report.
-        model: its model.
-        more: facts to state before date, machine and command.
-    """
-    config = report.config
-    drawn = f"{config['draws']:,} resamples, {config['n_bins']} bins"
-    return {
-        "model": f"{model.name} {model.version}",
-        "model digest": model.digest,
-        "dataset digest": report.dataset_digest,
-        "split": report.split,
-        "papers": "invented by the sample generator" if report.generated else "as given",
-        **more,
-        "measured": f"{report.date}; seed {config['seed']}, {drawn}",
-        "machine": report.machine,
-        "command": report.command,
-    }
 
 
 def _tiles(report: EvaluationReport) -> list[tuple[str, ...]]:

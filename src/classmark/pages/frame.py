@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from classmark.errors import MissingExtra
 from classmark.pages.svg import TEMPLATES, Markup, style_sheet
 from classmark.pages.text import GENERATED_WARNING, signed
-from classmark.records import MetricValue
+from classmark.records import EvaluationReport, MetricValue, RobustnessReport
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -28,6 +28,28 @@ def render(template: str, **values: Any) -> str:
         MissingExtra: jinja2 is not installed.
     """
     return _environment().get_template(template).render(values)
+
+
+def origin(report: EvaluationReport | RobustnessReport, **more: str) -> dict[str, str]:
+    """Return where the numbers of a report of one model come from, by name.
+
+    Args:
+        report: what was measured.
+        more: facts to state before date, machine and command.
+    """
+    config, model = report.config, report.model
+    drawn = f"{config['draws']:,} resamples, {config['n_bins']} bins"
+    return {
+        "model": f"{model.name} {model.version}",
+        "model digest": model.digest,
+        "dataset digest": report.dataset_digest,
+        "split": report.split,
+        "papers": "invented by the sample generator" if report.generated else "as given",
+        **more,
+        "measured": f"{report.date}; seed {config['seed']}, {drawn}",
+        "machine": report.machine,
+        "command": report.command,
+    }
 
 
 def number(metric: MetricValue | None, digits: int = 3) -> str:

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from classmark.evaluation.robustness import KINDS, OTHER_KINDS, perturb
 from classmark.pages.charts import Differences, differences
-from classmark.pages.evaluation import origin
-from classmark.pages.frame import number, render, with_interval, with_note, wrapped
+from classmark.pages.frame import number, origin, render, with_interval, with_note, wrapped
 from classmark.pages.svg import (
     Markup,
     Scale,
@@ -74,9 +73,7 @@ def robustness_page(report: RobustnessReport) -> str:
         losses=differences(losses, "What hurts most", _LOSSES) if losses else "",
         rows=_rows(report),
         examples=_examples(report),
-        origin=origin(
-            report, report.model, **{"other texts": "invented, in the package" if others else ""}
-        ),
+        origin=origin(report, **{"other texts": "invented, in the package" if others else ""}),
     )
 
 

@@ -176,7 +176,7 @@ def nearest(query: str, names: Mapping[str, str], *, count: int) -> list[str]:
     Args:
         query: what was written; the work grows with its length.
         names: category names by code.
-        count: how many to return at most.
+        count: maximum number of codes.
     """
     wanted = query.lower()
     return sorted(names, key=lambda code: -_likeness(wanted, code, names[code]))[:count]

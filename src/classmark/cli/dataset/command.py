@@ -52,7 +52,7 @@ Sources = Annotated[
     ),
 ]
 Output = Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in DIR.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the contents of DIR.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the manifest's summary as JSON.")]
 Periods = Annotated[
     str,
@@ -93,13 +93,11 @@ Columns = Annotated[
     str,
     typer.Option(
         metavar="FIELD=COLUMN,...",
-        help="Columns of the sources that have names of their own: title=Titel,abstract=Text.",
+        help="Map columns of the sources to fields: title=Titel,abstract=Text.",
     ),
 ]
 Format = Annotated[str, typer.Option(metavar="F", help="Format, as in classify --format.")]
-Strict = Annotated[
-    bool, typer.Option("--strict", help="Stop at the first record that cannot be used.")
-]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first unusable record.")]
 BuildSeed = Annotated[
     int, typer.Option(metavar="N", help="Chooses the papers that are held out (stratified).")
 ]

@@ -28,7 +28,7 @@ def need_packages(feature: str) -> None:
 
 @contextmanager
 def step_progress() -> Iterator[Progress | None]:
-    """Yield what shows progress on standard error, or None if nobody is looking there."""
+    """Yield what shows progress on standard error, or None if it is not a terminal."""
     if not sys.stderr.isatty():
         yield None
         return

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a dataset.")]
 Against = Annotated[
-    Path | None, typer.Option(metavar="DIR2", help="Folder of the dataset before, to compare with.")
+    Path | None, typer.Option(metavar="DIR2", help="Folder of an earlier dataset to compare with.")
 ]
 Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write one page with plots.")]
 Markdown = Annotated[

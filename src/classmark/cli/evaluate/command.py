@@ -55,7 +55,7 @@ class StoredScores:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelScores:
-    """A model, and the split of a dataset that it shall score."""
+    """A model, and the split of a dataset to score."""
 
     model: str
     dataset: Path
@@ -111,17 +111,17 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help=f"Split of the dataset; {DEFAULT_SPLIT} if not given."),
+        typer.Option(metavar="NAME", help=f"Split of the dataset [default: {DEFAULT_SPLIT}]."),
     ] = None,
     write_scores: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep the scores of --model here.")
+        Path | None, typer.Option(metavar="FILE", help="Write the scores of --model to FILE.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the report here, as JSON.")
+        Path | None, typer.Option(metavar="FILE", help="Write the report as JSON.")
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write the report here as a page with figures."),
+        typer.Option(metavar="FILE", help="Write the report as an HTML page with figures."),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the report as JSON, not as a table.")

@@ -65,17 +65,17 @@ def compare(  # noqa: PLR0913 - one parameter an option
         Path | None, typer.Option(metavar="DIR", help="Score this dataset with models A and B.")
     ] = None,
     split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Split of the dataset; test if not given.")
+        str | None, typer.Option(metavar="NAME", help="Split of the dataset [default: test].")
     ] = None,
     common: Annotated[
         bool, typer.Option("--common", help="Compare the papers and labels that both have.")
     ] = False,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the comparison here, as JSON.")
+        Path | None, typer.Option(metavar="FILE", help="Write the comparison as JSON.")
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write the comparison here as a page with figures."),
+        typer.Option(metavar="FILE", help="Write the comparison as an HTML page with figures."),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the comparison as JSON, not as a table.")

@@ -47,34 +47,40 @@ def robustness(  # noqa: PLR0913 - one parameter an option
     model: Annotated[str, typer.Option(metavar="M", help="NAME, NAME@VERSION or PATH.")],
     dataset: Annotated[Path, typer.Option(metavar="DIR", help="Dataset folder with the papers.")],
     split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Split of the dataset; test if not given.")
+        str | None, typer.Option(metavar="NAME", help="Split of the dataset [default: test].")
     ] = None,
     papers: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Most papers to measure; 5,000 if not given."),
+        typer.Option(
+            min=1, metavar="N", help="Maximum number of papers to measure [default: 5,000]."
+        ),
     ] = None,
     kinds: Annotated[
         str | None,
-        typer.Option(metavar="KIND,...", help="Measure these kinds only; all if not given."),
+        typer.Option(metavar="KIND,...", help="Measure only these kinds [default: all]."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the report here, as JSON.")
+        Path | None, typer.Option(metavar="FILE", help="Write the report as JSON.")
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write the report here as a page of plots."),
+        typer.Option(metavar="FILE", help="Write the report as an HTML page with plots."),
     ] = None,
     gates: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Minimum values; exit code 1 if one is not held."),
+        typer.Option(metavar="FILE", help="Minimum values; exit code 1 if one is not met."),
     ] = None,
     write_gates: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write what was measured here as minima.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the measured values to FILE as minima."),
     ] = None,
     margin: Annotated[
         float | None,
         typer.Option(
-            min=0.0, max=1.0, metavar="X", help="Taken off the minima written; 0.01 if not given."
+            min=0.0,
+            max=1.0,
+            metavar="X",
+            help="Subtracted from the minima written [default: 0.01].",
         ),
     ] = None,
     as_json: Annotated[
@@ -132,7 +138,7 @@ def read_gates(file: Path) -> RobustnessGates:
     """Read a gate file.
 
     Raises:
-        InvalidGates: it is missing, no JSON, of another format, or a minimum is no share.
+        InvalidGates: it is missing, not JSON, of another format, or a minimum is not a share.
     """
     from classmark.records import RobustnessGates
 
@@ -164,7 +170,7 @@ def _kinds(text: str) -> tuple[str, ...]:
     unknown = [name for name in names if name not in ROBUSTNESS_KINDS]
     if unknown:
         raise UsageError(
-            f"--kinds: there is no kind {unknown[0]!r}. Choose from: {', '.join(ROBUSTNESS_KINDS)}."
+            f"--kinds: unknown kind {unknown[0]!r}. Choose from: {', '.join(ROBUSTNESS_KINDS)}."
         )
     return tuple(name for name in ROBUSTNESS_KINDS if name in names)
 

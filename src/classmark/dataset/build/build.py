@@ -84,7 +84,7 @@ def write_dataset(
 ) -> DatasetManifest:
     """Clean, split, write and check what came in; return the manifest that was written.
 
-    The intake's texts stand in ``folder / SCRATCH``, which is removed.
+    The intake's texts are in ``folder / SCRATCH``, which is removed.
     """
     tell = progress or _tell_nobody
     ledger = Ledger(intake.read, intake.bad_records)
@@ -106,7 +106,7 @@ def write_dataset(
 
 
 def _tell_nobody(step: str, count: int) -> None:
-    """Stand in for a progress bar."""
+    """Ignore the progress."""
 
 
 def _check_categories(papers: pl.DataFrame, ledger: Ledger, first_bad: Mapping[str, str]) -> None:

@@ -161,7 +161,7 @@ _REMEDIES = {
     "no_category": "it has no category",
     "unknown_category": "its category is unknown (for labels of your own: --labels free)",
     "long_category": f"its label has more than {MOST_LABEL_CHARS} characters",
-    "bad_date": "a date is not written as YYYY-MM-DD, or is no day of the calendar",
+    "bad_date": "a date is not written as YYYY-MM-DD, or does not exist",
     "label_not_listed": "its label is not among its categories",
 }
 """What is wrong by name of the check, in the order in which a row is counted."""

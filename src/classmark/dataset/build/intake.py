@@ -105,7 +105,7 @@ class TextStore:
     """Abstracts and authors of papers on disk, by number of the row, from 0."""
 
     def __init__(self, folder: Path) -> None:
-        """Keep them in a folder, which is made; whoever owns it removes it."""
+        """Create a folder for them; its owner removes it."""
         folder.mkdir()
         self._folder = folder
         self._ends: list[int] = [0]

@@ -107,7 +107,7 @@ _BATCH_PAPERS = 10_000
 
 
 def check_leaks(files: Mapping[str, Path]) -> None:
-    """Check written Parquet files; ids and fingerprints are made anew from what they hold.
+    """Check written Parquet files; ids and fingerprints are computed again from the files.
 
     Args:
         files: Parquet file by name of the split.
@@ -126,7 +126,7 @@ def check_leaks(files: Mapping[str, Path]) -> None:
         )
         if leaks.height:
             raise LeakFound(
-                f"{leaks.height} papers stand in two splits, by their {noun}: {_named(leaks)}. "
+                f"{leaks.height} papers are in two splits, by {noun}: {_named(leaks)}. "
                 "Remove the duplicates before you split."
             )
 

@@ -116,7 +116,7 @@ def fetch_dataset(
         tell: called with the name of each further step.
 
     Raises:
-        UsageError: a source that is nothing of the three, or an output that is there.
+        UsageError: the source is none of the three, or the output exists.
         DownloadFailed: it cannot be fetched; what has arrived is kept in ``.part``.
         InvalidArchive: it is damaged or unsafe, or has another digest; nothing of it is kept.
         UnreadableSource: it holds nothing that can be read as papers.
@@ -151,7 +151,7 @@ def _local(config: DownloadConfig) -> Path | None:
     if is_dataset_name(source) and not Path(source).exists():
         return None
     raise UsageError(
-        f"{source!r} is no file that is there, no http(s) address and no Kaggle dataset "
+        f"{source!r} is not an existing file, an http(s) address or a Kaggle dataset "
         "(OWNER/NAME). Check the spelling."
     )
 
@@ -196,9 +196,11 @@ def _plain_address(url: str) -> str:
     except ValueError:
         usable = False
     if not usable or not url.isascii() or any(c.isspace() or not c.isprintable() for c in url):
-        raise UsageError(f"{url!r} is no address. Write blanks and other letters as %20 and so on.")
+        raise UsageError(
+            f"{url!r} is not a valid address. Percent-encode blanks and other characters (%20)."
+        )
     if "@" in parts.netloc:
-        raise UsageError("an address with a password in it is not taken. Get the file yourself.")
+        raise UsageError("addresses with a password are not supported. Download the file yourself.")
     return url.partition("#")[0]
 
 
@@ -206,18 +208,18 @@ def _fetched(
     config: DownloadConfig,
     target: Path,
     patience: Patience,
-    told: tuple[Arrived, Callable[[str], None]],
+    listeners: tuple[Arrived, Callable[[str], None]],
 ) -> tuple[tuple[str, ...], str]:
     """Fetch, check, and only then give the file its name; return (members, sha256)."""
     remote = _remote(config)
     part = Part(target.with_name(f"{target.name}{PART_SUFFIX}"))
-    arrived, tell = told
+    arrived, tell = listeners
     fetch(remote, part, patience, arrived)
     tell("checking")
     try:
         members, digest = _checked(part.path, config, target.name)
     except (InvalidArchive, UnreadableSource):
-        part.discard()  # it is whole and of no use: nothing could be added to it
+        part.discard()  # it is complete and unusable: there is nothing to resume
         raise
     with storage_errors(target), part.path.open("rb+") as file:
         os.fsync(file.fileno())

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from email.message import Message
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from classmark import __version__
@@ -26,18 +26,6 @@ from classmark.storage import storage_errors, write_json
 
 _PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
 _MAX_WAIT_S = 60.0
-
-
-class Asked(Protocol):
-    """What a request was for."""
-
-    @property
-    def url(self) -> str:
-        """Return its address."""
-
-    @property
-    def credentials_remedy(self) -> str:
-        """Return what to do where credentials are wanted."""
 
 
 class Interruption(Exception):
@@ -53,18 +41,18 @@ class Interruption(Exception):
         self.wait_s = wait_s
 
     def worth_retrying(self, *, started: bool) -> bool:
-        """Tell whether to try again: not where the server was never reached."""
+        """Return whether to try again: not if the server was never reached."""
         return self._connects or started
 
 
-def explain(error: Exception, asked: Asked) -> Exception:
+def explain(error: Exception, remote: Remote) -> Exception:
     """Return the DownloadFailed for what stays as it is, an Interruption for what may pass."""
-    where = shown(asked.url)
+    where = shown(remote.url)
     if isinstance(error, urllib.error.HTTPError):
-        return _status_refused(error, asked)
+        return _status_refused(error, remote)
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(reason, socket.gaierror):
-        host = urlsplit(asked.url).hostname
+        host = urlsplit(remote.url).hostname
         return Interruption(
             f"the name {host!r} cannot be resolved. Check the address, and the network.",
             connects=False,
@@ -76,7 +64,7 @@ def explain(error: Exception, asked: Asked) -> Exception:
         )
     if isinstance(reason, TimeoutError):
         return Interruption(
-            f"{where} was silent for too long. Try again, or raise --timeout.",
+            f"{where} did not respond in time. Try again, or raise --timeout.",
             connects=reason is error,  # urllib wraps what happens before the request is sent
         )
     if isinstance(error, urllib.error.URLError):
@@ -93,16 +81,16 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _status_refused(error: urllib.error.HTTPError, asked: Asked) -> Exception:
-    where, status = shown(asked.url), f"HTTP {error.code}"
+def _status_refused(error: urllib.error.HTTPError, remote: Remote) -> Exception:
+    where, status = shown(remote.url), f"HTTP {error.code}"
     if error.code in _PASSING_STATUS:
         wait = error.headers.get("Retry-After", "")
         wait_s = min(_MAX_WAIT_S, float(wait)) if wait.isdigit() else 0.0
-        return Interruption(f"{where} is not able to answer ({status}). Try later.", wait_s=wait_s)
+        return Interruption(f"{where} is unavailable ({status}). Try later.", wait_s=wait_s)
     if error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return DownloadFailed(
-            f"{where} refused the download ({status}): it wants credentials, or others. "
-            f"{asked.credentials_remedy}"
+            f"{where} refused the download ({status}): it needs credentials, or other ones. "
+            f"{remote.credentials_remedy}"
         )
     if error.code in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
         return DownloadFailed(f"there is no file at {where} ({status}). Check the address.")
@@ -179,7 +167,7 @@ def fetch(remote: Remote, part: Part, patience: Patience, arrived: Arrived) -> N
     """Make a part whole, going on from what is there if it is still the same file.
 
     Raises:
-        DownloadFailed: refused, not there, or broken off too often; the part stays, to go on from.
+        DownloadFailed: refused, not there, or broken off too often; the part stays, so that it can be resumed.
         StorageFailed: it cannot be written.
     """
     fruitless, at_start = 0, part.size
@@ -197,7 +185,7 @@ def fetch(remote: Remote, part: Part, patience: Patience, arrived: Arrived) -> N
 
 
 def _kept(part: Part) -> str:
-    return f" {part.size:,} bytes are kept: run the same command to go on." if part.size else ""
+    return f" {part.size:,} bytes are kept: run the same command to resume." if part.size else ""
 
 
 def _attempt(remote: Remote, part: Part, patience: Patience, arrived: Arrived) -> None:
@@ -296,7 +284,7 @@ def _continues(part: Part, response: Any) -> bool:
     ):
         return True
     part.discard()
-    raise Interruption("the server sent another piece of the file than was asked for.")
+    raise Interruption("the server sent another part of the file than was requested.")
 
 
 def _total(response: Any) -> int | None:
@@ -315,7 +303,7 @@ def _validator(headers: Message) -> str:
 
 
 def _settle_beyond_the_end(part: Part, headers: Message) -> None:
-    """Take a part that is already whole; any other that the server knows no rest of is no part.
+    """Accept a part that is already whole; discard any other that the server cannot complete.
 
     Raises:
         Interruption: it was thrown away.
@@ -331,7 +319,7 @@ def _check_space(part: Part, total: int | None) -> None:
     free = shutil.disk_usage(part.path.parent).free
     if total is not None and total - part.size > free:
         raise StorageFailed(
-            f"cannot write {part.path}: {total - part.size:,} bytes are to come, {free:,} are "
+            f"cannot write {part.path}: {total - part.size:,} bytes are needed, {free:,} are "
             "free. Free some space, or choose another output."
         )
 
@@ -340,7 +328,7 @@ def _refuse_web_page(response: Any, remote: Remote) -> None:
     if response.headers.get_content_type() == "text/html":
         raise DownloadFailed(
             f"{shown(remote.url)} answered with a web page, not with a file. Check the address; "
-            f"perhaps one must log in. {remote.credentials_remedy}"
+            f"you may have to log in. {remote.credentials_remedy}"
         )
 
 

@@ -37,7 +37,7 @@ class Language:
         not_english: of them, those in which fewer than ``MIN_ENGLISH_SHARE`` of the words are
             English function words (the, of, and ...).
         not_latin: papers with more than ``MAX_FOREIGN_SHARE`` of their letters in a script that is
-            neither Latin nor Greek (which stands in formulas).
+            neither Latin nor Greek (which formulas use).
         examples: the first ids of either kind.
     """
 

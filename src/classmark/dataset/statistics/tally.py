@@ -61,7 +61,7 @@ def tally_texts(files: Sequence[Path], ids: pl.Series, tell: Progress) -> TextTa
     Args:
         files: Parquet, read twice.
         ids: of their papers, in order; they say which near-duplicates are compared.
-        tell: hears of the steps.
+        tell: called with the name of each step.
     """
     counts: list[pl.DataFrame] = []
     papers, titles, edges = [], [], []

@@ -1,4 +1,4 @@
-"""Texts that a model shall not accept: invented ones of ours, in many languages and of many kinds.
+"""Texts that a model should not accept: invented ones, in many languages and of many kinds.
 
 Half of the texts fitted the scope score of the model in the package (``split`` is ``fit``); only
 the other half is measured.
@@ -35,7 +35,7 @@ OTHER_KINDS = {
     for kind in (
         OtherKind("other-languages", "invented texts in other languages", tuple(_FOREIGN.values())),
         OtherKind(
-            "non-papers", "invented texts that are no papers", ("English prose", "machine-made")
+            "non-papers", "invented texts that are not papers", ("English prose", "machine-made")
         ),
     )
 }
@@ -43,7 +43,7 @@ OTHER_KINDS = {
 
 @dataclass(frozen=True)
 class OtherTexts:
-    """Texts that are no papers, for the fit of the scope score.
+    """Texts that are not papers, for the fit of the scope score.
 
     Attributes:
         source: where they are from, in words; "" if there are none.
