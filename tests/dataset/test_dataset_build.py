@@ -371,7 +371,7 @@ def test_a_leak_fails_the_build_and_leaves_nothing(
     monkeypatch.setattr(build_module, "clean", clean_badly)
     monkeypatch.setattr(build_module.Ledger, "check", lambda ledger, kept: None)
     source = write_source(records(COUNTS))
-    with pytest.raises(LeakFound, match=r"1 papers are in two splits, by their abstract"):
+    with pytest.raises(LeakFound, match=r"1 papers are in two splits, by abstract"):
         build(source)
     assert list(source.parent.iterdir()) == [source]
 

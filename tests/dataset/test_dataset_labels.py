@@ -129,7 +129,7 @@ def test_a_row_that_breaks_several_checks_counts_once() -> None:
 
 def test_a_strict_contract_names_paper_and_fault() -> None:
     strict = DatasetConfig(strict=True)
-    with pytest.raises(ContractViolation, match=r"paper 'p0'.*2016-02-30.*no day of the calendar"):
+    with pytest.raises(ContractViolation, match=r"paper 'p0'.*2016-02-30.*or does not exist"):
         keep_contract(BROKEN["bad_date"], strict, Ledger(1))
     with pytest.raises(UnknownCategory, match=r"unknown arXiv category 'cs.XX'"):
         keep_contract(BROKEN["unknown_category"], strict, Ledger(1))

@@ -188,7 +188,7 @@ def test_a_gate_on_what_could_not_be_measured_fails(report: RobustnessReport) ->
     gates = make_gates(report)
     gates.minimum["case"]["upper"]["accepted_accuracy"] = 0.5
     assert [str(f) for f in check_gates(report, gates)] == [
-        "case, upper: accepted_accuracy has no value, at least 0.5000 is asked for"
+        "case, upper: accepted_accuracy has no value, the minimum is 0.5000"
     ]
 
 
@@ -209,7 +209,7 @@ def test_a_minimum_for_what_was_not_measured_is_an_error(report: RobustnessRepor
 def test_a_gate_on_an_unknown_metric_is_an_error(report: RobustnessReport) -> None:
     gates = make_gates(report)
     gates.minimum["clean"]["clean"]["top_9"] = 0.1
-    with pytest.raises(InvalidGates, match="'top_9', which is no metric"):
+    with pytest.raises(InvalidGates, match="'top_9', which is not a metric"):
         check_gates(report, gates)
 
 

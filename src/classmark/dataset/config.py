@@ -210,7 +210,7 @@ class DownloadConfig:
 
     Attributes:
         source: OWNER/NAME of a Kaggle dataset, an http(s) address, or a path.
-        output: file to write, or an existing folder; None: the name of the source, in the current folder.
+        output: file to write, or an existing folder; None: named after the source, here.
         unpack: folder to unpack a zip into; None: keep it as it is, ``build`` reads a zip of one
             file.
         sha256: what the file must have, 64 hexadecimal digits; "": any.

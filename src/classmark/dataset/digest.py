@@ -1,8 +1,8 @@
 """The digest of a dataset: of its rows and labels, whatever files hold them.
 
 The same papers give the same digest in any order of rows, size of row groups, compression or
-version of the Parquet writer; one changed cell gives another digest. The definition, so that anyone can
-recompute it:
+version of the Parquet writer; one changed cell gives another digest. The definition, for
+recomputing it without classmark:
 
 - A cell is a netstring of its text in UTF-8 (``5:hello,``), numbers in decimal; null is ``~``.
 - A row is its cells in the order of the sorted column names; its digest is their SHA-256.

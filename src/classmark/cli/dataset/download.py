@@ -30,9 +30,7 @@ Source = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FILE", help="File to write, or an existing folder [default: the current folder]."
-    ),
+    typer.Option(metavar="FILE", help="File to write, or an existing folder [default: .]."),
 ]
 Unpack = Annotated[
     Path | None,
@@ -71,9 +69,9 @@ def download(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Download a file of papers and check it; stdout is the input for `classmark dataset build`.
 
-    After a broken connection or Ctrl-C the bytes received so far stay in FILE.part; the same command
-    resumes from there. Kaggle's credentials are optional: KAGGLE_USERNAME and KAGGLE_KEY, or
-    ~/.kaggle/kaggle.json.
+    After a broken connection or Ctrl-C the bytes received so far stay in FILE.part; the same
+    command resumes from there. Kaggle's credentials are optional: KAGGLE_USERNAME and KAGGLE_KEY,
+    or ~/.kaggle/kaggle.json.
     """
     from classmark.dataset.download.download import fetch_dataset
 

@@ -51,9 +51,7 @@ def robustness(  # noqa: PLR0913 - one parameter an option
     ] = None,
     papers: Annotated[
         int | None,
-        typer.Option(
-            min=1, metavar="N", help="Maximum number of papers to measure [default: 5,000]."
-        ),
+        typer.Option(min=1, metavar="N", help="Maximum number of papers [default: 5,000]."),
     ] = None,
     kinds: Annotated[
         str | None,
@@ -72,7 +70,7 @@ def robustness(  # noqa: PLR0913 - one parameter an option
     ] = None,
     write_gates: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write the measured values to FILE as minima."),
+        typer.Option(metavar="FILE", help="Write the measured values as minima."),
     ] = None,
     margin: Annotated[
         float | None,
@@ -80,7 +78,7 @@ def robustness(  # noqa: PLR0913 - one parameter an option
             min=0.0,
             max=1.0,
             metavar="X",
-            help="Subtracted from the minima written [default: 0.01].",
+            help="Subtracted from written minima [default: 0.01].",
         ),
     ] = None,
     as_json: Annotated[

@@ -197,7 +197,7 @@ def _plain_address(url: str) -> str:
         usable = False
     if not usable or not url.isascii() or any(c.isspace() or not c.isprintable() for c in url):
         raise UsageError(
-            f"{url!r} is not a valid address. Percent-encode blanks and other characters (%20)."
+            f"{url!r} is not a valid address. Write blanks as %20, other letters likewise."
         )
     if "@" in parts.netloc:
         raise UsageError("addresses with a password are not supported. Download the file yourself.")

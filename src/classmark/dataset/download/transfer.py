@@ -167,7 +167,7 @@ def fetch(remote: Remote, part: Part, patience: Patience, arrived: Arrived) -> N
     """Make a part whole, going on from what is there if it is still the same file.
 
     Raises:
-        DownloadFailed: refused, not there, or broken off too often; the part stays, so that it can be resumed.
+        DownloadFailed: refused, not there, or broken off too often; the part stays for resuming.
         StorageFailed: it cannot be written.
     """
     fruitless, at_start = 0, part.size
