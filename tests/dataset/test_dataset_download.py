@@ -96,7 +96,7 @@ def test_a_stalling_server_is_left_and_what_arrived_is_kept_for_the_next_run(
     server: FileServer, tmp_path: Path
 ) -> None:
     url = server.put("/papers.zip", ARCHIVE, cuts=[HALF, 0, 0], stalls=True)
-    with pytest.raises(DownloadFailed, match=rf"silent for too long.*{HALF:,} bytes are kept"):
+    with pytest.raises(DownloadFailed, match=rf"did not respond in time.*{HALF:,} bytes are kept"):
         get(url, IMPATIENT)
     assert left(tmp_path) == ["papers.zip.part", "papers.zip.part.json"]
     server.put("/papers.zip", ARCHIVE)
