@@ -218,12 +218,15 @@ def _upright(found: re.Match[str]) -> str:
 def tree_of_errors() -> str:
     """Return every error with its family, kind and exit code."""
     rows = [
-        (family.__name__, f"[`{kind.__name__}`](#{kind.__module__}.{kind.__name__})")
-        + (code(kind.__new__(kind).kind), kind.exit_code)
+        (family.__name__, _link(kind), code(kind.__new__(kind).kind), kind.exit_code)
         for family in ClassmarkError.__subclasses__()
         for kind in _with_subclasses(family)
     ]
     return table(("family", "error", "kind", "exit code"), rows)
+
+
+def _link(kind: type[ClassmarkError]) -> str:
+    return f"[`{kind.__name__}`](#{kind.__module__}.{kind.__name__})"
 
 
 def _with_subclasses(kind: type[ClassmarkError]) -> Iterator[type[ClassmarkError]]:

@@ -79,7 +79,7 @@ def work(connection: Connection, plan: WorkPlan) -> None:
         _work(connection, plan)
     except (EOFError, ConnectionError):
         return
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the parent is waiting for an answer
         own = isinstance(error, ClassmarkError)
         _tell(connection, Failed(str(error) if own else f"{type(error).__name__}: {error}"))
 

@@ -72,7 +72,7 @@ def show_status(file: File = None, as_json: AsJson = False) -> None:
 
 
 @app.command("export")
-def export(  # noqa: PLR0913 - one parameter an option
+def export(
     *,
     file: File = None,
     output: Annotated[

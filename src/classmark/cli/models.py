@@ -169,7 +169,7 @@ def _labels_in_words(facts: dict[str, Any]) -> str:
     return f"{number}: {'; '.join(shown)}{more}"
 
 
-def _flat(value: Any, name: str) -> list[tuple[str, Any]]:
+def _flat(value: object, name: str) -> list[tuple[str, Any]]:
     """Return (dotted name, value) of everything in nested objects."""
     if not isinstance(value, dict):
         return [(name, value)]

@@ -6,8 +6,9 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, TypeGuard, cast
+from typing import IO, TYPE_CHECKING, Literal, Protocol, TypeGuard, cast
 
 from classmark.errors import UsageError
 
@@ -326,7 +327,7 @@ def open_standard_streams() -> None:
     sys.stderr = sys.stderr or _text_file(2, "w")
 
 
-def _text_file(number: int, mode: str) -> Any:
+def _text_file(number: int, mode: Literal["r", "w"]) -> TextIOWrapper:
     return open(number, mode, encoding="utf-8", errors="replace", closefd=False)
 
 

@@ -110,5 +110,5 @@ def _batches(predictions: Iterable[Prediction]) -> Iterator[list[Prediction]]:
         yield batch
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: object) -> object:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
 
 LOGGER_NAME = "classmark.journal"
 NOT_WRITTEN = "journal cannot be written"
@@ -61,7 +60,7 @@ class FaultLog:
         """Say that what need not be kept could not be deleted."""
         self._say(NOT_DELETED, logging.ERROR, problem=problem)
 
-    def _say(self, event: str, level: int, **fields: Any) -> bool:
+    def _say(self, event: str, level: int, **fields: object) -> bool:
         """Write a line unless one of its kind was written a moment ago; tell whether it was."""
         now = self._clock()
         if now - self._said_at_s.get(event, -_PAUSE_S) < _PAUSE_S:

@@ -204,7 +204,7 @@ class Journal:
             self._fail(f"journal {self._config.path}: {database.in_words(error)}", writer)
         except ClassmarkError as error:
             self._fail(str(error), writer)
-        except Exception as error:  # the thread lives as long as the process, whatever happens
+        except Exception as error:  # noqa: BLE001 - the thread lives as long as the process
             self._fail(f"journal {self._config.path}: {type(error).__name__}: {error}", writer)
         else:
             with self._lock:

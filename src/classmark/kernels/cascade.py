@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +20,13 @@ from classmark.errors import BundleIncompatible, BundleNotFound, LabelMismatch
 from classmark.kernels.checks import BundleReader
 from classmark.kernels.explanation import OCCLUSION, occlude
 from classmark.kernels.scorer import RawScores, Scorer
+from classmark.kernels.softmax import Floats, log_softmax
 
 CASCADE_VERSION = "cascade-1"
 PARTS = ("fast", "deep")
 MOST_THRESHOLD = 2.0
 _REFERENCE = {"name": NAME_PATTERN, "version": VERSION_PATTERN, "digest": DIGEST_PATTERN}
 
-Floats = NDArray[np.float64]
 Papers = Sequence[tuple[str, str]]
 OpenScorer = Callable[[Bundle], Scorer]
 
@@ -49,7 +48,7 @@ class Member:
     def logarithms(self, papers: Papers) -> tuple[Floats, NDArray[np.float32]]:
         """Return log-probabilities float64 [n, k], and the known shares [n]."""
         raw = self.scorer.score(papers)
-        return log_probabilities(raw.scores[:, self.columns], self.temperature), raw.known_share
+        return log_softmax(raw.scores[:, self.columns], self.temperature), raw.known_share
 
 
 class CascadeScorer:
@@ -109,19 +108,11 @@ class CascadeScorer:
 _NONE = np.zeros(0, dtype=np.intp)
 
 
-def log_probabilities(scores: NDArray[Any], temperature: float) -> Floats:
-    """Return the logarithm of softmax(scores / temperature): float64 [n, k]."""
-    scaled = scores.astype(np.float64) / temperature
-    scaled -= scaled.max(axis=1, keepdims=True, initial=-np.inf)
-    normalised: Floats = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
-    return normalised
-
-
 def mixed(fast: Floats, deep: Floats, weight: float | None) -> Floats:
     """Return the log-probabilities of a weighted sum of logarithms; None gives the deep ones."""
     if weight is None:
         return deep
-    return log_probabilities(weight * deep + (1 - weight) * fast, 1.0)
+    return log_softmax(weight * deep + (1 - weight) * fast, 1.0)
 
 
 def load_scorer(bundle: Bundle, open_scorer: OpenScorer) -> CascadeScorer:

@@ -48,7 +48,7 @@ class BundleReader:
         if seen != sorted(names):
             self.refuse(f"has the parameters {shown(seen)}, its kind needs {sorted(names)}")
 
-    def parameter(self, name: str) -> Any:
+    def parameter(self, name: str) -> object:
         """Return a parameter of any type."""
         if name not in self._parameters:
             self.refuse(f"lacks the parameter {name!r}")

@@ -78,12 +78,12 @@ def _problems(value: dict[str, Any]) -> Iterator[str]:
             yield f"the added token {shown(text)} must be of 1 to {MOST_TOKEN_CHARS} characters"
 
 
-def _of_part(part: str, value: Any, allowed: tuple[str, ...]) -> Iterator[str]:
+def _of_part(part: str, value: object, allowed: tuple[str, ...]) -> Iterator[str]:
     waiting, kinds = [] if value is None else [value], []
     while waiting:
         component = waiting.pop()
         kind = component.get("type") if isinstance(component, dict) else None
-        if not isinstance(kind, str) or kind not in allowed:
+        if not isinstance(component, dict) or not isinstance(kind, str) or kind not in allowed:
             yield f"its {part} is of the type {shown(kind)}, which is not used here"
             return
         kinds.append(kind)
@@ -117,7 +117,7 @@ def _of_pattern(component: dict[str, Any]) -> Iterator[str]:
         yield f"it replaces {shown(text)} with {shown(content)}, which is longer"
 
 
-def _of_model(model: Any) -> Iterator[str]:
+def _of_model(model: object) -> Iterator[str]:
     if not isinstance(model, dict):
         yield "it has no model"
         return
@@ -128,16 +128,18 @@ def _of_model(model: Any) -> Iterator[str]:
         yield f"max_input_chars_per_word is {shown(word)}, more than {MOST_WORD_CHARS}"
 
 
-def _is_short(text: Any) -> bool:
+def _is_short(text: object) -> bool:
     return isinstance(text, str) and len(text) <= 1
 
 
-def _is_mild(charsmap: Any) -> bool:
+def _is_mild(charsmap: object) -> bool:
     """Tell whether no entry of a sentencepiece table is long.
 
     It is the size of a trie in bytes, the trie, and the replacements, each with a zero byte at its
     end.
     """
+    if not isinstance(charsmap, str):
+        return False
     try:
         table = base64.b64decode(charsmap, validate=True)
         (n_trie,) = struct.unpack_from("<I", table)

@@ -300,7 +300,7 @@ def _text(values: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def _categories(value: Any, *, whole: bool) -> tuple[str, ...]:
+def _categories(value: object, *, whole: bool) -> tuple[str, ...]:
     """Return the codes of a list, of a text, of a list as a text, or of a list of such texts.
 
     Labels of one's own are taken as they stand: a text is one label, or a list as a text.
@@ -331,7 +331,7 @@ def _listed_in_text(text: str) -> list[str]:
     return text.split("\t")  # so the table of a dataset parts them
 
 
-def _date(value: Any, *, strict: bool) -> str | None:
+def _date(value: object, *, strict: bool) -> str | None:
     text = value.isoformat() if hasattr(value, "isoformat") else value
     if is_missing(text) or not str(text).strip():
         return None
@@ -343,7 +343,7 @@ def _date(value: Any, *, strict: bool) -> str | None:
         return None
 
 
-def _authors(value: Any) -> str:
+def _authors(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return value if isinstance(value, str) else ""

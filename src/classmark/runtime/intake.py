@@ -108,7 +108,7 @@ def _to_paper(x: object) -> Paper:
     raise _no_paper(x)
 
 
-def _as_mapping(x: Any) -> Mapping[str, Any] | None:
+def _as_mapping(x: Any) -> Mapping[str, Any] | None:  # noqa: ANN401
     """Return a mapping, or a row of a table (pandas, sqlite3, a named tuple) as one; else None."""
     if isinstance(x, Mapping):
         return x
@@ -126,7 +126,7 @@ def _is_table(x: object) -> bool:
     return hasattr(x, "columns") and hasattr(x, "shape")
 
 
-def _id_of(item: Any) -> str | None:
+def _id_of(item: object) -> str | None:
     if isinstance(item, str):
         return None
     identifier = item.id if isinstance(item, Paper) else (_as_mapping(item) or {}).get("id")

@@ -113,7 +113,7 @@ def register(app: typer.Typer) -> None:
     app.command(name="classify")(classify)
 
 
-def classify(  # noqa: PLR0913 - one parameter an option
+def classify(
     ctx: typer.Context,
     inputs: Annotated[
         list[str] | None,

@@ -106,7 +106,7 @@ BuildSeed = Annotated[
 
 
 @app.command()
-def build(  # noqa: PLR0913 - one parameter an option
+def build(
     sources: Sources,
     *,
     output: Output,
@@ -193,7 +193,7 @@ Categories = Annotated[
 
 
 @app.command()
-def sample(  # noqa: PLR0913 - one parameter an option
+def sample(
     *,
     papers: Papers = _SAMPLE.papers,
     output: SampleOutput = None,

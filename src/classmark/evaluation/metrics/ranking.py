@@ -13,6 +13,7 @@ from classmark.errors import InvalidConfig
 from classmark.evaluation.metrics import rows
 from classmark.evaluation.metrics.arrays import Bools, Floats, Ints, known_rows, require_papers
 from classmark.evaluation.metrics.weighted import weighted_calibration_error, weighted_macro_f1
+from classmark.kernels.softmax import softmax
 
 N_BINS = 15
 
@@ -31,11 +32,7 @@ def calibrated_probabilities(scores: Floats, temperature: float = 1.0) -> NDArra
     """
     if not 0.0 < temperature < np.inf:
         raise InvalidConfig(f"temperature must be a positive number, got {temperature}.")
-    shifted = scores - scores.max(axis=1, keepdims=True).astype(np.float64)
-    shifted /= temperature
-    np.exp(shifted, out=shifted)
-    shifted /= shifted.sum(axis=1, keepdims=True)
-    return np.asarray(shifted, dtype=np.float64)
+    return softmax(scores, temperature)[0]
 
 
 def top_k_accuracy(scores: Floats, primary: Ints, k: int = 1) -> float:

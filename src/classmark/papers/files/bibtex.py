@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from classmark.errors import InvalidPaper, UnreadableSource
 from classmark.papers.fields import Place, ReadOptions, build_paper
-from classmark.papers.files.text import read_whole
+from classmark.papers.files.lines import read_whole
 from classmark.records import BadRecord, Paper
 
 if TYPE_CHECKING:

@@ -125,7 +125,7 @@ def _why(error: Exception, text: str) -> str:
     return f"not readable JSON ({str(error)[:80]}): {shown(text[:80])}"
 
 
-def _first(record: Mapping[str, Any], keys: Sequence[str]) -> Any:
+def _first(record: Mapping[str, Any], keys: Sequence[str]) -> object:
     for key in keys:
         value = record.get(key)
         if not is_missing(value):
@@ -133,11 +133,11 @@ def _first(record: Mapping[str, Any], keys: Sequence[str]) -> Any:
     return None
 
 
-def _own_id(value: Any) -> str | None:
+def _own_id(value: object) -> str | None:
     return str(value) if isinstance(value, str | int) else None
 
 
-def _without_surrogates(value: Any, source: str) -> Any:
+def _without_surrogates(value: object, source: str) -> object:
     """Replace halves of surrogate pairs, which JSON can escape but UTF-8 cannot write."""
     if "\\u" not in source:
         return value
@@ -180,7 +180,7 @@ class _Buffer:
         """Pass over characters that have been looked at."""
         self._start += n_characters
 
-    def take_value(self, place: Place) -> Any:
+    def take_value(self, place: Place) -> object:
         """Return the next JSON value, or the bad record that stands in for it."""
         self.next_character()
         while True:
