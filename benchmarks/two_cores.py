@@ -32,8 +32,8 @@ from classmark.dataset import load_manifest
 from classmark.evaluation import compare_tables, evaluate_table, fit_temperature
 from classmark.evaluation.report import describe_machine
 from classmark.kernels import RawScores, make_scorer
+from classmark.kernels.calibration import log_softmax
 from classmark.kernels.cascade import make_member, mixed
-from classmark.kernels.softmax import log_softmax
 from classmark.pipeline.tables import make_table
 from classmark.records import ModelRef, ScoreTable
 from peer_embed import MODEL, embed_texts, read_embeddings

@@ -17,8 +17,8 @@ from journal_events import PATIENCE_S, feedback, prediction, wait_until
 
 from classmark.errors import InvalidJournal
 from classmark.journal import Journal
-from classmark.journal.faults import FaultLog
-from classmark.journal.files import journal_files
+from classmark.journal.database import journal_files
+from classmark.journal.journal import FaultLog
 
 Open = Callable[..., Journal]
 posix = pytest.mark.skipif(os.name == "nt", reason="there are no such modes")

@@ -17,8 +17,14 @@ from numpy.typing import NDArray
 
 from classmark.bundle.check import is_array_file, is_safe_file_name
 from classmark.bundle.files import MANIFEST_FILE, corrupt, opened, refuse_strangers, unread
-from classmark.bundle.manifest import manifest_digest, manifest_seal, read_manifest, read_seal
-from classmark.bundle.measured import MEASURED_FILE, read_measured
+from classmark.bundle.manifest import (
+    MEASURED_FILE,
+    manifest_digest,
+    manifest_seal,
+    read_manifest,
+    read_measured,
+    read_seal,
+)
 from classmark.bundle.onnx import MODEL_SUFFIX, onnx_problem
 from classmark.errors import BundleCorrupt, BundleIncompatible, BundleNotFound, ClassmarkError
 from classmark.records import BundleFile, BundleManifest, Reliability

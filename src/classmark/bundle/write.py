@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from classmark.bundle.check import ARRAYS_FOLDER, is_array_file, is_safe_file_name, manifest_problem
 from classmark.bundle.files import MANIFEST_FILE
-from classmark.bundle.manifest import render_manifest
-from classmark.bundle.measured import MEASURED_FILE, render_measured
+from classmark.bundle.manifest import MEASURED_FILE, render_manifest, render_measured
 from classmark.bundle.onnx import MODEL_SUFFIX, onnx_problem
 from classmark.errors import InvalidConfig
 from classmark.records import BundleFile, BundleManifest, CategoryReport

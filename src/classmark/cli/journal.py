@@ -23,8 +23,7 @@ from classmark.errors import InvalidJournal, UsageError
 if TYPE_CHECKING:
     from classmark.journal.export import Format
     from classmark.journal.forget import Forgotten
-    from classmark.journal.reading import PredictionFilter
-    from classmark.journal.summary import JournalSummary
+    from classmark.journal.reading import JournalSummary, PredictionFilter
 
 app = typer.Typer(
     help="Show, export and delete what the service predicted.",
@@ -55,7 +54,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command("path")
 def print_path(file: File = None, as_json: AsJson = False) -> None:
     """Print the file that the next prediction goes into; it need not exist yet."""
-    from classmark.journal.files import journal_files, live_file
+    from classmark.journal.database import journal_files, live_file
 
     path = _path(file)
     facts = {"path": str(live_file(path)), "files": [str(f) for f in journal_files(path)]}
@@ -65,7 +64,7 @@ def print_path(file: File = None, as_json: AsJson = False) -> None:
 @app.command("status")
 def show_status(file: File = None, as_json: AsJson = False) -> None:
     """Count what is in the journal."""
-    from classmark.journal.summary import summarise
+    from classmark.journal.reading import summarise
 
     summary = summarise(_path(file))
     typer.echo(json.dumps(summary.to_dict(), indent=2) if as_json else _as_text(summary))
@@ -103,7 +102,7 @@ def export(
 
     JSON lines hold all feedback, the columns of CSV and Parquet the latest. Times are UTC.
     """
-    from classmark.journal.files import journal_files, with_logs
+    from classmark.journal.database import journal_files, with_logs
     from classmark.storage import check_apart
 
     path, output = _existing(file), file_or_stdout(output)
@@ -190,7 +189,7 @@ def _path(file: Path | None) -> Path:
 
 
 def _existing(file: Path | None) -> Path:
-    from classmark.journal.files import journal_files
+    from classmark.journal.database import journal_files
 
     path = _path(file)
     if not journal_files(path):

@@ -75,7 +75,7 @@ def show_model(spec: Spec = DEFAULT_NAME, as_json: AsJson = False) -> None:
     """
     from classmark.bundle import read_manifest
     from classmark.bundle.load import verify_files
-    from classmark.bundle.measured import rarely_right, read_measured
+    from classmark.bundle.manifest import rarely_right, read_measured
 
     folder = find_bundle(spec)
     manifest = read_manifest(folder)

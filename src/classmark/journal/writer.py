@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 from classmark.journal import database
 from classmark.journal.config import JournalConfig
-from classmark.journal.database import is_closed, mark_closed
-from classmark.journal.files import journal_files, live_file, next_file
-from classmark.journal.retention import Retention, days_ago
+from classmark.journal.database import is_closed, journal_files, live_file, mark_closed, next_file
+from classmark.journal.forget import Retention, days_ago
 from classmark.journal.rows import (
     INSERT_FEEDBACK,
     INSERT_PREDICTION,

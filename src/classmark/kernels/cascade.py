@@ -17,10 +17,10 @@ from classmark.bundle import Bundle, find_bundle, load_bundle, read_digest
 from classmark.bundle.check import MOST_NAME_CHARS, is_safe_text, shown
 from classmark.bundle.find import DIGEST_PATTERN, NAME_PATTERN, VERSION_PATTERN
 from classmark.errors import BundleIncompatible, BundleNotFound, LabelMismatch
+from classmark.kernels.calibration import Floats, log_softmax
 from classmark.kernels.checks import BundleReader
 from classmark.kernels.explanation import OCCLUSION, occlude
 from classmark.kernels.scorer import RawScores, Scorer
-from classmark.kernels.softmax import Floats, log_softmax
 
 CASCADE_VERSION = "cascade-1"
 PARTS = ("fast", "deep")

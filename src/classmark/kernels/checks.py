@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from classmark.bundle import Bundle
 from classmark.bundle.check import is_number, shown
 from classmark.errors import BundleIncompatible
-from classmark.kernels.curve import GAP_KNOTS, TOP_KNOTS, CalibrationCurve
+from classmark.kernels.calibration import GAP_KNOTS, TOP_KNOTS, CalibrationCurve
 
 MOST_SCALE = 1e6
 """No number of a sound bundle comes near it, and no product or sum of such numbers overflows."""

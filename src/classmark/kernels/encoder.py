@@ -24,8 +24,8 @@ from classmark.errors import (
     MissingExtra,
     UnreadableSource,
 )
+from classmark.kernels.calibration import CalibrationCurve
 from classmark.kernels.checks import BundleReader
-from classmark.kernels.curve import CalibrationCurve
 from classmark.kernels.explanation import OCCLUSION, occlude
 from classmark.kernels.scorer import RawScores
 from classmark.kernels.tokens import LEAST_LENGTH, TOKENS_VERSION, Encoded, PairTokenizer

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from classmark import taxonomy
 from classmark.errors import BundleIncompatible, InvalidScores, UsageError
 from classmark.kernels import RawScores
-from classmark.kernels.softmax import softmax
+from classmark.kernels.calibration import softmax
 from classmark.records import (
     Answer,
     BundleManifest,

@@ -13,7 +13,7 @@ from classmark.errors import InvalidConfig
 from classmark.evaluation.metrics import rows
 from classmark.evaluation.metrics.arrays import Bools, Floats, Ints, known_rows, require_papers
 from classmark.evaluation.metrics.weighted import weighted_calibration_error, weighted_macro_f1
-from classmark.kernels.softmax import softmax
+from classmark.kernels.calibration import softmax
 
 N_BINS = 15
 

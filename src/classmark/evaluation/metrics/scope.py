@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from classmark.errors import EmptyEvaluation, InvalidConfig
 from classmark.evaluation.metrics.arrays import Bools, Floats, require_papers
-from classmark.kernels.softmax import softmax
+from classmark.kernels.calibration import softmax
 
 _RIDGE = 1e-3
 _MAX_STEPS = 100

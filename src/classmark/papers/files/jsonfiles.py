@@ -21,7 +21,7 @@ from classmark.papers.fields import (
     shown,
     texts_sought,
 )
-from classmark.papers.files import exports
+from classmark.papers.files.jsonrecords import with_usual_keys, wrapped_records
 from classmark.papers.files.lines import UTF8_BOM, read_lines
 from classmark.records import BadRecord, Paper, is_missing
 
@@ -94,7 +94,7 @@ def _read_line(text: str, place: Place, options: ReadOptions) -> Iterator[Paper 
 
 def _papers_of(value: object, place: Place, options: ReadOptions) -> Iterator[Paper | BadRecord]:
     """Yield the paper of a decoded value, or those of the list that it wraps."""
-    records = exports.wrapped_records(value)
+    records = wrapped_records(value)
     if records is None:
         yield paper_from_object(value, place, options)
         return
@@ -107,7 +107,7 @@ def paper_from_object(record: object, place: Place, options: ReadOptions) -> Pap
     if not isinstance(record, dict):
         return place.bad("wrong_type", f"a JSON object was expected, got {shown(record)}")
     lowered = {str(key).strip().lower(): value for key, value in record.items()}
-    lowered = exports.with_usual_keys(lowered)
+    lowered = with_usual_keys(lowered)
     values = {name: _first(lowered, keys) for name, keys in options.sought.items()}
     if values["title"] is None and values["abstract"] is None:
         as_written = {str(key).strip().lower(): str(key).strip() for key in record}
