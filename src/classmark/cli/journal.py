@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from classmark.cli.options import AsJson, RawCells
 from classmark.cli.output import (
     check_ending,
     csv_mark,
@@ -48,7 +49,6 @@ File = Annotated[
         help="First file of the journal; CLASSMARK_HOME/journal/journal.sqlite if left out.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("path")
@@ -81,13 +81,7 @@ def export(
         str | None,
         typer.Option(metavar="F", help="jsonl, csv or parquet; by the ending of FILE, else jsonl."),
     ] = None,
-    raw_cells: Annotated[
-        bool,
-        typer.Option(
-            "--raw-cells",
-            help="CSV for programs: no apostrophe before formulas, no byte order mark.",
-        ),
-    ] = False,
+    raw_cells: RawCells = False,
     since: Annotated[
         str | None, typer.Option(metavar="T", help="From this time on: 2026-11-24, or an age: 7d.")
     ] = None,

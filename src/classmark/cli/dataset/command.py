@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from classmark.cli.columns import columns_option
 from classmark.cli.dataset.download import download
 from classmark.cli.dataset.needs import need_packages, step_progress
 from classmark.cli.dataset.stats import stats
+from classmark.cli.options import columns_option
 from classmark.cli.output import check_ending, print_error
 from classmark.dataset.config import (
     MAX_SAMPLE_CATEGORIES,
