@@ -136,7 +136,7 @@ def test_parts_of_another_run_are_not_taken(tmp_path: Path) -> None:
         assert same.has(0)
         assert told == []
         other = prepare(tmp_path / "w", {"the model": "b", "the options": [2]}, told.append)
-        assert told == ["the model and the options changed since the run before: starting anew."]
+        assert told == ["the model and the options changed since the run before: starting over."]
         assert not other.has(0)
         # A worker of the run before that writes late is not believed either.
         with before.writing(0) as part:

@@ -217,7 +217,7 @@ def test_what_is_done_is_kept_when_a_run_fails(dump: Path, tmp_path: Path) -> No
         run_job(job_of(dump, output), notes)
     assert not multiprocessing.active_children()
     assert notes.lines[-1].endswith(
-        f" papers are done and kept in {folder_of(output)}: the same command goes on from there."
+        f" papers are done and kept in {folder_of(output)}: run the same command to resume."
     )
     again = Notes()
     assert run_job(job_of(dump, output), again).before > 0
@@ -226,8 +226,8 @@ def test_what_is_done_is_kept_when_a_run_fails(dump: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"top": 2}, "the options changed since the run before: starting anew."),
-        ({}, "the input changed since the run before: starting anew."),
+        ({"top": 2}, "the options changed since the run before: starting over."),
+        ({}, "the input changed since the run before: starting over."),
     ],
 )
 def test_a_changed_run_starts_anew(
@@ -258,7 +258,7 @@ def test_an_edit_that_keeps_size_time_and_beginning_starts_anew(tmp_path: Path) 
     assert source.stat().st_size == facts.st_size
     notes = Notes()
     assert run_job(job_of(source, output), notes).before == 0
-    assert notes.lines == ["the input changed since the run before: starting anew."]
+    assert notes.lines == ["the input changed since the run before: starting over."]
     run_job(job_of(source, tmp_path / "whole.jsonl"))
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
@@ -281,7 +281,7 @@ def test_a_damaged_manifest_starts_anew(dump: Path, tmp_path: Path) -> None:
     (folder_of(output) / "manifest.json").write_text("{")
     notes = Notes()
     run_job(job_of(dump, output), notes)
-    assert notes.lines[0].endswith("the size of parts changed since the run before: starting anew.")
+    assert notes.lines[0].endswith("the size of parts changed since the run before: starting over.")
 
 
 def test_a_second_run_is_refused_while_the_first_works(dump: Path, tmp_path: Path) -> None:

@@ -194,7 +194,10 @@ def test_wrong_options_are_named(events: list[PredictionEvent]) -> None:
             ["export", "--output", "o.csv", "--format", "jsonl"],
             "--format jsonl is not the format of --output o.csv, which ends in .csv.",
         ),
-        (["export", "--since", "soon"], "--since is 'soon', which is no time. Give an age such as"),
+        (
+            ["export", "--since", "soon"],
+            "--since is 'soon', which is not a time. Give an age such as",
+        ),
         (["export", "--raw-cells"], "--raw-cells is about the cells of CSV. Use --format csv"),
         (["forget"], "nothing to forget. Give --id, --paper-id or --older-than."),
         (["forget", "--id", "x"], "'x' is not a prediction id."),

@@ -195,7 +195,7 @@ def write_parquet(
     Args:
         file: open for writing.
         parts: files of ``ColumnsEncoder``, in order.
-        model: stands in the metadata of the file.
+        model: written into the metadata of the file.
         row_group: how many rows make a group.
     """
     pa = arrow()

@@ -38,7 +38,7 @@ def classify_files(job: BulkJob, config: BulkConfig, listener: Listener) -> Bulk
     """Classify files into one file, with as many processes as wanted.
 
     A run that is stopped, however, leaves the parts that are done in ``OUTPUT.parts``; the same
-    job goes on from them. The number of workers changes nothing in the output.
+    job resumes from them. The number of workers changes nothing in the output.
 
     Raises:
         OutputBusy: another run writes this output.
@@ -68,7 +68,7 @@ def classify_files(job: BulkJob, config: BulkConfig, listener: Listener) -> Bulk
 
 
 class _Run:
-    """What is done so far, told in the order of the input."""
+    """What is done so far, reported in the order of the input."""
 
     def __init__(self, job: BulkJob, config: BulkConfig, parts: Parts, listener: Listener) -> None:
         self._job = job
@@ -108,7 +108,7 @@ class _Run:
         if self._n_done:
             self._listener.tell(
                 f"{self._n_done:,} papers are done and kept in {_shown(self._parts.folder)}: "
-                "the same command goes on from there."
+                "run the same command to resume."
             )
         else:
             remove_parts(self._parts.folder)
@@ -124,7 +124,7 @@ class _Run:
         if self._n_before:
             share = self._share()
             self._listener.tell(
-                f"going on: {self._n_before:,} papers are done, {share:.0%} of the input."
+                f"resuming: {self._n_before:,} papers are done, {share:.0%} of the input."
             )
             self._n_done = self._n_before
             self._listener.start_from(self._n_before, share)

@@ -67,7 +67,7 @@ class WorkPlan:
 
 
 def work(connection: Connection, plan: WorkPlan) -> None:
-    """Work on tasks until there are no more, or until who gives them is gone.
+    """Work on tasks until there are no more, or until the parent process is gone.
 
     Args:
         connection: gives a ``Task`` and takes ``Done`` or ``Failed``.

@@ -1,6 +1,6 @@
 """The bundle format: write, read, digest, verify, find by name.
 
-A bundle is a folder that holds ``bundle.json`` (what it says of itself), ``arrays/*.npy`` and
+A bundle is a folder that holds ``bundle.json`` (its metadata), ``arrays/*.npy`` and
 texts such as ``CARD.md``. Names load lazily: finding a bundle needs no numpy, which keeps
 ``--version`` instant.
 """

@@ -1,4 +1,4 @@
-"""What a bundle says of itself: ``bundle.json`` with its digest and seal, and ``measured.json``.
+"""The metadata of a bundle: ``bundle.json`` with its digest and seal, and ``measured.json``.
 
 The digest covers what decides answers; the seal covers everything else too. Bundles of format 1
 have one number for both, which they call their digest.
@@ -73,7 +73,7 @@ def render_manifest(manifest: BundleManifest) -> bytes:
 
 
 def read_manifest(folder: Path) -> BundleManifest:
-    """Read what a bundle says of itself, and check that it makes sense; its files are not read.
+    """Return the metadata of a bundle after checking that it makes sense; reads no other file.
 
     Raises:
         BundleNotFound: there is no ``bundle.json``.

@@ -31,7 +31,7 @@ def write_bundle(
 
     Args:
         folder: the folder to make; call it ``NAME-VERSION`` where it is to be found by name.
-        manifest: all that the bundle says of itself; its ``files`` and format are ignored.
+        manifest: the metadata of the bundle; its ``files`` and format are ignored.
         arrays: content of ``arrays/NAME.npy``; no array of Python objects.
         texts: further files by relative path, e.g. ``CARD.md``.
         overwrite: replace a bundle that is there.

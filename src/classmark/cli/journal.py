@@ -232,8 +232,8 @@ def _moment(text: str, option: str) -> str:
         return utc_text_from(text, _AGE_UNITS, sign=-1)
     except (ValueError, OverflowError) as error:
         raise UsageError(
-            f"{option} is {text[:40]!r}, which is no time. Give an age such as 90d, 12h or 30m, or "
-            "a date such as 2026-11-24 or 2026-11-24T12:00 (UTC)."
+            f"{option} is {text[:40]!r}, which is not a time. Give an age such as 90d, 12h or 30m, "
+            "or a date such as 2026-11-24 or 2026-11-24T12:00 (UTC)."
         ) from error
 
 

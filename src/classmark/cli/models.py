@@ -67,9 +67,9 @@ def list_models(as_json: AsJson = False) -> None:
         typer.echo(f"{star} {model.found.spec:<{width}}  {digest}  {place}")
 
 
-@app.command("show", short_help="Show what a model says of itself; verify it.")
+@app.command("show", short_help="Show the details of a model, and verify it.")
 def show_model(spec: Spec = DEFAULT_NAME, as_json: AsJson = False) -> None:
-    """Show what a model says of itself, and whether its files are unchanged.
+    """Show the details of a model, and whether its files are unchanged.
 
     Exit code 1 if they are not.
     """

@@ -29,7 +29,7 @@ def columns_option(text: str | None) -> Columns:
     """Return the columns that the option names; none if it is not given.
 
     Raises:
-        UsageError: it is no mapping, or names a field that papers do not have.
+        UsageError: it is not a mapping, or names a field that papers do not have.
     """
     from classmark.papers import Columns, parse_columns
 

@@ -43,7 +43,7 @@ def open_writer(path: Path, *, busy_timeout_ms: int, secure: bool = False) -> sq
 
     Raises:
         JournalTooNew: it was written by a newer classmark.
-        InvalidJournal: it is no journal.
+        InvalidJournal: it is not a journal.
         OSError: its folder cannot be made.
         sqlite3.Error: it cannot be opened or written.
     """
@@ -172,7 +172,7 @@ _REMEDIES = {
     "limit of open files (ulimit -n), or name another file with --journal.",
     sqlite3.SQLITE_BUSY: "another process holds it for too long. Wait until it is done.",
     sqlite3.SQLITE_CORRUPT: "it is damaged. Move it away; a new one is begun.",
-    sqlite3.SQLITE_NOTADB: "it is damaged or no SQLite file. Move it away; a new one is begun.",
+    sqlite3.SQLITE_NOTADB: "it is damaged or not an SQLite file. Move it away; a new one is begun.",
 }
 
 

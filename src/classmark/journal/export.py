@@ -68,7 +68,7 @@ def write_parquet(
     Args:
         predictions: what to write.
         file: open for writing.
-        advance: is told how many more are written.
+        advance: takes how many more are written.
 
     Raises:
         MissingExtra: pyarrow is not installed.

@@ -247,7 +247,7 @@ class Journal:
 
 
 def _chars_of(event: Event) -> int | None:
-    """Return what an event weighs in memory, None if it is none."""
+    """Return the memory that an event takes, None for anything else."""
     try:
         if isinstance(event, PredictionEvent):
             return _EVENT_CHARS + len(event.text or "") + len(event.paper_id or "")

@@ -109,12 +109,12 @@ class PairTokenizer:
         Raises:
             MissingExtra: the package tokenizers is not installed.
             InvalidConfig: the length is too small.
-            UnreadableSource: it is no tokenizer, or one that could run for long or at random.
+            UnreadableSource: it is not a tokenizer, or one that could run for long or at random.
         """
         if max_length < LEAST_LENGTH:
             raise InvalidConfig(f"max_length is {max_length}, it must be {LEAST_LENGTH} or more.")
         self.max_length = max_length
-        self._tokenizer = _read(tokenizer_json)
+        self._tokenizer = _read_tokenizer(tokenizer_json)
         self._n_special = self._tokenizer.num_special_tokens_to_add(True)
         if self._n_special > MOST_SPECIAL:
             raise UnreadableSource(
@@ -157,7 +157,7 @@ class PairTokenizer:
         )
 
 
-def _read(source: Path | bytes) -> Any:
+def _read_tokenizer(source: Path | bytes) -> Any:
     try:
         from tokenizers import Tokenizer
     except ImportError as error:

@@ -289,7 +289,7 @@ class Decider:
         finite = np.isfinite(raw.scores).all(axis=1) & np.isfinite(raw.known_share)
         if not finite.all():
             raise InvalidScores(
-                f"model {self._model.name} {self._model.version} gave scores that are no finite "
+                f"model {self._model.name} {self._model.version} gave scores that are not finite "
                 f"numbers for paper {int(np.argmin(finite))} of {n}. Install or fit it again."
             )
         if threshold is not None and not 0 <= threshold <= 1:

@@ -43,7 +43,7 @@ class Source:
         """Tell what an argument is.
 
         Raises:
-            UnreadableSource: it must be a file but is none.
+            UnreadableSource: it must be a file, but does not exist.
         """
         if argument == STDIN:
             return cls("stdin", "standard input")

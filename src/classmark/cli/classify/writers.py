@@ -257,7 +257,7 @@ def _listed(codes: Sequence[str]) -> str:
 
 
 def reason_text(answer: Answer, threshold_of: Callable[[str], float]) -> str:
-    """Return why there is no primary, in words."""
+    """Return, for people, why an answer has no primary category."""
     if answer.reason == "out_of_scope":
         return "out of scope: not like the papers that the model knows"
     code = answer.ranked[0].code

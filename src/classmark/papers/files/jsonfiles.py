@@ -51,7 +51,7 @@ def read_json_lines(
 def read_json_document(stream: BinaryIO, options: ReadOptions) -> Iterator[Paper | BadRecord]:
     """Yield the papers of a JSON array, or of JSON objects over several lines, one by one.
 
-    Broken JSON ends the reading, since nothing after it can be told apart.
+    Broken JSON ends the reading, since it cannot be split into records after that.
 
     Raises:
         UnreadableSource: the document is not UTF-8.
@@ -119,7 +119,7 @@ def paper_from_object(record: object, place: Place, options: ReadOptions) -> Pap
 
 
 def _why(error: Exception, text: str) -> str:
-    """Say what broke; of a very deep or very long value Python tells only the limit."""
+    """Return what broke; for a very deep or long value Python names only the limit."""
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON ({error.msg} at character {error.pos + 1}): {shown(text[:80])}"
     return f"not readable JSON ({str(error)[:80]}): {shown(text[:80])}"
@@ -181,7 +181,7 @@ class _Buffer:
         self._start += n_characters
 
     def take_value(self, place: Place) -> object:
-        """Return the next JSON value, or the bad record that stands in for it."""
+        """Return the next JSON value, or the bad record in its place."""
         self.next_character()
         while True:
             try:

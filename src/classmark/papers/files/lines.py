@@ -52,7 +52,7 @@ def read_lines(stream: BinaryIO, max_bytes: int, first_number: int = 1) -> Itera
 
 
 def is_cut(raw: bytes, max_bytes: int) -> bool:
-    """Tell whether ``readline(max_bytes + 1)`` gave but the start of a line."""
+    """Tell whether ``readline(max_bytes + 1)`` gave only the start of a line."""
     return len(raw) > max_bytes and not raw.endswith(b"\n")
 
 

@@ -1,4 +1,4 @@
-"""Papers from any source that is known: the one entry of all readers."""
+"""Papers from a source of any known format: the one entry of all readers."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def read_papers(
             file, are read as what is in them.
         format: one of ``detect.FORMATS``, or "auto" to find out from content and name.
         columns: field of a paper -> column or key, where they do not have the usual names; or
-            ``Columns``, which tells those that must be there from those that may.
+            ``Columns``, which distinguishes required from optional ones.
         max_record_bytes: a longer record is skipped and reported.
         strict_dates: an unreadable date makes a bad record; else it is taken as unknown.
-        whole_labels: categories are labels of one's own, which may hold blanks and commas: a text
+        whole_labels: categories are the user's own labels, which may hold blanks and commas: a text
             is one label, unless it is a list in JSON or Python.
 
     Raises:
@@ -62,7 +62,7 @@ def read_papers(
         strict_dates=strict_dates,
         whole_labels=whole_labels,
     )
-    return _read(source, format, options)
+    return _records_of(source, format, options)
 
 
 def read_stream(
@@ -76,7 +76,7 @@ def read_stream(
 ) -> Iterator[Paper | BadRecord]:
     """Yield the papers of standard input or another binary stream; see ``read_papers``.
 
-    What is no format of records is plain text: one paper.
+    Text in no known format of records is one paper.
     """
     return read_papers(
         stream,
@@ -88,7 +88,7 @@ def read_stream(
     )
 
 
-def _read(
+def _records_of(
     source: Path | BinaryIO, format: str, options: ReadOptions
 ) -> Iterator[Paper | BadRecord]:
     with damage_named(options.name):

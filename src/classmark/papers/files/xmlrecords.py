@@ -1,4 +1,4 @@
-"""What one XML record of a known kind says of a paper."""
+"""The fields of a paper in one XML record of a known kind."""
 
 from __future__ import annotations
 
