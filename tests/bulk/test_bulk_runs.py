@@ -141,7 +141,7 @@ def test_a_killed_run_goes_on_and_writes_the_same(tmp_path: Path, layout: str) -
     assert len(parts) >= KILLED_AT
     notes = Notes()
     report = run_job(job_of(dump, output), notes)
-    assert notes.lines[0].startswith(f"going on: {report.before:,} papers are done, ")
+    assert notes.lines[0].startswith(f"resuming: {report.before:,} papers are done, ")
     assert notes.before == [report.before]
     assert 0 < report.before < report.records == 40
     assert output.read_bytes() == whole.read_bytes()
@@ -152,7 +152,7 @@ def test_a_run_that_is_killed_twice_goes_on_twice(dump: Path, tmp_path: Path) ->
     output = tmp_path / "out.jsonl"
     kill_in_the_middle(dump, output)
     n_parts = len(list(folder_of(output).glob("*.part")))
-    assert any(line.startswith("going on") for line in kill_in_the_middle(dump, output))
+    assert any(line.startswith("resuming") for line in kill_in_the_middle(dump, output))
     assert len(list(folder_of(output).glob("*.part"))) > n_parts
 
 
@@ -271,7 +271,7 @@ def test_a_copy_of_the_input_goes_on_and_errors_name_the_copy(tmp_path: Path) ->
     source.unlink()
     notes = Notes()
     assert run_job(job_of(copy, output), notes).before > 0
-    assert notes.lines[0].startswith("going on: ")
+    assert notes.lines[0].startswith("resuming: ")
     assert notes.lines[1].startswith(f"error: {copy}: line 1: ")
 
 
@@ -341,7 +341,7 @@ def test_an_unreadable_file_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="no pipes with names")
 def test_pipes_are_refused(dump: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
-    with pytest.raises(UsageError, match=r"pipe.csv is no regular file"):
+    with pytest.raises(UsageError, match=r"pipe.csv is not a regular file"):
         job_of(tmp_path / "pipe.csv", tmp_path / "out.csv")
     with pytest.raises(StorageFailed, match=r"pipe.csv is a device or a pipe"):
         run_job(job_of(dump, tmp_path / "pipe.csv"))

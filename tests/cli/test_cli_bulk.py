@@ -135,7 +135,7 @@ def test_control_c_keeps_what_is_done_and_the_same_command_goes_on(tmp_path: Pat
     assert terminal.lines[-1] == "interrupted: nothing is left half-written."
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet.parts", "papers.csv"]
     with start(*words, cwd=tmp_path) as (_, terminal):
-        terminal.read_until("going on: ")
+        terminal.read_until("resuming: ")
         terminal.read_until("% of the input.")
 
 

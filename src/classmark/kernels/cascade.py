@@ -218,8 +218,8 @@ def _check_digest(cascade: Path, reference: dict[str, str], folder: Path, found:
     if found != reference["digest"]:
         raise BundleIncompatible(
             f"the cascade {cascade.name} was made with {reference['name']}@{reference['version']} "
-            f"of digest {reference['digest'][:12]}; {folder} has {found[:12]}. Install that one, or make the "
-            "cascade again."
+            f"of digest {reference['digest'][:12]}; {folder} has {found[:12]}. Install that "
+            "one, or make the cascade again."
         )
 
 
