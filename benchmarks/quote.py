@@ -22,8 +22,7 @@ import quote_peers
 from classmark import taxonomy
 from classmark.bundle import read_manifest
 from classmark.bundle.files import MANIFEST_FILE
-from classmark.bundle.manifest import render_manifest
-from classmark.bundle.measured import MEASURED_FILE, render_measured
+from classmark.bundle.manifest import MEASURED_FILE, render_manifest, render_measured
 from classmark.export.card import WEAKEST, weakest_table
 from classmark.records import BundleFile, EvaluationReport
 from classmark.records.bundle import FORMAT_VERSION

@@ -32,7 +32,8 @@ from classmark.dataset import load_manifest
 from classmark.evaluation import compare_tables, evaluate_table, fit_temperature
 from classmark.evaluation.report import describe_machine
 from classmark.kernels import RawScores, make_scorer
-from classmark.kernels.cascade import log_probabilities, make_member, mixed
+from classmark.kernels.calibration import log_softmax
+from classmark.kernels.cascade import make_member, mixed
 from classmark.pipeline.tables import make_table
 from classmark.records import ModelRef, ScoreTable
 from peer_embed import MODEL, embed_texts, read_embeddings
@@ -131,7 +132,7 @@ def own_scores(run: Path, split: str, ids: tuple[str, ...], labels: tuple[str, .
     """Return calibrated log-probabilities of a run for papers of one of its splits."""
     valid = ScoreTable.read(run / "scores" / "model-valid.npz")
     table = ScoreTable.read(run / "scores" / f"model-{split}.npz")
-    logs = log_probabilities(table.scores, fit_temperature(valid.scores, valid.primary))
+    logs = log_softmax(table.scores, fit_temperature(valid.scores, valid.primary))
     picked = logs[rows_of(table, ids)][:, columns_of(table, labels)]
     return picked.astype(np.float32)
 
@@ -199,7 +200,7 @@ def mix_with_fast(
 ) -> tuple[float, dict[str, Floats]]:
     """Return the weight that is right most often on valid, and both splits mixed with it."""
     temperature = fit_temperature(scores["valid"], parts["valid"].labels.astype(np.int16))
-    logs = {s: log_probabilities(scores[s], temperature) for s in scores}
+    logs = {s: log_softmax(scores[s], temperature) for s in scores}
 
     def at(weight: float) -> dict[str, Floats]:
         return {

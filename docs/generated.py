@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 import classmark
 from classmark.bundle import find_bundle
 from classmark.cli.app import VERBS, app, load_verb
+from classmark.errors import ClassmarkError
 from classmark.pipeline.config import default_words, describe_keys, meanings, type_words
 
 _CONF = Path(classmark.__file__).parent / "conf"
@@ -211,7 +212,31 @@ def _upright(found: re.Match[str]) -> str:
     return table(head, rows) + "\n"
 
 
+# --- errors -------------------------------------------------------------------------------------
+
+
+def tree_of_errors() -> str:
+    """Return every error with its family, kind and exit code."""
+    rows = [
+        (family.__name__, _link(kind), code(kind.__new__(kind).kind), kind.exit_code)
+        for family in ClassmarkError.__subclasses__()
+        for kind in _with_subclasses(family)
+    ]
+    return table(("family", "error", "kind", "exit code"), rows)
+
+
+def _link(kind: type[ClassmarkError]) -> str:
+    return f"[`{kind.__name__}`](#{kind.__module__}.{kind.__name__})"
+
+
+def _with_subclasses(kind: type[ClassmarkError]) -> Iterator[type[ClassmarkError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _with_subclasses(child)
+
+
 PARTS = {
+    "tree of errors": tree_of_errors,
     "help of every verb": cli_help,
     "keys of train": train_keys,
     "groups of conf": config_groups,
