@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
-from classmark.evaluation import page
+from classmark import pages
 
-REPORTS = Path(__file__).parents[1] / "reports"
 WIDTH = 720
-_STYLE = Path(page.__file__).with_name("style.css").read_text(encoding="utf-8")
+_STYLE = Path(pages.__file__).with_name("style.css").read_text(encoding="utf-8")
 _PALETTE = re.compile(r"^ *(--page: .*\n.*)$", re.MULTILINE)
 _OWN_RULES = """
 .figure { font-family: "Avenir Next", "Segoe UI", "Noto Sans", Cantarell, system-ui, sans-serif; }
@@ -55,11 +52,6 @@ def document(label: str, height: int, marks: Sequence[str], width: int = WIDTH) 
         f'width="{width}" height="{height}" role="img" aria-label="{escape(label)}">\n'
         f"<style>\n{style()}</style>\n" + "\n".join(marks) + "\n</svg>\n"
     )
-
-
-def read_report(name: str) -> Any:
-    """Return a committed report."""
-    return json.loads((REPORTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def words(x: float, y: float, content: str, css: str = "", anchor: str = "start") -> str:

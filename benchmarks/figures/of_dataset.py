@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from marks import WIDTH, document, read_report, words
+from marks import WIDTH, document, words
 
 from classmark.pages.svg import Scale, bar, line, text
+from report import read_report
 
 LABEL = "Papers read, dropped by reason and kept, and papers by year in each split"
 REASONS = {

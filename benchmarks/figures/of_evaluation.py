@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from marks import document, read_report
+from marks import document
 
 from classmark.pages.figures import WIDTH, by_year, reliability
 from classmark.records import EvaluationReport, MetricValue, ReliabilityBin
+from report import read_report
 
 LABEL = "Left: share that is right against probability. Right: accuracy by year"
 GAP = 24
