@@ -26,6 +26,7 @@ from classmark.records import BundleFile, EvaluationReport
 from classmark.records.bundle import FORMAT_VERSION
 from report import (
     ROOT,
+    SHIPPED,
     markdown,
     points,
     read_report,
@@ -34,7 +35,7 @@ from report import (
     write_or_check,
 )
 
-PACKAGED = "src/classmark/bundles/fast-1.1"
+PACKAGED = f"src/classmark/bundles/{SHIPPED}"
 CARD = "CARD.md"
 _BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _METRICS = {
@@ -85,7 +86,7 @@ def table_of(report: str, periods: list[str] | None = None) -> str:
 
 def never_right() -> str:
     """Return the categories that are never right on the test papers, as a sentence."""
-    report = EvaluationReport.from_dict(read_report("fast-1.1-test"))
+    report = EvaluationReport.from_dict(read_report(f"{SHIPPED}-test"))
     never = [c for c in report.categories if c.n and not c.right]
     codes = ", ".join(f"`{c.code}` ({c.n})" for c in never)
     n_papers, n_first = sum(c.n for c in never), sum(c.predicted for c in never)
@@ -134,7 +135,7 @@ def sets() -> str:
 
 def packaged() -> dict[str, str]:
     """Return the files of the packaged model that say what was measured, and its manifest."""
-    report = EvaluationReport.from_dict(read_report("fast-1.1-test"))
+    report = EvaluationReport.from_dict(read_report(f"{SHIPPED}-test"))
     folder = ROOT / PACKAGED
     head = (folder / CARD).read_text(encoding="utf-8").partition(WEAKEST)[0]
     card = f"{head}{WEAKEST}\n\n{weakest_table(report)}\n"
@@ -281,7 +282,7 @@ def data_counts(kind: str, title: str) -> str:
 
 def robustness() -> str:
     """Return how the model fares on perturbed papers and other texts, as a Markdown table."""
-    report = read_report("robustness-fast-1.1")
+    report = read_report(f"robustness-{SHIPPED}")
     found = {(k["name"], part["name"]): part for k in report["kinds"] for part in k["levels"]}
     top_1, *others = _ROBUSTNESS_METRICS.values()
     rows = [["clean papers", *_robustness_cells(report["clean"])]]
@@ -345,7 +346,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "mixes": mixes,
     "mix_note": mix_note,
     "sets": sets,
-    "same_period": lambda: table_of("fast-1.1-test"),
+    "same_period": lambda: table_of(f"{SHIPPED}-test"),
     "next_period": lambda: table_of("next-period", ["2018-2019", "from-2020"]),
     "speed": speed,
     "peers": lambda: quote_peers.accuracy(read_report("peers"), "all"),

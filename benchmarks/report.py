@@ -23,6 +23,7 @@ from classmark.kernels.linear import LinearScorer
 
 ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "benchmarks" / "reports"
+SHIPPED = "fast-1.1"  # the model in the wheel
 BY_THE_RUN = "by the run"
 FROM_THE_COMMIT = "from the commit that added it"
 FIELDS = ("recorded", "command", "date", "commit", "dirty", "cpu", "cores", "memory_gib",
@@ -109,13 +110,16 @@ def finished(facts: Measured) -> Measured:
 
 def commit_of(root: Path) -> tuple[str | None, bool | None]:
     """Return the commit of a checkout and whether its code has changes; None outside of one."""
-    git = ["git", "-C", str(root)]
-    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    if head.returncode:
+    try:
+        commit, changes = (
+            subprocess.run(
+                ["git", "-C", str(root), *words], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", *CODE))
+        )
+    except (OSError, subprocess.CalledProcessError):
         return None, None
-    status = [*git, "status", "--porcelain", "--", *CODE]
-    changes = subprocess.run(status, capture_output=True, text=True, check=True)
-    return head.stdout.strip(), bool(changes.stdout)
+    return commit, bool(changes)
 
 
 def cpu_name() -> str:
