@@ -36,7 +36,7 @@ def _dropped(report: dict[str, Any]) -> list[str]:
     total = sum(dropped.values())
     marks.append(words(WIDTH, 16, f"{total:,} dropped", "series second", "end"))
     marks.append(words(0, 54, f"{report['kept']:,} kept", "series first"))
-    wide = Scale(0, max(dropped.values()), 0, 250)
+    wide = Scale(0, max(dropped.values(), default=1), 0, 250)
     for i, (reason, n) in enumerate(dropped.items()):
         y = 62 + 18 * i
         marks += [words(WIDTH - 330, y + 9, REASONS[reason], "tick", "end")]
