@@ -1,4 +1,4 @@
-"""The least that answers ``POST /v1/classify``: Starlette alone, no limit, journal, key or metric."""
+"""The least that answers ``POST /v1/classify``: Starlette alone, without limits, journal or keys."""
 
 from __future__ import annotations
 
