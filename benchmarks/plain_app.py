@@ -1,4 +1,4 @@
-"""The least that answers ``POST /v1/classify``: Starlette alone, without limits, journal or keys."""
+"""The least that answers ``POST /v1/classify``: Starlette alone, no limits, no journal, no keys."""
 
 from __future__ import annotations
 
