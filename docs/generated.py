@@ -208,8 +208,8 @@ def _upright(found: re.Match[str]) -> str:
     ]
     if len(head) <= _MOST_COLUMNS:
         return found[0]
-    head, *rows = zip(head, *rows, strict=True)
-    return table(head, rows) + "\n"
+    first, *columns = zip(head, *rows, strict=True)
+    return table(first, columns) + "\n"
 
 
 # --- errors -------------------------------------------------------------------------------------
@@ -267,16 +267,12 @@ def _part(name: str) -> str:
 
 def main() -> None:
     """Fill all pages; with ``--check`` change nothing, and fail if one is stale."""
-    stale = []
-    for path in sorted(Path(__file__).parent.rglob("*.md")):
-        before = path.read_text(encoding="utf-8")
-        after = fill(before)
-        if after != before:
-            stale.append(path.name)
-            if "--check" not in sys.argv:
-                path.write_text(after, encoding="utf-8")
-    if stale and "--check" in sys.argv:
-        sys.exit(f"stale: {', '.join(stale)}. Run python docs/generated.py.")
+    sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+    from report import write_or_check
+
+    pages = sorted(Path(__file__).parent.rglob("*.md"))
+    wanted = {page: fill(page.read_text(encoding="utf-8")) for page in pages}
+    write_or_check(wanted, "python docs/generated.py")
 
 
 if __name__ == "__main__":
