@@ -264,7 +264,7 @@ def next_file(path: Path, current: Path) -> Path:
     """Return the file that follows one that is closed."""
     number = _number_of(path, current.name)
     if number is None:
-        raise ValueError(f"{current} is no file of the journal {path}")
+        raise ValueError(f"{current} is not a file of the journal {path}")
     return path_of(path, number + 1)
 
 
