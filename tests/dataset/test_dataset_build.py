@@ -8,7 +8,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from dataset_records import WriteSource, record, records
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +24,7 @@ from classmark.errors import (
 )
 from classmark.papers import read_papers
 from classmark.records import DatasetManifest, Paper
+from dataset_records import WriteSource, record, records
 
 COUNTS = {"cs.LG": 30, "math.CO": 20}
 SMALL = DatasetConfig(min_papers=2)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from classmark.service.accepting import ConnectionCounts, surplus
+from classmark.service.workers.accepting import ConnectionCounts, surplus
 
 
 def test_the_lowest_count_is_that_of_a_worker_that_is_there() -> None:

@@ -10,12 +10,12 @@ from unittest.mock import patch
 import pytest
 from pydantic_core import to_json
 
-from classmark.service.backlog import LONGEST_RETRY_S, MARGIN, Backlog, work_size
-from classmark.service.exchange import Exchange
+from classmark.service.http.service import Service
 from classmark.service.metrics import Metrics
 from classmark.service.problems import Problem
+from classmark.service.requests.backlog import LONGEST_RETRY_S, MARGIN, Backlog, work_size
+from classmark.service.requests.exchange import Exchange
 from classmark.service.settings import make_settings
-from classmark.service.state import Service
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_work_that_runs_at_the_same_time_is_not_counted_twice(
     backlog: Backlog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = iter([100.0, 110.0, 110.0])
-    monkeypatch.setattr("classmark.service.backlog.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
     backlog.add(2, 20)
     backlog.begin(1, 10)
     backlog.begin(1, 10)
@@ -91,7 +91,9 @@ def test_what_fails_teaches_only_that_work_is_slower(backlog: Backlog) -> None:
         backlog.add(1, 100)
         with (
             suppress(ValueError),
-            patch("classmark.service.backlog.time.monotonic", side_effect=[1, 1 + seconds]),
+            patch(
+                "classmark.service.requests.backlog.time.monotonic", side_effect=[1, 1 + seconds]
+            ),
             backlog.running(100),
         ):
             raise ValueError("refused")

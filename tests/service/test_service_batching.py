@@ -19,8 +19,8 @@ from classmark.kernels import RawScores
 from classmark.kernels.explanation import MOST_WORDS
 from classmark.records import Paper
 from classmark.runtime import Classifier
-from classmark.service.answering import Options
-from classmark.service.batching import Batcher, BatchLimits
+from classmark.service.answering.answerer import Options
+from classmark.service.answering.batching import Batcher, BatchLimits
 from classmark.service.metrics import Metrics
 from classmark.service.problems import Problem
 from deep_bundles import DeepFolders

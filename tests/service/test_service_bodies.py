@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classmark.service.body import JOINED_AT_ONCE_BYTES, read_body, unpack
-from classmark.service.exchange import Exchange
+from classmark.service.http.service import MAX_DIRECT_BODY_BYTES
 from classmark.service.problems import Problem
+from classmark.service.requests.body import JOINED_AT_ONCE_BYTES, read_body, unpack
+from classmark.service.requests.exchange import Exchange
 from classmark.service.settings import ServiceSettings
-from classmark.service.state import MAX_DIRECT_BODY_BYTES
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse graphs."}
 BODY = json.dumps(PAPER).encode()

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from classmark.service import Service, ServiceSettings, create_app
-from classmark.service import app as app_module
+from classmark.service.http import app as app_module
 from classmark.service.logs import JsonFormatter, set_up_logs
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour secret graphs."}

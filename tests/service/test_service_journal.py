@@ -14,8 +14,8 @@ from starlette.requests import Request
 
 from classmark.errors import ClassmarkError
 from classmark.service import Service, ServiceSettings, create_app
-from classmark.service.app import _problem_of
-from classmark.service.recording import latex_share
+from classmark.service.answering.recording import latex_share
+from classmark.service.http.app import _problem_of
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse $k$-graphs."}
 

@@ -21,9 +21,9 @@ from addresses import BODY, PAPER, PROTECTED, hostile_targets, opened, raw_statu
 from proxy import proxied
 
 from classmark.client import Client
-from classmark.service.exchange import Exchange
 from classmark.service.keys import SCOPES, create_key
-from classmark.service.limits import client_of
+from classmark.service.requests.admission import client_of
+from classmark.service.requests.exchange import Exchange
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from waiting import PATIENCE_S, until
 
-from classmark.service.heartbeat import Heartbeats, Watch
+from classmark.service.workers.heartbeat import Heartbeats, Watch
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse graphs with few colours."}
 LONG = {"papers": [{"abstract": f"{i} graphs " * 600} for i in range(900)]}

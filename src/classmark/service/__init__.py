@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 from classmark.errors import MissingExtra
 
 if TYPE_CHECKING:
-    from classmark.service.app import create_app
+    from classmark.service.http.app import create_app
+    from classmark.service.http.service import Service
     from classmark.service.settings import ServiceSettings, make_settings
-    from classmark.service.state import Service
-    from classmark.service.supervisor import serve
+    from classmark.service.workers.supervisor import serve
 
 _NEEDED = ("fastapi", "uvicorn", "pydantic_settings", "prometheus_client", "python_multipart")
 _HOMES = {
-    "Service": "classmark.service.state",
+    "Service": "classmark.service.http.service",
     "ServiceSettings": "classmark.service.settings",
-    "create_app": "classmark.service.app",
+    "create_app": "classmark.service.http.app",
     "make_settings": "classmark.service.settings",
-    "serve": "classmark.service.supervisor",
+    "serve": "classmark.service.workers.supervisor",
 }
 
 __all__ = ["Service", "ServiceSettings", "create_app", "make_settings", "serve"]

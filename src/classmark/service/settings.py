@@ -14,9 +14,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from classmark.errors import InvalidConfig
 from classmark.kernels.encoder import usable_cores
-from classmark.service.hosts import parse_hosts
+from classmark.service.http.shares import parse_proxies
 from classmark.service.keys import SLOWEST_RATE, is_rate
-from classmark.service.shares import parse_proxies
+from classmark.service.requests.hosts import parse_hosts
 
 JOURNAL_OFF = "off"
 PREFIX = "CLASSMARK_SERVE_"

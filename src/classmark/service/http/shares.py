@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Protocol
 
-from classmark.service.limits import network_of, plain_address
+from classmark.service.requests.admission import network_of, plain_address
 
 EVERY_PROXY = "*"
 

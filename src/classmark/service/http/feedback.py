@@ -8,20 +8,20 @@ from pydantic_core import to_json
 
 from classmark.journal import Journal
 from classmark.records import FeedbackEvent, is_prediction_id, utc_text
-from classmark.service.body import check_media_type, read_body
-from classmark.service.document import json_request
-from classmark.service.examples import FEEDBACK, PREDICTION_ID, with_known_label
-from classmark.service.exchange import Exchange, Reply
+from classmark.service.http.document import json_request
+from classmark.service.http.examples import FEEDBACK, PREDICTION_ID, with_known_label
+from classmark.service.http.routes import add_route, as_route
+from classmark.service.http.service import Service, journal_unavailable, overloaded
 from classmark.service.problems import Problem, shown
-from classmark.service.routes import add_route, as_route
-from classmark.service.scan import find_arrays, validate
-from classmark.service.schemas import (
+from classmark.service.requests.body import check_media_type, read_body
+from classmark.service.requests.exchange import Exchange, Reply
+from classmark.service.requests.scan import find_arrays, validate
+from classmark.service.requests.schemas import (
     PREDICTION_ID_PATTERN,
     FeedbackOut,
     FeedbackRequest,
     PredictionOut,
 )
-from classmark.service.state import Service, journal_unavailable, overloaded
 
 MAX_FEEDBACK_BYTES = 32 << 10
 """The longest comment, escaped, takes a fifth; it is parsed in the event loop."""

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 from classmark.errors import ClassmarkError, InvalidPaper, UnknownCategory
 from classmark.records import BadRecord, Paper
 from classmark.runtime import Classifier, check_paper
+from classmark.service.answering.recording import KEPT_CATEGORIES, Question, Recorder
 from classmark.service.problems import Problem
-from classmark.service.recording import KEPT_CATEGORIES, Question, Recorder
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from classmark.records import Answer
-    from classmark.service.batching import Batcher
-    from classmark.service.schemas import PaperIn
+    from classmark.service.answering.batching import Batcher
+    from classmark.service.requests.schemas import PaperIn
 
 CHUNK_PAPERS = 64
 """Between two chunks of a batch the deadline is looked at: some 3 ms of work."""

@@ -16,16 +16,16 @@ from typing import Any
 import uvicorn
 
 from classmark.errors import ClassmarkError, InvalidConfig
-from classmark.service.accepting import Acceptor, ConnectionCounts, surplus
-from classmark.service.app import create_app
-from classmark.service.heartbeat import Heartbeats
+from classmark.service.http.app import create_app
+from classmark.service.http.protocol import guarded_protocol
+from classmark.service.http.service import JOURNAL_CLOSE_S, Service
 from classmark.service.logs import log, log_failure, set_up_logs
 from classmark.service.memory import BEATS, CONNECTIONS, Place
-from classmark.service.process import READY, STOPPING, Job, Say
-from classmark.service.protocol import guarded_protocol
 from classmark.service.settings import BACKLOG, ServiceSettings
-from classmark.service.signals import HANDLED, RELOAD_SIGNALS
-from classmark.service.state import JOURNAL_CLOSE_S, Service
+from classmark.service.workers.accepting import Acceptor, ConnectionCounts, surplus
+from classmark.service.workers.heartbeat import Heartbeats
+from classmark.service.workers.process import READY, STOPPING, Job, Say
+from classmark.service.workers.signals import HANDLED, RELOAD_SIGNALS
 
 HOUSEKEEPING_S = 0.25
 SWITCH_INTERVAL_S = 0.001

@@ -14,8 +14,8 @@ from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from classmark.service.exchange import Exchange
 from classmark.service.problems import Problem, shown
+from classmark.service.requests.exchange import Exchange
 
 if TYPE_CHECKING:
     from classmark.service.settings import ServiceSettings

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Match
 
-from classmark.service.body import ClientGone
-from classmark.service.exchange import Exchange, Fields, Reply
+from classmark.service.http.service import Service
 from classmark.service.logs import AccessEntry, log_failure
 from classmark.service.problems import MEDIA_TYPE, Problem, shown
-from classmark.service.state import Service
+from classmark.service.requests.body import ClientGone
+from classmark.service.requests.exchange import Exchange, Fields, Reply
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.routing import BaseRoute
     from starlette.types import Message, Receive, Scope, Send
 
-    from classmark.service.limits import Access
+    from classmark.service.requests.admission import Access
 
 Endpoint = Callable[[Service, Exchange], Awaitable[Reply]]
 

@@ -11,11 +11,11 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Literal
 
 from classmark.errors import InvalidKeys
-from classmark.service.exchange import Exchange
-from classmark.service.hosts import Hosts
 from classmark.service.keys import LOOK_AGAIN_S, Key, KeyRing
 from classmark.service.memory import RATES, REFUSALS
 from classmark.service.problems import Problem
+from classmark.service.requests.exchange import Exchange
+from classmark.service.requests.hosts import Hosts
 
 if TYPE_CHECKING:
     from classmark.service.memory import Place

@@ -20,10 +20,10 @@ from classmark.kernels import RawScores
 from classmark.kernels.explanation import MOST_WORDS
 from classmark.records import Answer, Paper
 from classmark.runtime import Classifier
-from classmark.service.answering import Options
-from classmark.service.backlog import Backlog
+from classmark.service.answering.answerer import Options
 from classmark.service.metrics import Metrics
 from classmark.service.problems import Problem
+from classmark.service.requests.backlog import Backlog
 
 CHARS_PER_TOKEN = 4
 DEFAULT_LENGTH = 256

@@ -24,11 +24,11 @@ from typing import Any
 from classmark.papers import Columns
 from classmark.papers.files.detect import PARQUET_MAGIC
 from classmark.papers.files.sources import PACKED_MAGIC, ZIP_MAGIC
-from classmark.service.exchange import Exchange, deadline_exceeded
 from classmark.service.logs import log
 from classmark.service.problems import Problem
-from classmark.service.reading import FileLimits, Record, out_of_memory, records_of
-from classmark.service.threads import started_pool
+from classmark.service.requests.exchange import Exchange, deadline_exceeded
+from classmark.service.requests.file_reading import FileLimits, Record, out_of_memory, records_of
+from classmark.service.requests.threads import started_pool
 
 N_READERS = 2
 FILES_A_CLIENT = 8
@@ -183,7 +183,7 @@ class _Reader:
                     sys.executable,
                     "-P",
                     "-m",
-                    "classmark.service.reading",
+                    "classmark.service.requests.file_reading",
                     str(number),
                     str(memory_bytes),
                 ],

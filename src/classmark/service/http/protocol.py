@@ -16,12 +16,12 @@ import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from classmark.service.exchange import Fields
-from classmark.service.limits import plain_address
+from classmark.service.http.service import overloaded
+from classmark.service.http.shares import Shares
 from classmark.service.problems import MEDIA_TYPE, Problem
+from classmark.service.requests.admission import plain_address
+from classmark.service.requests.exchange import Fields
 from classmark.service.settings import ServiceSettings
-from classmark.service.shares import Shares
-from classmark.service.state import overloaded
 
 PIECE_BYTES = 4096
 """Fed to the parser at once. A chunked body can hold 700 chunks in it, a millisecond of work."""

@@ -6,9 +6,9 @@ import zlib
 from collections.abc import Callable
 
 from classmark.papers.files.lines import UTF8_BOM
-from classmark.service.exchange import Exchange
+from classmark.service.http.service import MAX_DIRECT_BODY_BYTES, Service
 from classmark.service.problems import Problem, shown
-from classmark.service.state import MAX_DIRECT_BODY_BYTES, Service
+from classmark.service.requests.exchange import Exchange
 
 JOINED_AT_ONCE_BYTES = 1 << 20
 """Copied in the event loop; from here on Python lets other threads run meanwhile."""

@@ -14,11 +14,8 @@ from multiprocessing import connection
 from typing import Any
 
 from classmark.errors import ClassmarkError, InvalidConfig, ListenFailed, WorkerFailed, advice
-from classmark.service import process
-from classmark.service.accepting import ConnectionCounts, fit_descriptors
-from classmark.service.heartbeat import Heartbeats, Watch
+from classmark.service.http.service import OpenedModel, open_model
 from classmark.service.keys import read_keys
-from classmark.service.limits import RateTable
 from classmark.service.logs import log, set_up_logs
 from classmark.service.memory import (
     BEATS,
@@ -30,11 +27,20 @@ from classmark.service.memory import (
     TreeMemory,
 )
 from classmark.service.metrics import SUPERVISOR, Metrics, forget_worker
-from classmark.service.process import Job, WorkerProcess
+from classmark.service.requests.admission import RateTable
 from classmark.service.series import SLOT_BYTES
 from classmark.service.settings import BACKLOG, ServiceSettings
-from classmark.service.signals import RELOAD_SIGNALS, Terminal, drain, held, wake_up_on_signals
-from classmark.service.state import OpenedModel, open_model
+from classmark.service.workers import process
+from classmark.service.workers.accepting import ConnectionCounts, fit_descriptors
+from classmark.service.workers.heartbeat import Heartbeats, Watch
+from classmark.service.workers.process import Job, WorkerProcess
+from classmark.service.workers.signals import (
+    RELOAD_SIGNALS,
+    Terminal,
+    drain,
+    held,
+    wake_up_on_signals,
+)
 
 HEALTHY_AFTER_S = 5.0
 FIRST_DELAY_S = 0.05

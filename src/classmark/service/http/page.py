@@ -11,7 +11,7 @@ from importlib.resources import files
 
 from fastapi import FastAPI, HTTPException, Request, Response
 
-from classmark.service.routes import add_route
+from classmark.service.http.routes import add_route
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "

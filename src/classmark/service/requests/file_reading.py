@@ -32,7 +32,7 @@ from classmark.papers.files.spreadsheets import unpacked_bytes
 from classmark.records import BadRecord, Paper
 from classmark.service.memory import own_bytes
 from classmark.service.problems import Problem
-from classmark.service.signals import RELOAD_SIGNALS
+from classmark.service.workers.signals import RELOAD_SIGNALS
 
 FILE_NAME = "the file"
 UNPACKED_SHARE = 4

@@ -10,17 +10,17 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from pydantic_core import to_json
 
-from classmark.service.exchange import Exchange, Reply
+from classmark.service.http.routes import add_route, as_route
+from classmark.service.http.service import Service
 from classmark.service.problems import KINDS
-from classmark.service.routes import add_route, as_route
-from classmark.service.schemas import (
+from classmark.service.requests.exchange import Exchange, Reply
+from classmark.service.requests.schemas import (
     BatchRequest,
     FeedbackRequest,
     InferRequest,
     PaperRequest,
     ProblemOut,
 )
-from classmark.service.state import Service
 
 _REF = "#/components/schemas/{model}"
 _BODIES: tuple[type[BaseModel], ...] = (

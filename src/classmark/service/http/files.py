@@ -15,19 +15,19 @@ from python_multipart.multipart import create_form_parser
 from classmark.errors import UsageError
 from classmark.papers import Columns, parse_columns
 from classmark.records import Paper
-from classmark.service.answering import Options
-from classmark.service.backlog import ITEM_BYTES, PAPER_BYTES
-from classmark.service.body import check_media_type, read_body
-from classmark.service.classify import answers_json, count_papers, questions_of
-from classmark.service.examples import FILE
-from classmark.service.exchange import Exchange, Reply
-from classmark.service.limits import client_of
+from classmark.service.answering.answerer import Options
+from classmark.service.http.classify import answers_json, count_papers, questions_of
+from classmark.service.http.examples import FILE
+from classmark.service.http.routes import add_route, as_route
+from classmark.service.http.service import Service
 from classmark.service.problems import Problem, shown
-from classmark.service.readers import is_small
-from classmark.service.reading import Record, read_file
-from classmark.service.routes import add_route, as_route
-from classmark.service.schemas import MAX_TOP, FilesOut
-from classmark.service.state import Service
+from classmark.service.requests.admission import client_of
+from classmark.service.requests.backlog import ITEM_BYTES, PAPER_BYTES
+from classmark.service.requests.body import check_media_type, read_body
+from classmark.service.requests.exchange import Exchange, Reply
+from classmark.service.requests.file_reading import Record, read_file
+from classmark.service.requests.reader_pool import is_small
+from classmark.service.requests.schemas import MAX_TOP, FilesOut
 
 _FORM = b"multipart/form-data"
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off", ""}

@@ -13,24 +13,24 @@ from starlette.exceptions import HTTPException
 
 from classmark import __version__
 from classmark.errors import ClassmarkError, InvalidJournal, JournalTooNew
-from classmark.service import catalogue, feedback, files, openinference
-from classmark.service.classify import classify
-from classmark.service.document import add_document, json_request, responses
-from classmark.service.examples import BATCH, PAPER, with_known_label
-from classmark.service.exchange import Reply
-from classmark.service.gateway import Endpoint, Gateway
-from classmark.service.logs import log
-from classmark.service.page import add_page
-from classmark.service.problems import MEDIA_TYPE, Problem, invalid_request, shown
-from classmark.service.routes import (
+from classmark.service.http import catalogue, feedback, files, openinference
+from classmark.service.http.classify import classify
+from classmark.service.http.document import add_document, json_request, responses
+from classmark.service.http.examples import BATCH, PAPER, with_known_label
+from classmark.service.http.gateway import Endpoint, Gateway
+from classmark.service.http.page import add_page
+from classmark.service.http.routes import (
     GuardedRoute,
     add_route,
     as_response,
     as_route,
     exchange_of,
 )
-from classmark.service.schemas import AnswerOut, BatchOut, BatchRequest, PaperRequest
-from classmark.service.state import Service, journal_unavailable
+from classmark.service.http.service import Service, journal_unavailable
+from classmark.service.logs import log
+from classmark.service.problems import MEDIA_TYPE, Problem, invalid_request, shown
+from classmark.service.requests.exchange import Reply
+from classmark.service.requests.schemas import AnswerOut, BatchOut, BatchRequest, PaperRequest
 
 LANES: dict[tuple[str, str], Endpoint] = {("POST", "/v1/classify"): classify}
 

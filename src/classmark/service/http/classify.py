@@ -12,16 +12,27 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from classmark.records import BadRecord, Paper
-from classmark.service.answering import Document, Options, bad_record
-from classmark.service.backlog import work_size
-from classmark.service.batching import Batcher
-from classmark.service.body import check_media_type, read_body
-from classmark.service.exchange import Exchange, Reply
+from classmark.service.answering.answerer import Document, Options, bad_record
+from classmark.service.answering.batching import Batcher
+from classmark.service.answering.recording import Question
+from classmark.service.http.service import MAX_DIRECT_BODY_BYTES, Service
 from classmark.service.problems import Problem, invalid_request
-from classmark.service.recording import Question
-from classmark.service.scan import Elements, find_arrays, too_many_papers, validate, without
-from classmark.service.schemas import ClassifyOptions, ClassifyRequest, PaperIn, UnreadPaper
-from classmark.service.state import MAX_DIRECT_BODY_BYTES, Service
+from classmark.service.requests.backlog import work_size
+from classmark.service.requests.body import check_media_type, read_body
+from classmark.service.requests.exchange import Exchange, Reply
+from classmark.service.requests.scan import (
+    Elements,
+    find_arrays,
+    too_many_papers,
+    validate,
+    without,
+)
+from classmark.service.requests.schemas import (
+    ClassifyOptions,
+    ClassifyRequest,
+    PaperIn,
+    UnreadPaper,
+)
 
 MAX_DIRECT_FIELDS = 256
 """Colons and braces in that JSON: each unknown field takes pydantic 8 us to describe, and each

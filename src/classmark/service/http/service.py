@@ -18,21 +18,21 @@ from classmark.kernels.cascade import with_members
 from classmark.kernels.encoder import THREADS_VARIABLE, default_threads, usable_cores
 from classmark.records import Paper, PredictionSource
 from classmark.runtime import Classifier
-from classmark.service.answering import Answerer
-from classmark.service.backlog import Backlog
-from classmark.service.batching import Batcher, BatchLimits
-from classmark.service.chores import Chores
-from classmark.service.exchange import Exchange, Fields, deadline_exceeded
-from classmark.service.limits import Admission
+from classmark.service.answering.answerer import Answerer
+from classmark.service.answering.batching import Batcher, BatchLimits
+from classmark.service.answering.recording import Recorder, open_journal
+from classmark.service.http.chores import Chores
 from classmark.service.logs import AccessLog, level_number, log_rarely, set_up_logs
 from classmark.service.memory import Place
 from classmark.service.metrics import Metrics
 from classmark.service.problems import Problem
-from classmark.service.readers import Readers
-from classmark.service.reading import FileLimits
-from classmark.service.recording import Recorder, open_journal
+from classmark.service.requests.admission import Admission
+from classmark.service.requests.backlog import Backlog
+from classmark.service.requests.exchange import Exchange, Fields, deadline_exceeded
+from classmark.service.requests.file_reading import FileLimits
+from classmark.service.requests.reader_pool import Readers
+from classmark.service.requests.threads import started_pool
 from classmark.service.settings import ServiceSettings
-from classmark.service.threads import started_pool
 
 T = TypeVar("T")
 

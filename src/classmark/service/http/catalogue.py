@@ -13,13 +13,13 @@ from classmark import taxonomy
 from classmark.bundle import find_bundle
 from classmark.bundle.measured import rarely_right
 from classmark.errors import ClassmarkError
-from classmark.service.exchange import Exchange, Reply
-from classmark.service.limits import Access
+from classmark.service.http.routes import add_route, as_route
+from classmark.service.http.service import RETRY_AFTER_S, Service
 from classmark.service.metrics import MEDIA_TYPE as METRICS_TYPE
 from classmark.service.problems import Problem
-from classmark.service.routes import add_route, as_route
-from classmark.service.schemas import CategoriesOut, HealthOut, ModelsOut, StatusOut
-from classmark.service.state import RETRY_AFTER_S, Service
+from classmark.service.requests.admission import Access
+from classmark.service.requests.exchange import Exchange, Reply
+from classmark.service.requests.schemas import CategoriesOut, HealthOut, ModelsOut, StatusOut
 
 
 def add_routes(app: FastAPI, service: Service) -> None:

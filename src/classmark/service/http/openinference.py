@@ -11,25 +11,26 @@ from pydantic_core import to_json
 
 from classmark import __version__
 from classmark.records import Paper
-from classmark.service.answering import Document, Options
-from classmark.service.backlog import work_size
-from classmark.service.body import check_media_type, read_body
-from classmark.service.catalogue import readyz
-from classmark.service.classify import (
+from classmark.service.answering.answerer import Document, Options
+from classmark.service.answering.recording import Question
+from classmark.service.http.catalogue import readyz
+from classmark.service.http.classify import (
     check_count,
     count_papers,
     list_json,
     longest_paper_bytes,
     too_long,
 )
-from classmark.service.document import json_request
-from classmark.service.examples import INFER
-from classmark.service.exchange import Exchange, Reply
+from classmark.service.http.document import json_request
+from classmark.service.http.examples import INFER
+from classmark.service.http.routes import add_route, as_route
+from classmark.service.http.service import Service
 from classmark.service.problems import Problem, shown
-from classmark.service.recording import Question
-from classmark.service.routes import add_route, as_route
-from classmark.service.scan import Elements, find_arrays, validate, without
-from classmark.service.schemas import (
+from classmark.service.requests.backlog import work_size
+from classmark.service.requests.body import check_media_type, read_body
+from classmark.service.requests.exchange import Exchange, Reply
+from classmark.service.requests.scan import Elements, find_arrays, validate, without
+from classmark.service.requests.schemas import (
     InferOut,
     InferRequest,
     ModelMetadataOut,
@@ -37,7 +38,6 @@ from classmark.service.schemas import (
     ServerMetadataOut,
     TensorIn,
 )
-from classmark.service.state import Service
 
 _REQUEST = TypeAdapter(InferRequest)
 _DATA: TypeAdapter[list[str]] = TypeAdapter(Annotated[list[str], Field(fail_fast=True)])

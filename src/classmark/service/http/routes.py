@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 
-from classmark.service.exchange import Exchange, Reply
-from classmark.service.gateway import EXCHANGE, Endpoint
-from classmark.service.limits import Access
-from classmark.service.state import Service
+from classmark.service.http.gateway import EXCHANGE, Endpoint
+from classmark.service.http.service import Service
+from classmark.service.requests.admission import Access
+from classmark.service.requests.exchange import Exchange, Reply
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send

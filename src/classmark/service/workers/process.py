@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from classmark.errors import ClassmarkError, advice
 from classmark.service.logs import log, log_failure
-from classmark.service.signals import RELOAD_SIGNALS, held
+from classmark.service.workers.signals import RELOAD_SIGNALS, held
 
 if TYPE_CHECKING:
     from classmark.bundle import Bundle
+    from classmark.service.http.service import Model
     from classmark.service.memory import Place
     from classmark.service.settings import ServiceSettings
-    from classmark.service.state import Model
 
 FORKS = sys.platform == "linux"
 """Workers share what is loaded. macOS forbids a fork with threads, so they are spawned there."""
@@ -181,7 +181,7 @@ def _be_worker(job: Job, news: connection.Connection) -> None:
 
 def _work(job: Job, say: Say) -> int:
     """Serve; returns the exit code. An error is logged, and its reason said to the supervisor."""
-    from classmark.service.worker import run_worker
+    from classmark.service.workers.worker import run_worker
 
     try:
         return run_worker(job, say)
