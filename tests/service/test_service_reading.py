@@ -15,7 +15,7 @@ from classmark.errors import MissingExtra
 from classmark.papers import Columns
 from classmark.records import BadRecord, Paper
 from classmark.service.problems import Problem
-from classmark.service.requests import file_reading
+from classmark.service.requests import file_reading, reader_pool
 from classmark.service.requests.file_reading import FileLimits, read_file, records_of
 from classmark.service.requests.reader_pool import Readers
 
