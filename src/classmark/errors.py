@@ -246,3 +246,33 @@ class JournalTooNew(ClassmarkError):
 
 class InvalidKeys(ClassmarkError):
     """A file of API keys is missing or damaged, or lacks a key."""
+
+
+class TextTooLong(InvalidPaper):
+    """A paper has more text than the service takes."""
+
+
+class RetryLater(ClassmarkError):
+    """A service cannot answer now, but may soon.
+
+    Attributes:
+        retry_after_s: when to try again, in seconds.
+    """
+
+    retry_after_s = 1
+
+    def __init__(self, why: str, retry_after_s: int = 1) -> None:
+        super().__init__(f"{why}. Try again in {retry_after_s} s.")
+        self.retry_after_s = retry_after_s
+
+
+class Overloaded(RetryLater):
+    """A service has too much to do."""
+
+
+class NotReady(RetryLater):
+    """A service is starting or stopping."""
+
+
+class DeadlineExceeded(ClassmarkError):
+    """An answer was not ready by its deadline."""

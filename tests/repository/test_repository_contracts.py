@@ -68,12 +68,11 @@ def lint_imports(folder: Path) -> Any:
 
 @pytest.fixture
 def house(tmp_path: Path) -> Path:
-    """Return a folder with the contracts and empty rooms, to be furnished badly."""
-    for room in rooms() - {"__main__", "errors"}:
-        (tmp_path / "src/classmark" / room).mkdir(parents=True)
-        (tmp_path / "src/classmark" / room / "__init__.py").touch()
-    for module in ("__init__", "__main__", "errors"):
-        (tmp_path / "src/classmark" / f"{module}.py").touch()
+    """Return a folder with the contracts and empty modules, to be furnished badly."""
+    for module in PACKAGE.rglob("*.py"):
+        empty = tmp_path / "src/classmark" / module.relative_to(PACKAGE)
+        empty.parent.mkdir(parents=True, exist_ok=True)
+        empty.touch()
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
 
@@ -94,6 +93,16 @@ def test_every_import_contract_is_kept() -> None:
         ("papers", "import polars", "What serves never loads what trains"),
         ("cli", "import fastapi", "Only service and monitor know the web framework"),
         ("papers", "from google.cloud import storage", "Only storage and cloud know a cloud SDK"),
+        (
+            "service/requests",
+            "from classmark.service import http",
+            "The wings of service import downwards only",
+        ),
+        (
+            "service/answering",
+            "from classmark.service import problems",
+            "Answering knows no problems and no HTTP",
+        ),
     ],
 )
 def test_a_forbidden_import_breaks_its_contract(

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from starlette.routing import Mount
 
 from classmark.service import Service, ServiceSettings, create_app
-from classmark.service.http.routes import add_route
+from classmark.service.http.gateway import add_route
 from classmark.service.keys import SCOPES, create_key
 
 ROOT = Path(__file__).parents[2]

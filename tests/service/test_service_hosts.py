@@ -10,8 +10,8 @@ import pytest
 
 from classmark.errors import InvalidConfig
 from classmark.service.problems import Problem
+from classmark.service.requests.admission import Hosts
 from classmark.service.requests.exchange import Exchange
-from classmark.service.requests.hosts import Hosts
 from classmark.service.settings import make_settings
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse graphs."}

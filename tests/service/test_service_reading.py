@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from classmark.errors import MissingExtra
+from classmark.errors import MissingExtra, Overloaded
 from classmark.papers import Columns
 from classmark.records import BadRecord, Paper
 from classmark.service.problems import Problem
 from classmark.service.requests import file_reading, reader_pool
 from classmark.service.requests.file_reading import FileLimits, read_file, records_of
-from classmark.service.requests.reader_pool import Readers
+from classmark.service.requests.reader_pool import ReaderPool
 
 LIMITS = FileLimits(max_papers=3, max_file_bytes=1000)
 LINE = json.dumps({"title": "A" * 900}).encode() + b"\n"
@@ -99,6 +99,7 @@ class Request:
 
     deadline = time.monotonic() + 600
     remaining_s = 600.0
+    holder = "somebody"
 
     def check_deadline(self) -> None:
         """Never too late."""
@@ -115,20 +116,20 @@ def test_a_service_without_room_for_a_file_is_busy(
         raise BlockingIOError("Resource temporarily unavailable")
 
     monkeypatch.setattr(reader_pool.subprocess, "Popen", no_process)
-    pool = Readers(LIMITS, max_files)
+    pool = ReaderPool(LIMITS, max_files)
     request: Any = Request()
-    with pytest.raises(Problem) as caught:
-        asyncio.run(pool.read(request, "somebody", gzip.compress(LINE), "", Columns()))
+    with pytest.raises(Overloaded) as caught:
+        asyncio.run(pool.read(request, gzip.compress(LINE), "", Columns()))
     pool.close()
     assert (caught.value.kind, caught.value.retry_after_s) == ("overloaded", 1)
-    assert caught.value.detail.startswith(why)
+    assert str(caught.value).startswith(why)
 
 
 def test_a_process_that_dies_at_its_start_is_no_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader_pool.sys, "executable", shutil.which("false"))
-    pool = Readers(LIMITS, 1)
+    pool = ReaderPool(LIMITS, 1)
     request: Any = Request()
-    with pytest.raises(Problem, match="process that reads the file has died") as caught:
-        asyncio.run(pool.read(request, "somebody", gzip.compress(LINE), "", Columns()))
+    with pytest.raises(Overloaded, match="process that reads the file has died") as caught:
+        asyncio.run(pool.read(request, gzip.compress(LINE), "", Columns()))
     pool.close()
     assert (caught.value.kind, caught.value.retry_after_s) == ("overloaded", 1)

@@ -22,7 +22,7 @@ from waiting import PATIENCE_S, until
 from classmark.client import ClientConfig
 from classmark.errors import ListenFailed
 from classmark.service.settings import ServiceSettings
-from classmark.service.workers.accepting import fit_descriptors
+from classmark.service.workers.process import fit_descriptors
 from preload import build_preload, calls, failing
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse graphs with few colours."}

@@ -1,11 +1,12 @@
-"""Every default and bound of the service, each also to be set as ``CLASSMARK_SERVE_NAME``."""
+"""Every default and limit of the service; each can also be set as ``CLASSMARK_SERVE_NAME``."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,20 +15,20 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from classmark.errors import InvalidConfig
 from classmark.kernels.encoder import usable_cores
-from classmark.service.http.shares import parse_proxies
 from classmark.service.keys import SLOWEST_RATE, is_rate
-from classmark.service.requests.hosts import parse_hosts
 
+ANY_HOST = EVERY_PROXY = "*"
 JOURNAL_OFF = "off"
 PREFIX = "CLASSMARK_SERVE_"
 RELOADED = ("access_log", "log_file", "log_level")
-"""Settings that a running service takes from its file of settings again; see ``reread``."""
+"""Settings that a running service reads again from its settings file; see ``reread``."""
 MIB = 1 << 20
 BACKLOG = 2048
-"""Connections that the kernel holds for workers to take."""
+"""Connections that the kernel queues for the workers."""
 WORKERS_A_CORE = 16
-"""A worker keeps a core busy by itself; far more of them only take memory from each other."""
+"""One worker keeps a core busy; many more of them only take memory from each other."""
 _DAY_S = 86_400.0
+_HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, le=_DAY_S, allow_inf_nan=False)]
@@ -39,14 +40,71 @@ def _checked_rate(per_minute: float) -> float:
     return per_minute
 
 
-def _checked_hosts(text: str) -> str:
-    parse_hosts(text)
-    return text
+def parse_hosts(text: str) -> frozenset[str]:
+    """Return the names of a setting, separated by commas.
+
+    Raises:
+        ValueError: one of them is not the name or the address of a host.
+    """
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    for name in names:
+        if not (name == ANY_HOST or _HOST_NAME.fullmatch(name) or is_address(name)):
+            raise ValueError(
+                f"{name!r} is not a host. Give names without scheme and port, such as "
+                "'papers.example.org', separated by commas, or '*' for every name"
+            )
+    return frozenset(names)
 
 
-def _checked_proxies(text: str) -> str:
-    parse_proxies(text)
-    return text
+def is_address(name: str) -> bool:
+    """Return whether a host is an IP address; one of IPv6 is in brackets, as in a URL."""
+    is_bracketed = name.startswith("[") and name.endswith("]")
+    try:
+        address = ip_address(name[1:-1] if is_bracketed else name)
+    except ValueError:
+        return False
+    return is_bracketed == isinstance(address, IPv6Address)
+
+
+def parse_proxies(text: str) -> list[IPv4Network | IPv6Network] | None:
+    """Return the networks of trusted proxies, None for all.
+
+    Args:
+        text: addresses and networks separated by commas, or ``*`` for all.
+
+    Raises:
+        ValueError: an entry is something else.
+    """
+    entries = [entry.strip() for entry in text.split(",") if entry.strip()]
+    networks = []
+    for entry in entries:
+        try:
+            networks += [] if entry == EVERY_PROXY else [ip_network(entry)]
+        except ValueError as error:
+            found = _network(entry)
+            hint = f" ({error}); perhaps {found} is meant" if found else ""
+            raise ValueError(
+                f"{entry!r} is neither an IP address nor a network{hint}. Give addresses such as "
+                "127.0.0.1 or networks such as 10.0.0.0/8, separated by commas, or '*' for all"
+            ) from error
+    return None if EVERY_PROXY in entries else networks
+
+
+def _network(entry: str) -> IPv4Network | IPv6Network | None:
+    try:
+        return ip_network(entry, strict=False)
+    except ValueError:
+        return None
+
+
+def _that(parse: Callable[[str], object]) -> AfterValidator:
+    """Return what checks that a text can be parsed, and keeps the text."""
+
+    def check(text: str) -> str:
+        parse(text)
+        return text
+
+    return AfterValidator(check)
 
 
 def _checked_workers(count: int) -> int:
@@ -134,7 +192,7 @@ class ServiceSettings(BaseSettings):
     journal_keep_days: Annotated[float, Field(ge=0.01, le=36_500)] | None = None
     journal_max_mb: Annotated[int, Field(ge=16)] | None = None
     api_keys: Path | None = None
-    allowed_hosts: Annotated[str, AfterValidator(_checked_hosts)] = ""
+    allowed_hosts: Annotated[str, _that(parse_hosts)] = ""
     refused_keys_per_minute: Rate = 30.0
     rate_per_minute: Rate = 0.0
     rate_burst: Count = 20
@@ -163,7 +221,7 @@ class ServiceSettings(BaseSettings):
     access_log: bool = True
     log_file: Path | None = None
     log_level: Literal["info", "warning", "error"] = "info"
-    trusted_proxies: Annotated[str, AfterValidator(_checked_proxies)] = ""
+    trusted_proxies: Annotated[str, _that(parse_proxies)] = ""
     settings: Path | None = None
 
     @property

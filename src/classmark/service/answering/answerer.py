@@ -1,172 +1,165 @@
-"""From checked requests to published answers, in the calling thread."""
+"""From a question to its published answer, which is counted and kept in the journal."""
 
 from __future__ import annotations
 
+import logging
+import re
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from classmark.errors import ClassmarkError, InvalidPaper, UnknownCategory
-from classmark.records import BadRecord, Paper
+from classmark.errors import NoHomeFolder, TextTooLong
+from classmark.journal import Journal, JournalConfig, default_journal_path
+from classmark.papers import text_fingerprint
+from classmark.records import (
+    BadRecord,
+    Paper,
+    PredictionEvent,
+    derived_prediction_id,
+    new_prediction_id,
+    utc_text,
+)
 from classmark.runtime import Classifier, check_paper
-from classmark.service.answering.recording import KEPT_CATEGORIES, Question, Recorder
-from classmark.service.problems import Problem
+from classmark.service.logs import log
+from classmark.service.settings import JOURNAL_OFF
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-    from classmark.records import Answer
+    from classmark.records import Answer, PredictionSource
     from classmark.service.answering.batching import Batcher
-    from classmark.service.requests.schemas import PaperIn
+    from classmark.service.metrics import Metrics
+    from classmark.service.settings import ServiceSettings
 
 CHUNK_PAPERS = 64
-"""Between two chunks of a batch the deadline is looked at: some 3 ms of work."""
+"""The deadline is checked between two chunks of a batch: some 3 ms of work."""
+KEPT_CATEGORIES = 10
+_LATEX = re.compile(r"\\(?:[A-Za-z]+|.)|[$^_{}~]", re.DOTALL)
 
 Document = dict[str, Any]
 Check = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """How to answer: see ``Classifier.classify``.
+class AnswerOptions:
+    """How to answer a request: see ``Classifier.classify``.
 
     Attributes:
         top, threshold, explain: as there.
-        deadline: ``time.monotonic`` after which nobody waits for it; a deep model looks at it.
+        deadline: ``time.monotonic`` after which nobody waits for it; a deep model checks it.
+        source: which endpoint answers.
+        started: ``time.monotonic`` when the request came.
+        idempotency_key: of the client; the same key, text and place give the same id.
     """
 
     top: int = 5
     threshold: float | None = None
     explain: bool = False
     deadline: float | None = None
+    source: PredictionSource = "classify"
+    started: float = 0.0
+    idempotency_key: str | None = None
+
+
+class Question:
+    """One paper with the category its author chose.
+
+    Attributes:
+        paper: has a text.
+        author_category: canonical, None if the author chose none.
+    """
+
+    __slots__ = ("_fingerprint", "author_category", "paper")
+
+    def __init__(self, paper: Paper, author_category: str | None = None) -> None:
+        self.paper = paper
+        self.author_category = author_category
+        self._fingerprint = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """``papers.text_fingerprint``, made once."""
+        if not self._fingerprint:
+            self._fingerprint = text_fingerprint(self.paper)
+        return self._fingerprint
 
 
 class Answerer:
     """Answers questions with one classifier; may be shared by threads.
 
     Attributes:
-        classifier: who answers.
-        batcher: the queue of a deep model; None where papers are answered as they come.
-        max_text_chars: longer papers are refused.
-        is_recorded: the journal is told of answers, with more categories than most ask for.
+        classifier: the model.
+        batcher: the queue of a deep model; None if papers are answered as they come.
+        journal: None if none is kept.
         model: ``{"name", "version", "digest"}``.
     """
 
     def __init__(
         self,
         classifier: Classifier,
-        max_text_chars: int,
+        settings: ServiceSettings,
+        metrics: Metrics,
         *,
-        is_recorded: bool = False,
+        journal: Journal | None = None,
         batcher: Batcher | None = None,
     ) -> None:
         self.classifier = classifier
         self.batcher = batcher
-        self.is_recorded = is_recorded
-        self.max_text_chars = max_text_chars
+        self.journal = journal
+        self._metrics = metrics
+        self._keep_text = settings.journal_text
+        self._max_text_chars = settings.max_text_chars
         ref = classifier.model
         self.model = {"name": ref.name, "version": ref.version, "digest": ref.digest}
-
-    def question(self, paper: PaperIn) -> Question:
-        """Return the question that a request asks.
-
-        Raises:
-            Problem: there is no text, too much of it, two kinds of it, or an unknown category.
-        """
-        identifier = None if paper.id is None else str(paper.id)
-        if paper.text is not None:
-            if paper.title is not None or paper.abstract is not None:
-                raise Problem(
-                    "invalid_request",
-                    "text: stands in place of title and abstract. Give either, not both.",
-                    errors=[{"field": "text", "message": "beside title or abstract"}],
-                )
-            given = Paper.from_text(paper.text, identifier)
-        else:
-            given = Paper(id=identifier, title=paper.title or "", abstract=paper.abstract or "")
-        author = paper.author_category
-        if author is not None:
-            author = self.known_code(author, allow_archive=True)
-        return Question(self.checked(given), author)
-
-    def known_code(self, category: str, *, allow_archive: bool = False) -> str:
-        """Return the category that a request means.
-
-        Args:
-            category: as somebody wrote it.
-            allow_archive: it may also be the code of a whole archive.
-
-        Raises:
-            Problem: there is no such category.
-        """
-        categories = self.classifier.categories
-        try:
-            find = categories.author_category if allow_archive else categories.canonical
-            return find(category)
-        except UnknownCategory as error:
-            raise Problem("unknown_category", str(error)) from error
 
     def checked(self, paper: Paper) -> Paper:
         """Return a paper that can be classified.
 
         Raises:
-            Problem: it has no text, or more than this service takes.
+            InvalidPaper: it has no text.
+            TextTooLong: it has more text than this service takes.
         """
         n_chars = len(paper.title) + len(paper.abstract)
-        if n_chars > self.max_text_chars:
-            raise Problem(
-                "text_too_long",
-                f"the text has {n_chars:,} characters, more than {self.max_text_chars:,}. Send "
-                "title and abstract, not the whole paper.",
+        if n_chars > self._max_text_chars:
+            raise TextTooLong(
+                f"the text has {n_chars:,} characters, more than {self._max_text_chars:,}. Send "
+                "title and abstract, not the whole paper."
             )
-        try:
-            return check_paper(paper)
-        except InvalidPaper as error:
-            raise Problem("invalid_paper", str(error)) from error
+        return check_paper(paper)
 
-    def answer(self, question: Question, options: Options, recorder: Recorder) -> Document:
-        """Return the published answer of one question."""
+    def answer(self, question: Question, options: AnswerOptions) -> Document:
+        """Return the published answer to one question."""
         [answer] = self._classify([question], options)
-        return self.publish(question, answer, options, recorder)
+        return self.finish(question, answer, options)
 
     def submit(
-        self, batcher: Batcher, questions: Sequence[Question], options: Options
+        self, batcher: Batcher, questions: Sequence[Question], options: AnswerOptions
     ) -> Future[list[Answer]]:
         """Queue questions for a deep model, and return the future of their answers.
 
         Raises:
-            Problem: they would not be ready in time.
+            Overloaded: they would not be ready in time.
         """
         options = replace(options, top=self._most_top(questions, options))
         return batcher.submit([question.paper for question in questions], options)
 
-    def _classify(self, questions: Sequence[Question], options: Options) -> list[Answer]:
-        if self.batcher is not None and questions:
-            return self.submit(self.batcher, questions, options).result()
-        return self.classifier.classify(
-            [question.paper for question in questions],
-            top=self._most_top(questions, options),
-            threshold=options.threshold,
-            explain=options.explain,
-        )
-
-    def _most_top(self, questions: Sequence[Question], options: Options) -> int:
-        return max([self._top(question, options) for question in questions], default=1)
+    def finish(self, question: Question, answer: Answer, options: AnswerOptions) -> Document:
+        """Return the published form of the only answer of a request, counted and recorded."""
+        document = self._publish(question, answer, options)
+        self._metrics.papers_done(document["reason"])
+        return document
 
     def answer_many(
-        self,
-        questions: Sequence[Question | BadRecord],
-        options: Options,
-        recorder: Recorder,
-        check: Check,
+        self, questions: Sequence[Question | BadRecord], options: AnswerOptions, check: Check
     ) -> list[Document]:
         """Return the published answers in the order of the questions, bad records in their places.
 
         Args:
             questions: what was asked.
             options: for all of them.
-            recorder: is told of every answer.
-            check: raises when the work is no longer worth doing; called between chunks.
+            check: called between chunks; raises when the work is no longer worth doing.
         """
         documents: list[Document] = []
         for start in range(0, len(questions), CHUNK_PAPERS):
@@ -177,28 +170,44 @@ class Answerer:
             documents += [
                 q.to_dict()
                 if isinstance(q, BadRecord)
-                else self.publish(q, next(answers), options, recorder, index)
+                else self._publish(q, next(answers), options, index)
                 for index, q in enumerate(chunk, start)
             ]
+        outcomes = Counter(document.get("reason", "error") for document in documents)
+        for outcome, n in outcomes.items():
+            self._metrics.papers_done(outcome, n)
         return documents
 
-    def _top(self, question: Question, options: Options) -> int:
-        """Return how many categories must be ranked: all, to find the author's among them."""
+    def _classify(self, questions: Sequence[Question], options: AnswerOptions) -> list[Answer]:
+        if self.batcher is not None and questions:
+            return self.submit(self.batcher, questions, options).result()
+        return self.classifier.classify(
+            [question.paper for question in questions],
+            top=self._most_top(questions, options),
+            threshold=options.threshold,
+            explain=options.explain,
+        )
+
+    def _most_top(self, questions: Sequence[Question], options: AnswerOptions) -> int:
+        return max([self._top(question, options) for question in questions], default=1)
+
+    def _top(self, question: Question, options: AnswerOptions) -> int:
+        """Return how many categories to rank: all of them, to find the author's."""
         if question.author_category is not None:
             return len(self.classifier.labels)
-        return max(options.top, KEPT_CATEGORIES) if self.is_recorded else options.top
+        return options.top if self.journal is None else max(options.top, KEPT_CATEGORIES)
 
-    def publish(
-        self,
-        question: Question,
-        answer: Answer,
-        options: Options,
-        recorder: Recorder,
-        index: int = 0,
+    def _publish(
+        self, question: Question, answer: Answer, options: AnswerOptions, index: int = 0
     ) -> Document:
-        """Return the published form of an answer, and tell the recorder of it."""
-        prediction_id = recorder.prediction_id(question, index)
-        recorder.record(question, answer, prediction_id)
+        """Return the published form of an answer, and record it."""
+        prediction_id = (
+            new_prediction_id()
+            if options.idempotency_key is None
+            else derived_prediction_id(options.idempotency_key, f"{index} {question.fingerprint}")
+        )
+        if self.journal is not None:
+            self.journal.record(self._event(question, answer, options, prediction_id))
         if question.author_category is not None:
             verdict = self.classifier.categories.verdict(answer, question.author_category)
             answer = replace(answer, author_category=verdict)
@@ -207,9 +216,61 @@ class Answerer:
         document["prediction_id"] = prediction_id
         return document
 
+    def _event(
+        self, question: Question, answer: Answer, options: AnswerOptions, prediction_id: str
+    ) -> PredictionEvent:
+        """Return what the journal keeps of an answer, with features of the text."""
+        paper = question.paper
+        text = f"{paper.title}\n{paper.abstract}"
+        return PredictionEvent(
+            prediction_id=prediction_id,
+            at_utc=utc_text(),
+            model=answer.model,
+            text_fingerprint=question.fingerprint,
+            primary=answer.primary,
+            reason=answer.reason,
+            ranked=tuple([(r.code, r.probability) for r in answer.ranked[:KEPT_CATEGORIES]]),
+            set=answer.set or (),
+            cross_lists=answer.cross_lists,
+            known_share=answer.known_share,
+            n_chars=len(text) - 1,
+            n_words=len(text.split()),
+            latex_share=latex_share(text),
+            latency_ms=(time.monotonic() - options.started) * 1000,
+            source=options.source,
+            paper_id=paper.id,
+            author_category=question.author_category,
+            text=text if self._keep_text else None,
+        )
 
-def bad_record(identifier: Any, problem: Problem | ClassmarkError) -> BadRecord:
-    """Return the place of a record that gets no answer."""
-    message = problem.detail if isinstance(problem, Problem) else str(problem)
-    shown = None if identifier is None else str(identifier)
-    return BadRecord(id=shown, kind=problem.kind, message=message)
+
+def latex_share(text: str) -> float:
+    """Return the share of characters that are LaTeX commands or signs, 0..1."""
+    if not any(sign in text for sign in "\\$^_{}~"):
+        return 0.0
+    # One by one: findall of a long text would hold the interpreter for 15 ms.
+    return sum(len(match[0]) for match in _LATEX.finditer(text)) / len(text)
+
+
+def open_journal(settings: ServiceSettings) -> Journal | None:
+    """Return the journal of a worker, None if none is kept.
+
+    Raises:
+        JournalTooNew: it was written by a newer classmark.
+    """
+    if settings.journal == JOURNAL_OFF:
+        return None
+    try:
+        path = Path(settings.journal) if settings.journal else default_journal_path()
+    except NoHomeFolder as error:
+        log("no journal is kept", logging.WARNING, problem=str(error))
+        return None
+    most = None if settings.journal_max_mb is None else settings.journal_max_mb * 1_000_000
+    return Journal(
+        JournalConfig(
+            path=path,
+            keep_text=settings.journal_text,
+            keep_days=settings.journal_keep_days,
+            max_bytes=most,
+        )
+    )

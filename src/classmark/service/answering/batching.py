@@ -1,10 +1,10 @@
-"""The queue of a deep model: bounded, in turns, and honest about how long it takes.
+"""The queue of a deep model: bounded, in turns, and refusing what would be too late.
 
 One thread takes what waits, up to a number of tokens, and runs it; what comes meanwhile makes the
-next batch. Whoever would wait past the deadline is refused at once: an answer that comes too late
-has cost as much as one in time.
+next batch. A request that would wait past its deadline is refused at once: an answer that comes too
+late costs as much as one in time.
 
-An explanation is a turn like any other: it counts with the tokens of all that it runs.
+An explanation is a turn like any other: it counts the tokens of everything that it runs.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from classmark.errors import DeadlineExceeded, NotReady
 from classmark.kernels import RawScores
 from classmark.kernels.explanation import MOST_WORDS
 from classmark.records import Answer, Paper
 from classmark.runtime import Classifier
-from classmark.service.answering.answerer import Options
+from classmark.service.answering.answerer import AnswerOptions
 from classmark.service.metrics import Metrics
-from classmark.service.problems import Problem
-from classmark.service.requests.backlog import Backlog
+from classmark.service.requests.threads import Backlog
 
 CHARS_PER_TOKEN = 4
 DEFAULT_LENGTH = 256
-"""Tokens of a paper at most where the bundle does not say."""
+"""Maximum tokens of a paper if the bundle does not say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +35,9 @@ class BatchLimits:
     """Bounds of the queue.
 
     Attributes:
-        batch_tokens: tokens of a batch; a paper with more is one alone.
+        batch_tokens: tokens of a batch; a paper with more is a batch of its own.
         queue_papers: papers that may wait; more are refused.
-        wait_s: how long the first paper of a batch waits for company while nothing runs.
+        wait_s: how long the first paper of a batch waits for others while nothing runs.
     """
 
     batch_tokens: int
@@ -54,7 +54,7 @@ class _Job:
 
     papers: Sequence[Paper]
     tokens: list[int]
-    options: Options
+    options: AnswerOptions
     future: Future[list[Answer]] = field(default_factory=Future)
     parts: list[RawScores] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
@@ -89,15 +89,15 @@ class Batcher:
         """Prepare; ``start`` begins to answer.
 
         Args:
-            classifier: who answers.
+            classifier: the model.
             limits: bounds of the queue.
-            metrics: is told of queue and batches.
+            metrics: counts queue and batches.
         """
         self._classifier = classifier
         self._limits = limits
         self._metrics = metrics
-        told = classifier.parameters.get("max_length")
-        self._longest = told if isinstance(told, int) else DEFAULT_LENGTH
+        length = classifier.parameters.get("max_length")
+        self._longest = length if isinstance(length, int) else DEFAULT_LENGTH
         self._changed = threading.Condition()
         self._jobs: deque[_Job] = deque()
         self.backlog = Backlog("papers", limits.queue_papers, metrics)
@@ -105,7 +105,7 @@ class Batcher:
         self._thread = threading.Thread(target=self._work, name="classmark-batches", daemon=True)
 
     def start(self, papers: Sequence[Paper]) -> None:
-        """Time these papers, so that the first wait is foretold too, and begin to answer."""
+        """Time these papers, so that the first wait can be estimated too, and begin to answer."""
         tokens = sum(map(self.count_tokens, papers))
         self.backlog.add(1, tokens)
         with self.backlog.running(tokens):
@@ -113,26 +113,26 @@ class Batcher:
         self._thread.start()
 
     def close(self) -> None:
-        """Answer no more; what waits is refused."""
+        """Stop answering; what waits is refused."""
         with self._changed:
             self._is_closed = True
             jobs, self._jobs = list(self._jobs), deque()
             self._changed.notify()
         for job in jobs:
-            _fail(job, Problem("not_ready", "the service is stopping. Ask another one."))
+            _fail(job, NotReady("the service is stopping"))
 
     def count_tokens(self, paper: Paper, *, explain: bool = False) -> int:
-        """Return how many tokens are run for a paper, about: cheap enough for the event loop."""
+        """Return about how many tokens a paper takes; cheap enough for the event loop."""
         n_chars = len(paper.title) + len(paper.abstract)
         tokens = min(self._longest, CHARS_PER_TOKEN + n_chars // CHARS_PER_TOKEN)
         # Explained: the answer, the whole paper again, then the paper without each of its words.
         return tokens * (2 + min(MOST_WORDS, tokens)) if explain else tokens
 
-    def submit(self, papers: Sequence[Paper], options: Options) -> Future[list[Answer]]:
+    def submit(self, papers: Sequence[Paper], options: AnswerOptions) -> Future[list[Answer]]:
         """Queue papers, one or more, and return the future of their answers.
 
         Raises:
-            Problem: as ``Backlog.check``.
+            Overloaded: they would not be ready in time.
         """
         tokens = [self.count_tokens(paper, explain=options.explain) for paper in papers]
         if options.deadline is not None:
@@ -145,7 +145,7 @@ class Batcher:
         return job.future
 
     def publish(self) -> None:
-        """Tell the metrics how long the queue is."""
+        """Set the metrics of the queue."""
         self._metrics.set_queue(self.backlog.waiting, self.backlog.waiting_size)
 
     def _work(self) -> None:
@@ -157,7 +157,7 @@ class Batcher:
                 self._run(turns)
 
     def _take(self) -> list[_Turn] | None:
-        """Wait for jobs and return the turns of a batch; None at the end."""
+        """Wait for jobs and return the turns of a batch, None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._jobs or self._is_closed)
             if self._limits.wait_s and not self._is_closed:
@@ -171,7 +171,7 @@ class Batcher:
             return self._turns()
 
     def _turns(self) -> list[_Turn]:
-        """Take a turn of each job until the tokens are spent; one that goes on queues again."""
+        """Take a turn of each job until the tokens are spent; an unfinished job queues again."""
         turns: list[_Turn] = []
         unfinished: list[_Job] = []
         spent = n_papers = 0
@@ -199,13 +199,13 @@ class Batcher:
         return turns
 
     def _is_over(self, job: _Job) -> bool:
-        """Tell whether nobody waits for a job any more; then it is forgotten."""
+        """Return whether nobody waits for a job any more; then it is dropped."""
         deadline = job.options.deadline
         late = deadline is not None and time.monotonic() > deadline
         if not (late or job.future.done()):
             return False
         self.backlog.drop(len(job.papers) - job.done, sum(job.tokens[job.done :]))
-        _fail(job, Problem("deadline_exceeded", "the answer was not ready in time."))
+        _fail(job, DeadlineExceeded("the answer was not ready in time."))
         return True
 
     def _run(self, turns: list[_Turn]) -> None:
@@ -248,7 +248,7 @@ class Batcher:
 
     @staticmethod
     def _each_alone(work: Callable[[_Turn], None], turns: list[_Turn]) -> None:
-        """Do something for each turn; an error reaches the one that it is of."""
+        """Do something for each turn; an error reaches only its own job."""
         for turn in turns:
             try:
                 work(turn)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
-from typing import cast
+from dataclasses import asdict, dataclass
+from typing import Any, cast
 
 from fastapi import FastAPI, Response
 from pydantic_core import to_json
@@ -12,21 +12,34 @@ from pydantic_core import to_json
 from classmark import taxonomy
 from classmark.bundle import find_bundle
 from classmark.bundle.measured import rarely_right
-from classmark.errors import ClassmarkError
-from classmark.service.http.routes import add_route, as_route
-from classmark.service.http.service import RETRY_AFTER_S, Service
+from classmark.errors import ClassmarkError, NotReady
+from classmark.runtime.labels import Labels
+from classmark.service.answering.answerer import Answerer
+from classmark.service.answering.model import Model
+from classmark.service.http.gateway import Traffic, add_route, as_route
 from classmark.service.metrics import MEDIA_TYPE as METRICS_TYPE
-from classmark.service.problems import Problem
+from classmark.service.metrics import Metrics
 from classmark.service.requests.admission import Access
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.schemas import CategoriesOut, HealthOut, ModelsOut, StatusOut
+from classmark.service.requests.threads import Threads
 
 
-def add_routes(app: FastAPI, service: Service) -> None:
+@dataclass(frozen=True)
+class OperationNeeds:
+    """What the endpoints for operators and their machines work with."""
+
+    answerer: Answerer
+    threads: Threads
+    metrics: Metrics
+    traffic: Traffic
+
+
+def add_routes(app: FastAPI, needs: OperationNeeds, model: Model) -> None:
     """Add the endpoints that read."""
-    categories_body, models_body = _categories(service), _models(service)
+    categories_body, models_body = _categories(model.classifier.categories), _models(model)
 
-    async def categories(_: Service, __: Exchange) -> Reply:
+    async def categories(_: Any, __: Exchange) -> Reply:
         """The categories that feedback can name: the arXiv taxonomy, or the model's own labels.
 
         Those of the taxonomy come with archive and group, the retired ones too; labels of one's
@@ -34,7 +47,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         """
         return Reply(categories_body)
 
-    async def models(_: Service, __: Exchange) -> Reply:
+    async def models(_: Any, __: Exchange) -> Reply:
         """The model that answers here, with its card and its measured metrics."""
         return Reply(models_body)
 
@@ -48,7 +61,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         add_route(
             app,
             path,
-            as_route(service, endpoint),
+            as_route(needs, endpoint),
             cast(Access, access),
             methods=["GET"],
             response_model=schema,
@@ -58,7 +71,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
     add_route(
         app,
         "/metrics",
-        as_route(service, metrics),
+        as_route(needs, metrics),
         "admin",
         methods=["GET"],
         response_class=Response,
@@ -68,44 +81,42 @@ def add_routes(app: FastAPI, service: Service) -> None:
     )
 
 
-async def healthz(_: Service, __: Exchange) -> Reply:
+async def healthz(_: OperationNeeds, __: Exchange) -> Reply:
     """The process lives: it answers."""
     return Reply(to_json({"status": "live"}))
 
 
-async def readyz(service: Service, _: Exchange) -> Reply:
+async def readyz(needs: OperationNeeds, _: Exchange) -> Reply:
     """Requests are wanted: the model has answered once, and nobody asked to stop."""
-    if not service.is_ready:
-        raise Problem(
-            "not_ready", "the service is stopping. Ask another one.", retry_after_s=RETRY_AFTER_S
-        )
+    if not needs.traffic.is_ready:
+        raise NotReady("the service is stopping")
     return Reply(to_json({"status": "ready"}))
 
 
-async def metrics(service: Service, exchange: Exchange) -> Reply:
+async def metrics(needs: OperationNeeds, exchange: Exchange) -> Reply:
     """Counters of all workers together, in Prometheus' text format."""
-    text = await service.aside(exchange, service.metrics.text)
+    text = await needs.threads.read(exchange, needs.metrics.text)
     return Reply(text, media_type=METRICS_TYPE)
 
 
-async def status(service: Service, exchange: Exchange) -> Reply:
+async def status(needs: OperationNeeds, exchange: Exchange) -> Reply:
     """Requests, latency, papers and journal of all workers together."""
-    summary = await service.aside(exchange, service.metrics.summary)
+    summary = await needs.threads.read(exchange, needs.metrics.summary)
     started_at_s = summary.pop("started_at_s")
+    journal = needs.answerer.journal
     document = {
-        "model": service.answerer.model,
+        "model": needs.answerer.model,
         "uptime_s": round(time.time() - started_at_s, 3),
         **summary,
     }
-    if service.journal is None:
+    if journal is None:
         document["journal"] = None
     else:
-        document["journal"]["last_error"] = service.journal.status().last_error
+        document["journal"]["last_error"] = journal.status().last_error
     return Reply(to_json(document))
 
 
-def _categories(service: Service) -> bytes:
-    labels = service.model.classifier.categories
+def _categories(labels: Labels) -> bytes:
     if labels.space == "arxiv":
         categories, version = taxonomy.categories(active_only=False), taxonomy.VERSION
     else:
@@ -120,23 +131,25 @@ def _categories(service: Service) -> bytes:
     )
 
 
-def _models(service: Service) -> bytes:
-    manifest = service.model.bundle.manifest
+def _models(model: Model) -> bytes:
+    manifest, ref = model.bundle.manifest, model.classifier.model
     document = {
-        **service.answerer.model,
+        "name": ref.name,
+        "version": ref.version,
+        "digest": ref.digest,
         "labels": len(manifest.labels),
         "label_space": manifest.label_space,
-        "card": service.model.card,
+        "card": model.card,
         "metrics": manifest.metrics,
         "set_coverage": manifest.policy.set_coverage,
-        "rarely_right": rarely_right(manifest.labels, service.model.bundle.reliability),
-        "default": _is_default(service),
+        "rarely_right": rarely_right(manifest.labels, model.bundle.reliability),
+        "default": _is_default(model),
     }
     return to_json({"models": [document]})
 
 
-def _is_default(service: Service) -> bool:
+def _is_default(model: Model) -> bool:
     try:
-        return find_bundle().samefile(service.model.bundle.path)
+        return find_bundle().samefile(model.bundle.path)
     except (ClassmarkError, OSError):
         return False

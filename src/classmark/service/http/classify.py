@@ -6,19 +6,20 @@ The loop answers nothing that could hold it for more than about a millisecond: s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
+from classmark.errors import ClassmarkError
 from classmark.records import BadRecord, Paper
-from classmark.service.answering.answerer import Document, Options, bad_record
+from classmark.service.answering.answerer import Answerer, AnswerOptions, Document, Question
 from classmark.service.answering.batching import Batcher
-from classmark.service.answering.recording import Question
-from classmark.service.http.service import MAX_DIRECT_BODY_BYTES, Service
-from classmark.service.problems import Problem, invalid_request
-from classmark.service.requests.backlog import work_size
-from classmark.service.requests.body import check_media_type, read_body
+from classmark.service.http.document import BATCH, PAPER, json_request, with_known_label
+from classmark.service.http.gateway import add_route, as_route
+from classmark.service.problems import Problem, invalid_request, problem_of
+from classmark.service.requests.body import MAX_DIRECT_BODY_BYTES, check_media_type, read_body
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.scan import (
     Elements,
@@ -28,15 +29,26 @@ from classmark.service.requests.scan import (
     without,
 )
 from classmark.service.requests.schemas import (
+    AnswerOut,
+    BatchOut,
+    BatchRequest,
     ClassifyOptions,
     ClassifyRequest,
     PaperIn,
+    PaperRequest,
     UnreadPaper,
 )
+from classmark.service.requests.threads import Threads, work_size
+from classmark.service.settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from classmark.records import PredictionSource
 
 MAX_DIRECT_FIELDS = 256
-"""Colons and braces in that JSON: each unknown field takes pydantic 8 us to describe, and each
-object, which may be empty, 2 us to make."""
+"""Colons and braces in JSON that the event loop parses: each unknown field takes pydantic 8 us to
+describe, and each object, which may be empty, 2 us to make."""
 MAX_DIRECT_COST_CHARS = 12_000
 """The kernel takes a plain text of this length in 0.4 ms, one that is all LaTeX in half as much
 again; with the answer around it a millisecond is not exceeded. Longer texts go to a thread."""
@@ -48,57 +60,114 @@ BYTES_PER_CHAR = 6
 """Of JSON: ``\\uXXXX``. Only a text of mostly escaped emoji has more; parsing it would hold the
 interpreter for more than some 5 ms."""
 SPARE_BYTES = 64 << 10
-"""For everything of a paper beside its text."""
+"""For everything of a paper except its text."""
 
 _REQUEST = TypeAdapter(ClassifyRequest)
 _PAPERS: TypeAdapter[list[PaperIn]] = TypeAdapter(Annotated[list[PaperIn], Field(fail_fast=True)])
 
 
-async def classify(service: Service, exchange: Exchange) -> Reply:
+@dataclass(frozen=True)
+class ClassifyNeeds:
+    """What an endpoint that classifies papers works with."""
+
+    answerer: Answerer
+    threads: Threads
+    settings: ServiceSettings
+
+    def check_backlog(self, exchange: Exchange) -> None:
+        """Refuse a request before its body is read if its answer could not be ready in time.
+
+        Raises:
+            Overloaded: too much waits for a thread, or for the deep model.
+        """
+        if self.answerer.batcher is not None:
+            self.answerer.batcher.backlog.check(exchange.remaining_s)
+        stated = exchange.stated_body_bytes
+        if stated > MAX_DIRECT_BODY_BYTES:
+            self.threads.backlog.check(exchange.remaining_s, stated)
+
+    def check_count(self, n_papers: int) -> None:
+        """Raise a problem if there are more papers than a request may have."""
+        if n_papers > self.settings.max_papers:
+            raise too_many_papers(self.settings.max_papers)
+
+    @property
+    def longest_paper_bytes(self) -> int:
+        """Maximum bytes of JSON of a paper; a longer one is not parsed."""
+        return BYTES_PER_CHAR * self.settings.max_text_chars + SPARE_BYTES
+
+    def too_long(self) -> Problem:
+        """Return the problem of a text that is so long that it is not even parsed."""
+        return Problem(
+            "text_too_long",
+            f"the text takes more than {self.longest_paper_bytes:,} bytes of JSON, too many for "
+            f"{self.settings.max_text_chars:,} characters. Send title and abstract, not the whole "
+            "paper.",
+        )
+
+
+def add_classify(app: FastAPI, needs: ClassifyNeeds) -> None:
+    """Add the endpoint to the application, which documents it and answers it without a lane."""
+    paper = with_known_label(PAPER, needs.answerer.classifier.categories)
+    add_route(
+        app,
+        "/v1/classify",
+        as_route(needs, classify),
+        "classify",
+        methods=["POST"],
+        tags=["classify"],
+        summary="Classify one paper, or a batch",
+        response_model=AnswerOut | BatchOut,
+        openapi_extra=json_request([PaperRequest, BatchRequest], {"paper": paper, "batch": BATCH}),
+    )
+
+
+async def classify(needs: ClassifyNeeds, exchange: Exchange) -> Reply:
     """Answer a request for one paper or for many."""
     check_media_type(exchange, b"application/json")
-    service.check_backlog(exchange)
-    body = await read_body(service, exchange, service.settings.max_body_bytes)
+    needs.check_backlog(exchange)
+    body = await read_body(exchange, needs.threads, needs.settings.max_body_bytes)
     exchange.check_deadline()
-    size = work_size(body, service.settings.max_papers)
+    size = work_size(body, needs.settings.max_papers)
     if not may_be_parsed_at_once(body):
-        return await service.in_thread(
-            exchange, lambda: _answer(service, exchange, parse(service, exchange, body)), size
+        return await needs.threads.run(
+            exchange, lambda: _answer(needs, exchange, parse(needs, exchange, body)), size
         )
     try:
         request = _REQUEST.validate_json(body)
     except ValidationError:
-        request = parse(service, exchange, body)  # says more exactly what is wrong
+        request = parse(needs, exchange, body)  # says more exactly what is wrong
     if request.papers is None and is_short(request):
-        if service.batcher is not None:
-            return await _answer_in_batch(service, service.batcher, exchange, request)
+        batcher = needs.answerer.batcher
+        if batcher is not None:
+            return await _answer_in_batch(needs.answerer, batcher, exchange, request)
         if not request.explain:
-            return _answer(service, exchange, request)
-    return await service.in_thread(exchange, lambda: _answer(service, exchange, request), size)
+            return _answer(needs, exchange, request)
+    return await needs.threads.run(exchange, lambda: _answer(needs, exchange, request), size)
 
 
 def may_be_parsed_at_once(body: bytes) -> bool:
-    """Tell whether a body may be parsed in the event loop, in one call."""
+    """Return whether a body may be parsed in the event loop, in one call."""
     return (
         len(body) <= MAX_DIRECT_BODY_BYTES
         and body.count(b":") + body.count(b"{") <= MAX_DIRECT_FIELDS
     )
 
 
-def parse(service: Service, exchange: Exchange, body: bytes) -> ClassifyRequest:
+def parse(needs: ClassifyNeeds, exchange: Exchange, body: bytes) -> ClassifyRequest:
     """Return a checked request; a batch is validated in pieces.
 
     Raises:
-        Problem: it is no JSON, not as the schema says, or larger than it may be.
+        Problem: it is not JSON, does not match the schema, or is too large.
     """
-    arrays = find_arrays(body, [b"papers"], service.settings.max_papers)
+    arrays = find_arrays(body, [b"papers"], needs.settings.max_papers)
     batches = [array for array in arrays if array.elements]
     if len(batches) > 1:
         raise invalid_request([{"type": "twice", "loc": ("papers",), "msg": "is there twice"}])
     rest = without(body, batches, [b"null"] * len(batches))
-    longest = longest_paper_bytes(service)
+    longest = needs.longest_paper_bytes
     if len(rest) > longest:
-        raise too_long(service)
+        raise needs.too_long()
     request = validate(_REQUEST, rest, is_whole=not batches)
     if batches:
         papers = Elements(
@@ -108,23 +177,8 @@ def parse(service: Service, exchange: Exchange, body: bytes) -> ClassifyRequest:
     return request
 
 
-def longest_paper_bytes(service: Service) -> int:
-    """Return how many bytes of JSON a paper may have; a longer one is not parsed."""
-    return BYTES_PER_CHAR * service.settings.max_text_chars + SPARE_BYTES
-
-
-def too_long(service: Service) -> Problem:
-    """Return the problem of a text that is so long that it is not even parsed."""
-    most = service.settings.max_text_chars
-    return Problem(
-        "text_too_long",
-        f"the text takes more than {longest_paper_bytes(service):,} bytes of JSON, too many for "
-        f"{most:,} characters. Send title and abstract, not the whole paper.",
-    )
-
-
 def is_short(request: ClassifyRequest) -> bool:
-    """Tell whether one paper may be answered in the event loop."""
+    """Return whether one paper may be answered in the event loop."""
     return sum(_cost_chars(t) for t in (request.title, request.abstract, request.text) if t) <= (
         MAX_DIRECT_COST_CHARS
     )
@@ -137,37 +191,54 @@ def _cost_chars(text: str) -> int:
 
 
 async def _answer_in_batch(
-    service: Service, batcher: Batcher, exchange: Exchange, request: ClassifyRequest
+    answerer: Answerer, batcher: Batcher, exchange: Exchange, request: ClassifyRequest
 ) -> Reply:
     """Return the reply to one paper for a deep model; the loop is free while it waits."""
-    recorder = service.recorder(exchange, "classify")
     options = _options(exchange, request)
-    answerer = service.answerer
-    question = answerer.question(request)
-    [answer] = await service.in_queue(exchange, answerer.submit(batcher, [question], options))
-    document = answerer.publish(question, answer, options, recorder)
-    service.metrics.papers_done(document["reason"])
+    question = question_of(answerer, request)
+    [answer] = await exchange.wait_for(answerer.submit(batcher, [question], options))
+    document = answerer.finish(question, answer, options)
     return Reply(to_json(document))
 
 
-def _options(exchange: Exchange, request: ClassifyRequest) -> Options:
-    return Options(request.top, request.threshold, request.explain, exchange.deadline)
+def _options(exchange: Exchange, request: ClassifyRequest) -> AnswerOptions:
+    return answer_options(
+        exchange, "classify", request.top, request.threshold, explain=request.explain
+    )
 
 
-def _answer(service: Service, exchange: Exchange, request: ClassifyRequest) -> Reply:
+def answer_options(
+    exchange: Exchange,
+    source: PredictionSource,
+    top: int,
+    threshold: float | None,
+    *,
+    explain: bool = False,
+) -> AnswerOptions:
+    """Return how to answer a request that came to an endpoint."""
+    return AnswerOptions(
+        top=top,
+        threshold=threshold,
+        explain=explain,
+        deadline=exchange.deadline,
+        source=source,
+        started=exchange.started,
+        idempotency_key=exchange.idempotency_key(),
+    )
+
+
+def _answer(needs: ClassifyNeeds, exchange: Exchange, request: ClassifyRequest) -> Reply:
     """Return the reply to a checked request; runs in the loop or in a thread."""
-    recorder = service.recorder(exchange, "classify")
     options = _options(exchange, request)
-    answerer = service.answerer
+    answerer = needs.answerer
     if request.papers is None:
-        document = answerer.answer(answerer.question(request), options, recorder)
-        service.metrics.papers_done(document["reason"])
+        document = answerer.answer(question_of(answerer, request), options)
         return Reply(to_json(document))
     _refuse_paper_beside_papers(request)
-    check_count(service, len(request.papers))
-    questions = [_question(service, exchange, paper) for paper in request.papers]
-    documents = answerer.answer_many(questions, options, recorder, exchange.check_deadline)
-    count_papers(service, exchange, documents)
+    needs.check_count(len(request.papers))
+    questions = [_question(needs, exchange, paper) for paper in request.papers]
+    documents = answerer.answer_many(questions, options, exchange.check_deadline)
+    exchange.facts["papers"] = len(documents)
     return Reply(answers_json(documents, model=answerer.model))
 
 
@@ -182,32 +253,46 @@ def list_json(values: Sequence[Any], *, at_once: int) -> bytes:
     return b"[%s]" % b",".join([to_json(values[i : i + at_once])[1:-1] for i in starts])
 
 
-def check_count(service: Service, n_papers: int) -> None:
-    """Raise a problem if there are more papers than a request may have."""
-    most = service.settings.max_papers
-    if n_papers > most:
-        raise too_many_papers(most)
-
-
-def count_papers(service: Service, exchange: Exchange, documents: list[Document]) -> None:
-    """Count the outcomes of a batch."""
-    outcomes: dict[str, int] = {}
-    for document in documents:
-        outcome = document.get("reason", "error")
-        outcomes[outcome] = outcomes.get(outcome, 0) + 1
-    for outcome, n in outcomes.items():
-        service.metrics.papers_done(outcome, n)
-    exchange.facts["papers"] = len(documents)
-
-
-def _question(service: Service, exchange: Exchange, paper: PaperIn) -> Question | BadRecord:
+def _question(needs: ClassifyNeeds, exchange: Exchange, paper: PaperIn) -> Question | BadRecord:
     exchange.check_deadline()  # the nearest names of an unknown category take a millisecond
     if isinstance(paper, UnreadPaper):
-        return bad_record(None, too_long(service))
+        return bad_record(None, needs.too_long())
     try:
-        return service.answerer.question(paper)
-    except Problem as problem:
-        return bad_record(paper.id, problem)
+        return question_of(needs.answerer, paper)
+    except (Problem, ClassmarkError) as error:
+        return bad_record(paper.id, error)
+
+
+def question_of(answerer: Answerer, paper: PaperIn) -> Question:
+    """Return the question that a request asks.
+
+    Raises:
+        Problem: it has two kinds of text.
+        InvalidPaper, TextTooLong: it has no text, or too much of it.
+        UnknownCategory: the author's category is unknown.
+    """
+    identifier = None if paper.id is None else str(paper.id)
+    if paper.text is not None:
+        if paper.title is not None or paper.abstract is not None:
+            raise Problem(
+                "invalid_request",
+                "text: stands in place of title and abstract. Give either, not both.",
+                errors=[{"field": "text", "message": "beside title or abstract"}],
+            )
+        given = Paper.from_text(paper.text, identifier)
+    else:
+        given = Paper(id=identifier, title=paper.title or "", abstract=paper.abstract or "")
+    author = paper.author_category
+    if author is not None:
+        author = answerer.classifier.categories.author_category(author)
+    return Question(answerer.checked(given), author)
+
+
+def bad_record(identifier: Any, error: Problem | ClassmarkError) -> BadRecord:
+    """Return a record of a batch that gets no answer, with the reason."""
+    shown = None if identifier is None else str(identifier)
+    problem = problem_of(error)
+    return BadRecord(id=shown, kind=problem.kind, message=problem.detail)
 
 
 def _refuse_paper_beside_papers(request: ClassifyRequest) -> None:
@@ -219,17 +304,3 @@ def _refuse_paper_beside_papers(request: ClassifyRequest) -> None:
             f"{beside[0]}: stands beside papers. Put it into the papers, or send one paper alone.",
             errors=[{"field": name, "message": "beside papers"} for name in beside],
         )
-
-
-def questions_of(service: Service, records: list[Paper | BadRecord]) -> list[Question | BadRecord]:
-    """Return the questions that the records of a file ask."""
-    questions: list[Question | BadRecord] = []
-    for record in records:
-        if isinstance(record, BadRecord):
-            questions.append(record)
-            continue
-        try:
-            questions.append(Question(service.answerer.checked(record)))
-        except Problem as problem:
-            questions.append(bad_record(record.id, problem))
-    return questions

@@ -1,4 +1,4 @@
-"""The OpenAPI document: bodies that the endpoints read themselves, and problems."""
+"""The OpenAPI document: bodies that the endpoints read themselves, examples, and problems."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from pydantic_core import to_json
 
-from classmark.service.http.routes import add_route, as_route
-from classmark.service.http.service import Service
+from classmark.runtime.labels import Labels
+from classmark.service.http.gateway import add_route, as_route
 from classmark.service.problems import KINDS
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.schemas import (
@@ -27,6 +27,68 @@ _BODIES: tuple[type[BaseModel], ...] = (
     *(PaperRequest, BatchRequest, FeedbackRequest, InferRequest),
     ProblemOut,
 )
+
+_TITLE = "Spectral gaps of random regular graphs"
+_ABSTRACT = (
+    "We bound the second eigenvalue of the adjacency matrix of random $d$-regular graphs by a "
+    "trace method."
+)
+
+PAPER: dict[str, Any] = {
+    "summary": "One paper",
+    "value": {
+        "id": "2401.00001",
+        "title": _TITLE,
+        "abstract": _ABSTRACT,
+        "author_category": "math.CO",
+        "top": 3,
+    },
+}
+BATCH: dict[str, Any] = {
+    "summary": "A batch",
+    "value": {
+        "papers": [
+            {"id": "2401.00001", "title": _TITLE, "abstract": _ABSTRACT},
+            {"id": "note", "text": "A string theory note\nWe study dualities of branes."},
+        ],
+        "top": 3,
+    },
+}
+PREDICTION_ID = "01jd3q8m4k7v2x9c5z0b6n1t4w"
+FEEDBACK: dict[str, Any] = {
+    "summary": "The paper belongs elsewhere",
+    "value": {
+        "prediction_id": PREDICTION_ID,
+        "category": "math.CO",
+        "comment": "The method is borrowed, the subject is not.",
+    },
+}
+FILE: dict[str, Any] = {
+    "summary": "A table with two papers",
+    "value": {"file": f"id,title,abstract\n1,{_TITLE},{_ABSTRACT}\n2,Branes,We study dualities.\n"},
+}
+INFER: dict[str, Any] = {
+    "summary": "Two papers",
+    "value": {
+        "id": "42",
+        "parameters": {"top": 3},
+        "inputs": [
+            {
+                "name": "title",
+                "shape": [2],
+                "datatype": "BYTES",
+                "data": [_TITLE, "Dualities of branes"],
+            },
+            {
+                "name": "abstract",
+                "shape": [2],
+                "datatype": "BYTES",
+                "data": [_ABSTRACT, "We study dualities of branes in string theory."],
+            },
+        ],
+        "outputs": [{"name": "code"}, {"name": "probability"}],
+    },
+}
 
 
 def responses() -> dict[int | str, dict[str, Any]]:
@@ -54,7 +116,16 @@ def json_request(models: Sequence[type[BaseModel]], examples: Mapping[str, Any])
     return {"requestBody": {"required": True, "content": content}}
 
 
-def add_document(app: FastAPI, service: Service) -> None:
+def with_known_label(example: dict[str, Any], labels: Labels) -> dict[str, Any]:
+    """Return an example that names a category of the model, where its labels are not arXiv's."""
+    if labels.space == "arxiv":
+        return example
+    value = example["value"]
+    own = {key: labels.codes[0] for key in ("author_category", "category") if key in value}
+    return {**example, "value": {**value, **own}}
+
+
+def add_document(app: FastAPI) -> None:
     """Add ``/openapi.json``, and let the document hold the schemas of those bodies too."""
     make = app.openapi
 
@@ -70,11 +141,11 @@ def add_document(app: FastAPI, service: Service) -> None:
             app.openapi_schema = document
         return app.openapi_schema
 
-    async def document_of_api(_: Service, __: Exchange) -> Reply:
+    async def document_of_api(_: None, __: Exchange) -> Reply:
         return Reply(to_json(openapi()))
 
     app.openapi = openapi  # type: ignore[method-assign]
-    route = as_route(service, document_of_api)
+    route = as_route(None, document_of_api)
     add_route(app, "/openapi.json", route, "public", methods=["GET"], include_in_schema=False)
 
 

@@ -5,29 +5,32 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import create_form_parser
 
-from classmark.errors import UsageError
+from classmark.errors import ClassmarkError, UsageError
 from classmark.papers import Columns, parse_columns
-from classmark.records import Paper
-from classmark.service.answering.answerer import Options
-from classmark.service.http.classify import answers_json, count_papers, questions_of
-from classmark.service.http.examples import FILE
-from classmark.service.http.routes import add_route, as_route
-from classmark.service.http.service import Service
-from classmark.service.problems import Problem, shown
-from classmark.service.requests.admission import client_of
-from classmark.service.requests.backlog import ITEM_BYTES, PAPER_BYTES
+from classmark.records import BadRecord, Paper
+from classmark.service.answering.answerer import Answerer, AnswerOptions, Question
+from classmark.service.http.classify import (
+    ClassifyNeeds,
+    answer_options,
+    answers_json,
+    bad_record,
+)
+from classmark.service.http.document import FILE
+from classmark.service.http.gateway import add_route, as_route
+from classmark.service.problems import Problem, invalid_field, shown
 from classmark.service.requests.body import check_media_type, read_body
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.file_reading import Record, read_file
-from classmark.service.requests.reader_pool import is_small
+from classmark.service.requests.reader_pool import ReaderPool, is_small
 from classmark.service.requests.schemas import MAX_TOP, FilesOut
+from classmark.service.requests.threads import ITEM_BYTES, PAPER_BYTES
 
 _FORM = b"multipart/form-data"
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off", ""}
@@ -70,13 +73,20 @@ class Form:
     values: dict[str, str]
 
 
-def add_routes(app: FastAPI, service: Service) -> None:
+@dataclass(frozen=True)
+class FileNeeds(ClassifyNeeds):
+    """What the endpoint for files works with."""
+
+    readers: ReaderPool
+
+
+def add_routes(app: FastAPI, needs: FileNeeds) -> None:
     """Add the endpoint for files."""
     content = {"multipart/form-data": {"schema": _SCHEMA, "examples": {"file": FILE}}}
     add_route(
         app,
         "/v1/files",
-        as_route(service, classify_file),
+        as_route(needs, classify_file),
         "classify",
         methods=["POST"],
         response_model=FilesOut,
@@ -86,62 +96,74 @@ def add_routes(app: FastAPI, service: Service) -> None:
     )
 
 
-async def classify_file(service: Service, exchange: Exchange) -> Reply:
+async def classify_file(needs: FileNeeds, exchange: Exchange) -> Reply:
     """Classify every paper of a file: CSV, TSV, JSON, BibTeX, XML, .xlsx, Parquet or plain text.
 
     The content decides the format; gzip, bzip2, xz and a zip of one file are looked into.
     """
     check_media_type(exchange, _FORM)
-    form = await _receive_form(service, exchange)
-    options = replace(_options(form.values), deadline=exchange.deadline)
+    form = await _receive_form(needs, exchange)
+    options = _options(exchange, form.values)
     if form.content is None:
-        raise _invalid("file", "is missing; send the file in a form field of this name")
-    columns = service.answerer.classifier.columns.overruled_by(_columns(form.values))
-    found, records = await _read(service, exchange, form, columns)
+        raise invalid_field("file", "is missing; send the file in a form field of this name")
+    columns = needs.answerer.classifier.columns.overruled_by(_columns(form.values))
+    found, records = await _read(needs, exchange, form, columns)
     size = ITEM_BYTES + sum(PAPER_BYTES + record.size_chars for record in records)
-    return await service.in_thread(
-        exchange, lambda: _answer(service, exchange, options, found, records), size
+    return await needs.threads.run(
+        exchange, lambda: _answer(needs.answerer, exchange, options, found, records), size
     )
 
 
-async def _receive_form(service: Service, exchange: Exchange) -> Form:
+async def _receive_form(needs: FileNeeds, exchange: Exchange) -> Form:
     """Return the form of a request; its body is not held any longer."""
-    body = await read_body(service, exchange, service.settings.max_body_bytes)
+    body = await read_body(exchange, needs.threads, needs.settings.max_body_bytes)
     content_type = exchange.headers.get(b"content-type", b"")
-    return await service.in_thread(
+    return await needs.threads.run(
         exchange, lambda: read_form(content_type, body, exchange.check_deadline)
     )
 
 
 async def _read(
-    service: Service, exchange: Exchange, form: Form, columns: Columns
+    needs: FileNeeds, exchange: Exchange, form: Form, columns: Columns
 ) -> tuple[str, list[Record]]:
     """Return the format of a file and its records."""
     content, name = form.content or b"", form.file_name
     if not is_small(content):
-        return await service.readers.read(exchange, client_of(exchange), content, name, columns)
+        return await needs.readers.read(exchange, content, name, columns)
 
     def read() -> tuple[str, list[Record]]:
         found, records = read_file(
-            content, name, service.file_limits, exchange.check_deadline, columns
+            content, name, needs.readers.limits, exchange.check_deadline, columns
         )
         return found, list(records)
 
-    return await service.in_thread(exchange, read)
+    return await needs.threads.run(exchange, read)
 
 
 def _answer(
-    service: Service, exchange: Exchange, options: Options, found: str, records: list[Record]
+    answerer: Answerer,
+    exchange: Exchange,
+    options: AnswerOptions,
+    found: str,
+    records: list[Record],
 ) -> Reply:
-    recorder = service.recorder(exchange, "files")
-    documents = service.answerer.answer_many(
-        questions_of(service, records), options, recorder, exchange.check_deadline
+    documents = answerer.answer_many(
+        [_question(answerer, record) for record in records], options, exchange.check_deadline
     )
     for document, record in zip(documents, records, strict=True):
         if isinstance(record, Paper) and "error" not in document:
             document["title"] = record.title_line
-    count_papers(service, exchange, documents)
-    return Reply(answers_json(documents, format=found, model=service.answerer.model))
+    exchange.facts["papers"] = len(documents)
+    return Reply(answers_json(documents, format=found, model=answerer.model))
+
+
+def _question(answerer: Answerer, record: Record) -> Question | BadRecord:
+    if isinstance(record, BadRecord):
+        return record
+    try:
+        return Question(answerer.checked(record))
+    except ClassmarkError as error:
+        return bad_record(record.id, error)
 
 
 def read_form(content_type: bytes, body: bytes, check: Callable[[], None] = lambda: None) -> Form:
@@ -153,7 +175,7 @@ def read_form(content_type: bytes, body: bytes, check: Callable[[], None] = lamb
         check: called between pieces of the body; raises to end the reading.
 
     Raises:
-        Problem: it is no form, or has too many parts.
+        Problem: it is not a form, or has too many parts.
     """
     fields: dict[str, str] = {}
     files: list[tuple[str, bytes]] = []
@@ -172,7 +194,7 @@ def read_form(content_type: bytes, body: bytes, check: Callable[[], None] = lamb
         file.close()
         if file.field_name == b"file":
             if files:
-                raise _invalid("file", "is there twice; send one file at a time")
+                raise invalid_field("file", "is there twice; send one file at a time")
             files.append(((file.file_name or b"").decode("utf-8", "replace"), content))
 
     try:
@@ -194,17 +216,19 @@ def read_form(content_type: bytes, body: bytes, check: Callable[[], None] = lamb
     return Form(content, name, fields)
 
 
-def _options(values: dict[str, str]) -> Options:
+def _options(exchange: Exchange, values: dict[str, str]) -> AnswerOptions:
     unknown = sorted(values.keys() - {"top", "threshold", "explain", "columns"})
     if unknown:
-        raise _invalid(shown(unknown[0]), "is no field of this form")
-    return Options(_top(values), _threshold(values), _explain(values))
+        raise invalid_field(shown(unknown[0]), "is not a field of this form")
+    return answer_options(
+        exchange, "files", _top(values), _threshold(values), explain=_explain(values)
+    )
 
 
 def _top(values: dict[str, str]) -> int:
     text = values.get("top", "5")
     if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= MAX_TOP):
-        raise _invalid("top", f"must be a whole number from 1 to {MAX_TOP}")
+        raise invalid_field("top", f"must be a whole number from 1 to {MAX_TOP}")
     return int(text)
 
 
@@ -216,14 +240,14 @@ def _threshold(values: dict[str, str]) -> float | None:
     except ValueError:
         threshold = math.nan
     if not 0 <= threshold <= 1:
-        raise _invalid("threshold", "must be a number within 0..1")
+        raise invalid_field("threshold", "must be a number within 0..1")
     return threshold
 
 
 def _explain(values: dict[str, str]) -> bool:
     text = values.get("explain", "").lower()
     if text not in _TRUE | _FALSE:
-        raise _invalid("explain", "must be true or false")
+        raise invalid_field("explain", "must be true or false")
     return text in _TRUE
 
 
@@ -231,7 +255,7 @@ def _columns(values: dict[str, str]) -> Columns:
     try:
         return Columns(given=parse_columns(values.get("columns", "")))
     except UsageError as error:
-        raise _invalid(
+        raise invalid_field(
             "columns", f"{error}. Write for example title=Headline,abstract=Text"
         ) from error
 
@@ -239,9 +263,3 @@ def _columns(values: dict[str, str]) -> Columns:
 def _refuse_many(n_parts: int) -> None:
     if n_parts >= _MAX_PARTS:
         raise Problem("bad_request", f"the form has more than {_MAX_PARTS} parts. Send one file.")
-
-
-def _invalid(field: str, message: str) -> Problem:
-    return Problem(
-        "invalid_request", f"{field}: {message}.", errors=[{"field": field, "message": message}]
-    )

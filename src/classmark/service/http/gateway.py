@@ -6,15 +6,18 @@ Requests for the one hot endpoint go straight to it; all others pass through Fas
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
 from starlette.routing import Match
 
-from classmark.service.http.service import Service
-from classmark.service.logs import AccessEntry, log_failure
-from classmark.service.problems import MEDIA_TYPE, Problem, shown
+from classmark.errors import ClassmarkError, Overloaded
+from classmark.service.logs import AccessEntry, log, log_failure
+from classmark.service.problems import MEDIA_TYPE, Problem, problem_of, shown
 from classmark.service.requests.body import ClientGone
 from classmark.service.requests.exchange import Exchange, Fields, Reply
 
@@ -23,9 +26,12 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.types import Message, Receive, Scope, Send
 
+    from classmark.records import ModelRef
+    from classmark.service.http.service import Service
     from classmark.service.requests.admission import Access
 
-Endpoint = Callable[[Service, Exchange], Awaitable[Reply]]
+Needs = TypeVar("Needs")
+Endpoint = Callable[[Exchange], Awaitable[Reply]]
 
 UNMATCHED = "unmatched"
 EXCHANGE = "classmark.exchange"
@@ -35,6 +41,47 @@ _SECURITY_FIELDS: Fields = [
     (b"referrer-policy", b"no-referrer"),
 ]
 _HANG_UP = (b"connection", b"close")
+_OWN_FAULTS = ("internal_error", "journal_unavailable")
+
+
+class Traffic:
+    """The requests that a worker has in work, and whether it wants more.
+
+    Attributes:
+        in_work: requests that are here as a whole and being answered.
+        hang_ups: this many of the next responses end their connection, see ``worker.surplus``.
+        is_ready: warmed up and not asked to stop.
+        is_stopping: asked to stop; connections are not kept.
+    """
+
+    def __init__(self, most_in_work: int) -> None:
+        self._most_in_work = most_in_work
+        self.in_work = self.hang_ups = 0
+        self.is_ready = self.is_stopping = False
+
+    def begin(self, exchange: Exchange) -> None:
+        """Count a request that is here as a whole, until its answer is sent.
+
+        Raises:
+            Overloaded: too many are in work.
+        """
+        if self.in_work >= self._most_in_work:
+            raise Overloaded("too many requests are in work")
+        self.in_work += 1
+        exchange.is_in_work = True
+
+    def stop(self) -> None:
+        """Stop being ready; requests that come anyway are still answered."""
+        self.is_ready = False
+        self.is_stopping = True
+
+    def ends_connection(self) -> bool:
+        """Return whether the connection of the next response ends with it."""
+        if self.is_stopping:
+            return True
+        ends = self.hang_ups > 0
+        self.hang_ups -= ends
+        return ends
 
 
 class Gateway:
@@ -51,17 +98,18 @@ class Gateway:
 
         Args:
             app: for every request without a lane.
-            service: state of this worker.
+            service: admits, counts and logs.
             lanes: endpoints by (method, path) that are called without the application around them,
                 by the rule that their route in the application has.
         """
         self.app = app
         self._service = service
+        self._traffic = service.traffic
         self._lanes = {
             (method, path): (endpoint, self._route_of(method, path))
             for (method, path), endpoint in lanes.items()
         }
-        self._fields = [*service.model_fields, *_SECURITY_FIELDS]
+        self._fields = [*model_fields(service.model.classifier.model), *_SECURITY_FIELDS]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -69,33 +117,24 @@ class Gateway:
             await self.app(scope, receive, send)
             return
         exchange = Exchange(scope, receive, self._service.settings.deadline_ms)
-        sender = Sender(send, exchange, self._all_fields())
-        exchange.on_whole = self._service.begin_work
+        ends = self._traffic.ends_connection()
+        sender = Sender(send, exchange, [*self._fields, _HANG_UP] if ends else self._fields)
+        exchange.on_whole = self._traffic.begin
         try:
             await self._answer(exchange, sender)
-        except Problem as problem:
-            await sender.problem(problem)
+        except (Problem, ClassmarkError) as error:
+            await sender.problem(problem_for(error, exchange))
         except ClientGone:
             sender.status = 499
         except Exception as error:
             log_failure("request failed", error, request_id=exchange.request_id)
-            await sender.problem(_internal_error())
+            await sender.problem(problem_of(error))
         finally:
-            self._service.in_work -= exchange.is_in_work
+            self._traffic.in_work -= exchange.is_in_work
             self._note(exchange, sender, scope["method"])
 
-    def _all_fields(self) -> Fields:
-        """Return the fields of a response; some say that the connection ends with it."""
-        service = self._service
-        if service.is_stopping:
-            return [*self._fields, _HANG_UP]
-        if service.hang_ups > 0:
-            service.hang_ups -= 1
-            return [*self._fields, _HANG_UP]
-        return self._fields
-
     async def _answer(self, exchange: Exchange, sender: Sender) -> None:
-        scope, service = exchange.scope, self._service
+        scope = exchange.scope
         method, path = scope["method"], scope["path"]
         endpoint, exchange.route = self._lanes.get((method, path)) or (
             None,
@@ -103,11 +142,11 @@ class Gateway:
         )
         access = _access_of(exchange)
         if method != "POST" and access != "health":  # of a POST, see read_body
-            service.begin_work(exchange)
+            self._traffic.begin(exchange)
         exchange.limit_deadline()
-        service.admission.admit(exchange, access)
+        self._service.admission.admit(exchange, access)
         if endpoint is not None:
-            await sender.reply(await endpoint(service, exchange))
+            await sender.reply(await endpoint(exchange))
             return
         if method == "HEAD":  # uvicorn drops the body of the answer to one
             scope = {**scope, "method": "GET"}
@@ -188,11 +227,8 @@ class Sender:
 
     async def problem(self, problem: Problem) -> None:
         """Send a problem, unless a response has begun already."""
-        if self._started:
-            return
-        self._exchange.facts["problem"] = problem.kind
-        body = problem.body(self._exchange.request_id)
-        await self.reply(Reply(body, problem.status, MEDIA_TYPE, problem.header_fields()))
+        if not self._started:
+            await self.reply(problem_reply(problem, self._exchange))
 
     async def forward(self, message: Message) -> None:
         """Send on what the application sends, with our header fields where it set none."""
@@ -209,7 +245,7 @@ class Sender:
 
 
 def _access_of(exchange: Exchange) -> Access:
-    """Return the rule of the route of a request; what leads nowhere needs no key to be told so.
+    """Return the rule of the route of a request; a 404 needs no key.
 
     Raises:
         Problem: the route has no rule, so that nobody may call it.
@@ -222,8 +258,93 @@ def _access_of(exchange: Exchange) -> Access:
     return access
 
 
-def _internal_error() -> Problem:
-    return Problem(
-        "internal_error",
-        "the service failed to answer. Try again; if it stays so, report the request id.",
-    )
+def model_fields(ref: ModelRef) -> Fields:
+    """Return the header fields that name the model."""
+    return [
+        (b"x-classmark-model", f"{ref.name}@{ref.version}".encode("latin-1")),
+        (b"x-classmark-digest", ref.digest.encode("latin-1")),
+    ]
+
+
+def problem_for(error: Problem | ClassmarkError, exchange: Exchange) -> Problem:
+    """Return the problem of an error; a fault of the service is logged with its full text."""
+    problem = problem_of(error)
+    if isinstance(error, ClassmarkError) and problem.kind in _OWN_FAULTS:
+        facts = {"kind": error.kind, "problem": str(error)}
+        log("request failed", logging.ERROR, request_id=exchange.request_id, **facts)
+    return problem
+
+
+def problem_reply(problem: Problem, exchange: Exchange) -> Reply:
+    """Return the reply that is a problem document; the log line names its kind."""
+    exchange.facts["problem"] = problem.kind
+    body = problem.body(exchange.request_id)
+    return Reply(body, problem.status, MEDIA_TYPE, problem.header_fields())
+
+
+# --- the routes of the application ----------------------------------------------------------------
+
+
+class GuardedRoute(APIRoute):
+    """A route with a rule, which runs only requests that the gateway authorised for it.
+
+    Attributes:
+        access: who may call it; a route without a rule is refused.
+    """
+
+    access: Access | None = None
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the endpoint."""
+        if scope[EXCHANGE].route is not self:
+            raise RuntimeError(f"{self.path} was reached by a request authorised for another route")
+        await super().handle(scope, receive, send)
+
+
+def add_route(
+    app: FastAPI, path: str, route: Callable[..., Any], access: Access, **documented: Any
+) -> None:
+    """Add an endpoint to an application whose routes are ``GuardedRoute``.
+
+    Args:
+        app: to add it to.
+        path: its address; parts in braces are parameters.
+        route: as FastAPI calls it, see ``as_route``.
+        access: who may call it.
+        documented: the other arguments of ``FastAPI.add_api_route``.
+    """
+    app.add_api_route(path, route, **documented)
+    added = app.routes[-1]
+    if not isinstance(added, GuardedRoute):
+        raise TypeError(f"{path} is a {type(added).__name__}, which has no rule")
+    added.access = access
+
+
+def as_route(
+    needs: Needs, endpoint: Callable[[Needs, Exchange], Awaitable[Reply]]
+) -> Callable[[Request], Awaitable[Response]]:
+    """Return an endpoint as FastAPI calls it.
+
+    Args:
+        needs: what the endpoint works with, its first argument.
+        endpoint: answers an exchange.
+    """
+
+    async def route(request: Request) -> Response:
+        return as_response(await endpoint(needs, exchange_of(request)))
+
+    route.__name__ = endpoint.__name__
+    route.__doc__ = endpoint.__doc__
+    return route
+
+
+def exchange_of(request: Request) -> Exchange:
+    """Return the exchange that the gateway made of a request."""
+    exchange: Exchange = request.scope[EXCHANGE]
+    return exchange
+
+
+def as_response(reply: Reply) -> Response:
+    """Return a reply as Starlette sends it."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reply.fields}
+    return Response(reply.body, reply.status, headers, reply.media_type.decode())

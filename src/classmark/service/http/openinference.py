@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import FastAPI
@@ -10,23 +11,15 @@ from pydantic import Field, TypeAdapter
 from pydantic_core import to_json
 
 from classmark import __version__
+from classmark.errors import ClassmarkError
 from classmark.records import Paper
-from classmark.service.answering.answerer import Document, Options
-from classmark.service.answering.recording import Question
-from classmark.service.http.catalogue import readyz
-from classmark.service.http.classify import (
-    check_count,
-    count_papers,
-    list_json,
-    longest_paper_bytes,
-    too_long,
-)
-from classmark.service.http.document import json_request
-from classmark.service.http.examples import INFER
-from classmark.service.http.routes import add_route, as_route
-from classmark.service.http.service import Service
-from classmark.service.problems import Problem, shown
-from classmark.service.requests.backlog import work_size
+from classmark.service.answering.answerer import Answerer, Document, Question
+from classmark.service.answering.model import Model
+from classmark.service.http.catalogue import OperationNeeds, readyz
+from classmark.service.http.classify import ClassifyNeeds, answer_options, list_json
+from classmark.service.http.document import INFER, json_request
+from classmark.service.http.gateway import add_route, as_route
+from classmark.service.problems import Problem, invalid_field, problem_of, shown
 from classmark.service.requests.body import check_media_type, read_body
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.scan import Elements, find_arrays, validate, without
@@ -38,6 +31,7 @@ from classmark.service.requests.schemas import (
     ServerMetadataOut,
     TensorIn,
 )
+from classmark.service.requests.threads import work_size
 
 _REQUEST = TypeAdapter(InferRequest)
 _DATA: TypeAdapter[list[str]] = TypeAdapter(Annotated[list[str], Field(fail_fast=True)])
@@ -62,9 +56,19 @@ VALUES_AT_ONCE = 4096
 _PLACES = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 
 
-def add_routes(app: FastAPI, service: Service) -> None:
+@dataclass(frozen=True)
+class InferNeeds:
+    """What the endpoints of the protocol work with."""
+
+    classify: ClassifyNeeds
+    operation: OperationNeeds
+    model: Model
+
+
+def add_routes(app: FastAPI, needs: InferNeeds) -> None:
     """Add the endpoints of the protocol."""
-    loaded = {"model": service.answerer.model["name"], "version": service.answerer.model["version"]}
+    ref = needs.model.classifier.model
+    loaded = {"model": ref.name, "version": ref.version}
 
     def add(path: str, endpoint: Any, schema: type, summary: str, **more: Any) -> None:
         names = [name for name in ("model", "version") if f"{{{name}}}" in path]
@@ -80,7 +84,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         add_route(
             app,
             path,
-            as_route(service, endpoint),
+            as_route(needs, endpoint),
             more.pop("access", "public"),
             methods=[more.pop("method", "GET")],
             response_model=schema,
@@ -100,37 +104,37 @@ def add_routes(app: FastAPI, service: Service) -> None:
         add(f"{place}/infer", infer, InferOut, "Classify papers", **classifies, **body)
 
 
-async def server_metadata(_: Service, __: Exchange) -> Reply:
+async def server_metadata(_: InferNeeds, __: Exchange) -> Reply:
     """Name and version of the server."""
     return Reply(to_json({"name": "classmark", "version": __version__, "extensions": []}))
 
 
-async def live(_: Service, __: Exchange) -> Reply:
+async def live(_: InferNeeds, __: Exchange) -> Reply:
     """The process lives: it answers."""
     return Reply(to_json({"live": True}))
 
 
-async def ready(service: Service, exchange: Exchange) -> Reply:
+async def ready(needs: InferNeeds, exchange: Exchange) -> Reply:
     """Requests are wanted."""
-    await readyz(service, exchange)
+    await readyz(needs.operation, exchange)
     return Reply(to_json({"ready": True}))
 
 
-async def model_ready(service: Service, exchange: Exchange) -> Reply:
+async def model_ready(needs: InferNeeds, exchange: Exchange) -> Reply:
     """The model answers."""
-    _check_model(service, exchange)
-    await readyz(service, exchange)
-    return Reply(to_json({"name": service.answerer.model["name"], "ready": True}))
+    _check_model(needs.model, exchange)
+    await readyz(needs.operation, exchange)
+    return Reply(to_json({"name": needs.model.classifier.model.name, "ready": True}))
 
 
-async def model_metadata(service: Service, exchange: Exchange) -> Reply:
+async def model_metadata(needs: InferNeeds, exchange: Exchange) -> Reply:
     """Tensors that the model takes and gives: ``title`` and/or ``abstract``, or ``text``."""
-    _check_model(service, exchange)
-    model = service.answerer.model
+    _check_model(needs.model, exchange)
+    ref = needs.model.classifier.model
     document = {
-        "name": model["name"],
-        "versions": [model["version"]],
-        "platform": f"classmark_{service.model.bundle.manifest.kind}",
+        "name": ref.name,
+        "versions": [ref.version],
+        "platform": f"classmark_{needs.model.bundle.manifest.kind}",
         "inputs": [{"name": n, "datatype": "BYTES", "shape": [-1]} for n in _INPUTS],
         "outputs": [
             {"name": name, "datatype": datatype, "shape": [-1, *shape]}
@@ -140,61 +144,57 @@ async def model_metadata(service: Service, exchange: Exchange) -> Reply:
     return Reply(to_json(document))
 
 
-async def infer(service: Service, exchange: Exchange) -> Reply:
+async def infer(needs: InferNeeds, exchange: Exchange) -> Reply:
     """Classify n papers; each input is a BYTES tensor of shape [n]."""
-    _check_model(service, exchange)
+    _check_model(needs.model, exchange)
     check_media_type(exchange, b"application/json")
-    service.check_backlog(exchange)
-    body = await read_body(service, exchange, service.settings.max_body_bytes)
-    size = work_size(body, service.settings.max_papers, before_each=b",")
-    return await service.in_thread(exchange, lambda: _answer(service, exchange, body), size)
+    on_papers = needs.classify
+    on_papers.check_backlog(exchange)
+    body = await read_body(exchange, on_papers.threads, on_papers.settings.max_body_bytes)
+    size = work_size(body, on_papers.settings.max_papers, before_each=b",")
+    return await on_papers.threads.run(exchange, lambda: _answer(on_papers, exchange, body), size)
 
 
-def _answer(service: Service, exchange: Exchange, body: bytes) -> Reply:
-    request = _parse(service, exchange, body)
+def _answer(needs: ClassifyNeeds, exchange: Exchange, body: bytes) -> Reply:
+    request = _parse(needs, exchange, body)
     wanted = [output.name for output in request.outputs or ()] or list(_OUTPUTS)
     unknown = [name for name in wanted if name not in _OUTPUTS]
     if unknown or len(set(wanted)) < len(wanted):
         seen = shown(unknown[0]) if unknown else "a name twice"
-        raise _invalid("outputs", f"{seen!r} is none of {', '.join(_OUTPUTS)}, each once")
+        raise invalid_field("outputs", f"{seen!r} is none of {', '.join(_OUTPUTS)}, each once")
     papers = _papers(request.inputs)
-    check_count(service, len(papers))
-    questions = [Question(_checked(service, paper, i)) for i, paper in enumerate(papers)]
-    n_labels = len(service.answerer.classifier.labels)
-    options = Options(
-        min(request.parameters.top, n_labels),
-        request.parameters.threshold,
-        deadline=exchange.deadline,
-    )
-    documents = service.answerer.answer_many(
-        list(questions), options, service.recorder(exchange, "infer"), exchange.check_deadline
-    )
-    count_papers(service, exchange, documents)
-    model = service.answerer.model
+    needs.check_count(len(papers))
+    answerer = needs.answerer
+    questions = [Question(_checked(answerer, paper, i)) for i, paper in enumerate(papers)]
+    top = min(request.parameters.top, len(answerer.classifier.labels))
+    options = answer_options(exchange, "infer", top, request.parameters.threshold)
+    documents = answerer.answer_many(questions, options, exchange.check_deadline)
+    exchange.facts["papers"] = len(documents)
+    model = answerer.model
     answer = {"model_name": model["name"], "model_version": model["version"]}
     if request.id:
         answer["id"] = request.id
-    outputs = b",".join([_tensor_json(name, documents, options.top) for name in wanted])
+    outputs = b",".join([_tensor_json(name, documents, top) for name in wanted])
     return Reply(b'%s,"outputs":[%s]}' % (to_json(answer)[:-1], outputs))
 
 
-def _parse(service: Service, exchange: Exchange, body: bytes) -> InferRequest:
+def _parse(needs: ClassifyNeeds, exchange: Exchange, body: bytes) -> InferRequest:
     """Return a checked request, the data of its tensors validated in pieces.
 
     In place of each ``data`` the rest has its number, so that what belongs together is found again
     whichever data a name that is there twice, or written with escapes, would leave.
     """
-    arrays = find_arrays(body, [b"inputs", None, b"data"], service.settings.max_papers)
+    arrays = find_arrays(body, [b"inputs", None, b"data"], needs.settings.max_papers)
     rest = without(body, arrays, [b'["%d"]' % number for number in range(len(arrays))])
-    longest = longest_paper_bytes(service)
+    longest = needs.longest_paper_bytes
     if len(rest) > longest:
-        raise too_long(service)
+        raise needs.too_long()
     request = validate(_REQUEST, rest, is_whole=not arrays)
     if [tensor.data for tensor in request.inputs] != [[str(n)] for n in range(len(arrays))]:
-        raise _invalid("inputs", "do not have one plain 'data' each")
+        raise invalid_field("inputs", "do not have one plain 'data' each")
 
     def refuse() -> str:
-        raise too_long(service)
+        raise needs.too_long()
 
     for number, (tensor, array) in enumerate(zip(request.inputs, arrays, strict=True)):
         elements = Elements(_DATA, ("inputs", number, "data"), longest, refuse)
@@ -218,12 +218,12 @@ def _papers(inputs: list[TensorIn]) -> list[Paper]:
     unknown = [name for name in by_name if name not in _INPUTS]
     if unknown or len(by_name) < len(inputs):
         seen = shown(unknown[0]) if unknown else "a name twice"
-        raise _invalid("inputs", f"{seen!r} is none of {', '.join(_INPUTS)}, each once")
+        raise invalid_field("inputs", f"{seen!r} is none of {', '.join(_INPUTS)}, each once")
     if "text" in by_name and len(by_name) > 1:
-        raise _invalid("inputs", "'text' stands in place of title and abstract")
+        raise invalid_field("inputs", "'text' stands in place of title and abstract")
     counts = {_count(tensor) for tensor in inputs}
     if len(counts) != 1:
-        raise _invalid("inputs", f"have different numbers of papers: {sorted(counts)}")
+        raise invalid_field("inputs", f"have different numbers of papers: {sorted(counts)}")
     if "text" in by_name:
         return [Paper.from_text(text) for text in by_name["text"].data]
     (n_papers,) = counts
@@ -236,32 +236,22 @@ def _papers(inputs: list[TensorIn]) -> list[Paper]:
 def _count(tensor: TensorIn) -> int:
     n = len(tensor.data)
     if tensor.shape not in ([n], [n, 1]):
-        raise _invalid(
+        raise invalid_field(
             "inputs", f"{shown(tensor.name)!r} has shape {tensor.shape[:4]} but {n} elements"
         )
     return n
 
 
-def _checked(service: Service, paper: Paper, index: int) -> Paper:
+def _checked(answerer: Answerer, paper: Paper, index: int) -> Paper:
     try:
-        return service.answerer.checked(paper)
-    except Problem as problem:
-        raise Problem(problem.kind, f"paper {index}: {problem.detail}") from problem
+        return answerer.checked(paper)
+    except ClassmarkError as error:
+        problem = problem_of(error)
+        raise Problem(problem.kind, f"paper {index}: {problem.detail}") from error
 
 
-def _check_model(service: Service, exchange: Exchange) -> None:
-    given, model = exchange.scope["path_params"], service.answerer.model
-    if (
-        given["model"] != model["name"]
-        or given.get("version", model["version"]) != (model["version"])
-    ):
+def _check_model(model: Model, exchange: Exchange) -> None:
+    given, ref = exchange.scope["path_params"], model.classifier.model
+    if given["model"] != ref.name or given.get("version", ref.version) != ref.version:
         spec = shown("@".join(str(given[n]) for n in ("model", "version") if n in given))
-        raise Problem(
-            "not_found", f"there is no model {spec!r} here, only {service.model.spec}. Use that."
-        )
-
-
-def _invalid(field: str, message: str) -> Problem:
-    return Problem(
-        "invalid_request", f"{field}: {message}.", errors=[{"field": field, "message": message}]
-    )
+        raise Problem("not_found", f"there is no model {spec!r} here, only {model.spec}. Use that.")

@@ -1,4 +1,4 @@
-"""The connection: uvicorn's protocol, with the bounds on headers, bodies and number it lacks.
+"""The connection: uvicorn's protocol, with the limits on headers, bodies and number it lacks.
 
 Bytes are counted as they come, before the parser sees them, and reach it in small pieces: its work
 on one piece is bounded. It gets one request at a time; what a client sends ahead waits unparsed.
@@ -16,21 +16,22 @@ import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from classmark.service.http.service import overloaded
+from classmark.errors import Overloaded
 from classmark.service.http.shares import Shares
-from classmark.service.problems import MEDIA_TYPE, Problem
-from classmark.service.requests.admission import plain_address
-from classmark.service.requests.exchange import Fields
+from classmark.service.logs import log_rarely
+from classmark.service.metrics import Metrics
+from classmark.service.problems import MEDIA_TYPE, Problem, problem_of
+from classmark.service.requests.exchange import Fields, plain_address
 from classmark.service.settings import ServiceSettings
 
 PIECE_BYTES = 4096
-"""Fed to the parser at once. A chunked body can hold 700 chunks in it, a millisecond of work."""
+"""Fed to the parser at once. It can hold 700 chunks of a body, a millisecond of work."""
 TURN_PIECES = 4
 """Fed between two looks at other connections."""
 FIELD_COST_BYTES = 32
-"""What a header field counts beyond its length, as in HTTP/2: it takes memory and time."""
+"""Added to the length of a header field, as in HTTP/2: it takes memory and time."""
 FREE_CHUNK_BYTES = 16
-"""Of a chunk's framing: its size and four line ends. More, as by extensions, counts as header."""
+"""Of the framing of a chunk: its size and four line ends. More, such as extensions, is header."""
 
 _HEAD_END = b"\r\n\r\n"
 _NEVER = float("inf")
@@ -38,7 +39,7 @@ _NO_REQUEST_ID = "none"
 
 
 class _Flow(FlowControl):
-    """Reading rests too while bytes wait that the parser has not seen."""
+    """Reading also pauses while bytes wait that the parser has not seen."""
 
     is_held = False
 
@@ -50,22 +51,22 @@ class _Flow(FlowControl):
 class GuardedProtocol(HttpToolsProtocol):
     """Ends connections that are late (header, body, reading), send too much, or are too many.
 
-    One timer of the connection looks at what is due when, so that a request costs no timer.
+    One timer of the connection checks all deadlines, so that a request costs no timer.
     """
 
     settings: ServiceSettings
+    metrics: Metrics
     on_connections: Callable[[int], None]
-    on_refusal: Callable[[Problem, str], None]
     fields: Fields
     shares: Shares
-    """All set by ``guarded_protocol``, which says what they are."""
+    """All set by ``guarded_protocol``."""
 
     flow: _Flow
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection; if that is one too many, end this one or another."""
+        """Take a connection; if it is one too many, end it or another one."""
         super().connection_made(transport)
-        if self.client is not None:  # so that trusted proxies, limits and logs know it alike
+        if self.client is not None:  # one form for trusted proxies, limits and logs
             with suppress(ValueError):
                 self.client = (str(plain_address(self.client[0])), self.client[1])
         self.flow = _Flow(transport)
@@ -95,11 +96,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self.on_connections(len(self.connections))
 
     def may_give_way(self) -> bool:
-        """Tell whether closing this connection loses no answer."""
+        """Return whether it can be closed without losing an answer."""
         return not self._refused and not self._is_answering() and not self.flow.write_paused
 
     def unsent_bytes(self) -> int:
-        """Return how many bytes of answers the client has not taken."""
+        """Return how many bytes of answers the client has not read."""
         return self.transport.get_write_buffer_size()
 
     # --- bytes --------------------------------------------------------------------------------
@@ -108,13 +109,13 @@ class GuardedProtocol(HttpToolsProtocol):
         """Take bytes; what cannot be parsed yet waits."""
         if self._refused:
             return
-        if self._held:  # reading rests, but these were on their way
+        if self._held:  # reading is paused, but these were on their way
             self._held += data
             return
         self._take(data)
 
     def _take(self, data: bytes) -> None:
-        """Feed the parser, until a request is whole or the turn is over."""
+        """Feed the parser until a request is complete or the turn is over."""
         self._unset_keepalive_if_required()
         start, size, pieces = 0, len(data), 0
         while start < size and not self._refused:
@@ -135,9 +136,9 @@ class GuardedProtocol(HttpToolsProtocol):
             self._check_bodies()
 
     def _end_of_piece(self, data: bytes, start: int) -> int:
-        """Return the end of the next piece: of the body, or no further than a header's end.
+        """Return the end of the next piece: of the body, or at most the end of a header.
 
-        What follows an end may be another request. A chunked body ends like a header.
+        Another request may follow. A chunked body ends like a header.
         """
         if self._body_left:
             end = min(start + self._body_left, len(data))
@@ -165,10 +166,10 @@ class GuardedProtocol(HttpToolsProtocol):
             self.refuse(Problem("header_too_large", f"the header is larger than {most} bytes."))
 
     def _ignore_upgrade(self, rest: bytes) -> None:
-        """Go on with the body of a request that asks for another protocol.
+        """Continue with the body of a request that asks for another protocol.
 
-        The parser takes no body after such a header, so another one does. It is the connection's
-        last request: which parser would have the next one is then no question.
+        The parser takes no body after such a header, so another parser does. It is the last request
+        of the connection, so that no request can get the wrong parser.
         """
         if not self._is_in_body or self._refused:
             return
@@ -187,7 +188,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + _HEAD_END + rest)
 
     def _is_answering(self) -> bool:
-        """Tell whether a request is whole and has no whole answer yet."""
+        """Return whether a request is complete and its answer is not."""
         return not (self._is_in_body or self.cycle is None or self.cycle.response_complete)
 
     def _hold(self, data: bytes) -> None:
@@ -201,7 +202,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        """Take what waits."""
+        """Take the bytes that wait."""
         self._is_turn_due = False
         if self._refused or not self._is_open:
             return
@@ -219,7 +220,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take one header field. Fields after the body, trailers, are dropped: they are none."""
+        """Take one header field; fields after the body (trailers) are dropped."""
         self._framing_bytes += FIELD_COST_BYTES
         if not self._refused and not self._is_in_body:
             super().on_header(name, value)
@@ -238,7 +239,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._body_due = self.loop.time() + self.settings.body_timeout_s
 
     def _check_fields(self) -> Problem | None:
-        """Note how the body ends; returns what is wrong with fields that the parser lets pass."""
+        """Note how the body ends; returns the problem of fields that the parser accepts."""
         n_hosts = self._body_left = 0
         version = self.parser.get_http_version()
         for name, value in self.headers:
@@ -256,7 +257,7 @@ class GuardedProtocol(HttpToolsProtocol):
         return None
 
     def on_chunk_header(self) -> None:
-        """Forgive a chunk its framing."""
+        """Do not count the usual framing of a chunk."""
         self._framing_bytes = max(0, self._framing_bytes - FREE_CHUNK_BYTES)
 
     def on_body(self, body: bytes) -> None:
@@ -279,13 +280,13 @@ class GuardedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Go on with what the client has sent meanwhile."""
+        """Continue with what the client has sent meanwhile."""
         self._release_body()
         super().on_response_complete()
         self._go_on_soon()
 
     def pause_writing(self) -> None:
-        """Note when a client must have read what waits for it, and how much that is."""
+        """Set the time by which a client must read, and limit all that waits for clients."""
         self._write_due = self.loop.time() + self.settings.write_timeout_s
         super().pause_writing()
         self.shares.note_slow_reader(self, is_slow=True)
@@ -293,7 +294,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.loop.call_soon(self._end_slowest_reader)
 
     def resume_writing(self) -> None:
-        """The client reads."""
+        """Note that the client reads again."""
         self._write_due = _NEVER
         super().resume_writing()
         self.shares.note_slow_reader(self, is_slow=False)
@@ -302,21 +303,21 @@ class GuardedProtocol(HttpToolsProtocol):
     # --- limits -------------------------------------------------------------------------------
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP, as problem+json."""
+        """Refuse what is not HTTP, as problem+json."""
         if not self._refused:
             self.refuse(Problem("bad_request", f"{msg} Send HTTP/1.1."))
 
     def _make_room(self) -> None:
-        """Refuse this connection if its client has too many; if all have, end one of them."""
+        """Refuse this connection if its client has too many; if there are too many, end one."""
         client, most = self.client_network, self.settings.max_connections_per_client
         if client and self.shares.count(client) > most:
-            self.refuse(overloaded(f"this client has more than {most} open connections"))
+            self.refuse(_busy(f"this client has more than {most} open connections"))
         elif len(self.connections) > self.settings.max_connections:
             leaving = cast(GuardedProtocol, self.shares.must_give_way(self))
-            leaving.leave(overloaded("too many connections are open"), is_new=leaving is self)
+            leaving.leave(_busy("too many connections are open"), is_new=leaving is self)
 
     def leave(self, problem: Problem, *, is_new: bool) -> None:
-        """Close; with a problem only if the client waits for an answer, or will."""
+        """Close; send a problem only if the client waits for an answer, or will."""
         if is_new or self._framing_bytes or self._is_in_body:
             self.refuse(problem)
         else:
@@ -324,10 +325,10 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _check_bodies(self) -> None:
-        """Bound what unfinished bodies take together."""
+        """Limit what unfinished bodies take in total."""
         if self.shares.body_bytes > self.settings.max_unfinished_bytes:
             largest = cast(GuardedProtocol, self.shares.heaviest(lambda one: one.body_bytes))
-            largest.refuse(overloaded("too many large bodies are on their way"))
+            largest.refuse(_busy("too many large bodies are on their way"))
 
     def _end_slowest_reader(self) -> None:
         if self.shares.unsent_bytes() > self.settings.max_unsent_bytes:
@@ -357,7 +358,9 @@ class GuardedProtocol(HttpToolsProtocol):
         """Send a problem past the application, unless an answer has begun, and close."""
         self._refused = True
         self._release_body()
-        self.on_refusal(problem, self.client[0] if self.client else "")
+        self.metrics.connection_refused(problem.kind)
+        client = self.client[0] if self.client else ""
+        log_rarely(f"connection refused: {problem.kind}", client=client, detail=problem.detail)
         if self._is_in_body and self.cycle.response_started:
             self.transport.close()
             return
@@ -375,24 +378,28 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
+def _busy(why: str) -> Problem:
+    return problem_of(Overloaded(why))
+
+
 def guarded_protocol(
     settings: ServiceSettings,
+    metrics: Metrics,
     on_connections: Callable[[int], None],
-    on_refusal: Callable[[Problem, str], None],
     fields: Fields,
 ) -> type[asyncio.Protocol]:
     """Return the protocol of a worker.
 
     Args:
-        settings: with its bounds.
-        on_connections: is called with the number of open connections.
-        on_refusal: is called with the problem and the client of a refused connection.
+        settings: with its limits.
+        metrics: counts refused connections.
+        on_connections: called with the number of open connections.
         fields: header fields of every response.
     """
     bound = {
         "settings": settings,
+        "metrics": metrics,
         "on_connections": staticmethod(on_connections),
-        "on_refusal": staticmethod(on_refusal),
         "fields": fields,
         "shares": Shares(settings.trusted_proxies),
     }

@@ -1,157 +1,57 @@
-"""What one worker holds: the model, its threads, its limits, its counters."""
+"""What one worker holds, made in its own process and closed at its end.
+
+Endpoints get only the parts that they need, see ``create_app``.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import os
+import errno
+import logging
+import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
-from importlib.util import find_spec
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
-from classmark.bundle import Bundle, find_bundle, load_bundle
-from classmark.errors import BundleIncompatible, MissingExtra
-from classmark.kernels.cascade import with_members
-from classmark.kernels.encoder import THREADS_VARIABLE, default_threads, usable_cores
-from classmark.records import Paper, PredictionSource
-from classmark.runtime import Classifier
-from classmark.service.answering.answerer import Answerer
+from classmark.errors import ClassmarkError, UnknownCategory
+from classmark.records import utc_text
+from classmark.service.answering.answerer import Answerer, open_journal
 from classmark.service.answering.batching import Batcher, BatchLimits
-from classmark.service.answering.recording import Recorder, open_journal
-from classmark.service.http.chores import Chores
-from classmark.service.logs import AccessLog, level_number, log_rarely, set_up_logs
-from classmark.service.memory import Place
+from classmark.service.answering.model import WARM_UP, Model, read_bundle
+from classmark.service.http.gateway import Traffic
+from classmark.service.keys import write_last_uses
+from classmark.service.logs import AccessLog, level_number, log_failure, log_rarely, set_up_logs
 from classmark.service.metrics import Metrics
-from classmark.service.problems import Problem
 from classmark.service.requests.admission import Admission
-from classmark.service.requests.backlog import Backlog
-from classmark.service.requests.exchange import Exchange, Fields, deadline_exceeded
 from classmark.service.requests.file_reading import FileLimits
-from classmark.service.requests.reader_pool import Readers
-from classmark.service.requests.threads import started_pool
-from classmark.service.settings import ServiceSettings
+from classmark.service.requests.reader_pool import ReaderPool
+from classmark.service.requests.threads import Threads
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from classmark.bundle import Bundle
+    from classmark.journal import Journal
+    from classmark.service.memory import Place
+    from classmark.service.settings import ServiceSettings
 
-_WARM_UP = Paper(
-    title="Graph colouring with learned heuristics",
-    abstract="We prove a bound on the chromatic number of sparse graphs and learn a heuristic.",
-)
-RETRY_AFTER_S = 1
-FAST_KIND = "linear"
-CARD_FILE = "CARD.md"
 _TIMED_PAPERS = 4
-MAX_DIRECT_BODY_BYTES = 32 << 10
-"""Parsing and checking this much JSON takes the loop some 50 us; more goes to a thread unparsed."""
+CHORES_PAUSE_S = 60.0
 CHORES_CLOSE_S = 1.0
 JOURNAL_CLOSE_S = 5.0
 """Of the grace period, for the last events of the journal."""
 
 
-class Model:
-    """A loaded model that has answered once.
-
-    Attributes:
-        bundle: as it was read.
-        classifier: ready to answer.
-        card: its card in Markdown, "" if it has none.
-    """
-
-    def __init__(self, bundle: Bundle) -> None:
-        """Make a classifier of a bundle, and classify a paper with it.
-
-        Raises:
-            BundleIncompatible: it cannot be run here.
-        """
-        self.bundle = bundle
-        self.classifier = Classifier.from_bundle(self.bundle)
-        self.card = _read_card(self.bundle)
-        self.warm_up()
-
-    @property
-    def spec(self) -> str:
-        """``NAME@VERSION``."""
-        return f"{self.classifier.model.name}@{self.classifier.model.version}"
-
-    def warm_up(self) -> None:
-        """Classify a paper, alone and in a batch, so that every array and cache is touched."""
-        self.classifier.classify(_WARM_UP)
-        self.classifier.classify([_WARM_UP], explain=True)
-
-
-@dataclass(frozen=True)
-class OpenedModel:
-    """What the supervisor knows of the model.
-
-    Attributes:
-        spec: ``NAME@VERSION``.
-        worker_count: processes to run.
-        shared: what workers are forked with. A deep model has threads, which no fork survives: its
-            workers make their own of the bundle that was read.
-    """
-
-    spec: str
-    worker_count: int
-    shared: Model | Bundle
-
-    @property
-    def is_deep(self) -> bool:
-        """Whether it has a queue of its own; see ``Batcher``."""
-        return not isinstance(self.shared, Model)
-
-
-def open_model(settings: ServiceSettings) -> OpenedModel:
-    """Find and verify the model of a service, and load it if workers can share it.
-
-    Raises:
-        BundleNotFound, BundleCorrupt, BundleIncompatible: it cannot be loaded.
-        MissingExtra: it needs packages that are not installed.
-    """
-    bundle = read_bundle(settings)
-    manifest = bundle.manifest
-    if manifest.kind == FAST_KIND:
-        loaded = Model(bundle)
-        return OpenedModel(loaded.spec, settings.worker_count, loaded)
-    if any(find_spec(name) is None for name in ("onnxruntime", "tokenizers")):
-        raise MissingExtra(f"the model {manifest.name} of kind {manifest.kind}", "onnx")
-    cores, threads = usable_cores(), default_threads()
-    count = settings.workers or max(1, cores // threads)
-    # Workers that were asked for share the cores, unless the operator said how.
-    os.environ.setdefault(THREADS_VARIABLE, str(max(1, min(threads, cores // count))))
-    return OpenedModel(f"{manifest.name}@{manifest.version}", count, bundle)
-
-
-def read_bundle(settings: ServiceSettings) -> Bundle:
-    """Find, read and verify the bundle of a service, with the members of a cascade.
-
-    Raises:
-        BundleNotFound, BundleCorrupt, BundleIncompatible: it cannot be loaded.
-    """
-    return with_members(load_bundle(find_bundle(settings.model)))
-
-
 class Service:
-    """State of one worker; made in its own process, closed at its end.
+    """The parts of one worker.
 
     Attributes:
         settings, model: as given.
-        backlog: the requests that wait for a thread, in bytes of their bodies.
-        batcher: the queue of a deep model, None for a fast one.
-        answerer: makes published answers.
         metrics: counters of this process.
         admission: lets requests in.
-        access_log: None if requests are not logged.
-        journal: None if none is kept.
-        file_limits: what the reading of a file may cost.
+        traffic: requests in work, and whether more are wanted.
+        threads: for batches and long texts.
         readers: processes that read files.
-        in_work: requests that are here as a whole and being answered.
-        hang_ups: that many of the next responses end their connection, see ``accepting.surplus``.
-        is_ready: warmed up and not asked to stop.
-        is_stopping: asked to stop; connections are not kept.
-        model_fields: header fields that name the model.
+        journal: None if none is kept.
+        answerer: makes published answers; its ``batcher`` is the queue of a deep model.
+        access_log: None if requests are not logged.
     """
 
     def __init__(
@@ -177,14 +77,11 @@ class Service:
         self.model = model if isinstance(model, Model) else Model(model or read_bundle(settings))
         self.metrics = Metrics(place)
         self.admission = Admission(settings, self.metrics, place)
+        self.traffic = Traffic(settings.max_concurrency)
         self.access_log = _open_access_log(settings)
-        self._pool = started_pool(settings.threads, "classmark")
-        # Who looks at an overloaded service must not wait behind what overloads it.
-        self._reading_pool = started_pool(1, "classmark-reading")
-        self.file_limits = FileLimits(
-            max_papers=settings.max_papers, max_file_bytes=settings.max_body_bytes
-        )
-        self.readers = Readers(self.file_limits, settings.max_queue)
+        self.threads = Threads(settings.threads, settings.max_queue, self.metrics)
+        limits = FileLimits(max_papers=settings.max_papers, max_file_bytes=settings.max_body_bytes)
+        self.readers = ReaderPool(limits, settings.max_queue)
         self.journal = open_journal(settings)
         try:
             is_first = place is None or place.slot == 0
@@ -193,65 +90,41 @@ class Service:
             if self.journal is not None:  # or its thread would be cut off while it writes
                 self.journal.close(JOURNAL_CLOSE_S)
             raise
-        self.batcher = _make_batcher(self.model, settings, self.metrics)
         self.answerer = Answerer(
             self.model.classifier,
-            settings.max_text_chars,
-            is_recorded=self.journal is not None,
-            batcher=self.batcher,
+            settings,
+            self.metrics,
+            journal=self.journal,
+            batcher=self._make_batcher(),
         )
-        self.is_ready = self.is_stopping = False
-        self.started_at_s = time.time() if place is None else place.started_at_s
-        ref = self.model.classifier.model
-        self.model_fields: Fields = [
-            (b"x-classmark-model", f"{ref.name}@{ref.version}".encode("latin-1")),
-            (b"x-classmark-digest", ref.digest.encode("latin-1")),
-        ]
-        self.in_work = self.hang_ups = 0
-        self.backlog = Backlog("batches and long texts", settings.max_queue, self.metrics)
+        self._started_at_s = time.time() if place is None else place.started_at_s
 
-    def begin_work(self, exchange: Exchange) -> None:
-        """Count a request that is here as a whole, until its answer is sent.
-
-        Raises:
-            Problem: too many are in work.
-        """
-        if self.in_work >= self.settings.max_concurrency:
-            raise overloaded("too many requests are in work")
-        self.in_work += 1
-        exchange.is_in_work = True
-
-    def note_refusal(self, problem: Problem, client: str) -> None:
-        """Count and log a connection that ends before the application has seen its request."""
-        self.metrics.connection_refused(problem.kind)
-        event = f"connection refused: {problem.kind}"
-        log_rarely(event, client=client, detail=problem.detail)
-
-    def recorder(self, exchange: Exchange, source: PredictionSource) -> Recorder:
-        """Return what tells the journal of the predictions of a request."""
-        return Recorder(
-            self.journal,
-            source=source,
-            started=exchange.started,
-            idempotency_key=exchange.idempotency_key(),
-            keep_text=self.settings.journal_text,
+    def _make_batcher(self) -> Batcher | None:
+        """Return the queue of a deep model; a fast one answers as requests come."""
+        if self.model.is_fast:
+            return None
+        limits = BatchLimits(
+            batch_tokens=self.settings.batch_tokens,
+            queue_papers=self.settings.batch_queue,
+            wait_s=self.settings.batch_wait_ms / 1000,
         )
+        return Batcher(self.model.classifier, limits, self.metrics)
 
     def start(self) -> None:
         """Answer once more in this process, then be ready."""
         self.model.warm_up()
-        with suppress(Problem):  # what names the nearest ones is loaded at the first
-            self.answerer.known_code("unknown")
-        if self.batcher is not None:
-            self.batcher.start([_WARM_UP] * _TIMED_PAPERS)
-        self.metrics.worker_started(self.started_at_s, self.model.classifier.model)
-        self.is_ready = True
+        with suppress(UnknownCategory):  # what suggests the nearest ones is loaded at the first
+            self.model.classifier.categories.canonical("unknown")
+        if self.answerer.batcher is not None:
+            self.answerer.batcher.start([WARM_UP] * _TIMED_PAPERS)
+        self.metrics.worker_started(self._started_at_s, self.model.classifier.model)
+        self.traffic.is_ready = True
 
     def reload(self, settings: ServiceSettings) -> None:
-        """Take the keys again, and the settings of the log, whose file is opened anew.
+        """Read the keys again, and take the settings of the log, whose file is reopened.
 
         Raises:
-            StorageFailed: the log file cannot be opened. The log goes on where it went.
+            StorageFailed: the log file cannot be opened. The log continues where it was.
         """
         self.admission.reload()
         access_log = _open_access_log(settings)
@@ -261,30 +134,23 @@ class Service:
         if old is not None:
             old.close()
 
-    def stop_accepting(self) -> None:
-        """Stop being ready; requests that come anyway are still answered."""
-        self.is_ready = False
-        self.is_stopping = True
-
     def publish(self) -> None:
-        """Write what waits of the log, and how things stand; called often, and at the end."""
+        """Write the waiting log lines and update the gauges; called often and at the end."""
         if self.access_log is not None:
             self.access_log.flush()
         if self.journal is not None:
             self.metrics.set_journal(self.journal.status())
-        if self.batcher is not None:
-            self.batcher.publish()
-        self.metrics.set_in_work(self.in_work)
+        if self.answerer.batcher is not None:
+            self.answerer.batcher.publish()
+        self.metrics.set_in_work(self.traffic.in_work)
         self.metrics.set_process()
 
     def close(self) -> int:
         """End the threads and write the journal; returns how many of its events were lost."""
-        self.stop_accepting()
-        if self.batcher is not None:
-            self.batcher.close()
-        for pool in (self._pool, self._reading_pool):
-            # What still runs is past its deadline or cut off; the journal need not wait for it.
-            pool.shutdown(wait=False, cancel_futures=True)
+        self.traffic.stop()
+        if self.answerer.batcher is not None:
+            self.answerer.batcher.close()
+        self.threads.close()
         self.readers.close()
         if self._chores is not None:
             self._chores.close(CHORES_CLOSE_S)
@@ -294,75 +160,6 @@ class Service:
             self.access_log.close()
         return lost
 
-    def check_backlog(self, exchange: Exchange) -> None:
-        """Refuse a large body before it is read if its answer could not be ready in time.
-
-        Raises:
-            Problem: too much waits for a thread, or for the deep model.
-        """
-        if self.batcher is not None:
-            self.batcher.backlog.check(exchange.remaining_s)
-        stated = exchange.stated_body_bytes
-        if stated > MAX_DIRECT_BODY_BYTES:
-            self.backlog.check(exchange.remaining_s, stated)
-
-    async def in_thread(self, exchange: Exchange, work: Callable[[], T], size: int = 0) -> T:
-        """Return what a function returns that runs in a thread.
-
-        Args:
-            exchange: with its deadline.
-            work: the function; it is not called after the deadline.
-            size: bytes of what it works on; 0 where that says nothing about how long it takes.
-
-        Raises:
-            Problem: it would not be ready in time, or was not.
-        """
-        self.backlog.check(exchange.remaining_s, size)
-
-        def run() -> T:
-            if exchange.remaining_s <= 0:
-                self.backlog.drop(1, size)
-                raise deadline_exceeded(exchange)
-            with self.backlog.running(size):
-                return work()
-
-        self.backlog.add(1, size)
-        future = self._pool.submit(run)
-        future.add_done_callback(lambda f: self.backlog.drop(1, size) if f.cancelled() else None)
-        return await self.in_queue(exchange, future)
-
-    async def aside(self, exchange: Exchange, read: Callable[[], T]) -> T:
-        """Return what a function returns that reads something small for an operator.
-
-        Raises:
-            Problem: it was not ready in time.
-        """
-        return await self.in_queue(exchange, self._reading_pool.submit(read))
-
-    async def in_queue(self, exchange: Exchange, future: Future[T]) -> T:
-        """Return what a future gives.
-
-        Raises:
-            Problem: the deadline passed first.
-        """
-        try:
-            async with asyncio.timeout(exchange.remaining_s):
-                return await asyncio.wrap_future(future)
-        except TimeoutError as error:
-            raise deadline_exceeded(exchange) from error
-
-
-def _make_batcher(model: Model, settings: ServiceSettings, metrics: Metrics) -> Batcher | None:
-    """Return the queue of a deep model; a fast one answers as requests come."""
-    if model.bundle.manifest.kind == FAST_KIND:
-        return None
-    limits = BatchLimits(
-        batch_tokens=settings.batch_tokens,
-        queue_papers=settings.batch_queue,
-        wait_s=settings.batch_wait_ms / 1000,
-    )
-    return Batcher(model.classifier, limits, metrics)
-
 
 def _open_access_log(settings: ServiceSettings) -> AccessLog | None:
     if not settings.access_log:
@@ -370,29 +167,56 @@ def _open_access_log(settings: ServiceSettings) -> AccessLog | None:
     return AccessLog(settings.log_file, level_number(settings.log_level))
 
 
-def journal_unavailable(why: str) -> Problem:
-    """Return the problem of a request that needs a journal which is at fault; no path is in it."""
-    return Problem(
-        "journal_unavailable",
-        f"{why}. Try again in {RETRY_AFTER_S} s; the operator finds the reason in the log.",
-        retry_after_s=RETRY_AFTER_S,
-    )
+class Chores:
+    """What one worker does for all: notes when keys were last used, and trims the journal."""
 
+    def __init__(
+        self, metrics: Metrics, journal: Journal | None, pause_s: float = CHORES_PAUSE_S
+    ) -> None:
+        """Start the thread; the chores are done for the first time after a pause.
 
-def overloaded(why: str) -> Problem:
-    """Return the problem of a request that comes when there is too much to do."""
-    return Problem(
-        "overloaded", f"{why}. Try again in {RETRY_AFTER_S} s.", retry_after_s=RETRY_AFTER_S
-    )
+        Args:
+            metrics: of all workers.
+            journal: None if there is none.
+            pause_s: between two times.
 
+        Raises:
+            OSError: the system has no thread left.
+        """
+        self._metrics, self._journal, self._pause_s = metrics, journal, pause_s
+        self._written: dict[str, float] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="classmark-chores", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise OSError(errno.EAGAIN, "no thread can be started; raise ulimit -u") from error
 
-def _read_card(bundle: Bundle) -> str:
-    if CARD_FILE not in bundle.contents:
-        return ""
-    try:
-        return bundle.content(CARD_FILE).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise BundleIncompatible(
-            f"{bundle.path / CARD_FILE} is not UTF-8 ({error.reason} at byte {error.start}). "
-            "Install or export the model again."
-        ) from error
+    def close(self, timeout_s: float) -> None:
+        """Write the last uses of keys once more and end; leave that after the timeout."""
+        self._ended.set()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._pause_s):
+            self._do(is_last=False)
+        self._do(is_last=True)
+
+    def _do(self, *, is_last: bool) -> None:
+        try:
+            self._note_uses()
+            if self._journal is not None and not is_last:
+                self._journal.delete_old()
+        except Exception as error:  # the thread lives as long as the process
+            log_failure("chores failed", error)
+
+    def _note_uses(self) -> None:
+        uses = self._metrics.last_uses()
+        if uses == self._written:
+            return
+        try:
+            write_last_uses({key: utc_text(round(at_s * 1000)) for key, at_s in uses.items()})
+        except (ClassmarkError, RuntimeError) as error:  # RuntimeError: there is no home
+            log_rarely("last use of keys not written", logging.WARNING, detail=str(error))
+        else:
+            self._written = uses

@@ -1,65 +1,39 @@
 """What the clients of one worker hold of it: connections, unfinished bodies, unsent answers.
 
-When one of them runs out, the client that holds most gives back first, so that nobody can take what
-all need. Clients are counted by address (IPv6: by network). Trusted proxies are exempt from limits
-per client: all of their users share one address.
+When one of them runs out, the client that holds the most gives back first, so that nobody can take
+what all need. Clients are counted by address (IPv6: by network). Trusted proxies are exempt from
+limits per client: all of their users share one address.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Protocol
 
-from classmark.service.requests.admission import network_of, plain_address
-
-EVERY_PROXY = "*"
-
-
-def parse_proxies(text: str) -> list[IPv4Network | IPv6Network] | None:
-    """Return the networks of trusted proxies, None for all.
-
-    Args:
-        text: addresses and networks separated by commas, or ``*`` for all.
-
-    Raises:
-        ValueError: an entry is something else.
-    """
-    entries = [entry.strip() for entry in text.split(",") if entry.strip()]
-    networks = []
-    for entry in entries:
-        try:
-            networks += [] if entry == EVERY_PROXY else [ip_network(entry)]
-        except ValueError as error:
-            found = _network(entry)
-            hint = f" ({error}); perhaps {found} is meant" if found else ""
-            raise ValueError(
-                f"{entry!r} is neither an IP address nor a network{hint}. Give addresses such as "
-                "127.0.0.1 or networks such as 10.0.0.0/8, separated by commas, or '*' for all"
-            ) from error
-    return None if EVERY_PROXY in entries else networks
+from classmark.service.requests.exchange import network_of, plain_address
+from classmark.service.settings import parse_proxies
 
 
 class Connection(Protocol):
-    """A connection as it is counted here.
+    """What is counted of a connection.
 
     Attributes:
         client_network: whom it counts for.
-        body_bytes: held of a body that is not whole yet.
+        body_bytes: held of an unfinished body.
     """
 
     client_network: str
     body_bytes: int
 
     def may_give_way(self) -> bool:
-        """Tell whether closing it loses no answer."""
+        """Return whether it can be closed without losing an answer."""
 
     def unsent_bytes(self) -> int:
-        """Return how many bytes of answers its client has not taken."""
+        """Return how many bytes of answers its client has not read."""
 
 
 class Shares:
-    """The connections of a worker by client, in the order in which they came.
+    """The connections of a worker by client, oldest first.
 
     Attributes:
         body_bytes: of all unfinished requests together.
@@ -79,7 +53,7 @@ class Shares:
         self._trusted = networks or []
 
     def is_trusted(self, address: str) -> bool:
-        """Tell whether an address is that of a trusted proxy."""
+        """Return whether an address is that of a trusted proxy."""
         if self._trusts_all or not self._trusted:
             return self._trusts_all
         try:
@@ -89,7 +63,7 @@ class Shares:
         return any(plain in network for network in self._trusted)
 
     def client_of(self, address: str) -> str:
-        """Return whom a connection counts for; "" for a trusted proxy, and what has no address."""
+        """Return whom a connection counts for; "" for a trusted proxy or without an address."""
         return "" if not address or self.is_trusted(address) else network_of(address)
 
     def add(self, connection: Connection) -> None:
@@ -111,7 +85,7 @@ class Shares:
     def must_give_way(self, newcomer: Connection) -> Connection:
         """Return which connection to end when there is one too many.
 
-        It is the newest of the client that has most, if that is not the newcomer's own client.
+        It is the newest of the client with the most, unless that is the newcomer's own client.
         """
         counts = {client: len(all_) for client, all_ in self._connections.items() if client}
         client = max(counts, key=counts.__getitem__, default="")
@@ -121,7 +95,7 @@ class Shares:
         return next((c for c in newest_first if c.may_give_way()), newcomer)
 
     def note_slow_reader(self, connection: Connection, *, is_slow: bool) -> None:
-        """Note whether a client takes its answer more slowly than it is sent."""
+        """Note whether a client reads its answer more slowly than it is sent."""
         if is_slow:
             self._slow_readers[connection] = None
         else:
@@ -132,14 +106,7 @@ class Shares:
         return sum(connection.unsent_bytes() for connection in self._slow_readers)
 
     def heaviest(self, weight: Callable[[Connection], int]) -> Connection:
-        """Return the heaviest connection of the client whose connections weigh most together."""
+        """Return the heaviest connection of the client whose connections weigh most in total."""
         clients = self._connections.values()
         of_client = max(clients, key=lambda connections: sum(map(weight, connections)))
         return max(of_client, key=weight)
-
-
-def _network(entry: str) -> IPv4Network | IPv6Network | None:
-    try:
-        return ip_network(entry, strict=False)
-    except ValueError:
-        return None

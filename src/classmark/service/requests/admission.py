@@ -1,36 +1,49 @@
-"""Who may come in, and how often: the rule of a route, API keys, and rates per client."""
+"""Who may send a request, and how often: host and site, API key, and rate of the client.
+
+A page elsewhere can make a browser send requests here: under our own name (a form that is posted),
+or under a name of its own that it resolves to our address (DNS rebinding), so that it can read the
+answers too. Without API keys, only the check of hosts and sites stops it.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+import socket
 import struct
 import time
 from functools import lru_cache
 from hashlib import blake2b
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 from classmark.errors import InvalidKeys
 from classmark.service.keys import LOOK_AGAIN_S, Key, KeyRing
 from classmark.service.memory import RATES, REFUSALS
-from classmark.service.problems import Problem
-from classmark.service.requests.exchange import Exchange
-from classmark.service.requests.hosts import Hosts
+from classmark.service.problems import Problem, shown
+from classmark.service.settings import ANY_HOST, is_address, parse_hosts
 
 if TYPE_CHECKING:
     from classmark.service.memory import Place
     from classmark.service.metrics import Metrics
+    from classmark.service.requests.exchange import Exchange
     from classmark.service.settings import ServiceSettings
 
 Access = Literal["health", "public", "classify", "feedback", "admin"]
-"""Rule of a route. ``health`` is answered to everybody, whatever the load; ``public`` needs no key;
-the others are the scopes that a key needs."""
+"""Rule of a route. ``health`` is answered to everybody at any load; ``public`` needs no key; the
+others are the scopes that a key needs."""
 
 N_SLOTS = 1 << 16
 """Clients share a slot by chance: of 1,000 at once, one in 65 with another."""
 _SEED_BYTES = 16
 _SLOT = struct.Struct("d")
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="classmark"'}
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_OWN_SITES = (b"same-origin", b"none")
+_MAX_HOST_CHARS = 300
+"""Longer ones, which no name can be, are not worth caching."""
+_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^\[\]:@/?#\s]+)(:[0-9]{1,5})?")
+_SETTING = "--allowed-hosts (or CLASSMARK_SERVE_ALLOWED_HOSTS)"
 
 
 class Admission:
@@ -86,7 +99,7 @@ class Admission:
             self._metrics.key_used(exchange.key.id)
         if self._rates is not None:
             own = None if exchange.key is None else exchange.key.rate_per_minute
-            self._rates.check(client_of(exchange), per_minute=own)
+            self._rates.check(exchange.holder, per_minute=own)
 
     def _checked_key(self, ring: KeyRing, exchange: Exchange, scope: str) -> Key:
         """Return the key of a request to a route that needs one.
@@ -97,7 +110,7 @@ class Admission:
             return check_key(ring, exchange, scope)
         except Problem as problem:
             if self._refusals is not None and problem.status == 401:
-                self._refusals.check(client_of(exchange), "requests without a valid API key")
+                self._refusals.check(exchange.holder, "requests without a valid API key")
             raise
 
 
@@ -137,6 +150,76 @@ def _sent_key(exchange: Exchange) -> str | None:
         return credentials.strip().decode("latin-1")
     given = exchange.headers.get(b"x-api-key")
     return None if given is None else given.decode("latin-1")
+
+
+class Hosts:
+    """The names that a service answers to; see the module."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        """Take the names of the settings, or those that an address to listen on suggests."""
+        self._listed = parse_hosts(settings.allowed_hosts)
+        # With keys a page elsewhere gets nothing, and a proxy may have any name and add CORS.
+        self._is_keyless = settings.api_keys is None
+        own = {"localhost", settings.host.lower(), socket.gethostname().lower()}
+        self._names = self._listed or own
+        self._is_any = ANY_HOST in self._listed or not (self._listed or self._is_keyless)
+        self._is_own = lru_cache(maxsize=1024)(self._answers_to)
+
+    def check(self, exchange: Exchange) -> None:
+        """Refuse a request to a foreign name, or from a page of another site.
+
+        Raises:
+            Problem: says what was seen, and which setting allows it.
+        """
+        headers = exchange.headers
+        host = headers.get(b"host", b"")
+        if not (self._is_any or (len(host) <= _MAX_HOST_CHARS and self._is_own(host))):
+            raise Problem(
+                "host_not_allowed",
+                f"the request is for the host {_text(host)!r}, which is not a name of this "
+                f"service. The operator can add it to {_SETTING}.",
+            )
+        if self._is_keyless and exchange.scope["method"] not in _SAFE_METHODS:
+            site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
+            if not (site is origin is None or self._is_own_page(site, origin, host)):
+                raise Problem(
+                    "cross_site",
+                    f"the request was sent by a page of another site ({_text(origin or site)!r}). "
+                    f"Send it from a page of this service, not from a browser at all, or let the "
+                    f"operator add the host of that page to {_SETTING}.",
+                )
+
+    def _answers_to(self, host: bytes) -> bool:
+        """Tell whether a ``Host`` is ours.
+
+        Every address is: a browser sends one only where it stands in the address of the page, so
+        that no name can have been made to lead to it. What sends no ``Host`` is not a browser.
+        """
+        found = _HOST.fullmatch(host.decode("latin-1"))
+        if found is None:
+            return not host
+        name = found["name"].lower()
+        return name in self._names or name.rstrip(".") in self._names or is_address(name)
+
+    def _is_own_page(self, site: bytes | None, origin: bytes | None, host: bytes) -> bool:
+        """Tell whether a page may send requests: one of ours, or of a host that is listed.
+
+        ``Sec-Fetch-Site`` is what the browser knows. Over plain HTTP to another machine it sends
+        none; then the origin must be the host that was asked.
+        """
+        if site in _OWN_SITES:
+            return True
+        try:
+            page = urlsplit((origin or b"").decode("latin-1").lower())
+            name = page.hostname
+        except ValueError:
+            return False
+        is_host = site is None and page.netloc == host.decode("latin-1").lower()
+        return name is not None and (is_host or name in self._listed)
+
+
+def _text(value: bytes | None) -> str:
+    return shown((value or b"").decode("latin-1"))
 
 
 class RateTable:
@@ -199,32 +282,3 @@ class RateTable:
                 retry_after_s=seconds,
             )
         _SLOT.pack_into(self._table, offset, due + interval_s)
-
-
-def client_of(exchange: Exchange) -> str:
-    """Return whom a limit counts for: the key, else the address (of IPv6 the network)."""
-    return network_of(exchange.client) if exchange.key is None else f"key {exchange.key.id}"
-
-
-def plain_address(text: str) -> IPv4Address | IPv6Address:
-    """Return an address without its zone, and of an IPv4 client of an IPv6 socket the IPv4 address.
-
-    Raises:
-        ValueError: it is not an address.
-    """
-    address = ip_address(text.partition("%")[0])
-    return getattr(address, "ipv4_mapped", None) or address
-
-
-@lru_cache(maxsize=4096)
-def network_of(client: str) -> str:
-    """Return the address of a client, or its /64 network: it has all the IPv6 addresses in it.
-
-    Clients whose address is not known, or is not one (a proxy may pass on any text), are counted
-    together, so that no client can choose whom it is counted for.
-    """
-    try:
-        address = plain_address(client)
-    except ValueError:
-        return "without an address"
-    return str(address if address.version == 4 else ip_network((address, 64), strict=False))

@@ -1,4 +1,4 @@
-"""The body of a request: read, and unpacked if it is in gzip, with bounds on its size."""
+"""The body of a request: read within limits, and unpacked if it is in gzip."""
 
 from __future__ import annotations
 
@@ -6,34 +6,36 @@ import zlib
 from collections.abc import Callable
 
 from classmark.papers.files.lines import UTF8_BOM
-from classmark.service.http.service import MAX_DIRECT_BODY_BYTES, Service
 from classmark.service.problems import Problem, shown
 from classmark.service.requests.exchange import Exchange
+from classmark.service.requests.threads import Threads
 
+MAX_DIRECT_BODY_BYTES = 32 << 10
+"""The event loop parses and checks this much JSON in some 50 us; more goes to a thread unparsed."""
 JOINED_AT_ONCE_BYTES = 1 << 20
-"""Copied in the event loop; from here on Python lets other threads run meanwhile."""
+"""Copied in the event loop; Python lets other threads run while it copies more."""
 
 _GZIP = (b"gzip", b"x-gzip")
 _PLAIN = (b"", b"identity")
 _GZIP_BITS = 16 + zlib.MAX_WBITS
 _PIECE_BYTES = 64 << 10
 _MAX_MEMBERS = 1024
-"""Of gzip data in parts; each takes microseconds to begin, though it may hold nothing."""
+"""Parts of gzip data; each takes microseconds to begin, even if it holds nothing."""
 
 
 class ClientGone(Exception):
-    """The client closed the connection before the body was whole; nobody waits for a reply."""
+    """The client closed the connection before the body was complete; nobody waits for a reply."""
 
 
-async def read_body(service: Service, exchange: Exchange, max_bytes: int) -> bytes:
-    """Return the whole body; how long it may take is the connection's business (``protocol``).
+async def read_body(exchange: Exchange, threads: Threads, max_bytes: int) -> bytes:
+    """Return the whole body, without a byte order mark; ``protocol`` limits how long it may take.
 
-    A large one is put together and unpacked in a thread: that takes longer than the event loop may
-    wait. A byte order mark before it is left out.
+    A large one is joined and unpacked in a thread, which takes longer than the event loop may wait.
 
     Raises:
-        Problem: it is too large, as it is sent, as its stated length says, or as it unpacks; or its
-            gzip data is damaged; or it is here, and too many requests are in work.
+        Problem: it is too large (as sent, as its stated length says, or unpacked), or its gzip data
+            is damaged.
+        Overloaded: it is here, but too many requests are in work.
         ClientGone: the connection was closed.
     """
     parts = await _receive(exchange, max_bytes)
@@ -50,7 +52,7 @@ async def read_body(service: Service, exchange: Exchange, max_bytes: int) -> byt
         content = unpack(body, max_bytes, exchange.check_deadline) if is_packed else body
         return content.removeprefix(UTF8_BOM)
 
-    return await service.in_thread(exchange, finish)
+    return await threads.run(exchange, finish)
 
 
 async def _receive(exchange: Exchange, max_bytes: int) -> list[bytes]:
@@ -73,7 +75,7 @@ async def _receive(exchange: Exchange, max_bytes: int) -> list[bytes]:
 
 
 def unpack_little(body: bytes) -> bytes | None:
-    """Return what gzip data holds if that is as little as the event loop may parse, else None."""
+    """Return what gzip data holds if it is short enough for the event loop to parse, else None."""
     stream = zlib.decompressobj(_GZIP_BITS)
     try:
         content = stream.decompress(body, MAX_DIRECT_BODY_BYTES)
@@ -83,11 +85,11 @@ def unpack_little(body: bytes) -> bytes | None:
 
 
 def unpack(body: bytes, max_bytes: int, check: Callable[[], None]) -> bytes:
-    """Return what gzip data holds; no more than the bound is ever made of it.
+    """Return what gzip data holds; never unpacks more than the limit.
 
     Args:
         body: one or more gzip members.
-        max_bytes: that it may hold.
+        max_bytes: maximum that it may hold.
         check: called between pieces; raises to end the work.
 
     Raises:
@@ -117,7 +119,7 @@ def unpack(body: bytes, max_bytes: int, check: Callable[[], None]) -> bytes:
 
 
 def check_media_type(exchange: Exchange, expected: bytes) -> None:
-    """Raise a problem unless the body is said to be of a media type, plain or in gzip."""
+    """Raise a problem unless the body is declared as a media type, plain or in gzip."""
     encoding = _encoding(exchange)
     if encoding not in (*_PLAIN, *_GZIP):
         seen = shown(encoding.decode("latin-1"))
@@ -142,14 +144,14 @@ def _encoding(exchange: Exchange) -> bytes:
 def _damaged(why: str) -> Problem:
     return Problem(
         "bad_request",
-        f"the body is said to be in gzip but cannot be unpacked ({shown(why)}). Send it again, or "
+        f"the body is declared as gzip but cannot be unpacked ({shown(why)}). Send it again, or "
         "without Content-Encoding.",
     )
 
 
 def _too_large(max_bytes: int, how: str = "is larger") -> Problem:
-    # The connection stays open: what still comes is thrown away, so that the client gets to read
-    # the answer; one that never ends is closed when the body is late.
+    # The connection stays open and the rest is discarded, so that the client reads the answer; if
+    # the body never ends, the connection is closed when it is late.
     return Problem(
         "body_too_large",
         f"the body {how} than {max_bytes} bytes. Send fewer papers at once.",

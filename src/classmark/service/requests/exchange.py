@@ -6,9 +6,13 @@ import os
 import random
 import re
 import time
+from asyncio import timeout, wrap_future
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from classmark.service.problems import Problem, shown
 
@@ -18,17 +22,19 @@ if TYPE_CHECKING:
 
     from classmark.service.keys import Key
 
+T = TypeVar("T")
+
 JSON = b"application/json"
 DEADLINE_HEADER = "X-Classmark-Deadline-Ms"
 MAX_IDEMPOTENCY_KEY_CHARS = 255
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
 _REQUEST_ID_BITS = 96
 _LENGTH_DIGITS = 20
-"""A longer length is as good as its first digits: far too much."""
+"""The first digits of a longer length say enough: far too much."""
 _MAX_CLIENT_CHARS = 100
-"""An address with its zone is shorter; a proxy may pass on anything."""
+"""An address with its zone is shorter, but a proxy may pass on anything."""
 _CHANCE = random.Random()  # noqa: S311 - an id, not a secret
-# Workers that are forked would go on alike.
+# Forked workers would otherwise make the same ids.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_CHANCE.seed)
 
@@ -37,13 +43,13 @@ Fields = list[tuple[bytes, bytes]]
 
 @dataclass(slots=True)
 class Reply:
-    """What is sent back.
+    """The response of an endpoint.
 
     Attributes:
         body: whole.
         status: HTTP status.
         media_type: of the body.
-        fields: header fields beside those that every response has.
+        fields: header fields in addition to those of every response.
     """
 
     body: bytes
@@ -57,14 +63,14 @@ class Exchange:
 
     Attributes:
         scope, receive: as ASGI gives them.
-        headers: header fields by lower-case name; of a repeated one the last.
-        request_id: the client's, if it is short and plain, else a new one.
+        headers: header fields by lower-case name; the last of a repeated one.
+        request_id: the client's if it is short and plain, else a new one.
         started: ``time.monotonic`` of the first byte that the application saw.
         deadline: ``time.monotonic`` by which the answer must be ready.
-        client: whom limits count for: the key's id, else the address.
+        client: address of the client.
         key: the API key that came with it, None without keys.
-        route: that the application has for it, None if it has none.
-        facts: what the log line says beside the usual.
+        route: the route of the application for it, None if there is none.
+        facts: further fields of its log line.
         on_whole: called once the whole request is here; raises if that is one too many.
         is_in_work: counted among the requests in work.
     """
@@ -100,10 +106,10 @@ class Exchange:
         self.is_in_work = False
 
     def limit_deadline(self) -> None:
-        """Take the client's deadline if it is the shorter one.
+        """Apply the client's deadline if it is the shorter one.
 
         Raises:
-            Problem: it is no positive number of milliseconds.
+            Problem: it is not a positive number of milliseconds.
         """
         value = self.headers.get(b"x-classmark-deadline-ms")
         if value is None:
@@ -134,9 +140,26 @@ class Exchange:
         return value.decode("latin-1")
 
     def check_deadline(self) -> None:
-        """Raise the problem ``deadline_exceeded`` if the time is over."""
+        """Raise the problem ``deadline_exceeded`` if the deadline has passed."""
         if time.monotonic() > self.deadline:
             raise deadline_exceeded(self)
+
+    async def wait_for(self, future: Future[T]) -> T:
+        """Return the result of a future.
+
+        Raises:
+            Problem: the deadline passed first.
+        """
+        try:
+            async with timeout(self.remaining_s):
+                return await wrap_future(future)
+        except TimeoutError as error:
+            raise deadline_exceeded(self) from error
+
+    @property
+    def holder(self) -> str:
+        """Whom limits count the request for: the key, else the address (of IPv6 the network)."""
+        return network_of(self.client) if self.key is None else f"key {self.key.id}"
 
     @property
     def remaining_s(self) -> float:
@@ -145,7 +168,7 @@ class Exchange:
 
     @property
     def stated_body_bytes(self) -> int:
-        """Length of the body as the header states it; 0 if it does not."""
+        """Length of the body that the header states; 0 if it states none."""
         value = self.headers.get(b"content-length", b"")
         return int(value[:_LENGTH_DIGITS]) if value.isdigit() else 0
 
@@ -160,8 +183,32 @@ def _no_limit(_: Exchange) -> None:
     pass
 
 
+def plain_address(text: str) -> IPv4Address | IPv6Address:
+    """Return an address without its zone, and of an IPv4 client of an IPv6 socket the IPv4 address.
+
+    Raises:
+        ValueError: it is not an address.
+    """
+    address = ip_address(text.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+@lru_cache(maxsize=4096)
+def network_of(client: str) -> str:
+    """Return the address of a client, or its /64 network: it has all the IPv6 addresses in it.
+
+    Clients whose address is unknown or is not one (a proxy may pass on any text) are counted
+    together, so that no client can choose whom it is counted for.
+    """
+    try:
+        address = plain_address(client)
+    except ValueError:
+        return "without an address"
+    return str(address if address.version == 4 else ip_network((address, 64), strict=False))
+
+
 def deadline_exceeded(exchange: Exchange) -> Problem:
-    """Return the problem of a request whose time is over."""
+    """Return the problem of a request whose deadline has passed."""
     allowed_ms = round((exchange.deadline - exchange.started) * 1000)
     return Problem(
         "deadline_exceeded",

@@ -32,7 +32,6 @@ from classmark.papers.files.spreadsheets import unpacked_bytes
 from classmark.records import BadRecord, Paper
 from classmark.service.memory import own_bytes
 from classmark.service.problems import Problem
-from classmark.service.workers.signals import RELOAD_SIGNALS
 
 FILE_NAME = "the file"
 UNPACKED_SHARE = 4
@@ -228,8 +227,7 @@ def _too_large(limits: FileLimits) -> Problem:
 
 def main() -> None:
     """Read files until there are no more, or until who sends them is gone."""
-    for number in RELOAD_SIGNALS:  # a terminal that closes sends one to everybody
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that closes sends it to everybody
     connection = Connection(int(sys.argv[1]))
     _limit_memory(int(sys.argv[2]))
     base_bytes = own_bytes("resident")

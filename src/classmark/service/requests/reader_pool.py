@@ -1,7 +1,7 @@
-"""Processes that read files: each can be killed at a deadline, and only takes so much memory.
+"""Processes that read files: each can be killed at a deadline, and its memory is limited.
 
-A thread that a parser of C code holds cannot be ended, nor can one be kept from taking memory.
-What is small and plain needs no process, since nothing that it can hold takes long.
+A thread that a C parser holds cannot be ended, nor its memory limited. A small plain file needs no
+process, because nothing that it can hold takes long.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dataclasses import asdict
 from multiprocessing import Pipe
 from typing import Any
 
+from classmark.errors import Overloaded
 from classmark.papers import Columns
 from classmark.papers.files.detect import PARQUET_MAGIC
 from classmark.papers.files.sources import PACKED_MAGIC, ZIP_MAGIC
@@ -32,18 +33,18 @@ from classmark.service.requests.threads import started_pool
 
 N_READERS = 2
 FILES_A_CLIENT = 8
-"""Of one client in work or waiting; one of them is read at a time, so that a reader stays free."""
+"""Of one client, in work or waiting; one of them is read at a time, so that a reader stays free."""
 OVERRUN_S = 1.0
 """After the deadline a process may still stop by itself: starting another takes about as long, and
-who sends many files with short deadlines would make everybody wait for that."""
+a client that sends many files with short deadlines would make everybody wait for that."""
 SMALL_BYTES = 64 << 10
 _PACKED = (*PACKED_MAGIC, ZIP_MAGIC, PARQUET_MAGIC)
 _MEMORY_BYTES = 64 << 20
 _MEMORY_SHARE = 8
-"""Times the largest body, for what a file becomes while it is read."""
+"""Times the maximum body, for what a file becomes while it is read."""
 _START_TIMEOUT_S = 60.0
 _ENVIRONMENT = {
-    # One thread each, and no reserve: both would count against the limit on memory.
+    # One thread each, and no reserve: both would count towards the memory limit.
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "ARROW_DEFAULT_MEMORY_POOL": "system",
@@ -51,48 +52,53 @@ _ENVIRONMENT = {
 
 
 def is_small(content: bytes) -> bool:
-    """Tell whether a file can be read in a thread: it is short, and what it seems to be."""
+    """Return whether a file can be read in a thread: it is short and not packed."""
     return len(content) <= SMALL_BYTES and not content.startswith(_PACKED)
 
 
-class Readers:
-    """The readers of one worker; each is started when it is first needed."""
+class ReaderPool:
+    """The reading processes of one worker, each started when it is first needed.
+
+    Attributes:
+        limits: of every file.
+    """
 
     def __init__(self, limits: FileLimits, max_files: int) -> None:
-        """Prepare readers.
+        """Start no process yet.
 
         Args:
             limits: of every file.
             max_files: in work or waiting, of all clients together.
         """
-        self._limits = limits
+        self.limits = limits
         self._max_files = max_files
         self._pool = started_pool(N_READERS, "classmark-file")
-        self._idle: list[_Reader] = []
-        self._all: set[_Reader] = set()
+        self._idle: list[_ReaderProcess] = []
+        self._all: set[_ReaderProcess] = set()
         self._is_closed = False
         self._files: Counter[str] = Counter()
         self._turns: dict[str, asyncio.Lock] = {}
 
     async def read(
-        self, exchange: Exchange, client: str, content: bytes, file_name: str, columns: Columns
+        self, exchange: Exchange, content: bytes, file_name: str, columns: Columns
     ) -> tuple[str, list[Record]]:
         """Return the format of a file and its records.
 
         Args:
-            exchange: with its deadline.
-            client: whose file it is; one file of a client is read at a time.
+            exchange: with its deadline and its client, of whom one file is read at a time.
             content: of the file.
-            file_name: only its ending is looked at.
-            columns: that are read beside those of the usual names.
+            file_name: only its ending is used.
+            columns: read in addition to those of the usual names.
 
         Raises:
-            Problem: it cannot be read within the limits, or its client has too many files here.
+            Problem: it cannot be read within the limits.
+            Overloaded: the client has too many files here.
         """
+        client = exchange.holder
         if self._files[client] >= FILES_A_CLIENT:
-            raise _busy(f"{FILES_A_CLIENT} of your files are being read")
+            raise Overloaded(f"{FILES_A_CLIENT} of your files are being read")
         if self._files.total() >= self._max_files:
-            raise _busy("too many files are waiting")
+            raise Overloaded("too many files are waiting")
         self._files[client] += 1
         turn = self._turns.setdefault(client, asyncio.Lock())
         try:
@@ -117,7 +123,7 @@ class Readers:
     def _read(
         self, exchange: Exchange, content: bytes, file_name: str, columns: Columns
     ) -> tuple[str, list[Record]]:
-        """Return what a reader reads; runs in a thread."""
+        """Return what a process reads; runs in a thread."""
         exchange.check_deadline()
         reader = self._take_idle() or self._start()
         try:
@@ -125,11 +131,11 @@ class Readers:
                 if reader.is_alive:
                     raise deadline_exceeded(exchange)
                 exchange.check_deadline()
-                raise _busy("the process that reads the file has died at its start")
+                raise Overloaded("the process that reads the file has died at its start")
             job = {
                 "file_name": file_name,
                 "columns": asdict(columns),
-                "limits": asdict(self._limits),
+                "limits": asdict(self.limits),
                 "remaining_s": exchange.remaining_s,
             }
             return reader.read(exchange, content, job)
@@ -140,8 +146,8 @@ class Readers:
                 reader.kill()
                 self._all.discard(reader)
 
-    def _take_idle(self) -> _Reader | None:
-        """Return a reader that waits for work; one that has died meanwhile is forgotten."""
+    def _take_idle(self) -> _ReaderProcess | None:
+        """Return a process that waits for work; one that has died is removed."""
         while self._idle:
             reader = self._idle.pop()
             if not reader.has_ended():
@@ -149,23 +155,19 @@ class Readers:
             self._all.discard(reader)
         return None
 
-    def _start(self) -> _Reader:
+    def _start(self) -> _ReaderProcess:
         try:
-            reader = _Reader(_MEMORY_BYTES + _MEMORY_SHARE * self._limits.max_file_bytes)
+            reader = _ReaderProcess(_MEMORY_BYTES + _MEMORY_SHARE * self.limits.max_file_bytes)
         except OSError as error:  # no process or no descriptor is left
             log("no file reader", logging.WARNING, detail=str(error))
-            raise _busy("no process can be started to read the file") from error
+            raise Overloaded("no process can be started to read the file") from error
         self._all.add(reader)
         if self._is_closed:  # meanwhile
             reader.kill()
         return reader
 
 
-def _busy(why: str) -> Problem:
-    return Problem("overloaded", f"{why}. Try again in 1 s.", retry_after_s=1)
-
-
-class _Reader:
+class _ReaderProcess:
     """One process.
 
     Attributes:
@@ -198,7 +200,7 @@ class _Reader:
         self.is_alive = True
 
     def has_ended(self) -> bool:
-        """Tell whether the process is not there any more."""
+        """Return whether the process has ended."""
         if self._process.poll() is not None:
             self.kill()
         return not self.is_alive
@@ -256,14 +258,14 @@ class _Reader:
 
     @contextmanager
     def _killed_after(self, deadline: float) -> Iterator[None]:
-        """Kill the process if it goes on after the deadline, which it looks at between records."""
+        """Kill the process if it continues after the deadline, which it checks between records."""
         left_s = max(0.0, deadline - time.monotonic())
         timer = threading.Timer(left_s + OVERRUN_S, self.kill)
         timer.daemon = True
         try:
             timer.start()
         except RuntimeError as error:
-            raise _busy("no thread can be started to end the reading in time") from error
+            raise Overloaded("no thread can be started to end the reading in time") from error
         try:
             yield
         finally:

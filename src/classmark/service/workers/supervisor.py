@@ -8,13 +8,13 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from typing import Any
 
 from classmark.errors import ClassmarkError, InvalidConfig, ListenFailed, WorkerFailed, advice
-from classmark.service.http.service import OpenedModel, open_model
+from classmark.service.answering.model import OpenedModel, open_model
 from classmark.service.keys import read_keys
 from classmark.service.logs import log, set_up_logs
 from classmark.service.memory import (
@@ -23,21 +23,23 @@ from classmark.service.memory import (
     RATES,
     REFUSALS,
     SERIES,
+    ConnectionCounts,
+    Heartbeats,
     Place,
+    Series,
     TreeMemory,
 )
 from classmark.service.metrics import SUPERVISOR, Metrics, forget_worker
 from classmark.service.requests.admission import RateTable
-from classmark.service.series import SLOT_BYTES
 from classmark.service.settings import BACKLOG, ServiceSettings
 from classmark.service.workers import process
-from classmark.service.workers.accepting import ConnectionCounts, fit_descriptors
-from classmark.service.workers.heartbeat import Heartbeats, Watch
-from classmark.service.workers.process import Job, WorkerProcess
-from classmark.service.workers.signals import (
+from classmark.service.workers.process import (
     RELOAD_SIGNALS,
+    Job,
+    SilenceWatch,
     Terminal,
-    drain,
+    WorkerProcess,
+    fit_descriptors,
     held,
     wake_up_on_signals,
 )
@@ -46,9 +48,9 @@ HEALTHY_AFTER_S = 5.0
 FIRST_DELAY_S = 0.05
 LONGEST_DELAY_S = 5.0
 FIRST_ATTEMPTS = 5
-"""So often a process is asked for before the first worker has served."""
+"""To start a process, before the first worker has served."""
 START_PATIENCE = 10
-"""A worker may take this many times ``stuck_after_s`` to be ready: a deep model loads slowly."""
+"""A worker may take this many times ``stuck_after_s`` to get ready: a deep model loads slowly."""
 _KILL_MARGIN_S = 1.0
 
 Say = Callable[[str], None]
@@ -59,10 +61,10 @@ def serve(settings: ServiceSettings, say: Say = lambda _: None) -> int:
 
     Args:
         settings: how to serve.
-        say: is told in one line where the service is, when it is ready.
+        say: called with one line that says where the service is, when it is ready.
 
     Raises:
-        ListenFailed: the address cannot be listened on.
+        ListenFailed: it cannot listen on the address.
         BundleNotFound, BundleCorrupt, BundleIncompatible: the model cannot be loaded.
         OutOfMemory: there is not enough memory for what the workers share.
         WorkerFailed: no worker could be started, or one failed before any had served.
@@ -70,7 +72,7 @@ def serve(settings: ServiceSettings, say: Say = lambda _: None) -> int:
     if not hasattr(os, "fork"):  # Windows
         raise ListenFailed("classmark serve needs Linux or macOS. On Windows run it in WSL.")
     started_at_s, terminal = time.time(), Terminal()
-    # A signal to reload that comes now waits until there is something to reload.
+    # A reload signal that comes now waits until there is something to reload.
     with held(RELOAD_SIGNALS), _listening(settings) as listener:
         set_up_logs(file=settings.log_file, level=settings.log_level)
         model = open_model(settings)
@@ -87,14 +89,14 @@ def serve(settings: ServiceSettings, say: Say = lambda _: None) -> int:
 
 
 def _warn_of_settings(settings: ServiceSettings, model: OpenedModel) -> None:
-    """Log what an operator may not have meant."""
+    """Log settings that the operator may not have meant."""
     if settings.is_open_to_everybody:
         log(
             "open to everybody",
             logging.WARNING,
             host=settings.host,
-            advice="Whoever reaches this address may do everything. Ask for keys with --api-keys, "
-            "or listen on 127.0.0.1.",
+            advice="Anyone who can reach this address can use the service. Require keys with "
+            "--api-keys, or listen on 127.0.0.1.",
         )
     for name, reason in settings.without_effect(is_deep=model.is_deep).items():
         log("setting without effect", logging.WARNING, setting=name, reason=reason)
@@ -107,7 +109,7 @@ def _share_memory(n_workers: int) -> TreeMemory:
         BEATS: Heartbeats.SLOT_BYTES * n_workers,
         RATES: RateTable.SIZE,
         REFUSALS: RateTable.SIZE,
-        SERIES: SLOT_BYTES * (n_workers + 1),  # the last is the supervisor's
+        SERIES: Series.SLOT_BYTES * (n_workers + 1),  # the last is the supervisor's
     }
     memory = TreeMemory(sizes, is_inherited=process.FORKS)
     for part in (RATES, REFUSALS):
@@ -121,11 +123,11 @@ class _Slot:
 
     Attributes:
         number: from 0.
-        worker: None while a new one is waited for.
-        failures: attempts in a row that led to no worker that serves.
+        worker: None until the next one is started.
+        failures: consecutive attempts that led to no worker that serves.
         has_started: a worker was started here before.
         started_s: when the worker was started, monotonic.
-        due_s: when the next one is to be started, monotonic.
+        due_s: when to start the next one, monotonic.
         delay_s: how long the next one waits if this one dies young.
     """
 
@@ -139,11 +141,11 @@ class _Slot:
 
     @property
     def is_serving(self) -> bool:
-        """Whether there is a worker that has said that it is ready."""
+        """Whether there is a worker that is ready."""
         return self.worker is not None and self.worker.is_ready
 
     def postpone(self, now: float) -> float:
-        """Let the next worker wait, after each failure longer; returns for how many seconds."""
+        """Delay the next worker, longer after each failure; returns by how many seconds."""
         delay_s, self.worker = self.delay_s, None
         self.due_s = now + delay_s
         self.delay_s = min(LONGEST_DELAY_S, delay_s * 2)
@@ -178,9 +180,9 @@ class Supervisor:
         own_place = Place(len(self._slots), self.memory, self.started_at_s)
         self._metrics = Metrics(own_place, SUPERVISOR)
         self._counts = ConnectionCounts(self.memory[CONNECTIONS])
-        self._watch = Watch(Heartbeats(self.memory[BEATS]), self.settings.stuck_after_s)
+        self._watch = SilenceWatch(Heartbeats(self.memory[BEATS]), self.settings.stuck_after_s)
         with wake_up_on_signals(self._on_signal) as wake:
-            # Untouched by collections, pages of what is loaded stay shared with the workers.
+            # Pages that no collection touches stay shared with the workers.
             gc.collect()
             gc.freeze()
             in_order = False
@@ -188,12 +190,13 @@ class Supervisor:
                 while not self._is_stopping:
                     self._start_due()
                     connection.wait([*self._news(), wake], timeout=self._wait_s())
-                    drain(wake)
+                    with suppress(BlockingIOError):
+                        wake.recv(4096)
                     self._reload_if_asked()
                     self._look()
                     self._kill_stuck()
                     self._metrics.set_process()
-            finally:  # whatever happened, no worker is left behind
+            finally:  # leave no worker behind, whatever happened
                 in_order = self._stop()
                 self._metrics.close()
         if self._failure:
@@ -207,7 +210,7 @@ class Supervisor:
             self._is_stopping = True
 
     def _reload_if_asked(self) -> None:
-        """Take the settings of the log and the keys again, here and in every worker."""
+        """Read the settings of the log and the keys again, here and in every worker."""
         if not self._must_reload:
             return
         self._must_reload = False
@@ -252,7 +255,7 @@ class Supervisor:
                     slot.has_started, slot.started_s = True, now
 
     def _note_no_process(self, slot: _Slot, error: OSError) -> None:
-        """Try again later; before anything was served, not for ever."""
+        """Try again later; not for ever if nothing has been served yet."""
         slot.failures += 1
         again_in_s = slot.postpone(time.monotonic())
         log("worker not started", logging.ERROR, detail=error.strerror, again_in_s=again_in_s)
@@ -268,7 +271,7 @@ class Supervisor:
         self._is_stopping = True
 
     def _wait_s(self) -> float:
-        """Return when there is something to do without anything having happened."""
+        """Return how long to wait if nothing happens."""
         due = [slot.due_s for slot in self._slots if slot.worker is None]
         until_due_s = min(due) - time.monotonic() if due else self._watch.tick_s
         return max(0.0, min(until_due_s, self._watch.tick_s))
@@ -286,7 +289,7 @@ class Supervisor:
             self._announce()
 
     def _announce(self) -> None:
-        """Say where the service is, once every worker serves or has failed to."""
+        """Report where the service is, once every worker serves or has failed to."""
         serving = sum(slot.is_serving for slot in self._slots)
         if serving and all(slot.is_serving or slot.failures for slot in self._slots):
             self._was_announced = True
@@ -295,7 +298,7 @@ class Supervisor:
             self.say(where)
 
     def _kill_stuck(self) -> None:
-        """Kill every worker whose event loop stands still, or that is never ready."""
+        """Kill every worker whose event loop is stuck, or that does not get ready."""
         now, patience_s = time.monotonic(), self.settings.stuck_after_s
         serving = {s.number: s.worker for s in self._slots if s.worker and s.is_serving}
         stuck = [(serving[number], patience_s) for number in self._watch.stuck(serving, now)]
@@ -308,7 +311,7 @@ class Supervisor:
             worker.kill()
 
     def _bury(self, slot: _Slot, dead: WorkerProcess) -> None:
-        """Take note of a death, and let a successor be due."""
+        """Log a death, and schedule a successor."""
         now = time.monotonic()
         forget_worker(self.memory[SERIES], slot.number)
         self._counts.set(slot.number, None)
@@ -319,12 +322,12 @@ class Supervisor:
         facts = {"worker": dead.pid, "exit_code": dead.exit_code, "again_in_s": again_in_s}
         log("worker died", logging.ERROR, **facts)
         if not self._has_served and all(slot.failures for slot in self._slots):
-            # What hindered each of the first workers will hinder the next.
+            # What stopped each of the first workers will stop the next.
             reason = dead.failure or f"it ended with exit code {dead.exit_code}. See the log."
             self._fail(f"no worker could serve: {reason}")
 
     def _stop(self) -> bool:
-        """Ask every worker to stop, wait for the grace period, kill what is left.
+        """Ask every worker to stop, wait for the grace period, and kill the rest.
 
         Returns:
             Whether every worker that had begun to stop ended in order.
@@ -350,7 +353,7 @@ class Supervisor:
 
 
 def _wait_for_ends(workers: list[WorkerProcess], deadline: float | None) -> list[WorkerProcess]:
-    """Wait for workers to end, until a monotonic time at most; returns those that have not."""
+    """Wait for workers to end, at most until a monotonic time; returns those that have not."""
     left = list(workers)
     while left:
         left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -364,7 +367,7 @@ def _wait_for_ends(workers: list[WorkerProcess], deadline: float | None) -> list
 
 @contextmanager
 def _listening(settings: ServiceSettings) -> Iterator[socket.socket]:
-    """Yield a bound socket; it listens when the model is loaded, so an open port is a ready one."""
+    """Yield a bound socket; it listens only once the model is loaded, so an open port is ready."""
     where = f"{settings.host}:{settings.port}"
     try:
         family, _, _, _, address = socket.getaddrinfo(
@@ -373,7 +376,8 @@ def _listening(settings: ServiceSettings) -> Iterator[socket.socket]:
         listener = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
         raise ListenFailed(
-            f"{where} is no address here ({error}). {advice(error, 'Choose another --host')}."
+            f"{where} is not an address of this machine ({error}). "
+            f"{advice(error, 'Choose another --host')}."
         ) from error
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -381,8 +385,8 @@ def _listening(settings: ServiceSettings) -> Iterator[socket.socket]:
             listener.bind(address)
         except OSError as error:
             raise ListenFailed(
-                f"cannot listen on {where}: {error.strerror}. Stop what listens there, or choose "
-                "another --port."
+                f"cannot listen on {where}: {error.strerror}. Stop the program that listens there, "
+                "or choose another --port."
             ) from error
         yield listener
 
