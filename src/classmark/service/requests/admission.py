@@ -47,7 +47,7 @@ _SETTING = "--allowed-hosts (or CLASSMARK_SERVE_ALLOWED_HOSTS)"
 
 
 class Admission:
-    """Lets requests in by the rule of their route, or says why not."""
+    """Admits requests by the rule of their route, or refuses them with the reason."""
 
     def __init__(
         self, settings: ServiceSettings, metrics: Metrics, place: Place | None = None
@@ -75,16 +75,16 @@ class Admission:
             self._refusals = RateTable(refusals, max(1, int(refusals)), memory)
 
     def reload(self) -> None:
-        """Look at the file of keys at once."""
+        """Read the file of keys again at once."""
         if self._ring is not None:
             self._ring.look_now()
 
     def admit(self, exchange: Exchange, access: Access) -> None:
-        """Let a request in.
+        """Admit a request.
 
         Raises:
-            Problem: it came by a foreign name or from another site, its key is missing, unknown or
-                too narrow, or its client comes too often.
+            Problem: its host or site is not allowed, its key is missing, unknown or too narrow, or
+                its client has exceeded its rate.
         """
         if access == "health":
             return
@@ -104,7 +104,7 @@ class Admission:
     def _checked_key(self, ring: KeyRing, exchange: Exchange, scope: str) -> Key:
         """Return the key of a request to a route that needs one.
 
-        A valid key is never held up by the wrong ones that others send from its address.
+        Wrong keys that others send from the same address never delay a valid key.
         """
         try:
             return check_key(ring, exchange, scope)
@@ -118,8 +118,8 @@ def check_key(ring: KeyRing, exchange: Exchange, scope: str) -> Key:
     """Return the key of a request.
 
     Raises:
-        Problem: there is no key, it is not known or has expired, it does not allow this, or the
-            keys cannot be read at the moment.
+        Problem: the key is missing, unknown or expired, or does not allow this, or the keys cannot
+            be read at the moment.
     """
     text = _sent_key(exchange)
     if text is None:
@@ -153,12 +153,12 @@ def _sent_key(exchange: Exchange) -> str | None:
 
 
 class Hosts:
-    """The names that a service answers to; see the module."""
+    """The host names that a service answers to; see the module."""
 
     def __init__(self, settings: ServiceSettings) -> None:
-        """Take the names of the settings, or those that an address to listen on suggests."""
+        """Take the names from the settings, or from the address to listen on."""
         self._listed = parse_hosts(settings.allowed_hosts)
-        # With keys a page elsewhere gets nothing, and a proxy may have any name and add CORS.
+        # With keys a page elsewhere gets nothing, and a proxy may use any name and add CORS.
         self._is_keyless = settings.api_keys is None
         own = {"localhost", settings.host.lower(), socket.gethostname().lower()}
         self._names = self._listed or own
@@ -166,10 +166,10 @@ class Hosts:
         self._is_own = lru_cache(maxsize=1024)(self._answers_to)
 
     def check(self, exchange: Exchange) -> None:
-        """Refuse a request to a foreign name, or from a page of another site.
+        """Refuse a request to a foreign host, or from a page of another site.
 
         Raises:
-            Problem: says what was seen, and which setting allows it.
+            Problem: names the value seen, and the setting that allows it.
         """
         headers = exchange.headers
         host = headers.get(b"host", b"")
@@ -190,10 +190,10 @@ class Hosts:
                 )
 
     def _answers_to(self, host: bytes) -> bool:
-        """Tell whether a ``Host`` is ours.
+        """Return whether a ``Host`` is ours.
 
-        Every address is: a browser sends one only where it stands in the address of the page, so
-        that no name can have been made to lead to it. What sends no ``Host`` is not a browser.
+        Every IP address is: a browser sends one only if it is in the address of the page, so that
+        no name was resolved to it. A client that sends no ``Host`` is not a browser.
         """
         found = _HOST.fullmatch(host.decode("latin-1"))
         if found is None:
@@ -202,10 +202,10 @@ class Hosts:
         return name in self._names or name.rstrip(".") in self._names or is_address(name)
 
     def _is_own_page(self, site: bytes | None, origin: bytes | None, host: bytes) -> bool:
-        """Tell whether a page may send requests: one of ours, or of a host that is listed.
+        """Return whether a page may send requests: it is ours, or its host is listed.
 
         ``Sec-Fetch-Site`` is what the browser knows. Over plain HTTP to another machine it sends
-        none; then the origin must be the host that was asked.
+        none; then the origin must be the host of the request.
         """
         if site in _OWN_SITES:
             return True
@@ -226,7 +226,7 @@ class RateTable:
     """A rate for each client over all workers: the generic cell rate algorithm.
 
     A slot holds the time at which the client's next request would be due if it kept to the rate.
-    Workers that write a slot at the same moment may let one request more through.
+    Workers that write a slot at the same moment may admit one request too many.
     """
 
     SIZE = _SEED_BYTES + N_SLOTS * _SLOT.size
@@ -235,8 +235,8 @@ class RateTable:
         """Use a table.
 
         Args:
-            per_minute: requests that a client may make a minute; 0 is no limit.
-            burst: requests that it may make at once.
+            per_minute: maximum requests of a client per minute; 0 for no limit.
+            burst: maximum requests of a client at once.
             memory: shared by the workers, see ``sow``; None counts in this process alone.
         """
         self._per_minute = per_minute
@@ -249,7 +249,7 @@ class RateTable:
 
     @staticmethod
     def sow(memory: memoryview) -> None:
-        """Choose how clients are spread over the table, before any worker uses it."""
+        """Choose the seed that spreads clients over the table, before any worker uses it."""
         memory[:_SEED_BYTES] = os.urandom(_SEED_BYTES)
 
     def check(
@@ -258,9 +258,9 @@ class RateTable:
         """Count a request.
 
         Args:
-            client: who made it.
-            counted: what the table counts, for the problem.
-            per_minute: its own rate, None for that of the table.
+            client: see ``Exchange.holder``.
+            counted: what the table counts, for the message.
+            per_minute: the client's own rate, None for that of the table.
 
         Raises:
             Problem: the client has made too many.

@@ -1,9 +1,9 @@
 """Reading one file of a client within limits; run as a module, a process that does only this.
 
-The process gets files and returns records as JSON, over the connection whose descriptor is its
-first argument. On Linux its memory is limited: to what it has after its start, and as many bytes
-more as its second argument says. It stops reading a file at its deadline; an alarm ends the process
-where it cannot, and nobody has killed it.
+The process receives files and returns records as JSON over the connection whose descriptor is its
+first argument. On Linux its memory is limited to what it has after its start plus the bytes of its
+second argument. It stops reading a file at its deadline; if it cannot, and nobody has killed it, an
+alarm ends it.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from classmark.service.problems import Problem
 
 FILE_NAME = "the file"
 UNPACKED_SHARE = 4
-"""A file may unpack to so many times the largest body; text is compressed 3- to 5-fold."""
+"""A file may unpack to this many times the maximum body; text is compressed 3- to 5-fold."""
 WORN_BYTES = 64 << 20
-"""A process that has grown by more does not give the memory back: it ends, and a new one starts."""
+"""A process that has grown by more does not return the memory: it ends, and a new one starts."""
 _NO_COLUMNS = Columns()
 _COLUMNS_ADVICE = "Name yours in the form field columns: title=…,abstract=…"
 _MESSAGE_RECORDS = 64
 _MESSAGE_CHARS = 1 << 20
 _BIBTEX_BLOCK = re.compile(rb"@\w*[ \t]*[{(]")
 _BLOCKS_A_PAPER = 4
-"""More blocks are not only strings and comments; each takes the parser 0.1 ms and 1 KB."""
+"""More blocks cannot be only strings and comments; each takes the parser 0.1 ms and 1 KB."""
 
 Record = Paper | BadRecord
 
@@ -58,8 +58,8 @@ class FileLimits:
     """What the reading of a file may cost.
 
     Attributes:
-        max_papers: most records of a file.
-        max_file_bytes: largest file, as it is sent, and largest record.
+        max_papers: maximum records of a file.
+        max_file_bytes: maximum file, as it is sent, and maximum record.
     """
 
     max_papers: int
@@ -67,7 +67,7 @@ class FileLimits:
 
     @property
     def max_unpacked_bytes(self) -> int:
-        """How many bytes a file may unpack to, and how many characters its papers may have."""
+        """Maximum bytes that a file unpacks to, and maximum characters of its papers."""
         return UNPACKED_SHARE * self.max_file_bytes
 
 
@@ -82,13 +82,13 @@ def read_file(
 
     Args:
         content: of the file.
-        file_name: only its ending is looked at.
-        limits: see there.
+        file_name: only its ending is used.
+        limits: of this file.
         check: called between pieces and records; raises to end the reading.
-        columns: that are read beside those of the usual names.
+        columns: read in addition to those of the usual names.
 
     Raises:
-        Problem: nothing can be read, or there is too much; also while records are read.
+        Problem: nothing can be read, or too much; also while records are read.
     """
     with _as_problem():
         source = open_stream(io.BytesIO(content), name=FILE_NAME, file_name=file_name)
@@ -143,10 +143,10 @@ def _unpacked_bytes(source: Source) -> int:
 
 
 def _checked_bibtex(stream: BinaryIO, limits: FileLimits) -> BinaryIO:
-    """Return the stream if it has no more blocks than a file of papers; the parser makes them all.
+    """Return the stream if it has no more blocks than a file of papers: the parser makes them all.
 
     Raises:
-        Problem: there are far too many.
+        Problem: there are too many.
     """
     content = stream.read(limits.max_file_bytes + 1)
     if sum(1 for _ in _BIBTEX_BLOCK.finditer(content)) > _BLOCKS_A_PAPER * limits.max_papers:
@@ -155,10 +155,10 @@ def _checked_bibtex(stream: BinaryIO, limits: FileLimits) -> BinaryIO:
 
 
 class _Metered(io.RawIOBase):
-    """A decompressed stream that ends with a problem when it is too long, or the time is over.
+    """A decompressed stream that ends with a problem when it is too long or too late.
 
-    A small piece of what is compressed can hold a great many lines, so it is not enough to look
-    at the time when that is read.
+    A small compressed piece can hold very many lines, so checking the time only when one is read is
+    not enough.
     """
 
     def __init__(self, stream: BinaryIO, limits: FileLimits, check: Callable[[], None]) -> None:
@@ -203,7 +203,7 @@ def _cannot(error: MissingExtra) -> str:
 
 
 def out_of_memory() -> Problem:
-    """Return the problem of a file that takes more memory to read than there is for it."""
+    """Return the problem of a file that takes more memory to read than it may."""
     return Problem(
         "unreadable_source",
         f"{FILE_NAME} takes too much memory to read, or is damaged. Split it, or send it as CSV or "
@@ -226,7 +226,7 @@ def _too_large(limits: FileLimits) -> Problem:
 
 
 def main() -> None:
-    """Read files until there are no more, or until who sends them is gone."""
+    """Read files until the sender is gone."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that closes sends it to everybody
     connection = Connection(int(sys.argv[1]))
     _limit_memory(int(sys.argv[2]))
@@ -286,10 +286,10 @@ def records_of(message: dict[str, Any]) -> Iterator[Record]:
 
 
 def _limit_memory(more_bytes: int) -> None:
-    """Limit what is allocated from now on, and leave no core file, which would hold papers."""
+    """Limit what is allocated from now on, and disable core files, which would hold papers."""
     import resource
 
-    # What reading needs is imported first: it counts as the base, and no file waits for it.
+    # Import what reading needs first: it counts as the base, and no file waits for it.
     import bibtexparser  # noqa: F401
 
     with suppress(ImportError):  # without the extra, a Parquet file says what to install

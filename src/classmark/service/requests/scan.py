@@ -1,7 +1,7 @@
-"""A JSON body, looked through and taken apart before anything is made of it.
+"""A JSON body, checked for structure and validated in pieces.
 
 pydantic parses a whole document in one call, which holds the interpreter for as long as that takes,
-and describes each error in it. So a document is first bounded in its structure; then its one long
+and describes each error in it. So the structure of a document is limited first; then its one long
 array is cut out and validated in pieces, between which the event loop runs.
 """
 
@@ -22,7 +22,7 @@ Path = tuple[str | int, ...]
 
 MAX_DEPTH = 32
 MAX_ENTRIES = 64
-"""Of an object, and of an array that is not cut out; no schema here has as many."""
+"""Of an object, and of an array that is not cut out; no schema here has that many."""
 TOKENS_PER_ELEMENT = 32
 """A paper with all of its fields has 17 strings, brackets and commas."""
 SPARE_TOKENS = 1024
@@ -32,7 +32,7 @@ PIECE_ELEMENTS = 64
 """Validated in one call: some 0.2 ms."""
 
 _KEY_BYTES = 64
-"""Of a key are looked at; no key on the way to an array has as many."""
+"""Bytes of a key that are compared; no key on the way to an array has that many."""
 _WINDOW_BYTES = 64 << 10
 """Searched in one call, which holds the interpreter."""
 _QUOTE, _COMMA, _OPEN_ARRAY, _OPEN_OBJECT, _BACKSLASH = b'",[{\\'
@@ -52,11 +52,11 @@ _BLANK = b" \t\r\n"
 
 @dataclass(frozen=True)
 class Array:
-    """An array that is to be cut out of a document.
+    """The position of an array in a body.
 
     Attributes:
-        start, end: where it stands in the body, brackets included.
-        elements: where its elements stand.
+        start, end: of the array, including its brackets.
+        elements: start and end of each element.
     """
 
     start: int
@@ -73,14 +73,14 @@ class _Container:
 
 
 def find_arrays(body: bytes, place: Sequence[bytes | None], most: int) -> list[Array]:
-    """Return the arrays at a place of a document, which is bounded in its structure.
+    """Return the arrays at a place of a document, whose structure is limited.
 
-    A body that is not JSON may pass; its parser finds out.
+    A body that is not JSON may pass; its parser refuses it.
 
     Args:
         body: JSON.
         place: keys on the way to the arrays, None for an array on the way.
-        most: elements that each may have.
+        most: maximum elements of each array.
 
     Raises:
         Problem: it is nested too deeply, or has too many elements.
@@ -103,7 +103,7 @@ class _Scan:
         self._elements: list[tuple[int, int]] = []
 
     def run(self) -> list[Array]:
-        """Return the arrays at the place, up to where it is clear that this is no JSON."""
+        """Return the arrays at the place, up to where the body is clearly not JSON."""
         body, size = self._body, len(self._body)
         position = n_tokens = 0
         while position < size:
@@ -124,7 +124,7 @@ class _Scan:
         return self.found
 
     def _pass_plain(self, position: int) -> int:
-        """Pass over plain elements, a call each, as all of an honest document are."""
+        """Skip plain elements, one call each; all elements of an honest document are plain."""
         while match := _PLAIN.match(self._body, position, position + _WINDOW_BYTES):
             end = match.end()
             if self._body[end] != _COMMA:
@@ -212,15 +212,15 @@ def without(body: bytes, arrays: Sequence[Array], fillers: Sequence[bytes]) -> b
 
 
 def validate(adapter: TypeAdapter[T], body: bytes, *, is_whole: bool = True) -> T:
-    """Return what a document says, in one call.
+    """Return a validated document, in one call.
 
     Args:
         adapter: of the schema.
-        body: bounded, see ``find_arrays``.
-        is_whole: nothing is cut out of it, so that positions in it mean something.
+        body: limited, see ``find_arrays``.
+        is_whole: nothing is cut out of it, so that positions in it are valid.
 
     Raises:
-        Problem: it is not JSON, or not as the schema says.
+        Problem: it is not JSON, or does not match the schema.
     """
     try:
         return adapter.validate_json(body)
@@ -236,7 +236,7 @@ class Elements(Generic[T]):
         adapter: of a list that stops at its first invalid element.
         path: of the array, for errors.
         most_bytes: a longer element is not parsed.
-        too_long: returns what stands for one, or raises.
+        too_long: returns a replacement for one, or raises.
     """
 
     adapter: TypeAdapter[list[T]]
@@ -248,12 +248,12 @@ class Elements(Generic[T]):
         """Return the elements, validated in pieces.
 
         Args:
-            body: in which the array stands.
-            array: which one.
+            body: the document.
+            array: its position.
             check: called between pieces; raises when nobody waits any more.
 
         Raises:
-            Problem: some are not JSON, or not as the schema says; names the first of them.
+            Problem: some are not JSON, or do not match the schema; names the first of them.
         """
         values: list[T] = []
         errors: list[dict[str, Any]] = []
@@ -284,7 +284,7 @@ class Elements(Generic[T]):
         return values
 
     def _last_of_piece(self, array: Array, first: int) -> int:
-        """Return the last of some elements that are validated in one call."""
+        """Return the last element to validate in the same call."""
         limit = array.elements[first][0] + PIECE_BYTES
         last = first
         following = array.elements[first + 1 : first + PIECE_ELEMENTS]
@@ -295,12 +295,12 @@ class Elements(Generic[T]):
         return last
 
     def _located(self, found: Errors, first: int) -> tuple[int, Errors]:
-        """Return the place after the invalid element, and its errors with their paths."""
+        """Return the index after the invalid element, and its errors with their paths."""
         index = first + found[0]["loc"][0]
         return index + 1, [{**e, "loc": (*self.path, index, *e["loc"][1:])} for e in found]
 
     def _refuse_malformed(self, body: bytes, array: Array, indices: range) -> None:
-        """Raise the problem of the first of some elements that is not JSON."""
+        """Raise the problem of the first element that is not JSON."""
         for index in indices:
             try:
                 self.adapter.validate_json(b"[0,%s]" % body[slice(*array.elements[index])])
@@ -328,7 +328,7 @@ def _too_much(what: str) -> Problem:
 
 
 def _errors(error: ValidationError, *, is_whole: bool = True) -> Errors:
-    """Return what pydantic found, without what the client sent."""
+    """Return the errors of pydantic, without any text of the client."""
     found: Errors = [
         dict(e) for e in error.errors(include_url=False, include_context=False, include_input=False)
     ]
