@@ -1,4 +1,4 @@
-"""The least that answers ``POST /v1/classify``: Starlette alone, no limit, journal, key or metric."""
+"""``POST /v1/classify`` on Starlette alone: no limits, journal, keys or metrics."""
 
 from __future__ import annotations
 

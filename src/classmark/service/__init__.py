@@ -1,8 +1,7 @@
 """SERVICE: the HTTP API over one loaded model, its limits, keys, metrics and supervision.
 
 Needs the extra ``serve``; importing the room without it raises ``MissingExtra``. Names load when
-they are first used, because the metrics client decides at its import whether it counts for one
-process or for many.
+they are first used.
 """
 
 from __future__ import annotations

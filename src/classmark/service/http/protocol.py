@@ -103,8 +103,6 @@ class GuardedProtocol(HttpToolsProtocol):
         """Return how many bytes of answers the client has not read."""
         return self.transport.get_write_buffer_size()
 
-    # --- bytes --------------------------------------------------------------------------------
-
     def data_received(self, data: bytes) -> None:
         """Take bytes; what cannot be parsed yet waits."""
         if self._refused:
@@ -212,8 +210,6 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self._held:
             self.flow.resume_reading()
 
-    # --- callbacks of the parser --------------------------------------------------------------
-
     def on_message_begin(self) -> None:
         """Begin a header."""
         self._is_chunked = False
@@ -299,8 +295,6 @@ class GuardedProtocol(HttpToolsProtocol):
         super().resume_writing()
         self.shares.note_slow_reader(self, is_slow=False)
         self._go_on_soon()
-
-    # --- limits -------------------------------------------------------------------------------
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP, as problem+json."""
