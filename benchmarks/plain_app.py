@@ -1,4 +1,4 @@
-"""``POST /v1/classify`` on Starlette alone: no limits, journal, keys or metrics."""
+"""The least that answers ``POST /v1/classify``: Starlette alone, without limits or a journal."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def test_a_killed_run_goes_on_and_writes_the_same(tmp_path: Path, layout: str) -
     assert len(parts) >= KILLED_AT
     notes = Notes()
     report = run_job(job_of(dump, output), notes)
-    assert notes.lines[0].startswith(f"going on: {report.before:,} papers are done, ")
+    assert notes.lines[0].startswith(f"resuming: {report.before:,} papers are done, ")
     assert notes.before == [report.before]
     assert 0 < report.before < report.records == 40
     assert output.read_bytes() == whole.read_bytes()
@@ -152,7 +152,7 @@ def test_a_run_that_is_killed_twice_goes_on_twice(dump: Path, tmp_path: Path) ->
     output = tmp_path / "out.jsonl"
     kill_in_the_middle(dump, output)
     n_parts = len(list(folder_of(output).glob("*.part")))
-    assert any(line.startswith("going on") for line in kill_in_the_middle(dump, output))
+    assert any(line.startswith("resuming") for line in kill_in_the_middle(dump, output))
     assert len(list(folder_of(output).glob("*.part"))) > n_parts
 
 
@@ -217,7 +217,7 @@ def test_what_is_done_is_kept_when_a_run_fails(dump: Path, tmp_path: Path) -> No
         run_job(job_of(dump, output), notes)
     assert not multiprocessing.active_children()
     assert notes.lines[-1].endswith(
-        f" papers are done and kept in {folder_of(output)}: the same command goes on from there."
+        f" papers are done and kept in {folder_of(output)}: run the same command to resume."
     )
     again = Notes()
     assert run_job(job_of(dump, output), again).before > 0
@@ -226,8 +226,8 @@ def test_what_is_done_is_kept_when_a_run_fails(dump: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"top": 2}, "the options changed since the run before: starting anew."),
-        ({}, "the input changed since the run before: starting anew."),
+        ({"top": 2}, "the options changed since the run before: starting over."),
+        ({}, "the input changed since the run before: starting over."),
     ],
 )
 def test_a_changed_run_starts_anew(
@@ -258,7 +258,7 @@ def test_an_edit_that_keeps_size_time_and_beginning_starts_anew(tmp_path: Path) 
     assert source.stat().st_size == facts.st_size
     notes = Notes()
     assert run_job(job_of(source, output), notes).before == 0
-    assert notes.lines == ["the input changed since the run before: starting anew."]
+    assert notes.lines == ["the input changed since the run before: starting over."]
     run_job(job_of(source, tmp_path / "whole.jsonl"))
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
@@ -271,7 +271,7 @@ def test_a_copy_of_the_input_goes_on_and_errors_name_the_copy(tmp_path: Path) ->
     source.unlink()
     notes = Notes()
     assert run_job(job_of(copy, output), notes).before > 0
-    assert notes.lines[0].startswith("going on: ")
+    assert notes.lines[0].startswith("resuming: ")
     assert notes.lines[1].startswith(f"error: {copy}: line 1: ")
 
 
@@ -281,7 +281,7 @@ def test_a_damaged_manifest_starts_anew(dump: Path, tmp_path: Path) -> None:
     (folder_of(output) / "manifest.json").write_text("{")
     notes = Notes()
     run_job(job_of(dump, output), notes)
-    assert notes.lines[0].endswith("the size of parts changed since the run before: starting anew.")
+    assert notes.lines[0].endswith("the size of parts changed since the run before: starting over.")
 
 
 def test_a_second_run_is_refused_while_the_first_works(dump: Path, tmp_path: Path) -> None:
@@ -341,7 +341,7 @@ def test_an_unreadable_file_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="no pipes with names")
 def test_pipes_are_refused(dump: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
-    with pytest.raises(UsageError, match=r"pipe.csv is no regular file"):
+    with pytest.raises(UsageError, match=r"pipe.csv is not a regular file"):
         job_of(tmp_path / "pipe.csv", tmp_path / "out.csv")
     with pytest.raises(StorageFailed, match=r"pipe.csv is a device or a pipe"):
         run_job(job_of(dump, tmp_path / "pipe.csv"))

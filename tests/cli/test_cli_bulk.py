@@ -130,12 +130,12 @@ def test_control_c_keeps_what_is_done_and_the_same_command_goes_on(tmp_path: Pat
         child.send_signal(signal.SIGINT)
         terminal.read_rest()
         assert child.wait() == 130
-    kept = "kept in out.parquet.parts: the same command goes on from there."
+    kept = "kept in out.parquet.parts: run the same command to resume."
     assert [line for line in terminal.lines if line.endswith(kept)]
     assert terminal.lines[-1] == "interrupted: nothing is left half-written."
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet.parts", "papers.csv"]
     with start(*words, cwd=tmp_path) as (_, terminal):
-        terminal.read_until("going on: ")
+        terminal.read_until("resuming: ")
         terminal.read_until("% of the input.")
 
 

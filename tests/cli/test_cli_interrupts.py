@@ -161,7 +161,7 @@ def test_control_c_while_it_still_loads_is_one_line(tmp_path: Path, module: str)
 def test_an_ignored_sigint_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        interrupt.heed_first_interrupt()
+        interrupt.handle_first_interrupt()
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)

@@ -142,6 +142,18 @@ def test_steps_count_papers_while_somebody_looks(
     assert out.out == ""
 
 
+def test_the_first_note_of_a_step_is_shown_at_once_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("time.monotonic", lambda: 100.0)  # no time passes
+    with Steps() as steps:
+        steps.step("fitting")
+        steps.note("50%, loss 1")
+        steps.note("99%, loss 0")
+    assert capsys.readouterr().err == "fitting ...\r\x1b[Kfitting ... 50%, loss 1\n"
+
+
 def test_a_cascade_of_two_fast_models_is_refused(dataset: Path, tmp_path: Path) -> None:
     words = ("model=cascade", f"dataset.path={dataset}", f"runs_dir={tmp_path / 'runs'}")
     result = run(*words, "model.deep=fast")

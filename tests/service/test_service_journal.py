@@ -129,7 +129,7 @@ def test_a_damaged_journal_is_503_without_its_path_and_a_line_of_the_log(
         while not client.get("/v1/status").json()["journal"]["failing"]:
             assert time.monotonic() < end, "the journal has not noticed"
         (line,) = [e for e in server.logs() if e["event"] == "journal cannot be written"]
-        assert "it is damaged or no SQLite file" in line["problem"]
+        assert "it is damaged or not an SQLite file" in line["problem"]
 
 
 @pytest.mark.slow  # starts a service of its own

@@ -1,4 +1,4 @@
-"""What a run is asked for, how it works, whom it tells, and what it reports."""
+"""What a run is asked for, how it works, who is notified, and what it reports."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class BulkJob:
         for path in self.inputs:
             if path.exists() and not path.is_file():
                 raise UsageError(
-                    f"{path} is no regular file, so a run that was stopped could not read it "
+                    f"{path} is not a regular file, so a stopped run could not read it "
                     "again. Give files, or leave out the workers."
                 )
 
@@ -81,10 +81,10 @@ class BulkConfig:
 
 @dataclass(frozen=True)
 class Listener:
-    """Who is told how it goes.
+    """Takes the progress of a run.
 
     Attributes:
-        tell: takes a line for people: a bad record, that the run goes on.
+        tell: takes a line for people: a bad record, or that the run resumes.
         start_from: takes how many papers an earlier run had done, and the share of the input.
         advance: takes how many more papers are done, and the share of the input, 0..1.
     """

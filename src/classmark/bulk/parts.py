@@ -25,7 +25,7 @@ _MAGIC = b"cmpart01"
 
 @dataclass(frozen=True)
 class PartSummary:
-    """What a part holds; it stands in JSON behind the results.
+    """What a part holds; written as JSON behind the results.
 
     Attributes:
         records: papers and bad records.
@@ -103,7 +103,7 @@ def read_summary(path: Path) -> PartSummary:
     """Return what a part holds.
 
     Raises:
-        StorageFailed: it is no part, or cut short.
+        StorageFailed: it is not a part, or is cut short.
     """
     with path.open("rb") as file:
         return PartSummary(**_read_end(file, path)[0])
@@ -114,7 +114,7 @@ def open_results(path: Path) -> Iterator[tuple[IO[bytes], int]]:
     """Yield a part from the start of its results, and how many bytes they are.
 
     Raises:
-        StorageFailed: it is no part, or cut short.
+        StorageFailed: it is not a part, or is cut short.
     """
     with path.open("rb") as file:
         _, n_bytes = _read_end(file, path)
@@ -155,7 +155,7 @@ def prepare(folder: Path, manifest: dict[str, Any], tell: Callable[[str], None])
     if found != manifest:
         if found is not None:
             changed = [topic for topic in manifest if manifest[topic] != found.get(topic)]
-            tell(f"{' and '.join(changed)} changed since the run before: starting anew.")
+            tell(f"{' and '.join(changed)} changed since the run before: starting over.")
         _remove_all_but(folder, {LOCK_FILE, MANIFEST_FILE})
         write_json(folder / MANIFEST_FILE, manifest)
     digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()

@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
     app.command(name="export")(export)
 
 
-def export(  # noqa: PLR0913 - one parameter an option
+def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `train` printed.")],
     *,
     output: Annotated[

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from classmark.cli.options import AsJson
 from classmark.cli.output import print_error, printable
 from classmark.errors import ClassmarkError, InvalidScores
 
@@ -34,7 +35,6 @@ _COLUMNS = ("name", "kind", "date", "dataset", "top-1", "raw ECE", "ECE", "secon
 RunsDir = Annotated[
     Path, typer.Option("--runs-dir", metavar="DIR", help="Folder of runs, as `train` has it.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run's folder, or its path.")]
 Port = Annotated[
     int, typer.Option(metavar="P", min=0, max=65535, help="Port of the page; 0 takes a free one.")

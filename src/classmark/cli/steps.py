@@ -23,7 +23,8 @@ class Steps:
         """Begin a step."""
         self._end_line()
         self._text, self._done, self._shown_at = text, 0, 0.0
-        self._noted_at, self._is_noted = time.monotonic(), False
+        # Somebody who looks sees the first note at once, however soon the step is over.
+        self._noted_at, self._is_noted = 0.0 if self._live else time.monotonic(), False
         print(f"{text} ...", file=sys.stderr, end="" if self._live else "\n", flush=True)  # noqa: T201
 
     def advance(self, papers: int) -> None:

@@ -68,7 +68,7 @@ def write_parquet(
     Args:
         predictions: what to write.
         file: open for writing.
-        advance: is told how many more are written.
+        advance: takes how many more are written.
 
     Raises:
         MissingExtra: pyarrow is not installed.
@@ -110,5 +110,5 @@ def _batches(predictions: Iterable[Prediction]) -> Iterator[list[Prediction]]:
         yield batch
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: object) -> object:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value

@@ -16,8 +16,8 @@ from classmark.dataset import read_split
 from classmark.errors import InvalidConfig, ParityFailed
 from classmark.export import quantise
 from classmark.kernels import Scorer
+from classmark.kernels.calibration import CalibrationCurve
 from classmark.kernels.cascade import find_member
-from classmark.kernels.curve import CalibrationCurve
 from classmark.kernels.featuriser import FEATURISER_VERSION
 from classmark.kernels.linear import LinearScorer
 from classmark.pipeline.run_folder import read_run

@@ -16,7 +16,7 @@ from classmark.evaluation import EvaluationConfig, evaluate_table
 from classmark.evaluation.robustness import OtherTexts, read_non_papers
 from classmark.export import fit_curve, fit_policy, render_card
 from classmark.kernels import RawScores, count_terms
-from classmark.kernels.curve import CalibrationCurve
+from classmark.kernels.calibration import CalibrationCurve
 from classmark.papers import RECIPE_VERSION
 from classmark.pipeline.candidate import Candidate, ExportOptions, make_candidate
 from classmark.pipeline.run_folder import find_dataset, without_folders

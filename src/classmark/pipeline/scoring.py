@@ -12,7 +12,7 @@ import numpy as np
 from classmark.dataset import iter_texts, load_manifest, read_split
 from classmark.errors import LabelMismatch
 from classmark.kernels import RawScores, Scorer
-from classmark.kernels.curve import CalibrationCurve
+from classmark.kernels.calibration import CalibrationCurve
 from classmark.pipeline.tables import make_table
 from classmark.records import DatasetManifest, ModelRef, Paper, Policy, ScoreTable
 from classmark.runtime import Classifier

@@ -102,7 +102,7 @@ class RobustnessReport:
                 f"{ROBUSTNESS_FORMAT_VERSION}. Write it again with `classmark evaluate robustness`."
             )
         try:
-            fields = dict(value)
+            fields = {key: item for key, item in value.items() if key != "provenance"}
             fields["model"] = ModelRef(**fields["model"])
             fields["clean"] = _level(fields["clean"])
             fields["kinds"] = tuple(

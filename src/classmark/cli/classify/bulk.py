@@ -12,8 +12,8 @@ from classmark.errors import UsageError
 
 if TYPE_CHECKING:
     from classmark.bulk import BulkLayout
-    from classmark.cli.classify.command import Options, Source
-    from classmark.cli.output import Layout
+    from classmark.cli.classify.command import Layout, Options
+    from classmark.cli.classify.sources import Source
 
 _MAX_SHOWN_CHARS = 60
 

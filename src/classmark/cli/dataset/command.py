@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from classmark.cli.columns import columns_option
 from classmark.cli.dataset.download import download
 from classmark.cli.dataset.needs import need_packages, step_progress
 from classmark.cli.dataset.stats import stats
+from classmark.cli.options import columns_option
 from classmark.cli.output import check_ending, print_error
 from classmark.dataset.config import (
     MAX_SAMPLE_CATEGORIES,
@@ -104,7 +104,7 @@ BuildSeed = Annotated[
 
 
 @app.command()
-def build(  # noqa: PLR0913 - one parameter an option
+def build(
     sources: Sources,
     *,
     output: Output,
@@ -191,7 +191,7 @@ Categories = Annotated[
 
 
 @app.command()
-def sample(  # noqa: PLR0913 - one parameter an option
+def sample(
     *,
     papers: Papers = _SAMPLE.papers,
     output: SampleOutput = None,

@@ -55,7 +55,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing f
 AsJson = Annotated[bool, typer.Option("--json", help="Print path, digest and size as JSON.")]
 
 
-def download(  # noqa: PLR0913 - one parameter an option
+def download(
     source: Source = _CONFIG.source,
     *,
     output: Output = _CONFIG.output,

@@ -97,7 +97,7 @@ class ModelScores:
 
 
 @app.callback(invoke_without_command=True)
-def evaluate(  # noqa: PLR0913 - one parameter an option
+def evaluate(
     context: typer.Context,
     *,
     scores: Annotated[

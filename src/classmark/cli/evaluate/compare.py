@@ -57,7 +57,7 @@ class Pair:
         return ModelScores(model=name, dataset=self.dataset, split=self.split_name, keep_at=None)
 
 
-def compare(  # noqa: PLR0913 - one parameter an option
+def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="Score table; a model with --dataset.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The other one; differences are B - A.")],
     *,

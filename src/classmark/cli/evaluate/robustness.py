@@ -42,7 +42,7 @@ class Places:
     write_gates: Path | None
 
 
-def robustness(  # noqa: PLR0913 - one parameter an option
+def robustness(
     *,
     model: Annotated[str, typer.Option(metavar="M", help="NAME, NAME@VERSION or PATH.")],
     dataset: Annotated[Path, typer.Option(metavar="DIR", help="Dataset folder with the papers.")],

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 
 from classmark import taxonomy
 from classmark.bundle import find_bundle
-from classmark.bundle.measured import rarely_right
+from classmark.bundle.manifest import rarely_right
 from classmark.errors import ClassmarkError, NotReady
 from classmark.runtime.labels import Labels
 from classmark.service.answering.answerer import Answerer

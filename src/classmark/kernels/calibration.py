@@ -1,4 +1,4 @@
-"""The calibration curve of a bundle: from logits to scores whose softmax can be believed.
+"""From logits to probabilities: the calibration curve of a bundle, and the one softmax.
 
 A fit with few papers a category is too sure of its first label against the second, and gives too
 much to the far ones: no single temperature mends both. The curve maps each label's gap to the top
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 GAP_KNOTS = (0.0, 0.5, 1.0, 2.0, 4.0, 7.0, 12.0, 40.0)
 TOP_KNOTS = (0.0, 0.3, 0.5, 0.7, 0.85, 1.0)
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -48,3 +49,35 @@ class CalibrationCurve:
         mapped *= -np.interp(top, TOP_KNOTS, self.factors)[:, None]
         scores: NDArray[Any] = mapped.astype(dtype)
         return scores
+
+
+def softmax(scores: NDArray[Any], temperature: float) -> tuple[Floats, Floats]:
+    """Return calibrated probabilities, and the energy of each row: its log-sum-exp.
+
+    Args:
+        scores: [n, k], finite.
+        temperature: above 0.
+
+    Returns:
+        Probabilities float64 [n, k], and energies float64 [n].
+    """
+    shifted, highest = _shifted(scores, temperature)
+    probabilities = np.exp(shifted, out=shifted)
+    total = probabilities.sum(axis=1, keepdims=True)
+    probabilities /= total
+    return probabilities, (np.log(total) + highest)[:, 0]
+
+
+def log_softmax(scores: NDArray[Any], temperature: float) -> Floats:
+    """Return the logarithm of softmax(scores / temperature): float64 [n, k]."""
+    shifted, _ = _shifted(scores, temperature)
+    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return shifted
+
+
+def _shifted(scores: NDArray[Any], temperature: float) -> tuple[Floats, Floats]:
+    """Return scaled scores minus the highest of each row, so that no exponent is above 0."""
+    scaled = scores.astype(np.float64) / temperature
+    highest = scaled.max(axis=1, keepdims=True, initial=-np.inf)
+    scaled -= highest
+    return scaled, highest

@@ -68,7 +68,7 @@ def _abstract(record: Record) -> str | None:
     )
 
 
-def _in_order(index: Any) -> str | None:
+def _in_order(index: object) -> str | None:
     """Return the words of an inverted abstract (word -> its positions) in their order."""
     if not isinstance(index, dict):
         return None
@@ -94,13 +94,13 @@ def _id(record: Record) -> str | None:
     )
 
 
-def _categories(record: Record) -> Any:
+def _categories(record: Record) -> object:
     eprints = record.get("arxiv_eprints")
     first = eprints[0] if isinstance(eprints, list) and eprints else None
     return first.get("categories") if isinstance(first, dict) else None
 
 
-def _published(record: Record) -> Any:
+def _published(record: Record) -> object:
     return (
         record.get("publication_date")
         or record.get("publicationdate")
@@ -111,8 +111,10 @@ def _published(record: Record) -> Any:
     )
 
 
-def _date_parts(issued: Any) -> str | None:
+def _date_parts(issued: object) -> str | None:
     """Return the date of Crossref and CSL: ``{"date-parts": [[2021, 5]]}``."""
+    if not isinstance(issued, dict):
+        return None
     try:
         parts = [int(part) for part in issued["date-parts"][0]][:3]
     except (KeyError, IndexError, TypeError, ValueError):
@@ -128,7 +130,7 @@ def _authors(record: Record) -> str | None:
     return None
 
 
-def _name(person: Any) -> str:
+def _name(person: object) -> str:
     if not isinstance(person, dict):
         return str(person)
     inner = person.get("author")
@@ -139,17 +141,17 @@ def _name(person: Any) -> str:
     return str(whole) if whole else " ".join(str(part) for part in parts if part)
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value.strip() else None
 
 
-def _first_text(items: Any, key: str) -> str | None:
+def _first_text(items: object, key: str) -> str | None:
     """Return the text under a key of the first item of a list."""
     first = items[0] if isinstance(items, list) and items else None
     return _text(first.get(key)) if isinstance(first, dict) else None
 
 
-_READERS: dict[str, Callable[[Record], Any]] = {
+_READERS: dict[str, Callable[[Record], object]] = {
     "id": _id,
     "title": _title,
     "abstract": _abstract,
