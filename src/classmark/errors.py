@@ -12,6 +12,7 @@
     │   ├── UnreadableSource
     │   │   └── WrongColumns
     │   ├── InvalidPaper
+    │   │   └── TextTooLong
     │   ├── InvalidDataset
     │   ├── InvalidArchive
     │   ├── InvalidScores
@@ -42,6 +43,10 @@
     │   ├── WorkerFailed
     │   ├── ListenFailed
     │   ├── DownloadFailed
+    │   ├── RetryLater
+    │   │   ├── Overloaded
+    │   │   └── NotReady
+    │   ├── DeadlineExceeded
     │   └── TrackerDown
     └── Interrupted            the user stopped a command that can be resumed
 
@@ -161,6 +166,10 @@ class InvalidPaper(DamagedFile):
     """A record cannot be read as a paper."""
 
     blames_request = True
+
+
+class TextTooLong(InvalidPaper):
+    """A paper has more text than the service takes."""
 
 
 class InvalidDataset(DamagedFile):
@@ -301,6 +310,32 @@ class ListenFailed(Unavailable):
 
 class DownloadFailed(Unavailable):
     """A file could not be fetched: refused, missing, cut off, or not what was expected."""
+
+
+class RetryLater(Unavailable):
+    """A service cannot answer now, but may soon.
+
+    Attributes:
+        retry_after_s: when to try again, in seconds.
+    """
+
+    retry_after_s = 1
+
+    def __init__(self, why: str, retry_after_s: int = 1) -> None:
+        super().__init__(f"{why}. Try again in {retry_after_s} s.")
+        self.retry_after_s = retry_after_s
+
+
+class Overloaded(RetryLater):
+    """A service has too much to do."""
+
+
+class NotReady(RetryLater):
+    """A service is starting or stopping."""
+
+
+class DeadlineExceeded(Unavailable):
+    """An answer was not ready by its deadline."""
 
 
 class TrackerDown(Unavailable):

@@ -12,7 +12,7 @@ import pytest
 from waiting import until
 
 from classmark.records import ModelRef
-from classmark.service.memory import SERIES, Place, TreeMemory
+from classmark.service.memory import _RESERVED, MAX_SERIES, OTHER, SERIES, Place, Series, TreeMemory
 from classmark.service.metrics import (
     FAMILIES,
     LAST_USE,
@@ -21,12 +21,11 @@ from classmark.service.metrics import (
     Metrics,
     forget_worker,
 )
-from classmark.service.series import _RESERVED, MAX_SERIES, OTHER, SLOT_BYTES, Series
 
 
 @pytest.fixture
 def memory() -> TreeMemory:
-    return TreeMemory({SERIES: 2 * SLOT_BYTES})
+    return TreeMemory({SERIES: 2 * Series.SLOT_BYTES})
 
 
 def shown(metrics: Metrics) -> dict[str, float]:
