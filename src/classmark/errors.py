@@ -319,11 +319,13 @@ class RetryLater(Unavailable):
         retry_after_s: when to try again, in seconds.
     """
 
-    retry_after_s = 1
-
     def __init__(self, why: str, retry_after_s: int = 1) -> None:
-        super().__init__(f"{why}. Try again in {retry_after_s} s.")
+        super().__init__(why, retry_after_s)  # pickled as they came
         self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        """Return what is wrong, and when to try again."""
+        return f"{self.args[0]}. Try again in {self.retry_after_s} s."
 
 
 class Overloaded(RetryLater):
