@@ -1,6 +1,6 @@
 """Writes the numbers of README, MODELS and docs from the committed reports, between their markers.
 
-python benchmarks/quote.py [--check]    (a number stands between ``<!-- NAME -->`` and its end)
+python benchmarks/quote.py [--check]    (numbers are between ``<!-- NAME -->`` and ``<!-- end -->``)
 
 It also writes how each category fared into the packaged model, which publishes it with answers,
 and into its card; what decides answers, and so the digest, stays as it is.
@@ -19,6 +19,7 @@ from typing import Any
 
 import quote_deep
 import quote_peers
+import quote_prose
 from classmark import taxonomy
 from classmark.bundle import read_manifest
 from classmark.bundle.files import MANIFEST_FILE
@@ -159,6 +160,11 @@ def packaged() -> dict[str, str]:
     }
 
 
+def bundle_bytes() -> int:
+    """Return the size of the files of the packaged model."""
+    return sum(file.bytes for file in read_manifest(ROOT / PACKAGED).files.values())
+
+
 def speed() -> str:
     """Return the speeds as a Markdown table."""
     s = read("fast-speed")
@@ -244,7 +250,7 @@ def faults() -> str:
             h["hostile_honest_slowest_s"],
             "1.0",
         ),
-        ("the same: growth of memory at most, MB", h["hostile_memory_growth_mb"], ""),
+        ("the same: maximum growth of memory, MB", h["hostile_memory_growth_mb"], ""),
     ]
     return markdown(["measured", "value", "aim"], rows) + (
         f"\nDeadlines of the overload: {deadlines} ms. {machine['cpus']} cores ({machine['cpu']}), "
@@ -385,13 +391,20 @@ BLOCKS = {
     "deep_kernels": lambda: quote_deep.kernels(read("deep"), markdown),
     "deep_serving": lambda: quote_deep.serving(read("deep"), markdown),
     "cascade": lambda: quote_deep.cascade(read("cascade"), markdown),
+    "since_fast_1_0": lambda: quote_prose.since_fast_1_0(read),
+    "aims": lambda: quote_prose.aims(read, bundle_bytes()),
+    "robustness_notes": lambda: quote_prose.robustness_notes(read),
+    "scope_note": lambda: quote_prose.scope_note(read),
+    "encoder_note": lambda: quote_prose.encoder_note(read),
+    "service_levels": lambda: quote_prose.service_levels(read),
+    "scale_note": lambda: quote_prose.scale_note(read),
     "decay": lambda: quote_peers.decay_by_year(read("decay")),
     "decay_age": lambda: quote_peers.decay_by_age(read("decay")),
 }
 
 
 def render(text: str) -> str:
-    """Return the text with every block written anew."""
+    """Return the text with every block filled in again."""
     return _BLOCK.sub(lambda m: m[1] + BLOCKS[m[2]]() + m[3], text)
 
 
