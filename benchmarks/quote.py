@@ -100,10 +100,10 @@ def never_right() -> str:
         if all(c in never for c in report.categories if taxonomy.parent(c.code) == archive)
     ]
     return (
-        f"**Never right:** {len(never)} of the {len(report.categories)} categories are not once "
-        f"recognised among the {report.n:,} test papers, all of {' and '.join(whole)} among them: "
-        f"{codes}; in brackets their test papers, {n_papers} in all. They came first {n_first} "
-        "times, each time wrongly.\n"
+        f"**Never right:** {len(never)} of the {len(report.categories)} categories are never "
+        f"recognised among the {report.n:,} test papers, including all of {' and '.join(whole)}: "
+        f"{codes} (number of test papers in brackets, {n_papers} in total). They came first "
+        f"{n_first} times, each time wrongly.\n"
     )
 
 
@@ -122,7 +122,7 @@ def mix_note() -> str:
     found = read("reliability")["mixes"]
     own, *others = [f"{mix['top_1']['value']:.3f} {mix['mix']}" for mix in found["mixes"]]
     return (
-        f"The number of {found['period']} depends on the mix of categories: top-1 is {own}, "
+        f"Top-1 of {found['period']} depends on the mix of categories: it is {own}, "
         f"{', '.join(others)}.\n"
     )
 
