@@ -158,9 +158,10 @@ def test_no_file_or_function_of_the_source_is_longer_than_contributing_allows() 
     assert not sorted(found - TOO_LONG)
 
 
-def test_every_path_in_contributing_and_security_exists() -> None:
-    text = page("CONTRIBUTING.md") + page("SECURITY.md")
-    named = set(re.findall(r"`((?:src|tests|docs|benchmarks|deploy)/[\w./-]+)`", text))
+def test_every_path_of_the_source_that_a_page_names_exists() -> None:
+    pages = ["README.md", "MODELS.md", "CONTRIBUTING.md", "SECURITY.md", "docs/architecture.md"]
+    text = "".join(page(name) for name in pages)
+    named = set(re.findall(r"(?<![\w/])((?:src|tests|docs|benchmarks|deploy)/[\w./-]*\w)", text))
     named |= {f"tests/{name}" for name in re.findall(r"`(\w+/test_\w+\.py)`", text)}
     named = {name for name in named if not {"ROOM", "NNNN"} & set(re.split(r"[/-]", name))}
     assert len(named) > 20

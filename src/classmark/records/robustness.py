@@ -26,7 +26,8 @@ class RobustnessLevel:
         metrics: ``top_1``, ``top_5``, ``confidence`` (mean probability of the top category),
             ``ece``, ``below_threshold``, ``out_of_scope``, ``abstained`` (the sum of both),
             ``accepted`` (the rest), ``accepted_accuracy``, ``agreement`` (share with the same top
-            category as clean). Texts that are not papers have no label, so they have only the metrics that need none.
+            category as clean). Texts that are not papers have no label, and only the metrics that
+            need none.
         differences: of ``top_1`` and ``top_5``; ``a`` is clean, ``b`` is this level.
     """
 
