@@ -46,7 +46,7 @@ demo: $(DEMO_VENV)/.ready  ## Sample corpus, train, evaluate, export, classify (
 test: $(TEST_VENV)/.ready  ## Run every test with branch coverage (own .venv-test)
 	$(RUN) pytest --cov --cov-report=term-missing:skip-covered $(PARALLEL) $(PYTEST_ARGS)
 
-quick: $(TEST_VENV)/.ready  ## Run the tests that are not slow, without coverage (under a minute)
+quick: $(TEST_VENV)/.ready  ## Run the tests that are not slow, without coverage
 	$(RUN) pytest -q -m "not slow" $(PARALLEL) $(PYTEST_ARGS)
 
 core: $(TEST_VENV)/.ready  ## Run the quick tests of the rooms that answer a paper

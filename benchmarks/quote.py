@@ -1,6 +1,6 @@
 """Writes the numbers of README, MODELS and docs from the committed reports, between their markers.
 
-python benchmarks/quote.py [--check]    (a number stands between ``<!-- NAME -->`` and its end)
+python benchmarks/quote.py [--check]    (numbers are between ``<!-- NAME -->`` and ``<!-- end -->``)
 
 It also writes how each category fared into the packaged model, which publishes it with answers,
 and into its card; what decides answers, and so the digest, stays as it is.
@@ -16,6 +16,7 @@ from typing import Any
 
 import quote_deep
 import quote_peers
+import quote_prose
 from classmark import taxonomy
 from classmark.bundle import read_manifest
 from classmark.bundle.files import MANIFEST_FILE
@@ -96,10 +97,10 @@ def never_right() -> str:
         if all(c in never for c in report.categories if taxonomy.parent(c.code) == archive)
     ]
     return (
-        f"**Never right:** {len(never)} of the {len(report.categories)} categories are not once "
-        f"recognised among the {report.n:,} test papers, all of {' and '.join(whole)} among them: "
-        f"{codes}; in brackets their test papers, {n_papers} in all. They came first {n_first} "
-        "times, each time wrongly.\n"
+        f"**Never right:** {len(never)} of the {len(report.categories)} categories are never "
+        f"recognised among the {report.n:,} test papers, including all of {' and '.join(whole)}: "
+        f"{codes} (number of test papers in brackets, {n_papers} in total). They came first "
+        f"{n_first} times, each time wrongly.\n"
     )
 
 
@@ -118,7 +119,7 @@ def mix_note() -> str:
     found = read_report("reliability")["mixes"]
     own, *others = [f"{mix['top_1']['value']:.3f} {mix['mix']}" for mix in found["mixes"]]
     return (
-        f"The number of {found['period']} depends on the mix of categories: top-1 is {own}, "
+        f"Top-1 of {found['period']} depends on the mix of categories: it is {own}, "
         f"{', '.join(others)}.\n"
     )
 
@@ -149,6 +150,11 @@ def packaged() -> dict[str, str]:
         f"{PACKAGED}/{MEASURED_FILE}": render_measured(report.categories),
         f"{PACKAGED}/{MANIFEST_FILE}": render_manifest(sealed).decode(),
     }
+
+
+def bundle_bytes() -> int:
+    """Return the size of the files of the packaged model."""
+    return sum(file.bytes for file in read_manifest(ROOT / PACKAGED).files.values())
 
 
 def speed() -> str:
@@ -229,7 +235,7 @@ def faults() -> str:
             h["hostile_honest_slowest_s"],
             "1.0",
         ),
-        ("the same: growth of memory at most, MB", h["hostile_memory_growth_mb"], ""),
+        ("the same: maximum growth of memory, MB", h["hostile_memory_growth_mb"], ""),
     ]
     return markdown(["measured", "value", "aim"], rows) + (
         f"\nDeadlines of the overload: {deadlines} ms. {where_and_when(r)}; the load runs "
@@ -356,14 +362,21 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "deep_kernels": lambda: quote_deep.kernels(read_report("deep")),
     "deep_serving": lambda: quote_deep.serving(read_report("deep")),
     "cascade": lambda: quote_deep.cascade(read_report("cascade")),
+    "since_fast_1_0": lambda: quote_prose.since_fast_1_0(read_report),
+    "aims": lambda: quote_prose.aims(read_report, bundle_bytes()),
+    "robustness_notes": lambda: quote_prose.robustness_notes(read_report),
+    "scope_note": lambda: quote_prose.scope_note(read_report),
+    "encoder_note": lambda: quote_prose.encoder_note(read_report),
+    "service_levels": lambda: quote_prose.service_levels(read_report),
+    "scale_note": lambda: quote_prose.scale_note(read_report),
     "decay": lambda: quote_peers.decay_by_year(read_report("decay")),
     "decay_age": lambda: quote_peers.decay_by_age(read_report("decay")),
 }
 
 
 def render(text: str) -> str:
-    """Return the text with every block filled from its report."""
-    return _BLOCK.sub(lambda m: f"{m[1]}{BLOCKS[m[2]]()}{m[3]}", text)
+    """Return the text with every block filled in again."""
+    return _BLOCK.sub(lambda m: m[1] + BLOCKS[m[2]]() + m[3], text)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Writes the parts of the documentation that come from the program, between their marks.
 
-python docs/generated.py [--check]    (a part stands after ``<!-- generated: NAME -->``)
+python docs/generated.py [--check]    (a part follows ``<!-- generated: NAME -->``)
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def train_keys() -> str:
 
 
 def config_groups() -> str:
-    """Return the choices of each group of ``conf``, with what their files say of themselves."""
+    """Return the choices of each group of ``conf``, with the comments on top of their files."""
     rows = []
     for path in sorted(_CONF.glob("*/**/*.yaml")):
         name = path.relative_to(_CONF).as_posix()

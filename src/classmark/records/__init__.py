@@ -1,4 +1,4 @@
-"""What passes through walls: frozen records, each with its JSON or array form."""
+"""Frozen records that packages exchange, each with its JSON or array form."""
 
 from classmark.records.answer import (
     Answer,

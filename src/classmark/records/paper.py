@@ -1,4 +1,4 @@
-"""A paper as it passes through walls, and a record that could not be read as one."""
+"""A paper, and a record that could not be read as one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from classmark.errors import InvalidPaper
 
 _MISSING_OF_PANDAS = ("NAType", "NaTType")
-"""Told by name, so that pandas need not be there."""
+"""Recognised by name, so that pandas need not be installed."""
 MAX_SHOWN_TITLE_CHARS = 1000
 
 
