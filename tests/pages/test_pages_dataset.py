@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from classmark.pages.dataset_markdown import to_markdown
 from classmark.pages.dataset_page import to_html
 from dataset_records import Record, WriteSource, record
 
-pytest.importorskip("matplotlib")
+pytestmark = pytest.mark.skipif(find_spec("matplotlib") is None, reason="needs classmark[train]")
 HARMFUL = "<script>alert(1)</script> a|b"
 
 
