@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from page_tab import BROWSERS, CHROMIUM_OPTIONS, Tab, watched
 
 if TYPE_CHECKING:
