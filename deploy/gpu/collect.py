@@ -18,6 +18,7 @@ from pieces import read_weights
 
 from classmark.dataset import load_manifest, read_split
 from classmark.errors import ClassmarkError, InvalidDataset
+from classmark.kernels import RawScores
 from classmark.kernels.tokens import PairTokenizer
 from classmark.pipeline.run_folder import (
     describe_environment,
@@ -36,7 +37,6 @@ from classmark.records import (
     TransformerPart,
 )
 from classmark.records.run import Pooling
-from classmark.runtime import RawScores
 from classmark.storage import atomic_folder, write_json
 
 HELD_OUT = ("valid", "test")
