@@ -6,8 +6,9 @@
 PYTHON ?= python3
 DEMO_VENV ?= .venv
 TEST_VENV ?= .venv-test
-# Tests run on all cores, a file on one of them: fixtures of a module are made once.
-PARALLEL ?= --numprocesses auto --dist loadfile
+# Tests run on all cores, a file on one of them: fixtures of a module are made once. The longest
+# files begin first (tests/conftest.py); xdist would begin with those of the most tests.
+PARALLEL ?= --numprocesses auto --dist loadfile --no-loadscope-reorder
 PYTEST_ARGS ?=
 # The deep tier (torch, MLflow) comes into the test environment unless DEEP is empty; its tests are
 # left out then. This version of torch, and pip alone, take a CPU build that lies on a machine.
