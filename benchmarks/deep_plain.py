@@ -18,7 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from classmark.pipeline.deep_run import read_network
+from classmark.pipeline.transformer.export import read_network
 from classmark.records import RunRecord
 
 

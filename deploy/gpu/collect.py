@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from classmark.pipeline.transformer.unfinished import write_record
 from pieces import read_weights
 
 from classmark.dataset import load_manifest, read_split
@@ -25,8 +26,7 @@ from classmark.pipeline.run_folder import (
     reserve_run_folder,
     write_tables,
 )
-from classmark.pipeline.tables import make_table
-from classmark.pipeline.unfinished import write_record
+from classmark.pipeline.scoring import make_table
 from classmark.records import (
     DatasetManifest,
     EncoderFacts,

@@ -13,7 +13,7 @@ import pytest
 
 from classmark.cli import interrupt
 from classmark.dataset import SampleConfig, sample_csv, sample_dataset
-from classmark.pipeline import compose_config, export_run, train
+from classmark.pipeline import ExportOptions, compose_config, export_run, train
 
 pytestmark = [
     pytest.mark.slow,  # reason: processes of their own that import everything
@@ -34,11 +34,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sample_csv(folder / "papers.csv", SampleConfig(papers=1000))
     sample_dataset(folder / "dataset", SampleConfig(papers=4000))
     words = [f"dataset.path={folder / 'dataset'}", f"runs_dir={folder}", "experiment=debug"]
-    run = train(
-        compose_config(words), command="test", on_step=lambda _: None, on_progress=lambda _: None
-    )
+    run = train(compose_config(words), command="test")
     run.rename(folder / "run")
-    export_run(folder / "run", folder / "mine-1.0", name="mine", version="1.0")
+    export_run(folder / "run", folder / "mine-1.0", ExportOptions(name="mine", version="1.0"))
     return folder
 
 

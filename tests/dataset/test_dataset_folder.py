@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dataset_records import WriteSource, record, records
 
 from classmark.dataset import DatasetConfig, build_dataset, iter_texts, load_manifest, read_split
 from classmark.errors import InvalidDataset
+from dataset_records import WriteSource, record, records
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 
 from classmark import __version__
 from classmark.bulk.columns import arrow
-from classmark.bulk.config import BulkConfig, BulkJob, BulkReport, Listener
+from classmark.bulk.config import BulkConfig, BulkJob, BulkReport
 from classmark.bulk.join import join_parts
 from classmark.bulk.parts import Parts, folder_of, prepare, read_summary, remove_parts
 from classmark.bulk.pool import Pool
@@ -19,13 +19,14 @@ from classmark.bulk.worker import MAX_SHOWN_BAD, Task, WorkPlan
 from classmark.bundle import find_bundle
 from classmark.errors import InvalidPaper, StorageFailed, UnreadableSource
 from classmark.papers import RECIPE_VERSION, ChunkSize, Columns, read_chunks
+from classmark.records import Progress
 from classmark.runtime import Classifier
 from classmark.storage import check_apart, check_file_place, locked_folder, sha256_file
 
 _FORMAT_VERSION = 2
 
 
-def classify_files(job: BulkJob, config: BulkConfig, listener: Listener) -> BulkReport:
+def classify_files(job: BulkJob, config: BulkConfig, progress: Progress) -> BulkReport:
     """Classify files into one file, with as many processes as wanted.
 
     A run that is stopped, however, leaves the parts that are done in ``OUTPUT.parts``; the same
@@ -47,8 +48,8 @@ def classify_files(job: BulkJob, config: BulkConfig, listener: Listener) -> Bulk
     manifest = _manifest(job, config, classifier)
     folder = folder_of(job.output)
     with locked_folder(folder):
-        parts = prepare(folder, manifest, listener.tell)
-        run = _Run(job, config, parts, listener)
+        parts = prepare(folder, manifest, progress)
+        run = _Run(job, config, parts, progress)
         try:
             report = run.classify(classifier)
         except BaseException:
@@ -61,11 +62,11 @@ def classify_files(job: BulkJob, config: BulkConfig, listener: Listener) -> Bulk
 class _Run:
     """What is done so far, told in the order of the input."""
 
-    def __init__(self, job: BulkJob, config: BulkConfig, parts: Parts, listener: Listener) -> None:
+    def __init__(self, job: BulkJob, config: BulkConfig, parts: Parts, progress: Progress) -> None:
         self._job = job
         self._config = config
         self._parts = parts
-        self._listener = listener
+        self._progress = progress
         self._total_bytes = sum(path.stat().st_size for path in job.inputs)
         self._done_bytes = 0
         self._n_before = self._n_done = 0
@@ -84,7 +85,7 @@ class _Run:
                 self._tell_in_order()
         self._tell_in_order()
         if self._n_bad > MAX_SHOWN_BAD and self._tells_bad:
-            self._listener.tell(f"... and {self._n_bad - MAX_SHOWN_BAD:,} more bad records.")
+            self._progress.warn(f"... and {self._n_bad - MAX_SHOWN_BAD:,} more bad records.")
         paths = [self._parts.path(index) for index in range(self._n_parts)]
         join_parts(paths, self._job, classifier, row_group=self._config.row_group)
         return BulkReport(
@@ -97,7 +98,7 @@ class _Run:
     def keep(self) -> None:
         """Say what is kept of a run that stops; of one that has done nothing, nothing is."""
         if self._n_done:
-            self._listener.tell(
+            self._progress.warn(
                 f"{self._n_done:,} papers are done and kept in {_shown(self._parts.folder)}: "
                 "the same command goes on from there."
             )
@@ -114,11 +115,11 @@ class _Run:
             self._done_bytes += summary.input_bytes
         if self._n_before:
             share = self._share()
-            self._listener.tell(
+            self._progress.warn(
                 f"going on: {self._n_before:,} papers are done, {share:.0%} of the input."
             )
             self._n_done = self._n_before
-            self._listener.start_from(self._n_before, share)
+        self._progress.step("classifying", done=self._n_before, share=self._share())
 
     def _tasks(self) -> Iterator[Task]:
         """Yield the chunks whose parts are not there."""
@@ -138,7 +139,7 @@ class _Run:
     def _advance(self, n_records: int, n_bytes: int) -> None:
         self._n_done += n_records
         self._done_bytes += n_bytes
-        self._listener.advance(n_records, self._share())
+        self._progress.advance(n_records, share=self._share())
 
     def _share(self) -> float:
         return min(1.0, self._done_bytes / max(1, self._total_bytes))
@@ -153,7 +154,7 @@ class _Run:
                 raise InvalidPaper(f"{source}{summary.bad_lines[0]}")
             if self._tells_bad:
                 for line in summary.bad_lines[: max(0, MAX_SHOWN_BAD - self._n_bad)]:
-                    self._listener.tell(f"error: {source}{line}")
+                    self._progress.warn(f"error: {source}{line}")
             self._n_records += summary.records
             self._n_bad += summary.bad
 

@@ -89,7 +89,7 @@ def train(
 ) -> None:
     """Compose the configuration, fit, and print the run folder."""
     require_training()
-    from classmark.cli.steps import Steps
+    from classmark.cli.progress import StepLines
     from classmark.pipeline import compose_config
     from classmark.pipeline import train as fit
     from classmark.tracking.runs import read_summary
@@ -99,15 +99,8 @@ def train(
     if show:
         typer.echo(json.dumps(config.composed, indent=2))
         return
-    with Steps() as steps:
-        folder = fit(
-            config,
-            command=shlex.join(["classmark", "train", *words]),
-            on_step=steps.step,
-            on_progress=steps.advance,
-            on_note=steps.note,
-            on_warning=steps.warn,
-        )
+    with StepLines() as progress:
+        folder = fit(config, command=shlex.join(["classmark", "train", *words]), progress=progress)
     metrics = read_summary(folder).metrics
     if as_json:
         typer.echo(json.dumps({"run": str(folder), "metrics": metrics}))

@@ -18,8 +18,7 @@ from typing import IO
 
 from classmark.errors import ListenFailed, MissingExtra, RunNotFound, TrackerDown
 from classmark.tracking.config import has_mlflow
-from classmark.tracking.mlflow import DATABASE, MlflowStore
-from classmark.tracking.process import QUIET
+from classmark.tracking.mlflow import DATABASE, QUIET, MlflowStore
 
 HOST = "127.0.0.1"
 _START_SECONDS = 180.0

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from classmark.errors import InvalidConfig, TrainingFailed
 from classmark.training.transformer.model import EncoderClassifier, check_length, longest_text, pool
-from classmark.training.transformer.schedule import parameter_groups, rate_share, trained_layers
+from classmark.training.transformer.module import parameter_groups, rate_share, trained_layers
 
 pytestmark = pytest.mark.slow  # reason: imports torch and Lightning
 

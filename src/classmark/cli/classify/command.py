@@ -32,7 +32,7 @@ from classmark.cli.output import (
     print_error,
     spelled,
 )
-from classmark.cli.progress import progress
+from classmark.cli.progress import progress_bar
 from classmark.errors import InvalidPaper, UnreadableSource, UsageError
 
 if TYPE_CHECKING:
@@ -233,12 +233,12 @@ def run(
     n_bad = n_records = 0
     with open_sink(output, encoding=_stdout_encoding(options)) as write:
         writer = _make_writer(write, options, classifier, sources, output)
-        with progress("classifying", shown=_shows_progress(sources, output)) as advance:
+        with progress_bar("classifying", shown=_shows_progress(sources, output)) as progress:
             for batch in _answers(sources, options, classifier, writer):
                 writer.write(batch)
                 n_records += len(batch)
                 n_bad += sum(not is_answer(result) for _, result in batch)
-                advance(len(batch))
+                progress.advance(len(batch))
         writer.close()
     return n_bad, n_records
 
