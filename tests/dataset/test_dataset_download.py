@@ -26,6 +26,7 @@ from classmark.errors import (
     UnreadableSource,
     UsageError,
 )
+from classmark.records import SILENT
 from file_server import FileServer, zip_of
 from heard import Heard
 
@@ -323,7 +324,7 @@ def test_a_disk_that_takes_a_piece_of_a_piece_gets_the_rest_too() -> None:
             return super().write(bytes(data)[:3])
 
     file = Nearly()
-    transfer._copy(iter([b"abcdefgh", b"ijk"]), file, 0, None, lambda _bytes, _total: None)
+    transfer._copy(iter([b"abcdefgh", b"ijk"]), file, 0, None, SILENT)
     assert file.getvalue() == b"abcdefghijk"
 
 
