@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from classmark.pipeline.transformer.unfinished import write_record
 from pieces import read_weights
 
 from classmark.dataset import load_manifest, read_split
 from classmark.errors import ClassmarkError, InvalidDataset
+from classmark.kernels import RawScores
 from classmark.kernels.tokens import PairTokenizer
 from classmark.pipeline.run_folder import (
     describe_environment,
     path_from_run,
     reserve_run_folder,
+    write_record,
     write_tables,
 )
 from classmark.pipeline.scoring import make_table
@@ -36,7 +37,6 @@ from classmark.records import (
     TransformerPart,
 )
 from classmark.records.run import Pooling
-from classmark.runtime import RawScores
 from classmark.storage import atomic_folder, write_json
 
 HELD_OUT = ("valid", "test")
@@ -95,7 +95,7 @@ def write_network(
     from transformers import AutoConfig, AutoModel
 
     from classmark.training.transformer import write_weights
-    from classmark.training.transformer.model import EncoderClassifier
+    from classmark.training.transformer.network import EncoderClassifier
 
     settings = AutoConfig.from_pretrained(prepared, local_files_only=True)
     encoder = AutoModel.from_config(settings)

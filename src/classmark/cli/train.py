@@ -28,14 +28,14 @@ _RESULTS = {
 _HELP = """Fit a model on a dataset that `classmark dataset build` or `sample` wrote.
 
 Three kinds of model: linear (the default; any CPU, minutes), transformer (a fine-tuned
-encoder; needs the extra deep), cascade (the fast model first, a deep bundle where it is unsure):
+encoder; needs the extra deep), cascade (a linear model first, a transformer where it is unsure):
 
 \b
   classmark train dataset.path=DIR
   classmark train model=transformer dataset.path=DIR
   classmark train model=cascade model.deep=BUNDLE dataset.path=DIR
 
-Go on with a fit of the transformer that was stopped or killed, and choose keys by experiment:
+Resume the fit of a transformer that was stopped or killed, or choose keys by experiment:
 
 \b
   classmark train resume=runs/transformer-STAMP.unfinished
@@ -125,7 +125,7 @@ def _results(metrics: Mapping[str, float]) -> list[str]:
 
 
 def require_training() -> None:
-    """Refuse at once where the packages of the extra are missing.
+    """Check that the packages of the extra are installed.
 
     Raises:
         MissingExtra: names the command that installs them.

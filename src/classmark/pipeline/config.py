@@ -44,7 +44,7 @@ class TrainConfig:
         seed: of all that is drawn at random, from 0; the same seed gives the same weights.
         runs_dir: folder in which the run gets a folder of its own.
         tracker: who keeps the run beside its own folder.
-        resume: folder of an unfinished run to go on with; None: a new one.
+        resume: folder of an unfinished run to resume; None: a new run.
         composed: everything as Hydra composed it, for the record.
     """
 
@@ -81,7 +81,7 @@ def _kind_of(options: type[object]) -> Kind:
 def compose_config(overrides: Sequence[str]) -> TrainConfig:
     """Return the configuration that Hydra composes of ``conf/train.yaml`` and overrides.
 
-    With ``resume=RUN`` it is that of the run; what else is given must not ask for another fit.
+    With ``resume=RUN`` it is that of the run; other overrides must not ask for another fit.
 
     Raises:
         InvalidConfig: a key is unknown, a value is missing, of the wrong type or out of range.

@@ -1,4 +1,4 @@
-"""A model on the papers of a split, clean and perturbed, and on texts that are none."""
+"""A model on the papers of a split, clean and perturbed, and on texts that are not papers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Bools = NDArray[np.bool_]
 def judge_robustness(
     model: str, dataset: Path, split: str, config: RobustnessConfig, progress: Progress
 ) -> Study:
-    """Classify the papers of a split as they are and perturbed, and texts that are none.
+    """Classify the papers of a split as they are and perturbed, and texts that are not papers.
 
     Args:
         model: ``NAME``, ``NAME@VERSION`` or a path.

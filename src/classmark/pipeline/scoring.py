@@ -109,10 +109,10 @@ def with_curve(table: ScoreTable, curve: CalibrationCurve | None) -> ScoreTable:
 
 
 def check_labels(split: DatasetSplit, dataset: Path) -> None:
-    """Go on if a training split has two labels or more.
+    """Check that a training split has two labels or more.
 
     Raises:
-        InvalidDataset: it has not.
+        InvalidDataset: it has one or none.
     """
     if len(np.unique(split.labels)) < 2:
         raise InvalidDataset(

@@ -1,4 +1,4 @@
-"""What a run of `classmark train` says of itself: ``run.json`` at its start, then more at its end.
+"""The record of a run of `classmark train`: ``run.json`` at its start, then more at its end.
 
 One type for every kind of model. Everything that is read is checked, field by field, so that a
 damaged file is one error here and not another one in each place that uses a field.
@@ -34,7 +34,7 @@ class Features:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LinearPart:
-    """What only a run of the fast tier has.
+    """What only the run of a linear model has.
 
     Attributes:
         features: before and after pruning.
@@ -57,12 +57,12 @@ class EncoderFacts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerPart:
-    """What only a run of the deep tier has.
+    """What only the run of a transformer has.
 
     Attributes:
         encoder: that was fitted.
         pooling: of its vectors.
-        max_length: tokens of a paper at most.
+        max_length: maximum number of tokens of a paper.
         papers: how many of each split were used.
         steps: updates made.
         best_epoch: the epoch whose weights were kept, from 1; 0 if none was measured.

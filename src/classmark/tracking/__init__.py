@@ -1,4 +1,4 @@
-"""TRACKING: what a run was told and what came of it, kept by one or more trackers."""
+"""TRACKING: configuration and results of runs, kept by one or more trackers."""
 
 from classmark.tracking.config import TrackerConfig, has_mlflow, make_trackers, read_tracker
 from classmark.tracking.csvfile import METRICS_FILE, CsvTracker

@@ -21,7 +21,7 @@ from classmark.tracking.tracker import SQLITE, RunInfo, Status, flat
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlflow-artifacts"
 FIGURES = "figures"
-# Who has failed or pressed Ctrl-C is not made to wait for the start of MLflow.
+# After a failure or Ctrl-C nobody waits for MLflow to start.
 _SHORT_PATIENCE_S = 5.0
 _ROWS_AT_ONCE = 1000
 _SECONDS_BETWEEN = 1.0
@@ -71,7 +71,7 @@ class MlflowTracker:
         return f"MLflow at {self._store.uri.removeprefix(SQLITE)}"
 
     def start(self, run: RunInfo) -> None:
-        """Start MLflow's process; it hears of the run when it is up."""
+        """Start MLflow's process; it gets the run when it is ready."""
         self._process = WriterProcess()
         described = {
             "name": run.name,
@@ -143,14 +143,14 @@ def _params(config: Mapping[str, Any]) -> dict[str, str]:
     return {key: str(value) for key, value in flat(kept)}
 
 
-# A server that is not there is found out in seconds; whoever wants otherwise sets these himself.
+# A server that does not answer is given up after seconds, unless the environment says otherwise.
 _SHORT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-# -P: a file of the current folder must not stand in for a module.
+# -P: a file of the current folder must not replace a module.
 _COMMAND = (sys.executable, "-P", "-m", "classmark.tracking.mlflow_writer")
 _QUEUE_LENGTH = 10_000
 _FEEDER_SECONDS = 5.0

@@ -1,4 +1,4 @@
-"""Fits a model: the fast tier's vocabulary and weights, the deep tier's encoder."""
+"""Fits a model: vocabulary and weights of a linear one, the encoder of a transformer."""
 
 from classmark.training.config import CascadeConfig, LinearConfig
 from classmark.training.linear import (

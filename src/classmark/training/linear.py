@@ -1,4 +1,4 @@
-"""Fits the fast tier: an embedding of hashed terms and a softmax head, by row-wise AdaGrad.
+"""Fits a linear model: an embedding of hashed terms and a softmax head, by row-wise AdaGrad.
 
 The parent is fitted on every frequent feature. The features that matter most to it (summed squared
 share of the hidden vectors, times the size of their logits) stay, and are refined from its weights:

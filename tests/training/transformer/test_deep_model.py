@@ -15,8 +15,9 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from classmark.errors import InvalidConfig, TrainingFailed
-from classmark.training.transformer.model import EncoderClassifier, check_length, longest_text, pool
+from classmark.training.transformer.model import check_length, longest_text
 from classmark.training.transformer.module import parameter_groups, rate_share, trained_layers
+from classmark.training.transformer.network import EncoderClassifier, pool
 
 pytestmark = pytest.mark.slow  # reason: imports torch and Lightning
 
@@ -185,5 +186,5 @@ def test_an_encoder_without_layers_is_refused() -> None:
     class Flat(torch.nn.Module):
         config = type("Config", (), {"num_hidden_layers": 2, "hidden_size": 4})()
 
-    with pytest.raises(InvalidConfig, match="Flat has no list of 2 layers"):
+    with pytest.raises(ValueError, match="Flat has no list of 2 layers"):
         EncoderClassifier(Flat(), 2, "mean", 0.0)

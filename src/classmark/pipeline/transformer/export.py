@@ -87,7 +87,7 @@ def read_network(run_folder: Path, record: RunRecord) -> Network:
     except ImportError as error:
         raise MissingExtra("exporting an encoder", "deep") from error
     from classmark.export.onnx import Network
-    from classmark.training.transformer.model import EncoderClassifier
+    from classmark.training.transformer.network import EncoderClassifier
 
     part, n_labels = record.part_as(TransformerPart), len(record.labels)
 

@@ -1,4 +1,4 @@
-"""Fits the deep tier: an encoder with a pooled head, on Lightning and Transformers.
+"""Fits a transformer: an encoder with a pooled head, on Lightning and Transformers.
 
 Only ``TransformerConfig`` is free of torch; the rest is loaded when it is first used.
 """
@@ -25,12 +25,13 @@ if TYPE_CHECKING:
         fit_transformer,
         memory_errors,
     )
-    from classmark.training.transformer.model import EncoderClassifier, score_papers
+    from classmark.training.transformer.model import score_papers
+    from classmark.training.transformer.network import EncoderClassifier
 
 _HOMES = {
     "TransformerFit": "data",
     "Encoder": "encoder",
-    "EncoderClassifier": "model",
+    "EncoderClassifier": "network",
     "Fitted": "fit",
     "Targets": "data",
     "TokenisedPapers": "data",

@@ -1,4 +1,4 @@
-"""Looks after a fit: log, checkpoints, validation, and every reason to stop."""
+"""What happens after each step of a fit: log, checkpoints, validation, every reason to stop."""
 
 from __future__ import annotations
 

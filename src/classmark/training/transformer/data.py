@@ -17,6 +17,7 @@ from classmark.records import SILENT, Progress
 from classmark.tracking import Trackers
 from classmark.training.transformer.config import ClassWeights, TransformerConfig
 from classmark.training.transformer.encoder import Encoder
+from classmark.training.transformer.network import soft_targets
 
 _POOL_BATCHES = 50
 _TOKENISE_PAPERS = 500
@@ -205,14 +206,20 @@ class Targets:
 
     def of(self, rows: NDArray[np.int64]) -> Floats:
         """Return the targets of some papers: float32 [len(rows), k], rows sum to 1."""
-        aims = np.zeros((len(rows), self.n_labels), dtype=np.float32)
-        aims[np.arange(len(rows)), self.labels[rows]] = 1 - self.cross_list_share
+        counts = np.diff(self.listed_indptr)[rows]
+        listed = np.full((len(rows), int(counts.max(initial=1))), -1, dtype=np.int64)
+        listed[:, 0] = self.labels[rows]  # of a paper that lists none
         for place, row in enumerate(rows):
-            listed = self.listed_indices[self.listed_indptr[row] : self.listed_indptr[row + 1]]
-            if len(listed) == 0:
-                listed = self.labels[row : row + 1]
-            aims[place, listed] += self.cross_list_share / len(listed)
-        return np.asarray(aims * (1 - self.smoothing) + self.smoothing / self.n_labels, np.float32)
+            columns = self.listed_indices[self.listed_indptr[row] : self.listed_indptr[row + 1]]
+            listed[place, : len(columns)] = columns
+        made = soft_targets(
+            torch.from_numpy(self.labels[rows].astype(np.int64)),
+            torch.from_numpy(listed),
+            self.n_labels,
+            listed_share=self.cross_list_share,
+            smoothing=self.smoothing,
+        )
+        return np.asarray(made.numpy(), np.float32)
 
 
 def paper_weights(labels: NDArray[np.int16], n_labels: int, kind: ClassWeights) -> Floats:

@@ -1,4 +1,4 @@
-"""One fit of the deep tier, from its beginning or from its last good checkpoint."""
+"""One fit of a transformer, from its beginning or from its last good checkpoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
-from classmark.errors import CheckpointCorrupt, Interrupted, OutOfMemory
+from classmark.errors import CheckpointCorrupt, Interrupted, InvalidConfig, OutOfMemory
 from classmark.records import Progress
 from classmark.tracking.csvfile import drop_later_steps
 from classmark.training.transformer.callback import (
@@ -39,8 +39,9 @@ from classmark.training.transformer.checkpoint import (
 )
 from classmark.training.transformer.config import TransformerConfig
 from classmark.training.transformer.data import Order, Rows, StepLoader, TransformerFit
-from classmark.training.transformer.model import EncoderClassifier, check_length
+from classmark.training.transformer.model import check_length
 from classmark.training.transformer.module import TransformerModule, seed_everything
+from classmark.training.transformer.network import EncoderClassifier
 
 LOG = "log.csv"
 _PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -65,7 +66,7 @@ class Fitted:
 
 
 def fit_transformer(fit: TransformerFit) -> Fitted:
-    """Return a model fitted to papers; goes on from the newest good checkpoint of the folder.
+    """Return a model fitted to papers; resumes at the newest good checkpoint of the folder.
 
     The same seed, packages, machine and options give the same losses, interrupted or not.
 
@@ -105,9 +106,12 @@ def fit_transformer(fit: TransformerFit) -> Fitted:
 def _new_model(fit: TransformerFit) -> EncoderClassifier:
     check_length(fit.encoder.network, fit.config.max_length)
     seed_everything(fit.seed)
-    model = EncoderClassifier(
-        fit.encoder.network, fit.targets.n_labels, fit.config.pooling, fit.config.dropout
-    )
+    try:
+        model = EncoderClassifier(
+            fit.encoder.network, fit.targets.n_labels, fit.config.pooling, fit.config.dropout
+        )
+    except ValueError as error:
+        raise InvalidConfig(f"model.encoder: {error}") from error
     if fit.start is not None:
         set_weights(model, *fit.start)
     return model

@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
-from torch.nn.functional import log_softmax
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from classmark.errors import TrainingFailed
 from classmark.training.transformer.config import TransformerConfig
-from classmark.training.transformer.model import EncoderClassifier
+from classmark.training.transformer.network import EncoderClassifier, cross_entropy
 
 _RANDOM = "random_states"
 
@@ -147,8 +146,7 @@ class TransformerModule(LightningModule):
         """Return the summed weighted cross-entropy of a batch against its soft targets."""
         with self.trainer.precision_plugin.forward_context():
             logits = self.model(batch["ids"], batch["mask"], batch["types"])
-        losses = -(batch["targets"] * log_softmax(logits.float(), dim=1)).sum(dim=1)
-        return (losses * batch["weights"]).sum()
+        return cross_entropy(logits, batch["targets"], batch["weights"])
 
     def _check_number(self, what: str, value: float) -> None:
         if not math.isfinite(value):
@@ -179,7 +177,7 @@ def set_random_states(states: dict[str, Any]) -> None:
 
 
 def seed_everything(seed: int) -> None:
-    """Begin every source of chance anew."""
+    """Seed Python, numpy and torch."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
