@@ -58,7 +58,7 @@ def test_a_fit_learns_what_words_tell_apart(deep_run: DeepRun) -> None:
     losses = column(rows, "loss")
     assert np.mean(losses[-6:]) < np.mean(losses[:6])
     assert column(rows, "top_1", "valid")[-1] > 0.8
-    assert fitted.standing.step == len(losses) == 48
+    assert fitted.state.step == len(losses) == 48
     assert not fitted.model.training
 
 
@@ -185,22 +185,22 @@ def test_a_fit_that_gets_no_better_stops_early_and_keeps_the_best(deep_run: Deep
     fitted, rows, _ = deep_run(
         "model.rate=1e-9", "model.head_rate=1e-9", "model.epochs=9", "model.patience=2"
     )
-    assert fitted.standing.stopped == "no better"
-    assert fitted.standing.best_epoch == 1
+    assert fitted.state.stopped == "no better"
+    assert fitted.state.best_epoch == 1
     assert len(column(rows, "top_1", "valid")) == 3
 
 
 def test_the_epoch_with_the_lowest_loss_is_the_best_by_loss(deep_run: DeepRun) -> None:
     fitted, rows, _ = deep_run("model.monitor=loss", "model.epochs=4")
     losses = column(rows, "loss", "valid")
-    assert fitted.standing.best_epoch == 1 + int(np.argmin(losses))
-    assert fitted.standing.best == min(losses)
+    assert fitted.state.best_epoch == 1 + int(np.argmin(losses))
+    assert fitted.state.best == min(losses)
 
 
 def test_the_time_limit_ends_a_fit_with_a_measured_model(deep_run: DeepRun) -> None:
     fitted, rows, _ = deep_run("model.time_limit_minutes=0.000001", "model.epochs=50")
-    assert fitted.standing.stopped == "time limit"
-    assert fitted.standing.step == 1
+    assert fitted.state.stopped == "time limit"
+    assert fitted.state.step == 1
     assert len(column(rows, "loss", "valid")) == 1
 
 
@@ -212,7 +212,7 @@ def test_without_valid_papers_the_last_epoch_is_the_best(deep_run: DeepRun, corp
         nothing, nothing.astype(np.int8), np.zeros(1, np.int64), np.zeros(0, np.float32), 0
     )
     fitted, rows, _ = deep_run(valid=Valid(papers, np.zeros(0, np.int16)))
-    assert fitted.standing.best_epoch == 2
+    assert fitted.state.best_epoch == 2
     assert column(rows, "loss", "valid") == []
 
 

@@ -71,7 +71,7 @@ def test_a_fit_broken_off_while_an_epoch_is_measured_measures_it_again(
     fitted, rows, _ = deep_run(folder=tmp_path, progress=heard)
     assert column(rows, "loss", "valid") == column(plain[1], "loss", "valid")
     assert "every step was made before the interruption" in heard.steps
-    assert fitted.standing.best_epoch == plain[0].standing.best_epoch
+    assert fitted.state.best_epoch == plain[0].state.best_epoch
 
 
 def break_off_at(step: int, deep_run: DeepRun, folder: Path) -> list[Path]:
