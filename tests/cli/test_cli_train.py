@@ -178,7 +178,7 @@ def test_the_help_explains_every_key_with_its_default() -> None:
     shown = " ".join(run("--help").stdout.split())
     assert "model.epochs=3 passes of the parent's fit over the training papers." in shown
     assert "dataset.path=required folder of the dataset" in shown
-    assert "model.max_length=256 tokens of a paper at most." in shown
+    assert "model.max_length=256 maximum number of tokens of a paper." in shown
 
 
 def test_the_help_without_the_extra_says_where_the_keys_are(

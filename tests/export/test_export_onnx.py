@@ -248,9 +248,9 @@ def test_scores_of_the_fit_that_disagree_stop_the_export(deep: DeepFolders, tmp_
 
 def test_unknown_precisions_and_losses_are_refused() -> None:
     with pytest.raises(InvalidConfig, match=r"--precision 'int4' must be one of auto, fp32, int8"):
-        ExportOptions(precision="int4")  # type: ignore[arg-type]
+        ExportOptions(name="x", version="1.0", precision="int4")  # type: ignore[arg-type]
     with pytest.raises(InvalidConfig, match=r"--most-loss 2 must be within 0..1"):
-        ExportOptions(most_loss=2)
+        ExportOptions(name="x", version="1.0", most_loss=2)
 
 
 def test_an_exported_encoder_learned_what_is_no_paper_without_an_option(deep: DeepFolders) -> None:

@@ -13,7 +13,7 @@ import pytest
 from classmark import Classifier
 from classmark.bundle import load_bundle, read_digest, read_manifest
 from classmark.errors import BundleIncompatible, BundleNotFound, InvalidConfig, LabelMismatch
-from classmark.kernels.cascade import load_scorer
+from classmark.kernels import make_scorer
 from classmark.kernels.encoder import load_scorer as load_encoder
 from classmark.pipeline import ExportOptions, compose_config, export_run, train
 from classmark.records import Paper
@@ -94,7 +94,7 @@ def test_every_threshold_is_between_the_fast_and_the_deep_model(
                 threshold=threshold,
             ),
         )
-        scores = load_scorer(load_bundle(folder)).score(PAPERS).scores
+        scores = make_scorer(load_bundle(folder)).score(PAPERS).scores
         np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1, atol=1e-4)
         orders[threshold] = scores.argmax(axis=1).tolist()
     expected = load_encoder(load_bundle(deep.int8)).score(PAPERS).scores.argmax(axis=1)
@@ -104,7 +104,7 @@ def test_every_threshold_is_between_the_fast_and_the_deep_model(
 
 
 def test_an_explanation_of_a_cascade_leaves_nothing_unsaid(cascade: Path) -> None:
-    scorer = load_scorer(load_bundle(cascade))
+    scorer = make_scorer(load_bundle(cascade))
     for title, abstract in PAPERS:
         scores = scorer.score([(title, abstract)]).scores[0]
         terms = scorer.contributions(title, abstract, 3, 7)
