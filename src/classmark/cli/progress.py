@@ -31,7 +31,8 @@ class StepLines:
         """End the line of the last step and begin another."""
         self._end_line()
         self._text, self._done, self._shown_at = text, done, 0.0
-        self._noted_at, self._is_noted = time.monotonic(), False
+        # On a terminal the first note is shown at once; a log waits for the first half minute.
+        self._noted_at, self._is_noted = 0.0 if self._live else time.monotonic(), False
         _write(f"{text} ...", end="" if self._live else "\n")
 
     def advance(self, n: int, *, share: float | None = None) -> None:  # noqa: ARG002
