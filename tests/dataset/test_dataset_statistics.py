@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from classmark.dataset import DatasetConfig, build_dataset
-from classmark.dataset.statistics.comparison import compare, divergence
-from classmark.dataset.statistics.statistics import Measured, measure
+from classmark.dataset.statistics.statistics import Measured, compare, divergence, measure
 from classmark.errors import InvalidDataset
 from dataset_records import Record, WriteSource, record
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from classmark import taxonomy
 from classmark.errors import UnknownCategory
 from classmark.records import Answer, AuthorCategory, BundleManifest
-from classmark.taxonomy.nearest import nearest
+from classmark.taxonomy.table import nearest
 
 MAX_SHOWN_CHARS = 60
 _N_SUGGESTIONS = 3

@@ -1,4 +1,4 @@
-"""What the commands of ``classmark dataset`` need: the packages of an extra."""
+"""What commands that read or write datasets and pages need: the packages of an extra."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ from importlib.util import find_spec
 
 from classmark.errors import MissingExtra
 
-_PACKAGES = {
-    "data": ("polars", "pyarrow", "pandera"),
-    "train": ("polars", "pyarrow", "pandera", "matplotlib"),
-}
+_PACKAGES = ("polars", "pyarrow", "pandera", "jinja2")
 
 
-def need_packages(feature: str, extra: str) -> None:
-    """Go on if the packages of an extra are there.
+def need_packages(feature: str) -> None:
+    """Check that the packages of the extra ``data`` are installed.
 
     Raises:
-        MissingExtra: says how to install them.
+        MissingExtra: the message says how to install them.
     """
-    if any(find_spec(package) is None for package in _PACKAGES[extra]):
-        raise MissingExtra(feature, extra)
+    if any(find_spec(package) is None for package in _PACKAGES):
+        raise MissingExtra(feature, "data")

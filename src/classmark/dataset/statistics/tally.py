@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from classmark.dataset.schema import word_count
+from classmark.dataset.folder import word_count
 from classmark.records import Progress
 
 MIN_ENGLISH_SHARE = 0.10
