@@ -32,8 +32,8 @@ from classmark.dataset import load_manifest, read_split
 from classmark.export.onnx import Network, quantise_network, to_onnx
 from classmark.kernels.encoder import EncoderConfig, EncoderScorer, default_threads
 from classmark.papers import read_papers
-from classmark.pipeline.deep_run import read_network
 from classmark.pipeline.run_folder import find_dataset
+from classmark.pipeline.transformer.export import read_network
 from classmark.records import Paper, RunRecord
 from load import closed_loop, open_loop, quantiles_ms, request_of
 from report import run_benchmark, start_plot, write_plot

@@ -122,8 +122,8 @@ def service_levels(read: Read) -> str:
     report = read("service")
     levels = [point["concurrency"] for point in report["single"]]
     return (
-        f"{report['workers']} workers on {report['provenance']['cores']} cores. Each point is a number "
-        f"of connections, from {min(levels)} to {max(levels)}. The thin line is the goal of "
+        f"{report['workers']} workers on {report['provenance']['cores']} cores. Each point is a "
+        f"number of connections, from {min(levels)} to {max(levels)}. The thin line is the goal of "
         f"{report['aims']['single_p99_ms']} ms for 99 of 100 requests.\n"
     )
 

@@ -23,7 +23,7 @@ from classmark.dataset import iter_texts, load_manifest, read_split
 from classmark.evaluation import EvaluationConfig, evaluate_details
 from classmark.evaluation.metrics.intervals import share_interval
 from classmark.pipeline.scoring import score_dataset
-from classmark.records import ScoreTable
+from classmark.records import SILENT, ScoreTable
 from report import run_benchmark
 
 FIRST_WORDS = (50, 30, 20, 10)
@@ -110,7 +110,7 @@ def _weighted(right: Any, weight: Any) -> dict[str, float]:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Return bins, sets and mixes of the shipped model on the test papers."""
     dataset: Path = options.dataset
-    table = score_dataset("fast", dataset, "test", lambda _: None)
+    table = score_dataset("fast", dataset, "test", SILENT)
     periods = np.array(table.periods)
     names = list(dict.fromkeys(table.periods))
     return {

@@ -30,7 +30,7 @@ from classmark.evaluation import compare_tables, fit_temperature
 from classmark.kernels import RawScores, make_scorer
 from classmark.kernels.calibration import log_softmax
 from classmark.kernels.cascade import make_member, mixed
-from classmark.pipeline.tables import make_table
+from classmark.pipeline.scoring import make_table
 from classmark.records import ModelRef, ScoreTable
 from peer_embed import MODEL, embed_texts, read_embeddings
 from peer_papers import Papers, build_dataset, draw_peers_dataset, draw_stratified, read_frames

@@ -79,7 +79,7 @@ def create_torch(run: Path) -> Any:
     from fastapi import FastAPI
     from pydantic import BaseModel
 
-    from classmark.pipeline.deep_run import read_network
+    from classmark.pipeline.transformer.export import read_network
     from classmark.records import RunRecord
 
     class Paper(BaseModel):

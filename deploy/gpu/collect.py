@@ -24,10 +24,10 @@ from classmark.pipeline.run_folder import (
     describe_environment,
     path_from_run,
     reserve_run_folder,
+    write_record,
     write_tables,
 )
-from classmark.pipeline.tables import make_table
-from classmark.pipeline.unfinished import write_record
+from classmark.pipeline.scoring import make_table
 from classmark.records import (
     DatasetManifest,
     EncoderFacts,
@@ -95,7 +95,7 @@ def write_network(
     from transformers import AutoConfig, AutoModel
 
     from classmark.training.transformer import write_weights
-    from classmark.training.transformer.model import EncoderClassifier
+    from classmark.training.transformer.network import EncoderClassifier
 
     settings = AutoConfig.from_pretrained(prepared, local_files_only=True)
     encoder = AutoModel.from_config(settings)

@@ -319,6 +319,8 @@ class RetryLater(Unavailable):
         retry_after_s: when to try again, in seconds.
     """
 
+    retry_after_s = 1
+
     def __init__(self, why: str, retry_after_s: int = 1) -> None:
         super().__init__(why, retry_after_s)  # pickled as they came
         self.retry_after_s = retry_after_s

@@ -29,6 +29,7 @@ from classmark.errors import MissingExtra, StorageFailed
 from classmark.papers import ChunkSize, read_chunks
 from classmark.runtime import Classifier
 from classmark.storage import locked_folder
+from heard import Heard
 
 SUMMARY = PartSummary(3, 1, ("line 2: bad",), 99)
 LINES = st.sampled_from(
@@ -126,17 +127,19 @@ def test_what_is_no_part_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_parts_of_another_run_are_not_taken(tmp_path: Path) -> None:
-    told: list[str] = []
+    heard = Heard()
     with locked_folder(tmp_path / "w"):
-        before = prepare(tmp_path / "w", {"the model": "a", "the options": [1]}, told.append)
+        before = prepare(tmp_path / "w", {"the model": "a", "the options": [1]}, heard)
         with before.writing(0) as part:
             part.close(SUMMARY)
         assert list(before.summaries()) == [SUMMARY]
-        same = prepare(tmp_path / "w", {"the model": "a", "the options": [1]}, told.append)
+        same = prepare(tmp_path / "w", {"the model": "a", "the options": [1]}, heard)
         assert same.has(0)
-        assert told == []
-        other = prepare(tmp_path / "w", {"the model": "b", "the options": [2]}, told.append)
-        assert told == ["the model and the options changed since the run before: starting over."]
+        assert heard.warnings == []
+        other = prepare(tmp_path / "w", {"the model": "b", "the options": [2]}, heard)
+        assert heard.warnings == [
+            "the model and the options changed since the run before: starting over."
+        ]
         assert not other.has(0)
         # A worker of the run before that writes late is not believed either.
         with before.writing(0) as part:

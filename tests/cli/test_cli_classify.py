@@ -576,13 +576,13 @@ def test_progress_counts_on_stderr_only_if_somebody_looks(
 ) -> None:
     stderr = io.StringIO()
     monkeypatch.setattr(progress_module.sys, "stderr", stderr)
-    with progress_module.progress("classifying") as advance:
-        advance(3)
+    with progress_module.progress_bar("classifying") as progress:
+        progress.advance(3)
     assert stderr.getvalue() == ""
     monkeypatch.setattr(stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
-    with progress_module.progress("classifying") as advance:
-        advance(3)
+    with progress_module.progress_bar("classifying") as progress:
+        progress.advance(3)
     assert "classifying 3 papers" in stderr.getvalue()
     assert capsys.readouterr().out == ""
 

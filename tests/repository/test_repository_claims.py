@@ -42,9 +42,7 @@ UNLISTED = {"h5py", "tarfile", "dbm", "plistlib", "configparser"}
 MAX_LINES, MAX_FUNCTION_LINES = 400, 50
 # Longer than CONTRIBUTING allows today; the list only gets shorter.
 TOO_LONG = {
-    "src/classmark/pipeline/export.py export_run",
     "src/classmark/service/requests/schemas.py",
-    "src/classmark/training/linear.py fit_linear",
 }
 
 

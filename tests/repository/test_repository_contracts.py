@@ -119,6 +119,11 @@ def test_every_import_contract_is_kept() -> None:
             "from classmark.service import problems",
             "Answering knows no problems and no HTTP",
         ),
+        (
+            "pipeline/linear",
+            "from classmark.pipeline import cascade",
+            "Kinds of model know nothing of each other",
+        ),
     ],
 )
 def test_a_forbidden_import_breaks_its_contract(

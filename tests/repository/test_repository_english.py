@@ -62,9 +62,9 @@ LEFT: dict[str, int] = {
     "benchmarks": 8,
     "bulk": 3,
     "bundle": 3,
-    "cli": 6,
+    "cli": 4,
     "client": 7,
-    "dataset": 4,
+    "dataset": 3,
     "deploy": 5,
     "evaluation": 4,
     "export": 3,
@@ -72,11 +72,11 @@ LEFT: dict[str, int] = {
     "kernels": 4,
     "pages": 1,
     "papers": 13,
-    "pipeline": 36,
-    "records": 3,
+    "pipeline": 4,
+    "records": 1,
     "service": 12,
-    "tracking": 13,
-    "training": 25,
+    "tracking": 6,
+    "training": 12,
 }
 
 SOURCES = ("src/**/*", "benchmarks/**/*", "deploy/**/*", "docs/**/*", "*")

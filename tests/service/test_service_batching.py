@@ -358,12 +358,13 @@ def cascade(deep: DeepFolders, fast_bundle: Path, tmp_path_factory: pytest.TempP
 
     words = ["model=cascade", f"model.fast={fast_bundle}", f"model.deep={deep.int8}"]
     words += [f"dataset.path={deep.dataset}", f"runs_dir={tmp_path_factory.mktemp('runs')}"]
-    run = train(
-        compose_config(words), command="a test", on_step=lambda _: None, on_progress=lambda _: None
-    )
+    run = train(compose_config(words), command="a test")
     folder = deep.fp32.with_name("queued-1.0")
-    options = ExportOptions(threshold=0.2)
-    export_run(run, folder, name="queued", version="1.0", options=options, dataset=deep.dataset)
+    export_run(
+        run,
+        folder,
+        ExportOptions(name="queued", version="1.0", threshold=0.2, dataset=deep.dataset),
+    )
     return folder
 
 

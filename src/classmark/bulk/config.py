@@ -1,8 +1,8 @@
-"""What a run is asked for, how it works, who is notified, and what it reports."""
+"""What a run is asked for, how it works, and what it reports."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -77,21 +77,6 @@ class BulkConfig:
         for name, value in vars(self).items():
             if value < 1:
                 raise UsageError(f"{name} must be at least 1, got {value}.")
-
-
-@dataclass(frozen=True)
-class Listener:
-    """Takes the progress of a run.
-
-    Attributes:
-        tell: takes a line for people: a bad record, or that the run resumes.
-        start_from: takes how many papers an earlier run had done, and the share of the input.
-        advance: takes how many more papers are done, and the share of the input, 0..1.
-    """
-
-    tell: Callable[[str], None]
-    start_from: Callable[[int, float], None]
-    advance: Callable[[int, float], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from classmark import __version__
-from classmark.bulk.config import BulkConfig, BulkJob, BulkReport, Listener
+from classmark.bulk.config import BulkConfig, BulkJob, BulkReport
 from classmark.bulk.encode import arrow, write_parquet
 from classmark.bulk.parts import Parts, folder_of, open_results, prepare, read_summary, remove_parts
 from classmark.bulk.pool import Pool
@@ -18,7 +18,7 @@ from classmark.bulk.worker import MAX_SHOWN_BAD, Task, WorkPlan
 from classmark.bundle import find_bundle
 from classmark.errors import InvalidPaper, StorageFailed, UnreadableSource
 from classmark.papers import RECIPE_VERSION, ChunkSize, Columns, read_chunks
-from classmark.records import CSV_MARK, csv_header
+from classmark.records import CSV_MARK, Progress, csv_header
 from classmark.runtime import Classifier
 from classmark.storage import (
     atomic_file,
@@ -34,7 +34,7 @@ _JOINED_FILE = "joined"
 _COPIED_BYTES = 1 << 20
 
 
-def classify_files(job: BulkJob, config: BulkConfig, listener: Listener) -> BulkReport:
+def classify_files(job: BulkJob, config: BulkConfig, progress: Progress) -> BulkReport:
     """Classify files into one file, with as many processes as wanted.
 
     A run that is stopped, however, leaves the parts that are done in ``OUTPUT.parts``; the same
@@ -56,8 +56,8 @@ def classify_files(job: BulkJob, config: BulkConfig, listener: Listener) -> Bulk
     manifest = _manifest(job, config, classifier)
     folder = folder_of(job.output)
     with locked_folder(folder):
-        parts = prepare(folder, manifest, listener.tell)
-        run = _Run(job, config, parts, listener)
+        parts = prepare(folder, manifest, progress)
+        run = _Run(job, config, parts, progress)
         try:
             report = run.classify(classifier)
         except BaseException:
@@ -70,11 +70,11 @@ def classify_files(job: BulkJob, config: BulkConfig, listener: Listener) -> Bulk
 class _Run:
     """What is done so far, reported in the order of the input."""
 
-    def __init__(self, job: BulkJob, config: BulkConfig, parts: Parts, listener: Listener) -> None:
+    def __init__(self, job: BulkJob, config: BulkConfig, parts: Parts, progress: Progress) -> None:
         self._job = job
         self._config = config
         self._parts = parts
-        self._listener = listener
+        self._progress = progress
         self._total_bytes = sum(path.stat().st_size for path in job.inputs)
         self._done_bytes = 0
         self._n_before = self._n_done = 0
@@ -93,7 +93,7 @@ class _Run:
                 self._tell_in_order()
         self._tell_in_order()
         if self._n_bad > MAX_SHOWN_BAD and self._tells_bad:
-            self._listener.tell(f"... and {self._n_bad - MAX_SHOWN_BAD:,} more bad records.")
+            self._progress.warn(f"... and {self._n_bad - MAX_SHOWN_BAD:,} more bad records.")
         paths = [self._parts.path(index) for index in range(self._n_parts)]
         join_parts(paths, self._job, classifier, row_group=self._config.row_group)
         return BulkReport(
@@ -106,7 +106,7 @@ class _Run:
     def keep(self) -> None:
         """Say what is kept of a run that stops; of one that has done nothing, nothing is."""
         if self._n_done:
-            self._listener.tell(
+            self._progress.warn(
                 f"{self._n_done:,} papers are done and kept in {_shown(self._parts.folder)}: "
                 "run the same command to resume."
             )
@@ -123,11 +123,11 @@ class _Run:
             self._done_bytes += summary.input_bytes
         if self._n_before:
             share = self._share()
-            self._listener.tell(
+            self._progress.warn(
                 f"resuming: {self._n_before:,} papers are done, {share:.0%} of the input."
             )
             self._n_done = self._n_before
-            self._listener.start_from(self._n_before, share)
+        self._progress.step("classifying", done=self._n_before, share=self._share())
 
     def _tasks(self) -> Iterator[Task]:
         """Yield the chunks whose parts are not there."""
@@ -147,7 +147,7 @@ class _Run:
     def _advance(self, n_records: int, n_bytes: int) -> None:
         self._n_done += n_records
         self._done_bytes += n_bytes
-        self._listener.advance(n_records, self._share())
+        self._progress.advance(n_records, share=self._share())
 
     def _share(self) -> float:
         return min(1.0, self._done_bytes / max(1, self._total_bytes))
@@ -162,7 +162,7 @@ class _Run:
                 raise InvalidPaper(f"{source}{summary.bad_lines[0]}")
             if self._tells_bad:
                 for line in summary.bad_lines[: max(0, MAX_SHOWN_BAD - self._n_bad)]:
-                    self._listener.tell(f"error: {source}{line}")
+                    self._progress.warn(f"error: {source}{line}")
             self._n_records += summary.records
             self._n_bad += summary.bad
 

@@ -18,7 +18,7 @@ from classmark.cli.output import (
     print_error,
     printable,
 )
-from classmark.cli.progress import progress
+from classmark.cli.progress import progress_bar
 from classmark.errors import InvalidJournal, UsageError
 
 if TYPE_CHECKING:
@@ -155,16 +155,10 @@ def _export(
     from classmark.storage import atomic_file
 
     n_written = 0
-    with progress("exporting", shown=output is not None, unit="predictions") as show:
-
-        def advance(n_more: int) -> None:
-            nonlocal n_written
-            n_written += n_more
-            show(n_more)
-
+    with progress_bar("exporting", shown=output is not None, unit="predictions") as progress:
         if chosen == "parquet" and output is not None:
             with atomic_file(output, private=True) as binary:
-                write_parquet(read_predictions(path, wanted), binary, advance)
+                n_written = write_parquet(read_predictions(path, wanted), binary, progress)
         elif chosen != "parquet":
             with open_sink(output, private=True) as write:
                 if chosen == "csv":
@@ -172,7 +166,8 @@ def _export(
                 predictions = read_predictions(path, wanted)
                 for text, n_predictions in text_of(predictions, chosen, raw_cells=raw_cells):
                     write(text)
-                    advance(n_predictions)
+                    n_written += n_predictions
+                    progress.advance(n_predictions)
     return n_written
 
 

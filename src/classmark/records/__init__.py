@@ -48,6 +48,7 @@ from classmark.records.prediction import (
     utc_text,
     utc_text_from,
 )
+from classmark.records.progress import SILENT, Progress, Silent
 from classmark.records.robustness import (
     RobustnessGates,
     RobustnessKind,
@@ -70,6 +71,7 @@ from classmark.records.scores import ScoreTable
 
 __all__ = [
     "CSV_MARK",
+    "SILENT",
     "Agreement",
     "Answer",
     "AuthorCategory",
@@ -104,6 +106,7 @@ __all__ = [
     "Prediction",
     "PredictionEvent",
     "PredictionSource",
+    "Progress",
     "Ranked",
     "Reason",
     "Reliability",
@@ -115,6 +118,7 @@ __all__ = [
     "RunRecord",
     "RunStart",
     "ScoreTable",
+    "Silent",
     "SliceGroup",
     "SliceReport",
     "Speeds",

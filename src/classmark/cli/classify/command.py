@@ -19,7 +19,7 @@ from classmark.cli.output import (
     print_error,
     stdout_encoding,
 )
-from classmark.cli.progress import progress
+from classmark.cli.progress import progress_bar
 from classmark.errors import InvalidPaper, UsageError
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def run(
                 print_error(f"error: {line}")
 
         records = read_records(sources, options, report, whole_labels=whole_labels)
-        with progress("classifying", shown=_shows_progress(sources, output)) as advance:
+        with progress_bar("classifying", shown=_shows_progress(sources, output)) as progress:
             for batch in in_batches(records, lambda record: record.size_chars):
                 results = classifier.classify(
                     batch,
@@ -237,7 +237,7 @@ def run(
                 writer.write(list(zip(batch, results, strict=True)))
                 n_records += len(batch)
                 n_bad += sum(isinstance(result, BadRecord) for result in results)
-                advance(len(batch))
+                progress.advance(len(batch))
         writer.close()
     return n_bad, n_records
 

@@ -108,15 +108,15 @@ def compare(
 
 
 def _measure(pair: Pair, common: bool, options: dict[str, int | None]) -> ComparisonReport:
-    from classmark.cli.progress import progress
+    from classmark.cli.progress import progress_bar
     from classmark.evaluation import EvaluationConfig, compare_tables
 
     config = EvaluationConfig(**{key: n for key, n in options.items() if n is not None})
     words = [*pair.words(), *(["--common"] if common else [])]
     words += ["--bootstrap", str(config.draws), "--seed", str(config.seed)]
     first, second = pair.read()
-    with progress("comparing") as on_progress:
-        on_progress(len(first))
+    with progress_bar("comparing") as progress:
+        progress.advance(len(first))
         return compare_tables(
             first, second, config=config, common=common, command=shlex.join(words)
         )

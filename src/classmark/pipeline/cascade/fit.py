@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from classmark.bundle import find_bundle, load_bundle
 from classmark.bundle.manifest import manifest_digest
-from classmark.dataset import DatasetSplit, load_manifest, read_split
+from classmark.dataset import DatasetSplit, read_split
 from classmark.errors import InvalidConfig
 from classmark.evaluation.cascade import (
     LEAST_MIX_GAIN,
@@ -33,15 +33,14 @@ from classmark.kernels.cascade import PARTS, Member, make_member, mixed
 from classmark.pages import draw_cascade
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.run_folder import (
-    check_runs_dir,
     path_from_run,
     reserve_run_folder,
     start_record,
     write_config,
+    write_record,
     write_tables,
 )
-from classmark.pipeline.tables import draw_papers, make_table
-from classmark.pipeline.unfinished import write_record
+from classmark.pipeline.scoring import draw_papers, make_table
 from classmark.records import (
     BundleManifest,
     CascadeModel,
@@ -49,20 +48,17 @@ from classmark.records import (
     CascadePoint,
     DatasetManifest,
     ModelRef,
+    Progress,
     RunRecord,
     ScoreTable,
     Speeds,
 )
 from classmark.storage import atomic_folder, write_json
-from classmark.training.cascade import CascadeConfig
+from classmark.training.config import CascadeConfig
 
 CURVE_FILES = ("curve.json", "curve.csv", "curve.svg")
 TIMED_PAPERS = 200
 _CHUNK = 500
-_PACKAGES = ("onnxruntime", "tokenizers")
-
-OnStep = Callable[[str], None]
-OnProgress = Callable[[int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,39 +84,33 @@ class _Scored:
         return self.tables["fast"].primary
 
 
-def train_cascade(
-    config: TrainConfig, *, command: str, on_step: OnStep, on_progress: OnProgress
-) -> Path:
-    """Choose threshold and mix on valid, measure on test, and return the run folder.
+def train(config: TrainConfig, manifest: DatasetManifest, command: str, progress: Progress) -> Path:
+    """Return the run folder: threshold and mix chosen on valid, measured on test.
 
     Raises:
         BundleNotFound: a model is not there.
         LabelMismatch: the models, or the dataset, have other labels.
-        InvalidConfig: the two are not a fast and a deep model.
+        InvalidConfig: the two are not a linear model and a transformer.
     """
-    options = config.model
-    if not isinstance(options, CascadeConfig):
-        raise InvalidConfig(f"model.kind is {config.kind!r}, this is done with 'cascade' only.")
+    options = config.options(CascadeConfig)
     started = time.monotonic()
-    check_runs_dir(config.runs_dir)
     pair = _load_pair(options)
-    manifest = load_manifest(config.dataset)
     splits = {
         name: draw_papers(
             read_split(config.dataset, name, manifest), options.max_held_out, config.seed
         )
         for name in ("valid", "test")
     }
-    on_step("measuring the speed of both models")
+    progress.step("measuring the speed of both models")
     speeds = _measure(pair, splits["valid"])
     scored = {}
     for name, split in splits.items():
-        on_step(f"scoring {len(split):,} papers of {name} with both models")
-        scored[name] = _score(pair, split, name, manifest, on_progress)
-    curves, found = _choose(options, scored, speeds, on_step)
+        progress.step(f"scoring {len(split):,} papers of {name} with both models")
+        scored[name] = _score(pair, split, name, manifest, progress)
+    curves, found = _choose(options, scored, speeds, progress)
     tables = {f"{who}-{name}": t for name, s in scored.items() for who, t in s.tables.items()}
     with reserve_run_folder(config.runs_dir, config.kind) as folder:
-        start = start_record(config, manifest, command, folder, _PACKAGES)
+        start = start_record(config, manifest, command, folder)
         space = pair.manifests["deep"].label_space
         fast, deep = (_name(pair, part, folder) for part in PARTS)
         record = replace(start, labels=pair.labels, label_space=space).finished(
@@ -133,7 +123,7 @@ def train_cascade(
 
 
 def _choose(
-    options: CascadeConfig, scored: Mapping[str, _Scored], speeds: Speeds, on_step: OnStep
+    options: CascadeConfig, scored: Mapping[str, _Scored], speeds: Speeds, progress: Progress
 ) -> tuple[dict[str, list[CascadePoint]], dict[str, Any]]:
     """Return the curve of each split, and what was chosen on valid, by the name of its field."""
     mix = _choose_mix(scored["valid"]) if options.mix else None
@@ -145,7 +135,7 @@ def _choose(
         if options.threshold is None
         else cascade_point(answers["valid"], options.threshold, speeds)
     )
-    on_step(
+    progress.step(
         f"chose threshold {point.threshold:g}: asks {point.deep_share:.0%}, {point.cheaper:.1f} "
         f"times cheaper than deep, loses {point.loss:.4f} on valid"
     )
@@ -192,7 +182,7 @@ def _measure(pair: _Pair, split: DatasetSplit) -> Speeds:
 
 
 def _score(
-    pair: _Pair, split: DatasetSplit, name: str, manifest: DatasetManifest, on_progress: OnProgress
+    pair: _Pair, split: DatasetSplit, name: str, manifest: DatasetManifest, progress: Progress
 ) -> _Scored:
     papers = list(zip(split.titles, split.abstracts, strict=True))
     logarithms, tables = {}, {}
@@ -202,10 +192,10 @@ def _score(
             part, share = member.logarithms(papers[first : first + _CHUNK])
             parts.append(part)
             shares.append(share)
-            on_progress(len(part))
+            progress.advance(len(part))
         logarithms[who] = np.concatenate(parts)
-        told = pair.manifests[who]
-        ref = ModelRef(told.name, told.version, manifest_digest(told))
+        manifest_of = pair.manifests[who]
+        ref = ModelRef(manifest_of.name, manifest_of.version, manifest_digest(manifest_of))
         raw = RawScores(logarithms[who].astype(np.float32), np.concatenate(shares))
         tables[who] = make_table(raw, split, name, manifest, pair.labels, ref)
     return _Scored(logarithms["fast"], logarithms["deep"], tables)

@@ -1,59 +1,55 @@
-"""The offline path of the deep tier: read, fit, score, write; it can be gone on with."""
+"""The fit of a transformer: read, fit, score, write; it can be resumed."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from classmark.dataset import DatasetSplit, load_manifest, read_split
-from classmark.errors import Interrupted, InvalidConfig, MissingExtra, TrainingFailed
+from classmark.dataset import DatasetSplit, read_split
+from classmark.errors import Interrupted, TrainingFailed
 from classmark.kernels import RawScores
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.run_folder import (
-    check_runs_dir,
     reserve_run_folder,
     start_record,
+    unfinished_folder,
     write_config,
+    write_record,
     write_tables,
 )
-from classmark.pipeline.tables import check_labels, draw_papers, make_table
-from classmark.pipeline.tracked import describe_run, keep_results, tracked
+from classmark.pipeline.scoring import check_labels, draw_papers, make_table
+from classmark.pipeline.tracked import keep_results, tracked
 from classmark.pipeline.unfinished import (
     Unfinished,
     begin_unfinished,
     check_same_dataset,
     check_same_labels,
     hold_run,
-    read_deep_record,
+    read_transformer_record,
     read_unfinished,
-    unfinished_folder,
-    write_record,
 )
 from classmark.records import (
     DatasetManifest,
     EncoderFacts,
     ModelRef,
+    Progress,
     RunRecord,
     RunStart,
     ScoreTable,
     TransformerPart,
 )
 from classmark.storage import atomic_file, expand_home, write_json
-from classmark.tracking import warn_on_stderr
-from classmark.tracking.csvfile import drop_later_steps
+from classmark.tracking import Trackers
 from classmark.training import TransformerConfig
-from classmark.training.transformer.listeners import Listeners
 
 if TYPE_CHECKING:
     from classmark.training.transformer import Encoder, Fitted, TokenisedPapers
 
-_PACKAGES = ("torch", "lightning", "transformers", "safetensors", "tokenizers")
 _SPLITS = ("train", "valid", "test")
 
 
@@ -74,98 +70,56 @@ class _Work:
     manifest: DatasetManifest
     encoder: Encoder
     splits: dict[str, _Split]
-    listeners: Listeners
+    progress: Progress
 
 
-def train_deep(
-    config: TrainConfig,
-    *,
-    command: str,
-    listeners: Listeners,
-    on_warning: Callable[[str], None] = warn_on_stderr,
-) -> Path:
-    """Fit the deep tier, score the other splits, and return the run folder.
+def train(config: TrainConfig, manifest: DatasetManifest, command: str, progress: Progress) -> Path:
+    """Return the run folder of a fit, new or resumed.
 
-    A tracker that fails is one warning; the fit goes on.
+    A tracker that fails is one warning, and the fit continues.
 
     Raises:
-        MissingExtra: torch or what goes with it is not installed.
-        InvalidConfig: an option does not fit the encoder, or there is no such run to go on with.
-        InvalidDataset: the dataset is missing, changed, or has one label only.
-        LabelMismatch: the run to go on with, or to start from, has other labels.
+        InvalidConfig: an option does not fit the encoder, or there is no such run to resume.
+        InvalidDataset: the training papers cannot be read, or have one label only.
+        LabelMismatch: the run to resume, or to start from, has other labels.
         EncoderNotFound: the encoder is nowhere.
-        TrainingFailed: the loss is no number, or memory ended; says what is kept.
-        CheckpointCorrupt: no checkpoint of the run to go on with can be read.
-        Interrupted: the user ended it; says how to go on.
-        OutputBusy: another process fits the run to go on with.
-        StorageFailed: there is no writing where runs go.
+        TrainingFailed: the loss is not a number, or memory ended; says what is kept.
+        CheckpointCorrupt: no checkpoint of the run to resume can be read.
+        Interrupted: the user ended it; says how to resume it.
+        OutputBusy: another process fits the run to resume.
+        StorageFailed: nothing can be written where runs go.
     """
-    require_deep()
-    options = deep_options(config)
-    check_runs_dir(config.runs_dir)
-    manifest = load_manifest(config.dataset)
+    options = config.options(TransformerConfig)
     with ExitStack() as stack:
         if config.resume is not None:
             stack.enter_context(hold_run(config.resume))
-        run = _run_to_continue(config, manifest)
+        run = _run_to_resume(config, manifest)
         _check_start(options, manifest, config.dataset)
-        work = _read(config, options, manifest, listeners)
+        work = _read(config, options, manifest, progress)
         if run is None:
             folder = stack.enter_context(reserve_run_folder(config.runs_dir, config.kind))
             stack.enter_context(hold_run(unfinished_folder(folder)))
-            run = begin_unfinished(
-                folder, start_record(config, manifest, command, folder, _PACKAGES)
-            )
+            run = begin_unfinished(folder, start_record(config, manifest, command, folder))
             write_config(run.folder, config)
         stack.enter_context(_kept_or_gone(run))
-        start = start_record(config, manifest, command, run.finished_folder, _PACKAGES)
-        _fit_and_write(work, run, start, on_warning)
-    # Held no more, because an open file keeps a folder from being renamed on some systems. Whoever
-    # takes it first sees that it is finished.
+        start = start_record(config, manifest, command, run.finished_folder)
+        _fit_and_write(work, run, start)
+    # Not locked any more, because an open file keeps a folder from being renamed on some systems.
+    # A process that takes it first sees that it is finished.
     return run.finish()
 
 
-def _fit_and_write(
-    work: _Work, run: Unfinished, start: RunStart, on_warning: Callable[[str], None]
-) -> None:
-    config, listeners = work.config, work.listeners
-    info = describe_run(run.finished_folder.name, config.composed, start)
-    with tracked(config.tracker, run.folder, info, listeners.on_step, on_warning) as trackers:
-        heard = replace(
-            listeners,
-            on_metrics=lambda values, step, epoch: trackers.metrics(values, step=step, epoch=epoch),
-            on_resume=lambda step, measured: drop_later_steps(run.folder, step, measured),
-        )
-        work = replace(work, listeners=heard)
-        fitted = _fit(work, run)
+def _fit_and_write(work: _Work, run: Unfinished, start: RunStart) -> None:
+    name = run.finished_folder.name
+    with tracked(work.config, run.folder, name, start, work.progress) as trackers:
+        fitted = _fit(work, run, trackers)
         tables = _score(work, fitted)
-        listeners.on_step("writing the run")
+        work.progress.step("writing the run")
         _write(run, work, fitted, tables, start)
         keep_results(trackers, run.folder, tables)
 
 
-def deep_options(config: TrainConfig) -> TransformerConfig:
-    """Return the options of the deep tier.
-
-    Raises:
-        InvalidConfig: the configuration is of another kind.
-    """
-    if not isinstance(config.model, TransformerConfig):
-        raise InvalidConfig(f"model.kind is {config.kind!r}, this is done with 'transformer' only.")
-    return config.model
-
-
-def require_deep() -> None:
-    """Refuse at once where the packages of the extra are missing.
-
-    Raises:
-        MissingExtra: names the command that installs them.
-    """
-    if any(find_spec(name) is None for name in _PACKAGES):
-        raise MissingExtra("model=transformer", "deep")
-
-
-def _run_to_continue(config: TrainConfig, manifest: DatasetManifest) -> Unfinished | None:
+def _run_to_resume(config: TrainConfig, manifest: DatasetManifest) -> Unfinished | None:
     if config.resume is None:
         return None
     run = read_unfinished(config.resume)
@@ -175,7 +129,7 @@ def _run_to_continue(config: TrainConfig, manifest: DatasetManifest) -> Unfinish
 
 def _check_start(options: TransformerConfig, manifest: DatasetManifest, dataset: Path) -> None:
     if options.start is not None:
-        record = read_deep_record(expand_home(options.start))
+        record = read_transformer_record(expand_home(options.start))
         check_same_labels(record.labels, manifest.labels, dataset, f"the run {options.start}")
 
 
@@ -183,9 +137,9 @@ def _read(
     config: TrainConfig,
     options: TransformerConfig,
     manifest: DatasetManifest,
-    listeners: Listeners,
+    progress: Progress,
 ) -> _Work:
-    listeners.on_step(f"loading the encoder {options.encoder}")
+    progress.step(f"loading the encoder {options.encoder}")
     from classmark.kernels.tokens import PairTokenizer
     from classmark.training.transformer import load_encoder, tokenise
 
@@ -197,18 +151,18 @@ def _read(
         split = draw_papers(read_split(config.dataset, name, manifest), most, config.seed)
         if name == "train":
             check_labels(split, config.dataset)
-        listeners.on_step(f"reading {len(split):,} papers of the {name} split")
+        progress.step(f"reading {len(split):,} papers of the {name} split")
         pairs = list(zip(split.titles, split.abstracts, strict=True))
-        splits[name] = _Split(split, tokenise(tokenizer, pairs, listeners.on_progress))
-    return _Work(config, options, manifest, encoder, splits, listeners)
+        splits[name] = _Split(split, tokenise(tokenizer, pairs, progress))
+    return _Work(config, options, manifest, encoder, splits, progress)
 
 
-def _fit(work: _Work, run: Unfinished) -> Fitted:
+def _fit(work: _Work, run: Unfinished, trackers: Trackers) -> Fitted:
     from classmark.training.transformer import (
-        DeepFit,
         Targets,
+        TransformerFit,
         Valid,
-        fit_deep,
+        fit_transformer,
         paper_weights,
         read_start,
     )
@@ -225,7 +179,7 @@ def _fit(work: _Work, run: Unfinished) -> Fitted:
         weights=paper_weights(labels, n_labels, options.class_weights),
     )
     start = None if options.start is None else expand_home(options.start)
-    fit = DeepFit(
+    fit = TransformerFit(
         config=options,
         seed=work.config.seed,
         folder=run.folder,
@@ -234,10 +188,12 @@ def _fit(work: _Work, run: Unfinished) -> Fitted:
         targets=targets,
         valid=Valid(valid.papers, valid.split.labels),
         start=None if start is None else (read_start(start), start),
+        progress=work.progress,
+        trackers=trackers,
     )
     what = f"{len(labels):,} papers, epochs: {options.epochs}"
-    work.listeners.on_step(f"fitting {options.encoder}: {what}")
-    return fit_deep(fit, work.listeners)
+    work.progress.step(f"fitting {options.encoder}: {what}")
+    return fit_transformer(fit)
 
 
 def _score(work: _Work, fitted: Fitted) -> dict[str, ScoreTable]:
@@ -248,11 +204,9 @@ def _score(work: _Work, fitted: Fitted) -> dict[str, ScoreTable]:
         held = work.splits[name]
         if not len(held.split):
             continue
-        work.listeners.on_step(f"scoring {len(held.split):,} papers of the {name} split")
+        work.progress.step(f"scoring {len(held.split):,} papers of the {name} split")
         with memory_errors(work.options):
-            scores = score_papers(
-                fitted.model, held.papers, work.options.batch_size, work.listeners.on_progress
-            )
+            scores = score_papers(fitted.model, held.papers, work.options.batch_size, work.progress)
         raw, ref = RawScores(scores, held.papers.known_share), ModelRef("model", "0", "")
         labels = work.manifest.labels
         tables[f"model-{name}"] = make_table(raw, held.split, name, work.manifest, labels, ref)
@@ -280,10 +234,10 @@ def _write(
 
 
 def _finished(work: _Work, fitted: Fitted, start: RunStart) -> RunRecord:
-    options, encoder, standing = work.options, work.encoder, fitted.standing
+    options, encoder, state = work.options, work.encoder, fitted.state
     return start.finished(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        fit_seconds=round(standing.seconds, 1),
+        fit_seconds=round(state.seconds, 1),
         part=TransformerPart(
             encoder=EncoderFacts(
                 name=encoder.name,
@@ -294,16 +248,16 @@ def _finished(work: _Work, fitted: Fitted, start: RunStart) -> RunRecord:
             pooling=options.pooling,
             max_length=options.max_length,
             papers={name: len(part.split) for name, part in work.splits.items()},
-            steps=standing.step,
-            best_epoch=standing.best_epoch,
-            stopped=standing.stopped,
+            steps=state.step,
+            best_epoch=state.best_epoch,
+            stopped=state.stopped,
         ),
     )
 
 
 @contextmanager
 def _kept_or_gone(run: Unfinished) -> Iterator[None]:
-    """Keep the folder of a run that breaks off if it has a checkpoint, and say how to go on."""
+    """Keep the folder of a run that ends early if it has a checkpoint, and say how to resume it."""
     try:
         yield
     except (KeyboardInterrupt, Interrupted) as error:
