@@ -38,6 +38,7 @@ from peers import N_TEST, N_TRAIN, N_VALID, metrics_of, rounded
 from report import run_benchmark
 
 MIX_WEIGHTS = tuple(round(w / 20, 2) for w in range(1, 20))
+NEVER = -50.0
 EPOCHS, BATCH, SMOOTHING, DROPOUT, SEED = 12, 256, 0.05, 0.3, 7
 RATES = {False: 3e-3, True: 1e-3}  # of a linear head, and of one with a hidden layer
 REFERENCE = "fast"
@@ -113,11 +114,6 @@ def embedded(texts: list[str], name: str, folder: Path) -> tuple[Floats, float]:
     return vectors, cost["cpu_s"]
 
 
-def columns_of(table: ScoreTable, labels: tuple[str, ...]) -> NDArray[np.intp]:
-    """Return where each label stands in a table that has them all, in another order perhaps."""
-    return np.array([table.labels.index(label) for label in labels], dtype=np.intp)
-
-
 def rows_of(table: ScoreTable, ids: tuple[str, ...]) -> NDArray[np.intp]:
     """Return the row of each paper in a table."""
     place = {identifier: row for row, identifier in enumerate(table.ids)}
@@ -125,12 +121,20 @@ def rows_of(table: ScoreTable, ids: tuple[str, ...]) -> NDArray[np.intp]:
 
 
 def own_scores(run: Path, split: str, ids: tuple[str, ...], labels: tuple[str, ...]) -> Floats:
-    """Return calibrated log-probabilities of a run for papers of one of its splits."""
+    """Return calibrated log-probabilities of a run for papers of one of its splits.
+
+    A label that the run never saw, as happens with few papers, gets ``NEVER``.
+    """
     valid = ScoreTable.read(run / "scores" / "model-valid.npz")
     table = ScoreTable.read(run / "scores" / f"model-{split}.npz")
     logs = log_softmax(table.scores, fit_temperature(valid.scores, valid.primary))
-    picked = logs[rows_of(table, ids)][:, columns_of(table, labels)]
-    return picked.astype(np.float32)
+    rows = rows_of(table, ids)
+    place = {label: column for column, label in enumerate(table.labels)}
+    picked = np.full((len(ids), len(labels)), NEVER, dtype=np.float32)
+    for column, label in enumerate(labels):
+        if label in place:
+            picked[:, column] = logs[rows, place[label]]
+    return picked
 
 
 def inputs_of(one: Try, parts: dict[str, Part]) -> dict[str, tuple[Any, Any]]:
