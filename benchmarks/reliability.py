@@ -118,7 +118,7 @@ def main() -> None:
     report = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": "python benchmarks/reliability.py --dataset DIR",
-        "model": asdict(table.model),
+        "model": table.model.to_dict(),
         "dataset_digest": table.dataset_digest,
         "split": table.split,
         "generated": table.generated,

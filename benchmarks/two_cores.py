@@ -34,7 +34,8 @@ from classmark.evaluation.report import describe_machine
 from classmark.kernels import RawScores, make_scorer
 from classmark.kernels.cascade import log_probabilities, make_member, mixed
 from classmark.pipeline.tables import make_table
-from classmark.records import ModelRef, ScoreTable
+from classmark.records import ScoreTable
+from classmark.wire import ModelRef
 from peer_embed import MODEL, embed_texts, read_embeddings
 from peer_papers import Papers, build_dataset, draw_peers_dataset, draw_stratified, read_frames
 from peers import N_TEST, N_TRAIN, N_VALID

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 import classmark.pipeline
 from classmark.cli.app import app
-from classmark.records import EvaluationReport, ModelRef, PaperFacts, ScoreTable
+from classmark.records import EvaluationReport, PaperFacts, ScoreTable
+from classmark.wire import ModelRef
 
 LABELS = ("cs.LG", "hep-th", "math.CO")
 NO_DRAWS = ("--bootstrap", "0")

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 import classmark.pipeline
 from classmark.cli.app import app
-from classmark.records import ModelRef, ScoreTable
+from classmark.records import ScoreTable
+from classmark.wire import ModelRef
 
 NO_DRAWS = ("--bootstrap", "0")
 

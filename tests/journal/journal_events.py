@@ -11,13 +11,8 @@ from classmark.journal import JournalConfig, read_predictions
 from classmark.journal.database import mark_closed, open_writer, transaction
 from classmark.journal.files import live_file
 from classmark.journal.writer import FileWriter
-from classmark.records import (
-    FeedbackEvent,
-    ModelRef,
-    PredictionEvent,
-    new_prediction_id,
-    utc_text,
-)
+from classmark.records import FeedbackEvent, PredictionEvent, new_prediction_id, utc_text
+from classmark.wire import ModelRef
 
 PATIENCE_S = 200.0
 OLD = "2020-01-01T00:00:00.000Z"

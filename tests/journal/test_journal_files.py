@@ -29,7 +29,7 @@ from classmark.journal.migrations import MIGRATIONS, migrate
 from classmark.journal.reading import PredictionFilter
 from classmark.journal.summary import summarise
 from classmark.journal.writer import FileWriter
-from classmark.records import ModelRef
+from classmark.wire import ModelRef
 
 Open = Callable[..., Journal]
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from waiting import until
 
-from classmark.records import ModelRef
 from classmark.service.memory import SERIES, Place, TreeMemory
 from classmark.service.metrics import (
     FAMILIES,
@@ -22,6 +21,7 @@ from classmark.service.metrics import (
     forget_worker,
 )
 from classmark.service.series import _RESERVED, MAX_SERIES, OTHER, SLOT_BYTES, Series
+from classmark.wire import ModelRef
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from classmark.bulk.config import BulkJob
 from classmark.bulk.parts import open_results
 from classmark.errors import MissingExtra
-from classmark.records import BadRecord, ModelRef, Paper
+from classmark.records import BadRecord, Paper
 from classmark.runtime import REASONS, Classifier, selected_columns
+from classmark.wire import ModelRef
 
 _COMPRESSION = "zstd"
 

@@ -7,8 +7,9 @@ from typing import IO, Protocol
 
 from classmark.bulk.columns import ColumnsEncoder
 from classmark.bulk.config import BulkJob
-from classmark.records import Answer, BadRecord, Paper, csv_lines, json_line
+from classmark.records import BadRecord, Paper, csv_lines, json_line
 from classmark.runtime import Classifier
+from classmark.wire import Answer
 
 Records = Sequence[Paper | BadRecord]
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from classmark.bundle.files import read_small
 from classmark.errors import BundleCorrupt
-from classmark.records import CategoryReport, Reliability
+from classmark.records import CategoryReport
+from classmark.wire import Reliability
 
 MEASURED_FILE = "measured.json"
 _DIGITS = 3

@@ -12,7 +12,8 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, TypeGuard, cast
 from classmark.errors import UsageError
 
 if TYPE_CHECKING:
-    from classmark.records import Answer, BadRecord, Paper, Ranked
+    from classmark.records import BadRecord, Paper
+    from classmark.wire import Answer, Ranked
 
 ABSTAIN = "abstain"
 BAR_WIDTH = 24
@@ -135,8 +136,8 @@ class TableWriter:
             yield "cross-lists", _listed(answer.cross_lists)
         members = _NO_SET[answer.set_reason] if answer.set is None else _listed(answer.set)
         yield f"{self._set_coverage:.0%} set", members
-        if answer.archives:
-            first, *others = answer.archives[:_MAX_SHOWN_ARCHIVES]
+        if answer.levels.archive:
+            first, *others = answer.levels.archive[:_MAX_SHOWN_ARCHIVES]
             shown = [first, *(level for level in others if level.probability >= _MIN_SHOWN)]
             yield "archives", ", ".join(f"{level.code} {level.probability:.2f}" for level in shown)
         yield "model", f"{answer.model.name} {answer.model.version}"

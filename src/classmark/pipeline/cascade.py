@@ -48,13 +48,13 @@ from classmark.records import (
     CascadePart,
     CascadePoint,
     DatasetManifest,
-    ModelRef,
     RunRecord,
     ScoreTable,
     Speeds,
 )
 from classmark.storage import atomic_folder, write_json
 from classmark.training.cascade import CascadeConfig
+from classmark.wire import ModelRef
 
 CURVE_FILES = ("curve.json", "curve.csv", "curve.svg")
 TIMED_PAPERS = 200

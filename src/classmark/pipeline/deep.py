@@ -38,7 +38,6 @@ from classmark.pipeline.unfinished import (
 from classmark.records import (
     DatasetManifest,
     EncoderFacts,
-    ModelRef,
     RunRecord,
     RunStart,
     ScoreTable,
@@ -49,6 +48,7 @@ from classmark.tracking import warn_on_stderr
 from classmark.tracking.csvfile import drop_later_steps
 from classmark.training import TransformerConfig
 from classmark.training.transformer.listeners import Listeners
+from classmark.wire import ModelRef
 
 if TYPE_CHECKING:
     from classmark.training.transformer import Encoder, Fitted, TokenisedPapers

@@ -31,7 +31,6 @@ from classmark.records import (
     BundleManifest,
     DatasetManifest,
     EvaluationReport,
-    ModelRef,
     Paper,
     Policy,
     RunRecord,
@@ -41,6 +40,7 @@ from classmark.records.bundle import SET_TERMS
 from classmark.runtime import Decider
 from classmark.storage import check_apart, check_folder_place
 from classmark.taxonomy import VERSION as TAXONOMY_VERSION
+from classmark.wire import ModelRef
 
 HEADLINE = ("top_1", "top_3", "top_5", "macro_f1", "ece", "set_coverage", "set_size")
 _PROVENANCE = ("command", "seed", "dataset_digest", "date", "commit", "packages", "generated")

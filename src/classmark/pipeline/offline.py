@@ -30,16 +30,10 @@ from classmark.pipeline.run_folder import (
 )
 from classmark.pipeline.tables import make_table
 from classmark.pipeline.tracked import describe_run, keep_results, tracked
-from classmark.records import (
-    DatasetManifest,
-    Features,
-    LinearPart,
-    ModelRef,
-    RunStart,
-    ScoreTable,
-)
+from classmark.records import DatasetManifest, Features, LinearPart, RunStart, ScoreTable
 from classmark.tracking import warn_on_stderr
 from classmark.training import LinearWeights, read_occurrences, to_sparse
+from classmark.wire import ModelRef
 
 
 def train_linear(

@@ -14,8 +14,9 @@ from classmark.errors import LabelMismatch
 from classmark.kernels import RawScores, Scorer
 from classmark.kernels.curve import CalibrationCurve
 from classmark.pipeline.tables import make_table
-from classmark.records import DatasetManifest, ModelRef, Paper, Policy, ScoreTable
+from classmark.records import DatasetManifest, Paper, Policy, ScoreTable
 from classmark.runtime import Classifier
+from classmark.wire import ModelRef
 
 CHUNK_PAPERS = 500
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from classmark.dataset import DatasetSplit
 from classmark.errors import InvalidDataset
 from classmark.kernels import RawScores
-from classmark.records import DatasetManifest, ModelRef, ScoreTable
+from classmark.records import DatasetManifest, ScoreTable
+from classmark.wire import ModelRef
 
 
 def check_labels(split: DatasetSplit, dataset: Path) -> None:

@@ -1,17 +1,5 @@
 """What passes through walls: frozen records, each with its JSON or array form."""
 
-from classmark.records.answer import (
-    Answer,
-    AuthorCategory,
-    Evidence,
-    Level,
-    ModelRef,
-    NoSetReason,
-    Ranked,
-    Reason,
-    Reliability,
-    Verdict,
-)
 from classmark.records.bundle import BundleFile, BundleManifest, Policy
 from classmark.records.comparison import (
     Agreement,
@@ -71,8 +59,6 @@ from classmark.records.scores import ScoreTable
 __all__ = [
     "CSV_MARK",
     "Agreement",
-    "Answer",
-    "AuthorCategory",
     "BadRecord",
     "BundleFile",
     "BundleManifest",
@@ -90,23 +76,16 @@ __all__ = [
     "ErrorExample",
     "EvaluationDetails",
     "EvaluationReport",
-    "Evidence",
     "Features",
     "FeedbackEvent",
-    "Level",
     "LinearPart",
     "MetricValue",
-    "ModelRef",
-    "NoSetReason",
     "Paper",
     "PaperFacts",
     "Policy",
     "Prediction",
     "PredictionEvent",
     "PredictionSource",
-    "Ranked",
-    "Reason",
-    "Reliability",
     "ReliabilityBin",
     "RobustnessGates",
     "RobustnessKind",
@@ -120,7 +99,6 @@ __all__ = [
     "Speeds",
     "SplitFile",
     "TransformerPart",
-    "Verdict",
     "csv_header",
     "csv_lines",
     "csv_text",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from classmark.records.answer import ModelRef
+from classmark.wire import ModelRef
 
 COMPARISON_FORMAT_VERSION = 1
 

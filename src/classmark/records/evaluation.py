@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from classmark.errors import InvalidReport
-from classmark.records.answer import ModelRef
+from classmark.wire import ModelRef
 
 FORMAT_VERSION = 1
 FEW_PAPERS = 20

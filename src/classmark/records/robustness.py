@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from classmark.errors import InvalidGates, InvalidReport
-from classmark.records.answer import ModelRef
 from classmark.records.comparison import Difference
 from classmark.records.evaluation import MetricValue
+from classmark.wire import ModelRef
 
 ROBUSTNESS_FORMAT_VERSION = 1
 GATES_FORMAT_VERSION = 1

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec import structs
 
 from classmark.errors import ClassmarkError, InvalidPaper, UnknownCategory
 from classmark.records import BadRecord, Paper
 from classmark.runtime import Classifier, check_paper
 from classmark.service.problems import Problem
 from classmark.service.recording import KEPT_CATEGORIES, Question, Recorder
+from classmark.wire import Answer
+from classmark.wire import BadRecord as PublishedBadRecord
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from classmark.records import Answer
     from classmark.service.batching import Batcher
     from classmark.service.schemas import PaperIn
 
 CHUNK_PAPERS = 64
 """Between two chunks of a batch the deadline is looked at: some 3 ms of work."""
 
-Document = dict[str, Any]
+Document = Answer | PublishedBadRecord
 Check = Callable[[], None]
 
 
@@ -41,6 +44,24 @@ class Options:
     deadline: float | None = None
 
 
+class Scored(NamedTuple):
+    """An answer, and the share of the text's terms that the model knows, 0..1."""
+
+    answer: Answer
+    known_share: float
+
+
+def answer_papers(
+    classifier: Classifier, papers: Sequence[Paper], options: Options
+) -> list[Scored]:
+    """Return the answers to papers, in the calling thread."""
+    raw = classifier.score(papers)
+    answers = classifier.answers(
+        papers, raw, top=options.top, threshold=options.threshold, explain=options.explain
+    )
+    return list(map(Scored, answers, raw.known_share.tolist()))
+
+
 class Answerer:
     """Answers questions with one classifier; may be shared by threads.
 
@@ -49,7 +70,7 @@ class Answerer:
         batcher: the queue of a deep model; None where papers are answered as they come.
         max_text_chars: longer papers are refused.
         is_recorded: the journal is told of answers, with more categories than most ask for.
-        model: ``{"name", "version", "digest"}``.
+        model: the model that answers.
     """
 
     def __init__(
@@ -64,8 +85,7 @@ class Answerer:
         self.batcher = batcher
         self.is_recorded = is_recorded
         self.max_text_chars = max_text_chars
-        ref = classifier.model
-        self.model = {"name": ref.name, "version": ref.version, "digest": ref.digest}
+        self.model = classifier.model
 
     def question(self, paper: PaperIn) -> Question:
         """Return the question that a request asks.
@@ -124,14 +144,14 @@ class Answerer:
         except InvalidPaper as error:
             raise Problem("invalid_paper", str(error)) from error
 
-    def answer(self, question: Question, options: Options, recorder: Recorder) -> Document:
+    def answer(self, question: Question, options: Options, recorder: Recorder) -> Answer:
         """Return the published answer of one question."""
-        [answer] = self._classify([question], options)
-        return self.publish(question, answer, options, recorder)
+        [scored] = self._classify([question], options)
+        return self.publish(question, scored, options, recorder)
 
     def submit(
         self, batcher: Batcher, questions: Sequence[Question], options: Options
-    ) -> Future[list[Answer]]:
+    ) -> Future[list[Scored]]:
         """Queue questions for a deep model, and return the future of their answers.
 
         Raises:
@@ -140,15 +160,11 @@ class Answerer:
         options = replace(options, top=self._most_top(questions, options))
         return batcher.submit([question.paper for question in questions], options)
 
-    def _classify(self, questions: Sequence[Question], options: Options) -> list[Answer]:
+    def _classify(self, questions: Sequence[Question], options: Options) -> list[Scored]:
         if self.batcher is not None and questions:
             return self.submit(self.batcher, questions, options).result()
-        return self.classifier.classify(
-            [question.paper for question in questions],
-            top=self._most_top(questions, options),
-            threshold=options.threshold,
-            explain=options.explain,
-        )
+        options = replace(options, top=self._most_top(questions, options))
+        return answer_papers(self.classifier, [q.paper for q in questions], options)
 
     def _most_top(self, questions: Sequence[Question], options: Options) -> int:
         return max([self._top(question, options) for question in questions], default=1)
@@ -175,7 +191,7 @@ class Answerer:
             good = [q for q in chunk if isinstance(q, Question)]
             answers = iter(self._classify(good, options))
             documents += [
-                q.to_dict()
+                q.published()
                 if isinstance(q, BadRecord)
                 else self.publish(q, next(answers), options, recorder, index)
                 for index, q in enumerate(chunk, start)
@@ -191,21 +207,21 @@ class Answerer:
     def publish(
         self,
         question: Question,
-        answer: Answer,
+        scored: Scored,
         options: Options,
         recorder: Recorder,
         index: int = 0,
-    ) -> Document:
+    ) -> Answer:
         """Return the published form of an answer, and tell the recorder of it."""
         prediction_id = recorder.prediction_id(question, index)
-        recorder.record(question, answer, prediction_id)
-        if question.author_category is not None:
-            verdict = self.classifier.categories.verdict(answer, question.author_category)
-            answer = replace(answer, author_category=verdict)
-        document = answer.to_dict()
-        del document["ranked"][options.top :]
-        document["prediction_id"] = prediction_id
-        return document
+        answer, author = scored.answer, question.author_category
+        recorder.record(question, answer, scored.known_share, prediction_id)
+        return structs.replace(
+            answer,
+            ranked=answer.ranked[: options.top],
+            author_category=author and self.classifier.categories.verdict(answer, author),
+            prediction_id=prediction_id,
+        )
 
 
 def bad_record(identifier: Any, problem: Problem | ClassmarkError) -> BadRecord:

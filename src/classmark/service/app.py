@@ -21,7 +21,7 @@ from classmark.service.exchange import Reply
 from classmark.service.gateway import Endpoint, Gateway
 from classmark.service.logs import log
 from classmark.service.page import add_page
-from classmark.service.problems import MEDIA_TYPE, Problem, invalid_request, shown
+from classmark.service.problems import Problem, invalid_request, shown
 from classmark.service.routes import (
     GuardedRoute,
     add_route,
@@ -29,8 +29,10 @@ from classmark.service.routes import (
     as_route,
     exchange_of,
 )
-from classmark.service.schemas import AnswerOut, BatchOut, BatchRequest, PaperRequest
+from classmark.service.schemas import BatchRequest, PaperRequest
 from classmark.service.state import Service, journal_unavailable
+from classmark.wire import Answer, Batch
+from classmark.wire.problems import MEDIA_TYPE
 
 LANES: dict[tuple[str, str], Endpoint] = {("POST", "/v1/classify"): classify}
 
@@ -98,7 +100,7 @@ def _add_classify(app: FastAPI, service: Service) -> None:
         methods=["POST"],
         tags=["classify"],
         summary="Classify one paper, or a batch",
-        response_model=AnswerOut | BatchOut,
+        response_model=Answer | Batch,
         openapi_extra=json_request([PaperRequest, BatchRequest], {"paper": paper, "batch": BATCH}),
     )
 

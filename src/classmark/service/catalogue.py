@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from typing import cast
 
 from fastapi import FastAPI, Response
-from pydantic_core import to_json
 
 from classmark import taxonomy
 from classmark.bundle import find_bundle
@@ -18,8 +16,9 @@ from classmark.service.limits import Access
 from classmark.service.metrics import MEDIA_TYPE as METRICS_TYPE
 from classmark.service.problems import Problem
 from classmark.service.routes import add_route, as_route
-from classmark.service.schemas import CategoriesOut, HealthOut, ModelsOut, StatusOut
 from classmark.service.state import RETRY_AFTER_S, Service
+from classmark.wire import Categories, Category, Health, ModelDetails, Models, Status, to_json
+from classmark.wire.documents import LabelSpace
 
 
 def add_routes(app: FastAPI, service: Service) -> None:
@@ -39,11 +38,11 @@ def add_routes(app: FastAPI, service: Service) -> None:
         return Reply(models_body)
 
     for path, endpoint, access, schema, tag, summary in (
-        ("/v1/categories", categories, "public", CategoriesOut, "catalogue", "List the categories"),
-        ("/v1/models", models, "public", ModelsOut, "catalogue", "List the models"),
-        ("/v1/status", status, "admin", StatusOut, "operation", "Summarise the process tree"),
-        ("/healthz", healthz, "health", HealthOut, "operation", "Tell that the process lives"),
-        ("/readyz", readyz, "health", HealthOut, "operation", "Tell whether requests are wanted"),
+        ("/v1/categories", categories, "public", Categories, "catalogue", "List the categories"),
+        ("/v1/models", models, "public", Models, "catalogue", "List the models"),
+        ("/v1/status", status, "admin", Status, "operation", "Summarise the process tree"),
+        ("/healthz", healthz, "health", Health, "operation", "Tell that the process lives"),
+        ("/readyz", readyz, "health", Health, "operation", "Tell whether requests are wanted"),
     ):
         add_route(
             app,
@@ -70,7 +69,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
 
 async def healthz(_: Service, __: Exchange) -> Reply:
     """The process lives: it answers."""
-    return Reply(to_json({"status": "live"}))
+    return Reply(to_json(Health("live")))
 
 
 async def readyz(service: Service, _: Exchange) -> Reply:
@@ -79,7 +78,7 @@ async def readyz(service: Service, _: Exchange) -> Reply:
         raise Problem(
             "not_ready", "the service is stopping. Ask another one.", retry_after_s=RETRY_AFTER_S
         )
-    return Reply(to_json({"status": "ready"}))
+    return Reply(to_json(Health("ready")))
 
 
 async def metrics(service: Service, exchange: Exchange) -> Reply:
@@ -91,17 +90,18 @@ async def metrics(service: Service, exchange: Exchange) -> Reply:
 async def status(service: Service, exchange: Exchange) -> Reply:
     """Requests, latency, papers and journal of all workers together."""
     summary = await service.aside(exchange, service.metrics.summary)
-    started_at_s = summary.pop("started_at_s")
-    document = {
-        "model": service.answerer.model,
-        "uptime_s": round(time.time() - started_at_s, 3),
+    uptime_s = round(time.time() - summary.pop("started_at_s"), 3)
+    counted = summary.pop("journal")
+    journal, shown = service.journal, None
+    if journal is not None:
+        shown = {**counted, "last_error": journal.status().last_error}
+    found = Status(
+        model=service.answerer.model,
+        uptime_s=uptime_s,
+        journal=shown,
         **summary,
-    }
-    if service.journal is None:
-        document["journal"] = None
-    else:
-        document["journal"]["last_error"] = service.journal.status().last_error
-    return Reply(to_json(document))
+    )
+    return Reply(to_json(found))
 
 
 def _categories(service: Service) -> bytes:
@@ -109,30 +109,31 @@ def _categories(service: Service) -> bytes:
     if labels.space == "arxiv":
         categories, version = taxonomy.categories(active_only=False), taxonomy.VERSION
     else:
-        categories = tuple(taxonomy.Category(code, code, "", "", True) for code in labels.codes)
+        categories = tuple(Category(code, code, "", "", True) for code in labels.codes)
         version = ""
-    return to_json(
-        {
-            "categories": [asdict(category) for category in categories],
-            "version": version,
-            "label_space": labels.space,
-        }
-    )
+    return to_json(Categories(tuple(categories), version, _label_space(labels.space)))
+
+
+def _label_space(name: str) -> LabelSpace:
+    return "arxiv" if name == "arxiv" else "free"
 
 
 def _models(service: Service) -> bytes:
     manifest = service.model.bundle.manifest
-    document = {
-        **service.answerer.model,
-        "labels": len(manifest.labels),
-        "label_space": manifest.label_space,
-        "card": service.model.card,
-        "metrics": manifest.metrics,
-        "set_coverage": manifest.policy.set_coverage,
-        "rarely_right": rarely_right(manifest.labels, service.model.bundle.reliability),
-        "default": _is_default(service),
-    }
-    return to_json({"models": [document]})
+    model = service.answerer.model
+    details = ModelDetails(
+        name=model.name,
+        version=model.version,
+        digest=model.digest,
+        labels=len(manifest.labels),
+        label_space=_label_space(manifest.label_space),
+        card=service.model.card,
+        metrics=manifest.metrics,
+        set_coverage=manifest.policy.set_coverage,
+        rarely_right=tuple(rarely_right(manifest.labels, service.model.bundle.reliability)),
+        default=_is_default(service),
+    )
+    return to_json(Models((details,)))
 
 
 def _is_default(service: Service) -> bool:

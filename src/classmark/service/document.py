@@ -8,24 +8,23 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
-from pydantic_core import to_json
 
 from classmark.service.exchange import Exchange, Reply
-from classmark.service.problems import KINDS
 from classmark.service.routes import add_route, as_route
 from classmark.service.schemas import (
     BatchRequest,
     FeedbackRequest,
     InferRequest,
     PaperRequest,
-    ProblemOut,
+    response_schema,
 )
 from classmark.service.state import Service
+from classmark.wire import KINDS, ProblemDocument, to_json
 
 _REF = "#/components/schemas/{model}"
 _BODIES: tuple[type[BaseModel], ...] = (
     *(PaperRequest, BatchRequest, FeedbackRequest, InferRequest),
-    ProblemOut,
+    response_schema(ProblemDocument),
 )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 from pydantic import TypeAdapter
-from pydantic_core import to_json
 
 from classmark.journal import Journal
 from classmark.records import FeedbackEvent, is_prediction_id, utc_text
@@ -17,11 +16,10 @@ from classmark.service.routes import add_route, as_route
 from classmark.service.scan import find_arrays, validate
 from classmark.service.schemas import (
     PREDICTION_ID_PATTERN,
-    FeedbackOut,
     FeedbackRequest,
-    PredictionOut,
 )
 from classmark.service.state import Service, journal_unavailable, overloaded
+from classmark.wire import FeedbackReceipt, Prediction, to_json
 
 MAX_FEEDBACK_BYTES = 32 << 10
 """The longest comment, escaped, takes a fifth; it is parsed in the event loop."""
@@ -39,7 +37,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         "feedback",
         methods=["POST"],
         status_code=202,
-        response_model=FeedbackOut,
+        response_model=FeedbackReceipt,
         tags=["feedback"],
         summary="Say what the right category is",
         openapi_extra=json_request([FeedbackRequest], {"feedback": example}),
@@ -57,7 +55,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         as_route(service, prediction),
         "admin",
         methods=["GET"],
-        response_model=PredictionOut,
+        response_model=Prediction,
         tags=["feedback"],
         summary="Read a prediction of the journal",
         openapi_extra={"parameters": [parameter]},
@@ -86,8 +84,7 @@ async def feedback(service: Service, exchange: Exchange) -> Reply:
         if journal.status().failing:
             raise journal_unavailable("the journal cannot be written now")
         raise overloaded("the journal cannot take feedback now")
-    document = {"prediction_id": event.prediction_id, "category": code, "accepted": True}
-    return Reply(to_json(document), 202)
+    return Reply(to_json(FeedbackReceipt(event.prediction_id, code)), 202)
 
 
 async def prediction(service: Service, exchange: Exchange) -> Reply:

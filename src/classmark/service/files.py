@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import FastAPI
+from msgspec import structs
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import create_form_parser
 
@@ -18,7 +19,7 @@ from classmark.records import Paper
 from classmark.service.answering import Options
 from classmark.service.backlog import ITEM_BYTES, PAPER_BYTES
 from classmark.service.body import check_media_type, read_body
-from classmark.service.classify import answers_json, count_papers, questions_of
+from classmark.service.classify import ANSWERS_AT_ONCE, count_papers, json_with, questions_of
 from classmark.service.examples import FILE
 from classmark.service.exchange import Exchange, Reply
 from classmark.service.limits import client_of
@@ -26,8 +27,9 @@ from classmark.service.problems import Problem, shown
 from classmark.service.readers import is_small
 from classmark.service.reading import Record, read_file
 from classmark.service.routes import add_route, as_route
-from classmark.service.schemas import MAX_TOP, FilesOut
+from classmark.service.schemas import MAX_TOP
 from classmark.service.state import Service
+from classmark.wire import Answer, FileAnswers
 
 _FORM = b"multipart/form-data"
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off", ""}
@@ -79,7 +81,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         as_route(service, classify_file),
         "classify",
         methods=["POST"],
-        response_model=FilesOut,
+        response_model=FileAnswers,
         tags=["classify"],
         summary="Classify the papers of a file",
         openapi_extra={"requestBody": {"required": True, "content": content}},
@@ -137,11 +139,15 @@ def _answer(
     documents = service.answerer.answer_many(
         questions_of(service, records), options, recorder, exchange.check_deadline
     )
-    for document, record in zip(documents, records, strict=True):
-        if isinstance(record, Paper) and "error" not in document:
-            document["title"] = record.title_line
     count_papers(service, exchange, documents)
-    return Reply(answers_json(documents, format=found, model=service.answerer.model))
+    titled = [
+        structs.replace(document, title=record.title_line)
+        if isinstance(record, Paper) and isinstance(document, Answer)
+        else document
+        for document, record in zip(documents, records, strict=True)
+    ]
+    whole = FileAnswers((), found, service.answerer.model)
+    return Reply(json_with(whole, "answers", titled, ANSWERS_AT_ONCE))
 
 
 def read_form(content_type: bytes, body: bytes, check: Callable[[], None] = lambda: None) -> Form:

@@ -15,8 +15,9 @@ from starlette.routing import Match
 from classmark.service.body import ClientGone
 from classmark.service.exchange import Exchange, Fields, Reply
 from classmark.service.logs import AccessEntry, log_failure
-from classmark.service.problems import MEDIA_TYPE, Problem, shown
+from classmark.service.problems import Problem, shown
 from classmark.service.state import Service
+from classmark.wire.problems import MEDIA_TYPE
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -7,18 +7,17 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI
 from pydantic import Field, TypeAdapter
-from pydantic_core import to_json
 
 from classmark import __version__
 from classmark.records import Paper
-from classmark.service.answering import Document, Options
+from classmark.service.answering import Options
 from classmark.service.backlog import work_size
 from classmark.service.body import check_media_type, read_body
 from classmark.service.catalogue import readyz
 from classmark.service.classify import (
     check_count,
     count_papers,
-    list_json,
+    json_with,
     longest_paper_bytes,
     too_long,
 )
@@ -30,33 +29,39 @@ from classmark.service.recording import Question
 from classmark.service.routes import add_route, as_route
 from classmark.service.scan import Elements, find_arrays, validate, without
 from classmark.service.schemas import (
-    InferOut,
     InferRequest,
-    ModelMetadataOut,
-    ReadyOut,
-    ServerMetadataOut,
     TensorIn,
 )
 from classmark.service.state import Service
+from classmark.wire import (
+    Answer,
+    Inference,
+    ModelMetadata,
+    Readiness,
+    ServerMetadata,
+    Tensor,
+    TensorMetadata,
+    to_json,
+)
 
 _REQUEST = TypeAdapter(InferRequest)
 _DATA: TypeAdapter[list[str]] = TypeAdapter(Annotated[list[str], Field(fail_fast=True)])
 _INPUTS = ("title", "abstract", "text")
 # name -> (datatype, shape of one paper, value of one answer)
-_OUTPUTS: dict[str, tuple[str, tuple[int, ...], Callable[[Document], Any]]] = {
-    "code": ("BYTES", (-1,), lambda d: [r["code"] for r in d["ranked"]]),
-    "probability": ("FP64", (-1,), lambda d: [r["probability"] for r in d["ranked"]]),
-    "primary": ("BYTES", (), lambda d: [d["primary"] or ""]),
-    "reason": ("BYTES", (), lambda d: [d["reason"]]),
-    "set": ("BYTES", (), lambda d: [to_json(d["set"]).decode()]),
-    "set_reason": ("BYTES", (), lambda d: [d.get("set_reason", "")]),
+_OUTPUTS: dict[str, tuple[str, tuple[int, ...], Callable[[Answer], Any]]] = {
+    "code": ("BYTES", (-1,), lambda d: [r.code for r in d.ranked]),
+    "probability": ("FP64", (-1,), lambda d: [r.probability for r in d.ranked]),
+    "primary": ("BYTES", (), lambda d: [d.primary or ""]),
+    "reason": ("BYTES", (), lambda d: [d.reason]),
+    "set": ("BYTES", (), lambda d: [to_json(d.set).decode()]),
+    "set_reason": ("BYTES", (), lambda d: [d.set_reason or ""]),
     "reliability": (
         "BYTES",
         (-1,),
-        lambda d: [to_json(r["reliability"]).decode() for r in d["ranked"]],
+        lambda d: [to_json(r.reliability).decode() for r in d.ranked],
     ),
-    "cross_lists": ("BYTES", (), lambda d: [to_json(d["cross_lists"]).decode()]),
-    "prediction_id": ("BYTES", (), lambda d: [d["prediction_id"]]),
+    "cross_lists": ("BYTES", (), lambda d: [to_json(d.cross_lists).decode()]),
+    "prediction_id": ("BYTES", (), lambda d: [d.prediction_id]),
 }
 VALUES_AT_ONCE = 4096
 _PLACES = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
@@ -64,7 +69,8 @@ _PLACES = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 
 def add_routes(app: FastAPI, service: Service) -> None:
     """Add the endpoints of the protocol."""
-    loaded = {"model": service.answerer.model["name"], "version": service.answerer.model["version"]}
+    model = service.answerer.model
+    loaded = {"model": model.name, "version": model.version}
 
     def add(path: str, endpoint: Any, schema: type, summary: str, **more: Any) -> None:
         names = [name for name in ("model", "version") if f"{{{name}}}" in path]
@@ -89,55 +95,56 @@ def add_routes(app: FastAPI, service: Service) -> None:
             openapi_extra={"parameters": parameters, **more},
         )
 
-    add("/v2", server_metadata, ServerMetadataOut, "Metadata of the server")
-    add("/v2/health/live", live, ReadyOut, "Tell that the server lives", access="health")
-    add("/v2/health/ready", ready, ReadyOut, "Tell whether requests are wanted", access="health")
+    add("/v2", server_metadata, ServerMetadata, "Metadata of the server")
+    add("/v2/health/live", live, Readiness, "Tell that the server lives", access="health")
+    add("/v2/health/ready", ready, Readiness, "Tell whether requests are wanted", access="health")
     classifies = {"access": "classify", "method": "POST"}
     body = json_request([InferRequest], {"papers": INFER})
     for place in _PLACES:
-        add(place, model_metadata, ModelMetadataOut, "Metadata of the model")
-        add(f"{place}/ready", model_ready, ReadyOut, "Tell whether the model answers")
-        add(f"{place}/infer", infer, InferOut, "Classify papers", **classifies, **body)
+        add(place, model_metadata, ModelMetadata, "Metadata of the model")
+        add(f"{place}/ready", model_ready, Readiness, "Tell whether the model answers")
+        add(f"{place}/infer", infer, Inference, "Classify papers", **classifies, **body)
 
 
 async def server_metadata(_: Service, __: Exchange) -> Reply:
     """Name and version of the server."""
-    return Reply(to_json({"name": "classmark", "version": __version__, "extensions": []}))
+    return Reply(to_json(ServerMetadata("classmark", __version__)))
 
 
 async def live(_: Service, __: Exchange) -> Reply:
     """The process lives: it answers."""
-    return Reply(to_json({"live": True}))
+    return Reply(to_json(Readiness(live=True)))
 
 
 async def ready(service: Service, exchange: Exchange) -> Reply:
     """Requests are wanted."""
     await readyz(service, exchange)
-    return Reply(to_json({"ready": True}))
+    return Reply(to_json(Readiness(ready=True)))
 
 
 async def model_ready(service: Service, exchange: Exchange) -> Reply:
     """The model answers."""
     _check_model(service, exchange)
     await readyz(service, exchange)
-    return Reply(to_json({"name": service.answerer.model["name"], "ready": True}))
+    return Reply(to_json(Readiness(name=service.answerer.model.name, ready=True)))
 
 
 async def model_metadata(service: Service, exchange: Exchange) -> Reply:
     """Tensors that the model takes and gives: ``title`` and/or ``abstract``, or ``text``."""
     _check_model(service, exchange)
     model = service.answerer.model
-    document = {
-        "name": model["name"],
-        "versions": [model["version"]],
-        "platform": f"classmark_{service.model.bundle.manifest.kind}",
-        "inputs": [{"name": n, "datatype": "BYTES", "shape": [-1]} for n in _INPUTS],
-        "outputs": [
-            {"name": name, "datatype": datatype, "shape": [-1, *shape]}
-            for name, (datatype, shape, _) in _OUTPUTS.items()
-        ],
-    }
-    return Reply(to_json(document))
+    outputs = (
+        TensorMetadata(name, datatype, (-1, *shape))
+        for name, (datatype, shape, _) in _OUTPUTS.items()
+    )
+    found = ModelMetadata(
+        name=model.name,
+        versions=(model.version,),
+        platform=f"classmark_{service.model.bundle.manifest.kind}",
+        inputs=tuple(TensorMetadata(name, "BYTES", (-1,)) for name in _INPUTS),
+        outputs=tuple(outputs),
+    )
+    return Reply(to_json(found))
 
 
 async def infer(service: Service, exchange: Exchange) -> Reply:
@@ -171,11 +178,12 @@ def _answer(service: Service, exchange: Exchange, body: bytes) -> Reply:
     )
     count_papers(service, exchange, documents)
     model = service.answerer.model
-    answer = {"model_name": model["name"], "model_version": model["version"]}
-    if request.id:
-        answer["id"] = request.id
-    outputs = b",".join([_tensor_json(name, documents, options.top) for name in wanted])
-    return Reply(b'%s,"outputs":[%s]}' % (to_json(answer)[:-1], outputs))
+    answers = [document for document in documents if isinstance(document, Answer)]
+    whole = Inference(
+        model_name=model.name, model_version=model.version, id=request.id or None, outputs=()
+    )
+    outputs = b",".join([_tensor_json(name, answers, options.top) for name in wanted])
+    return Reply(to_json(whole)[: -len(b"]}")] + outputs + b"]}")
 
 
 def _parse(service: Service, exchange: Exchange, body: bytes) -> InferRequest:
@@ -202,15 +210,11 @@ def _parse(service: Service, exchange: Exchange, body: bytes) -> InferRequest:
     return request
 
 
-def _tensor_json(name: str, documents: list[Document], top: int) -> bytes:
+def _tensor_json(name: str, answers: list[Answer], top: int) -> bytes:
     datatype, shape, value_of = _OUTPUTS[name]
-    tensor = {
-        "name": name,
-        "datatype": datatype,
-        "shape": [len(documents), *([top] if shape else [])],
-    }
-    data = [value for document in documents for value in value_of(document)]
-    return b'%s,"data":%s}' % (to_json(tensor)[:-1], list_json(data, at_once=VALUES_AT_ONCE))
+    tensor = Tensor(name, datatype, (len(answers), top) if shape else (len(answers),))
+    data = [value for answer in answers for value in value_of(answer)]
+    return json_with(tensor, "data", data, VALUES_AT_ONCE)
 
 
 def _papers(inputs: list[TensorIn]) -> list[Paper]:
@@ -251,10 +255,7 @@ def _checked(service: Service, paper: Paper, index: int) -> Paper:
 
 def _check_model(service: Service, exchange: Exchange) -> None:
     given, model = exchange.scope["path_params"], service.answerer.model
-    if (
-        given["model"] != model["name"]
-        or given.get("version", model["version"]) != (model["version"])
-    ):
+    if given["model"] != model.name or given.get("version", model.version) != model.version:
         spec = shown("@".join(str(given[n]) for n in ("model", "version") if n in given))
         raise Problem(
             "not_found", f"there is no model {spec!r} here, only {service.model.spec}. Use that."

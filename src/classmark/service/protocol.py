@@ -18,10 +18,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from classmark.service.exchange import Fields
 from classmark.service.limits import plain_address
-from classmark.service.problems import MEDIA_TYPE, Problem
+from classmark.service.problems import Problem
 from classmark.service.settings import ServiceSettings
 from classmark.service.shares import Shares
 from classmark.service.state import overloaded
+from classmark.wire.problems import MEDIA_TYPE
 
 PIECE_BYTES = 4096
 """Fed to the parser at once. A chunked body can hold 700 chunks in it, a millisecond of work."""

@@ -20,8 +20,9 @@ from classmark.records import (
 )
 
 if TYPE_CHECKING:
-    from classmark.records import Answer, PredictionSource
+    from classmark.records import PredictionSource
     from classmark.service.settings import ServiceSettings
+    from classmark.wire import Answer
 from classmark.service.logs import log
 from classmark.service.settings import JOURNAL_OFF
 
@@ -115,7 +116,9 @@ class Recorder:
             return new_prediction_id()
         return derived_prediction_id(self._key, f"{index} {question.fingerprint}")
 
-    def record(self, question: Question, answer: Answer, prediction_id: str) -> None:
+    def record(
+        self, question: Question, answer: Answer, known_share: float, prediction_id: str
+    ) -> None:
         """Tell the journal of an answer; never waits."""
         if self._journal is None:
             return
@@ -131,7 +134,7 @@ class Recorder:
             ranked=tuple([(r.code, r.probability) for r in answer.ranked[:KEPT_CATEGORIES]]),
             set=answer.set or (),
             cross_lists=answer.cross_lists,
-            known_share=answer.known_share,
+            known_share=known_share,
             n_chars=len(text) - 1,
             n_words=len(text.split()),
             latex_share=latex_share(text),

@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from classmark.service.exchange import Exchange, Reply
 from classmark.service.gateway import EXCHANGE, Endpoint
 from classmark.service.limits import Access
+from classmark.service.schemas import response_schema
 from classmark.service.state import Service
 
 if TYPE_CHECKING:
@@ -43,9 +44,11 @@ def add_route(
         path: its address; parts in braces are parameters.
         route: as FastAPI calls it, see ``as_route``.
         access: who may call it.
-        documented: the other arguments of ``FastAPI.add_api_route``.
+        documented: the other arguments of ``FastAPI.add_api_route``; ``response_model`` may name
+            published objects.
     """
-    app.add_api_route(path, route, **documented)
+    model = response_schema(documented.pop("response_model", None))
+    app.add_api_route(path, route, response_model=model, **documented)
     added = app.routes[-1]
     if not isinstance(added, GuardedRoute):
         raise TypeError(f"{path} is a {type(added).__name__}, which has no rule")
