@@ -15,9 +15,7 @@ import unasync
 CLIENT = Path(__file__).parents[1] / "src" / "classmark" / "client"
 SOURCE, TARGET = "asynchronous.py", "synchronous.py"
 WORDS = {"AsyncClient": "Client", "aclose": "close", "asyncio": "time"}
-DOCSTRING = (
-    '"""The blocking client; ``.ci/blocking_client.py`` writes it from the asynchronous one."""'
-)
+DOCSTRING = '"""The blocking client, which ``.ci/blocking_client.py`` writes from the other."""'
 
 
 def blocking_client() -> str:

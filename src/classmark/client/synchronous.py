@@ -1,4 +1,4 @@
-"""The blocking client; ``.ci/blocking_client.py`` writes it from the asynchronous one."""
+"""The blocking client, which ``.ci/blocking_client.py`` writes from the other."""
 
 from __future__ import annotations
 

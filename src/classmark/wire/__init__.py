@@ -17,6 +17,7 @@ from classmark.wire.answer import (
     RecordError,
     Reliability,
     Verdict,
+    to_builtins,
     to_json,
 )
 from classmark.wire.documents import (
@@ -78,5 +79,6 @@ __all__ = [
     "Tensor",
     "TensorMetadata",
     "Verdict",
+    "to_builtins",
     "to_json",
 ]

@@ -31,6 +31,11 @@ class Published(msgspec.Struct, frozen=True, gc=False):
         return value
 
 
+def to_builtins(value: Any) -> Any:
+    """Return an object and all that it holds as dictionaries, tuples, lists, texts and numbers."""
+    return msgspec.to_builtins(value, enc_hook=_plain)
+
+
 def to_json(value: Any) -> bytes:
     """Return published objects, or plain values, as JSON in UTF-8.
 
@@ -39,7 +44,7 @@ def to_json(value: Any) -> bytes:
     try:
         return _ENCODER.encode(value)
     except UnicodeEncodeError:
-        return _ENCODER.encode(_spelled(msgspec.to_builtins(value, enc_hook=_plain)))
+        return _ENCODER.encode(_spelled(to_builtins(value)))
 
 
 def _spelled(value: Any) -> Any:
@@ -47,7 +52,7 @@ def _spelled(value: Any) -> Any:
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, dict):
         return {_spelled(key): _spelled(item) for key, item in value.items()}
-    return [_spelled(item) for item in value] if isinstance(value, list) else value
+    return [_spelled(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 class Reliability(Published, frozen=True):
