@@ -69,7 +69,7 @@ def test_a_failure_is_a_problem_and_its_log_has_no_text(
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError(f"cannot score {PAPER['abstract']}")
 
-    monkeypatch.setattr(service.answerer.classifier, "classify", fail)
+    monkeypatch.setattr(service.answerer.classifier, "score", fail)
     for path, body in (
         ("/v1/classify", {"json": PAPER}),
         ("/v1/files", {"files": {"file": b"Graphs\nWe draw."}}),
