@@ -118,7 +118,7 @@ def test_a_batch_that_could_not_be_ready_in_time_is_refused_before_its_body_is_r
         yield b""
 
     headers = {"Content-Type": "application/json", "Content-Length": "50000"}
-    for path in ("/v1/classify", f"/v2/models/{service.answerer.model['name']}/infer"):
+    for path in ("/v1/classify", f"/v2/models/{service.answerer.model.name}/infer"):
         response = ask(service, "POST", path, content=body(), headers=headers)
         assert (response.status_code, response.json()["kind"]) == (503, "overloaded")
         assert "needs about 84.0 s but has 10.0 s" in response.json()["detail"]
