@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classmark.evaluation.metrics.bootstrap import resample_counts
+from classmark.evaluation.metrics.intervals import resample_counts
 
 DRAWS, SEED, LEVEL = 1_000, 7, 0.95
 

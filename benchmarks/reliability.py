@@ -21,7 +21,7 @@ import numpy as np
 from classmark import Classifier, Paper
 from classmark.dataset import iter_texts, load_manifest, read_split
 from classmark.evaluation import EvaluationConfig, evaluate_details
-from classmark.evaluation.metrics.shares import share_interval
+from classmark.evaluation.metrics.intervals import share_interval
 from classmark.pipeline.scoring import score_dataset
 from classmark.records import ScoreTable
 

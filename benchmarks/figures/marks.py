@@ -9,11 +9,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from classmark.evaluation import page
+from classmark.pages.svg import style_sheet
 
 REPORTS = Path(__file__).parents[1] / "reports"
 WIDTH = 720
-_STYLE = Path(page.__file__).with_name("style.css").read_text(encoding="utf-8")
+_STYLE = style_sheet()
 _PALETTE = re.compile(r"^ *(--page: .*\n.*)$", re.MULTILINE)
 _OWN_RULES = """
 .figure { font-family: "Avenir Next", "Segoe UI", "Noto Sans", Cantarell, system-ui, sans-serif; }

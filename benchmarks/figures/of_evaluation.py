@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from marks import document, read_report
 
-from classmark.pages.figures import WIDTH, by_year, reliability
+from classmark.pages.figures import by_year, reliability
+from classmark.pages.svg import WIDTH
 from classmark.records import EvaluationReport, MetricValue, ReliabilityBin
 
 LABEL = "Left: share that is right against probability. Right: accuracy by year"

@@ -10,7 +10,7 @@ from behaviour_rates import assert_rate, read_lines
 
 from classmark import Classifier, Paper
 from classmark.errors import InvalidPaper
-from classmark.evaluation.robustness import read_strangers
+from classmark.evaluation.robustness import read_other_texts
 from classmark.taxonomy import categories
 
 # Three sentences an archive that a person who knows it could not place elsewhere. Those that a
@@ -77,7 +77,7 @@ def test_next_to_nothing_gets_no_category(classifier: Classifier, text: str) -> 
 def test_what_is_no_paper_gets_no_category(
     classifier: Classifier, place: tuple[str, str], least: float
 ) -> None:
-    texts = read_strangers()[place]
+    texts = read_other_texts()[place]
     answers = classifier.classify(texts)
     held = {text[:30]: answer.primary is None for text, answer in zip(texts, answers, strict=True)}
     assert_rate(f"{' '.join(place)} get no category", held, least)

@@ -114,7 +114,7 @@ def test_a_killed_download_leaves_no_file_and_the_next_goes_on(
     if sent == "SIGINT":
         assert code == 130
         assert terminal.lines[-2:] == [
-            "What has arrived is kept: run the same command to go on.",
+            "The bytes received so far are kept: run the same command to resume.",
             "interrupted: nothing is left half-written.",
         ]
     assert run(url).exit_code == 0

@@ -153,7 +153,7 @@ def test_kinds_that_a_gate_file_lacks_or_that_were_not_measured_are_errors(
     assert "has no minimum for case, lower and 2 more (kinds: case)" in err
     code, _, err = run(dataset, "--kinds", "typos", "--gates", file, "--bootstrap", "0")
     assert code == 1
-    assert "which was not measured. Leave --kinds away" in err
+    assert "which was not measured. Leave out --kinds" in err
 
 
 @pytest.mark.parametrize(
@@ -181,8 +181,8 @@ def test_a_damaged_gate_file_is_one_line_before_any_work(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--kinds", "typos,smell"), "there is no kind 'smell'. Choose from: typos, ocr,"),
-        (("--kinds", ""), "there is no kind ''"),
+        (("--kinds", "typos,smell"), "unknown kind 'smell'. Choose from: typos, ocr,"),
+        (("--kinds", ""), "unknown kind ''"),
         (("--margin", "0.1"), "--margin belongs to --write-gates FILE"),
         (("--gates", "a.json", "--write-gates", "b.json"), "run the command for each"),
         (("--papers", "0"), "0 is not in the range x>=1"),
@@ -197,7 +197,7 @@ def test_wrong_usage_is_exit_code_2(tmp_path: Path, options: tuple[str, ...], me
 def test_a_dataset_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     code, out, err = run(tmp_path / "nowhere")
     assert (code, out) == (1, "")
-    assert "is no dataset folder" in err
+    assert "is not a dataset folder" in err
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_wrong_key_or_value_is_a_usage_error_in_one_line(
 def test_a_missing_dataset_is_an_error_and_leaves_no_run(tmp_path: Path) -> None:
     result = run(f"dataset.path={tmp_path / 'absent'}", f"runs_dir={tmp_path / 'runs'}")
     assert result.exit_code == 1
-    assert "is no dataset folder" in " ".join(result.stderr.split())
+    assert "is not a dataset folder" in " ".join(result.stderr.split())
     assert not (tmp_path / "runs").exists()
 
 

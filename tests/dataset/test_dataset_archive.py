@@ -122,7 +122,7 @@ def test_a_packed_file_is_read_to_its_end(tmp_path: Path, pack: Callable[[bytes]
 def test_a_plain_file_of_papers_is_taken_and_another_is_not(tmp_path: Path) -> None:
     plain = put(tmp_path / "papers.csv", CSV)
     assert check_archive(plain) == ()
-    with pytest.raises(InvalidArchive, match=r"papers\.csv is no zip.*Leave --unpack out"):
+    with pytest.raises(InvalidArchive, match=r"papers\.csv is not a zip file.*Leave out --unpack"):
         unpack(plain, tmp_path / "out")
     with pytest.raises(UnreadableSource, match=r"^the file is a PDF file"):
         check_archive(put(tmp_path / "papers.pdf", b"%PDF-1.7"), name="the file")

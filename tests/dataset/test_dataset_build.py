@@ -8,7 +8,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from dataset_records import WriteSource, record, records
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +24,7 @@ from classmark.errors import (
 )
 from classmark.papers import read_papers
 from classmark.records import DatasetManifest, Paper
+from dataset_records import WriteSource, record, records
 
 COUNTS = {"cs.LG": 30, "math.CO": 20}
 SMALL = DatasetConfig(min_papers=2)
@@ -371,7 +371,7 @@ def test_a_leak_fails_the_build_and_leaves_nothing(
     monkeypatch.setattr(build_module, "clean", clean_badly)
     monkeypatch.setattr(build_module.Ledger, "check", lambda ledger, kept: None)
     source = write_source(records(COUNTS))
-    with pytest.raises(LeakFound, match=r"1 papers stand in two splits, by their abstract"):
+    with pytest.raises(LeakFound, match=r"1 papers are in two splits, by abstract"):
         build(source)
     assert list(source.parent.iterdir()) == [source]
 
@@ -408,9 +408,9 @@ def test_a_dataset_does_not_depend_on_the_chunks_it_is_built_in(
     rows = [*records(COUNTS), record(3, title="A"), record(60, summary="n/a")]
     _, whole = build(write_source(rows))
     monkeypatch.setattr("classmark.dataset.build.intake._CHUNK_PAPERS", 7)
-    monkeypatch.setattr("classmark.dataset.build.texts._MIN_PART_PAPERS", 3)
-    monkeypatch.setattr("classmark.dataset.build.texts._MAX_PARTS", 4)
-    monkeypatch.setattr("classmark.dataset.build.leaks._BATCH_PAPERS", 5)
+    monkeypatch.setattr("classmark.dataset.build.intake._MIN_PART_PAPERS", 3)
+    monkeypatch.setattr("classmark.dataset.build.intake._MAX_PARTS", 4)
+    monkeypatch.setattr("classmark.dataset.build.writing._BATCH_PAPERS", 5)
     folder, parts = build(write_source(rows))
     assert parts == whole
     assert parts.dropped == {"duplicate_id": 1, "empty_abstract": 1}
@@ -427,11 +427,11 @@ def test_a_split_that_is_streamed_holds_the_same_rows_whatever_the_chunks(
     source = write_source(records(COUNTS))
     folder, _ = build(source)
     whole = pl.read_parquet(folder / "train.parquet")
-    monkeypatch.setattr("classmark.dataset.build.written.MAX_WHOLE_PAPERS", 5)
-    monkeypatch.setattr("classmark.dataset.build.written._GROUP_PAPERS", 8)
+    monkeypatch.setattr("classmark.dataset.build.writing.MAX_WHOLE_PAPERS", 5)
+    monkeypatch.setattr("classmark.dataset.build.writing._GROUP_PAPERS", 8)
     folder, streamed = build(source)
     assert pl.read_parquet(folder / "train.parquet").equals(whole)
-    monkeypatch.setattr("classmark.dataset.build.texts._MIN_PART_PAPERS", 3)
+    monkeypatch.setattr("classmark.dataset.build.intake._MIN_PART_PAPERS", 3)
     _, parts = build(source)
     assert parts == streamed
 

@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 
 from classmark.dataset.build.cleaning import drop_duplicates, drop_empty, drop_withdrawn
+from classmark.dataset.build.intake import judge_texts
 from classmark.dataset.build.ledger import Ledger
-from classmark.dataset.build.texts import judge_texts
 from classmark.errors import ContractViolation
 
 ABSTRACT = "We prove a bound on the number of edges. " * 4

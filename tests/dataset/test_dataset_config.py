@@ -24,13 +24,13 @@ TIMES = {"train_until": "2017-12-31", "valid_until": "2018-06-30"}
         ({"test_share": 0.5, "valid_share": 0.5}, r"leave no paper for training"),
         ({"split": "time"}, r"split=time needs two dates"),
         ({"split": "time", **TIMES, "valid_until": "2017-12-31"}, r"2017-12-31 must precede"),
-        ({"split": "time", **TIMES, "train_until": "31.12.2017"}, r"'31.12.2017' is no date"),
+        ({"split": "time", **TIMES, "train_until": "31.12.2017"}, r"'31.12.2017' is not a date"),
         ({"split": "time", **TIMES, "train_until": "20171231"}, r"Write YYYY-MM-DD"),
         (TIMES, r"--train-until means nothing with split=stratified.*--split time"),
         ({"test_ids": Path("ids.txt")}, r"--test-ids means nothing.*--split ids"),
         ({"split": "ids"}, r"split=ids needs a list of test papers"),
         ({"periods": ("2019-12-31", "2017-12-31")}, r"periods: 2019-12-31 must precede"),
-        ({"periods": ("2017-02-30",)}, r"periods: '2017-02-30' is no date"),
+        ({"periods": ("2017-02-30",)}, r"periods: '2017-02-30' is not a date"),
     ],
 )
 def test_dataset_config_names_the_value_that_cannot_work(

@@ -96,7 +96,7 @@ def test_a_stalling_server_is_left_and_what_arrived_is_kept_for_the_next_run(
     server: FileServer, tmp_path: Path
 ) -> None:
     url = server.put("/papers.zip", ARCHIVE, cuts=[HALF, 0, 0], stalls=True)
-    with pytest.raises(DownloadFailed, match=rf"silent for too long.*{HALF:,} bytes are kept"):
+    with pytest.raises(DownloadFailed, match=rf"did not respond in time.*{HALF:,} bytes are kept"):
         get(url, IMPATIENT)
     assert left(tmp_path) == ["papers.zip.part", "papers.zip.part.json"]
     server.put("/papers.zip", ARCHIVE)
@@ -195,12 +195,12 @@ def test_a_passing_refusal_is_waited_out(server: FileServer) -> None:
 @pytest.mark.parametrize(
     ("status", "message"),
     [
-        (401, r"refused the download \(HTTP 401\): it wants credentials.*with a browser"),
-        (403, r"refused the download \(HTTP 403\): it wants credentials.*with a browser"),
+        (401, r"refused the download \(HTTP 401\): it needs credentials.*with a browser"),
+        (403, r"refused the download \(HTTP 403\): it needs credentials.*with a browser"),
         (404, r"there is no file at http://127.*/papers\.zip \(HTTP 404\)\. Check the address"),
         (410, r"there is no file at"),
         (418, r"refused the download \(HTTP 418"),
-        (500, r"is not able to answer \(HTTP 500\)\. Try later"),
+        (500, r"is unavailable \(HTTP 500\)\. Try later"),
     ],
 )
 def test_a_refusal_says_what_to_do_and_leaves_nothing(
@@ -296,7 +296,7 @@ def test_too_little_space_is_said_before_the_bytes_come(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(9, 9, 5))
-    with pytest.raises(StorageFailed, match=rf"{len(ARCHIVE):,} bytes are to come, 5 are free"):
+    with pytest.raises(StorageFailed, match=rf"{len(ARCHIVE):,} bytes are needed, 5 are free"):
         get(server.put("/papers.zip", ARCHIVE))
 
 
@@ -369,17 +369,17 @@ def test_a_local_archive_is_checked_and_stays_where_it_is(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("source", ["nothing.zip", "a/b/c", "ftp://host/file", ""])
 def test_a_source_that_is_nothing_is_refused(source: str) -> None:
-    with pytest.raises(UsageError, match=r"is no file that is there, no http\(s\) address and no"):
+    with pytest.raises(UsageError, match=r"is not an existing file, an http\(s\) address or a"):
         get(source)
 
 
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("http://ada:pw@host/papers.zip", r"^an address with a password in it is not taken"),
-        ("http://host/two words.zip", r"is no address.*%20"),
-        ("http://host:port/papers.zip", r"is no address"),
-        ("http:///papers.zip", r"is no address"),
+        ("http://ada:pw@host/papers.zip", r"^addresses with a password are not supported"),
+        ("http://host/two words.zip", r"is not a valid address.*%20"),
+        ("http://host:port/papers.zip", r"is not a valid address"),
+        ("http:///papers.zip", r"is not a valid address"),
     ],
 )
 def test_an_address_that_cannot_be_asked_for_is_refused(address: str, message: str) -> None:

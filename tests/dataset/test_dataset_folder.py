@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dataset_records import WriteSource, record, records
 
 from classmark.dataset import DatasetConfig, build_dataset, iter_texts, load_manifest, read_split
 from classmark.errors import InvalidDataset
+from dataset_records import WriteSource, record, records
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_an_unknown_split_is_answered_with_those_that_are_there(folder: Path) ->
 
 
 def test_a_folder_without_manifest_is_no_dataset(tmp_path: Path) -> None:
-    with pytest.raises(InvalidDataset, match=r"is no dataset folder.*classmark dataset build"):
+    with pytest.raises(InvalidDataset, match=r"is not a dataset folder.*classmark dataset build"):
         load_manifest(tmp_path)
 
 
@@ -125,11 +125,11 @@ def test_a_manifest_that_cannot_be_read_is_named(folder: Path, content: bytes) -
 
 
 def test_a_changed_byte_of_a_split_is_refused_and_the_file_named(folder: Path) -> None:
-    path = folder / "valid.parquet"
+    path = folder / "train.parquet"
     changed = bytearray(path.read_bytes())
-    changed[10] ^= 1
+    changed[60] ^= 1  # in the ids
     path.write_bytes(changed)
-    with pytest.raises(InvalidDataset, match=r"valid.parquet, the valid split, has changed"):
+    with pytest.raises(InvalidDataset, match=r"train.parquet, the train split, has changed"):
         load_manifest(folder)
     assert load_manifest(folder, verify=False).kept == 21
 

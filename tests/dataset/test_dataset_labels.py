@@ -4,10 +4,14 @@ import polars as pl
 import pytest
 
 from classmark.bundle.check import is_safe_text
-from classmark.dataset.build.contract import keep_contract
-from classmark.dataset.build.labels import canonical_labels, drop_retired, settle_small
+from classmark.dataset.build.cleaning import (
+    canonical_labels,
+    drop_retired,
+    keep_contract,
+    settle_small,
+)
+from classmark.dataset.build.intake import judge_texts
 from classmark.dataset.build.ledger import Ledger
-from classmark.dataset.build.texts import judge_texts
 from classmark.dataset.config import DatasetConfig
 from classmark.errors import ContractViolation, UnknownCategory
 
@@ -125,7 +129,7 @@ def test_a_row_that_breaks_several_checks_counts_once() -> None:
 
 def test_a_strict_contract_names_paper_and_fault() -> None:
     strict = DatasetConfig(strict=True)
-    with pytest.raises(ContractViolation, match=r"paper 'p0'.*2016-02-30.*no day of the calendar"):
+    with pytest.raises(ContractViolation, match=r"paper 'p0'.*2016-02-30.*or does not exist"):
         keep_contract(BROKEN["bad_date"], strict, Ledger(1))
     with pytest.raises(UnknownCategory, match=r"unknown arXiv category 'cs.XX'"):
         keep_contract(BROKEN["unknown_category"], strict, Ledger(1))

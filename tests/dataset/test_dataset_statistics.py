@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dataset_records import Record, WriteSource, record
 
 from classmark.dataset import DatasetConfig, build_dataset
-from classmark.dataset.statistics.comparison import compare, divergence
-from classmark.dataset.statistics.statistics import Measured, measure
+from classmark.dataset.statistics.statistics import Measured, compare, divergence, measure
 from classmark.errors import InvalidDataset
+from dataset_records import Record, WriteSource, record
 
 Made = Callable[..., Path]
 LONG = "the proof of this result is that for each of the groups we have in it a map which can be"

@@ -15,7 +15,7 @@ from classmark.evaluation import (
     negative_log_likelihood,
 )
 from classmark.evaluation.metrics.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE
-from classmark.evaluation.metrics.weighted import (
+from classmark.evaluation.metrics.rows import (
     weighted_calibration_error,
     weighted_calibration_floor,
 )

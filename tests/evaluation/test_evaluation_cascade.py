@@ -19,7 +19,7 @@ from classmark.evaluation.cascade import (
     choose_thresholds,
     compare_answers,
 )
-from classmark.pages.cascade_plot import draw_curve
+from classmark.pages import draw_cascade
 from classmark.records import Speeds
 
 SPEEDS = Speeds(fast=1000.0, deep=10.0)
@@ -94,7 +94,7 @@ def test_a_loss_is_against_a_mix_that_is_better_than_the_deep_model() -> None:
 
 def test_the_plot_is_an_svg_that_names_both_splits() -> None:
     curve = cascade_curve(ANSWERS, SPEEDS, [0.0, 0.5, 1.0])
-    svg = draw_curve({"valid": curve, "test": curve}, {"valid": curve[1], "test": curve[1]})
+    svg = draw_cascade({"valid": curve, "test": curve}, {"valid": curve[1], "test": curve[1]})
     root = ElementTree.fromstring(svg)
     words = "".join(root.itertext())
     assert "valid: 0.750 at 51.00 ms" in words

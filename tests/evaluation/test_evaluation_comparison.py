@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from classmark.errors import EmptyEvaluation, InvalidScores, LabelMismatch
 from classmark.evaluation import EvaluationConfig, compare_shares, compare_tables, evaluate_table
 from classmark.evaluation.comparison import mcnemar_p_value
-from classmark.pages import render_comparison, render_comparison_page
+from classmark.pages import comparison_page, comparison_text
 from classmark.records import ComparisonReport, Difference, ScoreTable
 from classmark.wire import ModelRef
 
@@ -188,9 +188,9 @@ def test_tables_without_a_common_label_or_paper_are_refused(random_table: ScoreT
     alien = replace(random_table, labels=("a", "b", "c", "d"))
     with pytest.raises(LabelMismatch, match="no label in common"):
         compare_tables(random_table, alien, common=True)
-    strangers = replace(random_table, ids=tuple(f"q{i}" for i in range(200)))
+    others = replace(random_table, ids=tuple(f"q{i}" for i in range(200)))
     with pytest.raises(EmptyEvaluation, match="no paper with a known primary"):
-        compare_tables(random_table, strangers, common=True)
+        compare_tables(random_table, others, common=True)
 
 
 def test_other_truth_is_refused_even_with_common(random_table: ScoreTable) -> None:
@@ -223,7 +223,7 @@ def test_comparison_to_dict_is_json(random_table: ScoreTable) -> None:
 def test_text_names_the_better_model_where_the_interval_leaves_0_out(
     random_table: ScoreTable,
 ) -> None:
-    text = render_comparison(compare_tables(random_table, noisy(random_table, 1, 5.0)))
+    text = comparison_text(compare_tables(random_table, noisy(random_table, 1, 5.0)))
     assert re.search(r"top-1 accuracy .* A$", text, re.MULTILINE)
     assert re.search(r"negative log-likelihood, nats .* A$", text, re.MULTILINE)
     assert not re.search(r"prediction sets.* [AB]$", text, re.MULTILINE)
@@ -233,21 +233,21 @@ def test_text_names_the_better_model_where_the_interval_leaves_0_out(
 
 def test_text_without_resamples_judges_nothing(random_table: ScoreTable) -> None:
     config = EvaluationConfig(draws=0)
-    text = render_comparison(compare_tables(random_table, noisy(random_table, 1), config=config))
+    text = comparison_text(compare_tables(random_table, noisy(random_table, 1), config=config))
     assert "F1 that differs" not in text
     assert not re.search(r"top-1 accuracy .*[AB]$", text, re.MULTILINE)
 
 
 def test_comparison_of_invented_papers_says_so_first(random_table: ScoreTable) -> None:
     report = compare_tables(random_table, replace(random_table, generated=True), config=QUICK)
-    assert render_comparison(report).startswith("invented sample papers")
-    page = render_comparison_page(report)
+    assert comparison_text(report).startswith("invented sample papers")
+    page = comparison_page(report)
     assert page.index("Invented sample papers") < page.index("<h1>")
 
 
 def test_comparison_page_shows_both_models_and_loads_nothing(random_table: ScoreTable) -> None:
     other = noisy(random_table, 1, 5.0)
-    page = render_comparison_page(compare_tables(random_table, other, config=QUICK))
+    page = comparison_page(compare_tables(random_table, other, config=QUICK))
     for fact in ("d" * 64, "b" * 64, "fast 1.0 or noisy 2.0?", "Categories that differ"):
         assert fact in page
     assert not re.search(r"<script|<link|<img|https?:|url\(", page)
@@ -259,7 +259,7 @@ def test_comparison_page_says_what_was_left_out_and_if_nothing_is_clear(
 ) -> None:
     fewer = random_table.select(np.arange(1, 200))
     config = EvaluationConfig(draws=0)
-    page = render_comparison_page(compare_tables(random_table, fewer, config=config, common=True))
+    page = comparison_page(compare_tables(random_table, fewer, config=config, common=True))
     assert "Not compared: 1 of A." in page
     assert "None is clear." in page
     assert "No intervals were drawn." in page

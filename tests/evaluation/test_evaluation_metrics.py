@@ -10,24 +10,38 @@ from hypothesis.extra.numpy import arrays
 
 from classmark.errors import EmptyEvaluation, InvalidConfig
 from classmark.evaluation import (
-    brier_score,
     calibrated_probabilities,
-    equal_mass_calibration_error,
     expected_calibration_error,
-    level_accuracy,
     macro_f1,
-    mean_set_size,
-    micro_f1,
     negative_log_likelihood,
-    precision_at_1_listed,
-    recall_at_k_listed,
-    set_coverage,
     top_k_accuracy,
+)
+from classmark.evaluation.metrics.ranking import equal_mass_bins
+from classmark.evaluation.metrics.rows import (
+    brier_scores,
+    known_rows,
+    level_hits,
+    listed_hits,
+    listed_recalls,
+    weighted_calibration_error,
 )
 
 # Ranks of the truth (column 0, 1, 2, unknown): 0, 1, 2.
 SCORES = np.array([[3, 2, 1], [3, 2, 1], [3, 2, 1], [1, 2, 3]], dtype=np.float32)
 PRIMARY = np.array([0, 1, 2, -1], dtype=np.int16)
+
+
+def brier_score(probabilities: np.ndarray, primary: np.ndarray) -> float:
+    known = known_rows(primary)
+    return float(np.mean(brier_scores(probabilities[known], primary[known])))
+
+
+def equal_mass_calibration_error(
+    confidence: np.ndarray, correct: np.ndarray, n_bins: int = 15
+) -> float:
+    bins, once = equal_mass_bins(confidence, n_bins), np.ones((1, confidence.size))
+    return float(weighted_calibration_error(confidence - correct, bins, n_bins, once)[0])
+
 
 finite = st.floats(-50, 50, width=32)
 score_arrays = st.integers(1, 30).flatmap(
@@ -59,20 +73,20 @@ def test_macro_f1_weighs_a_rare_label_as_much_as_a_frequent_one() -> None:
     primary = np.array([0] * 98 + [1] * 2)
     always_frequent = np.tile([1.0, 0.0], (100, 1))
     assert macro_f1(always_frequent, primary) == pytest.approx((2 * 98 / 198) / 2)
-    assert micro_f1(always_frequent, primary) == 0.98
+    assert top_k_accuracy(always_frequent, primary) == 0.98
 
 
 def test_precision_at_1_listed_accepts_any_cross_list() -> None:
     listed = np.array([[0, 1, 0], [1, 1, 0], [1, 0, 1], [1, 0, 0]], dtype=bool)
-    assert precision_at_1_listed(SCORES, listed) == 0.5
+    assert listed_hits(SCORES, listed).tolist() == [False, True, True, False]
 
 
-def test_recall_at_k_listed_counts_categories_without_a_column_as_missed() -> None:
+def test_recall_of_listed_counts_categories_without_a_column_as_missed() -> None:
     listed = np.array([[1, 0, 1], [1, 0, 0]], dtype=bool)
     scores = SCORES[:2]
-    assert recall_at_k_listed(scores, listed, np.array([2, 1]), k=2) == pytest.approx(0.75)
-    assert recall_at_k_listed(scores, listed, np.array([4, 1]), k=2) == pytest.approx(0.625)
-    assert recall_at_k_listed(scores, listed, np.array([2, 1])) == 1.0
+    assert listed_recalls(scores, listed, np.array([2, 1]), k=2).tolist() == [0.5, 1.0]
+    assert listed_recalls(scores, listed, np.array([4, 1]), k=2).tolist() == [0.25, 1.0]
+    assert listed_recalls(scores, listed, np.array([2, 1]), k=5).tolist() == [1.0, 1.0]
 
 
 def test_negative_log_likelihood_is_the_mean_in_nats() -> None:
@@ -92,12 +106,12 @@ def test_brier_score_sums_squares_over_labels() -> None:
     assert brier_score(probabilities, np.array([-1, 1])) == 0.0
 
 
-def test_level_accuracy_sums_before_it_compares() -> None:
+def test_levels_are_summed_before_they_are_compared() -> None:
     # The top category is alone in its level; the two others together outweigh it.
     probabilities = np.array([[0.4, 0.3, 0.3]])
     levels = np.array([0, 1, 1])
-    assert level_accuracy(probabilities, np.array([1]), levels) == 1.0
-    assert level_accuracy(probabilities, np.array([0]), levels) == 0.0
+    assert level_hits(probabilities, np.array([1]), levels).tolist() == [True]
+    assert level_hits(probabilities, np.array([0]), levels).tolist() == [False]
 
 
 def test_expected_calibration_error_by_hand() -> None:
@@ -126,13 +140,6 @@ def test_expected_calibration_error_is_zero_when_every_confidence_is_its_frequen
 def test_equal_mass_bins_keep_equal_confidences_together() -> None:
     confidence, correct = np.full(10, 0.7), np.arange(10) < 7
     assert equal_mass_calibration_error(confidence, correct) == pytest.approx(0.0, abs=1e-12)
-
-
-def test_set_metrics_by_hand() -> None:
-    sets = np.array([[1, 1, 0], [0, 0, 1]], dtype=bool)
-    assert set_coverage(sets, np.array([1, 0])) == 0.5
-    assert set_coverage(sets, np.array([1, -1])) == 1.0
-    assert mean_set_size(sets) == 1.5
 
 
 def test_calibrated_probabilities_by_hand() -> None:
@@ -208,15 +215,12 @@ def test_every_share_stays_between_0_and_1(table: tuple[np.ndarray, np.ndarray])
     assert all(-1e-12 <= share <= 1 + 1e-12 for share in shares)
 
 
-@pytest.mark.parametrize("metric", [top_k_accuracy, micro_f1, macro_f1, brier_score])
+@pytest.mark.parametrize("metric", [top_k_accuracy, macro_f1, brier_score])
 def test_a_metric_of_papers_without_known_truth_is_refused(metric: object) -> None:
     with pytest.raises(EmptyEvaluation, match="none of the 2 papers has a primary"):
         metric(SCORES[:2], np.array([-1, -1]))  # type: ignore[operator]
 
 
 def test_a_metric_of_no_papers_is_refused() -> None:
-    nothing = np.zeros((0, 3))
-    with pytest.raises(EmptyEvaluation, match="there are no papers"):
-        precision_at_1_listed(nothing, nothing.astype(bool))
     with pytest.raises(EmptyEvaluation, match="there are no papers"):
         expected_calibration_error(np.zeros(0), np.zeros(0, dtype=bool))

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classmark.evaluation.robustness import KINDS, STRANGERS, Kind, perturb, read_strangers
-from classmark.evaluation.robustness.places import WORD, change_share
-from classmark.evaluation.robustness.slips import mistype
+from classmark.evaluation.robustness import KINDS, OTHER_KINDS, Kind, perturb, read_other_texts
+from classmark.evaluation.robustness.noise import WORD, change_share, mistype
 
 TITLE = "Efficient flows of ﬁne modern cells"
 ABSTRACT = (
@@ -169,9 +168,9 @@ def test_a_misread_word_that_no_confusion_fits_stays() -> None:
     assert ocr.edit(("AAA", "fi"), 1.0, np.random.default_rng(0))[0] == "AAA"
 
 
-def test_strangers_are_those_that_fitted_nothing_and_fill_every_level() -> None:
-    found = read_strangers()
-    named_levels = {(kind.name, level) for kind in STRANGERS.values() for level in kind.levels}
+def test_other_texts_are_those_that_fitted_nothing_and_fill_every_level() -> None:
+    found = read_other_texts()
+    named_levels = {(kind.name, level) for kind in OTHER_KINDS.values() for level in kind.levels}
     assert set(found) == named_levels
     assert sum(map(len, found.values())) == 140
     assert len(found["other-languages", "abstracts"]) == 5

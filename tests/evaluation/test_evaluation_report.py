@@ -15,10 +15,10 @@ from classmark.evaluation import (
     evaluate_table,
     expected_calibration_error,
     macro_f1,
-    recall_at_k_listed,
     top_k_accuracy,
 )
-from classmark.evaluation.metrics.bootstrap import resample_counts
+from classmark.evaluation.metrics.intervals import resample_counts
+from classmark.evaluation.metrics.rows import listed_recalls
 from classmark.records import EvaluationReport, ScoreTable
 
 MakeTable = Callable[..., ScoreTable]
@@ -58,9 +58,8 @@ def test_a_report_agrees_with_the_metric_functions(random_table: ScoreTable) -> 
     assert measured["ece"] == pytest.approx(
         expected_calibration_error(probabilities.max(axis=1), correct)
     )
-    assert measured["recall_at_5_listed"] == recall_at_k_listed(
-        table.scores, table.listed, table.listed_count
-    )
+    recalls = listed_recalls(table.scores, table.listed, table.listed_count, 5)
+    assert measured["recall_at_5_listed"] == pytest.approx(recalls.mean())
 
 
 def test_cross_lists_count_for_the_listed_metrics_only(make_table: MakeTable) -> None:

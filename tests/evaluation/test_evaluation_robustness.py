@@ -20,7 +20,7 @@ from classmark.evaluation import (
     other_papers,
 )
 from classmark.evaluation.robustness.measure import Judged, Study
-from classmark.pages import render_robustness, render_robustness_page
+from classmark.pages import robustness_page, robustness_text
 from classmark.records import RobustnessGates, RobustnessReport
 from classmark.wire import ModelRef
 
@@ -55,7 +55,7 @@ def study(**changes: Any) -> Study:
             "typos": {"2 %": CLEAN, "20 %": judged(0.5, 2)},
             "case": {"upper": judged(0.8, 3, accepted=0.0)},
         },
-        "strangers": {"non-papers": {"English prose": judged(0, 4, n=20, accepted=0.1)}},
+        "other_texts": {"non-papers": {"English prose": judged(0, 4, n=20, accepted=0.1)}},
         "slices": {"later-years": {"until-2017": early, "2018-2019": ~early}},
     }
     return Study(**{**values, **changes})
@@ -129,7 +129,7 @@ def test_periods_are_measured_on_their_own_papers(report: RobustnessReport) -> N
     assert "agreement" not in early.metrics
 
 
-def test_strangers_have_no_accuracy_but_abstention_with_an_interval(
+def test_other_texts_have_no_accuracy_but_abstention_with_an_interval(
     report: RobustnessReport,
 ) -> None:
     metrics = level(report, "non-papers", "English prose").metrics
@@ -141,8 +141,8 @@ def test_without_resamples_there_are_no_intervals() -> None:
     report = measured(draws=0)
     assert report.clean.metrics["top_1"].low is None
     assert level(report, "typos", "20 %").differences["top_1"].low is None
-    assert "  2 %" in render_robustness(report)
-    assert "<svg" in render_robustness_page(report)
+    assert "  2 %" in robustness_text(report)
+    assert "<svg" in robustness_page(report)
 
 
 def test_no_papers_are_refused() -> None:
@@ -189,7 +189,7 @@ def test_a_gate_on_what_could_not_be_measured_fails(report: RobustnessReport) ->
     gates = make_gates(report)
     gates.minimum["case"]["upper"]["accepted_accuracy"] = 0.5
     assert [str(f) for f in check_gates(report, gates)] == [
-        "case, upper: accepted_accuracy has no value, at least 0.5000 is asked for"
+        "case, upper: accepted_accuracy has no value, the minimum is 0.5000"
     ]
 
 
@@ -210,7 +210,7 @@ def test_a_minimum_for_what_was_not_measured_is_an_error(report: RobustnessRepor
 def test_a_gate_on_an_unknown_metric_is_an_error(report: RobustnessReport) -> None:
     gates = make_gates(report)
     gates.minimum["clean"]["clean"]["top_9"] = 0.1
-    with pytest.raises(InvalidGates, match="'top_9', which is no metric"):
+    with pytest.raises(InvalidGates, match="'top_9', which is not a metric"):
         check_gates(report, gates)
 
 
@@ -250,7 +250,7 @@ def test_gates_of_other_papers_are_noticed(report: RobustnessReport) -> None:
 
 
 def test_the_table_shows_every_level_within_100_columns(report: RobustnessReport) -> None:
-    lines = render_robustness(report).split("\n")
+    lines = robustness_text(report).split("\n")
     assert max(map(len, lines)) <= 100
     for words in ("clean ", "  20 %", "  upper", "  English prose", "  2018-2019"):
         assert any(line.startswith(words) for line in lines), words
@@ -259,8 +259,8 @@ def test_the_table_shows_every_level_within_100_columns(report: RobustnessReport
 
 def test_invented_papers_are_said_to_be_so_first() -> None:
     report = measured(generated=True)
-    assert render_robustness(report).startswith("invented sample papers")
-    page = render_robustness_page(report)
+    assert robustness_text(report).startswith("invented sample papers")
+    page = robustness_page(report)
     assert page.index("Invented sample papers") < page.index("<h1>")
 
 
@@ -281,7 +281,7 @@ class Balance(HTMLParser):
 
 
 def test_the_page_is_whole_html_that_loads_and_runs_nothing(report: RobustnessReport) -> None:
-    page = render_robustness_page(report)
+    page = robustness_page(report)
     parser = Balance()
     parser.feed(page)
     assert parser.open == []
@@ -292,7 +292,7 @@ def test_the_page_is_whole_html_that_loads_and_runs_nothing(report: RobustnessRe
 def test_the_page_has_a_plot_a_kind_and_says_where_the_numbers_come_from(
     report: RobustnessReport,
 ) -> None:
-    page = render_robustness_page(report)
+    page = robustness_page(report)
     assert page.count("<figcaption>") == len(report.kinds)
     for fact in ("d" * 64, "e" * 64, "classmark evaluate ...", "seed 7, 200 resamples"):
         assert fact in page
@@ -301,7 +301,7 @@ def test_the_page_has_a_plot_a_kind_and_says_where_the_numbers_come_from(
 def test_the_page_joins_levels_only_where_their_order_means_something(
     report: RobustnessReport,
 ) -> None:
-    page = render_robustness_page(report)
+    page = robustness_page(report)
     typos, case = (re.search(rf"<h3>{k}</h3>.*?</figure>", page) for k in ("typos", "case"))
     assert typos is not None
     assert case is not None
@@ -311,7 +311,7 @@ def test_the_page_joins_levels_only_where_their_order_means_something(
 
 def test_the_names_of_many_years_do_not_run_into_each_other() -> None:
     parts = {str(2000 + i): np.arange(N) % 20 == i for i in range(20)}
-    page = render_robustness_page(measured(perturbed={}, slices={"later-years": parts}))
+    page = robustness_page(measured(perturbed={}, slices={"later-years": parts}))
     plot = re.search(r"<h3>later-years</h3>.*?</figure>", page)
     assert plot is not None
     assert re.findall(r">(20\d\d)</text>", plot[0]) == ["2000", "2004", "2008", "2012", "2016"]
@@ -319,11 +319,11 @@ def test_the_names_of_many_years_do_not_run_into_each_other() -> None:
 
 def test_nothing_from_outside_is_markup(report: RobustnessReport) -> None:
     evil = "<script>alert(1)</script>"
-    page = render_robustness_page(replace(report, split=evil, command=evil))
+    page = robustness_page(replace(report, split=evil, command=evil))
     assert "<script" not in page
 
 
-def test_the_page_of_strangers_alone_has_no_losses_and_no_examples() -> None:
-    page = render_robustness_page(measured(perturbed={}, slices={}))
+def test_the_page_of_other_texts_alone_has_no_losses_and_no_examples() -> None:
+    page = robustness_page(measured(perturbed={}, slices={}))
     for absent in ("What hurts most", "What it looks like"):
         assert absent not in page

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classmark.evaluation.metrics.shares import f1_interval, share_interval
+from classmark.evaluation.metrics.intervals import f1_interval, share_interval
 
 
 def test_share_interval_is_wilsons() -> None:

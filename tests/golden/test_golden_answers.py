@@ -95,8 +95,8 @@ def test_papers_and_texts_that_are_none_are_told_apart(fast: Classifier) -> None
             bias + on_share * raw.known_share + on_energy * energy(raw.scores, policy.temperature)
         )
 
-    strangers = [t for t in NON_PAPERS if t["split"] == "measure"]
-    inside, outside = scope(as_papers()), scope([Paper.from_text(t["text"]) for t in strangers])
+    others = [t for t in NON_PAPERS if t["split"] == "measure"]
+    inside, outside = scope(as_papers()), scope([Paper.from_text(t["text"]) for t in others])
     everything = scope([Paper.from_text(t["text"]) for t in NON_PAPERS])
     assert auroc(inside, outside) >= LEAST_AUROC
     assert len(everything) >= 200

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from classmark.evaluation import EvaluationConfig, evaluate_table
-from classmark.pages import render_table
+from classmark.pages import evaluation_text
 from classmark.records import ScoreTable
 
 MakeTable = Callable[..., ScoreTable]
@@ -15,7 +15,7 @@ WARNING = "invented sample papers: these numbers say nothing about real ones"
 
 def test_a_table_shows_values_intervals_slices_and_categories(random_table: ScoreTable) -> None:
     report = evaluate_table(random_table, config=FEW_DRAWS)
-    text = render_table(report)
+    text = evaluation_text(report)
     top_1 = report.metrics["top_1"]
     assert f"{top_1.value:.3f}  {top_1.low:.3f} - {top_1.high:.3f}" in text
     for shown in ("model    fast 1.0 (dddddddddddd)", "until-2017", "2019", "math.CO"):
@@ -25,30 +25,30 @@ def test_a_table_shows_values_intervals_slices_and_categories(random_table: Scor
 
 
 def test_a_table_fits_into_100_columns(random_table: ScoreTable) -> None:
-    text = render_table(evaluate_table(random_table, config=FEW_DRAWS))
+    text = evaluation_text(evaluate_table(random_table, config=FEW_DRAWS))
     assert max(map(len, text.splitlines())) <= 100
 
 
 def test_columns_are_aligned(random_table: ScoreTable) -> None:
-    lines = render_table(evaluate_table(random_table, config=FEW_DRAWS)).splitlines()
+    lines = evaluation_text(evaluate_table(random_table, config=FEW_DRAWS)).splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("period"))
     assert len({len(line) for line in lines[start : start + 3]}) == 1
 
 
 def test_a_table_of_invented_papers_says_so_in_its_first_line(make_table: MakeTable) -> None:
     report = evaluate_table(make_table([[1, 0, 0, 0]], [0], generated=True), config=FEW_DRAWS)
-    assert render_table(report).splitlines()[0] == WARNING
+    assert evaluation_text(report).splitlines()[0] == WARNING
 
 
 def test_a_table_of_real_papers_does_not_say_so(random_table: ScoreTable) -> None:
-    assert WARNING not in render_table(evaluate_table(random_table, config=FEW_DRAWS))
+    assert WARNING not in evaluation_text(evaluate_table(random_table, config=FEW_DRAWS))
 
 
 def test_a_table_tells_what_was_left_out_and_where_the_papers_are_from(
     make_table: MakeTable,
 ) -> None:
     table = make_table([[1, 0, 0, 0]] * 2, [0, -1], dataset_digest="e" * 64, split="valid")
-    text = render_table(evaluate_table(table, config=EvaluationConfig(draws=0)))
+    text = evaluation_text(evaluate_table(table, config=EvaluationConfig(draws=0)))
     assert "papers   1, 1 more without a primary that the model knows" in text
     assert "data     valid split of dataset eeeeeeeeeeee" in text
     assert "interval" not in text
@@ -60,7 +60,7 @@ def test_the_weakest_categories_come_first_and_those_of_few_papers_are_marked(
     primary = np.repeat([0, 1, 2], [25, 25, 2])
     scores = np.eye(4)[np.repeat([0, 0, 1, 3], [25, 10, 15, 2])]
     report = evaluate_table(make_table(scores, primary), config=FEW_DRAWS)
-    found = render_table(report).split("weakest categories")[1].splitlines()
+    found = evaluation_text(report).split("weakest categories")[1].splitlines()
     head, *rows = found
     assert " ".join(head.split()) == "papers precision recall F1 95 % range confused with"
     by_code = {row.split()[0]: row.split()[1:] for row in rows[:4]}
@@ -72,17 +72,17 @@ def test_the_weakest_categories_come_first_and_those_of_few_papers_are_marked(
     assert by_code["cs.AI"][-1] == "-"
     assert rows[4] == "? uncertain: fewer than 20 papers"
     assert rows[5] == "4 of 4 categories; the JSON report has them all"
-    assert "1 of 4 categories" in render_table(report, weakest=1)
+    assert "1 of 4 categories" in evaluation_text(report, weakest=1)
 
 
 def test_a_metric_that_a_slice_lacks_is_a_dash(random_table: ScoreTable) -> None:
     report = evaluate_table(random_table, config=FEW_DRAWS)
     report.periods[0].metrics.pop("ece")
-    line = next(s for s in render_table(report).splitlines() if s.startswith("until-2017"))
+    line = next(s for s in evaluation_text(report).splitlines() if s.startswith("until-2017"))
     assert " - " in line
 
 
 def test_a_category_never_on_top_has_a_dash_for_precision(make_table: MakeTable) -> None:
     report = evaluate_table(make_table([[9, 0, 0, 0]], [1]), config=FEW_DRAWS)
-    line = next(s for s in render_table(report).splitlines() if s.startswith("cs.LG"))
+    line = next(s for s in evaluation_text(report).splitlines() if s.startswith("cs.LG"))
     assert line.split()[2] == "-"

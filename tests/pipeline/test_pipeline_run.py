@@ -193,7 +193,7 @@ def test_too_few_frequent_terms_are_refused(train_run: TrainRun) -> None:
 
 
 def test_no_dataset_is_refused(train_run: TrainRun, tmp_path: Path) -> None:
-    with pytest.raises(InvalidDataset, match=r"is no dataset folder"):
+    with pytest.raises(InvalidDataset, match=r"is not a dataset folder"):
         train_run(data=tmp_path / "absent")
 
 

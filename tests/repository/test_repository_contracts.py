@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ SERVING = {
     *("client", "errors", "records", "taxonomy", "storage", "papers", "bundle"),
     *("kernels", "runtime", "registry", "journal", "service", "bulk", "wire"),
 }
+DOWNWARDS = "imports go downwards only"
 NEVER_SERVED = ["torch", "lightning", "transformers", "sklearn", "scipy", "hydra", "omegaconf"]
 NEVER_SERVED += ["polars", "mlflow"]
 
@@ -74,6 +76,10 @@ def house(tmp_path: Path) -> Path:
         (tmp_path / "src/classmark" / room / "__init__.py").touch()
     for module in ("__init__", "__main__", "errors"):
         (tmp_path / "src/classmark" / f"{module}.py").touch()
+    for contract in CONTRACTS.values():
+        for room in set(contract.get("containers", ())) - {"classmark"}:
+            for wing in re.findall(r"\w+", " ".join(contract["layers"])):
+                (tmp_path / "src" / room.replace(".", "/") / f"{wing}.py").touch()
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
 
@@ -93,13 +99,29 @@ def test_every_import_contract_is_kept() -> None:
         ("runtime", "def f():\n    import scipy.stats", "What serves never loads what trains"),
         ("papers", "import polars", "What serves never loads what trains"),
         ("cli", "import fastapi", "Only service and monitor know the web framework"),
+        (
+            "dataset/config",
+            "from classmark.dataset import build",
+            f"Inside dataset, {DOWNWARDS}",
+        ),
+        (
+            "evaluation/metrics",
+            "from classmark.evaluation import report",
+            f"Inside evaluation, {DOWNWARDS}",
+        ),
+        (
+            "pages/svg",
+            "from classmark.pages import frame",
+            f"Inside pages, {DOWNWARDS}",
+        ),
         ("papers", "from google.cloud import storage", "Only storage and cloud know a cloud SDK"),
     ],
 )
 def test_a_forbidden_import_breaks_its_contract(
     house: Path, room: str, line: str, broken: str
 ) -> None:
-    (house / "src/classmark" / room / "__init__.py").write_text(line + "\n")
+    module = house / "src/classmark" / f"{room}.py"
+    (module if module.is_file() else module.with_suffix("") / "__init__.py").write_text(line + "\n")
     result = lint_imports(house)
     assert result.returncode == 1
     assert f"{broken} BROKEN" in result.stdout

@@ -76,7 +76,7 @@ def export(  # noqa: PLR0913 - one parameter an option
     """Convert a run, calibrate it on valid, measure it on test, and write the bundle."""
     require_training()
     from classmark.cli.steps import Steps
-    from classmark.pages import render_table
+    from classmark.pages import evaluation_text
     from classmark.pipeline import ExportOptions, export_run
     from classmark.storage import check_apart, check_file_place, write_json
 
@@ -114,7 +114,7 @@ def export(  # noqa: PLR0913 - one parameter an option
         choice = {k: v for k, v in manifest.provenance.items() if k == "precision"}
         typer.echo(json.dumps({**told, **choice}))
         return
-    typer.echo(render_table(measured, weakest=5))
+    typer.echo(evaluation_text(measured, weakest=5))
     typer.echo(str(output))
 
 

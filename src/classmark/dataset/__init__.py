@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from classmark.dataset.build.build import Origin, build_dataset
-    from classmark.dataset.build.leaks import check_leaks
+    from classmark.dataset.build.writing import check_leaks
     from classmark.dataset.config import DatasetConfig, DownloadConfig, SampleConfig
     from classmark.dataset.download.download import Download, fetch_dataset
     from classmark.dataset.folder import DatasetSplit, iter_texts, load_manifest, read_split

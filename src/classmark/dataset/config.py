@@ -10,13 +10,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from classmark.dataset.kaggle import DEFAULT_API, DEFAULT_DATASET
 from classmark.errors import InvalidConfig, UsageError
 
 LabelSpace = Literal["arxiv", "free"]
 SplitMethod = Literal["stratified", "time", "ids"]
 SmallCategories = Literal["drop", "merge", "keep"]
 
+DEFAULT_DATASET = "sumitm004/arxiv-scientific-research-papers-dataset"
+DEFAULT_API = "https://www.kaggle.com/api/v1"
 MIN_SAMPLE_CATEGORIES = 24
 MAX_SAMPLE_CATEGORIES = 28
 MAX_SEED = 2**63 - 1
@@ -85,7 +86,7 @@ class DatasetConfig:
         return name_periods(self.periods)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the options as JSON values; of a file only its name, paths are nobody's data."""
+        """Return the options as JSON values; of a file only its name, since paths are private."""
         values = dict(self.__dict__)
         values["columns"] = dict(self.columns)
         values["periods"] = list(self.periods)
@@ -185,7 +186,7 @@ def _check_increasing(name: str, days: tuple[str, ...]) -> None:
         try:
             parsed = date.fromisoformat(day)
         except ValueError as error:
-            raise InvalidConfig(f"{name}: {day!r} is no date. Write YYYY-MM-DD.") from error
+            raise InvalidConfig(f"{name}: {day!r} is not a date. Write YYYY-MM-DD.") from error
         if parsed.isoformat() != day:
             raise InvalidConfig(f"{name}: {day!r} is not written as {parsed}. Write YYYY-MM-DD.")
     for earlier, later in pairwise(days):
@@ -205,16 +206,16 @@ def _check_absent(config: DatasetConfig, names: tuple[str, ...], method: SplitMe
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadConfig:
-    """What to fetch, and where to.
+    """What to download, and where to.
 
     Attributes:
         source: OWNER/NAME of a Kaggle dataset, an http(s) address, or a path.
-        output: file to write, or a folder that is there; None: a name of its own, here.
+        output: file to write, or an existing folder; None: named after the source, here.
         unpack: folder to unpack a zip into; None: keep it as it is, ``build`` reads a zip of one
             file.
         sha256: what the file must have, 64 hexadecimal digits; "": any.
         kaggle_api: base address of Kaggle's API.
-        overwrite: replace what is there.
+        overwrite: replace existing files.
     """
 
     source: str = DEFAULT_DATASET
@@ -234,9 +235,9 @@ class Patience:
     """How long to wait, and how often to try.
 
     Attributes:
-        timeout_s: a server that is silent for so long counts as gone.
-        attempts: tries in a row that bring no byte before giving up.
-        wait_s: before the second of them; doubled for each further one, at most 30.
+        timeout_s: seconds of silence after which a connection counts as lost.
+        attempts: maximum consecutive attempts without a byte before giving up.
+        wait_s: seconds before the second attempt; doubled for each further one, up to 30.
     """
 
     timeout_s: float = 60.0

@@ -1,10 +1,9 @@
-"""A dataset folder as training and evaluation read it."""
+"""A dataset folder: its columns, and how training and evaluation read it."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,63 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from classmark.dataset.config import LabelSpace
-from classmark.dataset.schema import categories_separator
+from classmark.dataset.digest import dataset_digest, rows_digest
 from classmark.errors import InvalidDataset
 from classmark.records import DatasetManifest, SplitFile
 from classmark.storage import sha256_file
+
+SPLITS = ("train", "valid", "test")
+
+INTAKE_SCHEMA: dict[str, pl.DataType] = {
+    "id": pl.String(),
+    "title": pl.String(),
+    "summary": pl.String(),
+    "category_code": pl.String(),
+    "categories": pl.List(pl.String()),
+    "published_date": pl.String(),
+    "updated_date": pl.String(),
+    "authors": pl.String(),
+    "fingerprint": pl.String(),
+    "place": pl.UInt32(),
+}
+"""``categories`` may be empty, dates may be null; ``fingerprint`` is that of the abstract.
+
+``place`` is the line, row or item in the source."""
+
+TEXT_COLUMNS = ("summary", "authors")
+"""Columns that nothing is decided on: they wait on disk while the others are in memory."""
+
+KAGGLE_COLUMNS = (
+    "id",
+    "title",
+    "category",
+    "category_code",
+    "published_date",
+    "updated_date",
+    "authors",
+    "first_author",
+    "summary",
+    "summary_word_count",
+)
+INVENTED_ID_PREFIX = "invented-"
+"""Begins the id of every paper of the sample generator, so that it is known in other files too."""
+
+WRITTEN_COLUMNS = (*KAGGLE_COLUMNS, "categories", "period")
+
+# A free label may hold blanks, so blanks cannot part free labels; a tab can, since white space
+# inside a label is collapsed.
+_SEPARATORS: dict[LabelSpace, str] = {"arxiv": " ", "free": "\t"}
+
+
+def categories_separator(labels: LabelSpace) -> str:
+    """Return the character between the categories of one paper in the written column."""
+    return _SEPARATORS[labels]
+
+
+def word_count(column: str) -> pl.Expr:
+    """Return the number of blank-separated words, int32."""
+    return pl.col(column).str.count_matches(r"\S+").cast(pl.Int32)
+
 
 MANIFEST_FILE = "manifest.json"
 _TEXTS = ("title", "summary")
@@ -47,7 +99,7 @@ class DatasetSplit:
         listed_indptr: int64 [n + 1]; the listed columns of paper i are
             ``listed_indices[listed_indptr[i]:listed_indptr[i + 1]]``.
         listed_indices: int16 [listed], columns of all listed categories that are labels, the
-            primary first; each at most once a paper.
+            primary first; each once per paper.
         listed_count: int16 [n], number of listed categories, labels or not.
         years: int16 [n], year of the first version, 0 if unknown.
         periods: n names of periods, "" if the dataset has none.
@@ -72,7 +124,7 @@ def load_manifest(directory: Path, *, verify: bool = True) -> DatasetManifest:
 
     Args:
         directory: the folder that ``dataset build`` or ``dataset sample`` wrote.
-        verify: compare the digests of the split files.
+        verify: compare the digests of the split files, by bytes or else by rows.
 
     Raises:
         InvalidDataset: no manifest, or one that cannot be read; a split file is missing or has
@@ -85,7 +137,7 @@ def load_manifest(directory: Path, *, verify: bool = True) -> DatasetManifest:
         is_there, is_folder = directory.exists(), directory.is_dir()
         fault = f"it has no {MANIFEST_FILE}" if is_folder else "it is a file"
         raise InvalidDataset(
-            f"{directory} is no dataset folder: {fault if is_there else 'there is none'}. "
+            f"{directory} is not a dataset folder: {fault if is_there else 'it does not exist'}. "
             "Write one with `classmark dataset build` or `classmark dataset sample`."
         ) from error
     except (OSError, ValueError) as error:
@@ -145,12 +197,6 @@ def iter_texts(directory: Path, split: str, manifest: DatasetManifest) -> Iterat
             yield from zip(*(batch.column(name).to_pylist() for name in _TEXTS), strict=True)
 
 
-def dataset_digest(splits: Mapping[str, SplitFile], labels: tuple[str, ...]) -> str:
-    """Return the sha256 over the digests of the split files and the labels, 64 hex digits."""
-    facts = {"splits": {name: file.sha256 for name, file in splits.items()}, "labels": labels}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
 def _json_object(path: Path) -> dict[str, object]:
     value = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(value, dict):
@@ -163,16 +209,27 @@ def _verify(directory: Path, manifest: DatasetManifest) -> None:
         path = directory / file.file
         if not path.is_file():
             raise InvalidDataset(f"{path}, the {name} split, is missing. Build the dataset again.")
-        if sha256_file(path) != file.sha256:
+        if not _holds_the_rows(path, file):
             raise InvalidDataset(
                 f"{path}, the {name} split, has changed since it was written. "
                 "Build the dataset again, or restore the file."
             )
-    if dataset_digest(manifest.splits, manifest.labels) != manifest.digest:
+    digest = dataset_digest(manifest.splits, manifest.labels, manifest.format_version)
+    if digest != manifest.digest:
         raise InvalidDataset(
             f"{directory / MANIFEST_FILE} has changed since it was written: its digest is not that "
             "of its splits and labels. Build the dataset again, or restore the file."
         )
+
+
+def _holds_the_rows(path: Path, file: SplitFile) -> bool:
+    """Tell whether a split file has its bytes, or its rows in another layout."""
+    if sha256_file(path) == file.sha256:
+        return True
+    try:
+        return rows_digest(path) == file.rows_sha256
+    except (OSError, pa.ArrowException, pl.exceptions.PolarsError):
+        return False
 
 
 def read_frame(path: Path, *, texts: bool = True) -> pl.DataFrame:

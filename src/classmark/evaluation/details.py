@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classmark.errors import InvalidScores
-from classmark.evaluation.metrics.arrays import Bools, known_rows, require_papers
-from classmark.evaluation.metrics.bootstrap import measure
+from classmark.evaluation.metrics.intervals import f1_interval, measure, share_interval
 from classmark.evaluation.metrics.outcomes import Outcomes, read_outcomes
 from classmark.evaluation.metrics.ranking import equal_width_bins
-from classmark.evaluation.metrics.shares import f1_interval, share_interval
+from classmark.evaluation.metrics.rows import Bools, known_rows, require_papers
 from classmark.evaluation.report import EvaluationConfig
 from classmark.records import (
     CategoryDetail,
@@ -143,7 +142,7 @@ def confusion_pairs(
 def confident_errors(
     outcomes: Outcomes, table: ScoreTable, facts: PaperFacts | None
 ) -> tuple[ErrorExample, ...]:
-    """Return the errors with the highest probability, at most two of one pair of categories."""
+    """Return the errors with the highest probability, two per pair of categories at most."""
     wrong = np.flatnonzero(outcomes.top != outcomes.primary)
     order = wrong[np.argsort(-outcomes.confidence[wrong], kind="stable")]
     seen: Counter[tuple[int, int]] = Counter()
@@ -207,7 +206,7 @@ def _by_category_size(outcomes: Outcomes) -> tuple[str, str, Masks]:
     group = np.digitize(sizes, edges[1:])
     masks: Masks = [(name, np.asarray(group == i)) for i, name in enumerate(names)]
     note = (
-        "papers of this split in the true category; told apart by the truth, so that even a "
+        "papers of this split in the true category; grouped by the truth, so that even a "
         "perfectly calibrated model shows an ECE here"
     )
     return "Category size", note, masks

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classmark.errors import InvalidConfig
-from classmark.evaluation.metrics.arrays import known_rows, require_papers, require_share
-from classmark.evaluation.metrics.bootstrap import measure
+from classmark.evaluation.metrics.intervals import measure
 from classmark.evaluation.metrics.outcomes import Outcomes, is_arxiv, read_outcomes
 from classmark.evaluation.metrics.ranking import N_BINS
+from classmark.evaluation.metrics.rows import known_rows, require_papers, require_share
 from classmark.records import (
     CategoryReport,
     EvaluationReport,

@@ -1,24 +1,25 @@
-"""Every page, plot and aligned table of reports.
+"""Every page, figure and aligned table of reports.
 
-A page is one HTML file: no script, no font, no request. Its figures are inline SVG, written by hand
-and not by matplotlib: so they take the page's colours in light, dark and print, keep their text as
-text, weigh a tenth, and the page needs numpy alone.
+A page is one HTML file: no script, no font, no request. Pages are jinja2 templates (extra ``data``)
+that escape all values; figures are inline SVG, so they take the page's colours in light, dark and
+print, keep their text as text, and need numpy alone, as the aligned tables do.
 """
 
-from classmark.pages.comparison import render_comparison_page
-from classmark.pages.evaluation_page import render_page
-from classmark.pages.files import render_figures
-from classmark.pages.render import render_table
-from classmark.pages.render_comparison import render_comparison
-from classmark.pages.render_robustness import render_robustness
-from classmark.pages.robustness import render_robustness_page
+from classmark.pages.comparison import comparison_page
+from classmark.pages.evaluation import evaluation_page
+from classmark.pages.files import draw_cascade, render_figures
+from classmark.pages.frame import render
+from classmark.pages.robustness import robustness_page
+from classmark.pages.text import comparison_text, evaluation_text, robustness_text
 
 __all__ = [
-    "render_comparison",
-    "render_comparison_page",
+    "comparison_page",
+    "comparison_text",
+    "draw_cascade",
+    "evaluation_page",
+    "evaluation_text",
+    "render",
     "render_figures",
-    "render_page",
-    "render_robustness",
-    "render_robustness_page",
-    "render_table",
+    "robustness_page",
+    "robustness_text",
 ]

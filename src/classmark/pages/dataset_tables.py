@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from classmark.dataset.statistics.comparison import Comparison
-from classmark.dataset.statistics.statistics import DatasetStatistics
+from classmark.dataset.statistics.statistics import Comparison, DatasetStatistics
 from classmark.dataset.statistics.tally import (
     MAX_FOREIGN_SHARE,
     MIN_ENGLISH_SHARE,
@@ -174,7 +173,7 @@ def _quality(after: DatasetStatistics, before: DatasetStatistics | None) -> Tabl
         head=("of", "before", "after") if before else ("of", "number"),
         rows=rows,
         note=(
-            "Language is a heuristic: English is told by function words (the, of, and ...: "
+            "Language is a heuristic: English is recognised by function words (the, of, and ...: "
             f"{MIN_ENGLISH_SHARE:.0%} or more of {MIN_JUDGED_WORDS} or more words), another script "
             f"by letters that are neither Latin nor Greek (more than {MAX_FOREIGN_SHARE:.0%}). "
             "A near-duplicate begins or ends with the same eight words as another abstract and "

@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
-from html import escape
+from collections.abc import Iterator, Sequence
 
-from classmark.evaluation.robustness import KINDS, STRANGERS, perturb
-from classmark.pages.document import document, facts, section
-from classmark.pages.render_robustness import points
-from classmark.pages.robustness_figures import SERIES, kind_figure, loss_figure
-from classmark.pages.tables import Markup, number, table, with_interval
-from classmark.records import RobustnessKind, RobustnessLevel, RobustnessReport
+from classmark.evaluation.robustness import KINDS, OTHER_KINDS, perturb
+from classmark.pages.charts import Differences, differences
+from classmark.pages.frame import number, origin, render, with_interval, with_note, wrapped
+from classmark.pages.svg import (
+    Markup,
+    Scale,
+    figure,
+    line,
+    path,
+    rows_grid,
+    text,
+    ticks,
+    upright_whisker,
+)
+from classmark.pages.text import points
+from classmark.records import (
+    Difference,
+    MetricValue,
+    RobustnessKind,
+    RobustnessLevel,
+    RobustnessReport,
+)
 
-_MOST_LOSSES = 20
+_WIDTH, _HEIGHT = 280, 172
+_MOST_NAMES, _MOST_LOSSES = 6, 20
+_SERIES = (
+    ("top_1", "top-1 accuracy", "first"),
+    ("confidence", "mean probability", "second"),
+    ("abstained", "abstained", "unclear"),
+)
+_LOSSES = Differences(
+    words="top-1 accuracy minus that of the clean papers, points",
+    left=230,
+    width=640,
+    most_ticks=8,
+)
 # Invented: a page must not hold the text of anybody's papers.
-EXAMPLE = (
+_EXAMPLE = (
     "Efficient search for hidden defects",
     r"We find that fields of strength $H_{c} \sim 10^{3}$ confine the flow, and that clusters of "
     r"modern cells, here called \emph{floes}, grow within minutes.",
@@ -22,76 +50,97 @@ _EXAMPLE_SEED = 7
 _VISIBLE = str.maketrans({"\n": "\u23ce", "\t": "\u21e5", "\u00a0": "\u237d", "\u2009": "\u237d"})
 
 
-def render_robustness_page(report: RobustnessReport) -> str:
-    """Return the report as one HTML file that needs nothing else, and holds no text of a paper."""
-    model = f"{report.model.name} {report.model.version}"
-    lead = (
-        f"{report.n:,} papers of split {report.split} as they are and perturbed, and texts that "
-        "are no papers."
+def robustness_page(report: RobustnessReport) -> str:
+    """Return the report as one HTML file that needs nothing else, and holds no text of a paper.
+
+    Raises:
+        MissingExtra: jinja2 is not installed.
+    """
+    losses = _losses(report)
+    others = any(kind.name in OTHER_KINDS for kind in report.kinds)
+    return render(
+        "robustness.html",
+        title=f"How robust is {report.model.name} {report.model.version}?",
+        lead=f"{report.n:,} papers of split {report.split}, clean and perturbed, and texts that "
+        "are not papers.",
+        generated=report.generated,
+        series=_SERIES,
+        plots=[
+            (kind, kind_figure(kind, report.clean if kind.name in KINDS else None))
+            for kind in report.kinds
+        ],
+        n_losses=len(losses),
+        losses=differences(losses, "What hurts most", _LOSSES) if losses else "",
+        rows=_rows(report),
+        examples=_examples(report),
+        origin=origin(report, **{"other texts": "invented, in the package" if others else ""}),
     )
-    sections = [
-        _plots(report),
-        _losses(report),
-        _numbers(report),
-        _examples(report),
-        _origin(report),
-    ]
-    return document(f"How robust is {model}?", lead, sections, generated=report.generated)
 
 
-def _plots(report: RobustnessReport) -> str:
-    keys = "".join(
-        f'<span class="legend"><span class="key {css}"></span>{words}</span>'
-        for _, words, css in SERIES
-    )
-    plots = "".join(
-        f"<figure><h3>{escape(kind.name)}</h3><figcaption>{escape(kind.unit)}</figcaption>"
-        f"{kind_figure(kind, report.clean if kind.name in KINDS else None)}</figure>"
-        for kind in report.kinds
-    )
-    hint = (
-        "A robust model keeps its accuracy; where it cannot, its probability should fall as far, "
-        "and it should abstain more. A probability far above accuracy claims too much. Texts that "
-        "are no papers have no accuracy: there the model should abstain."
-    )
-    panels = f'<p>{keys}</p><div class="panels">{plots}</div>' if plots else ""
-    return section("By kind and level", hint, panels)
+def kind_figure(kind: RobustnessKind, clean: RobustnessLevel | None) -> Markup:
+    """Return accuracy, probability and abstention at each level, from 0 to 1.
+
+    Args:
+        kind: its levels are side by side, joined by lines where their order means something.
+        clean: comes before them; None where the texts are not the same ones.
+    """
+    levels = [*([clean] if clean else []), *kind.levels]
+    x, y = Scale(-0.5, len(levels) - 0.5, 30, _WIDTH - 10), Scale(0, 1, _HEIGHT - 26, 10)
+    marks = [*rows_grid(x, y, ticks(0, 1, 4)), line(x.start, y(0), x.end, y(0), "axis")]
+    every = -(-len(levels) // _MOST_NAMES)
+    for i, level in list(enumerate(levels))[::every]:
+        marks.append(text(x(i), _HEIGHT - 10, level.name.removesuffix(" words")))
+    for metric, _, css in _SERIES:
+        values = [
+            (x(i), level.metrics[metric])
+            for i, level in enumerate(levels)
+            if metric in level.metrics
+        ]
+        marks += _series(values, y, css, joined=kind.ordered)
+    label = "; ".join(_in_words(level) for level in levels)
+    return figure(_WIDTH, _HEIGHT, f"{kind.name}: {label}", marks)
 
 
-def _losses(report: RobustnessReport) -> str:
+def _series(
+    values: Sequence[tuple[float, MetricValue]], y: Scale, css: str, *, joined: bool
+) -> Iterator[str]:
+    if joined and len(values) > 1:
+        yield path([(at, y(m.value)) for at, m in values], f"{css} curve")
+    for at, m in values:
+        yield upright_whisker(at, y, m, css, 2.5)
+
+
+def _in_words(level: RobustnessLevel) -> str:
+    values = (
+        f"{words} {level.metrics[metric].value:.2f}"
+        for metric, words, _ in _SERIES
+        if metric in level.metrics
+    )
+    return f"{level.name}: {', '.join(values)}"
+
+
+def _losses(report: RobustnessReport) -> list[tuple[str, Difference, str]]:
+    """Return the largest losses of accuracy: kind and level, difference to clean, colour."""
     rows = [
-        (f"{kind.name}, {level.name}", level.differences["top_1"])
+        (f"{kind.name}, {level.name}", loss, "second")
         for kind in report.kinds
         for level in kind.levels
         if kind.name in KINDS
-        and "top_1" in level.differences
-        and level.differences["top_1"].difference < 0.0
+        and (loss := level.differences.get("top_1")) is not None
+        and loss.difference < 0.0
     ]
-    rows.sort(key=lambda row: row[1].difference)
-    hint = (
-        f"The {min(_MOST_LOSSES, len(rows))} largest losses. The same papers are compared, so the "
-        "intervals are narrow."
-    )
-    svg = f"<figure>{loss_figure(rows[:_MOST_LOSSES])}</figure>" if rows else ""
-    return section("What hurts most", hint, svg)
+    return sorted(rows, key=lambda row: row[1].difference)[:_MOST_LOSSES]
 
 
-def _numbers(report: RobustnessReport) -> str:
-    heads = ["", "texts", "changed", "top-1", "+/\u2212 clean, points", "top-5", "probability"]
-    heads += ["ECE", "below threshold", "out of scope", "accepted right", "as clean"]
-    rows: list[tuple[str, ...]] = [_row(report.clean)]
+def _rows(report: RobustnessReport) -> list[Sequence[str]]:
+    rows: list[Sequence[str]] = [_row(report.clean)]
     for kind in report.kinds:
-        rows.append((Markup(f"{escape(kind.name)} <small>{escape(kind.unit)}</small>"),))
+        rows.append((with_note(kind.name, kind.unit),))
         rows += [_row(level) for level in kind.levels]
-    hint = (
-        "Changed: share of the papers whose text differs at all; without LaTeX none can be lost. "
-        "Accepted right: accuracy of the papers that got an answer. As clean: share whose top "
-        "category is that of the clean paper, right or wrong."
-    )
-    return section("Every number", hint, table(heads, rows))
+    return rows
 
 
-def _row(level: RobustnessLevel) -> tuple[str, ...]:
+def _row(level: RobustnessLevel) -> Sequence[str]:
     get = level.metrics.get
     changed = "\u2013" if level.changed is None else f"{level.changed:.3f}"
     return (
@@ -102,39 +151,14 @@ def _row(level: RobustnessLevel) -> tuple[str, ...]:
     )
 
 
-def _examples(report: RobustnessReport) -> str:
+def _examples(report: RobustnessReport) -> list[Sequence[str]]:
+    """Return kind, level and text of an invented paper as it is and at the last levels."""
     kinds = [kind for kind in report.kinds if kind.name in KINDS]
-    rows = [(kind.name, kind.levels[-1].name, _shown(kind)) for kind in kinds]
-    hint = (
-        "The last level of each kind, on an invented title and sentence. \u23ce is a line end, "
-        "\u21e5 a tab, \u237d a blank of another kind."
-    )
-    whole = ("clean", "", Markup(f"<span class=title>{escape(' / '.join(EXAMPLE))}</span>"))
-    cells = table(("kind", "level", "text"), [whole, *rows], words=(0, 1, 2)) if rows else ""
-    return section("What it looks like", hint, cells)
+    rows = [(kind.name, kind.levels[-1].name, _perturbed(kind)) for kind in kinds]
+    return [("clean", "", wrapped(" / ".join(_EXAMPLE))), *rows] if rows else []
 
 
-def _shown(kind: RobustnessKind) -> Markup:
+def _perturbed(kind: RobustnessKind) -> Markup:
     level = kind.levels[-1].name
-    text = perturb(KINDS[kind.name], level, EXAMPLE, identifier="example", seed=_EXAMPLE_SEED)
-    words = " / ".join(part for part in text if part).translate(_VISIBLE)
-    return Markup(f"<span class=title>{escape(words)}</span>")
-
-
-def _origin(report: RobustnessReport) -> str:
-    config = report.config
-    strange = any(kind.name in STRANGERS for kind in report.kinds)
-    values = {
-        "model": f"{report.model.name} {report.model.version}",
-        "model digest": report.model.digest,
-        "dataset digest": report.dataset_digest,
-        "split": report.split,
-        "papers": "invented by the sample generator" if report.generated else "as given",
-        "other texts": "invented, in the package" if strange else "",
-        "measured": f"{report.date}; seed {config['seed']}, {config['draws']:,} resamples, "
-        f"{config['n_bins']} bins",
-        "machine": report.machine,
-        "command": report.command,
-    }
-    code = ("model digest", "dataset digest", "command")
-    return section("Where the numbers come from", "Enough to get them again.", facts(values, code))
+    parts = perturb(KINDS[kind.name], level, _EXAMPLE, identifier="example", seed=_EXAMPLE_SEED)
+    return wrapped(" / ".join(part for part in parts if part).translate(_VISIBLE))

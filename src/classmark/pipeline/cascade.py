@@ -30,7 +30,7 @@ from classmark.evaluation.cascade import (
 )
 from classmark.kernels import RawScores, make_scorer
 from classmark.kernels.cascade import PARTS, Member, make_member, mixed
-from classmark.pages.cascade_plot import draw_curve
+from classmark.pages import draw_cascade
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.run_folder import (
     check_runs_dir,
@@ -262,7 +262,7 @@ def _write(
             },
         )
         (temporary / "curve.csv").write_text(_as_csv(rows), encoding="utf-8")
-        (temporary / "curve.svg").write_text(draw_curve(curves, found.chosen), encoding="utf-8")
+        (temporary / "curve.svg").write_text(draw_cascade(curves, found.chosen), encoding="utf-8")
         write_tables(temporary, tables)
 
 

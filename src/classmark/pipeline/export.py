@@ -101,11 +101,11 @@ def export_run(  # noqa: PLR0913 - one parameter an option of the verb
     uncurved = score_split(candidate.scorer, source, "valid", labels, ref)
     curve = fit_curve(uncurved) if candidate.wants_curve else None
     others = read_non_papers() if non_papers is None else non_papers
-    strangers = _score_texts(candidate, others.texts, curve)
+    other = _score_texts(candidate, others.texts, curve)
     is_arxiv = record.label_space == "arxiv"
     has_cross_lists = is_arxiv or bool((uncurved.listed_count > 1).any())
     policy = fit_policy(
-        *(with_curve(uncurved, curve), strangers, _count_terms(source)),
+        *(with_curve(uncurved, curve), other, _count_terms(source)),
         has_cross_lists=has_cross_lists,
     )
     on_step("measuring on the test split")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from classmark.dataset import DatasetSplit, load_manifest, read_split
 from classmark.errors import EmptyEvaluation, LabelMismatch
 from classmark.evaluation.metrics.rows import rank_of_primary
-from classmark.evaluation.robustness import KINDS, STRANGERS, perturb, read_strangers
+from classmark.evaluation.robustness import KINDS, OTHER_KINDS, perturb, read_other_texts
 from classmark.evaluation.robustness.measure import LATER_YEARS, Judged, RobustnessConfig, Study
 from classmark.pipeline.fitting import OnProgress
 from classmark.records import DatasetManifest, Paper
@@ -56,7 +56,7 @@ def judge_robustness(
             for name in config.kinds
             if name in KINDS
         },
-        strangers={name: judge.strangers(name) for name in config.kinds if name in STRANGERS},
+        other_texts={name: judge.other_texts(name) for name in config.kinds if name in OTHER_KINDS},
         slices={LATER_YEARS: _by_time(papers)} if LATER_YEARS in config.kinds else {},
     )
 
@@ -129,11 +129,11 @@ class _Judge:
         papers = [Paper(title=title, abstract=abstract) for title, abstract in texts]
         return self._judge(papers, self._chosen.primary, np.array(changed))
 
-    def strangers(self, name: str) -> dict[str, Judged]:
+    def other_texts(self, name: str) -> dict[str, Judged]:
         """Return what the model makes of the texts of each level of a kind."""
-        texts = read_strangers()
+        texts = read_other_texts()
         judged = {}
-        for level in STRANGERS[name].levels:
+        for level in OTHER_KINDS[name].levels:
             papers = [Paper.from_text(text) for text in texts[name, level]]
             nobody = np.zeros(len(papers), dtype=np.int16)
             judged[level] = self._judge(papers, nobody, nobody.astype(np.bool_))

@@ -8,16 +8,28 @@ from typing import Any
 
 from classmark.errors import InvalidDataset
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Written into every manifest; it also names the definition of the digest (``dataset.digest``)."""
+
+BYTES_DIGEST_VERSION = 1
+"""The format whose digest is of the bytes of the split files; it is still read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitFile:
-    """One split: its Parquet file, digest, and number of papers."""
+    """One split.
+
+    Attributes:
+        file: name of its Parquet file.
+        sha256: of the bytes of the file as it was written; a quick check.
+        papers: number of papers.
+        rows_sha256: of its rows, whatever file holds them; "" in format 1.
+    """
 
     file: str
     sha256: str
     papers: int
+    rows_sha256: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +54,9 @@ class DatasetManifest:
         taxonomy: version of the taxonomy, "" for free labels.
         config: the options of the build.
         command: the command line that wrote it.
-        digest: sha256 over the digests of the split files and the labels.
+        digest: SHA-256 of the rows of the splits and the labels; in format 1, of the split files'
+            bytes and the labels.
+        format_version: 1 or 2, see ``digest``.
     """
 
     label_space: str
@@ -78,10 +92,12 @@ class DatasetManifest:
         Raises:
             InvalidDataset: another format version, or a key is missing or unknown.
         """
-        if value.get("format_version") != FORMAT_VERSION:
+        version = value.get("format_version")
+        if version not in (BYTES_DIGEST_VERSION, FORMAT_VERSION):
             raise InvalidDataset(
-                f"dataset format version is {value.get('format_version')!r}, this classmark reads "
-                f"{FORMAT_VERSION}. Build the dataset again with `classmark dataset build`."
+                f"dataset format version is {version!r}, this classmark reads "
+                f"{BYTES_DIGEST_VERSION} and {FORMAT_VERSION}. Build the dataset again with "
+                "`classmark dataset build`."
             )
         try:
             fields = dict(value)
@@ -90,6 +106,4 @@ class DatasetManifest:
                 fields[key] = tuple(fields[key])
             return cls(**fields)
         except (KeyError, TypeError, AttributeError) as error:
-            raise InvalidDataset(
-                f"manifest.json is not of format {FORMAT_VERSION}: {error}"
-            ) from error
+            raise InvalidDataset(f"manifest.json is not of format {version}: {error}") from error

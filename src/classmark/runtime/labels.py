@@ -9,7 +9,7 @@ from functools import lru_cache
 from classmark import taxonomy
 from classmark.errors import UnknownCategory
 from classmark.records import BundleManifest
-from classmark.taxonomy.nearest import nearest
+from classmark.taxonomy.table import nearest
 from classmark.wire import Answer, AuthorCategory
 
 MAX_SHOWN_CHARS = 60

@@ -1,14 +1,14 @@
-"""The table of categories, read once from ``categories.json`` when it is first asked for."""
+"""The table of categories, read once from ``categories.json`` when it is first needed."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from classmark.errors import UnknownCategory
-from classmark.taxonomy.nearest import nearest
 from classmark.wire import Category
 
 VERSION = "1"
@@ -142,3 +142,47 @@ def _table() -> _Table:
         archive_names={archive["code"]: archive["name"] for archive in data["archives"]},
         group_names={row["code"]: row["name"] for row in data["groups"]},
     )
+
+
+_CERTAIN_PART = 0.9
+_SMALL_WORDS = frozenset({"and", "in", "of", "to", "-"})
+
+
+def nearest(query: str, names: Mapping[str, str], *, count: int) -> list[str]:
+    """Return the codes most like a query, best first; ties in the order of ``names``.
+
+    A category is near if its code, its name, or the initials of its name look like the query:
+    ``cs.ML`` finds ``cs.LG`` (Machine Learning), and ``stat.ML`` by its subject. An archive's code
+    finds the archive's categories.
+
+    Args:
+        query: what was written; the work grows with its length.
+        names: category names by code.
+        count: maximum number of codes.
+    """
+    wanted = query.lower()
+    return sorted(names, key=lambda code: -_likeness(wanted, code, names[code]))[:count]
+
+
+def _likeness(query: str, code: str, name: str) -> float:
+    """How alike, 0..1: the best of the comparisons."""
+    archive, _, subject = code.lower().rpartition(".")
+    if query == archive:
+        return 1.0
+    likeness = max(_text_likeness(query, code.lower()), _text_likeness(query, name.lower()))
+    same_subject = query.rpartition(".")[2] in (subject, _initials(name))
+    if same_subject or query in name.lower():
+        return max(likeness, _CERTAIN_PART)
+    return likeness
+
+
+def _initials(name: str) -> str:
+    words = name.lower().replace("-", " - ").split()
+    return "".join(word[0] for word in words if word not in _SMALL_WORDS)
+
+
+def _text_likeness(first: str, second: str) -> float:
+    # Imported here: only a wrong code pays for it.
+    from difflib import SequenceMatcher
+
+    return SequenceMatcher(None, first, second, autojunk=False).ratio()

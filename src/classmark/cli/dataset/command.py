@@ -52,7 +52,7 @@ Sources = Annotated[
     ),
 ]
 Output = Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in DIR.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the contents of DIR.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the manifest's summary as JSON.")]
 Periods = Annotated[
     str,
@@ -93,13 +93,11 @@ Columns = Annotated[
     str,
     typer.Option(
         metavar="FIELD=COLUMN,...",
-        help="Columns of the sources that have names of their own: title=Titel,abstract=Text.",
+        help="Map columns of the sources to fields: title=Titel,abstract=Text.",
     ),
 ]
 Format = Annotated[str, typer.Option(metavar="F", help="Format, as in classify --format.")]
-Strict = Annotated[
-    bool, typer.Option("--strict", help="Stop at the first record that cannot be used.")
-]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first unusable record.")]
 BuildSeed = Annotated[
     int, typer.Option(metavar="N", help="Chooses the papers that are held out (stratified).")
 ]
@@ -146,7 +144,7 @@ def build(  # noqa: PLR0913 - one parameter an option
         format=format,
         strict=strict,
     )
-    need_packages("building datasets", "data")
+    need_packages("building datasets")
     from classmark.dataset import Origin, build_dataset
 
     origin = Origin(command=_command_line())
@@ -216,7 +214,7 @@ def sample(  # noqa: PLR0913 - one parameter an option
         raise UsageError("give one of --output DIR, --csv FILE and --dump FILE.")
     check_ending("--csv", csv, (".csv",))
     check_ending("--dump", dump, (".jsonl", ".ndjson", ".json", ".gz"))
-    need_packages("building datasets", "data")
+    need_packages("building datasets")
     if file := csv or dump:
         _write_file(file, config, is_dump=dump is not None, overwrite=overwrite)
     if output is not None:

@@ -1,4 +1,4 @@
-"""``classmark dataset download``: fetch papers, go on where it broke off, check before use."""
+"""``classmark dataset download``: download papers, resume broken downloads, check before use."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Source = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="File to write, or a folder that is there [default: here]."),
+    typer.Option(metavar="FILE", help="File to write, or an existing folder [default: .]."),
 ]
 Unpack = Annotated[
     Path | None,
@@ -46,12 +46,12 @@ KaggleApi = Annotated[
     ),
 ]
 Timeout = Annotated[
-    float, typer.Option(metavar="S", min=0.1, help="Seconds of silence after which to try again.")
+    float, typer.Option(metavar="S", min=0.1, help="Seconds without data before a new attempt.")
 ]
 Attempts = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Attempts in a row that bring nothing, at most.")
+    int, typer.Option(metavar="N", min=1, help="Maximum consecutive failed attempts.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print path, digest and size as JSON.")]
 
 
@@ -67,11 +67,11 @@ def download(  # noqa: PLR0913 - one parameter an option
     overwrite: Overwrite = _CONFIG.overwrite,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch a file of papers and check it; stdout is what to give to `classmark dataset build`.
+    """Download a file of papers and check it; stdout is the input for `classmark dataset build`.
 
-    What has arrived before a broken connection or Ctrl-C stays in FILE.part; the same command goes
-    on from there. Kaggle's credentials are optional: KAGGLE_USERNAME and KAGGLE_KEY, or
-    ~/.kaggle/kaggle.json.
+    After a broken connection or Ctrl-C the bytes received so far stay in FILE.part; the same
+    command resumes from there. Kaggle's credentials are optional: KAGGLE_USERNAME and KAGGLE_KEY,
+    or ~/.kaggle/kaggle.json.
     """
     from classmark.dataset.download.download import fetch_dataset
 
@@ -88,7 +88,7 @@ def download(  # noqa: PLR0913 - one parameter an option
         with _bar() as (arrived, tell):
             done = fetch_dataset(config, patience=patience, arrived=arrived, tell=tell)
     except KeyboardInterrupt:
-        typer.echo("What has arrived is kept: run the same command to go on.", err=True)
+        typer.echo("The bytes received so far are kept: run the same command to resume.", err=True)
         raise
     _report(done, as_json=as_json)
 

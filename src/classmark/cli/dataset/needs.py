@@ -1,4 +1,4 @@
-"""What the commands of ``classmark dataset`` need: packages of an extra, and a sign of life."""
+"""What commands that read or write datasets and pages share: a check of packages, progress."""
 
 from __future__ import annotations
 
@@ -13,25 +13,22 @@ from classmark.errors import MissingExtra
 if TYPE_CHECKING:
     from classmark.dataset.build.intake import Progress
 
-_PACKAGES = {
-    "data": ("polars", "pyarrow", "pandera"),
-    "train": ("polars", "pyarrow", "pandera", "matplotlib"),
-}
+_PACKAGES = ("polars", "pyarrow", "pandera", "jinja2")
 
 
-def need_packages(feature: str, extra: str) -> None:
-    """Go on if the packages of an extra are there.
+def need_packages(feature: str) -> None:
+    """Check that the packages of the extra ``data`` are installed.
 
     Raises:
-        MissingExtra: says how to install them.
+        MissingExtra: the message says how to install them.
     """
-    if any(find_spec(package) is None for package in _PACKAGES[extra]):
-        raise MissingExtra(feature, extra)
+    if any(find_spec(package) is None for package in _PACKAGES):
+        raise MissingExtra(feature, "data")
 
 
 @contextmanager
 def step_progress() -> Iterator[Progress | None]:
-    """Yield what shows progress on standard error, or None if nobody is looking there."""
+    """Yield what shows progress on standard error, or None if it is not a terminal."""
     if not sys.stderr.isatty():
         yield None
         return

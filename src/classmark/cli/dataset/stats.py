@@ -13,16 +13,13 @@ from classmark.cli.dataset.needs import need_packages, step_progress
 from classmark.cli.output import check_ending
 
 if TYPE_CHECKING:
-    from classmark.dataset.statistics.comparison import Comparison
-    from classmark.dataset.statistics.statistics import DatasetStatistics
+    from classmark.dataset.statistics.statistics import Comparison, DatasetStatistics
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a dataset.")]
 Against = Annotated[
-    Path | None, typer.Option(metavar="DIR2", help="Folder of the dataset before, to compare with.")
+    Path | None, typer.Option(metavar="DIR2", help="Folder of an earlier dataset to compare with.")
 ]
-Html = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write one page with plots (extra train).")
-]
+Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write one page with plots.")]
 Markdown = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write Markdown for a comment.")
 ]
@@ -42,14 +39,11 @@ def stats(
     With --against the differences come first: shifts of categories by size, words, and the
     Jensen-Shannon divergence in bits.
     """
-    from classmark.dataset.statistics.comparison import compare
-    from classmark.dataset.statistics.statistics import measure
-    from classmark.pages.dataset_markdown import to_markdown
+    need_packages("counting what is in a dataset")
+    from classmark.dataset.statistics.statistics import compare, measure
+    from classmark.pages.dataset import dataset_markdown, dataset_page
     from classmark.storage import check_apart, check_file_place, write_text
 
-    need_packages("counting what is in a dataset", "data")
-    if html is not None:
-        need_packages("drawing statistics", "train")
     for path in filter(None, (html, markdown)):
         check_file_place(path)
     check_apart((html, markdown), (directory, against))
@@ -59,11 +53,9 @@ def stats(
         after = measure(directory, progress)
         comparison = compare(after, measure(against, progress)) if against else None
     if html is not None:
-        from classmark.pages.dataset_page import to_html
-
-        write_text(html, to_html(after.statistics, comparison))
+        write_text(html, dataset_page(after.statistics, comparison))
     if markdown is not None:
-        write_text(markdown, to_markdown(after.statistics, comparison))
+        write_text(markdown, dataset_markdown(after.statistics, comparison))
     _report(after.statistics, comparison, as_json=as_json)
 
 

@@ -55,7 +55,7 @@ class StoredScores:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelScores:
-    """A model, and the split of a dataset that it shall score."""
+    """A model, and the split of a dataset to score."""
 
     model: str
     dataset: Path
@@ -111,17 +111,17 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help=f"Split of the dataset; {DEFAULT_SPLIT} if not given."),
+        typer.Option(metavar="NAME", help=f"Split of the dataset [default: {DEFAULT_SPLIT}]."),
     ] = None,
     write_scores: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep the scores of --model here.")
+        Path | None, typer.Option(metavar="FILE", help="Write the scores of --model to FILE.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the report here, as JSON.")
+        Path | None, typer.Option(metavar="FILE", help="Write the report as JSON.")
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write the report here as a page with figures."),
+        typer.Option(metavar="FILE", help="Write the report as an HTML page with figures."),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the report as JSON, not as a table.")
@@ -180,7 +180,11 @@ def check_places(outputs: Sequence[Path | None], inputs: Sequence[Path | None]) 
 
 def check_endings(output: Path | None, html: Path | None) -> None:
     """Refuse a report or page whose name says that it is something else."""
+    from classmark.cli.dataset.needs import need_packages
+
     check_ending("--output", output, (".json",))
+    if html is not None:
+        need_packages("writing HTML pages")
     check_ending("--html", html, (".html", ".htm"))
 
 
@@ -243,12 +247,12 @@ def _as_page(
 ) -> str:
     from classmark.cli.progress import progress
     from classmark.evaluation import evaluate_details
-    from classmark.pages import render_page
+    from classmark.pages import evaluation_page
 
     with progress("measuring slices") as on_progress:
         on_progress(len(table.ids))
         details = evaluate_details(table, config=config, facts=source.facts())
-    return render_page(report, details)
+    return evaluation_page(report, details)
 
 
 def _keep(report: EvaluationReport, output: Path | None, page: str, html: Path | None) -> None:
@@ -267,6 +271,6 @@ def _as_json(report: EvaluationReport) -> str:
 
 
 def _as_text(report: EvaluationReport) -> str:
-    from classmark.pages import render_table
+    from classmark.pages import evaluation_text
 
-    return "\n".join(printable(line) for line in render_table(report).split("\n"))
+    return "\n".join(printable(line) for line in evaluation_text(report).split("\n"))

@@ -65,17 +65,17 @@ def compare(  # noqa: PLR0913 - one parameter an option
         Path | None, typer.Option(metavar="DIR", help="Score this dataset with models A and B.")
     ] = None,
     split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Split of the dataset; test if not given.")
+        str | None, typer.Option(metavar="NAME", help="Split of the dataset [default: test].")
     ] = None,
     common: Annotated[
         bool, typer.Option("--common", help="Compare the papers and labels that both have.")
     ] = False,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the comparison here, as JSON.")
+        Path | None, typer.Option(metavar="FILE", help="Write the comparison as JSON.")
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write the comparison here as a page with figures."),
+        typer.Option(metavar="FILE", help="Write the comparison as an HTML page with figures."),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the comparison as JSON, not as a table.")
@@ -123,14 +123,14 @@ def _measure(pair: Pair, common: bool, options: dict[str, int | None]) -> Compar
 
 
 def _keep(report: ComparisonReport, output: Path | None, html: Path | None) -> None:
-    from classmark.pages import render_comparison_page
+    from classmark.pages import comparison_page
     from classmark.storage import write_json, write_text
 
     if output is not None:
         write_json(output, report.to_dict())
         typer.echo(f"comparison written to {output}", err=True)
     if html is not None:
-        write_text(html, render_comparison_page(report))
+        write_text(html, comparison_page(report))
         typer.echo(f"page written to {html}", err=True)
 
 
@@ -139,6 +139,6 @@ def _as_json(report: ComparisonReport) -> str:
 
 
 def _as_text(report: ComparisonReport) -> str:
-    from classmark.pages import render_comparison
+    from classmark.pages import comparison_text
 
-    return "\n".join(printable(line) for line in render_comparison(report).split("\n"))
+    return "\n".join(printable(line) for line in comparison_text(report).split("\n"))

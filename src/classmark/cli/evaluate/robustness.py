@@ -47,34 +47,38 @@ def robustness(  # noqa: PLR0913 - one parameter an option
     model: Annotated[str, typer.Option(metavar="M", help="NAME, NAME@VERSION or PATH.")],
     dataset: Annotated[Path, typer.Option(metavar="DIR", help="Dataset folder with the papers.")],
     split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Split of the dataset; test if not given.")
+        str | None, typer.Option(metavar="NAME", help="Split of the dataset [default: test].")
     ] = None,
     papers: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Most papers to measure; 5,000 if not given."),
+        typer.Option(min=1, metavar="N", help="Maximum number of papers [default: 5,000]."),
     ] = None,
     kinds: Annotated[
         str | None,
-        typer.Option(metavar="KIND,...", help="Measure these kinds only; all if not given."),
+        typer.Option(metavar="KIND,...", help="Measure only these kinds [default: all]."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the report here, as JSON.")
+        Path | None, typer.Option(metavar="FILE", help="Write the report as JSON.")
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write the report here as a page of plots."),
+        typer.Option(metavar="FILE", help="Write the report as an HTML page with plots."),
     ] = None,
     gates: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Minimum values; exit code 1 if one is not held."),
+        typer.Option(metavar="FILE", help="Minimum values; exit code 1 if one is not met."),
     ] = None,
     write_gates: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write what was measured here as minima.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the measured values as minima."),
     ] = None,
     margin: Annotated[
         float | None,
         typer.Option(
-            min=0.0, max=1.0, metavar="X", help="Taken off the minima written; 0.01 if not given."
+            min=0.0,
+            max=1.0,
+            metavar="X",
+            help="Subtracted from written minima [default: 0.01].",
         ),
     ] = None,
     as_json: Annotated[
@@ -101,7 +105,7 @@ def robustness(  # noqa: PLR0913 - one parameter an option
     places = Places(output, html, gates, write_gates)
     subject = Subject(model, dataset, split or DEFAULT_SPLIT)
     minima = _prepare(places, subject)
-    need_packages("measuring robustness", "data")
+    need_packages("measuring robustness")
     config = _config(papers, kinds, {"draws": bootstrap, "seed": seed})
     report = _measure(subject, config)
     failures = _check(report, minima, places)
@@ -132,7 +136,7 @@ def read_gates(file: Path) -> RobustnessGates:
     """Read a gate file.
 
     Raises:
-        InvalidGates: it is missing, no JSON, of another format, or a minimum is no share.
+        InvalidGates: it is missing, not JSON, of another format, or a minimum is not a share.
     """
     from classmark.records import RobustnessGates
 
@@ -164,7 +168,7 @@ def _kinds(text: str) -> tuple[str, ...]:
     unknown = [name for name in names if name not in ROBUSTNESS_KINDS]
     if unknown:
         raise UsageError(
-            f"--kinds: there is no kind {unknown[0]!r}. Choose from: {', '.join(ROBUSTNESS_KINDS)}."
+            f"--kinds: unknown kind {unknown[0]!r}. Choose from: {', '.join(ROBUSTNESS_KINDS)}."
         )
     return tuple(name for name in ROBUSTNESS_KINDS if name in names)
 
@@ -201,14 +205,14 @@ def _check(
 
 def _keep(report: RobustnessReport, places: Places, margin: float | None) -> None:
     from classmark.evaluation import make_gates
-    from classmark.pages import render_robustness_page
+    from classmark.pages import robustness_page
     from classmark.storage import write_json, write_text
 
     if places.output is not None:
         write_json(places.output, report.to_dict())
         typer.echo(f"report written to {places.output}", err=True)
     if places.html is not None:
-        write_text(places.html, render_robustness_page(report))
+        write_text(places.html, robustness_page(report))
         typer.echo(f"page written to {places.html}", err=True)
     if places.write_gates is not None:
         made = make_gates(report) if margin is None else make_gates(report, margin)
@@ -240,6 +244,6 @@ def _as_json(report: RobustnessReport) -> str:
 
 
 def _as_text(report: RobustnessReport) -> str:
-    from classmark.pages import render_robustness
+    from classmark.pages import robustness_text
 
-    return "\n".join(printable(line) for line in render_robustness(report).split("\n"))
+    return "\n".join(printable(line) for line in robustness_text(report).split("\n"))

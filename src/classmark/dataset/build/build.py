@@ -12,14 +12,13 @@ import polars as pl
 
 from classmark import taxonomy
 from classmark.dataset.build.cleaning import clean
-from classmark.dataset.config import DatasetConfig
-from classmark.dataset.folder import MANIFEST_FILE, dataset_digest
 from classmark.dataset.build.intake import Intake, Progress, read_sources
-from classmark.dataset.build.leaks import check_leaks
 from classmark.dataset.build.ledger import Ledger
-from classmark.dataset.schema import INVENTED_ID_PREFIX, SPLITS
 from classmark.dataset.build.splits import assign_periods, assign_splits
-from classmark.dataset.build.written import write_splits
+from classmark.dataset.build.writing import check_leaks, write_splits
+from classmark.dataset.config import DatasetConfig
+from classmark.dataset.digest import dataset_digest
+from classmark.dataset.folder import INVENTED_ID_PREFIX, MANIFEST_FILE, SPLITS
 from classmark.errors import InvalidConfig, InvalidDataset, UnknownCategory
 from classmark.papers import RECIPE_VERSION
 from classmark.records import DatasetManifest, SplitFile
@@ -85,7 +84,7 @@ def write_dataset(
 ) -> DatasetManifest:
     """Clean, split, write and check what came in; return the manifest that was written.
 
-    The intake's texts stand in ``folder / SCRATCH``, which is removed.
+    The intake's texts are in ``folder / SCRATCH``, which is removed.
     """
     tell = progress or _tell_nobody
     ledger = Ledger(intake.read, intake.bad_records)
@@ -107,7 +106,7 @@ def write_dataset(
 
 
 def _tell_nobody(step: str, count: int) -> None:
-    """Stand in for a progress bar."""
+    """Ignore the progress."""
 
 
 def _check_categories(papers: pl.DataFrame, ledger: Ledger, first_bad: Mapping[str, str]) -> None:

@@ -79,7 +79,7 @@ class Ledger:
             )
 
     def is_large(self, reason: str) -> bool:
-        """Tell whether so many rows were dropped for a reason that somebody should know."""
+        """Return whether a reason dropped so many rows that the user should know."""
         return self.dropped[reason] > LARGE_SHARE * self.read
 
     def large_drops(

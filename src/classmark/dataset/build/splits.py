@@ -7,8 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from classmark.dataset.config import DatasetConfig, name_periods
 from classmark.dataset.build.ledger import Ledger
+from classmark.dataset.config import DatasetConfig, name_periods
 from classmark.errors import InvalidConfig, InvalidDataset, UnreadableSource
 from classmark.papers import canonical_id
 

@@ -55,7 +55,7 @@ def unpack(path: Path, folder: Path, *, overwrite: bool = False) -> tuple[Path, 
     members = check_archive(path)
     if not members:
         raise InvalidArchive(
-            f"{path} is no zip, so there is nothing to unpack. Leave --unpack out."
+            f"{path} is not a zip file, so there is nothing to unpack. Leave out --unpack."
         )
     with atomic_folder(folder, overwrite=overwrite) as temporary, zipfile.ZipFile(path) as archive:
         for member in members:

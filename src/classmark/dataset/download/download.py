@@ -1,7 +1,9 @@
-"""From an address or a path to a checked file that ``build_dataset`` reads."""
+"""From an address, a Kaggle dataset or a path to a checked file that ``build_dataset`` reads."""
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
 import shutil
@@ -10,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from classmark.dataset import kaggle
-from classmark.dataset.config import DownloadConfig, Patience
+from classmark.dataset.config import DEFAULT_API, DownloadConfig, Patience
 from classmark.dataset.download.archive import check_archive, unpack
 from classmark.dataset.download.transfer import Arrived, Part, Remote, fetch
-from classmark.errors import InvalidArchive, UnreadableSource, UsageError
+from classmark.errors import InvalidArchive, InvalidConfig, UnreadableSource, UsageError
 from classmark.storage import (
     atomic_file,
     check_apart,
@@ -24,6 +25,58 @@ from classmark.storage import (
     sha256_file,
     storage_errors,
 )
+
+CREDENTIALS_REMEDY = (
+    "Set KAGGLE_USERNAME and KAGGLE_KEY, or save the API token of your Kaggle account as "
+    "~/.kaggle/kaggle.json; if you have, accept the terms on the page of the dataset."
+)
+_NAME = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+")
+
+
+def is_dataset_name(text: str) -> bool:
+    """Tell OWNER/NAME from a path (which has a dot, or another number of slashes)."""
+    return bool(_NAME.fullmatch(text))
+
+
+def download_address(dataset: str, api: str = DEFAULT_API) -> str:
+    """Return the address of the newest version of OWNER/NAME as one zip."""
+    return f"{api.rstrip('/')}/datasets/download/{dataset}"
+
+
+def authorization() -> str | None:
+    """Return the HTTP header of the user's credentials, or None: public datasets need none.
+
+    ``KAGGLE_USERNAME`` and ``KAGGLE_KEY`` come first, then ``kaggle.json`` in
+    ``KAGGLE_CONFIG_DIR`` or ``~/.kaggle``.
+
+    Raises:
+        InvalidConfig: half of the credentials, or a file that does not hold them.
+    """
+    user, key = os.environ.get("KAGGLE_USERNAME", ""), os.environ.get("KAGGLE_KEY", "")
+    if bool(user) != bool(key):
+        there, missing = ("USERNAME", "KEY") if user else ("KEY", "USERNAME")
+        raise InvalidConfig(f"KAGGLE_{there} is set, KAGGLE_{missing} is not. Set both or none.")
+    if not user:
+        user, key = _from_file()
+    if not user:
+        return None
+    return "Basic " + base64.b64encode(f"{user}:{key}".encode()).decode()
+
+
+def _from_file() -> tuple[str, str]:
+    folder = os.environ.get("KAGGLE_CONFIG_DIR") or os.path.expanduser("~/.kaggle")  # noqa: PTH111
+    path = Path(folder, "kaggle.json")  # without a home folder no such path exists
+    try:
+        token = json.loads(path.read_bytes())
+        return str(token["username"]), str(token["key"])
+    except (FileNotFoundError, NotADirectoryError):
+        return "", ""
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidConfig(
+            f'{path} cannot be used: it must hold {{"username": ..., "key": ...}}. Make a new API '
+            "token on Kaggle, or move the file away: public datasets need none."
+        ) from error
+
 
 PART_SUFFIX = ".part"
 
@@ -63,7 +116,7 @@ def fetch_dataset(
         tell: called with the name of each further step.
 
     Raises:
-        UsageError: a source that is nothing of the three, or an output that is there.
+        UsageError: the source is none of the three, or the output exists.
         DownloadFailed: it cannot be fetched; what has arrived is kept in ``.part``.
         InvalidArchive: it is damaged or unsafe, or has another digest; nothing of it is kept.
         UnreadableSource: it holds nothing that can be read as papers.
@@ -95,10 +148,10 @@ def _local(config: DownloadConfig) -> Path | None:
         return None
     if Path(source).is_file():
         return Path(source)
-    if kaggle.is_dataset_name(source) and not Path(source).exists():
+    if is_dataset_name(source) and not Path(source).exists():
         return None
     raise UsageError(
-        f"{source!r} is no file that is there, no http(s) address and no Kaggle dataset "
+        f"{source!r} is not an existing file, an http(s) address or a Kaggle dataset "
         "(OWNER/NAME). Check the spelling."
     )
 
@@ -119,7 +172,7 @@ def _target(config: DownloadConfig, local: Path | None) -> Path:
 
 
 def _own_name(source: str) -> str:
-    if kaggle.is_dataset_name(source) and not Path(source).is_file():
+    if is_dataset_name(source) and not Path(source).is_file():
         return f"{source.partition('/')[2]}.zip"
     path = urlsplit(source).path if "://" in source else source
     name = Path(unquote(path).rstrip("/")).name
@@ -129,9 +182,9 @@ def _own_name(source: str) -> str:
 def _remote(config: DownloadConfig) -> Remote:
     if "://" not in config.source:
         return Remote(
-            url=kaggle.download_address(config.source, config.kaggle_api),
-            authorization=kaggle.authorization(),
-            credentials_remedy=kaggle.CREDENTIALS_REMEDY,
+            url=download_address(config.source, config.kaggle_api),
+            authorization=authorization(),
+            credentials_remedy=CREDENTIALS_REMEDY,
         )
     return Remote(url=_plain_address(config.source))
 
@@ -143,9 +196,11 @@ def _plain_address(url: str) -> str:
     except ValueError:
         usable = False
     if not usable or not url.isascii() or any(c.isspace() or not c.isprintable() for c in url):
-        raise UsageError(f"{url!r} is no address. Write blanks and other letters as %20 and so on.")
+        raise UsageError(
+            f"{url!r} is not a valid address. Write blanks as %20, other letters likewise."
+        )
     if "@" in parts.netloc:
-        raise UsageError("an address with a password in it is not taken. Get the file yourself.")
+        raise UsageError("addresses with a password are not supported. Download the file yourself.")
     return url.partition("#")[0]
 
 
@@ -153,18 +208,18 @@ def _fetched(
     config: DownloadConfig,
     target: Path,
     patience: Patience,
-    told: tuple[Arrived, Callable[[str], None]],
+    listeners: tuple[Arrived, Callable[[str], None]],
 ) -> tuple[tuple[str, ...], str]:
     """Fetch, check, and only then give the file its name; return (members, sha256)."""
     remote = _remote(config)
     part = Part(target.with_name(f"{target.name}{PART_SUFFIX}"))
-    arrived, tell = told
+    arrived, tell = listeners
     fetch(remote, part, patience, arrived)
     tell("checking")
     try:
         members, digest = _checked(part.path, config, target.name)
     except (InvalidArchive, UnreadableSource):
-        part.discard()  # it is whole and of no use: nothing could be added to it
+        part.discard()  # it is complete and unusable: there is nothing to resume
         raise
     with storage_errors(target), part.path.open("rb+") as file:
         os.fsync(file.fileno())

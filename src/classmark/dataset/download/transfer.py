@@ -1,8 +1,4 @@
-"""One file over HTTP, in pieces if need be: what has arrived is kept and gone on from.
-
-The standard library's ``urllib`` does it: httpx is only in the extras ``serve`` and ``client``, and
-whoever prepares data should not have to install a client for one GET with a Range header.
-"""
+"""One file over HTTP, in pieces if need be: a broken download resumes from the bytes on disk."""
 
 from __future__ import annotations
 
@@ -10,21 +6,97 @@ import http.client
 import json
 import re
 import shutil
+import socket
+import ssl
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.message import Message
+from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
 from classmark import __version__
 from classmark.dataset.config import Patience
-from classmark.dataset.download.refusals import Interruption, explain, shown
 from classmark.errors import DownloadFailed, StorageFailed
 from classmark.storage import storage_errors, write_json
+
+_PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
+_MAX_WAIT_S = 60.0
+
+
+class Interruption(Exception):
+    """A request ended before the file was whole.
+
+    Attributes:
+        wait_s: seconds that the server asked to wait.
+    """
+
+    def __init__(self, message: str, *, connects: bool = True, wait_s: float = 0.0) -> None:
+        super().__init__(message)
+        self._connects = connects
+        self.wait_s = wait_s
+
+    def worth_retrying(self, *, started: bool) -> bool:
+        """Return whether to try again: not if the server was never reached."""
+        return self._connects or started
+
+
+def explain(error: Exception, remote: Remote) -> Exception:
+    """Return the DownloadFailed for what stays as it is, an Interruption for what may pass."""
+    where = shown(remote.url)
+    if isinstance(error, urllib.error.HTTPError):
+        return _status_refused(error, remote)
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(reason, socket.gaierror):
+        host = urlsplit(remote.url).hostname
+        return Interruption(
+            f"the name {host!r} cannot be resolved. Check the address, and the network.",
+            connects=False,
+        )
+    if isinstance(reason, ssl.SSLError):
+        return DownloadFailed(
+            f"{where} has no certificate that this computer trusts ({reason}). Check the address, "
+            "and SSL_CERT_FILE if a proxy stands between."
+        )
+    if isinstance(reason, TimeoutError):
+        return Interruption(
+            f"{where} did not respond in time. Try again, or raise --timeout.",
+            connects=reason is error,  # urllib wraps what happens before the request is sent
+        )
+    if isinstance(error, urllib.error.URLError):
+        return Interruption(
+            f"{where} cannot be reached ({reason}). Check the address, the network and the proxy.",
+            connects=False,
+        )
+    return Interruption(f"{where} broke off ({type(error).__name__}: {error}). Try again.")
+
+
+def shown(url: str) -> str:
+    """Return an address for a message, without a query, which may hold a signature."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _status_refused(error: urllib.error.HTTPError, remote: Remote) -> Exception:
+    where, status = shown(remote.url), f"HTTP {error.code}"
+    if error.code in _PASSING_STATUS:
+        wait = error.headers.get("Retry-After", "")
+        wait_s = min(_MAX_WAIT_S, float(wait)) if wait.isdigit() else 0.0
+        return Interruption(f"{where} is unavailable ({status}). Try later.", wait_s=wait_s)
+    if error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return DownloadFailed(
+            f"{where} refused the download ({status}): it needs credentials, or other ones. "
+            f"{remote.credentials_remedy}"
+        )
+    if error.code in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+        return DownloadFailed(f"there is no file at {where} ({status}). Check the address.")
+    reason = " ".join(str(error.reason).split())
+    return DownloadFailed(f"{where} refused the download ({status} {reason}). Check the address.")
+
 
 Arrived = Callable[[int, int | None], None]
 """Called with the bytes that are there, and those of the whole file if that is known."""
@@ -95,7 +167,7 @@ def fetch(remote: Remote, part: Part, patience: Patience, arrived: Arrived) -> N
     """Make a part whole, going on from what is there if it is still the same file.
 
     Raises:
-        DownloadFailed: refused, not there, or broken off too often; the part stays, to go on from.
+        DownloadFailed: refused, not there, or broken off too often; the part stays for resuming.
         StorageFailed: it cannot be written.
     """
     fruitless, at_start = 0, part.size
@@ -113,7 +185,7 @@ def fetch(remote: Remote, part: Part, patience: Patience, arrived: Arrived) -> N
 
 
 def _kept(part: Part) -> str:
-    return f" {part.size:,} bytes are kept: run the same command to go on." if part.size else ""
+    return f" {part.size:,} bytes are kept: run the same command to resume." if part.size else ""
 
 
 def _attempt(remote: Remote, part: Part, patience: Patience, arrived: Arrived) -> None:
@@ -212,7 +284,7 @@ def _continues(part: Part, response: Any) -> bool:
     ):
         return True
     part.discard()
-    raise Interruption("the server sent another piece of the file than was asked for.")
+    raise Interruption("the server sent another part of the file than was requested.")
 
 
 def _total(response: Any) -> int | None:
@@ -231,7 +303,7 @@ def _validator(headers: Message) -> str:
 
 
 def _settle_beyond_the_end(part: Part, headers: Message) -> None:
-    """Take a part that is already whole; any other that the server knows no rest of is no part.
+    """Accept a part that is already whole; discard any other that the server cannot complete.
 
     Raises:
         Interruption: it was thrown away.
@@ -247,7 +319,7 @@ def _check_space(part: Part, total: int | None) -> None:
     free = shutil.disk_usage(part.path.parent).free
     if total is not None and total - part.size > free:
         raise StorageFailed(
-            f"cannot write {part.path}: {total - part.size:,} bytes are to come, {free:,} are "
+            f"cannot write {part.path}: {total - part.size:,} bytes are needed, {free:,} are "
             "free. Free some space, or choose another output."
         )
 
@@ -256,7 +328,7 @@ def _refuse_web_page(response: Any, remote: Remote) -> None:
     if response.headers.get_content_type() == "text/html":
         raise DownloadFailed(
             f"{shown(remote.url)} answered with a web page, not with a file. Check the address; "
-            f"perhaps one must log in. {remote.credentials_remedy}"
+            f"you may have to log in. {remote.credentials_remedy}"
         )
 
 

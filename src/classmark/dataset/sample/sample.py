@@ -24,8 +24,8 @@ from classmark import taxonomy
 from classmark.dataset.build.build import SCRATCH, Origin, write_dataset
 from classmark.dataset.build.intake import Progress, collect_papers
 from classmark.dataset.config import DatasetConfig, SampleConfig
+from classmark.dataset.folder import INVENTED_ID_PREFIX, KAGGLE_COLUMNS
 from classmark.dataset.sample.wording import Subject, Vocabulary, Writer, load_vocabulary, pick
-from classmark.dataset.schema import INVENTED_ID_PREFIX, KAGGLE_COLUMNS
 from classmark.records import DatasetManifest, Paper
 from classmark.storage import atomic_file, atomic_folder
 

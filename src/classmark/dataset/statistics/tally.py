@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from classmark.dataset.build.intake import Progress
-from classmark.dataset.schema import word_count
+from classmark.dataset.folder import word_count
 
 MIN_ENGLISH_SHARE = 0.10
 MAX_FOREIGN_SHARE = 0.20
@@ -61,7 +61,7 @@ def tally_texts(files: Sequence[Path], ids: pl.Series, tell: Progress) -> TextTa
     Args:
         files: Parquet, read twice.
         ids: of their papers, in order; they say which near-duplicates are compared.
-        tell: hears of the steps.
+        tell: called with the name of each step.
     """
     counts: list[pl.DataFrame] = []
     papers, titles, edges = [], [], []

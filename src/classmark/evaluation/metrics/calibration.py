@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classmark.errors import InvalidConfig
-from classmark.evaluation.metrics.arrays import Floats, Ints, known_rows
 from classmark.evaluation.metrics.ranking import calibrated_probabilities
+from classmark.evaluation.metrics.rows import Floats, Ints, known_rows
 
 MIN_TEMPERATURE = 0.01
 MAX_TEMPERATURE = 100.0

@@ -10,18 +10,19 @@ from numpy.typing import NDArray
 from classmark import taxonomy
 from classmark.errors import EmptyEvaluation, InvalidScores, UnknownCategory
 from classmark.evaluation.metrics import rows
-from classmark.evaluation.metrics.arrays import Bools, Floats
-from classmark.evaluation.metrics.prediction_sets import prediction_sets
 from classmark.evaluation.metrics.ranking import (
     calibrated_probabilities,
     equal_mass_bins,
     equal_width_bins,
 )
-from classmark.evaluation.metrics.weighted import (
+from classmark.evaluation.metrics.rows import (
+    Bools,
+    Floats,
     weighted_calibration_error,
     weighted_calibration_floor,
     weighted_macro_f1,
 )
+from classmark.evaluation.metrics.thresholds import prediction_sets
 from classmark.records import ScoreTable
 
 MACRO_F1 = "macro_f1"

@@ -11,8 +11,15 @@ from numpy.typing import NDArray
 
 from classmark.errors import InvalidConfig
 from classmark.evaluation.metrics import rows
-from classmark.evaluation.metrics.arrays import Bools, Floats, Ints, known_rows, require_papers
-from classmark.evaluation.metrics.weighted import weighted_calibration_error, weighted_macro_f1
+from classmark.evaluation.metrics.rows import (
+    Bools,
+    Floats,
+    Ints,
+    known_rows,
+    require_papers,
+    weighted_calibration_error,
+    weighted_macro_f1,
+)
 
 N_BINS = 15
 
@@ -53,18 +60,6 @@ def top_k_accuracy(scores: Floats, primary: Ints, k: int = 1) -> float:
     return float(np.mean(rows.rank_of_primary(scores[known], primary[known]) < k))
 
 
-def micro_f1(scores: Floats, primary: Ints) -> float:
-    """F1 over all decisions pooled, 0..1.
-
-    With one true and one predicted label a paper every error is one false positive and one
-    false negative, so micro precision, recall and F1 all equal top-1 accuracy.
-
-    Raises:
-        EmptyEvaluation: no paper has a known primary.
-    """
-    return top_k_accuracy(scores, primary, k=1)
-
-
 def macro_f1(scores: Floats, primary: Ints) -> float:
     """Unweighted mean of F1 over the labels that occur as truth, 0..1.
 
@@ -84,36 +79,6 @@ def macro_f1(scores: Floats, primary: Ints) -> float:
     return float(weighted_macro_f1(top, primary[known], scores.shape[1], once)[0])
 
 
-def precision_at_1_listed(scores: Floats, listed: Bools) -> float:
-    """Share of papers whose top label is any of their listed categories, 0..1.
-
-    Args:
-        scores: float [n, k].
-        listed: bool [n, k], primary and cross-lists.
-
-    Raises:
-        EmptyEvaluation: there are no papers.
-    """
-    require_papers(scores.shape[0])
-    return float(np.mean(rows.listed_hits(scores, listed)))
-
-
-def recall_at_k_listed(scores: Floats, listed: Bools, listed_count: Ints, k: int = 5) -> float:
-    """Mean share of a paper's listed categories that are among its top k, 0..1.
-
-    Args:
-        scores: float [n, k].
-        listed: bool [n, k], primary and cross-lists.
-        listed_count: int [n], how many they are; those that are no column count as missed.
-        k: how many of the top labels are looked at.
-
-    Raises:
-        EmptyEvaluation: there are no papers.
-    """
-    require_papers(scores.shape[0])
-    return float(np.mean(rows.listed_recalls(scores, listed, listed_count, k)))
-
-
 def negative_log_likelihood(probabilities: Floats, primary: Ints) -> float:
     """Mean of -log p(true label), in nats, from 0 on, lower is better.
 
@@ -126,37 +91,6 @@ def negative_log_likelihood(probabilities: Floats, primary: Ints) -> float:
     """
     known = known_rows(primary)
     return float(np.mean(rows.log_losses(probabilities[known], primary[known])))
-
-
-def brier_score(probabilities: Floats, primary: Ints) -> float:
-    """Mean over papers of the sum over labels of (p - truth)^2, 0..2, lower is better.
-
-    Args:
-        probabilities: float [n, k].
-        primary: int [n], column of the true label, -1 unknown.
-
-    Raises:
-        EmptyEvaluation: no paper has a known primary.
-
-    Source: Brier 1950, "Verification of forecasts expressed in terms of probability".
-    """
-    known = known_rows(primary)
-    return float(np.mean(rows.brier_scores(probabilities[known], primary[known])))
-
-
-def level_accuracy(probabilities: Floats, primary: Ints, level_of_label: Ints) -> float:
-    """Share of papers whose most probable level (archive, group) is the right one, 0..1.
-
-    Args:
-        probabilities: float [n, k]; a level's is the sum over its categories.
-        primary: int [n], column of the true label, -1 unknown.
-        level_of_label: int [k], the level of each column, 0..g-1.
-
-    Raises:
-        EmptyEvaluation: no paper has a known primary.
-    """
-    known = known_rows(primary)
-    return float(np.mean(rows.level_hits(probabilities[known], primary[known], level_of_label)))
 
 
 def expected_calibration_error(confidence: Floats, correct: Bools, n_bins: int = N_BINS) -> float:
@@ -173,48 +107,9 @@ def expected_calibration_error(confidence: Floats, correct: Bools, n_bins: int =
     Source: Guo et al. 2017, arXiv:1706.04599.
     """
     require_papers(confidence.size)
-    return _calibration_error(confidence, correct, equal_width_bins(confidence, n_bins))
-
-
-def equal_mass_calibration_error(confidence: Floats, correct: Bools, n_bins: int = N_BINS) -> float:
-    """Mean |confidence - accuracy| over bins that hold equally many papers, 0..1.
-
-    Args:
-        confidence: float [n], probability of the top label, 0..1.
-        correct: bool [n], whether the top label is the true one.
-        n_bins: number of bins; equal confidences share a bin, so there may be fewer.
-
-    Raises:
-        EmptyEvaluation: there are no papers.
-
-    Source: Nguyen & O'Connor 2015, arXiv:1508.05154.
-    """
-    require_papers(confidence.size)
-    return _calibration_error(confidence, correct, equal_mass_bins(confidence, n_bins))
-
-
-def set_coverage(sets: Bools, primary: Ints) -> float:
-    """Share of papers whose true label is in their prediction set, 0..1.
-
-    Args:
-        sets: bool [n, k].
-        primary: int [n], column of the true label, -1 unknown.
-
-    Raises:
-        EmptyEvaluation: no paper has a known primary.
-    """
-    known = known_rows(primary)
-    return float(np.mean(sets[known, primary[known]]))
-
-
-def mean_set_size(sets: Bools) -> float:
-    """Mean number of labels in a prediction set.
-
-    Raises:
-        EmptyEvaluation: there are no papers.
-    """
-    require_papers(sets.shape[0])
-    return float(np.mean(np.count_nonzero(sets, axis=1)))
+    bins, once = equal_width_bins(confidence, n_bins), np.ones((1, confidence.size))
+    gaps = confidence.astype(np.float64) - correct
+    return float(weighted_calibration_error(gaps, bins, n_bins, once)[0])
 
 
 def equal_width_bins(confidence: Floats, n_bins: int) -> NDArray[np.intp]:
@@ -227,9 +122,3 @@ def equal_mass_bins(confidence: Floats, n_bins: int) -> NDArray[np.intp]:
     """Return the bin of each paper, cut at quantiles; equal confidences share a bin."""
     cuts = np.quantile(confidence, np.arange(1, n_bins) / n_bins)
     return np.searchsorted(cuts, confidence, side="left").astype(np.intp)
-
-
-def _calibration_error(confidence: Floats, correct: Bools, bins: NDArray[np.intp]) -> float:
-    once = np.ones((1, confidence.size))
-    gaps = confidence.astype(np.float64) - correct
-    return float(weighted_calibration_error(gaps, bins, int(bins.max()) + 1, once)[0])

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classmark.errors import EmptyEvaluation, InvalidConfig
-from classmark.evaluation.metrics.arrays import Bools, Floats, require_papers
+from classmark.evaluation.metrics.rows import Bools, Floats, require_papers
 
 _RIDGE = 1e-3
 _MAX_STEPS = 100

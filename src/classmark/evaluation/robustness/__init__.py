@@ -1,24 +1,24 @@
 """Papers as they come from keyboards, scanners and web pages: kinds, levels, and texts of none."""
 
 from classmark.evaluation.robustness.kinds import KINDS, LATEX, Kind, perturb
-from classmark.evaluation.robustness.strangers import (
+from classmark.evaluation.robustness.other_texts import (
     NON_PAPERS_FILE,
-    STRANGERS,
+    OTHER_KINDS,
+    OtherKind,
     OtherTexts,
-    StrangerKind,
     read_non_papers,
-    read_strangers,
+    read_other_texts,
 )
 
 __all__ = [
     "KINDS",
     "LATEX",
     "NON_PAPERS_FILE",
-    "STRANGERS",
+    "OTHER_KINDS",
     "Kind",
+    "OtherKind",
     "OtherTexts",
-    "StrangerKind",
     "perturb",
     "read_non_papers",
-    "read_strangers",
+    "read_other_texts",
 ]

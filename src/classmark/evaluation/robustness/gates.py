@@ -7,19 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from classmark.errors import InvalidConfig, InvalidGates
-from classmark.evaluation.robustness import STRANGERS
+from classmark.evaluation.robustness import OTHER_KINDS
 from classmark.records import RobustnessGates, RobustnessLevel, RobustnessReport
 
 DEFAULT_MARGIN = 0.01
 CLEAN = "clean"
 GATED = ("top_1", "top_5", "accepted", "accepted_accuracy", "agreement")
-GATED_OF_STRANGERS = ("abstained",)
+GATED_OF_OTHER_TEXTS = ("abstained",)
 _UNITS = 10_000
 
 
 @dataclass(frozen=True)
 class GateFailure:
-    """A minimum that is not held; ``value`` is None where nothing could be measured."""
+    """A minimum that is not met; ``value`` is None where nothing could be measured."""
 
     kind: str
     level: str
@@ -30,7 +30,7 @@ class GateFailure:
     def __str__(self) -> str:
         where = f"{self.kind}, {self.level}: {self.metric}"
         if self.value is None:
-            return f"{where} has no value, at least {self.minimum:.4f} is asked for"
+            return f"{where} has no value, the minimum is {self.minimum:.4f}"
         return f"{where} is {self.value:.4f}, below {self.minimum:.4f}"
 
 
@@ -48,7 +48,7 @@ def make_gates(report: RobustnessReport, margin: float = DEFAULT_MARGIN) -> Robu
         raise InvalidConfig(f"margin must be from 0 to below 1, got {margin}.")
     minimum: dict[str, dict[str, dict[str, float]]] = {}
     for kind, level in _measured(report):
-        gated = GATED_OF_STRANGERS if kind in STRANGERS else GATED
+        gated = GATED_OF_OTHER_TEXTS if kind in OTHER_KINDS else GATED
         minimum.setdefault(kind, {})[level.name] = {
             metric: _lowered(level.metrics[metric].value, margin)
             for metric in gated
@@ -70,7 +70,7 @@ def check_gates(report: RobustnessReport, gates: RobustnessGates) -> tuple[GateF
 
     Raises:
         InvalidGates: a kind or level was measured that has no minimum, or has one and was not
-            measured: a gate that nobody looks at would pass for one that holds.
+            measured: a gate that is never checked would look like one that holds.
     """
     levels = {(kind, level.name): level for kind, level in _measured(report)}
     asked = {(kind, level) for kind, of_kind in gates.minimum.items() for level in of_kind}
@@ -112,14 +112,14 @@ def _refuse_missing(measured: set[tuple[str, str]], asked: set[tuple[str, str]])
     without = sorted(measured - asked)
     if without:
         raise InvalidGates(
-            f"the gate file has no minimum for {_named(without)}. Add it, write the file anew with "
-            "--write-gates, or leave that out with --kinds."
+            f"the gate file has no minimum for {_named(without)}. Add it, write a new file with "
+            "--write-gates, or leave that kind out with --kinds."
         )
     unseen = sorted(asked - measured)
     if unseen:
         raise InvalidGates(
-            f"the gate file asks for {_named(unseen)}, which was not measured. Leave --kinds away, "
-            "correct the name, or write the file anew with --write-gates."
+            f"the gate file asks for {_named(unseen)}, which was not measured. Leave out --kinds, "
+            "correct the name, or write a new file with --write-gates."
         )
 
 
@@ -133,9 +133,9 @@ def _named(places: list[tuple[str, str]]) -> str:
 def _value(level: RobustnessLevel, metric: str) -> float | None:
     if metric in level.metrics:
         return level.metrics[metric].value
-    if metric not in (*GATED, *GATED_OF_STRANGERS):
+    if metric not in (*GATED, *GATED_OF_OTHER_TEXTS):
         raise InvalidGates(
-            f"the gate file asks for {metric!r}, which is no metric of {level.name!r}. "
+            f"the gate file asks for {metric!r}, which is not a metric of {level.name!r}. "
             f"Choose from: {', '.join(sorted(level.metrics))}."
         )
     return None

@@ -8,14 +8,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from classmark.evaluation.robustness import slips
-from classmark.evaluation.robustness.places import (
+from classmark.evaluation.robustness.noise import (
     BLANK,
     LONG_WORD,
     WORD,
     Change,
+    accent,
     change_share,
+    cut_at_line_end,
     generator,
+    look_alike,
+    lose,
+    misread,
+    mistype,
+    repeat,
+    space_out,
+    tag,
 )
 
 # Formulas between dollars (never across a blank line of text: at most this long) and commands.
@@ -104,25 +112,25 @@ KINDS = _by_name(
             "typos",
             "share of words with a letter swapped, lost, doubled or mistyped",
             _shares(2, 5, 10, 20),
-            _everywhere(WORD, slips.mistype),
+            _everywhere(WORD, mistype),
         ),
         Kind(
             "ocr",
             "share of words with a letter or ligature misread",
             _shares(2, 5, 10, 20),
-            _everywhere(WORD, slips.misread),
+            _everywhere(WORD, misread),
         ),
         Kind(
             "hyphenation",
             "share of words of six letters or more that a line end cuts",
             _shares(2, 5, 10, 20),
-            _everywhere(LONG_WORD, slips.cut_at_line_end),
+            _everywhere(LONG_WORD, cut_at_line_end),
         ),
         Kind(
             "missing-blanks",
             "share of blanks lost",
             _shares(2, 5, 10, 20),
-            _everywhere(BLANK, slips.lose),
+            _everywhere(BLANK, lose),
         ),
         Kind("title-only", "without the abstract", {"title": 1.0}, _title_only),
         Kind("abstract-only", "without the title", {"abstract": 1.0}, _abstract_only),
@@ -136,13 +144,13 @@ KINDS = _by_name(
             "latex-stripped",
             "share of formulas and commands lost",
             _shares(25, 50, 100),
-            _everywhere(LATEX, slips.lose),
+            _everywhere(LATEX, lose),
         ),
         Kind(
             "latex-broken",
             "share of the marks $ \\ { } ^ _ lost",
             _shares(10, 25, 50, 100),
-            _everywhere(_LATEX_MARK, slips.lose),
+            _everywhere(_LATEX_MARK, lose),
         ),
         Kind(
             "case",
@@ -155,26 +163,26 @@ KINDS = _by_name(
             "white-space",
             "share of blanks that are tabs, line ends, double or not breaking",
             _shares(10, 50, 100),
-            _everywhere(BLANK, slips.space_out),
+            _everywhere(BLANK, space_out),
         ),
-        Kind("html", "share of words in tags", _shares(2, 5, 10, 20), _everywhere(WORD, slips.tag)),
+        Kind("html", "share of words in tags", _shares(2, 5, 10, 20), _everywhere(WORD, tag)),
         Kind(
             "duplicated-words",
             "share of words that stand twice",
             _shares(5, 10, 20, 40),
-            _everywhere(WORD, slips.repeat),
+            _everywhere(WORD, repeat),
         ),
         Kind(
             "accents",
             "share of words with a stray accent",
             _shares(10, 50, 100),
-            _everywhere(WORD, slips.accent),
+            _everywhere(WORD, accent),
         ),
         Kind(
             "look-alikes",
             "share of words spelled with Cyrillic letters that look Latin",
             _shares(2, 5, 10, 20),
-            _everywhere(WORD, slips.look_alike),
+            _everywhere(WORD, look_alike),
         ),
     ]
 )

@@ -1,4 +1,4 @@
-"""From what a model made of clean, perturbed and strange texts to a robustness report.
+"""From what a model made of clean, perturbed and other texts to a robustness report.
 
 The clean and the perturbed papers are the same ones, so each bootstrap draw takes the same papers
 at every level: the interval of a difference to clean is paired.
@@ -13,12 +13,11 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from classmark.evaluation.metrics.arrays import Bools, require_papers
-from classmark.evaluation.metrics.bootstrap import resample_counts
+from classmark.evaluation.metrics.intervals import resample_counts, share_interval
 from classmark.evaluation.metrics.ranking import expected_calibration_error
-from classmark.evaluation.metrics.shares import share_interval
+from classmark.evaluation.metrics.rows import Bools, require_papers
 from classmark.evaluation.report import EvaluationConfig, describe_machine
-from classmark.evaluation.robustness import KINDS, STRANGERS
+from classmark.evaluation.robustness import KINDS, OTHER_KINDS
 from classmark.records import (
     Difference,
     MetricValue,
@@ -30,10 +29,10 @@ from classmark.wire import ModelRef
 
 LATER_YEARS = "later-years"
 LATER_YEARS_UNIT = "clean papers by the time of their first version"
-ROBUSTNESS_KINDS = (*KINDS, *STRANGERS, LATER_YEARS)
+ROBUSTNESS_KINDS = (*KINDS, *OTHER_KINDS, LATER_YEARS)
 COMPARED = ("top_1", "top_5")
 DEFAULT_PAPERS = 5000
-_SHARES_OF_STRANGERS = ("below_threshold", "out_of_scope", "abstained")
+_SHARES_OF_OTHER_TEXTS = ("below_threshold", "out_of_scope", "abstained")
 
 Floats = NDArray[np.float64]
 
@@ -60,7 +59,7 @@ class Judged:
 
     Attributes:
         top: int64 [n], column of the most probable label.
-        rank: int64 [n], labels before the true one; 0 = it is on top. Ignored for strangers.
+        rank: int64 [n], labels before the true one; 0 = it is on top. Ignored for other texts.
         confidence: float64 [n], probability of the top label.
         accepted: bool [n], it is the primary.
         out_of_scope: bool [n]; what is neither is below its threshold.
@@ -83,7 +82,7 @@ class Study:
         model, dataset_digest, split, generated: as in the report.
         clean: the papers as they are.
         perturbed: the same papers in the same order.
-        strangers: other texts.
+        other_texts: texts that are not papers.
         slices: bool [n], which of the clean papers.
     """
 
@@ -93,7 +92,7 @@ class Study:
     generated: bool
     clean: Judged
     perturbed: Mapping[str, Mapping[str, Judged]]
-    strangers: Mapping[str, Mapping[str, Judged]]
+    other_texts: Mapping[str, Mapping[str, Judged]]
     slices: Mapping[str, Mapping[str, Bools]]
 
 
@@ -128,7 +127,11 @@ def measure_robustness(
             "n_bins": measurement.n_bins,
         },
         clean=clean,
-        kinds=(*_perturbed(study, board), *_strangers(study, measurement), *_slices(study, board)),
+        kinds=(
+            *_perturbed(study, board),
+            *_others(study, measurement),
+            *_slices(study, board),
+        ),
     )
 
 
@@ -157,24 +160,24 @@ def _slices(study: Study, board: _Board) -> list[RobustnessKind]:
     ]
 
 
-def _strangers(study: Study, config: EvaluationConfig) -> list[RobustnessKind]:
+def _others(study: Study, config: EvaluationConfig) -> list[RobustnessKind]:
     return [
         RobustnessKind(
             name=kind,
-            unit=STRANGERS[kind].unit,
+            unit=OTHER_KINDS[kind].unit,
             ordered=False,
-            levels=tuple(_stranger_level(name, j, config) for name, j in levels.items()),
+            levels=tuple(_level_of_other_texts(name, j, config) for name, j in levels.items()),
         )
-        for kind, levels in study.strangers.items()
+        for kind, levels in study.other_texts.items()
     ]
 
 
-def _stranger_level(name: str, judged: Judged, config: EvaluationConfig) -> RobustnessLevel:
+def _level_of_other_texts(name: str, judged: Judged, config: EvaluationConfig) -> RobustnessLevel:
     n = judged.top.size
     values = _row_values(judged)
     metrics = {
         metric: share_interval(int(values[metric].sum()), n, config.level)
-        for metric in _SHARES_OF_STRANGERS
+        for metric in _SHARES_OF_OTHER_TEXTS
     }
     metrics["confidence"] = MetricValue(value=float(judged.confidence.mean()))
     return RobustnessLevel(name=name, n=n, changed=None, metrics=metrics, differences={})

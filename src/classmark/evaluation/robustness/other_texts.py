@@ -1,4 +1,4 @@
-"""Texts that a model shall not accept: invented ones of ours, in many languages and of many kinds.
+"""Texts that a model should not accept: invented ones, in many languages and of many kinds.
 
 Half of the texts fitted the scope score of the model in the package (``split`` is ``fit``); only
 the other half is measured.
@@ -22,7 +22,7 @@ _FOREIGN = {"foreign": "other texts", "foreign-abstract": "abstracts"}
 
 
 @dataclass(frozen=True)
-class StrangerKind:
+class OtherKind:
     """One kind of texts that are out of scope; ``levels`` are its parts."""
 
     name: str
@@ -30,13 +30,11 @@ class StrangerKind:
     levels: tuple[str, ...]
 
 
-STRANGERS = {
+OTHER_KINDS = {
     kind.name: kind
     for kind in (
-        StrangerKind(
-            "other-languages", "invented texts in other languages", tuple(_FOREIGN.values())
-        ),
-        StrangerKind(
+        OtherKind("other-languages", "invented texts in other languages", tuple(_FOREIGN.values())),
+        OtherKind(
             "non-papers", "invented texts that are no papers", ("English prose", "machine-made")
         ),
     )
@@ -45,7 +43,7 @@ STRANGERS = {
 
 @dataclass(frozen=True)
 class OtherTexts:
-    """Texts that are no papers, for the fit of the scope score.
+    """Texts that are not papers, for the fit of the scope score.
 
     Attributes:
         source: where they are from, in words; "" if there are none.
@@ -84,7 +82,7 @@ def read_non_papers(path: Path = NON_PAPERS_FILE) -> OtherTexts:
     return OtherTexts(source, tuple(texts[False]), tuple(texts[True]))
 
 
-def read_strangers() -> Mapping[tuple[str, str], list[str]]:
+def read_other_texts() -> Mapping[tuple[str, str], list[str]]:
     """Return the texts that are measured, by (kind, level)."""
     texts: dict[tuple[str, str], list[str]] = {}
     for line in NON_PAPERS_FILE.read_text(encoding="utf-8").splitlines():
@@ -97,5 +95,5 @@ def read_strangers() -> Mapping[tuple[str, str], list[str]]:
 def _place(kind: str) -> tuple[str, str]:
     if kind in _FOREIGN:
         return "other-languages", _FOREIGN[kind]
-    prose, machine_made = STRANGERS["non-papers"].levels
+    prose, machine_made = OTHER_KINDS["non-papers"].levels
     return "non-papers", machine_made if kind in _MACHINE_MADE else prose

@@ -1,23 +1,28 @@
-"""The split files: papers and their texts together again, in Parquet."""
+"""The split files: papers and their texts together again in Parquet, then checked for leaks."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 
 from classmark import taxonomy
+from classmark.dataset.build.intake import TextStore, system_errors
 from classmark.dataset.config import DatasetConfig
-from classmark.dataset.schema import (
+from classmark.dataset.digest import rows_digest
+from classmark.dataset.folder import (
     SPLITS,
     TEXT_COLUMNS,
     WRITTEN_COLUMNS,
     categories_separator,
     word_count,
 )
-from classmark.dataset.build.texts import TextStore, system_errors
-from classmark.records import SplitFile
+from classmark.errors import LeakFound
+from classmark.papers import abstract_fingerprint, canonical_id
+from classmark.records import Paper, SplitFile
 from classmark.storage import sha256_file
 
 MAX_WHOLE_PAPERS = 200_000
@@ -43,7 +48,12 @@ def write_splits(
         path = folder / f"{split}.parquet"
         with system_errors():
             _write_split(path, rows, texts, config)
-        files[split] = SplitFile(file=path.name, sha256=sha256_file(path), papers=rows.height)
+        files[split] = SplitFile(
+            file=path.name,
+            sha256=sha256_file(path),
+            papers=rows.height,
+            rows_sha256=rows_digest(path),
+        )
     return files
 
 
@@ -90,3 +100,62 @@ def _first_author() -> pl.Expr:
     plain = authors.str.extract(r"^(.+?)(?:\s+and\s|;|,|$)").str.strip_chars()
     is_list = authors.str.starts_with("[")
     return pl.when(is_list).then(quoted).otherwise(pl.format("'{}'", plain)).fill_null("")
+
+
+_MAX_NAMED_LEAKS = 3
+_BATCH_PAPERS = 10_000
+
+
+def check_leaks(files: Mapping[str, Path]) -> None:
+    """Check written Parquet files; ids and fingerprints are computed again from the files.
+
+    Args:
+        files: Parquet file by name of the split.
+
+    Raises:
+        LeakFound: an id or an abstract is in two splits; the message names the first papers.
+    """
+    papers = pl.concat([_identities(split, path) for split, path in files.items()])
+    for key, noun in (("canonical", "id"), ("fingerprint", "abstract")):
+        leaks = (
+            papers.filter(pl.col(key).is_duplicated())
+            .group_by(key)
+            .agg(pl.col("split").n_unique().alias("n_splits"), pl.col("id"), pl.col("split"))
+            .filter(pl.col("n_splits") > 1)
+            .sort(key)
+        )
+        if leaks.height:
+            raise LeakFound(
+                f"{leaks.height} papers are in two splits, by {noun}: {_named(leaks)}. "
+                "Remove the duplicates before you split."
+            )
+
+
+def _identities(split: str, path: Path) -> pl.DataFrame:
+    with pq.ParquetFile(path) as file:
+        parts = [
+            _identities_of(batch.to_pydict())
+            for batch in file.iter_batches(_BATCH_PAPERS, columns=["id", "summary"])
+        ]
+    schema = dict.fromkeys(("id", "canonical", "fingerprint"), pl.String)
+    whole = pl.concat([pl.DataFrame(schema=schema), *parts], rechunk=True)
+    return whole.with_columns(split=pl.lit(split))
+
+
+def _identities_of(papers: dict[str, list[str]]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "id": papers["id"],
+            "canonical": [canonical_id(i) for i in papers["id"]],
+            "fingerprint": [abstract_fingerprint(Paper(abstract=a)) for a in papers["summary"]],
+        }
+    )
+
+
+def _named(leaks: pl.DataFrame) -> str:
+    shown = [
+        " and ".join(f"{i!r} ({split})" for i, split in zip(ids, splits, strict=True))
+        for ids, splits in leaks.head(_MAX_NAMED_LEAKS).select("id", "split").iter_rows()
+    ]
+    rest = leaks.height - len(shown)
+    return "; ".join(shown) + (f" and {rest} more" if rest else "")

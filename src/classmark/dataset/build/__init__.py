@@ -1,0 +1,1 @@
+"""From papers to a dataset folder: clean, split, write, check, account."""
