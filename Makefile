@@ -6,8 +6,9 @@
 PYTHON ?= python3
 DEMO_VENV ?= .venv
 TEST_VENV ?= .venv-test
-# Tests run on all cores, a file on one of them: fixtures of a module are made once.
-PARALLEL ?= --numprocesses auto --dist loadfile
+# Tests run on all cores, a file on one of them: fixtures of a module are made once. The longest
+# files begin first (tests/conftest.py); xdist would begin with those of the most tests.
+PARALLEL ?= --numprocesses auto --dist loadfile --no-loadscope-reorder
 PYTEST_ARGS ?=
 # The deep tier (torch, MLflow) comes into the test environment unless DEEP is empty; its tests are
 # left out then. This version of torch, and pip alone, take a CPU build that lies on a machine.
@@ -46,7 +47,7 @@ demo: $(DEMO_VENV)/.ready  ## Sample corpus, train, evaluate, export, classify (
 test: $(TEST_VENV)/.ready  ## Run every test with branch coverage (own .venv-test)
 	$(RUN) pytest --cov --cov-report=term-missing:skip-covered $(PARALLEL) $(PYTEST_ARGS)
 
-quick: $(TEST_VENV)/.ready  ## Run the tests that are not slow, without coverage (under a minute)
+quick: $(TEST_VENV)/.ready  ## Run the tests that are not slow, without coverage
 	$(RUN) pytest -q -m "not slow" $(PARALLEL) $(PYTEST_ARGS)
 
 core: $(TEST_VENV)/.ready  ## Run the quick tests of the rooms that answer a paper

@@ -1,13 +1,11 @@
 """Counts what a dataset folder holds, for the data card: numbers only, no text of a paper.
 
-python benchmarks/data_card.py --dataset DIR
+python benchmarks/data_card.py --dataset DIR --output benchmarks/reports/data-card.json
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,8 @@ import polars as pl
 from classmark import taxonomy
 from classmark.dataset import load_manifest
 from classmark.dataset.statistics.statistics import measure
+from report import run_benchmark
 
-REPORT = Path(__file__).parent / "reports" / "data-card.json"
 SPLITS = ("train", "valid", "test")
 _COLUMNS = ["category_code", "categories", "published_date", "period"]
 
@@ -50,17 +48,15 @@ def counts_by(facts: pl.DataFrame, column: str) -> dict[str, dict[str, int]]:
     return found
 
 
-def main() -> None:
-    """Count and write."""
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--dataset", type=Path, required=True, help="folder of a built dataset")
-    dataset = parser.parse_args().dataset
+def count(options: argparse.Namespace) -> dict[str, Any]:
+    """Return every count of the card."""
+    dataset: Path = options.dataset
     manifest = load_manifest(dataset)
     facts = read_facts(dataset)
     statistics = measure(dataset).statistics
-    report: dict[str, Any] = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": "python benchmarks/data_card.py --dataset DIR",
+    by = {"years": "year", "groups": "group", "archives": "archive", "categories": "category_code"}
+    periods = counts_by(facts, "period")
+    return {
         "dataset_digest": manifest.digest,
         "generated": manifest.generated,
         "sources": list(manifest.sources),
@@ -79,20 +75,14 @@ def main() -> None:
             "not_english": statistics.language.not_english,
             "not_latin": statistics.language.not_latin,
         },
-        "periods": {name: counts_by(facts, "period")[name] for name in manifest.periods},
-        **{
-            name: counts_by(facts, column)
-            for name, column in {
-                "years": "year",
-                "groups": "group",
-                "archives": "archive",
-                "categories": "category_code",
-            }.items()
-        },
+        "periods": {name: periods[name] for name in manifest.periods},
+        **{name: counts_by(facts, column) for name, column in by.items()},
     }
-    REPORT.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(f"{REPORT}: {len(facts):,} papers")
 
+
+FLAGS: dict[str, dict[str, Any]] = {
+    "--dataset": {"type": Path, "required": True, "help": "folder of a built dataset"},
+}
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(__doc__, count, FLAGS)

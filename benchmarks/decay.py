@@ -1,6 +1,7 @@
 """Measures how the fast tier ages: fitted to the end of a year, tested on each year after it.
 
-python benchmarks/decay.py --data FOLDER --work FOLDER [--output decay.json] [--plot decay.svg]
+python benchmarks/decay.py --data DATA --work WORK --output benchmarks/reports/decay.json
+    --plot docs/images/decay.svg
 
 Two series: ``recent`` fits on the newest N papers known at the end of a year, so that age alone
 varies; ``all`` on every paper known then, which is what one would do, but grows with the years.
@@ -10,7 +11,6 @@ Test papers are drawn once and are in no fit. Fits are kept in --work: a second 
 from __future__ import annotations
 
 import argparse
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ import polars as pl
 
 from classmark.dataset import load_manifest
 from classmark.evaluation import EvaluationConfig, evaluate_table
-from classmark.evaluation.report import describe_machine
 from decay_curves import (
     Bucket,
     interval,
@@ -30,14 +29,8 @@ from decay_curves import (
 )
 from decay_fits import Fit, fit, plan_fit
 from decay_plot import plot
-from peer_papers import (
-    add_arguments,
-    draw_capped,
-    find_dataset,
-    first_ranked,
-    read_frames,
-    write_result,
-)
+from peer_papers import FLAGS, draw_capped, find_dataset, first_ranked, read_frames
+from report import run_benchmark
 
 N_RECENT, N_TEST, CAP_TEST, MOST_SHARE = 50_000, 3_000, 40, 0.3
 # The decade, and what there is of the next; its file is capped a category, so its test is too.
@@ -210,10 +203,7 @@ def describe(fits: list[Fit], buckets: list[Bucket], options: Any) -> dict[str, 
     # Later papers come from other feeds: what is lost on them is not lost to age alone.
     decade = [b for b in buckets if b.year < FIRST_CAPPED]
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": describe_machine(),
-        "note": "The machine was shared: compare CPU-seconds, not wall.",
-        "command": "python benchmarks/decay.py --data DATA --work WORK",
+        "note": "Compare CPU-seconds, not wall, where the machine was shared.",
         "dataset_digest": manifest.digest,
         "generated": manifest.generated,
         "settings": {
@@ -236,23 +226,22 @@ def describe(fits: list[Fit], buckets: list[Bucket], options: Any) -> dict[str, 
     }
 
 
-def main() -> None:
-    """Fit, measure, and write the JSON and the plot."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_arguments(parser)
-    parser.add_argument("--work", type=Path, required=True, help="folder of datasets and fits")
-    parser.add_argument("--recent", type=int, default=N_RECENT, help="papers of a recent fit")
-    parser.add_argument("--test", type=int, default=N_TEST, help="test papers of a year, at most")
-    parser.add_argument("--series", default="recent,all")
-    parser.add_argument("--until", type=int, nargs="*", help="last years of the fits instead")
-    options = parser.parse_args()
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Fit, and return what was measured."""
     options.dataset = find_dataset(options.dataset, options.data, options.work)
     papers = read_papers(options.dataset)
     test = draw_test(papers, options.test)
     fits = make_fits(papers, test, options)
-    result = describe(fits, read_buckets(fits, test), options)
-    write_result(result, options, plot)
+    return describe(fits, read_buckets(fits, test), options)
 
 
 if __name__ == "__main__":
-    main()
+    flags = {
+        **FLAGS,
+        "--recent": {"type": int, "default": N_RECENT, "help": "papers of a recent fit; 50,000"},
+        "--test": {"type": int, "default": N_TEST, "help": "most test papers of a year; 3,000"},
+        "--series": {"default": "recent,all", "help": "which fits to make"},
+        "--until": {"type": int, "nargs": "*", "help": "last years of the fits instead"},
+    }
+    tiny = {"recent": 300, "test": 60, "until": [2009, 2014], "series": "recent"}
+    run_benchmark(__doc__, measure, flags, tiny=tiny, plot=plot)

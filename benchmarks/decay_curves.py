@@ -70,8 +70,9 @@ def mix_weights(primary: NDArray[np.int16], reference: Values) -> tuple[Values, 
 def weighted_share(hits: Values, weights: Values, counts: Values) -> Values:
     """Return the weighted share of hits for each row of counts: float64 [draws]."""
     total = counts @ weights
-    return np.divide(counts @ (weights * hits), total, out=np.full(len(counts), np.nan),
-                     where=total > 0)  # fmt: skip
+    found = np.full(len(counts), np.nan)
+    np.divide(counts @ (weights * hits), total, out=found, where=total > 0)
+    return found
 
 
 def recovery(stale: Values, retrained: Values, ceiling: Values) -> Values:
@@ -118,7 +119,7 @@ def measure_recovery(
 def _means(bucket: Bucket, keys: tuple[tuple[str, int], ...], counts: Values) -> Values:
     """Return the accuracy of each fit for each row of counts: float64 [fits, draws]."""
     hits = np.stack([bucket.hits[key] for key in keys], axis=1)
-    return (counts @ hits / counts.sum(axis=1, keepdims=True)).T
+    return np.asarray((counts @ hits / counts.sum(axis=1, keepdims=True)).T)
 
 
 def measure_loss(buckets: Sequence[Bucket], series: str) -> list[dict[str, Any]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from peer_plot import BROWN, GREY, LIGHT, start_plot, write_plot
+from peer_plot import BROWN, GREY, LIGHT
+from report import start_plot, write_plot
 
 _LINES = {"never": (GREY, "-"), "every 3 years": (LIGHT, "-"), "every year": (BROWN, "-")}
 

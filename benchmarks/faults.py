@@ -27,9 +27,18 @@ from typing import Any
 
 from classmark.client import Client, ClientError
 from classmark.service.keys import create_key
-from invented import batch_bodies, papers, single_bodies
-from machine import machine
-from overload import Connections, Tally, closed_loop, open_loop, quantiles_ms, request_of
+from load import (
+    Connections,
+    Tally,
+    batch_bodies,
+    closed_loop,
+    open_loop,
+    papers,
+    quantiles_ms,
+    request_of,
+    single_bodies,
+)
+from report import run_benchmark
 from service import memory_mb, service
 
 BATCH_PAPERS, DEADLINES_MS, TIMES, ROUNDS = 100, (300, 1000, 10_000), 3, 3
@@ -256,22 +265,15 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def main() -> None:
-    """Measure, print, and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=8, help="of each load")
-    parser.add_argument("--kill-seconds", type=float, default=60)
-    parser.add_argument("--hostile", type=int, default=100_000, help="requests")
-    parser.add_argument("--only", default="overload,kills,hostile", help="parts to measure")
-    parser.add_argument("--output", type=Path, help="JSON; other parts that it has stay")
-    options = parser.parse_args()
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the parts that were asked for, beside those that the report has from before."""
     wanted = options.only.split(",")
     result: dict[str, Any] = {}
-    if options.output and options.output.exists():  # parts that are not measured again stay
+    if options.output and options.output.exists():
         result = json.loads(options.output.read_text())
     now = datetime.now(UTC).isoformat(timespec="seconds")
     dates = {**result.get("dates", {}), **dict.fromkeys(wanted, now)}
-    result |= {"date": now, "dates": dates, "machine": machine(), "invented": True, "aims": AIMS}
+    result |= {"dates": dates, "invented": True, "aims": AIMS}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if "overload" in wanted:
@@ -280,12 +282,16 @@ def main() -> None:
             result["kills"] = measure_kills(folder, options.kill_seconds)
         if "hostile" in wanted:
             result["hostile"] = measure_hostile(folder, options.hostile)
-    result["headline"] = headline(result)
-    print(json.dumps(result, indent=2))
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(result, indent=2) + "\n")
+    return {**result, "headline": headline(result)}
 
+
+FLAGS: dict[str, dict[str, Any]] = {
+    "--seconds": {"type": float, "default": 8, "help": "of each load; 8"},
+    "--kill-seconds": {"type": float, "default": 60, "help": "of kills; 60"},
+    "--hostile": {"type": int, "default": 100_000, "help": "requests; 100,000"},
+    "--only": {"default": "overload,kills,hostile", "help": "parts; others in --output stay"},
+}
 
 if __name__ == "__main__":
-    main()
+    tiny = {"seconds": 1, "kill_seconds": 5, "hostile": 400}
+    run_benchmark(__doc__, measure, FLAGS, tiny=tiny)

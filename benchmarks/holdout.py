@@ -54,17 +54,19 @@ def read(path: Path) -> pl.DataFrame:
 
 def main() -> None:
     """Draw and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the Parquet files")
-    data = parser.parse_args().data
+    parser.add_argument("--output", type=Path, default=HERE, help="folder of the lists of ids")
+    options = parser.parse_args()
+    data, output = options.data, options.output
     test, valid = draw_capped(read(data / f"{CAPPED}.parquet"))
     for name, sizes in PROPORTIONAL.items():
         drawn = draw_proportional(read(data / f"{name}.parquet")["id"].to_list(), *sizes)
         test += drawn[0]
         valid += drawn[1]
-    HERE.mkdir(exist_ok=True)
+    output.mkdir(exist_ok=True)
     for split, ids in (("test", test), ("valid", valid)):
-        (HERE / f"{split}-ids.txt").write_text("\n".join(sorted(ids)) + "\n")
+        (output / f"{split}-ids.txt").write_text("\n".join(sorted(ids)) + "\n")
         print(f"{split}: {len(ids)} papers")
 
 

@@ -198,7 +198,7 @@ async def attack(url: str, n: int, key: str | None) -> dict[str, Counter[str]]:
 
 def main() -> None:
     """Attack, and print what came back."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("url")
     parser.add_argument("n", type=int)
     parser.add_argument("--key")

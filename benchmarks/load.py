@@ -1,4 +1,9 @@
-"""Load on one address: wrk if it is there, else httpx; a closed loop of so many connections."""
+"""Requests made of invented papers, and loads made of them: closed loops, open loops, wrk.
+
+``measure`` finds one point of a curve with wrk, or with httpx where there is no wrk. The other
+loops keep plain streams with so little work a request that it can be left out of account: a client
+library takes as much processor time as a tenth of a deep model's answer.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +15,42 @@ import statistics
 import subprocess
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 
+from classmark.dataset import SampleConfig, sample_papers
+
+CLIENTS = 8
 _LUA = Path(__file__).with_name("cycle.lua")
 _RESULT = re.compile(r"^RESULT (\{.*\})$", re.MULTILINE)
+_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+_JSON = {"Content-Type": "application/json"}
 _TIMEOUT_S = 10
+
+
+def papers(n: int) -> list[dict[str, Any]]:
+    """Return n invented papers as the service takes them."""
+    found = sample_papers(SampleConfig(papers=n))
+    return [{"id": p.id, "title": p.title, "abstract": p.abstract} for p in found]
+
+
+def single_bodies(n: int) -> list[str]:
+    """Return n bodies of one paper each."""
+    return [json.dumps(paper) for paper in papers(n)]
+
+
+def batch_bodies(n: int, size: int) -> list[str]:
+    """Return n bodies of ``size`` papers each, no two alike."""
+    everything = papers(n * size)
+    return [
+        json.dumps({"papers": everything[start : start + size]})
+        for start in range(0, n * size, size)
+    ]
 
 
 @dataclass(frozen=True)
@@ -114,4 +146,139 @@ async def _with_httpx(url: str, bodies: list[str], concurrency: int, seconds: fl
     )
 
 
-_JSON = {"Content-Type": "application/json"}
+def quantiles_ms(seconds: Sequence[float]) -> dict[str, float]:
+    """Return p50, p95 and p99 in milliseconds; nothing of nothing."""
+    if not seconds:
+        return {}
+    return {f"p{q}": round(float(np.percentile(seconds, q)) * 1000, 2) for q in (50, 95, 99)}
+
+
+def request_of(text: str, deadline_ms: int | None = None, fields: str = "") -> bytes:
+    """Return the bytes of a request to ``/v1/classify``.
+
+    Args:
+        text: its body, JSON.
+        deadline_ms: asked for, if any.
+        fields: further header fields, each with its line end.
+    """
+    body = text.encode()
+    deadline = f"X-Classmark-Deadline-Ms: {deadline_ms}\r\n" if deadline_ms else ""
+    head = (
+        "POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"{fields}{deadline}Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+@dataclass
+class Tally:
+    """What a load saw: seconds of answers and of refusals, and everything else by what it was."""
+
+    answered_s: list[float] = field(default_factory=list)
+    refused_s: list[float] = field(default_factory=list)
+    other: dict[str, int] = field(default_factory=dict)
+
+    def note(self, status: int, seconds: float) -> None:
+        """Count a response."""
+        if status == 200:
+            self.answered_s.append(seconds)
+        elif status in (429, 503):
+            self.refused_s.append(seconds)
+        else:
+            self.note_other(str(status))
+
+    def note_other(self, what: str) -> None:
+        """Count what was neither an answer nor a refusal."""
+        self.other[what] = self.other.get(what, 0) + 1
+
+
+class Connections:
+    """Connections to a server that are kept between requests."""
+
+    def __init__(self, url: str) -> None:
+        self._host, port = url.removeprefix("http://").split(":")
+        self._port = int(port)
+        self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def ask(self, request: bytes, tally: Tally) -> None:
+        """Send one request, and note what comes of it."""
+        started = time.perf_counter()
+        try:
+            if self._free:
+                reader, writer = self._free.pop()
+            else:
+                reader, writer = await asyncio.open_connection(self._host, self._port)
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = _LENGTH.search(head)
+            await reader.readexactly(int(length[1]) if length else 0)
+        except (OSError, asyncio.IncompleteReadError) as error:
+            tally.note_other(type(error).__name__)
+            return
+        tally.note(int(head[9:12]), time.perf_counter() - started)
+        if b"connection: close" in head.lower():
+            writer.close()
+        else:
+            self._free.append((reader, writer))
+
+    def close(self) -> None:
+        """Close what is open."""
+        for _, writer in self._free:
+            writer.close()
+
+
+async def closed_loop(url: str, requests: Sequence[bytes], seconds: float) -> dict[str, Any]:
+    """Return the rate that some clients reach which ask again as soon as they are answered."""
+    tally, ends = Tally(), time.perf_counter() + seconds
+    connections = Connections(url)
+
+    async def client_loop(first: int) -> None:
+        place = first
+        while time.perf_counter() < ends:
+            await connections.ask(requests[place % len(requests)], tally)
+            place += CLIENTS
+
+    started = time.perf_counter()
+    await asyncio.gather(*(client_loop(i) for i in range(CLIENTS)))
+    spent = time.perf_counter() - started
+    connections.close()
+    return {
+        "answered_per_s": round(len(tally.answered_s) / spent, 2),
+        "latency_ms": quantiles_ms(tally.answered_s),
+        "refused": len(tally.refused_s),
+        "other": tally.other,
+    }
+
+
+async def open_loop(
+    url: str, requests: Sequence[bytes], rate: float, seconds: float, deadline_ms: int
+) -> dict[str, Any]:
+    """Return what becomes of requests that come at a rate, whatever the answers.
+
+    Args:
+        url: of the service.
+        requests: sent one after the other, again and again.
+        rate: requests a second.
+        seconds: how long.
+        deadline_ms: an answer that takes a twentieth longer than this does not count.
+    """
+    tally, tasks, connections = Tally(), set(), Connections(url)
+    n, started = int(rate * seconds), time.perf_counter()
+    for i in range(n):
+        await asyncio.sleep(max(0.0, started + i / rate - time.perf_counter()))
+        task = asyncio.create_task(connections.ask(requests[i % len(requests)], tally))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+    spent = time.perf_counter() - started
+    if tasks:
+        await asyncio.wait(tasks)
+    connections.close()
+    in_time = [s for s in tally.answered_s if s * 1000 <= deadline_ms * 1.05]
+    return {
+        "sent_per_s": round(n / spent, 1),
+        "goodput_per_s": round(len(in_time) / spent, 2),
+        "answered_ms": quantiles_ms(tally.answered_s),
+        "refused": len(tally.refused_s),
+        "refused_ms": quantiles_ms(tally.refused_s),
+        "other": tally.other,
+    }

@@ -19,7 +19,7 @@ from typing import Any
 import gevent
 from locust import FastHttpUser, between, events, task
 
-from invented import papers
+from load import papers
 
 PAPERS = papers(300)
 BATCH_PAPERS = 50

@@ -11,6 +11,7 @@ import re
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +126,9 @@ def _measure_alone(scorer: Scorer, pairs: Pairs) -> dict[str, float]:
 def main() -> None:
     """Do one verb: VERB PEER FOLDER then the paths it needs, the last one the JSON to write."""
     verb, name, folder, *paths = sys.argv[1:]
-    work = {"fit": fit, "score": score, "serve": serve}[verb]
+    verbs: dict[str, Callable[..., dict[str, Any]]] = {"fit": fit, "score": score, "serve": serve}
     *inputs, output = map(Path, paths)
-    write_json(output, work(name, Path(folder), *inputs))
+    write_json(output, verbs[verb](name, Path(folder), *inputs))
 
 
 if __name__ == "__main__":

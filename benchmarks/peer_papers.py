@@ -6,12 +6,9 @@ neither the order of the files nor a library's random numbers.
 
 from __future__ import annotations
 
-import argparse
-import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -27,6 +24,12 @@ SPLITS = ("train", "valid", "test")
 SOURCES = ("arxiv-train", "arxiv-recent", "arxiv-2020s")
 HOLDOUT = Path(__file__).parent / "holdout"
 FIVE_SHARE = 0.15
+# Where the papers of a benchmark come from.
+FLAGS: dict[str, dict[str, Any]] = {
+    "--data": {"type": Path, "help": "folder of the Parquet files of papers"},
+    "--dataset": {"type": Path, "help": "dataset folder instead, if it is built"},
+    "--work": {"type": Path, "required": True, "help": "folder of samples, fits and models"},
+}
 
 
 def rank(identifier: str) -> bytes:
@@ -123,27 +126,6 @@ def draw_capped(frame: pl.DataFrame, cap: int, share: float) -> pl.DataFrame:
     groups = frame.partition_by("category_code", maintain_order=True)
     chosen = [first_ranked(group, min(cap, int(len(group) * share))) for group in groups]
     return pl.concat(chosen) if chosen else frame
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what both benchmarks are told: where papers come from, where results go."""
-    parser.add_argument("--data", type=Path, help="folder of the Parquet files of papers")
-    parser.add_argument("--dataset", type=Path, help="dataset folder instead, if it is built")
-    parser.add_argument("--output", type=Path, help="JSON")
-    parser.add_argument("--plot", type=Path, help="SVG or PNG")
-
-
-def write_result(
-    result: dict[str, Any], options: argparse.Namespace, plot: Callable[[Any, Path], None]
-) -> None:
-    """Write the JSON, or print it where no file is named, and the plot if one is."""
-    text = json.dumps(result, indent=1) + "\n"
-    if options.output:
-        options.output.write_text(text, encoding="utf-8")
-    else:
-        sys.stdout.write(text)
-    if options.plot:
-        plot(result, options.plot)
 
 
 def find_dataset(dataset: Path | None, data: Path | None, work: Path) -> Path:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from report import start_plot, write_plot
+
 BROWN, LIGHT, GREY = "#7a4a21", "#c08a55", "#808080"
 
 LABELS = {
@@ -16,24 +18,6 @@ LABELS = {
     "wordllama": "static embeddings",
     "minilm": "frozen MiniLM",
 }
-
-
-def start_plot() -> Any:
-    """Return pyplot, set up to write the same bytes each time."""
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    mpl.rcParams["svg.hashsalt"] = "classmark"
-    mpl.rcParams["axes.spines.top"] = mpl.rcParams["axes.spines.right"] = False
-    from matplotlib import pyplot as plt
-
-    return plt
-
-
-def write_plot(figure: Any, path: Path) -> None:
-    """Write a figure as SVG or PNG, by its suffix."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
 
 
 def plot(result: dict[str, Any], path: Path) -> None:

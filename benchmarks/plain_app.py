@@ -1,4 +1,4 @@
-"""The least that answers ``POST /v1/classify``: Starlette alone, no limit, journal, key or metric."""
+"""The least that answers ``POST /v1/classify``: Starlette alone, without limits or a journal."""
 
 from __future__ import annotations
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from quote_peers import points
+from report import markdown, points, where_and_when
 
-Table = Callable[[Sequence[str], Iterable[Sequence[object]]], str]
 SHOWN_POINTS = 12
 
 
-def tries(report: dict[str, Any], table: Table) -> str:
+def tries(report: dict[str, Any]) -> str:
     """Return every try with top-1 by period, beside the fast model."""
     rows, head = [], ["", "top-1"]
     for one in report["tries"]:
@@ -29,13 +27,13 @@ def tries(report: dict[str, Any], table: Table) -> str:
     head += ["points beside fast", f"of these, {newest}"]
     papers = report["papers"]
     return (
-        f"{table(head, rows)}\n{papers['train']:,} papers embedded once "
+        f"{markdown(head, rows)}\n{papers['train']:,} papers embedded once "
         f"({report['embedding_cpu_s'] / 60:.0f} CPU-minutes), {papers['valid']:,} to choose on, "
-        f"{papers['test']:,} to test; {report['machine']}; {report['date'][:10]}.\n"
+        f"{papers['test']:,} to test; {where_and_when(report)}.\n"
     )
 
 
-def kernels(report: dict[str, Any], table: Table) -> str:
+def kernels(report: dict[str, Any]) -> str:
     """Return size, accuracy, latency and speed of each way to run the encoder."""
     rows = [
         [
@@ -50,13 +48,14 @@ def kernels(report: dict[str, Any], table: Table) -> str:
     ]
     head = ["", "MB", "top-1", "one paper, ms: p50", "p95", "papers per CPU-second"]
     return (
-        f"{table(head, rows)}\n{report['papers']} papers of {report['mean_chars']:,} characters; "
+        f"{markdown(head, rows)}\n{report['papers']} papers of {report['mean_chars']:,} "
+        "characters; "
         f"latency on {report['threads']} threads, papers per CPU-second on one; "
-        f"{report['machine']}; {report['date']}.\n"
+        f"{where_and_when(report)}.\n"
     )
 
 
-def serving(report: dict[str, Any], table: Table) -> str:
+def serving(report: dict[str, Any]) -> str:
     """Return both servers, and what becomes of three times as many requests as can be answered."""
     served = report["serving"]
     rows = [
@@ -71,17 +70,18 @@ def serving(report: dict[str, Any], table: Table) -> str:
     ]
     over = served["overload"]
     head = ["8 clients, one paper a request", "papers/s", "p50, ms", "p95, ms", "resident MB"]
+    refused = over["refused_ms"]
     return (
-        f"{table(head, rows)}\n`classmark serve` answers {served['times_plain']:.2f} times as many "
-        f"papers, at equal accuracy ({report['bundle']}). At {over['sent_per_s']:.0f} requests/s, "
-        f"three times what it can answer, each with a deadline of a second: "
+        f"{markdown(head, rows)}\n`classmark serve` answers {served['times_plain']:.2f} times as "
+        f"many papers, at equal accuracy ({report['bundle']}). At {over['sent_per_s']:.0f} "
+        "requests/s, three times what it can answer, each with a deadline of a second: "
         f"{over['goodput_of_peak']:.0%} of the peak rate is answered in time, refusals take "
-        f"{over['refused_ms'].get('p50', 0):.1f} ms (p95 {over['refused_ms'].get('p95', 0):.1f}), "
+        f"{refused.get('p50', 0):.1f} ms (p95 {refused.get('p95', 0):.1f}), "
         f"resident memory {over['resident_mb']:.0f} MB.\n"
     )
 
 
-def cascade(report: dict[str, Any], table: Table) -> str:
+def cascade(report: dict[str, Any]) -> str:
     """Return some points of the curve on test, and the one that is served."""
     found = [p for p in report["points"] if p["split"] == "test"]
     step = max(1, len(found) // SHOWN_POINTS)
@@ -101,8 +101,8 @@ def cascade(report: dict[str, Any], table: Table) -> str:
     mix = "the deep model alone" if report["mix"] is None else f"a mix, deep weight {report['mix']}"
     head = ["threshold", "deep is asked", "top-1", "CPU-ms a paper", "times cheaper", "points lost"]
     return (
-        f"{table(head, rows)}\nChosen on valid: threshold {at['threshold']:.2f} with {mix} where "
-        f"it asks; on test it asks for {at['deep_share']:.0%} of the papers, is "
+        f"{markdown(head, rows)}\nChosen on valid: threshold {at['threshold']:.2f} with {mix} "
+        f"where it asks; on test it asks for {at['deep_share']:.0%} of the papers, is "
         f"{at['cheaper']:.1f} times cheaper than the deep model and loses "
         f"{100 * at['loss']:+.1f} points against always asking.\n"
     )

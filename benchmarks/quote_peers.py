@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
+from report import markdown, points, where_and_when, with_interval
+
 _AGES = 10
-
-
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def share(found: dict[str, float] | None) -> str:
-    """Return a share with its interval as in the other tables, a dash if there is none."""
-    if found is None:
-        return "–"
-    return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
-
-
-def points(found: dict[str, float], key: str = "difference") -> str:
-    """Return a difference in points of a hundred, with its interval."""
-    value, low, high = (100 * found[k] for k in (key, "low", "high"))
-    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def measured(report: Any, comparison: str) -> list[tuple[str, dict[str, Any]]]:
@@ -47,9 +29,9 @@ def accuracy(report: Any, comparison: str) -> str:
         ages = [f"{peer['periods'][period]['top_1']['value']:.3f}" for period in periods]
         others = [f"{m[name]['value']:.3f}" if name in m else "–" for name in names]
         last = points(beside["top_1"]) if beside else ""
-        rows.append([peer["title"], share(m["top_1"]), *ages, *others, last])
+        rows.append([peer["title"], with_interval(m["top_1"]), *ages, *others, last])
     head = ["fitted on the same papers", "top-1", *periods, *names.values()]
-    table = markdown([*head, "top-1, points beside classmark"], rows)
+    table = markdown([*head, "top-1, points beside classmark"], rows, "---")
     return f"{table}\n{_absent(report, comparison)}"
 
 
@@ -81,9 +63,9 @@ def cost(report: Any, comparison: str) -> str:
     papers = report["comparisons"][comparison]["papers"]
     note = (
         f"{papers['train']:,} papers to fit on, {papers['valid']:,} to choose and calibrate, "
-        f"{papers['test']:,} to test; one thread; {report['machine']}; {report['date'][:10]}."
+        f"{papers['test']:,} to test; one thread; {where_and_when(report)}."
     )
-    return f"{markdown([*head, 'memory, MB'], rows)}\n{note}\n"
+    return f"{markdown([*head, 'memory, MB'], rows, '---')}\n{note}\n"
 
 
 def decay_by_year(report: Any) -> str:
@@ -116,7 +98,7 @@ def decay_by_year(report: Any) -> str:
     head = ["papers of", "papers", "fitted once (2009)", "every 3 years", "every year"]
     head += ["same year too", "recovered, 3 years", "recovered, yearly"]
     head += ["once: papers of unseen categories", "once, at a fixed mix"]
-    return markdown(head, rows)
+    return markdown(head, rows, "---")
 
 
 def _percent(found: dict[str, float] | None) -> str:
@@ -144,4 +126,4 @@ def decay_by_age(report: Any) -> str:
         )
     n = report["settings"]["recent_papers"]
     head = ["years between fit and papers", "years compared"]
-    return markdown([*head, f"points lost, newest {n:,}", "points lost, all papers"], rows)
+    return markdown([*head, f"points lost, newest {n:,}", "points lost, all papers"], rows, "---")

@@ -1,6 +1,8 @@
 """Measures how far the shipped model can be relied on.
 
-python benchmarks/reliability.py --dataset DIR    (the dataset of MODELS.md; its test split)
+python benchmarks/reliability.py --dataset DIR --output benchmarks/reports/reliability.json
+
+DIR is the dataset of MODELS.md; its test split is measured.
 
 How often it is right when it says 80 % (bins of a reliability diagram); how often the prediction
 set of a text holds the primary, as the text gets shorter; and top-1 of the newest period under
@@ -10,9 +12,7 @@ other mixes of categories than that of its test papers, which are at most 70 a c
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,12 @@ from classmark.dataset import iter_texts, load_manifest, read_split
 from classmark.evaluation import EvaluationConfig, evaluate_details
 from classmark.evaluation.metrics.intervals import share_interval
 from classmark.pipeline.scoring import score_dataset
-from classmark.records import ScoreTable
+from classmark.records import SILENT, ScoreTable
+from report import run_benchmark
 
 FIRST_WORDS = (50, 30, 20, 10)
 EVEN_PAPERS = 20
 NEWEST = "from-2020"
-REPORT = Path(__file__).parent / "reports" / "reliability.json"
 
 
 def bins_of(table: ScoreTable) -> list[dict[str, Any]]:
@@ -107,17 +107,13 @@ def _weighted(right: Any, weight: Any) -> dict[str, float]:
     return {"value": float(value), "low": float(low), "high": float(high)}
 
 
-def main() -> None:
-    """Score, measure and write."""
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--dataset", type=Path, required=True, help="folder of a built dataset")
-    dataset = parser.parse_args().dataset
-    table = score_dataset("fast", dataset, "test", lambda _: None)
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Return bins, sets and mixes of the shipped model on the test papers."""
+    dataset: Path = options.dataset
+    table = score_dataset("fast", dataset, "test", SILENT)
     periods = np.array(table.periods)
     names = list(dict.fromkeys(table.periods))
-    report = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": "python benchmarks/reliability.py --dataset DIR",
+    return {
         "model": table.model.to_dict(),
         "dataset_digest": table.dataset_digest,
         "split": table.split,
@@ -129,9 +125,11 @@ def main() -> None:
         "sets": sets_of(table, dataset),
         "mixes": mixes_of(table, dataset, NEWEST),
     }
-    REPORT.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(f"{REPORT}: {len(table):,} papers")
 
+
+FLAGS: dict[str, dict[str, Any]] = {
+    "--dataset": {"type": Path, "required": True, "help": "folder of a built dataset"},
+}
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(__doc__, measure, FLAGS)

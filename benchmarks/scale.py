@@ -14,15 +14,13 @@ import argparse
 import hashlib
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from machine import machine
+from report import run_benchmark, start_plot, write_plot
 from watch import watch
 
 N_PAPERS = 2_700_000
@@ -32,6 +30,7 @@ LIMIT_GIB = 4
 KILLED_AT = 0.4
 LABEL_SHARE = 0.03  # of the width, between two labels of the plot
 CLASSMARK = [sys.executable, "-m", "classmark"]
+YARDSTICK = Path(__file__).with_name("yardsticks.py")
 
 
 class Work:
@@ -58,10 +57,12 @@ class Work:
             print(f"{name:<16} done before", file=sys.stderr)
             return
         print(f"{name:<16} ...", file=sys.stderr)
-        found = watch([*CLASSMARK, *command], self.output_of(name), kill_after_s)
+        program = CLASSMARK if name != "yardstick" else [sys.executable, str(YARDSTICK)]
+        found = watch([*program, *command], self.output_of(name), kill_after_s)
         if found.status and kill_after_s is None:
             sys.exit(f"{name} ended with status {found.status}.")
-        shown = " ".join(["classmark", *command]).replace(str(self.folder), "WORK")
+        words = ["classmark" if program is CLASSMARK else "yardsticks.py", *command]
+        shown = " ".join(words).replace(str(self.folder), "WORK")
         self.keep(name, {"command": shown, **found.to_dict()})
 
     def keep(self, name: str, stage: dict[str, Any]) -> None:
@@ -83,6 +84,7 @@ def prepare(work: Work) -> None:
     """Invent the dump, build the dataset, count it, fit and export the model."""
     sample = ["dataset", "sample", "--papers", str(work.papers), "--dump", str(work.dump)]
     work.run("sample", sample)
+    work.run("yardstick", ["count", str(work.dump)])
     work.run("build", ["dataset", "build", str(work.dump), "--output", str(work.dataset)])
     work.run("stats", ["dataset", "stats", str(work.dataset), "--json"])
     paths = [f"dataset.path={work.dataset}", f"runs_dir={work.folder / 'runs'}"]
@@ -123,12 +125,6 @@ def bulk(work: Work, source: Path, output: Path, workers: int) -> list[str]:
     return [*command, "--output", str(output)]
 
 
-def has_bulk() -> bool:
-    """Tell whether this classmark classifies with several processes."""
-    text = subprocess.run([*CLASSMARK, "classify", "--help"], capture_output=True, check=True)
-    return b"--workers" in text.stdout
-
-
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with path.open("rb") as file:
@@ -152,7 +148,11 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def with_rates(work: Work) -> dict[str, Any]:
-    """Return the stages, each with its papers and papers/s."""
+    """Return the stages, each with its papers and papers/s.
+
+    ``times_yardstick`` is papers per CPU-second beside one process that only parses the dump.
+    """
+    yardstick = work.papers / work.stages["yardstick"]["cpu_s"]
     splits = work.split_papers()
     held_out = splits["valid"] + splits["test"]
     papers: dict[str, Callable[[], int]] = {
@@ -164,22 +164,25 @@ def with_rates(work: Work) -> dict[str, Any]:
     stages = {}
     for name, stage in work.stages.items():
         count = papers.get(name, lambda: work.papers)()
-        rate = {} if name in ("killed", "resumed") else {"papers_per_s": count / stage["seconds"]}
-        rounded = {key: round(value) for key, value in rate.items()}
-        stages[name] = {"papers": count, **rounded, **stage}
+        stages[name] = {"papers": count, **stage}
+        if name not in ("killed", "resumed"):
+            per_cpu = count / stage["cpu_s"]
+            stages[name] |= {
+                "papers_per_s": round(count / stage["seconds"]),
+                "times_yardstick": round(per_cpu / yardstick, 4),
+            }
     return stages
 
 
-def headline(stages: dict[str, Any], compared: dict[str, Any] | None) -> dict[str, Any]:
+def headline(stages: dict[str, Any], compared: dict[str, Any]) -> dict[str, Any]:
     """Return the numbers to quote."""
     return {
         "limit_gib": LIMIT_GIB,
         "largest_peak_rss_gib": max(stage["peak_rss_gib"] for stage in stages.values()),
         "largest_peak_own_gib": max(stage["peak_own_gib"] for stage in stages.values()),
         "seconds": {name: stage["seconds"] for name, stage in stages.items()},
-        "classify_papers_per_s": stages["classify"]["papers_per_s"] if compared else None,
-        "same_answers": bool(compared)
-        and compared["resumed_is_undisturbed"]
+        "classify_papers_per_s": stages["classify"]["papers_per_s"],
+        "same_answers": compared["resumed_is_undisturbed"]
         and compared["one_process_rows"] == compared["two_processes_rows"],
     }
 
@@ -200,13 +203,7 @@ def stage_labels(stages: dict[str, Any]) -> list[tuple[float, str]]:
 
 def plot(result: dict[str, Any], path: Path) -> None:
     """Draw memory over time, one stage after the other."""
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    mpl.rcParams["svg.hashsalt"] = "classmark"
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(9, 4), layout="constrained")
+    figure, axes = start_plot().subplots(figsize=(9, 4), layout="constrained")
     start = 0.0
     for number, stage in enumerate(result["stages"].values()):
         minutes = [(start + point[0]) / 60 for point in stage["timeline"]]
@@ -222,32 +219,18 @@ def plot(result: dict[str, Any], path: Path) -> None:
         axes.text(began / 60, LIMIT_GIB * 1.03, names, rotation=60, fontsize=7)
     axes.axhline(LIMIT_GIB, color="#808080", linewidth=0.8)
     axes.set(xlabel="minutes", ylabel="GiB, all processes", ylim=(0, LIMIT_GIB * 1.6))
-    axes.set_title(f"{result['papers']:,} papers, {result['machine']['cpus']} cores", size=9)
+    axes.set_title(f"{result['papers']:,} papers, {result['provenance']['cores']} cores", size=9)
     axes.legend(frameon=False, fontsize=8, loc="center left")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    write_plot(figure, path)
 
 
-def main() -> None:
-    """Run the stages, print, and write the JSON and the plot."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, required=True, help="folder for all files, 12 GiB")
-    parser.add_argument("--papers", type=int, default=N_PAPERS)
-    parser.add_argument("--check-papers", type=int, default=N_CHECKED, help="by one process too")
-    parser.add_argument("--train", default="", help="overrides of the fit, parted by blanks")
-    parser.add_argument("--keep", action="store_true", help="leave the files")
-    parser.add_argument("--output", type=Path, help="JSON")
-    parser.add_argument("--plot", type=Path, help="SVG or PNG; needs matplotlib")
-    options = parser.parse_args()
-    where = machine()
-    print(json.dumps(where), file=sys.stderr)
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Run the stages and return what they took."""
     work = Work(options.work.resolve(), options.papers, options.train.split())
     prepare(work)
-    compared = classify(work, options.check_papers) if has_bulk() else None
+    compared = classify(work, options.check_papers)
     stages = with_rates(work)
-    result = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": where,
+    return {
         "invented": True,
         "papers": options.papers,
         "splits": work.split_papers(),
@@ -256,15 +239,18 @@ def main() -> None:
         "compared": compared,
         "stages": stages,
     }
-    print(json.dumps({key: value for key, value in result.items() if key != "stages"}, indent=2))
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(result) + "\n")
-    if options.plot:
-        plot(result, options.plot)
-    if not options.keep:
-        shutil.rmtree(work.folder)
 
+
+FLAGS: dict[str, dict[str, Any]] = {
+    "--work": {"type": Path, "required": True, "help": "folder for all files, 12 GiB"},
+    "--papers": {"type": int, "default": N_PAPERS, "help": "papers to invent; 2,700,000"},
+    "--check-papers": {"type": int, "default": N_CHECKED, "help": "by one process too; 100,000"},
+    "--train": {"default": "", "help": "overrides of the fit, separated by spaces"},
+    "--keep": {"action": "store_true", "help": "leave the files"},
+}
 
 if __name__ == "__main__":
-    main()
+    tiny = {"papers": 1000, "check_papers": 100, "train": "experiment=debug"}
+    done = run_benchmark(__doc__, measure, FLAGS, tiny=tiny, plot=plot)
+    if not done.keep:
+        shutil.rmtree(done.work)

@@ -12,18 +12,17 @@ machine, so the pictures differ a little from one machine to another.
 from __future__ import annotations
 
 import argparse
-import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, sync_playwright
+
+from service import service
 
 ROOT = Path(__file__).parent.parent
 MAX_BYTES = 300_000
@@ -53,29 +52,6 @@ MODELS: dict[str, tuple[str, ...]] = {
     "small-1.0": ("model.max_features=2000",),
     "mine-1.0": (),
 }
-
-
-@contextmanager
-def serving() -> Iterator[str]:
-    """Yield the address of a server with the default model and a home of its own."""
-    command = [sys.executable, "-m", "classmark", "serve", "--port", "0", "--workers", "1"]
-    with tempfile.TemporaryDirectory() as home:
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, "CLASSMARK_HOME": home},
-        )
-        try:
-            line = process.stdout.readline() if process.stdout else ""
-            found = re.search(r"http://\S+:\d+", line)
-            if found is None:
-                sys.exit(f"the server did not start: {line!r}. Run `classmark serve` to see why.")
-            yield found[0]
-        finally:
-            process.terminate()
-            process.wait()
 
 
 def draw(browser: Browser, url: str, path: Path, options: dict[str, Any]) -> None:
@@ -126,7 +102,10 @@ def draw_reports(browser: Browser, folder: Path) -> Iterator[Path]:
 
 def draw_pages(browser: Browser, folder: Path) -> Iterator[Path]:
     """Write the pictures of the web page."""
-    with serving() as url:
+    with (
+        tempfile.TemporaryDirectory() as home,
+        service(Path(home) / "home", "--workers", "1") as (url, _, _),
+    ):
         for name, options in PICTURES.items():
             path = folder / f"{name}.png"
             draw(browser, url, path, options)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import signal
 import socket
@@ -21,15 +20,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from faults import workers_of
-from invented import batch_bodies, single_bodies
-from load import measure
-from machine import machine
-from overload import Connections, Tally, quantiles_ms, request_of
+from load import (
+    Connections,
+    Tally,
+    batch_bodies,
+    measure,
+    quantiles_ms,
+    request_of,
+    single_bodies,
+)
+from report import run_benchmark
 from service import HOST, answers, free_port, memory_mb
 
 WORKERS = 2
@@ -204,32 +208,24 @@ def _send(connection: socket.socket, head: bytes, n_bytes: int) -> tuple[str, in
     return (answer.split(b"\r\n")[0].decode("latin-1") or "closed"), sent
 
 
-def main() -> None:
-    """Measure, print, and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=6, help="of each load")
-    parser.add_argument("--fault-seconds", type=float, default=30, help="of killing workers")
-    parser.add_argument("--only", default=",".join(SERVERS), help="servers to measure")
-    parser.add_argument("--output", type=Path, help="JSON")
-    options = parser.parse_args()
+def measure_all(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what each server does."""
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)
-    result: dict[str, Any] = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "invented": True,
-        "workers": WORKERS,
-        "servers": {},
-    }
+    found = {}
     with tempfile.TemporaryDirectory() as name:
         for server in options.only.split(","):
             print(f"measuring {server} ...", file=sys.stderr, flush=True)
-            result["servers"][server] = measure_server(
+            found[server] = measure_server(
                 server, Path(name), options.seconds, options.fault_seconds
             )
-    print(json.dumps(result, indent=2))
-    if options.output:
-        options.output.write_text(json.dumps(result, indent=2) + "\n")
+    return {"invented": True, "workers": WORKERS, "servers": found}
 
+
+FLAGS: dict[str, dict[str, Any]] = {
+    "--seconds": {"type": float, "default": 6, "help": "of each load; 6"},
+    "--fault-seconds": {"type": float, "default": 30, "help": "of killing workers; 30"},
+    "--only": {"default": ",".join(SERVERS), "help": "servers to measure"},
+}
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(__doc__, measure_all, FLAGS, tiny={"seconds": 1, "fault_seconds": 3})

@@ -10,7 +10,6 @@ on it comes the same load on a bare FastAPI echo with one worker, which answers 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import socket
@@ -21,7 +20,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -29,9 +27,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from invented import batch_bodies, single_bodies
-from load import Point, generator, measure
-from machine import machine
+from load import Point, batch_bodies, generator, measure, single_bodies
+from report import run_benchmark, start_plot, write_plot
+from watch import tree
 
 HOST = "127.0.0.1"
 N_BODIES, N_BATCHES, BATCH_PAPERS = 500, 16, 200
@@ -46,16 +44,7 @@ AIMS = {
     "ready_s": 3,
     "resident_mb_one_worker": 250,
 }
-_ECHO = """
-import sys
-import uvicorn
-from fastapi import FastAPI
-app = FastAPI()
-@app.post("/echo")
-async def echo(body: dict) -> dict:
-    return body
-uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), access_log=False, log_level="error")
-"""
+YARDSTICKS = Path(__file__).with_name("yardsticks.py")
 
 
 @contextmanager
@@ -108,13 +97,13 @@ def service(home: Path, *options: str) -> Iterator[tuple[str, int, float]]:
 
 
 @contextmanager
-def echo(home: Path) -> Iterator[str]:
-    """Start the bare echo for the block; yield its address."""
+def yardstick(home: Path, kind: str, *arguments: str) -> Iterator[tuple[str, int]]:
+    """Start a server of yardsticks.py for the block; yield its address and process id."""
     port = free_port()
     home.mkdir()
-    command = [sys.executable, "-c", _ECHO, str(port)]
-    with started(command, f"http://{HOST}:{port}/docs", home):
-        yield f"http://{HOST}:{port}/echo"
+    command = [sys.executable, str(YARDSTICKS), kind, str(port), *arguments]
+    with started(command, f"http://{HOST}:{port}/docs", home) as (pid, _):
+        yield f"http://{HOST}:{port}", pid
 
 
 def memory_mb(pid: int) -> dict[str, int]:
@@ -129,15 +118,6 @@ def memory_mb(pid: int) -> dict[str, int]:
             found = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
             sums[name] += int(found[1]) if found else 0
     return {f"{name.lower()}_mb": round(kilobytes / 1024) for name, kilobytes in sums.items()}
-
-
-def tree(pid: int) -> list[int]:
-    """Return a process and all below it."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:  # it has ended meanwhile
-        return []
-    return [pid, *(found for child in children for found in tree(int(child)))]
 
 
 def measure_one_worker(folder: Path, seconds: float) -> dict[str, Any]:
@@ -157,8 +137,11 @@ def measure_curves(folder: Path, levels: list[int], seconds: float) -> dict[str,
     """Return the curves of single papers, of the echo, and of batches."""
     single, batches = single_bodies(N_BODIES), batch_bodies(N_BATCHES, BATCH_PAPERS)
     curves: dict[str, list[Point]] = {"single": [], "echo": [], "batch": []}
-    with service(folder / "service") as (url, _, _), echo(folder / "echo") as echo_url:
-        classify_url = f"{url}/v1/classify"
+    with (
+        service(folder / "service") as (url, _, _),
+        yardstick(folder / "echo", "echo") as (bare, _),
+    ):
+        classify_url, echo_url = f"{url}/v1/classify", f"{bare}/echo"
         measure(classify_url, single, 16, 1)
         measure(echo_url, single, 16, 1)
         for concurrency in levels:
@@ -216,55 +199,32 @@ def best_of(points: list[dict[str, Any]]) -> dict[str, Any]:
 
 def plot(result: dict[str, Any], path: Path) -> None:
     """Draw p50 and p99 against throughput for single papers and the echo."""
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    mpl.rcParams["svg.hashsalt"] = "classmark"
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure, axes = start_plot().subplots(figsize=(7, 4), layout="constrained")
     for name, label, colour in (
         ("single", f"classmark, {result['workers']} workers", "#7a4a21"),
         ("echo", "bare FastAPI echo, 1 worker", "#808080"),
     ):
         rates = [point["requests_per_s"] for point in result[name]]
         for percentile, style in (("p50_ms", "--"), ("p99_ms", "-")):
-            axes.plot(
-                rates,
-                [point[percentile] for point in result[name]],
-                style,
-                marker="o",
-                markersize=3,
-                color=colour,
-                label=f"{label}, {percentile[:3]}",
-            )
+            latencies = [point[percentile] for point in result[name]]
+            text = f"{label}, {percentile[:3]}"
+            axes.plot(rates, latencies, style, marker="o", markersize=3, color=colour, label=text)
     axes.axhline(P99_LIMIT_MS, color="#c0c0c0", linewidth=0.8)
     axes.set(xlabel="requests/s", ylabel="latency, ms", yscale="log")
-    axes.set_title(f"{result['machine']['cpus']} cores, load generator on the same machine", size=9)
+    cores = result["provenance"]["cores"]
+    axes.set_title(f"{cores} cores, load generator on the same machine", size=9)
     axes.legend(frameon=False, fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    write_plot(figure, path)
 
 
-def main() -> None:
-    """Measure, print, and write the JSON and the plot."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=5, help="for each level of load")
-    parser.add_argument("--levels", default="1,2,4,8,16,32,64", help="connections")
-    parser.add_argument("--output", type=Path, help="JSON")
-    parser.add_argument("--plot", type=Path, help="SVG or PNG; needs matplotlib")
-    options = parser.parse_args()
-    where = {
-        **machine(),
-        "load_generator": f"{generator()}, one thread, on the same machine",
-    }
+def measure_all(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the curves, and start and memory with one worker."""
     with tempfile.TemporaryDirectory() as folder:
         one_worker = measure_one_worker(Path(folder), options.seconds)
         levels = [int(level) for level in options.levels.split(",")]
         curves = measure_curves(Path(folder), levels, options.seconds)
-    result = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": where,
+    return {
+        "load_generator": f"{generator()}, one thread, on the same machine",
         "invented": True,
         "seconds_each": options.seconds,
         "aims": AIMS,
@@ -272,13 +232,12 @@ def main() -> None:
         "one_worker": one_worker,
         **curves,
     }
-    print(json.dumps(result, indent=2))
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(result, indent=2) + "\n")
-    if options.plot:
-        plot(result, options.plot)
 
+
+FLAGS: dict[str, dict[str, Any]] = {
+    "--seconds": {"type": float, "default": 5, "help": "for each level of load; 5"},
+    "--levels": {"default": "1,2,4,8,16,32,64", "help": "connections"},
+}
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(__doc__, measure_all, FLAGS, tiny={"seconds": 1, "levels": "2"}, plot=plot)

@@ -13,13 +13,10 @@ on both; epochs and mixing weights are chosen on valid, numbers are of test. --t
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +26,18 @@ from numpy.typing import NDArray
 
 from classmark.bundle import find_bundle, load_bundle, read_manifest
 from classmark.dataset import load_manifest
-from classmark.evaluation import compare_tables, evaluate_table, fit_temperature
-from classmark.evaluation.report import describe_machine
+from classmark.evaluation import compare_tables, fit_temperature
 from classmark.kernels import RawScores, make_scorer
-from classmark.kernels.cascade import log_probabilities, make_member, mixed
-from classmark.pipeline.tables import make_table
+from classmark.kernels.calibration import log_softmax
+from classmark.kernels.cascade import make_member, mixed
+from classmark.pipeline.scoring import make_table
 from classmark.records import ScoreTable
 from classmark.wire import ModelRef
 from peer_embed import MODEL, embed_texts, read_embeddings
 from peer_papers import Papers, build_dataset, draw_peers_dataset, draw_stratified, read_frames
-from peers import N_TEST, N_TRAIN, N_VALID
+from peers import N_TEST, N_TRAIN, N_VALID, metrics_of, rounded
+from report import run_benchmark
 
-N_MORE = 50_000
 MIX_WEIGHTS = tuple(round(w / 20, 2) for w in range(1, 20))
 EPOCHS, BATCH, SMOOTHING, DROPOUT, SEED = 12, 256, 0.05, 0.3, 7
 RATES = {False: 3e-3, True: 1e-3}  # of a linear head, and of one with a hidden layer
@@ -82,13 +79,13 @@ TRIES = (
 )
 
 
-def draw_papers(dataset: Path, work: Path) -> tuple[Papers, pl.DataFrame]:
-    """Return the peers' dataset, and as many training papers again that are not in it."""
-    sizes = {"train": N_TRAIN, "valid": N_VALID, "test": N_TEST}
+def draw_papers(dataset: Path, work: Path, n: int) -> tuple[Papers, pl.DataFrame]:
+    """Return the peers' dataset of n training papers, and n more that are not in it."""
+    sizes = {"train": n, "valid": min(N_VALID, n), "test": min(N_TEST, n)}
     first = draw_peers_dataset(dataset, work / "dataset", sizes)
     train = read_frames(dataset)["train"]
     rest = train.filter(~pl.col("id").is_in(list(first.split("train").ids)))
-    return first, draw_stratified(rest, N_MORE, ("period", "category_code"))
+    return first, draw_stratified(rest, n, ("period", "category_code"))
 
 
 def fit_unseeing(dataset: Path, drawn: set[str], work: Path) -> Path:
@@ -132,7 +129,7 @@ def own_scores(run: Path, split: str, ids: tuple[str, ...], labels: tuple[str, .
     """Return calibrated log-probabilities of a run for papers of one of its splits."""
     valid = ScoreTable.read(run / "scores" / "model-valid.npz")
     table = ScoreTable.read(run / "scores" / f"model-{split}.npz")
-    logs = log_probabilities(table.scores, fit_temperature(valid.scores, valid.primary))
+    logs = log_softmax(table.scores, fit_temperature(valid.scores, valid.primary))
     picked = logs[rows_of(table, ids)][:, columns_of(table, labels)]
     return picked.astype(np.float32)
 
@@ -200,7 +197,7 @@ def mix_with_fast(
 ) -> tuple[float, dict[str, Floats]]:
     """Return the weight that is right most often on valid, and both splits mixed with it."""
     temperature = fit_temperature(scores["valid"], parts["valid"].labels.astype(np.int16))
-    logs = {s: log_probabilities(scores[s], temperature) for s in scores}
+    logs = {s: log_softmax(scores[s], temperature) for s in scores}
 
     def at(weight: float) -> dict[str, Floats]:
         return {
@@ -219,14 +216,7 @@ def measure(scores: dict[str, Floats], bases: dict[str, ScoreTable]) -> tuple[An
     """Return the metrics of test by period, with intervals, and its table."""
     temperature = fit_temperature(scores["valid"], bases["valid"].primary)
     table = replace(bases["test"], scores=scores["test"], temperature=temperature)
-    report = evaluate_table(table)
-
-    def chosen(metrics: Any) -> dict[str, Any]:
-        return {m: {e: round(getattr(metrics[m], e), 4) for e in ("value", "low", "high")}
-                for m in METRICS}  # fmt: skip
-
-    parts = {p.name: {"papers": p.n, **chosen(p.metrics)} for p in report.periods}
-    return {"metrics": chosen(report.metrics), "periods": parts}, table
+    return metrics_of(table, METRICS), table
 
 
 def beside(reference: ScoreTable, other: ScoreTable) -> dict[str, Any]:
@@ -234,11 +224,10 @@ def beside(reference: ScoreTable, other: ScoreTable) -> dict[str, Any]:
     newest = reference.periods[int(reference.years.argmax())]
     rows = np.array([period == newest for period in reference.periods])
     pairs = {"all": (reference, other), newest: (reference.select(rows), other.select(rows))}
-    found = {}
-    for name, (a, b) in pairs.items():
-        d = compare_tables(a, b).metrics["top_1"]
-        found[name] = {e: round(getattr(d, e), 4) for e in ("difference", "low", "high")}
-    return found
+    return {
+        name: rounded(compare_tables(a, b).metrics["top_1"], "difference")
+        for name, (a, b) in pairs.items()
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,12 +239,12 @@ class Bench:
     facts: dict[str, Any]
 
 
-def read_bench(dataset: Path, work: Path) -> Bench:
+def read_bench(dataset: Path, work: Path, n: int) -> Bench:
     """Return what heads see of each split, and what it cost."""
     shipped = find_bundle("fast")
     labels = read_manifest(shipped).labels
     member = make_member(load_bundle(shipped), labels, make_scorer)
-    first, more = draw_papers(dataset, work)
+    first, more = draw_papers(dataset, work, n)
     texts = first.texts("train")
     texts += [f"{t}\n{a}" for t, a in more.select("title", "summary").iter_rows()]
     vectors, cpu_s = embedded(texts, "train", work / "embeddings")
@@ -306,33 +295,23 @@ def measure_tries(bench: Bench, tuned: Path | None) -> list[dict[str, Any]]:
     return found
 
 
-def main() -> None:
-    """Try everything, print, and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True, help="folder of samples and shards")
-    parser.add_argument("--tuned", type=Path, help="run of model=transformer on the same dataset")
-    parser.add_argument("--output", type=Path)
-    options = parser.parse_args()
-    started = time.monotonic()
-    bench = read_bench(options.dataset, options.work)
-    result = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": describe_machine(),
-        "command": "python benchmarks/two_cores.py --dataset DIR --work DIR --tuned RUN",
+def measure_all(options: argparse.Namespace) -> dict[str, Any]:
+    """Try everything, and return what it brought."""
+    bench = read_bench(options.dataset, options.work, options.papers)
+    return {
         "dataset_digest": load_manifest(options.dataset, verify=False).digest,
         "encoder": MODEL,
         **bench.facts,
         "tries": measure_tries(bench, options.tuned),
     }
-    print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
-    text = json.dumps(result, indent=1) + "\n"
-    if options.output:
-        options.output.write_text(text, encoding="utf-8")
-    for one in result["tries"]:
-        periods = " ".join(f"{p['top_1']['value']:.3f}" for p in one["periods"].values())
-        print(f"{one['metrics']['top_1']['value']:.4f} {periods}  {one['name']}")
 
+
+FLAGS: dict[str, dict[str, Any]] = {
+    "--dataset": {"type": Path, "required": True, "help": "folder of a built dataset"},
+    "--work": {"type": Path, "required": True, "help": "folder of samples and shards"},
+    "--papers": {"type": int, "default": N_TRAIN, "help": "half of those embedded; 50,000"},
+    "--tuned": {"type": Path, "help": "run of model=transformer on the same dataset"},
+}
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(__doc__, measure_all, FLAGS, tiny={"papers": 40})

@@ -1,7 +1,5 @@
 """Compares libraries that could write and read the published answer.
 
-python benchmarks/wire.py [--papers N] [--output benchmarks/reports/wire.json]
-
 CPU time to make, write and read answers; CPU time of the import; packages that it installs. A
 library that is not installed is left out (cattrs is in no extra: pip install cattrs). The papers
 are the invented ones of tests/golden.
@@ -25,7 +23,7 @@ import msgspec
 from packaging.requirements import Requirement
 
 from classmark import Classifier, Paper, wire
-from machine import machine
+from report import run_benchmark
 
 PAPERS = Path(__file__).parents[1] / "tests" / "golden" / "papers.jsonl"
 ROUNDS = 9
@@ -98,7 +96,7 @@ def copy_of(value: Any, made: dict[str, type] | None = None) -> Any:
     return kind(**{name: copy_of(getattr(value, name), made) for name in value.__struct_fields__})
 
 
-def measure(answers: list[wire.Answer]) -> dict[str, dict[str, float]]:
+def measure_times(answers: list[wire.Answer]) -> dict[str, dict[str, float]]:
     """Return the times of every library that is installed."""
     content = b"[" + b",".join(map(wire.to_json, answers)) + b"]"
     dicts = [answer.to_dict() for answer in answers]
@@ -129,7 +127,8 @@ def measure(answers: list[wire.Answer]) -> dict[str, dict[str, float]]:
     if util.find_spec("pydantic"):
         from pydantic import TypeAdapter
 
-        one_of, many = TypeAdapter(kind), TypeAdapter(list[kind])  # type: ignore[valid-type]
+        one_of: Any = TypeAdapter(kind)
+        many: Any = TypeAdapter(list[kind])  # type: ignore[valid-type]
         found["pydantic, dataclasses"] = {
             "write_ms": cpu_ms(
                 lambda: [one_of.dump_json(a, exclude_defaults=True) for a in copies]
@@ -168,22 +167,21 @@ def packages_of(name: str) -> list[str]:
     return found
 
 
-def main() -> None:
-    """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--papers", type=int, default=1000)
-    parser.add_argument("--output", type=Path)
-    arguments = parser.parse_args()
-    report: dict[str, Any] = {"machine": machine(), "papers": arguments.papers}
-    report["times"] = measure(answers_to(arguments.papers))
-    installed = [n for n in ("msgspec", "pydantic", "cattrs") if util.find_spec(n)]
-    report["import_ms"] = {name: import_ms(name) for name in installed}
-    report["packages"] = {name: packages_of(name) for name in installed}
-    text = json.dumps(report, indent=1) + "\n"
-    print(text, end="")
-    if arguments.output:
-        arguments.output.write_text(text, encoding="utf-8")
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Return times and packages of every library that is installed."""
+    names = ("msgspec", "pydantic", "cattrs")
+    installed = [name for name in names if util.find_spec(name)]
+    return {
+        "papers": options.papers,
+        "times": measure_times(answers_to(options.papers)),
+        "import_ms": {name: import_ms(name) for name in installed},
+        "packages": {name: packages_of(name) for name in installed},
+    }
 
+
+FLAGS: dict[str, dict[str, Any]] = {
+    "--papers": {"type": int, "default": 1000, "help": "answers to make, write and read"},
+}
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(__doc__, measure, FLAGS, tiny={"papers": 4})

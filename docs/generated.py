@@ -1,6 +1,6 @@
 """Writes the parts of the documentation that come from the program, between their marks.
 
-python docs/generated.py [--check]    (a part stands after ``<!-- generated: NAME -->``)
+python docs/generated.py [--check]    (a part follows ``<!-- generated: NAME -->``)
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 import classmark
 from classmark.bundle import find_bundle
 from classmark.cli.app import VERBS, app, load_verb
+from classmark.errors import ClassmarkError
 from classmark.pipeline.config import default_words, describe_keys, meanings, type_words
 
 _CONF = Path(classmark.__file__).parent / "conf"
@@ -67,7 +68,7 @@ def train_keys() -> str:
 
 
 def config_groups() -> str:
-    """Return the choices of each group of ``conf``, with what their files say of themselves."""
+    """Return the choices of each group of ``conf``, with the comments on top of their files."""
     rows = []
     for path in sorted(_CONF.glob("*/**/*.yaml")):
         name = path.relative_to(_CONF).as_posix()
@@ -207,11 +208,35 @@ def _upright(found: re.Match[str]) -> str:
     ]
     if len(head) <= _MOST_COLUMNS:
         return found[0]
-    head, *rows = zip(head, *rows, strict=True)
-    return table(head, rows) + "\n"
+    first, *columns = zip(head, *rows, strict=True)
+    return table(first, columns) + "\n"
+
+
+# --- errors -------------------------------------------------------------------------------------
+
+
+def tree_of_errors() -> str:
+    """Return every error with its family, kind and exit code."""
+    rows = [
+        (family.__name__, _link(kind), code(kind.__new__(kind).kind), kind.exit_code)
+        for family in ClassmarkError.__subclasses__()
+        for kind in _with_subclasses(family)
+    ]
+    return table(("family", "error", "kind", "exit code"), rows)
+
+
+def _link(kind: type[ClassmarkError]) -> str:
+    return f"[`{kind.__name__}`](#{kind.__module__}.{kind.__name__})"
+
+
+def _with_subclasses(kind: type[ClassmarkError]) -> Iterator[type[ClassmarkError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _with_subclasses(child)
 
 
 PARTS = {
+    "tree of errors": tree_of_errors,
     "help of every verb": cli_help,
     "keys of train": train_keys,
     "groups of conf": config_groups,
@@ -242,16 +267,12 @@ def _part(name: str) -> str:
 
 def main() -> None:
     """Fill all pages; with ``--check`` change nothing, and fail if one is stale."""
-    stale = []
-    for path in sorted(Path(__file__).parent.rglob("*.md")):
-        before = path.read_text(encoding="utf-8")
-        after = fill(before)
-        if after != before:
-            stale.append(path.name)
-            if "--check" not in sys.argv:
-                path.write_text(after, encoding="utf-8")
-    if stale and "--check" in sys.argv:
-        sys.exit(f"stale: {', '.join(stale)}. Run python docs/generated.py.")
+    sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+    from report import write_or_check
+
+    pages = sorted(Path(__file__).parent.rglob("*.md"))
+    wanted = {page: fill(page.read_text(encoding="utf-8")) for page in pages}
+    write_or_check(wanted, "python docs/generated.py")
 
 
 if __name__ == "__main__":

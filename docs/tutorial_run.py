@@ -147,7 +147,7 @@ def rewrite(page: str, outputs: Sequence[str]) -> str:
 
 
 def main() -> None:
-    """Run the page and compare it, or write it anew."""
+    """Run the page and compare or rewrite it."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--write", action="store_true", help="put the outputs into the page")
     write = parser.parse_args().write

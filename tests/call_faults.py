@@ -112,6 +112,7 @@ def fork(run: Callable[[], int], place: Path) -> tuple[int, str]:
     """Return the exit code and the standard error of a function in a process of its own."""
     errors = place.with_suffix(".stderr")
     sys.stdout.flush()  # or the child would write it too
+    flush_coverage()
     child = os.fork()
     if child == 0:
         code = 99
@@ -130,6 +131,14 @@ def fork(run: Callable[[], int], place: Path) -> tuple[int, str]:
             os._exit(code)
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status), errors.read_text()
+
+
+def flush_coverage() -> None:
+    """Write down the lines covered so far, or every forked process would write them again."""
+    coverage = sys.modules.get("coverage")
+    current = coverage.Coverage.current() if coverage else None
+    if current is not None:
+        current.get_data()
 
 
 def import_all_that(run: Callable[[], int], place: Path) -> None:

@@ -14,6 +14,7 @@ from classmark.bundle import write_bundle
 from classmark.bundle.manifest import read_digest, read_manifest
 from classmark.kernels.cascade import CASCADE_VERSION
 from classmark.papers import RECIPE_VERSION
+from classmark.pipeline import ExportOptions
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> DeepFolders:
     write_tiny_encoder(root / "tiny")
     run = write_deep_run(root / "run", root / "dataset", root / "tiny")
     for name, precision in (("deep", "fp32"), ("deepint", "int8")):
-        options = ExportOptions(precision=precision)  # type: ignore[arg-type]
-        export_run(run, root / f"{name}-1.0", name=name, version="1.0", options=options)
+        export_run(
+            run, root / f"{name}-1.0", ExportOptions(name=name, version="1.0", precision=precision)
+        )
     return DeepFolders(
         root / "dataset", root / "tiny", run, root / "deep-1.0", root / "deepint-1.0"
     )
@@ -62,8 +64,8 @@ def fast_bundle(deep: DeepFolders) -> Path:
             *("model.max_features=300", "model.min_papers=20", "model.epochs=1"),
         ]
     )
-    run = train(config, command="a test", on_step=lambda _: None, on_progress=lambda _: None)
-    export_run(run, folder, name="quick", version="1.0")
+    run = train(config, command="a test")
+    export_run(run, folder, ExportOptions(name="quick", version="1.0"))
     return folder
 
 

@@ -74,7 +74,7 @@ def _embed(
 ) -> NDArray[np.float32]:
     import torch
 
-    from classmark.training.transformer.model import pool
+    from classmark.training.transformer.network import pool
 
     rows = []
     # Threads that wait for each other stand still on a busy machine; the encoder is tiny.

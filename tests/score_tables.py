@@ -15,7 +15,7 @@ LABELS = ("cs.AI", "cs.LG", "math.CO", "hep-th")
 
 
 def build_table(scores: Any, primary: Any, **changes: Any) -> ScoreTable:
-    """A table over LABELS; papers are listed in their primary only unless told otherwise."""
+    """A table over LABELS; each paper is listed in its primary category only, by default."""
     scores = np.asarray(scores, dtype=np.float32).reshape(-1, len(LABELS))
     truth = np.asarray(primary, dtype=np.int16)
     n = len(truth)

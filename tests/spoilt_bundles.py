@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from classmark.bundle import manifest, write_bundle
-from classmark.kernels.curve import CalibrationCurve
+from classmark.kernels.calibration import CalibrationCurve
 from classmark.kernels.featuriser import FEATURISER_VERSION, fold_all, keys_in_numpy
 from classmark.kernels.linear import (
     DIM,

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
-from typing import Any
 
 from classmark.pages.svg import style_sheet
 
-REPORTS = Path(__file__).parents[1] / "reports"
 WIDTH = 720
 _STYLE = style_sheet()
 _PALETTE = re.compile(r"^ *(--page: .*\n.*)$", re.MULTILINE)
@@ -55,11 +51,6 @@ def document(label: str, height: int, marks: Sequence[str], width: int = WIDTH) 
         f'width="{width}" height="{height}" role="img" aria-label="{escape(label)}">\n'
         f"<style>\n{style()}</style>\n" + "\n".join(marks) + "\n</svg>\n"
     )
-
-
-def read_report(name: str) -> Any:
-    """Return a committed report."""
-    return json.loads((REPORTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def words(x: float, y: float, content: str, css: str = "", anchor: str = "start") -> str:

@@ -34,8 +34,10 @@ def draw() -> str:
     x = Scale(0, 1, LEFT, RIGHT)
     text = [TEXT[0], *wrap(TEXT[1], TEXT_CHARS)]
     top = 8 + 12 + 17 * len(text)
-    marks = [box(1, 8, WIDTH - 2, top - 8), *lines(12, 27, text, "code", 17)]
-    marks.append(words(LEFT, top + 28, "calibrated probability", "name"))
+    marks = [
+        *(box(1, 8, WIDTH - 2, top - 8), *lines(12, 27, text, "code", 17)),
+        words(LEFT, top + 28, "calibrated probability", "name"),
+    ]
     for i, entry in enumerate(answer.ranked):
         y = top + 42 + 34 * i
         index = labels.index(entry.code)
@@ -51,21 +53,13 @@ def draw() -> str:
     bottom = top + 42 + 34 * TOP
     at = x(policy.set_threshold)
     marks.append(line(at, top + 34, at, bottom + 4, "ideal"))
-    marks.append(
-        words(
-            LEFT,
-            bottom + 18,
-            f"dashed: a category belongs to the set from {policy.set_threshold:.3f} on,",
-            "note",
-        )
-    )
-    marks.append(words(LEFT, bottom + 33, "one number for all categories", "note"))
-    marks.append(
-        words(
-            LEFT, bottom + 52, "upright: from here its own category is accepted (first bar)", "note"
-        )
-    )
-    marks.append(words(LEFT, bottom + 67, "or is a cross-list (the others)", "note"))
+    notes = {
+        18: f"dashed: a category belongs to the set from {policy.set_threshold:.3f} on,",
+        33: "one number for all categories",
+        52: "upright: from here its own category is accepted (first bar)",
+        67: "or is a cross-list (the others)",
+    }
+    marks += [words(LEFT, bottom + below, text, "note") for below, text in notes.items()]
     beside = top + 136
     marks += [arrow(400, beside, BOX - 8, beside)]
     marks.append(box(BOX, top + 30, WIDTH - BOX - 1, 226, "result"))

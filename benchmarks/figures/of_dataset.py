@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from marks import WIDTH, document, read_report, words
+from marks import WIDTH, document, words
 
 from classmark.pages.svg import Scale, bar, line, text
+from report import read_report
 
 LABEL = "Papers read, dropped by reason and kept, and papers by year in each split"
 REASONS = {
@@ -35,7 +36,7 @@ def _dropped(report: dict[str, Any]) -> list[str]:
     total = sum(dropped.values())
     marks.append(words(WIDTH, 16, f"{total:,} dropped", "series second", "end"))
     marks.append(words(0, 54, f"{report['kept']:,} kept", "series first"))
-    wide = Scale(0, max(dropped.values()), 0, 250)
+    wide = Scale(0, max(dropped.values(), default=1), 0, 250)
     for i, (reason, n) in enumerate(dropped.items()):
         y = 62 + 18 * i
         marks += [words(WIDTH - 330, y + 9, REASONS[reason], "tick", "end")]

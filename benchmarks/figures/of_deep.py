@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from marks import document, read_report, words
+from marks import document, words
 
 from classmark.pages.svg import Scale, dot, line, path, text, ticks
+from report import read_report
 
 LABEL = (
     "Left: points of top-1 beside the fast model, each try with its interval. "

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from marks import document, read_report
+from marks import document
 
 from classmark.pages.figures import by_year, reliability
 from classmark.pages.svg import WIDTH
 from classmark.records import EvaluationReport, MetricValue, ReliabilityBin
+from report import read_report
 
 LABEL = "Left: share that is right against probability. Right: accuracy by year"
 GAP = 24

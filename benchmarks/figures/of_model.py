@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from marks import WIDTH, arrow, box, document, words
@@ -53,7 +54,7 @@ def draw() -> str:
     return document(LABEL, bottom + 100, marks)
 
 
-def _rows(bundle: Bundle, keys: list[int]) -> tuple[NDArray[np.float64], ...]:
+def _rows(bundle: Bundle, keys: list[int]) -> tuple[NDArray[Any], ...]:
     """Return half steps [n, 128], weight [n] and whether it is known [n], of n features."""
     key = np.array(keys, dtype=np.uint64)
     displacements, fingerprints = (bundle.array(n) for n in ("displacements", "fingerprints"))

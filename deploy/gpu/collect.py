@@ -18,26 +18,20 @@ from pieces import read_weights
 
 from classmark.dataset import load_manifest, read_split
 from classmark.errors import ClassmarkError, InvalidDataset
+from classmark.kernels import RawScores
 from classmark.kernels.tokens import PairTokenizer
 from classmark.pipeline.run_folder import (
     describe_environment,
     path_from_run,
     reserve_run_folder,
+    write_record,
     write_tables,
 )
-from classmark.pipeline.tables import make_table
-from classmark.pipeline.unfinished import write_record
-from classmark.records import (
-    DatasetManifest,
-    EncoderFacts,
-    ModelRef,
-    RunStart,
-    ScoreTable,
-    TransformerPart,
-)
+from classmark.pipeline.scoring import make_table
+from classmark.records import DatasetManifest, EncoderFacts, RunStart, ScoreTable, TransformerPart
 from classmark.records.run import Pooling
-from classmark.runtime import RawScores
 from classmark.storage import atomic_folder, write_json
+from classmark.wire import ModelRef
 
 HELD_OUT = ("valid", "test")
 
@@ -95,7 +89,7 @@ def write_network(
     from transformers import AutoConfig, AutoModel
 
     from classmark.training.transformer import write_weights
-    from classmark.training.transformer.model import EncoderClassifier
+    from classmark.training.transformer.network import EncoderClassifier
 
     settings = AutoConfig.from_pretrained(prepared, local_files_only=True)
     encoder = AutoModel.from_config(settings)

@@ -1,11 +1,12 @@
-"""The GPU job: fit the deep tier on prepared pieces, measure it, write it down, without a network.
+"""The GPU job: fit a transformer on prepared pieces, measure it, write it down, without a network.
 
     python job.py CONFIG.json [--output DIR] [--share 0.01] [KEY=VALUE ...]
 
-Needs Python 3.11, numpy, torch 2.11, transformers and safetensors, and the two files beside it;
-nothing of classmark. It reads what ``prepare.py`` wrote (token ids, labels, an encoder in half
-precision) and writes what ``collect.py`` turns into a run folder: ``report.json``, scores of the
-valid and test papers, weights in half precision. On a CPU it runs in float32: the dry run.
+Needs Python 3.11, numpy, torch 2.11, transformers and safetensors, and the three files beside it,
+one of them classmark's ``network.py``. It reads what ``prepare.py`` wrote (token ids, labels, an
+encoder in half precision) and writes what ``collect.py`` turns into a run folder: ``report.json``,
+scores of the valid and test papers, weights in half precision. On a CPU it runs in float32, as a
+dry run.
 """
 
 from __future__ import annotations
@@ -41,87 +42,71 @@ from pieces import (
 )
 from torch import Tensor, nn
 
+try:
+    from classmark.training.transformer.network import (
+        EncoderClassifier,
+        cross_entropy,
+        soft_targets,
+    )
+except ModuleNotFoundError:  # on the GPU there is no classmark, but a copy of that file
+    from network import EncoderClassifier, cross_entropy, soft_targets  # type: ignore[no-redef,import-not-found]
+
 SHOW_EVERY_STEPS = 50
 
 
-class PaperClassifier(nn.Module):
-    """An encoder, pooled, with a linear head."""
+def load_model(folder: Path, n_labels: int, config: JobConfig) -> EncoderClassifier:
+    """Return the encoder of a folder with a new head; what is not used is not fitted."""
+    from transformers import AutoConfig, AutoModel
 
-    def __init__(self, folder: Path, n_labels: int, config: JobConfig) -> None:
-        super().__init__()
-        from transformers import AutoConfig, AutoModel
+    settings = AutoConfig.from_pretrained(folder)
+    encoder = AutoModel.from_config(settings, attn_implementation="sdpa")
+    missing, unexpected = encoder.load_state_dict(read_weights(folder), strict=False)
+    unused = ("pooler.", "embeddings.position_ids")
+    wrong = [name for name in [*missing, *unexpected] if not name.startswith(unused)]
+    if wrong:
+        raise SystemExit(f"the weights in {folder} are not those of its config.json: {wrong[0]}.")
+    for name, weight in encoder.named_parameters():
+        weight.requires_grad_("pooler." not in name)
+    return EncoderClassifier(encoder, n_labels, config.pooling, config.dropout, head_spread=None)
 
-        settings = AutoConfig.from_pretrained(folder)
-        self.encoder = AutoModel.from_config(settings, attn_implementation="sdpa")
-        missing, unexpected = self.encoder.load_state_dict(read_weights(folder), strict=False)
-        wrong = [
-            n
-            for n in [*missing, *unexpected]
-            if not n.startswith(("pooler.", "embeddings.position_ids"))
-        ]
-        if wrong:
-            raise SystemExit(
-                f"the weights in {folder} are not those of its config.json: {wrong[0]}."
-            )
-        self.head = nn.Linear(settings.hidden_size, n_labels)
-        self.dropout = nn.Dropout(config.dropout)
-        self.pooling = config.pooling
-        self.n_layers = settings.num_hidden_layers
 
-    def forward(self, ids: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
-        """Return logits: float [b, k]."""
-        hidden = self.encoder(input_ids=ids, attention_mask=mask, token_type_ids=segments)[0]
-        if self.pooling == "cls":
-            pooled = hidden[:, 0]
-        elif self.pooling == "max":
-            pooled = hidden.masked_fill(mask[..., None] == 0, -1e4).amax(1)
-        else:
-            pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        return self.head(self.dropout(pooled))
+def groups(model: EncoderClassifier, config: JobConfig) -> list[dict[str, Any]]:
+    """Return the optimiser's groups: lower layers take smaller steps, vectors do not decay."""
+    found: dict[tuple[float, float], list[Tensor]] = {}
+    for name, weight in model.named_parameters():
+        if not weight.requires_grad:
+            continue
+        rate = config.head_rate
+        if name.startswith("encoder."):
+            depth = model.depth_of(name.removeprefix("encoder."))
+            rate = config.encoder_rate * config.layer_decay ** (model.n_layers - depth)
+        decay = config.weight_decay if weight.ndim > 1 else 0.0
+        found.setdefault((rate, decay), []).append(weight)
+    return [
+        {"params": p, "lr": rate, "peak": rate, "weight_decay": decay}
+        for (rate, decay), p in found.items()
+    ]
 
-    def groups(self, config: JobConfig) -> list[dict[str, Any]]:
-        """Return the optimiser's groups: lower layers take smaller steps, vectors do not decay."""
-        found: dict[tuple[float, float], list[Tensor]] = {}
-        for name, weight in self.named_parameters():
-            if "pooler." in name:
-                weight.requires_grad_(False)
-                continue
-            rate = config.head_rate
-            if name.startswith("encoder."):
-                words = name.split(".")
-                depth = int(words[words.index("layer") + 1]) if "layer" in words else -1
-                rate = config.encoder_rate * config.layer_decay ** (self.n_layers - 1 - depth)
-            decay = config.weight_decay if weight.ndim > 1 else 0.0
-            found.setdefault((rate, decay), []).append(weight)
-        return [
-            {"params": p, "lr": rate, "peak": rate, "weight_decay": decay}
-            for (rate, decay), p in found.items()
-        ]
 
-    def flops_per_token(self) -> float:
-        """Return multiply-adds times two of one forward pass, attention scores left out."""
-        layers = sum(
-            p.numel() for n, p in self.encoder.named_parameters() if ".layer." in n and p.ndim > 1
-        )
-        return 2.0 * layers
+def flops_per_token(model: EncoderClassifier) -> float:
+    """Return multiply-adds times two of one forward pass, attention scores left out."""
+    matrices = (p for n, p in model.encoder.named_parameters() if ".layer." in n and p.ndim > 1)
+    return 2.0 * sum(matrix.numel() for matrix in matrices)
 
 
 def loss_of(
     logits: Tensor, split: Split, rows: Tensor, weights: Tensor, config: JobConfig
 ) -> Tensor:
-    """Return the weighted mean cross-entropy against softened targets, in nats."""
-    n, k = logits.shape
-    listed = split.listed[rows]
-    known = listed >= 0
-    share = config.listed_share * known.any(1)
-    target = torch.zeros(n, k + 1, device=logits.device)
-    spread = (share / known.sum(1).clamp(min=1))[:, None] * known
-    target.scatter_add_(1, torch.where(known, listed, k), spread)
-    target = target[:, :k].scatter_add_(1, split.labels[rows][:, None], (1 - share)[:, None])
-    target = (1 - config.label_smoothing) * target + config.label_smoothing / k
-    each = -(target * logits.float().log_softmax(1)).sum(1)
+    """Return the weighted mean cross-entropy against soft targets, in nats."""
+    targets = soft_targets(
+        split.labels[rows],
+        split.listed[rows],
+        logits.shape[1],
+        listed_share=config.listed_share,
+        smoothing=config.label_smoothing,
+    )
     weight = weights[split.periods[rows]]
-    return (each * weight).sum() / weight.sum()
+    return cross_entropy(logits, targets, weight) / weight.sum()
 
 
 @dataclass(frozen=True)
@@ -165,12 +150,12 @@ class Place:
 class Fit:
     """A fit under way: the model, its running average, and what was done so far."""
 
-    def __init__(self, model: PaperClassifier, place: Place, config: JobConfig) -> None:
+    def __init__(self, model: EncoderClassifier, place: Place, config: JobConfig) -> None:
         self.model, self.place, self.config = model, place, config
         self.average = copy.deepcopy(model).eval()
         self.forward = torch.compile(model, dynamic=True) if config.compile else model
         fused = place.device.type == "cuda"
-        self.optimiser = torch.optim.AdamW(model.groups(config), betas=(0.9, 0.98), fused=fused)
+        self.optimiser = torch.optim.AdamW(groups(model, config), betas=(0.9, 0.98), fused=fused)
         self.step = self.papers = self.padded_tokens = 0
 
     def take_step(self, split: Split, batch: Batch, weights: Tensor, scale: float) -> Tensor:
@@ -194,7 +179,7 @@ class Fit:
 
     def facts(self, seconds: float) -> dict[str, Any]:
         """Return the amount of work, and its speed."""
-        tflops = 3 * self.model.flops_per_token() * self.padded_tokens / seconds / 1e12
+        tflops = 3 * flops_per_token(self.model) * self.padded_tokens / seconds / 1e12
         peak = self.config.peak_tflops
         return {
             "steps": self.step,
@@ -208,7 +193,7 @@ class Fit:
 
 
 def fit(
-    model: PaperClassifier, split: Split, weights: Tensor, place: Place, config: JobConfig
+    model: EncoderClassifier, split: Split, weights: Tensor, place: Place, config: JobConfig
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Fit a model in place; return the model to keep (the running average) and what happened."""
     generator = torch.Generator().manual_seed(config.seed)
@@ -310,7 +295,7 @@ def run(config: JobConfig, output: Path, share: float) -> dict[str, Any]:
         )
         for name in SPLITS
     }
-    model = PaperClassifier(data, len(meta["labels"]), config).to(place.device)
+    model = load_model(data, len(meta["labels"]), config).to(place.device)
     weights = torch.tensor([config.period_weights.get(p, 1.0) for p in meta["periods"]])
     kept, fitted = fit(model, splits["train"], weights.to(place.device), place, config)
     report = {

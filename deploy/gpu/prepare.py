@@ -102,7 +102,7 @@ def write_split(
     if name == "train":
         np.random.default_rng(SEED).shuffle(rows)
     period_of = {period: i for i, period in enumerate(periods)}
-    columns = {
+    columns: dict[str, NDArray[Any]] = {
         "labels": split.labels[rows],
         "listed": other_listed(split, rows),
         "periods": np.array([period_of[split.periods[row]] for row in rows], dtype=np.int8),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from classmark.errors import ClassmarkError
@@ -23,7 +23,7 @@ _HOMES = {
 __all__ = ["Answer", "BadRecord", "Classifier", "ClassmarkError", "Paper", "__version__"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Load a public name when it is first used, so that ``import classmark`` stays instant."""
     if name not in _HOMES:
         raise AttributeError(f"module 'classmark' has no attribute {name!r}")

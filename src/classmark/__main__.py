@@ -22,13 +22,13 @@ def main() -> None:
             return
     from classmark.cli import interrupt
 
-    interrupt.heed_first_interrupt()
+    interrupt.handle_first_interrupt()
     try:
         from classmark.cli.app import app
 
         app(prog_name="classmark")
     except KeyboardInterrupt:  # while the app was still loading
-        interrupt.heed_no_interrupt()
+        interrupt.ignore_interrupts()
         sys.stderr.write(interrupt.INTERRUPTED_LINE + "\n")
         sys.exit(interrupt.INTERRUPTED)
 

@@ -1,4 +1,57 @@
-"""One exception tree: every error says what was wrong, the value seen and what to do next."""
+"""Every error that classmark raises on purpose, in families that can be caught.
+
+    ClassmarkError
+    ├── UsageError             the call cannot work: an option, an argument, a setting
+    │   └── InvalidConfig
+    ├── NotFound               nothing has that name
+    │   ├── BundleNotFound
+    │   ├── EncoderNotFound
+    │   ├── RunNotFound
+    │   └── UnknownCategory
+    ├── DamagedFile            a file or record cannot be used as it is
+    │   ├── UnreadableSource
+    │   │   └── WrongColumns
+    │   ├── InvalidPaper
+    │   │   └── TextTooLong
+    │   ├── InvalidDataset
+    │   ├── InvalidArchive
+    │   ├── InvalidScores
+    │   ├── InvalidReport
+    │   ├── InvalidGates
+    │   ├── InvalidKeys
+    │   ├── InvalidJournal
+    │   ├── JournalTooNew
+    │   ├── BundleCorrupt
+    │   ├── BundleIncompatible
+    │   ├── CheckpointCorrupt
+    │   └── RunCorrupt
+    ├── Refused                everything can be read, but a check fails
+    │   ├── ContractViolation
+    │   ├── LeakFound
+    │   ├── LabelMismatch
+    │   ├── EmptyEvaluation
+    │   ├── ParityFailed
+    │   ├── GateFailed
+    │   ├── InvalidEvent
+    │   └── TrainingFailed
+    │       └── OutOfMemory
+    ├── Unavailable            a package, file system, process, or network fails
+    │   ├── MissingExtra
+    │   ├── NoHomeFolder
+    │   ├── StorageFailed
+    │   ├── OutputBusy
+    │   ├── WorkerFailed
+    │   ├── ListenFailed
+    │   ├── DownloadFailed
+    │   ├── RetryLater
+    │   │   ├── Overloaded
+    │   │   └── NotReady
+    │   ├── DeadlineExceeded
+    │   └── TrackerDown
+    └── Interrupted            the user stopped a command that can be resumed
+
+A message says what was wrong, the value seen, and what to do next.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +65,16 @@ ADVICE = {
     errno.EAGAIN: "Raise the limit of processes (ulimit -u), or try again later",
     errno.ENOMEM: "Close other programs, or give it less at once",
 }
-"""What to do when the machine is short of something, which is no fault of any file."""
+"""What to do when the machine is short of something; no file is at fault."""
 _NO_TEMPORARY_FOLDER = "No usable temporary directory"
-"""What ``tempfile`` says where neither TMPDIR nor any usual folder can be written."""
+"""What ``tempfile`` says if neither TMPDIR nor any usual folder is writable."""
 
 
 def advice(error: OSError, otherwise: str) -> str:
-    """Return what to do about an error of the system, also of one that a library has put in words.
+    """Return what to do about a system error, even one that a library has turned into text.
 
     Args:
-        error: that was raised.
+        error: the error that was raised.
         otherwise: what to do if the machine is not short of anything.
     """
     if _NO_TEMPORARY_FOLDER in str(error):
@@ -33,16 +86,17 @@ def advice(error: OSError, otherwise: str) -> str:
 
 
 def unreadable(error: OSError, otherwise: str) -> str:
-    """Return why a file cannot be read and what to do, to follow the name of the file."""
+    """Return why a file cannot be read and what to do; the caller puts the file name in front."""
     return f"cannot be read ({error.strerror}). {advice(error, otherwise)}."
 
 
 class ClassmarkError(Exception):
-    """Base of every error that classmark raises on purpose; the CLI prints it as one line."""
+    """Any error that classmark raises on purpose; the command line prints it as one line."""
 
     exit_code = 1
+    """Exit code of the command line; families may set their own."""
     blames_request = False
-    """Whether what was asked for is at fault: over HTTP that is 4xx, and its text may be shown."""
+    """Whether the request is at fault: over HTTP that is 4xx, and the message may be shown."""
 
     @property
     def kind(self) -> str:
@@ -52,7 +106,7 @@ class ClassmarkError(Exception):
 
 
 class UsageError(ClassmarkError):
-    """The command was called with options or arguments that cannot work."""
+    """The command or function was called with options or arguments that cannot work."""
 
     exit_code = 2
     blames_request = True
@@ -64,12 +118,160 @@ class InvalidConfig(UsageError):
     blames_request = False
 
 
-class MissingExtra(ClassmarkError):
+class NotFound(ClassmarkError):
+    """Nothing has the name that was given."""
+
+
+class BundleNotFound(NotFound):
+    """No bundle has that name, version or path."""
+
+
+class EncoderNotFound(NotFound):
+    """The encoder is not packaged, not a folder and not on the hub, or cannot be read."""
+
+
+class RunNotFound(NotFound):
+    """No run, or no store of runs, has that name."""
+
+
+class UnknownCategory(NotFound):
+    """A category is not one of arXiv's, an alias of one, or a label of the model."""
+
+    blames_request = True
+
+
+class DamagedFile(ClassmarkError):
+    """A file, or a record in it, cannot be used as it is: damaged, incomplete or another format."""
+
+
+class UnreadableSource(DamagedFile):
+    """A file of papers is missing, empty, binary, wrongly encoded, or in an unknown format."""
+
+    blames_request = True
+
+
+class WrongColumns(UnreadableSource):
+    """A table lacks the columns that papers are read from.
+
+    Attributes:
+        columns_seen: names of its columns, except those too long to be offered.
+    """
+
+    def __init__(self, message: str, columns_seen: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.columns_seen = tuple(columns_seen)
+
+
+class InvalidPaper(DamagedFile):
+    """A record cannot be read as a paper."""
+
+    blames_request = True
+
+
+class TextTooLong(InvalidPaper):
+    """A paper has more text than the service takes."""
+
+
+class InvalidDataset(DamagedFile):
+    """A dataset folder is missing, incomplete, changed, or unfit for this use."""
+
+
+class InvalidArchive(DamagedFile):
+    """An archive is damaged, encrypted or far too large, or has names that lead out of it."""
+
+
+class InvalidScores(DamagedFile):
+    """A score table is missing, damaged or inconsistent."""
+
+
+class InvalidReport(DamagedFile):
+    """An evaluation report is damaged or has another format version."""
+
+
+class InvalidGates(DamagedFile):
+    """A gate file is missing, damaged, or does not fit what was measured."""
+
+
+class InvalidKeys(DamagedFile):
+    """A file of API keys is missing or damaged, or lacks a key."""
+
+
+class InvalidJournal(DamagedFile):
+    """A journal is missing, damaged, or not a journal."""
+
+
+class JournalTooNew(DamagedFile):
+    """A journal was written by a newer classmark."""
+
+
+class BundleCorrupt(DamagedFile):
+    """A file of a bundle is missing, unexpected, or has changed since it was written."""
+
+
+class BundleIncompatible(DamagedFile):
+    """A bundle has another format or text recipe, or contradicts itself."""
+
+
+class CheckpointCorrupt(DamagedFile):
+    """A checkpoint is missing, damaged, or has another format version."""
+
+
+class RunCorrupt(DamagedFile):
+    """A file of a run is missing or damaged, or was written by a newer classmark."""
+
+
+class Refused(ClassmarkError):
+    """Everything can be read, but a check fails."""
+
+
+class ContractViolation(Refused):
+    """Papers break the data contract of a dataset."""
+
+
+class LeakFound(Refused):
+    """The same paper is in two splits."""
+
+
+class LabelMismatch(Refused):
+    """Model and data do not share their labels."""
+
+
+class EmptyEvaluation(Refused):
+    """There is nothing to evaluate."""
+
+
+class ParityFailed(Refused):
+    """An exported model does not give the scores of the fitted one."""
+
+
+class GateFailed(Refused):
+    """A measured value is below the minimum in a gate file."""
+
+
+class InvalidEvent(Refused):
+    """A prediction or feedback contradicts itself."""
+
+    blames_request = True
+
+
+class TrainingFailed(Refused):
+    """A model cannot be fitted to these papers with this configuration."""
+
+
+class OutOfMemory(TrainingFailed):
+    """A fit needs more memory than there is."""
+
+
+class Unavailable(ClassmarkError):
+    """A package, file system, process or network that is needed is missing or fails."""
+
+
+class MissingExtra(Unavailable):
     """A feature needs packages that are not installed.
 
     Attributes:
         feature: what needs them, as the subject of a sentence.
-        extra: of classmark, which brings them.
+        extra: the extra of classmark that installs them.
     """
 
     def __init__(self, feature: str, extra: str) -> None:
@@ -82,167 +284,69 @@ class MissingExtra(ClassmarkError):
         )
 
     def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str]]:
-        """Pickle as what it was made of: a pool that cannot unpickle an error waits for ever."""
+        """Pickle the arguments: a pool that cannot unpickle an error waits forever."""
         return MissingExtra, self._arguments
 
 
-class UnknownCategory(ClassmarkError):
-    """A category is none of arXiv's, nor a known alias of one, nor one of the model's labels."""
+class NoHomeFolder(Unavailable):
+    """There is no folder for the user's files, and no setting names another place."""
 
-    blames_request = True
 
+class StorageFailed(Unavailable):
+    """A file or folder cannot be written: read-only, full disk, or something is in the way."""
 
-class UnreadableSource(ClassmarkError):
-    """A file is missing, empty, binary, mis-encoded, or in no format that can be read."""
 
-    blames_request = True
+class OutputBusy(Unavailable):
+    """Another run is writing the same output."""
 
 
-class WrongColumns(UnreadableSource):
-    """A table lacks the columns that papers are read from.
+class WorkerFailed(Unavailable):
+    """A worker process did not start, or died, and retries did not help."""
 
-    Attributes:
-        columns_seen: names of its columns, without those that are too long to be offered.
-    """
 
-    def __init__(self, message: str, columns_seen: Sequence[str] = ()) -> None:
-        super().__init__(message)
-        self.columns_seen = tuple(columns_seen)
-
-
-class InvalidPaper(ClassmarkError):
-    """One record cannot be read as a paper."""
-
-    blames_request = True
-
-
-class ContractViolation(ClassmarkError):
-    """Papers break the data contract of a dataset."""
-
-
-class LeakFound(ClassmarkError):
-    """The same paper stands in two splits."""
-
-
-class InvalidDataset(ClassmarkError):
-    """A dataset folder is missing, incomplete, changed, or cannot be used for this."""
-
-
-class TrainingFailed(ClassmarkError):
-    """A model could not be fitted."""
-
-
-class OutOfMemory(TrainingFailed):
-    """A fit needs more memory than there is."""
-
-
-class EncoderNotFound(ClassmarkError):
-    """An encoder is neither packaged nor a folder nor to be had from a hub, or cannot be read."""
-
-
-class CheckpointCorrupt(ClassmarkError):
-    """A checkpoint is missing, damaged, or of another format version."""
-
-
-class Interrupted(ClassmarkError):
-    """The user ended a command that can go on where it was."""
-
-    exit_code = 130
-
-
-class TrackerDown(ClassmarkError):
-    """A tracker cannot keep a run; training goes on without it."""
-
-
-class RunNotFound(ClassmarkError):
-    """No run, or no store of runs, of that name."""
-
-
-class RunCorrupt(ClassmarkError):
-    """A file of a run is missing or damaged, or was written by a newer classmark."""
-
-
-class ParityFailed(ClassmarkError):
-    """An exported model does not give what the fitted one gives."""
-
-
-class LabelMismatch(ClassmarkError):
-    """Model and data do not share their labels."""
-
-
-class EmptyEvaluation(ClassmarkError):
-    """There is nothing to evaluate."""
-
-
-class InvalidScores(ClassmarkError):
-    """A score table is missing, damaged or inconsistent."""
-
-
-class InvalidReport(ClassmarkError):
-    """An evaluation report is damaged or of another format version."""
-
-
-class OutputBusy(ClassmarkError):
-    """Another run writes the same output."""
-
-
-class WorkerFailed(ClassmarkError):
-    """A worker process could not be started, or ended, and trying again did not help."""
-
-
-class InvalidGates(ClassmarkError):
-    """A gate file is missing or damaged, or does not fit what was measured."""
-
-
-class GateFailed(ClassmarkError):
-    """A measured value is below the minimum that a gate file asks for."""
-
-
-class BundleNotFound(ClassmarkError):
-    """No bundle of that name, version or path."""
-
-
-class BundleCorrupt(ClassmarkError):
-    """A file of a bundle is missing, does not belong to it, or has changed since it was written."""
-
-
-class BundleIncompatible(ClassmarkError):
-    """A bundle was written for another format or text recipe, or holds what makes no sense."""
-
-
-class DownloadFailed(ClassmarkError):
-    """A file could not be fetched: refused, not there, broken off, or not what was expected."""
-
-
-class InvalidArchive(ClassmarkError):
-    """An archive is damaged, encrypted, absurdly large, or has names that lead out of it."""
-
-
-class NoHomeFolder(ClassmarkError):
-    """There is no folder for files of the user, and no setting names another place."""
-
-
-class StorageFailed(ClassmarkError):
-    """A file or folder cannot be written: read-only, full disk, or in the way."""
-
-
-class ListenFailed(ClassmarkError):
+class ListenFailed(Unavailable):
     """The service cannot listen on its address."""
 
 
-class InvalidEvent(ClassmarkError):
-    """A prediction or feedback cannot be what it says it is."""
-
-    blames_request = True
+class DownloadFailed(Unavailable):
+    """A file could not be fetched: refused, missing, cut off, or not what was expected."""
 
 
-class InvalidJournal(ClassmarkError):
-    """A journal is missing, damaged, or no journal."""
+class RetryLater(Unavailable):
+    """A service cannot answer now, but may soon.
+
+    Attributes:
+        retry_after_s: when to try again, in seconds.
+    """
+
+    retry_after_s = 1
+
+    def __init__(self, why: str, retry_after_s: int = 1) -> None:
+        super().__init__(why, retry_after_s)  # pickled as they came
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        """Return what is wrong, and when to try again."""
+        return f"{self.args[0]}. Try again in {self.retry_after_s} s."
 
 
-class JournalTooNew(ClassmarkError):
-    """A journal was written by a newer classmark."""
+class Overloaded(RetryLater):
+    """A service has too much to do."""
 
 
-class InvalidKeys(ClassmarkError):
-    """A file of API keys is missing or damaged, or lacks a key."""
+class NotReady(RetryLater):
+    """A service is starting or stopping."""
+
+
+class DeadlineExceeded(Unavailable):
+    """An answer was not ready by its deadline."""
+
+
+class TrackerDown(Unavailable):
+    """A tracker cannot keep a run; training continues without it."""
+
+
+class Interrupted(ClassmarkError):
+    """The user stopped a command that can be resumed."""
+
+    exit_code = 130

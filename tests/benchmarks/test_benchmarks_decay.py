@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from decay_curves import (
 )
 from decay_fits import plan_fit
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+RunBenchmark = Callable[..., dict[str, Any]]
 
 
 def bucket(year: int, hits: dict[int, list[float]]) -> Bucket:
@@ -138,28 +136,20 @@ def test_what_is_in_use_goes_from_never_to_the_same_year() -> None:
     assert [cell["until"] for cell in used["same year"]] == [2010]
 
 
-def decay(invented: Path, tmp_path: Path) -> dict[str, Any]:
-    output = tmp_path / "decay.json"
-    command = [sys.executable, BENCHMARKS / "decay.py", "--dataset", invented, "--work", tmp_path]
-    command += ["--recent", "300", "--test", "60", "--until", "2009", "2014"]
-    command += ["--series", "recent", "--output", output, "--plot", tmp_path / "decay.svg"]
-    run = subprocess.run([str(w) for w in command], capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    return {**json.loads(output.read_text()), "stderr": run.stderr}
-
-
 @pytest.mark.slow  # two fits in processes of their own
 def test_decay_writes_its_curves_and_a_second_run_fits_nothing(
-    invented: Path, tmp_path: Path
+    invented: Path, tmp_path: Path, run_benchmark: RunBenchmark
 ) -> None:
-    first = decay(invented, tmp_path)
+    plot = tmp_path / "decay.svg"
+    words = ("--dataset", invented, "--work", tmp_path, "--plot", plot, "--tiny")
+    first = run_benchmark("decay.py", *words)
     assert first["stderr"].count("fitting recent until") == 2
     assert first["generated"] is True
     assert {cell["until"] for cell in first["cells"]} == {2009, 2014}
     assert all(cell["age"] >= 0 for cell in first["cells"])
     assert [f["papers"] for f in first["fits"]] == [300, 300]
     assert {c["test"] for c in first["in_use"]["recent"]["never"]} == set(first["tests"])
-    assert (tmp_path / "decay.svg").read_text().startswith("<?xml")
-    again = decay(invented, tmp_path)
+    assert plot.read_text().startswith("<?xml")
+    again = run_benchmark("decay.py", *words)
     assert "fitting" not in again["stderr"]
     assert again["cells"] == first["cells"]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -16,7 +15,7 @@ from peer_models import PEERS
 from peer_papers import draw_capped, draw_stratified, find_dataset
 from peers import COMPARISONS
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+RunBenchmark = Callable[..., dict[str, Any]]
 
 
 def papers(sizes: dict[str, int]) -> pl.DataFrame:
@@ -68,15 +67,12 @@ def test_every_peer_that_is_compared_exists_and_is_compared() -> None:
 
 @pytest.mark.slow  # two fits, six processes
 def test_peers_are_measured_and_a_missing_package_is_reported(
-    invented: Path, tmp_path: Path
+    invented: Path, tmp_path: Path, run_benchmark: RunBenchmark
 ) -> None:
-    output = tmp_path / "peers.json"
-    command = [sys.executable, BENCHMARKS / "peers.py", "--dataset", invented, "--work", tmp_path]
-    command += ["--papers", "1500", "--only", "classmark", "minilm", "tfidf-xgboost"]
-    command += ["--output", output, "--plot", tmp_path / "peers.svg"]
-    run = subprocess.run([str(w) for w in command], capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    result = json.loads(output.read_text())
+    plot = tmp_path / "peers.svg"
+    result = run_benchmark(
+        "peers.py", "--dataset", invented, "--work", tmp_path, "--plot", plot, "--tiny"
+    )
     ours = result["comparisons"]["all"]["peers"]["classmark"]
     assert result["generated"] is True
     assert ours["metrics"]["top_1"]["value"] > 0.3
@@ -84,7 +80,7 @@ def test_peers_are_measured_and_a_missing_package_is_reported(
     assert ours["fit"]["size_mb"] > 0
     assert ours["serve"]["papers_per_cpu_s"] > 0
     assert len(result["comparisons"]["five"]["categories"]) == 5
-    assert (tmp_path / "peers.svg").read_text().startswith("<?xml")
+    assert plot.read_text().startswith("<?xml")
     for comparison, name, module in (
         ("all", "minilm", "torch"),
         ("five", "tfidf-xgboost", "xgboost"),

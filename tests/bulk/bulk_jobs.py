@@ -1,4 +1,4 @@
-"""Jobs for tests of bulk: a small dump, the model in the package, and listeners that take notes."""
+"""Jobs for tests of bulk: a small dump, the model in the package, and one that is killed."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from classmark.bulk import BulkConfig, BulkJob, BulkReport, Listener, classify_files
+from classmark.bulk import BulkConfig, BulkJob, BulkReport, classify_files
 from classmark.papers import read_papers
-from classmark.records import BadRecord, Paper, json_line
+from classmark.records import SILENT, BadRecord, Paper, Progress, json_line
 from classmark.runtime import Classifier
 
 TINY = BulkConfig(workers=2, chunk_bytes=600, chunk_records=3, row_group=7)
@@ -26,37 +24,21 @@ KILLED_AT = 3
 CHILD = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
-from bulk_jobs import TINY, BulkJob, Listener, classify_files
+from bulk_jobs import TINY, BulkJob, classify_files
 from pathlib import Path
+from classmark.records import Silent
 
-class Listening:
+class Killing(Silent):
     n = 0
-    def advance(self, n_done, share):
+    def advance(self, n, *, share=None):
         self.n += 1
         if self.n == {killed_at}:
             os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":
     job = BulkJob(inputs=(Path({source!r}),), output=Path({output!r}), layout={layout!r})
-    classify_files(job, TINY, Listener(print, lambda n, share: None, Listening().advance))
+    classify_files(job, TINY, Killing())
 """
-
-
-@dataclass
-class Notes:
-    """What a run told, and what is to be done when a part is done."""
-
-    lines: list[str] = field(default_factory=list)
-    shares: list[float] = field(default_factory=list)
-    before: list[int] = field(default_factory=list)
-    on_part: Callable[[int], None] = lambda n: None
-
-    def listener(self) -> Listener:
-        return Listener(self.lines.append, lambda n, _: self.before.append(n), self._advance)
-
-    def _advance(self, _n: int, share: float) -> None:
-        self.shares.append(share)
-        self.on_part(len(self.shares))
 
 
 def dump_line(number: int) -> str:
@@ -84,12 +66,12 @@ def job_of(source: Path, output: Path, **changes: Any) -> BulkJob:
     return BulkJob(**{"inputs": (source,), "output": output, "layout": layout, **changes})
 
 
-def run_job(job: BulkJob, notes: Notes | None = None, config: BulkConfig = TINY) -> BulkReport:
-    return classify_files(job, config, (notes or Notes()).listener())
+def run_job(job: BulkJob, heard: Progress = SILENT, config: BulkConfig = TINY) -> BulkReport:
+    return classify_files(job, config, heard)
 
 
 def kill_in_the_middle(source: Path, output: Path) -> list[str]:
-    """Run a job in a process that is killed when some parts are done; return what it told.
+    """Run a job in a process that is killed when some parts are done; return its warnings.
 
     That this returns is a claim too: whoever outlives the process holds its standard output open.
     """
@@ -104,7 +86,7 @@ def kill_in_the_middle(source: Path, output: Path) -> list[str]:
     script.write_text(code)
     result = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
     assert result.returncode == -signal.SIGKILL, result.stderr
-    return result.stdout.splitlines()
+    return result.stderr.splitlines()
 
 
 def json_lines_in_one_process(classifier: Classifier, source: Path) -> bytes:

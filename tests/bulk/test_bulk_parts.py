@@ -14,7 +14,6 @@ from bulk_jobs import TINY, dump_line, job_of, json_lines_in_one_process
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classmark.bulk.join import join_parts
 from classmark.bulk.parts import (
     Parts,
     PartSummary,
@@ -24,11 +23,13 @@ from classmark.bulk.parts import (
     read_summary,
     remove_parts,
 )
+from classmark.bulk.run import join_parts
 from classmark.bulk.worker import Done, Failed, Task, WorkPlan, work, write_part
 from classmark.errors import MissingExtra, StorageFailed
 from classmark.papers import ChunkSize, read_chunks
 from classmark.runtime import Classifier
 from classmark.storage import locked_folder
+from heard import Heard
 
 SUMMARY = PartSummary(3, 1, ("line 2: bad",), 99)
 LINES = st.sampled_from(
@@ -126,17 +127,19 @@ def test_what_is_no_part_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_parts_of_another_run_are_not_taken(tmp_path: Path) -> None:
-    told: list[str] = []
+    heard = Heard()
     with locked_folder(tmp_path / "w"):
-        before = prepare(tmp_path / "w", {"the model": "a", "the options": [1]}, told.append)
+        before = prepare(tmp_path / "w", {"the model": "a", "the options": [1]}, heard)
         with before.writing(0) as part:
             part.close(SUMMARY)
         assert list(before.summaries()) == [SUMMARY]
-        same = prepare(tmp_path / "w", {"the model": "a", "the options": [1]}, told.append)
+        same = prepare(tmp_path / "w", {"the model": "a", "the options": [1]}, heard)
         assert same.has(0)
-        assert told == []
-        other = prepare(tmp_path / "w", {"the model": "b", "the options": [2]}, told.append)
-        assert told == ["the model and the options changed since the run before: starting anew."]
+        assert heard.warnings == []
+        other = prepare(tmp_path / "w", {"the model": "b", "the options": [2]}, heard)
+        assert heard.warnings == [
+            "the model and the options changed since the run before: starting over."
+        ]
         assert not other.has(0)
         # A worker of the run before that writes late is not believed either.
         with before.writing(0) as part:
@@ -175,7 +178,7 @@ def test_a_worker_answers_every_task_until_its_pipe_closes(
 def test_parquet_without_pyarrow_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from classmark.bulk.columns import arrow
+    from classmark.bulk.encode import arrow
 
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(MissingExtra, match=r"writing Parquet needs .* 'classmark\[data\]'"):

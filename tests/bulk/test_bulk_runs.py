@@ -16,7 +16,6 @@ import pytest
 from bulk_jobs import (
     KILLED_AT,
     TINY,
-    Notes,
     dump_line,
     folder_of,
     job_of,
@@ -41,6 +40,7 @@ from classmark.errors import (
 )
 from classmark.papers import Chunk
 from classmark.runtime import Classifier
+from heard import Heard
 
 pytestmark = pytest.mark.slow  # reason: processes of their own that load the model
 
@@ -122,12 +122,12 @@ def test_records_that_are_no_lines_are_handed_over(tmp_path: Path, classifier: C
     source = tmp_path / "papers.csv"
     rows = [f'{i},On graphs {i},"We colour\na graph, {i} times"\n' for i in range(10)]
     source.write_text("id,title,abstract\n" + "".join(rows) + "11,,\n")
-    notes = Notes()
-    report = run_job(job_of(source, tmp_path / "out.jsonl"), notes)
+    heard = Heard()
+    report = run_job(job_of(source, tmp_path / "out.jsonl"), heard)
     assert (tmp_path / "out.jsonl").read_bytes() == json_lines_in_one_process(classifier, source)
-    assert (report.records, report.bad, notes.lines) == (11, 1, [])
-    assert len(notes.shares) == 4
-    assert notes.shares[-1] == 1.0
+    assert (report.records, report.bad, heard.warnings) == (11, 1, [])
+    assert len(heard.shares) == 4
+    assert heard.shares[-1] == 1.0
 
 
 @pytest.mark.parametrize("layout", ["jsonl", "csv", "parquet"])
@@ -139,10 +139,10 @@ def test_a_killed_run_goes_on_and_writes_the_same(tmp_path: Path, layout: str) -
     assert not output.exists()
     parts = list(folder_of(output).glob("*.part"))
     assert len(parts) >= KILLED_AT
-    notes = Notes()
-    report = run_job(job_of(dump, output), notes)
-    assert notes.lines[0].startswith(f"going on: {report.before:,} papers are done, ")
-    assert notes.before == [report.before]
+    heard = Heard()
+    report = run_job(job_of(dump, output), heard)
+    assert heard.warnings[0].startswith(f"resuming: {report.before:,} papers are done, ")
+    assert heard.before == [report.before]
     assert 0 < report.before < report.records == 40
     assert output.read_bytes() == whole.read_bytes()
     assert not folder_of(output).exists()
@@ -152,7 +152,7 @@ def test_a_run_that_is_killed_twice_goes_on_twice(dump: Path, tmp_path: Path) ->
     output = tmp_path / "out.jsonl"
     kill_in_the_middle(dump, output)
     n_parts = len(list(folder_of(output).glob("*.part")))
-    assert any(line.startswith("going on") for line in kill_in_the_middle(dump, output))
+    assert any(line.startswith("resuming") for line in kill_in_the_middle(dump, output))
     assert len(list(folder_of(output).glob("*.part"))) > n_parts
 
 
@@ -177,7 +177,7 @@ def test_a_killed_worker_is_replaced(dump: Path, tmp_path: Path) -> None:
                 killed.append(child.pid)
                 kill(child.pid)
 
-    run_job(job_of(dump, output), Notes(on_part=kill_all))
+    run_job(job_of(dump, output), Heard(on_advance=kill_all))
     assert len(killed) == 2
     assert output.read_bytes() == whole.read_bytes()
 
@@ -187,7 +187,7 @@ def test_control_c_does_not_reach_the_workers(dump: Path, tmp_path: Path) -> Non
         for child in multiprocessing.active_children():
             os.kill(child.pid or 0, signal.SIGINT)
 
-    assert run_job(job_of(dump, tmp_path / "o.csv"), Notes(on_part=interrupt)).records == 40
+    assert run_job(job_of(dump, tmp_path / "o.csv"), Heard(on_advance=interrupt)).records == 40
 
 
 def test_a_worker_that_dies_twice_over_the_same_papers_ends_the_run(
@@ -212,22 +212,22 @@ def test_what_is_done_is_kept_when_a_run_fails(dump: Path, tmp_path: Path) -> No
             raise KeyboardInterrupt
 
     output = tmp_path / "out.jsonl"
-    notes = Notes(on_part=interrupt)
+    heard = Heard(on_advance=interrupt)
     with pytest.raises(KeyboardInterrupt):
-        run_job(job_of(dump, output), notes)
+        run_job(job_of(dump, output), heard)
     assert not multiprocessing.active_children()
-    assert notes.lines[-1].endswith(
-        f" papers are done and kept in {folder_of(output)}: the same command goes on from there."
+    assert heard.warnings[-1].endswith(
+        f" papers are done and kept in {folder_of(output)}: run the same command to resume."
     )
-    again = Notes()
+    again = Heard()
     assert run_job(job_of(dump, output), again).before > 0
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"top": 2}, "the options changed since the run before: starting anew."),
-        ({}, "the input changed since the run before: starting anew."),
+        ({"top": 2}, "the options changed since the run before: starting over."),
+        ({}, "the input changed since the run before: starting over."),
     ],
 )
 def test_a_changed_run_starts_anew(
@@ -237,9 +237,9 @@ def test_a_changed_run_starts_anew(
     kill_in_the_middle(dump, output)
     if not changes:
         write_dump(dump, 39)
-    notes = Notes()
-    report = run_job(job_of(dump, output, **changes), notes)
-    assert notes.lines == [told]
+    heard = Heard()
+    report = run_job(job_of(dump, output, **changes), heard)
+    assert heard.warnings == [told]
     assert report.before == 0
     run_job(job_of(dump, tmp_path / "whole.jsonl", **changes))
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
@@ -256,9 +256,9 @@ def test_an_edit_that_keeps_size_time_and_beginning_starts_anew(tmp_path: Path) 
     source.write_text(padding + papers.replace("galaxy", "theory"), encoding="utf-8")
     os.utime(source, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     assert source.stat().st_size == facts.st_size
-    notes = Notes()
-    assert run_job(job_of(source, output), notes).before == 0
-    assert notes.lines == ["the input changed since the run before: starting anew."]
+    heard = Heard()
+    assert run_job(job_of(source, output), heard).before == 0
+    assert heard.warnings == ["the input changed since the run before: starting over."]
     run_job(job_of(source, tmp_path / "whole.jsonl"))
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
@@ -269,19 +269,21 @@ def test_a_copy_of_the_input_goes_on_and_errors_name_the_copy(tmp_path: Path) ->
     copy = tmp_path / "b.jsonl"
     copy.write_bytes(source.read_bytes())
     source.unlink()
-    notes = Notes()
-    assert run_job(job_of(copy, output), notes).before > 0
-    assert notes.lines[0].startswith("going on: ")
-    assert notes.lines[1].startswith(f"error: {copy}: line 1: ")
+    heard = Heard()
+    assert run_job(job_of(copy, output), heard).before > 0
+    assert heard.warnings[0].startswith("resuming: ")
+    assert heard.warnings[1].startswith(f"error: {copy}: line 1: ")
 
 
 def test_a_damaged_manifest_starts_anew(dump: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     kill_in_the_middle(dump, output)
     (folder_of(output) / "manifest.json").write_text("{")
-    notes = Notes()
-    run_job(job_of(dump, output), notes)
-    assert notes.lines[0].endswith("the size of parts changed since the run before: starting anew.")
+    heard = Heard()
+    run_job(job_of(dump, output), heard)
+    assert heard.warnings[0].endswith(
+        "the size of parts changed since the run before: starting over."
+    )
 
 
 def test_a_second_run_is_refused_while_the_first_works(dump: Path, tmp_path: Path) -> None:
@@ -293,7 +295,7 @@ def test_a_second_run_is_refused_while_the_first_works(dump: Path, tmp_path: Pat
             run_job(job_of(dump, output))
         refused.append(str(error.value))
 
-    run_job(job_of(dump, output), Notes(on_part=start_another))
+    run_job(job_of(dump, output), Heard(on_advance=start_another))
     assert set(refused) == {
         f"another run is at work in {folder_of(output)}. Wait for it, or choose another output."
     }
@@ -309,13 +311,13 @@ def test_a_folder_of_somebody_else_is_left_alone(dump: Path, tmp_path: Path) -> 
 
 def test_bad_records_are_told_in_order_and_not_without_end(tmp_path: Path) -> None:
     dump = write_dump(tmp_path / "dump.jsonl", 60, bad=tuple(range(5, 55, 2)))
-    notes = Notes()
-    report = run_job(job_of(dump, tmp_path / "out.csv"), notes)
+    heard = Heard()
+    report = run_job(job_of(dump, tmp_path / "out.csv"), heard)
     assert report.bad == 25
-    numbers = [int(line.partition("line ")[2].partition(":")[0]) for line in notes.lines[:20]]
+    numbers = [int(line.partition("line ")[2].partition(":")[0]) for line in heard.warnings[:20]]
     assert numbers == list(range(6, 46, 2))
-    assert notes.lines[0].startswith(f"error: {dump}: line 6: not JSON")
-    assert notes.lines[20:] == ["... and 5 more bad records."]
+    assert heard.warnings[0].startswith(f"error: {dump}: line 6: not JSON")
+    assert heard.warnings[20:] == ["... and 5 more bad records."]
 
 
 def test_strict_stops_at_the_first_bad_record_of_the_input(tmp_path: Path) -> None:
@@ -341,7 +343,7 @@ def test_an_unreadable_file_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="no pipes with names")
 def test_pipes_are_refused(dump: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
-    with pytest.raises(UsageError, match=r"pipe.csv is no regular file"):
+    with pytest.raises(UsageError, match=r"pipe.csv is not a regular file"):
         job_of(tmp_path / "pipe.csv", tmp_path / "out.csv")
     with pytest.raises(StorageFailed, match=r"pipe.csv is a device or a pipe"):
         run_job(job_of(dump, tmp_path / "pipe.csv"))

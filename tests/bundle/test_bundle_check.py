@@ -208,7 +208,7 @@ def test_a_file_that_is_no_plain_array_is_refused_although_its_digest_is_right(
     make_bundle: Make, content: bytes
 ) -> None:
     folder = rewrite(make_bundle(), files={"arrays/weights.npy": content})
-    with pytest.raises(BundleIncompatible, match=r"weights\.npy: it is no array"):
+    with pytest.raises(BundleIncompatible, match=r"weights\.npy: it is not an array"):
         load_bundle(folder)
 
 

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from classmark.cli.app import app
-from classmark.cli.progress import Pace, share_progress
+from classmark.cli.progress import Pace, progress_bar
 from classmark.dataset import SampleConfig, sample_csv
 
 if os.name != "nt":
@@ -130,12 +130,12 @@ def test_control_c_keeps_what_is_done_and_the_same_command_goes_on(tmp_path: Pat
         child.send_signal(signal.SIGINT)
         terminal.read_rest()
         assert child.wait() == 130
-    kept = "kept in out.parquet.parts: the same command goes on from there."
+    kept = "kept in out.parquet.parts: run the same command to resume."
     assert [line for line in terminal.lines if line.endswith(kept)]
     assert terminal.lines[-1] == "interrupted: nothing is left half-written."
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet.parts", "papers.csv"]
     with start(*words, cwd=tmp_path) as (_, terminal):
-        terminal.read_until("going on: ")
+        terminal.read_until("resuming: ")
         terminal.read_until("% of the input.")
 
 
@@ -149,14 +149,14 @@ def test_the_time_left_follows_from_the_share_that_is_done() -> None:
 
 
 def test_what_an_earlier_run_had_done_makes_no_pace() -> None:
-    pace = Pace(now_s=0.0)
-    pace.start_from(1_000, 0.5)
+    pace = Pace(now_s=0.0, n_before=1_000, share=0.5)
     pace.advance(100, 0.6, now_s=10.0)
     assert pace.words("papers") == "1,100 papers  10 papers/s  0:00:40 left"
 
 
 def test_no_bar_is_drawn_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
-    with share_progress("classifying") as bar:
-        bar.start_from(10, 0.5)
-        bar.advance(10, 1.0)
+    with progress_bar("classifying") as progress:
+        progress.step("classifying", done=10, share=0.5)
+        progress.advance(10, share=1.0)
+        progress.note("all of it")
     assert capsys.readouterr() == ("", "")

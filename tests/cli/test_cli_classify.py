@@ -24,7 +24,7 @@ from typer.testing import CliRunner, Result
 
 from classmark.cli import progress as progress_module
 from classmark.cli.app import app
-from classmark.cli.classify import command as classify_module
+from classmark.cli.classify import sources
 from classmark.cli.output import spelled
 from classmark.papers import FORMATS, RECIPE_VERSION
 
@@ -243,7 +243,7 @@ def test_a_text_on_standard_input_is_answered_as_an_argument_is() -> None:
 def test_at_a_terminal_without_arguments_the_usage_is_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(classify_module, "_sources", lambda _: [])
+    monkeypatch.setattr(sources, "read_arguments", lambda _: [])
     result = run()
     assert result.exit_code == 2
     assert "Usage: " in result.stderr
@@ -341,14 +341,14 @@ def test_columns_that_are_no_mapping_are_a_usage_error(papers_csv: Path, columns
     ],
 )
 def test_what_is_a_file_and_what_is_text(argument: str, is_file: bool) -> None:
-    assert classify_module.is_file_argument(argument) is is_file
+    assert sources.is_file_argument(argument) is is_file
 
 
 def test_a_path_with_white_space_is_a_file_if_it_is_there(tmp_path: Path) -> None:
     path = tmp_path / "my papers"
-    assert not classify_module.is_file_argument(str(path))
+    assert not sources.is_file_argument(str(path))
     path.write_text("graph graph")
-    assert classify_module.is_file_argument(str(path))
+    assert sources.is_file_argument(str(path))
 
 
 def test_what_exists_as_a_file_is_that_file(
@@ -576,13 +576,13 @@ def test_progress_counts_on_stderr_only_if_somebody_looks(
 ) -> None:
     stderr = io.StringIO()
     monkeypatch.setattr(progress_module.sys, "stderr", stderr)
-    with progress_module.progress("classifying") as advance:
-        advance(3)
+    with progress_module.progress_bar("classifying") as progress:
+        progress.advance(3)
     assert stderr.getvalue() == ""
     monkeypatch.setattr(stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
-    with progress_module.progress("classifying") as advance:
-        advance(3)
+    with progress_module.progress_bar("classifying") as progress:
+        progress.advance(3)
     assert "classifying 3 papers" in stderr.getvalue()
     assert capsys.readouterr().out == ""
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from classmark.cli.dataset import command as cli
 from classmark.cli.dataset import needs as dataset_needs
+from classmark.cli.progress import progress_bar
 from classmark.dataset import load_manifest, read_split
 from classmark.errors import (
     ContractViolation,
@@ -176,14 +177,19 @@ def test_a_missing_package_is_named_with_its_remedy(
 def test_progress_is_shown_on_a_terminal_only(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with dataset_needs.step_progress() as progress:
-        assert progress is None
+    def show() -> tuple[str, str]:
+        with progress_bar() as progress:
+            progress.step("reading papers.csv")
+            progress.advance(12_000)
+            progress.step("cleaning")
+            progress.note("half of it")
+        return tuple(capsys.readouterr())
+
+    assert show() == ("", "")
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with dataset_needs.step_progress() as progress:
-        assert progress is not None
-        progress("reading papers.csv", 12_000)
-        progress("cleaning", 0)
-    assert capsys.readouterr().out == ""
+    monkeypatch.setenv("TERM", "xterm")
+    out, err = show()
+    assert (out, "cleaning half of it" in err) == ("", True)
 
 
 def test_importing_the_verb_loads_no_data_package() -> None:

@@ -200,7 +200,7 @@ def test_a_full_disk_for_temporary_files_is_named(
 def test_a_disk_that_is_full_of_features_is_named_and_emptied(
     full_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("classmark.pipeline.fitting.MAPPED_FROM_PAPERS", 1)
+    monkeypatch.setattr("classmark.pipeline.linear.fit.MAPPED_FROM_PAPERS", 1)
     result = run("train", "experiment=debug", "dataset.path=dataset", f"runs_dir={full_disk}")
     assert result.exit_code == 1
     assert f"error: cannot write {full_disk}: the disk is full" in result.stderr

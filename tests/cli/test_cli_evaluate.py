@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from typer.testing import CliRunner
 
 import classmark.pipeline
 from classmark.cli.app import app
-from classmark.records import EvaluationReport, PaperFacts, ScoreTable
+from classmark.records import EvaluationReport, PaperFacts, Progress, ScoreTable
 from classmark.wire import ModelRef
 
 LABELS = ("cs.LG", "hep-th", "math.CO")
@@ -49,11 +48,9 @@ def asked(table: ScoreTable, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str,
     """Let the pipeline answer with the table; collects what it was asked to score."""
     calls: list[tuple[str, Path, str]] = []
 
-    def score_dataset(
-        model: str, dataset: Path, split: str, on_progress: Callable[[int], None]
-    ) -> ScoreTable:
+    def score_dataset(model: str, dataset: Path, split: str, progress: Progress) -> ScoreTable:
         calls.append((model, dataset, split))
-        on_progress(4)
+        progress.advance(4)
         return table
 
     monkeypatch.setattr(classmark.pipeline, "score_dataset", score_dataset, raising=False)

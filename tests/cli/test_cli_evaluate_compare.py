@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from typer.testing import CliRunner
 
 import classmark.pipeline
 from classmark.cli.app import app
-from classmark.records import ScoreTable
+from classmark.records import Progress, ScoreTable
 from classmark.wire import ModelRef
 
 NO_DRAWS = ("--bootstrap", "0")
@@ -82,9 +81,7 @@ def test_compare_scores_a_dataset_with_both_models(
 ) -> None:
     asked: list[tuple[str, Path, str]] = []
 
-    def score_dataset(
-        model: str, dataset: Path, split: str, on_progress: Callable[[int], None]
-    ) -> ScoreTable:
+    def score_dataset(model: str, dataset: Path, split: str, progress: Progress) -> ScoreTable:
         asked.append((model, dataset, split))
         return table_of([0, 1, 2, 0], model)
 

@@ -13,7 +13,7 @@ import pytest
 
 from classmark.cli import interrupt
 from classmark.dataset import SampleConfig, sample_csv, sample_dataset
-from classmark.pipeline import compose_config, export_run, train
+from classmark.pipeline import ExportOptions, compose_config, export_run, train
 
 pytestmark = [
     pytest.mark.slow,  # reason: processes of their own that import everything
@@ -34,11 +34,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sample_csv(folder / "papers.csv", SampleConfig(papers=1000))
     sample_dataset(folder / "dataset", SampleConfig(papers=4000))
     words = [f"dataset.path={folder / 'dataset'}", f"runs_dir={folder}", "experiment=debug"]
-    run = train(
-        compose_config(words), command="test", on_step=lambda _: None, on_progress=lambda _: None
-    )
+    run = train(compose_config(words), command="test")
     run.rename(folder / "run")
-    export_run(folder / "run", folder / "mine-1.0", name="mine", version="1.0")
+    export_run(folder / "run", folder / "mine-1.0", ExportOptions(name="mine", version="1.0"))
     return folder
 
 
@@ -52,9 +50,9 @@ def listing(folder: Path) -> dict[str, bytes]:
 
 MANY = " papers.csv" * 500
 COMMANDS = {  # with what shows that they are at work
-    "dataset build": (f"dataset build --output out{MANY}", "reading papers.csv: "),
-    "dataset sample": ("dataset sample --papers 900000 --output out", "inventing papers: "),
-    "dataset sample csv": ("dataset sample --papers 900000 --csv out.csv", "inventing papers: "),
+    "dataset build": (f"dataset build --output out{MANY}", "reading papers.csv"),
+    "dataset sample": ("dataset sample --papers 900000 --output out", "inventing papers"),
+    "dataset sample csv": ("dataset sample --papers 900000 --csv out.csv", "inventing papers"),
     "train": ("train dataset.path=dataset runs_dir=out model.epochs=1000", "fitting the parent"),
     "export": ("export run --output out-1.0 --report out.json", "calibrating"),
     "evaluate": (
@@ -62,7 +60,7 @@ COMMANDS = {  # with what shows that they are at work
         "measuring",
     ),
     "classify": (f"classify --output out.jsonl{MANY}", "classifying"),
-    "demo": ("demo --output out --papers 200000", "inventing papers: "),
+    "demo": ("demo --output out --papers 200000", "inventing papers"),
 }
 
 
@@ -105,7 +103,7 @@ def put_a_good_result(place: Path, arguments: list[str]) -> list[str]:
 def test_an_impatient_user_gets_the_same(folder: Path, tmp_path: Path) -> None:
     arguments = ["dataset", "sample", "--papers", "900000", "--output", str(tmp_path / "out")]
     with start(*arguments, cwd=tmp_path) as (child, terminal):
-        terminal.read_until("inventing papers: ")
+        terminal.read_until("inventing papers")
         for _ in range(PRESSES):
             child.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):  # faster than any finger, not a storm
@@ -161,7 +159,7 @@ def test_control_c_while_it_still_loads_is_one_line(tmp_path: Path, module: str)
 def test_an_ignored_sigint_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        interrupt.heed_first_interrupt()
+        interrupt.handle_first_interrupt()
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)

@@ -189,11 +189,14 @@ def test_wrong_options_are_named(events: list[PredictionEvent]) -> None:
             ["export", "--output", "o.csv", "--format", "jsonl"],
             "--format jsonl is not the format of --output o.csv, which ends in .csv.",
         ),
-        (["export", "--since", "soon"], "--since is 'soon', which is no time. Give an age such as"),
+        (
+            ["export", "--since", "soon"],
+            "--since is 'soon', which is not a time. Give an age such as",
+        ),
         (["export", "--raw-cells"], "--raw-cells is about the cells of CSV. Use --format csv"),
         (["forget"], "nothing to forget. Give --id, --paper-id or --older-than."),
         (["forget", "--id", "x"], "'x' is not a prediction id."),
-        (["forget", "--older-than", "90"], "--older-than is '90', which is no time."),
+        (["forget", "--older-than", "90"], "--older-than is '90', which is not a time."),
     ):
         result = run(*arguments)
         assert result.exit_code == 2
@@ -213,7 +216,7 @@ def test_a_damaged_journal_is_one_line(models_home: Path) -> None:
     result = run("status")
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
-    assert "it is damaged or no SQLite file" in result.stderr
+    assert "it is damaged or not an SQLite file" in result.stderr
 
 
 def test_forget_says_first_what_it_would_do_and_then_does_it(events: list[PredictionEvent]) -> None:

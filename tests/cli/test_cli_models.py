@@ -120,7 +120,7 @@ def test_show_names_an_array_that_is_none_although_its_digest_is_right(make_bund
     rewrite(make_bundle("mine", "1.0"), files={"arrays/weights.npy": b"no array"})
     result = run("show", "mine")
     assert result.exit_code == 1
-    assert "weights.npy: it is no array" in result.stdout
+    assert "weights.npy: it is not an array" in result.stdout
 
 
 def test_path_prints_the_folder_and_nothing_else(make_bundle: Make) -> None:

@@ -12,10 +12,11 @@ from typer.testing import CliRunner, Result
 
 from classmark.cli import train as verb
 from classmark.cli.app import app
-from classmark.cli.steps import Steps
+from classmark.cli.progress import StepLines
 from classmark.dataset import SampleConfig, sample_dataset
 from classmark.pipeline.config import KINDS
-from classmark.pipeline.run_folder import read_run
+from classmark.pipeline.linear.export import read_weights
+from classmark.records import RunRecord
 
 
 def run(*arguments: str | Path) -> Result:
@@ -38,7 +39,7 @@ def test_the_run_folder_is_all_that_stdout_gets(options: list[str]) -> None:
     result = run(*options)
     assert result.exit_code == 0
     (line,) = result.stdout.splitlines()
-    record = read_run(Path(line)).record
+    record = RunRecord.read(Path(line))
     assert record.command.startswith("classmark train experiment=debug dataset.path=")
     assert "reading 2" in result.stderr
     assert "fitting the parent" in result.stderr
@@ -47,7 +48,8 @@ def test_the_run_folder_is_all_that_stdout_gets(options: list[str]) -> None:
 def test_json_names_the_run_folder(options: list[str]) -> None:
     result = run(*options, "--json")
     assert list(json.loads(result.stdout)) == ["run", "metrics"]
-    assert read_run(Path(json.loads(result.stdout)["run"])).weights.keys.size
+    folder = Path(json.loads(result.stdout)["run"])
+    assert read_weights(folder, len(RunRecord.read(folder).labels)).keys.size
 
 
 def test_the_configuration_can_be_seen_before_anything_is_read(tmp_path: Path) -> None:
@@ -118,7 +120,7 @@ def test_a_missing_package_is_named_with_its_remedy(
 
 
 def test_steps_are_lines_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
-    with Steps() as steps:
+    with StepLines() as steps:
         steps.step("reading")
         steps.advance(10)
         steps.step("fitting")
@@ -129,7 +131,7 @@ def test_steps_count_papers_while_somebody_looks(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with Steps() as steps:
+    with StepLines() as steps:
         steps._SECONDS_BETWEEN = -1.0  # type: ignore[misc]
         steps.step("reading")
         steps.advance(700)
@@ -140,6 +142,18 @@ def test_steps_count_papers_while_somebody_looks(
         "reading ...\rreading ... 700 papers\rreading ... 1,500 papers\nfitting ...\n"
     )
     assert out.out == ""
+
+
+def test_the_first_note_of_a_step_is_shown_at_once_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("time.monotonic", lambda: 100.0)  # no time passes
+    with StepLines() as steps:
+        steps.step("fitting")
+        steps.note("50%, loss 1")
+        steps.note("99%, loss 0")
+    assert capsys.readouterr().err == "fitting ...\r\x1b[Kfitting ... 50%, loss 1\n"
 
 
 def test_a_cascade_of_two_fast_models_is_refused(dataset: Path, tmp_path: Path) -> None:
@@ -156,7 +170,7 @@ def test_a_fit_says_how_far_it_is_with_loss_and_time_left(
     options: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notes: list[str] = []
-    monkeypatch.setattr(Steps, "note", lambda _, text: notes.append(text))
+    monkeypatch.setattr(StepLines, "note", lambda _, text: notes.append(text))
     assert run(*options, "model.batch_size=64").exit_code == 0
     assert re.fullmatch(
         r"100%, epoch (\d) of \1, loss \d+\.\d{3}, [\d,.]+ papers/s, 0 s left", notes[-1]
@@ -176,7 +190,7 @@ def test_the_help_explains_every_key_with_its_default() -> None:
     shown = " ".join(run("--help").stdout.split())
     assert "model.epochs=3 passes of the parent's fit over the training papers." in shown
     assert "dataset.path=required folder of the dataset" in shown
-    assert "model.max_length=256 tokens of a paper at most." in shown
+    assert "model.max_length=256 maximum number of tokens of a paper." in shown
 
 
 def test_the_help_without_the_extra_says_where_the_keys_are(
@@ -192,7 +206,7 @@ def test_a_note_takes_the_place_of_the_count(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with Steps() as steps:
+    with StepLines() as steps:
         steps._SECONDS_BETWEEN = -1.0  # type: ignore[misc]
         steps.step("fitting")
         steps.note("50%, loss 1")

@@ -42,9 +42,7 @@ def losses(run: Path) -> list[tuple[str, str, str]]:
 
 
 def fit(words: list[str]) -> Path:
-    return train(
-        compose_config(words), command="test", on_step=lambda _: None, on_progress=lambda _: None
-    )
+    return train(compose_config(words), command="test")
 
 
 def words_of_a_fit(papers: Path, encoder: Path) -> list[str]:
@@ -73,7 +71,7 @@ def test_a_run_that_was_stopped_and_then_killed_ends_with_the_losses_of_one_that
         terminal.read_until("epoch 3 of 6: ")
         child.kill()
         child.wait(timeout=200)
-    assert "papers/s" in terminal.shown
+    assert "papers/s" in terminal.shown  # the first note of each epoch is shown, however fast it is
     assert [path.name for path in runs.iterdir()] == [unfinished.name]
     finished = fit([f"resume={unfinished}"])
     assert losses(finished) == losses(fit([*words[:-1], f"runs_dir={tmp_path / 'whole'}"]))
@@ -149,9 +147,9 @@ def test_an_encoder_that_is_nowhere_is_one_line_that_says_what_was_tried(
 def test_the_extra_is_named_where_torch_is_missing(
     papers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from classmark.pipeline import deep
+    from classmark.pipeline import kinds
 
-    monkeypatch.setattr(deep, "find_spec", lambda name: None if name == "torch" else object())
+    monkeypatch.setattr(kinds, "find_spec", lambda name: None if name == "torch" else object())
     result = CliRunner().invoke(app, ["train", "model=transformer", f"dataset.path={papers}"])
     assert result.exit_code == 1
     assert "pip install 'classmark[deep]'" in " ".join(result.stderr.split())

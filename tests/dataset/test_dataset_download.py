@@ -26,7 +26,9 @@ from classmark.errors import (
     UnreadableSource,
     UsageError,
 )
+from classmark.records import SILENT
 from file_server import FileServer, zip_of
+from heard import Heard
 
 QUICK = Patience(timeout_s=20.0, attempts=3, wait_s=0.0)
 IMPATIENT = Patience(timeout_s=0.2, attempts=2, wait_s=0.0)
@@ -72,11 +74,11 @@ def test_kaggles_dataset_is_the_default_and_builds_without_options(
 def test_progress_ends_with_all_bytes_and_the_digest_is_that_of_the_file(
     server: FileServer,
 ) -> None:
-    seen: list[tuple[int, int | None]] = []
+    heard = Heard()
     config = DownloadConfig(source=server.put("/papers.zip", ARCHIVE))
-    done = fetch_dataset(config, patience=QUICK, arrived=lambda *both: seen.append(both))
-    assert seen[0] == (0, len(ARCHIVE))
-    assert seen[-1] == (len(ARCHIVE), len(ARCHIVE))
+    done = fetch_dataset(config, patience=QUICK, progress=heard)
+    assert heard.steps == ["downloading", "checking"]
+    assert (sum(heard.counts), heard.shares[-1]) == (len(ARCHIVE), 1.0)
     assert done.sha256 == hashlib.sha256(ARCHIVE).hexdigest()
     assert done.members == ("papers.csv",)
 
@@ -322,7 +324,7 @@ def test_a_disk_that_takes_a_piece_of_a_piece_gets_the_rest_too() -> None:
             return super().write(bytes(data)[:3])
 
     file = Nearly()
-    transfer._copy(iter([b"abcdefgh", b"ijk"]), file, 0, None, lambda _bytes, _total: None)
+    transfer._copy(iter([b"abcdefgh", b"ijk"]), file, 0, None, SILENT)
     assert file.getvalue() == b"abcdefghijk"
 
 

@@ -26,6 +26,7 @@ from classmark.dataset.sample.wording import load_vocabulary
 from classmark.errors import StorageFailed
 from classmark.papers import abstract_fingerprint, read_papers, text_fingerprint
 from classmark.records import Paper
+from heard import Heard
 
 configs = st.builds(
     SampleConfig,
@@ -224,11 +225,11 @@ def test_a_line_of_a_dump_looks_like_one_of_arxivs(tmp_path: Path) -> None:
 
 
 def test_a_dump_that_is_interrupted_is_not_there(tmp_path: Path) -> None:
-    def interrupt(step: str, count: int) -> None:
+    def interrupt(_: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sample_dump(tmp_path / "dump.jsonl", SampleConfig(papers=2000), interrupt)
+        sample_dump(tmp_path / "dump.jsonl", SampleConfig(papers=2000), Heard(on_advance=interrupt))
     assert list(tmp_path.iterdir()) == []
 
 

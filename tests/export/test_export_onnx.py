@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from classmark.records import SILENT
+from heard import Heard
+
 pytest.importorskip("torch", reason="encoders are exported from torch")
 
 import torch
@@ -29,7 +32,7 @@ from classmark.export.onnx import (
 )
 from classmark.kernels.encoder import load_scorer
 from classmark.pipeline import ExportOptions, export_run
-from classmark.pipeline.deep_run import read_network
+from classmark.pipeline.transformer.export import read_network
 from classmark.records import RunRecord, ScoreTable
 from classmark.wire import ModelRef
 from deep_bundles import DeepFolders
@@ -101,16 +104,19 @@ def test_a_graph_of_other_weights_fails_parity(deep: DeepFolders, tmp_path: Path
 
 
 def test_auto_tells_both_numbers_in_the_card(deep: DeepFolders, tmp_path: Path) -> None:
-    steps: list[str] = []
+    heard = Heard()
     manifest, report = export_run(
-        deep.run, tmp_path / "auto-1.0", name="auto", version="1.0", on_step=steps.append
+        deep.run,
+        tmp_path / "auto-1.0",
+        ExportOptions(name="auto", version="1.0"),
+        progress=heard,
     )
     card = (tmp_path / "auto-1.0/CARD.md").read_text("utf-8")
     assert "| fp32 on the sample |" in card
     assert "| int8 on the sample |" in card
     assert manifest.parameters["precision"] == "fp32"
     why = "but 120 labelled validation papers are too few to tell a loss of 0.005 (at least 600)"
-    assert any(step.startswith("kept fp32: int8 is ") and why in step for step in steps)
+    assert any(step.startswith("kept fp32: int8 is ") and why in step for step in heard.steps)
     assert why in card
     told = report.config["precision"]
     assert told == manifest.provenance["precision"]
@@ -133,8 +139,7 @@ def test_two_fits_with_the_same_seed_have_the_same_digest(
         again = {**told, "date": f"2026-02-03 {name}", "command": f"the command of {name}"}
         (run / "provenance.json").write_text(json.dumps(again))
         output = tmp_path / name / "mine-1.0"
-        options = ExportOptions(precision=precision)
-        export_run(run, output, name="mine", version="1.0", options=options)
+        export_run(run, output, ExportOptions(name="mine", version="1.0", precision=precision))
         digests.add(read_digest(output))
         seals.add(read_seal(output))
     assert (len(digests), len(seals)) == (1, 2)
@@ -143,9 +148,8 @@ def test_two_fits_with_the_same_seed_have_the_same_digest(
 def test_auto_judges_by_the_interval_where_the_papers_are_enough_for_it(
     deep: DeepFolders, tmp_path: Path
 ) -> None:
-    options = ExportOptions(most_loss=0.03)
     manifest, report = export_run(
-        deep.run, tmp_path / "auto-1.0", name="auto", version="1.0", options=options
+        deep.run, tmp_path / "auto-1.0", ExportOptions(name="auto", version="1.0", most_loss=0.03)
     )
     told = manifest.provenance["precision"]
     assert told["kept"] == manifest.parameters["precision"]
@@ -210,7 +214,9 @@ def test_a_run_that_is_not_whole_is_refused(
     run = Path(shutil.copytree(deep.run, tmp_path / "run"))
     spoil(run)
     with pytest.raises(RunCorrupt, match=message):
-        export_run(run, tmp_path / "x-1.0", name="x", version="1.0", dataset=deep.dataset)
+        export_run(
+            run, tmp_path / "x-1.0", ExportOptions(name="x", version="1.0", dataset=deep.dataset)
+        )
     assert not (tmp_path / "x-1.0").exists()
 
 
@@ -220,21 +226,18 @@ def test_scores_of_the_fit_that_disagree_stop_the_export(deep: DeepFolders, tmp_
     run = Path(shutil.copytree(deep.run, tmp_path / "run"))
     manifest = load_manifest(deep.dataset)
     scorer = load_scorer(load_bundle(deep.fp32))
-    source = Source(deep.dataset, manifest, lambda _: None)
+    source = Source(deep.dataset, manifest, SILENT)
     table = score_split(scorer, source, "valid", manifest.labels, ModelRef("model", "0", ""))
     (run / "scores").mkdir()
 
     def export(scores: Any, precision: str = "fp32") -> None:
         changed = ScoreTable(**{**table.__dict__, "scores": scores})
         (run / "scores/model-valid.npz").write_bytes(changed.to_bytes())
-        options = ExportOptions(precision=precision)
         export_run(
             *(run, tmp_path / "x-1.0"),
-            name="x",
-            version="1.0",
-            dataset=deep.dataset,
-            options=options,
-            overwrite=True,
+            ExportOptions(
+                name="x", version="1.0", dataset=deep.dataset, precision=precision, overwrite=True
+            ),
         )
 
     with pytest.raises(ParityFailed, match=r"agree on .* of 120 validation papers"):
@@ -246,9 +249,9 @@ def test_scores_of_the_fit_that_disagree_stop_the_export(deep: DeepFolders, tmp_
 
 def test_unknown_precisions_and_losses_are_refused() -> None:
     with pytest.raises(InvalidConfig, match=r"--precision 'int4' must be one of auto, fp32, int8"):
-        ExportOptions(precision="int4")  # type: ignore[arg-type]
+        ExportOptions(name="x", version="1.0", precision="int4")  # type: ignore[arg-type]
     with pytest.raises(InvalidConfig, match=r"--most-loss 2 must be within 0..1"):
-        ExportOptions(most_loss=2)
+        ExportOptions(name="x", version="1.0", most_loss=2)
 
 
 def test_an_exported_encoder_learned_what_is_no_paper_without_an_option(deep: DeepFolders) -> None:

@@ -20,6 +20,7 @@ from classmark.kernels.linear import (
     LinearArrays,
     LinearScorer,
 )
+from classmark.records import SILENT
 from classmark.training import (
     LinearWeights,
     choose_frequent,
@@ -63,7 +64,7 @@ def random_model(seed: int) -> Model:
         papers.append(
             ("", " ".join(f"w{n}" for n in rng.permutation(np.concatenate([own, stray]))))
         )
-    occurrences = read_occurrences([("", a) for _, a in papers], lambda _: None)
+    occurrences = read_occurrences([("", a) for _, a in papers], SILENT)
     keys, _ = choose_frequent(occurrences, 3)
     sparse = to_sparse(occurrences, keys)
     head = rng.normal(size=(DIM, N_LABELS)).astype(np.float32)
@@ -154,7 +155,7 @@ def test_a_feature_that_was_never_moved_adds_nothing(model: Model) -> None:
     embedding = w.embedding.copy()
     embedding[::2] = 0.0
     arrays = quantise(w.keys, embedding, w.head, w.bias)
-    occurrences = read_occurrences([("", a) for _, a in model.papers][:200], lambda _: None)
+    occurrences = read_occurrences([("", a) for _, a in model.papers][:200], SILENT)
     weights = LinearWeights(w.keys, embedding, w.head, w.bias)
     expected = centred(weights.score(to_sparse(occurrences, w.keys)))
     error = centred(LinearScorer(arrays).score(model.papers).scores) - expected

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import runpy
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +37,38 @@ pytestmark = pytest.mark.slow  # reason: processes that import torch
 
 
 def call(script: str, *arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run a script as ``python SCRIPT`` does, in this process: it has imported torch already."""
+    words = [str(GPU / script), *map(str, arguments)]
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    with redirect_stdout(out), redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", words)
+        try:
+            runpy.run_path(words[0], run_name="__main__")
+        except SystemExit as ended:
+            status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+            if isinstance(ended.code, str):
+                err.write(f"{ended.code}\n")
+    assert status == code, err.getvalue()
+    return subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())
+
+
+def call_alone(script: str, *arguments: str | Path) -> None:
+    """Run a script in a process of its own."""
     done = subprocess.run(
         [sys.executable, str(GPU / script), *map(str, arguments)],
         capture_output=True, text=True, check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    assert done.returncode == code, done.stderr
-    return done
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Compute with one thread: on a busy machine two wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +82,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prepared(dataset: Path, tiny_encoder: Path) -> Path:  # noqa: F811
     """Return the folder with ``data`` and the configuration beside it."""
     place = dataset.parent
-    call(
+    call_alone(
         "prepare.py", "--dataset", dataset, "--encoder", tiny_encoder, "--output", place / "data",
         "--max-length", "64",
     )  # fmt: skip
@@ -62,8 +90,10 @@ def prepared(dataset: Path, tiny_encoder: Path) -> Path:  # noqa: F811
     return place
 
 
-def run_job(prepared: Path, output: Path, *changes: str, share: str = "0.01") -> dict[str, Any]:
-    call("job.py", prepared / "minilm.json", *QUICK, *changes, "--share", share, "--output", output)
+def run_job(
+    prepared: Path, output: Path, *changes: str, share: str = "0.01", run: Any = call
+) -> dict[str, Any]:
+    run("job.py", prepared / "minilm.json", *QUICK, *changes, "--share", share, "--output", output)
     report: dict[str, Any] = json.loads((output / "report.json").read_text())
     return report
 
@@ -98,7 +128,7 @@ def test_training_papers_are_shuffled_and_none_is_lost(dataset: Path, prepared: 
 
 
 def test_a_dry_run_on_one_percent_fits_measures_and_writes(prepared: Path, tmp_path: Path) -> None:
-    report = run_job(prepared, tmp_path / "out")
+    report = run_job(prepared, tmp_path / "out", run=call_alone)
     fitted = report["fit"]
     assert fitted["status"] == "finished"
     assert fitted["papers"] == 64
@@ -130,8 +160,7 @@ def test_what_comes_back_becomes_a_run_that_can_be_exported(
     table = ScoreTable.read(run / "scores" / "model-test.npz")
     assert table.ids == read_split(dataset, "test").ids
     bundle = tmp_path / "deep-1.0"
-    options = ExportOptions(precision="fp32")
-    export_run(run, bundle, name="deep", version="1.0", options=options)
+    export_run(run, bundle, ExportOptions(name="deep", version="1.0", precision="fp32"))
     answer = Classifier(bundle).classify("Colouring sparse graphs\nWe colour sparse graphs.")
     assert answer.model.name == "deep"
 

@@ -16,7 +16,7 @@ import pytest
 from journal_events import PATIENCE_S, prediction, wait_until
 
 from classmark.journal import Journal, database, read_predictions
-from classmark.journal.files import journal_files
+from classmark.journal.database import journal_files
 from classmark.journal.forget import Forgettable, forget
 
 Open = Callable[..., Journal]

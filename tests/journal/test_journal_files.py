@@ -23,11 +23,10 @@ from journal_events import (
 
 from classmark.errors import InvalidJournal, UsageError
 from classmark.journal import Journal, JournalConfig, find_prediction, read_predictions
-from classmark.journal.files import journal_files
+from classmark.journal.database import journal_files
 from classmark.journal.forget import Forgettable, forget
 from classmark.journal.migrations import MIGRATIONS, migrate
-from classmark.journal.reading import PredictionFilter
-from classmark.journal.summary import summarise
+from classmark.journal.reading import PredictionFilter, summarise
 from classmark.journal.writer import FileWriter
 from classmark.wire import ModelRef
 

@@ -17,8 +17,8 @@ from journal_events import PATIENCE_S, feedback, prediction, wait_until
 
 from classmark.errors import InvalidJournal
 from classmark.journal import Journal
-from classmark.journal.faults import FaultLog
-from classmark.journal.files import journal_files
+from classmark.journal.database import journal_files
+from classmark.journal.journal import FaultLog
 
 Open = Callable[..., Journal]
 posix = pytest.mark.skipif(os.name == "nt", reason="there are no such modes")
@@ -152,7 +152,7 @@ def test_a_damaged_journal_is_said(
     path.write_bytes(b"no database" * 1_000)
     open_journal().record(prediction())
     wait_until(lambda: bool(lines(caplog)), "the fault is said")
-    assert "it is damaged or no SQLite file" in lines(caplog)[0][1]["problem"]
+    assert "it is damaged or not an SQLite file" in lines(caplog)[0][1]["problem"]
 
 
 def test_an_event_that_is_none_is_said_even_if_nothing_else_happens(

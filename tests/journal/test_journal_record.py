@@ -213,7 +213,7 @@ def test_a_file_that_is_no_database_fails_until_it_is_moved_away(
     event = prediction()
     journal.record(event)
     wait_until(lambda: journal.status().failing, "the journal fails")
-    assert "damaged or no SQLite file. Move it away" in str(journal.status().last_error)
+    assert "damaged or not an SQLite file. Move it away" in str(journal.status().last_error)
     path.unlink()
     assert journal.flush(PATIENCE_S)
     assert not journal.status().failing

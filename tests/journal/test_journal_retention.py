@@ -22,10 +22,9 @@ from journal_events import (
 
 from classmark.errors import InvalidConfig
 from classmark.journal import Journal, JournalConfig, find_prediction
-from classmark.journal.files import journal_files, with_logs
-from classmark.journal.forget import Forgettable, forget
-from classmark.journal.retention import Retention
-from classmark.journal.summary import summarise
+from classmark.journal.database import journal_files, with_logs
+from classmark.journal.forget import Forgettable, Retention, forget
+from classmark.journal.reading import summarise
 
 Open = Callable[..., Journal]
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classmark.kernels.curve import GAP_KNOTS, TOP_KNOTS, CalibrationCurve
+from classmark.kernels.calibration import GAP_KNOTS, TOP_KNOTS, CalibrationCurve
 
 RISES = st.lists(st.floats(0.05, 5), min_size=len(GAP_KNOTS) - 1, max_size=len(GAP_KNOTS) - 1)
 FACTORS = st.lists(st.floats(0.2, 3), min_size=len(TOP_KNOTS), max_size=len(TOP_KNOTS))

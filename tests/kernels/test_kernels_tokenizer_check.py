@@ -13,8 +13,7 @@ import pytest
 pytest.importorskip("tokenizers")
 
 from classmark.errors import InvalidScores, UnreadableSource
-from classmark.kernels.tokenizer_check import tokenizer_problem
-from classmark.kernels.tokens import PairTokenizer
+from classmark.kernels.tokens import PairTokenizer, tokenizer_problem
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "graph", "theory"]
 

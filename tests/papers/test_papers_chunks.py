@@ -124,7 +124,7 @@ def test_json_arrays_and_mapped_columns(tmp_path: Path) -> None:
 def test_unknown_formats_and_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown format 'docx'"):
         list(read_chunks(tmp_path / "a.jsonl", ChunkSize(1, 1), format="docx"))
-    with pytest.raises(UnreadableSource, match="there is no file"):
+    with pytest.raises(UnreadableSource, match="does not exist"):
         list(read_chunks(tmp_path / "a.jsonl", ChunkSize(1, 1)))
 
 

@@ -218,7 +218,7 @@ def test_a_damaged_zip_directory_is_unreadable(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("missing.csv", r"there is no file .*missing\.csv\. Check the name"),
+        ("missing.csv", r"missing\.csv does not exist\. Check the name"),
         (".", r"is a folder\. Give the files in it"),
         ("file.csv/inner.csv", r"cannot be opened: Not a directory"),
     ],

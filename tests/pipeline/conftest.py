@@ -9,7 +9,7 @@ import pytest
 
 from classmark.dataset import SampleConfig, sample_dataset
 from classmark.evaluation.robustness import OtherTexts
-from classmark.pipeline import compose_config, export_run, train
+from classmark.pipeline import ExportOptions, compose_config, export_run, train
 
 NON_PAPERS = ["2 eggs, 200 g flour", "ring me when you are home", "terms of sale apply to all"] * 4
 TrainRun = Callable[..., Path]
@@ -41,12 +41,7 @@ def train_run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainR
                 *overrides,
             ]
         )
-        return train(
-            config,
-            command=command,
-            on_step=lambda _: None,
-            on_progress=lambda _: None,
-        )
+        return train(config, command=command)
 
     return run
 
@@ -62,10 +57,12 @@ def bundle(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     export_run(
         run_folder,
         folder,
-        name="mine",
-        version="1.0",
-        about="## Limits\n\nMade for a test.",
-        non_papers=OtherTexts("a test", tuple(NON_PAPERS)),
-        command="classmark export in-a-test",
+        ExportOptions(
+            name="mine",
+            version="1.0",
+            about="## Limits\n\nMade for a test.",
+            non_papers=OtherTexts("a test", tuple(NON_PAPERS)),
+            command="classmark export in-a-test",
+        ),
     )
     return folder

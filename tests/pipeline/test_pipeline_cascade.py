@@ -13,7 +13,7 @@ import pytest
 from classmark import Classifier
 from classmark.bundle import load_bundle, read_digest, read_manifest
 from classmark.errors import BundleIncompatible, BundleNotFound, InvalidConfig, LabelMismatch
-from classmark.kernels.cascade import load_scorer
+from classmark.kernels import make_scorer
 from classmark.kernels.encoder import load_scorer as load_encoder
 from classmark.pipeline import ExportOptions, compose_config, export_run, train
 from classmark.records import Paper
@@ -24,14 +24,10 @@ pytestmark = pytest.mark.slow  # a cascade needs a deep bundle, which torch make
 PAPERS = [("Sparse graphs", "We prove a bound for graphs."), ("", "A galaxy."), ("Proteins", "")]
 
 
-def ignore(_: object) -> None:
-    """Hear of progress, and do nothing."""
-
-
 def make_run(deep: DeepFolders, fast: Path, runs: Path, *more: str) -> Path:
     words = ["model=cascade", f"model.fast={fast}", f"model.deep={deep.int8}"]
     words += [f"dataset.path={deep.dataset}", f"runs_dir={runs}", *more]
-    return train(compose_config(words), command="a test", on_step=ignore, on_progress=ignore)
+    return train(compose_config(words), command="a test")
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +38,11 @@ def run(deep: DeepFolders, fast_bundle: Path, tmp_path_factory: pytest.TempPathF
 @pytest.fixture(scope="module")
 def cascade(deep: DeepFolders, run: Path) -> Path:
     folder = deep.fp32.with_name("both-1.0")
-    options = ExportOptions(threshold=0.2)
-    export_run(run, folder, name="both", version="1.0", options=options, dataset=deep.dataset)
+    export_run(
+        run,
+        folder,
+        ExportOptions(name="both", version="1.0", threshold=0.2, dataset=deep.dataset),
+    )
     return folder
 
 
@@ -86,15 +85,16 @@ def test_every_threshold_is_between_the_fast_and_the_deep_model(
     orders = {}
     for threshold in (0.0, 1.0):
         folder = tmp_path / f"at{int(threshold)}-1.0"
-        options = ExportOptions(threshold=threshold)
         export_run(
             *(unmixed, folder),
-            name=folder.name.partition("-")[0],
-            version="1.0",
-            dataset=deep.dataset,
-            options=options,
+            ExportOptions(
+                name=folder.name.partition("-")[0],
+                version="1.0",
+                dataset=deep.dataset,
+                threshold=threshold,
+            ),
         )
-        scores = load_scorer(load_bundle(folder)).score(PAPERS).scores
+        scores = make_scorer(load_bundle(folder)).score(PAPERS).scores
         np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1, atol=1e-4)
         orders[threshold] = scores.argmax(axis=1).tolist()
     expected = load_encoder(load_bundle(deep.int8)).score(PAPERS).scores.argmax(axis=1)
@@ -104,7 +104,7 @@ def test_every_threshold_is_between_the_fast_and_the_deep_model(
 
 
 def test_an_explanation_of_a_cascade_leaves_nothing_unsaid(cascade: Path) -> None:
-    scorer = load_scorer(load_bundle(cascade))
+    scorer = make_scorer(load_bundle(cascade))
     for title, abstract in PAPERS:
         scores = scorer.score([(title, abstract)]).scores[0]
         terms = scorer.contributions(title, abstract, 3, 7)

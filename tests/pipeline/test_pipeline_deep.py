@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from classmark.records import SILENT, Progress
+from heard import Heard
+
 pytest.importorskip("lightning")
 
 from classmark.dataset import SampleConfig, load_manifest, read_split, sample_dataset
@@ -25,10 +28,8 @@ from classmark.errors import (
     TrainingFailed,
 )
 from classmark.pipeline import compose_config, train
-from classmark.pipeline.deep import train_deep
-from classmark.pipeline.tables import take_papers
+from classmark.pipeline.scoring import take_papers
 from classmark.records import ScoreTable
-from classmark.training.transformer import Listeners
 from deep_models import HIDDEN, LAYERS, tiny_encoder
 
 __all__ = ["tiny_encoder"]
@@ -55,7 +56,7 @@ def deep_train(
 ) -> DeepTrain:
     """Return a function that fits the tiny encoder for an epoch and returns the run folder."""
 
-    def run(*overrides: str, runs: Path | None = None, listeners: Any = None) -> Path:
+    def run(*overrides: str, runs: Path | None = None, progress: Progress = SILENT) -> Path:
         words = [
             "model=transformer",
             f"dataset.path={papers}",
@@ -67,7 +68,7 @@ def deep_train(
         ]
         chosen = {word.partition("=")[0]: word for word in (*words, *overrides)}
         config = compose_config(list(chosen.values()))
-        return train_deep(config, command="a test", listeners=listeners or Listeners())
+        return train(config, command="a test", progress=progress)
 
     return run
 
@@ -180,26 +181,21 @@ def tracked_losses(run: Path) -> list[list[str]]:
 
 
 def break_off(deep_train: DeepTrain, runs: Path, *overrides: str, at_step: int = 3) -> Path:
-    notes: list[str] = []
-
-    def on_note(text: str) -> None:  # heard once a step, before its checkpoint is written
-        notes.append(text)
-        if len(notes) == at_step:
+    def interrupt(_: str) -> None:  # heard once a step, before its checkpoint is written
+        if len(heard.notes) == at_step:
             raise Interrupted("interrupted.")
 
+    heard = Heard(on_note=interrupt)
     with pytest.raises((Interrupted, KeyboardInterrupt)) as told:
         deep_train(
             "model.checkpoint_minutes=0", *overrides, runs=runs,
-            listeners=Listeners(on_note=on_note),
+            progress=heard,
         )  # fmt: skip
     return Path(str(told.value).rpartition("resume=")[2])
 
 
 def resume(*overrides: str) -> Path:
-    return train(
-        compose_config(list(overrides)), command="again", on_step=lambda _: None,
-        on_progress=lambda _: None,
-    )  # fmt: skip
+    return train(compose_config(list(overrides)), command="again")  # fmt: skip
 
 
 def test_a_run_that_is_broken_off_says_how_to_go_on_and_does(
@@ -301,7 +297,7 @@ def test_the_packaged_encoder_is_fitted_on_a_few_papers(papers: Path, tmp_path: 
         ["experiment=debug/limit", f"dataset.path={papers}", f"runs_dir={tmp_path}",
          "model.threads=1"]
     )  # fmt: skip
-    run = train(config, command="a test", on_step=lambda _: None, on_progress=lambda _: None)
+    run = train(config, command="a test")
     told = told_of(run)
     assert told["encoder"] == {
         "name": "packaged", "source": "packaged", "hidden_size": 384, "layers": 6

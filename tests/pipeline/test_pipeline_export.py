@@ -26,16 +26,13 @@ from classmark.dataset import (
 from classmark.dataset.folder import read_split
 from classmark.dataset.sample.sample import sample_papers
 from classmark.errors import BundleCorrupt, InvalidDataset, LabelMismatch, StorageFailed
-from classmark.pipeline import export_run, score_dataset
-from classmark.records import Paper, ScoreTable
+from classmark.pipeline import ExportOptions, export_run, score_dataset
+from classmark.records import SILENT, Paper, ScoreTable
+from heard import Heard
 
 pytestmark = pytest.mark.slow  # reason: fits models
 
 TrainRun = Callable[..., Path]
-
-
-def ignore(_: int) -> None:
-    """Hear of progress, and do nothing."""
 
 
 @pytest.fixture
@@ -81,7 +78,11 @@ def test_exporting_again_gives_the_same_digest_and_needs_leave_to_replace(
     run_folder: Path, tmp_path: Path
 ) -> None:
     def export(overwrite: bool) -> None:
-        export_run(run_folder, tmp_path / "m-1.0", name="m", version="1.0", overwrite=overwrite)
+        export_run(
+            run_folder,
+            tmp_path / "m-1.0",
+            ExportOptions(name="m", version="1.0", overwrite=overwrite),
+        )
 
     export(False)
     before = read_digest(tmp_path / "m-1.0")
@@ -107,11 +108,11 @@ def test_a_change_of_any_file_is_refused_and_the_file_is_named(copy_of_bundle: P
 def test_scores_of_a_split_are_those_of_the_classifier_with_its_policy(
     bundle: Path, dataset: Path, tmp_path: Path
 ) -> None:
-    seen: list[int] = []
-    table = score_dataset(str(bundle), dataset, "valid", seen.append)
+    heard = Heard()
+    table = score_dataset(str(bundle), dataset, "valid", heard)
     classifier, manifest = Classifier(bundle), load_manifest(dataset)
     split = read_split(dataset, "valid", manifest)
-    assert sum(seen) == len(table) == manifest.splits["valid"].papers
+    assert sum(heard.counts) == len(table) == manifest.splits["valid"].papers
     assert table.ids == split.ids
     assert np.array_equal(table.primary, split.labels)
     assert table.listed[np.arange(len(table)), table.primary].all()
@@ -130,7 +131,7 @@ def test_labels_that_only_the_dataset_has_are_unknown(
     sample_dataset(other, SampleConfig(papers=300, seed=3))
     ours, theirs = load_manifest(dataset).labels, load_manifest(other).labels
     assert set(theirs) - set(ours)
-    table = score_dataset(str(bundle), other, "test", ignore)
+    table = score_dataset(str(bundle), other, "test", SILENT)
     split = read_split(other, "test")
     for label, column in zip(split.labels, table.primary, strict=True):
         name = theirs[label]
@@ -144,7 +145,7 @@ def test_a_model_without_any_label_of_the_dataset_is_refused(
     stranger.labels = ("xx.YY",)
     monkeypatch.setattr("classmark.pipeline.scoring.Classifier", lambda _: stranger)
     with pytest.raises(LabelMismatch, match=r"model mine has none of the \d+ labels of .*first: '"):
-        score_dataset(str(bundle), dataset, "test", ignore)
+        score_dataset(str(bundle), dataset, "test", SILENT)
 
 
 def test_a_dataset_that_changed_after_the_run_is_refused(run_folder: Path, tmp_path: Path) -> None:
@@ -154,10 +155,10 @@ def test_a_dataset_that_changed_after_the_run_is_refused(run_folder: Path, tmp_p
     (run / "provenance.json").write_text(json.dumps({**told, "dataset": str(tmp_path / "new")}))
     output = tmp_path / "m-1.0"
     with pytest.raises(InvalidDataset, match=rf"digest .* {told['dataset_digest'][:12]}.*again"):
-        export_run(run, output, name="m", version="1.0")
+        export_run(run, output, ExportOptions(name="m", version="1.0"))
     (tmp_path / "new" / "valid.parquet").write_bytes(b"changed")
     with pytest.raises(InvalidDataset, match=r"valid"):
-        export_run(run, output, name="m", version="1.0")
+        export_run(run, output, ExportOptions(name="m", version="1.0"))
     assert not output.exists()
 
 
@@ -171,10 +172,10 @@ def test_a_run_finds_its_dataset_from_anywhere_and_after_both_were_moved(
     told = json.loads((run / "provenance.json").read_text())
     assert told["dataset"] == "../../data"
     monkeypatch.chdir(tmp_path)
-    export_run(run, tmp_path / "m-1.0", name="m", version="1.0")
+    export_run(run, tmp_path / "m-1.0", ExportOptions(name="m", version="1.0"))
     (tmp_path / "here").rename(tmp_path / "there")
     moved = tmp_path / "there" / "runs" / run.name
-    export_run(moved, tmp_path / "m-2.0", name="m", version="2.0")
+    export_run(moved, tmp_path / "m-2.0", ExportOptions(name="m", version="2.0"))
 
 
 def test_a_dataset_that_is_gone_is_asked_for_and_can_be_named(
@@ -185,8 +186,8 @@ def test_a_dataset_that_is_gone_is_asked_for_and_can_be_named(
     (run / "provenance.json").write_text(json.dumps({**told, "dataset": "../gone"}))
     gone = re.escape(str(run.parent / "gone"))
     with pytest.raises(InvalidDataset, match=rf"is not at {gone}\. Say .* --dataset DIR"):
-        export_run(run, tmp_path / "m-1.0", name="m", version="1.0")
-    export_run(run, tmp_path / "m-1.0", name="m", version="1.0", dataset=dataset)
+        export_run(run, tmp_path / "m-1.0", ExportOptions(name="m", version="1.0"))
+    export_run(run, tmp_path / "m-1.0", ExportOptions(name="m", version="1.0", dataset=dataset))
     assert (tmp_path / "m-1.0").is_dir()
 
 
@@ -197,7 +198,7 @@ def test_a_run_of_an_earlier_version_finds_its_dataset_from_where_it_was_trained
     told = json.loads((run / "provenance.json").read_text())
     (run / "provenance.json").write_text(json.dumps({**told, "dataset": dataset.name}))
     monkeypatch.chdir(dataset.parent)
-    export_run(run, tmp_path / "m-1.0", name="m", version="1.0")
+    export_run(run, tmp_path / "m-1.0", ExportOptions(name="m", version="1.0"))
 
 
 def test_two_fits_with_the_same_seed_have_the_same_digest(
@@ -210,11 +211,15 @@ def test_two_fits_with_the_same_seed_have_the_same_digest(
         words = ("model.epochs=1", "model.min_papers=20", f"seed={seed}")
         run = train_run(*words, data=data, command=f"the command of {name}")
         output = tmp_path / name / "mine-1.0"
-        export_run(run, output, name="mine", version="1.0", about=f"For {name}.")
+        export_run(run, output, ExportOptions(name="mine", version="1.0", about=f"For {name}."))
         told = json.loads((run / "provenance.json").read_text())
         # As if it was done on another day.
         (run / "provenance.json").write_text(json.dumps({**told, "date": f"2026-02-03 {name}"}))
-        export_run(run, output, name="mine", version="1.0", about=f"For {name}.", overwrite=True)
+        export_run(
+            run,
+            output,
+            ExportOptions(name="mine", version="1.0", about=f"For {name}.", overwrite=True),
+        )
         digests[name], seals[name] = read_digest(output), read_seal(output)
     assert digests["a"] == digests["b"] != digests["c"]
     assert seals["a"] != seals["b"]
@@ -226,7 +231,9 @@ def test_no_path_of_the_machine_gets_into_a_bundle(
     command = f"classmark train dataset.path={dataset} runs_dir=~/r {tmp_path} 'x=C:\\me\\y'"
     run = train_run("model.epochs=1", "model.min_papers=20", command=command)
     output = tmp_path / "m-1.0"
-    export_run(run, output, name="m", version="1.0", command=f"classmark export {run}")
+    export_run(
+        run, output, ExportOptions(name="m", version="1.0", command=f"classmark export {run}")
+    )
     told = json.loads((output / "bundle.json").read_text())
     name = tmp_path.name
     assert told["provenance"]["command"] == (
@@ -277,7 +284,7 @@ def own_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_bundle(train_run: TrainRun, own_dataset: Path, tmp_path_factory: Any) -> Path:
     """Return a bundle of own labels, exported without any option."""
     folder = Path(tmp_path_factory.mktemp("models") / "own-1.0")
-    export_run(train_run(data=own_dataset), folder, name="own", version="1.0")
+    export_run(train_run(data=own_dataset), folder, ExportOptions(name="own", version="1.0"))
     return folder
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from classmark.dataset import read_split
 from classmark.errors import InvalidDataset
-from classmark.pipeline.facts import formula_share, read_facts
+from classmark.pipeline.scoring import formula_share, read_facts
 
 
 @pytest.mark.parametrize(

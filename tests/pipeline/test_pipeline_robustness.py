@@ -11,17 +11,15 @@ from classmark.dataset import SampleConfig, load_manifest, read_split, sample_da
 from classmark.errors import EmptyEvaluation, LabelMismatch
 from classmark.evaluation import RobustnessConfig
 from classmark.pipeline import judge_robustness, score_dataset
+from classmark.records import SILENT
+from heard import Heard
 
 NO_OTHER_TEXTS = RobustnessConfig(kinds=("title-only", "later-years"))
 
 
-def nobody(_: int) -> None:
-    pass
-
-
 def test_the_clean_papers_are_judged_as_evaluation_scores_them(dataset: Path) -> None:
-    study = judge_robustness("fast", dataset, "test", NO_OTHER_TEXTS, nobody)
-    table = score_dataset("fast", dataset, "test", nobody)
+    study = judge_robustness("fast", dataset, "test", NO_OTHER_TEXTS, SILENT)
+    table = score_dataset("fast", dataset, "test", SILENT)
     assert np.array_equal(study.clean.top, table.scores.argmax(axis=1))
     right = table.scores.argmax(axis=1) == table.primary
     assert np.array_equal(study.clean.rank == 0, right)
@@ -29,7 +27,7 @@ def test_the_clean_papers_are_judged_as_evaluation_scores_them(dataset: Path) ->
 
 
 def test_perturbed_papers_are_answered_as_the_classifier_answers_them(dataset: Path) -> None:
-    study = judge_robustness("fast", dataset, "test", NO_OTHER_TEXTS, nobody)
+    study = judge_robustness("fast", dataset, "test", NO_OTHER_TEXTS, SILENT)
     titles = read_split(dataset, "test").titles
     classifier = Classifier("fast")
     answers = classifier.classify([{"title": title} for title in titles])
@@ -42,15 +40,15 @@ def test_perturbed_papers_are_answered_as_the_classifier_answers_them(dataset: P
 
 
 def test_progress_counts_every_text(dataset: Path) -> None:
-    seen: list[int] = []
+    heard = Heard()
     config = RobustnessConfig(kinds=("title-only", "other-languages"), papers=40)
-    study = judge_robustness("fast", dataset, "test", config, seen.append)
+    study = judge_robustness("fast", dataset, "test", config, heard)
     assert study.clean.top.size == 40
-    assert sum(seen) == 40 + 40 + 25
+    assert sum(heard.counts) == 40 + 40 + 25
 
 
 def test_later_years_are_the_periods_in_order_of_time(dataset: Path) -> None:
-    study = judge_robustness("fast", dataset, "test", NO_OTHER_TEXTS, nobody)
+    study = judge_robustness("fast", dataset, "test", NO_OTHER_TEXTS, SILENT)
     parts = study.slices["later-years"]
     assert list(parts) == list(load_manifest(dataset).periods)
     assert np.array_equal(
@@ -60,7 +58,7 @@ def test_later_years_are_the_periods_in_order_of_time(dataset: Path) -> None:
 
 def test_without_periods_later_years_are_years(tmp_path: Path) -> None:
     sample_dataset(tmp_path / "d", SampleConfig(papers=300, categories=24), command="a test")
-    study = judge_robustness("fast", tmp_path / "d", "test", NO_OTHER_TEXTS, nobody)
+    study = judge_robustness("fast", tmp_path / "d", "test", NO_OTHER_TEXTS, SILENT)
     years = [int(name) for name in study.slices["later-years"]]
     assert len(years) > 1
     assert years == sorted(years)
@@ -71,7 +69,7 @@ def test_a_model_of_other_labels_is_refused(
 ) -> None:
     bundle = make_bundle(labels=("math.AC", "math.KT"))
     with pytest.raises(LabelMismatch, match="has none of the 24 labels of the dataset"):
-        judge_robustness(str(bundle), dataset, "test", NO_OTHER_TEXTS, nobody)
+        judge_robustness(str(bundle), dataset, "test", NO_OTHER_TEXTS, SILENT)
 
 
 def test_a_split_without_a_paper_that_the_model_could_know_is_refused(
@@ -83,4 +81,4 @@ def test_a_split_without_a_paper_that_the_model_could_know_is_refused(
     absent = next(label for label in labels if label not in seen)
     bundle = make_bundle(labels=(absent, "math.KT"))
     with pytest.raises(EmptyEvaluation, match="papers of the split has a primary category"):
-        judge_robustness(str(bundle), tmp_path / "d", "test", NO_OTHER_TEXTS, nobody)
+        judge_robustness(str(bundle), tmp_path / "d", "test", NO_OTHER_TEXTS, SILENT)

@@ -21,13 +21,20 @@ from classmark.dataset import DatasetConfig, build_dataset, load_manifest
 from classmark.errors import InvalidConfig, InvalidDataset, RunCorrupt, RunNotFound, TrainingFailed
 from classmark.pipeline import compose_config, train
 from classmark.pipeline import run_folder as run_folders
-from classmark.pipeline.run_folder import WEIGHTS, describe_environment, read_run
-from classmark.records import LinearPart, ScoreTable
+from classmark.pipeline.linear.export import WEIGHTS, read_weights
+from classmark.pipeline.run_folder import describe_environment
+from classmark.records import LinearPart, RunRecord, ScoreTable
 from classmark.storage import sha256_file
+from classmark.training import LinearWeights
+from heard import Heard
 
 pytestmark = pytest.mark.slow  # reason: fits models
 
 TrainRun = Callable[..., Path]
+
+
+def _read(run: Path) -> LinearWeights:
+    return read_weights(run, len(RunRecord.read(run).labels))
 
 
 def digests(run: Path) -> list[str]:
@@ -48,7 +55,7 @@ def test_the_same_seed_gives_the_same_files_on_any_number_of_threads(
 def test_a_fit_out_of_core_gives_the_same_weights_and_scores(
     train_run: TrainRun, run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("classmark.pipeline.fitting.MAPPED_FROM_PAPERS", 1)
+    monkeypatch.setattr("classmark.pipeline.linear.fit.MAPPED_FROM_PAPERS", 1)
     mapped = train_run()
     assert digests(mapped) == digests(run_folder)
     for scores in sorted((run_folder / "scores").iterdir()):
@@ -59,18 +66,16 @@ def test_a_fit_out_of_core_gives_the_same_weights_and_scores(
 def test_an_interrupted_fit_out_of_core_leaves_nothing_on_disk(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps: list[str] = []
-
     def interrupt(step: str) -> None:
-        steps.append(step)
         if step.startswith("fitting the model"):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("classmark.pipeline.fitting.MAPPED_FROM_PAPERS", 1)
+    monkeypatch.setattr("classmark.pipeline.linear.fit.MAPPED_FROM_PAPERS", 1)
     config = compose_config([f"dataset.path={dataset}", f"runs_dir={tmp_path / 'runs'}"])
+    heard = Heard(on_step=interrupt)
     with pytest.raises(KeyboardInterrupt):
-        train(config, command="a test", on_step=interrupt, on_progress=lambda _: None)
-    assert steps[0].endswith("training papers (features on disk)")
+        train(config, command="a test", progress=heard)
+    assert heard.steps[0].endswith("training papers (features on disk)")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -79,8 +84,7 @@ def test_another_seed_gives_other_weights(train_run: TrainRun, run_folder: Path)
 
 
 def test_the_provenance_says_what_was_fitted_on_what(run_folder: Path, dataset: Path) -> None:
-    run, manifest = read_run(run_folder), load_manifest(dataset)
-    record = run.record
+    record, manifest = RunRecord.read(run_folder), load_manifest(dataset)
     assert (record.kind, record.command, record.seed) == ("linear", "classmark train in-a-test", 7)
     assert record.dataset_digest == manifest.digest
     assert record.labels == manifest.labels
@@ -90,8 +94,9 @@ def test_the_provenance_says_what_was_fitted_on_what(run_folder: Path, dataset: 
     assert record.packages["numpy"] == np.__version__
     assert "" not in (record.python, record.platform, record.date)
     assert record.fit_seconds is not None
-    assert run.weights.embedding.shape == (1500, 128)
-    assert np.array_equal(run.weights.keys, np.unique(run.weights.keys))
+    weights = _read(run_folder)
+    assert weights.embedding.shape == (1500, 128)
+    assert np.array_equal(weights.keys, np.unique(weights.keys))
 
 
 def test_the_configuration_and_the_losses_are_kept(run_folder: Path) -> None:
@@ -123,7 +128,7 @@ def test_both_stages_are_scored_on_valid_and_test_far_above_chance(
 
 def test_a_vocabulary_that_is_small_enough_is_not_pruned(train_run: TrainRun) -> None:
     run = train_run("model.max_features=100000", "model.min_papers=20", "model.epochs=1")
-    features = read_run(run).record.part_as(LinearPart).features
+    features = RunRecord.read(run).part_as(LinearPart).features
     assert features.kept == features.parent
 
 
@@ -182,7 +187,7 @@ def test_a_training_split_of_one_label_is_refused(
         split.labels[:] = 0
         return split
 
-    monkeypatch.setattr("classmark.pipeline.fitting.read_split", read_one_label)
+    monkeypatch.setattr("classmark.pipeline.linear.fit.read_split", read_one_label)
     with pytest.raises(InvalidDataset, match=r"has 1 label\(s\); a model needs at least 2"):
         train_run()
 
@@ -206,7 +211,7 @@ def test_a_damaged_run_is_refused(copy_of_run: Path, name: str, damage: bytes | 
     wanted = RunNotFound if no_run else RunCorrupt
     message = r"is not a finished run: it has no p.*`classmark train`" if no_run else name
     with pytest.raises(wanted, match=message):
-        read_run(copy_of_run)
+        _read(copy_of_run)
 
 
 @pytest.mark.parametrize(
@@ -232,14 +237,14 @@ def test_weights_that_do_not_fit_together_are_refused(
     path = copy_of_run / "weights" / f"{name}.npy"
     np.save(path, change(np.load(path)))
     with pytest.raises(RunCorrupt, match=problem):
-        read_run(copy_of_run)
+        _read(copy_of_run)
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "3"])
 def test_a_provenance_without_its_facts_is_refused(copy_of_run: Path, text: str) -> None:
     (copy_of_run / "provenance.json").write_text(text)
     with pytest.raises(RunCorrupt, match=r"provenance\.json: (it holds|'features' is missing)"):
-        read_run(copy_of_run)
+        _read(copy_of_run)
 
 
 def test_outside_a_checkout_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,15 +14,17 @@ from pathlib import Path
 import pytest
 
 from classmark.evaluation import EvaluationConfig, evaluate_table
+from classmark.pipeline import compose_config
 from classmark.pipeline import tracked as module
 from classmark.pipeline.run_folder import reserve_run_folder
 from classmark.pipeline.tracked import tracked
-from classmark.records import ScoreTable
-from classmark.tracking import RunInfo, TrackerConfig, Trackers
+from classmark.records import SILENT, RunStart, ScoreTable
+from classmark.tracking import Trackers
 
 TrainRun = Callable[..., Path]
-RUN = RunInfo(name="linear-1", kind="linear", config={})
-CONFIG = TrackerConfig(kind="csv", mlflow_uri="", experiment="classmark", patience_s=5)
+START = RunStart(
+    command="", seed=7, dataset="", dataset_digest="", labels=(), label_space="free", generated=True
+)
 
 
 def test_the_metrics_of_a_run_are_losses_and_results(run_folder: Path) -> None:
@@ -59,9 +61,10 @@ def test_trackers_hear_how_a_fit_ended(
         def finish(self, status: str) -> None:
             ends.append(status)
 
-    monkeypatch.setattr(module, "make_trackers", lambda *_: Listening([], pytest.fail))
+    monkeypatch.setattr(module, "make_trackers", lambda *_: Listening())
+    config = compose_config(["dataset.path=data", "tracker=csv"])
     raised = pytest.raises(error) if error else nullcontext()
-    with raised, tracked(CONFIG, tmp_path, RUN, lambda _: None, pytest.fail):
+    with raised, tracked(config, tmp_path, "linear-1", START, SILENT):
         if error:
             raise error
     assert ends == [status]

@@ -48,7 +48,7 @@ def prepare(folder: Path) -> None:
 
 def serving(model: Path) -> Callable[[Path, Callable[[], None]], int]:
     """Return what serves a model once, and writes down what came of it."""
-    from classmark.service import state
+    from classmark.service.http import service as state
 
     words = ("serve", "--port", "0", "--workers", "1", "--model", str(model))
     serve = command(*words, "--journal", f"{{}}/{JOURNAL}", "--api-keys", "{}/keys.json")
@@ -213,9 +213,9 @@ def main() -> None:
 def list_modules_of_worker(program: Program, first: Path) -> int:
     """Import what a worker imports: it is another process than the one that is asked."""
     from classmark.service import make_settings
-    from classmark.service.app import create_app
-    from classmark.service.state import Service
-    from classmark.service.worker import run_worker
+    from classmark.service.http.app import create_app
+    from classmark.service.http.service import Service
+    from classmark.service.workers.worker import run_worker
 
     assert run_worker
     os.environ["CLASSMARK_HOME"] = str(first)

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from classmark.service.accepting import ConnectionCounts, surplus
+from classmark.service.memory import ConnectionCounts
+from classmark.service.workers.worker import surplus
 
 
 def test_the_lowest_count_is_that_of_a_worker_that_is_there() -> None:

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from starlette.routing import Mount
 
 from classmark.service import Service, ServiceSettings, create_app
+from classmark.service.http.gateway import add_route
 from classmark.service.keys import SCOPES, create_key
-from classmark.service.routes import add_route
 
 ROOT = Path(__file__).parents[2]
 JSON = {"content-type": "application/json"}

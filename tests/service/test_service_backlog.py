@@ -10,12 +10,13 @@ from unittest.mock import patch
 import pytest
 from pydantic_core import to_json
 
-from classmark.service.backlog import LONGEST_RETRY_S, MARGIN, Backlog, work_size
-from classmark.service.exchange import Exchange
+from classmark.errors import Overloaded
+from classmark.service.http.service import Service
 from classmark.service.metrics import Metrics
 from classmark.service.problems import Problem
+from classmark.service.requests.exchange import Exchange
+from classmark.service.requests.threads import LONGEST_RETRY_S, MARGIN, Backlog, work_size
 from classmark.service.settings import make_settings
-from classmark.service.state import Service
 
 
 @pytest.fixture
@@ -40,17 +41,21 @@ def test_what_needs_longer_than_it_has_is_refused_with_both_numbers(backlog: Bac
     backlog.add(1, 30)
     assert backlog.expected_wait_s(50) == pytest.approx(10 * MARGIN)
     backlog.check(14.1, 50)
-    with pytest.raises(Problem, match=r"1 papers wait, and this one needs about 14.0 s but has 13"):
+    with pytest.raises(
+        Overloaded, match=r"1 papers wait, and this one needs about 14.0 s but has 13"
+    ):
         backlog.check(13, 50)
 
 
 def test_more_items_than_may_wait_are_refused_however_short(backlog: Backlog) -> None:
     backlog.add(3, 3)
-    with pytest.raises(Problem, match=r"3 papers wait, and no more may\. Try again in 1 s") as full:
+    with pytest.raises(
+        Overloaded, match=r"3 papers wait, and no more may\. Try again in 1 s"
+    ) as full:
         backlog.check(1_000)
     assert full.value.retry_after_s == 1
     backlog.learn_pace(1, 1_000)
-    with pytest.raises(Problem) as slow:
+    with pytest.raises(Overloaded) as slow:
         backlog.check(1_000)
     assert slow.value.retry_after_s == LONGEST_RETRY_S
 
@@ -68,7 +73,7 @@ def test_work_that_runs_at_the_same_time_is_not_counted_twice(
     backlog: Backlog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = iter([100.0, 110.0, 110.0])
-    monkeypatch.setattr("classmark.service.backlog.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
     backlog.add(2, 20)
     backlog.begin(1, 10)
     backlog.begin(1, 10)
@@ -91,7 +96,9 @@ def test_what_fails_teaches_only_that_work_is_slower(backlog: Backlog) -> None:
         backlog.add(1, 100)
         with (
             suppress(ValueError),
-            patch("classmark.service.backlog.time.monotonic", side_effect=[1, 1 + seconds]),
+            patch(
+                "classmark.service.requests.threads.time.monotonic", side_effect=[1, 1 + seconds]
+            ),
             backlog.running(100),
         ):
             raise ValueError("refused")
@@ -124,8 +131,8 @@ def test_whatever_becomes_of_work_its_size_is_given_back() -> None:
         scope = {"headers": [], "client": None}
         exchange = Exchange(scope, None, default_deadline_ms=1 + number % 40)  # type: ignore[arg-type]
         seconds = number % 3 / 1000
-        with suppress(Problem, ValueError):
-            await service.in_thread(exchange, lambda: work(seconds), number % 5 * 1000)
+        with suppress(Problem, Overloaded, ValueError):
+            await service.threads.run(exchange, lambda: work(seconds), number % 5 * 1000)
 
     async def ask_all() -> None:
         tasks = [asyncio.create_task(ask(number)) for number in range(400)]
@@ -136,7 +143,10 @@ def test_whatever_becomes_of_work_its_size_is_given_back() -> None:
 
     asyncio.run(ask_all())
     # What is left runs in the order of the queue, so this is the last.
-    [service._pool.submit(time.sleep, 0.05).result() for _ in range(service.settings.threads)]
-    backlog = service.backlog
+    [
+        service.threads._pool.submit(time.sleep, 0.05).result()
+        for _ in range(service.settings.threads)
+    ]
+    backlog = service.threads.backlog
     assert (backlog.waiting, backlog.waiting_size, backlog.running_size) == (0, 0, 0)
     service.close()

@@ -15,11 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classmark.service.body import JOINED_AT_ONCE_BYTES, read_body, unpack
-from classmark.service.exchange import Exchange
 from classmark.service.problems import Problem
+from classmark.service.requests.body import (
+    JOINED_AT_ONCE_BYTES,
+    MAX_DIRECT_BODY_BYTES,
+    read_body,
+    unpack,
+)
+from classmark.service.requests.exchange import Exchange
 from classmark.service.settings import ServiceSettings
-from classmark.service.state import MAX_DIRECT_BODY_BYTES
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse graphs."}
 BODY = json.dumps(PAPER).encode()
@@ -208,8 +212,8 @@ def read(content: bytes, **headers: str) -> tuple[bytes, int]:
 
     fields = [(name.encode(), value.encode()) for name, value in headers.items()]
     exchange = Exchange({"headers": fields, "client": None}, receive, 60_000)  # type: ignore[arg-type]
-    service = SimpleNamespace(in_thread=in_thread)
-    return asyncio.run(read_body(service, exchange, MOST)), n_threads  # type: ignore[arg-type]
+    threads = SimpleNamespace(run=in_thread)
+    return asyncio.run(read_body(exchange, threads, MOST)), n_threads  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -180,16 +180,16 @@ def test_a_port_in_use_is_one_line_and_exit_code_1() -> None:
         result = serve("--port", port)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (
-        f"error: cannot listen on 127.0.0.1:{port}: Address already in use. Stop what listens "
-        "there, or choose another --port.\n"
+        f"error: cannot listen on 127.0.0.1:{port}: Address already in use. Stop the program "
+        "that listens there, or choose another --port.\n"
     )
 
 
 @pytest.mark.slow
-def test_a_host_that_is_none_is_one_line() -> None:
+def test_an_unknown_host_is_one_line() -> None:
     result = serve("--host", "no-host.invalid", "--port", "0")
     assert result.returncode == 1
-    assert "error: no-host.invalid:0 is no address here" in result.stderr
+    assert "error: no-host.invalid:0 is not an address of this machine" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 

@@ -179,7 +179,11 @@ def test_the_columns_of_the_model_are_read(start: Any, tmp_path: Path) -> None:
         ({"files": {"file": CSV}, "data": {"top": "0"}}, 422, "top: must be a whole number"),
         ({"files": {"file": CSV}, "data": {"threshold": "nan"}}, 422, "threshold: must be"),
         ({"files": {"file": CSV}, "data": {"explain": "maybe"}}, 422, "explain: must be"),
-        ({"files": {"file": CSV}, "data": {"path": "/etc"}}, 422, "path: is no field of this form"),
+        (
+            {"files": {"file": CSV}, "data": {"path": "/etc"}},
+            422,
+            "path: is not a field of this form",
+        ),
         (
             {"files": {"file": CSV}, "data": {"columns": "titel"}},
             422,

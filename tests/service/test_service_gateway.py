@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from classmark.service import Service, ServiceSettings, create_app
-from classmark.service import app as app_module
+from classmark.service.http import app as app_module
 from classmark.service.logs import JsonFormatter, set_up_logs
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour secret graphs."}
@@ -99,7 +99,7 @@ def test_the_lane_and_the_documented_route_answer_alike(
 
 def test_a_worker_with_too_many_batches_waiting_says_503(make: Callable[..., Service]) -> None:
     service = make(max_queue=1)
-    service.backlog.add(1, 1)
+    service.threads.backlog.add(1, 1)
     response = ask(service, "POST", "/v1/classify", json={"papers": [PAPER]})
     assert (response.status_code, response.json()["kind"]) == (503, "overloaded")
     assert response.headers["retry-after"] == "1"
@@ -110,8 +110,8 @@ def test_a_batch_that_could_not_be_ready_in_time_is_refused_before_its_body_is_r
     make: Callable[..., Service],
 ) -> None:
     service = make()
-    service.backlog.learn_pace(1_000, 1)
-    service.backlog.add(1, 10_000)  # ten seconds of work
+    service.threads.backlog.learn_pace(1_000, 1)
+    service.threads.backlog.add(1, 10_000)  # ten seconds of work
 
     async def body() -> AsyncIterator[bytes]:
         pytest.fail("the body was read")
@@ -124,7 +124,7 @@ def test_a_batch_that_could_not_be_ready_in_time_is_refused_before_its_body_is_r
         assert "needs about 84.0 s but has 10.0 s" in response.json()["detail"]
         assert response.headers["retry-after"] == "14"
     patient = {**headers, "Content-Length": "40000"}
-    service.backlog.drop(1, 10_000)
+    service.threads.backlog.drop(1, 10_000)
     batch = json.dumps({"papers": [PAPER]}).ljust(40_000)
     assert ask(service, "POST", "/v1/classify", content=batch, headers=patient).status_code == 200
 
@@ -136,23 +136,23 @@ def test_what_has_waited_past_its_deadline_is_not_run(make: Callable[..., Servic
         began.set()
         may_end.wait()
 
-    held = service._pool.submit(hold)
+    held = service.threads._pool.submit(hold)
     began.wait()
     headers = {"X-Classmark-Deadline-Ms": "50"}
     late = ask(service, "POST", "/v1/classify", json={"papers": [PAPER]}, headers=headers)
     assert (late.status_code, late.json()["kind"]) == (504, "deadline_exceeded")
     may_end.set()
     held.result()
-    service._pool.submit(lambda: None).result()
-    assert (service.backlog.waiting, service.backlog.waiting_size) == (0, 0)
+    service.threads._pool.submit(lambda: None).result()
+    assert (service.threads.backlog.waiting, service.threads.backlog.waiting_size) == (0, 0)
     assert 'outcome="' not in service.metrics.text().decode()
 
 
 @pytest.mark.slow
 def test_metrics_and_status_do_not_wait_behind_batches(make: Callable[..., Service]) -> None:
     service, may_end = make(threads=1, max_queue=1), Event()
-    held = service._pool.submit(may_end.wait)
-    service.backlog.add(1, 1)
+    held = service.threads._pool.submit(may_end.wait)
+    service.threads.backlog.add(1, 1)
     try:
         for path in ("/metrics", "/v1/status"):
             assert ask(service, "GET", path).status_code == 200
@@ -194,7 +194,7 @@ def test_feedback_that_the_journal_drops_is_503_and_papers_are_still_answered(
 
 def test_a_service_that_stops_is_not_ready_and_hangs_up(make: Callable[..., Service]) -> None:
     service = make()
-    service.stop_accepting()
+    service.traffic.stop()
     for path in ("/v2/health/ready", "/v2/models/fast/ready"):
         response = ask(service, "GET", path)
         assert (response.status_code, response.json()["kind"]) == (503, "not_ready")

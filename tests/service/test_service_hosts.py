@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from classmark.errors import InvalidConfig
-from classmark.service.exchange import Exchange
-from classmark.service.hosts import Hosts
 from classmark.service.problems import Problem
+from classmark.service.requests.admission import Hosts
+from classmark.service.requests.exchange import Exchange
 from classmark.service.settings import make_settings
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse graphs."}

@@ -10,12 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.requests import Request
 
 from classmark.errors import ClassmarkError
 from classmark.service import Service, ServiceSettings, create_app
-from classmark.service.app import _problem_of
-from classmark.service.recording import latex_share
+from classmark.service.answering.answerer import latex_share
+from classmark.service.problems import problem_of
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse $k$-graphs."}
 
@@ -130,7 +129,7 @@ def test_a_damaged_journal_is_503_without_its_path_and_a_line_of_the_log(
         while not client.get("/v1/status").json()["journal"]["failing"]:
             assert time.monotonic() < end, "the journal has not noticed"
         (line,) = [e for e in server.logs() if e["event"] == "journal cannot be written"]
-        assert "it is damaged or no SQLite file" in line["problem"]
+        assert "it is damaged or not an SQLite file" in line["problem"]
 
 
 @pytest.mark.slow  # starts a service of its own
@@ -176,18 +175,22 @@ def every_error(base: type[ClassmarkError] = ClassmarkError) -> Iterator[type[Cl
 
 
 REQUESTS_FAULT = {
-    *("UsageError", "UnknownCategory", "UnreadableSource", "WrongColumns", "InvalidPaper"),
-    "InvalidEvent",
+    **dict.fromkeys(("UsageError", "UnknownCategory", "UnreadableSource", "WrongColumns"), 422),
+    **{"InvalidPaper": 422, "InvalidEvent": 422, "TextTooLong": 413},
 }
+NOT_NOW = {"Overloaded": 503, "NotReady": 503, "DeadlineExceeded": 504}
+"""What the service itself says of its load; no file or path is in it."""
 
 
 @pytest.mark.parametrize("kind", sorted(set(every_error()), key=lambda kind: kind.__name__))
 def test_only_a_fault_of_the_request_is_4xx_and_shown(kind: type[ClassmarkError]) -> None:
     error = kind.__new__(kind)
     error.args = ("cannot write /var/lib/secret: the disk is full.",)
-    problem = _problem_of(Request({"type": "http", "method": "GET", "path": "/"}), error)
+    problem = problem_of(error)
     if kind.__name__ in REQUESTS_FAULT:
-        assert (problem.status, problem.detail) == (422, str(error))
+        assert (problem.status, problem.detail) == (REQUESTS_FAULT[kind.__name__], str(error))
+    elif kind.__name__ in NOT_NOW:
+        assert (problem.status, problem.detail) == (NOT_NOW[kind.__name__], str(error))
     else:
         assert problem.status in (500, 503)
         assert "secret" not in problem.detail

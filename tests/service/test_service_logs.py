@@ -17,7 +17,7 @@ from waiting import until
 from classmark.errors import StorageFailed
 from classmark.journal import Journal, JournalConfig
 from classmark.service import Service, logs, make_settings
-from classmark.service.chores import Chores
+from classmark.service.http.service import Chores
 from classmark.service.keys import read_last_uses
 from classmark.service.logs import AccessEntry, AccessLog, log_rarely
 from classmark.service.metrics import Metrics

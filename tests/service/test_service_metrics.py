@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from waiting import until
 
-from classmark.service.memory import SERIES, Place, TreeMemory
+from classmark.service.memory import _RESERVED, MAX_SERIES, OTHER, SERIES, Place, Series, TreeMemory
 from classmark.service.metrics import (
     FAMILIES,
     LAST_USE,
@@ -20,13 +20,12 @@ from classmark.service.metrics import (
     Metrics,
     forget_worker,
 )
-from classmark.service.series import _RESERVED, MAX_SERIES, OTHER, SLOT_BYTES, Series
 from classmark.wire import ModelRef
 
 
 @pytest.fixture
 def memory() -> TreeMemory:
-    return TreeMemory({SERIES: 2 * SLOT_BYTES})
+    return TreeMemory({SERIES: 2 * Series.SLOT_BYTES})
 
 
 def shown(metrics: Metrics) -> dict[str, float]:

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from classmark.errors import MissingExtra
+from classmark.errors import MissingExtra, Overloaded
 from classmark.papers import Columns
 from classmark.records import BadRecord, Paper
-from classmark.service import readers, reading
 from classmark.service.problems import Problem
-from classmark.service.readers import Readers
-from classmark.service.reading import FileLimits, read_file, records_of
+from classmark.service.requests import file_reading, reader_pool
+from classmark.service.requests.file_reading import FileLimits, read_file, records_of
+from classmark.service.requests.reader_pool import ReaderPool
 
 LIMITS = FileLimits(max_papers=3, max_file_bytes=1000)
 LINE = json.dumps({"title": "A" * 900}).encode() + b"\n"
@@ -44,8 +44,8 @@ def test_what_is_beyond_a_limit_is_a_problem(content: bytes, kind: str) -> None:
 
 
 def test_papers_of_too_many_characters_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "UNPACKED_SHARE", 1)
-    monkeypatch.setattr(reading, "_Metered", lambda stream, *_: stream)
+    monkeypatch.setattr(file_reading, "UNPACKED_SHARE", 1)
+    monkeypatch.setattr(file_reading, "_Metered", lambda stream, *_: stream)
     with pytest.raises(Problem, match="unpacks to more than 1000 bytes"):
         read(LINE * 2)
 
@@ -56,7 +56,7 @@ def test_a_reader_that_is_not_installed_is_told_to_who_can_do_something(
     def missing(*_: Any) -> Any:
         raise MissingExtra("reading Parquet files", "data")
 
-    monkeypatch.setattr(reading, "read_source", missing)
+    monkeypatch.setattr(file_reading, "read_source", missing)
     with pytest.raises(Problem, match="Send CSV or JSON lines, or ask its operator") as caught:
         read(LINE)
     assert "pip" not in caught.value.detail
@@ -66,7 +66,7 @@ def test_too_little_memory_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None
     def too_large(*_: Any) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr(reading, "read_source", too_large)
+    monkeypatch.setattr(file_reading, "read_source", too_large)
     with pytest.raises(Problem, match="takes too much memory to read"):
         read(LINE)
 
@@ -76,21 +76,21 @@ def test_records_pass_through_messages_unchanged() -> None:
     limits = {"max_papers": 3, "max_file_bytes": 1000}
     job: dict[str, Any] = {"file_name": "", "columns": {}, "limits": limits}
     job["remaining_s"] = 600.0
-    messages = [json.loads(reading._packed(m)) for m in reading._messages(content, job)]
+    messages = [json.loads(file_reading._packed(m)) for m in file_reading._messages(content, job)]
     assert messages[0] == {"format": "jsonl"}
     paper, bad = (record for message in messages for record in records_of(message))
     assert isinstance(paper, Paper)
     assert paper.categories == ("cs.LG", "cs.AI")
     assert isinstance(bad, BadRecord)
     job["limits"] = {"max_papers": 1, "max_file_bytes": 1000}
-    assert list(reading._messages(content, job))[-1]["problem"]["kind"] == "too_many_papers"
+    assert list(file_reading._messages(content, job))[-1]["problem"]["kind"] == "too_many_papers"
 
 
 def test_a_reader_stops_by_itself_at_the_deadline() -> None:
     limits = {"max_papers": 3, "max_file_bytes": 1000}
     job: dict[str, Any] = {"file_name": "", "columns": {}, "limits": limits}
     job["remaining_s"] = -1.0
-    *_, told = reading._messages(b'{"title": "A"}\n' * 3, job)
+    *_, told = file_reading._messages(b'{"title": "A"}\n' * 3, job)
     assert told["problem"]["kind"] == "deadline_exceeded"
 
 
@@ -99,6 +99,7 @@ class Request:
 
     deadline = time.monotonic() + 600
     remaining_s = 600.0
+    holder = "somebody"
 
     def check_deadline(self) -> None:
         """Never too late."""
@@ -114,21 +115,21 @@ def test_a_service_without_room_for_a_file_is_busy(
     def no_process(*_: Any, **__: Any) -> Any:
         raise BlockingIOError("Resource temporarily unavailable")
 
-    monkeypatch.setattr(readers.subprocess, "Popen", no_process)
-    pool = Readers(LIMITS, max_files)
+    monkeypatch.setattr(reader_pool.subprocess, "Popen", no_process)
+    pool = ReaderPool(LIMITS, max_files)
     request: Any = Request()
-    with pytest.raises(Problem) as caught:
-        asyncio.run(pool.read(request, "somebody", gzip.compress(LINE), "", Columns()))
+    with pytest.raises(Overloaded) as caught:
+        asyncio.run(pool.read(request, gzip.compress(LINE), "", Columns()))
     pool.close()
     assert (caught.value.kind, caught.value.retry_after_s) == ("overloaded", 1)
-    assert caught.value.detail.startswith(why)
+    assert str(caught.value).startswith(why)
 
 
 def test_a_process_that_dies_at_its_start_is_no_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers.sys, "executable", shutil.which("false"))
-    pool = Readers(LIMITS, 1)
+    monkeypatch.setattr(reader_pool.sys, "executable", shutil.which("false"))
+    pool = ReaderPool(LIMITS, 1)
     request: Any = Request()
-    with pytest.raises(Problem, match="process that reads the file has died") as caught:
-        asyncio.run(pool.read(request, "somebody", gzip.compress(LINE), "", Columns()))
+    with pytest.raises(Overloaded, match="process that reads the file has died") as caught:
+        asyncio.run(pool.read(request, gzip.compress(LINE), "", Columns()))
     pool.close()
     assert (caught.value.kind, caught.value.retry_after_s) == ("overloaded", 1)

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter
 
-from classmark.service.classify import may_be_parsed_at_once
+from classmark.service.http.classify import may_be_parsed_at_once
 from classmark.service.problems import Problem
-from classmark.service.scan import Elements, find_arrays, validate, without
+from classmark.service.requests.scan import Elements, find_arrays, validate, without
 
 MIB = 1 << 20
 ANY: TypeAdapter[list[Any]] = TypeAdapter(list[Any])

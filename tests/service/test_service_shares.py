@@ -13,7 +13,7 @@ import httpx
 import pytest
 from waiting import PATIENCE_S, until
 
-from classmark.service.shares import Shares
+from classmark.service.http.shares import Shares
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse graphs with few colours."}
 GREEDY = "127.0.0.2"

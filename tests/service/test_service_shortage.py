@@ -21,8 +21,8 @@ from waiting import PATIENCE_S, until
 
 from classmark.client import ClientConfig
 from classmark.errors import ListenFailed
-from classmark.service.accepting import fit_descriptors
 from classmark.service.settings import ServiceSettings
+from classmark.service.workers.process import fit_descriptors
 from preload import build_preload, calls, failing
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse graphs with few colours."}
@@ -181,7 +181,7 @@ def test_the_temporary_folder_may_vanish_or_never_have_been(start: Any, tmp_path
 def test_spawned_workers_share_counts_too(tmp_path: Path) -> None:
     # As on macOS, where workers cannot be forked.
     code = (
-        "from classmark.service import process; process.FORKS = False; "
+        "from classmark.service.workers import process; process.FORKS = False; "
         "from classmark.__main__ import main; main()"
     )
     errors = tmp_path / "stderr.txt"

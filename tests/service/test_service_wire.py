@@ -21,9 +21,8 @@ from addresses import BODY, PAPER, PROTECTED, hostile_targets, opened, raw_statu
 from proxy import proxied
 
 from classmark.client import Client
-from classmark.service.exchange import Exchange
 from classmark.service.keys import SCOPES, create_key
-from classmark.service.limits import client_of
+from classmark.service.requests.exchange import Exchange
 
 ROOT = Path(__file__).parents[2]
 
@@ -190,7 +189,7 @@ def test_a_client_above_its_rate_waits(start: Any) -> None:
 )
 def test_a_rate_counts_for_an_address_or_its_ipv6_network(address: str, client: str) -> None:
     scope = {"headers": [], "client": (address, 1)}
-    assert client_of(Exchange(scope, None, 1)) == client  # type: ignore[arg-type]
+    assert Exchange(scope, None, 1).holder == client  # type: ignore[arg-type]
 
 
 # --- behind the documented proxy ----------------------------------------------------------------

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from waiting import PATIENCE_S, until
 
-from classmark.service.heartbeat import Heartbeats, Watch
+from classmark.service.memory import Heartbeats
+from classmark.service.workers.process import SilenceWatch
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse graphs with few colours."}
 LONG = {"papers": [{"abstract": f"{i} graphs " * 600} for i in range(900)]}
@@ -32,13 +33,13 @@ def is_dead(pid: int) -> bool:
 
 
 @pytest.fixture
-def watch() -> tuple[Heartbeats, Watch]:
+def watch() -> tuple[Heartbeats, SilenceWatch]:
     beats = Heartbeats(memoryview(bytearray(2 * Heartbeats.SLOT_BYTES)))
-    return beats, Watch(beats, stuck_after_s=3)
+    return beats, SilenceWatch(beats, stuck_after_s=3)
 
 
 def test_a_worker_is_stuck_when_it_was_silent_for_the_stated_time(
-    watch: tuple[Heartbeats, Watch],
+    watch: tuple[Heartbeats, SilenceWatch],
 ) -> None:
     beats, watching = watch
     found = []
@@ -48,14 +49,14 @@ def test_a_worker_is_stuck_when_it_was_silent_for_the_stated_time(
     assert found == [[], [], [], [0], [], [], [0], []]
 
 
-def test_a_worker_that_was_replaced_begins_anew(watch: tuple[Heartbeats, Watch]) -> None:
+def test_a_worker_that_was_replaced_starts_afresh(watch: tuple[Heartbeats, SilenceWatch]) -> None:
     _, watching = watch
     looks = [([0], 100), ([0], 101), ([0], 102), ([], 102.5), ([0], 103), ([0], 104), ([0], 105)]
     assert [watching.stuck(slots, now_s) for slots, now_s in looks] == [[]] * 7
 
 
 def test_a_process_tree_that_was_stopped_for_an_hour_is_not_stuck(
-    watch: tuple[Heartbeats, Watch],
+    watch: tuple[Heartbeats, SilenceWatch],
 ) -> None:
     _, watching = watch
     assert watching.tick_s == 0.75

@@ -143,7 +143,7 @@ def test_a_disk_that_cannot_exchange_names_gets_two_renames(
 
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "old").touch()
-    monkeypatch.setattr("classmark.storage.exchange._system_call", lambda: refuse)
+    monkeypatch.setattr("classmark.storage.atomic._system_call", lambda: refuse)
     replace_folder(tmp_path / "d")
     assert [path.name for path in (tmp_path / "d").iterdir()] == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
@@ -165,7 +165,7 @@ def test_a_rename_that_fails_leaves_the_old_folder(
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "old").touch()
     call = (lambda: refuse_to_exchange) if exchanges else (lambda: None)
-    monkeypatch.setattr("classmark.storage.exchange._system_call", call)
+    monkeypatch.setattr("classmark.storage.atomic._system_call", call)
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(StorageFailed, match=r"d: permission denied"):
         replace_folder(tmp_path / "d")

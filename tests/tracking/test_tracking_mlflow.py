@@ -17,26 +17,34 @@ from pathlib import Path
 import pytest
 
 from classmark.errors import TrackerDown
+from classmark.records import RunStart
 from classmark.tracking import (
     MlflowStore,
     MlflowTracker,
     RunInfo,
     Tracker,
     Trackers,
+    mlflow,
     mlflow_writer,
-    process,
 )
+from heard import Heard
 
 with_mlflow = pytest.mark.skipif(find_spec("mlflow") is None, reason="MLflow is not installed")
 
-RUN = RunInfo(
-    name="linear-1",
-    kind="linear",
-    config={"seed": 7, "model": {"rate": 0.1, "period_weights": {}}, "tracker": {"kind": "auto"}},
+START = RunStart(
     command="classmark train in-a-test",
+    seed=7,
     dataset="../data",
     dataset_digest="d" * 64,
+    labels=("a", "b"),
+    label_space="free",
+    generated=True,
     commit="c0ffee+",
+)
+RUN = RunInfo(
+    name="linear-1",
+    start=START,
+    config={"seed": 7, "model": {"rate": 0.1, "period_weights": {}}, "tracker": {"kind": "auto"}},
     hardware={"cpu": "a slow one"},
 )
 PATIENCE_S = 240.0
@@ -101,11 +109,12 @@ def test_the_store_has_all_that_was_said(kept: Path) -> None:
 def test_a_fit_that_is_killed_is_not_running_for_ever(kept: Path) -> None:
     code = f"""
 import os, signal, time
+from classmark.records import RunStart
 from importlib.util import find_spec
 from pathlib import Path
 from classmark.tracking import MlflowStore, MlflowTracker, RunInfo
 tracker = MlflowTracker(MlflowStore.beside(Path({str(kept)!r}), "classmark"), 60)
-tracker.start(RunInfo(name="killed", kind="linear", config={{}}))
+tracker.start(RunInfo(name="killed", start={START!r}, config={{}}))
 tracker.metrics({{"loss": 1.0}}, step=1)
 print(tracker._process._process.pid, flush=True)
 while not tracker._process._waiting.empty():
@@ -156,11 +165,11 @@ def warnings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
 
 def use_all(uris: dict[str, str], patience_s: float) -> dict[str, list[str]]:
     """Keep a run in every store at once, so that their waiting is one; return the warnings."""
-    said: dict[str, list[str]] = {name: [] for name in uris}
+    said = {name: Heard() for name in uris}
     everyone = []
     for name, uri in uris.items():
         trackers: list[Tracker] = [MlflowTracker(MlflowStore(uri, "", "classmark"), patience_s)]
-        everyone.append(Trackers(trackers, said[name].append))
+        everyone.append(Trackers(trackers, said[name]))
     for one in everyone:
         one.start(RUN)
     for step in range(2000):
@@ -169,7 +178,7 @@ def use_all(uris: dict[str, str], patience_s: float) -> dict[str, list[str]]:
     for one in everyone:
         one.finish("finished")
         one.finish("finished")
-    return said
+    return {name: heard.warnings for name, heard in said.items()}
 
 
 @with_mlflow
@@ -199,14 +208,14 @@ def test_a_process_that_gives_no_answer_is_given_up(monkeypatch: pytest.MonkeyPa
 
 def test_a_process_that_does_not_keep_up_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     run_instead(monkeypatch, "import sys, threading; threading.Event().wait()")
-    monkeypatch.setattr(process, "_QUEUE_LENGTH", 3)
+    monkeypatch.setattr(mlflow, "_QUEUE_LENGTH", 3)
     tracker = MlflowTracker(MlflowStore("http://localhost", "", "x"), 5)
     tracker.start(RUN)
-    warnings: list[str] = []
-    trackers = Trackers([tracker], warnings.append)
+    heard = Heard()
+    trackers = Trackers([tracker], heard)
     for name in range(1000):
         trackers.artifact(Path("x" * 1000), str(name))
-    assert "is down (3 messages wait for it)" in warnings[0]
+    assert "is down (3 messages wait for it)" in heard.warnings[0]
 
 
 def test_a_process_that_breaks_without_a_word_is_told_by_its_code(
@@ -218,7 +227,7 @@ def test_a_process_that_breaks_without_a_word_is_told_by_its_code(
 
 
 def run_instead(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    monkeypatch.setattr(process, "_COMMAND", (sys.executable, "-c", code))
+    monkeypatch.setattr(mlflow, "_COMMAND", (sys.executable, "-c", code))
 
 
 def test_who_failed_or_was_stopped_does_not_wait_for_long(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from classmark.errors import InvalidConfig, TrackerDown
+from classmark.records import RunStart, Silent
 from classmark.tracking import (
     CsvTracker,
     MlflowStore,
@@ -23,13 +24,25 @@ from classmark.tracking import (
     Trackers,
     csvfile,
     describe_hardware,
-    hardware,
     make_trackers,
     read_tracker,
-    warn_on_stderr,
 )
+from classmark.tracking import (
+    tracker as tracker_module,
+)
+from heard import Heard
 
-RUN = RunInfo(name="linear-1", kind="linear", config={"seed": 7})
+START = RunStart(
+    command="classmark train in-a-test",
+    seed=7,
+    dataset="../data",
+    dataset_digest="d" * 64,
+    labels=("a", "b"),
+    label_space="free",
+    generated=True,
+    commit="c0ffee+",
+)
+RUN = RunInfo(name="linear-1", start=START, config={"seed": 7})
 GIVEN: dict[str, Any] = {
     "kind": "csv",
     "mlflow_uri": "",
@@ -78,10 +91,10 @@ def use(trackers: Trackers) -> None:
 
 @pytest.mark.parametrize("fails_in", ["start", "metrics", "artifact", "figure", "finish"])
 def test_a_tracker_that_fails_is_named_once_and_the_others_keep_everything(fails_in: str) -> None:
-    warnings: list[str] = []
+    heard = Heard()
     bad, good = Notes(fails_in), Notes()
-    use(Trackers([bad, good], warnings.append))
-    assert warnings == ["warning: notes is down (no room); the run goes on without it."]
+    use(Trackers([bad, good], heard))
+    assert heard.warnings == ["warning: notes is down (no room); the run goes on without it."]
     assert good.calls == [
         "start linear-1",
         "metrics {'loss': 0.5} 1 2",
@@ -93,23 +106,19 @@ def test_a_tracker_that_fails_is_named_once_and_the_others_keep_everything(fails
 
 
 def test_an_error_without_words_is_named_by_its_kind() -> None:
-    warnings: list[str] = []
-    use(Trackers([Notes("start", "")], warnings.append))
-    assert "notes is down (RuntimeError)" in warnings[0]
+    heard = Heard()
+    use(Trackers([Notes("start", "")], heard))
+    assert "notes is down (RuntimeError)" in heard.warnings[0]
 
 
 def test_a_warning_that_cannot_be_written_stops_nothing_either() -> None:
-    def fail(_: str) -> None:
-        raise BrokenPipeError
+    class Broken(Silent):
+        def warn(self, line: str) -> None:
+            raise BrokenPipeError(line)
 
     good = Notes()
-    use(Trackers([Notes("start"), good], fail))
+    use(Trackers([Notes("start"), good], Broken()))
     assert len(good.calls) == 5
-
-
-def test_a_warning_goes_where_progress_goes(capsys: pytest.CaptureFixture[str]) -> None:
-    warn_on_stderr("warning: x")
-    assert capsys.readouterr() == ("", "warning: x\n")
 
 
 def read_csv(folder: Path) -> list[dict[str, str]]:
@@ -122,7 +131,7 @@ def test_the_lines_of_a_folder_that_is_made_at_the_end_are_written_at_the_end(
 ) -> None:
     folder = tmp_path / "run"
     tracker = CsvTracker(folder)
-    use(Trackers([tracker], pytest.fail))
+    use(Trackers([tracker]))
     assert not folder.exists()
     folder.mkdir()
     tracker.finish("finished")
@@ -204,7 +213,7 @@ def test_the_machine_is_told_without_its_name() -> None:
 def test_a_machine_without_a_list_of_processors_is_told_by_its_kind(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(hardware, "_CPUINFO", tmp_path / "absent")
+    monkeypatch.setattr(tracker_module, "_CPUINFO", tmp_path / "absent")
     assert describe_hardware()["cpu"]
 
 

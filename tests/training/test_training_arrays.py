@@ -12,7 +12,9 @@ from test_training_linear import config
 
 from classmark.dataset import SampleConfig, sample_papers
 from classmark.errors import StorageFailed
+from classmark.records import SILENT
 from classmark.training import (
+    LinearFit,
     choose_frequent,
     fit_linear,
     linear,
@@ -31,19 +33,19 @@ def texts(n: int = 600) -> list[tuple[str, str]]:
 def fit(folder: Path | None) -> list[Any]:
     """Fit a small model with its features in a folder, or in memory; return all its arrays."""
     labels = np.arange(600, dtype=np.int16) % 5
-    occurrences = read_occurrences(texts(), lambda _: None, folder)
+    occurrences = read_occurrences(texts(), SILENT, folder)
     keys, counts = choose_frequent(occurrences, 3)
     papers = to_sparse(occurrences, keys, folder)
-    fitted = fit_linear(
-        papers,
-        keys,
-        labels,
-        np.ones(600, np.float32),
-        config(),
-        n_labels=5,
-        seed=7,
-        on_epoch=lambda _, __: None,
-        on_batch=lambda _papers, _loss: None,
+    fitted, _ = fit_linear(
+        LinearFit(
+            papers=papers,
+            keys=keys,
+            labels=labels,
+            weights=np.ones(600, np.float32),
+            config=config(),
+            n_labels=5,
+            seed=7,
+        )
     )
     ranked = rank_by_importance(fitted, papers)
     weights = [fitted.keys, fitted.embedding, fitted.head, fitted.bias]

@@ -13,12 +13,14 @@ from classmark.kernels.featuriser import KERNEL
 from classmark.kernels.linear import DIM
 from classmark.training import (
     LinearConfig,
+    LinearFit,
     LinearWeights,
     SparsePapers,
     fit_linear,
     linear,
     rank_by_importance,
 )
+from heard import Heard
 
 N_LABELS, N_FEATURES, N_PAPERS = 3, 30, 240
 needs_kernel = pytest.mark.skipif(KERNEL is None, reason="no C compiler at install")
@@ -71,20 +73,18 @@ def fit(
     **changes: Any,
 ) -> tuple[LinearWeights, list[float]]:
     papers, labels = toy
-    losses: list[float] = []
-    fitted = fit_linear(
-        papers,
-        np.arange(N_FEATURES, dtype=np.uint64),
-        labels,
-        np.ones(len(papers), np.float32) if weights is None else weights,
-        config(**changes),
-        n_labels=N_LABELS,
-        seed=seed,
-        start=start,
-        on_epoch=lambda _, loss: losses.append(loss),
-        on_batch=lambda _papers, _loss: None,
+    return fit_linear(
+        LinearFit(
+            papers=papers,
+            keys=np.arange(N_FEATURES, dtype=np.uint64),
+            labels=labels,
+            weights=np.ones(len(papers), np.float32) if weights is None else weights,
+            config=config(**changes),
+            n_labels=N_LABELS,
+            seed=seed,
+            start=start,
+        )
     )
-    return fitted, losses
 
 
 def assert_same(a: LinearWeights, b: LinearWeights) -> None:
@@ -107,20 +107,21 @@ def test_it_learns_labels_that_words_tell_apart(toy: Any) -> None:
 
 
 def test_every_paper_is_seen_once_an_epoch(toy: Any) -> None:
-    seen: list[int] = []
     papers, labels = toy
+    heard = Heard()
     fit_linear(
-        papers,
-        np.arange(N_FEATURES, dtype=np.uint64),
-        labels,
-        np.ones(N_PAPERS, np.float32),
-        config(epochs=2, batch_size=100),
-        n_labels=N_LABELS,
-        seed=1,
-        on_epoch=lambda _, __: None,
-        on_batch=lambda papers, _: seen.append(papers),
+        LinearFit(
+            papers=papers,
+            keys=np.arange(N_FEATURES, dtype=np.uint64),
+            labels=labels,
+            weights=np.ones(N_PAPERS, np.float32),
+            config=config(epochs=2, batch_size=100),
+            n_labels=N_LABELS,
+            seed=1,
+            progress=heard,
+        )
     )
-    assert seen == [100, 100, 40, 100, 100, 40]
+    assert heard.counts == [100, 100, 40, 100, 100, 40]
 
 
 def test_the_same_seed_gives_the_same_arrays_and_another_seed_others(toy: Any) -> None:

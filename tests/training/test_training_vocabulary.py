@@ -9,8 +9,10 @@ from classmark.errors import TrainingFailed
 from classmark.kernels import featuriser
 from classmark.kernels.featuriser import terms
 from classmark.kernels.linear import MAX_COUNT
+from classmark.records import SILENT
 from classmark.training import choose_frequent, read_occurrences, to_sparse, vocabulary
 from classmark.training.vocabulary import Occurrences
+from heard import Heard
 
 ABSTRACTS = ["dark matter halo", "dark matter", "dark energy dark dark"]
 
@@ -21,7 +23,7 @@ def key_of(term: str) -> int:
 
 
 def read(abstracts: list[str]) -> Occurrences:
-    return read_occurrences([("", a) for a in abstracts], lambda _: None)
+    return read_occurrences([("", a) for a in abstracts], SILENT)
 
 
 def test_each_feature_of_a_paper_is_listed_once_with_its_count() -> None:
@@ -40,9 +42,9 @@ def test_a_count_stops_at_the_largest_that_a_bundle_knows() -> None:
 def test_papers_are_read_in_chunks_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = read(ABSTRACTS)
     monkeypatch.setattr(vocabulary, "CHUNK_PAPERS", 2)
-    seen: list[int] = []
-    parts = read_occurrences([("", a) for a in ABSTRACTS], seen.append)
-    assert seen == [2, 1]
+    heard = Heard()
+    parts = read_occurrences([("", a) for a in ABSTRACTS], heard)
+    assert heard.counts == [2, 1]
     for name in ("keys", "counts", "starts"):
         assert np.array_equal(getattr(whole, name), getattr(parts, name))
 

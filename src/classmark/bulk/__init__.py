@@ -6,7 +6,6 @@ from classmark.bulk.config import (
     BulkJob,
     BulkLayout,
     BulkReport,
-    Listener,
 )
 from classmark.bulk.run import classify_files
 
@@ -16,6 +15,5 @@ __all__ = [
     "BulkJob",
     "BulkLayout",
     "BulkReport",
-    "Listener",
     "classify_files",
 ]

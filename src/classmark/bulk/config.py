@@ -1,8 +1,8 @@
-"""What a run is asked for, how it works, whom it tells, and what it reports."""
+"""What a run is asked for, how it works, and what it reports."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -51,7 +51,7 @@ class BulkJob:
         for path in self.inputs:
             if path.exists() and not path.is_file():
                 raise UsageError(
-                    f"{path} is no regular file, so a run that was stopped could not read it "
+                    f"{path} is not a regular file, so a stopped run could not read it "
                     "again. Give files, or leave out the workers."
                 )
 
@@ -77,21 +77,6 @@ class BulkConfig:
         for name, value in vars(self).items():
             if value < 1:
                 raise UsageError(f"{name} must be at least 1, got {value}.")
-
-
-@dataclass(frozen=True)
-class Listener:
-    """Who is told how it goes.
-
-    Attributes:
-        tell: takes a line for people: a bad record, that the run goes on.
-        start_from: takes how many papers an earlier run had done, and the share of the input.
-        advance: takes how many more papers are done, and the share of the input, 0..1.
-    """
-
-    tell: Callable[[str], None]
-    start_from: Callable[[int, float], None]
-    advance: Callable[[int, float], None]
 
 
 @dataclass(frozen=True, kw_only=True)

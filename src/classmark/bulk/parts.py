@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from classmark.errors import StorageFailed
+from classmark.records import Progress
 from classmark.storage import LOCK_FILE, storage_errors, write_json
 
 FOLDER_SUFFIX = ".parts"
@@ -25,7 +26,7 @@ _MAGIC = b"cmpart01"
 
 @dataclass(frozen=True)
 class PartSummary:
-    """What a part holds; it stands in JSON behind the results.
+    """What a part holds; written as JSON behind the results.
 
     Attributes:
         records: papers and bad records.
@@ -103,7 +104,7 @@ def read_summary(path: Path) -> PartSummary:
     """Return what a part holds.
 
     Raises:
-        StorageFailed: it is no part, or cut short.
+        StorageFailed: it is not a part, or is cut short.
     """
     with path.open("rb") as file:
         return PartSummary(**_read_end(file, path)[0])
@@ -114,7 +115,7 @@ def open_results(path: Path) -> Iterator[tuple[IO[bytes], int]]:
     """Yield a part from the start of its results, and how many bytes they are.
 
     Raises:
-        StorageFailed: it is no part, or cut short.
+        StorageFailed: it is not a part, or is cut short.
     """
     with path.open("rb") as file:
         _, n_bytes = _read_end(file, path)
@@ -140,13 +141,13 @@ def folder_of(output: Path) -> Path:
     return target.with_name(target.name + FOLDER_SUFFIX)
 
 
-def prepare(folder: Path, manifest: dict[str, Any], tell: Callable[[str], None]) -> Parts:
+def prepare(folder: Path, manifest: dict[str, Any], progress: Progress) -> Parts:
     """Return the parts of a run: those that are there if they are of the same run, else none.
 
     Args:
         folder: held by ``locked_folder``.
         manifest: what the parts are made from, by topic; plain JSON.
-        tell: takes a line that says why the parts of another run are not used.
+        progress: warns why the parts of another run are not used.
 
     Raises:
         StorageFailed: the folder is not one of a bulk run, or cannot be written.
@@ -155,7 +156,7 @@ def prepare(folder: Path, manifest: dict[str, Any], tell: Callable[[str], None])
     if found != manifest:
         if found is not None:
             changed = [topic for topic in manifest if manifest[topic] != found.get(topic)]
-            tell(f"{' and '.join(changed)} changed since the run before: starting anew.")
+            progress.warn(f"{' and '.join(changed)} changed since the run before: starting over.")
         _remove_all_but(folder, {LOCK_FILE, MANIFEST_FILE})
         write_json(folder / MANIFEST_FILE, manifest)
     digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()

@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from classmark import __version__
-from classmark.bulk.columns import arrow
-from classmark.bulk.config import BulkConfig, BulkJob, BulkReport, Listener
-from classmark.bulk.join import join_parts
-from classmark.bulk.parts import Parts, folder_of, prepare, read_summary, remove_parts
+from classmark.bulk.config import BulkConfig, BulkJob, BulkReport
+from classmark.bulk.encode import arrow, write_parquet
+from classmark.bulk.parts import Parts, folder_of, open_results, prepare, read_summary, remove_parts
 from classmark.bulk.pool import Pool
 from classmark.bulk.worker import MAX_SHOWN_BAD, Task, WorkPlan
 from classmark.bundle import find_bundle
 from classmark.errors import InvalidPaper, StorageFailed, UnreadableSource
 from classmark.papers import RECIPE_VERSION, ChunkSize, Columns, read_chunks
+from classmark.records import CSV_MARK, Progress, csv_header
 from classmark.runtime import Classifier
-from classmark.storage import check_apart, check_file_place, locked_folder, sha256_file
+from classmark.storage import (
+    atomic_file,
+    check_apart,
+    check_file_place,
+    locked_folder,
+    publish,
+    sha256_file,
+)
 
 _FORMAT_VERSION = 2
+_JOINED_FILE = "joined"
+_COPIED_BYTES = 1 << 20
 
 
-def classify_files(job: BulkJob, config: BulkConfig, listener: Listener) -> BulkReport:
+def classify_files(job: BulkJob, config: BulkConfig, progress: Progress) -> BulkReport:
     """Classify files into one file, with as many processes as wanted.
 
     A run that is stopped, however, leaves the parts that are done in ``OUTPUT.parts``; the same
-    job goes on from them. The number of workers changes nothing in the output.
+    job resumes from them. The number of workers changes nothing in the output.
 
     Raises:
         OutputBusy: another run writes this output.
@@ -47,8 +56,8 @@ def classify_files(job: BulkJob, config: BulkConfig, listener: Listener) -> Bulk
     manifest = _manifest(job, config, classifier)
     folder = folder_of(job.output)
     with locked_folder(folder):
-        parts = prepare(folder, manifest, listener.tell)
-        run = _Run(job, config, parts, listener)
+        parts = prepare(folder, manifest, progress)
+        run = _Run(job, config, parts, progress)
         try:
             report = run.classify(classifier)
         except BaseException:
@@ -59,13 +68,13 @@ def classify_files(job: BulkJob, config: BulkConfig, listener: Listener) -> Bulk
 
 
 class _Run:
-    """What is done so far, told in the order of the input."""
+    """What is done so far, reported in the order of the input."""
 
-    def __init__(self, job: BulkJob, config: BulkConfig, parts: Parts, listener: Listener) -> None:
+    def __init__(self, job: BulkJob, config: BulkConfig, parts: Parts, progress: Progress) -> None:
         self._job = job
         self._config = config
         self._parts = parts
-        self._listener = listener
+        self._progress = progress
         self._total_bytes = sum(path.stat().st_size for path in job.inputs)
         self._done_bytes = 0
         self._n_before = self._n_done = 0
@@ -84,7 +93,7 @@ class _Run:
                 self._tell_in_order()
         self._tell_in_order()
         if self._n_bad > MAX_SHOWN_BAD and self._tells_bad:
-            self._listener.tell(f"... and {self._n_bad - MAX_SHOWN_BAD:,} more bad records.")
+            self._progress.warn(f"... and {self._n_bad - MAX_SHOWN_BAD:,} more bad records.")
         paths = [self._parts.path(index) for index in range(self._n_parts)]
         join_parts(paths, self._job, classifier, row_group=self._config.row_group)
         return BulkReport(
@@ -97,9 +106,9 @@ class _Run:
     def keep(self) -> None:
         """Say what is kept of a run that stops; of one that has done nothing, nothing is."""
         if self._n_done:
-            self._listener.tell(
+            self._progress.warn(
                 f"{self._n_done:,} papers are done and kept in {_shown(self._parts.folder)}: "
-                "the same command goes on from there."
+                "run the same command to resume."
             )
         else:
             remove_parts(self._parts.folder)
@@ -114,11 +123,11 @@ class _Run:
             self._done_bytes += summary.input_bytes
         if self._n_before:
             share = self._share()
-            self._listener.tell(
-                f"going on: {self._n_before:,} papers are done, {share:.0%} of the input."
+            self._progress.warn(
+                f"resuming: {self._n_before:,} papers are done, {share:.0%} of the input."
             )
             self._n_done = self._n_before
-            self._listener.start_from(self._n_before, share)
+        self._progress.step("classifying", done=self._n_before, share=self._share())
 
     def _tasks(self) -> Iterator[Task]:
         """Yield the chunks whose parts are not there."""
@@ -138,7 +147,7 @@ class _Run:
     def _advance(self, n_records: int, n_bytes: int) -> None:
         self._n_done += n_records
         self._done_bytes += n_bytes
-        self._listener.advance(n_records, self._share())
+        self._progress.advance(n_records, share=self._share())
 
     def _share(self) -> float:
         return min(1.0, self._done_bytes / max(1, self._total_bytes))
@@ -153,7 +162,7 @@ class _Run:
                 raise InvalidPaper(f"{source}{summary.bad_lines[0]}")
             if self._tells_bad:
                 for line in summary.bad_lines[: max(0, MAX_SHOWN_BAD - self._n_bad)]:
-                    self._listener.tell(f"error: {source}{line}")
+                    self._progress.warn(f"error: {source}{line}")
             self._n_records += summary.records
             self._n_bad += summary.bad
 
@@ -196,3 +205,34 @@ def _read_content(path: Path) -> list[str]:
 def _shown(folder: Path) -> Path:
     here = Path.cwd()
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
+
+
+def join_parts(
+    parts: Sequence[Path], job: BulkJob, classifier: Classifier, *, row_group: int
+) -> None:
+    """Write the output of a job from its parts, in memory that does not grow with them.
+
+    Raises:
+        StorageFailed: the output cannot be written.
+    """
+    # First into the work folder: what a kill leaves behind is cleaned up with it.
+    joined = folder_of(job.output) / _JOINED_FILE
+    with atomic_file(joined) as file:
+        if job.layout == "parquet":
+            write_parquet(file, parts, classifier.model, row_group=row_group)
+        else:
+            if job.layout == "csv":
+                mark = "" if job.raw_cells else CSV_MARK
+                header = csv_header(min(job.top, len(classifier.labels)))
+                file.write(f"{mark}{header}".encode())
+            for path in parts:
+                _copy(path, file)
+    publish(joined, job.output)
+
+
+def _copy(path: Path, file: IO[bytes]) -> None:
+    with open_results(path) as (results, n_bytes):
+        while n_bytes:
+            piece = results.read(min(n_bytes, _COPIED_BYTES))
+            file.write(piece)
+            n_bytes -= len(piece)

@@ -67,7 +67,7 @@ class WorkPlan:
 
 
 def work(connection: Connection, plan: WorkPlan) -> None:
-    """Work on tasks until there are no more, or until who gives them is gone.
+    """Work on tasks until there are no more, or until the parent process is gone.
 
     Args:
         connection: gives a ``Task`` and takes ``Done`` or ``Failed``.
@@ -79,7 +79,7 @@ def work(connection: Connection, plan: WorkPlan) -> None:
         _work(connection, plan)
     except (EOFError, ConnectionError):
         return
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the parent is waiting for an answer
         own = isinstance(error, ClassmarkError)
         _tell(connection, Failed(str(error) if own else f"{type(error).__name__}: {error}"))
 

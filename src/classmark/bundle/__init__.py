@@ -1,13 +1,13 @@
 """The bundle format: write, read, digest, verify, find by name.
 
-A bundle is a folder that holds ``bundle.json`` (what it says of itself), ``arrays/*.npy`` and
+A bundle is a folder that holds ``bundle.json`` (its metadata), ``arrays/*.npy`` and
 texts such as ``CARD.md``. Names load lazily: finding a bundle needs no numpy, which keeps
 ``--version`` instant.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from classmark.bundle.find import FoundBundle, find_bundle, list_bundles
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Load a name of this room when it is first used."""
     if name not in _HOMES:
         raise AttributeError(f"module 'classmark.bundle' has no attribute {name!r}")

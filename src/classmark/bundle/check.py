@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TypeGuard
 
 from classmark.bundle.find import DIGEST_PATTERN, NAME_PATTERN, VERSION_PATTERN
 from classmark.records import BundleManifest
@@ -36,12 +36,12 @@ def manifest_problem(manifest: BundleManifest) -> str | None:
     return next(_problems(manifest), None)
 
 
-def is_number(value: Any, low: float, high: float) -> bool:
+def is_number(value: object, low: float, high: float) -> TypeGuard[float]:
     """Tell whether a value is a number, not a Boolean, within these bounds."""
-    return type(value) in (int, float) and low <= value <= high
+    return (type(value) is int or type(value) is float) and low <= value <= high
 
 
-def is_safe_text(value: Any, most_chars: int) -> bool:
+def is_safe_text(value: object, most_chars: int) -> bool:
     """Tell whether a value is one short line without characters that control what shows it.
 
     Control characters, marks that turn the direction of writing, and half surrogates are not
@@ -65,7 +65,7 @@ def is_array_file(name: str) -> bool:
     return _ARRAY_FILE.fullmatch(name) is not None
 
 
-def is_deeper(value: Any, depth: int) -> bool:
+def is_deeper(value: object, depth: int) -> bool:
     """Tell whether a JSON value has more than so many levels; never recurses."""
     level = [value]
     for _ in range(depth):
@@ -78,7 +78,7 @@ def is_deeper(value: Any, depth: int) -> bool:
     return bool(level)
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """Return a value as an error shows it: its beginning, in ASCII."""
     text = ascii(value)
     return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
@@ -139,7 +139,7 @@ def _of_labels(manifest: BundleManifest) -> Iterator[str]:
         yield f"a bundle needs two or more labels, all different; got {k}{repeated}."
 
 
-def _of_columns(columns: Any) -> Iterator[str]:
+def _of_columns(columns: object) -> Iterator[str]:
     if not isinstance(columns, dict):
         yield f"columns is {shown(columns)}, it must be an object."
         return

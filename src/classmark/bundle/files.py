@@ -18,7 +18,7 @@ MANIFEST_FILE = "bundle.json"
 MOST_MANIFEST_BYTES = 4 << 20
 """The manifest of 10,000 labels takes a tenth of it."""
 
-# A link could lead out of the bundle, and opening a pipe waits for whoever writes into it.
+# A link could lead out of the bundle, and opening a pipe waits for its writer.
 _FLAGS = os.O_RDONLY | sum(
     getattr(os, name, 0) for name in ("O_BINARY", "O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK")
 )
@@ -76,7 +76,7 @@ def read_small(path: Path) -> bytes:
             raise unread(path, error) from error
 
 
-def refuse_strangers(folder: Path, known: Collection[str]) -> None:
+def refuse_unknown_files(folder: Path, known: Collection[str]) -> None:
     """Check that a folder holds nothing but known regular files; hidden files count too.
 
     Args:

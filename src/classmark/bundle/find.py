@@ -78,7 +78,7 @@ def find_bundle(spec: str | Path | None = None, *, allow_paths: bool = True) -> 
     Args:
         spec: ``NAME``, ``NAME@VERSION`` or a path; None means the default name. A text is a path
             if it has a separator or is a folder with a ``bundle.json``; a ``Path`` always is.
-        allow_paths: False where a stranger chooses the spec; then only names are sought.
+        allow_paths: False if the spec comes from outside, as over HTTP; then only names are sought.
 
     Without a version the highest one wins, wherever it lives; of equal ones the user's own does,
     then an installed package's, then the one in the wheel.

@@ -16,9 +16,15 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from classmark.bundle.check import is_array_file, is_safe_file_name
-from classmark.bundle.files import MANIFEST_FILE, corrupt, opened, refuse_strangers, unread
-from classmark.bundle.manifest import manifest_digest, manifest_seal, read_manifest, read_seal
-from classmark.bundle.measured import MEASURED_FILE, read_measured
+from classmark.bundle.files import MANIFEST_FILE, corrupt, opened, refuse_unknown_files, unread
+from classmark.bundle.manifest import (
+    MEASURED_FILE,
+    manifest_digest,
+    manifest_seal,
+    read_manifest,
+    read_measured,
+    read_seal,
+)
 from classmark.bundle.onnx import MODEL_SUFFIX, onnx_problem
 from classmark.errors import BundleCorrupt, BundleIncompatible, BundleNotFound, ClassmarkError
 from classmark.records import BundleFile, BundleManifest
@@ -44,13 +50,13 @@ Bytes: TypeAlias = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A bundle that was read into memory of this process: what happens to its folder is no matter.
+    """A bundle in the memory of this process; later changes of its folder do not matter.
 
     Processes that are forked from this one share the memory, as nothing writes to it.
 
     Attributes:
         path: its folder.
-        manifest: what it says of itself.
+        manifest: its metadata.
         digest: digest of what decides its answers, 64 hexadecimal digits.
         arrays: the arrays by name, read-only.
         contents: the other files by relative path.
@@ -129,18 +135,18 @@ def verify_files(folder: Path, manifest: BundleManifest) -> None:
         BundleCorrupt: a file is missing, unexpected or changed; the message names it.
         BundleIncompatible: a file is as it was written, but no bundle can have it.
     """
-    refuse_strangers(folder, {MANIFEST_FILE, MEASURED_FILE, *manifest.files})
+    refuse_unknown_files(folder, {MANIFEST_FILE, MEASURED_FILE, *manifest.files})
     for name, described in manifest.files.items():
-        _read(folder, name, described)
+        _read_file(folder, name, described)
     read_measured(folder)
 
 
 def _load(folder: Path, manifest: BundleManifest) -> Bundle:
-    refuse_strangers(folder, {MANIFEST_FILE, MEASURED_FILE, *manifest.files})
+    refuse_unknown_files(folder, {MANIFEST_FILE, MEASURED_FILE, *manifest.files})
     arrays: dict[str, NDArray[np.generic]] = {}
     contents: dict[str, bytes] = {}
     for name, described in manifest.files.items():
-        read = _read(folder, name, described)
+        read = _read_file(folder, name, described)
         if isinstance(read, bytes):
             contents[name] = read
         else:
@@ -149,7 +155,7 @@ def _load(folder: Path, manifest: BundleManifest) -> Bundle:
     return Bundle(folder, manifest, digest, arrays, contents, read_measured(folder))
 
 
-def _read(folder: Path, name: str, described: BundleFile) -> NDArray[np.generic] | bytes:
+def _read_file(folder: Path, name: str, described: BundleFile) -> NDArray[np.generic] | bytes:
     """Return a file of a bundle, an array as one, after comparing its digest."""
     if not is_safe_file_name(name):
         raise corrupt(folder / MANIFEST_FILE, f"lists a file outside of its folder, {name!r}")
@@ -214,8 +220,8 @@ def _to_array(path: Path, content: Bytes) -> NDArray[np.generic]:
         array: NDArray[np.generic] = read_only[start:].view(dtype).reshape(shape)
     except _UNREADABLE as error:
         raise BundleIncompatible(
-            f"{path}: it is no array that classmark writes ({str(error)[:200]}). Export the model "
-            "again."
+            f"{path}: it is not an array that classmark writes ({str(error)[:200]}). Export the "
+            "model again."
         ) from error
     return array
 

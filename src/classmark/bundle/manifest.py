@@ -1,13 +1,19 @@
-"""``bundle.json``: its one spelling, its digest and seal, and reading it with suspicion.
+"""The metadata of a bundle: ``bundle.json`` with its digest and seal, and ``measured.json``.
 
-The digest is that of what decides answers; the seal is that of everything else too. Bundles of
-format 1 have one number for both, which they call their digest.
+The digest covers what decides answers; the seal covers everything else too. Bundles of format 1
+have one number for both, which they call their digest.
+
+``measured.json`` says how each category fared on test papers, which decides no answer. It is not in
+the manifest, so that measuring a bundle again does not change its digest. It has a digest of its
+own, so that damage is noticed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +25,11 @@ from classmark.bundle.check import (
     manifest_problem,
     shown,
 )
-from classmark.bundle.files import MANIFEST_FILE, read_manifest_bytes
+from classmark.bundle.files import MANIFEST_FILE, read_manifest_bytes, read_small
 from classmark.errors import BundleCorrupt, BundleIncompatible, BundleNotFound
-from classmark.records import BundleManifest
+from classmark.records import BundleManifest, CategoryReport
 from classmark.records.bundle import READ_VERSIONS
+from classmark.wire import Reliability
 
 _DIGEST, _SEAL = "digest", "seal"
 _DECIDING = (
@@ -31,6 +38,8 @@ _DECIDING = (
 )
 _FOR_PEOPLE = ".md"
 """Suffix of texts such as ``CARD.md``; every other file is taken to decide answers."""
+MEASURED_FILE = "measured.json"
+_DIGITS = 3
 
 
 def manifest_digest(manifest: BundleManifest) -> str:
@@ -65,7 +74,7 @@ def render_manifest(manifest: BundleManifest) -> bytes:
 
 
 def read_manifest(folder: Path) -> BundleManifest:
-    """Read what a bundle says of itself, and check that it makes sense; its files are not read.
+    """Return the metadata of a bundle after checking that it makes sense; reads no other file.
 
     Raises:
         BundleNotFound: there is no ``bundle.json``.
@@ -183,3 +192,62 @@ def _digest_of(value: dict[str, Any]) -> str:
 def _render(value: dict[str, Any]) -> bytes:
     text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
     return (text + "\n").encode()
+
+
+def render_measured(categories: Iterable[CategoryReport]) -> str:
+    """Return the content of ``measured.json``.
+
+    For each category: how many test papers it has, for how many it was ranked first, and how many
+    of these were right.
+    """
+    return _render_counts(
+        {c.code: {"papers": c.n, "first": c.predicted, "right": c.right} for c in categories}
+    )
+
+
+def read_measured(folder: Path) -> dict[str, Reliability]:
+    """Return how reliable each measured category is; empty if the bundle was not measured.
+
+    Raises:
+        BundleCorrupt: the file has changed since it was written, or cannot be read.
+    """
+    path = folder / MEASURED_FILE
+    try:
+        content = read_small(path)
+    except FileNotFoundError:
+        return {}
+    try:
+        categories = json.loads(content)["categories"]
+        found = {code: _reliability(**counts) for code, counts in categories.items()}
+        is_unchanged = content == _render_counts(categories).encode()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _changed(path) from error
+    if not is_unchanged:
+        raise _changed(path)
+    return found
+
+
+def rarely_right(labels: Iterable[str], reliability: Mapping[str, Reliability]) -> list[str]:
+    """Return the labels that were measured, and not once right when they came first."""
+    return [
+        label for label in labels if label in reliability and reliability[label].is_rarely_right
+    ]
+
+
+def _reliability(papers: int, first: int, right: int) -> Reliability:
+    if not 0 <= right <= min(papers, first):
+        raise ValueError(f"{right} right of {first} ranked first, with {papers} papers")
+    return Reliability(round(right / first, _DIGITS) if first else None, first)
+
+
+def _render_counts(categories: dict[str, Any]) -> str:
+    canonical = json.dumps(categories, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    value = {"categories": categories, "digest": sha256(canonical.encode()).hexdigest()}
+    return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+
+
+def _changed(path: Path) -> BundleCorrupt:
+    return BundleCorrupt(
+        f"{path} has changed since it was written. Delete it to get answers without "
+        "reliability, or install or export the model again."
+    )

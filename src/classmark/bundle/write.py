@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from classmark.bundle.check import ARRAYS_FOLDER, is_array_file, is_safe_file_name, manifest_problem
 from classmark.bundle.files import MANIFEST_FILE
-from classmark.bundle.manifest import render_manifest
-from classmark.bundle.measured import MEASURED_FILE, render_measured
+from classmark.bundle.manifest import MEASURED_FILE, render_manifest, render_measured
 from classmark.bundle.onnx import MODEL_SUFFIX, onnx_problem
 from classmark.errors import InvalidConfig
 from classmark.records import BundleFile, BundleManifest, CategoryReport
@@ -32,7 +31,7 @@ def write_bundle(
 
     Args:
         folder: the folder to make; call it ``NAME-VERSION`` where it is to be found by name.
-        manifest: all that the bundle says of itself; its ``files`` and format are ignored.
+        manifest: the metadata of the bundle; its ``files`` and format are ignored.
         arrays: content of ``arrays/NAME.npy``; no array of Python objects.
         texts: further files by relative path, e.g. ``CARD.md``.
         overwrite: replace a bundle that is there.

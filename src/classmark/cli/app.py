@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from classmark.cli.interrupt import INTERRUPTED, INTERRUPTED_LINE, heed_no_interrupt, was_pressed
+from classmark.cli.interrupt import INTERRUPTED, INTERRUPTED_LINE, ignore_interrupts, was_pressed
 from classmark.cli.output import print_error, silence_stdout
 from classmark.cli.version import version_line
 from classmark.errors import ClassmarkError, Interrupted, advice
@@ -154,7 +154,7 @@ def errors_as_lines(*, debug: bool) -> Iterator[None]:
         message, exit_code = _describe(error)
         _flush_stdout()
         if isinstance(error, KeyboardInterrupt | Interrupted) or was_pressed():
-            heed_no_interrupt()
+            ignore_interrupts()
         print_error(message)
         raise typer.Exit(exit_code) from error
 

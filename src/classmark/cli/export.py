@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
     app.command(name="export")(export)
 
 
-def export(  # noqa: PLR0913 - one parameter an option
+def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `train` printed.")],
     *,
     output: Annotated[
@@ -75,44 +75,39 @@ def export(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Convert a run, calibrate it on valid, measure it on test, and write the bundle."""
     require_training()
-    from classmark.cli.steps import Steps
+    from classmark.cli.progress import StepLines
     from classmark.pages import evaluation_text
     from classmark.pipeline import ExportOptions, export_run
     from classmark.storage import check_apart, check_file_place, write_json
 
     name, version = split_name(output)
-    given = {"precision": precision, "most_loss": most_loss, "threshold": threshold}
-    options = ExportOptions(**{key: v for key, v in given.items() if v is not None})  # type: ignore[arg-type]
     if report:
         check_file_place(report)
     texts_file = Path(non_papers) if non_papers not in (None, NO_NON_PAPERS) else None
     check_apart((output, report), (run, dataset, about, texts_file))
     check_ending("--report", report, (".json",))
-    with Steps() as steps:
-        manifest, measured = export_run(
-            run,
-            output,
-            name=name,
-            version=version,
-            dataset=dataset,
-            about=_read(about) if about else "",
-            non_papers=_other_texts(non_papers),
-            overwrite=overwrite,
-            options=options,
-            command=shlex.join(
-                ["classmark", "export", str(run), "--output", str(output)]
-                + (["--dataset", str(dataset)] if dataset else [])
-            ),
-            on_step=steps.step,
-            on_progress=steps.advance,
-        )
+    words = ["classmark", "export", str(run), "--output", str(output)]
+    words += ["--dataset", str(dataset)] if dataset else []
+    given = {"precision": precision, "most_loss": most_loss, "threshold": threshold}
+    options = ExportOptions(
+        name=name,
+        version=version,
+        dataset=dataset,
+        about=_read(about) if about else "",
+        non_papers=_other_texts(non_papers),
+        overwrite=overwrite,
+        command=shlex.join(words),
+        **{key: value for key, value in given.items() if value is not None},  # type: ignore[arg-type]
+    )
+    with StepLines() as progress:
+        manifest, measured = export_run(run, output, options, progress)
     if report:
         write_json(report, measured.to_dict())
     if as_json:
         size = sum(f.bytes for f in manifest.files.values())
-        told = {"bundle": str(output), "bytes": size, "metrics": manifest.metrics}
+        facts = {"bundle": str(output), "bytes": size, "metrics": manifest.metrics}
         choice = {k: v for k, v in manifest.provenance.items() if k == "precision"}
-        typer.echo(json.dumps({**told, **choice}))
+        typer.echo(json.dumps({**facts, **choice}))
         return
     typer.echo(evaluation_text(measured, weakest=5))
     typer.echo(str(output))

@@ -35,14 +35,14 @@ class FirstInterrupt:
         raise KeyboardInterrupt
 
 
-def heed_first_interrupt() -> None:
-    """Set the handler, where Python's own stands; who ignores SIGINT (nohup ...) still does."""
+def handle_first_interrupt() -> None:
+    """Replace Python's own handler; a process that ignores SIGINT (nohup) still does."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, FirstInterrupt())
 
 
-def heed_no_interrupt() -> None:
-    """Ignore Ctrl-C while the process ends, where ``heed_first_interrupt`` had been called."""
+def ignore_interrupts() -> None:
+    """Ignore Ctrl-C while the process ends, where ``handle_first_interrupt`` had been called."""
     if isinstance(signal.getsignal(signal.SIGINT), FirstInterrupt):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 

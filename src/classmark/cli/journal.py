@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from classmark.cli.options import AsJson, RawCells
 from classmark.cli.output import (
     check_ending,
     csv_mark,
@@ -17,14 +18,13 @@ from classmark.cli.output import (
     print_error,
     printable,
 )
-from classmark.cli.progress import progress
+from classmark.cli.progress import progress_bar
 from classmark.errors import InvalidJournal, UsageError
 
 if TYPE_CHECKING:
     from classmark.journal.export import Format
     from classmark.journal.forget import Forgotten
-    from classmark.journal.reading import PredictionFilter
-    from classmark.journal.summary import JournalSummary
+    from classmark.journal.reading import JournalSummary, PredictionFilter
 
 app = typer.Typer(
     help="Show, export and delete what the service predicted.",
@@ -49,13 +49,12 @@ File = Annotated[
         help="First file of the journal; CLASSMARK_HOME/journal/journal.sqlite if left out.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("path")
 def print_path(file: File = None, as_json: AsJson = False) -> None:
     """Print the file that the next prediction goes into; it need not exist yet."""
-    from classmark.journal.files import journal_files, live_file
+    from classmark.journal.database import journal_files, live_file
 
     path = _path(file)
     facts = {"path": str(live_file(path)), "files": [str(f) for f in journal_files(path)]}
@@ -65,14 +64,14 @@ def print_path(file: File = None, as_json: AsJson = False) -> None:
 @app.command("status")
 def show_status(file: File = None, as_json: AsJson = False) -> None:
     """Count what is in the journal."""
-    from classmark.journal.summary import summarise
+    from classmark.journal.reading import summarise
 
     summary = summarise(_path(file))
     typer.echo(json.dumps(summary.to_dict(), indent=2) if as_json else _as_text(summary))
 
 
 @app.command("export")
-def export(  # noqa: PLR0913 - one parameter an option
+def export(
     *,
     file: File = None,
     output: Annotated[
@@ -82,13 +81,7 @@ def export(  # noqa: PLR0913 - one parameter an option
         str | None,
         typer.Option(metavar="F", help="jsonl, csv or parquet; by the ending of FILE, else jsonl."),
     ] = None,
-    raw_cells: Annotated[
-        bool,
-        typer.Option(
-            "--raw-cells",
-            help="CSV for programs: no apostrophe before formulas, no byte order mark.",
-        ),
-    ] = False,
+    raw_cells: RawCells = False,
     since: Annotated[
         str | None, typer.Option(metavar="T", help="From this time on: 2026-11-24, or an age: 7d.")
     ] = None,
@@ -103,7 +96,7 @@ def export(  # noqa: PLR0913 - one parameter an option
 
     JSON lines hold all feedback, the columns of CSV and Parquet the latest. Times are UTC.
     """
-    from classmark.journal.files import journal_files, with_logs
+    from classmark.journal.database import journal_files, with_logs
     from classmark.storage import check_apart
 
     path, output = _existing(file), file_or_stdout(output)
@@ -162,16 +155,10 @@ def _export(
     from classmark.storage import atomic_file
 
     n_written = 0
-    with progress("exporting", shown=output is not None, unit="predictions") as show:
-
-        def advance(n_more: int) -> None:
-            nonlocal n_written
-            n_written += n_more
-            show(n_more)
-
+    with progress_bar("exporting", shown=output is not None, unit="predictions") as progress:
         if chosen == "parquet" and output is not None:
             with atomic_file(output, private=True) as binary:
-                write_parquet(read_predictions(path, wanted), binary, advance)
+                n_written = write_parquet(read_predictions(path, wanted), binary, progress)
         elif chosen != "parquet":
             with open_sink(output, private=True) as write:
                 if chosen == "csv":
@@ -179,7 +166,8 @@ def _export(
                 predictions = read_predictions(path, wanted)
                 for text, n_predictions in text_of(predictions, chosen, raw_cells=raw_cells):
                     write(text)
-                    advance(n_predictions)
+                    n_written += n_predictions
+                    progress.advance(n_predictions)
     return n_written
 
 
@@ -190,7 +178,7 @@ def _path(file: Path | None) -> Path:
 
 
 def _existing(file: Path | None) -> Path:
-    from classmark.journal.files import journal_files
+    from classmark.journal.database import journal_files
 
     path = _path(file)
     if not journal_files(path):
@@ -239,8 +227,8 @@ def _moment(text: str, option: str) -> str:
         return utc_text_from(text, _AGE_UNITS, sign=-1)
     except (ValueError, OverflowError) as error:
         raise UsageError(
-            f"{option} is {text[:40]!r}, which is no time. Give an age such as 90d, 12h or 30m, or "
-            "a date such as 2026-11-24 or 2026-11-24T12:00 (UTC)."
+            f"{option} is {text[:40]!r}, which is not a time. Give an age such as 90d, 12h or 30m, "
+            "or a date such as 2026-11-24 or 2026-11-24T12:00 (UTC)."
         ) from error
 
 

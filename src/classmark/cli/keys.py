@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from classmark.cli.options import AsJson
 from classmark.cli.output import printable
 from classmark.errors import UsageError
 
@@ -27,7 +28,6 @@ File = Annotated[
     Path | None,
     typer.Option("--file", metavar="FILE", help="File of the keys; CLASSMARK_HOME/keys.json."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("create")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from classmark.bundle.find import DEFAULT_NAME, FoundBundle, find_bundle, list_bundles, read_header
+from classmark.cli.options import AsJson
 from classmark.cli.output import printable
 from classmark.cli.version import SHOWN_DIGITS
 from classmark.errors import BundleCorrupt, BundleIncompatible
@@ -26,7 +27,6 @@ app = typer.Typer(
 
 _SHOWN_LABELS = 20
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Spec = Annotated[
     str, typer.Argument(metavar="NAME", help="NAME, NAME@VERSION or PATH; the default if left out.")
 ]
@@ -67,15 +67,15 @@ def list_models(as_json: AsJson = False) -> None:
         typer.echo(f"{star} {model.found.spec:<{width}}  {digest}  {place}")
 
 
-@app.command("show", short_help="Show what a model says of itself; verify it.")
+@app.command("show", short_help="Show the details of a model, and verify it.")
 def show_model(spec: Spec = DEFAULT_NAME, as_json: AsJson = False) -> None:
-    """Show what a model says of itself, and whether its files are unchanged.
+    """Show the details of a model, and whether its files are unchanged.
 
     Exit code 1 if they are not.
     """
     from classmark.bundle import read_manifest
     from classmark.bundle.load import verify_files
-    from classmark.bundle.measured import rarely_right, read_measured
+    from classmark.bundle.manifest import rarely_right, read_measured
 
     folder = find_bundle(spec)
     manifest = read_manifest(folder)
@@ -169,7 +169,7 @@ def _labels_in_words(facts: dict[str, Any]) -> str:
     return f"{number}: {'; '.join(shown)}{more}"
 
 
-def _flat(value: Any, name: str) -> list[tuple[str, Any]]:
+def _flat(value: object, name: str) -> list[tuple[str, Any]]:
     """Return (dotted name, value) of everything in nested objects."""
     if not isinstance(value, dict):
         return [(name, value)]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from classmark.cli.options import AsJson
 from classmark.cli.output import print_error, printable
 from classmark.errors import ClassmarkError, InvalidScores
 
@@ -34,7 +35,6 @@ _COLUMNS = ("name", "kind", "date", "dataset", "top-1", "raw ECE", "ECE", "secon
 RunsDir = Annotated[
     Path, typer.Option("--runs-dir", metavar="DIR", help="Folder of runs, as `train` has it.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run's folder, or its path.")]
 Port = Annotated[
     int, typer.Option(metavar="P", min=0, max=65535, help="Port of the page; 0 takes a free one.")
@@ -106,10 +106,10 @@ def list_all(runs_dir: RunsDir = RUNS_DIR, as_json: AsJson = False) -> None:
 @app.command("show", short_help="Show one run.")
 def show(run: Run, runs_dir: RunsDir = RUNS_DIR, as_json: AsJson = False) -> None:
     """Show the settings and results of a run."""
-    from classmark.tracking.runs import find_run, read_config
+    from classmark.tracking.runs import find_run
 
     found = _measured(find_run(run, runs_dir))
-    config = read_config(found)
+    config = found.config()
     if as_json:
         typer.echo(json.dumps({**found.to_dict(), "config": config}, indent=2))
         return
@@ -134,10 +134,10 @@ def compare(
 
     `classmark evaluate compare` says whether a difference is more than chance.
     """
-    from classmark.tracking.runs import find_run, read_config
+    from classmark.tracking.runs import find_run
 
     runs = [_measured(find_run(run, runs_dir)) for run in (run_a, run_b)]
-    configs = [{**read_config(run), "dataset_digest": run.record.dataset_digest} for run in runs]
+    configs = [{**run.config(), "dataset_digest": run.record.dataset_digest} for run in runs]
     differs = {
         key: both
         for key, both in _pairs(*configs).items()

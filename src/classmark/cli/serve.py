@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command(name="serve")(serve)
 
 
-def serve(  # noqa: PLR0913 - one parameter an option
+def serve(
     *,
     host: Annotated[str | None, typer.Option(metavar="H", help="Address to listen on.")] = None,
     port: Annotated[

@@ -28,14 +28,14 @@ _RESULTS = {
 _HELP = """Fit a model on a dataset that `classmark dataset build` or `sample` wrote.
 
 Three kinds of model: linear (the default; any CPU, minutes), transformer (a fine-tuned
-encoder; needs the extra deep), cascade (the fast model first, a deep bundle where it is unsure):
+encoder; needs the extra deep), cascade (a linear model first, a transformer where it is unsure):
 
 \b
   classmark train dataset.path=DIR
   classmark train model=transformer dataset.path=DIR
   classmark train model=cascade model.deep=BUNDLE dataset.path=DIR
 
-Go on with a fit of the transformer that was stopped or killed, and choose keys by experiment:
+Resume the fit of a transformer that was stopped or killed, or choose keys by experiment:
 
 \b
   classmark train resume=runs/transformer-STAMP.unfinished
@@ -89,7 +89,7 @@ def train(
 ) -> None:
     """Compose the configuration, fit, and print the run folder."""
     require_training()
-    from classmark.cli.steps import Steps
+    from classmark.cli.progress import StepLines
     from classmark.pipeline import compose_config
     from classmark.pipeline import train as fit
     from classmark.tracking.runs import read_summary
@@ -99,15 +99,8 @@ def train(
     if show:
         typer.echo(json.dumps(config.composed, indent=2))
         return
-    with Steps() as steps:
-        folder = fit(
-            config,
-            command=shlex.join(["classmark", "train", *words]),
-            on_step=steps.step,
-            on_progress=steps.advance,
-            on_note=steps.note,
-            on_warning=steps.warn,
-        )
+    with StepLines() as progress:
+        folder = fit(config, command=shlex.join(["classmark", "train", *words]), progress=progress)
     metrics = read_summary(folder).metrics
     if as_json:
         typer.echo(json.dumps({"run": str(folder), "metrics": metrics}))
@@ -132,7 +125,7 @@ def _results(metrics: Mapping[str, float]) -> list[str]:
 
 
 def require_training() -> None:
-    """Refuse at once where the packages of the extra are missing.
+    """Check that the packages of the extra are installed.
 
     Raises:
         MissingExtra: names the command that installs them.

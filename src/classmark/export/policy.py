@@ -21,7 +21,7 @@ from classmark.evaluation import (
     negative_log_likelihood,
 )
 from classmark.kernels import RawScores
-from classmark.kernels.curve import GAP_KNOTS, TOP_KNOTS, CalibrationCurve
+from classmark.kernels.calibration import GAP_KNOTS, TOP_KNOTS, CalibrationCurve
 from classmark.records import Policy, ScoreTable
 from classmark.records.bundle import SET_TERMS
 

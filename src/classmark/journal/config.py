@@ -9,6 +9,7 @@ from typing import Any
 from classmark.bundle.find import home_folder
 from classmark.errors import InvalidConfig
 
+LOGGER_NAME = "classmark.journal"
 _SMALLEST_FILE_BYTES = 64 * 1024
 _FILES_IN_BOUND, _FILES_IN_PERIOD = 8, 30
 """So many files a journal with a limit has at most, about, by size and by age."""

@@ -1,10 +1,17 @@
-"""Connections to one file of a journal, and what SQLite's errors mean in words."""
+"""The files of a journal: names, connections, and what SQLite's errors mean in words.
+
+They are ``journal.sqlite``, then ``journal.000002.sqlite`` and so on. A file is never renamed:
+SQLite knows its log (``-wal``) and shared memory (``-shm``) by name, so one process could write a
+renamed database that the next takes for another one. Instead a full file is closed for good by a
+mark inside it, which every writer reads in its transaction, and the next number is begun.
+"""
 
 from __future__ import annotations
 
 import errno
 import logging
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -12,8 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from classmark.errors import ADVICE, InvalidJournal
-from classmark.journal.faults import LOGGER_NAME
-from classmark.journal.files import journal_files, with_logs
+from classmark.journal.config import LOGGER_NAME
 from classmark.journal.migrations import migrate, pending_migrations
 from classmark.records import utc_text
 
@@ -24,6 +30,7 @@ _PRIMARY_CODE = 0xFF  # SQLite's error codes without their extended part
 _PRIVATE_FOLDER, _PRIVATE_FILE = 0o700, 0o600
 _OTHERS = 0o077
 _log = logging.getLogger(LOGGER_NAME)
+LOG_SUFFIXES = ("-wal", "-shm")
 
 
 def open_writer(path: Path, *, busy_timeout_ms: int, secure: bool = False) -> sqlite3.Connection:
@@ -36,7 +43,7 @@ def open_writer(path: Path, *, busy_timeout_ms: int, secure: bool = False) -> sq
 
     Raises:
         JournalTooNew: it was written by a newer classmark.
-        InvalidJournal: it is no journal.
+        InvalidJournal: it is not a journal.
         OSError: its folder cannot be made.
         sqlite3.Error: it cannot be opened or written.
     """
@@ -165,7 +172,7 @@ _REMEDIES = {
     "limit of open files (ulimit -n), or name another file with --journal.",
     sqlite3.SQLITE_BUSY: "another process holds it for too long. Wait until it is done.",
     sqlite3.SQLITE_CORRUPT: "it is damaged. Move it away; a new one is begun.",
-    sqlite3.SQLITE_NOTADB: "it is damaged or no SQLite file. Move it away; a new one is begun.",
+    sqlite3.SQLITE_NOTADB: "it is damaged or not an SQLite file. Move it away; a new one is begun.",
 }
 
 
@@ -231,3 +238,79 @@ def _open_reader(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def journal_files(path: Path) -> list[Path]:
+    """Return the files of a journal that exist, oldest first.
+
+    Args:
+        path: its first file, whether that exists (still) or not.
+    """
+    return [path_of(path, number) for number in sorted(_numbers(path)[0])]
+
+
+def live_file(path: Path) -> Path:
+    """Return the file that the next event belongs in, unless it is closed; it need not exist.
+
+    A number whose log was left behind by a deleted database is not used again: processes that
+    have the deleted one open share the log's memory by its name.
+    """
+    databases, logs = _numbers(path)
+    newest, newest_log = max(databases, default=0), max(logs, default=0)
+    return path_of(path, newest_log + 1 if newest_log > newest else max(newest, 1))
+
+
+def next_file(path: Path, current: Path) -> Path:
+    """Return the file that follows one that is closed."""
+    number = _number_of(path, current.name)
+    if number is None:
+        raise ValueError(f"{current} is not a file of the journal {path}")
+    return path_of(path, number + 1)
+
+
+def delete_file(path: Path) -> None:
+    """Delete a closed file and what SQLite left beside it."""
+    for file in with_logs(path):
+        file.unlink(missing_ok=True)
+
+
+def with_logs(path: Path) -> list[Path]:
+    """Return a file, and those that SQLite keeps beside it, whether they exist or not."""
+    return [path.with_name(path.name + suffix) for suffix in ("", *LOG_SUFFIXES)]
+
+
+def path_of(path: Path, number: int) -> Path:
+    """Return the file of a number, from 1."""
+    return path if number == 1 else path.with_name(f"{path.stem}.{number:06d}{path.suffix}")
+
+
+def _numbers(path: Path) -> tuple[set[int], set[int]]:
+    """Return the numbers of the databases, and of the logs without one."""
+    databases: set[int] = set()
+    logs: set[int] = set()
+    try:
+        names = [child.name for child in path.parent.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return databases, logs
+    for name in names:
+        log = next((suffix for suffix in LOG_SUFFIXES if name.endswith(suffix)), "")
+        number = _number_of(path, name.removesuffix(log))
+        if number is not None:
+            (logs if log else databases).add(number)
+    return databases, logs - databases
+
+
+def _number_of(path: Path, name: str) -> int | None:
+    if name == path.name:
+        return 1
+    match = re.fullmatch(rf"{re.escape(path.stem)}\.(\d{{6,}}){re.escape(path.suffix)}", name)
+    return int(match[1]) if match else None
+
+
+def bytes_of(file: Path) -> int:
+    """Return the size of a file and of what SQLite keeps beside it."""
+    total = 0
+    for part in with_logs(file):
+        with suppress(OSError):
+            total += part.stat().st_size
+    return total

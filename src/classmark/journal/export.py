@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import IO, Any, Literal
 
 from classmark.errors import MissingExtra
-from classmark.records import Prediction, csv_text
+from classmark.records import Prediction, Progress, csv_text
 
 Format = Literal["jsonl", "csv", "parquet"]
 FORMATS: tuple[Format, ...] = ("jsonl", "csv", "parquet")
@@ -60,15 +60,13 @@ def text_of(
             yield "".join(lines), len(batch)
 
 
-def write_parquet(
-    predictions: Iterable[Prediction], file: IO[bytes], advance: Callable[[int], None]
-) -> None:
-    """Write the columns of CSV, with lists as lists, to a binary file.
+def write_parquet(predictions: Iterable[Prediction], file: IO[bytes], progress: Progress) -> int:
+    """Return how many predictions were written: the columns of CSV, with lists as lists.
 
     Args:
         predictions: what to write.
         file: open for writing.
-        advance: is told how many more are written.
+        progress: of the predictions written.
 
     Raises:
         MissingExtra: pyarrow is not installed.
@@ -86,10 +84,13 @@ def write_parquet(
         **{"probability": pa.float64(), "ranked": ranked},
     }
     schema = pa.schema([(name, types[name]) for name in COLUMNS])
+    n_written = 0
     with pq.ParquetWriter(file, schema) as writer:
         for batch in _batches(predictions):
             writer.write_table(pa.Table.from_pylist([_flat(p) for p in batch], schema=schema))
-            advance(len(batch))
+            n_written += len(batch)
+            progress.advance(len(batch))
+    return n_written
 
 
 def _flat(prediction: Prediction) -> dict[str, Any]:
@@ -110,5 +111,5 @@ def _batches(predictions: Iterable[Prediction]) -> Iterator[list[Prediction]]:
         yield batch
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: object) -> object:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value

@@ -1,31 +1,44 @@
-"""Deletes predictions with all that was said of them, so that no byte of a text is left."""
+"""Deletes predictions: those that somebody names, and those that need not be kept any longer.
+
+``forget`` removes every byte of a prediction and its feedback. ``Retention`` deletes whole files,
+which takes no longer than removing a name and holds up no writer; so a journal with a limit begins
+new files more often (see ``JournalConfig``). Only a file that was begun before there was a limit is
+shortened, once it is closed and no process writes to it.
+"""
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from classmark.errors import InvalidJournal, UsageError
+from classmark.errors import ClassmarkError, InvalidJournal, UsageError
+from classmark.journal.config import LOGGER_NAME, JournalConfig
 from classmark.journal.database import (
+    bytes_of,
+    delete_file,
     in_words,
     is_closed,
     is_empty,
     journal_errors,
+    journal_files,
     open_writer,
+    period_of,
     reader,
     readers,
     transaction,
 )
-from classmark.journal.files import delete_file, journal_files
-from classmark.records import is_prediction_id
+from classmark.records import is_prediction_id, utc_text
 
 _BUSY_TIMEOUT_MS = 30_000
 _SPACE_TO_GIVE_BACK = 1
 """``user_version`` of a file from which something was deleted whose bytes are still there."""
 _CHECKPOINT_TRIES, _CHECKPOINT_PAUSE_S = 20, 0.1
+_DAY_MS = 86_400_000
+_log = logging.getLogger(LOGGER_NAME)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,3 +260,70 @@ def _sum(first: Forgotten, second: Forgotten) -> Forgotten:
         files_changed=first.files_changed + second.files_changed,
         files_deleted=first.files_deleted + second.files_deleted,
     )
+
+
+class Retention:
+    """The limits of one journal; belongs to one thread."""
+
+    def __init__(self, config: JournalConfig) -> None:
+        """Take the limits of a configuration."""
+        self._path, self._max_bytes = config.path, config.max_bytes
+        self._keep_days, self._file_days = config.keep_days, config.file_days or 0.0
+        self._gone_through: dict[Path, str] = {}
+
+    def delete_files(self) -> None:
+        """Delete closed files that are too old, or too many; what cannot be is tried again."""
+        if self._keep_days is not None:
+            limit = days_ago(self._keep_days)
+            for file in self._older_files():
+                with suppress(ClassmarkError, OSError):
+                    if (_period(file)[1] or limit) < limit:
+                        _delete(file, "age")
+        if self._max_bytes is not None:
+            files = self._older_files()
+            total = sum(map(bytes_of, journal_files(self._path)))
+            while files and total > self._max_bytes:
+                oldest = files.pop(0)
+                with suppress(ClassmarkError, OSError):
+                    if _period(oldest)[1] is not None:
+                        total -= bytes_of(oldest)
+                        _delete(oldest, "size")
+
+    def shorten_files(self) -> None:
+        """Delete the old part of closed files that hold more time than files do with a limit.
+
+        Raises:
+            InvalidJournal: a file cannot be read or written now.
+        """
+        if self._keep_days is None:
+            return
+        limit, late = days_ago(self._keep_days), days_ago(self._keep_days + 2 * self._file_days)
+        for file in self._older_files():
+            begun, closed = _period(file)
+            if closed is None or max(begun, self._gone_through.get(file, "")) >= late:
+                continue
+            done = forget(self._path, Forgettable(before_utc=limit), only=file)
+            self._gone_through[file] = limit
+            if done.predictions or done.feedback:
+                fields = {"path": str(file), "predictions": done.predictions, "before": limit}
+                _log.info("journal file shortened", extra={"fields": fields})
+
+    def _older_files(self) -> list[Path]:
+        # The newest one stays: the next one learns from it what is forgotten.
+        return journal_files(self._path)[:-1]
+
+
+def days_ago(days: float) -> str:
+    """Return the time so many days before now, as the journal writes it."""
+    return utc_text(time.time_ns() // 1_000_000 - round(days * _DAY_MS))
+
+
+def _period(file: Path) -> tuple[str, str | None]:
+    with reader(file) as connection:
+        return period_of(connection)
+
+
+def _delete(file: Path, limit: str) -> None:
+    fields = {"path": str(file), "bytes": bytes_of(file), "limit": limit}
+    delete_file(file)
+    _log.info("journal file deleted", extra={"fields": fields})

@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 from classmark.journal import database
 from classmark.journal.config import JournalConfig
-from classmark.journal.database import is_closed, mark_closed
-from classmark.journal.files import journal_files, live_file, next_file
-from classmark.journal.retention import Retention, days_ago
+from classmark.journal.database import is_closed, journal_files, live_file, mark_closed, next_file
+from classmark.journal.forget import Retention, days_ago
 from classmark.journal.rows import (
     INSERT_FEEDBACK,
     INSERT_PREDICTION,
@@ -59,7 +58,7 @@ class FileWriter:
         Raises:
             sqlite3.OperationalError: nothing was written: no room, no permission, busy.
             OSError: the folder cannot be made.
-            ClassmarkError: what stands there is no journal of ours.
+            ClassmarkError: the file is not a journal.
         """
         while True:
             connection = self.open()
@@ -76,7 +75,7 @@ class FileWriter:
         return outcome
 
     def open(self) -> sqlite3.Connection:
-        """Return the connection to the live file, opened anew if that was deleted or replaced."""
+        """Return the connection to the live file, opened again if that was deleted or replaced."""
         if self._connection is not None and self._inode == _inode(self._path):
             return self._connection
         self.close()

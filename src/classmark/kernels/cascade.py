@@ -1,7 +1,7 @@
 """The cascade: the fast model first, the deep one only where the fast is unsure.
 
-Its scores are log-probabilities of whoever answered, each calibrated by its own policy; where a mix
-is set, the deep answer is the weighted sum of both logarithms.
+Its scores are log-probabilities of the model that answered, each calibrated by its own policy.
+Where a mix is set, the deep answer is the weighted sum of both logarithms.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from classmark.bundle import Bundle, find_bundle, load_bundle, read_digest
 from classmark.bundle.check import MOST_NAME_CHARS, is_safe_text, shown
 from classmark.bundle.find import DIGEST_PATTERN, NAME_PATTERN, VERSION_PATTERN
 from classmark.errors import BundleIncompatible, BundleNotFound, LabelMismatch
+from classmark.kernels.calibration import Floats, log_softmax
 from classmark.kernels.checks import BundleReader
 from classmark.kernels.explanation import OCCLUSION, occlude
 from classmark.kernels.scorer import RawScores, Scorer
@@ -27,7 +27,6 @@ PARTS = ("fast", "deep")
 MOST_THRESHOLD = 2.0
 _REFERENCE = {"name": NAME_PATTERN, "version": VERSION_PATTERN, "digest": DIGEST_PATTERN}
 
-Floats = NDArray[np.float64]
 Papers = Sequence[tuple[str, str]]
 OpenScorer = Callable[[Bundle], Scorer]
 
@@ -49,7 +48,7 @@ class Member:
     def logarithms(self, papers: Papers) -> tuple[Floats, NDArray[np.float32]]:
         """Return log-probabilities float64 [n, k], and the known shares [n]."""
         raw = self.scorer.score(papers)
-        return log_probabilities(raw.scores[:, self.columns], self.temperature), raw.known_share
+        return log_softmax(raw.scores[:, self.columns], self.temperature), raw.known_share
 
 
 class CascadeScorer:
@@ -87,7 +86,7 @@ class CascadeScorer:
     ) -> list[tuple[str, float]]:
         """Return what each word adds to ``score[top] - score[other]``, by leaving it out.
 
-        Whoever answered the whole paper is asked about all of its parts.
+        The model that answered the whole paper is asked about all of its parts.
         """
         fast, _ = self._fast.logarithms([(title, abstract)])
         ask = self._ask_both if len(self._unsure(fast)) else self._ask_fast
@@ -109,19 +108,11 @@ class CascadeScorer:
 _NONE = np.zeros(0, dtype=np.intp)
 
 
-def log_probabilities(scores: NDArray[Any], temperature: float) -> Floats:
-    """Return the logarithm of softmax(scores / temperature): float64 [n, k]."""
-    scaled = scores.astype(np.float64) / temperature
-    scaled -= scaled.max(axis=1, keepdims=True, initial=-np.inf)
-    normalised: Floats = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
-    return normalised
-
-
 def mixed(fast: Floats, deep: Floats, weight: float | None) -> Floats:
     """Return the log-probabilities of a weighted sum of logarithms; None gives the deep ones."""
     if weight is None:
         return deep
-    return log_probabilities(weight * deep + (1 - weight) * fast, 1.0)
+    return log_softmax(weight * deep + (1 - weight) * fast, 1.0)
 
 
 def load_scorer(bundle: Bundle, open_scorer: OpenScorer) -> CascadeScorer:
@@ -163,53 +154,54 @@ def with_members(bundle: Bundle) -> Bundle:
         )
     reader = BundleReader(bundle)
     reader.keys(*PARTS, "threshold", "mix")
-    told = {part: _read_reference(reader, part) for part in PARTS}
-    return replace(bundle, members={part: load_named(bundle.path, told[part]) for part in PARTS})
+    references = {part: _read_reference(reader, part) for part in PARTS}
+    members = {part: load_named(bundle.path, references[part]) for part in PARTS}
+    return replace(bundle, members=members)
 
 
 def _read_reference(reader: BundleReader, part: str) -> dict[str, str]:
     """Return name, version and digest of a model, each safe to seek a folder with."""
-    told = reader.parameter(part)
+    reference = reader.parameter(part)
     if (
-        not isinstance(told, dict)
-        or sorted(told) != sorted(_REFERENCE)
-        or not all(is_safe_text(told[key], MOST_NAME_CHARS) for key in told)
-        or not all(pattern.fullmatch(told[key]) for key, pattern in _REFERENCE.items())
+        not isinstance(reference, dict)
+        or sorted(reference) != sorted(_REFERENCE)
+        or not all(is_safe_text(reference[key], MOST_NAME_CHARS) for key in reference)
+        or not all(pattern.fullmatch(reference[key]) for key, pattern in _REFERENCE.items())
     ):
-        reader.refuse(f"names its {part} model as {shown(told)}; a name, version and digest")
-    return told
+        reader.refuse(f"names its {part} model as {shown(reference)}; a name, version and digest")
+    return reference
 
 
-def load_named(cascade: Path, told: dict[str, str]) -> Bundle:
+def load_named(cascade: Path, reference: dict[str, str]) -> Bundle:
     """Return the model that a cascade names, after comparing the digest of what was read.
 
     Args:
         cascade: the folder of the cascade.
-        told: name, version and digest.
+        reference: name, version and digest.
 
     Raises:
         BundleNotFound, BundleIncompatible: as ``find_member``.
         BundleCorrupt: a file of it has changed.
     """
-    folder = find_member(cascade, told)
+    folder = find_member(cascade, reference)
     bundle = load_bundle(folder)
     # It may have been replaced since it was found.
-    _check_digest(cascade, told, folder, bundle.digest)
+    _check_digest(cascade, reference, folder, bundle.digest)
     return bundle
 
 
-def find_member(cascade: Path, told: dict[str, str]) -> Path:
+def find_member(cascade: Path, reference: dict[str, str]) -> Path:
     """Return the folder of a model that a cascade names, after comparing its digest.
 
     Args:
         cascade: the folder of the cascade.
-        told: name, version and digest.
+        reference: name, version and digest.
 
     Raises:
         BundleNotFound: it is neither beside the cascade nor installed.
         BundleIncompatible: it is there with another digest.
     """
-    name, version = told["name"], told["version"]
+    name, version = reference["name"], reference["version"]
     beside = cascade.resolve().parent / f"{name}-{version}"
     try:
         folder = beside if (beside / "bundle.json").is_file() else find_bundle(f"{name}@{version}")
@@ -218,16 +210,16 @@ def find_member(cascade: Path, told: dict[str, str]) -> Path:
             f"the cascade {cascade.name} needs the model {name}@{version}, which is neither beside "
             f"it nor installed: {error}"
         ) from error
-    _check_digest(cascade, told, folder, read_digest(folder))
+    _check_digest(cascade, reference, folder, read_digest(folder))
     return folder
 
 
-def _check_digest(cascade: Path, told: dict[str, str], folder: Path, found: str) -> None:
-    if found != told["digest"]:
+def _check_digest(cascade: Path, reference: dict[str, str], folder: Path, found: str) -> None:
+    if found != reference["digest"]:
         raise BundleIncompatible(
-            f"the cascade {cascade.name} was made with {told['name']}@{told['version']} of digest "
-            f"{told['digest'][:12]}; {folder} has {found[:12]}. Install that one, or make the "
-            "cascade again."
+            f"the cascade {cascade.name} was made with {reference['name']}@{reference['version']} "
+            f"of digest {reference['digest'][:12]}; {folder} has {found[:12]}. Install that "
+            "one, or make the cascade again."
         )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from classmark.bundle import Bundle
 from classmark.bundle.check import is_number, shown
 from classmark.errors import BundleIncompatible
-from classmark.kernels.curve import GAP_KNOTS, TOP_KNOTS, CalibrationCurve
+from classmark.kernels.calibration import GAP_KNOTS, TOP_KNOTS, CalibrationCurve
 
 MOST_SCALE = 1e6
 """No number of a sound bundle comes near it, and no product or sum of such numbers overflows."""
@@ -48,7 +48,7 @@ class BundleReader:
         if seen != sorted(names):
             self.refuse(f"has the parameters {shown(seen)}, its kind needs {sorted(names)}")
 
-    def parameter(self, name: str) -> Any:
+    def parameter(self, name: str) -> object:
         """Return a parameter of any type."""
         if name not in self._parameters:
             self.refuse(f"lacks the parameter {name!r}")

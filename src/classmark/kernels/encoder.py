@@ -24,8 +24,8 @@ from classmark.errors import (
     MissingExtra,
     UnreadableSource,
 )
+from classmark.kernels.calibration import CalibrationCurve
 from classmark.kernels.checks import BundleReader
-from classmark.kernels.curve import CalibrationCurve
 from classmark.kernels.explanation import OCCLUSION, occlude
 from classmark.kernels.scorer import RawScores
 from classmark.kernels.tokens import LEAST_LENGTH, TOKENS_VERSION, Encoded, PairTokenizer
@@ -46,7 +46,7 @@ _ODD_TEXT = "\u4e00 \U0001f600 \xff"
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """What a deep bundle says of its network.
+    """The network of a transformer bundle.
 
     Attributes:
         precision: ``fp32`` or ``int8``.
@@ -79,7 +79,7 @@ class EncoderScorer:
         Args:
             model: an ONNX model with all of its weights; kept for processes that are forked.
             tokenizer: makes its tokens.
-            config: what the bundle says of it.
+            config: its part of the bundle's parameters.
 
         Raises:
             MissingExtra: the package onnxruntime is not installed.
@@ -214,7 +214,7 @@ def default_threads() -> int:
     """Return the threads of a run: ``$CLASSMARK_THREADS``, else the cores there are, at most 4.
 
     Raises:
-        InvalidConfig: the variable is no whole number from 1.
+        InvalidConfig: the variable is not a whole number from 1.
     """
     given = os.environ.get(THREADS_VARIABLE)
     if given is None:
@@ -236,7 +236,7 @@ def plan_runs(lengths: Sequence[int], run_tokens: int) -> Iterator[list[int]]:
 
     Args:
         lengths: tokens of each paper.
-        run_tokens: of a run with its padding; a paper with more stands alone.
+        run_tokens: of a run with its padding; a paper with more gets a run of its own.
     """
     run: list[int] = []
     for place in sorted(range(len(lengths)), key=lengths.__getitem__):

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from classmark.bundle import Bundle
 from classmark.bundle.check import shown
 from classmark.errors import BundleIncompatible
+from classmark.kernels.calibration import CalibrationCurve
 from classmark.kernels.checks import MOST_SCALE, BundleReader
-from classmark.kernels.curve import CalibrationCurve
 from classmark.kernels.explanation import BIAS, EXACT_LINEAR
 from classmark.kernels.featuriser import (
     FEATURISER_VERSION,

@@ -14,7 +14,7 @@ _LONG_WORD_CHARS = 10
 
 @dataclass(frozen=True, eq=False)
 class RawScores:
-    """What a kernel says of n papers, before any policy.
+    """The scores that a kernel gives n papers, before any policy.
 
     Attributes:
         scores: float32 [n, k], uncalibrated logits in label order.
@@ -28,7 +28,7 @@ class RawScores:
     n_terms: NDArray[np.int32] | None = None
 
     def rows(self, start: int, end: int) -> RawScores:
-        """Return what is said of the papers from ``start`` to before ``end``."""
+        """Return the scores of the papers from ``start`` to before ``end``."""
         n_terms = None if self.n_terms is None else self.n_terms[start:end]
         return RawScores(self.scores[start:end], self.known_share[start:end], n_terms)
 

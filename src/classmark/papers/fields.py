@@ -153,7 +153,7 @@ class ReadOptions:
         columns: columns or keys that papers are read from beside the usual ones.
         max_record_bytes: a longer record is skipped, without holding it in memory.
         strict_dates: an unreadable date makes a bad record; else the date is unknown (None).
-        whole_labels: categories are labels of one's own, which may hold blanks and commas.
+        whole_labels: categories are the user's own labels, which may hold blanks and commas.
     """
 
     name: str
@@ -170,7 +170,7 @@ class ReadOptions:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a record stands: "line 7" in messages, "7" as identifier if it has none of its own."""
+    """Where a record is: "line 7" in messages, "7" as identifier if it has none of its own."""
 
     unit: str
     number: int
@@ -231,7 +231,7 @@ def build_paper(values: Mapping[str, Any], place: Place, options: ReadOptions) -
 
     Args:
         values: field name -> value; absent and None are the same.
-        place: where the record stands.
+        place: where the record is.
         options: how to read dates and categories.
     """
     identifier = values.get("id")
@@ -300,10 +300,10 @@ def _text(values: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def _categories(value: Any, *, whole: bool) -> tuple[str, ...]:
+def _categories(value: object, *, whole: bool) -> tuple[str, ...]:
     """Return the codes of a list, of a text, of a list as a text, or of a list of such texts.
 
-    Labels of one's own are taken as they stand: a text is one label, or a list as a text.
+    The user's own labels are taken as they stand: a text is one label, or a list as a text.
     """
     if is_missing(value):
         return ()
@@ -331,7 +331,7 @@ def _listed_in_text(text: str) -> list[str]:
     return text.split("\t")  # so the table of a dataset parts them
 
 
-def _date(value: Any, *, strict: bool) -> str | None:
+def _date(value: object, *, strict: bool) -> str | None:
     text = value.isoformat() if hasattr(value, "isoformat") else value
     if is_missing(text) or not str(text).strip():
         return None
@@ -343,7 +343,7 @@ def _date(value: Any, *, strict: bool) -> str | None:
         return None
 
 
-def _authors(value: Any) -> str:
+def _authors(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return value if isinstance(value, str) else ""

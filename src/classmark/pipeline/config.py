@@ -1,4 +1,4 @@
-"""What `classmark train` is told: Hydra composes it, dataclasses check it, before any work."""
+"""The configuration of `classmark train`: Hydra composes it, dataclasses check it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,18 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_origin, get_type_hints
 
 from classmark.errors import InvalidConfig
-from classmark.pipeline.unfinished import check_same_fit, continued_config
+from classmark.pipeline.kinds import KINDS, ModelConfig
+from classmark.pipeline.unfinished import check_same_fit, resumed_config
+from classmark.records.fields import WrongField, read_value
 from classmark.records.run import Kind
 from classmark.storage import expand_home
 from classmark.tracking import TrackerConfig, read_tracker
-from classmark.training import LinearConfig, TransformerConfig
-from classmark.training.cascade import CascadeConfig
 
-ModelConfig = LinearConfig | TransformerConfig | CascadeConfig
+_Options = TypeVar("_Options", bound=ModelConfig)
 
-KINDS: dict[Kind, type[ModelConfig]] = {
-    "linear": LinearConfig,
-    "transformer": TransformerConfig,
-    "cascade": CascadeConfig,
-}
 _PATH_KEYS = (
     *("dataset.path", "runs_dir", "resume"),
     *("model.encoder", "model.start", "model.fast", "model.deep"),
@@ -50,7 +44,7 @@ class TrainConfig:
         seed: of all that is drawn at random, from 0; the same seed gives the same weights.
         runs_dir: folder in which the run gets a folder of its own.
         tracker: who keeps the run beside its own folder.
-        resume: folder of an unfinished run to go on with; None: a new one.
+        resume: folder of an unfinished run to resume; None: a new run.
         composed: everything as Hydra composed it, for the record.
     """
 
@@ -65,24 +59,29 @@ class TrainConfig:
     @property
     def kind(self) -> Kind:
         """Return the kind of the model."""
-        return next(kind for kind, options in KINDS.items() if options is type(self.model))
+        return _kind_of(type(self.model))
+
+    def options(self, wanted: type[_Options]) -> _Options:
+        """Return the options of a kind of model.
+
+        Raises:
+            InvalidConfig: the configuration is of another kind.
+        """
+        if not isinstance(self.model, wanted):
+            raise InvalidConfig(
+                f"model.kind is {self.kind!r}, this is done with {_kind_of(wanted)!r} only."
+            )
+        return self.model
 
 
-def linear_options(config: TrainConfig) -> LinearConfig:
-    """Return the options of the fast tier.
-
-    Raises:
-        InvalidConfig: the configuration is of another kind.
-    """
-    if not isinstance(config.model, LinearConfig):
-        raise InvalidConfig(f"model.kind is {config.kind!r}, this is done with 'linear' only.")
-    return config.model
+def _kind_of(options: type[object]) -> Kind:
+    return next(kind for kind, found in KINDS.items() if found.options is options)
 
 
 def compose_config(overrides: Sequence[str]) -> TrainConfig:
     """Return the configuration that Hydra composes of ``conf/train.yaml`` and overrides.
 
-    With ``resume=RUN`` it is that of the run; what else is given must not ask for another fit.
+    With ``resume=RUN`` it is that of the run; other overrides must not ask for another fit.
 
     Raises:
         InvalidConfig: a key is unknown, a value is missing, of the wrong type or out of range.
@@ -95,13 +94,13 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     dataset = given.get("dataset.path")
     others = given.keys() - {"resume", "runs_dir", "dataset.path"}
     if not others:
-        return _read_config(continued_config(folder, dataset))
+        return _read_config(resumed_config(folder, dataset))
     # Hydra wants a dataset; that of the run is put in its place.
     composed = _compose([*overrides, *([] if dataset else [f"dataset.path={folder}"])])
     only_tracker = all(key.partition(".")[0] == "tracker" for key in others)
     if not only_tracker:
         check_same_fit(folder, composed)
-    continued = continued_config(folder, dataset)
+    continued = resumed_config(folder, dataset)
     return _read_config({**continued, "tracker": composed["tracker"]})
 
 
@@ -135,12 +134,16 @@ def _compose(overrides: Sequence[str]) -> dict[str, Any]:
 def _unknown_key(name: str) -> InvalidConfig:
     """Return the error of a key that is not known: the nearest ones, or the kind that has it."""
     known = {
-        *(f"model.{field.name}" for options in KINDS.values() for field in fields(options)),
+        *(f"model.{field.name}" for kind in KINDS.values() for field in fields(kind.options)),
         *(f"tracker.{field.name}" for field in fields(TrackerConfig)),
         *("dataset.path", "seed", "runs_dir", "resume", "model", "tracker", "experiment"),
     }
     if name in known:
-        kinds = [k for k, v in KINDS.items() if name in {f"model.{f.name}" for f in fields(v)}]
+        kinds = [
+            kind
+            for kind, found in KINDS.items()
+            if name in {f"model.{field.name}" for field in fields(found.options)}
+        ]
         return InvalidConfig(f"{name} is a key of model={' and model='.join(kinds)} only.")
     near = get_close_matches(name, sorted(known))
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
@@ -176,19 +179,22 @@ def _quoted(value: str) -> str:
 
 def _read_config(composed: dict[str, Any]) -> TrainConfig:
     kind = _read_kind(composed)
-    _check_keys(composed, KINDS[kind])
+    options = KINDS[kind].options
+    _check_keys("", composed, {"seed", "runs_dir", "resume", "dataset", "model", "tracker"})
+    _check_keys("dataset.", composed["dataset"], {"path"})
+    _check_keys("model.", composed["model"], {"kind", *(key.name for key in fields(options))})
     model = {key: value for key, value in composed["model"].items() if key != "kind"}
-    for key, hint in get_type_hints(KINDS[kind]).items():
+    for key, hint in get_type_hints(options).items():
         _check_value(f"model.{key}", model[key], hint)
-    if type(composed["seed"]) is not int or composed["seed"] < 0:
-        raise InvalidConfig(f"seed must be a whole number from 0, got {composed['seed']!r}.")
-    resume = composed["resume"]
-    if resume is not None and kind != "transformer":
+    seed, resume = composed["seed"], composed["resume"]
+    if type(seed) is not int or seed < 0:
+        raise InvalidConfig(f"seed must be a whole number from 0, got {seed!r}.")
+    if resume is not None and not KINDS[kind].can_resume:
         raise InvalidConfig(f"resume is for model=transformer; a {kind} fit is begun again.")
     return TrainConfig(
         dataset=expand_home(str(composed["dataset"]["path"])),
-        model=KINDS[kind](**model),
-        seed=composed["seed"],
+        model=options(**model),
+        seed=seed,
         runs_dir=expand_home(str(composed["runs_dir"])),
         resume=None if resume is None else expand_home(str(resume)),
         tracker=read_tracker(composed),
@@ -205,50 +211,24 @@ def _read_kind(composed: Mapping[str, Any]) -> Kind:
     raise InvalidConfig(f"model.kind must be {' or '.join(map(repr, KINDS))}, got {given!r}.")
 
 
-def _check_keys(composed: Mapping[str, Any], model: type[ModelConfig]) -> None:
+def _check_keys(group: str, given: Any, keys: set[str]) -> None:
     """Refuse what Hydra lets through: ``+key`` adds an unknown key, ``~key`` takes one away."""
-    known = {
-        "": {"seed", "runs_dir", "resume", "dataset", "model", "tracker"},
-        "dataset": {"path"},
-        "model": {"kind", *(field.name for field in fields(model))},
-    }
-    for section, keys in known.items():
-        given = composed[section] if section else composed
-        if not isinstance(given, dict):
-            raise InvalidConfig(f"{section} must be a group of keys, got {given!r}.")
-        for key in sorted(keys ^ set(given)):
-            name = f"{section}.{key}" if section else key
-            if key in keys:
-                raise InvalidConfig(f"{name} is missing. See `classmark train --help`.")
-            raise _unknown_key(name)
-
-
-_ALLOWED: dict[Any, tuple[tuple[type, ...], str]] = {
-    int: ((int,), "a whole number"),
-    float: ((int, float), "a number"),
-    bool: ((bool,), "true or false"),
-    str: ((str,), "a text"),
-}
+    if not isinstance(given, dict):
+        raise InvalidConfig(f"{group.rstrip('.')} must be a group of keys, got {given!r}.")
+    for key in sorted(keys ^ set(given)):
+        if key in keys:
+            raise InvalidConfig(f"{group}{key} is missing. See `classmark train --help`.")
+        raise _unknown_key(f"{group}{key}")
 
 
 def _check_value(name: str, value: Any, hint: Any) -> None:
-    """Refuse a value of another type than the field's; a choice is checked by its class."""
-    if get_origin(hint) is Mapping:
-        if not isinstance(value, dict):
-            raise InvalidConfig(f"{name} must be a group of keys, got {value!r}.")
-        for key, inner in value.items():
-            _check_value(f"{name}.{key}", inner, get_args(hint)[1])
-        return
-    may_be_none = NoneType in get_args(hint)
-    if may_be_none:
-        if value is None:
-            return
-        hint = next(part for part in get_args(hint) if part is not NoneType)
-    kinds, what = _ALLOWED.get(hint, _ALLOWED[str])
-    # By type, because a bool is an int to Python.
-    if type(value) not in kinds:
-        other = " or null" if may_be_none else ""
-        raise InvalidConfig(f"{name} must be {what}{other}, got {value!r}.")
+    """Refuse a value of another type than the field's; the class of the options checks choices."""
+    try:
+        read_value(str if get_origin(hint) is Literal else hint, value, name)
+    except WrongField as error:
+        if error.wanted.startswith("a number") and isinstance(error.value, float):
+            return  # it is not finite, and the options say what is in range
+        raise InvalidConfig(f"{error.name} must be {error.wanted}, got {error.value!r}.") from error
 
 
 @dataclass(frozen=True)
@@ -272,9 +252,9 @@ def describe_keys() -> dict[str, list[ConfigKey]]:
     kinds = {
         f"model={kind}": [
             ConfigKey("model.kind", "text", kind, "what is fitted; model=KIND sets it."),
-            *_keys_of("model", options, _defaults(f"model/{kind}")),
+            *_keys_of("model", found.options, _defaults(f"model/{kind}")),
         ]
-        for kind, options in KINDS.items()
+        for kind, found in KINDS.items()
     }
     return {"every kind of model": every, **kinds}
 

@@ -1,38 +1,31 @@
-"""From a run to a bundle: convert, calibrate on valid, measure on test, write."""
+"""From a run to a bundle: what every kind of model shares."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from classmark.dataset import iter_texts, load_manifest
-from classmark.errors import InvalidDataset
+from classmark.errors import InvalidConfig, InvalidDataset
 from classmark.evaluation import EvaluationConfig, evaluate_table
 from classmark.evaluation.robustness import OtherTexts, read_non_papers
-from classmark.export import fit_curve, fit_policy, render_card
-from classmark.kernels import RawScores, count_terms
-from classmark.kernels.curve import CalibrationCurve
+from classmark.export import fit_curve, fit_policy
+from classmark.kernels import RawScores, Scorer, count_terms
+from classmark.kernels.calibration import CalibrationCurve
 from classmark.papers import RECIPE_VERSION
-from classmark.pipeline.candidate import Candidate, ExportOptions, make_candidate
 from classmark.pipeline.run_folder import find_dataset, without_folders
-from classmark.pipeline.scoring import (
-    OnProgress,
-    Source,
-    score_split,
-    with_curve,
-    with_policy,
-)
+from classmark.pipeline.scoring import Source, score_split, with_curve, with_policy
 from classmark.records import (
     BundleManifest,
-    DatasetManifest,
     EvaluationReport,
     Paper,
     Policy,
+    Progress,
     RunRecord,
     ScoreTable,
 )
@@ -45,112 +38,212 @@ from classmark.wire import ModelRef
 HEADLINE = ("top_1", "top_3", "top_5", "macro_f1", "ece", "set_coverage", "set_size")
 _PROVENANCE = ("command", "seed", "dataset_digest", "date", "commit", "packages", "generated")
 
-OnStep = Callable[[str], None]
+Precision = Literal["auto", "fp32", "int8"]
 
 
-def export_run(  # noqa: PLR0913 - one parameter an option of the verb
-    run_folder: Path,
-    output: Path,
-    *,
-    name: str,
-    version: str,
-    dataset: Path | None = None,
-    about: str = "",
-    non_papers: OtherTexts | None = None,
-    overwrite: bool = False,
-    command: str = "",
-    options: ExportOptions | None = None,
-    on_step: OnStep = lambda _: None,
-    on_progress: OnProgress = lambda _: None,
-) -> tuple[BundleManifest, EvaluationReport]:
-    """Convert a run, fit its policy on valid, measure it on test, and write the bundle.
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """How a run becomes a bundle.
 
-    Args:
-        run_folder: the folder that ``train`` returned.
-        output: the bundle's folder.
-        name: of the bundle.
-        version: of the bundle.
-        dataset: where the dataset of the run is now; None if it stayed where it was.
+    Attributes:
+        name, version: of the bundle.
+        dataset: where the dataset of the run is now; None if it was not moved.
         about: Markdown for the card.
-        non_papers: texts that are out of scope; None: the invented ones of classmark.
-        overwrite: replace a bundle that is there.
+        non_papers: texts that are out of scope; None: those that classmark invents.
+        overwrite: replace a bundle that exists.
         command: the command line to name in the report.
-        options: what only some kinds of model heed.
-        on_step: hears of every step.
-        on_progress: hears of papers done.
+        precision: of a transformer: ``auto`` measures and decides, ``fp32`` and ``int8`` decide.
+        most_loss: validation accuracy that int8 may lose with ``auto``, 0..1: the interval of what
+            it loses must lie within it.
+        threshold: of a cascade: another point of its curve; None is the one the run chose.
+    """
+
+    name: str
+    version: str
+    dataset: Path | None = None
+    about: str = ""
+    non_papers: OtherTexts | None = None
+    overwrite: bool = False
+    command: str = ""
+    precision: Precision = "auto"
+    most_loss: float = 0.005
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            choices = ", ".join(get_args(Precision))
+            raise InvalidConfig(f"--precision {self.precision!r} must be one of {choices}.")
+        for name in ("most_loss", "threshold"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise InvalidConfig(f"--{name.replace('_', '-')} {value} must be within 0..1.")
+
+    @property
+    def model(self) -> ModelRef:
+        """Return how score tables call the bundle, which has no digest yet."""
+        return ModelRef(self.name, self.version, "")
+
+
+@dataclass(frozen=True, eq=False)
+class RunToExport:
+    """A finished run, its dataset, and how it becomes a bundle."""
+
+    folder: Path
+    record: RunRecord
+    source: Source
+    options: ExportOptions
+
+    @property
+    def progress(self) -> Progress:
+        """Return where steps and papers are shown."""
+        return self.source.progress
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Candidate:
+    """What a run contributes to its bundle.
+
+    Attributes:
+        what: the kind in words, for the card.
+        featuriser: version of what reads the text.
+        scorer: gives raw scores without a curve.
+        parameters: what the bundle keeps for the kernel, given the curve.
+        arrays, files: of the bundle.
+        facts: rows of the card.
+        provenance: more of it.
+        wants_curve: False where the scores are calibrated already.
+    """
+
+    what: str
+    featuriser: str
+    scorer: Scorer
+    parameters: Callable[[CalibrationCurve | None], dict[str, Any]]
+    arrays: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    files: Mapping[str, str | bytes] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    wants_curve: bool = True
+
+    def score_texts(self, texts: Sequence[str], curve: CalibrationCurve | None) -> RawScores | None:
+        """Return the scores of texts as the bundle will give them; None if there are no texts."""
+        if not texts:
+            return None
+        papers = [Paper.from_text(text) for text in texts]
+        raw = self.scorer.score([(paper.title, paper.abstract) for paper in papers])
+        return raw if curve is None else RawScores(curve.apply(raw.scores), raw.known_share)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What was fitted on the valid split, and the other texts that were used for it."""
+
+    curve: CalibrationCurve | None
+    policy: Policy
+    others: OtherTexts
+
+
+def open_run(
+    run_folder: Path, output: Path, options: ExportOptions, progress: Progress
+) -> RunToExport:
+    """Return a run whose dataset is as it was, once the output is checked.
 
     Raises:
-        RunNotFound: there is no such run.
-        RunCorrupt: a file of the run is missing or damaged.
+        RunNotFound, RunCorrupt: as ``RunRecord.read`` says.
         InvalidDataset: its dataset is missing or has changed.
-        ParityFailed: the converted model does not give what the fitted one gave.
-        MissingExtra: packages that this kind of model needs are not installed.
         StorageFailed: the bundle cannot be written there, or would replace what it is made from.
     """
-    from classmark.bundle import write_bundle
-
-    check_apart((output,), (run_folder, dataset))
-    check_folder_place(output, overwrite=overwrite)
+    check_apart((output,), (run_folder, options.dataset))
+    check_folder_place(output, overwrite=options.overwrite)
     record = RunRecord.read(run_folder)
-    check_apart((output,), (dataset or find_dataset(run_folder, record),))
-    source = _open_source(run_folder, record, dataset, on_progress)
-    candidate = make_candidate(run_folder, source, options or ExportOptions(), on_step)
-    on_step("calibrating on the valid split")
-    ref = ModelRef(name, version, "")
-    labels = record.labels
-    uncurved = score_split(candidate.scorer, source, "valid", labels, ref)
-    curve = fit_curve(uncurved) if candidate.wants_curve else None
-    others = read_non_papers() if non_papers is None else non_papers
-    other = _score_texts(candidate, others.texts, curve)
-    is_arxiv = record.label_space == "arxiv"
-    has_cross_lists = is_arxiv or bool((uncurved.listed_count > 1).any())
-    policy = fit_policy(
-        *(with_curve(uncurved, curve), other, _count_terms(source)),
-        has_cross_lists=has_cross_lists,
-    )
-    on_step("measuring on the test split")
-    test = with_curve(score_split(candidate.scorer, source, "test", labels, ref), curve)
-    report = evaluate_table(with_policy(test, policy), config=EvaluationConfig(), command=command)
-    report = _with_choice(report, candidate)
-    bundle = replace(
-        _describe_bundle(record, candidate, policy, report),
-        name=name,
-        version=version,
-        columns=source.manifest.columns,
-        parameters=candidate.parameters(curve),
-    )
-    scope = _measure_scope(
-        Decider(bundle, ref), others, test, _score_texts(candidate, others.held_out, curve)
-    )
-    bundle = replace(bundle, provenance={**bundle.provenance, "other_texts": scope})
-    facts = {**_facts(record, bundle, candidate), "out of scope": _scope_in_words(scope)}
-    card = render_card(f"{name} {version}", report, facts, about)
-    files = {**candidate.files, "CARD.md": card}
-    written = write_bundle(
-        *(output, bundle, candidate.arrays, files), overwrite=overwrite, measured=report.categories
-    )
-    return written, report
-
-
-def _open_source(
-    run_folder: Path, record: RunRecord, dataset: Path | None, on_progress: OnProgress
-) -> Source:
-    folder = dataset or find_dataset(run_folder, record)
-    manifest: DatasetManifest = load_manifest(folder)
+    dataset = options.dataset or find_dataset(run_folder, record)
+    check_apart((output,), (dataset,))
+    manifest = load_manifest(dataset)
     if manifest.digest != record.dataset_digest:
         raise InvalidDataset(
-            f"dataset {folder} has digest {manifest.digest[:12]}, the run was fitted on "
+            f"dataset {dataset} has digest {manifest.digest[:12]}, the run was fitted on "
             f"{record.dataset_digest[:12]}. Restore that dataset, or train again."
         )
-    return Source(folder, manifest, on_progress)
+    return RunToExport(run_folder, record, Source(dataset, manifest, progress), options)
+
+
+def calibrate(run: RunToExport, candidate: Candidate) -> Calibration:
+    """Return curve and policy, fitted on the valid split and on texts that are not papers."""
+    source, labels = run.source, run.record.labels
+    valid = score_split(candidate.scorer, source, "valid", labels, run.options.model)
+    curve = fit_curve(valid) if candidate.wants_curve else None
+    others = read_non_papers() if run.options.non_papers is None else run.options.non_papers
+    policy = fit_policy(
+        with_curve(valid, curve),
+        candidate.score_texts(others.texts, curve),
+        # How many words each text has, as far as it matters for its set.
+        count_terms(iter_texts(source.dataset, "valid", source.manifest), 2 * SET_TERMS),
+        has_cross_lists=run.record.label_space == "arxiv" or bool((valid.listed_count > 1).any()),
+    )
+    return Calibration(curve, policy, others)
+
+
+def evaluate(
+    run: RunToExport, candidate: Candidate, calibration: Calibration
+) -> tuple[ScoreTable, EvaluationReport]:
+    """Return the scores of the test split, and their report.
+
+    The report says which precision was kept and why, if there was a choice.
+    """
+    raw = score_split(candidate.scorer, run.source, "test", run.record.labels, run.options.model)
+    test = with_curve(raw, calibration.curve)
+    report = evaluate_table(
+        with_policy(test, calibration.policy),
+        config=EvaluationConfig(),
+        command=run.options.command,
+    )
+    choice = {key: v for key, v in candidate.provenance.items() if key == "precision"}
+    return test, replace(report, config={**report.config, **choice})
+
+
+def describe_bundle(
+    run: RunToExport,
+    candidate: Candidate,
+    calibration: Calibration,
+    test: ScoreTable,
+    report: EvaluationReport,
+) -> BundleManifest:
+    """Return the manifest of the bundle, without the digests of its files."""
+    record = run.record
+    measured = {"all": report.metrics, **{p.name: p.metrics for p in report.periods}}
+    bundle = BundleManifest(
+        name=run.options.name,
+        version=run.options.version,
+        kind=record.kind,
+        label_space=record.label_space,
+        labels=record.labels,
+        text_recipe=RECIPE_VERSION,
+        featuriser=candidate.featuriser,
+        taxonomy=TAXONOMY_VERSION if record.label_space == "arxiv" else "",
+        policy=calibration.policy,
+        files={},
+        columns=run.source.manifest.columns,
+        parameters=candidate.parameters(calibration.curve),
+        metrics={
+            period: {key: round(metrics[key].value, 4) for key in HEADLINE if key in metrics}
+            for period, metrics in measured.items()
+        },
+        provenance={
+            **{name: getattr(record, name) for name in _PROVENANCE},
+            "command": without_folders(record.command),
+            **candidate.provenance,
+        },
+    )
+    held_out = candidate.score_texts(calibration.others.held_out, calibration.curve)
+    scope = _measure_scope(Decider(bundle, run.options.model), calibration.others, test, held_out)
+    return replace(bundle, provenance={**bundle.provenance, "other_texts": scope})
 
 
 def _measure_scope(
     decider: Decider, others: OtherTexts, test: ScoreTable, held_out: RawScores | None
 ) -> dict[str, Any]:
-    """Return what fitted the scope score, and the shares of texts that it takes for no papers.
+    """Return what the scope score was fitted on, and the shares of texts it takes for no papers.
 
-    ``rejected`` is that of held-out other texts, ``lost`` that of test papers.
+    ``rejected`` is the share of held-out other texts, ``lost`` that of test papers.
     """
     measured = {"rejected": held_out}
     if others.texts:
@@ -163,63 +256,9 @@ def _measure_scope(
     return {"source": others.source, "fitted": len(others.texts), **shares}
 
 
-def _scope_in_words(scope: Mapping[str, Any]) -> str:
-    if not scope["fitted"]:
-        return "nothing is: the model was given no other texts"
-    kinds = {"lost": "test papers", "rejected": "held-out other texts"}
-    shares = ", ".join(f"{scope[key]:.1%} of {kind}" for key, kind in kinds.items() if key in scope)
-    return f"fitted on {scope['fitted']} other texts ({scope['source']}): {shares}"
-
-
-def _score_texts(
-    candidate: Candidate, texts: Sequence[str], curve: CalibrationCurve | None
-) -> RawScores | None:
-    if not texts:
-        return None
-    papers = [Paper.from_text(text) for text in texts]
-    raw = candidate.scorer.score([(paper.title, paper.abstract) for paper in papers])
-    return raw if curve is None else RawScores(curve.apply(raw.scores), raw.known_share)
-
-
-def _count_terms(source: Source) -> NDArray[np.int32]:
-    """Return how many words each validation text has, as far as it matters for its set."""
-    return count_terms(iter_texts(source.dataset, "valid", source.manifest), 2 * SET_TERMS)
-
-
-def _with_choice(report: EvaluationReport, candidate: Candidate) -> EvaluationReport:
-    """Return a report that says which precision was kept and why, if there was a choice."""
-    choice = {key: v for key, v in candidate.provenance.items() if key == "precision"}
-    return replace(report, config={**report.config, **choice})
-
-
-def _describe_bundle(
-    record: RunRecord, candidate: Candidate, policy: Policy, report: EvaluationReport
-) -> BundleManifest:
-    measured = {"all": report.metrics, **{p.name: p.metrics for p in report.periods}}
-    return BundleManifest(
-        name="",
-        version="",
-        kind=candidate.kind,
-        label_space=record.label_space,
-        labels=record.labels,
-        text_recipe=RECIPE_VERSION,
-        featuriser=candidate.featuriser,
-        taxonomy=TAXONOMY_VERSION if record.label_space == "arxiv" else "",
-        policy=policy,
-        files={},
-        metrics={
-            period: {key: round(metrics[key].value, 4) for key in HEADLINE if key in metrics}
-            for period, metrics in measured.items()
-        },
-        provenance={
-            **{name: getattr(record, name) for name in _PROVENANCE},
-            "command": without_folders(record.command),
-            **candidate.provenance,
-        },
-    )
-
-
-def _facts(record: RunRecord, bundle: BundleManifest, candidate: Candidate) -> dict[str, str]:
+def card_facts(run: RunToExport, candidate: Candidate, bundle: BundleManifest) -> dict[str, str]:
+    """Return the rows of the card that are not metrics."""
+    record = run.record
     return {
         "kind": candidate.what,
         "labels": f"{len(bundle.labels)} ({bundle.label_space})",
@@ -228,4 +267,13 @@ def _facts(record: RunRecord, bundle: BundleManifest, candidate: Candidate) -> d
         "temperature": f"{bundle.policy.temperature:.3f}",
         "dataset": f"sha256 {record.dataset_digest[:16]}",
         "fitted": f"{record.date}, seed {record.seed}",
+        "out of scope": _scope_in_words(bundle.provenance["other_texts"]),
     }
+
+
+def _scope_in_words(scope: Mapping[str, Any]) -> str:
+    if not scope["fitted"]:
+        return "nothing is: the model was given no other texts"
+    kinds = {"lost": "test papers", "rejected": "held-out other texts"}
+    shares = ", ".join(f"{scope[key]:.1%} of {kind}" for key, kind in kinds.items() if key in scope)
+    return f"fitted on {scope['fitted']} other texts ({scope['source']}): {shares}"

@@ -1,4 +1,4 @@
-"""A model on the papers of a split, clean and perturbed, and on texts that are none."""
+"""A model on the papers of a split, clean and perturbed, and on texts that are not papers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from classmark.errors import EmptyEvaluation, LabelMismatch
 from classmark.evaluation.metrics.rows import rank_of_primary
 from classmark.evaluation.robustness import KINDS, OTHER_KINDS, perturb, read_other_texts
 from classmark.evaluation.robustness.measure import LATER_YEARS, Judged, RobustnessConfig, Study
-from classmark.pipeline.fitting import OnProgress
-from classmark.records import DatasetManifest, Paper
+from classmark.records import DatasetManifest, Paper, Progress
 from classmark.runtime import Classifier
 
 _CHUNK_PAPERS = 500
@@ -25,16 +24,16 @@ Bools = NDArray[np.bool_]
 
 
 def judge_robustness(
-    model: str, dataset: Path, split: str, config: RobustnessConfig, on_progress: OnProgress
+    model: str, dataset: Path, split: str, config: RobustnessConfig, progress: Progress
 ) -> Study:
-    """Classify the papers of a split as they are and perturbed, and texts that are none.
+    """Classify the papers of a split as they are and perturbed, and texts that are not papers.
 
     Args:
         model: ``NAME``, ``NAME@VERSION`` or a path.
         dataset: the dataset folder.
         split: one of its splits.
         config: how many papers, which kinds.
-        on_progress: hears how many more texts are done.
+        progress: of the texts.
 
     Raises:
         EmptyEvaluation: the split has no paper whose primary the model knows.
@@ -43,7 +42,7 @@ def judge_robustness(
     manifest = load_manifest(dataset)
     classifier = Classifier(model)
     papers = _choose(read_split(dataset, split, manifest), manifest, classifier, config)
-    judge = _Judge(classifier, papers, on_progress)
+    judge = _Judge(classifier, papers, progress)
     clean = judge.papers([(p.title, p.abstract) for p in papers.papers])
     return Study(
         model=classifier.model,
@@ -104,10 +103,10 @@ def _choose(
 class _Judge:
     """Asks one model about the chosen papers, again and again."""
 
-    def __init__(self, classifier: Classifier, chosen: _Chosen, on_progress: OnProgress) -> None:
+    def __init__(self, classifier: Classifier, chosen: _Chosen, progress: Progress) -> None:
         self._classifier = classifier
         self._chosen = chosen
-        self._on_progress = on_progress
+        self._progress = progress
         self._clean = [(p.title, p.abstract) for p in chosen.papers]
 
     def kind(self, name: str, seed: int) -> dict[str, Judged]:
@@ -167,7 +166,7 @@ class _Judge:
                 decisions.accepted,
                 decisions.out_of_scope,
             )
-            self._on_progress(len(chunk))
+            self._progress.advance(len(chunk))
 
 
 def _by_time(chosen: _Chosen) -> dict[str, Bools]:

@@ -9,67 +9,33 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from classmark import __version__
 from classmark.errors import InvalidDataset, OutputBusy, StorageFailed
-from classmark.kernels.linear import DIM
-from classmark.pipeline.config import TrainConfig
+from classmark.pipeline.kinds import KINDS
 from classmark.pipeline.tracked import write_figures
-from classmark.pipeline.unfinished import unfinished_folder, write_record
 from classmark.records import DatasetManifest, RunRecord, RunStart, ScoreTable
-from classmark.records.run import damaged_run
 from classmark.storage import (
     atomic_file,
-    atomic_folder,
     check_folder_place,
     locked_folder,
     remove_leftovers,
     storage_errors,
+    write_json,
 )
-from classmark.training import LinearWeights
 
-WEIGHTS = ("keys", "embedding", "head", "bias")
+if TYPE_CHECKING:
+    from classmark.pipeline.config import TrainConfig
+
+
 _PACKAGES = ("numpy", "scipy", "polars", "pyarrow", "hydra-core", "omegaconf")
+UNFINISHED = ".unfinished"
+"""Suffix of the folder of a run that can be resumed, until it is finished."""
 _MARK = ".taken"
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """A finished run of the fast tier: its folder, its record, and its weights."""
-
-    folder: Path
-    record: RunRecord
-    weights: LinearWeights
-
-
-def write_run(
-    folder: Path,
-    config: TrainConfig,
-    record: RunRecord,
-    weights: LinearWeights,
-    tables: Mapping[str, ScoreTable],
-    log: list[dict[str, Any]],
-) -> None:
-    """Write a run into its folder, whole.
-
-    Raises:
-        StorageFailed: it cannot be written.
-    """
-    with atomic_folder(folder) as temporary:
-        write_config(temporary, config)
-        write_record(temporary, record)
-        lines = ["stage,epoch,loss", *(f"{e['stage']},{e['epoch']},{e['loss']:.6f}" for e in log)]
-        (temporary / "log.csv").write_text("\n".join(lines) + "\n")
-        _write_weights(temporary, weights)
-        write_tables(temporary, tables)
 
 
 def start_record(
@@ -77,7 +43,6 @@ def start_record(
     manifest: DatasetManifest,
     command: str,
     folder: Path,
-    more_packages: Sequence[str] = (),
 ) -> RunStart:
     """Return what is known of a run before its first step.
 
@@ -86,7 +51,6 @@ def start_record(
         manifest: of its dataset.
         command: the command line.
         folder: of the run when it is finished.
-        more_packages: whose versions are noted besides those that every kind uses.
     """
     return RunStart(
         kind=config.kind,
@@ -97,8 +61,13 @@ def start_record(
         labels=manifest.labels,
         label_space=manifest.label_space,
         generated=manifest.generated,
-        **describe_environment(more_packages),
+        **describe_environment(KINDS[config.kind].packages),
     )
+
+
+def write_record(folder: Path, record: RunStart) -> None:
+    """Write the record of a run that begins, or of a finished one, into its folder."""
+    write_json(folder / record.FILE, record.to_dict())
 
 
 def write_config(folder: Path, config: TrainConfig) -> None:
@@ -146,7 +115,7 @@ def reserve_run_folder(runs_dir: Path, kind: str) -> Iterator[Path]:
             runs_dir.mkdir(parents=True, exist_ok=True)
             _remove_what_killed_runs_left(runs_dir)
         with ExitStack() as stack:
-            while _is_there(folder) or not _taken(folder, stack):
+            while _exists(folder) or not _taken(folder, stack):
                 n += 1
                 folder = runs_dir / f"{kind}-{stamp}-{n}"
             yield folder
@@ -156,7 +125,12 @@ def reserve_run_folder(runs_dir: Path, kind: str) -> Iterator[Path]:
                 place.rmdir()
 
 
-def _is_there(folder: Path) -> bool:
+def unfinished_folder(folder: Path) -> Path:
+    """Return what the folder of a finished run is called while it is fitted."""
+    return folder.with_name(folder.name + UNFINISHED)
+
+
+def _exists(folder: Path) -> bool:
     return folder.exists() or unfinished_folder(folder).exists()
 
 
@@ -174,59 +148,6 @@ def _remove_what_killed_runs_left(runs_dir: Path) -> None:
     for mark in runs_dir.glob(f".*{_MARK}"):
         with suppress(OutputBusy, StorageFailed), locked_folder(mark):
             pass  # the folder is empty, so it goes when it is released
-
-
-def _write_weights(folder: Path, weights: LinearWeights) -> None:
-    """Write the arrays of a fit as ``weights/*.npy``."""
-    (folder / "weights").mkdir()
-    for name in WEIGHTS:
-        _write_array(folder / "weights" / f"{name}.npy", getattr(weights, name))
-
-
-def _write_array(path: Path, array: NDArray[Any]) -> None:
-    """Write what ``np.save`` writes, whose error on a full disk does not say that it is full."""
-    array = np.ascontiguousarray(array)
-    with path.open("wb") as file:
-        header = np.lib.format.header_data_from_array_1_0(array)
-        np.lib.format.write_array_header_1_0(file, header)
-        file.write(array.data)
-
-
-def read_run(folder: Path) -> Run:
-    """Read the run folder of a linear model.
-
-    Raises:
-        RunNotFound: it is none.
-        RunCorrupt: a file of it is missing or damaged.
-    """
-    record = RunRecord.read(folder)
-    arrays: dict[str, NDArray[Any]] = {}
-    for name in WEIGHTS:
-        file = f"weights/{name}.npy"
-        try:
-            arrays[name] = np.load(folder / file, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            problem = "it is missing" if isinstance(error, FileNotFoundError) else str(error)
-            raise damaged_run(folder, file, problem) from error
-    for name, problem in _weights_problems(arrays, len(record.labels)):
-        raise damaged_run(folder, f"weights/{name}.npy", problem)
-    return Run(folder, record, LinearWeights(**arrays))
-
-
-def _weights_problems(arrays: Mapping[str, NDArray[Any]], k: int) -> Iterator[tuple[str, str]]:
-    f = arrays["keys"].shape[0] if arrays["keys"].ndim else 0
-    wanted = {
-        "keys": (np.uint64, (f,)),
-        "embedding": (np.float32, (f, DIM)),
-        "head": (np.float32, (DIM, k)),
-        "bias": (np.float32, (k,)),
-    }
-    for name, (dtype, shape) in wanted.items():
-        array = arrays[name]
-        if array.dtype != dtype or array.shape != shape:
-            yield name, f"it is {array.dtype} {array.shape}, it must be {np.dtype(dtype)} {shape}"
-        elif array.dtype == np.float32 and not np.isfinite(array).all():
-            yield name, "it has numbers that are not finite"
 
 
 def path_from_run(dataset: Path, run_folder: Path) -> str:

@@ -1,26 +1,28 @@
-"""A fit under the eyes of its trackers: what it is, what came of it, and how it ended."""
+"""The trackers of a fit: what they learn of it at its start, during it, and at its end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from classmark.errors import EmptyEvaluation, Interrupted
 from classmark.evaluation import EvaluationConfig, evaluate_table
 from classmark.export import fit_curve, fit_policy
 from classmark.pages import render_figures
 from classmark.pipeline.scoring import with_curve, with_policy
-from classmark.records import RunRecord, RunStart, ScoreTable
+from classmark.records import Progress, RunRecord, RunStart, ScoreTable
 from classmark.storage import write_text
 from classmark.tracking import (
     RunInfo,
-    TrackerConfig,
     Trackers,
     describe_hardware,
     make_trackers,
 )
+
+if TYPE_CHECKING:
+    from classmark.pipeline.config import TrainConfig
 
 FIGURES = "figures"
 CALIBRATED_ECE = "test/ece_calibrated"
@@ -30,39 +32,30 @@ _NOT_YET = ("set_coverage", "set_size", "micro_f1")
 _FILES = ("config.yaml", RunRecord.FILE, "log.csv")
 
 
-def describe_run(name: str, config: Mapping[str, Any], start: RunStart) -> RunInfo:
-    """Return what trackers learn of a run before its first step."""
-    return RunInfo(
-        name=name,
-        kind=start.kind,
-        config=config,
-        command=start.command,
-        dataset=start.dataset,
-        dataset_digest=start.dataset_digest,
-        commit=start.commit,
-        hardware=describe_hardware(),
-    )
-
-
 @contextmanager
 def tracked(
-    config: TrackerConfig,
-    folder: Path,
-    run: RunInfo,
-    on_step: Callable[[str], None],
-    on_warning: Callable[[str], None],
+    config: TrainConfig, folder: Path, name: str, start: RunStart, progress: Progress
 ) -> Iterator[Trackers]:
-    """Yield the trackers of a run, and tell them in the end how it went."""
-    trackers = make_trackers(config, folder, on_warning)
-    trackers.start(run)
+    """Yield the trackers of a run, and tell them in the end how it went.
+
+    Args:
+        config: of the run.
+        folder: that the run is written to.
+        name: of the folder of the finished run.
+        start: its record.
+        progress: warns of a tracker that fails.
+    """
+    trackers = make_trackers(config.tracker, folder, progress)
+    hardware = describe_hardware()
+    trackers.start(RunInfo(name=name, start=start, config=config.composed, hardware=hardware))
     try:
         yield trackers
     except BaseException as error:
         failed = isinstance(error, Exception) and not isinstance(error, Interrupted)
         trackers.finish("failed" if failed else "stopped")
         raise
-    if config.with_mlflow:
-        on_step("handing the run to MLflow")
+    if config.tracker.with_mlflow:
+        progress.step("handing the run to MLflow")
     trackers.finish("finished")
 
 

@@ -1,4 +1,4 @@
-"""A run of the deep tier while it is fitted: ``NAME.unfinished``, which one can go on with."""
+"""The folder of a transformer while it is fitted: ``NAME.unfinished``, which can be resumed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from classmark.errors import InvalidConfig, InvalidDataset, LabelMismatch, RunNotFound
+from classmark.pipeline.run_folder import UNFINISHED, unfinished_folder, write_record
 from classmark.records import DatasetManifest, RunRecord, RunStart
-from classmark.storage import LOCK_FILE, locked_folder, remove, storage_errors, write_json
+from classmark.storage import LOCK_FILE, locked_folder, remove, storage_errors
+from classmark.tracking.runs import read_config
+from classmark.tracking.tracker import flat
 
-UNFINISHED = ".unfinished"
 CHECKPOINTS, BEST = "checkpoints", "best"
 _FREE = ("dataset.path", "runs_dir", "resume")
 _GIVE = "Give the folder that the interrupted `classmark train` named."
@@ -28,7 +30,7 @@ class Unfinished:
 
     @property
     def has_checkpoint(self) -> bool:
-        """Return whether there is anything to go on with."""
+        """Return whether the fit can be resumed."""
         return any((self.folder / CHECKPOINTS).glob("step-*"))
 
     @property
@@ -39,7 +41,7 @@ class Unfinished:
     def finish(self) -> Path:
         """Give the folder its final name, and drop what only an unfinished run needs.
 
-        It is not held any more: who takes it before it is renamed finds the run finished.
+        It is not locked any more: a process that takes it before the renaming finds it finished.
         """
         target = self.finished_folder
         with storage_errors(target):
@@ -53,18 +55,8 @@ class Unfinished:
         remove(self.folder)
 
 
-def write_record(folder: Path, record: RunStart) -> None:
-    """Write the record of a run that begins, or of a finished one, into its folder."""
-    write_json(folder / record.FILE, record.to_dict())
-
-
-def unfinished_folder(folder: Path) -> Path:
-    """Return what the folder of a finished run is called while it is fitted."""
-    return folder.with_name(folder.name + UNFINISHED)
-
-
 def hold_run(unfinished: Path) -> AbstractContextManager[None]:
-    """Hold the folder of a run for the block: no other process fits it meanwhile.
+    """Lock the folder of a run for the block: no other process fits it meanwhile.
 
     Raises:
         OutputBusy: another process does.
@@ -74,11 +66,11 @@ def hold_run(unfinished: Path) -> AbstractContextManager[None]:
 
 
 def begin_unfinished(folder: Path, start: RunStart) -> Unfinished:
-    """Write what is known of a run that begins.
+    """Return the unfinished run that begins with this record.
 
     Args:
-        folder: of the finished run; that of the unfinished one is there, held, and empty.
-        start: what ``read_unfinished`` gives back.
+        folder: of the finished run; that of the unfinished one exists, locked and empty.
+        start: what ``read_unfinished`` returns later.
     """
     unfinished = unfinished_folder(folder)
     write_record(unfinished, start)
@@ -86,10 +78,10 @@ def begin_unfinished(folder: Path, start: RunStart) -> Unfinished:
 
 
 def read_unfinished(folder: Path) -> Unfinished:
-    """Read the folder of a run that was broken off.
+    """Return a run that was interrupted.
 
     Raises:
-        InvalidConfig: it is none.
+        InvalidConfig: the folder is not such a run.
         RunCorrupt: its record is damaged.
     """
     if (folder / RunRecord.FILE).is_file():
@@ -102,11 +94,11 @@ def read_unfinished(folder: Path) -> Unfinished:
         ) from error
 
 
-def read_deep_record(folder: Path) -> RunStart:
-    """Return the record of a run of the deep tier, finished or not.
+def read_transformer_record(folder: Path) -> RunStart:
+    """Return the record of a transformer's run, finished or not.
 
     Raises:
-        InvalidConfig: it is no such run.
+        InvalidConfig: the folder is not such a run.
         RunCorrupt: its record is damaged.
     """
     for record in (RunRecord, RunStart):
@@ -120,7 +112,7 @@ def read_deep_record(folder: Path) -> RunStart:
     )
 
 
-def continued_config(folder: Path, dataset: str | None) -> dict[str, Any]:
+def resumed_config(folder: Path, dataset: str | None) -> dict[str, Any]:
     """Return the configuration of an unfinished run.
 
     Args:
@@ -128,23 +120,24 @@ def continued_config(folder: Path, dataset: str | None) -> dict[str, Any]:
         dataset: where the run's dataset is now; None if it stayed where it was.
 
     Raises:
-        InvalidConfig: it is no unfinished run.
+        InvalidConfig: the folder is not an unfinished run.
+        RunCorrupt: its configuration is damaged.
     """
     start = read_unfinished(folder).start
     stayed = os.path.normpath(folder.resolve() / start.dataset)
     path = dataset.strip("'\"") if dataset else stayed
     moved = {"dataset": {"path": path}, "runs_dir": str(folder.parent), "resume": str(folder)}
-    return {**read_config_file(folder), **moved}
+    return {**read_config(folder), **moved}
 
 
 def check_same_fit(folder: Path, composed: Mapping[str, Any]) -> None:
-    """Go on if a command line asks for the fit that an unfinished run is of.
+    """Check that a command line asks for the fit that an unfinished run is of.
 
     Raises:
-        InvalidConfig: it is no unfinished run, or was begun with another value; names the key.
+        InvalidConfig: it is not an unfinished run, or was begun with another value; names the key.
     """
     read_unfinished(folder)
-    before, now = _flat(read_config_file(folder)), _flat(composed)
+    before, now = dict(flat(read_config(folder))), dict(flat(composed))
     for key in sorted(before.keys() | now.keys()):
         if key in _FREE or key.startswith("tracker."):
             continue
@@ -155,28 +148,10 @@ def check_same_fit(folder: Path, composed: Mapping[str, Any]) -> None:
             )
 
 
-def read_config_file(folder: Path) -> dict[str, Any]:
-    """Return ``config.yaml`` of a run.
-
-    Raises:
-        InvalidConfig: it cannot be read.
-    """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    try:
-        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    except (OSError, YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise InvalidConfig(f"{folder / 'config.yaml'} cannot be read: {reason}.") from error
-    return {str(key): value for key, value in config.items()} if isinstance(config, dict) else {}
-
-
 def check_same_dataset(
     start: RunStart, manifest: DatasetManifest, dataset: Path, whose: str
 ) -> None:
-    """Go on if a run was begun on this dataset.
+    """Check that a run was begun on this dataset.
 
     Raises:
         LabelMismatch: it has other labels.
@@ -193,7 +168,7 @@ def check_same_dataset(
 def check_same_labels(
     theirs: Sequence[str], ours: Sequence[str], dataset: Path, whose: str
 ) -> None:
-    """Go on if a run has the labels of a dataset, in their order.
+    """Check that a run has the labels of a dataset, in their order.
 
     Raises:
         LabelMismatch: it has others.
@@ -206,11 +181,3 @@ def check_same_labels(
         f"{whose} has {len(theirs)} labels, dataset {dataset} has {len(ours)} ({example}). "
         "Use the dataset of that run, or begin a new run."
     )
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        flat.update(_flat(value, name + ".") if isinstance(value, Mapping) else {name: value})
-    return flat

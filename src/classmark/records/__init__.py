@@ -1,4 +1,4 @@
-"""What passes through walls: frozen records, each with its JSON or array form."""
+"""Frozen records that packages exchange, each with its JSON or array form."""
 
 from classmark.records.bundle import BundleFile, BundleManifest, Policy
 from classmark.records.comparison import (
@@ -36,6 +36,7 @@ from classmark.records.prediction import (
     utc_text,
     utc_text_from,
 )
+from classmark.records.progress import SILENT, Progress, Silent
 from classmark.records.robustness import (
     RobustnessGates,
     RobustnessKind,
@@ -58,6 +59,7 @@ from classmark.records.scores import ScoreTable
 
 __all__ = [
     "CSV_MARK",
+    "SILENT",
     "Agreement",
     "BadRecord",
     "BundleFile",
@@ -86,6 +88,7 @@ __all__ = [
     "Prediction",
     "PredictionEvent",
     "PredictionSource",
+    "Progress",
     "ReliabilityBin",
     "RobustnessGates",
     "RobustnessKind",
@@ -94,6 +97,7 @@ __all__ = [
     "RunRecord",
     "RunStart",
     "ScoreTable",
+    "Silent",
     "SliceGroup",
     "SliceReport",
     "Speeds",

@@ -1,4 +1,4 @@
-"""What a dataset folder says of itself: the content of its ``manifest.json``."""
+"""The description of a dataset folder: the content of its ``manifest.json``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an evaluation page shows beside the report: bins, intervals, pairs, slices, errors."""
+"""What an evaluation page adds to the report: bins, intervals, pairs, slices, errors."""
 
 from __future__ import annotations
 

@@ -133,7 +133,8 @@ class EvaluationReport:
                 f"{FORMAT_VERSION}. Write the report again with `classmark evaluate`."
             )
         try:
-            fields = {key: item for key, item in value.items() if key != "headline"}
+            derived = {"headline", "provenance"}  # the second is added to committed reports
+            fields = {key: item for key, item in value.items() if key not in derived}
             fields["model"] = ModelRef(**fields["model"])
             fields["metrics"] = _metrics(fields["metrics"])
             fields["periods"] = tuple(_slice(item) for item in fields["periods"])

@@ -1,4 +1,4 @@
-"""A paper as it passes through walls, and a record that could not be read as one."""
+"""A paper, and a record that could not be read as one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from classmark import wire
 from classmark.errors import InvalidPaper
 
 _MISSING_OF_PANDAS = ("NAType", "NaTType")
-"""Told by name, so that pandas need not be there."""
+"""Recognised by name, so that pandas need not be installed."""
 MAX_SHOWN_TITLE_CHARS = 1000
 
 
@@ -150,7 +150,7 @@ class BadRecord:
         return f"{source}{record}: {self.message}"
 
     def published(self) -> wire.BadRecord:
-        """Return what stands in the place of its answer."""
+        """Return the published object, which takes the place of the answer."""
         return wire.BadRecord(self.id, wire.RecordError(self.kind, self.message, self.columns_seen))
 
     def to_dict(self) -> dict[str, Any]:

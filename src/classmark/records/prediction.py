@@ -1,4 +1,4 @@
-"""What the journal keeps: a prediction that was published, and what somebody said of it."""
+"""What the journal stores: published predictions, and the feedback on them."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def utc_text_from(text: str, units: Mapping[str, str], sign: int) -> str:
         sign: 1 counts forward from now, -1 back.
 
     Raises:
-        ValueError, OverflowError: it is no time.
+        ValueError, OverflowError: the text is not a time.
     """
     if match := re.fullmatch(rf"(\d{{1,6}})([{''.join(units)}])", text, re.ASCII):
         moment = datetime.now(UTC) + sign * timedelta(**{units[match[2]]: int(match[1])})
@@ -210,7 +210,7 @@ class FeedbackEvent:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object of ``journal export``; the prediction it stands in has the id."""
+        """Return the JSON object of ``journal export``; the prediction around it has the id."""
         return {"category": self.category, "at_utc": self.at_utc, "comment": self.comment}
 
 

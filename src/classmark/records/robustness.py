@@ -1,4 +1,4 @@
-"""How a model fares on perturbed papers and on texts that are none; and the minima it must hold."""
+"""Results of a model on perturbed papers and other texts, and the minimum values it must reach."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class RobustnessLevel:
         metrics: ``top_1``, ``top_5``, ``confidence`` (mean probability of the top category),
             ``ece``, ``below_threshold``, ``out_of_scope``, ``abstained`` (the sum of both),
             ``accepted`` (the rest), ``accepted_accuracy``, ``agreement`` (share with the same top
-            category as clean). Texts that are no papers have no truth, so only what needs none.
+            category as clean). Texts that are not papers have no label, and only the metrics that
+            need none.
         differences: of ``top_1`` and ``top_5``; ``a`` is clean, ``b`` is this level.
     """
 
@@ -103,7 +104,7 @@ class RobustnessReport:
                 f"{ROBUSTNESS_FORMAT_VERSION}. Write it again with `classmark evaluate robustness`."
             )
         try:
-            fields = dict(value)
+            fields = {key: item for key, item in value.items() if key != "provenance"}
             fields["model"] = ModelRef(**fields["model"])
             fields["clean"] = _level(fields["clean"])
             fields["kinds"] = tuple(
@@ -151,7 +152,7 @@ class RobustnessGates:
         """Read the JSON object of a gate file.
 
         Raises:
-            InvalidGates: another format version, a key is missing or unknown, or a minimum is no
+            InvalidGates: another format version, a key is missing or unknown, or a minimum is not a
                 number.
         """
         seen = value.get("format_version") if isinstance(value, dict) else None

@@ -1,4 +1,4 @@
-"""What a run of `classmark train` says of itself: ``run.json`` at its start, then more at its end.
+"""The record of a run of `classmark train`: ``run.json`` at its start, then more at its end.
 
 One type for every kind of model. Everything that is read is checked, field by field, so that a
 damaged file is one error here and not another one in each place that uses a field.
@@ -7,14 +7,12 @@ damaged file is one error here and not another one in each place that uses a fie
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from types import NoneType
-from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from classmark.errors import RunCorrupt, RunNotFound
+from classmark.records.fields import WrongField, read_fields, read_value
 
 FORMAT_VERSION = 1
 """Runs of classmark 0.1.0 state no version; otherwise they are the same."""
@@ -24,7 +22,6 @@ Pooling = Literal["mean", "cls", "max"]
 
 _VERSION = "format_version"
 _Part = TypeVar("_Part")
-_Record = TypeVar("_Record")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +34,7 @@ class Features:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LinearPart:
-    """What only a run of the fast tier has.
+    """What only the run of a linear model has.
 
     Attributes:
         features: before and after pruning.
@@ -60,12 +57,12 @@ class EncoderFacts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerPart:
-    """What only a run of the deep tier has.
+    """What only the run of a transformer has.
 
     Attributes:
         encoder: that was fitted.
         pooling: of its vectors.
-        max_length: tokens of a paper at most.
+        max_length: maximum number of tokens of a paper.
         papers: how many of each split were used.
         steps: updates made.
         best_epoch: the epoch whose weights were kept, from 1; 0 if none was measured.
@@ -207,8 +204,7 @@ class RunStart:
         """
         try:
             value = json.loads((folder / cls.FILE).read_bytes())
-            is_versioned = _check_version(value)
-            return cls._parse(value, is_versioned)
+            return cls._parse(value, is_versioned=_check_version(value))
         except (FileNotFoundError, NotADirectoryError) as error:
             problem = f"it has no {cls.FILE}" if folder.is_dir() else "no such folder"
             raise RunNotFound(
@@ -217,14 +213,15 @@ class RunStart:
             ) from error
         except OSError as error:
             raise damaged_run(folder, cls.FILE, error.strerror or str(error)) from error
-        except _Wrong as error:
+        except WrongField as error:
             raise damaged_run(folder, cls.FILE, str(error)) from error
         except (ValueError, RecursionError) as error:
             raise damaged_run(folder, cls.FILE, f"it is not JSON ({error})") from error
 
     @classmethod
-    def _parse(cls, value: dict[str, Any], is_versioned: bool) -> Self:
-        return _read_fields(cls, value, is_versioned)
+    def _parse(cls, value: dict[str, Any], *, is_versioned: bool) -> Self:
+        value.pop(_VERSION, None)
+        return read_fields(cls, value, is_strict=is_versioned)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -262,12 +259,13 @@ class RunRecord(RunStart):
         return self.part
 
     @classmethod
-    def _parse(cls, value: dict[str, Any], is_versioned: bool) -> Self:
-        kind = _read_value(Kind, value.get("kind", "linear"), "kind")
+    def _parse(cls, value: dict[str, Any], *, is_versioned: bool) -> Self:
+        value.pop(_VERSION, None)
+        kind = read_value(Kind, value.get("kind", "linear"), "kind")
         names = {f.name for f in fields(PARTS[kind])}
         part = {key: item for key, item in value.items() if key in names}
         rest = {key: item for key, item in value.items() if key not in names}
-        return _read_fields(cls, rest, is_versioned, part=_read_fields(PARTS[kind], part, True))
+        return read_fields(cls, rest, is_strict=is_versioned, part=read_fields(PARTS[kind], part))
 
 
 Part = LinearPart | TransformerPart | CascadePart
@@ -286,98 +284,16 @@ def damaged_run(folder: Path, file: str, problem: str) -> RunCorrupt:
     )
 
 
-class _Wrong(Exception):
-    """What is wrong with a value, and in which field it is."""
-
-
-_WORDS: dict[Any, tuple[tuple[type, ...], str]] = {
-    str: ((str,), "a text"),
-    int: ((int,), "a whole number"),
-    float: ((int, float), "a number"),
-    bool: ((bool,), "true or false"),
-}
-_SHOWN_CHARS = 60
-
-
 def _check_version(value: Any) -> bool:
     """Return whether a record states its format version; classmark 0.1.0 wrote none."""
     if not isinstance(value, dict):
-        raise _Wrong(f"it holds {_shown(value)}, it must be an object")
-    if _VERSION not in value:
-        return False
-    version = value[_VERSION]
-    if type(version) is not int or version < 1:
-        raise _Wrong(f"{_VERSION!r} is {_shown(version)}, it must be a whole number from 1")
-    if version > FORMAT_VERSION:
-        raise _Wrong(
-            f"{_VERSION!r} is {version}, this classmark reads up to {FORMAT_VERSION}; install a "
-            "newer one"
+        raise WrongField("", value, "an object")
+    version = value.get(_VERSION)
+    if _VERSION in value and (type(version) is not int or version < 1):
+        raise WrongField(_VERSION, version, "a whole number from 1")
+    if version is not None and version > FORMAT_VERSION:
+        raise WrongField(
+            problem=f"{_VERSION!r} is {version}, this classmark reads up to {FORMAT_VERSION}; "
+            "install a newer one"
         )
-    return True
-
-
-def _read_fields(
-    record: type[_Record],
-    value: Mapping[str, Any],
-    is_strict: bool,
-    where: str = "",
-    **given: object,
-) -> _Record:
-    """Return a record from a JSON object, every value checked against the type of its field.
-
-    Args:
-        record: a dataclass.
-        value: the object.
-        is_strict: refuse fields that the record does not have.
-        where: the way to the object, for messages.
-        **given: fields that were read already.
-    """
-    hints, known = get_type_hints(record), {f.name: f for f in fields(record)}  # type: ignore[arg-type]
-    unknown = sorted(value.keys() - known.keys() - {_VERSION})
-    if unknown and is_strict:
-        raise _Wrong(f"{where + unknown[0]!r} is not a field of a run")
-    read = dict(given)
-    for name, described in known.items():
-        if name in value and name not in given:
-            read[name] = _read_value(hints[name], value[name], where + name)
-        elif name not in given and described.default is described.default_factory is MISSING:
-            raise _Wrong(f"{where + name!r} is missing")
-    return record(**read)
-
-
-def _read_value(hint: Any, value: Any, where: str) -> Any:
-    """Return a value in the type of its field; ``where`` is the way to it."""
-    choices, origin = get_args(hint), get_origin(hint)
-    if hint is Any:
-        return value
-    if NoneType in choices:
-        return None if value is None else _read_value(choices[0], value, where)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise _Wrong(f"{where!r} is {_shown(value)}, it must be a list")
-        return tuple(_read_value(choices[0], v, f"{where}[{i}]") for i, v in enumerate(value))
-    if origin is dict or is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise _Wrong(f"{where!r} is {_shown(value)}, it must be an object")
-        if origin is dict:
-            return {k: _read_value(choices[1], v, f"{where}.{k}") for k, v in value.items()}
-        return _read_fields(hint, value, True, where + ".")
-    return _read_plain(hint, value, where)
-
-
-def _read_plain(hint: Any, value: Any, where: str) -> Any:
-    if get_origin(hint) is Literal:
-        is_right, words = value in get_args(hint), " or ".join(get_args(hint))
-    else:
-        types, words = _WORDS[hint]
-        # By type, because a bool is an int to Python.
-        is_right = type(value) in types
-    # Python's JSON knows NaN and Infinity, and 1e999 is one.
-    if not is_right or (hint is float and not abs(value) <= sys.float_info.max):
-        raise _Wrong(f"{where!r} is {_shown(value)}, it must be {words}")
-    return float(value) if hint is float else value
-
-
-def _shown(value: Any) -> str:
-    text = ascii(value)
-    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
+    return _VERSION in value

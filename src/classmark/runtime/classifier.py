@@ -43,12 +43,12 @@ class Classifier:
 
     Attributes:
         labels: k codes, the columns of the scores.
-        names: k names, in the same order; the labels themselves if they are one's own.
+        names: k names, in the same order; the labels themselves if they are the user's own.
         categories: finds the label that somebody means, and judges an author's category.
         policy: how scores become answers.
         thresholds: k probabilities, from which each label is accepted.
         set_coverage: coverage that the prediction sets were built for, 0..1.
-        parameters: what the bundle says of its kernel.
+        parameters: those of the kernel, as the bundle has them.
         model: who answers: name, version, digest of the bundle.
         columns: what the papers that it was trained on were read from, for ``read_papers``.
     """
@@ -197,7 +197,7 @@ class Classifier:
             One answer for one paper, a list for an iterable of them (also of one, or none).
 
         Raises:
-            InvalidPaper: an item is no paper or has no text; says which one.
+            InvalidPaper: an item is not a paper or has no text; says which one.
             UsageError: ``top``, ``threshold`` or ``errors`` is out of range.
             InvalidScores: the model gave numbers that cannot be published.
         """
@@ -308,7 +308,7 @@ def _load_same(path: Path, digest: str) -> Bundle:
 
 
 def _stamps(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
-    """Return what tells the files of a folder from those that may replace them."""
+    """Return a stamp of each file of a folder, which changes when the file is replaced."""
     try:
         files = [(str(path), path.stat()) for path in folder.rglob("*")]
     except OSError:  # loading says what is wrong
@@ -321,7 +321,7 @@ def in_batches(items: Iterable[T], n_chars: Callable[[T], int]) -> Iterator[list
 
     Args:
         items: read only as far as the list that is being made needs it.
-        n_chars: length of the text of an item; one that alone exceeds the bound stands alone.
+        n_chars: length of the text of an item; one over the bound gets its own batch.
     """
     batch: list[T] = []
     size_chars = 0

@@ -25,18 +25,18 @@ def read_items(x: OneItem | Iterable[OneItem], errors: ErrorMode) -> list[Paper 
         errors: ``return`` gives a ``BadRecord`` in the place of what is not a paper.
 
     Raises:
-        InvalidPaper: an item is no paper or has no text; says which one. Also if ``x`` is neither
+        InvalidPaper: an item is not a paper or has no text; says which. Also if ``x`` is neither
             a paper nor an iterable.
         UsageError: ``errors`` is neither ``raise`` nor ``return``.
     """
     if errors not in ("raise", "return"):
         raise UsageError(f"errors must be 'raise' or 'return', got {errors!r}.")
     if is_one_paper(x):
-        return [_read(x, "", errors)]
+        return [_read_item(x, "", errors)]
     # Bytes are iterable too, but as numbers, and a table as the names of its columns.
     if isinstance(x, bytes | bytearray) or _is_table(x) or not isinstance(x, Iterable):
         raise _no_paper(x)
-    return [_read(item, f"item {index}: ", errors) for index, item in enumerate(x)]
+    return [_read_item(item, f"item {index}: ", errors) for index, item in enumerate(x)]
 
 
 def is_one_paper(x: object) -> bool:
@@ -71,7 +71,7 @@ def _is_of_texts(paper: Paper) -> bool:
     return texts and (paper.id is None or isinstance(paper.id, str))
 
 
-def _read(item: object, place: str, errors: ErrorMode) -> Paper | BadRecord:
+def _read_item(item: object, place: str, errors: ErrorMode) -> Paper | BadRecord:
     """Return an item as a paper, or as the record of what is wrong with it.
 
     Args:
@@ -108,7 +108,7 @@ def _to_paper(x: object) -> Paper:
     raise _no_paper(x)
 
 
-def _as_mapping(x: Any) -> Mapping[str, Any] | None:
+def _as_mapping(x: Any) -> Mapping[str, Any] | None:  # noqa: ANN401
     """Return a mapping, or a row of a table (pandas, sqlite3, a named tuple) as one; else None."""
     if isinstance(x, Mapping):
         return x
@@ -126,7 +126,7 @@ def _is_table(x: object) -> bool:
     return hasattr(x, "columns") and hasattr(x, "shape")
 
 
-def _id_of(item: Any) -> str | None:
+def _id_of(item: object) -> str | None:
     if isinstance(item, str):
         return None
     identifier = item.id if isinstance(item, Paper) else (_as_mapping(item) or {}).get("id")

@@ -1,4 +1,4 @@
-"""What a model calls its categories: codes of the arXiv taxonomy, or labels of one's own."""
+"""The labels of a model: codes of the arXiv taxonomy, or the user's own."""
 
 from __future__ import annotations
 

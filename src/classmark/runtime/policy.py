@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from classmark import taxonomy
 from classmark.errors import BundleIncompatible, InvalidScores, UsageError
 from classmark.kernels import RawScores
+from classmark.kernels.calibration import softmax
 from classmark.records import BundleManifest
 from classmark.runtime.levels import levels_of, levels_of_one, make_levels
 from classmark.wire import (
@@ -122,7 +122,7 @@ class Decider:
             UsageError: the threshold is not within 0..1.
         """
         self._check(raw, threshold)
-        probabilities, energy = _softmax(raw.scores, self._policy.temperature)
+        probabilities, energy = softmax(raw.scores, self._policy.temperature)
         order = np.argsort(-probabilities, axis=1, kind="stable")
         top = order[:, 0]
         needed = self._thresholds[top] if threshold is None else np.full(len(top), float(threshold))
@@ -154,7 +154,7 @@ class Decider:
         # Lists, because reading single array elements is many times slower; of the top ones only.
         order = decisions.order[:, :top]
         falling = np.take_along_axis(decisions.probabilities, order, axis=1)
-        columns = zip(
+        rows = zip(
             ids,
             order.tolist(),
             falling.tolist(),
@@ -166,7 +166,22 @@ class Decider:
             levels_of(decisions.groups, self._levels.group_codes),
             strict=True,
         )
-        return [self._answer(*column) for column in columns]
+        labels = self.labels
+        return [
+            Answer(
+                id=id,
+                primary=labels[columns[0]] if reason == _ACCEPTED else None,
+                reason=REASONS[reason],
+                probability=values[0],
+                ranked=self._ranked(columns, values, len(columns)),
+                cross_lists=tuple([labels[i] for i in cross]),
+                set=tuple([labels[i] for i in in_set]) if no_set is None else None,
+                set_reason=no_set,
+                levels=Levels(archives, groups),
+                model=self._model,
+            )
+            for id, columns, values, reason, cross, in_set, no_set, archives, groups in rows
+        ]
 
     def answer(
         self, raw: RawScores, identifier: str | None, *, top: int, threshold: float | None = None
@@ -188,7 +203,7 @@ class Decider:
         if threshold is not None or not is_one or not _is_finite(raw):
             self._check(raw, threshold)
         check_top(top)
-        array, energy = _softmax(raw.scores, self._policy.temperature)
+        array, energy = softmax(raw.scores, self._policy.temperature)
         row = array[0]
         count = max(top, int(np.count_nonzero(row >= self._cutoff)))
         columns = np.argsort(-row, kind="stable")[:count]
@@ -217,7 +232,12 @@ class Decider:
         )
 
     def _reason(
-        self, best: int, probability: float, known_share: Any, energy: Any, threshold: float | None
+        self,
+        best: int,
+        probability: float,
+        known_share: np.float32,
+        energy: np.float64,
+        threshold: float | None,
     ) -> int:
         """Return the index of one paper's reason: ``_reasons`` without arrays."""
         bias, share_weight, energy_weight = self._policy.scope_weights
@@ -242,29 +262,6 @@ class Decider:
         needed = self._policy.cross_list_thresholds
         pairs = zip(order[1:], falling[1:], strict=True)
         return tuple([self.labels[i] for i, p in pairs if p >= needed[i]])
-
-    def _answer(
-        self,
-        identifier: str | None,
-        order: list[int],
-        falling: list[float],
-        reason: int,
-        *rest: Any,
-    ) -> Answer:
-        labels = self.labels
-        cross_lists, in_set, why_no_set, archives, groups = rest
-        return Answer(
-            id=identifier,
-            primary=labels[order[0]] if reason == _ACCEPTED else None,
-            reason=REASONS[reason],
-            probability=falling[0],
-            ranked=self._ranked(order, falling, len(order)),
-            cross_lists=tuple([labels[i] for i in cross_lists]),
-            set=tuple([labels[i] for i in in_set]) if why_no_set is None else None,
-            set_reason=why_no_set,
-            levels=Levels(archives, groups),
-            model=self._model,
-        )
 
     def _reasons(
         self, reaches: Mask, known_share: NDArray[np.float32], energy: Floats
@@ -291,7 +288,7 @@ class Decider:
         finite = np.isfinite(raw.scores).all(axis=1) & np.isfinite(raw.known_share)
         if not finite.all():
             raise InvalidScores(
-                f"model {self._model.name} {self._model.version} gave scores that are no finite "
+                f"model {self._model.name} {self._model.version} gave scores that are not finite "
                 f"numbers for paper {int(np.argmin(finite))} of {n}. Install or fit it again."
             )
         if threshold is not None and not 0 <= threshold <= 1:
@@ -305,17 +302,6 @@ class Decider:
                 "Export it again."
             )
         return values
-
-
-def _softmax(scores: NDArray[np.float32], temperature: float) -> tuple[Floats, Floats]:
-    """Return probabilities [n, k] and energies [n], the log-sum-exp of the scaled scores."""
-    scaled = scores.astype(np.float64) / temperature
-    highest = scaled.max(axis=1, keepdims=True)
-    # Subtracting the highest keeps every exponent at or below 0: nothing overflows.
-    probabilities = np.exp(np.subtract(scaled, highest, out=scaled), out=scaled)
-    total = probabilities.sum(axis=1, keepdims=True)
-    probabilities /= total
-    return probabilities, (np.log(total) + highest)[:, 0]
 
 
 def _why_no_set(reason: int) -> NoSetReason:

@@ -1,8 +1,7 @@
 """SERVICE: the HTTP API over one loaded model, its limits, keys, metrics and supervision.
 
 Needs the extra ``serve``; importing the room without it raises ``MissingExtra``. Names load when
-they are first used, because the metrics client decides at its import whether it counts for one
-process or for many.
+they are first used.
 """
 
 from __future__ import annotations
@@ -13,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 from classmark.errors import MissingExtra
 
 if TYPE_CHECKING:
-    from classmark.service.app import create_app
+    from classmark.service.http.app import create_app
+    from classmark.service.http.service import Service
     from classmark.service.settings import ServiceSettings, make_settings
-    from classmark.service.state import Service
-    from classmark.service.supervisor import serve
+    from classmark.service.workers.supervisor import serve
 
 _NEEDED = ("fastapi", "uvicorn", "pydantic_settings", "prometheus_client", "python_multipart")
 _HOMES = {
-    "Service": "classmark.service.state",
+    "Service": "classmark.service.http.service",
     "ServiceSettings": "classmark.service.settings",
-    "create_app": "classmark.service.app",
+    "create_app": "classmark.service.http.app",
     "make_settings": "classmark.service.settings",
-    "serve": "classmark.service.supervisor",
+    "serve": "classmark.service.workers.supervisor",
 }
 
 __all__ = ["Service", "ServiceSettings", "create_app", "make_settings", "serve"]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from classmark.errors import StorageFailed
-from classmark.journal.faults import LOGGER_NAME as JOURNAL_LOGGER_NAME
+from classmark.journal.config import LOGGER_NAME as JOURNAL_LOGGER_NAME
 
 LOGGER_NAME = "classmark.service"
 _EXTRA = "fields"

@@ -14,8 +14,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from classmark.service.memory import SERIES, Place, own_bytes
-from classmark.service.series import OTHER, SLOT_BYTES, Key, Series
+from classmark.service.memory import OTHER, SERIES, Key, Place, Series, own_bytes
 
 if TYPE_CHECKING:
     from classmark.journal import JournalStatus
@@ -139,11 +138,11 @@ class Metrics(Collector):
             process: what its memory and time are shown as; None for the number of the worker.
         """
         if place is None:
-            memory, slot = memoryview(bytearray(SLOT_BYTES)), 0
+            memory, slot = memoryview(bytearray(Series.SLOT_BYTES)), 0
         else:
             memory, slot = place.memory[SERIES], place.slot
         self._own = Series(memory, slot)
-        self._all = [Series(memory, number) for number in range(len(memory) // SLOT_BYTES)]
+        self._all = [Series(memory, number) for number in range(len(memory) // Series.SLOT_BYTES)]
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         self._journal_seen = dict.fromkeys(_JOURNAL_COUNTERS, 0)

@@ -6,6 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from classmark.errors import (
+    ClassmarkError,
+    DeadlineExceeded,
+    InvalidJournal,
+    JournalTooNew,
+    NotReady,
+    Overloaded,
+)
 from classmark.wire import to_json
 from classmark.wire.problems import KINDS, TYPE_PREFIX, ProblemDocument
 
@@ -93,3 +101,39 @@ def _field_error(error: Mapping[str, Any]) -> dict[str, str]:
         "field": shown(where) or "body",
         "message": str(error["msg"]),
     }
+
+
+def invalid_field(field_name: str, message: str) -> Problem:
+    """Return the problem of one field of a request."""
+    return Problem(
+        "invalid_request",
+        f"{field_name}: {message}.",
+        errors=[{"field": field_name, "message": message}],
+    )
+
+
+def problem_of(error: BaseException) -> Problem:
+    """Return the problem that a request gets for an error, without what only operators may see."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, NotReady | Overloaded):
+        return Problem(error.kind, str(error), retry_after_s=error.retry_after_s)
+    if isinstance(error, DeadlineExceeded):
+        return Problem(error.kind, str(error))
+    if isinstance(error, ClassmarkError) and error.blames_request:
+        return Problem(error.kind if error.kind in KINDS else "invalid_request", str(error))
+    if isinstance(error, InvalidJournal | JournalTooNew):
+        return journal_unavailable("the journal cannot be read now")
+    return Problem(
+        "internal_error",
+        "the service failed to answer. Try again; if it keeps failing, report the request ID.",
+    )
+
+
+def journal_unavailable(why: str) -> Problem:
+    """Return the problem of a request that needs a journal which is at fault; it names no path."""
+    return Problem(
+        "journal_unavailable",
+        f"{why}. Try again in 1 s; the operator finds the reason in the log.",
+        retry_after_s=1,
+    )

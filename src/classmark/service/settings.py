@@ -1,11 +1,12 @@
-"""Every default and bound of the service, each also to be set as ``CLASSMARK_SERVE_NAME``."""
+"""Every default and limit of the service; each can also be set as ``CLASSMARK_SERVE_NAME``."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,20 +15,20 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from classmark.errors import InvalidConfig
 from classmark.kernels.encoder import usable_cores
-from classmark.service.hosts import parse_hosts
 from classmark.service.keys import SLOWEST_RATE, is_rate
-from classmark.service.shares import parse_proxies
 
+ANY_HOST = EVERY_PROXY = "*"
 JOURNAL_OFF = "off"
 PREFIX = "CLASSMARK_SERVE_"
 RELOADED = ("access_log", "log_file", "log_level")
-"""Settings that a running service takes from its file of settings again; see ``reread``."""
+"""Settings that a running service reads again from its settings file; see ``reread``."""
 MIB = 1 << 20
 BACKLOG = 2048
-"""Connections that the kernel holds for workers to take."""
+"""Connections that the kernel queues for the workers."""
 WORKERS_A_CORE = 16
-"""A worker keeps a core busy by itself; far more of them only take memory from each other."""
+"""One worker keeps a core busy; many more of them only take memory from each other."""
 _DAY_S = 86_400.0
+_HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, le=_DAY_S, allow_inf_nan=False)]
@@ -39,14 +40,71 @@ def _checked_rate(per_minute: float) -> float:
     return per_minute
 
 
-def _checked_hosts(text: str) -> str:
-    parse_hosts(text)
-    return text
+def parse_hosts(text: str) -> frozenset[str]:
+    """Return the names of a setting, separated by commas.
+
+    Raises:
+        ValueError: one of them is not the name or the address of a host.
+    """
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    for name in names:
+        if not (name == ANY_HOST or _HOST_NAME.fullmatch(name) or is_address(name)):
+            raise ValueError(
+                f"{name!r} is not a host. Give names without scheme and port, such as "
+                "'papers.example.org', separated by commas, or '*' for every name"
+            )
+    return frozenset(names)
 
 
-def _checked_proxies(text: str) -> str:
-    parse_proxies(text)
-    return text
+def is_address(name: str) -> bool:
+    """Return whether a host is an IP address; one of IPv6 is in brackets, as in a URL."""
+    is_bracketed = name.startswith("[") and name.endswith("]")
+    try:
+        address = ip_address(name[1:-1] if is_bracketed else name)
+    except ValueError:
+        return False
+    return is_bracketed == isinstance(address, IPv6Address)
+
+
+def parse_proxies(text: str) -> list[IPv4Network | IPv6Network] | None:
+    """Return the networks of trusted proxies, None for all.
+
+    Args:
+        text: addresses and networks separated by commas, or ``*`` for all.
+
+    Raises:
+        ValueError: an entry is something else.
+    """
+    entries = [entry.strip() for entry in text.split(",") if entry.strip()]
+    networks = []
+    for entry in entries:
+        try:
+            networks += [] if entry == EVERY_PROXY else [ip_network(entry)]
+        except ValueError as error:
+            found = _network(entry)
+            hint = f" ({error}); perhaps {found} is meant" if found else ""
+            raise ValueError(
+                f"{entry!r} is neither an IP address nor a network{hint}. Give addresses such as "
+                "127.0.0.1 or networks such as 10.0.0.0/8, separated by commas, or '*' for all"
+            ) from error
+    return None if EVERY_PROXY in entries else networks
+
+
+def _network(entry: str) -> IPv4Network | IPv6Network | None:
+    try:
+        return ip_network(entry, strict=False)
+    except ValueError:
+        return None
+
+
+def _that(parse: Callable[[str], object]) -> AfterValidator:
+    """Return what checks that a text can be parsed, and keeps the text."""
+
+    def check(text: str) -> str:
+        parse(text)
+        return text
+
+    return AfterValidator(check)
 
 
 def _checked_workers(count: int) -> int:
@@ -63,62 +121,62 @@ Rate = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_checke
 
 
 class ServiceSettings(BaseSettings):
-    """How to serve. An option of the command line wins over the environment.
+    """How to serve. Command-line options override environment variables.
 
     Attributes:
         host: address to listen on.
         port: port to listen on; 0 takes a free one.
-        workers: processes; 0 means one a core, of a deep model one for each thread of a run.
+        workers: processes; 0 means one per core (for a deep model, per group of threads).
         model: name, ``NAME@VERSION`` or path of the model; None means the default one.
         journal: file of the journal, None for the usual place, ``off`` for none.
         journal_text: keep the text of papers in the journal.
-        journal_keep_days: predictions and feedback are deleted from the journal after as many
-            days, at most a fifteenth of that later; None keeps them.
-        journal_max_mb: the oldest files of the journal are deleted while all of them are larger
-            than this; None sets no bound.
-        api_keys: file of ``classmark keys``; None lets everybody in.
-        allowed_hosts: names by which clients may ask, separated by commas; ``*`` for every name.
-            Without it, and without API keys, these are ``localhost``, the name of the machine, the
-            name listened on, and every IP address. Pages of listed hosts may send requests too.
-        refused_keys_per_minute: requests without a valid API key that a client may make a minute
-            before it gets 429 instead of 401; 0 is no limit. Valid keys are not held up.
-        rate_per_minute: requests a client may make a minute; 0 is no limit.
-        rate_burst: requests a client may make at once before the rate binds.
-        max_body_bytes: largest body of a request.
-        max_text_chars: longest title and abstract of one paper.
-        max_papers: most papers of a batch.
-        max_concurrency: requests in work at once in a worker; more get 503. A request is in work
-            from the last byte of its body on.
-        max_queue: batches and long texts waiting for a thread of a worker; more get 503.
-        max_connections: open connections of a worker; of more, the newest of the client that has
-            most is closed, with 503.
-        max_connections_per_client: open connections of one client (an IPv4 address, an IPv6 /64)
-            in a worker; more get 503. Does not bind ``trusted_proxies``.
-        max_unfinished_bytes: all bodies of a worker that are not whole yet; above it, the largest
-            of the client that holds most gets 503.
-        max_unsent_bytes: all answers of a worker that clients have not taken yet; above it, the
-            connection of the client with most is closed.
-        max_header_bytes: everything a request sends beside its body, and 32 more for each field.
+        journal_keep_days: delete predictions and feedback from the journal after this many days,
+            or up to a fifteenth of that later; None keeps them.
+        journal_max_mb: delete the oldest files of the journal while all of them together are larger
+            than this; None sets no limit.
+        api_keys: file of API keys, see ``classmark keys``; None requires no key.
+        allowed_hosts: host names that requests may use, separated by commas; ``*`` for any name. By
+            default, without API keys: ``localhost``, the name of the machine, the value of
+            ``host``, and every IP address. Web pages of listed hosts may send requests too.
+        refused_keys_per_minute: maximum requests of a client per minute without a valid API key
+            before it gets 429 instead of 401; 0 for no limit. Valid keys are not affected.
+        rate_per_minute: maximum requests of a client per minute; 0 for no limit.
+        rate_burst: requests that a client may make at once before the rate applies.
+        max_body_bytes: maximum body of a request.
+        max_text_chars: maximum title and abstract of one paper together.
+        max_papers: maximum papers of a batch.
+        max_concurrency: maximum requests in work at once in a worker; more get 503. A request is in
+            work from the last byte of its body on.
+        max_queue: maximum batches and long texts that wait for a thread of a worker; more get 503.
+        max_connections: maximum open connections of a worker; above it, the newest of the client
+            with the most is closed, with 503.
+        max_connections_per_client: maximum open connections of one client (an IPv4 address, an IPv6
+            /64) in a worker; more get 503. Does not apply to ``trusted_proxies``.
+        max_unfinished_bytes: maximum of all incomplete bodies of a worker; above it, the largest of
+            the client that holds the most gets 503.
+        max_unsent_bytes: maximum of all answers of a worker that clients have not read yet; above
+            it, the connection of the client with the most is closed.
+        max_header_bytes: maximum of a request without its body, plus 32 for each header field.
         threads: of a worker, for batches and long texts.
-        batch_tokens: of a deep model: tokens that are run at once.
-        batch_queue: of a deep model: papers that may wait in a worker; more get 503.
-        batch_wait_ms: of a deep model: how long a paper waits for company while nothing runs.
-        deadline_ms: for a request from its first byte; a client may ask for less.
-        body_timeout_s: to send the body of a request.
-        header_timeout_s: to send the header of a request.
-        write_timeout_s: for a client to take an answer.
-        keep_alive_s: an idle connection is kept open that long.
+        batch_tokens: deep model: tokens to run at once.
+        batch_queue: deep model: maximum papers that wait in a worker; more get 503.
+        batch_wait_ms: deep model: how long a paper waits for others while nothing runs.
+        deadline_ms: for a request, from its first byte; a client may ask for less.
+        body_timeout_s: for a client to send the body of a request.
+        header_timeout_s: for a client to send the header of a request.
+        write_timeout_s: for a client to read an answer.
+        keep_alive_s: how long an idle connection is kept open.
         drain_s: between the signal to stop and the end of accepting connections; ``/readyz``
-            says 503 meanwhile, so that a load balancer can look elsewhere.
-        grace_s: for everything from the signal to stop to the exit.
-        stuck_after_s: a worker whose event loop stands still as long is killed and replaced.
-        access_log: one line a request.
-        log_file: file that the log is appended to; None means stderr.
-        log_level: the lowest level of the lines that are written.
+            returns 503 meanwhile, so that a load balancer can choose another instance.
+        grace_s: from the signal to stop to the exit.
+        stuck_after_s: a worker whose event loop is stuck for this long is killed and replaced.
+        access_log: log one line per request.
+        log_file: file to append the log to; None means stderr.
+        log_level: lowest level to log.
         trusted_proxies: addresses and networks, separated by commas, whose X-Forwarded-For is
-            believed; empty for none, ``*`` for all.
-        settings: file with lines ``CLASSMARK_SERVE_NAME=VALUE``. Options and the environment win
-            over it. SIGHUP reads its settings of the log again.
+            trusted; empty for none, ``*`` for all.
+        settings: file with lines ``CLASSMARK_SERVE_NAME=VALUE``; options and environment variables
+            override it. On SIGHUP its log settings are read again.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
@@ -134,7 +192,7 @@ class ServiceSettings(BaseSettings):
     journal_keep_days: Annotated[float, Field(ge=0.01, le=36_500)] | None = None
     journal_max_mb: Annotated[int, Field(ge=16)] | None = None
     api_keys: Path | None = None
-    allowed_hosts: Annotated[str, AfterValidator(_checked_hosts)] = ""
+    allowed_hosts: Annotated[str, _that(parse_hosts)] = ""
     refused_keys_per_minute: Rate = 30.0
     rate_per_minute: Rate = 0.0
     rate_burst: Count = 20
@@ -163,17 +221,17 @@ class ServiceSettings(BaseSettings):
     access_log: bool = True
     log_file: Path | None = None
     log_level: Literal["info", "warning", "error"] = "info"
-    trusted_proxies: Annotated[str, AfterValidator(_checked_proxies)] = ""
+    trusted_proxies: Annotated[str, _that(parse_proxies)] = ""
     settings: Path | None = None
 
     @property
     def worker_count(self) -> int:
-        """Processes to run: as asked for, else one a core that this process may use."""
+        """Processes to run: as set, else one per core that this process may use."""
         return self.workers or usable_cores()
 
     @property
     def is_open_to_everybody(self) -> bool:
-        """Whether other machines can reach the service, and no key is asked for."""
+        """Whether other machines can reach the service, and no key is required."""
         try:
             is_local = ip_address(self.host).is_loopback
         except ValueError:
@@ -181,7 +239,7 @@ class ServiceSettings(BaseSettings):
         return not is_local and self.api_keys is None
 
     def without_effect(self, *, is_deep: bool) -> dict[str, str]:
-        """Return the settings that were made but change nothing, each with the reason.
+        """Return the settings that were given but have no effect, each with the reason.
 
         Args:
             is_deep: the model is a deep one.
@@ -209,7 +267,7 @@ class ServiceSettings(BaseSettings):
         }
 
     def reread(self) -> tuple[ServiceSettings, list[str]]:
-        """Return the settings with those of the log as their file has them now.
+        """Return the settings, with those of the log read from their file again.
 
         Returns:
             The settings, and the names of others that have changed, which need a restart.
@@ -227,7 +285,7 @@ class ServiceSettings(BaseSettings):
 
 
 def make_settings(**given: Any) -> ServiceSettings:
-    """Return the settings: what is given (None is not), then the environment, a file, defaults.
+    """Return the settings: the given ones (not None), then environment, file, and defaults.
 
     Raises:
         InvalidConfig: a value or a name is invalid, or the file of settings cannot be read; names

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from classmark.errors import StorageFailed
-from classmark.storage.exchange import exchange
 from classmark.storage.failures import storage_errors
 from classmark.storage.leftovers import (
     HALF_MADE,
@@ -39,6 +41,10 @@ from classmark.storage.places import (
 
 _CHUNK_BYTES = 1 << 20
 _SHARED, _PRIVATE = 0o666, 0o600
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2  # Linux
+_RENAME_SWAP = 2  # macOS
+_UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV}
 
 
 @contextmanager
@@ -154,7 +160,7 @@ def write_text(path: Path, text: str, *, private: bool = False) -> None:
         file.write(text.encode())
 
 
-def write_json(path: Path, value: Any, *, private: bool = False) -> None:
+def write_json(path: Path, value: object, *, private: bool = False) -> None:
     """Write a JSON document atomically, indented, with a final newline."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", private=private)
 
@@ -221,8 +227,43 @@ def _put(temporary: Path, target: Path, path: Path, *, overwrite: bool) -> None:
             raise
         if not overwrite:  # another run was faster
             refuse_existing(path)
-    if not exchange(temporary, target):
+    if not _exchange(temporary, target):
         _swap_in_two_steps(temporary, target)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two paths in one step; return False if the system or the disk cannot.
+
+    Raises:
+        OSError: one of them is missing, or may not be renamed.
+    """
+    call = _system_call()
+    if call is None:
+        return False
+    if call(os.fsencode(first), os.fsencode(second)) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _UNSUPPORTED:
+        return False
+    raise OSError(number, os.strerror(number), str(first), None, str(second))
+
+
+@cache
+def _system_call() -> Callable[[bytes, bytes], int] | None:
+    """Return the function of the C library; None where there is none."""
+    name = {"linux": "renameat2", "darwin": "renamex_np"}.get(sys.platform)
+    if name is None:  # pragma: no cover - not on this system
+        return None
+    function = getattr(ctypes.CDLL(None, use_errno=True), name, None)
+    if function is None:  # pragma: no cover - an older C library
+        return None
+    function.restype = ctypes.c_int
+    if sys.platform == "darwin":  # pragma: no cover - not on this system
+        function.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_uint]
+        return lambda first, second: function(first, second, _RENAME_SWAP)
+    places = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
+    function.argtypes = places
+    return lambda a, b: function(_AT_FDCWD, a, _AT_FDCWD, b, _RENAME_EXCHANGE)
 
 
 def _swap_in_two_steps(temporary: Path, target: Path) -> None:

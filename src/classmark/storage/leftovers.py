@@ -2,8 +2,8 @@
 
 ``.NAME.xxxxxxxx.classmark-tmp`` is an output that is being written, or one that is being removed.
 ``.NAME.xxxxxxxx.classmark-old`` is a folder that was set aside while its successor is made.
-Whoever makes one holds a lock on it, which ends with the process. One that nobody holds was left by
-a killed run: the next run that writes NAME removes it, or brings the old folder back.
+Its maker holds a lock on it, which ends with the process. A killed run leaves one without a lock:
+the next run that writes NAME removes it, or brings the old folder back.
 """
 
 from __future__ import annotations

@@ -107,7 +107,8 @@ def expand_home(path: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise NoHomeFolder(
-            f"{path!r} cannot be found: there is no such home folder. Write the path without '~'."
+            f"{path!r} cannot be found: that home folder does not exist. Write the path without "
+            "'~'."
         ) from error
 
 

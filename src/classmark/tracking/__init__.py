@@ -1,12 +1,9 @@
-"""TRACKING: what a run was told and what came of it, kept by one or more trackers."""
+"""TRACKING: configuration and results of runs, kept by one or more trackers."""
 
-from classmark.tracking.config import TrackerConfig, has_mlflow, read_tracker
+from classmark.tracking.config import TrackerConfig, has_mlflow, make_trackers, read_tracker
 from classmark.tracking.csvfile import METRICS_FILE, CsvTracker
-from classmark.tracking.hardware import describe_hardware
-from classmark.tracking.make import make_trackers
-from classmark.tracking.mlflow import DATABASE, MlflowStore, MlflowTracker
-from classmark.tracking.process import QUIET
-from classmark.tracking.tracker import RunInfo, Status, Tracker, Trackers, warn_on_stderr
+from classmark.tracking.mlflow import DATABASE, QUIET, MlflowStore, MlflowTracker
+from classmark.tracking.tracker import RunInfo, Status, Tracker, Trackers, describe_hardware
 
 __all__ = [
     "DATABASE",
@@ -24,5 +21,4 @@ __all__ = [
     "has_mlflow",
     "make_trackers",
     "read_tracker",
-    "warn_on_stderr",
 ]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from classmark.errors import InvalidConfig, MissingExtra
+from classmark.records import Progress
+from classmark.tracking.csvfile import CsvTracker
+from classmark.tracking.mlflow import MlflowStore, MlflowTracker
+from classmark.tracking.tracker import Tracker, Trackers
 
 TrackerKind = Literal["auto", "csv", "mlflow"]
 LONGEST_PATIENCE_S = 3600
-SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +93,18 @@ def read_tracker(composed: Mapping[str, Any]) -> TrackerConfig:
     return config
 
 
-def flat(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """Yield ``model.rate``, ``0.1`` for every value of a nested configuration."""
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{before}{key}.")
-        else:
-            yield f"{before}{key}", str(value)
+def make_trackers(config: TrackerConfig, run_folder: Path, progress: Progress) -> Trackers:
+    """Return who keeps a run: its folder's ``metrics.csv`` always, MLflow as configured.
+
+    Args:
+        config: the ``tracker`` group.
+        run_folder: where the run is, or will be; MLflow's own store lies beside it.
+        progress: warns of each tracker that fails.
+    """
+    trackers: list[Tracker] = [CsvTracker(run_folder)]
+    if config.with_mlflow:
+        store = MlflowStore.beside(run_folder.parent, config.experiment)
+        if config.mlflow_uri:
+            store = MlflowStore(config.mlflow_uri, "", config.experiment)
+        trackers.append(MlflowTracker(store, config.patience_s))
+    return Trackers(trackers, progress)

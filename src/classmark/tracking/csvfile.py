@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from classmark.errors import TrackerDown
@@ -70,25 +70,41 @@ class CsvTracker:
 
 
 def drop_later_steps(folder: Path, step: int, measured: int) -> None:
-    """Take out of ``metrics.csv`` what a fit that goes on will write again.
+    """Remove from ``metrics.csv`` what a resumed fit will write again.
 
     Args:
         folder: of the run.
-        step: lines of later steps go.
-        measured: ``valid/...`` lines of later epochs go.
+        step: lines of later steps are removed.
+        measured: ``valid/...`` lines of later epochs are removed.
     """
     path = folder / METRICS_FILE
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.reader(file) if len(row) == len(COLUMNS) and row[1].isdigit()]
+    if path.is_file():
+        write_text(path, kept_rows(path, COLUMNS, step, measured))
+
+
+def kept_rows(path: Path, columns: Sequence[str], step: int, measured: int) -> str:
+    """Return a CSV file without the rows of later steps and of later measures on valid.
+
+    Args:
+        path: of the file; if there is none, the header alone is returned.
+        columns: its header, the name or stage of a number first; ``step`` and ``epoch`` are in it.
+        step: the last step to keep.
+        measured: the last epoch whose ``valid`` rows are kept.
+    """
     kept = io.StringIO(newline="")
     writer = csv.writer(kept, lineterminator="\n")
-    writer.writerows([COLUMNS, *(row for row in rows if _is_before(row, step, measured))])
-    write_text(path, kept.getvalue())
-
-
-def _is_before(row: list[str], step: int, measured: int) -> bool:
-    name, at, epoch, _ = row
-    is_measure = name.startswith("valid/") and epoch.isdigit()
-    return int(at) <= step and not (is_measure and int(epoch) > measured)
+    writer.writerow(columns)
+    if path.is_file():
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [
+                dict(zip(columns, r, strict=True))
+                for r in csv.reader(file)
+                if len(r) == len(columns)
+            ]
+        for row in rows:
+            # A line that was cut off when the process ended is shorter, or has no step.
+            is_before = row["step"].isdigit() and int(row["step"]) <= step
+            is_measure = row[columns[0]].partition("/")[0] == "valid" and row["epoch"].isdigit()
+            if is_before and not (is_measure and int(row["epoch"]) > measured):
+                writer.writerow(row.values())
+    return kept.getvalue()

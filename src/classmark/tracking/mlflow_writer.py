@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from classmark.tracking.config import SQLITE
+from classmark.tracking.tracker import SQLITE
 
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 _LOCKED_SECONDS = 5.0

@@ -1,4 +1,4 @@
-"""MLflow's page over a store of runs, in a process of its own, until it is told to stop."""
+"""MLflow's page over a store of runs, in a process of its own, until it is stopped."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from typing import IO
 
 from classmark.errors import ListenFailed, MissingExtra, RunNotFound, TrackerDown
 from classmark.tracking.config import has_mlflow
-from classmark.tracking.mlflow import DATABASE, MlflowStore
-from classmark.tracking.process import QUIET
+from classmark.tracking.mlflow import DATABASE, QUIET, MlflowStore
 
 HOST = "127.0.0.1"
 _START_SECONDS = 180.0
@@ -143,7 +142,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     _signal_all(process, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         process.wait(_STOP_SECONDS)
-    # Also where it has ended: a child that did not heed it would stay.
+    # Also if it has ended: a child that ignored the signal would stay.
     _signal_all(process, getattr(signal, "SIGKILL", signal.SIGTERM))
     process.wait()
 

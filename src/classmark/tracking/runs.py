@@ -11,8 +11,8 @@ from typing import Any
 from classmark.errors import MissingExtra, RunCorrupt, RunNotFound
 from classmark.records import CascadePart, RunRecord
 from classmark.records.run import damaged_run
-from classmark.tracking.config import flat
 from classmark.tracking.csvfile import METRICS_FILE
+from classmark.tracking.tracker import flat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,14 @@ class RunSummary:
     folder: Path
     record: RunRecord
     metrics: dict[str, float]
+
+    def config(self) -> dict[str, str]:
+        """Return its configuration, keys with dots.
+
+        Raises:
+            MissingExtra, RunCorrupt: as ``read_config`` says.
+        """
+        return {key: str(value) for key, value in flat(read_config(self.folder))}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of a run."""
@@ -112,8 +120,8 @@ def _points(part: CascadePart) -> dict[str, float]:
     }
 
 
-def read_config(run: RunSummary) -> dict[str, str]:
-    """Return the configuration of a run, keys with dots.
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return ``config.yaml`` of a run folder, nested.
 
     Raises:
         MissingExtra: the packages that read it are not installed.
@@ -123,15 +131,15 @@ def read_config(run: RunSummary) -> dict[str, str]:
         raise MissingExtra("reading config.yaml", "train")
     from omegaconf import DictConfig, OmegaConf
 
-    file = run.folder / "config.yaml"
+    file = folder / "config.yaml"
     try:
         config = OmegaConf.load(file)
     except Exception as error:  # YAML has a tree of errors of its own
-        raise damaged_run(run.folder, file.name, " ".join(str(error).split())) from error
+        raise damaged_run(folder, file.name, " ".join(str(error).split())) from error
     if not isinstance(config, DictConfig):
-        raise damaged_run(run.folder, file.name, "it is not a group of keys")
+        raise damaged_run(folder, file.name, "it is not a group of keys")
     composed: Any = OmegaConf.to_container(config)
-    return dict(flat(composed))
+    return dict(composed)
 
 
 def _last_metrics(file: Path) -> dict[str, float]:

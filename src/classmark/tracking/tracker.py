@@ -1,45 +1,41 @@
-"""What a tracker is, and several at once: one that fails is named once, and left out then."""
+"""What a tracker is, and several as one: a tracker that fails is named once, then left out."""
 
 from __future__ import annotations
 
+import os
+import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from classmark.records import SILENT, Progress, RunStart
+
+SQLITE = "sqlite:///"
 Status = Literal["finished", "failed", "stopped"]
-Warn = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
-    """What is known of a run before its first step.
+    """What trackers learn of a run before its first step.
 
     Attributes:
         name: of the run folder.
-        kind: of the model, ``linear`` or ``transformer``.
+        start: its record.
         config: as Hydra composed it, nested.
-        command: the command line.
-        dataset: where the dataset is, as ``provenance.json`` says it.
-        dataset_digest: of its manifest.
-        commit: of the code, ``+`` at its end if it was changed since; None outside a checkout.
         hardware: name -> value, see ``describe_hardware``.
     """
 
     name: str
-    kind: str
+    start: RunStart
     config: Mapping[str, Any]
-    command: str = ""
-    dataset: str = ""
-    dataset_digest: str = ""
-    commit: str | None = None
     hardware: Mapping[str, str] = field(default_factory=dict)
 
 
 class Tracker(Protocol):
-    """Keeps what a run was told and what came of it; every call is cheap and may raise."""
+    """Keeps configuration and results of a run; every call is cheap and may raise."""
 
     @property
     def name(self) -> str:
@@ -67,24 +63,19 @@ class Tracker(Protocol):
         ...
 
 
-def warn_on_stderr(line: str) -> None:
-    """Write a warning where progress goes."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
-
-
 class Trackers:
     """Several trackers as one that never fails.
 
     Args:
         trackers: who keep the run.
-        warn: hears one line, once, of each that fails; it is left out from then on.
+        progress: warns once of each that fails; it is left out from then on.
     """
 
     name = "trackers"
 
-    def __init__(self, trackers: Sequence[Tracker], warn: Warn) -> None:
+    def __init__(self, trackers: Sequence[Tracker] = (), progress: Progress = SILENT) -> None:
         self._trackers = list(trackers)
-        self._warn = warn
+        self._progress = progress
 
     def start(self, run: RunInfo) -> None:
         """Begin a run with each."""
@@ -114,6 +105,49 @@ class Trackers:
                 self._trackers.remove(tracker)
                 reason = " ".join(str(error).split()) or type(error).__name__
                 with suppress(OSError, ValueError):  # a stderr that is closed stops nothing either
-                    self._warn(
+                    self._progress.warn(
                         f"warning: {tracker.name} is down ({reason}); the run goes on without it."
                     )
+
+
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def describe_hardware() -> dict[str, str]:
+    """Return ``cpu``, ``cores``, ``memory_gb`` and, where torch is loaded and sees one, ``gpu``."""
+    found = {"cpu": _cpu(), "cores": str(os.cpu_count()), "memory_gb": _memory_gb(), "gpu": _gpu()}
+    return {key: value for key, value in found.items() if value}
+
+
+def _cpu() -> str:
+    try:
+        lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _memory_gb() -> str:
+    try:
+        return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f}"
+    except (AttributeError, ValueError, OSError):  # pragma: no cover - Windows, macOS
+        return ""
+
+
+def _gpu() -> str:
+    """Ask torch only where a fit has loaded it: this import takes seconds."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return ""
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return ", ".join(names)
+
+
+def flat(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield ``model.rate``, ``0.1`` for every value of a nested configuration."""
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", value

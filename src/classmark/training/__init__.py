@@ -1,8 +1,13 @@
-"""Fits a model: the fast tier's vocabulary and weights, the deep tier's encoder."""
+"""Fits a model: vocabulary and weights of a linear one, the encoder of a transformer."""
 
-from classmark.training.config import LinearConfig
-from classmark.training.linear import LinearWeights, fit_linear, rank_by_importance
-from classmark.training.rows import round_rows
+from classmark.training.config import CascadeConfig, LinearConfig
+from classmark.training.linear import (
+    LinearFit,
+    LinearWeights,
+    fit_linear,
+    rank_by_importance,
+    round_rows,
+)
 from classmark.training.transformer.config import TransformerConfig
 from classmark.training.vocabulary import (
     SparsePapers,
@@ -12,7 +17,9 @@ from classmark.training.vocabulary import (
 )
 
 __all__ = [
+    "CascadeConfig",
     "LinearConfig",
+    "LinearFit",
     "LinearWeights",
     "SparsePapers",
     "TransformerConfig",

@@ -1,4 +1,4 @@
-"""What a fit can be told; the defaults stand in conf/model/linear.yaml."""
+"""Options of the linear model and the cascade; the defaults are in ``conf/model``."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from classmark.errors import InvalidConfig
 
 @dataclass(frozen=True, kw_only=True)
 class LinearConfig:
-    """Options of fitting the fast tier.
+    """Options of fitting a linear model.
 
     Attributes:
-        max_features: features that the bundle keeps; the others are pruned by importance.
+        max_features: maximum number of features in the bundle; the least important are pruned.
         min_papers: a feature must occur in this many training papers.
         epochs: passes of the parent's fit over the training papers.
-        refine_epochs: passes after it, with the features that are kept, in two bits.
+        refine_epochs: passes after pruning, with the remaining features, in two bits.
         batch_size: papers in a step.
-        rate: step of the rows at the start; it falls linearly to 0 (row-wise AdaGrad).
+        rate: initial step of the rows; it falls linearly to 0 (row-wise AdaGrad).
         refine_rate: the same for the passes after pruning.
         head_rate: the same for head and bias.
         weight_decay: a row shrinks by this share of its step each time a paper has it.
@@ -68,3 +68,33 @@ class LinearConfig:
                 raise InvalidConfig(
                     f"model.period_weights.{period} is {weight}, it must be from 0 to 1000."
                 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CascadeConfig:
+    """Options of joining a fast and a deep model.
+
+    Attributes:
+        fast: name or folder of the bundle that is asked first.
+        deep: name or folder of the bundle that is asked where the fast one is unsure.
+        max_loss: accuracy on valid that may be lost against always asking the deep model, 0..1.
+        threshold: below this probability of the fast model the deep one is asked; None chooses
+            the cheapest threshold within ``max_loss``.
+        mix: try mixing both scores where the deep model is asked.
+        max_held_out: maximum number of papers of valid and of test; None: all.
+    """
+
+    fast: str
+    deep: str
+    max_loss: float
+    threshold: float | None
+    mix: bool
+    max_held_out: int | None
+
+    def __post_init__(self) -> None:
+        for name in ("max_loss", "threshold"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise InvalidConfig(f"model.{name} is {value}, it must be from 0 to 1.")
+        if self.max_held_out is not None and self.max_held_out < 1:
+            raise InvalidConfig(f"model.max_held_out is {self.max_held_out}, it must be 1 or more.")

@@ -1,4 +1,4 @@
-"""Fits the fast tier: an embedding of hashed terms and a softmax head, by row-wise AdaGrad.
+"""Fits a linear model: an embedding of hashed terms and a softmax head, by row-wise AdaGrad.
 
 The parent is fitted on every frequent feature. The features that matter most to it (summed squared
 share of the hidden vectors, times the size of their logits) stay, and are refined from its weights:
@@ -11,9 +11,9 @@ Bengio et al. 2013, arXiv:1308.3432, for the gradient that passes straight throu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from classmark.errors import TrainingFailed
 from classmark.kernels.featuriser import KERNEL
 from classmark.kernels.linear import DIM
+from classmark.records import SILENT, Progress
+from classmark.tracking import Trackers
 from classmark.training.config import LinearConfig
-from classmark.training.rows import round_rows
+from classmark.training.pace import FitPace
 from classmark.training.vocabulary import SparsePapers
 
 _FIRST_SQUARES = 5e-3
@@ -32,8 +34,6 @@ _RANK_CHUNK = 1 << 22
 _RELEASE_BATCHES = 16
 
 Floats = NDArray[np.float32]
-OnEpoch = Callable[[int, float], None]
-OnBatch = Callable[[int, float], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,22 +66,11 @@ class LinearWeights:
         return np.concatenate(parts) if parts else np.zeros((0, len(self.bias)), np.float32)
 
 
-def fit_linear(  # noqa: PLR0913 - data, options and two listeners
-    papers: SparsePapers,
-    keys: NDArray[np.uint64],
-    labels: NDArray[np.int16],
-    weights: Floats,
-    config: LinearConfig,
-    *,
-    n_labels: int,
-    seed: int,
-    start: LinearWeights | None = None,
-    on_epoch: OnEpoch,
-    on_batch: OnBatch,
-) -> LinearWeights:
-    """Return weights fitted to the labels of papers; refined, with rows of two bits, from a start.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LinearFit:
+    """What a fit needs.
 
-    Args:
+    Attributes:
         papers: n training papers over f features.
         keys: the f features.
         labels: int16 [n], 0 .. n_labels - 1.
@@ -89,39 +78,81 @@ def fit_linear(  # noqa: PLR0913 - data, options and two listeners
         config: steps and regularisation.
         n_labels: columns of the head.
         seed: of order, dropout and the first head.
-        start: weights of the same features to go on from, by ``refine_epochs`` and
-            ``refine_rate``; the rows returned are then as ``round_rows`` gives them.
-        on_epoch: called with the epoch (from 1) and its mean loss in nats.
-        on_batch: called with the number of papers of a batch and their mean loss in nats.
+        start: weights of the same features to continue from, by ``refine_epochs`` and
+            ``refine_rate``; the rows of the result are then as ``round_rows`` gives them.
+        stage: what trackers call the fit.
+        progress: of papers, loss and speed.
+        trackers: keep the loss of every epoch.
+    """
+
+    papers: SparsePapers
+    keys: NDArray[np.uint64]
+    labels: NDArray[np.int16]
+    weights: Floats
+    config: LinearConfig
+    n_labels: int
+    seed: int
+    start: LinearWeights | None = None
+    stage: str = "model"
+    progress: Progress = SILENT
+    trackers: Trackers = field(default_factory=Trackers)
+
+    @property
+    def epochs(self) -> int:
+        """Return the passes over the papers."""
+        return self.config.epochs if self.start is None else self.config.refine_epochs
+
+
+def fit_linear(fit: LinearFit) -> tuple[LinearWeights, list[float]]:
+    """Return weights fitted to the labels of papers, and the mean loss of each epoch in nats.
+
+    From a start the weights are refined, with rows of two bits.
 
     Raises:
-        TrainingFailed: the loss is no longer a number.
+        TrainingFailed: the loss is not a number.
     """
-    fit = _Fit(len(keys), n_labels, seed, config, start)
-    epochs = config.epochs if start is None else config.refine_epochs
-    n_steps = epochs * -(-len(papers) // config.batch_size)
-    step = 0
+    config, papers = fit.config, fit.papers
+    descent = _Descent(fit)
+    n_steps = fit.epochs * -(-len(papers) // config.batch_size)
+    step, losses, started = 0, [], time.monotonic()
     with ThreadPoolExecutor(config.threads) as pool:
-        for epoch in range(1, epochs + 1):
-            order = fit.random.permutation(len(papers)).astype(np.int64)
+        for epoch in range(1, fit.epochs + 1):
+            order = descent.random.permutation(len(papers)).astype(np.int64)
             loss = 0.0
             for first in range(0, len(order), config.batch_size):
                 batch = order[first : first + config.batch_size]
-                of_batch = fit.step(papers, batch, labels, weights, 1 - step / n_steps, pool)
+                of_batch = descent.step(batch, 1 - step / n_steps, pool)
                 loss += of_batch
                 step += 1
                 if step % _RELEASE_BATCHES == 0:
                     papers.release()
-                on_batch(len(batch), of_batch / len(batch))
+                n_seen = (epoch - 1) * len(order) + first + len(batch)
+                _show(fit, n_seen, len(batch), of_batch, time.monotonic() - started)
             if not np.isfinite(loss):
                 raise TrainingFailed(
                     f"the loss is {loss} in epoch {epoch}. Lower model.rate (now {config.rate}), "
                     f"model.refine_rate (now {config.refine_rate}) or model.head_rate (now "
                     f"{config.head_rate})."
                 )
-            on_epoch(epoch, loss / len(order))
-    embedding = round_rows(fit.embedding) if fit.rounded else fit.embedding
-    return LinearWeights(keys, embedding, fit.head, fit.bias)
+            losses.append(loss / len(order))
+            fit.trackers.metrics({f"{fit.stage}/loss": losses[-1]}, step=epoch, epoch=epoch)
+    embedding = round_rows(descent.embedding) if descent.rounded else descent.embedding
+    return LinearWeights(fit.keys, embedding, descent.head, descent.bias), losses
+
+
+def _show(fit: LinearFit, n_seen: int, n_batch: int, loss: float, seconds: float) -> None:
+    """Show the papers of a batch, their summed loss, and how far the fit is."""
+    n_papers, speed = len(fit.papers), n_seen / max(1e-9, seconds)
+    pace = FitPace(
+        share=n_seen / (n_papers * fit.epochs),
+        epoch=1 + (n_seen - 1) // n_papers,
+        epochs=fit.epochs,
+        loss=loss / n_batch,
+        papers_per_second=speed,
+        seconds_left=(n_papers * fit.epochs - n_seen) / speed,
+    )
+    fit.progress.advance(n_batch)
+    fit.progress.note(str(pace))
 
 
 def rank_by_importance(weights: LinearWeights, papers: SparsePapers) -> NDArray[np.intp]:
@@ -180,71 +211,52 @@ def sum_rows(
     return sums
 
 
-class _Fit:
+class _Descent:
     """Weights on their way, with the state of AdaGrad."""
 
-    def __init__(
-        self,
-        n_features: int,
-        n_labels: int,
-        seed: int,
-        config: LinearConfig,
-        start: LinearWeights | None,
-    ) -> None:
-        self.config = config
+    def __init__(self, fit: LinearFit) -> None:
+        self.fit, self.config, start = fit, fit.config, fit.start
         self.rounded = start is not None
-        self.random = np.random.default_rng(seed)
+        self.random = np.random.default_rng(fit.seed)
         if start is None:
-            self._rate = config.rate
-            self.embedding = np.zeros((n_features, DIM), dtype=np.float32)
-            first = self.random.standard_normal((DIM, n_labels), dtype=np.float32)
+            self._rate = self.config.rate
+            self.embedding = np.zeros((len(fit.keys), DIM), dtype=np.float32)
+            first = self.random.standard_normal((DIM, fit.n_labels), dtype=np.float32)
             self.head = first / np.float32(np.sqrt(DIM))
-            self.bias = np.zeros(n_labels, dtype=np.float32)
+            self.bias = np.zeros(fit.n_labels, dtype=np.float32)
         else:
-            self._rate = config.refine_rate
+            self._rate = self.config.refine_rate
             self.embedding = start.embedding.copy()
             self.head, self.bias = start.head.copy(), start.bias.copy()
-        self._row_squares = np.full(n_features, _FIRST_SQUARES, dtype=np.float32)
+        self._row_squares = np.full(len(fit.keys), _FIRST_SQUARES, dtype=np.float32)
         self._head_squares = np.full_like(self.head, _FIRST_SQUARES)
         self._bias_squares = np.full_like(self.bias, _FIRST_SQUARES)
 
-    def step(
-        self,
-        papers: SparsePapers,
-        batch: NDArray[np.int64],
-        labels: NDArray[np.int16],
-        weights: Floats,
-        share_left: float,
-        pool: ThreadPoolExecutor,
-    ) -> float:
+    def step(self, batch: NDArray[np.int64], share_left: float, pool: ThreadPoolExecutor) -> float:
         """Take one step and return the summed loss of the batch before it, in nats."""
         kept = 1 - self.config.hidden_dropout
         mask = (self.random.random((len(batch), DIM), dtype=np.float32) < kept) / np.float32(kept)
+        papers = self.fit.papers
         hidden = sum_rows(papers, batch, self.embedding, pool, rounded=self.rounded) * mask
         gradient, loss = _softmax_gradient(
-            hidden @ self.head + self.bias, labels[batch], self.config.label_smoothing
+            hidden @ self.head + self.bias, self.fit.labels[batch], self.config.label_smoothing
         )
-        gradient *= weights[batch, None]
+        gradient *= self.fit.weights[batch, None]
         back = np.ascontiguousarray((gradient @ self.head.T) * mask, dtype=np.float32)
         rate = self.config.head_rate * share_left
         n = np.float32(len(batch))
         _adagrad(self.head, self._head_squares, np.divide(hidden.T @ gradient, n), rate)
         _adagrad(self.bias, self._bias_squares, gradient.mean(axis=0), rate)
-        self._update_rows(papers, batch, back, self._rate * share_left, pool)
+        self._update_rows(batch, back, self._rate * share_left, pool)
         return loss
 
     def _update_rows(
-        self,
-        papers: SparsePapers,
-        batch: NDArray[np.int64],
-        gradients: Floats,
-        rate: float,
-        pool: ThreadPoolExecutor,
+        self, batch: NDArray[np.int64], gradients: Floats, rate: float, pool: ThreadPoolExecutor
     ) -> None:
         if KERNEL is None:
-            self._update_rows_in_numpy(papers, batch, gradients, rate)
+            self._update_rows_in_numpy(batch, gradients, rate)
             return
-        parts = self.config.threads
+        papers, parts = self.fit.papers, self.config.threads
 
         def run(part: int) -> None:
             KERNEL.update_rows(
@@ -265,9 +277,9 @@ class _Fit:
         list(pool.map(run, range(parts)))
 
     def _update_rows_in_numpy(
-        self, papers: SparsePapers, batch: NDArray[np.int64], gradients: Floats, rate: float
+        self, batch: NDArray[np.int64], gradients: Floats, rate: float
     ) -> None:
-        x, touched = _touched(papers, batch, len(self.embedding))
+        x, touched = _touched(self.fit.papers, batch, len(self.embedding))
         squares = x.power(2).T @ (gradients**2).mean(axis=1)
         self._row_squares[touched] += squares
         step = rate / np.sqrt(self._row_squares[touched] + 1e-12)
@@ -317,3 +329,21 @@ def _softmax_gradient(
 def _adagrad(value: Floats, squares: Floats, gradient: Floats, rate: float) -> None:
     squares += gradient * gradient
     value -= np.float32(rate) * gradient / np.sqrt(squares)
+
+
+STEP_PER_DEVIATION = np.float32(0.9957)
+"""Step of the four-level quantiser with the least squared error for a normal distribution.
+
+Source: Max 1960, "Quantizing for Minimum Distortion", IRE Transactions on Information Theory 6.
+"""
+
+
+def round_rows(embedding: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the rows with every number at -1.5, -0.5, 0.5 or 1.5 steps of its row: float32 [f, d].
+
+    A row's step is its root mean square times ``STEP_PER_DEVIATION``; a row of zeros stays.
+    """
+    squares = np.einsum("ij,ij->i", embedding, embedding) / np.float32(embedding.shape[1])
+    step = (np.sqrt(squares) * STEP_PER_DEVIATION)[:, None]
+    size = np.where(np.abs(embedding) >= step, np.float32(1.5), np.float32(0.5)) * step
+    return np.asarray(np.where(embedding < 0, -size, size), dtype=np.float32)

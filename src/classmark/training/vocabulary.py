@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from classmark.errors import TrainingFailed
 from classmark.kernels.featuriser import feature_keys, fold_all
 from classmark.kernels.linear import MAX_COUNT, count_weights
+from classmark.records import Progress
 from classmark.training.arrays import LongArray, release_pages
 
 CHUNK_PAPERS = 5_000
 _LEAST_SHARD_BITS = 4
 _SHARD_KEYS = 1 << 25
 _SLICE_KEYS = 1 << 22
-
-Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,13 +60,13 @@ class SparsePapers:
 
 
 def read_occurrences(
-    papers: Iterable[tuple[str, str]], on_progress: Progress, folder: Path | None = None
+    papers: Iterable[tuple[str, str]], progress: Progress, folder: Path | None = None
 ) -> Occurrences:
     """Return the features of papers and how often each stands in them.
 
     Args:
         papers: title and abstract of each, read as a stream.
-        on_progress: called with the number of papers done.
+        progress: of the papers read.
         folder: where the long arrays live on disk; None: in memory.
     """
     stream, starts = iter(papers), [np.zeros(1, np.int64)]
@@ -77,7 +76,7 @@ def read_occurrences(
             keys.append(part.keys)
             counts.append(part.counts)
             starts.append(part.starts[1:] + starts[-1][-1])
-            on_progress(len(pairs))
+            progress.advance(len(pairs))
         return Occurrences(keys.whole(), counts.whole(), np.concatenate(starts))
 
 

@@ -23,7 +23,7 @@ def show_start(tab: Any) -> Any:
 
 def show_answer(tab: Any) -> Any:
     page = tab.classify(ACCEPTED)
-    page.get_by_text("The terms and their weights").click()
+    page.get_by_text("Terms and their weights").click()
     return page
 
 

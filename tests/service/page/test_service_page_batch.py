@@ -31,7 +31,7 @@ def test_a_file_gives_a_row_a_paper(tab: Any) -> None:
     rows = page.locator(".batch tbody tr:not([hidden])").all_inner_texts()
     assert [row.split()[0] for row in rows] == ["p1", "p2", "p3", "p4"]
     assert "quant-ph" in rows[0]
-    assert "not sure enough; likeliest" in rows[1]
+    assert "not sure enough; most probable" in rows[1]
     assert "%" in rows[1]
     assert "not like a paper" in rows[2]
     assert "%" not in rows[2]
@@ -103,9 +103,11 @@ OWN_JSON = json.dumps([{"Nr.": "p1", "Titel": TITLE, "Inhalt, kurz": ABSTRACT}] 
 def test_columns_that_are_not_understood_are_asked_for(tab: Any, name: str, content: str) -> None:
     page = tab.open()
     choose(page, name, content)
-    page.get_by_role("heading", name="Which columns hold the papers?").wait_for()
+    page.get_by_role("heading", name="Which columns contain the papers?").wait_for()
     tab.expect_refusals()
-    assert page.evaluate("document.activeElement.textContent") == "Which columns hold the papers?"
+    assert (
+        page.evaluate("document.activeElement.textContent") == "Which columns contain the papers?"
+    )
     assert page.locator(".columns .names li").all_inner_texts() == ["Nr.", "Titel", "Inhalt, kurz"]
     chosen = {label: page.get_by_label(label, exact=True) for label in ("Title", "Abstract")}
     assert [box.input_value() for box in chosen.values()] == ["Titel", "Inhalt, kurz"]

@@ -50,7 +50,7 @@ def test_a_text_that_is_too_long_is_refused_in_words(tab: Any) -> None:
     page = tab.open()
     paste(page, "A title\n" + "word " * 60_000)
     said = notice(page)
-    assert "That is more than the service takes at once." in said
+    assert "That is more than the service accepts at once." in said
     assert "200000" in said.replace(",", "")
     assert page.get_by_role("button", name="Try again").is_hidden()
     tab.expect_refusals()
@@ -122,7 +122,7 @@ def test_a_key_that_is_asked_for_can_be_entered(
     with start("--api-keys", str(keys)) as server, watched(browser, server.url) as tab:
         page = tab.open()
         paste(page, ACCEPTED)
-        assert "The service asks for an API key." in notice(page)
+        assert "The service needs an API key." in notice(page)
         page.get_by_label("API key").fill(key)
         page.keyboard.press("Enter")
         page.locator(".answer").wait_for()
@@ -146,7 +146,7 @@ def test_without_the_scope_admin_the_status_says_so_and_still_shows_the_model(
         assert page.locator("#figures h2").all_inner_texts() == ["Model"]
         page.get_by_label("API key").fill(reader)
         page.keyboard.press("Enter")
-        page.get_by_text("This API key does not open the figures").wait_for()
+        page.get_by_text("This API key cannot read the figures").wait_for()
         assert page.locator("#figures h2").all_inner_texts() == ["Model"]
         page.get_by_label("API key").fill(admin)
         page.get_by_role("button", name="Use this key").click()
@@ -165,7 +165,7 @@ def test_without_a_journal_a_correction_is_refused_and_the_status_says_so(
         page.keyboard.press("Escape")
         page.get_by_role("button", name="Send the correction").click()
         page.locator(".notice").wait_for()
-        assert "This service keeps no journal." in page.locator(".notice").inner_text()
+        assert "This service has no journal." in page.locator(".notice").inner_text()
         page.get_by_role("link", name="Model and status").click()
         page.locator("#card h2").wait_for()
         assert "predictions and feedback are not recorded" in page.locator("#figures").inner_text()

@@ -151,7 +151,7 @@ def test_a_correction_that_is_refused_says_why_and_keeps_the_form(tab: Any) -> N
     picker(page).fill("cs.LG")
     page.get_by_role("button", name="Send the correction").click()
     page.locator(".notice").wait_for()
-    assert "keeps no journal" in page.locator(".notice").inner_text()
+    assert "This service has no journal." in page.locator(".notice").inner_text()
     assert picker(page).input_value() == "cs.LG"
     tab.expect_refusals()
 

@@ -7,7 +7,7 @@ import re
 import httpx
 import pytest
 
-from classmark.service.page import CONTENT_SECURITY_POLICY, load_files
+from classmark.service.http.app import CONTENT_SECURITY_POLICY, load_files
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "

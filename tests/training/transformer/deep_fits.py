@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from classmark.pipeline import compose_config
+from classmark.records import SILENT
 from classmark.training import TransformerConfig
 
 DeepRun = Callable[..., Any]
@@ -77,11 +78,10 @@ def deep_run(
     """Return a function that fits the tiny encoder and returns (fitted, log rows, folder)."""
     from classmark.kernels.tokens import PairTokenizer
     from classmark.training.transformer import (
-        DeepFit,
-        Listeners,
         Targets,
+        TransformerFit,
         Valid,
-        fit_deep,
+        fit_transformer,
         load_encoder,
         paper_weights,
         tokenise,
@@ -91,7 +91,6 @@ def deep_run(
         *overrides: str,
         folder: Path | None = None,
         encoder: Path = tiny_encoder,
-        listeners: Listeners | None = None,
         seed: int = 7,
         **changes: Any,
     ) -> tuple[Any, list[dict[str, str]], Path]:
@@ -99,7 +98,7 @@ def deep_run(
         folder = folder or tmp_path_factory.mktemp("fit")
         loaded = load_encoder(str(encoder), config.encoder_dropout)
         tokenizer = PairTokenizer(loaded.tokenizer_json, config.max_length)
-        papers = tokenise(tokenizer, corpus.pairs, lambda _: None)
+        papers = tokenise(tokenizer, corpus.pairs, SILENT)
         targets = Targets(
             labels=corpus.labels,
             listed_indptr=corpus.listed_indptr,
@@ -109,7 +108,7 @@ def deep_run(
             cross_list_share=config.cross_list_share,
             weights=paper_weights(corpus.labels, 3, config.class_weights),
         )
-        fit = DeepFit(
+        fit = TransformerFit(
             config=config,
             seed=seed,
             folder=folder,
@@ -119,7 +118,7 @@ def deep_run(
             valid=Valid(papers, corpus.labels),
         )
         fit = dataclasses.replace(fit, **changes)
-        fitted = fit_deep(fit, listeners or Listeners())
+        fitted = fit_transformer(fit)
         return fitted, read_log(folder), folder
 
     return run

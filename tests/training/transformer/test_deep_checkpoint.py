@@ -23,7 +23,7 @@ from classmark.training.transformer.checkpoint import (
     read_checkpoints,
     step_of,
 )
-from classmark.training.transformer.random import random_states, seed_everything, set_random_states
+from classmark.training.transformer.module import random_states, seed_everything, set_random_states
 
 pytestmark = pytest.mark.slow  # reason: imports Lightning
 

@@ -10,16 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from classmark.records import SILENT
+from heard import Heard
+
 pytest.importorskip("lightning")
 
 import torch
 from deep_fits import Corpus, DeepRun, column, quick_config, read_log
 
 from classmark.errors import OutOfMemory, TrainingFailed
-from classmark.training.transformer import Listeners, TokenisedPapers, score_papers
+from classmark.tracking import CsvTracker, Trackers
+from classmark.training.pace import spell_time
+from classmark.training.transformer import TokenisedPapers, score_papers
+from classmark.training.transformer.checkpoint import drop_old_weights, read_start
 from classmark.training.transformer.fit import memory_errors
-from classmark.training.transformer.listeners import spell_time
-from classmark.training.transformer.weights import drop_old_weights, read_start
 from deep_models import write_tiny_encoder
 
 pytestmark = pytest.mark.slow  # reason: imports Lightning, fits a network
@@ -54,7 +58,7 @@ def test_a_fit_learns_what_words_tell_apart(deep_run: DeepRun) -> None:
     losses = column(rows, "loss")
     assert np.mean(losses[-6:]) < np.mean(losses[:6])
     assert column(rows, "top_1", "valid")[-1] > 0.8
-    assert fitted.standing.step == len(losses) == 48
+    assert fitted.state.step == len(losses) == 48
     assert not fitted.model.training
 
 
@@ -79,10 +83,8 @@ def test_a_deterministic_fit_forbids_what_varies_and_puts_the_switch_back(
     deep_run: DeepRun, plain: Any
 ) -> None:
     seen: set[bool] = set()
-    listener = Listeners(
-        on_progress=lambda _: seen.add(torch.are_deterministic_algorithms_enabled())
-    )
-    _, rows, _ = deep_run("model.deterministic=true", listeners=listener)
+    heard = Heard(on_advance=lambda _: seen.add(torch.are_deterministic_algorithms_enabled()))
+    _, rows, _ = deep_run("model.deterministic=true", progress=heard)
     assert seen == {True}
     assert not torch.are_deterministic_algorithms_enabled()
     assert column(rows, "loss") == column(plain[1], "loss")
@@ -183,22 +185,22 @@ def test_a_fit_that_gets_no_better_stops_early_and_keeps_the_best(deep_run: Deep
     fitted, rows, _ = deep_run(
         "model.rate=1e-9", "model.head_rate=1e-9", "model.epochs=9", "model.patience=2"
     )
-    assert fitted.standing.stopped == "no better"
-    assert fitted.standing.best_epoch == 1
+    assert fitted.state.stopped == "no better"
+    assert fitted.state.best_epoch == 1
     assert len(column(rows, "top_1", "valid")) == 3
 
 
 def test_the_epoch_with_the_lowest_loss_is_the_best_by_loss(deep_run: DeepRun) -> None:
     fitted, rows, _ = deep_run("model.monitor=loss", "model.epochs=4")
     losses = column(rows, "loss", "valid")
-    assert fitted.standing.best_epoch == 1 + int(np.argmin(losses))
-    assert fitted.standing.best == min(losses)
+    assert fitted.state.best_epoch == 1 + int(np.argmin(losses))
+    assert fitted.state.best == min(losses)
 
 
 def test_the_time_limit_ends_a_fit_with_a_measured_model(deep_run: DeepRun) -> None:
     fitted, rows, _ = deep_run("model.time_limit_minutes=0.000001", "model.epochs=50")
-    assert fitted.standing.stopped == "time limit"
-    assert fitted.standing.step == 1
+    assert fitted.state.stopped == "time limit"
+    assert fitted.state.step == 1
     assert len(column(rows, "loss", "valid")) == 1
 
 
@@ -210,29 +212,32 @@ def test_without_valid_papers_the_last_epoch_is_the_best(deep_run: DeepRun, corp
         nothing, nothing.astype(np.int8), np.zeros(1, np.int64), np.zeros(0, np.float32), 0
     )
     fitted, rows, _ = deep_run(valid=Valid(papers, np.zeros(0, np.int16)))
-    assert fitted.standing.best_epoch == 2
+    assert fitted.state.best_epoch == 2
     assert column(rows, "loss", "valid") == []
 
 
-def test_listeners_hear_of_papers_speed_and_every_number(deep_run: DeepRun) -> None:
-    heard: list[tuple[dict[str, float], int, int]] = []
-    papers: list[int] = []
-    notes: list[str] = []
+class Kept(CsvTracker):
+    """A tracker that keeps its numbers."""
 
-    def on_metrics(values: Mapping[str, float], step: int, epoch: int) -> None:
-        heard.append((dict(values), step, epoch))
+    def __init__(self) -> None:
+        self.rows: list[tuple[dict[str, float], int, int | None]] = []
 
-    listeners = Listeners(on_progress=papers.append, on_note=notes.append, on_metrics=on_metrics)
-    _, rows, _ = deep_run("model.epochs=1", listeners=listeners)
-    assert [values["train/loss"] for values, _, _ in heard[:-1]] == column(rows, "loss")
-    assert heard[0][1:] == (1, 1)
-    assert heard[0][0]["train/papers_per_second"] > 0
-    assert set(heard[-1][0]) == {
+    def metrics(self, values: Mapping[str, float], *, step: int, epoch: int | None = None) -> None:
+        self.rows.append((dict(values), step, epoch))
+
+
+def test_progress_and_trackers_get_papers_speed_and_every_number(deep_run: DeepRun) -> None:
+    heard, kept = Heard(), Kept()
+    _, rows, _ = deep_run("model.epochs=1", progress=heard, trackers=Trackers([kept]))
+    assert [values["train/loss"] for values, _, _ in kept.rows[:-1]] == column(rows, "loss")
+    assert kept.rows[0][1:] == (1, 1)
+    assert kept.rows[0][0]["train/papers_per_second"] > 0
+    assert set(kept.rows[-1][0]) == {
         f"valid/{n}" for n in ("loss", "top_1", "top_5", "macro_f1", "ece")
     }
-    assert sum(papers) == 96
-    assert "papers/s" in notes[0]
-    assert notes[-1].endswith("0 s left")
+    assert sum(heard.counts) == 96
+    assert "papers/s" in heard.notes[0]
+    assert heard.notes[-1].endswith("0 s left")
 
 
 @pytest.mark.parametrize(
@@ -323,12 +328,12 @@ def test_papers_are_scored_in_their_order_whatever_the_batch(
     from classmark.training.transformer import tokenise
 
     tokenizer = PairTokenizer(tiny_encoder / "tokenizer.json", 32)
-    papers = tokenise(tokenizer, corpus.pairs, lambda _: None)
+    papers = tokenise(tokenizer, corpus.pairs, SILENT)
     assert papers.lengths.max() == 32
-    scores = [score_papers(plain[0].model, papers, size, lambda _: None) for size in (48, 5)]
+    scores = [score_papers(plain[0].model, papers, size, SILENT) for size in (48, 5)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-5)
-    alone = tokenise(tokenizer, corpus.pairs[3:4], lambda _: None)
-    assert score_papers(plain[0].model, alone, 1, lambda _: None)[0] == pytest.approx(
+    alone = tokenise(tokenizer, corpus.pairs[3:4], SILENT)
+    assert score_papers(plain[0].model, alone, 1, SILENT)[0] == pytest.approx(
         scores[0][3], abs=1e-5
     )
 

@@ -15,8 +15,9 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from classmark.errors import InvalidConfig, TrainingFailed
-from classmark.training.transformer.model import EncoderClassifier, check_length, longest_text, pool
-from classmark.training.transformer.schedule import parameter_groups, rate_share, trained_layers
+from classmark.training.transformer.model import check_length, longest_text
+from classmark.training.transformer.module import parameter_groups, rate_share, trained_layers
+from classmark.training.transformer.network import EncoderClassifier, pool
 
 pytestmark = pytest.mark.slow  # reason: imports torch and Lightning
 
@@ -153,10 +154,10 @@ def test_an_encoder_of_robertas_kind_has_two_positions_less_and_no_types() -> No
 def test_a_long_gradient_is_shortened_and_one_that_is_no_number_ends_the_fit(
     model: EncoderClassifier,
 ) -> None:
-    from classmark.training.transformer.module import DeepModule
+    from classmark.training.transformer.module import TransformerModule
 
     def norm_after(clip: float) -> float:
-        module = DeepModule(model, quick_config(f"model.clip={clip}"), n_steps=4, n_epochs=1)
+        module = TransformerModule(model, quick_config(f"model.clip={clip}"), n_steps=4, n_epochs=1)
         for parameter in model.parameters():
             parameter.grad = torch.ones_like(parameter)
         module.on_before_optimizer_step(None)
@@ -165,16 +166,16 @@ def test_a_long_gradient_is_shortened_and_one_that_is_no_number_ends_the_fit(
 
     assert norm_after(0.5) == pytest.approx(0.5, rel=1e-3)
     assert norm_after(0) > 10
-    module = DeepModule(model, quick_config(), n_steps=4, n_epochs=1)
+    module = TransformerModule(model, quick_config(), n_steps=4, n_epochs=1)
     model.head.bias.grad = torch.full((3,), float("inf"))
     with pytest.raises(TrainingFailed, match=r"gradient is .* in step 1\. Lower model\.rate"):
         module.on_before_optimizer_step(None)
 
 
 def test_the_schedule_is_that_of_every_group(model: EncoderClassifier) -> None:
-    from classmark.training.transformer.module import DeepModule
+    from classmark.training.transformer.module import TransformerModule
 
-    module = DeepModule(model, quick_config("model.warmup=0.5"), n_steps=10, n_epochs=1)
+    module = TransformerModule(model, quick_config("model.warmup=0.5"), n_steps=10, n_epochs=1)
     made = module.configure_optimizers()
     assert isinstance(made["optimizer"], AdamW)
     assert isinstance(made["lr_scheduler"], LambdaLR)
@@ -185,5 +186,5 @@ def test_an_encoder_without_layers_is_refused() -> None:
     class Flat(torch.nn.Module):
         config = type("Config", (), {"num_hidden_layers": 2, "hidden_size": 4})()
 
-    with pytest.raises(InvalidConfig, match="Flat has no list of 2 layers"):
+    with pytest.raises(ValueError, match="Flat has no list of 2 layers"):
         EncoderClassifier(Flat(), 2, "mean", 0.0)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from heard import Heard
 
 pytest.importorskip("lightning")
 
@@ -14,9 +15,7 @@ import torch
 from deep_fits import DeepRun, column
 
 from classmark.errors import CheckpointCorrupt, Interrupted
-from classmark.training.transformer import Listeners
-from classmark.training.transformer.checkpoint import list_checkpoints, step_of
-from classmark.training.transformer.weights import read_start
+from classmark.training.transformer.checkpoint import list_checkpoints, read_start, step_of
 
 pytestmark = pytest.mark.slow  # reason: imports Lightning, fits a network
 
@@ -27,15 +26,15 @@ def plain(deep_run: DeepRun) -> Any:
     return deep_run()
 
 
-class GivesUp:
-    """A user who presses Ctrl-C while some step is told of."""
+def gives_up(at_step: int) -> Heard:
+    """Return a user who presses Ctrl-C while some step is shown."""
 
-    def __init__(self, at_step: int) -> None:
-        self.at_step = at_step
-
-    def __call__(self, values: Mapping[str, float], step: int, epoch: int) -> None:
-        if step == self.at_step and "train/loss" in values:
+    def interrupt(_: str) -> None:
+        if len(heard.notes) == at_step:
             raise Interrupted("interrupted.")
+
+    heard = Heard(on_note=interrupt)
+    return heard
 
 
 EVERY_STEP = ("model.checkpoint_minutes=0", "model.epochs=3")
@@ -47,7 +46,7 @@ def test_a_fit_that_is_broken_off_anywhere_ends_with_the_same_losses(
 ) -> None:
     whole, expected, _ = deep_run(*EVERY_STEP, "model.checkpoint_minutes=9")
     with pytest.raises(Interrupted):
-        deep_run(*EVERY_STEP, folder=tmp_path, listeners=Listeners(on_metrics=GivesUp(at_step)))
+        deep_run(*EVERY_STEP, folder=tmp_path, progress=gives_up(at_step))
     kept = step_of(list_checkpoints(tmp_path / "checkpoints")[0])
     assert kept == at_step - 1
     fitted, rows, _ = deep_run(*EVERY_STEP, folder=tmp_path)
@@ -67,17 +66,17 @@ def test_a_fit_broken_off_while_an_epoch_is_measured_measures_it_again(
             raise Interrupted("interrupted.")
 
     with pytest.raises(Interrupted):
-        deep_run(folder=tmp_path, listeners=Listeners(on_step=break_off))
-    said: list[str] = []
-    fitted, rows, _ = deep_run(folder=tmp_path, listeners=Listeners(on_step=said.append))
+        deep_run(folder=tmp_path, progress=Heard(on_step=break_off))
+    heard = Heard()
+    fitted, rows, _ = deep_run(folder=tmp_path, progress=heard)
     assert column(rows, "loss", "valid") == column(plain[1], "loss", "valid")
-    assert "every step was made before the interruption" in said
-    assert fitted.standing.best_epoch == plain[0].standing.best_epoch
+    assert "every step was made before the interruption" in heard.steps
+    assert fitted.state.best_epoch == plain[0].state.best_epoch
 
 
 def break_off_at(step: int, deep_run: DeepRun, folder: Path) -> list[Path]:
     with pytest.raises(Interrupted):
-        deep_run(*EVERY_STEP, folder=folder, listeners=Listeners(on_metrics=GivesUp(step)))
+        deep_run(*EVERY_STEP, folder=folder, progress=gives_up(step))
     return list_checkpoints(folder / "checkpoints")
 
 
@@ -87,10 +86,10 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_last_good_one(
     newest, older = break_off_at(9, deep_run, tmp_path)
     weights = newest / "tensors.safetensors"
     weights.write_bytes(weights.read_bytes()[:-9])
-    said: list[str] = []
-    _, rows, _ = deep_run(*EVERY_STEP, folder=tmp_path, listeners=Listeners(on_step=said.append))
-    assert "step-00000008 is damaged, trying the checkpoint before it" in said
-    assert f"going on after step {step_of(older)}" in said
+    heard = Heard()
+    _, rows, _ = deep_run(*EVERY_STEP, folder=tmp_path, progress=heard)
+    assert "step-00000008 is damaged, trying the checkpoint before it" in heard.steps
+    assert f"going on after step {step_of(older)}" in heard.steps
     assert column(rows, "loss") == column(deep_run("model.epochs=3")[1], "loss")
 
 

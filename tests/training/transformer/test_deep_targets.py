@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from classmark.training.transformer.targets import Targets, paper_weights
+from classmark.training.transformer.data import Targets, paper_weights
 
 LABELS = np.array([0, 1, 2], np.int16)
 

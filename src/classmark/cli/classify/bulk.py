@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from classmark.cli.output import print_error
-from classmark.cli.progress import share_progress
+from classmark.cli.progress import progress_bar
 from classmark.errors import UsageError
 
 if TYPE_CHECKING:
     from classmark.bulk import BulkLayout
-    from classmark.cli.classify.command import Options, Source
-    from classmark.cli.output import Layout
+    from classmark.cli.classify.command import Layout, Options
+    from classmark.cli.classify.sources import Source
 
 _MAX_SHOWN_CHARS = 60
 
@@ -45,7 +45,7 @@ def run_bulk(
     workers: int | None,
 ) -> tuple[int, int]:
     """Classify files in bulk; return (bad records, records)."""
-    from classmark.bulk import BulkConfig, BulkJob, Listener, classify_files
+    from classmark.bulk import BulkConfig, BulkJob, classify_files
 
     if workers is not None and workers < 1:
         raise UsageError(f"--workers must be at least 1, got {workers}.")
@@ -65,9 +65,8 @@ def run_bulk(
         columns=options.columns,
         raw_cells=options.raw_cells,
     )
-    with share_progress("classifying") as bar:
-        listener = Listener(print_error, bar.start_from, bar.advance)
-        report = classify_files(job, config, listener)
+    with progress_bar("classifying") as progress:
+        report = classify_files(job, config, progress)
     print_error(_closing_line(report.records, report.before, report.seconds, config.workers))
     return report.bad, report.records
 

@@ -2,82 +2,62 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeGuard
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from classmark.cli.classify.bulk import bulk_layout, run_bulk
-from classmark.cli.columns import METAVAR, columns_option
+from classmark.cli.options import COLUMNS_METAVAR, RawCells, columns_option
 from classmark.cli.output import (
-    CsvWriter,
-    FirstDecides,
-    JsonLinesWriter,
-    JsonWriter,
-    Layout,
-    LineWriter,
-    Results,
-    TableWriter,
-    Write,
-    Writer,
-    choose_layout,
-    csv_mark,
+    check_ending,
     file_or_stdout,
-    is_answer,
     open_sink,
     print_error,
-    spelled,
+    stdout_encoding,
 )
-from classmark.cli.progress import progress
-from classmark.errors import InvalidPaper, UnreadableSource, UsageError
+from classmark.cli.progress import progress_bar
+from classmark.errors import InvalidPaper, UsageError
 
 if TYPE_CHECKING:
+    from classmark.cli.classify.sources import Source
     from classmark.papers import Columns
-    from classmark.records import BadRecord, Paper
-    from classmark.runtime import Classifier
 
 DEFAULT_TOP = 5
-STDIN = "-"
-_STDIN_FILE = Path("/dev/stdin")
-_BAR = "█"
-_MAX_SHOWN_CHARS = 60
-_LONGEST_PATH_CHARS = 4096
-_OTHER_SUFFIXES = (
-    *(".rdf", ".html", ".htm", ".tex", ".md"),
-    *(".pdf", ".ps", ".doc", ".docx", ".odt", ".rtf", ".epub", ".xls", ".ods"),
-    *(".db", ".sqlite", ".feather", ".arrow", ".zst", ".7z", ".tar", ".tgz"),
-)
-"""Endings that a word has only as the name of a file, whether or not such files are read."""
+
+Layout = Literal["human", "jsonl", "json", "csv", "parquet"]
+
+_LAYOUTS: dict[str, Layout] = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+}
+"""By the ending of the output."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """One argument: a text to classify, a file of papers, or standard input."""
+def choose_layout(output: Path | None, **wanted: bool) -> Layout:
+    """Return the layout that an option names, else that of the output's ending.
 
-    kind: Literal["text", "file", "stdin"]
-    value: str
-
-    @classmethod
-    def from_argument(cls, argument: str) -> Source:
-        """Tell what an argument is.
-
-        Raises:
-            UnreadableSource: it must be a file but is none.
-        """
-        if argument == STDIN:
-            return cls("stdin", "standard input")
-        if not is_file_argument(argument):
-            return cls("text", _as_text(argument))
-        if not os.path.lexists(argument):
-            raise UnreadableSource(
-                f"no file {_as_text(argument)[:_MAX_SHOWN_CHARS]!r}. Check the path; if it is a "
-                "text, end it with a full stop or pass it on standard input."
-            )
-        return cls("file", argument)
+    Raises:
+        UsageError: two options, or option and ending, contradict each other; or what the ending
+            stands for cannot be written.
+    """
+    chosen = [name for name, is_wanted in wanted.items() if is_wanted]
+    if len(chosen) > 1:
+        raise UsageError(f"--{' and --'.join(chosen)} exclude each other. Choose one.")
+    ending = check_ending("--output", output, _LAYOUTS)
+    named = _LAYOUTS.get(ending, "human")
+    if chosen and ending and named != chosen[0]:
+        raise UsageError(
+            f"--{chosen[0]} is not the format of --output {output}, which ends in {ending}. "
+            "Leave the option out, or rename the file."
+        )
+    return cast("Layout", chosen[0]) if chosen else named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +93,7 @@ def register(app: typer.Typer) -> None:
     app.command(name="classify")(classify)
 
 
-def classify(  # noqa: PLR0913 - one parameter an option
+def classify(
     ctx: typer.Context,
     inputs: Annotated[
         list[str] | None,
@@ -150,13 +130,7 @@ def classify(  # noqa: PLR0913 - one parameter an option
         bool,
         typer.Option("--csv", help="A row a paper: id, title, primary, name, ... top1, top1_name"),
     ] = False,
-    raw_cells: Annotated[
-        bool,
-        typer.Option(
-            "--raw-cells",
-            help="CSV for programs: no apostrophe before formulas, no byte order mark.",
-        ),
-    ] = False,
+    raw_cells: RawCells = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -174,7 +148,9 @@ def classify(  # noqa: PLR0913 - one parameter an option
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad record.")] = False,
     columns: Annotated[
         str | None,
-        typer.Option(metavar=METAVAR, help="Columns or keys to read, if they have other names."),
+        typer.Option(
+            metavar=COLUMNS_METAVAR, help="Columns or keys to read, if they have other names."
+        ),
     ] = None,
     format: Annotated[
         str,
@@ -204,7 +180,9 @@ def classify(  # noqa: PLR0913 - one parameter an option
         raw_cells=raw_cells,
         check_category=check_category,
     )
-    sources = _sources(inputs or [])
+    from classmark.cli.classify.sources import read_arguments
+
+    sources = read_arguments(inputs or [])
     if not sources:
         typer.echo(ctx.get_help(), err=True)
         raise typer.Exit(2)
@@ -222,176 +200,49 @@ def run(
 ) -> tuple[int, int]:
     """Classify everything and write it; return (bad records, records)."""
     from classmark.bundle import find_bundle
-    from classmark.runtime import Classifier
+    from classmark.cli.classify.sources import read_records
+    from classmark.cli.classify.writers import make_writer
+    from classmark.records import BadRecord
+    from classmark.runtime import Classifier, in_batches
     from classmark.storage import check_apart, check_file_place
 
     if output is not None:
         check_file_place(output)
-    check_apart((output,), (find_bundle(model), *map(_path, sources)))
+    check_apart((output,), (find_bundle(model), *(source.path for source in sources)))
     classifier = Classifier(model)
     options = replace(options, columns=classifier.columns.overruled_by(options.columns))
+    whole_labels = classifier.categories.space == "free"
     n_bad = n_records = 0
-    with open_sink(output, encoding=_stdout_encoding(options)) as write:
-        writer = _make_writer(write, options, classifier, sources, output)
-        with progress("classifying", shown=_shows_progress(sources, output)) as advance:
-            for batch in _answers(sources, options, classifier, writer):
-                writer.write(batch)
+    encoding = stdout_encoding(for_people=options.layout == "human")
+    with open_sink(output, encoding=encoding) as write:
+        writer = make_writer(write, options, classifier, sources, output)
+
+        def report(line: str) -> None:
+            if options.strict:
+                raise InvalidPaper(line)
+            if not writer.shows_errors:
+                print_error(f"error: {line}")
+
+        records = read_records(sources, options, report, whole_labels=whole_labels)
+        with progress_bar("classifying", shown=_shows_progress(sources, output)) as progress:
+            for batch in in_batches(records, lambda record: record.size_chars):
+                results = classifier.classify(
+                    batch,
+                    top=options.top,
+                    threshold=options.threshold,
+                    explain=options.explain,
+                    check_category=options.check_category,
+                    errors="return",
+                )
+                writer.write(list(zip(batch, results, strict=True)))
                 n_records += len(batch)
-                n_bad += sum(not is_answer(result) for _, result in batch)
-                advance(len(batch))
+                n_bad += sum(isinstance(result, BadRecord) for result in results)
+                progress.advance(len(batch))
         writer.close()
     return n_bad, n_records
-
-
-def is_file_argument(argument: str) -> bool:
-    """Tell whether an argument names a file: it is one, or looks like the name of one.
-
-    A separator in a text with white space (``TCP/IP networks``) makes no file of it, unless there
-    is one.
-    """
-    from classmark.papers import KNOWN_SUFFIXES
-
-    if "\n" in argument or len(argument) > _LONGEST_PATH_CHARS:
-        return False
-    if os.path.isfile(argument) or argument.lower().endswith(KNOWN_SUFFIXES):  # noqa: PTH113
-        return True
-    if any(character.isspace() for character in argument):
-        return ("/" in argument or os.sep in argument) and os.path.lexists(argument)
-    return "/" in argument or os.sep in argument or argument.lower().endswith(_OTHER_SUFFIXES)
-
-
-def _sources(arguments: Sequence[str]) -> list[Source]:
-    if not arguments and not sys.stdin.isatty():
-        arguments = [STDIN]
-    return [Source.from_argument(argument) for argument in arguments]
-
-
-def _as_text(argument: str) -> str:
-    """Return an argument as UTF-8 where the locale has no such characters, as ``C`` has none."""
-    if any("\udc80" <= character <= "\udcff" for character in argument):  # bytes as they came
-        return os.fsencode(argument).decode("utf-8", "replace")
-    return argument
-
-
-def _path(source: Source) -> Path | None:
-    """Return the file that a source is read from; that of standard input may be one, too."""
-    if source.kind == "stdin":
-        return _STDIN_FILE
-    return Path(source.value) if source.kind == "file" else None
 
 
 def _shows_progress(sources: Sequence[Source], output: Path | None) -> bool:
     """Tell whether to show progress: not over a text, nor among the lines of results."""
     reads_files = any(source.kind == "file" for source in sources)
     return reads_files and (output is not None or not sys.stdout.isatty())
-
-
-def _is_paper(record: Paper | BadRecord) -> TypeGuard[Paper]:
-    # Told by an attribute: to import the records here would import numpy for `--help`.
-    return hasattr(record, "abstract")
-
-
-def _size_chars(record: Paper | BadRecord) -> int:
-    return record.size_chars
-
-
-def _answers(
-    sources: Sequence[Source], options: Options, classifier: Classifier, writer: Writer
-) -> Iterator[Results]:
-    """Yield records with their results in batches, in order, and report bad ones."""
-    from classmark.records import BadRecord
-    from classmark.runtime import in_batches
-
-    for batch in in_batches(_records(sources, options, classifier, writer), _size_chars):
-        answers = classifier.classify(
-            [item for item in batch if _is_paper(item)],
-            top=options.top,
-            threshold=options.threshold,
-            explain=options.explain,
-            check_category=options.check_category,
-        )
-        in_order = iter(answers)
-        yield [(item, item if isinstance(item, BadRecord) else next(in_order)) for item in batch]
-
-
-def _records(
-    sources: Sequence[Source], options: Options, classifier: Classifier, writer: Writer
-) -> Iterator[Paper | BadRecord]:
-    from classmark.records import BadRecord
-
-    for source in sources:
-        for record in _read(source, options, whole_labels=classifier.categories.space == "free"):
-            checked = _checked(record)
-            if isinstance(checked, BadRecord):
-                _report(checked, source, options, writer)
-            yield checked
-
-
-def _read(source: Source, options: Options, *, whole_labels: bool) -> Iterable[Paper | BadRecord]:
-    from classmark.papers import read_papers
-    from classmark.records import Paper
-
-    if source.kind == "text":
-        return [Paper.from_text(source.value)]
-    return read_papers(
-        sys.stdin.buffer if source.kind == "stdin" else Path(source.value),
-        format=options.format,
-        columns=options.columns,
-        whole_labels=whole_labels,
-    )
-
-
-def _checked(record: Paper | BadRecord) -> Paper | BadRecord:
-    """Return the record, or a bad one if there is nothing to classify it from."""
-    from classmark.records import BadRecord, Paper
-    from classmark.runtime import check_paper
-
-    if not isinstance(record, Paper):
-        return record
-    try:
-        return check_paper(record)
-    except InvalidPaper as error:
-        return BadRecord(id=record.id, kind=error.kind, message=str(error))
-
-
-def _report(bad: BadRecord, source: Source, options: Options, writer: Writer) -> None:
-    where = source.value if source.kind != "text" else "text"
-    line = bad.line(where)
-    if options.strict:
-        raise InvalidPaper(line)
-    if not writer.shows_errors:
-        print_error(f"error: {line}")
-
-
-def _make_writer(
-    write: Write,
-    options: Options,
-    classifier: Classifier,
-    sources: Sequence[Source],
-    output: Path | None,
-) -> Writer:
-    single = len(sources) == 1 and sources[0].kind == "text"
-    own = dict(zip(classifier.labels, classifier.thresholds, strict=True))
-
-    def threshold_of(code: str) -> float:
-        return own[code] if options.threshold is None else options.threshold
-
-    if options.layout == "jsonl":
-        return JsonLinesWriter(write)
-    if options.layout == "json":
-        return JsonWriter(write, single=single)
-    if options.layout == "csv":
-        top, raw_cells = min(options.top, len(classifier.labels)), options.raw_cells
-        mark = csv_mark(output, raw_cells=raw_cells)
-        return CsvWriter(write, top=top, raw_cells=raw_cells, mark=mark)
-    bar = _BAR if output else spelled(_BAR, _stdout_encoding(options))
-    table = TableWriter(write, threshold_of, classifier.set_coverage, bar)
-    if single or options.explain:
-        return table
-    lines = LineWriter(write, threshold_of)
-    return FirstDecides(table, lines) if sources[0].kind == "stdin" else lines
-
-
-def _stdout_encoding(options: Options) -> str:
-    """Return UTF-8 for what programs read, the terminal's own for what people read."""
-    return (sys.stdout.encoding or "utf-8") if options.layout == "human" else "utf-8"

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from classmark.cli.columns import columns_option
 from classmark.cli.dataset.download import download
-from classmark.cli.dataset.needs import need_packages, step_progress
+from classmark.cli.dataset.needs import need_packages
 from classmark.cli.dataset.stats import stats
+from classmark.cli.options import columns_option
 from classmark.cli.output import check_ending, print_error
+from classmark.cli.progress import progress_bar
 from classmark.dataset.config import (
     MAX_SAMPLE_CATEGORIES,
     MIN_SAMPLE_CATEGORIES,
@@ -104,7 +105,7 @@ BuildSeed = Annotated[
 
 
 @app.command()
-def build(  # noqa: PLR0913 - one parameter an option
+def build(
     sources: Sources,
     *,
     output: Output,
@@ -148,7 +149,7 @@ def build(  # noqa: PLR0913 - one parameter an option
     from classmark.dataset import Origin, build_dataset
 
     origin = Origin(command=_command_line())
-    with step_progress() as progress:
+    with progress_bar() as progress:
         manifest = build_dataset(
             sources, output, config, origin=origin, overwrite=overwrite, progress=progress
         )
@@ -191,7 +192,7 @@ Categories = Annotated[
 
 
 @app.command()
-def sample(  # noqa: PLR0913 - one parameter an option
+def sample(
     *,
     papers: Papers = _SAMPLE.papers,
     output: SampleOutput = None,
@@ -220,7 +221,7 @@ def sample(  # noqa: PLR0913 - one parameter an option
     if output is not None:
         from classmark.dataset import sample_dataset
 
-        with step_progress() as progress:
+        with progress_bar() as progress:
             manifest = sample_dataset(
                 output,
                 config,
@@ -237,7 +238,7 @@ def _write_file(path: Path, config: SampleConfig, *, is_dump: bool, overwrite: b
 
     if path.exists() and not overwrite:
         raise UsageError(f"{path} already exists. Choose another file, or give --overwrite.")
-    with step_progress() as progress:
+    with progress_bar() as progress:
         (sample_dump if is_dump else sample_csv)(path, config, progress)
     typer.echo(str(path))
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from classmark.cli.progress import BYTES, progress_bar
 from classmark.dataset.config import DownloadConfig, Patience
 
 if TYPE_CHECKING:
     from classmark.dataset.download.download import Download
-    from classmark.dataset.download.transfer import Arrived
 
 _CONFIG = DownloadConfig()
 _PATIENCE = Patience()
@@ -55,7 +52,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing f
 AsJson = Annotated[bool, typer.Option("--json", help="Print path, digest and size as JSON.")]
 
 
-def download(  # noqa: PLR0913 - one parameter an option
+def download(
     source: Source = _CONFIG.source,
     *,
     output: Output = _CONFIG.output,
@@ -85,37 +82,12 @@ def download(  # noqa: PLR0913 - one parameter an option
     )
     patience = Patience(timeout_s=timeout, attempts=attempts)
     try:
-        with _bar() as (arrived, tell):
-            done = fetch_dataset(config, patience=patience, arrived=arrived, tell=tell)
+        with progress_bar("downloading", unit=BYTES) as progress:
+            done = fetch_dataset(config, patience=patience, progress=progress)
     except KeyboardInterrupt:
         typer.echo("The bytes received so far are kept: run the same command to resume.", err=True)
         raise
     _report(done, as_json=as_json)
-
-
-@contextmanager
-def _bar() -> Iterator[tuple[Arrived, Callable[[str], None]]]:
-    """Yield what shows bytes, and what shows a further step, on stderr if it is a terminal."""
-    if not sys.stderr.isatty():
-        yield (lambda _size, _total: None), (lambda _step: None)
-        return
-    from rich import progress
-    from rich.console import Console
-
-    columns = (
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.TaskProgressColumn(),
-        progress.DownloadColumn(),
-        progress.TransferSpeedColumn(),
-        progress.TimeRemainingColumn(),
-    )
-    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("downloading", total=None)
-        yield (
-            lambda size, total: bar.update(task, completed=size, total=total),
-            lambda step: bar.update(task, description=step),
-        )
 
 
 def _report(done: Download, *, as_json: bool) -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from classmark.cli.dataset.needs import need_packages, step_progress
+from classmark.cli.dataset.needs import need_packages
 from classmark.cli.output import check_ending
+from classmark.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from classmark.dataset.statistics.statistics import Comparison, DatasetStatistics
@@ -49,7 +50,7 @@ def stats(
     check_apart((html, markdown), (directory, against))
     check_ending("--html", html, (".html", ".htm"))
     check_ending("--markdown", markdown, (".md", ".markdown"))
-    with step_progress() as progress:
+    with progress_bar() as progress:
         after = measure(directory, progress)
         comparison = compare(after, measure(against, progress)) if against else None
     if html is not None:

@@ -85,19 +85,19 @@ class ModelScores:
         return read_facts(self.dataset, self.split)
 
     def _store(self, file: Path) -> StoredScores:
-        from classmark.cli.progress import progress
+        from classmark.cli.progress import progress_bar
         from classmark.pipeline import score_dataset
         from classmark.storage import atomic_file
 
-        with progress(f"scoring {self.split}") as on_progress:
-            table = score_dataset(self.model, self.dataset, self.split, on_progress)
+        with progress_bar(f"scoring {self.split}") as progress:
+            table = score_dataset(self.model, self.dataset, self.split, progress)
         with atomic_file(file) as stream:
             stream.write(table.to_bytes())
         return StoredScores(file)
 
 
 @app.callback(invoke_without_command=True)
-def evaluate(  # noqa: PLR0913 - one parameter an option
+def evaluate(
     context: typer.Context,
     *,
     scores: Annotated[
@@ -229,13 +229,13 @@ def _config(draws: int | None, seed: int | None) -> EvaluationConfig:
 def _measure(
     table: ScoreTable, source: StoredScores | ModelScores, config: EvaluationConfig
 ) -> EvaluationReport:
-    from classmark.cli.progress import progress
+    from classmark.cli.progress import progress_bar
     from classmark.evaluation import evaluate_table
 
     words = ["classmark", "evaluate", *source.options()]
     words += ["--bootstrap", str(config.draws), "--seed", str(config.seed)]
-    with progress("measuring") as on_progress:
-        on_progress(len(table.ids))
+    with progress_bar("measuring") as progress:
+        progress.advance(len(table.ids))
         return evaluate_table(table, config=config, command=shlex.join(words))
 
 
@@ -245,12 +245,12 @@ def _as_page(
     config: EvaluationConfig,
     report: EvaluationReport,
 ) -> str:
-    from classmark.cli.progress import progress
+    from classmark.cli.progress import progress_bar
     from classmark.evaluation import evaluate_details
     from classmark.pages import evaluation_page
 
-    with progress("measuring slices") as on_progress:
-        on_progress(len(table.ids))
+    with progress_bar("measuring slices") as progress:
+        progress.advance(len(table.ids))
         details = evaluate_details(table, config=config, facts=source.facts())
     return evaluation_page(report, details)
 

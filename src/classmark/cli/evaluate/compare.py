@@ -57,7 +57,7 @@ class Pair:
         return ModelScores(model=name, dataset=self.dataset, split=self.split_name, keep_at=None)
 
 
-def compare(  # noqa: PLR0913 - one parameter an option
+def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="Score table; a model with --dataset.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The other one; differences are B - A.")],
     *,
@@ -108,15 +108,15 @@ def compare(  # noqa: PLR0913 - one parameter an option
 
 
 def _measure(pair: Pair, common: bool, options: dict[str, int | None]) -> ComparisonReport:
-    from classmark.cli.progress import progress
+    from classmark.cli.progress import progress_bar
     from classmark.evaluation import EvaluationConfig, compare_tables
 
     config = EvaluationConfig(**{key: n for key, n in options.items() if n is not None})
     words = [*pair.words(), *(["--common"] if common else [])]
     words += ["--bootstrap", str(config.draws), "--seed", str(config.seed)]
     first, second = pair.read()
-    with progress("comparing") as on_progress:
-        on_progress(len(first))
+    with progress_bar("comparing") as progress:
+        progress.advance(len(first))
         return compare_tables(
             first, second, config=config, common=common, command=shlex.join(words)
         )

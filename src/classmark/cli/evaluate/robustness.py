@@ -42,7 +42,7 @@ class Places:
     write_gates: Path | None
 
 
-def robustness(  # noqa: PLR0913 - one parameter an option
+def robustness(
     *,
     model: Annotated[str, typer.Option(metavar="M", help="NAME, NAME@VERSION or PATH.")],
     dataset: Annotated[Path, typer.Option(metavar="DIR", help="Dataset folder with the papers.")],
@@ -174,7 +174,7 @@ def _kinds(text: str) -> tuple[str, ...]:
 
 
 def _measure(subject: Subject, config: RobustnessConfig) -> RobustnessReport:
-    from classmark.cli.progress import progress
+    from classmark.cli.progress import progress_bar
     from classmark.evaluation import ROBUSTNESS_KINDS, measure_robustness
     from classmark.pipeline import judge_robustness
 
@@ -183,10 +183,10 @@ def _measure(subject: Subject, config: RobustnessConfig) -> RobustnessReport:
         words += ["--kinds", ",".join(config.kinds)]
     measurement = config.measurement
     words += ["--bootstrap", str(measurement.draws), "--seed", str(measurement.seed)]
-    with progress("classifying", unit="texts") as on_progress:
-        study = judge_robustness(subject.model, subject.dataset, subject.split, config, on_progress)
-    with progress("measuring") as on_progress:
-        on_progress(study.clean.top.size)
+    with progress_bar("classifying", unit="texts") as progress:
+        study = judge_robustness(subject.model, subject.dataset, subject.split, config, progress)
+    with progress_bar("measuring") as progress:
+        progress.advance(study.clean.top.size)
         return measure_robustness(study, config=config, command=shlex.join(words))
 
 

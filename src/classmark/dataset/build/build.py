@@ -12,7 +12,7 @@ import polars as pl
 
 from classmark import taxonomy
 from classmark.dataset.build.cleaning import clean
-from classmark.dataset.build.intake import Intake, Progress, read_sources
+from classmark.dataset.build.intake import Intake, read_sources
 from classmark.dataset.build.ledger import Ledger
 from classmark.dataset.build.splits import assign_periods, assign_splits
 from classmark.dataset.build.writing import check_leaks, write_splits
@@ -21,7 +21,7 @@ from classmark.dataset.digest import dataset_digest
 from classmark.dataset.folder import INVENTED_ID_PREFIX, MANIFEST_FILE, SPLITS
 from classmark.errors import InvalidConfig, InvalidDataset, UnknownCategory
 from classmark.papers import RECIPE_VERSION
-from classmark.records import DatasetManifest, SplitFile
+from classmark.records import SILENT, DatasetManifest, Progress, SplitFile
 from classmark.storage import atomic_folder, check_apart, write_json
 
 SCRATCH = "scratch"
@@ -48,7 +48,7 @@ def build_dataset(
     *,
     origin: Origin | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> DatasetManifest:
     """Write a dataset folder from files of papers; it is whole, or it is not there.
 
@@ -58,7 +58,7 @@ def build_dataset(
         config: how the papers become a dataset.
         origin: what the manifest should say of it.
         overwrite: replace what is in the folder.
-        progress: called with the step, and the number of records read so far.
+        progress: of the steps, and of the records read.
 
     Raises:
         UnreadableSource: a source cannot be read.
@@ -80,33 +80,28 @@ def write_dataset(
     intake: Intake,
     config: DatasetConfig,
     origin: Origin,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> DatasetManifest:
     """Clean, split, write and check what came in; return the manifest that was written.
 
     The intake's texts are in ``folder / SCRATCH``, which is removed.
     """
-    tell = progress or _tell_nobody
     ledger = Ledger(intake.read, intake.bad_records)
-    tell("cleaning", 0)
+    progress.step("cleaning")
     papers = clean(intake.frame, config, ledger)
     _check_categories(papers, ledger, intake.first_bad)
     papers = assign_splits(assign_periods(papers, config.periods), config, ledger)
     ledger.check(papers.height)
     _note_untrained_labels(papers, ledger)
     ledger.notes["large_drops"] = ledger.large_drops(intake.where, intake.first_bad)
-    tell("writing", 0)
+    progress.step("writing")
     splits = write_splits(folder, papers, intake.texts, config)
     shutil.rmtree(folder / SCRATCH)
-    tell("looking for leaks", 0)
+    progress.step("looking for leaks")
     check_leaks({name: folder / file.file for name, file in splits.items()})
     manifest = _manifest(intake, papers, splits, config, origin, ledger)
     write_json(folder / MANIFEST_FILE, manifest.to_dict())
     return manifest
-
-
-def _tell_nobody(step: str, count: int) -> None:
-    """Ignore the progress."""
 
 
 def _check_categories(papers: pl.DataFrame, ledger: Ledger, first_bad: Mapping[str, str]) -> None:

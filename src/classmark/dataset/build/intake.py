@@ -11,7 +11,7 @@ import os
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from classmark.dataset.config import DatasetConfig
 from classmark.dataset.folder import INTAKE_SCHEMA, TEXT_COLUMNS, word_count
 from classmark.errors import ContractViolation
 from classmark.papers import Columns, abstract_fingerprint, canonical_id, read_papers
-from classmark.records import BadRecord, Paper
+from classmark.records import SILENT, BadRecord, Paper, Progress
 from classmark.storage import sha256_file
 
 _MIN_PART_PAPERS = 20_000
@@ -153,9 +153,6 @@ class TextStore:
         return self._folder / f"chunk-{number}"
 
 
-Progress = Callable[[str, int], None]
-"""Called with the name of the step and the number of records read so far, 0 if it reads none."""
-
 _CHUNK_PAPERS = 20_000
 _COLUMNS_ADVICE = "Name yours in the setting columns (--columns title=…,abstract=…)"
 _REPORT_EVERY_RECORDS = 1_000
@@ -196,7 +193,7 @@ class Intake:
 class _Collector:
     """Gathers papers column by column; of every 20,000 the texts go to disk."""
 
-    def __init__(self, texts: TextStore, config: DatasetConfig, progress: Progress | None) -> None:
+    def __init__(self, texts: TextStore, config: DatasetConfig, progress: Progress) -> None:
         self.texts = texts
         self.bad_records: Counter[str] = Counter()
         self.first_bad: dict[str, str] = {}
@@ -215,8 +212,8 @@ class _Collector:
                 self._rows.append(_row(record, prefix))
             if len(self._rows) >= _CHUNK_PAPERS:
                 self._close_chunk()
-            if self._progress and self.read % _REPORT_EVERY_RECORDS == 0:
-                self._progress(f"reading {source}", self.read)
+            if self.read % _REPORT_EVERY_RECORDS == 0:
+                self._progress.advance(_REPORT_EVERY_RECORDS)
 
     def frame(self) -> pl.DataFrame:
         self._close_chunk()
@@ -241,7 +238,7 @@ class _Collector:
 def collect_papers(papers: Iterable[Paper], scratch: Path, config: DatasetConfig) -> Intake:
     """Return papers that come from no file, e.g. invented ones; texts wait in a new folder."""
     texts = TextStore(scratch)
-    collector = _Collector(texts, config, None)
+    collector = _Collector(texts, config, SILENT)
     collector.collect(papers, source="papers", prefix="")
     return Intake(frame=collector.frame(), texts=texts, bad_records={}, first_bad={}, sources=())
 
@@ -250,7 +247,7 @@ def read_sources(
     sources: Sequence[Path],
     scratch: Path,
     config: DatasetConfig,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Intake:
     """Read every source, streamed; the texts wait in a new folder, ``scratch``.
 
@@ -265,6 +262,7 @@ def read_sources(
     facts, first_rows = [], []
     for number, source in enumerate(sources, start=1):
         before = collector.read
+        progress.step(f"reading {source.name}", done=before)
         first_rows.append(before - collector.bad_records.total())
         prefix = f"{number}-" if len(sources) > 1 else ""
         collector.collect(_records(source, config), source=source.name, prefix=prefix)

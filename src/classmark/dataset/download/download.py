@@ -7,15 +7,15 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from classmark.dataset.config import DEFAULT_API, DownloadConfig, Patience
 from classmark.dataset.download.archive import check_archive, unpack
-from classmark.dataset.download.transfer import Arrived, Part, Remote, fetch
+from classmark.dataset.download.transfer import Part, Remote, fetch
 from classmark.errors import InvalidArchive, InvalidConfig, UnreadableSource, UsageError
+from classmark.records import SILENT, Progress
 from classmark.storage import (
     atomic_file,
     check_apart,
@@ -104,16 +104,14 @@ def fetch_dataset(
     config: DownloadConfig,
     *,
     patience: Patience | None = None,
-    arrived: Arrived = lambda _bytes, _total: None,
-    tell: Callable[[str], None] = lambda _step: None,
+    progress: Progress = SILENT,
 ) -> Download:
     """Fetch and check a file; under its final name it is whole and checked, or not there.
 
     Args:
         config: what and where to.
         patience: timeouts and retries.
-        arrived: called as bytes come.
-        tell: called with the name of each further step.
+        progress: of the bytes, and of the further steps.
 
     Raises:
         UsageError: the source is none of the three, or the output exists.
@@ -128,14 +126,14 @@ def fetch_dataset(
     if config.unpack is not None:
         check_folder_place(config.unpack, overwrite=config.overwrite)
     if local is not None:
-        tell("checking")
+        progress.step("checking")
         members, digest = _checked(local, config, str(local))
         _copy(local, target)
     else:
-        members, digest = _fetched(config, target, patience or Patience(), (arrived, tell))
+        members, digest = _fetched(config, target, patience or Patience(), progress)
     papers: tuple[Path, ...] = (target,)
     if config.unpack is not None:
-        tell("unpacking")
+        progress.step("unpacking")
         papers = unpack(target, config.unpack, overwrite=config.overwrite)
     size = target.stat().st_size
     return Download(file=target, sha256=digest, bytes=size, members=members, papers=papers)
@@ -208,14 +206,13 @@ def _fetched(
     config: DownloadConfig,
     target: Path,
     patience: Patience,
-    listeners: tuple[Arrived, Callable[[str], None]],
+    progress: Progress,
 ) -> tuple[tuple[str, ...], str]:
     """Fetch, check, and only then give the file its name; return (members, sha256)."""
     remote = _remote(config)
     part = Part(target.with_name(f"{target.name}{PART_SUFFIX}"))
-    arrived, tell = listeners
-    fetch(remote, part, patience, arrived)
-    tell("checking")
+    fetch(remote, part, patience, progress)
+    progress.step("checking")
     try:
         members, digest = _checked(part.path, config, target.name)
     except (InvalidArchive, UnreadableSource):

@@ -11,7 +11,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email.message import Message
 from http import HTTPStatus
@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from classmark import __version__
 from classmark.dataset.config import Patience
 from classmark.errors import DownloadFailed, StorageFailed
+from classmark.records import Progress
 from classmark.storage import storage_errors, write_json
 
 _PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
@@ -98,9 +99,6 @@ def _status_refused(error: urllib.error.HTTPError, remote: Remote) -> Exception:
     return DownloadFailed(f"{where} refused the download ({status} {reason}). Check the address.")
 
 
-Arrived = Callable[[int, int | None], None]
-"""Called with the bytes that are there, and those of the whole file if that is known."""
-
 _CHUNK_BYTES = 1 << 16
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
@@ -163,7 +161,7 @@ class Part:
         self._note.unlink(missing_ok=True)
 
 
-def fetch(remote: Remote, part: Part, patience: Patience, arrived: Arrived) -> None:
+def fetch(remote: Remote, part: Part, patience: Patience, progress: Progress) -> None:
     """Make a part whole, going on from what is there if it is still the same file.
 
     Raises:
@@ -174,7 +172,7 @@ def fetch(remote: Remote, part: Part, patience: Patience, arrived: Arrived) -> N
     while fruitless < patience.attempts:
         before = part.size
         try:
-            return _attempt(remote, part, patience, arrived)
+            return _attempt(remote, part, patience, progress)
         except Interruption as error:
             fruitless = 1 if part.size > before else fruitless + 1
             started = part.size != at_start
@@ -188,7 +186,7 @@ def _kept(part: Part) -> str:
     return f" {part.size:,} bytes are kept: run the same command to resume." if part.size else ""
 
 
-def _attempt(remote: Remote, part: Part, patience: Patience, arrived: Arrived) -> None:
+def _attempt(remote: Remote, part: Part, patience: Patience, progress: Progress) -> None:
     """Send one request and take what comes.
 
     Raises:
@@ -200,7 +198,7 @@ def _attempt(remote: Remote, part: Part, patience: Patience, arrived: Arrived) -
     opener = urllib.request.build_opener(_CarefulRedirects)
     try:
         with opener.open(request, timeout=patience.timeout_s) as response:
-            _receive(remote, part, response, arrived)
+            _receive(remote, part, response, progress)
     except urllib.error.HTTPError as error:
         with error:
             if error.code != 416:
@@ -219,7 +217,7 @@ def _headers(remote: Remote, part: Part) -> dict[str, str]:
     return headers
 
 
-def _receive(remote: Remote, part: Part, response: Any, arrived: Arrived) -> None:
+def _receive(remote: Remote, part: Part, response: Any, progress: Progress) -> None:
     _refuse_web_page(response, remote)
     total = _total(response)
     if not _continues(part, response):
@@ -229,19 +227,19 @@ def _receive(remote: Remote, part: Part, response: Any, arrived: Arrived) -> Non
             )
     _check_space(part, total)
     with storage_errors(part.path), part.path.open("ab", buffering=0) as file:
-        _copy(_chunks(response, remote), file, part.size, total, arrived)
+        _copy(_chunks(response, remote), file, part.size, total, progress)
     if total is not None and part.size < total:
         raise Interruption(f"{shown(remote.url)} broke off after {part.size:,} of {total:,} bytes.")
 
 
 def _copy(
-    chunks: Iterator[bytes], file: IO[bytes], size: int, total: int | None, arrived: Arrived
+    chunks: Iterator[bytes], file: IO[bytes], size: int, total: int | None, progress: Progress
 ) -> None:
-    arrived(size, total)
+    progress.step("downloading", done=size, share=size / total if total else 0.0)
     for chunk in chunks:
         _write_all(file, chunk)
         size += len(chunk)
-        arrived(size, total)
+        progress.advance(len(chunk), share=size / total if total else None)
 
 
 def _chunks(response: Any, remote: Remote) -> Iterator[bytes]:

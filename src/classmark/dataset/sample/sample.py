@@ -22,11 +22,11 @@ from typing import IO, Any, BinaryIO, cast
 
 from classmark import taxonomy
 from classmark.dataset.build.build import SCRATCH, Origin, write_dataset
-from classmark.dataset.build.intake import Progress, collect_papers
+from classmark.dataset.build.intake import collect_papers
 from classmark.dataset.config import DatasetConfig, SampleConfig
 from classmark.dataset.folder import INVENTED_ID_PREFIX, KAGGLE_COLUMNS
 from classmark.dataset.sample.wording import Subject, Vocabulary, Writer, load_vocabulary, pick
-from classmark.records import DatasetManifest, Paper
+from classmark.records import SILENT, DatasetManifest, Paper, Progress
 from classmark.storage import atomic_file, atomic_folder
 
 FIRST_YEAR = 2007
@@ -37,7 +37,7 @@ _CROSS_LIST_SHARES = (0.45, 0.12)
 _LEAST_OWN_SHARE, _MOST_OWN_SHARE = 0.6, 1.0
 _CROSS_LISTED_SHARE = 0.88
 _GROWTH_PER_DRIFT = 1.5
-_TELL_EVERY_PAPERS = 1_000
+_REPORT_EVERY_PAPERS = 1_000
 _GZIP_LEVEL = 6
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -60,7 +60,7 @@ def sample_dataset(
     periods: tuple[str, ...] = (),
     command: str = "",
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> DatasetManifest:
     """Write a dataset folder of invented papers, as ``build_dataset`` would.
 
@@ -71,12 +71,12 @@ def sample_dataset(
     build = DatasetConfig(seed=config.seed, small="keep", periods=periods)
     origin = Origin(command=command, options={"sample": dict(config.__dict__)})
     with atomic_folder(output, overwrite=overwrite) as folder:
-        papers = _told(sample_papers(config), progress)
+        papers = _counted(sample_papers(config), progress)
         intake = collect_papers(papers, folder / SCRATCH, build)
         return write_dataset(folder, intake, build, origin, progress)
 
 
-def sample_csv(path: Path, config: SampleConfig, progress: Progress | None = None) -> None:
+def sample_csv(path: Path, config: SampleConfig, progress: Progress = SILENT) -> None:
     """Write invented papers as one CSV file in the Kaggle layout (ten columns, M/D/YY dates).
 
     Raises:
@@ -86,12 +86,12 @@ def sample_csv(path: Path, config: SampleConfig, progress: Progress | None = Non
         text = io.TextIOWrapper(cast("BinaryIO", binary), encoding="utf-8", newline="")
         writer = csv.DictWriter(text, KAGGLE_COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(_kaggle_row(paper) for paper in _told(sample_papers(config), progress))
+        writer.writerows(_kaggle_row(paper) for paper in _counted(sample_papers(config), progress))
         text.flush()
         text.detach()  # the file is closed by its owner
 
 
-def sample_dump(path: Path, config: SampleConfig, progress: Progress | None = None) -> None:
+def sample_dump(path: Path, config: SampleConfig, progress: Progress = SILENT) -> None:
     """Write invented papers as arXiv's metadata dump has them: one JSON object a line.
 
     Memory does not grow with the number of papers. A name that ends with ``.gz`` is gzipped; the
@@ -101,7 +101,7 @@ def sample_dump(path: Path, config: SampleConfig, progress: Progress | None = No
         StorageFailed: the file cannot be written.
     """
     with atomic_file(path) as binary, _packed(binary, path) as file:
-        for paper in _told(sample_papers(config), progress):
+        for paper in _counted(sample_papers(config), progress):
             file.write(json.dumps(_dump_record(paper)).encode() + b"\n")
 
 
@@ -127,12 +127,13 @@ def _packed(binary: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
         yield cast("IO[bytes]", packed)
 
 
-def _told(papers: Iterator[Paper], progress: Progress | None) -> Iterator[Paper]:
-    """Yield the papers, and tell of every thousandth."""
+def _counted(papers: Iterator[Paper], progress: Progress) -> Iterator[Paper]:
+    """Yield the papers, and count them as progress."""
+    progress.step("inventing papers")
     for number, paper in enumerate(papers, start=1):
         yield paper
-        if progress and number % _TELL_EVERY_PAPERS == 0:
-            progress("inventing papers", number)
+        if number % _REPORT_EVERY_PAPERS == 0:
+            progress.advance(_REPORT_EVERY_PAPERS)
 
 
 def _plan(random: Random, vocabulary: Vocabulary, config: SampleConfig) -> _Plan:

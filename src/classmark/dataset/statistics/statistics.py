@@ -12,12 +12,11 @@ from typing import Any, cast
 import numpy as np
 import polars as pl
 
-from classmark.dataset.build.intake import Progress
 from classmark.dataset.config import LabelSpace
 from classmark.dataset.folder import categories_separator, load_manifest, read_frame
 from classmark.dataset.statistics.tally import TextTally, tally_texts
 from classmark.errors import InvalidDataset
-from classmark.records import DatasetManifest
+from classmark.records import SILENT, DatasetManifest, Progress
 
 HISTOGRAM_STEP_WORDS = 20
 HISTOGRAM_END_WORDS = 400
@@ -149,7 +148,7 @@ class Measured:
     ids: pl.Series
 
 
-def measure(directory: Path, progress: Progress | None = None) -> Measured:
+def measure(directory: Path, progress: Progress = SILENT) -> Measured:
     """Count what is in a dataset folder; its files are verified first.
 
     Raises:
@@ -160,8 +159,7 @@ def measure(directory: Path, progress: Progress | None = None) -> Measured:
     frame = pl.concat([read_frame(path, texts=False) for path in files], rechunk=True)
     if frame.is_empty():
         raise InvalidDataset(f"{directory} holds no paper. Build the dataset again.")
-    tell = progress or (lambda _step, _count: None)
-    tally = tally_texts(files, frame["id"], tell)
+    tally = tally_texts(files, frame["id"], progress)
     statistics = DatasetStatistics(
         name=directory.resolve().name,
         digest=manifest.digest,

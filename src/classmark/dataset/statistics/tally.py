@@ -17,8 +17,8 @@ import polars as pl
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from classmark.dataset.build.intake import Progress
 from classmark.dataset.folder import word_count
+from classmark.records import Progress
 
 MIN_ENGLISH_SHARE = 0.10
 MAX_FOREIGN_SHARE = 0.20
@@ -55,20 +55,18 @@ class TextTally:
     near: Rows
 
 
-def tally_texts(files: Sequence[Path], ids: pl.Series, tell: Progress) -> TextTally:
+def tally_texts(files: Sequence[Path], ids: pl.Series, progress: Progress) -> TextTally:
     """Count what is in the texts of split files.
 
     Args:
         files: Parquet, read twice.
         ids: of their papers, in order; they say which near-duplicates are compared.
-        tell: called with the name of each step.
+        progress: of the papers counted.
     """
     counts: list[pl.DataFrame] = []
     papers, titles, edges = [], [], []
-    n_done = 0
+    progress.step("counting words")
     for texts in _slices(files):
-        tell("counting words", n_done)
-        n_done += texts.height
         papers.append(_facts(texts))
         titles.append(texts.select(_words("title").list.join(" ")).to_series())
         edges.append(_edges(texts))
@@ -76,8 +74,9 @@ def tally_texts(files: Sequence[Path], ids: pl.Series, tell: Progress) -> TextTa
         counts.append(words.group_by("word").len("count"))
         if len(counts) > 8:  # keep memory at the size of the vocabulary
             counts = [_summed(counts)]
+        progress.advance(texts.height)
     title = pl.concat(titles)
-    tell("looking for near-duplicates", 0)
+    progress.step("looking for near-duplicates")
     return TextTally(
         papers=pl.concat(papers),
         vocabulary=_summed(counts),

@@ -20,6 +20,7 @@ from classmark.evaluation.metrics.rows import (
     weighted_calibration_error,
     weighted_macro_f1,
 )
+from classmark.kernels.calibration import softmax
 
 N_BINS = 15
 
@@ -38,11 +39,7 @@ def calibrated_probabilities(scores: Floats, temperature: float = 1.0) -> NDArra
     """
     if not 0.0 < temperature < np.inf:
         raise InvalidConfig(f"temperature must be a positive number, got {temperature}.")
-    shifted = scores - scores.max(axis=1, keepdims=True).astype(np.float64)
-    shifted /= temperature
-    np.exp(shifted, out=shifted)
-    shifted /= shifted.sum(axis=1, keepdims=True)
-    return np.asarray(shifted, dtype=np.float64)
+    return softmax(scores, temperature)[0]
 
 
 def top_k_accuracy(scores: Floats, primary: Ints, k: int = 1) -> float:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from classmark.errors import EmptyEvaluation, InvalidConfig
 from classmark.evaluation.metrics.rows import Bools, Floats, require_papers
+from classmark.kernels.calibration import softmax
 
 _RIDGE = 1e-3
 _MAX_STEPS = 100
@@ -26,9 +27,7 @@ def energy(scores: Floats, temperature: float = 1.0) -> NDArray[np.float64]:
 
     Source: Liu et al. 2020, arXiv:2010.03759.
     """
-    scaled = scores.astype(np.float64) / temperature
-    top = scaled.max(axis=1)
-    return np.asarray(top + np.log(np.exp(scaled - top[:, None]).sum(axis=1)), dtype=np.float64)
+    return softmax(scores, temperature)[1]
 
 
 def fit_scope(known_share: Floats, energy: Floats, in_scope: Bools) -> tuple[float, float, float]:

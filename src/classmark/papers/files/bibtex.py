@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from classmark.errors import InvalidPaper, UnreadableSource
 from classmark.papers.fields import Place, ReadOptions, build_paper
-from classmark.papers.files.text import read_whole
+from classmark.papers.files.lines import read_whole
 from classmark.records import BadRecord, Paper
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def read_bibtex(stream: BinaryIO, options: ReadOptions) -> Iterator[Paper | BadR
     """Yield the papers of a bibliography: title, abstract, eprint, primaryclass, year, author.
 
     The identifier is the ``eprint`` field, else the citation key. The file is held in memory,
-    up to ``max_record_bytes``, because an entry ends only where the next one can be told.
+    up to ``max_record_bytes``, because an entry ends only where the next one begins.
 
     Raises:
         UnreadableSource: it is too large, not UTF-8, or holds no entry or too many blocks.

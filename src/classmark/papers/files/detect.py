@@ -128,27 +128,37 @@ def format_of(source: Source, columns: Mapping[str, str]) -> Format:
         return "parquet"
     if source.prefix.startswith(ZIP_MAGIC) and is_spreadsheet(source):
         return "xlsx"
-    _refuse_what_is_no_text(source)
+    _refuse_what_is_not_text(source)
     text = source.prefix.removeprefix(UTF8_BOM).lstrip()
     by_name = _BY_SUFFIX.get(source.suffix)
     if text.startswith(b"<") and _is_xml(text, source.name):
         return "xml"
+    found = _opening_format(text, by_name) or _record_format(text, by_name, columns)
+    if found is None:
+        _refuse_binary(source)
+    return found or by_name or "text"
+
+
+def _opening_format(text: bytes, by_name: Format | None) -> Format | None:
+    """Return the format that the first characters of a text settle, else None."""
     if _JSON_OBJECT.match(text):
         return "json" if _spans_lines(text, by_name) else "jsonl"
     if _JSON_ARRAY.match(text):
         return "jsonl" if by_name == "jsonl" else "json"
-    if _BIBTEX.match(text):
-        return "bibtex"
+    return "bibtex" if _BIBTEX.match(text) else None
+
+
+def _record_format(
+    text: bytes, by_name: Format | None, columns: Mapping[str, str]
+) -> Format | None:
+    """Return the format that a header or the first record of a text shows, else None."""
     delimiter = delimiter_of(text, columns)
     if delimiter is not None:
         return "tsv" if delimiter == "\t" else "csv"
     tagged = tagged_format(text, below_heading=by_name is None or by_name in DIALECTS)
-    if tagged is not None:
-        return tagged
-    if by_name is None and _BIBTEX_BELOW.search(text):
+    if tagged is None and by_name is None and _BIBTEX_BELOW.search(text):
         return "bibtex"
-    _refuse_binary(source)
-    return by_name or "text"
+    return tagged
 
 
 def delimiter_of(prefix: bytes, columns: Mapping[str, str]) -> str | None:
@@ -233,7 +243,7 @@ def _is_root(tag: re.Match[bytes], body: bytes) -> bool:
     return not is_markup and (followed_by_tag or b"xmlns" in (tag[2] or b""))
 
 
-def _refuse_what_is_no_text(source: Source) -> None:
+def _refuse_what_is_not_text(source: Source) -> None:
     prefix = source.prefix
     if not prefix.strip():
         raise UnreadableSource(f"{source.name} is empty. Give a file with papers.")

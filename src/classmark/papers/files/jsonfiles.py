@@ -21,7 +21,7 @@ from classmark.papers.fields import (
     shown,
     texts_sought,
 )
-from classmark.papers.files import exports
+from classmark.papers.files.jsonrecords import with_usual_keys, wrapped_records
 from classmark.papers.files.lines import UTF8_BOM, read_lines
 from classmark.records import BadRecord, Paper, is_missing
 
@@ -51,7 +51,7 @@ def read_json_lines(
 def read_json_document(stream: BinaryIO, options: ReadOptions) -> Iterator[Paper | BadRecord]:
     """Yield the papers of a JSON array, or of JSON objects over several lines, one by one.
 
-    Broken JSON ends the reading, since nothing after it can be told apart.
+    Broken JSON ends the reading, since it cannot be split into records after that.
 
     Raises:
         UnreadableSource: the document is not UTF-8.
@@ -94,7 +94,7 @@ def _read_line(text: str, place: Place, options: ReadOptions) -> Iterator[Paper 
 
 def _papers_of(value: object, place: Place, options: ReadOptions) -> Iterator[Paper | BadRecord]:
     """Yield the paper of a decoded value, or those of the list that it wraps."""
-    records = exports.wrapped_records(value)
+    records = wrapped_records(value)
     if records is None:
         yield paper_from_object(value, place, options)
         return
@@ -107,7 +107,7 @@ def paper_from_object(record: object, place: Place, options: ReadOptions) -> Pap
     if not isinstance(record, dict):
         return place.bad("wrong_type", f"a JSON object was expected, got {shown(record)}")
     lowered = {str(key).strip().lower(): value for key, value in record.items()}
-    lowered = exports.with_usual_keys(lowered)
+    lowered = with_usual_keys(lowered)
     values = {name: _first(lowered, keys) for name, keys in options.sought.items()}
     if values["title"] is None and values["abstract"] is None:
         as_written = {str(key).strip().lower(): str(key).strip() for key in record}
@@ -119,13 +119,13 @@ def paper_from_object(record: object, place: Place, options: ReadOptions) -> Pap
 
 
 def _why(error: Exception, text: str) -> str:
-    """Say what broke; of a very deep or very long value Python tells only the limit."""
+    """Return what broke; for a very deep or long value Python names only the limit."""
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON ({error.msg} at character {error.pos + 1}): {shown(text[:80])}"
     return f"not readable JSON ({str(error)[:80]}): {shown(text[:80])}"
 
 
-def _first(record: Mapping[str, Any], keys: Sequence[str]) -> Any:
+def _first(record: Mapping[str, Any], keys: Sequence[str]) -> object:
     for key in keys:
         value = record.get(key)
         if not is_missing(value):
@@ -133,11 +133,11 @@ def _first(record: Mapping[str, Any], keys: Sequence[str]) -> Any:
     return None
 
 
-def _own_id(value: Any) -> str | None:
+def _own_id(value: object) -> str | None:
     return str(value) if isinstance(value, str | int) else None
 
 
-def _without_surrogates(value: Any, source: str) -> Any:
+def _without_surrogates(value: object, source: str) -> object:
     """Replace halves of surrogate pairs, which JSON can escape but UTF-8 cannot write."""
     if "\\u" not in source:
         return value
@@ -180,8 +180,8 @@ class _Buffer:
         """Pass over characters that have been looked at."""
         self._start += n_characters
 
-    def take_value(self, place: Place) -> Any:
-        """Return the next JSON value, or the bad record that stands in for it."""
+    def take_value(self, place: Place) -> object:
+        """Return the next JSON value, or the bad record in its place."""
         self.next_character()
         while True:
             try:

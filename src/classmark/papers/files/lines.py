@@ -1,10 +1,13 @@
-"""Lines of a byte stream, in bounded memory, each with what is wrong with it."""
+"""The text of a byte stream, whole or by lines, in bounded memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
+
+from classmark.errors import UnreadableSource
+from classmark.papers.fields import ReadOptions
 
 UTF8_BOM = b"\xef\xbb\xbf"
 _SKIPPED_CHUNK_BYTES = 1 << 20
@@ -49,7 +52,7 @@ def read_lines(stream: BinaryIO, max_bytes: int, first_number: int = 1) -> Itera
 
 
 def is_cut(raw: bytes, max_bytes: int) -> bool:
-    """Tell whether ``readline(max_bytes + 1)`` gave but the start of a line."""
+    """Tell whether ``readline(max_bytes + 1)`` gave only the start of a line."""
     return len(raw) > max_bytes and not raw.endswith(b"\n")
 
 
@@ -79,3 +82,23 @@ def skip_line(stream: BinaryIO) -> int:
 def too_long(n_bytes: int, max_bytes: int) -> Problem:
     """Return the problem of a line of so many bytes."""
     return Problem("too_long", f"{n_bytes:,} bytes, more than the limit of {max_bytes:,}; skipped")
+
+
+def read_whole(stream: BinaryIO, options: ReadOptions) -> str:
+    """Return all text of a stream.
+
+    Raises:
+        UnreadableSource: it is longer than ``max_record_bytes``, or not UTF-8.
+    """
+    raw = stream.read(options.max_record_bytes + 1)
+    if len(raw) > options.max_record_bytes:
+        raise UnreadableSource(
+            f"{options.name} is longer than {options.max_record_bytes:,} bytes. Split it."
+        )
+    try:
+        return raw.removeprefix(UTF8_BOM).decode()
+    except UnicodeDecodeError as error:
+        raise UnreadableSource(
+            f"{options.name} is not UTF-8: byte 0x{raw[error.start]:02x} at {error.start}. "
+            "Convert it, e.g. with iconv -f LATIN1 -t UTF-8."
+        ) from error

@@ -61,14 +61,14 @@ def read_parquet(file: BinaryIO, options: ReadOptions) -> Iterator[Paper | BadRe
 
 @dataclass(frozen=True, slots=True)
 class _Unread:
-    """Stands for a value that is not turned into a Python object, and says why."""
+    """A value that is not turned into a Python object, with the reason."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class _TooLong:
-    """Stands for a row of more bytes than a record may have."""
+    """A row of more bytes than a record may have."""
 
     n_bytes: int
 

@@ -1,8 +1,8 @@
-"""Papers from any source that is known: the one entry of all readers."""
+"""Papers from a source of any known format: the one entry of all readers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,12 +11,12 @@ from classmark.papers.fields import DEFAULT_MAX_RECORD_BYTES, Columns, ReadOptio
 from classmark.papers.files.bibtex import read_bibtex
 from classmark.papers.files.detect import FORMATS, delimiter_of, format_of, likeliest_delimiter
 from classmark.papers.files.jsonfiles import read_json_document, read_json_lines
+from classmark.papers.files.lines import read_whole
 from classmark.papers.files.parquet import read_parquet
 from classmark.papers.files.sources import Source, damage_named, open_path, open_stream
 from classmark.papers.files.spreadsheets import read_spreadsheet
 from classmark.papers.files.tables import read_table
-from classmark.papers.files.tagged import read_tagged
-from classmark.papers.files.text import read_text
+from classmark.papers.files.tagged import DIALECTS, read_tagged
 from classmark.papers.files.xmlfiles import read_xml
 from classmark.records import BadRecord, Paper
 
@@ -42,10 +42,10 @@ def read_papers(
             file, are read as what is in them.
         format: one of ``detect.FORMATS``, or "auto" to find out from content and name.
         columns: field of a paper -> column or key, where they do not have the usual names; or
-            ``Columns``, which tells those that must be there from those that may.
+            ``Columns``, which distinguishes required from optional ones.
         max_record_bytes: a longer record is skipped and reported.
         strict_dates: an unreadable date makes a bad record; else it is taken as unknown.
-        whole_labels: categories are labels of one's own, which may hold blanks and commas: a text
+        whole_labels: categories are the user's own labels, which may hold blanks and commas: a text
             is one label, unless it is a list in JSON or Python.
 
     Raises:
@@ -62,7 +62,7 @@ def read_papers(
         strict_dates=strict_dates,
         whole_labels=whole_labels,
     )
-    return _read(source, format, options)
+    return _records_of(source, format, options)
 
 
 def read_stream(
@@ -76,7 +76,7 @@ def read_stream(
 ) -> Iterator[Paper | BadRecord]:
     """Yield the papers of standard input or another binary stream; see ``read_papers``.
 
-    What is no format of records is plain text: one paper.
+    Text in no known format of records is one paper.
     """
     return read_papers(
         stream,
@@ -88,7 +88,7 @@ def read_stream(
     )
 
 
-def _read(
+def _records_of(
     source: Path | BinaryIO, format: str, options: ReadOptions
 ) -> Iterator[Paper | BadRecord]:
     with damage_named(options.name):
@@ -101,7 +101,7 @@ def _read(
 
 
 def check_format(format: str) -> None:
-    """Refuse a format that is none.
+    """Refuse an unknown format.
 
     Raises:
         UsageError: it is not "auto" nor one of ``detect.FORMATS``.
@@ -113,32 +113,50 @@ def check_format(format: str) -> None:
 def read_source(source: Source, format: str, options: ReadOptions) -> Iterator[Paper | BadRecord]:
     """Yield the papers of an open source; see ``read_papers``."""
     found = format_of(source, options.columns.marks) if format == "auto" else format
-    match found:
-        case "parquet":
-            return read_parquet(_sought(source, "Parquet"), options)
-        case "jsonl":
-            return read_json_lines(source.stream, options)
-        case "json":
-            return read_json_document(source.stream, options)
-        case "bibtex":
-            return read_bibtex(source.stream, options)
-        case "ris" | "nbib" | "wos" | "enw":
-            return read_tagged(source.stream, options, found)
-        case "xml":
-            return read_xml(source.stream, options)
-        case "xlsx":
-            return read_spreadsheet(_sought(source, "an Excel workbook"), options)
-        case "text":
-            return read_text(source.stream, options)
+    if found in DIALECTS:
+        return read_tagged(source.stream, options, DIALECTS[found])
+    if found in _STREAM_READERS:
+        return _STREAM_READERS[found](source.stream, options)
+    if found in _FILE_READERS:
+        what, read = _FILE_READERS[found]
+        return read(_seekable(source, what), options)
     delimiter = delimiter_of(source.prefix, options.columns.marks)
     delimiter = delimiter or likeliest_delimiter(source.prefix)
     return read_table(source.stream, options, "\t" if found == "tsv" else delimiter)
 
 
-def _sought(source: Source, what: str) -> BinaryIO:
+def _read_text(stream: BinaryIO, options: ReadOptions) -> Iterator[Paper]:
+    """Yield one paper: title and abstract if the text has a second line, else an abstract.
+
+    Raises:
+        UnreadableSource: there is no text, too much of it, or it is not UTF-8.
+    """
+    text = read_whole(stream, options)
+    if not text.strip():
+        raise UnreadableSource(f"{options.name} holds no text. Give a title and an abstract.")
+    yield Paper.from_text(text)
+
+
+def _seekable(source: Source, what: str) -> BinaryIO:
     if source.seekable is None:
         raise UnreadableSource(
             f"{source.name} is {what} from a pipe or in gzip, bzip2 or xz, which cannot be read. "
             "Give the plain file."
         )
     return source.seekable
+
+
+_Read = Callable[[BinaryIO, ReadOptions], Iterator[Paper | BadRecord]]
+
+_STREAM_READERS: dict[str, _Read] = {
+    "jsonl": read_json_lines,
+    "json": read_json_document,
+    "bibtex": read_bibtex,
+    "xml": read_xml,
+    "text": _read_text,
+}
+_FILE_READERS: dict[str, tuple[str, _Read]] = {
+    "parquet": ("Parquet", read_parquet),
+    "xlsx": ("an Excel workbook", read_spreadsheet),
+}
+"""Formats that need a seekable file, with what the file is called."""

@@ -88,7 +88,7 @@ def open_path(path: Path) -> Iterator[Source]:
     try:
         file = path.open("rb")
     except FileNotFoundError as error:
-        raise UnreadableSource(f"there is no file {path}. Check the name.") from error
+        raise UnreadableSource(f"{path} does not exist. Check the name.") from error
     except IsADirectoryError as error:
         raise UnreadableSource(f"{path} is a folder. Give the files in it.") from error
     except OSError as error:

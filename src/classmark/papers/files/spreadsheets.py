@@ -125,7 +125,7 @@ class _Header:
 
 @dataclass(frozen=True, slots=True)
 class _Unread:
-    """Stands for a cell that has no value, and says why."""
+    """A cell without a value, with the reason."""
 
     reason: str
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, cast
 
 from classmark.errors import UnreadableSource
 from classmark.papers.dates import most_precise_date
@@ -68,7 +68,7 @@ class Dialect:
 _WOS_OPENING = re.compile(
     rb"^FN \S.*\n\s*+VR [0-9.]++[ \t\r]*+$|^PT [A-Z][ \t\r]*+\n\s*+[A-Z][A-Z0-9] \S", re.MULTILINE
 )
-DIALECTS: dict[TaggedFormat, Dialect] = {
+DIALECTS: dict[str, Dialect] = {
     "ris": Dialect(
         name="RIS",
         example="TY  - JOUR",
@@ -159,17 +159,16 @@ def tagged_format(text: bytes, *, below_heading: bool) -> TaggedFormat | None:
     for finders in (openings, below, fragments):
         for name, find in zip(DIALECTS, finders, strict=False):
             if find(text):
-                return name
+                return cast("TaggedFormat", name)
     return None
 
 
-def read_tagged(stream: BinaryIO, options: ReadOptions, format: TaggedFormat) -> Iterator[Record]:
+def read_tagged(stream: BinaryIO, options: ReadOptions, dialect: Dialect) -> Iterator[Record]:
     """Yield the papers of tagged records, with one record at a time in memory.
 
     Raises:
         UnreadableSource: there is no record.
     """
-    dialect = DIALECTS[format]
     records = _Reader(dialect, options).records(stream)
     first = next(records, None)
     if first is None:

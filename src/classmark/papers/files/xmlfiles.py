@@ -95,7 +95,7 @@ class _Document:
         root: name of its outermost element.
         rest: what has been read from behind its end.
         last_line: on which it ends.
-        is_broken: it is not well-formed; nothing behind that can be told apart.
+        is_broken: it is not well-formed; nothing after that can be read.
     """
 
     def __init__(
@@ -276,7 +276,7 @@ class _Record:
         self._tree = TreeBuilder()
 
     def result(self) -> Paper | BadRecord:
-        """Return the paper, or why it is none."""
+        """Return the paper, or the record of what is wrong with it."""
         if self._problem is not None:
             return self.place.bad(self._problem.kind, self._problem.message)
         try:

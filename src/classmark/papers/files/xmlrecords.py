@@ -1,4 +1,4 @@
-"""What one XML record of a known kind says of a paper."""
+"""The fields of a paper in one XML record of a known kind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _IDENTIFIERS = ("arxiv", "pmid", "pmc", "doi")
 
 
 class NoPaper(Exception):
-    """A record that is none of a paper, with the kind of the problem and its own identifier."""
+    """A record without a paper: the kind of the problem, and the record's own identifier."""
 
     def __init__(self, kind: str, message: str, id: str | None = None) -> None:
         super().__init__(message)
@@ -43,24 +43,12 @@ def reader_of(tag: str, parent: str) -> Reader | None:
         parent: name of the element around it.
     """
     namespace, _, name = tag.rpartition("}")
-    match name:
-        case "entry" if namespace == _ATOM or (parent == "feed" and not namespace):
-            return _atom
-        case "record" if namespace == _OAI or parent in ("ListRecords", "GetRecord"):
-            return _oai
-        case "error" | "header" if namespace == _OAI:
-            return _oai_without_metadata
-        case "record" if parent == "records" and not namespace:
-            return _endnote
-        case "front" if parent == "article":
-            return _jats
-        case "arXiv" | "arXivRaw" | "dc":
-            return _METADATA[name]
-        case "PubmedArticle" | "PubmedBookArticle":
-            return _pubmed
-        case "DeleteCitation":
-            return _deleted_citations
-    return None
+    return (
+        _BY_NAME.get(name)
+        or _BY_NAMESPACE.get((namespace, name))
+        or _BY_PARENT.get((parent, name))
+        or (None if namespace else _PLAIN_BY_PARENT.get((parent, name)))
+    )
 
 
 def _atom(entry: Element) -> Values:
@@ -282,3 +270,26 @@ def _inner(element: Element) -> str:
         parts.append(f"<{name}{attribute}>{inner}</{name}>" if name.lower() in TAGS else inner)
         parts.append(child.tail or "")
     return "".join(parts)
+
+
+_BY_NAME: dict[str, Reader] = {
+    **_METADATA,
+    **dict.fromkeys(("PubmedArticle", "PubmedBookArticle"), _pubmed),
+    "DeleteCitation": _deleted_citations,
+}
+_BY_NAMESPACE: dict[tuple[str, str], Reader] = {
+    (_ATOM, "entry"): _atom,
+    (_OAI, "record"): _oai,
+    (_OAI, "error"): _oai_without_metadata,
+    (_OAI, "header"): _oai_without_metadata,
+}
+_BY_PARENT: dict[tuple[str, str], Reader] = {
+    ("ListRecords", "record"): _oai,
+    ("GetRecord", "record"): _oai,
+    ("article", "front"): _jats,
+}
+_PLAIN_BY_PARENT: dict[tuple[str, str], Reader] = {
+    ("feed", "entry"): _atom,
+    ("records", "record"): _endnote,
+}
+"""Only without a namespace."""

@@ -12,9 +12,9 @@ const SPINE_CHARS = 30; // a longer label of one's own is not put on the spine,
 const WORD_CHARS = 9; // nor one whose words would be broken
 const LEAST_WEIGHT = 0.005; // of a term that is listed: it would be shown as × 1.00
 const FEW_PAPERS = 20; // a category that came first on fewer test papers is uncertain
-const SHOWN_LABELS = 24; // of a model with labels of its own, before anything is asked
+const SHOWN_LABELS = 24; // of a model with its own labels, before the first answer
 const NO_PAPER = "Not a paper"; // the field of the example that suits every model
-const SLOW_MS = 1500; // a screen reader is told of work that takes longer
+const SLOW_MS = 1500; // a screen reader announces work that takes longer
 
 /** What columns that nobody has named yet are often called; only the first choice on a form. */
 const LIKELY_COLUMNS = {
@@ -33,8 +33,8 @@ const TERMS_IN_WORDS = {
 };
 
 const NO_SET = {
-  few_known_terms: "No short list: the text has too few words that the model knows for one to hold what it promises.",
-  out_of_scope: "No short list: it would mean nothing for a text that does not read like a paper.",
+  few_known_terms: "No short list: the text has too few words that the model knows to give one that can be trusted.",
+  out_of_scope: "No short list: for a text that does not read like a paper, it would mean nothing.",
 };
 
 const $ = (id) => document.getElementById(id);
@@ -132,17 +132,17 @@ function inWords(status, headers, problem) {
   const detail = [problem.detail, ...(problem.errors ?? []).map((e) => `${e.field}: ${e.message}`)]
     .filter((part) => typeof part === "string").map(sentence).join(" ");
   const byKind = {
-    key_unknown: ["The service does not know this API key.", "It may be mistyped or revoked. Enter it again, or ask whoever runs the service."],
-    key_expired: ["The API key has expired.", "Ask whoever runs the service for another key, and enter that."],
-    journal_off: ["This service keeps no journal.", "So it cannot take corrections; whoever runs it can switch the journal on."],
+    key_unknown: ["The service does not know this API key.", "It may be mistyped or revoked. Enter it again, or ask the operator of the service."],
+    key_expired: ["The API key has expired.", "Ask the operator of the service for a new key, and enter it."],
+    journal_off: ["This service has no journal.", "So it cannot store corrections; its operator can turn the journal on."],
     not_ready: ["The service is stopping.", "Try again in a moment."],
-    wrong_columns: ["No title or abstract is recognised in this file.", "Call its columns title and abstract, then try again."],
+    wrong_columns: ["No title or abstract is recognised in this file.", "Name its columns title and abstract, then try again."],
   };
   const byStatus = {
-    401: ["The service asks for an API key.", "Enter yours; it is kept until you leave this page."],
-    403: ["This API key may not do that.", "Enter another one, or ask whoever runs the service."],
-    404: ["The service does not have that.", detail],
-    413: ["That is more than the service takes at once.", detail || "Shorten the text or split the file."],
+    401: ["The service needs an API key.", "Enter yours; it is kept until you leave this page."],
+    403: ["This API key is not allowed to do that.", "Enter another one, or ask the operator of the service."],
+    404: ["The service did not find that.", detail],
+    413: ["That is more than the service accepts at once.", detail || "Shorten the text or split the file."],
     415: ["The service cannot read this kind of file.", detail],
     422: ["The service cannot read that.", detail || "Check the text and try again."],
     429: ["Too many requests in a short time.", wait],
@@ -152,7 +152,7 @@ function inWords(status, headers, problem) {
   const request = headers.get("X-Request-ID");
   return byKind[problem.kind] ?? byStatus[status] ?? [
     "Something went wrong in the service.",
-    `Try again; if it stays, tell whoever runs it${request ? ` the request id ${request}` : ""}.`,
+    `Try again; if that does not help, contact the operator of the service${request ? ` with the request id ${request}` : ""}.`,
   ];
 }
 
@@ -218,7 +218,7 @@ function setBusy(busy) {
 
 function showFault(error, place, again) {
   const fault = error instanceof Fault ? error
-    : new Fault("This page stumbled.", `Reload it and try again (${error.message}).`);
+    : new Fault("Something went wrong in this page.", `Reload it and try again (${error.message}).`);
   const [notice, slot] = copy("notice");
   slot("title").textContent = fault.title;
   slot("advice").textContent = fault.advice;
@@ -391,7 +391,7 @@ function askColumns(file, names, chosen) {
 
 // ---- the answer ------------------------------------------------------------------------------
 
-/** Code and name as elements; a label of one's own is both, and stands there once. */
+/** Code and name as elements; one of your own labels is both, and appears once. */
 function codeAndName(code, name = namesByCode.get(code)) {
   return name === code ? [el("span", {}, code)] : [el("span", { class: "code" }, code), ` ${name ?? ""}`];
 }
@@ -409,10 +409,10 @@ function verdict({ primary, reason, ranked: [top] }) {
   if (reason === "out_of_scope") {
     const known = ownLabels ? "texts" : "English scientific abstracts";
     return [`No category: this does not read like ${ownLabels ? "what the model knows" : "a paper"}`,
-      `The text is unlike the ${known} the model was fitted to, so it gives no category. What it would have guessed is below, and means little.`];
+      `The text is unlike the ${known} the model was trained on, so it gets no category. The guesses below mean little.`];
   }
   return ["No category: not sure enough",
-    `The likeliest, ${called(top.code, top.name)}, reaches ${percent(top.probability)}, which is too little for this category to be given. Take the ranking as a hint.`];
+    `The most probable one, ${called(top.code, top.name)}, reaches ${percent(top.probability)}, which is below its threshold. Take the ranking as a hint.`];
 }
 
 /** The view of an answer. `paper` is null in a batch, whose rows show the verdict themselves. */
@@ -509,7 +509,7 @@ function fillReasons({ explanation, ranked, reason }, paper, view, slot) {
   for (const [side, sign] of [["for", 1], ["against", -1]]) {
     const terms = explanation.filter(({ weight }) => weight * sign >= LEAST_WEIGHT);
     slot(side).append(...terms.map((evidence) => evidenceRow(evidence, heaviest)));
-    if (!terms.length) slot(side).append(el("li", { class: "none" }, "nothing of weight"));
+    if (!terms.length) slot(side).append(el("li", { class: "none" }, "no terms"));
   }
 }
 
@@ -670,10 +670,10 @@ class CategoryPicker {
     input.addEventListener("keydown", (event) => this.#onKey(event));
   }
 
-  /** The category whose code stands in the field, if there is one. */
+  /** The category whose code is in the field, if any. */
   chosen() {
     const typed = this.input.value.trim();
-    if (namesByCode.has(typed)) return typed; // labels of one's own may differ in case alone
+    if (namesByCode.has(typed)) return typed; // your own labels may differ only in case
     return [...namesByCode.keys()].find((code) => code.toLowerCase() === typed.toLowerCase());
   }
 
@@ -821,7 +821,7 @@ function verdictCells(answer) {
   share.classList.add("none");
   const unlike = ownLabels ? "not like what the model knows" : "not like a paper";
   if (reason === "out_of_scope") return [el("td", { class: "none" }, unlike), el("td", { class: "number none" }, "–")];
-  return [el("td", { class: "none" }, "not sure enough; likeliest ", ...codeAndName(code, name), ...furtherCodes(answer)), share];
+  return [el("td", { class: "none" }, "not sure enough; most probable ", ...codeAndName(code, name), ...furtherCodes(answer)), share];
 }
 
 /** The short list and the cross-lists of an answer, as lines below its category. */
@@ -882,7 +882,7 @@ async function openLink(packed) {
   try {
     box.value = linked = await unpackText(packed);
   } catch {
-    showFault(new Fault("This link is damaged or cut short.", "Ask for it again, or paste the paper itself."),
+    showFault(new Fault("This link is damaged or incomplete.", "Ask for it again, or paste the paper itself."),
       $("notice"), () => openLink(packed));
     return;
   }
@@ -909,7 +909,7 @@ async function readStatus() {
 }
 
 const keptFigures = () => new Fault(
-  apiKey ? "This API key does not open the figures of the service." : "The figures of the service are for whoever runs it.",
+  apiKey ? "This API key cannot read the figures of the service." : "The figures of the service are for its operator.",
   "Papers, requests, latency and the journal need an API key with the scope admin. The model and its card are below.",
   { asksKey: true, canRetry: true, calm: true },
 );
@@ -930,7 +930,7 @@ function figures({ requests = {}, latency_ms: latency = {}, papers = {}, uptime_
   const nPapers = Object.values(papers).reduce((sum, n) => sum + n, 0);
   return [
     figure("Papers", nPapers.toLocaleString("en-GB"), nPapers
-      ? `${percent((papers.accepted ?? 0) / nPapers)} given a category` : "none yet since the start"),
+      ? `${percent((papers.accepted ?? 0) / nPapers)} given a category` : "none since the start"),
     figure("Requests", (requests.total ?? 0).toLocaleString("en-GB"),
       each ? `refused or failed: ${each}` : "none refused, none failed"),
     figure("Latency", p50 ?? "–", p50

@@ -1,4 +1,4 @@
-"""Fits the deep tier: an encoder with a pooled head, on Lightning and Transformers.
+"""Fits a transformer: an encoder with a pooled head, on Lightning and Transformers.
 
 Only ``TransformerConfig`` is free of torch; the rest is loaded when it is first used.
 """
@@ -8,49 +8,56 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from classmark.training.transformer.config import TransformerConfig
-from classmark.training.transformer.listeners import Listeners
 
 if TYPE_CHECKING:
-    from classmark.training.transformer.data import TokenisedPapers, tokenise
+    from classmark.training.transformer.checkpoint import read_start, write_weights
+    from classmark.training.transformer.data import (
+        Targets,
+        TokenisedPapers,
+        TransformerFit,
+        Valid,
+        paper_weights,
+        tokenise,
+    )
     from classmark.training.transformer.encoder import Encoder, find_encoder, load_encoder
-    from classmark.training.transformer.fit import DeepFit, Fitted, fit_deep, memory_errors
-    from classmark.training.transformer.model import EncoderClassifier
-    from classmark.training.transformer.scoring import score_papers
-    from classmark.training.transformer.targets import Targets, paper_weights
-    from classmark.training.transformer.watch import Valid
-    from classmark.training.transformer.weights import read_start, write_weights
+    from classmark.training.transformer.fit import (
+        Fitted,
+        fit_transformer,
+        memory_errors,
+    )
+    from classmark.training.transformer.model import score_papers
+    from classmark.training.transformer.network import EncoderClassifier
 
 _HOMES = {
-    "DeepFit": "fit",
+    "TransformerFit": "data",
     "Encoder": "encoder",
-    "EncoderClassifier": "model",
+    "EncoderClassifier": "network",
     "Fitted": "fit",
-    "Targets": "targets",
+    "Targets": "data",
     "TokenisedPapers": "data",
-    "Valid": "watch",
+    "Valid": "data",
     "find_encoder": "encoder",
-    "fit_deep": "fit",
+    "fit_transformer": "fit",
     "load_encoder": "encoder",
     "memory_errors": "fit",
-    "paper_weights": "targets",
-    "read_start": "weights",
-    "score_papers": "scoring",
+    "paper_weights": "data",
+    "read_start": "checkpoint",
+    "score_papers": "model",
     "tokenise": "data",
-    "write_weights": "weights",
+    "write_weights": "checkpoint",
 }
 
 __all__ = [
-    "DeepFit",
     "Encoder",
     "EncoderClassifier",
     "Fitted",
-    "Listeners",
     "Targets",
     "TokenisedPapers",
     "TransformerConfig",
+    "TransformerFit",
     "Valid",
     "find_encoder",
-    "fit_deep",
+    "fit_transformer",
     "load_encoder",
     "memory_errors",
     "paper_weights",

@@ -1,4 +1,4 @@
-"""What a fit of the deep tier can be told; the defaults stand in conf/model/transformer.yaml."""
+"""Options of fitting a transformer; the defaults are in ``conf/model/transformer.yaml``."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ _LIMITS: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
-    """Options of fitting the deep tier.
+    """Options of fitting a transformer.
 
     Attributes:
         encoder: ``packaged`` (MiniLM-L6 of the extra), a folder, or a Hugging Face name.
-        start: a run of the deep tier whose weights the fit starts from; None: the encoder's own
+        start: a run of a transformer whose weights the fit starts from; None: the encoder's own
             and a new head.
         pooling: how a paper's token vectors become one: their mean, the first, or the largest.
-        max_length: tokens of a paper at most.
+        max_length: maximum number of tokens of a paper.
         dropout: share of the pooled vector that is dropped in a step, 0..1.
-        encoder_dropout: the same inside the encoder; None: as the encoder says itself.
+        encoder_dropout: the same inside the encoder; None: the encoder's own.
         trained_layers: the top layers that are fitted; 0 freezes the encoder, None fits all of
             it. Frozen layers run without dropout.
         unfreeze_epochs: epochs until one more layer is fitted, from the top, beginning with the
@@ -85,13 +85,13 @@ class TransformerConfig:
         monitor: the number on the valid split by which the best epoch is known.
         patience: epochs without a better one after which the fit stops; 0: never.
         time_limit_minutes: minutes of fitting after which it stops; None: no limit.
-        max_samples: training papers at most, drawn by the seed; None: all.
-        max_held_out: papers of valid and of test that are scored at most; None: all.
-        deterministic: refuse operations whose result may differ from run to run.
+        max_samples: maximum number of training papers, drawn by the seed; None: all.
+        max_held_out: maximum number of papers of valid and of test that are scored; None: all.
+        deterministic: refuse operations whose result may differ between runs.
         checkpoint_minutes: minutes between two checkpoints; one also ends every epoch. 0: after
             every step.
-        device: ``cpu``, ``gpu``, or ``auto``, the best there is.
-        threads: of torch on the CPU; None: as torch chooses.
+        device: ``cpu``, ``gpu``, or ``auto``, the best available.
+        threads: of torch on the CPU; None: torch chooses.
         profile: write how long each operation took.
     """
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from classmark.kernels.tokens import PairTokenizer
+from classmark.records import SILENT, Progress
+from classmark.tracking import Trackers
+from classmark.training.transformer.config import ClassWeights, TransformerConfig
+from classmark.training.transformer.encoder import Encoder
+from classmark.training.transformer.network import soft_targets
 
 _POOL_BATCHES = 50
 _TOKENISE_PAPERS = 500
@@ -61,14 +67,14 @@ class TokenisedPapers:
 def tokenise(
     tokenizer: PairTokenizer,
     papers: Sequence[tuple[str, str]],
-    on_progress: Callable[[int], None],
+    progress: Progress,
 ) -> TokenisedPapers:
     """Return (title, abstract) pairs as tokens.
 
     Args:
         tokenizer: makes them.
         papers: raw pairs; the tokenizer normalises them.
-        on_progress: called with the number of papers done.
+        progress: of the papers read.
     """
     ids, types, lengths = [], [], [0]
     known: list[np.float32] = []
@@ -78,7 +84,7 @@ def tokenise(
         types.append(np.concatenate([paper.types for paper in encoded]))
         lengths.extend(len(paper) for paper in encoded)
         known.extend(paper.whole_share for paper in encoded)
-        on_progress(len(encoded))
+        progress.advance(len(encoded))
     return TokenisedPapers(
         np.concatenate([np.zeros(0, np.int32), *ids]),
         np.concatenate([np.zeros(0, np.int8), *types]),
@@ -171,3 +177,96 @@ class StepLoader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a position."""
         self.position = int(state["position"])
+
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Targets:
+    """The truth of n papers over k labels.
+
+    Attributes:
+        labels: int16 [n], column of the label.
+        listed_indptr: int64 [n + 1], as in a dataset split.
+        listed_indices: int16 [listed], columns of the listed categories, primary first.
+        n_labels: k.
+        smoothing: share that is spread over all labels, 0..1.
+        cross_list_share: share of the rest that is spread over the listed categories, 0..1.
+        weights: float32 [n], of each paper in the loss, 1 in the mean.
+    """
+
+    labels: NDArray[np.int16]
+    listed_indptr: NDArray[np.int64]
+    listed_indices: NDArray[np.int16]
+    n_labels: int
+    smoothing: float
+    cross_list_share: float
+    weights: Floats
+
+    def of(self, rows: NDArray[np.int64]) -> Floats:
+        """Return the targets of some papers: float32 [len(rows), k], rows sum to 1."""
+        counts = np.diff(self.listed_indptr)[rows]
+        listed = np.full((len(rows), int(counts.max(initial=1))), -1, dtype=np.int64)
+        listed[:, 0] = self.labels[rows]  # of a paper that lists none
+        for place, row in enumerate(rows):
+            columns = self.listed_indices[self.listed_indptr[row] : self.listed_indptr[row + 1]]
+            listed[place, : len(columns)] = columns
+        made = soft_targets(
+            torch.from_numpy(self.labels[rows].astype(np.int64)),
+            torch.from_numpy(listed),
+            self.n_labels,
+            listed_share=self.cross_list_share,
+            smoothing=self.smoothing,
+        )
+        return np.asarray(made.numpy(), np.float32)
+
+
+def paper_weights(labels: NDArray[np.int16], n_labels: int, kind: ClassWeights) -> Floats:
+    """Return the weight of each paper by how frequent its label is: float32 [n], mean 1."""
+    power = {"none": 0.0, "sqrt": 0.5, "balanced": 1.0}[kind]
+    counts = np.bincount(labels, minlength=n_labels).astype(np.float64)
+    weights = counts[labels] ** -power
+    return np.asarray(weights / weights.mean(), dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Valid:
+    """The papers on which an epoch is measured; there may be none.
+
+    Attributes:
+        papers: n papers as tokens.
+        labels: int16 [n], true columns.
+    """
+
+    papers: TokenisedPapers
+    labels: NDArray[np.int16]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TransformerFit:
+    """What a fit needs.
+
+    Attributes:
+        config: options.
+        seed: of the head, of order and dropout.
+        folder: of the unfinished run: log, checkpoints and the best weights.
+        encoder: to put a head on; its network is changed.
+        papers: the training papers as tokens.
+        targets: what they aim at.
+        valid: papers on which an epoch is measured.
+        start: weights to start from, and the run they are of; None: the encoder's own.
+        progress: of stages, papers, loss and speed.
+        trackers: keep the numbers of every step and epoch.
+    """
+
+    config: TransformerConfig
+    seed: int
+    folder: Path
+    encoder: Encoder
+    papers: TokenisedPapers
+    targets: Targets
+    valid: Valid
+    start: tuple[dict[str, Tensor], Path] | None = None
+    progress: Progress = SILENT
+    trackers: Trackers = field(default_factory=Trackers)

@@ -1,4 +1,4 @@
-"""One fit of the deep tier, from its beginning or from its last good checkpoint."""
+"""One fit of a transformer, from its beginning or from its last good checkpoint."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
-from classmark.errors import CheckpointCorrupt, Interrupted, OutOfMemory
+from classmark.errors import CheckpointCorrupt, Interrupted, InvalidConfig, OutOfMemory
+from classmark.records import Progress
+from classmark.tracking.csvfile import drop_later_steps
+from classmark.training.transformer.callback import (
+    BEST,
+    CHECKPOINTS,
+    FitCallback,
+    FitLog,
+    FitState,
+    ProfileSteps,
+    state_of,
+)
 from classmark.training.transformer.checkpoint import (
     SafeCheckpointIO,
+    best_weights,
     list_checkpoints,
     read_checkpoints,
+    read_weights,
+    set_weights,
     step_of,
 )
 from classmark.training.transformer.config import TransformerConfig
-from classmark.training.transformer.data import Order, Rows, StepLoader, TokenisedPapers
-from classmark.training.transformer.encoder import Encoder
-from classmark.training.transformer.listeners import Listeners
-from classmark.training.transformer.log import FitLog
-from classmark.training.transformer.model import EncoderClassifier, check_length
-from classmark.training.transformer.module import DeepModule
-from classmark.training.transformer.profile import ProfileSteps
-from classmark.training.transformer.random import seed_everything
-from classmark.training.transformer.targets import Targets
-from classmark.training.transformer.watch import (
-    BEST,
-    CHECKPOINTS,
-    Standing,
-    Valid,
-    Watch,
-    standing_of,
-)
-from classmark.training.transformer.weights import best_weights, read_weights, set_weights
+from classmark.training.transformer.data import Order, Rows, StepLoader, TransformerFit
+from classmark.training.transformer.model import check_length
+from classmark.training.transformer.module import TransformerModule, seed_everything
+from classmark.training.transformer.network import EncoderClassifier
 
 LOG = "log.csv"
 _PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -57,41 +57,16 @@ _REMARKS = (
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_cpu")
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class DeepFit:
-    """What a fit needs.
-
-    Attributes:
-        config: options.
-        seed: of the head, of order and dropout.
-        folder: of the unfinished run: log, checkpoints and the best weights.
-        encoder: to put a head on; its network is changed.
-        papers: the training papers as tokens.
-        targets: what they aim at.
-        valid: papers an epoch is measured on.
-        start: weights to start from, and the run they are of; None: the encoder's own.
-    """
-
-    config: TransformerConfig
-    seed: int
-    folder: Path
-    encoder: Encoder
-    papers: TokenisedPapers
-    targets: Targets
-    valid: Valid
-    start: tuple[dict[str, torch.Tensor], Path] | None = None
-
-
 @dataclass(frozen=True, eq=False)
 class Fitted:
     """A fitted model with the weights of its best epoch, and how the fit went."""
 
     model: EncoderClassifier
-    standing: Standing = field(default_factory=Standing)
+    state: FitState = field(default_factory=FitState)
 
 
-def fit_deep(fit: DeepFit, listeners: Listeners) -> Fitted:
-    """Return a model fitted to papers; goes on from the newest good checkpoint of the folder.
+def fit_transformer(fit: TransformerFit) -> Fitted:
+    """Return a model fitted to papers; resumes at the newest good checkpoint of the folder.
 
     The same seed, packages, machine and options give the same losses, interrupted or not.
 
@@ -110,36 +85,41 @@ def fit_deep(fit: DeepFit, listeners: Listeners) -> Fitted:
         stack.enter_context(memory_errors(config))
         model = _new_model(fit)
         module, loader, steps_an_epoch = _prepare(fit, model)
-        found = _newest_checkpoint(fit.folder / CHECKPOINTS, listeners)
-        before = standing_of(found[1]) if found else Standing()
-        listeners.on_resume(before.step, before.validated)
+        found = _newest_checkpoint(fit.folder / CHECKPOINTS, fit.progress)
+        before = state_of(found[1]) if found else FitState()
+        drop_later_steps(fit.folder, before.step, before.validated)
         log = stack.enter_context(FitLog(fit.folder / LOG, before.step, before.validated))
-        watch = Watch(fit.folder, config, fit.valid, log, listeners, steps_an_epoch=steps_an_epoch)
-        stack.enter_context(_heeding_interrupts(watch))
+        callback = FitCallback(fit, log, steps_an_epoch)
+        stack.enter_context(_deferred_interrupts(callback))
         if found:
-            watch.load_state_dict(asdict(before))
-            _measure_if_broken_off(found[1], module, watch, listeners)
-        if not watch.is_done:
-            trainer = _trainer(fit, watch)
+            callback.load_state_dict(asdict(before))
+            _measure_if_broken_off(found[1], module, callback, fit.progress)
+        if not callback.is_done:
+            trainer = _trainer(fit, callback)
             trainer.fit(module, loader, ckpt_path=str(found[0]) if found else None)
-        watch.check_interrupted()
+        callback.check_interrupted()
         model.cpu()
-        set_weights(model, *_best(fit.folder, watch.standing))
-    return Fitted(model.eval(), watch.standing)
+        set_weights(model, *_best(fit.folder, callback.state))
+    return Fitted(model.eval(), callback.state)
 
 
-def _new_model(fit: DeepFit) -> EncoderClassifier:
+def _new_model(fit: TransformerFit) -> EncoderClassifier:
     check_length(fit.encoder.network, fit.config.max_length)
     seed_everything(fit.seed)
-    model = EncoderClassifier(
-        fit.encoder.network, fit.targets.n_labels, fit.config.pooling, fit.config.dropout
-    )
+    try:
+        model = EncoderClassifier(
+            fit.encoder.network, fit.targets.n_labels, fit.config.pooling, fit.config.dropout
+        )
+    except ValueError as error:
+        raise InvalidConfig(f"model.encoder: {error}") from error
     if fit.start is not None:
         set_weights(model, *fit.start)
     return model
 
 
-def _prepare(fit: DeepFit, model: EncoderClassifier) -> tuple[DeepModule, StepLoader, int]:
+def _prepare(
+    fit: TransformerFit, model: EncoderClassifier
+) -> tuple[TransformerModule, StepLoader, int]:
     config = fit.config
     order = Order(
         lengths=fit.papers.lengths,
@@ -157,16 +137,16 @@ def _prepare(fit: DeepFit, model: EncoderClassifier) -> tuple[DeepModule, StepLo
         }
 
     loader = StepLoader(order, config.epochs, make_batch)
-    module = DeepModule(model, config, n_steps=len(loader), n_epochs=config.epochs)
+    module = TransformerModule(model, config, n_steps=len(loader), n_epochs=config.epochs)
     return module, loader, order.steps_an_epoch
 
 
-def _newest_checkpoint(folder: Path, listeners: Listeners) -> tuple[Path, dict[str, Any]] | None:
+def _newest_checkpoint(folder: Path, progress: Progress) -> tuple[Path, dict[str, Any]] | None:
     for path, content in read_checkpoints(folder):
         if isinstance(content, CheckpointCorrupt):
-            listeners.on_step(f"{path.name} is damaged, trying the checkpoint before it")
+            progress.step(f"{path.name} is damaged, trying the checkpoint before it")
             continue
-        listeners.on_step(f"going on after step {step_of(path)}")
+        progress.step(f"going on after step {step_of(path)}")
         return path, content
     if list_checkpoints(folder):
         raise CheckpointCorrupt(
@@ -176,19 +156,19 @@ def _newest_checkpoint(folder: Path, listeners: Listeners) -> tuple[Path, dict[s
 
 
 def _measure_if_broken_off(
-    checkpoint: dict[str, Any], module: DeepModule, watch: Watch, listeners: Listeners
+    checkpoint: dict[str, Any], module: TransformerModule, callback: FitCallback, progress: Progress
 ) -> None:
     """Measure an epoch that a checkpoint was written between the end and the measure of."""
-    if watch.needs_validation:
+    if callback.needs_validation:
         module.load_state_dict(checkpoint["state_dict"])
-        watch.validate(module)
-    if watch.is_done:
-        listeners.on_step("every step was made before the interruption")
+        callback.validate(module)
+    if callback.is_done:
+        progress.step("every step was made before the interruption")
 
 
-def _trainer(fit: DeepFit, watch: Watch) -> Trainer:
+def _trainer(fit: TransformerFit, callback: FitCallback) -> Trainer:
     config = fit.config
-    callbacks: list[Any] = [watch]
+    callbacks: list[Any] = [callback]
     if config.profile:
         callbacks.append(ProfileSteps(fit.folder / "profile"))
     precision: Any = _PRECISIONS[config.precision]
@@ -210,8 +190,8 @@ def _trainer(fit: DeepFit, watch: Watch) -> Trainer:
     )
 
 
-def _best(folder: Path, standing: Standing) -> tuple[dict[str, torch.Tensor], Path]:
-    path = best_weights(folder / BEST, standing.best_epoch)
+def _best(folder: Path, state: FitState) -> tuple[dict[str, torch.Tensor], Path]:
+    path = best_weights(folder / BEST, state.best_epoch)
     return read_weights(path), path
 
 
@@ -280,22 +260,22 @@ def _quiet_lightning() -> Iterator[None]:
 
 
 @contextmanager
-def _heeding_interrupts(watch: Watch) -> Iterator[None]:
+def _deferred_interrupts(callback: FitCallback) -> Iterator[None]:
     """Let the first Ctrl-C end the fit after its step, with a checkpoint; the second at once.
 
-    Lightning's own way would end the process. Who ignores SIGINT still does.
+    Lightning's own handler would end the process. A process that ignores SIGINT still does.
     """
 
-    def heed(_signum: int, _frame: Any) -> None:
-        if watch.interrupted:
+    def defer(_signum: int, _frame: Any) -> None:
+        if callback.interrupted:
             raise Interrupted("interrupted.")
-        watch.interrupted = True
+        callback.interrupted = True
 
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
         yield
         return
-    signal.signal(signal.SIGINT, heed)
+    signal.signal(signal.SIGINT, defer)
     try:
         yield
     finally:

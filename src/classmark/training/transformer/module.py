@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
-from torch.nn.functional import log_softmax
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from classmark.errors import TrainingFailed
 from classmark.training.transformer.config import TransformerConfig
-from classmark.training.transformer.model import EncoderClassifier
-from classmark.training.transformer.random import random_states, set_random_states
-from classmark.training.transformer.schedule import parameter_groups, rate_share, trained_layers
+from classmark.training.transformer.network import EncoderClassifier, cross_entropy
 
 _RANDOM = "random_states"
 
@@ -44,7 +43,7 @@ class StepFacts:
     papers: int
 
 
-class DeepModule(LightningModule):
+class TransformerModule(LightningModule):
     """Fits an ``EncoderClassifier`` by AdamW.
 
     Lightning's own optimisation is off (``automatic_optimization``), so that a step weighs every
@@ -147,8 +146,7 @@ class DeepModule(LightningModule):
         """Return the summed weighted cross-entropy of a batch against its soft targets."""
         with self.trainer.precision_plugin.forward_context():
             logits = self.model(batch["ids"], batch["mask"], batch["types"])
-        losses = -(batch["targets"] * log_softmax(logits.float(), dim=1)).sum(dim=1)
-        return (losses * batch["weights"]).sum()
+        return cross_entropy(logits, batch["targets"], batch["weights"])
 
     def _check_number(self, what: str, value: float) -> None:
         if not math.isfinite(value):
@@ -157,3 +155,91 @@ class DeepModule(LightningModule):
                 f"{self._config.rate}) or model.head_rate (now {self._config.head_rate}), or clip "
                 f"the gradient with model.clip (now {self._config.clip})."
             )
+
+
+def random_states() -> dict[str, Any]:
+    """Return the states of Python, numpy, torch and its GPUs, as a checkpoint can hold them."""
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_states(states: dict[str, Any]) -> None:
+    """Set what ``random_states`` returned; GPUs only where there are as many."""
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def parameter_groups(model: EncoderClassifier, config: TransformerConfig) -> list[dict[str, Any]]:
+    """Return AdamW's groups: each depth of the encoder with its rate, then the head.
+
+    Biases and norms (one dimension) stand in groups of their own, without weight decay.
+    """
+    groups: dict[tuple[int, bool], list[Any]] = {}
+    for name, parameter in model.encoder.named_parameters():
+        groups.setdefault((model.depth_of(name), parameter.ndim > 1), []).append(parameter)
+    of_encoder = [
+        {
+            "params": parameters,
+            "lr": config.rate * config.layer_decay ** (model.n_layers - depth),
+            "weight_decay": config.weight_decay if decays else 0.0,
+        }
+        for (depth, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]
+    head = [
+        {
+            "params": [model.head.weight],
+            "lr": config.head_rate,
+            "weight_decay": config.weight_decay,
+        },
+        {"params": [model.head.bias], "lr": config.head_rate, "weight_decay": 0.0},
+    ]
+    return of_encoder + head
+
+
+def rate_share(step: int, n_steps: int, config: TransformerConfig) -> float:
+    """Return the share of its highest rate that each group has in a step, 0..1.
+
+    Args:
+        step: from 0.
+        n_steps: steps of the whole fit.
+        config: ``warmup`` and ``decay``.
+    """
+    n_warm = math.ceil(config.warmup * n_steps)
+    if step < n_warm:
+        return (step + 1) / (n_warm + 1)
+    done = min(1.0, (step - n_warm) / max(1, n_steps - n_warm))
+    if config.decay == "linear":
+        return 1 - done
+    if config.decay == "cosine":
+        return (1 + math.cos(math.pi * done)) / 2
+    return 1.0
+
+
+def trained_layers(epochs_done: float, n_layers: int, config: TransformerConfig) -> int:
+    """Return how many of the top layers are fitted now; ``n_layers + 1`` is the whole encoder.
+
+    Args:
+        epochs_done: passes over the training papers so far.
+        n_layers: layers of the encoder, embeddings not counted.
+        config: ``trained_layers`` and ``unfreeze_epochs``.
+    """
+    most = n_layers + 1
+    if config.trained_layers is not None:
+        most = min(most, config.trained_layers)
+    if config.unfreeze_epochs == 0:
+        return most
+    return min(most, int(epochs_done / config.unfreeze_epochs + 1e-9))

@@ -1,0 +1,178 @@
+"""Sentences of MODELS and the pages that hold numbers, written from the committed reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from report import markdown, points
+
+Read = Callable[[str], Any]
+
+# The goals for the fast tier: the values by period, or one for all papers.
+TOP_1 = (0.635, 0.600, 0.620)
+TOP_5 = (0.932, 0.908, 0.910)
+MAX_ECE = 0.02
+MAX_POINTS_LOST = 0.3
+# fast 1.0 by period; `git show d670b8f:benchmarks/reports/fast-1.0-test.json` is its report.
+FAST_1_0 = {
+    "top_1": (0.6195, 0.5876, 0.6348),
+    "top_5": (0.9220, 0.9134, 0.9309),
+    "set_size": (3.189, 3.318, 3.301),
+    "ece": (0.0163, 0.0283, 0.0261),
+}
+
+
+def since_fast_1_0(read: Read) -> str:
+    """Return how the shipped model differs from the one before it."""
+    now = _by_period(read("fast-1.1-test"))
+
+    def change(metric: str, digits: int) -> str:
+        old, new = (
+            " / ".join(f"{v:.{digits}f}" for v in side) for side in (FAST_1_0[metric], now[metric])
+        )
+        return f"{old} -> {new}"
+
+    return (
+        f"Compared with fast 1.0 on the same test papers (until 2017, 2018-19, from 2020): top-1 "
+        f"{change('top_1', 3)}, top-5 {change('top_5', 3)}, categories in the 90 % set "
+        f"{change('set_size', 1)}. ECE is worse, although it missed the goal already: "
+        f"{change('ece', 3)}.\n"
+    )
+
+
+def aims(read: Read, bundle_bytes: int) -> str:
+    """Return the goals for the fast tier, and whether it meets them, as a Markdown table."""
+    shipped, parent = read("fast-1.1-test"), read("fast-1.1-parent-test")
+    now, speed = _by_period(shipped), read("fast-speed")
+    floors = " / ".join(f"{v:.3f}" for v in now["ece_floor"])
+    lost = [100 * (a - b) for a, b in zip(_by_period(parent)["top_1"], now["top_1"], strict=True)]
+    all_lost = 100 * (parent["metrics"]["top_1"]["value"] - shipped["metrics"]["top_1"]["value"])
+    rows = [
+        _floors("top-1", TOP_1, now["top_1"], _interval(shipped, "top_1", 1, parent)),
+        _floors("top-5", TOP_5, now["top_5"], ""),
+        [
+            f"ECE at most {MAX_ECE}",
+            *(f"{v:.3f}, {_yes(v <= MAX_ECE)}" for v in now["ece"]),
+            f"chance alone gives {floors} (`ece_floor`)",
+        ],
+        [
+            f"at most {MAX_POINTS_LOST} points lost to the float32 parent",
+            *(f"{v:.2f}, {_yes(v <= MAX_POINTS_LOST)}" for v in lost),
+            f"{all_lost:.2f} over all papers: {_yes(all_lost <= MAX_POINTS_LOST)}",
+        ],
+        _limit("20,000 papers per CPU-second (numpy)", speed["numpy"]["papers_per_cpu_second"]),
+        _limit("50,000 papers per CPU-second (C)", speed["c"]["papers_per_cpu_second"]),
+        _limit("one paper in 50 µs (C)", round(speed["c"]["one_paper_us"])),
+        _limit("at most 150 MB resident", speed["max_resident_mb"]),
+        ["bundle of at most 18 MB", "", "", "", f"{bundle_bytes / 1e6:.1f}"],
+    ]
+    return markdown(["goal", "until 2017", "2018-19", "from 2020", "notes"], rows)
+
+
+def robustness_notes(read: Read) -> str:
+    """Return where the shipped model is weak on perturbed papers, in words."""
+    report = read("robustness-fast-1.1")
+    typos, ocr = _level(report, "typos", "20 %"), _level(report, "ocr", "20 %")
+    title, clean = _level(report, "title-only", "title"), report["clean"]["metrics"]
+    prose = _level(report, "non-papers", "English prose")
+    return (
+        "**Weak:** if one word in five is misspelt or misread, top-1 is still "
+        f"{_three(typos, 'top_1')} and {_three(ocr, 'top_1')} (clean: {clean['top_1']['value']:.3f}"
+        f"), but the scope score, which counts known words, rejects {_share(typos, 'out_of_scope')}"
+        f" and {_share(ocr, 'out_of_scope')} of the papers. A title alone changes top-1 by "
+        f"{points(title['differences']['top_1'])} points, while the mean probability only falls "
+        f"from {clean['confidence']['value']:.3f} to {_three(title, 'confidence')}: do not rely on "
+        f"it there. Of the invented English texts that are not papers, "
+        f"{1 - prose['metrics']['abstained']['value']:.0%} still get a category.\n"
+    )
+
+
+def scope_note(read: Read) -> str:
+    """Return how many texts that are not papers are recognised as such, as a sentence."""
+    report = read("robustness-fast-1.1")
+    prose = _level(report, "non-papers", "English prose")
+    missed = 1 - prose["metrics"]["out_of_scope"]["value"]
+    return (
+        f"The shipped threshold does not recognise {missed:.0%} of the {prose['n']} invented texts "
+        "in plain English (such as a job advert, a speech, fiction) as out of scope. It rejects "
+        f"{report['clean']['metrics']['out_of_scope']['value']:.1%} of the clean papers.\n"
+    )
+
+
+def encoder_note(read: Read) -> str:
+    """Return the most that an encoder adds to the fast model, as a sentence."""
+    tries = [one for one in read("two-cores")["tries"] if "beside_fast" in one]
+    newest = list(tries[-1]["beside_fast"])[-1]
+
+    def best(over: str) -> dict[str, Any]:
+        found = max(tries, key=lambda one: one["beside_fast"][over]["difference"])
+        return dict(found["beside_fast"])
+
+    overall, recent = best("all"), best(newest)
+    return (
+        f"Over all papers, the best attempt adds {points(overall['all'])} points. On the newest "
+        f"period, the best one adds {points(recent[newest])}, and changes all papers by "
+        f"{points(recent['all'])}.\n"
+    )
+
+
+def service_levels(read: Read) -> str:
+    """Return what the points of the service plot are, as a sentence."""
+    report = read("service")
+    levels = [point["concurrency"] for point in report["single"]]
+    return (
+        f"{report['workers']} workers on {report['provenance']['cores']} cores. Each point is a "
+        f"number of connections, from {min(levels)} to {max(levels)}. The thin line is the goal of "
+        f"{report['aims']['single_p99_ms']} ms for 99 of 100 requests.\n"
+    )
+
+
+def scale_note(read: Read) -> str:
+    """Return how long all stages of the large run took, as a sentence."""
+    minutes = sum(stage["seconds"] for stage in read("scale")["stages"].values()) / 60
+    return f"All stages together took {minutes:.0f} minutes.\n"
+
+
+def _by_period(report: Any) -> dict[str, list[float]]:
+    names = report["periods"][0]["metrics"]
+    return {m: [p["metrics"][m]["value"] for p in report["periods"]] for m in names}
+
+
+def _floors(name: str, wanted: tuple[float, ...], seen: list[float], note: str) -> list[str]:
+    goal = f"{name} {' / '.join(f'{v:.3f}' for v in wanted)}"
+    cells = [
+        "yes" if value >= least else f"short by {least - value:.3f}"
+        for least, value in zip(wanted, seen, strict=True)
+    ]
+    return [goal, *cells, note]
+
+
+def _interval(report: Any, metric: str, period: int, parent: Any) -> str:
+    found, before = (r["periods"][period] for r in (report, parent))
+    value = found["metrics"][metric]
+    return (
+        f"{found['name']}: interval {value['low']:.3f} to {value['high']:.3f}; the float32 parent "
+        f"has {before['metrics'][metric]['value']:.3f}"
+    )
+
+
+def _limit(name: str, seen: int) -> list[str]:
+    return [name, "", "", "", f"{seen:,}"]
+
+
+def _level(report: Any, kind: str, level: str) -> Any:
+    levels = next(k["levels"] for k in report["kinds"] if k["name"] == kind)
+    return next(part for part in levels if part["name"] == level)
+
+
+def _three(level: Any, metric: str) -> str:
+    return f"{level['metrics'][metric]['value']:.3f}"
+
+
+def _share(level: Any, metric: str) -> str:
+    return f"{level['metrics'][metric]['value']:.0%}"
+
+
+def _yes(is_held: bool) -> str:
+    return "yes" if is_held else "short"

@@ -1,0 +1,42 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from classmark.errors import UsageError
+
+if TYPE_CHECKING:
+    from classmark.papers import Columns
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RawCells = Annotated[
+    bool,
+    typer.Option(
+        "--raw-cells",
+        help="CSV for programs: no apostrophe before formulas, no byte order mark.",
+    ),
+]
+
+COLUMNS_METAVAR = "title=T,abstract=A"
+_ADVICE = "Name yours with --columns title=…,abstract=…"
+_SHOWN_CHARS = 60
+
+
+def columns_option(text: str | None) -> Columns:
+    """Return the columns that the option names; none if it is not given.
+
+    Raises:
+        UsageError: it is not a mapping, or names a field that papers do not have.
+    """
+    from classmark.papers import Columns, parse_columns
+
+    try:
+        return Columns(given=parse_columns(text or ""), advice=_ADVICE)
+    except UsageError as error:
+        shown = repr((text or "")[:_SHOWN_CHARS])
+        raise UsageError(
+            f"--columns {shown}: {error}. Write for example --columns title=Headline,abstract=Text."
+        ) from error

@@ -1,0 +1,160 @@
+"""How well-known sources write a paper in JSON, put into the keys that papers are read from.
+
+Known: the arXiv dump, Crossref and CSL-JSON, OpenAlex, Semantic Scholar, Inspire, rows of Hugging
+Face, Zotero and Better BibTeX. Whatever a record has under a usual key already stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Record = dict[str, Any]
+
+_LISTS = ("results", "data", "items", "message", "rows", "hits")
+"""Keys under which services wrap the list of what they found; two of them may be nested."""
+_NESTED = ("metadata", "row", "message")
+"""Keys under which one record is wrapped."""
+_DEEPEST = 2
+_MAX_ABSTRACT_WORDS = 50_000
+
+
+def wrapped_records(value: object, depth: int = 0) -> list[Any] | None:
+    """Return the list of records that an answer of a service wraps, None if it wraps none.
+
+    An object with a title or an abstract is a record itself, whatever lists it has.
+    """
+    if not isinstance(value, dict) or depth == _DEEPEST or _is_record(value):
+        return None
+    for key in _LISTS:
+        inner = value.get(key)
+        if isinstance(inner, list) and all(isinstance(item, dict) for item in inner):
+            return inner
+        found = wrapped_records(inner, depth + 1)
+        if found is not None:
+            return found
+    return None
+
+
+def with_usual_keys(record: Record) -> Record:
+    """Return a record with its title, abstract, identifier, ... under the usual keys.
+
+    Args:
+        record: its keys in lower case.
+    """
+    if not _is_record(record):
+        inner = next((record[key] for key in _NESTED if isinstance(record.get(key), dict)), None)
+        if inner is not None:
+            record = {str(key).strip().lower(): value for key, value in inner.items()}
+    found = {name: read(record) for name, read in _READERS.items() if record.get(name) is None}
+    found["authors"] = _authors(record) or record.get("authors")
+    if not isinstance(record.get("terms"), str | list):  # other sources keep other things there
+        record = {name: value for name, value in record.items() if name != "terms"}
+    return {**record, **{name: value for name, value in found.items() if value is not None}}
+
+
+def _is_record(value: Mapping[str, Any]) -> bool:
+    lowered = {str(key).strip().lower() for key in value}
+    return bool(lowered & {"title", "titles", "abstract", "summary", "abstract_inverted_index"})
+
+
+def _title(record: Record) -> str | None:
+    return _first_text(record.get("titles"), "title") or _text(record.get("display_name"))
+
+
+def _abstract(record: Record) -> str | None:
+    return _in_order(record.get("abstract_inverted_index")) or _first_text(
+        record.get("abstracts"), "value"
+    )
+
+
+def _in_order(index: object) -> str | None:
+    """Return the words of an inverted abstract (word -> its positions) in their order."""
+    if not isinstance(index, dict):
+        return None
+    places = [
+        (place, word)
+        for word, found in index.items()
+        if isinstance(found, list)
+        for place in found
+        if isinstance(place, int)
+    ]
+    return " ".join(word for _, word in sorted(places)[:_MAX_ABSTRACT_WORDS]) or None
+
+
+def _id(record: Record) -> str | None:
+    external = record.get("externalids")
+    arxiv = external.get("ArXiv") if isinstance(external, dict) else None
+    return (
+        _text(arxiv)
+        or _first_text(record.get("arxiv_eprints"), "value")
+        or _text(record.get("paperid"))
+        or _text(record.get("itemkey"))
+        or _text(record.get("doi"))
+    )
+
+
+def _categories(record: Record) -> object:
+    eprints = record.get("arxiv_eprints")
+    first = eprints[0] if isinstance(eprints, list) and eprints else None
+    return first.get("categories") if isinstance(first, dict) else None
+
+
+def _published(record: Record) -> object:
+    return (
+        record.get("publication_date")
+        or record.get("publicationdate")
+        or record.get("preprint_date")
+        or _first_text(record.get("versions"), "created")
+        or _date_parts(record.get("issued"))
+        or record.get("publication_year")
+    )
+
+
+def _date_parts(issued: object) -> str | None:
+    """Return the date of Crossref and CSL: ``{"date-parts": [[2021, 5]]}``."""
+    if not isinstance(issued, dict):
+        return None
+    try:
+        parts = [int(part) for part in issued["date-parts"][0]][:3]
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+    return "-".join([f"{parts[0]:04d}", *(f"{part:02d}" for part in parts[1:])]) if parts else None
+
+
+def _authors(record: Record) -> str | None:
+    for key in ("authors", "authorships", "author", "creators"):
+        people = record.get(key)
+        if isinstance(people, list) and any(isinstance(person, dict) for person in people):
+            return ", ".join(filter(None, map(_name, people)))
+    return None
+
+
+def _name(person: object) -> str:
+    if not isinstance(person, dict):
+        return str(person)
+    inner = person.get("author")
+    if isinstance(inner, dict):
+        return _name(inner)
+    whole = next((person[k] for k in ("name", "display_name", "full_name") if person.get(k)), None)
+    parts = [person.get(k) for k in ("given", "family", "firstName", "lastName")]
+    return str(whole) if whole else " ".join(str(part) for part in parts if part)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _first_text(items: object, key: str) -> str | None:
+    """Return the text under a key of the first item of a list."""
+    first = items[0] if isinstance(items, list) and items else None
+    return _text(first.get(key)) if isinstance(first, dict) else None
+
+
+_READERS: dict[str, Callable[[Record], object]] = {
+    "id": _id,
+    "title": _title,
+    "abstract": _abstract,
+    "categories": _categories,
+    "published_date": _published,
+}

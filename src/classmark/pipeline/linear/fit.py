@@ -1,0 +1,200 @@
+"""The fit of a linear model: parent, pruning, refinement, scores of the other splits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classmark.dataset import iter_texts, read_split
+from classmark.errors import InvalidConfig
+from classmark.kernels import RawScores
+from classmark.kernels.linear import LinearScorer
+from classmark.pipeline.config import TrainConfig
+from classmark.pipeline.linear.export import write_weights
+from classmark.pipeline.run_folder import (
+    reserve_run_folder,
+    start_record,
+    write_config,
+    write_record,
+    write_tables,
+)
+from classmark.pipeline.scoring import check_labels, make_table
+from classmark.pipeline.tracked import keep_results, tracked
+from classmark.records import (
+    SILENT,
+    DatasetManifest,
+    Features,
+    LinearPart,
+    Progress,
+    RunRecord,
+    RunStart,
+    ScoreTable,
+)
+from classmark.storage import atomic_folder
+from classmark.tracking import Trackers
+from classmark.training import (
+    LinearConfig,
+    LinearFit,
+    LinearWeights,
+    SparsePapers,
+    choose_frequent,
+    fit_linear,
+    rank_by_importance,
+    read_occurrences,
+    to_sparse,
+)
+from classmark.wire import ModelRef
+
+MAPPED_FROM_PAPERS = 100_000
+"""With this many papers or more the features are on disk; fewer take less than 2 GiB."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a fit was given, and the losses that ``log.csv`` will hold."""
+
+    config: TrainConfig
+    options: LinearConfig
+    manifest: DatasetManifest
+    progress: Progress
+    trackers: Trackers
+    log: list[tuple[str, int, float]] = field(default_factory=list)
+
+
+def train(config: TrainConfig, manifest: DatasetManifest, command: str, progress: Progress) -> Path:
+    """Return the run folder of a fit; a tracker that fails is one warning, and the fit continues.
+
+    Raises:
+        InvalidDataset: the training papers cannot be read, or have one label only.
+        InvalidConfig: a period is weighted that the dataset does not have.
+        TrainingFailed: nothing to fit, or the loss is not a number.
+        StorageFailed: nothing can be written where runs go.
+    """
+    options = config.options(LinearConfig)
+    _check_periods(options, config.dataset, manifest)
+    with reserve_run_folder(config.runs_dir, config.kind) as folder:
+        start = start_record(config, manifest, command, folder)
+        with tracked(config, folder, folder.name, start, progress) as trackers:
+            work = _Work(config, options, manifest, progress, trackers)
+            tables = _fit_and_write(work, folder, start)
+            keep_results(trackers, folder, tables)
+    return folder
+
+
+def _fit_and_write(work: _Work, folder: Path, start: RunStart) -> dict[str, ScoreTable]:
+    started = time.monotonic()
+    parent, weights = _fit_and_prune(work)
+    work.progress.step("scoring the valid and test splits")
+    stages = {"parent": parent, "model": weights}
+    tables = {
+        f"{stage}-{name}": table
+        for name in ("valid", "test")
+        for stage, table in _score_stages(work, name, stages)
+    }
+    record = start.finished(
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        fit_seconds=round(time.monotonic() - started, 1),
+        part=LinearPart(
+            features=Features(parent=len(parent.keys), kept=len(weights.keys)),
+            kernel=LinearScorer.best_kernel(),
+        ),
+    )
+    _write(work, folder, record, weights, tables)
+    return tables
+
+
+def _fit_and_prune(work: _Work) -> tuple[LinearWeights, LinearWeights]:
+    """Return the parent, fitted on all frequent features, and the model with those it keeps."""
+    config, options, manifest = work.config, work.options, work.manifest
+    split = read_split(config.dataset, "train", manifest, texts=False)
+    check_labels(split, config.dataset)
+    folder = _scratch_for(len(split), config.runs_dir)
+    where = " (features on disk)" if folder else ""
+    work.progress.step(f"reading {len(split):,} training papers{where}")
+    texts = iter_texts(config.dataset, "train", manifest)
+    occurrences = read_occurrences(texts, work.progress, folder)
+    weights = np.array([options.period_weights.get(p, 1.0) for p in split.periods], np.float32)
+
+    def fit(
+        stage: str, keys: NDArray[np.uint64], start: LinearWeights | None = None
+    ) -> tuple[LinearWeights, SparsePapers]:
+        task = LinearFit(
+            papers=to_sparse(occurrences, keys, folder),
+            keys=keys,
+            labels=split.labels,
+            weights=weights,
+            config=options,
+            n_labels=len(manifest.labels),
+            seed=config.seed,
+            start=start,
+            stage=stage,
+            progress=work.progress,
+            trackers=work.trackers,
+        )
+        work.progress.step(f"fitting the {stage}: {len(keys):,} features, epochs: {task.epochs}")
+        fitted, losses = fit_linear(task)
+        work.log.extend((stage, epoch, loss) for epoch, loss in enumerate(losses, 1))
+        return fitted, task.papers
+
+    keys, _ = choose_frequent(occurrences, options.min_papers)
+    parent, papers = fit("parent", keys)
+    kept = np.sort(rank_by_importance(parent, papers)[: options.max_features])
+    del papers  # what it has on disk goes with it
+    return parent, fit("model", keys[kept], parent.select(kept))[0]
+
+
+def _score_stages(
+    work: _Work, name: str, stages: Mapping[str, LinearWeights]
+) -> Iterator[tuple[str, ScoreTable]]:
+    config, manifest = work.config, work.manifest
+    split = read_split(config.dataset, name, manifest, texts=False)
+    if not len(split):
+        return
+    folder = _scratch_for(len(split), config.runs_dir)
+    occurrences = read_occurrences(iter_texts(config.dataset, name, manifest), SILENT, folder)
+    for stage, weights in stages.items():
+        scores = weights.score(to_sparse(occurrences, weights.keys, folder))
+        raw = RawScores(scores, np.zeros(len(split), dtype=np.float32))
+        ref = ModelRef(stage, "0", "")
+        yield stage, make_table(raw, split, name, manifest, manifest.labels, ref)
+
+
+def _write(
+    work: _Work,
+    folder: Path,
+    record: RunRecord,
+    weights: LinearWeights,
+    tables: Mapping[str, ScoreTable],
+) -> None:
+    """Write the run folder, whole or not at all."""
+    with atomic_folder(folder) as temporary:
+        write_config(temporary, work.config)
+        write_record(temporary, record)
+        lines = [f"{stage},{epoch},{loss:.6f}\n" for stage, epoch, loss in work.log]
+        (temporary / "log.csv").write_text("stage,epoch,loss\n" + "".join(lines))
+        write_weights(temporary, weights)
+        write_tables(temporary, tables)
+
+
+def _scratch_for(n_papers: int, runs_dir: Path) -> Path | None:
+    """Return where the features of so many papers go: beside the runs, or None for in memory."""
+    if n_papers < MAPPED_FROM_PAPERS:
+        return None
+    place = runs_dir.resolve()
+    return next(folder for folder in (place, *place.parents) if folder.is_dir())
+
+
+def _check_periods(options: LinearConfig, dataset: Path, manifest: DatasetManifest) -> None:
+    unknown = [name for name in options.period_weights if name not in manifest.periods]
+    if unknown:
+        raise InvalidConfig(
+            f"model.period_weights.{unknown[0]}: {dataset} has no such period, it has "
+            f"{', '.join(manifest.periods) or 'none'}. Name one of these, or build the dataset "
+            "with --periods."
+        )

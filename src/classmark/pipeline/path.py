@@ -1,0 +1,85 @@
+"""The offline path in order: compose, fit, score, calibrate, evaluate, export.
+
+``compose_config`` gives the configuration of a fit. What only one kind of model does is in the wing
+of that kind, see ``kinds``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from classmark.bundle import write_bundle
+from classmark.dataset import load_manifest
+from classmark.export import render_card
+from classmark.pipeline.config import TrainConfig
+from classmark.pipeline.export import (
+    ExportOptions,
+    calibrate,
+    card_facts,
+    describe_bundle,
+    evaluate,
+    open_run,
+)
+from classmark.pipeline.kinds import check_packages, wing
+from classmark.pipeline.run_folder import check_runs_dir
+from classmark.records import SILENT, BundleManifest, EvaluationReport, Progress
+
+
+def train(config: TrainConfig, *, command: str, progress: Progress = SILENT) -> Path:
+    """Return the run folder of a fit: weights, and scores of the valid and test splits.
+
+    A tracker that fails is one warning; the fit continues.
+
+    Args:
+        config: what to fit on what.
+        command: the command line, for the record of the run.
+        progress: of steps, papers, loss and speed.
+
+    Raises:
+        InvalidDataset: the dataset is missing, changed, or has one label only.
+        InvalidConfig: an option does not suit the dataset or the model.
+        TrainingFailed: nothing to fit, or the loss is not a number.
+        MissingExtra: packages that this kind of model needs are not installed.
+        StorageFailed: nothing can be written where runs go.
+        ClassmarkError: what else the wing of the kind raises.
+    """
+    check_packages(config.kind)
+    check_runs_dir(config.runs_dir)
+    manifest = load_manifest(config.dataset)
+    return wing(config.kind).train(config, manifest, command, progress)
+
+
+def export_run(
+    run_folder: Path, output: Path, options: ExportOptions, progress: Progress = SILENT
+) -> tuple[BundleManifest, EvaluationReport]:
+    """Return manifest and test report of the bundle that is made from a run.
+
+    Args:
+        run_folder: what ``train`` returned.
+        output: the bundle's folder.
+        options: name, version, and how the run becomes a bundle.
+        progress: of steps and papers.
+
+    Raises:
+        RunNotFound: there is no such run.
+        RunCorrupt: a file of the run is missing or damaged.
+        InvalidDataset: its dataset is missing or has changed.
+        ParityFailed: the converted model does not give what the fitted one gave.
+        MissingExtra: packages that this kind of model needs are not installed.
+        StorageFailed: the bundle cannot be written, or would replace what it is made from.
+    """
+    run = open_run(run_folder, output, options, progress)
+    candidate = wing(run.record.kind).make_candidate(run)
+    progress.step("calibrating on the valid split")
+    calibration = calibrate(run, candidate)
+    progress.step("measuring on the test split")
+    test, report = evaluate(run, candidate, calibration)
+    bundle = describe_bundle(run, candidate, calibration, test, report)
+    facts = card_facts(run, candidate, bundle)
+    card = render_card(f"{options.name} {options.version}", report, facts, options.about)
+    written = write_bundle(
+        *(output, bundle, candidate.arrays, {**candidate.files, "CARD.md": card}),
+        overwrite=options.overwrite,
+        measured=report.categories,
+    )
+    return written, report

@@ -1,0 +1,280 @@
+"""The fit of a transformer: read, fit, score, write; it can be resumed."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from classmark.dataset import DatasetSplit, read_split
+from classmark.errors import Interrupted, TrainingFailed
+from classmark.kernels import RawScores
+from classmark.pipeline.config import TrainConfig
+from classmark.pipeline.run_folder import (
+    reserve_run_folder,
+    start_record,
+    unfinished_folder,
+    write_config,
+    write_record,
+    write_tables,
+)
+from classmark.pipeline.scoring import check_labels, draw_papers, make_table
+from classmark.pipeline.tracked import keep_results, tracked
+from classmark.pipeline.unfinished import (
+    Unfinished,
+    begin_unfinished,
+    check_same_dataset,
+    check_same_labels,
+    hold_run,
+    read_transformer_record,
+    read_unfinished,
+)
+from classmark.records import (
+    DatasetManifest,
+    EncoderFacts,
+    Progress,
+    RunRecord,
+    RunStart,
+    ScoreTable,
+    TransformerPart,
+)
+from classmark.storage import atomic_file, expand_home, write_json
+from classmark.tracking import Trackers
+from classmark.training import TransformerConfig
+from classmark.wire import ModelRef
+
+if TYPE_CHECKING:
+    from classmark.training.transformer import Encoder, Fitted, TokenisedPapers
+
+_SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class _Split:
+    """The papers of a split that are used, and their tokens."""
+
+    split: DatasetSplit
+    papers: TokenisedPapers
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What a fit was told, and what was read for it."""
+
+    config: TrainConfig
+    options: TransformerConfig
+    manifest: DatasetManifest
+    encoder: Encoder
+    splits: dict[str, _Split]
+    progress: Progress
+
+
+def train(config: TrainConfig, manifest: DatasetManifest, command: str, progress: Progress) -> Path:
+    """Return the run folder of a fit, new or resumed.
+
+    A tracker that fails is one warning, and the fit continues.
+
+    Raises:
+        InvalidConfig: an option does not fit the encoder, or there is no such run to resume.
+        InvalidDataset: the training papers cannot be read, or have one label only.
+        LabelMismatch: the run to resume, or to start from, has other labels.
+        EncoderNotFound: the encoder is nowhere.
+        TrainingFailed: the loss is not a number, or memory ended; says what is kept.
+        CheckpointCorrupt: no checkpoint of the run to resume can be read.
+        Interrupted: the user ended it; says how to resume it.
+        OutputBusy: another process fits the run to resume.
+        StorageFailed: nothing can be written where runs go.
+    """
+    options = config.options(TransformerConfig)
+    with ExitStack() as stack:
+        if config.resume is not None:
+            stack.enter_context(hold_run(config.resume))
+        run = _run_to_resume(config, manifest)
+        _check_start(options, manifest, config.dataset)
+        work = _read(config, options, manifest, progress)
+        if run is None:
+            folder = stack.enter_context(reserve_run_folder(config.runs_dir, config.kind))
+            stack.enter_context(hold_run(unfinished_folder(folder)))
+            run = begin_unfinished(folder, start_record(config, manifest, command, folder))
+            write_config(run.folder, config)
+        stack.enter_context(_kept_or_gone(run))
+        start = start_record(config, manifest, command, run.finished_folder)
+        _fit_and_write(work, run, start)
+    # Not locked any more, because an open file keeps a folder from being renamed on some systems.
+    # A process that takes it first sees that it is finished.
+    return run.finish()
+
+
+def _fit_and_write(work: _Work, run: Unfinished, start: RunStart) -> None:
+    name = run.finished_folder.name
+    with tracked(work.config, run.folder, name, start, work.progress) as trackers:
+        fitted = _fit(work, run, trackers)
+        tables = _score(work, fitted)
+        work.progress.step("writing the run")
+        _write(run, work, fitted, tables, start)
+        keep_results(trackers, run.folder, tables)
+
+
+def _run_to_resume(config: TrainConfig, manifest: DatasetManifest) -> Unfinished | None:
+    if config.resume is None:
+        return None
+    run = read_unfinished(config.resume)
+    check_same_dataset(run.start, manifest, config.dataset, f"the run {run.folder}")
+    return run
+
+
+def _check_start(options: TransformerConfig, manifest: DatasetManifest, dataset: Path) -> None:
+    if options.start is not None:
+        record = read_transformer_record(expand_home(options.start))
+        check_same_labels(record.labels, manifest.labels, dataset, f"the run {options.start}")
+
+
+def _read(
+    config: TrainConfig,
+    options: TransformerConfig,
+    manifest: DatasetManifest,
+    progress: Progress,
+) -> _Work:
+    progress.step(f"loading the encoder {options.encoder}")
+    from classmark.kernels.tokens import PairTokenizer
+    from classmark.training.transformer import load_encoder, tokenise
+
+    encoder = load_encoder(options.encoder, options.encoder_dropout)
+    tokenizer = PairTokenizer(encoder.tokenizer_json, options.max_length)
+    splits = {}
+    for name in _SPLITS:
+        most = options.max_samples if name == "train" else options.max_held_out
+        split = draw_papers(read_split(config.dataset, name, manifest), most, config.seed)
+        if name == "train":
+            check_labels(split, config.dataset)
+        progress.step(f"reading {len(split):,} papers of the {name} split")
+        pairs = list(zip(split.titles, split.abstracts, strict=True))
+        splits[name] = _Split(split, tokenise(tokenizer, pairs, progress))
+    return _Work(config, options, manifest, encoder, splits, progress)
+
+
+def _fit(work: _Work, run: Unfinished, trackers: Trackers) -> Fitted:
+    from classmark.training.transformer import (
+        Targets,
+        TransformerFit,
+        Valid,
+        fit_transformer,
+        paper_weights,
+        read_start,
+    )
+
+    options, train, valid = work.options, work.splits["train"], work.splits["valid"]
+    n_labels, labels = len(work.manifest.labels), train.split.labels
+    targets = Targets(
+        labels=labels,
+        listed_indptr=train.split.listed_indptr,
+        listed_indices=train.split.listed_indices,
+        n_labels=n_labels,
+        smoothing=options.label_smoothing,
+        cross_list_share=options.cross_list_share,
+        weights=paper_weights(labels, n_labels, options.class_weights),
+    )
+    start = None if options.start is None else expand_home(options.start)
+    fit = TransformerFit(
+        config=options,
+        seed=work.config.seed,
+        folder=run.folder,
+        encoder=work.encoder,
+        papers=train.papers,
+        targets=targets,
+        valid=Valid(valid.papers, valid.split.labels),
+        start=None if start is None else (read_start(start), start),
+        progress=work.progress,
+        trackers=trackers,
+    )
+    what = f"{len(labels):,} papers, epochs: {options.epochs}"
+    work.progress.step(f"fitting {options.encoder}: {what}")
+    return fit_transformer(fit)
+
+
+def _score(work: _Work, fitted: Fitted) -> dict[str, ScoreTable]:
+    from classmark.training.transformer import memory_errors, score_papers
+
+    tables = {}
+    for name in _SPLITS[1:]:
+        held = work.splits[name]
+        if not len(held.split):
+            continue
+        work.progress.step(f"scoring {len(held.split):,} papers of the {name} split")
+        with memory_errors(work.options):
+            scores = score_papers(fitted.model, held.papers, work.options.batch_size, work.progress)
+        raw, ref = RawScores(scores, held.papers.known_share), ModelRef("model", "0", "")
+        labels = work.manifest.labels
+        tables[f"model-{name}"] = make_table(raw, held.split, name, work.manifest, labels, ref)
+    return tables
+
+
+def _write(
+    run: Unfinished,
+    work: _Work,
+    fitted: Fitted,
+    tables: dict[str, ScoreTable],
+    start: RunStart,
+) -> None:
+    """Write what the finished run has and the unfinished one lacks; the record comes last."""
+    from classmark.training.transformer import write_weights
+
+    encoder = work.encoder
+    write_weights(fitted.model, run.folder / "weights" / "model.safetensors")
+    write_json(run.folder / "encoder" / "config.json", encoder.network.config.to_dict())
+    with atomic_file(run.folder / "encoder" / "tokenizer.json") as file:
+        file.write(encoder.tokenizer_json)
+    write_json(run.folder / "encoder" / "tokenizer_config.json", encoder.tokenizer_config)
+    write_tables(run.folder, tables)
+    write_record(run.folder, _finished(work, fitted, start))
+
+
+def _finished(work: _Work, fitted: Fitted, start: RunStart) -> RunRecord:
+    options, encoder, state = work.options, work.encoder, fitted.state
+    return start.finished(
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        fit_seconds=round(state.seconds, 1),
+        part=TransformerPart(
+            encoder=EncoderFacts(
+                name=encoder.name,
+                source=encoder.source,
+                hidden_size=int(encoder.network.config.hidden_size),
+                layers=fitted.model.n_layers,
+            ),
+            pooling=options.pooling,
+            max_length=options.max_length,
+            papers={name: len(part.split) for name, part in work.splits.items()},
+            steps=state.step,
+            best_epoch=state.best_epoch,
+            stopped=state.stopped,
+        ),
+    )
+
+
+@contextmanager
+def _kept_or_gone(run: Unfinished) -> Iterator[None]:
+    """Keep the folder of a run that ends early if it has a checkpoint, and say how to resume it."""
+    try:
+        yield
+    except (KeyboardInterrupt, Interrupted) as error:
+        if not run.has_checkpoint:
+            run.discard()
+            raise KeyboardInterrupt from error
+        again = shlex.join(["classmark", "train", f"resume={run.folder}"])
+        raise Interrupted(f"interrupted: the run is kept. Go on with: {again}") from error
+    except TrainingFailed as error:
+        if not run.has_checkpoint:
+            run.discard()
+            raise
+        raise type(error)(
+            f"{error} The last good checkpoint is kept: model.start={run.folder} begins a new run "
+            "with its weights."
+        ) from error
+    except BaseException:
+        if not run.has_checkpoint:
+            run.discard()
+        raise

@@ -1,0 +1,137 @@
+"""Reads JSON and YAML objects as dataclasses: every value is checked against its field's type."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+_Record = TypeVar("_Record")
+
+_WORDS: dict[Any, tuple[tuple[type, ...], str]] = {
+    str: ((str,), "a text"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    bool: ((bool,), "true or false"),
+}
+_SHOWN_CHARS = 60
+
+
+class WrongField(Exception):
+    """What is wrong with a field of an object.
+
+    Attributes:
+        name: of the field, with dots; "" for the object itself.
+        value: what it holds.
+        wanted: what it must be, in words.
+    """
+
+    def __init__(
+        self, name: str = "", value: Any = None, wanted: str = "", problem: str = ""
+    ) -> None:
+        self.name, self.value, self.wanted = name, value, wanted
+        subject = f"{name!r} is" if name else "it holds"
+        super().__init__(problem or f"{subject} {_shown(value)}, it must be {wanted}")
+
+
+class UnknownField(WrongField):
+    """The record has no such field."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, problem=f"{name!r} is not a field of a run")
+
+
+class MissingField(WrongField):
+    """The object lacks a field that has no default."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, problem=f"{name!r} is missing")
+
+
+def read_fields(
+    record: type[_Record],
+    value: Mapping[str, Any],
+    where: str = "",
+    *,
+    is_strict: bool = True,
+    **given: object,
+) -> _Record:
+    """Return a record from a JSON object.
+
+    Args:
+        record: a dataclass.
+        value: the object.
+        where: what precedes its names in messages, e.g. ``model.``.
+        is_strict: refuse fields that the record does not have.
+        **given: fields that were read already.
+
+    Raises:
+        UnknownField, MissingField: names the field.
+        WrongField: a value is of another type.
+    """
+    hints, known = get_type_hints(record), {f.name: f for f in fields(record)}  # type: ignore[arg-type]
+    unknown = sorted(value.keys() - known.keys())
+    if unknown and is_strict:
+        raise UnknownField(where + unknown[0])
+    read = dict(given)
+    for name, described in known.items():
+        if name in value and name not in given:
+            read[name] = read_value(hints[name], value[name], where + name)
+        elif name not in given and described.default is described.default_factory is MISSING:
+            raise MissingField(where + name)
+    return record(**read)
+
+
+def read_value(hint: Any, value: Any, where: str) -> Any:
+    """Return a value in the type of its field; ``where`` is the field's name.
+
+    Raises:
+        WrongField: it is of another type.
+    """
+    choices, origin = get_args(hint), get_origin(hint)
+    if hint is Any:
+        return value
+    if NoneType in choices:
+        return _read_optional(choices[0], value, where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise WrongField(where, value, "a list")
+        return tuple(read_value(choices[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+    if origin in (dict, Mapping) or is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise WrongField(where, value, "a group of keys")
+        if origin is None:
+            return read_fields(hint, value, where + ".")
+        return {k: read_value(choices[1], v, f"{where}.{k}") for k, v in value.items()}
+    return _read_plain(hint, value, where)
+
+
+def _read_optional(hint: Any, value: Any, where: str) -> Any:
+    if value is None:
+        return None
+    try:
+        return read_value(hint, value, where)
+    except WrongField as error:
+        if error.name == where and error.wanted:
+            raise WrongField(where, value, f"{error.wanted} or null") from error
+        raise
+
+
+def _read_plain(hint: Any, value: Any, where: str) -> Any:
+    if get_origin(hint) is Literal:
+        is_right, words = value in get_args(hint), " or ".join(get_args(hint))
+    else:
+        types, words = _WORDS[hint]
+        # By type, because a bool is an int to Python.
+        is_right = type(value) in types
+    # Python's JSON knows NaN and Infinity, and 1e999 is one.
+    if not is_right or (hint is float and not abs(value) <= sys.float_info.max):
+        raise WrongField(where, value, words)
+    return float(value) if hint is float else value
+
+
+def _shown(value: Any) -> str:
+    text = ascii(value)
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."

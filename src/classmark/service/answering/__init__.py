@@ -1,0 +1,1 @@
+"""From a checked request to a published answer; knows nothing of HTTP."""

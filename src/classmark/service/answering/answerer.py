@@ -1,0 +1,293 @@
+"""From a question to its published answer, which is counted and kept in the journal."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import structs
+
+from classmark.errors import NoHomeFolder, TextTooLong
+from classmark.journal import Journal, JournalConfig, default_journal_path
+from classmark.papers import text_fingerprint
+from classmark.records import (
+    BadRecord,
+    Paper,
+    PredictionEvent,
+    derived_prediction_id,
+    new_prediction_id,
+    utc_text,
+)
+from classmark.runtime import Classifier, check_paper
+from classmark.service.logs import log
+from classmark.service.settings import JOURNAL_OFF
+from classmark.wire import Answer
+from classmark.wire import BadRecord as PublishedBadRecord
+
+if TYPE_CHECKING:
+    from classmark.records import PredictionSource
+    from classmark.service.answering.batching import Batcher
+    from classmark.service.metrics import Metrics
+    from classmark.service.settings import ServiceSettings
+
+CHUNK_PAPERS = 64
+"""The deadline is checked between two chunks of a batch: some 3 ms of work."""
+KEPT_CATEGORIES = 10
+_LATEX = re.compile(r"\\(?:[A-Za-z]+|.)|[$^_{}~]", re.DOTALL)
+
+Document = Answer | PublishedBadRecord
+Check = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerOptions:
+    """How to answer a request: see ``Classifier.classify``.
+
+    Attributes:
+        top, threshold, explain: as there.
+        deadline: ``time.monotonic`` after which nobody waits for it; a deep model checks it.
+        source: which endpoint answers.
+        started: ``time.monotonic`` when the request came.
+        idempotency_key: of the client; the same key, text and place give the same id.
+    """
+
+    top: int = 5
+    threshold: float | None = None
+    explain: bool = False
+    deadline: float | None = None
+    source: PredictionSource = "classify"
+    started: float = 0.0
+    idempotency_key: str | None = None
+
+
+class Question:
+    """One paper with the category its author chose.
+
+    Attributes:
+        paper: has a text.
+        author_category: canonical, None if the author chose none.
+    """
+
+    __slots__ = ("_fingerprint", "author_category", "paper")
+
+    def __init__(self, paper: Paper, author_category: str | None = None) -> None:
+        self.paper = paper
+        self.author_category = author_category
+        self._fingerprint = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """``papers.text_fingerprint``, made once."""
+        if not self._fingerprint:
+            self._fingerprint = text_fingerprint(self.paper)
+        return self._fingerprint
+
+
+class Scored(NamedTuple):
+    """An answer, and the share of the text's terms that the model knows, 0..1."""
+
+    answer: Answer
+    known_share: float
+
+
+def answer_papers(
+    classifier: Classifier, papers: Sequence[Paper], options: AnswerOptions
+) -> list[Scored]:
+    """Return the answers to papers, in the calling thread."""
+    raw = classifier.score(papers)
+    answers = classifier.answers(
+        papers, raw, top=options.top, threshold=options.threshold, explain=options.explain
+    )
+    return list(map(Scored, answers, raw.known_share.tolist()))
+
+
+class Answerer:
+    """Answers questions with one classifier; may be shared by threads.
+
+    Attributes:
+        classifier: the model.
+        batcher: the queue of a deep model; None if papers are answered as they come.
+        journal: None if none is kept.
+        model: the model that answers.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        settings: ServiceSettings,
+        metrics: Metrics,
+        *,
+        journal: Journal | None = None,
+        batcher: Batcher | None = None,
+    ) -> None:
+        self.classifier = classifier
+        self.batcher = batcher
+        self.journal = journal
+        self._metrics = metrics
+        self._keep_text = settings.journal_text
+        self._max_text_chars = settings.max_text_chars
+        self.model = classifier.model
+
+    def checked(self, paper: Paper) -> Paper:
+        """Return a paper that can be classified.
+
+        Raises:
+            InvalidPaper: it has no text.
+            TextTooLong: it has more text than this service takes.
+        """
+        n_chars = len(paper.title) + len(paper.abstract)
+        if n_chars > self._max_text_chars:
+            raise TextTooLong(
+                f"the text has {n_chars:,} characters, more than {self._max_text_chars:,}. Send "
+                "title and abstract, not the whole paper."
+            )
+        return check_paper(paper)
+
+    def answer(self, question: Question, options: AnswerOptions) -> Answer:
+        """Return the published answer to one question."""
+        [scored] = self._classify([question], options)
+        return self.finish(question, scored, options)
+
+    def submit(
+        self, batcher: Batcher, questions: Sequence[Question], options: AnswerOptions
+    ) -> Future[list[Scored]]:
+        """Queue questions for a deep model, and return the future of their answers.
+
+        Raises:
+            Overloaded: they would not be ready in time.
+        """
+        options = replace(options, top=self._most_top(questions, options))
+        return batcher.submit([question.paper for question in questions], options)
+
+    def finish(self, question: Question, scored: Scored, options: AnswerOptions) -> Answer:
+        """Return the published form of the only answer of a request, counted and recorded."""
+        answer = self._publish(question, scored, options)
+        self._metrics.papers_done(answer.reason)
+        return answer
+
+    def answer_many(
+        self, questions: Sequence[Question | BadRecord], options: AnswerOptions, check: Check
+    ) -> list[Document]:
+        """Return the published answers in the order of the questions, bad records in their places.
+
+        Args:
+            questions: what was asked.
+            options: for all of them.
+            check: called between chunks; raises when the work is no longer worth doing.
+        """
+        documents: list[Document] = []
+        for start in range(0, len(questions), CHUNK_PAPERS):
+            check()
+            chunk = questions[start : start + CHUNK_PAPERS]
+            good = [q for q in chunk if isinstance(q, Question)]
+            answers = iter(self._classify(good, options))
+            documents += [
+                q.published()
+                if isinstance(q, BadRecord)
+                else self._publish(q, next(answers), options, index)
+                for index, q in enumerate(chunk, start)
+            ]
+        outcomes = Counter(d.reason if isinstance(d, Answer) else "error" for d in documents)
+        for outcome, n in outcomes.items():
+            self._metrics.papers_done(outcome, n)
+        return documents
+
+    def _classify(self, questions: Sequence[Question], options: AnswerOptions) -> list[Scored]:
+        if self.batcher is not None and questions:
+            return self.submit(self.batcher, questions, options).result()
+        options = replace(options, top=self._most_top(questions, options))
+        return answer_papers(self.classifier, [q.paper for q in questions], options)
+
+    def _most_top(self, questions: Sequence[Question], options: AnswerOptions) -> int:
+        return max([self._top(question, options) for question in questions], default=1)
+
+    def _top(self, question: Question, options: AnswerOptions) -> int:
+        """Return how many categories to rank: all of them, to find the author's."""
+        if question.author_category is not None:
+            return len(self.classifier.labels)
+        return options.top if self.journal is None else max(options.top, KEPT_CATEGORIES)
+
+    def _publish(
+        self, question: Question, scored: Scored, options: AnswerOptions, index: int = 0
+    ) -> Answer:
+        """Return the published form of an answer, and record it."""
+        prediction_id = (
+            new_prediction_id()
+            if options.idempotency_key is None
+            else derived_prediction_id(options.idempotency_key, f"{index} {question.fingerprint}")
+        )
+        if self.journal is not None:
+            self.journal.record(self._event(question, scored, options, prediction_id))
+        answer, author = scored.answer, question.author_category
+        return structs.replace(
+            answer,
+            ranked=answer.ranked[: options.top],
+            author_category=author and self.classifier.categories.verdict(answer, author),
+            prediction_id=prediction_id,
+        )
+
+    def _event(
+        self, question: Question, scored: Scored, options: AnswerOptions, prediction_id: str
+    ) -> PredictionEvent:
+        """Return what the journal keeps of an answer, with features of the text."""
+        answer, paper = scored.answer, question.paper
+        text = f"{paper.title}\n{paper.abstract}"
+        return PredictionEvent(
+            prediction_id=prediction_id,
+            at_utc=utc_text(),
+            model=answer.model,
+            text_fingerprint=question.fingerprint,
+            primary=answer.primary,
+            reason=answer.reason,
+            ranked=tuple([(r.code, r.probability) for r in answer.ranked[:KEPT_CATEGORIES]]),
+            set=answer.set or (),
+            cross_lists=answer.cross_lists,
+            known_share=scored.known_share,
+            n_chars=len(text) - 1,
+            n_words=len(text.split()),
+            latex_share=latex_share(text),
+            latency_ms=(time.monotonic() - options.started) * 1000,
+            source=options.source,
+            paper_id=paper.id,
+            author_category=question.author_category,
+            text=text if self._keep_text else None,
+        )
+
+
+def latex_share(text: str) -> float:
+    """Return the share of characters that are LaTeX commands or signs, 0..1."""
+    if not any(sign in text for sign in "\\$^_{}~"):
+        return 0.0
+    # One by one: findall of a long text would hold the interpreter for 15 ms.
+    return sum(len(match[0]) for match in _LATEX.finditer(text)) / len(text)
+
+
+def open_journal(settings: ServiceSettings) -> Journal | None:
+    """Return the journal of a worker, None if none is kept.
+
+    Raises:
+        JournalTooNew: it was written by a newer classmark.
+    """
+    if settings.journal == JOURNAL_OFF:
+        return None
+    try:
+        path = Path(settings.journal) if settings.journal else default_journal_path()
+    except NoHomeFolder as error:
+        log("no journal is kept", logging.WARNING, problem=str(error))
+        return None
+    most = None if settings.journal_max_mb is None else settings.journal_max_mb * 1_000_000
+    return Journal(
+        JournalConfig(
+            path=path,
+            keep_text=settings.journal_text,
+            keep_days=settings.journal_keep_days,
+            max_bytes=most,
+        )
+    )

@@ -1,0 +1,121 @@
+"""The model of a service: found, verified, loaded, and warmed up."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from classmark.bundle import Bundle, find_bundle, load_bundle
+from classmark.errors import BundleIncompatible, MissingExtra
+from classmark.kernels.cascade import with_members
+from classmark.kernels.encoder import THREADS_VARIABLE, default_threads, usable_cores
+from classmark.records import Paper
+from classmark.runtime import Classifier
+from classmark.service.settings import ServiceSettings
+
+WARM_UP = Paper(
+    title="Graph colouring with learned heuristics",
+    abstract="We prove a bound on the chromatic number of sparse graphs and learn a heuristic.",
+)
+FAST_KIND = "linear"
+CARD_FILE = "CARD.md"
+
+
+class Model:
+    """A loaded model that has answered once.
+
+    Attributes:
+        bundle: as it was read.
+        classifier: ready to answer.
+        card: its card in Markdown, "" if it has none.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Make a classifier of a bundle, and classify a paper with it.
+
+        Raises:
+            BundleIncompatible: it cannot run here.
+        """
+        self.bundle = bundle
+        self.classifier = Classifier.from_bundle(self.bundle)
+        self.card = _read_card(self.bundle)
+        self.warm_up()
+
+    @property
+    def spec(self) -> str:
+        """``NAME@VERSION``."""
+        return f"{self.classifier.model.name}@{self.classifier.model.version}"
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether it answers requests as they come, without a queue; see ``Batcher``."""
+        return self.bundle.manifest.kind == FAST_KIND
+
+    def warm_up(self) -> None:
+        """Classify a paper, alone and in a batch, so that every array and cache is touched."""
+        self.classifier.classify(WARM_UP)
+        self.classifier.classify([WARM_UP], explain=True)
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """What the supervisor knows of the model.
+
+    Attributes:
+        spec: ``NAME@VERSION``.
+        worker_count: processes to run.
+        shared: what workers are forked with. A deep model has threads, which do not survive a fork:
+            its workers make their own from the bundle that was read.
+    """
+
+    spec: str
+    worker_count: int
+    shared: Model | Bundle
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether it has a queue of its own; see ``Batcher``."""
+        return not isinstance(self.shared, Model)
+
+
+def open_model(settings: ServiceSettings) -> OpenedModel:
+    """Find and verify the model of a service, and load it if workers can share it.
+
+    Raises:
+        BundleNotFound, BundleCorrupt, BundleIncompatible: it cannot be loaded.
+        MissingExtra: it needs packages that are not installed.
+    """
+    bundle = read_bundle(settings)
+    manifest = bundle.manifest
+    if manifest.kind == FAST_KIND:
+        loaded = Model(bundle)
+        return OpenedModel(loaded.spec, settings.worker_count, loaded)
+    if any(find_spec(name) is None for name in ("onnxruntime", "tokenizers")):
+        raise MissingExtra(f"the model {manifest.name} of kind {manifest.kind}", "onnx")
+    cores, threads = usable_cores(), default_threads()
+    count = settings.workers or max(1, cores // threads)
+    # If the operator chose the number of workers but not of threads, workers share the cores.
+    os.environ.setdefault(THREADS_VARIABLE, str(max(1, min(threads, cores // count))))
+    return OpenedModel(f"{manifest.name}@{manifest.version}", count, bundle)
+
+
+def read_bundle(settings: ServiceSettings) -> Bundle:
+    """Find, read and verify the bundle of a service, with the members of a cascade.
+
+    Raises:
+        BundleNotFound, BundleCorrupt, BundleIncompatible: it cannot be loaded.
+    """
+    return with_members(load_bundle(find_bundle(settings.model)))
+
+
+def _read_card(bundle: Bundle) -> str:
+    if CARD_FILE not in bundle.contents:
+        return ""
+    try:
+        return bundle.content(CARD_FILE).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BundleIncompatible(
+            f"{bundle.path / CARD_FILE} is not UTF-8 ({error.reason} at byte {error.start}). "
+            "Install or export the model again."
+        ) from error

@@ -1,0 +1,1 @@
+"""Connections, endpoints and problem documents: everything that speaks HTTP."""

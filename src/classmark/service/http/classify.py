@@ -1,0 +1,306 @@
+"""``POST /v1/classify``: one paper or a batch, in the event loop if short, else in a thread.
+
+The loop answers nothing that could hold it for more than about a millisecond: see ``is_short``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from classmark.errors import ClassmarkError
+from classmark.records import BadRecord, Paper
+from classmark.service.answering.answerer import Answerer, AnswerOptions, Question
+from classmark.service.answering.batching import Batcher
+from classmark.service.http.document import BATCH, PAPER, json_request, with_known_label
+from classmark.service.http.gateway import add_route, as_route
+from classmark.service.problems import Problem, invalid_request, problem_of
+from classmark.service.requests.body import MAX_DIRECT_BODY_BYTES, check_media_type, read_body
+from classmark.service.requests.exchange import Exchange, Reply
+from classmark.service.requests.scan import (
+    Elements,
+    find_arrays,
+    too_many_papers,
+    validate,
+    without,
+)
+from classmark.service.requests.schemas import (
+    BatchRequest,
+    ClassifyOptions,
+    ClassifyRequest,
+    PaperIn,
+    PaperRequest,
+    UnreadPaper,
+)
+from classmark.service.requests.threads import Threads, work_size
+from classmark.service.settings import ServiceSettings
+from classmark.wire import Answer, Batch, Published, to_json
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from classmark.records import PredictionSource
+
+MAX_DIRECT_FIELDS = 256
+"""Colons and braces in JSON that the event loop parses: each unknown field takes pydantic 8 us to
+describe, and each object, which may be empty, 2 us to make."""
+MAX_DIRECT_COST_CHARS = 12_000
+"""The kernel takes a plain text of this length in 0.4 ms, one that is all LaTeX in half as much
+again; with the answer around it a millisecond is not exceeded. Longer texts go to a thread."""
+NON_ASCII_COST_CHARS = 40
+"""Characters beyond ASCII are normalised one by one: a distinct one takes up to 2 us, as long as 80
+plain ones; one that comes again takes a tenth of that."""
+
+ANSWERS_AT_ONCE = 16
+"""Written in one go: some 50 us."""
+
+BYTES_PER_CHAR = 6
+"""Of JSON: ``\\uXXXX``. Only a text of mostly escaped emoji has more; parsing it would hold the
+interpreter for more than some 5 ms."""
+SPARE_BYTES = 64 << 10
+"""For everything of a paper except its text."""
+
+_REQUEST = TypeAdapter(ClassifyRequest)
+_PAPERS: TypeAdapter[list[PaperIn]] = TypeAdapter(Annotated[list[PaperIn], Field(fail_fast=True)])
+
+
+@dataclass(frozen=True)
+class ClassifyNeeds:
+    """What an endpoint that classifies papers works with."""
+
+    answerer: Answerer
+    threads: Threads
+    settings: ServiceSettings
+
+    def check_backlog(self, exchange: Exchange) -> None:
+        """Refuse a request before its body is read if its answer could not be ready in time.
+
+        Raises:
+            Overloaded: too much waits for a thread, or for the deep model.
+        """
+        if self.answerer.batcher is not None:
+            self.answerer.batcher.backlog.check(exchange.remaining_s)
+        stated = exchange.stated_body_bytes
+        if stated > MAX_DIRECT_BODY_BYTES:
+            self.threads.backlog.check(exchange.remaining_s, stated)
+
+    def check_count(self, n_papers: int) -> None:
+        """Raise a problem if there are more papers than a request may have."""
+        if n_papers > self.settings.max_papers:
+            raise too_many_papers(self.settings.max_papers)
+
+    @property
+    def longest_paper_bytes(self) -> int:
+        """Maximum bytes of JSON of a paper; a longer one is not parsed."""
+        return BYTES_PER_CHAR * self.settings.max_text_chars + SPARE_BYTES
+
+    def too_long(self) -> Problem:
+        """Return the problem of a text that is so long that it is not even parsed."""
+        return Problem(
+            "text_too_long",
+            f"the text takes more than {self.longest_paper_bytes:,} bytes of JSON, too many for "
+            f"{self.settings.max_text_chars:,} characters. Send title and abstract, not the whole "
+            "paper.",
+        )
+
+
+def add_classify(app: FastAPI, needs: ClassifyNeeds) -> None:
+    """Add the endpoint to the application, which documents it and answers it without a lane."""
+    paper = with_known_label(PAPER, needs.answerer.classifier.categories)
+    add_route(
+        app,
+        "/v1/classify",
+        as_route(needs, classify),
+        "classify",
+        methods=["POST"],
+        tags=["classify"],
+        summary="Classify one paper, or a batch",
+        response_model=Answer | Batch,
+        openapi_extra=json_request([PaperRequest, BatchRequest], {"paper": paper, "batch": BATCH}),
+    )
+
+
+async def classify(needs: ClassifyNeeds, exchange: Exchange) -> Reply:
+    """Answer a request for one paper or for many."""
+    check_media_type(exchange, b"application/json")
+    needs.check_backlog(exchange)
+    body = await read_body(exchange, needs.threads, needs.settings.max_body_bytes)
+    exchange.check_deadline()
+    size = work_size(body, needs.settings.max_papers)
+    if not may_be_parsed_at_once(body):
+        return await needs.threads.run(
+            exchange, lambda: _answer(needs, exchange, parse(needs, exchange, body)), size
+        )
+    try:
+        request = _REQUEST.validate_json(body)
+    except ValidationError:
+        request = parse(needs, exchange, body)  # says more exactly what is wrong
+    if request.papers is None and is_short(request):
+        batcher = needs.answerer.batcher
+        if batcher is not None:
+            return await _answer_in_batch(needs.answerer, batcher, exchange, request)
+        if not request.explain:
+            return _answer(needs, exchange, request)
+    return await needs.threads.run(exchange, lambda: _answer(needs, exchange, request), size)
+
+
+def may_be_parsed_at_once(body: bytes) -> bool:
+    """Return whether a body may be parsed in the event loop, in one call."""
+    return (
+        len(body) <= MAX_DIRECT_BODY_BYTES
+        and body.count(b":") + body.count(b"{") <= MAX_DIRECT_FIELDS
+    )
+
+
+def parse(needs: ClassifyNeeds, exchange: Exchange, body: bytes) -> ClassifyRequest:
+    """Return a checked request; a batch is validated in pieces.
+
+    Raises:
+        Problem: it is not JSON, does not match the schema, or is too large.
+    """
+    arrays = find_arrays(body, [b"papers"], needs.settings.max_papers)
+    batches = [array for array in arrays if array.elements]
+    if len(batches) > 1:
+        raise invalid_request([{"type": "twice", "loc": ("papers",), "msg": "is there twice"}])
+    rest = without(body, batches, [b"null"] * len(batches))
+    longest = needs.longest_paper_bytes
+    if len(rest) > longest:
+        raise needs.too_long()
+    request = validate(_REQUEST, rest, is_whole=not batches)
+    if batches:
+        papers = Elements(
+            _PAPERS, ("papers",), longest, lambda: UnreadPaper(text=None, author_category=None)
+        )
+        request.papers = papers.validate(body, batches[0], exchange.check_deadline)
+    return request
+
+
+def is_short(request: ClassifyRequest) -> bool:
+    """Return whether one paper may be answered in the event loop."""
+    return sum(_cost_chars(t) for t in (request.title, request.abstract, request.text) if t) <= (
+        MAX_DIRECT_COST_CHARS
+    )
+
+
+def _cost_chars(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    return len(text) + NON_ASCII_COST_CHARS * (len(text.encode()) - len(text))
+
+
+async def _answer_in_batch(
+    answerer: Answerer, batcher: Batcher, exchange: Exchange, request: ClassifyRequest
+) -> Reply:
+    """Return the reply to one paper for a deep model; the loop is free while it waits."""
+    options = _options(exchange, request)
+    question = question_of(answerer, request)
+    [scored] = await exchange.wait_for(answerer.submit(batcher, [question], options))
+    return Reply(to_json(answerer.finish(question, scored, options)))
+
+
+def _options(exchange: Exchange, request: ClassifyRequest) -> AnswerOptions:
+    return answer_options(
+        exchange, "classify", request.top, request.threshold, explain=request.explain
+    )
+
+
+def answer_options(
+    exchange: Exchange,
+    source: PredictionSource,
+    top: int,
+    threshold: float | None,
+    *,
+    explain: bool = False,
+) -> AnswerOptions:
+    """Return how to answer a request that came to an endpoint."""
+    return AnswerOptions(
+        top=top,
+        threshold=threshold,
+        explain=explain,
+        deadline=exchange.deadline,
+        source=source,
+        started=exchange.started,
+        idempotency_key=exchange.idempotency_key(),
+    )
+
+
+def _answer(needs: ClassifyNeeds, exchange: Exchange, request: ClassifyRequest) -> Reply:
+    """Return the reply to a checked request; runs in the loop or in a thread."""
+    options = _options(exchange, request)
+    answerer = needs.answerer
+    if request.papers is None:
+        return Reply(to_json(answerer.answer(question_of(answerer, request), options)))
+    _refuse_paper_beside_papers(request)
+    needs.check_count(len(request.papers))
+    questions = [_question(needs, exchange, paper) for paper in request.papers]
+    documents = answerer.answer_many(questions, options, exchange.check_deadline)
+    exchange.facts["papers"] = len(documents)
+    return Reply(json_with(Batch((), answerer.model), "answers", documents, ANSWERS_AT_ONCE))
+
+
+def json_with(whole: Published, name: str, values: Sequence[Any], at_once: int) -> bytes:
+    """Return the JSON of an object whose field ``name``, empty so far, holds these values."""
+    before, after = to_json(whole).split(b'"%s":[]' % name.encode())
+    return b'%s"%s":%s%s' % (before, name.encode(), list_json(values, at_once), after)
+
+
+def list_json(values: Sequence[Any], at_once: int) -> bytes:
+    """Return the JSON of a list that may be long; the event loop runs between two parts of it."""
+    starts = range(0, len(values), at_once)
+    return b"[%s]" % b",".join([to_json(values[i : i + at_once])[1:-1] for i in starts])
+
+
+def _question(needs: ClassifyNeeds, exchange: Exchange, paper: PaperIn) -> Question | BadRecord:
+    exchange.check_deadline()  # the nearest names of an unknown category take a millisecond
+    if isinstance(paper, UnreadPaper):
+        return bad_record(None, needs.too_long())
+    try:
+        return question_of(needs.answerer, paper)
+    except (Problem, ClassmarkError) as error:
+        return bad_record(paper.id, error)
+
+
+def question_of(answerer: Answerer, paper: PaperIn) -> Question:
+    """Return the question that a request asks.
+
+    Raises:
+        Problem: it has two kinds of text.
+        InvalidPaper, TextTooLong: it has no text, or too much of it.
+        UnknownCategory: the author's category is unknown.
+    """
+    identifier = None if paper.id is None else str(paper.id)
+    if paper.text is not None:
+        if paper.title is not None or paper.abstract is not None:
+            raise Problem(
+                "invalid_request",
+                "text: stands in place of title and abstract. Give either, not both.",
+                errors=[{"field": "text", "message": "beside title or abstract"}],
+            )
+        given = Paper.from_text(paper.text, identifier)
+    else:
+        given = Paper(id=identifier, title=paper.title or "", abstract=paper.abstract or "")
+    author = paper.author_category
+    if author is not None:
+        author = answerer.classifier.categories.author_category(author)
+    return Question(answerer.checked(given), author)
+
+
+def bad_record(identifier: Any, error: Problem | ClassmarkError) -> BadRecord:
+    """Return a record of a batch that gets no answer, with the reason."""
+    shown = None if identifier is None else str(identifier)
+    problem = problem_of(error)
+    return BadRecord(id=shown, kind=problem.kind, message=problem.detail)
+
+
+def _refuse_paper_beside_papers(request: ClassifyRequest) -> None:
+    options = ClassifyOptions.model_fields.keys()
+    beside = sorted(request.model_fields_set - options - {"papers"})
+    if beside:
+        raise Problem(
+            "invalid_request",
+            f"{beside[0]}: stands beside papers. Put it into the papers, or send one paper alone.",
+            errors=[{"field": name, "message": "beside papers"} for name in beside],
+        )

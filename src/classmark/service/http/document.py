@@ -1,0 +1,157 @@
+"""The OpenAPI document: bodies that the endpoints read themselves, examples, and problems."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from classmark.runtime.labels import Labels
+from classmark.service.http.gateway import add_route, as_route
+from classmark.service.requests.exchange import Exchange, Reply
+from classmark.service.requests.schemas import (
+    BatchRequest,
+    FeedbackRequest,
+    InferRequest,
+    PaperRequest,
+    response_schema,
+)
+from classmark.wire import KINDS, ProblemDocument, to_json
+
+_REF = "#/components/schemas/{model}"
+_BODIES: tuple[type[BaseModel], ...] = (
+    *(PaperRequest, BatchRequest, FeedbackRequest, InferRequest),
+    response_schema(ProblemDocument),
+)
+
+_TITLE = "Spectral gaps of random regular graphs"
+_ABSTRACT = (
+    "We bound the second eigenvalue of the adjacency matrix of random $d$-regular graphs by a "
+    "trace method."
+)
+
+PAPER: dict[str, Any] = {
+    "summary": "One paper",
+    "value": {
+        "id": "2401.00001",
+        "title": _TITLE,
+        "abstract": _ABSTRACT,
+        "author_category": "math.CO",
+        "top": 3,
+    },
+}
+BATCH: dict[str, Any] = {
+    "summary": "A batch",
+    "value": {
+        "papers": [
+            {"id": "2401.00001", "title": _TITLE, "abstract": _ABSTRACT},
+            {"id": "note", "text": "A string theory note\nWe study dualities of branes."},
+        ],
+        "top": 3,
+    },
+}
+PREDICTION_ID = "01jd3q8m4k7v2x9c5z0b6n1t4w"
+FEEDBACK: dict[str, Any] = {
+    "summary": "The paper belongs elsewhere",
+    "value": {
+        "prediction_id": PREDICTION_ID,
+        "category": "math.CO",
+        "comment": "The method is borrowed, the subject is not.",
+    },
+}
+FILE: dict[str, Any] = {
+    "summary": "A table with two papers",
+    "value": {"file": f"id,title,abstract\n1,{_TITLE},{_ABSTRACT}\n2,Branes,We study dualities.\n"},
+}
+INFER: dict[str, Any] = {
+    "summary": "Two papers",
+    "value": {
+        "id": "42",
+        "parameters": {"top": 3},
+        "inputs": [
+            {
+                "name": "title",
+                "shape": [2],
+                "datatype": "BYTES",
+                "data": [_TITLE, "Dualities of branes"],
+            },
+            {
+                "name": "abstract",
+                "shape": [2],
+                "datatype": "BYTES",
+                "data": [_ABSTRACT, "We study dualities of branes in string theory."],
+            },
+        ],
+        "outputs": [{"name": "code"}, {"name": "probability"}],
+    },
+}
+
+
+def responses() -> dict[int | str, dict[str, Any]]:
+    """Return what every endpoint may answer beside its own."""
+    return {
+        "default": {
+            "description": "A problem; its kind is one of: " + ", ".join(KINDS) + ".",
+            "content": {
+                "application/problem+json": {"schema": {"$ref": _REF.format(model="ProblemOut")}}
+            },
+        }
+    }
+
+
+def json_request(models: Sequence[type[BaseModel]], examples: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the documentation of a JSON body that the endpoint reads itself.
+
+    Args:
+        models: the body is one of these.
+        examples: by name.
+    """
+    refs = [{"$ref": _REF.format(model=model.__name__)} for model in models]
+    schema = refs[0] if len(refs) == 1 else {"anyOf": refs}
+    content = {"application/json": {"schema": schema, "examples": dict(examples)}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def with_known_label(example: dict[str, Any], labels: Labels) -> dict[str, Any]:
+    """Return an example that names a category of the model, where its labels are not arXiv's."""
+    if labels.space == "arxiv":
+        return example
+    value = example["value"]
+    own = {key: labels.codes[0] for key in ("author_category", "category") if key in value}
+    return {**example, "value": {**value, **own}}
+
+
+def add_document(app: FastAPI) -> None:
+    """Add ``/openapi.json``, and let the document hold the schemas of those bodies too."""
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = make()
+            _, definitions = models_json_schema(
+                [(model, "validation") for model in _BODIES], ref_template=_REF
+            )
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            schemas.update(definitions.get("$defs", {}))
+            _drop_validation_errors(document)
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    async def document_of_api(_: None, __: Exchange) -> Reply:
+        return Reply(to_json(openapi()))
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    route = as_route(None, document_of_api)
+    add_route(app, "/openapi.json", route, "public", methods=["GET"], include_in_schema=False)
+
+
+def _drop_validation_errors(document: dict[str, Any]) -> None:
+    """Take out FastAPI's own form of a 422, which never leaves this service."""
+    for path in document["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)

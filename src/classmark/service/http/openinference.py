@@ -1,0 +1,260 @@
+"""``/v2``: the Open Inference Protocol, so that servers of models can be swapped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import FastAPI
+from pydantic import Field, TypeAdapter
+
+from classmark import __version__
+from classmark.errors import ClassmarkError
+from classmark.records import Paper
+from classmark.service.answering.answerer import Answerer, Question
+from classmark.service.answering.model import Model
+from classmark.service.http.catalogue import OperationNeeds, readyz
+from classmark.service.http.classify import ClassifyNeeds, answer_options, json_with
+from classmark.service.http.document import INFER, json_request
+from classmark.service.http.gateway import add_route, as_route
+from classmark.service.problems import Problem, invalid_field, problem_of, shown
+from classmark.service.requests.body import check_media_type, read_body
+from classmark.service.requests.exchange import Exchange, Reply
+from classmark.service.requests.scan import Elements, find_arrays, validate, without
+from classmark.service.requests.schemas import (
+    InferRequest,
+    TensorIn,
+)
+from classmark.service.requests.threads import work_size
+from classmark.wire import (
+    Answer,
+    Inference,
+    ModelMetadata,
+    Readiness,
+    ServerMetadata,
+    Tensor,
+    TensorMetadata,
+    to_json,
+)
+
+_REQUEST = TypeAdapter(InferRequest)
+_DATA: TypeAdapter[list[str]] = TypeAdapter(Annotated[list[str], Field(fail_fast=True)])
+_INPUTS = ("title", "abstract", "text")
+# name -> (datatype, shape of one paper, value of one answer)
+_OUTPUTS: dict[str, tuple[str, tuple[int, ...], Callable[[Answer], Any]]] = {
+    "code": ("BYTES", (-1,), lambda d: [r.code for r in d.ranked]),
+    "probability": ("FP64", (-1,), lambda d: [r.probability for r in d.ranked]),
+    "primary": ("BYTES", (), lambda d: [d.primary or ""]),
+    "reason": ("BYTES", (), lambda d: [d.reason]),
+    "set": ("BYTES", (), lambda d: [to_json(d.set).decode()]),
+    "set_reason": ("BYTES", (), lambda d: [d.set_reason or ""]),
+    "reliability": (
+        "BYTES",
+        (-1,),
+        lambda d: [to_json(r.reliability).decode() for r in d.ranked],
+    ),
+    "cross_lists": ("BYTES", (), lambda d: [to_json(d.cross_lists).decode()]),
+    "prediction_id": ("BYTES", (), lambda d: [d.prediction_id]),
+}
+VALUES_AT_ONCE = 4096
+_PLACES = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+
+
+@dataclass(frozen=True)
+class InferNeeds:
+    """What the endpoints of the protocol work with."""
+
+    classify: ClassifyNeeds
+    operation: OperationNeeds
+    model: Model
+
+
+def add_routes(app: FastAPI, needs: InferNeeds) -> None:
+    """Add the endpoints of the protocol."""
+    ref = needs.model.classifier.model
+    loaded = {"model": ref.name, "version": ref.version}
+
+    def add(path: str, endpoint: Any, schema: type, summary: str, **more: Any) -> None:
+        names = [name for name in ("model", "version") if f"{{{name}}}" in path]
+        parameters = [
+            {
+                "name": name,
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string", "enum": [loaded[name]]},
+            }
+            for name in names
+        ]
+        add_route(
+            app,
+            path,
+            as_route(needs, endpoint),
+            more.pop("access", "public"),
+            methods=[more.pop("method", "GET")],
+            response_model=schema,
+            tags=["open inference protocol"],
+            summary=summary,
+            openapi_extra={"parameters": parameters, **more},
+        )
+
+    add("/v2", server_metadata, ServerMetadata, "Metadata of the server")
+    add("/v2/health/live", live, Readiness, "Tell that the server lives", access="health")
+    add("/v2/health/ready", ready, Readiness, "Tell whether requests are wanted", access="health")
+    classifies = {"access": "classify", "method": "POST"}
+    body = json_request([InferRequest], {"papers": INFER})
+    for place in _PLACES:
+        add(place, model_metadata, ModelMetadata, "Metadata of the model")
+        add(f"{place}/ready", model_ready, Readiness, "Tell whether the model answers")
+        add(f"{place}/infer", infer, Inference, "Classify papers", **classifies, **body)
+
+
+async def server_metadata(_: InferNeeds, __: Exchange) -> Reply:
+    """Name and version of the server."""
+    return Reply(to_json(ServerMetadata("classmark", __version__)))
+
+
+async def live(_: InferNeeds, __: Exchange) -> Reply:
+    """The process lives: it answers."""
+    return Reply(to_json(Readiness(live=True)))
+
+
+async def ready(needs: InferNeeds, exchange: Exchange) -> Reply:
+    """Requests are wanted."""
+    await readyz(needs.operation, exchange)
+    return Reply(to_json(Readiness(ready=True)))
+
+
+async def model_ready(needs: InferNeeds, exchange: Exchange) -> Reply:
+    """The model answers."""
+    _check_model(needs.model, exchange)
+    await readyz(needs.operation, exchange)
+    return Reply(to_json(Readiness(name=needs.model.classifier.model.name, ready=True)))
+
+
+async def model_metadata(needs: InferNeeds, exchange: Exchange) -> Reply:
+    """Tensors that the model takes and gives: ``title`` and/or ``abstract``, or ``text``."""
+    _check_model(needs.model, exchange)
+    ref = needs.model.classifier.model
+    outputs = (
+        TensorMetadata(name, datatype, (-1, *shape))
+        for name, (datatype, shape, _) in _OUTPUTS.items()
+    )
+    found = ModelMetadata(
+        name=ref.name,
+        versions=(ref.version,),
+        platform=f"classmark_{needs.model.bundle.manifest.kind}",
+        inputs=tuple(TensorMetadata(name, "BYTES", (-1,)) for name in _INPUTS),
+        outputs=tuple(outputs),
+    )
+    return Reply(to_json(found))
+
+
+async def infer(needs: InferNeeds, exchange: Exchange) -> Reply:
+    """Classify n papers; each input is a BYTES tensor of shape [n]."""
+    _check_model(needs.model, exchange)
+    check_media_type(exchange, b"application/json")
+    on_papers = needs.classify
+    on_papers.check_backlog(exchange)
+    body = await read_body(exchange, on_papers.threads, on_papers.settings.max_body_bytes)
+    size = work_size(body, on_papers.settings.max_papers, before_each=b",")
+    return await on_papers.threads.run(exchange, lambda: _answer(on_papers, exchange, body), size)
+
+
+def _answer(needs: ClassifyNeeds, exchange: Exchange, body: bytes) -> Reply:
+    request = _parse(needs, exchange, body)
+    wanted = [output.name for output in request.outputs or ()] or list(_OUTPUTS)
+    unknown = [name for name in wanted if name not in _OUTPUTS]
+    if unknown or len(set(wanted)) < len(wanted):
+        seen = shown(unknown[0]) if unknown else "a name twice"
+        raise invalid_field("outputs", f"{seen!r} is none of {', '.join(_OUTPUTS)}, each once")
+    papers = _papers(request.inputs)
+    needs.check_count(len(papers))
+    answerer = needs.answerer
+    questions = [Question(_checked(answerer, paper, i)) for i, paper in enumerate(papers)]
+    top = min(request.parameters.top, len(answerer.classifier.labels))
+    options = answer_options(exchange, "infer", top, request.parameters.threshold)
+    documents = answerer.answer_many(questions, options, exchange.check_deadline)
+    exchange.facts["papers"] = len(documents)
+    model = answerer.model
+    answers = [document for document in documents if isinstance(document, Answer)]
+    whole = Inference(
+        model_name=model.name, model_version=model.version, id=request.id or None, outputs=()
+    )
+    outputs = b",".join([_tensor_json(name, answers, top) for name in wanted])
+    return Reply(to_json(whole)[: -len(b"]}")] + outputs + b"]}")
+
+
+def _parse(needs: ClassifyNeeds, exchange: Exchange, body: bytes) -> InferRequest:
+    """Return a checked request, the data of its tensors validated in pieces.
+
+    In place of each ``data`` the rest has its number, so that what belongs together is found again
+    whichever data a name that is there twice, or written with escapes, would leave.
+    """
+    arrays = find_arrays(body, [b"inputs", None, b"data"], needs.settings.max_papers)
+    rest = without(body, arrays, [b'["%d"]' % number for number in range(len(arrays))])
+    longest = needs.longest_paper_bytes
+    if len(rest) > longest:
+        raise needs.too_long()
+    request = validate(_REQUEST, rest, is_whole=not arrays)
+    if [tensor.data for tensor in request.inputs] != [[str(n)] for n in range(len(arrays))]:
+        raise invalid_field("inputs", "do not have one plain 'data' each")
+
+    def refuse() -> str:
+        raise needs.too_long()
+
+    for number, (tensor, array) in enumerate(zip(request.inputs, arrays, strict=True)):
+        elements = Elements(_DATA, ("inputs", number, "data"), longest, refuse)
+        tensor.data = elements.validate(body, array, exchange.check_deadline)
+    return request
+
+
+def _tensor_json(name: str, answers: list[Answer], top: int) -> bytes:
+    datatype, shape, value_of = _OUTPUTS[name]
+    tensor = Tensor(name, datatype, (len(answers), top) if shape else (len(answers),))
+    data = [value for answer in answers for value in value_of(answer)]
+    return json_with(tensor, "data", data, VALUES_AT_ONCE)
+
+
+def _papers(inputs: list[TensorIn]) -> list[Paper]:
+    by_name = {tensor.name: tensor for tensor in inputs}
+    unknown = [name for name in by_name if name not in _INPUTS]
+    if unknown or len(by_name) < len(inputs):
+        seen = shown(unknown[0]) if unknown else "a name twice"
+        raise invalid_field("inputs", f"{seen!r} is none of {', '.join(_INPUTS)}, each once")
+    if "text" in by_name and len(by_name) > 1:
+        raise invalid_field("inputs", "'text' stands in place of title and abstract")
+    counts = {_count(tensor) for tensor in inputs}
+    if len(counts) != 1:
+        raise invalid_field("inputs", f"have different numbers of papers: {sorted(counts)}")
+    if "text" in by_name:
+        return [Paper.from_text(text) for text in by_name["text"].data]
+    (n_papers,) = counts
+    empty = [""] * n_papers
+    titles, abstracts = (by_name[n].data if n in by_name else empty for n in _INPUTS[:2])
+    pairs = zip(titles, abstracts, strict=True)
+    return [Paper(title=title, abstract=abstract) for title, abstract in pairs]
+
+
+def _count(tensor: TensorIn) -> int:
+    n = len(tensor.data)
+    if tensor.shape not in ([n], [n, 1]):
+        raise invalid_field(
+            "inputs", f"{shown(tensor.name)!r} has shape {tensor.shape[:4]} but {n} elements"
+        )
+    return n
+
+
+def _checked(answerer: Answerer, paper: Paper, index: int) -> Paper:
+    try:
+        return answerer.checked(paper)
+    except ClassmarkError as error:
+        problem = problem_of(error)
+        raise Problem(problem.kind, f"paper {index}: {problem.detail}") from error
+
+
+def _check_model(model: Model, exchange: Exchange) -> None:
+    given, ref = exchange.scope["path_params"], model.classifier.model
+    if given["model"] != ref.name or given.get("version", ref.version) != ref.version:
+        spec = shown("@".join(str(given[n]) for n in ("model", "version") if n in given))
+        raise Problem("not_found", f"there is no model {spec!r} here, only {model.spec}. Use that.")

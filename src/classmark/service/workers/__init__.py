@@ -1,0 +1,1 @@
+"""The process tree: a supervisor and its workers, each with an event loop."""

