@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 RunBenchmark = Callable[..., dict[str, Any]]
 # tests/service runs the one (Locust patches sockets), tests/repository the other.
 NOT_IMPORTED = ("locustfile", "__main__")
+NEEDED = {"screenshots": "playwright", "python_pages": "griffe"}
 SCRIPTS = sorted(
     path
     for folder in ("benchmarks", "benchmarks/figures", "docs")
@@ -31,8 +32,9 @@ SCRIPTS = sorted(
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_every_script_can_be_imported(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if path.stem == "screenshots" and find_spec("playwright") is None:
-        pytest.skip("needs playwright")
+    needed = NEEDED.get(path.stem)
+    if needed and find_spec(needed) is None:
+        pytest.skip(f"needs {needed}")
     monkeypatch.setattr(sys, "path", [str(path.parent), str(ROOT / "benchmarks"), *sys.path])
     importlib.import_module(path.stem)
 

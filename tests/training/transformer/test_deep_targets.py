@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+pytest.importorskip("torch")
+
 from classmark.training.transformer.data import Targets, paper_weights
+
+pytestmark = pytest.mark.slow  # reason: imports torch
 
 LABELS = np.array([0, 1, 2], np.int16)
 
