@@ -64,6 +64,7 @@ check: $(TEST_VENV)/.ready-check  ## Lint, types, contracts, locks, workflows, d
 	$(RUN) check_jsonschema --builtin-schema vendor.github-workflows $(WORKFLOWS)
 	$(TEST_VENV)/$(BIN)/zizmor --offline --quiet $(WORKFLOWS)
 	$(TEST_VENV)/$(BIN)/python docs/generated.py --check
+	$(TEST_VENV)/$(BIN)/python .ci/blocking_client.py --check
 	NO_MKDOCS_2_WARNING=true $(RUN) mkdocs build --strict --quiet
 
 docs: $(TEST_VENV)/.ready-check  ## Build the documentation into site/

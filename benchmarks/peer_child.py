@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from classmark.records import ModelRef, ScoreTable
+from classmark.records import ScoreTable
 from classmark.storage import atomic_file, write_json
+from classmark.wire import ModelRef
 from peer_heads import score_cached_minilm
 from peer_kinds import Job, Pairs, Scorer
 from peer_models import PEERS

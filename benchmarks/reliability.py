@@ -114,7 +114,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     periods = np.array(table.periods)
     names = list(dict.fromkeys(table.periods))
     return {
-        "model": asdict(table.model),
+        "model": table.model.to_dict(),
         "dataset_digest": table.dataset_digest,
         "split": table.split,
         "generated": table.generated,

@@ -31,7 +31,8 @@ from classmark.kernels import RawScores, make_scorer
 from classmark.kernels.calibration import log_softmax
 from classmark.kernels.cascade import make_member, mixed
 from classmark.pipeline.scoring import make_table
-from classmark.records import ModelRef, ScoreTable
+from classmark.records import ScoreTable
+from classmark.wire import ModelRef
 from peer_embed import MODEL, embed_texts, read_embeddings
 from peer_papers import Papers, build_dataset, draw_peers_dataset, draw_stratified, read_frames
 from peers import N_TEST, N_TRAIN, N_VALID, metrics_of, rounded

@@ -72,6 +72,9 @@ def _is_public(member: Any) -> bool:
 def _signature(found: Any) -> str:
     """Return a signature, an argument a line where it is long."""
     if found.is_class and not found.parameters:
+        fields = list(_fields(found))
+        if fields:
+            return f"{found.name}(\n" + "".join(f"    {one},\n" for one in fields) + ")"
         bases = ", ".join(str(base) for base in found.bases)
         return f"class {found.name}({bases})" if bases else f"class {found.name}"
     text = str(found.signature())
@@ -81,6 +84,14 @@ def _signature(found: Any) -> str:
     inside, _, end = rest.rpartition(")")
     arguments = re.split(r", (?![^\[(]*[\])])", inside)
     return f"{head}(\n" + "".join(f"    {one},\n" for one in arguments) + f"){end}"
+
+
+def _fields(found: Any) -> Iterator[str]:
+    """Yield the fields of a class that msgspec gives a constructor."""
+    for member in _in_source_order(found):
+        if member.is_attribute and "property" not in member.labels and member.annotation:
+            default = f" = {member.value}" if member.value else ""
+            yield f"{member.name}: {member.annotation}{default}"
 
 
 def _docstring(found: Any) -> Iterator[str]:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from classmark.records import ModelRef, ScoreTable
+from classmark.records import ScoreTable
+from classmark.wire import ModelRef
 
 LABELS = ("cs.AI", "cs.LG", "math.CO", "hep-th")
 

@@ -14,7 +14,7 @@ from classmark.bundle import Bundle, find_bundle, load_bundle
 from classmark.kernels.featuriser import terms
 from classmark.kernels.linear import DIM, bucket_of, fingerprint, slot_of
 from classmark.pages.svg import Scale, bar
-from classmark.records import Ranked
+from classmark.wire import Ranked
 
 LABEL = "Terms of a text, their rows of 128 two-bit numbers, the sum of the rows, and the scores"
 TEXT = "Orbital decay of a hot Jupiter"

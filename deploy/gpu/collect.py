@@ -28,16 +28,10 @@ from classmark.pipeline.run_folder import (
     write_tables,
 )
 from classmark.pipeline.scoring import make_table
-from classmark.records import (
-    DatasetManifest,
-    EncoderFacts,
-    ModelRef,
-    RunStart,
-    ScoreTable,
-    TransformerPart,
-)
+from classmark.records import DatasetManifest, EncoderFacts, RunStart, ScoreTable, TransformerPart
 from classmark.records.run import Pooling
 from classmark.storage import atomic_folder, write_json
+from classmark.wire import ModelRef
 
 HELD_OUT = ("valid", "test")
 

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from classmark.errors import ClassmarkError
-    from classmark.records import Answer, BadRecord, Paper
+    from classmark.records import BadRecord, Paper
     from classmark.runtime import Classifier
+    from classmark.wire import Answer
 
 __version__ = "0.2.0.dev0"
 
 _HOMES = {
-    "Answer": "classmark.records",
+    "Answer": "classmark.wire",
     "BadRecord": "classmark.records",
     "Classifier": "classmark.runtime",
     "ClassmarkError": "classmark.errors",

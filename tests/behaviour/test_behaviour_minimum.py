@@ -30,7 +30,7 @@ def test_there_are_three_texts_for_every_archive_that_is_active() -> None:
 def test_an_unmistakable_text_gets_its_archive(classifier: Classifier) -> None:
     answers = classifier.classify([Paper(id=t["id"], abstract=t["text"]) for t in TEXTS])
     held = {
-        text["id"]: answer.archives[0].code == text["archive"]
+        text["id"]: answer.levels.archive[0].code == text["archive"]
         for text, answer in zip(TEXTS, answers, strict=True)
     }
     assert_rate("an unmistakable text gets its archive", held, 0.9)
@@ -41,7 +41,7 @@ def test_the_archive_of_an_unmistakable_text_is_among_the_first_three(
 ) -> None:
     answers = classifier.classify([Paper(id=t["id"], abstract=t["text"]) for t in TEXTS])
     held = {
-        text["id"]: text["archive"] in {level.code for level in answer.archives[:3]}
+        text["id"]: text["archive"] in {level.code for level in answer.levels.archive[:3]}
         for text, answer in zip(TEXTS, answers, strict=True)
     }
     assert_rate("the archive of an unmistakable text is among the first three", held, 0.98)

@@ -87,6 +87,14 @@ def test_the_shipped_model_is_measured_on_shorter_texts_and_other_mixes(
     assert all(0 <= mix["top_1"]["value"] <= 1 for mix in found["mixes"]["mixes"])
 
 
+@pytest.mark.slow  # a process of its own
+def test_libraries_that_write_and_read_answers_are_compared(run_benchmark: RunBenchmark) -> None:
+    found = run_benchmark("wire.py", "--tiny")
+    assert found["papers"] == 4
+    assert set(found["times"]["msgspec, structs"]) == {"make_ms", "write_ms", "read_ms"}
+    assert found["packages"]["msgspec"] == ["msgspec"]
+
+
 def test_held_out_papers_do_not_depend_on_the_order_of_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,8 +24,9 @@ KILLED_AT = 3
 CHILD = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
-from bulk_jobs import TINY, BulkJob, Silent, classify_files
+from bulk_jobs import TINY, BulkJob, classify_files
 from pathlib import Path
+from classmark.records import Silent
 
 class Killing(Silent):
     n = 0
@@ -70,7 +71,7 @@ def run_job(job: BulkJob, heard: Progress = SILENT, config: BulkConfig = TINY) -
 
 
 def kill_in_the_middle(source: Path, output: Path) -> list[str]:
-    """Run a job in a process that is killed when some parts are done; return what it told.
+    """Run a job in a process that is killed when some parts are done; return its warnings.
 
     That this returns is a claim too: whoever outlives the process holds its standard output open.
     """
@@ -85,7 +86,7 @@ def kill_in_the_middle(source: Path, output: Path) -> list[str]:
     script.write_text(code)
     result = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
     assert result.returncode == -signal.SIGKILL, result.stderr
-    return result.stdout.splitlines()
+    return result.stderr.splitlines()
 
 
 def json_lines_in_one_process(classifier: Classifier, source: Path) -> bytes:

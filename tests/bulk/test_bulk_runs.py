@@ -353,7 +353,7 @@ def test_an_explanation_is_only_for_json_lines(dump: Path, tmp_path: Path) -> No
     with pytest.raises(UsageError, match="explanations have no place in parquet"):
         job_of(dump, tmp_path / "out.parquet", explain=True)
     run_job(job_of(dump, tmp_path / "out.jsonl", explain=True))
-    assert b'"explanation_method": "exact_linear"' in (tmp_path / "out.jsonl").read_bytes()
+    assert b'"explanation_method":"exact_linear"' in (tmp_path / "out.jsonl").read_bytes()
 
 
 def test_a_division_into_nothing_is_refused() -> None:

@@ -32,7 +32,8 @@ from classmark.errors import (
     InvalidConfig,
     StorageFailed,
 )
-from classmark.records import BundleFile, BundleManifest, CategoryReport, Reliability
+from classmark.records import BundleFile, BundleManifest, CategoryReport
+from classmark.wire import Reliability
 
 Make = Callable[..., Path]
 MakeManifest = Callable[..., BundleManifest]

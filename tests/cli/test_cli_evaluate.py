@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 import classmark.pipeline
 from classmark.cli.app import app
-from classmark.records import EvaluationReport, ModelRef, PaperFacts, Progress, ScoreTable
+from classmark.records import EvaluationReport, PaperFacts, Progress, ScoreTable
+from classmark.wire import ModelRef
 
 LABELS = ("cs.LG", "hep-th", "math.CO")
 NO_DRAWS = ("--bootstrap", "0")

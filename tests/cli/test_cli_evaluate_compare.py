@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 import classmark.pipeline
 from classmark.cli.app import app
-from classmark.records import ModelRef, Progress, ScoreTable
+from classmark.records import Progress, ScoreTable
+from classmark.wire import ModelRef
 
 NO_DRAWS = ("--bootstrap", "0")
 

@@ -15,13 +15,8 @@ from typer.testing import CliRunner, Result
 from classmark.cli.app import app
 from classmark.journal import JournalConfig, default_journal_path
 from classmark.journal.writer import FileWriter
-from classmark.records import (
-    FeedbackEvent,
-    ModelRef,
-    PredictionEvent,
-    new_prediction_id,
-    utc_text,
-)
+from classmark.records import FeedbackEvent, PredictionEvent, new_prediction_id, utc_text
+from classmark.wire import ModelRef
 
 FAST, MINE = ModelRef("fast", "1.0", "d" * 64), ModelRef("mine", "2.0", "e" * 64)
 OLD = "2020-01-01T00:00:00.000Z"

@@ -15,7 +15,8 @@ from classmark.errors import EmptyEvaluation, InvalidScores, LabelMismatch
 from classmark.evaluation import EvaluationConfig, compare_shares, compare_tables, evaluate_table
 from classmark.evaluation.comparison import mcnemar_p_value
 from classmark.pages import comparison_page, comparison_text
-from classmark.records import ComparisonReport, Difference, ModelRef, ScoreTable
+from classmark.records import ComparisonReport, Difference, ScoreTable
+from classmark.wire import ModelRef
 
 QUICK = EvaluationConfig(draws=50)
 

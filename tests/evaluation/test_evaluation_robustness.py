@@ -21,7 +21,8 @@ from classmark.evaluation import (
 )
 from classmark.evaluation.robustness.measure import Judged, Study
 from classmark.pages import robustness_page, robustness_text
-from classmark.records import ModelRef, RobustnessGates, RobustnessReport
+from classmark.records import RobustnessGates, RobustnessReport
+from classmark.wire import ModelRef
 
 N = 400
 VOID = {"meta", "circle", "line", "rect", "path", "br"}

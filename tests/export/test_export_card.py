@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from classmark.export import render_card
-from classmark.records import CategoryReport, EvaluationReport, MetricValue, ModelRef, SliceReport
+from classmark.records import CategoryReport, EvaluationReport, MetricValue, SliceReport
+from classmark.wire import ModelRef
 
 
 def category(code: str, n: int, f1: float) -> CategoryReport:

@@ -33,7 +33,8 @@ from classmark.export.onnx import (
 from classmark.kernels.encoder import load_scorer
 from classmark.pipeline import ExportOptions, export_run
 from classmark.pipeline.transformer.export import read_network
-from classmark.records import ModelRef, RunRecord, ScoreTable
+from classmark.records import RunRecord, ScoreTable
+from classmark.wire import ModelRef
 from deep_bundles import DeepFolders
 from deep_models import write_tiny_encoder
 from deep_runs import write_deep_run

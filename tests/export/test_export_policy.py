@@ -12,7 +12,8 @@ from classmark.evaluation import calibrated_probabilities, expected_calibration_
 from classmark.export import fit_curve, fit_policy
 from classmark.export.policy import SET_COVERAGE, _equal_periods
 from classmark.kernels import RawScores
-from classmark.records import ModelRef, ScoreTable
+from classmark.records import ScoreTable
+from classmark.wire import ModelRef
 
 LABELS = ("cs.AI", "cs.LG", "math.CO", "hep-th")
 OLD, NEW = "until-2017", "from-2018"

@@ -10,13 +10,8 @@ from typing import Any
 from classmark.journal import JournalConfig, read_predictions
 from classmark.journal.database import live_file, mark_closed, open_writer, transaction
 from classmark.journal.writer import FileWriter
-from classmark.records import (
-    FeedbackEvent,
-    ModelRef,
-    PredictionEvent,
-    new_prediction_id,
-    utc_text,
-)
+from classmark.records import FeedbackEvent, PredictionEvent, new_prediction_id, utc_text
+from classmark.wire import ModelRef
 
 PATIENCE_S = 200.0
 OLD = "2020-01-01T00:00:00.000Z"

@@ -28,7 +28,7 @@ from classmark.journal.forget import Forgettable, forget
 from classmark.journal.migrations import MIGRATIONS, migrate
 from classmark.journal.reading import PredictionFilter, summarise
 from classmark.journal.writer import FileWriter
-from classmark.records import ModelRef
+from classmark.wire import ModelRef
 
 Open = Callable[..., Journal]
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from classmark.errors import InvalidEvent
 from classmark.records import (
     FeedbackEvent,
-    ModelRef,
     Prediction,
     PredictionEvent,
     derived_prediction_id,
@@ -20,6 +19,7 @@ from classmark.records import (
     new_prediction_id,
     utc_text,
 )
+from classmark.wire import ModelRef
 
 NOON_MS = 1_764_000_000_000
 

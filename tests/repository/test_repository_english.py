@@ -63,7 +63,7 @@ LEFT: dict[str, int] = {
     "bulk": 3,
     "bundle": 3,
     "cli": 4,
-    "client": 7,
+    "client": 4,
     "dataset": 3,
     "deploy": 5,
     "evaluation": 4,
@@ -74,9 +74,10 @@ LEFT: dict[str, int] = {
     "papers": 13,
     "pipeline": 4,
     "records": 1,
-    "service": 12,
+    "service": 11,
     "tracking": 6,
     "training": 12,
+    "wire": 1,
 }
 
 SOURCES = ("src/**/*", "benchmarks/**/*", "deploy/**/*", "docs/**/*", "*")

@@ -23,6 +23,7 @@ OLD = {
     "cascade.json", "data-card.json", "decay.json", "deep.json", "fast-1.1-parent-test.json",
     "fast-1.1-test.json", "fast-speed.json", "faults.json", "next-period.json", "peers.json",
     "reliability.json", "robustness-fast-1.1.json", "scale.json", "service.json", "two-cores.json",
+    "wire.json",
 }  # fmt: skip
 
 

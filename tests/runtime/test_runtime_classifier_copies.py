@@ -22,6 +22,7 @@ from classmark.errors import BundleCorrupt, BundleIncompatible, BundleNotFound, 
 from classmark.kernels import RawScores
 from classmark.papers import RECIPE_VERSION
 from classmark.runtime import classifier as classifier_module
+from classmark.wire import ProblemDocument
 from deep_bundles import DeepFolders, copy_of, write_cascade
 
 Make = Callable[..., Path]
@@ -212,7 +213,10 @@ def test_every_error_survives_the_way_between_processes(kind: type[ClassmarkErro
 def test_a_problem_of_a_service_survives_the_way_between_processes(
     kind: type[ServiceProblem],
 ) -> None:
-    error = kind(429, {"kind": "rate_exceeded", "detail": "slow down"}, 2.0)
+    document = ProblemDocument(
+        type="", title="", status=429, detail="slow down", instance="", kind="rate_exceeded"
+    )
+    error = kind(document, 2.0)
     restored = pickle.loads(pickle.dumps(error))
     assert type(restored) is kind
     assert (str(restored), restored.retry_after_s) == (str(error), 2.0)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from classmark import Answer, Classifier, taxonomy
 from classmark.errors import UnknownCategory
-from classmark.records import AuthorCategory, BundleManifest, Paper
+from classmark.records import BundleManifest, Paper
 from classmark.runtime.labels import MAX_SHOWN_CHARS, Labels
+from classmark.wire import AuthorCategory
 
 GALAXIES = (
     "Star formation in dwarf galaxies\n"
@@ -79,7 +80,7 @@ def test_a_retired_code_is_judged_by_its_archive(
     labels = packaged.categories
     told = labels.verdict(galaxies, labels.author_category(written))
     assert (told.code, told.verdict, told.rank) == ("astro-ph", "confirmed", 1)
-    [level] = [level for level in galaxies.archives if level.code == "astro-ph"]
+    [level] = [level for level in galaxies.levels.archive if level.code == "astro-ph"]
     assert told.probability == pytest.approx(level.probability, rel=1e-9)
 
 

@@ -16,8 +16,9 @@ from hypothesis.extra.numpy import arrays
 from classmark import taxonomy
 from classmark.errors import BundleIncompatible, InvalidScores, UsageError
 from classmark.kernels import RawScores
-from classmark.records import Answer, BundleManifest, ModelRef, Policy, Reliability
+from classmark.records import BundleManifest, Policy
 from classmark.runtime import Decider
+from classmark.wire import Answer, ModelRef, Reliability
 
 LABELS = ("cs.LG", "hep-th", "math.CO", "stat.ML")
 MODEL = ModelRef("tiny", "1.0", "d" * 64)
@@ -184,18 +185,23 @@ def test_each_ranked_category_says_how_it_fared(manifest: MakeManifest) -> None:
 
 def test_levels_are_sums_most_probable_first(answer: Callable[..., Answer]) -> None:
     result = answer([0.3, 0.36, 0.14, 0.2])
-    assert [(v.code, round(v.probability, 6)) for v in result.archives] == [
+    assert [(v.code, round(v.probability, 6)) for v in result.levels.archive] == [
         ("hep-th", 0.36),
         ("cs", 0.3),
         ("stat", 0.2),
         ("math", 0.14),
     ]
-    assert [v.code for v in result.groups] == ["grp_physics", "grp_cs", "grp_stat", "grp_math"]
+    assert [v.code for v in result.levels.group] == [
+        "grp_physics",
+        "grp_cs",
+        "grp_stat",
+        "grp_math",
+    ]
 
 
 def test_improbable_levels_are_left_out(answer: Callable[..., Answer]) -> None:
     result = answer([0.9993, 0.0006, 0.00006, 0.00004])
-    assert [v.code for v in result.archives] == ["cs", "hep-th"]
+    assert [v.code for v in result.levels.archive] == ["cs", "hep-th"]
 
 
 def test_free_labels_are_their_own_names_and_have_no_levels(manifest: MakeManifest) -> None:
@@ -203,7 +209,7 @@ def test_free_labels_are_their_own_names_and_have_no_levels(manifest: MakeManife
     decisions = decider.decide(RawScores(np.float32([[0, 3]]), np.ones(1, np.float32)))
     (result,) = decider.answers(decisions, [None], top=9)
     assert [(r.code, r.name) for r in result.ranked] == [("blue", "blue"), ("red", "red")]
-    assert (result.archives, result.groups) == ((), ())
+    assert (result.levels.archive, result.levels.group) == ((), ())
 
 
 def test_equal_scores_rank_in_label_order(answer: Callable[..., Answer]) -> None:
@@ -295,7 +301,7 @@ def _assert_levels_are_sums(result: Answer) -> None:
     for ranked in result.ranked:
         by_archive.setdefault(taxonomy.parent(ranked.code), []).append(ranked.probability)
         by_group.setdefault(taxonomy.group(ranked.code), []).append(ranked.probability)
-    for levels, sums in ((result.archives, by_archive), (result.groups, by_group)):
+    for levels, sums in ((result.levels.archive, by_archive), (result.levels.group, by_group)):
         for level in levels:
             assert level.probability == pytest.approx(math.fsum(sums[level.code]), abs=1e-12)
         listed = {level.code for level in levels}

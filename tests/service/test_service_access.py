@@ -35,7 +35,7 @@ class Door:
     def __init__(self, service: Service, keys: dict[str, str]) -> None:
         self.app = create_app(service)
         self.keys = keys
-        self._version = service.answerer.model["version"]
+        self._version = service.answerer.model.version
         self._loop = asyncio.new_event_loop()
         self._thread = ThreadPoolExecutor(1)  # browser tests leave a running loop in this one
 

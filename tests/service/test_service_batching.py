@@ -95,6 +95,10 @@ def submit(batcher: Batcher, n: int = 1, deadline: float | None = None, **more: 
     return batcher.submit(papers, AnswerOptions(deadline=deadline, **{"top": 2, **more}))
 
 
+def answers_of(future: Any) -> list[Any]:
+    return [scored.answer for scored in future.result(WAIT_S)]
+
+
 def hold(queue: Queue) -> Any:
     """Begin a batch that stays at the gate, and return its future."""
     batcher, scorer = queue
@@ -112,7 +116,7 @@ def test_what_comes_while_a_batch_runs_makes_the_next_one(
     later = [submit(batcher) for _ in range(4)]
     scorer.gate.set()
     for future in (first, *later):
-        [answer] = future.result(WAIT_S)
+        [answer] = answers_of(future)
         assert answer.ranked[0].code in ("hep-th", "math.CO")
         assert len(answer.ranked) == 2
     assert scorer.batches == [1, 4]
@@ -128,8 +132,8 @@ def test_a_batch_is_bounded_by_tokens_and_a_large_request_takes_turns(
     large.add_done_callback(lambda _: order.append("large"))
     small.add_done_callback(lambda _: order.append("small"))
     scorer.gate.set()
-    assert [a.id for a in large.result(WAIT_S)] == ["0", "1", "2", "3", "4"]
-    assert [a.id for a in small.result(WAIT_S)] == ["0"]
+    assert [a.id for a in answers_of(large)] == ["0", "1", "2", "3", "4"]
+    assert [a.id for a in answers_of(small)] == ["0"]
     assert first.result(WAIT_S)
     assert max(scorer.batches) == 2
     assert order == ["small", "large"]
@@ -140,7 +144,7 @@ def test_each_request_keeps_its_own_options(make_queue: Callable[..., Queue]) ->
     hold(queue)
     strict, lax = submit(batcher, threshold=1.0), submit(batcher, threshold=0.0, top=4)
     scorer.gate.set()
-    [refused], [accepted] = strict.result(WAIT_S), lax.result(WAIT_S)
+    [refused], [accepted] = answers_of(strict), answers_of(lax)
     assert refused.primary is None
     assert accepted.primary is not None
     assert len(accepted.ranked) == 4
@@ -226,12 +230,12 @@ def test_explanations_run_one_at_a_time_in_the_thread_of_the_queue_and_in_turns(
     for name, future in futures.items():
         future.add_done_callback(lambda _, name=name: order.append(name))
     scorer.gate.set()
-    assert [answer.id for answer in futures["explained"].result(WAIT_S)] == ["0", "1", "2"]
-    assert futures["plain"].result(WAIT_S)[0].explanation_method is None
+    assert [answer.id for answer in answers_of(futures["explained"])] == ["0", "1", "2"]
+    assert answers_of(futures["plain"])[0].explanation_method is None
     assert order == ["plain", "explained"]
     assert scorer.batches == [1, 1, 1, 1, 1]
     assert scorer.explained == ["classmark-batches"] * 3
-    assert futures["explained"].result()[0].explanation_method == "exact_linear"
+    assert answers_of(futures["explained"])[0].explanation_method == "exact_linear"
 
 
 def test_an_explanation_that_would_come_too_late_is_refused_and_a_paper_is_not(

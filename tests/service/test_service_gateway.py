@@ -69,7 +69,7 @@ def test_a_failure_is_a_problem_and_its_log_has_no_text(
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError(f"cannot score {PAPER['abstract']}")
 
-    monkeypatch.setattr(service.answerer.classifier, "classify", fail)
+    monkeypatch.setattr(service.answerer.classifier, "score", fail)
     for path, body in (
         ("/v1/classify", {"json": PAPER}),
         ("/v1/files", {"files": {"file": b"Graphs\nWe draw."}}),
@@ -118,7 +118,7 @@ def test_a_batch_that_could_not_be_ready_in_time_is_refused_before_its_body_is_r
         yield b""
 
     headers = {"Content-Type": "application/json", "Content-Length": "50000"}
-    for path in ("/v1/classify", f"/v2/models/{service.answerer.model['name']}/infer"):
+    for path in ("/v1/classify", f"/v2/models/{service.answerer.model.name}/infer"):
         response = ask(service, "POST", path, content=body(), headers=headers)
         assert (response.status_code, response.json()["kind"]) == (503, "overloaded")
         assert "needs about 84.0 s but has 10.0 s" in response.json()["detail"]

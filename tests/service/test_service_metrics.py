@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from waiting import until
 
-from classmark.records import ModelRef
 from classmark.service.memory import _RESERVED, MAX_SERIES, OTHER, SERIES, Place, Series, TreeMemory
 from classmark.service.metrics import (
     FAMILIES,
@@ -21,6 +20,7 @@ from classmark.service.metrics import (
     Metrics,
     forget_worker,
 )
+from classmark.wire import ModelRef
 
 
 @pytest.fixture

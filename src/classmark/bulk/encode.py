@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from classmark.bulk.config import BulkJob
 from classmark.bulk.parts import open_results
 from classmark.errors import MissingExtra
-from classmark.records import Answer, BadRecord, ModelRef, Paper, csv_lines, json_line
+from classmark.records import BadRecord, Paper, csv_lines, json_line
 from classmark.runtime import REASONS, Classifier, selected_columns
+from classmark.wire import Answer, ModelRef
 
 Records = Sequence[Paper | BadRecord]
 _COMPRESSION = "zstd"

@@ -27,7 +27,8 @@ from classmark.bundle.manifest import (
 )
 from classmark.bundle.onnx import MODEL_SUFFIX, onnx_problem
 from classmark.errors import BundleCorrupt, BundleIncompatible, BundleNotFound, ClassmarkError
-from classmark.records import BundleFile, BundleManifest, Reliability
+from classmark.records import BundleFile, BundleManifest
+from classmark.wire import Reliability
 
 _MAX_ATTEMPTS = 50
 _LINE_BYTES = 64

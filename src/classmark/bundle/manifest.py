@@ -27,8 +27,9 @@ from classmark.bundle.check import (
 )
 from classmark.bundle.files import MANIFEST_FILE, read_manifest_bytes, read_small
 from classmark.errors import BundleCorrupt, BundleIncompatible, BundleNotFound
-from classmark.records import BundleManifest, CategoryReport, Reliability
+from classmark.records import BundleManifest, CategoryReport
 from classmark.records.bundle import READ_VERSIONS
+from classmark.wire import Reliability
 
 _DIGEST, _SEAL = "digest", "seal"
 _DECIDING = (

@@ -1,4 +1,4 @@
-"""Typed Python client of the HTTP API; needs httpx and nothing else of classmark."""
+"""Typed Python client of the HTTP API; needs httpx, and of classmark only what is published."""
 
 try:
     import httpx as _httpx  # noqa: F401 - asked for here, so that its absence is said in words
@@ -7,7 +7,18 @@ except ImportError as error:
         "classmark.client needs httpx, which is not installed. Run: pip install 'classmark[client]'"
     ) from error
 
-from classmark.client.answers import (
+from classmark.client.asynchronous import AsyncClient
+from classmark.client.problems import (
+    ClientError,
+    DeadlineExceeded,
+    ServiceBusy,
+    ServiceProblem,
+    ServiceUnreachable,
+    UnexpectedAnswer,
+)
+from classmark.client.protocol import ClientConfig, Prediction
+from classmark.client.synchronous import Client
+from classmark.wire import (
     Answer,
     AuthorCategory,
     BadRecord,
@@ -20,24 +31,12 @@ from classmark.client.answers import (
     Levels,
     ModelDetails,
     ModelRef,
-    Prediction,
     Ranked,
     RecordError,
     Reliability,
     Requests,
     Status,
 )
-from classmark.client.asynchronous import AsyncClient
-from classmark.client.problems import (
-    ClientError,
-    DeadlineExceeded,
-    ServiceBusy,
-    ServiceProblem,
-    ServiceUnreachable,
-    UnexpectedAnswer,
-)
-from classmark.client.protocol import ClientConfig
-from classmark.client.synchronous import Client
 
 __all__ = [
     "Answer",

@@ -1,18 +1,16 @@
-"""The client for programs with an event loop."""
+"""The asynchronous client, from which ``.ci/blocking_client.py`` writes the blocking one."""
 
 from __future__ import annotations
 
-import asyncio
 import time
+from asyncio import sleep
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, Unpack, cast, overload
 
 import httpx
 
-from classmark.client import answers
-from classmark.client.answers import Answer, BadRecord, FileAnswers
 from classmark.client.problems import ServiceBusy, ServiceProblem, ServiceUnreachable
 from classmark.client.protocol import (
     DEFAULT_URL,
@@ -21,6 +19,8 @@ from classmark.client.protocol import (
     Call,
     ClientConfig,
     OnePaper,
+    Options,
+    Prediction,
     Retries,
     authorisation,
     batch_call,
@@ -32,13 +32,25 @@ from classmark.client.protocol import (
     never_ready,
     one_call,
     options_of,
+    prediction_call,
+)
+from classmark.wire import (
+    Answer,
+    BadRecord,
+    Categories,
+    Category,
+    FileAnswers,
+    Health,
+    ModelDetails,
+    Models,
+    Status,
 )
 
 T = TypeVar("T")
 
 
 class AsyncClient:
-    """Talks to one service; tasks may share it. Close it, or use it in an ``async with`` block."""
+    """Talks to one service; tasks or threads may share it. Close it, or use it as a context."""
 
     def __init__(self, url: str = DEFAULT_URL, config: ClientConfig | None = None) -> None:
         """Make a client; nothing is sent yet.
@@ -65,22 +77,12 @@ class AsyncClient:
 
     @overload  # a string is an iterable of strings too; it is read as one paper
     async def classify(  # type: ignore[overload-overlap]
-        self,
-        papers: OnePaper,
-        *,
-        top: int | None = ...,
-        threshold: float | None = ...,
-        explain: bool = ...,
+        self, papers: OnePaper, **options: Unpack[Options]
     ) -> Answer: ...
 
     @overload
     async def classify(
-        self,
-        papers: Iterable[OnePaper],
-        *,
-        top: int | None = ...,
-        threshold: float | None = ...,
-        explain: bool = ...,
+        self, papers: Iterable[OnePaper], **options: Unpack[Options]
     ) -> list[Answer | BadRecord]: ...
 
     async def classify(
@@ -153,32 +155,34 @@ class AsyncClient:
         """
         await self._send(feedback_call(prediction_id, category, comment))
 
-    async def categories(self) -> tuple[answers.Category, ...]:
+    async def categories(self) -> tuple[Category, ...]:
         """Return the categories that feedback can name: arXiv's, or the model's own labels."""
-        return await self._send(get("/v1/categories", answers.categories_of))
+        found = await self._send(get("/v1/categories", Categories))
+        return found.categories
 
-    async def models(self) -> tuple[answers.ModelDetails, ...]:
+    async def models(self) -> tuple[ModelDetails, ...]:
         """Return the models that answer, with their cards and metrics."""
-        return await self._send(get("/v1/models", answers.models_of))
+        found = await self._send(get("/v1/models", Models))
+        return found.models
 
-    async def prediction(self, prediction_id: str) -> answers.Prediction | None:
+    async def prediction(self, prediction_id: str) -> Prediction | None:
         """Return an entry of the journal, None if there is none (yet: see its flush window)."""
         try:
-            return await self._send(get(f"/v1/predictions/{prediction_id}", answers.prediction_of))
+            return await self._send(prediction_call(prediction_id))
         except ServiceProblem as problem:
             if problem.kind == "not_found":
                 return None
             raise
 
-    async def status(self) -> answers.Status:
+    async def status(self) -> Status:
         """Return how the service does."""
-        return await self._send(get("/v1/status", answers.status_of))
+        return await self._send(get("/v1/status", Status))
 
     async def ready(self) -> bool:
         """Tell whether the service wants requests now."""
         once = replace(self.config, broken_retries=0, busy_retries=0)
         try:
-            await self._send(get("/readyz", bool), once)
+            await self._send(get("/readyz", Health), once)
         except (ServiceUnreachable, ServiceBusy):
             return False
         return True
@@ -193,7 +197,7 @@ class AsyncClient:
         while not await self.ready():
             if time.monotonic() >= deadline:
                 raise never_ready(self.url, timeout_s)
-            await asyncio.sleep(READY_PAUSE_S)
+            await sleep(READY_PAUSE_S)
 
     async def _classify_batch(
         self, papers: list[dict[str, Any]], options: dict[str, Any]
@@ -205,7 +209,7 @@ class AsyncClient:
             if problem.kind not in TOO_LARGE or len(papers) == 1:
                 raise
         else:
-            return list(found)
+            return found
         half = len(papers) // 2
         first = await self._classify_batch(papers[:half], options)
         return first + await self._classify_batch(papers[half:], options)
@@ -221,4 +225,4 @@ class AsyncClient:
                 wait_s = retries.wait_after(response)
                 if wait_s is None:
                     return call.result(response)
-            await asyncio.sleep(wait_s or 0.0)
+            await sleep(wait_s or 0.0)

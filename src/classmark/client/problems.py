@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
+
+from classmark.wire import ProblemDocument
 
 
 class ClientError(Exception):
@@ -36,23 +37,20 @@ class ServiceProblem(ClientError):
         retry_after_s: when to try again, if the service said so.
     """
 
-    def __init__(
-        self, status: int, document: Mapping[str, Any], retry_after_s: float | None
-    ) -> None:
-        self.status = status
-        self.kind = str(document.get("kind", "unknown"))
-        self.title = str(document.get("title", ""))
-        self.detail = str(document.get("detail", ""))
-        self.request_id = str(document.get("instance", ""))
-        errors = document.get("errors")
-        self.errors: tuple[dict[str, str], ...] = tuple(errors) if errors else ()
-        self.columns_seen: tuple[str, ...] = tuple(document.get("columns_seen") or ())
+    def __init__(self, document: ProblemDocument, retry_after_s: float | None) -> None:
+        self.status = document.status
+        self.kind = document.kind
+        self.title = document.title
+        self.detail = document.detail
+        self.request_id = document.instance
+        self.errors = document.errors
+        self.columns_seen = document.columns_seen
         self.retry_after_s = retry_after_s
-        self._arguments = (status, dict(document), retry_after_s)
-        super().__init__(f"{status} {self.kind}: {self.detail or self.title}")
+        self._arguments = (document, retry_after_s)
+        super().__init__(f"{self.status} {self.kind}: {self.detail or self.title}")
 
     def __reduce__(self) -> tuple[type[ServiceProblem], tuple[Any, ...]]:
-        """Pickle as what it was made of: a pool that cannot unpickle an error waits for ever."""
+        """Pickle the arguments: a pool that cannot unpickle an error waits for ever."""
         return type(self), self._arguments
 
 

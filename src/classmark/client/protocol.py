@@ -1,26 +1,19 @@
-"""What both clients say and how they read the reply, without sending anything themselves."""
+"""What both clients send and how they read the reply; nothing here opens a connection."""
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from numbers import Number
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypedDict, TypeVar
 
 import httpx
+import msgspec
 
-from classmark.client.answers import (
-    Answer,
-    BadRecord,
-    FileAnswers,
-    answer_of,
-    answers_of,
-    file_answers_of,
-)
+from classmark import wire
 from classmark.client.problems import (
     ClientError,
     DeadlineExceeded,
@@ -29,6 +22,7 @@ from classmark.client.problems import (
     ServiceUnreachable,
     UnexpectedAnswer,
 )
+from classmark.wire import Answer, BadRecord, FileAnswers, ModelRef
 
 T = TypeVar("T")
 
@@ -59,6 +53,24 @@ class PaperLike(Protocol):
 
 
 OnePaper = str | Mapping[str, Any] | PaperLike
+
+
+class Options(TypedDict, total=False):
+    """Options of ``classify`` beside the papers; its docstring describes them."""
+
+    top: int | None
+    threshold: float | None
+    explain: bool
+
+
+class Prediction(wire.Prediction, frozen=True, kw_only=True):
+    """A prediction as the journal has it, with its feedback, and everything else that it holds.
+
+    Attributes:
+        document: the whole entry.
+    """
+
+    document: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +110,7 @@ class Call(Generic[T]):
 
     Attributes:
         method, path: of HTTP.
-        read: makes the result of the JSON document.
+        read: makes the result of the JSON that comes back.
         body: JSON document, if any.
         form: further fields of a form with ``file``.
         file: (name, content) for a form.
@@ -106,7 +118,7 @@ class Call(Generic[T]):
 
     method: str
     path: str
-    read: Callable[[Any], T]
+    read: Callable[[bytes], T]
     body: Any = None
     form: dict[str, str] = field(default_factory=dict)
     file: tuple[str, bytes] | None = None
@@ -121,9 +133,8 @@ class Call(Generic[T]):
         if self.file is not None:
             arguments |= {"files": {"file": self.file}, "data": self.form}
         elif self.body is not None:
-            text = json.dumps(self.body, ensure_ascii=False)
             headers["Content-Type"] = "application/json"
-            arguments["content"] = text.encode("utf-8", "replace")  # halves of characters
+            arguments["content"] = wire.to_json(self.body)
         return arguments
 
     def result(self, response: httpx.Response) -> T:
@@ -132,17 +143,17 @@ class Call(Generic[T]):
         Raises:
             ServiceProblem: the service refused.
             DeadlineExceeded: it gave up.
-            UnexpectedAnswer: the reply is not as it must be.
+            UnexpectedAnswer: the reply is not one of classmark.
         """
-        if response.is_success:
-            try:
-                return self.read(response.json())
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise UnexpectedAnswer(
-                    f"{response.request.url} answered what is no answer of classmark "
-                    f"({type(error).__name__}: {error}). Check the address."
-                ) from error
-        raise problem_of(response)
+        if not response.is_success:
+            raise problem_of(response)
+        try:
+            return self.read(response.content)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise UnexpectedAnswer(
+                f"{response.request.url} did not return a classmark response ({error}). Check the "
+                "address."
+            ) from error
 
 
 @dataclass
@@ -200,17 +211,18 @@ def new_request_id() -> str:
 
 def problem_of(response: httpx.Response) -> ClientError:
     """Return the error that a reply of 4xx or 5xx means."""
-    try:
-        document = response.json()
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        document = {"title": response.reason_phrase, "detail": response.text[:_SHOWN_CHARS]}
     status = response.status_code
+    blank = {"type": "", "title": "", "detail": "", "instance": "", "kind": "unknown"}
+    try:
+        said = {**blank, **msgspec.json.decode(response.content, type=dict[str, Any])}
+        document = msgspec.convert({**said, "status": status}, wire.ProblemDocument)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        said = {**blank, "title": response.reason_phrase, "detail": response.text[:_SHOWN_CHARS]}
+        document = wire.ProblemDocument(status=status, **said)
     if status == 504:
-        return DeadlineExceeded(str(document.get("detail") or document.get("title")))
+        return DeadlineExceeded(document.detail or document.title)
     kind = ServiceBusy if status in BUSY else ServiceProblem
-    return kind(status, document, retry_after_s(response))
+    return kind(document, retry_after_s(response))
 
 
 def retry_after_s(response: httpx.Response) -> float | None:
@@ -219,21 +231,65 @@ def retry_after_s(response: httpx.Response) -> float | None:
     return float(value) if value.isdecimal() else None
 
 
+# --- replies ---------------------------------------------------------------------------------
+
+
+class _Batch(msgspec.Struct):
+    """Answers that are not read yet: whether one is a bad record shows inside it."""
+
+    answers: list[msgspec.Raw]
+    model: ModelRef
+    format: str = ""
+
+
+# Keys that are not known here are ignored.
+_read_answer = msgspec.json.Decoder(Answer).decode
+_read_bad_record = msgspec.json.Decoder(BadRecord).decode
+_read_batch = msgspec.json.Decoder(_Batch).decode
+_read_prediction = msgspec.json.Decoder(Prediction).decode
+
+
+def _read_whole_prediction(content: bytes) -> Prediction:
+    """Return an entry of the journal."""
+    whole = msgspec.json.decode(content)
+    return msgspec.structs.replace(_read_prediction(content), document=whole)
+
+
+def _read_answers(content: bytes) -> list[Answer | BadRecord]:
+    return [_answer_or_bad_record(item) for item in _read_batch(content).answers]
+
+
+def _read_file(content: bytes) -> FileAnswers:
+    batch = _read_batch(content)
+    answers = tuple(_answer_or_bad_record(item) for item in batch.answers)
+    return FileAnswers(answers, batch.format, batch.model)
+
+
+def _answer_or_bad_record(content: msgspec.Raw) -> Answer | BadRecord:
+    try:
+        return _read_answer(content)
+    except msgspec.ValidationError as error:
+        try:
+            return _read_bad_record(content)
+        except msgspec.ValidationError:
+            raise error from None
+
+
 # --- calls -----------------------------------------------------------------------------------
 
 
 def one_call(paper: OnePaper, options: Mapping[str, Any]) -> Call[Answer]:
     """Return the call that classifies one paper."""
     body = {**paper_body(paper), **options}
-    return Call(method="POST", path="/v1/classify", read=answer_of, body=body)
+    return Call(method="POST", path="/v1/classify", read=_read_answer, body=body)
 
 
 def batch_call(
     papers: list[dict[str, Any]], options: Mapping[str, Any]
-) -> Call[tuple[Answer | BadRecord, ...]]:
+) -> Call[list[Answer | BadRecord]]:
     """Return the call that classifies a batch."""
     body = {"papers": papers, **options}
-    return Call(method="POST", path="/v1/classify", read=answers_of, body=body)
+    return Call(method="POST", path="/v1/classify", read=_read_answers, body=body)
 
 
 def file_call(
@@ -251,10 +307,8 @@ def file_call(
     called = name or ("papers" if isinstance(file, bytes) else file.name)
     form = {key: str(value).lower() for key, value in options.items()}
     if columns:
-        form["columns"] = json.dumps(dict(columns), ensure_ascii=False)
-    return Call(
-        method="POST", path="/v1/files", read=file_answers_of, form=form, file=(called, content)
-    )
+        form["columns"] = wire.to_json(dict(columns)).decode()
+    return Call(method="POST", path="/v1/files", read=_read_file, form=form, file=(called, content))
 
 
 def options_of(top: int | None, threshold: float | None, *, explain: bool) -> dict[str, Any]:
@@ -312,9 +366,15 @@ def authorisation(config: ClientConfig) -> dict[str, str]:
     return {} if config.api_key is None else {"Authorization": f"Bearer {config.api_key}"}
 
 
-def get(path: str, read: Callable[[Any], T]) -> Call[T]:
-    """Return a call that asks for a document."""
-    return Call(method="GET", path=path, read=read)
+def get(path: str, kind: type[T]) -> Call[T]:
+    """Return a call that asks for a published object."""
+    return Call(method="GET", path=path, read=msgspec.json.Decoder(kind).decode)
+
+
+def prediction_call(prediction_id: str) -> Call[Prediction]:
+    """Return the call that asks for an entry of the journal."""
+    path = f"/v1/predictions/{prediction_id}"
+    return Call(method="GET", path=path, read=_read_whole_prediction)
 
 
 def feedback_call(prediction_id: str, category: str, comment: str | None) -> Call[None]:

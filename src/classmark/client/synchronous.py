@@ -1,4 +1,4 @@
-"""The client for programs that wait for each answer."""
+"""The blocking client, which ``.ci/blocking_client.py`` writes from the other."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, cast, overload
+from time import sleep
+from typing import Any, TypeVar, Unpack, cast, overload
 
 import httpx
 
-from classmark.client import answers
-from classmark.client.answers import Answer, BadRecord, FileAnswers
 from classmark.client.problems import ServiceBusy, ServiceProblem, ServiceUnreachable
 from classmark.client.protocol import (
     DEFAULT_URL,
@@ -20,6 +19,8 @@ from classmark.client.protocol import (
     Call,
     ClientConfig,
     OnePaper,
+    Options,
+    Prediction,
     Retries,
     authorisation,
     batch_call,
@@ -31,13 +32,25 @@ from classmark.client.protocol import (
     never_ready,
     one_call,
     options_of,
+    prediction_call,
+)
+from classmark.wire import (
+    Answer,
+    BadRecord,
+    Categories,
+    Category,
+    FileAnswers,
+    Health,
+    ModelDetails,
+    Models,
+    Status,
 )
 
 T = TypeVar("T")
 
 
 class Client:
-    """Talks to one service; may be shared by threads. Close it, or use it in a ``with`` block."""
+    """Talks to one service; tasks or threads may share it. Close it, or use it as a context."""
 
     def __init__(self, url: str = DEFAULT_URL, config: ClientConfig | None = None) -> None:
         """Make a client; nothing is sent yet.
@@ -64,22 +77,12 @@ class Client:
 
     @overload  # a string is an iterable of strings too; it is read as one paper
     def classify(  # type: ignore[overload-overlap]
-        self,
-        papers: OnePaper,
-        *,
-        top: int | None = ...,
-        threshold: float | None = ...,
-        explain: bool = ...,
+        self, papers: OnePaper, **options: Unpack[Options]
     ) -> Answer: ...
 
     @overload
     def classify(
-        self,
-        papers: Iterable[OnePaper],
-        *,
-        top: int | None = ...,
-        threshold: float | None = ...,
-        explain: bool = ...,
+        self, papers: Iterable[OnePaper], **options: Unpack[Options]
     ) -> list[Answer | BadRecord]: ...
 
     def classify(
@@ -152,32 +155,34 @@ class Client:
         """
         self._send(feedback_call(prediction_id, category, comment))
 
-    def categories(self) -> tuple[answers.Category, ...]:
+    def categories(self) -> tuple[Category, ...]:
         """Return the categories that feedback can name: arXiv's, or the model's own labels."""
-        return self._send(get("/v1/categories", answers.categories_of))
+        found = self._send(get("/v1/categories", Categories))
+        return found.categories
 
-    def models(self) -> tuple[answers.ModelDetails, ...]:
+    def models(self) -> tuple[ModelDetails, ...]:
         """Return the models that answer, with their cards and metrics."""
-        return self._send(get("/v1/models", answers.models_of))
+        found = self._send(get("/v1/models", Models))
+        return found.models
 
-    def prediction(self, prediction_id: str) -> answers.Prediction | None:
+    def prediction(self, prediction_id: str) -> Prediction | None:
         """Return an entry of the journal, None if there is none (yet: see its flush window)."""
         try:
-            return self._send(get(f"/v1/predictions/{prediction_id}", answers.prediction_of))
+            return self._send(prediction_call(prediction_id))
         except ServiceProblem as problem:
             if problem.kind == "not_found":
                 return None
             raise
 
-    def status(self) -> answers.Status:
+    def status(self) -> Status:
         """Return how the service does."""
-        return self._send(get("/v1/status", answers.status_of))
+        return self._send(get("/v1/status", Status))
 
     def ready(self) -> bool:
         """Tell whether the service wants requests now."""
         once = replace(self.config, broken_retries=0, busy_retries=0)
         try:
-            self._send(get("/readyz", bool), once)
+            self._send(get("/readyz", Health), once)
         except (ServiceUnreachable, ServiceBusy):
             return False
         return True
@@ -192,7 +197,7 @@ class Client:
         while not self.ready():
             if time.monotonic() >= deadline:
                 raise never_ready(self.url, timeout_s)
-            time.sleep(READY_PAUSE_S)
+            sleep(READY_PAUSE_S)
 
     def _classify_batch(
         self, papers: list[dict[str, Any]], options: dict[str, Any]
@@ -204,7 +209,7 @@ class Client:
             if problem.kind not in TOO_LARGE or len(papers) == 1:
                 raise
         else:
-            return list(found)
+            return found
         half = len(papers) // 2
         first = self._classify_batch(papers[:half], options)
         return first + self._classify_batch(papers[half:], options)
@@ -220,4 +225,4 @@ class Client:
                 wait_s = retries.wait_after(response)
                 if wait_s is None:
                     return call.result(response)
-            time.sleep(wait_s or 0.0)
+            sleep(wait_s or 0.0)

@@ -10,7 +10,8 @@ from itertools import chain
 from typing import Any
 
 from classmark.errors import InvalidJournal
-from classmark.records import FeedbackEvent, ModelRef, PredictionEvent
+from classmark.records import FeedbackEvent, PredictionEvent
+from classmark.wire import ModelRef
 
 Row = tuple[Any, ...]
 

@@ -19,7 +19,8 @@ from classmark.journal.rows import (
     insert_predictions,
     prediction_row,
 )
-from classmark.records import FeedbackEvent, ModelRef, PredictionEvent, utc_text
+from classmark.records import FeedbackEvent, PredictionEvent, utc_text
+from classmark.wire import ModelRef
 
 Event = PredictionEvent | FeedbackEvent
 

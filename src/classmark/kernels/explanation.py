@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from classmark.kernels.scorer import RawScores
 from classmark.papers import normalise
-from classmark.records import Evidence
+from classmark.wire import Evidence
 
 EXACT_LINEAR = "exact_linear"
 OCCLUSION = "occlusion"

@@ -35,6 +35,8 @@ class RawScores:
     @classmethod
     def joined(cls, parts: Sequence[RawScores]) -> RawScores:
         """Return the scores of one or more batches as those of one."""
+        if len(parts) == 1:
+            return parts[0]
         counts = [part.n_terms for part in parts if part.n_terms is not None]
         return cls(
             np.concatenate([part.scores for part in parts]),

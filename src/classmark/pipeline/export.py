@@ -23,7 +23,6 @@ from classmark.pipeline.scoring import Source, score_split, with_curve, with_pol
 from classmark.records import (
     BundleManifest,
     EvaluationReport,
-    ModelRef,
     Paper,
     Policy,
     Progress,
@@ -34,6 +33,7 @@ from classmark.records.bundle import SET_TERMS
 from classmark.runtime import Decider
 from classmark.storage import check_apart, check_folder_place
 from classmark.taxonomy import VERSION as TAXONOMY_VERSION
+from classmark.wire import ModelRef
 
 HEADLINE = ("top_1", "top_3", "top_5", "macro_f1", "ece", "set_coverage", "set_size")
 _PROVENANCE = ("command", "seed", "dataset_digest", "date", "commit", "packages", "generated")

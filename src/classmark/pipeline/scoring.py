@@ -14,16 +14,9 @@ from classmark.errors import InvalidDataset, LabelMismatch
 from classmark.evaluation.robustness import LATEX
 from classmark.kernels import RawScores, Scorer
 from classmark.kernels.calibration import CalibrationCurve
-from classmark.records import (
-    DatasetManifest,
-    ModelRef,
-    Paper,
-    PaperFacts,
-    Policy,
-    Progress,
-    ScoreTable,
-)
+from classmark.records import DatasetManifest, Paper, PaperFacts, Policy, Progress, ScoreTable
 from classmark.runtime import Classifier
+from classmark.wire import ModelRef
 
 CHUNK_PAPERS = 500
 

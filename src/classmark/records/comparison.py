@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-from classmark.records.answer import ModelRef
+from classmark.wire import ModelRef, to_builtins
 
 COMPARISON_FORMAT_VERSION = 1
 
@@ -109,4 +109,5 @@ class ComparisonReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of a comparison."""
-        return asdict(self)
+        value: dict[str, Any] = to_builtins(self)
+        return value

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from classmark.errors import InvalidReport
-from classmark.records.answer import ModelRef
+from classmark.wire import ModelRef, to_builtins
 
 FORMAT_VERSION = 1
 FEW_PAPERS = 20
@@ -118,7 +118,7 @@ class EvaluationReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of a report; ``headline`` is in it for readers."""
-        return {"headline": self.headline, **asdict(self)}
+        return {"headline": self.headline, **to_builtins(self)}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> EvaluationReport:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from classmark.records.answer import Answer
 from classmark.records.paper import BadRecord, Paper
+from classmark.wire import Answer, to_json
 
 CSV_COLUMNS = (
     *("id", "title", "primary", "name", "reason", "probability"),
@@ -26,7 +25,7 @@ _FORMULA = re.compile(f"[\t\r\n]|[{_BLANK}]*[=+@\\-\uff1d\uff0b\uff20\uff0d]")
 
 def json_line(result: Answer | BadRecord) -> str:
     """Return the published object on one line, without its end."""
-    return json.dumps(result.to_dict(), ensure_ascii=False)
+    return to_json(result if isinstance(result, Answer) else result.published()).decode()
 
 
 def csv_header(top: int) -> str:

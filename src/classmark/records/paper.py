@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from numbers import Number
 from typing import Any
 
+from classmark import wire
 from classmark.errors import InvalidPaper
 
 _MISSING_OF_PANDAS = ("NAType", "NaTType")
@@ -148,9 +149,10 @@ class BadRecord:
         record = f", record {self.id}" if self.id and not is_line else ""
         return f"{source}{record}: {self.message}"
 
+    def published(self) -> wire.BadRecord:
+        """Return the published object, which takes the place of the answer."""
+        return wire.BadRecord(self.id, wire.RecordError(self.kind, self.message, self.columns_seen))
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the published form, ``{"id", "error": {"kind", "message"}}``."""
-        error: dict[str, Any] = {"kind": self.kind, "message": self.message}
-        if self.columns_seen:
-            error["columns_seen"] = list(self.columns_seen)
-        return {"id": self.id, "error": error}
+        """Return the published object, ``{"id", "error": {"kind", "message"}}``."""
+        return self.published().to_dict()

@@ -6,13 +6,13 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any, Literal
 
 from classmark.errors import InvalidEvent
-from classmark.records.answer import ModelRef, Reason
+from classmark.wire import ModelRef, Reason
 
 MAX_COMMENT_CHARS = 500
 PREDICTION_ID_CHARS = 26
@@ -144,7 +144,7 @@ class PredictionEvent:
         return {
             "prediction_id": self.prediction_id,
             "at_utc": self.at_utc,
-            "model": asdict(self.model),
+            "model": self.model.to_dict(),
             "paper_id": self.paper_id,
             "text_fingerprint": self.text_fingerprint,
             "primary": self.primary,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from classmark.errors import InvalidGates, InvalidReport
-from classmark.records.answer import ModelRef
 from classmark.records.comparison import Difference
 from classmark.records.evaluation import MetricValue
+from classmark.wire import ModelRef, to_builtins
 
 ROBUSTNESS_FORMAT_VERSION = 1
 GATES_FORMAT_VERSION = 1
@@ -88,7 +88,8 @@ class RobustnessReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of a report."""
-        return asdict(self)
+        value: dict[str, Any] = to_builtins(self)
+        return value
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> RobustnessReport:
@@ -143,7 +144,8 @@ class RobustnessGates:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of a gate file."""
-        return asdict(self)
+        value: dict[str, Any] = to_builtins(self)
+        return value
 
     @classmethod
     def from_dict(cls, value: Any) -> RobustnessGates:

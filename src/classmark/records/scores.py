@@ -9,14 +9,14 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from classmark.errors import InvalidScores
-from classmark.records.answer import ModelRef
+from classmark.wire import ModelRef
 
 FORMAT_VERSION = 1
 UNKNOWN = -1
@@ -112,7 +112,7 @@ class ScoreTable:
             "set_threshold": self.set_threshold,
             "set_coverage": self.set_coverage,
             "thresholds": self.thresholds,
-            "model": asdict(self.model),
+            "model": self.model.to_dict(),
             "dataset_digest": self.dataset_digest,
             "split": self.split,
             "generated": self.generated,

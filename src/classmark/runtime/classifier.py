@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
+from msgspec.structs import replace
 
 from classmark.bundle import Bundle, find_bundle, load_bundle
 from classmark.errors import BundleIncompatible, UsageError
 from classmark.kernels import RawScores, Scorer, check_text_recipe, count_terms, make_scorer
 from classmark.kernels.explanation import explain as explain_answer
 from classmark.papers import Columns
-from classmark.records import Answer, BadRecord, BundleManifest, ModelRef, Paper
+from classmark.records import BadRecord, BundleManifest, Paper
 from classmark.runtime.intake import ErrorMode, OneItem, is_one_paper, read_items
 from classmark.runtime.labels import Labels
 from classmark.runtime.policy import Decider, Decisions, check_top
+from classmark.wire import Answer, ModelRef
 
 MAX_BATCH_PAPERS = 500
 MAX_BATCH_CHARS = 4 << 20
 DEFAULT_TOP = 5
 
 T = TypeVar("T")
+
+
+class Options(TypedDict, total=False):
+    """Options of ``Classifier.classify`` beside the papers; its docstring describes them."""
+
+    top: int
+    threshold: float | None
+    explain: bool
+    check_category: bool
 
 
 class Classifier:
@@ -139,50 +149,22 @@ class Classifier:
 
     @overload  # a string is an iterable of strings too; it is read as one paper
     def classify(  # type: ignore[overload-overlap]
-        self,
-        x: OneItem,
-        *,
-        top: int = ...,
-        threshold: float | None = ...,
-        explain: bool = ...,
-        check_category: bool = ...,
-        errors: Literal["raise"] = ...,
+        self, x: OneItem, *, errors: Literal["raise"] = ..., **options: Unpack[Options]
     ) -> Answer: ...
 
     @overload
     def classify(
-        self,
-        x: Iterable[OneItem],
-        *,
-        top: int = ...,
-        threshold: float | None = ...,
-        explain: bool = ...,
-        check_category: bool = ...,
-        errors: Literal["raise"] = ...,
+        self, x: Iterable[OneItem], *, errors: Literal["raise"] = ..., **options: Unpack[Options]
     ) -> list[Answer]: ...
 
     @overload
     def classify(  # type: ignore[overload-overlap]
-        self,
-        x: OneItem,
-        *,
-        top: int = ...,
-        threshold: float | None = ...,
-        explain: bool = ...,
-        check_category: bool = ...,
-        errors: Literal["return"],
+        self, x: OneItem, *, errors: Literal["return"], **options: Unpack[Options]
     ) -> Answer | BadRecord: ...
 
     @overload
     def classify(
-        self,
-        x: Iterable[OneItem],
-        *,
-        top: int = ...,
-        threshold: float | None = ...,
-        explain: bool = ...,
-        check_category: bool = ...,
-        errors: Literal["return"],
+        self, x: Iterable[OneItem], *, errors: Literal["return"], **options: Unpack[Options]
     ) -> list[Answer | BadRecord]: ...
 
     def classify(
@@ -234,22 +216,25 @@ class Classifier:
         *,
         top: int = DEFAULT_TOP,
         threshold: float | None = None,
+        explain: bool = False,
     ) -> list[Answer]:
         """Return the answers that raw scores of n papers give, as ``classify`` does.
 
         Args:
-            papers: the papers, for their identifiers.
+            papers: the papers, for their identifiers and explanations.
             raw: as ``score`` returned them.
             top: as for ``classify``.
             threshold: the same.
+            explain: the same.
 
         Raises:
             UsageError, InvalidScores: as ``classify``.
         """
-        if len(papers) == 1:
+        if len(papers) == 1 and not explain:
             return [self._decider.answer(raw, papers[0].id, top=top, threshold=threshold)]
         decisions = self._decider.decide(raw, threshold=threshold)
-        return self._decider.answers(decisions, [paper.id for paper in papers], top=top)
+        answers = self._decider.answers(decisions, [paper.id for paper in papers], top=top)
+        return self._explained(papers, decisions, answers) if explain else answers
 
     def _checked_batch(
         self, papers: Sequence[Paper], top: int, threshold: float | None, explain: bool
@@ -270,11 +255,7 @@ class Classifier:
         self, papers: Sequence[Paper], top: int, threshold: float | None, explain: bool
     ) -> list[Answer]:
         raw = self._score_batch(papers)
-        if not explain:
-            return self.answers(papers, raw, top=top, threshold=threshold)
-        decisions = self._decider.decide(raw, threshold=threshold)
-        answers = self._decider.answers(decisions, [paper.id for paper in papers], top=top)
-        return self._explained(papers, decisions, answers)
+        return self.answers(papers, raw, top=top, threshold=threshold, explain=explain)
 
     def _explained(
         self, papers: Sequence[Paper], decisions: Decisions, answers: list[Answer]

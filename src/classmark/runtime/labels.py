@@ -8,8 +8,9 @@ from functools import lru_cache
 
 from classmark import taxonomy
 from classmark.errors import UnknownCategory
-from classmark.records import Answer, AuthorCategory, BundleManifest
+from classmark.records import BundleManifest
 from classmark.taxonomy.table import nearest
+from classmark.wire import Answer, AuthorCategory
 
 MAX_SHOWN_CHARS = 60
 _N_SUGGESTIONS = 3

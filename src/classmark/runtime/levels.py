@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from classmark.records import Level
+from classmark.wire import Level
 
 MIN_LEVEL_PROBABILITY = 0.0005
 """Archives and groups below this are left out of an answer; they would fill it with noise."""
@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Levels:
+class LevelSums:
     """Labels in order of their groups and archives, so that each level is a run of columns.
 
     Attributes:
@@ -40,14 +40,14 @@ class Levels:
         return by_archive, np.add.reduceat(by_archive, self.group_starts, axis=1)
 
 
-def make_levels(parents: list[tuple[str, str]]) -> Levels:
+def make_levels(parents: list[tuple[str, str]]) -> LevelSums:
     """Return the levels over labels with these (group, archive); none for no labels."""
     label_order = sorted(range(len(parents)), key=parents.__getitem__)
     archives = sorted(set(parents))
     groups = sorted({group for group, _ in archives})
     in_order = [parents[label] for label in label_order]
     group_of = [group for group, _ in archives]
-    return Levels(
+    return LevelSums(
         np.array(label_order, dtype=np.intp),
         tuple(archive for _, archive in archives),
         np.array([in_order.index(archive) for archive in archives], dtype=np.intp),

@@ -13,16 +13,18 @@ from classmark import taxonomy
 from classmark.errors import BundleIncompatible, InvalidScores, UsageError
 from classmark.kernels import RawScores
 from classmark.kernels.calibration import softmax
-from classmark.records import (
+from classmark.records import BundleManifest
+from classmark.runtime.levels import levels_of, levels_of_one, make_levels
+from classmark.wire import (
     Answer,
-    BundleManifest,
+    Category,
+    Levels,
     ModelRef,
     NoSetReason,
     Ranked,
     Reason,
     Reliability,
 )
-from classmark.runtime.levels import levels_of, levels_of_one, make_levels
 
 REASONS: tuple[Reason, ...] = ("accepted", "below_threshold", "out_of_scope")
 _ACCEPTED, _BELOW_THRESHOLD, _OUT_OF_SCOPE = range(3)
@@ -44,7 +46,6 @@ class Decisions:
         has_set: bool [n], the set is published: the text is in scope, of enough known terms.
         archives: float64 [n, a], sums of probabilities.
         groups: float64 [n, g], sums of the archives.
-        known_share: float32 [n], as the kernel gave it.
     """
 
     probabilities: Floats
@@ -55,7 +56,6 @@ class Decisions:
     has_set: Mask
     archives: Floats
     groups: Floats
-    known_share: NDArray[np.float32]
 
     @property
     def accepted(self) -> Mask:
@@ -137,7 +137,6 @@ class Decider:
         has_set = (reasons != _OUT_OF_SCOPE) & self._has_terms(raw)
         return Decisions(
             *(probabilities, order, reasons, cross_listed, in_set, has_set, archives, groups),
-            known_share=raw.known_share,
         )
 
     def answers(self, decisions: Decisions, ids: Sequence[str | None], *, top: int) -> list[Answer]:
@@ -165,7 +164,6 @@ class Decider:
             decisions.no_set_reasons(),
             levels_of(decisions.archives, self._levels.archive_codes),
             levels_of(decisions.groups, self._levels.group_codes),
-            decisions.known_share.tolist(),
             strict=True,
         )
         labels = self.labels
@@ -174,16 +172,15 @@ class Decider:
                 id=id,
                 primary=labels[columns[0]] if reason == _ACCEPTED else None,
                 reason=REASONS[reason],
+                probability=values[0],
                 ranked=self._ranked(columns, values, len(columns)),
                 cross_lists=tuple([labels[i] for i in cross]),
                 set=tuple([labels[i] for i in in_set]) if no_set is None else None,
                 set_reason=no_set,
-                archives=archives,
-                groups=groups,
+                levels=Levels(archives, groups),
                 model=self._model,
-                known_share=share,
             )
-            for id, columns, values, reason, cross, in_set, no_set, archives, groups, share in rows
+            for id, columns, values, reason, cross, in_set, no_set, archives, groups in rows
         ]
 
     def answer(
@@ -222,14 +219,16 @@ class Decider:
             id=identifier,
             primary=self.labels[order[0]] if reason == _ACCEPTED else None,
             reason=REASONS[reason],
+            probability=falling[0],
             ranked=self._ranked(order, falling, top),
             cross_lists=self._cross_lists(order, falling) if reason == _ACCEPTED else (),
             set=self._set(order, falling) if has_set else None,
             set_reason=None if has_set else _why_no_set(reason),
-            archives=levels_of_one(archives[0].tolist(), self._levels.archive_codes),
-            groups=levels_of_one(groups[0].tolist(), self._levels.group_codes),
+            levels=Levels(
+                levels_of_one(archives[0].tolist(), self._levels.archive_codes),
+                levels_of_one(groups[0].tolist(), self._levels.group_codes),
+            ),
             model=self._model,
-            known_share=float(raw.known_share[0]),
         )
 
     def _reason(
@@ -339,7 +338,7 @@ def check_top(top: int) -> None:
         raise UsageError(f"top must be at least 1, got {top}. Ask for one category or more.")
 
 
-def _categories(manifest: BundleManifest) -> list[taxonomy.Category]:
+def _categories(manifest: BundleManifest) -> list[Category]:
     known = {category.code: category for category in taxonomy.categories(active_only=False)}
     unknown = [label for label in manifest.labels if label not in known]
     if unknown:

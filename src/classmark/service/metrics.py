@@ -18,7 +18,7 @@ from classmark.service.memory import OTHER, SERIES, Key, Place, Series, own_byte
 
 if TYPE_CHECKING:
     from classmark.journal import JournalStatus
-    from classmark.records import ModelRef
+    from classmark.wire import ModelRef
 
 MEDIA_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 # Two a doubling from 0.25 ms, so that a percentile read from them is off by a fifth at most.

@@ -1,12 +1,10 @@
-"""What went wrong, as problem+json (RFC 9457): a stable kind, a status, and what to do next."""
+"""What went wrong with a request: a stable kind, a status, and what to do next."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-from pydantic_core import to_json
 
 from classmark.errors import (
     ClassmarkError,
@@ -16,44 +14,11 @@ from classmark.errors import (
     NotReady,
     Overloaded,
 )
+from classmark.wire import to_json
+from classmark.wire.problems import KINDS, TYPE_PREFIX, ProblemDocument
 
-MEDIA_TYPE = b"application/problem+json"
-TYPE_PREFIX = "urn:classmark:problem:"
 _MAX_LISTED_ERRORS = 20
 _MAX_SHOWN_CHARS = 200
-
-# kind -> (status, title). A kind is part of the API: programs compare it.
-KINDS: dict[str, tuple[int, str]] = {
-    "malformed_json": (400, "The body is not JSON"),
-    "bad_request": (400, "The request cannot be understood"),
-    "key_missing": (401, "An API key is needed"),
-    "key_unknown": (401, "The API key is not known"),
-    "key_expired": (401, "The API key has expired"),
-    "scope_missing": (403, "The API key does not allow this"),
-    "cross_site": (403, "Pages of other sites may not ask"),
-    "not_found": (404, "There is nothing here"),
-    "method_not_allowed": (405, "The method is not for this address"),
-    "body_timeout": (408, "The body did not arrive in time"),
-    "body_too_large": (413, "The body is too large"),
-    "host_not_allowed": (421, "The service does not have this name"),
-    "unsupported_media_type": (415, "The content type is not supported"),
-    "invalid_request": (422, "The content is not as it must be"),
-    "invalid_paper": (422, "The paper cannot be classified"),
-    "text_too_long": (413, "The text of a paper is too long"),
-    "too_many_papers": (413, "There are too many papers"),
-    "unknown_category": (422, "The category is not known"),
-    "unreadable_source": (422, "The file cannot be read"),
-    "wrong_columns": (422, "The columns of the file are not known"),
-    "rate_exceeded": (429, "Too many requests"),
-    "header_too_large": (431, "The header is too large"),
-    "internal_error": (500, "Something went wrong here"),
-    "overloaded": (503, "The service is busy"),
-    "not_ready": (503, "The service is not ready"),
-    "keys_unreadable": (503, "The API keys cannot be read"),
-    "journal_unavailable": (503, "The journal cannot be used now"),
-    "journal_off": (404, "There is no journal"),
-    "deadline_exceeded": (504, "The answer was not ready in time"),
-}
 
 
 @dataclass
@@ -90,23 +55,18 @@ class Problem(Exception):
 
     def body(self, request_id: str) -> bytes:
         """Return the JSON document."""
-        return to_json(self.to_dict(request_id))
-
-    def to_dict(self, request_id: str) -> dict[str, Any]:
-        """Return the published form."""
-        document: dict[str, Any] = {
-            "type": TYPE_PREFIX + self.kind,
-            "title": KINDS[self.kind][1],
-            "status": self.status,
-            "detail": self.detail,
-            "instance": request_id,
-            "kind": self.kind,
-        }
-        if self.errors:
-            document["errors"] = self.errors
-        if self.columns_seen:
-            document["columns_seen"] = self.columns_seen
-        return document
+        return to_json(
+            ProblemDocument(
+                type=TYPE_PREFIX + self.kind,
+                title=KINDS[self.kind][1],
+                status=self.status,
+                detail=self.detail,
+                instance=request_id,
+                kind=self.kind,
+                errors=tuple(self.errors),
+                columns_seen=tuple(self.columns_seen),
+            )
+        )
 
 
 def invalid_request(errors: Iterable[Mapping[str, Any]]) -> Problem:

@@ -7,7 +7,6 @@ never confused). Archives without subdivisions (``hep-th``) are their own single
 
 from classmark.taxonomy.table import (
     VERSION,
-    Category,
     archive_name,
     canonical,
     categories,
@@ -21,7 +20,6 @@ from classmark.taxonomy.table import (
 
 __all__ = [
     "VERSION",
-    "Category",
     "archive_name",
     "canonical",
     "categories",

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from classmark.errors import UnknownCategory
+from classmark.wire import Category
 
 VERSION = "1"
 """Raised with every change of ``categories.json``; datasets and bundles record it."""
@@ -16,25 +17,6 @@ VERSION = "1"
 _N_SUGGESTIONS = 3
 _N_REMEMBERED = 4096
 _MAX_SHOWN_CHARS = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Category:
-    """One arXiv category.
-
-    Attributes:
-        code: today's code, e.g. ``cs.LG``.
-        name: arXiv's name; not unique (``cs.LG`` and ``stat.ML`` are both Machine Learning).
-        archive: code of the archive it belongs to, e.g. ``cs``.
-        group: code of the group of its archive, e.g. ``grp_cs``.
-        active: whether new papers can be filed in it.
-    """
-
-    code: str
-    name: str
-    archive: str
-    group: str
-    active: bool
 
 
 @dataclass(frozen=True, slots=True)

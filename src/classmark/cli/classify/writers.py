@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from classmark.cli.output import Write, csv_mark, printable, spelled, stdout_encoding
-from classmark.records import Answer, BadRecord, Paper, Ranked, csv_header, csv_lines, json_line
+from classmark.records import BadRecord, Paper, csv_header, csv_lines, json_line
+from classmark.wire import Answer, Ranked
 
 if TYPE_CHECKING:
     from classmark.cli.classify.command import Options
@@ -152,8 +153,8 @@ class TableWriter:
             yield "cross-lists", _listed(answer.cross_lists)
         members = _NO_SET[answer.set_reason] if answer.set is None else _listed(answer.set)
         yield f"{self._set_coverage:.0%} set", members
-        if answer.archives:
-            first, *others = answer.archives[:_MAX_SHOWN_ARCHIVES]
+        if answer.levels.archive:
+            first, *others = answer.levels.archive[:_MAX_SHOWN_ARCHIVES]
             shown = [first, *(level for level in others if level.probability >= _MIN_SHOWN)]
             yield "archives", ", ".join(f"{level.code} {level.probability:.2f}" for level in shown)
         yield "model", f"{answer.model.name} {answer.model.version}"

@@ -21,11 +21,11 @@ from classmark.evaluation.robustness import KINDS, OTHER_KINDS
 from classmark.records import (
     Difference,
     MetricValue,
-    ModelRef,
     RobustnessKind,
     RobustnessLevel,
     RobustnessReport,
 )
+from classmark.wire import ModelRef
 
 LATER_YEARS = "later-years"
 LATER_YEARS_UNIT = "clean papers by the time of their first version"

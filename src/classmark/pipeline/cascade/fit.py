@@ -47,7 +47,6 @@ from classmark.records import (
     CascadePart,
     CascadePoint,
     DatasetManifest,
-    ModelRef,
     Progress,
     RunRecord,
     ScoreTable,
@@ -55,6 +54,7 @@ from classmark.records import (
 )
 from classmark.storage import atomic_folder, write_json
 from classmark.training.config import CascadeConfig
+from classmark.wire import ModelRef
 
 CURVE_FILES = ("curve.json", "curve.csv", "curve.svg")
 TIMED_PAPERS = 200

@@ -31,7 +31,6 @@ from classmark.records import (
     DatasetManifest,
     Features,
     LinearPart,
-    ModelRef,
     Progress,
     RunRecord,
     RunStart,
@@ -50,6 +49,7 @@ from classmark.training import (
     read_occurrences,
     to_sparse,
 )
+from classmark.wire import ModelRef
 
 MAPPED_FROM_PAPERS = 100_000
 """With this many papers or more the features are on disk; fewer take less than 2 GiB."""

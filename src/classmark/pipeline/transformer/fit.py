@@ -36,7 +36,6 @@ from classmark.pipeline.unfinished import (
 from classmark.records import (
     DatasetManifest,
     EncoderFacts,
-    ModelRef,
     Progress,
     RunRecord,
     RunStart,
@@ -46,6 +45,7 @@ from classmark.records import (
 from classmark.storage import atomic_file, expand_home, write_json
 from classmark.tracking import Trackers
 from classmark.training import TransformerConfig
+from classmark.wire import ModelRef
 
 if TYPE_CHECKING:
     from classmark.training.transformer import Encoder, Fitted, TokenisedPapers

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import structs
 
 from classmark.errors import NoHomeFolder, TextTooLong
 from classmark.journal import Journal, JournalConfig, default_journal_path
@@ -26,9 +28,11 @@ from classmark.records import (
 from classmark.runtime import Classifier, check_paper
 from classmark.service.logs import log
 from classmark.service.settings import JOURNAL_OFF
+from classmark.wire import Answer
+from classmark.wire import BadRecord as PublishedBadRecord
 
 if TYPE_CHECKING:
-    from classmark.records import Answer, PredictionSource
+    from classmark.records import PredictionSource
     from classmark.service.answering.batching import Batcher
     from classmark.service.metrics import Metrics
     from classmark.service.settings import ServiceSettings
@@ -38,7 +42,7 @@ CHUNK_PAPERS = 64
 KEPT_CATEGORIES = 10
 _LATEX = re.compile(r"\\(?:[A-Za-z]+|.)|[$^_{}~]", re.DOTALL)
 
-Document = dict[str, Any]
+Document = Answer | PublishedBadRecord
 Check = Callable[[], None]
 
 
@@ -86,6 +90,24 @@ class Question:
         return self._fingerprint
 
 
+class Scored(NamedTuple):
+    """An answer, and the share of the text's terms that the model knows, 0..1."""
+
+    answer: Answer
+    known_share: float
+
+
+def answer_papers(
+    classifier: Classifier, papers: Sequence[Paper], options: AnswerOptions
+) -> list[Scored]:
+    """Return the answers to papers, in the calling thread."""
+    raw = classifier.score(papers)
+    answers = classifier.answers(
+        papers, raw, top=options.top, threshold=options.threshold, explain=options.explain
+    )
+    return list(map(Scored, answers, raw.known_share.tolist()))
+
+
 class Answerer:
     """Answers questions with one classifier; may be shared by threads.
 
@@ -93,7 +115,7 @@ class Answerer:
         classifier: the model.
         batcher: the queue of a deep model; None if papers are answered as they come.
         journal: None if none is kept.
-        model: ``{"name", "version", "digest"}``.
+        model: the model that answers.
     """
 
     def __init__(
@@ -111,8 +133,7 @@ class Answerer:
         self._metrics = metrics
         self._keep_text = settings.journal_text
         self._max_text_chars = settings.max_text_chars
-        ref = classifier.model
-        self.model = {"name": ref.name, "version": ref.version, "digest": ref.digest}
+        self.model = classifier.model
 
     def checked(self, paper: Paper) -> Paper:
         """Return a paper that can be classified.
@@ -129,14 +150,14 @@ class Answerer:
             )
         return check_paper(paper)
 
-    def answer(self, question: Question, options: AnswerOptions) -> Document:
+    def answer(self, question: Question, options: AnswerOptions) -> Answer:
         """Return the published answer to one question."""
-        [answer] = self._classify([question], options)
-        return self.finish(question, answer, options)
+        [scored] = self._classify([question], options)
+        return self.finish(question, scored, options)
 
     def submit(
         self, batcher: Batcher, questions: Sequence[Question], options: AnswerOptions
-    ) -> Future[list[Answer]]:
+    ) -> Future[list[Scored]]:
         """Queue questions for a deep model, and return the future of their answers.
 
         Raises:
@@ -145,11 +166,11 @@ class Answerer:
         options = replace(options, top=self._most_top(questions, options))
         return batcher.submit([question.paper for question in questions], options)
 
-    def finish(self, question: Question, answer: Answer, options: AnswerOptions) -> Document:
+    def finish(self, question: Question, scored: Scored, options: AnswerOptions) -> Answer:
         """Return the published form of the only answer of a request, counted and recorded."""
-        document = self._publish(question, answer, options)
-        self._metrics.papers_done(document["reason"])
-        return document
+        answer = self._publish(question, scored, options)
+        self._metrics.papers_done(answer.reason)
+        return answer
 
     def answer_many(
         self, questions: Sequence[Question | BadRecord], options: AnswerOptions, check: Check
@@ -168,25 +189,21 @@ class Answerer:
             good = [q for q in chunk if isinstance(q, Question)]
             answers = iter(self._classify(good, options))
             documents += [
-                q.to_dict()
+                q.published()
                 if isinstance(q, BadRecord)
                 else self._publish(q, next(answers), options, index)
                 for index, q in enumerate(chunk, start)
             ]
-        outcomes = Counter(document.get("reason", "error") for document in documents)
+        outcomes = Counter(d.reason if isinstance(d, Answer) else "error" for d in documents)
         for outcome, n in outcomes.items():
             self._metrics.papers_done(outcome, n)
         return documents
 
-    def _classify(self, questions: Sequence[Question], options: AnswerOptions) -> list[Answer]:
+    def _classify(self, questions: Sequence[Question], options: AnswerOptions) -> list[Scored]:
         if self.batcher is not None and questions:
             return self.submit(self.batcher, questions, options).result()
-        return self.classifier.classify(
-            [question.paper for question in questions],
-            top=self._most_top(questions, options),
-            threshold=options.threshold,
-            explain=options.explain,
-        )
+        options = replace(options, top=self._most_top(questions, options))
+        return answer_papers(self.classifier, [q.paper for q in questions], options)
 
     def _most_top(self, questions: Sequence[Question], options: AnswerOptions) -> int:
         return max([self._top(question, options) for question in questions], default=1)
@@ -198,8 +215,8 @@ class Answerer:
         return options.top if self.journal is None else max(options.top, KEPT_CATEGORIES)
 
     def _publish(
-        self, question: Question, answer: Answer, options: AnswerOptions, index: int = 0
-    ) -> Document:
+        self, question: Question, scored: Scored, options: AnswerOptions, index: int = 0
+    ) -> Answer:
         """Return the published form of an answer, and record it."""
         prediction_id = (
             new_prediction_id()
@@ -207,20 +224,20 @@ class Answerer:
             else derived_prediction_id(options.idempotency_key, f"{index} {question.fingerprint}")
         )
         if self.journal is not None:
-            self.journal.record(self._event(question, answer, options, prediction_id))
-        if question.author_category is not None:
-            verdict = self.classifier.categories.verdict(answer, question.author_category)
-            answer = replace(answer, author_category=verdict)
-        document = answer.to_dict()
-        del document["ranked"][options.top :]
-        document["prediction_id"] = prediction_id
-        return document
+            self.journal.record(self._event(question, scored, options, prediction_id))
+        answer, author = scored.answer, question.author_category
+        return structs.replace(
+            answer,
+            ranked=answer.ranked[: options.top],
+            author_category=author and self.classifier.categories.verdict(answer, author),
+            prediction_id=prediction_id,
+        )
 
     def _event(
-        self, question: Question, answer: Answer, options: AnswerOptions, prediction_id: str
+        self, question: Question, scored: Scored, options: AnswerOptions, prediction_id: str
     ) -> PredictionEvent:
         """Return what the journal keeps of an answer, with features of the text."""
-        paper = question.paper
+        answer, paper = scored.answer, question.paper
         text = f"{paper.title}\n{paper.abstract}"
         return PredictionEvent(
             prediction_id=prediction_id,
@@ -232,7 +249,7 @@ class Answerer:
             ranked=tuple([(r.code, r.probability) for r in answer.ranked[:KEPT_CATEGORIES]]),
             set=answer.set or (),
             cross_lists=answer.cross_lists,
-            known_share=answer.known_share,
+            known_share=scored.known_share,
             n_chars=len(text) - 1,
             n_words=len(text.split()),
             latex_share=latex_share(text),

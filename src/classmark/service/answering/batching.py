@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from classmark.errors import DeadlineExceeded, NotReady
 from classmark.kernels import RawScores
 from classmark.kernels.explanation import MOST_WORDS
-from classmark.records import Answer, Paper
+from classmark.records import Paper
 from classmark.runtime import Classifier
-from classmark.service.answering.answerer import AnswerOptions
+from classmark.service.answering.answerer import AnswerOptions, Scored, answer_papers
 from classmark.service.metrics import Metrics
 from classmark.service.requests.threads import Backlog
 
@@ -55,9 +55,9 @@ class _Job:
     papers: Sequence[Paper]
     tokens: list[int]
     options: AnswerOptions
-    future: Future[list[Answer]] = field(default_factory=Future)
+    future: Future[list[Scored]] = field(default_factory=Future)
     parts: list[RawScores] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[Scored] = field(default_factory=list)
     done: int = 0
 
 
@@ -128,7 +128,7 @@ class Batcher:
         # Explained: the answer, the whole paper again, then the paper without each of its words.
         return tokens * (2 + min(MOST_WORDS, tokens)) if explain else tokens
 
-    def submit(self, papers: Sequence[Paper], options: AnswerOptions) -> Future[list[Answer]]:
+    def submit(self, papers: Sequence[Paper], options: AnswerOptions) -> Future[list[Scored]]:
         """Queue papers, one or more, and return the future of their answers.
 
         Raises:
@@ -233,16 +233,14 @@ class Batcher:
     def _finish(self, turn: _Turn) -> None:
         job = turn.job
         raw, options = RawScores.joined(job.parts), job.options
-        _give(
-            job,
-            self._classifier.answers(job.papers, raw, top=options.top, threshold=options.threshold),
+        answers = self._classifier.answers(
+            job.papers, raw, top=options.top, threshold=options.threshold
         )
+        _give(job, list(map(Scored, answers, raw.known_share.tolist())))
 
     def _explain(self, turn: _Turn) -> None:
-        job, options = turn.job, turn.job.options
-        job.answers += self._classifier.classify(
-            turn.papers, top=options.top, threshold=options.threshold, explain=True
-        )
+        job = turn.job
+        job.answers += answer_papers(self._classifier, turn.papers, job.options)
         if turn.is_last:
             _give(job, job.answers)
 
@@ -256,7 +254,7 @@ class Batcher:
                 _fail(turn.job, error)
 
 
-def _give(job: _Job, answers: list[Answer]) -> None:
+def _give(job: _Job, answers: list[Scored]) -> None:
     if job.future.set_running_or_notify_cancel():
         job.future.set_result(answers)
 

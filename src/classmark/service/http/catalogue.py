@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, cast
 
 from fastapi import FastAPI, Response
-from pydantic_core import to_json
 
 from classmark import taxonomy
 from classmark.bundle import find_bundle
@@ -21,8 +20,9 @@ from classmark.service.metrics import MEDIA_TYPE as METRICS_TYPE
 from classmark.service.metrics import Metrics
 from classmark.service.requests.admission import Access
 from classmark.service.requests.exchange import Exchange, Reply
-from classmark.service.requests.schemas import CategoriesOut, HealthOut, ModelsOut, StatusOut
 from classmark.service.requests.threads import Threads
+from classmark.wire import Categories, Category, Health, ModelDetails, Models, Status, to_json
+from classmark.wire.documents import LabelSpace
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ def add_routes(app: FastAPI, needs: OperationNeeds, model: Model) -> None:
         return Reply(models_body)
 
     for path, endpoint, access, schema, tag, summary in (
-        ("/v1/categories", categories, "public", CategoriesOut, "catalogue", "List the categories"),
-        ("/v1/models", models, "public", ModelsOut, "catalogue", "List the models"),
-        ("/v1/status", status, "admin", StatusOut, "operation", "Summarise the process tree"),
-        ("/healthz", healthz, "health", HealthOut, "operation", "Tell that the process lives"),
-        ("/readyz", readyz, "health", HealthOut, "operation", "Tell whether requests are wanted"),
+        ("/v1/categories", categories, "public", Categories, "catalogue", "List the categories"),
+        ("/v1/models", models, "public", Models, "catalogue", "List the models"),
+        ("/v1/status", status, "admin", Status, "operation", "Summarise the process tree"),
+        ("/healthz", healthz, "health", Health, "operation", "Tell that the process lives"),
+        ("/readyz", readyz, "health", Health, "operation", "Tell whether requests are wanted"),
     ):
         add_route(
             app,
@@ -83,14 +83,14 @@ def add_routes(app: FastAPI, needs: OperationNeeds, model: Model) -> None:
 
 async def healthz(_: OperationNeeds, __: Exchange) -> Reply:
     """The process lives: it answers."""
-    return Reply(to_json({"status": "live"}))
+    return Reply(to_json(Health("live")))
 
 
 async def readyz(needs: OperationNeeds, _: Exchange) -> Reply:
     """Requests are wanted: the model has answered once, and nobody asked to stop."""
     if not needs.traffic.is_ready:
         raise NotReady("the service is stopping")
-    return Reply(to_json({"status": "ready"}))
+    return Reply(to_json(Health("ready")))
 
 
 async def metrics(needs: OperationNeeds, exchange: Exchange) -> Reply:
@@ -102,50 +102,43 @@ async def metrics(needs: OperationNeeds, exchange: Exchange) -> Reply:
 async def status(needs: OperationNeeds, exchange: Exchange) -> Reply:
     """Requests, latency, papers and journal of all workers together."""
     summary = await needs.threads.read(exchange, needs.metrics.summary)
-    started_at_s = summary.pop("started_at_s")
-    journal = needs.answerer.journal
-    document = {
-        "model": needs.answerer.model,
-        "uptime_s": round(time.time() - started_at_s, 3),
-        **summary,
-    }
-    if journal is None:
-        document["journal"] = None
-    else:
-        document["journal"]["last_error"] = journal.status().last_error
-    return Reply(to_json(document))
+    uptime_s = round(time.time() - summary.pop("started_at_s"), 3)
+    counted, journal = summary.pop("journal"), needs.answerer.journal
+    shown = None
+    if journal is not None:
+        shown = {**counted, "last_error": journal.status().last_error}
+    found = Status(model=needs.answerer.model, uptime_s=uptime_s, journal=shown, **summary)
+    return Reply(to_json(found))
 
 
 def _categories(labels: Labels) -> bytes:
     if labels.space == "arxiv":
         categories, version = taxonomy.categories(active_only=False), taxonomy.VERSION
     else:
-        categories = tuple(taxonomy.Category(code, code, "", "", True) for code in labels.codes)
+        categories = tuple(Category(code, code, "", "", True) for code in labels.codes)
         version = ""
-    return to_json(
-        {
-            "categories": [asdict(category) for category in categories],
-            "version": version,
-            "label_space": labels.space,
-        }
-    )
+    return to_json(Categories(tuple(categories), version, _label_space(labels.space)))
+
+
+def _label_space(name: str) -> LabelSpace:
+    return "arxiv" if name == "arxiv" else "free"
 
 
 def _models(model: Model) -> bytes:
     manifest, ref = model.bundle.manifest, model.classifier.model
-    document = {
-        "name": ref.name,
-        "version": ref.version,
-        "digest": ref.digest,
-        "labels": len(manifest.labels),
-        "label_space": manifest.label_space,
-        "card": model.card,
-        "metrics": manifest.metrics,
-        "set_coverage": manifest.policy.set_coverage,
-        "rarely_right": rarely_right(manifest.labels, model.bundle.reliability),
-        "default": _is_default(model),
-    }
-    return to_json({"models": [document]})
+    details = ModelDetails(
+        name=ref.name,
+        version=ref.version,
+        digest=ref.digest,
+        labels=len(manifest.labels),
+        label_space=_label_space(manifest.label_space),
+        card=model.card,
+        metrics=manifest.metrics,
+        set_coverage=manifest.policy.set_coverage,
+        rarely_right=tuple(rarely_right(manifest.labels, model.bundle.reliability)),
+        default=_is_default(model),
+    )
+    return to_json(Models((details,)))
 
 
 def _is_default(model: Model) -> bool:

@@ -8,24 +8,23 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
-from pydantic_core import to_json
 
 from classmark.runtime.labels import Labels
 from classmark.service.http.gateway import add_route, as_route
-from classmark.service.problems import KINDS
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.schemas import (
     BatchRequest,
     FeedbackRequest,
     InferRequest,
     PaperRequest,
-    ProblemOut,
+    response_schema,
 )
+from classmark.wire import KINDS, ProblemDocument, to_json
 
 _REF = "#/components/schemas/{model}"
 _BODIES: tuple[type[BaseModel], ...] = (
     *(PaperRequest, BatchRequest, FeedbackRequest, InferRequest),
-    ProblemOut,
+    response_schema(ProblemDocument),
 )
 
 _TITLE = "Spectral gaps of random regular graphs"

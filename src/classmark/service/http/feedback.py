@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI
 from pydantic import TypeAdapter
-from pydantic_core import to_json
 
 from classmark.errors import Overloaded
 from classmark.journal import Journal
@@ -25,12 +24,11 @@ from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.scan import find_arrays, validate
 from classmark.service.requests.schemas import (
     PREDICTION_ID_PATTERN,
-    FeedbackOut,
     FeedbackRequest,
-    PredictionOut,
 )
 from classmark.service.requests.threads import Threads
 from classmark.service.settings import ServiceSettings
+from classmark.wire import FeedbackReceipt, Prediction, to_json
 
 MAX_FEEDBACK_BYTES = 32 << 10
 """The longest comment, escaped, takes a fifth; the body is parsed in the event loop."""
@@ -70,7 +68,7 @@ def add_routes(app: FastAPI, needs: JournalNeeds) -> None:
         "feedback",
         methods=["POST"],
         status_code=202,
-        response_model=FeedbackOut,
+        response_model=FeedbackReceipt,
         tags=["feedback"],
         summary="Say what the right category is",
         openapi_extra=json_request([FeedbackRequest], {"feedback": example}),
@@ -88,7 +86,7 @@ def add_routes(app: FastAPI, needs: JournalNeeds) -> None:
         as_route(needs, prediction),
         "admin",
         methods=["GET"],
-        response_model=PredictionOut,
+        response_model=Prediction,
         tags=["feedback"],
         summary="Read a prediction of the journal",
         openapi_extra={"parameters": [parameter]},
@@ -117,8 +115,7 @@ async def feedback(needs: JournalNeeds, exchange: Exchange) -> Reply:
         if journal.status().failing:
             raise journal_unavailable("the journal cannot be written now")
         raise Overloaded("the journal cannot take feedback now")
-    document = {"prediction_id": event.prediction_id, "category": code, "accepted": True}
-    return Reply(to_json(document), 202)
+    return Reply(to_json(FeedbackReceipt(event.prediction_id, code)), 202)
 
 
 async def prediction(needs: JournalNeeds, exchange: Exchange) -> Reply:

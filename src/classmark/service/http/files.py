@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
+from msgspec import structs
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import create_form_parser
 
@@ -17,10 +18,11 @@ from classmark.papers import Columns, parse_columns
 from classmark.records import BadRecord, Paper
 from classmark.service.answering.answerer import Answerer, AnswerOptions, Question
 from classmark.service.http.classify import (
+    ANSWERS_AT_ONCE,
     ClassifyNeeds,
     answer_options,
-    answers_json,
     bad_record,
+    json_with,
 )
 from classmark.service.http.document import FILE
 from classmark.service.http.gateway import add_route, as_route
@@ -29,8 +31,9 @@ from classmark.service.requests.body import check_media_type, read_body
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.file_reading import Record, read_file
 from classmark.service.requests.reader_pool import ReaderPool, is_small
-from classmark.service.requests.schemas import MAX_TOP, FilesOut
+from classmark.service.requests.schemas import MAX_TOP
 from classmark.service.requests.threads import ITEM_BYTES, PAPER_BYTES
+from classmark.wire import Answer, FileAnswers
 
 _FORM = b"multipart/form-data"
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off", ""}
@@ -89,7 +92,7 @@ def add_routes(app: FastAPI, needs: FileNeeds) -> None:
         as_route(needs, classify_file),
         "classify",
         methods=["POST"],
-        response_model=FilesOut,
+        response_model=FileAnswers,
         tags=["classify"],
         summary="Classify the papers of a file",
         openapi_extra={"requestBody": {"required": True, "content": content}},
@@ -150,11 +153,15 @@ def _answer(
     documents = answerer.answer_many(
         [_question(answerer, record) for record in records], options, exchange.check_deadline
     )
-    for document, record in zip(documents, records, strict=True):
-        if isinstance(record, Paper) and "error" not in document:
-            document["title"] = record.title_line
     exchange.facts["papers"] = len(documents)
-    return Reply(answers_json(documents, format=found, model=answerer.model))
+    titled = [
+        structs.replace(document, title=record.title_line)
+        if isinstance(record, Paper) and isinstance(document, Answer)
+        else document
+        for document, record in zip(documents, records, strict=True)
+    ]
+    whole = FileAnswers((), found, answerer.model)
+    return Reply(json_with(whole, "answers", titled, ANSWERS_AT_ONCE))
 
 
 def _question(answerer: Answerer, record: Record) -> Question | BadRecord:

@@ -17,18 +17,20 @@ from starlette.routing import Match
 
 from classmark.errors import ClassmarkError, Overloaded
 from classmark.service.logs import AccessEntry, log, log_failure
-from classmark.service.problems import MEDIA_TYPE, Problem, problem_of, shown
+from classmark.service.problems import Problem, problem_of, shown
 from classmark.service.requests.body import ClientGone
 from classmark.service.requests.exchange import Exchange, Fields, Reply
+from classmark.service.requests.schemas import response_schema
+from classmark.wire.problems import MEDIA_TYPE
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.routing import BaseRoute
     from starlette.types import Message, Receive, Scope, Send
 
-    from classmark.records import ModelRef
     from classmark.service.http.service import Service
     from classmark.service.requests.admission import Access
+    from classmark.wire import ModelRef
 
 Needs = TypeVar("Needs")
 Endpoint = Callable[[Exchange], Awaitable[Reply]]
@@ -311,9 +313,11 @@ def add_route(
         path: its address; parts in braces are parameters.
         route: as FastAPI calls it, see ``as_route``.
         access: who may call it.
-        documented: the other arguments of ``FastAPI.add_api_route``.
+        documented: the other arguments of ``FastAPI.add_api_route``; ``response_model`` may name
+            published objects.
     """
-    app.add_api_route(path, route, **documented)
+    model = response_schema(documented.pop("response_model", None))
+    app.add_api_route(path, route, response_model=model, **documented)
     added = app.routes[-1]
     if not isinstance(added, GuardedRoute):
         raise TypeError(f"{path} is a {type(added).__name__}, which has no rule")

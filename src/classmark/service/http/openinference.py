@@ -8,15 +8,14 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI
 from pydantic import Field, TypeAdapter
-from pydantic_core import to_json
 
 from classmark import __version__
 from classmark.errors import ClassmarkError
 from classmark.records import Paper
-from classmark.service.answering.answerer import Answerer, Document, Question
+from classmark.service.answering.answerer import Answerer, Question
 from classmark.service.answering.model import Model
 from classmark.service.http.catalogue import OperationNeeds, readyz
-from classmark.service.http.classify import ClassifyNeeds, answer_options, list_json
+from classmark.service.http.classify import ClassifyNeeds, answer_options, json_with
 from classmark.service.http.document import INFER, json_request
 from classmark.service.http.gateway import add_route, as_route
 from classmark.service.problems import Problem, invalid_field, problem_of, shown
@@ -24,33 +23,39 @@ from classmark.service.requests.body import check_media_type, read_body
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.scan import Elements, find_arrays, validate, without
 from classmark.service.requests.schemas import (
-    InferOut,
     InferRequest,
-    ModelMetadataOut,
-    ReadyOut,
-    ServerMetadataOut,
     TensorIn,
 )
 from classmark.service.requests.threads import work_size
+from classmark.wire import (
+    Answer,
+    Inference,
+    ModelMetadata,
+    Readiness,
+    ServerMetadata,
+    Tensor,
+    TensorMetadata,
+    to_json,
+)
 
 _REQUEST = TypeAdapter(InferRequest)
 _DATA: TypeAdapter[list[str]] = TypeAdapter(Annotated[list[str], Field(fail_fast=True)])
 _INPUTS = ("title", "abstract", "text")
 # name -> (datatype, shape of one paper, value of one answer)
-_OUTPUTS: dict[str, tuple[str, tuple[int, ...], Callable[[Document], Any]]] = {
-    "code": ("BYTES", (-1,), lambda d: [r["code"] for r in d["ranked"]]),
-    "probability": ("FP64", (-1,), lambda d: [r["probability"] for r in d["ranked"]]),
-    "primary": ("BYTES", (), lambda d: [d["primary"] or ""]),
-    "reason": ("BYTES", (), lambda d: [d["reason"]]),
-    "set": ("BYTES", (), lambda d: [to_json(d["set"]).decode()]),
-    "set_reason": ("BYTES", (), lambda d: [d.get("set_reason", "")]),
+_OUTPUTS: dict[str, tuple[str, tuple[int, ...], Callable[[Answer], Any]]] = {
+    "code": ("BYTES", (-1,), lambda d: [r.code for r in d.ranked]),
+    "probability": ("FP64", (-1,), lambda d: [r.probability for r in d.ranked]),
+    "primary": ("BYTES", (), lambda d: [d.primary or ""]),
+    "reason": ("BYTES", (), lambda d: [d.reason]),
+    "set": ("BYTES", (), lambda d: [to_json(d.set).decode()]),
+    "set_reason": ("BYTES", (), lambda d: [d.set_reason or ""]),
     "reliability": (
         "BYTES",
         (-1,),
-        lambda d: [to_json(r["reliability"]).decode() for r in d["ranked"]],
+        lambda d: [to_json(r.reliability).decode() for r in d.ranked],
     ),
-    "cross_lists": ("BYTES", (), lambda d: [to_json(d["cross_lists"]).decode()]),
-    "prediction_id": ("BYTES", (), lambda d: [d["prediction_id"]]),
+    "cross_lists": ("BYTES", (), lambda d: [to_json(d.cross_lists).decode()]),
+    "prediction_id": ("BYTES", (), lambda d: [d.prediction_id]),
 }
 VALUES_AT_ONCE = 4096
 _PLACES = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
@@ -93,55 +98,56 @@ def add_routes(app: FastAPI, needs: InferNeeds) -> None:
             openapi_extra={"parameters": parameters, **more},
         )
 
-    add("/v2", server_metadata, ServerMetadataOut, "Metadata of the server")
-    add("/v2/health/live", live, ReadyOut, "Tell that the server lives", access="health")
-    add("/v2/health/ready", ready, ReadyOut, "Tell whether requests are wanted", access="health")
+    add("/v2", server_metadata, ServerMetadata, "Metadata of the server")
+    add("/v2/health/live", live, Readiness, "Tell that the server lives", access="health")
+    add("/v2/health/ready", ready, Readiness, "Tell whether requests are wanted", access="health")
     classifies = {"access": "classify", "method": "POST"}
     body = json_request([InferRequest], {"papers": INFER})
     for place in _PLACES:
-        add(place, model_metadata, ModelMetadataOut, "Metadata of the model")
-        add(f"{place}/ready", model_ready, ReadyOut, "Tell whether the model answers")
-        add(f"{place}/infer", infer, InferOut, "Classify papers", **classifies, **body)
+        add(place, model_metadata, ModelMetadata, "Metadata of the model")
+        add(f"{place}/ready", model_ready, Readiness, "Tell whether the model answers")
+        add(f"{place}/infer", infer, Inference, "Classify papers", **classifies, **body)
 
 
 async def server_metadata(_: InferNeeds, __: Exchange) -> Reply:
     """Name and version of the server."""
-    return Reply(to_json({"name": "classmark", "version": __version__, "extensions": []}))
+    return Reply(to_json(ServerMetadata("classmark", __version__)))
 
 
 async def live(_: InferNeeds, __: Exchange) -> Reply:
     """The process lives: it answers."""
-    return Reply(to_json({"live": True}))
+    return Reply(to_json(Readiness(live=True)))
 
 
 async def ready(needs: InferNeeds, exchange: Exchange) -> Reply:
     """Requests are wanted."""
     await readyz(needs.operation, exchange)
-    return Reply(to_json({"ready": True}))
+    return Reply(to_json(Readiness(ready=True)))
 
 
 async def model_ready(needs: InferNeeds, exchange: Exchange) -> Reply:
     """The model answers."""
     _check_model(needs.model, exchange)
     await readyz(needs.operation, exchange)
-    return Reply(to_json({"name": needs.model.classifier.model.name, "ready": True}))
+    return Reply(to_json(Readiness(name=needs.model.classifier.model.name, ready=True)))
 
 
 async def model_metadata(needs: InferNeeds, exchange: Exchange) -> Reply:
     """Tensors that the model takes and gives: ``title`` and/or ``abstract``, or ``text``."""
     _check_model(needs.model, exchange)
     ref = needs.model.classifier.model
-    document = {
-        "name": ref.name,
-        "versions": [ref.version],
-        "platform": f"classmark_{needs.model.bundle.manifest.kind}",
-        "inputs": [{"name": n, "datatype": "BYTES", "shape": [-1]} for n in _INPUTS],
-        "outputs": [
-            {"name": name, "datatype": datatype, "shape": [-1, *shape]}
-            for name, (datatype, shape, _) in _OUTPUTS.items()
-        ],
-    }
-    return Reply(to_json(document))
+    outputs = (
+        TensorMetadata(name, datatype, (-1, *shape))
+        for name, (datatype, shape, _) in _OUTPUTS.items()
+    )
+    found = ModelMetadata(
+        name=ref.name,
+        versions=(ref.version,),
+        platform=f"classmark_{needs.model.bundle.manifest.kind}",
+        inputs=tuple(TensorMetadata(name, "BYTES", (-1,)) for name in _INPUTS),
+        outputs=tuple(outputs),
+    )
+    return Reply(to_json(found))
 
 
 async def infer(needs: InferNeeds, exchange: Exchange) -> Reply:
@@ -171,11 +177,12 @@ def _answer(needs: ClassifyNeeds, exchange: Exchange, body: bytes) -> Reply:
     documents = answerer.answer_many(questions, options, exchange.check_deadline)
     exchange.facts["papers"] = len(documents)
     model = answerer.model
-    answer = {"model_name": model["name"], "model_version": model["version"]}
-    if request.id:
-        answer["id"] = request.id
-    outputs = b",".join([_tensor_json(name, documents, top) for name in wanted])
-    return Reply(b'%s,"outputs":[%s]}' % (to_json(answer)[:-1], outputs))
+    answers = [document for document in documents if isinstance(document, Answer)]
+    whole = Inference(
+        model_name=model.name, model_version=model.version, id=request.id or None, outputs=()
+    )
+    outputs = b",".join([_tensor_json(name, answers, top) for name in wanted])
+    return Reply(to_json(whole)[: -len(b"]}")] + outputs + b"]}")
 
 
 def _parse(needs: ClassifyNeeds, exchange: Exchange, body: bytes) -> InferRequest:
@@ -202,15 +209,11 @@ def _parse(needs: ClassifyNeeds, exchange: Exchange, body: bytes) -> InferReques
     return request
 
 
-def _tensor_json(name: str, documents: list[Document], top: int) -> bytes:
+def _tensor_json(name: str, answers: list[Answer], top: int) -> bytes:
     datatype, shape, value_of = _OUTPUTS[name]
-    tensor = {
-        "name": name,
-        "datatype": datatype,
-        "shape": [len(documents), *([top] if shape else [])],
-    }
-    data = [value for document in documents for value in value_of(document)]
-    return b'%s,"data":%s}' % (to_json(tensor)[:-1], list_json(data, at_once=VALUES_AT_ONCE))
+    tensor = Tensor(name, datatype, (len(answers), top) if shape else (len(answers),))
+    data = [value for answer in answers for value in value_of(answer)]
+    return json_with(tensor, "data", data, VALUES_AT_ONCE)
 
 
 def _papers(inputs: list[TensorIn]) -> list[Paper]:

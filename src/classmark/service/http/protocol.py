@@ -20,9 +20,10 @@ from classmark.errors import Overloaded
 from classmark.service.http.shares import Shares
 from classmark.service.logs import log_rarely
 from classmark.service.metrics import Metrics
-from classmark.service.problems import MEDIA_TYPE, Problem, problem_of
+from classmark.service.problems import Problem, problem_of
 from classmark.service.requests.exchange import Fields, plain_address
 from classmark.service.settings import ServiceSettings
+from classmark.wire.problems import MEDIA_TYPE
 
 PIECE_BYTES = 4096
 """Fed to the parser at once. It can hold 700 chunks of a body, a millisecond of work."""
@@ -35,7 +36,6 @@ FREE_CHUNK_BYTES = 16
 
 _HEAD_END = b"\r\n\r\n"
 _NEVER = float("inf")
-_NO_REQUEST_ID = "none"
 
 
 class _Flow(FlowControl):
@@ -358,7 +358,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._is_in_body and self.cycle.response_started:
             self.transport.close()
             return
-        body = problem.body(_NO_REQUEST_ID)
+        body = problem.body(request_id="none")
         fields = [
             *self.server_state.default_headers,
             (b"content-type", MEDIA_TYPE),

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from functools import cache, reduce
+from operator import or_
+from types import UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, create_model
 
+from classmark import wire
 from classmark.bundle.check import MOST_LABEL_CHARS
+from classmark.wire import Published
 
 MAX_TOP = 1000
 MAX_ID_CHARS = 200
@@ -89,234 +96,6 @@ class FeedbackRequest(_Strict):
     comment: str | None = Field(None, max_length=MAX_COMMENT_CHARS)
 
 
-# --- responses: for the OpenAPI document ---------------------------------------------------------
-
-
-class ModelOut(BaseModel):
-    """Which model answered."""
-
-    name: str
-    version: str
-    digest: str
-
-
-class ReliabilityOut(BaseModel):
-    """How a category fared on the test papers of the model."""
-
-    precision: float | None = Field(
-        description="Share of these papers that belong to the category; null if there are none."
-    )
-    papers: int = Field(description="Test papers for which the category was ranked first.")
-
-
-class RankedOut(BaseModel):
-    """One category with its calibrated probability."""
-
-    code: str
-    name: str
-    probability: float
-    reliability: ReliabilityOut | None = Field(
-        description="How the category fared on test papers; null where nobody measured it."
-    )
-
-
-class LevelOut(BaseModel):
-    """An archive or a group with the sum of its categories' probabilities."""
-
-    code: str
-    probability: float
-
-
-class LevelsOut(BaseModel):
-    """Sums by archive and by group; both are empty with labels of one's own."""
-
-    archive: list[LevelOut]
-    group: list[LevelOut]
-
-
-class EvidenceOut(BaseModel):
-    """One term and what it adds to (top - runner-up), in logits."""
-
-    term: str
-    weight: float
-
-
-class AuthorCategoryOut(BaseModel):
-    """What the model makes of the author's category, or of the archive that was given for it."""
-
-    code: str
-    verdict: Literal["confirmed", "plausible", "challenged"]
-    rank: int | None = Field(
-        description="Place among all categories, of an archive among all archives; 1 is first, "
-        "null if the model does not have it."
-    )
-    probability: float = Field(description="Of an archive: the sum of its categories.")
-
-
-class AnswerOut(BaseModel):
-    """The categories of one paper."""
-
-    id: str | None
-    primary: str | None = Field(description="The accepted category; null when the model abstains.")
-    reason: Literal["accepted", "below_threshold", "out_of_scope"]
-    probability: float
-    ranked: list[RankedOut]
-    cross_lists: list[str]
-    set: list[str] | None = Field(
-        description="The prediction set; null, with set_reason, where it would promise too much."
-    )
-    set_reason: Literal["out_of_scope", "few_known_terms"] | None = Field(
-        default=None, description="Why there is no set; only beside one that is null."
-    )
-    levels: LevelsOut
-    explanation: list[EvidenceOut] | None = None
-    explanation_method: str | None = None
-    author_category: AuthorCategoryOut | None = None
-    prediction_id: str
-    model: ModelOut
-    title: str | None = Field(
-        None, description="Only of papers of a file: on one line, and cut if it is very long."
-    )
-
-
-class RecordErrorOut(BaseModel):
-    """Why a record got no answer."""
-
-    kind: str
-    message: str
-    columns_seen: list[str] | None = Field(
-        None, description="Keys that the record has, if it has none of those of a paper."
-    )
-
-
-class BadRecordOut(BaseModel):
-    """A record of a batch that cannot be classified."""
-
-    id: str | None
-    error: RecordErrorOut
-
-
-class BatchOut(BaseModel):
-    """Answers in the order of the papers."""
-
-    answers: list[AnswerOut | BadRecordOut]
-    model: ModelOut
-
-
-class FilesOut(BatchOut):
-    """Answers in the order of the records of a file."""
-
-    format: str
-
-
-class FeedbackOut(BaseModel):
-    """Feedback that was taken; it is joined to its prediction later."""
-
-    prediction_id: str
-    category: str
-    accepted: Literal[True] = True
-
-
-class CategoryOut(BaseModel):
-    """One category; a label of one's own is its own name, and has archive and group ""."""
-
-    code: str
-    name: str
-    archive: str
-    group: str
-    active: bool
-
-
-class CategoriesOut(BaseModel):
-    """The categories that feedback can name."""
-
-    categories: list[CategoryOut]
-    version: str = Field(description='Of the arXiv taxonomy; "" with labels of one\'s own.')
-    label_space: Literal["arxiv", "free"]
-
-
-class ModelDetailsOut(BaseModel):
-    """A loaded model, its card and its measured metrics."""
-
-    name: str
-    version: str
-    digest: str
-    labels: int
-    label_space: Literal["arxiv", "free"]
-    card: str
-    metrics: dict[str, Any]
-    set_coverage: float = Field(description="Coverage that prediction sets were built for.")
-    rarely_right: list[str] = Field(
-        description="Categories that were measured, and never right when they came first."
-    )
-    default: bool
-
-
-class ModelsOut(BaseModel):
-    """The models that answer here."""
-
-    models: list[ModelDetailsOut]
-
-
-class ProblemOut(BaseModel):
-    """A request that got no answer (RFC 9457)."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str
-    kind: str
-    errors: list[dict[str, str]] | None = None
-    columns_seen: list[str] | None = Field(None, description="Of a table: kind wrong_columns.")
-
-
-class HealthOut(BaseModel):
-    """State of the process."""
-
-    status: str
-
-
-class RequestCountsOut(BaseModel):
-    """Requests of the process tree since its start."""
-
-    total: int
-    by_status: dict[str, int]
-
-
-class LatencyOut(BaseModel):
-    """Percentiles of the time to answer, in ms, read from the histogram of ``/metrics``."""
-
-    p50: float | None
-    p95: float | None
-    p99: float | None
-
-
-class StatusOut(BaseModel):
-    """How the service does."""
-
-    model: ModelOut
-    uptime_s: float
-    workers: int
-    requests: RequestCountsOut
-    latency_ms: LatencyOut
-    papers: dict[str, int]
-    journal: dict[str, Any] | None = Field(None, description="null without a journal")
-
-
-class PredictionOut(BaseModel):
-    """A prediction as the journal has it, with its feedback."""
-
-    model_config = ConfigDict(extra="allow")
-
-    prediction_id: str
-    at_utc: str
-    model: ModelOut
-    primary: str | None
-    reason: str
-    feedback: list[dict[str, Any]]
-
-
 # --- the Open Inference Protocol -----------------------------------------------------------------
 
 
@@ -355,53 +134,58 @@ class InferRequest(BaseModel):
     outputs: list[WantedTensor] | None = Field(None, max_length=32)
 
 
-class TensorOut(BaseModel):
-    """One output, row by row."""
+# --- responses: for the OpenAPI document ---------------------------------------------------------
 
-    name: str
-    datatype: str
-    shape: list[int]
-    data: list[Any]
-
-
-class InferOut(BaseModel):
-    """Answers as tensors."""
-
-    model_name: str
-    model_version: str
-    id: str | None = None
-    outputs: list[TensorOut]
-
-
-class TensorMetadataOut(BaseModel):
-    """What a tensor is like; -1 is any size."""
-
-    name: str
-    datatype: str
-    shape: list[int]
+_NAMES = {
+    "FeedbackReceipt": "FeedbackOut",
+    "FileAnswers": "FilesOut",
+    "Inference": "InferOut",
+    "ModelRef": "ModelOut",
+    "ProblemDocument": "ProblemOut",
+    "Readiness": "ReadyOut",
+    "Requests": "RequestCountsOut",
+}
+"""Of schemas that are not called as their class is, with ``Out``."""
+_EXACT: dict[tuple[type[Published], str], Any] = {
+    (wire.Answer, "prediction_id"): str,
+    (wire.AuthorCategory, "verdict"): Literal["confirmed", "plausible", "challenged"],
+    (wire.FeedbackReceipt, "accepted"): Literal[True],
+    (wire.Prediction, "feedback"): list[dict[str, Any]],
+}
+"""What the service always writes, or writes more exactly than the class says."""
+_ATTRIBUTE = re.compile(r"^        (\w+): (.+(?:\n            .+)*)", re.MULTILINE)
 
 
-class ModelMetadataOut(BaseModel):
-    """What the model takes and gives."""
-
-    name: str
-    versions: list[str]
-    platform: str
-    inputs: list[TensorMetadataOut]
-    outputs: list[TensorMetadataOut]
-
-
-class ServerMetadataOut(BaseModel):
-    """Who serves."""
-
-    name: str
-    version: str
-    extensions: list[str]
+def response_schema(kind: Any) -> Any:
+    """Return a type with the schemas of published objects in their places."""
+    if isinstance(kind, type) and issubclass(kind, Published):
+        return _schema(kind)
+    arguments = get_args(kind)
+    if get_origin(kind) is Literal or not arguments:
+        return kind
+    replaced = tuple(response_schema(argument) for argument in arguments)
+    origin = get_origin(kind)
+    return reduce(or_, replaced) if origin is UnionType else origin[replaced]
 
 
-class ReadyOut(BaseModel):
-    """State of the server or the model."""
+@cache
+def _schema(kind: type[Published]) -> type[BaseModel]:
+    """Return the schema of a published object, described as its docstring does."""
+    text, _, attributes = (kind.__doc__ or "").partition("\n\n    Attributes:\n")
+    said = {name: _one_line(meaning) for name, meaning in _ATTRIBUTE.findall(attributes)}
+    described: dict[str, Any] = {}
+    for field in msgspec.structs.fields(kind):
+        exact = _EXACT.get((kind, field.name))
+        is_sent = field.required or exact or not kind.__struct_config__.omit_defaults
+        described[field.name] = (
+            exact or response_schema(field.type if is_sent else field.type | None),
+            Field(... if is_sent else None, description=said.get(field.name)),
+        )
+    extra = ConfigDict(extra="allow") if kind is wire.Prediction else None
+    name = _NAMES.get(kind.__name__, f"{kind.__name__}Out")
+    return create_model(name, __config__=extra, __doc__=_one_line(text), **described)
 
-    name: str | None = None
-    live: bool | None = None
-    ready: bool | None = None
+
+def _one_line(text: str) -> str:
+    text = re.sub(r"\bNone\b", "null", " ".join(text.replace("``", "").split()))
+    return text[:1].upper() + text[1:]

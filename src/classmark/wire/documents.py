@@ -1,0 +1,154 @@
+"""What the service publishes beside answers: models, categories, state, journal."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from classmark.wire.answer import ModelRef, Published
+
+LabelSpace = Literal["arxiv", "free"]
+
+
+class Category(Published, frozen=True):
+    """One category; a label of your own is its own name, and has archive and group "".
+
+    Attributes:
+        code: today's code, e.g. ``cs.LG``.
+        name: arXiv's name; not unique (``cs.LG`` and ``stat.ML`` are both Machine Learning).
+        archive: code of its archive, e.g. ``cs``.
+        group: code of the group of its archive, e.g. ``grp_cs``.
+        active: whether new papers can be filed in it; false for a retired one.
+    """
+
+    code: str
+    name: str
+    archive: str
+    group: str
+    active: bool
+
+
+class Categories(Published, frozen=True):
+    """The categories that feedback can name.
+
+    Attributes:
+        categories: those of arXiv, or the model's own labels.
+        version: of the arXiv taxonomy; "" with labels of your own.
+        label_space: ``arxiv``, or ``free`` for labels of your own.
+    """
+
+    categories: tuple[Category, ...]
+    version: str
+    label_space: LabelSpace
+
+
+class ModelDetails(Published, frozen=True, kw_only=True):
+    """A loaded model, its card and its measured metrics.
+
+    Attributes:
+        name: of the model.
+        version: of the model.
+        digest: of its bundle.
+        labels: how many it has.
+        label_space: ``arxiv``, or ``free`` for labels of your own.
+        card: as Markdown.
+        metrics: as measured when the model was exported.
+        set_coverage: coverage that prediction sets were built for, 0..1.
+        rarely_right: categories that were measured, and never right when they came first.
+        default: whether commands use it when none is named.
+    """
+
+    name: str
+    version: str
+    digest: str
+    labels: int
+    label_space: LabelSpace = "arxiv"
+    card: str
+    metrics: dict[str, Any]
+    set_coverage: float = 0.0
+    rarely_right: tuple[str, ...] = ()
+    default: bool
+
+
+class Models(Published, frozen=True):
+    """The models that answer."""
+
+    models: tuple[ModelDetails, ...]
+
+
+class FeedbackReceipt(Published, frozen=True):
+    """Feedback that was accepted; it is joined to its prediction later."""
+
+    prediction_id: str
+    category: str
+    accepted: bool = True
+
+
+class Feedback(Published, frozen=True, kw_only=True):
+    """What somebody said the right category is."""
+
+    category: str
+    at_utc: str
+    comment: str | None = None
+
+
+class Prediction(Published, frozen=True, kw_only=True):
+    """A prediction as the journal has it, with its feedback.
+
+    Attributes:
+        prediction_id: of the answer.
+        at_utc: when it was answered.
+        model: the model that answered.
+        primary: the accepted category; None when the model abstained.
+        reason: why the category was accepted or not.
+        feedback: what was said about it, oldest first.
+    """
+
+    prediction_id: str
+    at_utc: str
+    model: ModelRef
+    primary: str | None
+    reason: str
+    feedback: tuple[Feedback, ...] = ()
+
+
+class Requests(Published, frozen=True):
+    """Requests of all workers since the start, by HTTP status."""
+
+    total: int
+    by_status: dict[str, int]
+
+
+class Latency(Published, frozen=True):
+    """Percentiles of the time to answer, in ms; None before the first request."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+class Status(Published, frozen=True, kw_only=True):
+    """How the service is doing.
+
+    Attributes:
+        model: the model that answers.
+        uptime_s: since the start, in seconds.
+        workers: processes that answer.
+        requests: of all workers together.
+        latency_ms: of all workers together.
+        papers: how many, by outcome.
+        journal: its state; None without a journal.
+    """
+
+    model: ModelRef
+    uptime_s: float
+    workers: int
+    requests: Requests
+    latency_ms: Latency
+    papers: dict[str, int]
+    journal: dict[str, Any] | None = None
+
+
+class Health(Published, frozen=True):
+    """State of the process."""
+
+    status: str
