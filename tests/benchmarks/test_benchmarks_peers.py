@@ -66,6 +66,7 @@ def test_every_peer_that_is_compared_exists_and_is_compared() -> None:
 
 
 @pytest.mark.slow  # two fits, six processes
+@pytest.mark.timeout(1200)  # a minute and a half, but on a busy machine far longer
 def test_peers_are_measured_and_a_missing_package_is_reported(
     invented: Path, tmp_path: Path, run_benchmark: RunBenchmark
 ) -> None:

@@ -18,7 +18,7 @@ import classmark
 LIBRARIES = """
 import importlib, json, sys
 
-package, names = json.loads(sys.argv[1])
+[package, names] = json.load(sys.stdin)
 for name in names:
     try:
         importlib.import_module(name)
@@ -48,7 +48,7 @@ def state():
         "threads": sorted(thread.name for thread in threading.enumerate()),
     }
 
-(package, names), libraries = map(json.loads, sys.argv[1:])
+package, names, libraries = json.load(sys.stdin)
 for name in libraries:
     try:
         importlib.import_module(name)
@@ -70,14 +70,16 @@ print(json.dumps(changes))
 
 
 def changes_of(folder: Path, package: str, names: list[str]) -> Any:
-    libraries = run(LIBRARIES, folder / "first", [package, names])
-    return run(CHANGES, folder / "second", [package, names], libraries)
+    libraries = run(LIBRARIES, folder / "first", package, names)
+    return run(CHANGES, folder / "second", package, names, libraries)
 
 
-def run(code: str, home: Path, *arguments: object) -> Any:
+def run(code: str, home: Path, *values: object) -> Any:
+    """Return what the code prints as JSON; it finds the values, also long ones, on stdin."""
     home.mkdir()
     result = subprocess.run(
-        [sys.executable, "-c", code, *map(json.dumps, arguments)],
+        [sys.executable, "-c", code],
+        input=json.dumps(values),
         cwd=home,
         env={**os.environ, "HOME": str(home), "PYTHONPATH": str(home.parent)},
         capture_output=True,

@@ -173,7 +173,9 @@ def _unpickled(pickled: bytes) -> str:
 @pytest.mark.slow  # makes deep bundles
 def test_a_deep_model_and_a_cascade_are_pickled(deep: DeepFolders, fast_bundle: Path) -> None:
     pytest.importorskip("onnxruntime")
-    both = write_cascade(deep.fp32.with_name("both-1.0"), {"fast": fast_bundle, "deep": deep.fp32})
+    both = write_cascade(
+        deep.fp32.with_name("pickled-1.0"), {"fast": fast_bundle, "deep": deep.fp32}
+    )
     texts = ["Graphs and colours", "Planets of a star"]
     context = multiprocessing.get_context("spawn")
     for folder in (deep.fp32, both):
