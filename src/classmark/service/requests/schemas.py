@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from functools import cache, reduce
 from operator import or_
@@ -153,7 +154,7 @@ _EXACT: dict[tuple[type[Published], str], Any] = {
     (wire.Prediction, "feedback"): list[dict[str, Any]],
 }
 """What the service always writes, or writes more exactly than the class says."""
-_ATTRIBUTE = re.compile(r"^        (\w+): (.+(?:\n            .+)*)", re.MULTILINE)
+_ATTRIBUTE = re.compile(r"^    (\w+): (.+(?:\n        .+)*)", re.MULTILINE)
 
 
 def response_schema(kind: Any) -> Any:
@@ -171,7 +172,7 @@ def response_schema(kind: Any) -> Any:
 @cache
 def _schema(kind: type[Published]) -> type[BaseModel]:
     """Return the schema of a published object, described as its docstring does."""
-    text, _, attributes = (kind.__doc__ or "").partition("\n\n    Attributes:\n")
+    text, _, attributes = (inspect.getdoc(kind) or "").partition("\n\nAttributes:\n")
     said = {name: _one_line(meaning) for name, meaning in _ATTRIBUTE.findall(attributes)}
     described: dict[str, Any] = {}
     for field in msgspec.structs.fields(kind):
