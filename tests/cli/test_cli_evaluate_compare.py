@@ -71,7 +71,7 @@ def test_compare_writes_json_and_page_as_files(stored: tuple[Path, Path], tmp_pa
     code, out, err = run("compare", *stored, "--output", output, "--html", page, *NO_DRAWS)
     assert code == 0
     assert "top-1 accuracy" in out
-    assert "comparison written to" in err
+    assert "report written to" in err
     assert json.loads(output.read_text("utf-8"))["agreement"]["only_b"] == 1
     assert page.read_text("utf-8").startswith("<!doctype html>")
 

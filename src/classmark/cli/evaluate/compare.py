@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from classmark.cli.output import open_sink, printable
+from classmark.cli.evaluate.report import (
+    AsJson,
+    Bootstrap,
+    Html,
+    Output,
+    Split,
+    check_endings,
+    check_places,
+    keep,
+    print_report,
+    resampling,
+    resampling_words,
+)
+from classmark.cli.evaluate.sources import DEFAULT_SPLIT, ModelScores, StoredScores
 from classmark.errors import UsageError
 
 if TYPE_CHECKING:
-    from classmark.cli.evaluate.command import ModelScores, StoredScores
+    from classmark.evaluation import EvaluationConfig
     from classmark.records import ComparisonReport, ScoreTable
 
 
@@ -37,8 +49,6 @@ class Pair:
     @property
     def split_name(self) -> str:
         """The split that is scored."""
-        from classmark.cli.evaluate.command import DEFAULT_SPLIT
-
         return self.split or DEFAULT_SPLIT
 
     def read(self) -> tuple[ScoreTable, ScoreTable]:
@@ -50,8 +60,6 @@ class Pair:
         return [*self._source(self.a).inputs(), *self._source(self.b).inputs()]
 
     def _source(self, name: str) -> StoredScores | ModelScores:
-        from classmark.cli.evaluate.command import ModelScores, StoredScores
-
         if self.dataset is None:
             return StoredScores(Path(name))
         return ModelScores(model=name, dataset=self.dataset, split=self.split_name, keep_at=None)
@@ -64,26 +72,14 @@ def compare(
     dataset: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Score this dataset with models A and B.")
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Split of the dataset [default: test].")
-    ] = None,
+    split: Split = None,
     common: Annotated[
         bool, typer.Option("--common", help="Compare the papers and labels that both have.")
     ] = False,
-    output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the comparison as JSON.")
-    ] = None,
-    html: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write the comparison as an HTML page with figures."),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the comparison as JSON, not as a table.")
-    ] = False,
-    bootstrap: Annotated[
-        int | None,
-        typer.Option(min=0, metavar="N", help="Resamples for the intervals; 0 for none."),
-    ] = None,
+    output: Output = None,
+    html: Html = None,
+    as_json: AsJson = False,
+    bootstrap: Bootstrap = None,
     seed: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Seed of the resampling.")
     ] = None,
@@ -94,26 +90,24 @@ def compare(
 
     A and B are score tables that `evaluate --write-scores` wrote, or models with --dataset.
     """
-    from classmark.cli.evaluate.command import check_endings, check_places
+    from classmark.pages import comparison_text
 
     if split is not None and dataset is None:
         raise UsageError("--split names a split of a dataset; give --dataset DIR with it.")
     pair = Pair(a, b, dataset, split)
     check_places((output, html), pair.inputs())
     check_endings(output, html)
-    report = _measure(pair, common, {"draws": bootstrap, "seed": seed})
-    _keep(report, output, html)
-    with open_sink(None) as write:
-        write((_as_json(report) if as_json else _as_text(report)) + "\n")
+    report = _measure(pair, common, resampling(bootstrap, seed))
+    keep(report, output, "" if html is None else _as_page(report), html)
+    print_report(report, comparison_text, as_json=as_json)
 
 
-def _measure(pair: Pair, common: bool, options: dict[str, int | None]) -> ComparisonReport:
+def _measure(pair: Pair, common: bool, config: EvaluationConfig) -> ComparisonReport:
     from classmark.cli.progress import progress_bar
-    from classmark.evaluation import EvaluationConfig, compare_tables
+    from classmark.evaluation import compare_tables
 
-    config = EvaluationConfig(**{key: n for key, n in options.items() if n is not None})
     words = [*pair.words(), *(["--common"] if common else [])]
-    words += ["--bootstrap", str(config.draws), "--seed", str(config.seed)]
+    words += resampling_words(config)
     first, second = pair.read()
     with progress_bar("comparing") as progress:
         progress.advance(len(first))
@@ -122,23 +116,7 @@ def _measure(pair: Pair, common: bool, options: dict[str, int | None]) -> Compar
         )
 
 
-def _keep(report: ComparisonReport, output: Path | None, html: Path | None) -> None:
+def _as_page(report: ComparisonReport) -> str:
     from classmark.pages import comparison_page
-    from classmark.storage import write_json, write_text
 
-    if output is not None:
-        write_json(output, report.to_dict())
-        typer.echo(f"comparison written to {output}", err=True)
-    if html is not None:
-        write_text(html, comparison_page(report))
-        typer.echo(f"page written to {html}", err=True)
-
-
-def _as_json(report: ComparisonReport) -> str:
-    return json.dumps(report.to_dict(), indent=2, ensure_ascii=False)
-
-
-def _as_text(report: ComparisonReport) -> str:
-    from classmark.pages import comparison_text
-
-    return "\n".join(printable(line) for line in comparison_text(report).split("\n"))
+    return comparison_page(report)

@@ -10,11 +10,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from classmark.cli.output import check_ending, open_sink, print_error, printable
+from classmark.cli.evaluate.report import (
+    AsJson,
+    Bootstrap,
+    Html,
+    Output,
+    Split,
+    check_endings,
+    check_places,
+    keep,
+    print_report,
+    resampling,
+    resampling_words,
+)
+from classmark.cli.evaluate.sources import DEFAULT_SPLIT, model_folder
+from classmark.cli.output import check_ending, print_error
 from classmark.errors import GateFailed, InvalidGates, UsageError
 
 if TYPE_CHECKING:
-    from classmark.evaluation import RobustnessConfig
+    from classmark.evaluation import EvaluationConfig, RobustnessConfig
     from classmark.records import RobustnessGates, RobustnessReport
 
 
@@ -46,9 +60,7 @@ def robustness(
     *,
     model: Annotated[str, typer.Option(metavar="M", help="NAME, NAME@VERSION or PATH.")],
     dataset: Annotated[Path, typer.Option(metavar="DIR", help="Dataset folder with the papers.")],
-    split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Split of the dataset [default: test].")
-    ] = None,
+    split: Split = None,
     papers: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Maximum number of papers [default: 5,000]."),
@@ -57,13 +69,8 @@ def robustness(
         str | None,
         typer.Option(metavar="KIND,...", help="Measure only these kinds [default: all]."),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the report as JSON.")
-    ] = None,
-    html: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write the report as an HTML page with plots."),
-    ] = None,
+    output: Output = None,
+    html: Html = None,
     gates: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Minimum values; exit code 1 if one is not met."),
@@ -81,13 +88,8 @@ def robustness(
             help="Subtracted from written minima [default: 0.01].",
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the report as JSON, not as a table.")
-    ] = False,
-    bootstrap: Annotated[
-        int | None,
-        typer.Option(min=0, metavar="N", help="Resamples for the intervals; 0 for none."),
-    ] = None,
+    as_json: AsJson = False,
+    bootstrap: Bootstrap = None,
     seed: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Seed of papers and perturbations.")
     ] = None,
@@ -98,7 +100,7 @@ def robustness(
     later years: accuracy, probability and abstention at each level, against the clean papers.
     """
     from classmark.cli.dataset.needs import need_packages
-    from classmark.cli.evaluate.command import DEFAULT_SPLIT
+    from classmark.pages import robustness_text
 
     if margin is not None and write_gates is None:
         raise UsageError("--margin belongs to --write-gates FILE; give both or neither.")
@@ -106,19 +108,17 @@ def robustness(
     subject = Subject(model, dataset, split or DEFAULT_SPLIT)
     minima = _prepare(places, subject)
     need_packages("measuring robustness")
-    config = _config(papers, kinds, {"draws": bootstrap, "seed": seed})
+    config = _config(papers, kinds, resampling(bootstrap, seed))
     report = _measure(subject, config)
     failures = _check(report, minima, places)
-    _keep(report, places, margin)
-    with open_sink(None) as write:
-        write((_as_json(report) if as_json else _as_text(report)) + "\n")
+    keep(report, places.output, "" if places.html is None else _as_page(report), places.html)
+    _keep_gates(report, places, margin)
+    print_report(report, robustness_text, as_json=as_json)
     _report_gates(failures, minima, places)
 
 
 def _prepare(places: Places, subject: Subject) -> RobustnessGates | None:
     """Refuse what cannot work before the work is done; return the minima."""
-    from classmark.cli.evaluate.command import check_endings, check_places, model_folder
-
     if places.gates is not None and places.write_gates is not None:
         raise UsageError(
             "--gates checks minima and --write-gates writes new ones; run the command for each."
@@ -150,14 +150,14 @@ def read_gates(file: Path) -> RobustnessGates:
 
 
 def _config(
-    papers: int | None, kinds: str | None, measurement: dict[str, int | None]
+    papers: int | None, kinds: str | None, measurement: EvaluationConfig
 ) -> RobustnessConfig:
-    from classmark.evaluation import EvaluationConfig, RobustnessConfig
+    from classmark.evaluation import RobustnessConfig
 
     given: dict[str, Any] = {"papers": papers, "kinds": None if kinds is None else _kinds(kinds)}
     return RobustnessConfig(
         **{key: value for key, value in given.items() if value is not None},
-        measurement=EvaluationConfig(**{k: n for k, n in measurement.items() if n is not None}),
+        measurement=measurement,
     )
 
 
@@ -181,8 +181,7 @@ def _measure(subject: Subject, config: RobustnessConfig) -> RobustnessReport:
     words = [*subject.words(), "--papers", str(config.papers)]
     if config.kinds != ROBUSTNESS_KINDS:
         words += ["--kinds", ",".join(config.kinds)]
-    measurement = config.measurement
-    words += ["--bootstrap", str(measurement.draws), "--seed", str(measurement.seed)]
+    words += resampling_words(config.measurement)
     with progress_bar("classifying", unit="texts") as progress:
         study = judge_robustness(subject.model, subject.dataset, subject.split, config, progress)
     with progress_bar("measuring") as progress:
@@ -203,17 +202,16 @@ def _check(
     return tuple(map(str, check_gates(report, minima)))
 
 
-def _keep(report: RobustnessReport, places: Places, margin: float | None) -> None:
-    from classmark.evaluation import make_gates
+def _as_page(report: RobustnessReport) -> str:
     from classmark.pages import robustness_page
-    from classmark.storage import write_json, write_text
 
-    if places.output is not None:
-        write_json(places.output, report.to_dict())
-        typer.echo(f"report written to {places.output}", err=True)
-    if places.html is not None:
-        write_text(places.html, robustness_page(report))
-        typer.echo(f"page written to {places.html}", err=True)
+    return robustness_page(report)
+
+
+def _keep_gates(report: RobustnessReport, places: Places, margin: float | None) -> None:
+    from classmark.evaluation import make_gates
+    from classmark.storage import write_json
+
     if places.write_gates is not None:
         made = make_gates(report) if margin is None else make_gates(report, margin)
         write_json(places.write_gates, made.to_dict())
@@ -237,13 +235,3 @@ def _report_gates(
         f"{len(failures)} of {total} gates of {places.gates} failed, named above. Find out what "
         "made the model worse, or agree on new minima with --write-gates."
     )
-
-
-def _as_json(report: RobustnessReport) -> str:
-    return json.dumps(report.to_dict(), indent=2, ensure_ascii=False)
-
-
-def _as_text(report: RobustnessReport) -> str:
-    from classmark.pages import robustness_text
-
-    return "\n".join(printable(line) for line in robustness_text(report).split("\n"))
