@@ -127,12 +127,12 @@ def level_number(level: str) -> int:
     return logging.getLevelNamesMapping()[level.upper()]
 
 
-def log(event: str, level: int = logging.INFO, **fields: Any) -> None:
+def log(event: str, level: int = logging.INFO, **fields: object) -> None:
     """Write one line about the service."""
     logging.getLogger(LOGGER_NAME).log(level, event, extra={_EXTRA: fields})
 
 
-def log_rarely(event: str, level: int = logging.WARNING, **fields: Any) -> None:
+def log_rarely(event: str, level: int = logging.WARNING, **fields: object) -> None:
     """Write one line about what may happen often: of each event one every ten seconds.
 
     The next line says how many were left out.
@@ -146,7 +146,7 @@ def log_rarely(event: str, level: int = logging.WARNING, **fields: Any) -> None:
     log(event, level, **fields, **({"left_out": n_left_out} if n_left_out else {}))
 
 
-def log_failure(event: str, error: BaseException, **fields: Any) -> None:
+def log_failure(event: str, error: BaseException, **fields: object) -> None:
     """Write where an unexpected error arose; its message may hold a text, so it is left out."""
     logging.getLogger(LOGGER_NAME).error(
         event, extra={_EXTRA: fields}, exc_info=(type(error), error, error.__traceback__)

@@ -284,7 +284,7 @@ class ServiceSettings(BaseSettings):
         return self.model_copy(update={name: getattr(now, name) for name in RELOADED}), others
 
 
-def make_settings(**given: Any) -> ServiceSettings:
+def make_settings(**given: Any) -> ServiceSettings:  # noqa: ANN401 - pydantic checks them
     """Return the settings: the given ones (not None), then environment, file, and defaults.
 
     Raises:

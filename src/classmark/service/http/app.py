@@ -10,53 +10,38 @@ import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from importlib.resources import files as package_files
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI
 
 from classmark import __version__
-from classmark.errors import ClassmarkError
 from classmark.runtime.labels import Labels
 from classmark.service.http import catalogue, feedback, files, openinference
-from classmark.service.http.classify import ClassifyNeeds, add_classify, classify
+from classmark.service.http.classify import ClassifyNeeds, add_classify
 from classmark.service.http.document import add_document, responses
-from classmark.service.http.gateway import (
-    Endpoint,
-    Gateway,
-    GuardedRoute,
-    add_route,
-    as_response,
-    exchange_of,
-    problem_for,
-    problem_reply,
-)
+from classmark.service.http.gateway import Gateway, add_route
 from classmark.service.http.service import Service
-from classmark.service.problems import Problem, invalid_request, problem_of, shown
+from classmark.service.problems import Problem, shown
+from classmark.service.requests.exchange import Exchange, Fields, Reply
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-LANES = {("POST", "/v1/classify"): classify}
 _INDEX = "index.html"
 _MEDIA_TYPES = {
-    "index.html": "text/html; charset=utf-8",
-    "style.css": "text/css; charset=utf-8",
-    "app.js": "text/javascript; charset=utf-8",
-    "examples.json": "application/json",
-    "icon.svg": "image/svg+xml",
+    "index.html": b"text/html; charset=utf-8",
+    "style.css": b"text/css; charset=utf-8",
+    "app.js": b"text/javascript; charset=utf-8",
+    "examples.json": b"application/json",
+    "icon.svg": b"image/svg+xml",
 }
 # The names never change with the content, so a browser asks each time and mostly gets a 304.
-_HEADERS = {
-    "Cache-Control": "no-cache",
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
+_FIELDS: Fields = [
+    (b"cache-control", b"no-cache"),
+    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
+]
 _DESCRIPTION = (
     "Classifies scientific papers, given by title and abstract, into {categories}. "
     "Errors are problem+json; every response names the model that answers here."
@@ -84,7 +69,6 @@ def create_app(service: Service) -> Gateway:
         redirect_slashes=False,
         responses=responses(),
     )
-    app.router.route_class = GuardedRoute
     needs = ClassifyNeeds(answerer, threads, settings)
     add_classify(app, needs)
     files.add_routes(app, files.FileNeeds(answerer, threads, settings, service.readers))
@@ -93,12 +77,8 @@ def create_app(service: Service) -> Gateway:
     catalogue.add_routes(app, operation, model)
     openinference.add_routes(app, openinference.InferNeeds(needs, operation, model))
     add_page(app)
-    _add_error_handlers(app)
     add_document(app)
-    lanes: dict[tuple[str, str], Endpoint] = {
-        address: partial(endpoint, needs) for address, endpoint in LANES.items()
-    }
-    return Gateway(app, service, lanes)
+    return Gateway(app, service)
 
 
 def _description(labels: Labels, spec: str) -> str:
@@ -119,46 +99,13 @@ def _lifespan(service: Service) -> Callable[[FastAPI], Any]:
     return lifespan
 
 
-def _add_error_handlers(app: FastAPI) -> None:
-    async def on_error(request: Request, error: Exception) -> Response:
-        exchange = exchange_of(request)
-        return as_response(problem_reply(_problem_of(request, error), exchange))
-
-    for kind in (Problem, ClassmarkError, RequestValidationError, HTTPException, Exception):
-        app.add_exception_handler(kind, on_error)
-
-
-def _problem_of(request: Request, error: Exception) -> Problem:
-    if isinstance(error, Problem | ClassmarkError):
-        return problem_for(error, exchange_of(request))
-    if isinstance(error, RequestValidationError):
-        return invalid_request(error.errors())
-    if isinstance(error, HTTPException):
-        return _http_problem(request, error)
-    return problem_of(error)
-
-
-def _http_problem(request: Request, error: HTTPException) -> Problem:
-    method, path = request.method, shown(request.url.path)
-    if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "another")
-        return Problem(
-            "method_not_allowed",
-            f"{path} does not accept {shown(method)}. Use {allowed}.",
-            headers={"Allow": allowed},
-        )
-    if error.status_code == 404:
-        return Problem("not_found", f"there is nothing at {path}. See /openapi.json for the list.")
-    return Problem("bad_request", f"the request is not valid: {shown(str(error.detail))}.")
-
-
 @dataclass(frozen=True, slots=True)
 class StaticFile:
     """One file of the page, held in memory: its bytes, media type, and ETag of its content."""
 
     content: bytes
-    media_type: str
-    etag: str
+    media_type: bytes
+    etag: bytes
 
 
 def load_files() -> dict[str, StaticFile]:
@@ -168,7 +115,7 @@ def load_files() -> dict[str, StaticFile]:
     for name, media_type in _MEDIA_TYPES.items():
         content = (folder / name).read_bytes()
         etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-        loaded[name] = StaticFile(content, media_type, etag)
+        loaded[name] = StaticFile(content, media_type, etag.encode())
     return loaded
 
 
@@ -177,24 +124,26 @@ def add_page(app: FastAPI) -> None:
 
     A name is a key of a table, never a path, so only the files of the page can be read.
     """
-    page = load_files()
-
-    async def index(request: Request) -> Response:
-        return _respond(request, page[_INDEX])
-
-    async def static(request: Request, name: str) -> Response:
-        file = page.get(name) if name != _INDEX else None
-        if file is None:
-            raise HTTPException(404, f"there is no file {name!r} in this page. Open / instead.")
-        return _respond(request, file)
-
-    methods = ["GET", "HEAD"]
-    for path, route in (("/", index), ("/static/{name}", static)):
-        add_route(app, path, route, "public", methods=methods, include_in_schema=False)
+    for path in ("/", "/static/{name}"):
+        add_route(
+            app,
+            path,
+            load_files(),
+            page,
+            "public",
+            methods=["GET", "HEAD"],
+            include_in_schema=False,
+        )
 
 
-def _respond(request: Request, file: StaticFile) -> Response:
-    headers = {**_HEADERS, "ETag": file.etag}
-    if file.etag in request.headers.get("If-None-Match", ""):
-        return Response(status_code=304, headers=headers)
-    return Response(file.content, media_type=file.media_type, headers=headers)
+async def page(files: dict[str, StaticFile], exchange: Exchange) -> Reply:
+    """A file of the page, or that it has not changed."""
+    name = exchange.path_params.get("name")
+    file = files[_INDEX] if name is None else files.get(name)
+    if file is None or name == _INDEX:
+        path = shown(exchange.scope["path"])
+        raise Problem("not_found", f"there is nothing at {path}. See /openapi.json for the list.")
+    fields = [*_FIELDS, (b"etag", file.etag)]
+    if file.etag in exchange.headers.get(b"if-none-match", b""):
+        return Reply(b"", 304, fields=fields)
+    return Reply(file.content, media_type=file.media_type, fields=fields)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, cast
 
 from fastapi import FastAPI, Response
 
@@ -15,10 +14,9 @@ from classmark.errors import ClassmarkError, NotReady
 from classmark.runtime.labels import Labels
 from classmark.service.answering.answerer import Answerer
 from classmark.service.answering.model import Model
-from classmark.service.http.gateway import Traffic, add_route, as_route
+from classmark.service.http.gateway import Documented, Traffic, add_route
 from classmark.service.metrics import MEDIA_TYPE as METRICS_TYPE
 from classmark.service.metrics import Metrics
-from classmark.service.requests.admission import Access
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.threads import Threads
 from classmark.wire import Categories, Category, Health, ModelDetails, Models, Status, to_json
@@ -37,48 +35,40 @@ class OperationNeeds:
 
 def add_routes(app: FastAPI, needs: OperationNeeds, model: Model) -> None:
     """Add the endpoints that read."""
-    categories_body, models_body = _categories(model.classifier.categories), _models(model)
+    listing: Documented = {"methods": ["GET"], "tags": ["catalogue"]}
+    body = _categories(model.classifier.categories)
+    about: Documented = {**listing, "response_model": Categories, "summary": "List the categories"}
+    add_route(app, "/v1/categories", body, categories, "public", **about)
+    about = {**listing, "response_model": Models, "summary": "List the models"}
+    add_route(app, "/v1/models", _models(model), models, "public", **about)
+    operating: Documented = {"methods": ["GET"], "tags": ["operation"]}
+    about = {**operating, "response_model": Status, "summary": "Summarise the process tree"}
+    add_route(app, "/v1/status", needs, status, "admin", **about)
+    about = {**operating, "response_model": Health, "summary": "Tell that the process lives"}
+    add_route(app, "/healthz", needs, healthz, "health", **about)
+    about = {**about, "summary": "Tell whether requests are wanted"}
+    add_route(app, "/readyz", needs, readyz, "health", **about)
+    about = {
+        **operating,
+        "response_class": Response,
+        "responses": {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+        "summary": "Counters of the process tree, for Prometheus",
+    }
+    add_route(app, "/metrics", needs, metrics, "admin", **about)
 
-    async def categories(_: Any, __: Exchange) -> Reply:
-        """The categories that feedback can name: the arXiv taxonomy, or the model's own labels.
 
-        Those of the taxonomy come with archive and group, the retired ones too; labels of one's
-        own have neither, and are their own names.
-        """
-        return Reply(categories_body)
+async def categories(body: bytes, _: Exchange) -> Reply:
+    """The categories that feedback can name: the arXiv taxonomy, or the model's own labels.
 
-    async def models(_: Any, __: Exchange) -> Reply:
-        """The model that answers here, with its card and its measured metrics."""
-        return Reply(models_body)
+    Those of the taxonomy come with archive and group, the retired ones too; labels of one's
+    own have neither, and are their own names.
+    """
+    return Reply(body)
 
-    for path, endpoint, access, schema, tag, summary in (
-        ("/v1/categories", categories, "public", Categories, "catalogue", "List the categories"),
-        ("/v1/models", models, "public", Models, "catalogue", "List the models"),
-        ("/v1/status", status, "admin", Status, "operation", "Summarise the process tree"),
-        ("/healthz", healthz, "health", Health, "operation", "Tell that the process lives"),
-        ("/readyz", readyz, "health", Health, "operation", "Tell whether requests are wanted"),
-    ):
-        add_route(
-            app,
-            path,
-            as_route(needs, endpoint),
-            cast(Access, access),
-            methods=["GET"],
-            response_model=schema,
-            tags=[tag],
-            summary=summary,
-        )
-    add_route(
-        app,
-        "/metrics",
-        as_route(needs, metrics),
-        "admin",
-        methods=["GET"],
-        response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
-        tags=["operation"],
-        summary="Counters of the process tree, for Prometheus",
-    )
+
+async def models(body: bytes, _: Exchange) -> Reply:
+    """The model that answers here, with its card and its measured metrics."""
+    return Reply(body)
 
 
 async def healthz(_: OperationNeeds, __: Exchange) -> Reply:

@@ -16,7 +16,7 @@ from classmark.records import BadRecord, Paper
 from classmark.service.answering.answerer import Answerer, AnswerOptions, Question
 from classmark.service.answering.batching import Batcher
 from classmark.service.http.document import BATCH, PAPER, json_request, with_known_label
-from classmark.service.http.gateway import add_route, as_route
+from classmark.service.http.gateway import add_route
 from classmark.service.problems import Problem, invalid_request, problem_of
 from classmark.service.requests.body import MAX_DIRECT_BODY_BYTES, check_media_type, read_body
 from classmark.service.requests.exchange import Exchange, Reply
@@ -108,12 +108,13 @@ class ClassifyNeeds:
 
 
 def add_classify(app: FastAPI, needs: ClassifyNeeds) -> None:
-    """Add the endpoint to the application, which documents it and answers it without a lane."""
+    """Add the endpoint to the application, which documents it."""
     paper = with_known_label(PAPER, needs.answerer.classifier.categories)
     add_route(
         app,
         "/v1/classify",
-        as_route(needs, classify),
+        needs,
+        classify,
         "classify",
         methods=["POST"],
         tags=["classify"],
@@ -288,7 +289,7 @@ def question_of(answerer: Answerer, paper: PaperIn) -> Question:
     return Question(answerer.checked(given), author)
 
 
-def bad_record(identifier: Any, error: Problem | ClassmarkError) -> BadRecord:
+def bad_record(identifier: str | int | None, error: Problem | ClassmarkError) -> BadRecord:
     """Return a record of a batch that gets no answer, with the reason."""
     shown = None if identifier is None else str(identifier)
     problem = problem_of(error)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from classmark.runtime.labels import Labels
-from classmark.service.http.gateway import add_route, as_route
+from classmark.service.http.gateway import add_route
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.schemas import (
     BatchRequest,
@@ -144,8 +144,15 @@ def add_document(app: FastAPI) -> None:
         return Reply(to_json(openapi()))
 
     app.openapi = openapi  # type: ignore[method-assign]
-    route = as_route(None, document_of_api)
-    add_route(app, "/openapi.json", route, "public", methods=["GET"], include_in_schema=False)
+    add_route(
+        app,
+        "/openapi.json",
+        None,
+        document_of_api,
+        "public",
+        methods=["GET"],
+        include_in_schema=False,
+    )
 
 
 def _drop_validation_errors(document: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from classmark.service.http.document import (
     json_request,
     with_known_label,
 )
-from classmark.service.http.gateway import add_route, as_route
+from classmark.service.http.gateway import add_route
 from classmark.service.problems import Problem, journal_unavailable, shown
 from classmark.service.requests.body import check_media_type, read_body
 from classmark.service.requests.exchange import Exchange, Reply
@@ -64,7 +64,8 @@ def add_routes(app: FastAPI, needs: JournalNeeds) -> None:
     add_route(
         app,
         "/v1/feedback",
-        as_route(needs, feedback),
+        needs,
+        feedback,
         "feedback",
         methods=["POST"],
         status_code=202,
@@ -83,7 +84,8 @@ def add_routes(app: FastAPI, needs: JournalNeeds) -> None:
     add_route(
         app,
         "/v1/predictions/{prediction_id}",
-        as_route(needs, prediction),
+        needs,
+        prediction,
         "admin",
         methods=["GET"],
         response_model=Prediction,
@@ -120,7 +122,7 @@ async def feedback(needs: JournalNeeds, exchange: Exchange) -> Reply:
 
 async def prediction(needs: JournalNeeds, exchange: Exchange) -> Reply:
     """A prediction as the journal has it, with all feedback on it."""
-    identifier = str(exchange.scope["path_params"]["prediction_id"])
+    identifier = exchange.path_params["prediction_id"]
     if not is_prediction_id(identifier):
         raise Problem(
             "invalid_request",

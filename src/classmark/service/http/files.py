@@ -6,12 +6,11 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from fastapi import FastAPI
 from msgspec import structs
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import create_form_parser
+from python_multipart.multipart import Field, File, create_form_parser
 
 from classmark.errors import ClassmarkError, UsageError
 from classmark.papers import Columns, parse_columns
@@ -25,7 +24,7 @@ from classmark.service.http.classify import (
     json_with,
 )
 from classmark.service.http.document import FILE
-from classmark.service.http.gateway import add_route, as_route
+from classmark.service.http.gateway import add_route
 from classmark.service.problems import Problem, invalid_field, shown
 from classmark.service.requests.body import check_media_type, read_body
 from classmark.service.requests.exchange import Exchange, Reply
@@ -89,7 +88,8 @@ def add_routes(app: FastAPI, needs: FileNeeds) -> None:
     add_route(
         app,
         "/v1/files",
-        as_route(needs, classify_file),
+        needs,
+        classify_file,
         "classify",
         methods=["POST"],
         response_model=FileAnswers,
@@ -188,13 +188,13 @@ def read_form(content_type: bytes, body: bytes, check: Callable[[], None] = lamb
     files: list[tuple[str, bytes]] = []
     count = itertools.count()
 
-    def on_field(field: Any) -> None:
+    def on_field(field: Field) -> None:
         _refuse_many(next(count))
-        fields[field.field_name.decode("utf-8", "replace")] = (field.value or b"").decode(
+        fields[(field.field_name or b"").decode("utf-8", "replace")] = (field.value or b"").decode(
             "utf-8", "replace"
         )
 
-    def on_file(file: Any) -> None:
+    def on_file(file: File) -> None:
         _refuse_many(next(count))
         file.file_object.seek(0)
         content = file.file_object.read()

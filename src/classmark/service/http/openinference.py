@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -17,15 +17,13 @@ from classmark.service.answering.model import Model
 from classmark.service.http.catalogue import OperationNeeds, readyz
 from classmark.service.http.classify import ClassifyNeeds, answer_options, json_with
 from classmark.service.http.document import INFER, json_request
-from classmark.service.http.gateway import add_route, as_route
+from classmark.service.http.gateway import add_route
 from classmark.service.problems import Problem, invalid_field, problem_of, shown
+from classmark.service.requests.admission import Access
 from classmark.service.requests.body import check_media_type, read_body
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.scan import Elements, find_arrays, validate, without
-from classmark.service.requests.schemas import (
-    InferRequest,
-    TensorIn,
-)
+from classmark.service.requests.schemas import InferRequest, TensorIn
 from classmark.service.requests.threads import work_size
 from classmark.wire import (
     Answer,
@@ -49,16 +47,15 @@ _OUTPUTS: dict[str, tuple[str, tuple[int, ...], Callable[[Answer], Any]]] = {
     "reason": ("BYTES", (), lambda d: [d.reason]),
     "set": ("BYTES", (), lambda d: [to_json(d.set).decode()]),
     "set_reason": ("BYTES", (), lambda d: [d.set_reason or ""]),
-    "reliability": (
-        "BYTES",
-        (-1,),
-        lambda d: [to_json(r.reliability).decode() for r in d.ranked],
-    ),
+    "reliability": ("BYTES", (-1,), lambda d: [to_json(r.reliability).decode() for r in d.ranked]),
     "cross_lists": ("BYTES", (), lambda d: [to_json(d.cross_lists).decode()]),
     "prediction_id": ("BYTES", (), lambda d: [d.prediction_id]),
 }
 VALUES_AT_ONCE = 4096
 _PLACES = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+
+
+InferEndpoint = Callable[["InferNeeds", Exchange], Awaitable[Reply]]
 
 
 @dataclass(frozen=True)
@@ -75,38 +72,42 @@ def add_routes(app: FastAPI, needs: InferNeeds) -> None:
     ref = needs.model.classifier.model
     loaded = {"model": ref.name, "version": ref.version}
 
-    def add(path: str, endpoint: Any, schema: type, summary: str, **more: Any) -> None:
-        names = [name for name in ("model", "version") if f"{{{name}}}" in path]
+    body = json_request([InferRequest], {"papers": INFER})
+
+    def add(
+        path: str, endpoint: InferEndpoint, schema: type, summary: str, access: Access = "public"
+    ) -> None:
         parameters = [
             {
                 "name": name,
                 "in": "path",
                 "required": True,
-                "schema": {"type": "string", "enum": [loaded[name]]},
+                "schema": {"type": "string", "enum": [value]},
             }
-            for name in names
+            for name, value in loaded.items()
+            if f"{{{name}}}" in path
         ]
+        is_asked = access == "classify"
         add_route(
             app,
             path,
-            as_route(needs, endpoint),
-            more.pop("access", "public"),
-            methods=[more.pop("method", "GET")],
+            needs,
+            endpoint,
+            access,
+            methods=["POST" if is_asked else "GET"],
             response_model=schema,
             tags=["open inference protocol"],
             summary=summary,
-            openapi_extra={"parameters": parameters, **more},
+            openapi_extra={"parameters": parameters, **(body if is_asked else {})},
         )
 
     add("/v2", server_metadata, ServerMetadata, "Metadata of the server")
-    add("/v2/health/live", live, Readiness, "Tell that the server lives", access="health")
-    add("/v2/health/ready", ready, Readiness, "Tell whether requests are wanted", access="health")
-    classifies = {"access": "classify", "method": "POST"}
-    body = json_request([InferRequest], {"papers": INFER})
+    add("/v2/health/live", live, Readiness, "Tell that the server lives", "health")
+    add("/v2/health/ready", ready, Readiness, "Tell whether requests are wanted", "health")
     for place in _PLACES:
         add(place, model_metadata, ModelMetadata, "Metadata of the model")
         add(f"{place}/ready", model_ready, Readiness, "Tell whether the model answers")
-        add(f"{place}/infer", infer, Inference, "Classify papers", **classifies, **body)
+        add(f"{place}/infer", infer, Inference, "Classify papers", "classify")
 
 
 async def server_metadata(_: InferNeeds, __: Exchange) -> Reply:
@@ -254,7 +255,7 @@ def _checked(answerer: Answerer, paper: Paper, index: int) -> Paper:
 
 
 def _check_model(model: Model, exchange: Exchange) -> None:
-    given, ref = exchange.scope["path_params"], model.classifier.model
+    given, ref = exchange.path_params, model.classifier.model
     if given["model"] != ref.name or given.get("version", ref.version) != ref.version:
         spec = shown("@".join(str(given[n]) for n in ("model", "version") if n in given))
         raise Problem("not_found", f"there is no model {spec!r} here, only {model.spec}. Use that.")

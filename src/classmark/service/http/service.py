@@ -207,7 +207,7 @@ class Chores:
             self._note_uses()
             if self._journal is not None and not is_last:
                 self._journal.delete_old()
-        except Exception as error:  # the thread lives as long as the process
+        except Exception as error:  # noqa: BLE001 - the thread lives as long as the process
             log_failure("chores failed", error)
 
     def _note_uses(self) -> None:

@@ -70,6 +70,7 @@ class Exchange:
         client: address of the client.
         key: the API key that came with it, None without keys.
         route: the route of the application for it, None if there is none.
+        path_params: parameters in its path.
         facts: further fields of its log line.
         on_whole: called once the whole request is here; raises if that is one too many.
         is_in_work: counted among the requests in work.
@@ -83,6 +84,7 @@ class Exchange:
         "is_in_work",
         "key",
         "on_whole",
+        "path_params",
         "receive",
         "request_id",
         "route",
@@ -101,6 +103,7 @@ class Exchange:
         self.client: str = client[0][:_MAX_CLIENT_CHARS] if client else ""
         self.key: Key | None = None
         self.route: BaseRoute | None = None
+        self.path_params: dict[str, str] = {}
         self.facts: dict[str, Any] = {}
         self.on_whole: Callable[[Exchange], None] = _no_limit
         self.is_in_work = False

@@ -157,7 +157,7 @@ _EXACT: dict[tuple[type[Published], str], Any] = {
 _ATTRIBUTE = re.compile(r"^    (\w+): (.+(?:\n        .+)*)", re.MULTILINE)
 
 
-def response_schema(kind: Any) -> Any:
+def response_schema(kind: Any) -> Any:  # noqa: ANN401 - a type, a union or None
     """Return a type with the schemas of published objects in their places."""
     if isinstance(kind, type) and issubclass(kind, Published):
         return _schema(kind)

@@ -198,7 +198,7 @@ def _work(job: Job, say: Say) -> int:
         log("worker failed", logging.ERROR, detail=str(error))
         say(FAILED + str(error).encode())
         return error.exit_code
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the supervisor is waiting for the reason
         log_failure("worker failed", error)
         say(FAILED + _reason(error).encode())
         return 1

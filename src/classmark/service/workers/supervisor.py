@@ -203,7 +203,7 @@ class Supervisor:
             raise WorkerFailed(self._failure)
         return 0 if in_order else 1
 
-    def _on_signal(self, number: int, *_: Any) -> None:
+    def _on_signal(self, number: int, *_: object) -> None:
         if number in RELOAD_SIGNALS and not self.terminal.has_gone():
             self._must_reload = True
         else:

@@ -17,7 +17,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 
@@ -73,7 +73,7 @@ class Worker(uvicorn.Server):
         await super().startup([])
         loop = asyncio.get_running_loop()
 
-        def on_signal(number: int, _: Any) -> None:
+        def on_signal(number: int, _: object) -> None:
             if not loop.is_closed():
                 do = self._reload if number in RELOAD_SIGNALS else self.stop
                 loop.call_soon_threadsafe(do)
@@ -85,10 +85,10 @@ class Worker(uvicorn.Server):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
         self._housekeeping = loop.create_task(self._keep_house())
         self._note_connections(0)
-        self.servers = [self._acceptor(listener) for listener in sockets or ()]
+        self.servers = [cast(Any, self._acceptor(one)) for one in sockets or ()]
         self._say(READY)
 
-    def _acceptor(self, listener: socket.socket) -> Any:
+    def _acceptor(self, listener: socket.socket) -> Acceptor:
         protocol: Any = self.config.http_protocol_class
         return Acceptor(
             listener,
@@ -139,7 +139,7 @@ class Worker(uvicorn.Server):
             self._beats.beat(self._slot)
             try:
                 self.service.publish()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the worker goes on serving
                 log_failure("housekeeping failed", error)
             connections = len(self.server_state.connections)
             self.service.traffic.hang_ups = surplus(connections, self._counts.lowest())
@@ -276,7 +276,7 @@ def _serve(worker: Worker, listener: socket.socket) -> None:
         serving.close()  # uvloop may fail before it begins
         try:
             runner.close()
-        except Exception as error:  # everything that matters is done
+        except Exception as error:  # noqa: BLE001 - everything that matters is done
             log_failure("event loop not closed", error)
 
 
