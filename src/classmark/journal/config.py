@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from classmark.bundle.find import home_folder
 from classmark.errors import InvalidConfig
@@ -104,7 +103,3 @@ class JournalStatus:
     queued: int
     failing: bool
     last_error: str | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object."""
-        return asdict(self)

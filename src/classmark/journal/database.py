@@ -104,23 +104,6 @@ def readers(path: Path) -> Iterator[dict[Path, sqlite3.Connection]]:
         yield opened
 
 
-@contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Write what the block writes, all or nothing.
-
-    Raises:
-        sqlite3.Error: another connection writes for longer than the timeout, or it cannot be done.
-    """
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
 def period_of(connection: sqlite3.Connection) -> tuple[str, str | None]:
     """Return when a file was begun and when it was closed; None if it is the live one."""
     row = connection.execute("SELECT begun_at_utc, closed_at_utc FROM journal_file").fetchone()

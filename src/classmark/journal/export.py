@@ -112,4 +112,4 @@ def _batches(predictions: Iterable[Prediction]) -> Iterator[list[Prediction]]:
 
 
 def _cell(value: object) -> object:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple) else value

@@ -29,8 +29,8 @@ from classmark.journal.database import (
     period_of,
     reader,
     readers,
-    transaction,
 )
+from classmark.journal.migrations import transaction
 from classmark.records import is_prediction_id, utc_text
 
 _BUSY_TIMEOUT_MS = 30_000
@@ -109,7 +109,7 @@ def forget(
     if not journal_files(path):
         raise InvalidJournal(f"there is no journal at {path}. Check the path.")
     targets = _targets(path, wanted)
-    total, done = Forgotten(), set[Path]()
+    found, done = list[Forgotten](), set[Path]()
     # A file that is begun meanwhile takes over what its predecessor knew then; it comes last.
     while todo := [f for f in journal_files(path) if f not in done and only in (None, f)]:
         done.update(todo)
@@ -117,9 +117,13 @@ def forget(
             if not file.exists():  # deleted since it was listed; a writer would begin it again
                 continue
             with journal_errors(file):
-                found = _count_in(file, targets) if dry_run else _forget_in(path, file, targets)
-            total = _sum(total, found)
-    return total
+                found.append((_count_in if dry_run else _forget_in)(path, file, targets))
+    return Forgotten(
+        predictions=sum(one.predictions for one in found),
+        feedback=sum(one.feedback for one in found),
+        files_changed=tuple(file for one in found for file in one.files_changed),
+        files_deleted=tuple(file for one in found for file in one.files_deleted),
+    )
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,7 @@ def _targets(path: Path, wanted: Forgettable) -> _Targets:
     return _Targets(frozenset(named), frozenset(named | old), before_utc)
 
 
-def _count_in(file: Path, targets: _Targets) -> Forgotten:
+def _count_in(_: Path, file: Path, targets: _Targets) -> Forgotten:
     with reader(file) as connection:
         _mark_doomed(connection, targets)
         counts = {
@@ -250,15 +254,6 @@ def _empty_log(connection: sqlite3.Connection) -> None:
     raise InvalidJournal(
         "what was to be forgotten is deleted, but its bytes are still in the log, because another "
         "process keeps reading. Run the same command again later."
-    )
-
-
-def _sum(first: Forgotten, second: Forgotten) -> Forgotten:
-    return Forgotten(
-        predictions=first.predictions + second.predictions,
-        feedback=first.feedback + second.feedback,
-        files_changed=first.files_changed + second.files_changed,
-        files_deleted=first.files_deleted + second.files_deleted,
     )
 
 

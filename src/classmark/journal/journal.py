@@ -70,7 +70,12 @@ class Journal:
         """
         chars = _chars_of(event)
         with self._lock:
-            taken = not self._closed and chars is not None and self._has_room_for(chars)
+            taken = (
+                not self._closed
+                and chars is not None
+                and len(self._queue) + len(self._in_hand) < self._config.capacity_events
+                and self._queued_chars + chars <= self._config.capacity_chars + _EVENT_CHARS
+            )
             if taken:
                 self._queue.append(event)
                 self._queued_chars += chars or 0
@@ -149,13 +154,6 @@ class Journal:
             self._queue, self._in_hand = [], []
         return lost
 
-    def _has_room_for(self, chars: int) -> bool:
-        n_events = len(self._queue) + len(self._in_hand)
-        return (
-            n_events < self._config.capacity_events
-            and self._queued_chars + chars <= self._config.capacity_chars + _EVENT_CHARS
-        )
-
     # --- the thread ----------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -177,16 +175,6 @@ class Journal:
         with suppress(sqlite3.Error):
             writer.close()
 
-    def _report(self) -> None:
-        """Say in the log what is wrong, or that it is well again."""
-        with self._lock:
-            failing, problem, dropped = self._failing, self._last_error, self._dropped
-        if failing:
-            self._faults.not_written(problem or "")
-        self._faults.dropped(dropped, problem)
-        if not failing:
-            self._faults.written()
-
     def _is_finished(self) -> bool:
         with self._lock:
             if not self._closed or self._deadline is None:
@@ -207,16 +195,20 @@ class Journal:
             while events := self._take():
                 outcome = writer.write(events)
                 self._settle(len(events), outcome.refused, outcome.problem)
-        except (sqlite3.Error, OSError) as error:
-            self._fail(f"journal {self._config.path}: {database.in_words(error)}", writer)
-        except ClassmarkError as error:
-            self._fail(str(error), writer)
         except Exception as error:  # noqa: BLE001 - the thread lives as long as the process
-            self._fail(f"journal {self._config.path}: {type(error).__name__}: {error}", writer)
+            with self._lock:
+                self._failing, self._last_error = True, self._problem(error)
+            with suppress(sqlite3.Error):  # a new connection may have more luck
+                writer.close()
         else:
             with self._lock:
                 self._failing = False
-        self._report()
+        now = self.status()
+        if now.failing:
+            self._faults.not_written(now.last_error or "")
+        self._faults.dropped(now.dropped, now.last_error)
+        if not now.failing:
+            self._faults.written()
 
     def _take(self) -> list[Event]:
         """Return the oldest events; they wait in hand until they are settled."""
@@ -237,13 +229,12 @@ class Journal:
                 self._last_error = problem
             self._settled_more.notify_all()
 
-    def _fail(self, problem: str, writer: FileWriter) -> None:
-        """Note the problem; a new connection may have more luck than one that has failed."""
-        with self._lock:
-            self._failing = True
-            self._last_error = problem
-        with suppress(sqlite3.Error):
-            writer.close()
+    def _problem(self, error: Exception) -> str:
+        if isinstance(error, ClassmarkError):
+            return str(error)
+        if isinstance(error, sqlite3.Error | OSError):
+            return f"journal {self._config.path}: {database.in_words(error)}"
+        return f"journal {self._config.path}: {type(error).__name__}: {error}"
 
 
 def _chars_of(event: Event) -> int | None:
