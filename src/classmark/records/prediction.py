@@ -25,7 +25,7 @@ PredictionSource = Literal["classify", "files", "infer"]
 # 80 of chance make 26 characters, whose order is the order of time.
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
-_ID_PATTERN = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}", re.ASCII)
+ID_PATTERN = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}", re.ASCII)
 _UUID7_PATTERN = re.compile(
     r"([0-9a-f]{8})-?([0-9a-f]{4})-?7[0-9a-f]{3}-?[89ab][0-9a-f]{3}-?[0-9a-f]{12}",
     re.ASCII | re.IGNORECASE,
@@ -64,7 +64,7 @@ def derived_prediction_id(key: str, part: str = "", *, at_ms: int | None = None)
 
 def is_prediction_id(text: str) -> bool:
     """Tell whether a text is well formed as a prediction id; it need not exist."""
-    return _ID_PATTERN.fullmatch(text) is not None
+    return ID_PATTERN.fullmatch(text) is not None
 
 
 def utc_text(at_ms: int | None = None) -> str:

@@ -17,7 +17,7 @@ from classmark.service.answering.answerer import Answerer, AnswerOptions, Questi
 from classmark.service.answering.batching import Batcher
 from classmark.service.http.document import BATCH, PAPER, json_request, with_known_label
 from classmark.service.http.gateway import add_route
-from classmark.service.problems import Problem, invalid_request, problem_of
+from classmark.service.problems import Problem, invalid_field, problem_of
 from classmark.service.requests.body import MAX_DIRECT_BODY_BYTES, check_media_type, read_body
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.scan import (
@@ -150,10 +150,9 @@ async def classify(needs: ClassifyNeeds, exchange: Exchange) -> Reply:
 
 def may_be_parsed_at_once(body: bytes) -> bool:
     """Return whether a body may be parsed in the event loop, in one call."""
-    return (
-        len(body) <= MAX_DIRECT_BODY_BYTES
-        and body.count(b":") + body.count(b"{") <= MAX_DIRECT_FIELDS
-    )
+    if len(body) > MAX_DIRECT_BODY_BYTES:
+        return False
+    return body.count(b":") + body.count(b"{") <= MAX_DIRECT_FIELDS
 
 
 def parse(needs: ClassifyNeeds, exchange: Exchange, body: bytes) -> ClassifyRequest:
@@ -165,7 +164,7 @@ def parse(needs: ClassifyNeeds, exchange: Exchange, body: bytes) -> ClassifyRequ
     arrays = find_arrays(body, [b"papers"], needs.settings.max_papers)
     batches = [array for array in arrays if array.elements]
     if len(batches) > 1:
-        raise invalid_request([{"type": "twice", "loc": ("papers",), "msg": "is there twice"}])
+        raise invalid_field("papers", "is there twice")
     rest = without(body, batches, [b"null"] * len(batches))
     longest = needs.longest_paper_bytes
     if len(rest) > longest:
@@ -181,9 +180,8 @@ def parse(needs: ClassifyNeeds, exchange: Exchange, body: bytes) -> ClassifyRequ
 
 def is_short(request: ClassifyRequest) -> bool:
     """Return whether one paper may be answered in the event loop."""
-    return sum(_cost_chars(t) for t in (request.title, request.abstract, request.text) if t) <= (
-        MAX_DIRECT_COST_CHARS
-    )
+    texts = (request.title, request.abstract, request.text)
+    return sum(_cost_chars(text) for text in texts if text) <= MAX_DIRECT_COST_CHARS
 
 
 def _cost_chars(text: str) -> int:
@@ -196,31 +194,20 @@ async def _answer_in_batch(
     answerer: Answerer, batcher: Batcher, exchange: Exchange, request: ClassifyRequest
 ) -> Reply:
     """Return the reply to one paper for a deep model; the loop is free while it waits."""
-    options = _options(exchange, request)
+    options = answer_options(exchange, "classify", request)
     question = question_of(answerer, request)
     [scored] = await exchange.wait_for(answerer.submit(batcher, [question], options))
     return Reply(to_json(answerer.finish(question, scored, options)))
 
 
-def _options(exchange: Exchange, request: ClassifyRequest) -> AnswerOptions:
-    return answer_options(
-        exchange, "classify", request.top, request.threshold, explain=request.explain
-    )
-
-
 def answer_options(
-    exchange: Exchange,
-    source: PredictionSource,
-    top: int,
-    threshold: float | None,
-    *,
-    explain: bool = False,
+    exchange: Exchange, source: PredictionSource, asked: ClassifyOptions
 ) -> AnswerOptions:
     """Return how to answer a request that came to an endpoint."""
     return AnswerOptions(
-        top=top,
-        threshold=threshold,
-        explain=explain,
+        top=asked.top,
+        threshold=asked.threshold,
+        explain=asked.explain,
         deadline=exchange.deadline,
         source=source,
         started=exchange.started,
@@ -230,11 +217,13 @@ def answer_options(
 
 def _answer(needs: ClassifyNeeds, exchange: Exchange, request: ClassifyRequest) -> Reply:
     """Return the reply to a checked request; runs in the loop or in a thread."""
-    options = _options(exchange, request)
+    options = answer_options(exchange, "classify", request)
     answerer = needs.answerer
     if request.papers is None:
         return Reply(to_json(answerer.answer(question_of(answerer, request), options)))
-    _refuse_paper_beside_papers(request)
+    own = request.model_fields_set - ClassifyOptions.model_fields.keys() - {"papers"}
+    if own:
+        raise invalid_field(min(own), "cannot be sent beside papers; put it into the papers")
     needs.check_count(len(request.papers))
     questions = [_question(needs, exchange, paper) for paper in request.papers]
     documents = answerer.answer_many(questions, options, exchange.check_deadline)
@@ -275,11 +264,7 @@ def question_of(answerer: Answerer, paper: PaperIn) -> Question:
     identifier = None if paper.id is None else str(paper.id)
     if paper.text is not None:
         if paper.title is not None or paper.abstract is not None:
-            raise Problem(
-                "invalid_request",
-                "text: stands in place of title and abstract. Give either, not both.",
-                errors=[{"field": "text", "message": "beside title or abstract"}],
-            )
+            raise invalid_field("text", "replaces title and abstract; send one or the other")
         given = Paper.from_text(paper.text, identifier)
     else:
         given = Paper(id=identifier, title=paper.title or "", abstract=paper.abstract or "")
@@ -291,17 +276,6 @@ def question_of(answerer: Answerer, paper: PaperIn) -> Question:
 
 def bad_record(identifier: str | int | None, error: Problem | ClassmarkError) -> BadRecord:
     """Return a record of a batch that gets no answer, with the reason."""
-    shown = None if identifier is None else str(identifier)
     problem = problem_of(error)
-    return BadRecord(id=shown, kind=problem.kind, message=problem.detail)
-
-
-def _refuse_paper_beside_papers(request: ClassifyRequest) -> None:
-    options = ClassifyOptions.model_fields.keys()
-    beside = sorted(request.model_fields_set - options - {"papers"})
-    if beside:
-        raise Problem(
-            "invalid_request",
-            f"{beside[0]}: stands beside papers. Put it into the papers, or send one paper alone.",
-            errors=[{"field": name, "message": "beside papers"} for name in beside],
-        )
+    identifier = None if identifier is None else str(identifier)
+    return BadRecord(id=identifier, kind=problem.kind, message=problem.detail)

@@ -18,14 +18,11 @@ from classmark.service.http.document import (
     with_known_label,
 )
 from classmark.service.http.gateway import add_route
-from classmark.service.problems import Problem, journal_unavailable, shown
+from classmark.service.problems import Problem, invalid_field, journal_unavailable, shown
 from classmark.service.requests.body import check_media_type, read_body
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.scan import find_arrays, validate
-from classmark.service.requests.schemas import (
-    PREDICTION_ID_PATTERN,
-    FeedbackRequest,
-)
+from classmark.service.requests.schemas import PREDICTION_ID_PATTERN, FeedbackRequest
 from classmark.service.requests.threads import Threads
 from classmark.service.settings import ServiceSettings
 from classmark.wire import FeedbackReceipt, Prediction, to_json
@@ -106,12 +103,8 @@ async def feedback(needs: JournalNeeds, exchange: Exchange) -> Reply:
     find_arrays(body, [], most=0)  # bounds its structure
     request = validate(_REQUEST, body)
     code = needs.labels.canonical(request.category)
-    event = FeedbackEvent(
-        prediction_id=request.prediction_id,
-        category=code,
-        at_utc=utc_text(),
-        comment=request.comment,
-    )
+    given = {**request.model_dump(), "category": code}
+    event = FeedbackEvent(at_utc=utc_text(), **given)
     journal = needs.kept()
     if not journal.record(event):
         if journal.status().failing:
@@ -124,11 +117,8 @@ async def prediction(needs: JournalNeeds, exchange: Exchange) -> Reply:
     """A prediction as the journal has it, with all feedback on it."""
     identifier = exchange.path_params["prediction_id"]
     if not is_prediction_id(identifier):
-        raise Problem(
-            "invalid_request",
-            f"{shown(identifier)!r} is not a prediction ID. Send the prediction_id of an answer.",
-            errors=[{"field": "prediction_id", "message": "is not well formed"}],
-        )
+        message = f"{shown(identifier)!r} is not one; send the prediction_id of an answer"
+        raise invalid_field("prediction_id", message)
     journal = needs.kept()
     found = await needs.threads.read(exchange, lambda: journal.find(identifier))
     if found is None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastapi import FastAPI
 from msgspec import structs
+from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, create_form_parser
 
@@ -25,17 +24,16 @@ from classmark.service.http.classify import (
 )
 from classmark.service.http.document import FILE
 from classmark.service.http.gateway import add_route
-from classmark.service.problems import Problem, invalid_field, shown
+from classmark.service.problems import Problem, invalid_field, invalid_request, shown
 from classmark.service.requests.body import check_media_type, read_body
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.file_reading import Record, read_file
 from classmark.service.requests.reader_pool import ReaderPool, is_small
-from classmark.service.requests.schemas import MAX_TOP
+from classmark.service.requests.schemas import MAX_TOP, ClassifyOptions
 from classmark.service.requests.threads import ITEM_BYTES, PAPER_BYTES
 from classmark.wire import Answer, FileAnswers
 
 _FORM = b"multipart/form-data"
-_TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off", ""}
 _MAX_PARTS = 20
 _PIECE_BYTES = 64 << 10
 _SCHEMA = {
@@ -120,7 +118,7 @@ async def classify_file(needs: FileNeeds, exchange: Exchange) -> Reply:
 async def _receive_form(needs: FileNeeds, exchange: Exchange) -> Form:
     """Return the form of a request; its body is not held any longer."""
     body = await read_body(exchange, needs.threads, needs.settings.max_body_bytes)
-    content_type = exchange.headers.get(b"content-type", b"")
+    content_type = exchange.headers[b"content-type"]
     return await needs.threads.run(
         exchange, lambda: read_form(content_type, body, exchange.check_deadline)
     )
@@ -184,31 +182,19 @@ def read_form(content_type: bytes, body: bytes, check: Callable[[], None] = lamb
     Raises:
         Problem: it is not a form, or has too many parts.
     """
-    fields: dict[str, str] = {}
-    files: list[tuple[str, bytes]] = []
-    count = itertools.count()
+    parts: list[Field | File] = []
 
-    def on_field(field: Field) -> None:
-        _refuse_many(next(count))
-        fields[(field.field_name or b"").decode("utf-8", "replace")] = (field.value or b"").decode(
-            "utf-8", "replace"
-        )
-
-    def on_file(file: File) -> None:
-        _refuse_many(next(count))
-        file.file_object.seek(0)
-        content = file.file_object.read()
-        file.close()
-        if file.field_name == b"file":
-            if files:
-                raise invalid_field("file", "is there twice; send one file at a time")
-            files.append(((file.file_name or b"").decode("utf-8", "replace"), content))
+    def take(part: Field | File) -> None:
+        if len(parts) >= _MAX_PARTS:
+            detail = f"the form has more than {_MAX_PARTS} parts. Send one file."
+            raise Problem("bad_request", detail)
+        parts.append(part)
 
     try:
         parser = create_form_parser(
             {"Content-Type": content_type},
-            on_field,
-            on_file,
+            take,
+            take,
             config={"MAX_MEMORY_FILE_SIZE": len(body) + 1},
         )
         for start in range(0, len(body), _PIECE_BYTES):
@@ -217,45 +203,30 @@ def read_form(content_type: bytes, body: bytes, check: Callable[[], None] = lamb
         parser.finalize()
     except (FormParserError, ValueError, AttributeError) as error:
         raise Problem("bad_request", f"the form cannot be read ({shown(str(error))}).") from error
-    name, content = files[0] if files else ("", None)
-    if content is None and "file" in fields:  # curl -F file=text sends a field without a name
-        content = fields.pop("file").encode()
-    return Form(content, name, fields)
+    fields = {_text(p.field_name): p.value or b"" for p in parts if isinstance(p, Field)}
+    files = [p for p in parts if isinstance(p, File) and p.field_name == b"file"]
+    if len(files) > 1:
+        raise invalid_field("file", "is there twice; send one file at a time")
+    content, name = None, ""
+    if files:
+        files[0].file_object.seek(0)
+        content, name = files[0].file_object.read(), _text(files[0].file_name)
+    elif "file" in fields:  # curl -F file=text sends a field without a name
+        content = fields.pop("file")
+    return Form(content, name, {key: _text(value) for key, value in fields.items()})
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode("utf-8", "replace")
 
 
 def _options(exchange: Exchange, values: dict[str, str]) -> AnswerOptions:
-    unknown = sorted(values.keys() - {"top", "threshold", "explain", "columns"})
-    if unknown:
-        raise invalid_field(shown(unknown[0]), "is not a field of this form")
-    return answer_options(
-        exchange, "files", _top(values), _threshold(values), explain=_explain(values)
-    )
-
-
-def _top(values: dict[str, str]) -> int:
-    text = values.get("top", "5")
-    if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= MAX_TOP):
-        raise invalid_field("top", f"must be a whole number from 1 to {MAX_TOP}")
-    return int(text)
-
-
-def _threshold(values: dict[str, str]) -> float | None:
-    if not values.get("threshold"):
-        return None
+    given = {name: value for name, value in values.items() if value and name != "columns"}
     try:
-        threshold = float(values["threshold"])
-    except ValueError:
-        threshold = math.nan
-    if not 0 <= threshold <= 1:
-        raise invalid_field("threshold", "must be a number within 0..1")
-    return threshold
-
-
-def _explain(values: dict[str, str]) -> bool:
-    text = values.get("explain", "").lower()
-    if text not in _TRUE | _FALSE:
-        raise invalid_field("explain", "must be true or false")
-    return text in _TRUE
+        asked = ClassifyOptions.model_validate_strings(given)
+    except ValidationError as error:
+        raise invalid_request(error.errors()) from error
+    return answer_options(exchange, "files", asked)
 
 
 def _columns(values: dict[str, str]) -> Columns:
@@ -265,8 +236,3 @@ def _columns(values: dict[str, str]) -> Columns:
         raise invalid_field(
             "columns", f"{error}. Write for example title=Headline,abstract=Text"
         ) from error
-
-
-def _refuse_many(n_parts: int) -> None:
-    if n_parts >= _MAX_PARTS:
-        raise Problem("bad_request", f"the form has more than {_MAX_PARTS} parts. Send one file.")

@@ -23,7 +23,7 @@ from classmark.service.requests.admission import Access
 from classmark.service.requests.body import check_media_type, read_body
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.scan import Elements, find_arrays, validate, without
-from classmark.service.requests.schemas import InferRequest, TensorIn
+from classmark.service.requests.schemas import ClassifyOptions, InferRequest, TensorIn
 from classmark.service.requests.threads import work_size
 from classmark.wire import (
     Answer,
@@ -174,7 +174,8 @@ def _answer(needs: ClassifyNeeds, exchange: Exchange, body: bytes) -> Reply:
     answerer = needs.answerer
     questions = [Question(_checked(answerer, paper, i)) for i, paper in enumerate(papers)]
     top = min(request.parameters.top, len(answerer.classifier.labels))
-    options = answer_options(exchange, "infer", top, request.parameters.threshold)
+    asked = ClassifyOptions(top=top, threshold=request.parameters.threshold)
+    options = answer_options(exchange, "infer", asked)
     documents = answerer.answer_many(questions, options, exchange.check_deadline)
     exchange.facts["papers"] = len(documents)
     model = answerer.model

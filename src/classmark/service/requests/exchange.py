@@ -76,22 +76,6 @@ class Exchange:
         is_in_work: counted among the requests in work.
     """
 
-    __slots__ = (
-        "client",
-        "deadline",
-        "facts",
-        "headers",
-        "is_in_work",
-        "key",
-        "on_whole",
-        "path_params",
-        "receive",
-        "request_id",
-        "route",
-        "scope",
-        "started",
-    )
-
     def __init__(self, scope: Scope, receive: Receive, default_deadline_ms: int) -> None:
         self.scope = scope
         self.receive = receive
@@ -105,7 +89,7 @@ class Exchange:
         self.route: BaseRoute | None = None
         self.path_params: dict[str, str] = {}
         self.facts: dict[str, Any] = {}
-        self.on_whole: Callable[[Exchange], None] = _no_limit
+        self.on_whole: Callable[[Exchange], None] = lambda _: None
         self.is_in_work = False
 
     def limit_deadline(self) -> None:
@@ -180,10 +164,6 @@ class Exchange:
         if given is not None and _REQUEST_ID.fullmatch(given):
             return given.decode("ascii")
         return f"{_CHANCE.getrandbits(_REQUEST_ID_BITS):024x}"
-
-
-def _no_limit(_: Exchange) -> None:
-    pass
 
 
 def plain_address(text: str) -> IPv4Address | IPv6Address:
