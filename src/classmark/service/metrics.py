@@ -196,14 +196,6 @@ class Metrics(Collector):
         found.pop(OTHER, None)
         return found
 
-    def key_refused(self, kind: str) -> None:
-        """Count a request whose key is missing, wrong or too narrow, by kind of the problem."""
-        self.count("classmark_keys_refused", kind)
-
-    def connection_refused(self, kind: str) -> None:
-        """Count a connection that was refused before the application saw its request."""
-        self.count("classmark_connections_refused", kind)
-
     def batch_done(self, papers: int, tokens: int) -> None:
         """Count a batch of the deep model."""
         self.observe("classmark_batch_papers", papers)
@@ -217,10 +209,6 @@ class Metrics(Collector):
         """Say how much waits for the deep model."""
         self.set("classmark_queue_papers", papers)
         self.set("classmark_queue_tokens", tokens)
-
-    def set_in_work(self, n: int) -> None:
-        """Say how many requests are in work."""
-        self.set("classmark_requests_in_work", n)
 
     def set_journal(self, status: JournalStatus) -> None:
         """Say how the journal of this process fares."""

@@ -244,26 +244,26 @@ class ServiceSettings(BaseSettings):
         Args:
             is_deep: the model is a deep one.
         """
-        reasons = {
-            "there is no rate to hold up": not self.rate_per_minute and self.api_keys is None,
-            "there is no journal": self.journal == JOURNAL_OFF,
-            "no API key is asked for": self.api_keys is None,
-            "the model is not a deep one": not is_deep,
-        }
-        pointless = {
-            "rate_burst": "there is no rate to hold up",
-            "journal_text": "there is no journal",
-            "journal_keep_days": "there is no journal",
-            "journal_max_mb": "there is no journal",
-            "refused_keys_per_minute": "no API key is asked for",
-            "batch_tokens": "the model is not a deep one",
-            "batch_queue": "the model is not a deep one",
-            "batch_wait_ms": "the model is not a deep one",
+        off = {
+            "there is no rate to hold up": (
+                not self.rate_per_minute and self.api_keys is None,
+                ("rate_burst",),
+            ),
+            "there is no journal": (
+                self.journal == JOURNAL_OFF,
+                ("journal_text", "journal_keep_days", "journal_max_mb"),
+            ),
+            "no API key is asked for": (self.api_keys is None, ("refused_keys_per_minute",)),
+            "the model is not a deep one": (
+                not is_deep,
+                ("batch_tokens", "batch_queue", "batch_wait_ms"),
+            ),
         }
         return {
             name: reason
-            for name, reason in pointless.items()
-            if name in self.model_fields_set and reasons[reason]
+            for reason, (applies, names) in off.items()
+            for name in names
+            if applies and name in self.model_fields_set
         }
 
     def reread(self) -> tuple[ServiceSettings, list[str]]:

@@ -352,7 +352,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Send a problem past the application, unless an answer has begun, and close."""
         self._refused = True
         self._release_body()
-        self.metrics.connection_refused(problem.kind)
+        self.metrics.count("classmark_connections_refused", problem.kind)
         client = self.client[0] if self.client else ""
         log_rarely(f"connection refused: {problem.kind}", client=client, detail=problem.detail)
         if self._is_in_body and self.cycle.response_started:

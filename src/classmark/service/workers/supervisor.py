@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection
-from typing import Any
 
 from classmark.errors import ClassmarkError, InvalidConfig, ListenFailed, WorkerFailed, advice
 from classmark.service.answering.model import OpenedModel, open_model
@@ -37,9 +36,10 @@ from classmark.service.workers.process import (
     RELOAD_SIGNALS,
     Job,
     SilenceWatch,
-    Terminal,
     WorkerProcess,
+    ends_with_terminal,
     fit_descriptors,
+    has_terminal,
     held,
     wake_up_on_signals,
 )
@@ -71,7 +71,7 @@ def serve(settings: ServiceSettings, say: Say = lambda _: None) -> int:
     """
     if not hasattr(os, "fork"):  # Windows
         raise ListenFailed("classmark serve needs Linux or macOS. On Windows run it in WSL.")
-    started_at_s, terminal = time.time(), Terminal()
+    started_at_s, needs_terminal = time.time(), ends_with_terminal()
     # A reload signal that comes now waits until there is something to reload.
     with held(RELOAD_SIGNALS), _listening(settings) as listener:
         set_up_logs(file=settings.log_file, level=settings.log_level)
@@ -83,7 +83,9 @@ def serve(settings: ServiceSettings, say: Say = lambda _: None) -> int:
         memory = _share_memory(model.worker_count)
         try:
             listener.listen(BACKLOG)
-            return Supervisor(settings, listener, model, memory, say, started_at_s, terminal).run()
+            supervisor = Supervisor(settings, listener, model, memory, say, started_at_s)
+            supervisor.needs_terminal = needs_terminal
+            return supervisor.run()
         finally:
             memory.close()
 
@@ -162,7 +164,7 @@ class Supervisor:
     memory: TreeMemory
     say: Say
     started_at_s: float
-    terminal: Terminal = field(default_factory=Terminal)
+    needs_terminal: bool = False
     _slots: list[_Slot] = field(default_factory=list)
     _is_stopping: bool = False
     _must_reload: bool = False
@@ -189,7 +191,8 @@ class Supervisor:
             try:
                 while not self._is_stopping:
                     self._start_due()
-                    connection.wait([*self._news(), wake], timeout=self._wait_s())
+                    news = [worker.news for worker in self._workers()]
+                    connection.wait([*news, wake], timeout=self._wait_s())
                     with suppress(BlockingIOError):
                         wake.recv(4096)
                     self._reload_if_asked()
@@ -204,7 +207,8 @@ class Supervisor:
         return 0 if in_order else 1
 
     def _on_signal(self, number: int, *_: object) -> None:
-        if number in RELOAD_SIGNALS and not self.terminal.has_gone():
+        has_ended = self.needs_terminal and not has_terminal()
+        if number in RELOAD_SIGNALS and not has_ended:
             self._must_reload = True
         else:
             self._is_stopping = True
@@ -236,9 +240,6 @@ class Supervisor:
 
     def _workers(self) -> list[WorkerProcess]:
         return [slot.worker for slot in self._slots if slot.worker is not None]
-
-    def _news(self) -> list[Any]:
-        return [worker.news for worker in self._workers()]
 
     def _start_due(self) -> None:
         now = time.monotonic()
