@@ -32,7 +32,7 @@ class PartSummary:
         records: papers and bad records.
         bad: records that could not be read.
         bad_lines: the first of them, as lines for people, without the name of the input.
-        input_bytes: how much of the input it stands for, in bytes on disk.
+        input_bytes: how much of the input it covers, in bytes on disk.
     """
 
     records: int
@@ -57,11 +57,11 @@ class Parts:
         return self.folder / f"{self._prefix}-{index:08d}{_PART_SUFFIX}"
 
     def has(self, index: int) -> bool:
-        """Tell whether a part is done."""
+        """Return whether a part is done."""
         return self.path(index).exists()
 
     def summaries(self) -> Iterator[PartSummary]:
-        """Yield what each part holds that is there; what a power failure cut short is removed."""
+        """Yield what each existing part holds; parts that a power failure cut short are removed."""
         for path in sorted(self.folder.glob(f"{self._prefix}-*{_PART_SUFFIX}")):
             try:
                 yield read_summary(path)
@@ -142,7 +142,7 @@ def folder_of(output: Path) -> Path:
 
 
 def prepare(folder: Path, manifest: dict[str, Any], progress: Progress) -> Parts:
-    """Return the parts of a run: those that are there if they are of the same run, else none.
+    """Return the parts of a run: the existing ones if they belong to the same run, else none.
 
     Args:
         folder: held by ``locked_folder``.

@@ -73,7 +73,7 @@ class Pool:
         self._workers: list[_Worker] = []
 
     def run(self, tasks: Iterator[Task]) -> Generator[Done]:
-        """Work on tasks and yield each when its part is there, in no stated order.
+        """Work on tasks and yield each when its part is written, in any order.
 
         No more than one task a worker, and one that was read ahead, are held at a time.
 

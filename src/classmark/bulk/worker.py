@@ -26,7 +26,7 @@ class Task:
         index: number of its part, from 0.
         source: name of its file, for messages.
         chunk: what to classify.
-        input_bytes: how much of the input it stands for, in bytes on disk.
+        input_bytes: how much of the input it covers, in bytes on disk.
     """
 
     index: int
@@ -37,7 +37,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A part that is there."""
+    """A part that was written."""
 
     index: int
     records: int
@@ -46,7 +46,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Why a worker cannot go on: a sentence."""
+    """Why a worker cannot continue: a sentence."""
 
     message: str
 
@@ -120,5 +120,5 @@ def _size_chars(record: Paper | BadRecord) -> int:
 def _tell(connection: Connection, failed: Failed) -> None:
     try:
         connection.send(failed)
-    except ConnectionError:  # nobody is there to hear it
+    except ConnectionError:  # the parent process has ended
         return

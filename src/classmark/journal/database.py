@@ -1,4 +1,4 @@
-"""The files of a journal: names, connections, and what SQLite's errors mean in words.
+"""The files of a journal: names, connections, and explanations of SQLite's errors.
 
 They are ``journal.sqlite``, then ``journal.000002.sqlite`` and so on. A file is never renamed:
 SQLite knows its log (``-wal``) and shared memory (``-shm``) by name, so one process could write a
@@ -111,17 +111,17 @@ def period_of(connection: sqlite3.Connection) -> tuple[str, str | None]:
 
 
 def is_closed(connection: sqlite3.Connection) -> bool:
-    """Tell whether a file takes no more events."""
+    """Return whether a file is closed and takes no more events."""
     return period_of(connection)[1] is not None
 
 
 def mark_closed(connection: sqlite3.Connection) -> None:
-    """Close a file for good; every writer goes on to the next one."""
+    """Close a file permanently; every writer continues with the next one."""
     connection.execute("UPDATE journal_file SET closed_at_utc = ?", (utc_text(),))
 
 
 def is_empty(connection: sqlite3.Connection) -> bool:
-    """Tell whether a file holds neither predictions nor feedback."""
+    """Return whether a file holds neither predictions nor feedback."""
     query = "SELECT 1 FROM predictions UNION ALL SELECT 1 FROM feedback LIMIT 1"
     return connection.execute(query).fetchone() is None
 
@@ -170,7 +170,7 @@ def _begin_private(path: Path) -> None:
 
 
 def _close_to_others(path: Path) -> None:
-    """Make a journal private that a former version, or somebody else, has made readable."""
+    """Make a journal private that an earlier version, or another program, made readable."""
     if os.name == "nt":  # pragma: no cover - there are no such modes
         return
     for file in with_logs(Path(os.path.realpath(path))):

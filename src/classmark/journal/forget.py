@@ -1,4 +1,4 @@
-"""Deletes predictions: those that somebody names, and those that need not be kept any longer.
+"""Deletes predictions: those that are named, and those that are older or larger than the limits.
 
 ``forget`` removes every byte of a prediction and its feedback. ``Retention`` deletes whole files,
 which takes no longer than removing a name and holds up no writer; so a journal with a limit begins
@@ -94,7 +94,7 @@ def forget(
 
     Afterwards no byte of them is in the files: deleted pages are overwritten, the log is emptied
     and the free space given back. Predictions named by id or paper stay deleted even if a retry
-    of their request is recorded later. Other processes may write meanwhile; they wait.
+    of their request is recorded later. Other processes may write at the same time; they wait.
 
     Args:
         path: the first file of the journal.
@@ -309,7 +309,7 @@ class Retention:
 
 
 def days_ago(days: float) -> str:
-    """Return the time so many days before now, as the journal writes it."""
+    """Return the time that was some days ago, as the journal writes it."""
     return utc_text(time.time_ns() // 1_000_000 - round(days * _DAY_MS))
 
 

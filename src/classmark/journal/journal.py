@@ -198,7 +198,7 @@ class Journal:
         except Exception as error:  # noqa: BLE001 - the thread lives as long as the process
             with self._lock:
                 self._failing, self._last_error = True, self._problem(error)
-            with suppress(sqlite3.Error):  # a new connection may have more luck
+            with suppress(sqlite3.Error):  # the next attempt opens a new one
                 writer.close()
         else:
             with self._lock:
@@ -211,7 +211,7 @@ class Journal:
             self._faults.written()
 
     def _take(self) -> list[Event]:
-        """Return the oldest events; they wait in hand until they are settled."""
+        """Return the oldest events; they are kept until they are settled."""
         with self._lock:
             if not self._in_hand:
                 self._in_hand, self._queue = self._queue, []

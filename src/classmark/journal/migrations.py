@@ -52,7 +52,7 @@ CREATE TABLE feedback (
 ) WITHOUT ROWID;
 """
 
-# What somebody had deleted stays deleted, also when a retry of its request comes late.
+# What was deleted on request stays deleted, even if a retry of its request arrives late.
 _FORGOTTEN = """
 CREATE TABLE forgotten (prediction_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TRIGGER predictions_stay_forgotten BEFORE INSERT ON predictions

@@ -25,7 +25,7 @@ from classmark.wire import ModelRef
 Event = PredictionEvent | FeedbackEvent
 
 _FILE_BYTES = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
-# What one event can be guilty of; every other error concerns the file.
+# Errors that a single event can cause; every other error concerns the file.
 _EVENT_FAULTS = (
     *(sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError),
     *(TypeError, ValueError, OverflowError, AttributeError),

@@ -63,7 +63,7 @@ def derived_prediction_id(key: str, part: str = "", *, at_ms: int | None = None)
 
 
 def is_prediction_id(text: str) -> bool:
-    """Tell whether a text is well formed as a prediction id; it need not exist."""
+    """Return whether a text is well formed as a prediction id; it need not exist."""
     return ID_PATTERN.fullmatch(text) is not None
 
 

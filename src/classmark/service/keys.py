@@ -28,11 +28,11 @@ Scope = Literal["classify", "feedback", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 PREFIX = "cmk"
 LOOK_AGAIN_S = 1.0
-"""A key that is revoked is refused after at most as long."""
+"""A revoked key is refused after at most this time."""
 SLOWEST_RATE = 0.001
 """Requests a minute; a slower rate is a mistake, and its waiting times overflow."""
 LOG_AGAIN_S = 60.0
-"""A file that stays unreadable is logged as often."""
+"""Interval between two log lines about a file that stays unreadable."""
 _ID_BYTES, _SECRET_BYTES = 5, 24
 _KEY = re.compile(rf"{PREFIX}_([0-9a-f]{{{2 * _ID_BYTES}}})_([0-9a-f]{{{2 * _SECRET_BYTES}}})")
 _TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$"
@@ -76,7 +76,7 @@ class Key(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields
 
 
 def is_rate(per_minute: float) -> bool:
-    """Tell whether a number can be a rate: 0 for none, or a request in 17 hours and more."""
+    """Return whether a number is a valid rate: 0 for no limit, or a request in 17 hours or more."""
     return per_minute == 0 or SLOWEST_RATE <= per_minute < math.inf
 
 
@@ -180,7 +180,7 @@ def read_keys(path: Path) -> tuple[Key, ...]:
 def _content(path: Path) -> bytes:
     """Return what the file holds, nothing if there is none.
 
-    It is opened without waiting: a pipe in its place would hold up the event loop for ever.
+    It is opened without waiting: a pipe in its place would block the event loop forever.
 
     Raises:
         InvalidKeys: it is a pipe, a folder or a device.
@@ -206,8 +206,8 @@ class _KeysFile(msgspec.Struct):
 class KeyRing:
     """The keys that a worker knows; looks at the file again when it has changed.
 
-    While the file cannot be read there are no keys: one that was revoked meanwhile would still be
-    taken otherwise.
+    While the file cannot be read, no key is accepted: otherwise one that was revoked in the
+    meantime would still work.
     """
 
     def __init__(self, path: Path) -> None:
@@ -300,7 +300,7 @@ class _LastUses(msgspec.Struct):
 def read_last_uses() -> dict[str, str]:
     """Return when each key was last used, to the minute, by id; see ``write_last_uses``.
 
-    What cannot be read is as if it were not there: nobody is let in by it.
+    An unreadable file counts as missing: it grants no access.
     """
     try:
         uses = msgspec.json.decode(_uses_path().read_bytes(), type=_LastUses)

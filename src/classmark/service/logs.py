@@ -63,7 +63,7 @@ class JsonFormatter(logging.Formatter):
         line: dict[str, Any] = {
             "time": _utc(record.created),
             "level": record.levelname.lower(),
-            # What asyncio says goes on with values, which may hold a text.
+            # asyncio continues its messages with values, which may contain a text.
             "event": record.getMessage().partition("\n")[0][:_MAX_MESSAGE_CHARS],
             "pid": record.process,
         }
@@ -103,7 +103,7 @@ def set_up_logs(
         level: lines below it are left out.
 
     Raises:
-        StorageFailed: the file cannot be opened. The logs go on where they went.
+        StorageFailed: the file cannot be opened. The logs continue where they were.
     """
     handler = _DirectHandler(file) if stream is None else logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
@@ -205,7 +205,7 @@ class AccessLog:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits; a log that nobody reads, or not now, stops nothing.
+        """Write the waiting lines; a log that is not read does not stop the service.
 
         A MiB of lines waits for its reader, further ones are dropped, and that is logged.
         """

@@ -340,7 +340,7 @@ def _variables_in(file: Path) -> dict[str, str]:
     """Return the variables of a file of settings, as systemd's ``EnvironmentFile`` has them.
 
     Raises:
-        InvalidConfig: it cannot be read, or a line does not set a variable of ours.
+        InvalidConfig: it cannot be read, or a line does not set a variable of the service.
     """
     try:
         lines = file.read_text("utf-8").splitlines()

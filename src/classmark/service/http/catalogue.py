@@ -1,4 +1,4 @@
-"""What is there and how it is: categories, models, health, metrics, status."""
+"""What the service offers and how it is doing: categories, models, health, metrics, status."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def add_routes(app: FastAPI, needs: OperationNeeds, model: Model) -> None:
     operating: Documented = {"methods": ["GET"], "tags": ["operation"]}
     about = {**operating, "response_model": Status, "summary": "Summarise the process tree"}
     add_route(app, "/v1/status", needs, status, "admin", **about)
-    about = {**operating, "response_model": Health, "summary": "Tell that the process lives"}
+    about = {**operating, "response_model": Health, "summary": "Check that the process is alive"}
     add_route(app, "/healthz", needs, healthz, "health", **about)
-    about = {**about, "summary": "Tell whether requests are wanted"}
+    about = {**about, "summary": "Check whether the service accepts requests"}
     add_route(app, "/readyz", needs, readyz, "health", **about)
     about = {
         **operating,
@@ -72,12 +72,12 @@ async def models(body: bytes, _: Exchange) -> Reply:
 
 
 async def healthz(_: OperationNeeds, __: Exchange) -> Reply:
-    """The process lives: it answers."""
+    """The process is alive: it answers."""
     return Reply(to_json(Health("live")))
 
 
 async def readyz(needs: OperationNeeds, _: Exchange) -> Reply:
-    """Requests are wanted: the model has answered once, and nobody asked to stop."""
+    """Requests are accepted: the model has answered once, and the service is not stopping."""
     if not needs.traffic.is_ready:
         raise NotReady("the service is stopping")
     return Reply(to_json(Health("ready")))

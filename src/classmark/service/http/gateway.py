@@ -239,7 +239,7 @@ def _access_of(route: BaseRoute | None) -> Access:
     """Return the rule of a route; a 404 needs no key.
 
     Raises:
-        Problem: the route has no rule, so that nobody may call it.
+        Problem: the route has no rule, so it may not be called.
     """
     if route is None:
         return "public"

@@ -102,11 +102,13 @@ def add_routes(app: FastAPI, needs: InferNeeds) -> None:
         )
 
     add("/v2", server_metadata, ServerMetadata, "Metadata of the server")
-    add("/v2/health/live", live, Readiness, "Tell that the server lives", "health")
-    add("/v2/health/ready", ready, Readiness, "Tell whether requests are wanted", "health")
+    add("/v2/health/live", live, Readiness, "Check that the server is alive", "health")
+    add(
+        "/v2/health/ready", ready, Readiness, "Check whether the service accepts requests", "health"
+    )
     for place in _PLACES:
         add(place, model_metadata, ModelMetadata, "Metadata of the model")
-        add(f"{place}/ready", model_ready, Readiness, "Tell whether the model answers")
+        add(f"{place}/ready", model_ready, Readiness, "Check whether the model answers")
         add(f"{place}/infer", infer, Inference, "Classify papers", "classify")
 
 
@@ -116,12 +118,12 @@ async def server_metadata(_: InferNeeds, __: Exchange) -> Reply:
 
 
 async def live(_: InferNeeds, __: Exchange) -> Reply:
-    """The process lives: it answers."""
+    """The process is alive: it answers."""
     return Reply(to_json(Readiness(live=True)))
 
 
 async def ready(needs: InferNeeds, exchange: Exchange) -> Reply:
-    """Requests are wanted."""
+    """Requests are accepted."""
     await readyz(needs.operation, exchange)
     return Reply(to_json(Readiness(ready=True)))
 
@@ -168,7 +170,7 @@ def _answer(needs: ClassifyNeeds, exchange: Exchange, body: bytes) -> Reply:
     unknown = [name for name in wanted if name not in _OUTPUTS]
     if unknown or len(set(wanted)) < len(wanted):
         seen = shown(unknown[0]) if unknown else "a name twice"
-        raise invalid_field("outputs", f"{seen!r} is none of {', '.join(_OUTPUTS)}, each once")
+        raise invalid_field("outputs", f"{seen!r} is not one of {', '.join(_OUTPUTS)}, each once")
     papers = _papers(request.inputs)
     needs.check_count(len(papers))
     answerer = needs.answerer
@@ -190,8 +192,8 @@ def _answer(needs: ClassifyNeeds, exchange: Exchange, body: bytes) -> Reply:
 def _parse(needs: ClassifyNeeds, exchange: Exchange, body: bytes) -> InferRequest:
     """Return a checked request, the data of its tensors validated in pieces.
 
-    In place of each ``data`` the rest has its number, so that what belongs together is found again
-    whichever data a name that is there twice, or written with escapes, would leave.
+    In the rest, each ``data`` is replaced by its number. A name that occurs twice, or is written
+    with escapes, then leads to numbers that do not match, and the request is refused.
     """
     arrays = find_arrays(body, [b"inputs", None, b"data"], needs.settings.max_papers)
     rest = without(body, arrays, [b'["%d"]' % number for number in range(len(arrays))])
@@ -223,9 +225,9 @@ def _papers(inputs: list[TensorIn]) -> list[Paper]:
     unknown = [name for name in by_name if name not in _INPUTS]
     if unknown or len(by_name) < len(inputs):
         seen = shown(unknown[0]) if unknown else "a name twice"
-        raise invalid_field("inputs", f"{seen!r} is none of {', '.join(_INPUTS)}, each once")
+        raise invalid_field("inputs", f"{seen!r} is not one of {', '.join(_INPUTS)}, each once")
     if "text" in by_name and len(by_name) > 1:
-        raise invalid_field("inputs", "'text' stands in place of title and abstract")
+        raise invalid_field("inputs", "'text' replaces title and abstract; send one or the other")
     counts = {_count(tensor) for tensor in inputs}
     if len(counts) != 1:
         raise invalid_field("inputs", f"have different numbers of papers: {sorted(counts)}")

@@ -33,10 +33,10 @@ from classmark.service.requests.threads import started_pool
 
 N_READERS = 2
 FILES_A_CLIENT = 8
-"""Of one client, in work or waiting; one of them is read at a time, so that a reader stays free."""
+"""Files of one client in work or waiting; one is read at a time, so that a reader stays free."""
 OVERRUN_S = 1.0
-"""After the deadline a process may still stop by itself: starting another takes about as long, and
-a client that sends many files with short deadlines would make everybody wait for that."""
+"""How long a process may take to stop by itself after the deadline. Starting another takes about
+this time, and a client that sends many files with short deadlines would make all clients wait."""
 SMALL_BYTES = 64 << 10
 _PACKED = (*PACKED_MAGIC, ZIP_MAGIC, PARQUET_MAGIC)
 _MEMORY_BYTES = 64 << 20

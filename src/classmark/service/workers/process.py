@@ -163,7 +163,7 @@ def _be_worker(job: Job, news: connection.Connection) -> None:
         signal.set_wakeup_fd(-1)
 
         def say(what: bytes) -> None:
-            with suppress(OSError):  # the supervisor is gone, which the worker finds out
+            with suppress(OSError):  # the supervisor has died, which the worker notices
                 news.send_bytes(what)
 
         exit_code = _work(job, say)

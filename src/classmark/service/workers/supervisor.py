@@ -256,7 +256,7 @@ class Supervisor:
                     slot.has_started, slot.started_s = True, now
 
     def _note_no_process(self, slot: _Slot, error: OSError) -> None:
-        """Try again later; not for ever if nothing has been served yet."""
+        """Try again later, but give up if no worker has ever served."""
         slot.failures += 1
         again_in_s = slot.postpone(time.monotonic())
         log("worker not started", logging.ERROR, detail=error.strerror, again_in_s=again_in_s)

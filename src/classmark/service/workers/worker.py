@@ -49,7 +49,7 @@ MAX_STEPS_BACK = 10
 FULL_PAUSE_S = 0.1
 """Between two attempts while the process has no file descriptor left."""
 UNEVEN_FROM = 4
-"""A smaller difference between workers is no reason to end a connection."""
+"""A smaller difference between workers does not justify ending a connection."""
 
 
 class Worker(uvicorn.Server):
@@ -130,7 +130,7 @@ class Worker(uvicorn.Server):
             self._beats.beat(self._slot)
             try:
                 self.service.publish()
-            except Exception as error:  # noqa: BLE001 - the worker goes on serving
+            except Exception as error:  # noqa: BLE001 - the worker keeps serving
                 log_failure("housekeeping failed", error)
             connections = len(self.server_state.connections)
             self.service.traffic.hang_ups = surplus(connections, self._counts.lowest())
