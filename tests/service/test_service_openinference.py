@@ -66,7 +66,7 @@ def test_infer_takes_one_text_and_gives_only_what_is_asked_for(client: httpx.Cli
     [
         ({"inputs": []}, "inputs: List should have at least 1"),
         ({"inputs": [tensor("body", ["x"])]}, "'body' is not one of title, abstract, text"),
-        ({"inputs": [tensor("text", ["x"]), tensor("title", ["x"])]}, "in place of title"),
+        ({"inputs": [tensor("text", ["x"]), tensor("title", ["x"])]}, "replaces title"),
         ({"inputs": [tensor("title", ["x"], shape=[2])]}, "has shape [2] but 1 elements"),
         ({"inputs": [tensor("title", ["x"]), tensor("abstract", ["x", "y"])]}, "different numbers"),
         ({"inputs": [tensor("title", ["x", " "])]}, "paper 1: title and abstract are both empty"),

@@ -215,10 +215,9 @@ def _forget_in(path: Path, file: Path, targets: _Targets) -> Forgotten:
 def _mark_doomed(connection: sqlite3.Connection, targets: _Targets) -> None:
     """Fill the two temporary tables that ``_DOOMED`` reads."""
     connection.execute("PRAGMA temp_store = MEMORY")
-    for table, ids in (
-        ("doomed_predictions", targets.prediction_ids),
-        ("doomed_feedback", targets.feedback_ids),
-    ):
+    doomed = {"predictions": targets.prediction_ids, "feedback": targets.feedback_ids}
+    for name, ids in doomed.items():
+        table = f"doomed_{name}"
         connection.execute(f"CREATE TEMP TABLE {table} (id TEXT PRIMARY KEY) WITHOUT ROWID")
         connection.executemany(
             f"INSERT INTO temp.{table} VALUES (?)",  # noqa: S608 - no input in it

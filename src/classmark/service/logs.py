@@ -79,7 +79,7 @@ class _DirectHandler(logging.Handler):
     def __init__(self, file: Path | None = None) -> None:
         super().__init__()
         self._closing = ExitStack()
-        self._write = _writer(_opened_log(file, self._closing), self._closing)
+        self._write = _writer(file, self._closing)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
@@ -170,7 +170,7 @@ class AccessLog:
             StorageFailed: the file cannot be opened.
         """
         self._closing = ExitStack()
-        self._write = _writer(_opened_log(file, self._closing), self._closing)
+        self._write = _writer(file, self._closing)
         self._lowest = lowest
         self._waiting = bytearray()
         self._n_dropped = 0
@@ -189,9 +189,7 @@ class AccessLog:
         if second != self._second:
             self._second = second
             self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        more = ""
-        if entry.facts:
-            more = ", " + json.dumps(entry.facts)[1:-1]
+        more = ", " + json.dumps(entry.facts)[1:-1] if entry.facts else ""
         # What is spelled by hand holds no character that JSON must escape; see ``Exchange``.
         self._lines.append(
             f'{{"time": "{self._second_text}.{int(now % 1 * 1000):03d}Z", '
@@ -247,38 +245,42 @@ def level_of(status: int) -> int:
     return logging.ERROR if status >= 500 else logging.INFO
 
 
-def _opened_log(file: int | Path | None, closing: ExitStack) -> int:
-    """Return the descriptor of a log; several processes may append to one file."""
-    if file is None:
-        return sys.stderr.fileno()
-    if isinstance(file, int):
-        return file
-    try:
-        handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, _LOG_MODE)
-    except OSError as error:
-        raise StorageFailed(
-            f"the log file {file} cannot be opened ({error.strerror}). Make its folder, let the "
-            "user that this runs as write there, or choose another --log-file."
-        ) from error
-    closing.callback(os.close, handle)
-    return handle
+def _writer(file: int | Path | None, closing: ExitStack) -> Callable[[bytes], int]:
+    """Return what writes to a log; to a pipe or socket without waiting for the reader.
 
+    Several processes may append to one file. Other processes have the same pipe or socket, so it
+    must not itself be made non-blocking.
 
-def _writer(file: int, closing: ExitStack) -> Callable[[bytes], int]:
-    """Return what writes to a file descriptor; to a pipe or socket without waiting for the reader.
-
-    Other processes have the same pipe or socket, so it must not itself be made non-blocking.
+    Raises:
+        StorageFailed: the file cannot be opened.
     """
-    mode = os.fstat(file).st_mode
+    if file is None:
+        handle = sys.stderr.fileno()
+    elif isinstance(file, int):
+        handle = file
+    else:
+        handle = _opened_file(file)
+        closing.callback(os.close, handle)
+    mode = os.fstat(handle).st_mode
     if stat.S_ISFIFO(mode):
         with suppress(OSError):  # where there is no /proc
-            own = os.open(f"/proc/self/fd/{file}", os.O_WRONLY | os.O_NONBLOCK)
+            own = os.open(f"/proc/self/fd/{handle}", os.O_WRONLY | os.O_NONBLOCK)
             closing.callback(os.close, own)
             return partial(os.write, own)
     if stat.S_ISSOCK(mode):
-        own_socket = closing.enter_context(socket.socket(fileno=os.dup(file)))
+        own_socket = closing.enter_context(socket.socket(fileno=os.dup(handle)))
         return lambda data: own_socket.send(data, socket.MSG_DONTWAIT)
-    return partial(os.write, file)
+    return partial(os.write, handle)
+
+
+def _opened_file(path: Path) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, _LOG_MODE)
+    except OSError as error:
+        raise StorageFailed(
+            f"the log file {path} cannot be opened ({error.strerror}). Make its folder, let the "
+            "user that this runs as write there, or choose another --log-file."
+        ) from error
 
 
 def _utc(created: float) -> str:

@@ -87,7 +87,7 @@ def invalid_request(errors: Iterable[Mapping[str, Any]]) -> Problem:
     return Problem(
         "invalid_request",
         f"{first['field']}: {first['message']}{more}. See /openapi.json for what is accepted.",
-        errors=fields,
+        fields,
     )
 
 
@@ -99,11 +99,8 @@ def shown(text: str) -> str:
 
 def invalid_field(field_name: str, message: str) -> Problem:
     """Return the problem of one field of a request."""
-    return Problem(
-        "invalid_request",
-        f"{field_name}: {message}.",
-        errors=[{"field": field_name, "message": message}],
-    )
+    errors = [{"field": field_name, "message": message}]
+    return Problem("invalid_request", f"{field_name}: {message}.", errors)
 
 
 def problem_of(error: BaseException) -> Problem:

@@ -207,16 +207,9 @@ class Gateway:
         route = getattr(exchange.route, "path", UNMATCHED)
         self._service.metrics.request_done(route, method, status, seconds)
         if self._service.access_log is not None:
+            duration_ms, client, facts = seconds * 1000, exchange.client, exchange.facts
             self._service.access_log.write(
-                AccessEntry(
-                    exchange.request_id,
-                    method,
-                    route,
-                    status,
-                    seconds * 1000,
-                    exchange.client,
-                    exchange.facts,
-                )
+                AccessEntry(exchange.request_id, method, route, status, duration_ms, client, facts)
             )
 
 

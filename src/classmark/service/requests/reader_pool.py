@@ -17,9 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from multiprocessing import Pipe
-from typing import Any
 
 from classmark.errors import Overloaded
 from classmark.papers import Columns
@@ -28,8 +26,15 @@ from classmark.papers.files.sources import PACKED_MAGIC, ZIP_MAGIC
 from classmark.service.logs import log
 from classmark.service.problems import Problem
 from classmark.service.requests.exchange import Exchange, deadline_exceeded
-from classmark.service.requests.file_reading import FileLimits, Record, out_of_memory, records_of
+from classmark.service.requests.file_reading import (
+    FileLimits,
+    Job,
+    Record,
+    out_of_memory,
+    records_of,
+)
 from classmark.service.requests.threads import started_pool
+from classmark.wire import to_json
 
 N_READERS = 2
 FILES_A_CLIENT = 8
@@ -132,12 +137,7 @@ class ReaderPool:
                     raise deadline_exceeded(exchange)
                 exchange.check_deadline()
                 raise Overloaded("the process that reads the file has died at its start")
-            job = {
-                "file_name": file_name,
-                "columns": asdict(columns),
-                "limits": asdict(self.limits),
-                "remaining_s": exchange.remaining_s,
-            }
+            job = Job(file_name, columns, self.limits, exchange.remaining_s)
             return reader.read(exchange, content, job)
         finally:
             if reader.is_alive and not self._is_closed:
@@ -150,7 +150,7 @@ class ReaderPool:
         """Return a process that waits for work; one that has died is removed."""
         while self._idle:
             reader = self._idle.pop()
-            if not reader.has_ended():
+            if reader.is_running():
                 return reader
             self._all.discard(reader)
         return None
@@ -179,16 +179,10 @@ class _ReaderProcess:
         number = theirs.fileno()
         # With -P the working directory is not imported from, unless it is in the path already.
         path = os.pathsep.join(filter(None, sys.path))
+        module = "classmark.service.requests.file_reading"
         with theirs:
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "classmark.service.requests.file_reading",
-                    str(number),
-                    str(memory_bytes),
-                ],
+                [sys.executable, "-P", "-m", module, str(number), str(memory_bytes)],
                 pass_fds=[number],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -199,11 +193,9 @@ class _ReaderProcess:
         self._is_ready = False
         self.is_alive = True
 
-    def has_ended(self) -> bool:
-        """Return whether the process has ended."""
-        if self._process.poll() is not None:
-            self.kill()
-        return not self.is_alive
+    def is_running(self) -> bool:
+        """Return whether the process still runs."""
+        return self._process.poll() is None
 
     def is_ready_within(self, seconds: float) -> bool:
         """Wait until it can read; one that is only slow to start is kept for the next file."""
@@ -219,9 +211,7 @@ class _ReaderProcess:
                 self.kill()
         return self._is_ready
 
-    def read(
-        self, exchange: Exchange, content: bytes, job: dict[str, Any]
-    ) -> tuple[str, list[Record]]:
+    def read(self, exchange: Exchange, content: bytes, job: Job) -> tuple[str, list[Record]]:
         """Return the format of a file and its records; one that overruns the deadline is killed.
 
         Raises:
@@ -229,7 +219,7 @@ class _ReaderProcess:
         """
         try:
             with self._killed_after(exchange.deadline):
-                self._connection.send_bytes(json.dumps(job).encode())
+                self._connection.send_bytes(to_json(job))
                 self._connection.send_bytes(content)
                 return self._answer()
         except (EOFError, OSError) as error:
@@ -239,17 +229,15 @@ class _ReaderProcess:
             raise out_of_memory() from error
 
     def _answer(self) -> tuple[str, list[Record]]:
-        found = ""
+        found, problem = "", None
         records: list[Record] = []
-        problem: Problem | None = None
-        while True:
-            message = json.loads(self._connection.recv_bytes())
-            if "is_worn" in message:
-                break
+        message = json.loads(self._connection.recv_bytes())
+        while "is_worn" not in message:
             found = message.get("format", found)
             records += records_of(message)
             if "problem" in message:
                 problem = Problem(**message["problem"])
+            message = json.loads(self._connection.recv_bytes())
         if message["is_worn"]:
             self.kill()
         if problem is not None:
