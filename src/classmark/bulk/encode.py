@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,18 +23,6 @@ from classmark.wire import ModelRef
 
 Records = Sequence[Paper | BadRecord]
 _COMPRESSION = "zstd"
-
-
-class Encoder(Protocol):
-    """Writes the answers to records into one file, batch after batch."""
-
-    def write(self, records: Records) -> None:
-        """Classify and write a batch; a bad record is written too if it has a place."""
-        ...
-
-    def close(self) -> None:
-        """Write what comes after the last batch."""
-        ...
 
 
 class TextEncoder:
@@ -68,7 +56,9 @@ class TextEncoder:
         """Nothing comes after the last line."""
 
 
-def make_encoder(file: IO[bytes], classifier: Classifier, job: BulkJob) -> Encoder:
+def make_encoder(
+    file: IO[bytes], classifier: Classifier, job: BulkJob
+) -> TextEncoder | ColumnsEncoder:
     """Return the encoder of the layout of a job."""
     return (ColumnsEncoder if job.layout == "parquet" else TextEncoder)(file, classifier, job)
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 
-from classmark.bulk.worker import Done, Failed, Task, WorkPlan, work
+from classmark.bulk.worker import Done, Task, WorkPlan, work
 from classmark.errors import WorkerFailed
 
 MAX_TRIES = 2
@@ -46,10 +46,10 @@ class _Worker:
         with suppress(ConnectionError):
             self.connection.send(task)
 
-    def take(self) -> Done | Failed | None:
-        """Return its answer, None if it has died."""
+    def take(self) -> Done | str | None:
+        """Return its answer, or why it cannot continue, or None if it has died."""
         try:
-            answer: Done | Failed = self.connection.recv()
+            answer: Done | str = self.connection.recv()
         except (EOFError, ConnectionError):
             return None
         self.task = None
@@ -102,8 +102,8 @@ class Pool:
                 answer = worker.take()
                 if answer is None:
                     self._replace(worker, tries)
-                elif isinstance(answer, Failed):
-                    raise WorkerFailed(answer.message)
+                elif isinstance(answer, str):
+                    raise WorkerFailed(answer)
                 else:
                     tries.pop(answer.index, None)
                     yield answer

@@ -15,7 +15,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from classmark.errors import ADVICE, InvalidJournal
@@ -72,13 +72,18 @@ def reader(path: Path) -> Iterator[sqlite3.Connection]:
         JournalTooNew: it was written by a newer classmark.
         InvalidJournal: it is missing, damaged or no journal.
     """
-    with journal_errors(path):
-        connection = _open_reader(path)
-    try:
-        with journal_errors(path):
-            yield connection
-    finally:
-        connection.close()
+    if not path.is_file():
+        raise InvalidJournal(f"there is no journal at {path}. Check the path.")
+    address, timeout_s = f"{path.absolute().as_uri()}?mode=ro", _READER_TIMEOUT_MS / 1000
+    with (
+        journal_errors(path),
+        closing(
+            sqlite3.connect(address, uri=True, timeout=timeout_s, isolation_level=None)
+        ) as connection,
+    ):
+        if pending_migrations(connection, path):
+            open_writer(path, busy_timeout_ms=_READER_TIMEOUT_MS).close()
+        yield connection
 
 
 @contextmanager
@@ -176,18 +181,14 @@ def _close_to_others(path: Path) -> None:
     for file in with_logs(Path(os.path.realpath(path))):
         with suppress(FileNotFoundError):
             mode = file.stat().st_mode & 0o777
-            if mode & _OTHERS:
-                _make_private(file, mode)
-
-
-def _make_private(file: Path, mode: int) -> None:
-    fields = {"path": str(file), "mode": f"{mode:o}"}
-    try:
-        file.chmod(mode & ~_OTHERS)
-    except PermissionError:
-        _log.warning("journal is readable by others", extra={"fields": fields})
-    else:
-        _log.warning("journal was readable by others", extra={"fields": fields})
+            if not mode & _OTHERS:
+                continue
+            event = "journal was readable by others"
+            try:
+                file.chmod(mode & ~_OTHERS)
+            except PermissionError:
+                event = "journal is readable by others"
+            _log.warning(event, extra={"fields": {"path": str(file), "mode": f"{mode:o}"}})
 
 
 def _use_log(connection: sqlite3.Connection, timeout_ms: int) -> None:
@@ -203,24 +204,6 @@ def _use_log(connection: sqlite3.Connection, timeout_ms: int) -> None:
             time.sleep(_BUSY_PAUSE_S)
         else:
             return
-
-
-def _open_reader(path: Path) -> sqlite3.Connection:
-    if not path.is_file():
-        raise InvalidJournal(f"there is no journal at {path}. Check the path.")
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro",
-        uri=True,
-        timeout=_READER_TIMEOUT_MS / 1000,
-        isolation_level=None,
-    )
-    try:
-        if pending_migrations(connection, path):
-            open_writer(path, busy_timeout_ms=_READER_TIMEOUT_MS).close()
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def journal_files(path: Path) -> list[Path]:

@@ -57,7 +57,6 @@ class Journal:
         self._last_error: str | None = None
         self._faults, self._old_faults = FaultLog(), FaultLog()
         self._retention = Retention(config)
-        self._closed = False
         self._deadline: float | None = None
         self._thread = threading.Thread(target=self._run, name="classmark-journal", daemon=True)
         self._thread.start()
@@ -71,7 +70,7 @@ class Journal:
         chars = _chars_of(event)
         with self._lock:
             taken = (
-                not self._closed
+                self._deadline is None
                 and chars is not None
                 and len(self._queue) + len(self._in_hand) < self._config.capacity_events
                 and self._queued_chars + chars <= self._config.capacity_chars + _EVENT_CHARS
@@ -131,7 +130,7 @@ class Journal:
             self._retention.delete_files()
             self._retention.shorten_files()
         except (sqlite3.Error, OSError, ClassmarkError) as error:
-            self._old_faults.not_deleted(str(error))
+            self._old_faults.say(NOT_DELETED, logging.ERROR, problem=str(error))
         finally:
             with suppress(sqlite3.Error):
                 writer.close()
@@ -143,7 +142,6 @@ class Journal:
             timeout_s: what is not written by then is lost.
         """
         with self._lock:
-            self._closed = True
             self._deadline = time.monotonic() + timeout_s
             self._hurry.set()
             self._wake.set()
@@ -177,7 +175,7 @@ class Journal:
 
     def _is_finished(self) -> bool:
         with self._lock:
-            if not self._closed or self._deadline is None:
+            if self._deadline is None:
                 return False
             return not (self._queue or self._in_hand) or time.monotonic() >= self._deadline
 
@@ -275,7 +273,7 @@ class FaultLog:
 
     def not_written(self, problem: str) -> None:
         """Say that an attempt to write has failed."""
-        self._is_down = self._say(NOT_WRITTEN, logging.ERROR, problem=problem) or self._is_down
+        self._is_down = self.say(NOT_WRITTEN, logging.ERROR, problem=problem) or self._is_down
 
     def written(self) -> None:
         """Say that writing works again, if it was said that it does not."""
@@ -293,14 +291,10 @@ class FaultLog:
         if total == self._n_dropped:
             return
         more = total - self._n_dropped
-        if self._say(DROPPED, logging.WARNING, events=more, total=total, problem=problem):
+        if self.say(DROPPED, logging.WARNING, events=more, total=total, problem=problem):
             self._n_dropped = total
 
-    def not_deleted(self, problem: str) -> None:
-        """Say that what need not be kept could not be deleted."""
-        self._say(NOT_DELETED, logging.ERROR, problem=problem)
-
-    def _say(self, event: str, level: int, **fields: object) -> bool:
+    def say(self, event: str, level: int, **fields: object) -> bool:
         """Write a line unless one of its kind was written a moment ago; tell whether it was."""
         now = self._clock()
         if now - self._said_at_s.get(event, -_PAUSE_S) < _PAUSE_S:
