@@ -72,7 +72,7 @@ def create_app(service: Service) -> Gateway:
     needs = ClassifyNeeds(answerer, threads, settings)
     add_classify(app, needs)
     files.add_routes(app, files.FileNeeds(answerer, threads, settings, service.readers))
-    feedback.add_routes(app, feedback.JournalNeeds(labels, threads, settings, service.journal))
+    feedback.add_routes(app, needs)
     operation = catalogue.OperationNeeds(answerer, threads, metrics, service.traffic)
     catalogue.add_routes(app, operation, model)
     openinference.add_routes(app, openinference.InferNeeds(needs, operation, model))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from fastapi import FastAPI
 from pydantic import TypeAdapter
 
 from classmark.errors import Overloaded
 from classmark.journal import Journal
 from classmark.records import FeedbackEvent, is_prediction_id, utc_text
-from classmark.runtime.labels import Labels
+from classmark.service.answering.answerer import Answerer
+from classmark.service.http.classify import ClassifyNeeds
 from classmark.service.http.document import (
     FEEDBACK,
     PREDICTION_ID,
@@ -23,8 +22,6 @@ from classmark.service.requests.body import check_media_type, read_body
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.scan import find_arrays, validate
 from classmark.service.requests.schemas import PREDICTION_ID_PATTERN, FeedbackRequest
-from classmark.service.requests.threads import Threads
-from classmark.service.settings import ServiceSettings
 from classmark.wire import FeedbackReceipt, Prediction, to_json
 
 MAX_FEEDBACK_BYTES = 32 << 10
@@ -33,31 +30,9 @@ MAX_FEEDBACK_BYTES = 32 << 10
 _REQUEST = TypeAdapter(FeedbackRequest)
 
 
-@dataclass(frozen=True)
-class JournalNeeds:
-    """What the endpoints of the journal work with."""
-
-    labels: Labels
-    threads: Threads
-    settings: ServiceSettings
-    journal: Journal | None
-
-    def kept(self) -> Journal:
-        """Return the journal.
-
-        Raises:
-            Problem: there is none.
-        """
-        if self.journal is None:
-            raise Problem(
-                "journal_off", "this service keeps no journal. The operator can turn it on."
-            )
-        return self.journal
-
-
-def add_routes(app: FastAPI, needs: JournalNeeds) -> None:
+def add_routes(app: FastAPI, needs: ClassifyNeeds) -> None:
     """Add the endpoints of the journal."""
-    example = with_known_label(FEEDBACK, needs.labels)
+    example = with_known_label(FEEDBACK, needs.answerer.classifier.categories)
     add_route(
         app,
         "/v1/feedback",
@@ -92,7 +67,7 @@ def add_routes(app: FastAPI, needs: JournalNeeds) -> None:
     )
 
 
-async def feedback(needs: JournalNeeds, exchange: Exchange) -> Reply:
+async def feedback(needs: ClassifyNeeds, exchange: Exchange) -> Reply:
     """Take the right category of a prediction; it is joined to the prediction later.
 
     The id must be well formed; whether there is such a prediction is not checked.
@@ -102,10 +77,10 @@ async def feedback(needs: JournalNeeds, exchange: Exchange) -> Reply:
     body = await read_body(exchange, needs.threads, most)
     find_arrays(body, [], most=0)  # bounds its structure
     request = validate(_REQUEST, body)
-    code = needs.labels.canonical(request.category)
+    code = needs.answerer.classifier.categories.canonical(request.category)
     given = {**request.model_dump(), "category": code}
     event = FeedbackEvent(at_utc=utc_text(), **given)
-    journal = needs.kept()
+    journal = _kept(needs.answerer)
     if not journal.record(event):
         if journal.status().failing:
             raise journal_unavailable("the journal cannot be written now")
@@ -113,13 +88,13 @@ async def feedback(needs: JournalNeeds, exchange: Exchange) -> Reply:
     return Reply(to_json(FeedbackReceipt(event.prediction_id, code)), 202)
 
 
-async def prediction(needs: JournalNeeds, exchange: Exchange) -> Reply:
+async def prediction(needs: ClassifyNeeds, exchange: Exchange) -> Reply:
     """A prediction as the journal has it, with all feedback on it."""
     identifier = exchange.path_params["prediction_id"]
     if not is_prediction_id(identifier):
         message = f"{shown(identifier)!r} is not one; send the prediction_id of an answer"
         raise invalid_field("prediction_id", message)
-    journal = needs.kept()
+    journal = _kept(needs.answerer)
     found = await needs.threads.read(exchange, lambda: journal.find(identifier))
     if found is None:
         raise Problem(
@@ -127,3 +102,14 @@ async def prediction(needs: JournalNeeds, exchange: Exchange) -> Reply:
             f"the journal has no prediction {identifier}. One just made appears within a second.",
         )
     return Reply(to_json(found.to_dict()))
+
+
+def _kept(answerer: Answerer) -> Journal:
+    """Return the journal.
+
+    Raises:
+        Problem: there is none.
+    """
+    if answerer.journal is None:
+        raise Problem("journal_off", "this service keeps no journal. The operator can turn it on.")
+    return answerer.journal
