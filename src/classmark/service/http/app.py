@@ -7,9 +7,10 @@ addresses are relative, so that a proxy may offer the service under any prefix.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files as package_files
 from typing import Any
 
@@ -17,18 +18,77 @@ from fastapi import FastAPI
 
 from classmark import __version__
 from classmark.runtime.labels import Labels
-from classmark.service.http import catalogue, feedback, files, openinference
-from classmark.service.http.classify import ClassifyNeeds, add_classify
-from classmark.service.http.document import add_document, responses
-from classmark.service.http.gateway import Gateway, add_route
+from classmark.service.answering.model import Model
+from classmark.service.http import openinference
+from classmark.service.http.catalogue import (
+    categories,
+    details_of,
+    healthz,
+    metrics,
+    models,
+    readyz,
+    status,
+)
+from classmark.service.http.classify import classify
+from classmark.service.http.document import (
+    BATCH,
+    FEEDBACK,
+    FILE,
+    INFER,
+    PAPER,
+    PREDICTION_ID,
+    add_document,
+    json_request,
+    request_body,
+    responses,
+    with_known_label,
+)
+from classmark.service.http.feedback import feedback, prediction
+from classmark.service.http.files import SCHEMA, classify_file
+from classmark.service.http.gateway import Gateway, Row, add_route
 from classmark.service.http.service import Service
 from classmark.service.problems import Problem, shown
 from classmark.service.requests.exchange import Exchange, Fields, Reply
+from classmark.service.requests.schemas import (
+    PREDICTION_ID_PATTERN,
+    BatchRequest,
+    FeedbackRequest,
+    InferRequest,
+    PaperRequest,
+)
+from classmark.wire import (
+    Answer,
+    Batch,
+    Categories,
+    FeedbackReceipt,
+    FileAnswers,
+    Health,
+    Inference,
+    ModelMetadata,
+    ModelRef,
+    Models,
+    Prediction,
+    Readiness,
+    ServerMetadata,
+    Status,
+)
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+_ONE_OR_MANY, _FILE = "Classify one paper, or a batch", "Classify the papers of a file"
+_RIGHT, _READ = "Say what the right category is", "Read a prediction of the journal"
+_COUNTERS = "Counters of the process tree, for Prometheus"
+_PLAIN_TEXT = {"responses": {"200": {"content": {"text/plain": {"schema": {"type": "string"}}}}}}
+_PREDICTION = "/v1/predictions/{prediction_id}"
+_PREDICTION_ID = {
+    "prediction_id": {
+        "schema": {"type": "string", "pattern": PREDICTION_ID_PATTERN},
+        "example": PREDICTION_ID,
+    }
+}
+_MODEL, _VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
 _INDEX = "index.html"
 _MEDIA_TYPES = {
     "index.html": b"text/html; charset=utf-8",
@@ -54,13 +114,11 @@ def create_app(service: Service) -> Gateway:
     Args:
         service: its parts; started with the application's lifespan, closed by the caller.
     """
-    model, settings = service.model, service.settings
-    answerer, threads, metrics = service.answerer, service.threads, service.metrics
-    labels = model.classifier.categories
+    model = service.model
     app = FastAPI(
         title="classmark",
         version=__version__,
-        description=_description(labels, model.spec),
+        description=_description(model.classifier.categories, model.spec),
         servers=[{"url": "."}],  # relative to the document: a proxy may put a prefix before it
         lifespan=_lifespan(service),
         openapi_url=None,  # added below, with a rule
@@ -69,23 +127,74 @@ def create_app(service: Service) -> Gateway:
         redirect_slashes=False,
         responses=responses(),
     )
-    needs = ClassifyNeeds(answerer, threads, settings)
-    add_classify(app, needs)
-    files.add_routes(app, files.FileNeeds(answerer, threads, settings, service.readers))
-    feedback.add_routes(app, needs)
-    operation = catalogue.OperationNeeds(answerer, threads, metrics, service.traffic)
-    catalogue.add_routes(app, operation, model)
-    openinference.add_routes(app, openinference.InferNeeds(needs, operation, model))
-    add_page(app)
-    add_document(app)
+    for tag, rows in _routes(service.model).items():
+        for row in rows:
+            add_route(app, service, row, tag)
+    details_of(service.model)
+    add_document(app, service)
     return Gateway(app, service)
 
 
+def _routes(model: Model) -> dict[str, list[Row]]:
+    """Return the endpoints by the chapter of the OpenAPI document; "" leaves them out of it."""
+    labels, ref = model.classifier.categories, model.classifier.model
+    papers = {"paper": with_known_label(PAPER, labels), "batch": BATCH}
+    one_or_many = json_request([PaperRequest, BatchRequest], papers)
+    file = request_body("multipart/form-data", SCHEMA, {"file": FILE})
+    said = json_request([FeedbackRequest], {"feedback": with_known_label(FEEDBACK, labels)})
+    accepting = "Check whether the service accepts requests"
+    return {
+        "classify": [
+            Row("/v1/classify", classify, "classify", Answer | Batch, _ONE_OR_MANY, one_or_many),
+            Row("/v1/files", classify_file, "classify", FileAnswers, _FILE, file),
+        ],
+        "feedback": [
+            Row("/v1/feedback", feedback, "feedback", FeedbackReceipt, _RIGHT, said, status=202),
+            Row(_PREDICTION, prediction, "admin", Prediction, _READ, _parameters(_PREDICTION_ID)),
+        ],
+        "catalogue": [
+            Row("/v1/categories", categories, "public", Categories, "List the categories"),
+            Row("/v1/models", models, "public", Models, "List the models"),
+        ],
+        "operation": [
+            Row("/v1/status", status, "admin", Status, "Summarise the process tree"),
+            Row("/healthz", healthz, "health", Health, "Check that the process is alive"),
+            Row("/readyz", readyz, "health", Health, accepting),
+            Row("/metrics", metrics, "admin", None, _COUNTERS, _PLAIN_TEXT),
+        ],
+        "open inference protocol": list(_inference_routes(ref, accepting)),
+        "": [Row("/", page, "public"), Row("/static/{name}", page, "public")],
+    }
+
+
+def _inference_routes(ref: ModelRef, accepting: str) -> Iterator[Row]:
+    v2, none = openinference, _parameters({})
+    yield Row("/v2", v2.server_metadata, "public", ServerMetadata, "Metadata of the server", none)
+    alive = "Check that the server is alive"
+    yield Row("/v2/health/live", v2.live, "health", Readiness, alive, none)
+    yield Row("/v2/health/ready", v2.ready, "health", Readiness, accepting, none)
+    model = {"model": {"schema": {"type": "string", "enum": [ref.name]}}}
+    version = {"version": {"schema": {"type": "string", "enum": [ref.version]}}}
+    infer = json_request([InferRequest], {"papers": INFER})
+    about, answers = "Metadata of the model", "Check whether the model answers"
+    for place, named in ((_MODEL, model), (_VERSION, model | version)):
+        known = _parameters(named)
+        yield Row(place, v2.model_metadata, "public", ModelMetadata, about, known)
+        yield Row(f"{place}/ready", v2.model_ready, "public", Readiness, answers, known)
+        extra = known | infer
+        yield Row(f"{place}/infer", v2.infer, "classify", Inference, "Classify papers", extra)
+
+
+def _parameters(named: dict[str, Any]) -> dict[str, Any]:
+    """Return the documentation of the parameters in a path."""
+    fixed = {"in": "path", "required": True}
+    return {"parameters": [{"name": name, **fixed, **about} for name, about in named.items()]}
+
+
 def _description(labels: Labels, spec: str) -> str:
-    if labels.space == "arxiv":
-        return _DESCRIPTION.format(categories="the arXiv taxonomy")
     own = f"the {len(labels.codes)} labels of the model {spec}"
-    return _DESCRIPTION.format(categories=own)
+    categories = "the arXiv taxonomy" if labels.space == "arxiv" else own
+    return _DESCRIPTION.format(categories=categories)
 
 
 def _lifespan(service: Service) -> Callable[[FastAPI], Any]:
@@ -108,8 +217,12 @@ class StaticFile:
     etag: bytes
 
 
+@cache
 def load_files() -> dict[str, StaticFile]:
-    """Return every file of the page by name, read from the package."""
+    """Return every file of the page by name, read from the package.
+
+    A name in an address is a key of this table, never a path, so only these files can be read.
+    """
     folder = package_files("classmark.service") / "web"
     loaded = {}
     for name, media_type in _MEDIA_TYPES.items():
@@ -119,26 +232,9 @@ def load_files() -> dict[str, StaticFile]:
     return loaded
 
 
-def add_page(app: FastAPI) -> None:
-    """Add ``/`` and ``/static/NAME`` to the app; both stay out of the OpenAPI document.
-
-    A name is a key of a table, never a path, so only the files of the page can be read.
-    """
-    for path in ("/", "/static/{name}"):
-        add_route(
-            app,
-            path,
-            load_files(),
-            page,
-            "public",
-            methods=["GET", "HEAD"],
-            include_in_schema=False,
-        )
-
-
-async def page(files: dict[str, StaticFile], exchange: Exchange) -> Reply:
+async def page(_: Service, exchange: Exchange) -> Reply:
     """A file of the page, or that it has not changed."""
-    name = exchange.path_params.get("name")
+    files, name = load_files(), exchange.path_params.get("name")
     file = files[_INDEX] if name is None else files.get(name)
     if file is None or name == _INDEX:
         path = shown(exchange.scope["path"])

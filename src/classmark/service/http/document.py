@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from classmark.runtime.labels import Labels
-from classmark.service.http.gateway import add_route
+from classmark.service.http.gateway import Row, add_route
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.schemas import (
     BatchRequest,
@@ -20,6 +20,9 @@ from classmark.service.requests.schemas import (
     response_schema,
 )
 from classmark.wire import KINDS, ProblemDocument, to_json
+
+if TYPE_CHECKING:
+    from classmark.service.http.service import Service
 
 _REF = "#/components/schemas/{model}"
 _BODIES: tuple[type[BaseModel], ...] = (
@@ -111,7 +114,14 @@ def json_request(models: Sequence[type[BaseModel]], examples: Mapping[str, Any])
     """
     refs = [{"$ref": _REF.format(model=model.__name__)} for model in models]
     schema = refs[0] if len(refs) == 1 else {"anyOf": refs}
-    content = {"application/json": {"schema": schema, "examples": dict(examples)}}
+    return request_body("application/json", schema, examples)
+
+
+def request_body(
+    media_type: str, schema: Mapping[str, Any], examples: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the documentation of a body of some media type, with examples by name."""
+    content = {media_type: {"schema": schema, "examples": dict(examples)}}
     return {"requestBody": {"required": True, "content": content}}
 
 
@@ -124,7 +134,7 @@ def with_known_label(example: dict[str, Any], labels: Labels) -> dict[str, Any]:
     return {**example, "value": {**value, **own}}
 
 
-def add_document(app: FastAPI) -> None:
+def add_document(app: FastAPI, service: Service) -> None:
     """Add ``/openapi.json``, and let the document hold the schemas of those bodies too."""
     make = app.openapi
 
@@ -140,19 +150,11 @@ def add_document(app: FastAPI) -> None:
             app.openapi_schema = document
         return app.openapi_schema
 
-    async def document_of_api(_: None, __: Exchange) -> Reply:
+    async def document_of_api(_: Service, __: Exchange) -> Reply:
         return Reply(to_json(openapi()))
 
     app.openapi = openapi  # type: ignore[method-assign]
-    add_route(
-        app,
-        "/openapi.json",
-        None,
-        document_of_api,
-        "public",
-        methods=["GET"],
-        include_in_schema=False,
-    )
+    add_route(app, service, Row("/openapi.json", document_of_api, "public"))
 
 
 def _drop_validation_errors(document: dict[str, Any]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
 from msgspec import structs
 from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
@@ -17,26 +17,26 @@ from classmark.records import BadRecord, Paper
 from classmark.service.answering.answerer import Answerer, AnswerOptions, Question
 from classmark.service.http.classify import (
     ANSWERS_AT_ONCE,
-    ClassifyNeeds,
     answer_options,
     bad_record,
     json_with,
 )
-from classmark.service.http.document import FILE
-from classmark.service.http.gateway import add_route
 from classmark.service.problems import Problem, invalid_field, invalid_request, shown
 from classmark.service.requests.body import check_media_type, read_body
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.file_reading import Record, read_file
-from classmark.service.requests.reader_pool import ReaderPool, is_small
+from classmark.service.requests.reader_pool import is_small
 from classmark.service.requests.schemas import MAX_TOP, ClassifyOptions
 from classmark.service.requests.threads import ITEM_BYTES, PAPER_BYTES
 from classmark.wire import Answer, FileAnswers
 
+if TYPE_CHECKING:
+    from classmark.service.http.service import Service
+
 _FORM = b"multipart/form-data"
 _MAX_PARTS = 20
 _PIECE_BYTES = 64 << 10
-_SCHEMA = {
+SCHEMA = {
     "type": "object",
     "required": ["file"],
     "properties": {
@@ -73,72 +73,48 @@ class Form:
     values: dict[str, str]
 
 
-@dataclass(frozen=True)
-class FileNeeds(ClassifyNeeds):
-    """What the endpoint for files works with."""
-
-    readers: ReaderPool
-
-
-def add_routes(app: FastAPI, needs: FileNeeds) -> None:
-    """Add the endpoint for files."""
-    content = {"multipart/form-data": {"schema": _SCHEMA, "examples": {"file": FILE}}}
-    add_route(
-        app,
-        "/v1/files",
-        needs,
-        classify_file,
-        "classify",
-        methods=["POST"],
-        response_model=FileAnswers,
-        tags=["classify"],
-        summary="Classify the papers of a file",
-        openapi_extra={"requestBody": {"required": True, "content": content}},
-    )
-
-
-async def classify_file(needs: FileNeeds, exchange: Exchange) -> Reply:
+async def classify_file(service: Service, exchange: Exchange) -> Reply:
     """Classify every paper of a file: CSV, TSV, JSON, BibTeX, XML, .xlsx, Parquet or plain text.
 
     The content decides the format; gzip, bzip2, xz and a zip of one file are looked into.
     """
     check_media_type(exchange, _FORM)
-    form = await _receive_form(needs, exchange)
+    form = await _receive_form(service, exchange)
     options = _options(exchange, form.values)
     if form.content is None:
         raise invalid_field("file", "is missing; send the file in a form field of this name")
-    columns = needs.answerer.classifier.columns.overruled_by(_columns(form.values))
-    found, records = await _read(needs, exchange, form, columns)
+    columns = service.answerer.classifier.columns.overruled_by(_columns(form.values))
+    found, records = await _read(service, exchange, form, columns)
     size = ITEM_BYTES + sum(PAPER_BYTES + record.size_chars for record in records)
-    return await needs.threads.run(
-        exchange, lambda: _answer(needs.answerer, exchange, options, found, records), size
+    return await service.threads.run(
+        exchange, lambda: _answer(service.answerer, exchange, options, found, records), size
     )
 
 
-async def _receive_form(needs: FileNeeds, exchange: Exchange) -> Form:
+async def _receive_form(service: Service, exchange: Exchange) -> Form:
     """Return the form of a request; its body is not held any longer."""
-    body = await read_body(exchange, needs.threads, needs.settings.max_body_bytes)
+    body = await read_body(exchange, service.threads, service.settings.max_body_bytes)
     content_type = exchange.headers[b"content-type"]
-    return await needs.threads.run(
+    return await service.threads.run(
         exchange, lambda: read_form(content_type, body, exchange.check_deadline)
     )
 
 
 async def _read(
-    needs: FileNeeds, exchange: Exchange, form: Form, columns: Columns
+    service: Service, exchange: Exchange, form: Form, columns: Columns
 ) -> tuple[str, list[Record]]:
     """Return the format of a file and its records."""
     content, name = form.content or b"", form.file_name
     if not is_small(content):
-        return await needs.readers.read(exchange, content, name, columns)
+        return await service.readers.read(exchange, content, name, columns)
 
     def read() -> tuple[str, list[Record]]:
         found, records = read_file(
-            content, name, needs.readers.limits, exchange.check_deadline, columns
+            content, name, service.readers.limits, exchange.check_deadline, columns
         )
         return found, list(records)
 
-    return await needs.threads.run(exchange, read)
+    return await service.threads.run(exchange, read)
 
 
 def _answer(

@@ -10,8 +10,9 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from starlette.routing import Match
 
@@ -24,17 +25,13 @@ from classmark.service.requests.schemas import response_schema
 from classmark.wire.problems import MEDIA_TYPE
 
 if TYPE_CHECKING:
-    from enum import Enum
-
-    from fastapi import FastAPI, Response
+    from fastapi import FastAPI
     from starlette.routing import BaseRoute
     from starlette.types import Receive, Scope, Send
 
     from classmark.service.http.service import Service
     from classmark.service.requests.admission import Access
     from classmark.wire import ModelRef
-
-Needs = TypeVar("Needs")
 
 UNMATCHED = "unmatched"
 _SECURITY_FIELDS: Fields = [
@@ -266,43 +263,53 @@ class GuardedRoute(APIRoute):
     methods: set[str]
 
 
-class Documented(TypedDict, total=False):
-    """What ``FastAPI.add_api_route`` takes too; ``response_model`` may be a published object."""
+class Row(NamedTuple):
+    """An endpoint as the table of routes lists it.
 
-    methods: list[str]
-    status_code: int
-    response_model: Any
-    response_class: type[Response]
-    responses: dict[int | str, dict[str, Any]]
-    tags: list[str | Enum]
-    summary: str
-    openapi_extra: dict[str, Any]
-    include_in_schema: bool
+    Attributes:
+        path: its address; parts in braces are parameters.
+        endpoint: answers an exchange; its docstring is published.
+        access: who may call it.
+        schema: of its answer: published objects, or None for another media type.
+        summary: its title in the OpenAPI document.
+        extra: what else is said there; with a body the method is POST, else GET.
+        status: of its answer.
+    """
+
+    path: str
+    endpoint: Callable[[Service, Exchange], Awaitable[Reply]]
+    access: Access
+    schema: Any = None
+    summary: str = ""
+    extra: dict[str, Any] | None = None
+    status: int = 200
 
 
-def add_route(
-    app: FastAPI,
-    path: str,
-    needs: Needs,
-    endpoint: Callable[[Needs, Exchange], Awaitable[Reply]],
-    access: Access,
-    **documented: Unpack[Documented],
-) -> None:
+def add_route(app: FastAPI, service: Service, row: Row, tag: str = "") -> None:
     """Add an endpoint to an application.
 
     Args:
         app: to add it to.
-        path: its address; parts in braces are parameters.
-        needs: what the endpoint works with, its first argument.
-        endpoint: answers an exchange; its docstring is published.
-        access: who may call it.
-        documented: see there.
+        service: the endpoint works with its parts.
+        row: what to add.
+        tag: its chapter of the OpenAPI document; "" leaves it out.
     """
 
     def document() -> None: ...
 
-    document.__name__, document.__doc__ = endpoint.__name__, endpoint.__doc__
-    documented["response_model"] = response_schema(documented.get("response_model"))
-    app.router.add_api_route(path, document, route_class_override=GuardedRoute, **documented)
+    document.__name__, document.__doc__ = row.endpoint.__name__, row.endpoint.__doc__
+    app.router.add_api_route(
+        row.path,
+        document,
+        response_model=response_schema(row.schema),
+        response_class=Response if row.schema is None else JSONResponse,
+        status_code=row.status,
+        tags=[tag],
+        summary=row.summary,
+        methods=["POST" if "requestBody" in (row.extra or {}) else "GET"],
+        include_in_schema=bool(tag),
+        openapi_extra=row.extra,
+        route_class_override=GuardedRoute,
+    )
     route = cast(GuardedRoute, app.routes[-1])
-    route.access, route.answer = access, partial(endpoint, needs)
+    route.access, route.answer = row.access, partial(row.endpoint, service)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import FastAPI
 from pydantic import Field, TypeAdapter
 
 from classmark import __version__
@@ -14,12 +12,16 @@ from classmark.errors import ClassmarkError
 from classmark.records import Paper
 from classmark.service.answering.answerer import Answerer, Question
 from classmark.service.answering.model import Model
-from classmark.service.http.catalogue import OperationNeeds, readyz
-from classmark.service.http.classify import ClassifyNeeds, answer_options, json_with
-from classmark.service.http.document import INFER, json_request
-from classmark.service.http.gateway import add_route
+from classmark.service.http.catalogue import readyz
+from classmark.service.http.classify import (
+    answer_options,
+    check_backlog,
+    check_count,
+    json_with,
+    longest_paper_bytes,
+    too_long,
+)
 from classmark.service.problems import Problem, invalid_field, problem_of, shown
-from classmark.service.requests.admission import Access
 from classmark.service.requests.body import check_media_type, read_body
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.scan import Elements, find_arrays, validate, without
@@ -35,6 +37,9 @@ from classmark.wire import (
     TensorMetadata,
     to_json,
 )
+
+if TYPE_CHECKING:
+    from classmark.service.http.service import Service
 
 _REQUEST = TypeAdapter(InferRequest)
 _DATA: TypeAdapter[list[str]] = TypeAdapter(Annotated[list[str], Field(fail_fast=True)])
@@ -52,93 +57,35 @@ _OUTPUTS: dict[str, tuple[str, tuple[int, ...], Callable[[Answer], Any]]] = {
     "prediction_id": ("BYTES", (), lambda d: [d.prediction_id]),
 }
 VALUES_AT_ONCE = 4096
-_PLACES = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 
 
-InferEndpoint = Callable[["InferNeeds", Exchange], Awaitable[Reply]]
-
-
-@dataclass(frozen=True)
-class InferNeeds:
-    """What the endpoints of the protocol work with."""
-
-    classify: ClassifyNeeds
-    operation: OperationNeeds
-    model: Model
-
-
-def add_routes(app: FastAPI, needs: InferNeeds) -> None:
-    """Add the endpoints of the protocol."""
-    ref = needs.model.classifier.model
-    loaded = {"model": ref.name, "version": ref.version}
-
-    body = json_request([InferRequest], {"papers": INFER})
-
-    def add(
-        path: str, endpoint: InferEndpoint, schema: type, summary: str, access: Access = "public"
-    ) -> None:
-        parameters = [
-            {
-                "name": name,
-                "in": "path",
-                "required": True,
-                "schema": {"type": "string", "enum": [value]},
-            }
-            for name, value in loaded.items()
-            if f"{{{name}}}" in path
-        ]
-        is_asked = access == "classify"
-        add_route(
-            app,
-            path,
-            needs,
-            endpoint,
-            access,
-            methods=["POST" if is_asked else "GET"],
-            response_model=schema,
-            tags=["open inference protocol"],
-            summary=summary,
-            openapi_extra={"parameters": parameters, **(body if is_asked else {})},
-        )
-
-    add("/v2", server_metadata, ServerMetadata, "Metadata of the server")
-    add("/v2/health/live", live, Readiness, "Check that the server is alive", "health")
-    add(
-        "/v2/health/ready", ready, Readiness, "Check whether the service accepts requests", "health"
-    )
-    for place in _PLACES:
-        add(place, model_metadata, ModelMetadata, "Metadata of the model")
-        add(f"{place}/ready", model_ready, Readiness, "Check whether the model answers")
-        add(f"{place}/infer", infer, Inference, "Classify papers", "classify")
-
-
-async def server_metadata(_: InferNeeds, __: Exchange) -> Reply:
+async def server_metadata(_: Service, __: Exchange) -> Reply:
     """Name and version of the server."""
     return Reply(to_json(ServerMetadata("classmark", __version__)))
 
 
-async def live(_: InferNeeds, __: Exchange) -> Reply:
+async def live(_: Service, __: Exchange) -> Reply:
     """The process is alive: it answers."""
     return Reply(to_json(Readiness(live=True)))
 
 
-async def ready(needs: InferNeeds, exchange: Exchange) -> Reply:
+async def ready(service: Service, exchange: Exchange) -> Reply:
     """Requests are accepted."""
-    await readyz(needs.operation, exchange)
+    await readyz(service, exchange)
     return Reply(to_json(Readiness(ready=True)))
 
 
-async def model_ready(needs: InferNeeds, exchange: Exchange) -> Reply:
+async def model_ready(service: Service, exchange: Exchange) -> Reply:
     """The model answers."""
-    _check_model(needs.model, exchange)
-    await readyz(needs.operation, exchange)
-    return Reply(to_json(Readiness(name=needs.model.classifier.model.name, ready=True)))
+    _check_model(service.model, exchange)
+    await readyz(service, exchange)
+    return Reply(to_json(Readiness(name=service.model.classifier.model.name, ready=True)))
 
 
-async def model_metadata(needs: InferNeeds, exchange: Exchange) -> Reply:
+async def model_metadata(service: Service, exchange: Exchange) -> Reply:
     """Tensors that the model takes and gives: ``title`` and/or ``abstract``, or ``text``."""
-    _check_model(needs.model, exchange)
-    ref = needs.model.classifier.model
+    _check_model(service.model, exchange)
+    ref = service.model.classifier.model
     outputs = (
         TensorMetadata(name, datatype, (-1, *shape))
         for name, (datatype, shape, _) in _OUTPUTS.items()
@@ -146,34 +93,33 @@ async def model_metadata(needs: InferNeeds, exchange: Exchange) -> Reply:
     found = ModelMetadata(
         name=ref.name,
         versions=(ref.version,),
-        platform=f"classmark_{needs.model.bundle.manifest.kind}",
+        platform=f"classmark_{service.model.bundle.manifest.kind}",
         inputs=tuple(TensorMetadata(name, "BYTES", (-1,)) for name in _INPUTS),
         outputs=tuple(outputs),
     )
     return Reply(to_json(found))
 
 
-async def infer(needs: InferNeeds, exchange: Exchange) -> Reply:
+async def infer(service: Service, exchange: Exchange) -> Reply:
     """Classify n papers; each input is a BYTES tensor of shape [n]."""
-    _check_model(needs.model, exchange)
+    _check_model(service.model, exchange)
     check_media_type(exchange, b"application/json")
-    on_papers = needs.classify
-    on_papers.check_backlog(exchange)
-    body = await read_body(exchange, on_papers.threads, on_papers.settings.max_body_bytes)
-    size = work_size(body, on_papers.settings.max_papers, before_each=b",")
-    return await on_papers.threads.run(exchange, lambda: _answer(on_papers, exchange, body), size)
+    check_backlog(service, exchange)
+    body = await read_body(exchange, service.threads, service.settings.max_body_bytes)
+    size = work_size(body, service.settings.max_papers, before_each=b",")
+    return await service.threads.run(exchange, lambda: _answer(service, exchange, body), size)
 
 
-def _answer(needs: ClassifyNeeds, exchange: Exchange, body: bytes) -> Reply:
-    request = _parse(needs, exchange, body)
+def _answer(service: Service, exchange: Exchange, body: bytes) -> Reply:
+    request = _parse(service, exchange, body)
     wanted = [output.name for output in request.outputs or ()] or list(_OUTPUTS)
     unknown = [name for name in wanted if name not in _OUTPUTS]
     if unknown or len(set(wanted)) < len(wanted):
         seen = shown(unknown[0]) if unknown else "a name twice"
         raise invalid_field("outputs", f"{seen!r} is not one of {', '.join(_OUTPUTS)}, each once")
     papers = _papers(request.inputs)
-    needs.check_count(len(papers))
-    answerer = needs.answerer
+    check_count(service, len(papers))
+    answerer = service.answerer
     questions = [Question(_checked(answerer, paper, i)) for i, paper in enumerate(papers)]
     top = min(request.parameters.top, len(answerer.classifier.labels))
     asked = ClassifyOptions(top=top, threshold=request.parameters.threshold)
@@ -189,23 +135,23 @@ def _answer(needs: ClassifyNeeds, exchange: Exchange, body: bytes) -> Reply:
     return Reply(to_json(whole)[: -len(b"]}")] + outputs + b"]}")
 
 
-def _parse(needs: ClassifyNeeds, exchange: Exchange, body: bytes) -> InferRequest:
+def _parse(service: Service, exchange: Exchange, body: bytes) -> InferRequest:
     """Return a checked request, the data of its tensors validated in pieces.
 
     In the rest, each ``data`` is replaced by its number. A name that occurs twice, or is written
     with escapes, then leads to numbers that do not match, and the request is refused.
     """
-    arrays = find_arrays(body, [b"inputs", None, b"data"], needs.settings.max_papers)
+    arrays = find_arrays(body, [b"inputs", None, b"data"], service.settings.max_papers)
     rest = without(body, arrays, [b'["%d"]' % number for number in range(len(arrays))])
-    longest = needs.longest_paper_bytes
+    longest = longest_paper_bytes(service)
     if len(rest) > longest:
-        raise needs.too_long()
+        raise too_long(service)
     request = validate(_REQUEST, rest, is_whole=not arrays)
     if [tensor.data for tensor in request.inputs] != [[str(n)] for n in range(len(arrays))]:
         raise invalid_field("inputs", "do not have one plain 'data' each")
 
     def refuse() -> str:
-        raise needs.too_long()
+        raise too_long(service)
 
     for number, (tensor, array) in enumerate(zip(request.inputs, arrays, strict=True)):
         elements = Elements(_DATA, ("inputs", number, "data"), longest, refuse)

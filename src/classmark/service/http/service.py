@@ -1,6 +1,6 @@
 """What one worker holds, made in its own process and closed at its end.
 
-Endpoints get only the parts that they need, see ``create_app``.
+Endpoints work with its parts; ``http.app`` lists them.
 """
 
 from __future__ import annotations
