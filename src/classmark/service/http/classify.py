@@ -204,13 +204,10 @@ def _answer(service: Service, exchange: Exchange, request: ClassifyRequest) -> R
 def json_with(whole: Published, name: str, values: Sequence[Any], at_once: int) -> bytes:
     """Return the JSON of an object whose field ``name``, empty so far, holds these values."""
     before, after = to_json(whole).split(b'"%s":[]' % name.encode())
-    return b'%s"%s":%s%s' % (before, name.encode(), list_json(values, at_once), after)
-
-
-def list_json(values: Sequence[Any], at_once: int) -> bytes:
-    """Return the JSON of a list that may be long; the event loop runs between two parts of it."""
+    # The event loop runs between two parts.
     starts = range(0, len(values), at_once)
-    return b"[%s]" % b",".join([to_json(values[i : i + at_once])[1:-1] for i in starts])
+    parts = b",".join([to_json(values[i : i + at_once])[1:-1] for i in starts])
+    return b'%s"%s":[%s]%s' % (before, name.encode(), parts, after)
 
 
 def _question(service: Service, exchange: Exchange, paper: PaperIn) -> Question | BadRecord:
