@@ -123,8 +123,10 @@ class Pool:
         assert task is not None  # noqa: S101 - an idle worker is not waited for
         tries[task.index] = tries.get(task.index, 1) + 1
         if tries[task.index] > MAX_TRIES:
+            code = dead.exit_code
+            ending = f"signal {-code}" if code and code < 0 else f"exit code {code}"
             raise WorkerFailed(
-                f"a worker died {MAX_TRIES} times ({_ending(dead.exit_code)}) over the same "
+                f"a worker died {MAX_TRIES} times ({ending}) over the same "
                 f"papers of {task.source}, part {task.index}. If memory is short, run again with "
                 "fewer workers."
             )
@@ -150,9 +152,3 @@ def _no_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _ending(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        return f"signal {-exit_code}"
-    return f"exit code {exit_code}"

@@ -169,10 +169,10 @@ def _targets(path: Path, wanted: Forgettable) -> _Targets:
 def _count_in(_: Path, file: Path, targets: _Targets) -> Forgotten:
     with reader(file) as connection:
         _mark_doomed(connection, targets)
+        query = "SELECT count(*) FROM {table} WHERE {doomed}"
         counts = {
             table: connection.execute(
-                f"SELECT count(*) FROM {table} WHERE {doomed}",  # noqa: S608 - no input in it
-                (targets.before_utc,),
+                query.format(table=table, doomed=doomed), (targets.before_utc,)
             ).fetchone()[0]
             for table, doomed in _DOOMED.items()
         }
@@ -183,10 +183,8 @@ def _forget_in(path: Path, file: Path, targets: _Targets) -> Forgotten:
     with closing(open_writer(file, busy_timeout_ms=_BUSY_TIMEOUT_MS, secure=True)) as connection:
         _mark_doomed(connection, targets)
         with transaction(connection):
-            connection.executemany(
-                "INSERT OR IGNORE INTO forgotten VALUES (?)",
-                [(value,) for value in sorted(targets.prediction_ids)],
-            )
+            ids = [(value,) for value in sorted(targets.prediction_ids)]
+            connection.executemany("INSERT OR IGNORE INTO forgotten VALUES (?)", ids)
             counts = {
                 table: connection.execute(
                     f"DELETE FROM {table} WHERE {doomed}",  # noqa: S608 - no input in it
@@ -203,13 +201,10 @@ def _forget_in(path: Path, file: Path, targets: _Targets) -> Forgotten:
         emptied = not is_newest and is_closed(connection) and is_empty(connection)
         if not emptied:
             _give_back_space(connection)
-    if emptied:
-        delete_file(file)
-    return Forgotten(
-        **counts,
-        files_changed=() if emptied else (file,),
-        files_deleted=(file,) if emptied else (),
-    )
+    if not emptied:
+        return Forgotten(**counts, files_changed=(file,), files_deleted=())
+    delete_file(file)
+    return Forgotten(**counts, files_changed=(), files_deleted=(file,))
 
 
 def _mark_doomed(connection: sqlite3.Connection, targets: _Targets) -> None:
@@ -219,10 +214,8 @@ def _mark_doomed(connection: sqlite3.Connection, targets: _Targets) -> None:
     for name, ids in doomed.items():
         table = f"doomed_{name}"
         connection.execute(f"CREATE TEMP TABLE {table} (id TEXT PRIMARY KEY) WITHOUT ROWID")
-        connection.executemany(
-            f"INSERT INTO temp.{table} VALUES (?)",  # noqa: S608 - no input in it
-            [(value,) for value in sorted(ids)],
-        )
+        insert = f"INSERT INTO temp.{table} VALUES (?)"  # noqa: S608 - no input in it
+        connection.executemany(insert, [(value,) for value in sorted(ids)])
 
 
 def _give_back_space(connection: sqlite3.Connection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from classmark.service.memory import OTHER, SERIES, Key, Place, Series, own_bytes
@@ -310,25 +312,23 @@ def _samples(
         yield main, labels, merged.get((main, "", *values), 0.0)
 
 
-def _totals(samples: Iterable[Any], label: str) -> dict[str, int]:
-    totals: dict[str, int] = {}
+def _totals(samples: Iterable[Sample], label: str) -> dict[str, int]:
+    totals: Counter[str] = Counter()
     for sample in samples:
-        key = sample.labels[label]
-        totals[key] = totals.get(key, 0) + int(sample.value)
+        totals[sample.labels[label]] += int(sample.value)
     return dict(sorted(totals.items()))
 
 
-def _single(samples: Iterable[Any]) -> float:
+def _single(samples: Iterable[Sample]) -> float:
     return next(float(sample.value) for sample in samples)
 
 
-def _percentiles(samples: Iterable[Any]) -> dict[str, float | None]:
+def _percentiles(samples: Iterable[Sample]) -> dict[str, float | None]:
     """Return percentiles in ms, read from the buckets with a straight line within each."""
-    counts: dict[float, float] = {}
+    counts: defaultdict[float, float] = defaultdict(float)
     for sample in samples:
         if sample.name.endswith("_bucket") and sample.labels["route"].startswith("/v"):
-            edge = float(sample.labels["le"])
-            counts[edge] = counts.get(edge, 0.0) + sample.value
+            counts[float(sample.labels["le"])] += sample.value
     edges = sorted(counts)
     total = counts[edges[-1]] if edges else 0.0
     return {name: _quantile(edges, counts, share * total) for name, share in PERCENTILES.items()}

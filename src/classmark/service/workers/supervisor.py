@@ -286,13 +286,9 @@ class Supervisor:
         for slot in self._slots:
             if slot.worker is not None and slot.worker.exit_code is not None:
                 self._bury(slot, slot.worker)
-        if not self._was_announced and self._has_served:
-            self._announce()
-
-    def _announce(self) -> None:
-        """Report where the service is, once every worker serves or has failed to."""
         serving = sum(slot.is_serving for slot in self._slots)
-        if serving and all(slot.is_serving or slot.failures for slot in self._slots):
+        is_settled = all(slot.is_serving or slot.failures for slot in self._slots)
+        if serving and is_settled and not self._was_announced:
             self._was_announced = True
             where = _where(self.listener, self.model, serving)
             log("ready", workers=serving, model=self.model.spec, where=where)
