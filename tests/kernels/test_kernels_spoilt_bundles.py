@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from call_faults import flush_coverage
 from classmark import Classifier, Paper
 from classmark.errors import BundleIncompatible, ClassmarkError
 from spoilt_bundles import PAPER, npy, rewrite, setting, write_linear_bundle
@@ -205,6 +206,7 @@ def array_changes(draw: st.DrawFn, array: np.ndarray) -> np.ndarray:
 def outcome_in_a_process_of_its_own(folder: Path) -> str:
     """Return ``refused`` or ``answered``, or what is wrong; a crash is told by its signal."""
     read, write = os.pipe()
+    flush_coverage()
     child = os.fork()
     if not child:
         try:
