@@ -207,7 +207,7 @@ def _difference(a: float | None, b: float | None) -> str:
 
 
 def _table(rows: Iterable[tuple[str, ...]]) -> str:
-    """Return rows in columns as wide as they must be."""
+    """Return rows as text, each column as wide as its widest cell."""
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ("  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)) for row in cells)

@@ -131,7 +131,7 @@ def check_parity(network: Network, model: bytes, papers: Papers) -> float:
     expected = torch_logits(network, tried)
     difference = float(np.abs(given - expected).max())
     allowed = FP32_TOLERANCE * max(1.0, float(np.abs(expected).max()) / 10)
-    if not difference <= allowed:  # so that a difference that is no number fails too
+    if not difference <= allowed:  # so that NaN fails too
         raise ParityFailed(
             f"the exported network differs from torch by {difference:.2g} in a logit, more than "
             f"{allowed:.2g}. Report this with the versions of torch and onnxruntime."

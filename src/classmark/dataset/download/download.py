@@ -116,7 +116,7 @@ def fetch_dataset(
         progress: of the bytes, and of the further steps.
 
     Raises:
-        UsageError: the source is none of the three, or the output exists.
+        UsageError: the source is not a file, an address or a dataset, or the output exists.
         DownloadFailed: it cannot be fetched; what has arrived is kept in ``.part``.
         OutputBusy: another process is fetching the same file.
         InvalidArchive: it is damaged or unsafe, or has another digest; nothing of it is kept.
