@@ -243,9 +243,7 @@ def outcome(folder: Path) -> str:
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_a_bundle_with_right_digests_holds_it_is_refused_or_answers_sanely(
     sound: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -154,7 +154,7 @@ def compare(
     typer.echo(_table(rows))
 
 
-def _stop(signum: int, _frame: Any) -> None:
+def _stop(signum: int, _frame: object) -> None:
     signal.signal(signum, signal.SIG_IGN)  # once is enough: what follows is the cleaning
     raise KeyboardInterrupt
 
@@ -194,7 +194,7 @@ def _pairs(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, A
     return {key: (a.get(key), b.get(key)) for key in {**a, **b}}
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return "-" if value is None else str(value)
 
 
