@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -28,6 +29,8 @@ _LONGEST = (
     "test_bulk_runs.py",
 )
 """They begin first: begun last, one of them would keep a worker busy minutes after the others."""
+hypothesis.settings.register_profile("classmark", deadline=None)  # a busy machine is slow
+hypothesis.settings.load_profile("classmark")
 _ALL_SLOW = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.slow", re.MULTILINE)
 
 

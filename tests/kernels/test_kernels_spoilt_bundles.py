@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from call_faults import flush_coverage
 from classmark import Classifier, Paper
 from classmark.errors import BundleIncompatible, ClassmarkError
 from spoilt_bundles import PAPER, npy, rewrite, setting, write_linear_bundle
@@ -205,6 +206,7 @@ def array_changes(draw: st.DrawFn, array: np.ndarray) -> np.ndarray:
 def outcome_in_a_process_of_its_own(folder: Path) -> str:
     """Return ``refused`` or ``answered``, or what is wrong; a crash is told by its signal."""
     read, write = os.pipe()
+    flush_coverage()
     child = os.fork()
     if not child:
         try:
@@ -241,9 +243,7 @@ def outcome(folder: Path) -> str:
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_a_bundle_with_right_digests_holds_it_is_refused_or_answers_sanely(
     sound: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
