@@ -44,7 +44,11 @@ class Journal:
         Raises:
             JournalTooNew: the journal was written by a newer classmark.
         """
-        _refuse_newer(config)
+        # Any other fault is met by the thread, again and again.
+        with suppress(InvalidJournal, OSError):
+            for file in journal_files(config.path)[-1:]:
+                with database.reader(file):
+                    pass
         self._config = config
         self._lock = threading.Lock()
         self._settled_more = threading.Condition(self._lock)
@@ -201,12 +205,7 @@ class Journal:
         else:
             with self._lock:
                 self._failing = False
-        now = self.status()
-        if now.failing:
-            self._faults.not_written(now.last_error or "")
-        self._faults.dropped(now.dropped, now.last_error)
-        if not now.failing:
-            self._faults.written()
+        self._faults.report(self.status())
 
     def _take(self) -> list[Event]:
         """Return the oldest events; they are kept until they are settled."""
@@ -245,16 +244,8 @@ def _chars_of(event: Event) -> int | None:
         return None
 
 
-def _refuse_newer(config: JournalConfig) -> None:
-    # Anything else that is wrong with it is the thread's to meet, again and again.
-    with suppress(InvalidJournal, OSError):
-        for file in journal_files(config.path)[-1:]:
-            with database.reader(file):
-                pass
-
-
 class FaultLog:
-    """Says the first fault of a kind at once, and then one a minute, with how many it left out.
+    """Logs the first fault of a kind at once, and then one a minute, with how many it left out.
 
     A line is an event with fields, which a formatter finds in the record as ``fields``.
     """
@@ -271,31 +262,20 @@ class FaultLog:
         self._is_down = False
         self._n_dropped = 0
 
-    def not_written(self, problem: str) -> None:
-        """Say that an attempt to write has failed."""
-        self._is_down = self.say(NOT_WRITTEN, logging.ERROR, problem=problem) or self._is_down
-
-    def written(self) -> None:
-        """Say that writing works again, if it was said that it does not."""
-        if self._is_down:
+    def report(self, now: JournalStatus) -> None:
+        """Log what is wrong with the journal, or that it is written again."""
+        if now.failing:
+            self._is_down |= self.say(NOT_WRITTEN, logging.ERROR, problem=now.last_error or "")
+        facts = {"total": now.dropped, "problem": now.last_error}
+        more = now.dropped - self._n_dropped
+        if more and self.say(DROPPED, logging.WARNING, events=more, **facts):
+            self._n_dropped = now.dropped
+        if self._is_down and not now.failing:
             self._is_down = False
             _log.info(_RECOVERED, extra={"fields": {"dropped": self._n_dropped}})
 
-    def dropped(self, total: int, problem: str | None) -> None:
-        """Say how many events were lost so far, if that has changed.
-
-        Args:
-            total: since the beginning.
-            problem: what is known of the reason.
-        """
-        if total == self._n_dropped:
-            return
-        more = total - self._n_dropped
-        if self.say(DROPPED, logging.WARNING, events=more, total=total, problem=problem):
-            self._n_dropped = total
-
     def say(self, event: str, level: int, **fields: object) -> bool:
-        """Write a line unless one of its kind was written a moment ago; tell whether it was."""
+        """Write a line, at most one of a kind in a minute; return whether it was written."""
         now = self._clock()
         if now - self._said_at_s.get(event, -_PAUSE_S) < _PAUSE_S:
             self._left_out[event] = self._left_out.get(event, 0) + 1
