@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -81,20 +82,14 @@ def parse_proxies(text: str) -> list[IPv4Network | IPv6Network] | None:
         try:
             networks += [] if entry == EVERY_PROXY else [ip_network(entry)]
         except ValueError as error:
-            found = _network(entry)
-            hint = f" ({error}); perhaps {found} is meant" if found else ""
+            hint = ""
+            with suppress(ValueError):
+                hint = f" ({error}); perhaps {ip_network(entry, strict=False)} is meant"
             raise ValueError(
                 f"{entry!r} is neither an IP address nor a network{hint}. Give addresses such as "
                 "127.0.0.1 or networks such as 10.0.0.0/8, separated by commas, or '*' for all"
             ) from error
     return None if EVERY_PROXY in entries else networks
-
-
-def _network(entry: str) -> IPv4Network | IPv6Network | None:
-    try:
-        return ip_network(entry, strict=False)
-    except ValueError:
-        return None
 
 
 def _that(parse: Callable[[str], object]) -> AfterValidator:

@@ -124,18 +124,14 @@ def _answer(
     found: str,
     records: list[Record],
 ) -> Reply:
-    documents = answerer.answer_many(
-        [_question(answerer, record) for record in records], options, exchange.check_deadline
-    )
+    questions = [_question(answerer, record) for record in records]
+    documents = answerer.answer_many(questions, options, exchange.check_deadline)
     exchange.facts["papers"] = len(documents)
-    titled = [
-        structs.replace(document, title=record.title_line)
-        if isinstance(record, Paper) and isinstance(document, Answer)
-        else document
-        for document, record in zip(documents, records, strict=True)
-    ]
+    for i, (document, record) in enumerate(zip(documents, records, strict=True)):
+        if isinstance(record, Paper) and isinstance(document, Answer):
+            documents[i] = structs.replace(document, title=record.title_line)
     whole = FileAnswers((), found, answerer.model)
-    return Reply(json_with(whole, "answers", titled, ANSWERS_AT_ONCE))
+    return Reply(json_with(whole, "answers", documents, ANSWERS_AT_ONCE))
 
 
 def _question(answerer: Answerer, record: Record) -> Question | BadRecord:

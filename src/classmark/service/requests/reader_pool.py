@@ -130,7 +130,7 @@ class ReaderPool:
     ) -> tuple[str, list[Record]]:
         """Return what a process reads; runs in a thread."""
         exchange.check_deadline()
-        reader = self._take_idle() or self._start()
+        reader = self._idle_reader() or self._start()
         try:
             if not reader.is_ready_within(exchange.remaining_s):
                 if reader.is_alive:
@@ -146,11 +146,11 @@ class ReaderPool:
                 reader.kill()
                 self._all.discard(reader)
 
-    def _take_idle(self) -> _ReaderProcess | None:
+    def _idle_reader(self) -> _ReaderProcess | None:
         """Return a process that waits for work; one that has died is removed."""
         while self._idle:
             reader = self._idle.pop()
-            if reader.is_running():
+            if reader.process.poll() is None:
                 return reader
             self._all.discard(reader)
         return None
@@ -171,6 +171,7 @@ class _ReaderProcess:
     """One process.
 
     Attributes:
+        process: as the system has it.
         is_alive: it can be given a file.
     """
 
@@ -181,7 +182,7 @@ class _ReaderProcess:
         path = os.pathsep.join(filter(None, sys.path))
         module = "classmark.service.requests.file_reading"
         with theirs:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, str(number), str(memory_bytes)],
                 pass_fds=[number],
                 stdin=subprocess.DEVNULL,
@@ -193,10 +194,6 @@ class _ReaderProcess:
         self._is_ready = False
         self.is_alive = True
 
-    def is_running(self) -> bool:
-        """Return whether the process still runs."""
-        return self._process.poll() is None
-
     def is_ready_within(self, seconds: float) -> bool:
         """Wait until it can read; one that is only slow to start is kept for the next file."""
         if not self._is_ready:
@@ -206,7 +203,7 @@ class _ReaderProcess:
                 )
             except (EOFError, OSError):
                 self.kill()
-                log("file reader died", logging.WARNING, exit_code=self._process.returncode)
+                log("file reader died", logging.WARNING, exit_code=self.process.returncode)
             if not self._is_ready and time.monotonic() - self._started_s > _START_TIMEOUT_S:
                 self.kill()
         return self._is_ready
@@ -225,7 +222,7 @@ class _ReaderProcess:
         except (EOFError, OSError) as error:
             self.kill()
             exchange.check_deadline()
-            log("file reader died", logging.WARNING, exit_code=self._process.returncode)
+            log("file reader died", logging.WARNING, exit_code=self.process.returncode)
             raise out_of_memory() from error
 
     def _answer(self) -> tuple[str, list[Record]]:
@@ -262,5 +259,5 @@ class _ReaderProcess:
     def kill(self) -> None:
         """End the process."""
         self.is_alive = False
-        self._process.kill()
-        self._process.wait()
+        self.process.kill()
+        self.process.wait()
