@@ -36,73 +36,49 @@ _ABSTRACT = (
     "trace method."
 )
 
-PAPER: dict[str, Any] = {
-    "summary": "One paper",
-    "value": {
-        "id": "2401.00001",
-        "title": _TITLE,
-        "abstract": _ABSTRACT,
-        "author_category": "math.CO",
-        "top": 3,
-    },
-}
-BATCH: dict[str, Any] = {
-    "summary": "A batch",
-    "value": {
-        "papers": [
-            {"id": "2401.00001", "title": _TITLE, "abstract": _ABSTRACT},
-            {"id": "note", "text": "A string theory note\nWe study dualities of branes."},
-        ],
-        "top": 3,
-    },
-}
 PREDICTION_ID = "01jd3q8m4k7v2x9c5z0b6n1t4w"
-FEEDBACK: dict[str, Any] = {
-    "summary": "The paper belongs elsewhere",
-    "value": {
-        "prediction_id": PREDICTION_ID,
-        "category": "math.CO",
-        "comment": "The method is borrowed, the subject is not.",
-    },
-}
-FILE: dict[str, Any] = {
-    "summary": "A table with two papers",
-    "value": {"file": f"id,title,abstract\n1,{_TITLE},{_ABSTRACT}\n2,Branes,We study dualities.\n"},
-}
-INFER: dict[str, Any] = {
-    "summary": "Two papers",
-    "value": {
-        "id": "42",
-        "parameters": {"top": 3},
-        "inputs": [
-            {
-                "name": "title",
-                "shape": [2],
-                "datatype": "BYTES",
-                "data": [_TITLE, "Dualities of branes"],
-            },
-            {
-                "name": "abstract",
-                "shape": [2],
-                "datatype": "BYTES",
-                "data": [_ABSTRACT, "We study dualities of branes in string theory."],
-            },
-        ],
-        "outputs": [{"name": "code"}, {"name": "probability"}],
-    },
-}
+
+
+def _example(summary: str, **value: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
+    return {"summary": summary, "value": value}
+
+
+def _tensor(name: str, *data: str) -> dict[str, Any]:
+    return {"name": name, "shape": [len(data)], "datatype": "BYTES", "data": data}
+
+
+_PAPER = {"id": "2401.00001", "title": _TITLE, "abstract": _ABSTRACT}
+_NOTE = {"id": "note", "text": "A string theory note\nWe study dualities of branes."}
+PAPER = _example("One paper", **_PAPER, author_category="math.CO", top=3)
+BATCH = _example("A batch", papers=[_PAPER, _NOTE], top=3)
+FEEDBACK = _example(
+    "The paper belongs elsewhere",
+    prediction_id=PREDICTION_ID,
+    category="math.CO",
+    comment="The method is borrowed, the subject is not.",
+)
+FILE = _example(
+    "A table with two papers",
+    file=f"id,title,abstract\n1,{_TITLE},{_ABSTRACT}\n2,Branes,We study dualities.\n",
+)
+INFER = _example(
+    "Two papers",
+    id="42",
+    parameters={"top": 3},
+    inputs=[
+        _tensor("title", _TITLE, "Dualities of branes"),
+        _tensor("abstract", _ABSTRACT, "We study dualities of branes in string theory."),
+    ],
+    outputs=[{"name": "code"}, {"name": "probability"}],
+)
 
 
 def responses() -> dict[int | str, dict[str, Any]]:
     """Return what every endpoint may answer beside its own."""
-    return {
-        "default": {
-            "description": "A problem; its kind is one of: " + ", ".join(KINDS) + ".",
-            "content": {
-                "application/problem+json": {"schema": {"$ref": _REF.format(model="ProblemOut")}}
-            },
-        }
-    }
+    schema = {"$ref": _REF.format(model="ProblemOut")}
+    description = "A problem; its kind is one of: " + ", ".join(KINDS) + "."
+    content = {"application/problem+json": {"schema": schema}}
+    return {"default": {"description": description, "content": content}}
 
 
 def json_request(models: Sequence[type[BaseModel]], examples: Mapping[str, Any]) -> dict[str, Any]:
