@@ -345,7 +345,7 @@ def test_a_bad_record_is_counted_or_ends_a_strict_build(write_source: WriteSourc
     _, manifest = build(source)
     assert manifest.read == 51
     assert sum(manifest.dropped.values()) == 1
-    with pytest.raises(ContractViolation, match=r"papers.jsonl, line 51: .*leave --strict out"):
+    with pytest.raises(ContractViolation, match=r"papers.jsonl, line 51: .*leave out --strict"):
         build(source, DatasetConfig(strict=True))
 
 

@@ -150,7 +150,7 @@ def _move_to_cross_list(frame: pl.DataFrame, is_small: pl.Expr, large: pl.Series
     return frame.with_columns(category_code=label).with_columns(categories=_label_first())
 
 
-_REMEDIES = {
+_FAULTS = {
     "no_id": "it has no id",
     "no_text": "it has neither title nor abstract",
     "no_category": "it has no category",
@@ -237,5 +237,5 @@ def _raise_first(frame: pl.DataFrame, broken: pl.DataFrame) -> None:
         taxonomy.canonical(label)  # raises, and names the nearest categories
     raise ContractViolation(
         f"paper {paper['id']!r} (category {label!r}, published {paper['published_date']!r}) breaks "
-        f"the contract: {_REMEDIES[check]}. Mend it, or leave --strict out to skip and count it."
+        f"the contract: {_FAULTS[check]}. Correct it, or leave out --strict to skip and count it."
     )

@@ -149,7 +149,7 @@ def _ranking_values(table: ScoreTable) -> dict[str, Floats | Bools]:
         "top_1": ranks < 1,
         "top_3": ranks < 3,
         "top_5": ranks < 5,
-        # One label a paper: micro-F1 is top-1 accuracy (see ``metrics.micro_f1``).
+        # With one label a paper, micro-F1 equals top-1 accuracy.
         "micro_f1": ranks < 1,
         "precision_at_1_listed": rows.listed_hits(table.scores, table.listed),
         "recall_at_5_listed": rows.listed_recalls(
