@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from classmark.journal import JournalConfig, read_predictions
-from classmark.journal.database import live_file, mark_closed, open_writer, transaction
+from classmark.journal.database import live_file, mark_closed, open_writer
+from classmark.journal.migrations import transaction
 from classmark.journal.writer import FileWriter
 from classmark.records import FeedbackEvent, PredictionEvent, new_prediction_id, utc_text
 from classmark.wire import ModelRef

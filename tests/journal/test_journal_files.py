@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -143,7 +144,7 @@ def test_the_summary_counts_files_predictions_and_waiting_feedback(path: Path) -
 
 
 def test_the_summary_of_nothing_is_empty(path: Path) -> None:
-    assert summarise(path).to_dict() == {
+    assert asdict(summarise(path)) == {
         **{"path": str(path), "files": (), "bytes": 0, "models": {}},
         **dict.fromkeys(("predictions", "with_text", "feedback", "waiting_feedback"), 0),
         **{"oldest_utc": None, "newest_utc": None},
@@ -154,10 +155,10 @@ def test_the_summary_of_nothing_is_empty(path: Path) -> None:
 
 
 def test_migrations_are_applied_once_and_in_order(tmp_path: Path) -> None:
-    def fill(connection: sqlite3.Connection) -> None:
-        connection.execute("INSERT INTO one VALUES (7)")
-
-    steps = {"0001_one": "CREATE TABLE one (x);\nCREATE TABLE two (x);", "0002_fill": fill}
+    steps = {
+        "0001_one": "CREATE TABLE one (x);\nCREATE TABLE two (x);",
+        "0002_fill": "INSERT INTO one VALUES (7);",
+    }
     connection = sqlite3.connect(tmp_path / "db", isolation_level=None)
     assert migrate(connection, tmp_path, {"0001_one": steps["0001_one"]}) == ["0001_one"]
     assert migrate(connection, tmp_path, steps) == ["0002_fill"]

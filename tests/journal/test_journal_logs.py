@@ -9,6 +9,7 @@ import stat
 import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from journal_events import PATIENCE_S, feedback, prediction, wait_until
 
 from classmark.errors import InvalidJournal
-from classmark.journal import Journal
+from classmark.journal import Journal, JournalStatus
 from classmark.journal.database import journal_files
 from classmark.journal.journal import FaultLog
 
@@ -171,10 +172,10 @@ def test_one_line_a_minute_of_each_kind_says_how_many_were_left_out(
     caplog.set_level(logging.INFO, "classmark.journal")
     now = [0.0]
     faults = FaultLog(lambda: now[0])
+    status = JournalStatus(written=0, dropped=0, queued=0, failing=True, last_error="full")
     for second in range(121):
         now[0] = second
-        faults.not_written("full")
-        faults.dropped(10 * (second + 1), None)
+        faults.report(replace(status, dropped=10 * (second + 1)))
     kinds: dict[str, list[Any]] = {}
     for event, fields in lines(caplog):
         kinds.setdefault(event, []).append((fields.get("left_out", 0), fields.get("events")))
@@ -182,8 +183,8 @@ def test_one_line_a_minute_of_each_kind_says_how_many_were_left_out(
         "journal cannot be written": [(0, None), (59, None), (59, None)],
         "journal events dropped": [(0, 10), (59, 600), (59, 600)],
     }
-    faults.written()
-    faults.written()
+    for _ in range(2):
+        faults.report(replace(status, dropped=1210, failing=False))
     assert [event for event, _ in lines(caplog)].count("journal is written again") == 1
 
 

@@ -20,8 +20,9 @@ from hypothesis.stateful import (
 from journal_events import PATIENCE_S, feedback, prediction, wait_until
 
 from classmark.journal import Journal, JournalConfig, find_prediction, read_predictions
-from classmark.journal.database import live_file, open_writer, transaction
+from classmark.journal.database import live_file, open_writer
 from classmark.journal.forget import Forgettable, forget
+from classmark.journal.migrations import transaction
 from classmark.journal.reading import summarise
 from classmark.journal.writer import mark_closed
 from classmark.records import FeedbackEvent, PredictionEvent

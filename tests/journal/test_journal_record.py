@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -273,7 +274,7 @@ def test_status_has_a_json_form(open_journal: Open) -> None:
     journal = open_journal()
     journal.record(prediction(model=MODEL))
     journal.flush(PATIENCE_S)
-    assert journal.status().to_dict() == {
+    assert asdict(journal.status()) == {
         "written": 1,
         "dropped": 0,
         "queued": 0,

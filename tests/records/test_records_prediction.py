@@ -106,7 +106,7 @@ def test_a_prediction_survives_its_json_form() -> None:
 def test_a_json_form_without_a_key_is_refused() -> None:
     value = event().to_dict()
     del value["n_chars"]
-    with pytest.raises(InvalidEvent, match=r"not a prediction of the journal: .*'n_chars'"):
+    with pytest.raises(InvalidEvent, match=r"not a prediction of the journal: .*`n_chars`"):
         PredictionEvent.from_dict(value)
 
 

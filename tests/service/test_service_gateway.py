@@ -17,7 +17,6 @@ import httpx
 import pytest
 
 from classmark.service import Service, ServiceSettings, create_app
-from classmark.service.http import app as app_module
 from classmark.service.logs import JsonFormatter, set_up_logs
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour secret graphs."}
@@ -81,20 +80,6 @@ def test_a_failure_is_a_problem_and_its_log_has_no_text(
     assert {line["event"] for line in lines} == {"request failed"}
     assert {line["error"]["type"] for line in lines} == {"RuntimeError"}
     assert "secret" not in logged.getvalue()
-
-
-def test_the_lane_and_the_documented_route_answer_alike(
-    make: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    service = make()
-    headers = {"Idempotency-Key": "same"}
-    by_lane = ask(service, "POST", "/v1/classify", json=PAPER, headers=headers)
-    monkeypatch.setattr(app_module, "LANES", {})
-    by_route = ask(service, "POST", "/v1/classify", json=PAPER, headers=headers)
-    assert by_lane.content == by_route.content
-    assert sorted(set(by_lane.headers) - set(by_route.headers)) == []
-    wrong = ask(service, "POST", "/v1/classify", json={"titel": 1})
-    assert (wrong.status_code, wrong.json()["kind"]) == (422, "invalid_request")
 
 
 def test_a_worker_with_too_many_batches_waiting_says_503(make: Callable[..., Service]) -> None:

@@ -65,13 +65,16 @@ def test_infer_takes_one_text_and_gives_only_what_is_asked_for(client: httpx.Cli
     ("request_body", "detail"),
     [
         ({"inputs": []}, "inputs: List should have at least 1"),
-        ({"inputs": [tensor("body", ["x"])]}, "'body' is none of title, abstract, text"),
-        ({"inputs": [tensor("text", ["x"]), tensor("title", ["x"])]}, "in place of title"),
+        ({"inputs": [tensor("body", ["x"])]}, "'body' is not one of title, abstract, text"),
+        ({"inputs": [tensor("text", ["x"]), tensor("title", ["x"])]}, "replaces title"),
         ({"inputs": [tensor("title", ["x"], shape=[2])]}, "has shape [2] but 1 elements"),
         ({"inputs": [tensor("title", ["x"]), tensor("abstract", ["x", "y"])]}, "different numbers"),
         ({"inputs": [tensor("title", ["x", " "])]}, "paper 1: title and abstract are both empty"),
         ({"inputs": [tensor("title", ["x"], datatype="FP32")]}, "datatype: Input should be"),
-        ({"inputs": [tensor("title", ["x"])], "outputs": [{"name": "no"}]}, "'no' is none of code"),
+        (
+            {"inputs": [tensor("title", ["x"])], "outputs": [{"name": "no"}]},
+            "'no' is not one of code",
+        ),
         ({"inputs": [tensor("title", ["x"])] * 2}, "each once"),
     ],
 )
@@ -103,7 +106,7 @@ def test_an_output_is_wanted_once(client: httpx.Client) -> None:
     request = {"inputs": [tensor("text", ["x"])], "outputs": [{"name": "code"}] * 2}
     response = client.post("/v2/models/fast/infer", json=request)
     assert response.status_code == 422
-    assert "'a name twice' is none of code" in response.json()["detail"]
+    assert "'a name twice' is not one of code" in response.json()["detail"]
 
 
 def test_an_invalid_element_and_a_text_too_long_are_named(client: httpx.Client) -> None:

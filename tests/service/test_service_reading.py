@@ -7,6 +7,7 @@ import gzip
 import json
 import shutil
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,8 +17,9 @@ from classmark.papers import Columns
 from classmark.records import BadRecord, Paper
 from classmark.service.problems import Problem
 from classmark.service.requests import file_reading, reader_pool
-from classmark.service.requests.file_reading import FileLimits, read_file, records_of
+from classmark.service.requests.file_reading import FileLimits, Job, read_file, records_of
 from classmark.service.requests.reader_pool import ReaderPool
+from classmark.wire import to_json
 
 LIMITS = FileLimits(max_papers=3, max_file_bytes=1000)
 LINE = json.dumps({"title": "A" * 900}).encode() + b"\n"
@@ -73,23 +75,19 @@ def test_too_little_memory_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_records_pass_through_messages_unchanged() -> None:
     content = b'{"title": "A", "categories": "cs.LG cs.AI"}\n{\n'
-    limits = {"max_papers": 3, "max_file_bytes": 1000}
-    job: dict[str, Any] = {"file_name": "", "columns": {}, "limits": limits}
-    job["remaining_s"] = 600.0
-    messages = [json.loads(file_reading._packed(m)) for m in file_reading._messages(content, job)]
+    job = Job("", Columns(), LIMITS, 600.0)
+    messages = [json.loads(to_json(m)) for m in file_reading._messages(content, job)]
     assert messages[0] == {"format": "jsonl"}
     paper, bad = (record for message in messages for record in records_of(message))
     assert isinstance(paper, Paper)
     assert paper.categories == ("cs.LG", "cs.AI")
     assert isinstance(bad, BadRecord)
-    job["limits"] = {"max_papers": 1, "max_file_bytes": 1000}
-    assert list(file_reading._messages(content, job))[-1]["problem"]["kind"] == "too_many_papers"
+    narrow = replace(job, limits=FileLimits(max_papers=1, max_file_bytes=1000))
+    assert list(file_reading._messages(content, narrow))[-1]["problem"]["kind"] == "too_many_papers"
 
 
 def test_a_reader_stops_by_itself_at_the_deadline() -> None:
-    limits = {"max_papers": 3, "max_file_bytes": 1000}
-    job: dict[str, Any] = {"file_name": "", "columns": {}, "limits": limits}
-    job["remaining_s"] = -1.0
+    job = Job("", Columns(), LIMITS, -1.0)
     *_, told = file_reading._messages(b'{"title": "A"}\n' * 3, job)
     assert told["problem"]["kind"] == "deadline_exceeded"
 

@@ -40,7 +40,7 @@ def problem(response: httpx.Response) -> dict[str, Any]:
         (b'{"title": "x", "top": 0}', 422, "invalid_request", "top: .*greater than or equal to 1"),
         (b'{"title": "x", "threshold": 2}', 422, "invalid_request", "threshold: .*equal to 1"),
         (b'{"title": "x", "threshold": NaN}', 422, "invalid_request", "finite number"),
-        (b'{"text": "x", "title": "y"}', 422, "invalid_request", "Give either, not both"),
+        (b'{"text": "x", "title": "y"}', 422, "invalid_request", "send one or the other"),
         (b'{"papers": []}', 422, "invalid_request", "papers: List should have at least 1"),
         (b'{"papers": [{"title": "x"}], "id": "1"}', 422, "invalid_request", "beside papers"),
         (b'{"title": "x", "author_category": "cs.XX"}', 422, "unknown_category", "nearest are"),

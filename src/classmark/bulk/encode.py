@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,26 +19,18 @@ from classmark.bulk.parts import open_results
 from classmark.errors import MissingExtra
 from classmark.records import BadRecord, Paper, csv_lines, json_line
 from classmark.runtime import REASONS, Classifier, selected_columns
-from classmark.wire import Answer, ModelRef
+from classmark.wire import ModelRef
 
 Records = Sequence[Paper | BadRecord]
 _COMPRESSION = "zstd"
 
 
-class Encoder(Protocol):
-    """Writes the answers to records into one file, batch after batch."""
+class TextEncoder:
+    """JSON lines or CSV.
 
-    def write(self, records: Records) -> None:
-        """Classify and write a batch; a bad record is written too if it has a place."""
-        ...
-
-    def close(self) -> None:
-        """Write what comes after the last batch."""
-        ...
-
-
-class JsonLinesEncoder:
-    """One published object a line, also for a bad record."""
+    A line is one published object, also for a bad record. Rows have no header, and bad records have
+    no row.
+    """
 
     def __init__(self, file: IO[bytes], classifier: Classifier, job: BulkJob) -> None:
         self._file = file
@@ -47,50 +39,28 @@ class JsonLinesEncoder:
 
     def write(self, records: Records) -> None:
         """Write a batch."""
-        answers = iter(_answers(self._classifier, records, self._job))
-        results = (record if isinstance(record, BadRecord) else next(answers) for record in records)
-        text = "".join(json_line(result) + "\n" for result in results)
+        job = self._job
+        papers = [record for record in records if isinstance(record, Paper)]
+        answers = self._classifier.classify(
+            papers, top=job.top, threshold=job.threshold, explain=job.explain
+        )
+        if job.layout == "csv":
+            text = csv_lines(zip(papers, answers, strict=True), raw_cells=job.raw_cells)
+        else:
+            rest = iter(answers)
+            results = (r if isinstance(r, BadRecord) else next(rest) for r in records)
+            text = "".join(json_line(result) + "\n" for result in results)
         self._file.write(text.encode("utf-8", "replace"))
 
     def close(self) -> None:
         """Nothing comes after the last line."""
 
 
-class CsvEncoder:
-    """Rows without their header; bad records have no row."""
-
-    def __init__(self, file: IO[bytes], classifier: Classifier, job: BulkJob) -> None:
-        self._file = file
-        self._classifier = classifier
-        self._job = job
-
-    def write(self, records: Records) -> None:
-        """Write a batch."""
-        answers = _answers(self._classifier, records, self._job)
-        papers = (record for record in records if isinstance(record, Paper))
-        text = csv_lines(zip(papers, answers, strict=True), raw_cells=self._job.raw_cells)
-        self._file.write(text.encode("utf-8", "replace"))
-
-    def close(self) -> None:
-        """Nothing comes after the last row."""
-
-
-def make_encoder(file: IO[bytes], classifier: Classifier, job: BulkJob) -> Encoder:
+def make_encoder(
+    file: IO[bytes], classifier: Classifier, job: BulkJob
+) -> TextEncoder | ColumnsEncoder:
     """Return the encoder of the layout of a job."""
-    if job.layout == "jsonl":
-        return JsonLinesEncoder(file, classifier, job)
-    if job.layout == "csv":
-        return CsvEncoder(file, classifier, job)
-    return ColumnsEncoder(file, classifier, job)
-
-
-def _answers(classifier: Classifier, records: Records, job: BulkJob) -> list[Answer]:
-    return classifier.classify(
-        [record for record in records if isinstance(record, Paper)],
-        top=job.top,
-        threshold=job.threshold,
-        explain=job.explain,
-    )
+    return (ColumnsEncoder if job.layout == "parquet" else TextEncoder)(file, classifier, job)
 
 
 def arrow() -> Any:

@@ -8,13 +8,16 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+
+import msgspec
 
 from classmark.errors import StorageFailed
 from classmark.records import Progress
 from classmark.storage import LOCK_FILE, storage_errors, write_json
+from classmark.wire import to_json
 
 FOLDER_SUFFIX = ".parts"
 MANIFEST_FILE = "manifest.json"
@@ -32,7 +35,7 @@ class PartSummary:
         records: papers and bad records.
         bad: records that could not be read.
         bad_lines: the first of them, as lines for people, without the name of the input.
-        input_bytes: how much of the input it stands for, in bytes on disk.
+        input_bytes: how much of the input it covers, in bytes on disk.
     """
 
     records: int
@@ -57,11 +60,11 @@ class Parts:
         return self.folder / f"{self._prefix}-{index:08d}{_PART_SUFFIX}"
 
     def has(self, index: int) -> bool:
-        """Tell whether a part is done."""
+        """Return whether a part is done."""
         return self.path(index).exists()
 
     def summaries(self) -> Iterator[PartSummary]:
-        """Yield what each part holds that is there; what a power failure cut short is removed."""
+        """Yield what each existing part holds; parts that a power failure cut short are removed."""
         for path in sorted(self.folder.glob(f"{self._prefix}-*{_PART_SUFFIX}")):
             try:
                 yield read_summary(path)
@@ -69,7 +72,7 @@ class Parts:
                 path.unlink()
 
     @contextmanager
-    def writing(self, index: int) -> Iterator[PartFile]:
+    def writing(self, index: int) -> Iterator[IO[bytes]]:
         """Yield the file of a part, which is in its place at the end of the block, or not at all.
 
         Raises:
@@ -80,7 +83,7 @@ class Parts:
         try:
             with storage_errors(path):
                 with temporary.open("wb") as file:
-                    yield PartFile(file)
+                    yield file
                     file.flush()
                     os.fsync(file.fileno())
                 temporary.replace(path)
@@ -88,16 +91,10 @@ class Parts:
             temporary.unlink(missing_ok=True)
 
 
-class PartFile:
-    """A part that is being written: its results, then its summary."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.results = file
-
-    def close(self, summary: PartSummary) -> None:
-        """Write the summary."""
-        raw = json.dumps(asdict(summary)).encode()
-        self.results.write(raw + _END.pack(len(raw), _MAGIC))
+def end_part(file: IO[bytes], summary: PartSummary) -> None:
+    """Write the summary behind the results of a part."""
+    raw = to_json(summary)
+    file.write(raw + _END.pack(len(raw), _MAGIC))
 
 
 def read_summary(path: Path) -> PartSummary:
@@ -107,7 +104,7 @@ def read_summary(path: Path) -> PartSummary:
         StorageFailed: it is not a part, or is cut short.
     """
     with path.open("rb") as file:
-        return PartSummary(**_read_end(file, path)[0])
+        return _read_end(file, path)[0]
 
 
 @contextmanager
@@ -123,7 +120,7 @@ def open_results(path: Path) -> Iterator[tuple[IO[bytes], int]]:
         yield file, n_bytes
 
 
-def _read_end(file: IO[bytes], path: Path) -> tuple[dict[str, Any], int]:
+def _read_end(file: IO[bytes], path: Path) -> tuple[PartSummary, int]:
     size = os.fstat(file.fileno()).st_size
     file.seek(max(0, size - _END.size))
     end = file.read(_END.size)
@@ -131,8 +128,8 @@ def _read_end(file: IO[bytes], path: Path) -> tuple[dict[str, Any], int]:
         raise StorageFailed(f"{path} is damaged. Remove it; the same command makes it again.")
     n_bytes = size - _END.size - _END.unpack(end)[0]
     file.seek(n_bytes)
-    summary = json.loads(file.read(size - _END.size - n_bytes))
-    return {**summary, "bad_lines": tuple(summary["bad_lines"])}, n_bytes
+    raw = file.read(size - _END.size - n_bytes)
+    return msgspec.json.decode(raw, type=PartSummary), n_bytes
 
 
 def folder_of(output: Path) -> Path:
@@ -142,7 +139,7 @@ def folder_of(output: Path) -> Path:
 
 
 def prepare(folder: Path, manifest: dict[str, Any], progress: Progress) -> Parts:
-    """Return the parts of a run: those that are there if they are of the same run, else none.
+    """Return the parts of a run: the existing ones if they belong to the same run, else none.
 
     Args:
         folder: held by ``locked_folder``.

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 
-from classmark.bulk.worker import Done, Failed, Task, WorkPlan, work
+from classmark.bulk.worker import Done, Task, WorkPlan, work
 from classmark.errors import WorkerFailed
 
 MAX_TRIES = 2
@@ -46,10 +46,10 @@ class _Worker:
         with suppress(ConnectionError):
             self.connection.send(task)
 
-    def take(self) -> Done | Failed | None:
-        """Return its answer, None if it has died."""
+    def take(self) -> Done | str | None:
+        """Return its answer, or why it cannot continue, or None if it has died."""
         try:
-            answer: Done | Failed = self.connection.recv()
+            answer: Done | str = self.connection.recv()
         except (EOFError, ConnectionError):
             return None
         self.task = None
@@ -73,7 +73,7 @@ class Pool:
         self._workers: list[_Worker] = []
 
     def run(self, tasks: Iterator[Task]) -> Generator[Done]:
-        """Work on tasks and yield each when its part is there, in no stated order.
+        """Work on tasks and yield each when its part is written, in any order.
 
         No more than one task a worker, and one that was read ahead, are held at a time.
 
@@ -102,8 +102,8 @@ class Pool:
                 answer = worker.take()
                 if answer is None:
                     self._replace(worker, tries)
-                elif isinstance(answer, Failed):
-                    raise WorkerFailed(answer.message)
+                elif isinstance(answer, str):
+                    raise WorkerFailed(answer)
                 else:
                     tries.pop(answer.index, None)
                     yield answer
@@ -123,8 +123,10 @@ class Pool:
         assert task is not None  # noqa: S101 - an idle worker is not waited for
         tries[task.index] = tries.get(task.index, 1) + 1
         if tries[task.index] > MAX_TRIES:
+            code = dead.exit_code
+            ending = f"signal {-code}" if code and code < 0 else f"exit code {code}"
             raise WorkerFailed(
-                f"a worker died {MAX_TRIES} times ({_ending(dead.exit_code)}) over the same "
+                f"a worker died {MAX_TRIES} times ({ending}) over the same "
                 f"papers of {task.source}, part {task.index}. If memory is short, run again with "
                 "fewer workers."
             )
@@ -150,9 +152,3 @@ def _no_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _ending(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        return f"signal {-exit_code}"
-    return f"exit code {exit_code}"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from operator import attrgetter
 
 from classmark.bulk.config import BulkJob
 from classmark.bulk.encode import make_encoder
-from classmark.bulk.parts import Parts, PartSummary
+from classmark.bulk.parts import Parts, PartSummary, end_part
 from classmark.errors import BundleCorrupt, ClassmarkError
 from classmark.papers import Chunk, papers_of
-from classmark.records import BadRecord, Paper
+from classmark.records import BadRecord
 from classmark.runtime import Classifier, in_batches
 
 MAX_SHOWN_BAD = 20
@@ -26,7 +28,7 @@ class Task:
         index: number of its part, from 0.
         source: name of its file, for messages.
         chunk: what to classify.
-        input_bytes: how much of the input it stands for, in bytes on disk.
+        input_bytes: how much of the input it covers, in bytes on disk.
     """
 
     index: int
@@ -37,18 +39,11 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A part that is there."""
+    """A part that was written."""
 
     index: int
     records: int
     input_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """Why a worker cannot go on: a sentence."""
-
-    message: str
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,7 @@ def work(connection: Connection, plan: WorkPlan) -> None:
     """Work on tasks until there are no more, or until the parent process is gone.
 
     Args:
-        connection: gives a ``Task`` and takes ``Done`` or ``Failed``.
+        connection: gives a ``Task`` and takes ``Done``, or why it cannot continue: a sentence.
         plan: of the run.
     """
     # Ctrl-C reaches every process of the terminal; the one that gives the tasks decides.
@@ -81,7 +76,8 @@ def work(connection: Connection, plan: WorkPlan) -> None:
         return
     except Exception as error:  # noqa: BLE001 - the parent is waiting for an answer
         own = isinstance(error, ClassmarkError)
-        _tell(connection, Failed(str(error) if own else f"{type(error).__name__}: {error}"))
+        with suppress(ConnectionError):  # the parent process has ended
+            connection.send(str(error) if own else f"{type(error).__name__}: {error}")
 
 
 def _work(connection: Connection, plan: WorkPlan) -> None:
@@ -96,11 +92,12 @@ def _work(connection: Connection, plan: WorkPlan) -> None:
 
 def write_part(task: Task, classifier: Classifier, plan: WorkPlan) -> PartSummary:
     """Read and classify a chunk, write its part, and return what it holds."""
+    size_chars = attrgetter("size_chars")
     n_records = n_bad = 0
     bad_lines: list[str] = []
     with plan.parts.writing(task.index) as part:
-        encoder = make_encoder(part.results, classifier, plan.job)
-        for batch in in_batches(papers_of(task.chunk, columns=plan.job.columns), _size_chars):
+        encoder = make_encoder(part, classifier, plan.job)
+        for batch in in_batches(papers_of(task.chunk, columns=plan.job.columns), size_chars):
             encoder.write(batch)
             n_records += len(batch)
             bad = [record for record in batch if isinstance(record, BadRecord)]
@@ -109,16 +106,5 @@ def write_part(task: Task, classifier: Classifier, plan: WorkPlan) -> PartSummar
             bad_lines += [record.line("") for record in bad[:missing]]
         encoder.close()
         summary = PartSummary(n_records, n_bad, tuple(bad_lines), task.input_bytes)
-        part.close(summary)
+        end_part(part, summary)
     return summary
-
-
-def _size_chars(record: Paper | BadRecord) -> int:
-    return record.size_chars
-
-
-def _tell(connection: Connection, failed: Failed) -> None:
-    try:
-        connection.send(failed)
-    except ConnectionError:  # nobody is there to hear it
-        return

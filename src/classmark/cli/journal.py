@@ -67,7 +67,7 @@ def show_status(file: File = None, as_json: AsJson = False) -> None:
     from classmark.journal.reading import summarise
 
     summary = summarise(_path(file))
-    typer.echo(json.dumps(summary.to_dict(), indent=2) if as_json else _as_text(summary))
+    typer.echo(json.dumps(asdict(summary), indent=2) if as_json else _as_text(summary))
 
 
 @app.command("export")

@@ -1,10 +1,9 @@
-"""How a journal is kept, and how it fares; every default of the journal lives here."""
+"""Configuration and status of a journal; all defaults of the journal are here."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from classmark.bundle.find import home_folder
 from classmark.errors import InvalidConfig
@@ -12,7 +11,7 @@ from classmark.errors import InvalidConfig
 LOGGER_NAME = "classmark.journal"
 _SMALLEST_FILE_BYTES = 64 * 1024
 _FILES_IN_BOUND, _FILES_IN_PERIOD = 8, 30
-"""So many files a journal with a limit has at most, about, by size and by age."""
+"""Approximate maximum number of files of a journal with a limit, by size and by age."""
 
 
 def default_journal_path() -> Path:
@@ -29,15 +28,15 @@ class JournalConfig:
     """How a journal is kept.
 
     Attributes:
-        path: the first file; later ones stand beside it as ``NAME.000002.sqlite`` and so on.
+        path: the first file; later ones are stored beside it as ``NAME.000002.sqlite`` and so on.
         keep_text: write the texts of papers, not only their fingerprints and features.
         capacity_events: events that may wait in memory; further ones are dropped and counted.
         capacity_chars: the same for the sum of their texts, ids and comments, in characters.
-        flush_window_ms: what a kill of the process may lose at most: the newest events of so long.
+        flush_window_ms: a process that is killed loses at most the newest events of this time.
         rotate_bytes: a file that has grown to this is closed for good and a new one begun.
         rotate_days: the same for its age; None means that only the size counts.
-        keep_days: predictions and feedback are deleted so long after they were written, or up to a
-            fifteenth of that later; None keeps them. Files are closed after a thirtieth of it.
+        keep_days: predictions and feedback are deleted this long after they were written, or up to
+            a fifteenth of it later; None keeps them. Files are closed after a thirtieth of it.
         max_bytes: the oldest files are deleted while all of them take more; None sets no bound.
             Files are closed at an eighth of it.
         busy_timeout_ms: how long the background thread waits for another process to finish.
@@ -87,7 +86,7 @@ class JournalConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JournalStatus:
-    """How the journal of one process fares.
+    """Counts and health of the journal of one process.
 
     Every call of ``record`` is in one of the three counts: written + dropped + queued.
 
@@ -104,7 +103,3 @@ class JournalStatus:
     queued: int
     failing: bool
     last_error: str | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object."""
-        return asdict(self)

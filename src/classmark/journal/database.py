@@ -1,4 +1,4 @@
-"""The files of a journal: names, connections, and what SQLite's errors mean in words.
+"""The files of a journal: names, connections, and explanations of SQLite's errors.
 
 They are ``journal.sqlite``, then ``journal.000002.sqlite`` and so on. A file is never renamed:
 SQLite knows its log (``-wal``) and shared memory (``-shm``) by name, so one process could write a
@@ -15,7 +15,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from classmark.errors import ADVICE, InvalidJournal
@@ -72,13 +72,18 @@ def reader(path: Path) -> Iterator[sqlite3.Connection]:
         JournalTooNew: it was written by a newer classmark.
         InvalidJournal: it is missing, damaged or no journal.
     """
-    with journal_errors(path):
-        connection = _open_reader(path)
-    try:
-        with journal_errors(path):
-            yield connection
-    finally:
-        connection.close()
+    if not path.is_file():
+        raise InvalidJournal(f"there is no journal at {path}. Check the path.")
+    address, timeout_s = f"{path.absolute().as_uri()}?mode=ro", _READER_TIMEOUT_MS / 1000
+    with (
+        journal_errors(path),
+        closing(
+            sqlite3.connect(address, uri=True, timeout=timeout_s, isolation_level=None)
+        ) as connection,
+    ):
+        if pending_migrations(connection, path):
+            open_writer(path, busy_timeout_ms=_READER_TIMEOUT_MS).close()
+        yield connection
 
 
 @contextmanager
@@ -104,23 +109,6 @@ def readers(path: Path) -> Iterator[dict[Path, sqlite3.Connection]]:
         yield opened
 
 
-@contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Write what the block writes, all or nothing.
-
-    Raises:
-        sqlite3.Error: another connection writes for longer than the timeout, or it cannot be done.
-    """
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
 def period_of(connection: sqlite3.Connection) -> tuple[str, str | None]:
     """Return when a file was begun and when it was closed; None if it is the live one."""
     row = connection.execute("SELECT begun_at_utc, closed_at_utc FROM journal_file").fetchone()
@@ -128,17 +116,17 @@ def period_of(connection: sqlite3.Connection) -> tuple[str, str | None]:
 
 
 def is_closed(connection: sqlite3.Connection) -> bool:
-    """Tell whether a file takes no more events."""
+    """Return whether a file is closed and takes no more events."""
     return period_of(connection)[1] is not None
 
 
 def mark_closed(connection: sqlite3.Connection) -> None:
-    """Close a file for good; every writer goes on to the next one."""
+    """Close a file permanently; every writer continues with the next one."""
     connection.execute("UPDATE journal_file SET closed_at_utc = ?", (utc_text(),))
 
 
 def is_empty(connection: sqlite3.Connection) -> bool:
-    """Tell whether a file holds neither predictions nor feedback."""
+    """Return whether a file holds neither predictions nor feedback."""
     query = "SELECT 1 FROM predictions UNION ALL SELECT 1 FROM feedback LIMIT 1"
     return connection.execute(query).fetchone() is None
 
@@ -187,24 +175,20 @@ def _begin_private(path: Path) -> None:
 
 
 def _close_to_others(path: Path) -> None:
-    """Make a journal private that a former version, or somebody else, has made readable."""
+    """Make a journal private that an earlier version, or another program, made readable."""
     if os.name == "nt":  # pragma: no cover - there are no such modes
         return
     for file in with_logs(Path(os.path.realpath(path))):
         with suppress(FileNotFoundError):
             mode = file.stat().st_mode & 0o777
-            if mode & _OTHERS:
-                _make_private(file, mode)
-
-
-def _make_private(file: Path, mode: int) -> None:
-    fields = {"path": str(file), "mode": f"{mode:o}"}
-    try:
-        file.chmod(mode & ~_OTHERS)
-    except PermissionError:
-        _log.warning("journal is readable by others", extra={"fields": fields})
-    else:
-        _log.warning("journal was readable by others", extra={"fields": fields})
+            if not mode & _OTHERS:
+                continue
+            event = "journal was readable by others"
+            try:
+                file.chmod(mode & ~_OTHERS)
+            except PermissionError:
+                event = "journal is readable by others"
+            _log.warning(event, extra={"fields": {"path": str(file), "mode": f"{mode:o}"}})
 
 
 def _use_log(connection: sqlite3.Connection, timeout_ms: int) -> None:
@@ -220,24 +204,6 @@ def _use_log(connection: sqlite3.Connection, timeout_ms: int) -> None:
             time.sleep(_BUSY_PAUSE_S)
         else:
             return
-
-
-def _open_reader(path: Path) -> sqlite3.Connection:
-    if not path.is_file():
-        raise InvalidJournal(f"there is no journal at {path}. Check the path.")
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro",
-        uri=True,
-        timeout=_READER_TIMEOUT_MS / 1000,
-        isolation_level=None,
-    )
-    try:
-        if pending_migrations(connection, path):
-            open_writer(path, busy_timeout_ms=_READER_TIMEOUT_MS).close()
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def journal_files(path: Path) -> list[Path]:

@@ -14,23 +14,23 @@ Format = Literal["jsonl", "csv", "parquet"]
 FORMATS: tuple[Format, ...] = ("jsonl", "csv", "parquet")
 
 _BATCH = 1_000
-_TEXTS = (
-    *("prediction_id", "at_utc", "model_name", "model_version", "model_digest", "paper_id"),
-    *("text_fingerprint", "primary", "reason"),
-)
-_LISTS = ("set", "cross_lists")
-_NUMBERS = {
+_TYPES = {  # as pyarrow calls them, and two of our own
+    **dict.fromkeys(("prediction_id", "at_utc"), "string"),
+    **dict.fromkeys(("model_name", "model_version", "model_digest"), "string"),
+    **dict.fromkeys(("paper_id", "text_fingerprint", "primary", "reason"), "string"),
+    "probability": "double",
+    "ranked": "codes with probabilities",
+    "set": "codes",
+    "cross_lists": "codes",
     "known_share": "double",
     "n_chars": "int64",
     "n_words": "int64",
     "latex_share": "double",
     "latency_ms": "double",
+    **dict.fromkeys(("source", "author_category", "text"), "string"),
+    **dict.fromkeys(("feedback_category", "feedback_comment", "feedback_at_utc"), "string"),
 }
-_LAST_TEXTS = (
-    *("source", "author_category", "text"),
-    *("feedback_category", "feedback_comment", "feedback_at_utc"),
-)
-COLUMNS = (*_TEXTS, "probability", "ranked", *_LISTS, *_NUMBERS, *_LAST_TEXTS)
+COLUMNS = tuple(_TYPES)
 
 
 def text_of(
@@ -76,14 +76,14 @@ def write_parquet(predictions: Iterable[Prediction], file: IO[bytes], progress: 
         import pyarrow.parquet as pq
     except ImportError as error:
         raise MissingExtra("journal export to Parquet", "data") from error
-    ranked = pa.list_(pa.struct([("code", pa.string()), ("probability", pa.float64())]))
-    types = {
-        **dict.fromkeys((*_TEXTS, *_LAST_TEXTS), pa.string()),
-        **dict.fromkeys(_LISTS, pa.list_(pa.string())),
-        **{name: pa.type_for_alias(alias) for name, alias in _NUMBERS.items()},
-        **{"probability": pa.float64(), "ranked": ranked},
+    code_and_probability = pa.struct([("code", pa.string()), ("probability", pa.float64())])
+    own = {
+        "codes": pa.list_(pa.string()),
+        "codes with probabilities": pa.list_(code_and_probability),
     }
-    schema = pa.schema([(name, types[name]) for name in COLUMNS])
+    schema = pa.schema(
+        [(name, own.get(kind) or pa.type_for_alias(kind)) for name, kind in _TYPES.items()]
+    )
     n_written = 0
     with pq.ParquetWriter(file, schema) as writer:
         for batch in _batches(predictions):
@@ -112,4 +112,4 @@ def _batches(predictions: Iterable[Prediction]) -> Iterator[list[Prediction]]:
 
 
 def _cell(value: object) -> object:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple) else value

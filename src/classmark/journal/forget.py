@@ -1,4 +1,4 @@
-"""Deletes predictions: those that somebody names, and those that need not be kept any longer.
+"""Deletes predictions: those that are named, and those that are older or larger than the limits.
 
 ``forget`` removes every byte of a prediction and its feedback. ``Retention`` deletes whole files,
 which takes no longer than removing a name and holds up no writer; so a journal with a limit begins
@@ -29,8 +29,8 @@ from classmark.journal.database import (
     period_of,
     reader,
     readers,
-    transaction,
 )
+from classmark.journal.migrations import transaction
 from classmark.records import is_prediction_id, utc_text
 
 _BUSY_TIMEOUT_MS = 30_000
@@ -94,7 +94,7 @@ def forget(
 
     Afterwards no byte of them is in the files: deleted pages are overwritten, the log is emptied
     and the free space given back. Predictions named by id or paper stay deleted even if a retry
-    of their request is recorded later. Other processes may write meanwhile; they wait.
+    of their request is recorded later. Other processes may write at the same time; they wait.
 
     Args:
         path: the first file of the journal.
@@ -109,7 +109,7 @@ def forget(
     if not journal_files(path):
         raise InvalidJournal(f"there is no journal at {path}. Check the path.")
     targets = _targets(path, wanted)
-    total, done = Forgotten(), set[Path]()
+    found, done = list[Forgotten](), set[Path]()
     # A file that is begun meanwhile takes over what its predecessor knew then; it comes last.
     while todo := [f for f in journal_files(path) if f not in done and only in (None, f)]:
         done.update(todo)
@@ -117,9 +117,13 @@ def forget(
             if not file.exists():  # deleted since it was listed; a writer would begin it again
                 continue
             with journal_errors(file):
-                found = _count_in(file, targets) if dry_run else _forget_in(path, file, targets)
-            total = _sum(total, found)
-    return total
+                found.append((_count_in if dry_run else _forget_in)(path, file, targets))
+    return Forgotten(
+        predictions=sum(one.predictions for one in found),
+        feedback=sum(one.feedback for one in found),
+        files_changed=tuple(file for one in found for file in one.files_changed),
+        files_deleted=tuple(file for one in found for file in one.files_deleted),
+    )
 
 
 @dataclass(frozen=True)
@@ -162,13 +166,13 @@ def _targets(path: Path, wanted: Forgettable) -> _Targets:
     return _Targets(frozenset(named), frozenset(named | old), before_utc)
 
 
-def _count_in(file: Path, targets: _Targets) -> Forgotten:
+def _count_in(_: Path, file: Path, targets: _Targets) -> Forgotten:
     with reader(file) as connection:
         _mark_doomed(connection, targets)
+        query = "SELECT count(*) FROM {table} WHERE {doomed}"
         counts = {
             table: connection.execute(
-                f"SELECT count(*) FROM {table} WHERE {doomed}",  # noqa: S608 - no input in it
-                (targets.before_utc,),
+                query.format(table=table, doomed=doomed), (targets.before_utc,)
             ).fetchone()[0]
             for table, doomed in _DOOMED.items()
         }
@@ -179,10 +183,8 @@ def _forget_in(path: Path, file: Path, targets: _Targets) -> Forgotten:
     with closing(open_writer(file, busy_timeout_ms=_BUSY_TIMEOUT_MS, secure=True)) as connection:
         _mark_doomed(connection, targets)
         with transaction(connection):
-            connection.executemany(
-                "INSERT OR IGNORE INTO forgotten VALUES (?)",
-                [(value,) for value in sorted(targets.prediction_ids)],
-            )
+            ids = [(value,) for value in sorted(targets.prediction_ids)]
+            connection.executemany("INSERT OR IGNORE INTO forgotten VALUES (?)", ids)
             counts = {
                 table: connection.execute(
                     f"DELETE FROM {table} WHERE {doomed}",  # noqa: S608 - no input in it
@@ -199,27 +201,21 @@ def _forget_in(path: Path, file: Path, targets: _Targets) -> Forgotten:
         emptied = not is_newest and is_closed(connection) and is_empty(connection)
         if not emptied:
             _give_back_space(connection)
-    if emptied:
-        delete_file(file)
-    return Forgotten(
-        **counts,
-        files_changed=() if emptied else (file,),
-        files_deleted=(file,) if emptied else (),
-    )
+    if not emptied:
+        return Forgotten(**counts, files_changed=(file,), files_deleted=())
+    delete_file(file)
+    return Forgotten(**counts, files_changed=(), files_deleted=(file,))
 
 
 def _mark_doomed(connection: sqlite3.Connection, targets: _Targets) -> None:
     """Fill the two temporary tables that ``_DOOMED`` reads."""
     connection.execute("PRAGMA temp_store = MEMORY")
-    for table, ids in (
-        ("doomed_predictions", targets.prediction_ids),
-        ("doomed_feedback", targets.feedback_ids),
-    ):
+    doomed = {"predictions": targets.prediction_ids, "feedback": targets.feedback_ids}
+    for name, ids in doomed.items():
+        table = f"doomed_{name}"
         connection.execute(f"CREATE TEMP TABLE {table} (id TEXT PRIMARY KEY) WITHOUT ROWID")
-        connection.executemany(
-            f"INSERT INTO temp.{table} VALUES (?)",  # noqa: S608 - no input in it
-            [(value,) for value in sorted(ids)],
-        )
+        insert = f"INSERT INTO temp.{table} VALUES (?)"  # noqa: S608 - no input in it
+        connection.executemany(insert, [(value,) for value in sorted(ids)])
 
 
 def _give_back_space(connection: sqlite3.Connection) -> None:
@@ -250,15 +246,6 @@ def _empty_log(connection: sqlite3.Connection) -> None:
     raise InvalidJournal(
         "what was to be forgotten is deleted, but its bytes are still in the log, because another "
         "process keeps reading. Run the same command again later."
-    )
-
-
-def _sum(first: Forgotten, second: Forgotten) -> Forgotten:
-    return Forgotten(
-        predictions=first.predictions + second.predictions,
-        feedback=first.feedback + second.feedback,
-        files_changed=first.files_changed + second.files_changed,
-        files_deleted=first.files_deleted + second.files_deleted,
     )
 
 
@@ -314,7 +301,7 @@ class Retention:
 
 
 def days_ago(days: float) -> str:
-    """Return the time so many days before now, as the journal writes it."""
+    """Return the time that was some days ago, as the journal writes it."""
     return utc_text(time.time_ns() // 1_000_000 - round(days * _DAY_MS))
 
 

@@ -44,7 +44,11 @@ class Journal:
         Raises:
             JournalTooNew: the journal was written by a newer classmark.
         """
-        _refuse_newer(config)
+        # Any other fault is met by the thread, again and again.
+        with suppress(InvalidJournal, OSError):
+            for file in journal_files(config.path)[-1:]:
+                with database.reader(file):
+                    pass
         self._config = config
         self._lock = threading.Lock()
         self._settled_more = threading.Condition(self._lock)
@@ -57,7 +61,6 @@ class Journal:
         self._last_error: str | None = None
         self._faults, self._old_faults = FaultLog(), FaultLog()
         self._retention = Retention(config)
-        self._closed = False
         self._deadline: float | None = None
         self._thread = threading.Thread(target=self._run, name="classmark-journal", daemon=True)
         self._thread.start()
@@ -70,7 +73,12 @@ class Journal:
         """
         chars = _chars_of(event)
         with self._lock:
-            taken = not self._closed and chars is not None and self._has_room_for(chars)
+            taken = (
+                self._deadline is None
+                and chars is not None
+                and len(self._queue) + len(self._in_hand) < self._config.capacity_events
+                and self._queued_chars + chars <= self._config.capacity_chars + _EVENT_CHARS
+            )
             if taken:
                 self._queue.append(event)
                 self._queued_chars += chars or 0
@@ -126,7 +134,7 @@ class Journal:
             self._retention.delete_files()
             self._retention.shorten_files()
         except (sqlite3.Error, OSError, ClassmarkError) as error:
-            self._old_faults.not_deleted(str(error))
+            self._old_faults.say(NOT_DELETED, logging.ERROR, problem=str(error))
         finally:
             with suppress(sqlite3.Error):
                 writer.close()
@@ -138,7 +146,6 @@ class Journal:
             timeout_s: what is not written by then is lost.
         """
         with self._lock:
-            self._closed = True
             self._deadline = time.monotonic() + timeout_s
             self._hurry.set()
             self._wake.set()
@@ -148,13 +155,6 @@ class Journal:
             self._dropped += lost
             self._queue, self._in_hand = [], []
         return lost
-
-    def _has_room_for(self, chars: int) -> bool:
-        n_events = len(self._queue) + len(self._in_hand)
-        return (
-            n_events < self._config.capacity_events
-            and self._queued_chars + chars <= self._config.capacity_chars + _EVENT_CHARS
-        )
 
     # --- the thread ----------------------------------------------------------------------------
 
@@ -177,19 +177,9 @@ class Journal:
         with suppress(sqlite3.Error):
             writer.close()
 
-    def _report(self) -> None:
-        """Say in the log what is wrong, or that it is well again."""
-        with self._lock:
-            failing, problem, dropped = self._failing, self._last_error, self._dropped
-        if failing:
-            self._faults.not_written(problem or "")
-        self._faults.dropped(dropped, problem)
-        if not failing:
-            self._faults.written()
-
     def _is_finished(self) -> bool:
         with self._lock:
-            if not self._closed or self._deadline is None:
+            if self._deadline is None:
                 return False
             return not (self._queue or self._in_hand) or time.monotonic() >= self._deadline
 
@@ -207,19 +197,18 @@ class Journal:
             while events := self._take():
                 outcome = writer.write(events)
                 self._settle(len(events), outcome.refused, outcome.problem)
-        except (sqlite3.Error, OSError) as error:
-            self._fail(f"journal {self._config.path}: {database.in_words(error)}", writer)
-        except ClassmarkError as error:
-            self._fail(str(error), writer)
         except Exception as error:  # noqa: BLE001 - the thread lives as long as the process
-            self._fail(f"journal {self._config.path}: {type(error).__name__}: {error}", writer)
+            with self._lock:
+                self._failing, self._last_error = True, self._problem(error)
+            with suppress(sqlite3.Error):  # the next attempt opens a new one
+                writer.close()
         else:
             with self._lock:
                 self._failing = False
-        self._report()
+        self._faults.report(self.status())
 
     def _take(self) -> list[Event]:
-        """Return the oldest events; they wait in hand until they are settled."""
+        """Return the oldest events; they are kept until they are settled."""
         with self._lock:
             if not self._in_hand:
                 self._in_hand, self._queue = self._queue, []
@@ -237,13 +226,12 @@ class Journal:
                 self._last_error = problem
             self._settled_more.notify_all()
 
-    def _fail(self, problem: str, writer: FileWriter) -> None:
-        """Note the problem; a new connection may have more luck than one that has failed."""
-        with self._lock:
-            self._failing = True
-            self._last_error = problem
-        with suppress(sqlite3.Error):
-            writer.close()
+    def _problem(self, error: Exception) -> str:
+        if isinstance(error, ClassmarkError):
+            return str(error)
+        if isinstance(error, sqlite3.Error | OSError):
+            return f"journal {self._config.path}: {database.in_words(error)}"
+        return f"journal {self._config.path}: {type(error).__name__}: {error}"
 
 
 def _chars_of(event: Event) -> int | None:
@@ -256,16 +244,8 @@ def _chars_of(event: Event) -> int | None:
         return None
 
 
-def _refuse_newer(config: JournalConfig) -> None:
-    # Anything else that is wrong with it is the thread's to meet, again and again.
-    with suppress(InvalidJournal, OSError):
-        for file in journal_files(config.path)[-1:]:
-            with database.reader(file):
-                pass
-
-
 class FaultLog:
-    """Says the first fault of a kind at once, and then one a minute, with how many it left out.
+    """Logs the first fault of a kind at once, and then one a minute, with how many it left out.
 
     A line is an event with fields, which a formatter finds in the record as ``fields``.
     """
@@ -282,35 +262,20 @@ class FaultLog:
         self._is_down = False
         self._n_dropped = 0
 
-    def not_written(self, problem: str) -> None:
-        """Say that an attempt to write has failed."""
-        self._is_down = self._say(NOT_WRITTEN, logging.ERROR, problem=problem) or self._is_down
-
-    def written(self) -> None:
-        """Say that writing works again, if it was said that it does not."""
-        if self._is_down:
+    def report(self, now: JournalStatus) -> None:
+        """Log what is wrong with the journal, or that it is written again."""
+        if now.failing:
+            self._is_down |= self.say(NOT_WRITTEN, logging.ERROR, problem=now.last_error or "")
+        facts = {"total": now.dropped, "problem": now.last_error}
+        more = now.dropped - self._n_dropped
+        if more and self.say(DROPPED, logging.WARNING, events=more, **facts):
+            self._n_dropped = now.dropped
+        if self._is_down and not now.failing:
             self._is_down = False
             _log.info(_RECOVERED, extra={"fields": {"dropped": self._n_dropped}})
 
-    def dropped(self, total: int, problem: str | None) -> None:
-        """Say how many events were lost so far, if that has changed.
-
-        Args:
-            total: since the beginning.
-            problem: what is known of the reason.
-        """
-        if total == self._n_dropped:
-            return
-        more = total - self._n_dropped
-        if self._say(DROPPED, logging.WARNING, events=more, total=total, problem=problem):
-            self._n_dropped = total
-
-    def not_deleted(self, problem: str) -> None:
-        """Say that what need not be kept could not be deleted."""
-        self._say(NOT_DELETED, logging.ERROR, problem=problem)
-
-    def _say(self, event: str, level: int, **fields: object) -> bool:
-        """Write a line unless one of its kind was written a moment ago; tell whether it was."""
+    def say(self, event: str, level: int, **fields: object) -> bool:
+        """Write a line, at most one of a kind in a minute; return whether it was written."""
         now = self._clock()
         if now - self._said_at_s.get(event, -_PAUSE_S) < _PAUSE_S:
             self._left_out[event] = self._left_out.get(event, 0) + 1

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from classmark.errors import InvalidJournal, JournalTooNew
 from classmark.records import utc_text
-
-Migration = str | Callable[[sqlite3.Connection], None]
 
 _TABLES = """
 CREATE TABLE journal_file (
@@ -53,7 +52,7 @@ CREATE TABLE feedback (
 ) WITHOUT ROWID;
 """
 
-# What somebody had deleted stays deleted, also when a retry of its request comes late.
+# What was deleted on request stays deleted, even if a retry of its request arrives late.
 _FORGOTTEN = """
 CREATE TABLE forgotten (prediction_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TRIGGER predictions_stay_forgotten BEFORE INSERT ON predictions
@@ -68,7 +67,7 @@ BEGIN
 END;
 """
 
-MIGRATIONS: Mapping[str, Migration] = {
+MIGRATIONS: Mapping[str, str] = {
     "0001_predictions_and_feedback": _TABLES,
     "0002_forgotten": _FORGOTTEN,
 }
@@ -77,7 +76,7 @@ MIGRATIONS: Mapping[str, Migration] = {
 def pending_migrations(
     connection: sqlite3.Connection,
     path: Path,
-    migrations: Mapping[str, Migration] = MIGRATIONS,
+    migrations: Mapping[str, str] = MIGRATIONS,
 ) -> list[str]:
     """Return the names of the steps that a database lacks.
 
@@ -103,7 +102,7 @@ def pending_migrations(
 def migrate(
     connection: sqlite3.Connection,
     path: Path,
-    migrations: Mapping[str, Migration] = MIGRATIONS,
+    migrations: Mapping[str, str] = MIGRATIONS,
 ) -> list[str]:
     """Apply the steps that a database lacks, all or none; return their names.
 
@@ -116,30 +115,34 @@ def migrate(
     """
     if not pending_migrations(connection, path, migrations):
         return []
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         pending = pending_migrations(connection, path, migrations)
         connection.execute(
             "CREATE TABLE IF NOT EXISTS migrations "
             "(name TEXT PRIMARY KEY, applied_at_utc TEXT NOT NULL)"
         )
         for name in pending:
-            _apply(connection, migrations[name])
+            for statement in _statements(migrations[name]):
+                connection.execute(statement)
             connection.execute("INSERT INTO migrations VALUES (?, ?)", (name, utc_text()))
+    return pending
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Write what the block writes, all or nothing.
+
+    Raises:
+        sqlite3.Error: another connection writes for longer than the timeout, or it cannot be done.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    return pending
-
-
-def _apply(connection: sqlite3.Connection, migration: Migration) -> None:
-    if callable(migration):
-        migration(connection)
-        return
-    for statement in _statements(migration):
-        connection.execute(statement)
 
 
 def _statements(sql: str) -> Iterator[str]:

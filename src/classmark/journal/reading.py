@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from classmark.journal.database import bytes_of, journal_errors, live_file, readers
 from classmark.journal.rows import (
@@ -153,10 +153,6 @@ class JournalSummary:
     newest_utc: str | None = None
     models: dict[str, int] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object."""
-        return asdict(self)
-
 
 def summarise(path: Path) -> JournalSummary:
     """Count what is in a journal; one without files is empty.
@@ -164,48 +160,38 @@ def summarise(path: Path) -> JournalSummary:
     Raises:
         InvalidJournal: a file cannot be read.
     """
-    models: dict[str, int] = {}
-    counts = {"predictions": 0, "with_text": 0, "feedback": 0}
+    models: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     times: list[str] = []
-    commented: set[str] = set()
+    commented: list[str] = []
     with readers(path) as opened:
         for file, connection in opened.items():
             with journal_errors(file):
                 query = "SELECT count(*), count(text), min(at_utc), max(at_utc) FROM predictions"
                 n_predictions, n_texts, *between = connection.execute(query).fetchone()
-                counts["predictions"] += n_predictions
-                counts["with_text"] += n_texts
-                times += [at_utc for at_utc in between if at_utc]
-                ids = [row[0] for row in connection.execute("SELECT prediction_id FROM feedback")]
-                counts["feedback"] += len(ids)
-                commented.update(ids)
+                counts.update(predictions=n_predictions, with_text=n_texts)
+                times += filter(None, between)
+                commented += (
+                    id for (id,) in connection.execute("SELECT prediction_id FROM feedback")
+                )
                 query = (
                     "SELECT name || '@' || version, count(*) FROM predictions "
                     "JOIN models ON models.id = predictions.model GROUP BY 1 ORDER BY 1"
                 )
-                for model, n in connection.execute(query):
-                    models[model] = models.get(model, 0) + n
-        n_waiting = _count_waiting(list(opened.values()), commented)
+                models.update(dict(connection.execute(query)))
+        waiting = set(commented)
+        query = "SELECT 1 FROM predictions WHERE prediction_id = ?"
+        for connection in opened.values():
+            waiting = {i for i in waiting if not connection.execute(query, (i,)).fetchone()}
     return JournalSummary(
         path=str(live_file(path)),
         files=tuple(map(str, opened)),
         bytes=sum(bytes_of(file) for file in opened),
-        waiting_feedback=n_waiting,
+        predictions=counts["predictions"],
+        with_text=counts["with_text"],
+        feedback=len(commented),
+        waiting_feedback=sum(one in waiting for one in commented),
         oldest_utc=min(times, default=None),
         newest_utc=max(times, default=None),
-        models=models,
-        **counts,
+        models=dict(models),
     )
-
-
-def _count_waiting(connections: list[sqlite3.Connection], commented: set[str]) -> int:
-    """Return how many pieces of feedback have no prediction in any file."""
-    waiting = set(commented)
-    n_waiting = 0
-    query = "SELECT 1 FROM predictions WHERE prediction_id = ?"
-    for connection in connections:
-        waiting = {i for i in waiting if not connection.execute(query, (i,)).fetchone()}
-    for connection in connections if waiting else ():
-        for row in connection.execute("SELECT prediction_id FROM feedback"):
-            n_waiting += row[0] in waiting
-    return n_waiting

@@ -24,16 +24,12 @@ PREDICTION_COLUMNS = (
 _VALUES = f"({', '.join('?' * len(PREDICTION_COLUMNS))})"
 
 
-def _insert_predictions(n_rows: int) -> str:
-    return (
-        f"INSERT INTO predictions ({', '.join(PREDICTION_COLUMNS)}) "  # noqa: S608 - no input in it
-        f"VALUES {', '.join([_VALUES] * n_rows)} ON CONFLICT (prediction_id) DO NOTHING"
-    )
-
-
-INSERT_PREDICTION = _insert_predictions(1)
 _ROWS_AT_ONCE = (500, 100, 20)  # 500 rows have 9,000 values; SQLite takes 32,766
-_INSERT_MANY = {n_rows: _insert_predictions(n_rows) for n_rows in _ROWS_AT_ONCE}
+_INSERT_MANY = {
+    n_rows: f"INSERT INTO predictions ({', '.join(PREDICTION_COLUMNS)}) "  # noqa: S608 - no input
+    f"VALUES {', '.join([_VALUES] * n_rows)} ON CONFLICT (prediction_id) DO NOTHING"
+    for n_rows in _ROWS_AT_ONCE
+}
 # Said again is said later: of A, B, A the last word is A.
 INSERT_FEEDBACK = (
     "INSERT INTO feedback (prediction_id, category, comment, at_utc) VALUES (?, ?, ?, ?) "
@@ -50,19 +46,14 @@ SELECT_FEEDBACK = "SELECT prediction_id, category, comment, at_utc FROM feedback
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-@lru_cache(4096)
-def _encode_codes(codes: tuple[str, ...]) -> str:
+@lru_cache(8192)
+def _encode_codes(codes: tuple[str, ...] | str) -> str:
     return _encode(codes)
-
-
-@lru_cache(4096)
-def _encode_code(code: str) -> str:
-    return _encode(code)
 
 
 def _encode_ranked(ranked: tuple[tuple[str, float], ...]) -> str:
     # The same few codes come again and again; as one string a third of the encoder's time.
-    pairs = ",".join([f"[{_encode_code(code)},{share!r}]" for code, share in ranked])
+    pairs = ",".join([f"[{_encode_codes(code)},{share!r}]" for code, share in ranked])
     return f"[{pairs}]"
 
 
@@ -118,27 +109,22 @@ def prediction_of(row: Row) -> PredictionEvent:
     Raises:
         InvalidJournal: the row is damaged.
     """
+    names = [name for name in PREDICTION_COLUMNS if name != "model"]
+    values = dict(zip(names, row[3:], strict=True))
     try:
-        return _prediction_of(row)
+        return PredictionEvent(
+            model=ModelRef(*row[:3]),
+            primary=values.pop("primary_code"),
+            ranked=tuple((code, share) for code, share in json.loads(values.pop("ranked"))),
+            set=tuple(json.loads(values.pop("prediction_set"))),
+            cross_lists=tuple(json.loads(values.pop("cross_lists"))),
+            **values,
+        )
     except (ValueError, TypeError) as error:
         raise InvalidJournal(
             f"the journal holds a damaged prediction, {str(row[3])[:40]!r}. Move the file away; a "
             "new one is begun."
         ) from error
-
-
-def _prediction_of(row: Row) -> PredictionEvent:
-    values = dict(
-        zip([name for name in PREDICTION_COLUMNS if name != "model"], row[3:], strict=True)
-    )
-    return PredictionEvent(
-        model=ModelRef(*row[:3]),
-        primary=values.pop("primary_code"),
-        ranked=tuple((code, share) for code, share in json.loads(values.pop("ranked"))),
-        set=tuple(json.loads(values.pop("prediction_set"))),
-        cross_lists=tuple(json.loads(values.pop("cross_lists"))),
-        **values,
-    )
 
 
 def feedback_row(event: FeedbackEvent) -> Row:

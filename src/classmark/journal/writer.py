@@ -12,9 +12,9 @@ from classmark.journal import database
 from classmark.journal.config import JournalConfig
 from classmark.journal.database import is_closed, journal_files, live_file, mark_closed, next_file
 from classmark.journal.forget import Retention, days_ago
+from classmark.journal.migrations import transaction
 from classmark.journal.rows import (
     INSERT_FEEDBACK,
-    INSERT_PREDICTION,
     feedback_row,
     insert_predictions,
     prediction_row,
@@ -25,7 +25,7 @@ from classmark.wire import ModelRef
 Event = PredictionEvent | FeedbackEvent
 
 _FILE_BYTES = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
-# What one event can be guilty of; every other error concerns the file.
+# Errors that a single event can cause; every other error concerns the file.
 _EVENT_FAULTS = (
     *(sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError),
     *(TypeError, ValueError, OverflowError, AttributeError),
@@ -62,7 +62,7 @@ class FileWriter:
         """
         while True:
             connection = self.open()
-            with database.transaction(connection):
+            with transaction(connection):
                 if not is_closed(connection):
                     outcome = self._write_rows(connection, events)
                     full = self._is_full(connection)
@@ -102,7 +102,7 @@ class FileWriter:
             sqlite3.Error, OSError, ClassmarkError: it cannot be done now.
         """
         connection = self.open()
-        with database.transaction(connection):
+        with transaction(connection):
             is_due = not database.is_empty(connection) and self._is_full(connection)
             if is_due and not is_closed(connection):
                 mark_closed(connection)
@@ -124,46 +124,43 @@ class FileWriter:
             connection.close()
 
     def _write_rows(self, connection: sqlite3.Connection, events: Sequence[Event]) -> Outcome:
-        models = self._rows_of_models(connection, events)
-        predictions = [e for e in events if isinstance(e, PredictionEvent)]
-        feedback = [e for e in events if isinstance(e, FeedbackEvent)]
-        keep_text = self._config.keep_text
+        for model in {e.model for e in events if isinstance(e, PredictionEvent)}:
+            self._know(connection, model)
         connection.execute("SAVEPOINT batch")
         try:
-            rows = [prediction_row(e, models[e.model], keep_text=keep_text) for e in predictions]
-            insert_predictions(connection, rows)
-            connection.executemany(INSERT_FEEDBACK, [feedback_row(e) for e in feedback])
+            self._insert(connection, events)
         except _EVENT_FAULTS:
             connection.execute("ROLLBACK TO batch")
-            return self._write_one_by_one(connection, events, models)
-        return Outcome(len(events), 0, None)
-
-    def _rows_of_models(
-        self, connection: sqlite3.Connection, events: Sequence[Event]
-    ) -> dict[ModelRef, int]:
-        for model in {e.model for e in events if isinstance(e, PredictionEvent)} - set(
-            self._models
-        ):
-            self._models[model] = _row_of(connection, model)
-        return self._models
-
-    def _write_one_by_one(
-        self, connection: sqlite3.Connection, events: Sequence[Event], models: dict[ModelRef, int]
-    ) -> Outcome:
+        else:
+            return Outcome(len(events), 0, None)
         refused, problem = 0, None
         for event in events:
             try:
-                if isinstance(event, PredictionEvent):
-                    row = prediction_row(
-                        event, models[event.model], keep_text=self._config.keep_text
-                    )
-                    connection.execute(INSERT_PREDICTION, row)
-                else:
-                    connection.execute(INSERT_FEEDBACK, feedback_row(event))
+                self._insert(connection, [event])
             except _EVENT_FAULTS as error:
                 refused += 1
                 problem = f"event {event.prediction_id} was refused: {error}"
         return Outcome(len(events) - refused, refused, problem)
+
+    def _insert(self, connection: sqlite3.Connection, events: Sequence[Event]) -> None:
+        keep_text = self._config.keep_text
+        predictions = [e for e in events if isinstance(e, PredictionEvent)]
+        rows = [prediction_row(e, self._models[e.model], keep_text=keep_text) for e in predictions]
+        insert_predictions(connection, rows)
+        feedback = [feedback_row(e) for e in events if isinstance(e, FeedbackEvent)]
+        connection.executemany(INSERT_FEEDBACK, feedback)
+
+    def _know(self, connection: sqlite3.Connection, model: ModelRef) -> None:
+        """Learn the row of a model in the table ``models``, added if needed."""
+        if model in self._models:
+            return
+        values = (model.name, model.version, model.digest)
+        connection.execute(
+            "INSERT INTO models (name, version, digest) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+            values,
+        )
+        query = "SELECT id FROM models WHERE name = ? AND version = ? AND digest = ?"
+        self._models[model] = int(connection.execute(query, values).fetchone()[0])
 
     def _is_full(self, connection: sqlite3.Connection) -> bool:
         if connection.execute(_FILE_BYTES).fetchone()[0] >= self._config.file_bytes:
@@ -190,23 +187,12 @@ def begin_file(connection: sqlite3.Connection, *, predecessor_of: Path, first: P
     if older:
         with database.reader(older[-1]) as previous:
             forgotten = previous.execute("SELECT prediction_id FROM forgotten").fetchall()
-    with database.transaction(connection):
+    with transaction(connection):
         connection.execute(
             "INSERT INTO journal_file (id, begun_at_utc) VALUES (1, ?) ON CONFLICT DO NOTHING",
             (utc_text(),),
         )
         connection.executemany("INSERT OR IGNORE INTO forgotten VALUES (?)", forgotten)
-
-
-def _row_of(connection: sqlite3.Connection, model: ModelRef) -> int:
-    values = (model.name, model.version, model.digest)
-    connection.execute(
-        "INSERT INTO models (name, version, digest) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", values
-    )
-    found = connection.execute(
-        "SELECT id FROM models WHERE name = ? AND version = ? AND digest = ?", values
-    )
-    return int(found.fetchone()[0])
 
 
 def _inode(path: Path | None) -> tuple[int, int] | None:

@@ -11,8 +11,10 @@ from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any, Literal
 
+import msgspec
+
 from classmark.errors import InvalidEvent
-from classmark.wire import ModelRef, Reason
+from classmark.wire import ModelRef, Reason, to_builtins
 
 MAX_COMMENT_CHARS = 500
 PREDICTION_ID_CHARS = 26
@@ -23,7 +25,7 @@ PredictionSource = Literal["classify", "files", "infer"]
 # 80 of chance make 26 characters, whose order is the order of time.
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
-_ID_PATTERN = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}", re.ASCII)
+ID_PATTERN = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}", re.ASCII)
 _UUID7_PATTERN = re.compile(
     r"([0-9a-f]{8})-?([0-9a-f]{4})-?7[0-9a-f]{3}-?[89ab][0-9a-f]{3}-?[0-9a-f]{12}",
     re.ASCII | re.IGNORECASE,
@@ -61,8 +63,8 @@ def derived_prediction_id(key: str, part: str = "", *, at_ms: int | None = None)
 
 
 def is_prediction_id(text: str) -> bool:
-    """Tell whether a text is well formed as a prediction id; it need not exist."""
-    return _ID_PATTERN.fullmatch(text) is not None
+    """Return whether a text is well formed as a prediction id; it need not exist."""
+    return ID_PATTERN.fullmatch(text) is not None
 
 
 def utc_text(at_ms: int | None = None) -> str:
@@ -94,8 +96,7 @@ def utc_text_from(text: str, units: Mapping[str, str], sign: int) -> str:
     return utc_text(round(moment.timestamp() * 1000))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PredictionEvent:
+class PredictionEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One published prediction: what was answered, by whom, how fast, and features of the text.
 
     Attributes:
@@ -123,6 +124,7 @@ class PredictionEvent:
     prediction_id: str
     at_utc: str
     model: ModelRef
+    paper_id: str | None = None
     text_fingerprint: str
     primary: str | None
     reason: Reason
@@ -135,48 +137,26 @@ class PredictionEvent:
     latex_share: float
     latency_ms: float
     source: PredictionSource = "classify"
-    paper_id: str | None = None
     author_category: str | None = None
     text: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of ``journal export``, without feedback."""
-        return {
-            "prediction_id": self.prediction_id,
-            "at_utc": self.at_utc,
-            "model": self.model.to_dict(),
-            "paper_id": self.paper_id,
-            "text_fingerprint": self.text_fingerprint,
-            "primary": self.primary,
-            "reason": self.reason,
-            "ranked": [{"code": code, "probability": share} for code, share in self.ranked],
-            "set": list(self.set),
-            "cross_lists": list(self.cross_lists),
-            "known_share": self.known_share,
-            "n_chars": self.n_chars,
-            "n_words": self.n_words,
-            "latex_share": self.latex_share,
-            "latency_ms": self.latency_ms,
-            "source": self.source,
-            "author_category": self.author_category,
-            "text": self.text,
-        }
+        ranked = [{"code": code, "probability": share} for code, share in self.ranked]
+        return {**to_builtins(self), "ranked": ranked}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> PredictionEvent:
         """Read the JSON object that ``to_dict`` returns; ``feedback`` beside it is left out.
 
         Raises:
-            InvalidEvent: a key is missing or unknown.
+            InvalidEvent: a key is missing or unknown, or a value has the wrong type.
         """
+        fields = {key: item for key, item in value.items() if key != "feedback"}
         try:
-            fields = {key: item for key, item in value.items() if key != "feedback"}
-            fields["model"] = ModelRef(**fields["model"])
-            fields["ranked"] = tuple((r["code"], r["probability"]) for r in fields["ranked"])
-            fields["set"] = tuple(fields["set"])
-            fields["cross_lists"] = tuple(fields["cross_lists"])
-            return cls(**fields)
-        except (KeyError, TypeError, AttributeError) as error:
+            fields["ranked"] = [(r["code"], r["probability"]) for r in fields["ranked"]]
+            return msgspec.convert(fields, cls)
+        except (msgspec.ValidationError, KeyError, TypeError) as error:
             raise InvalidEvent(
                 f"this is not a prediction of the journal: {error}. Export it again."
             ) from error

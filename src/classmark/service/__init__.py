@@ -7,7 +7,7 @@ they are first used.
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from classmark.errors import MissingExtra
 
@@ -32,10 +32,11 @@ if any(find_spec(name) is None for name in _NEEDED):
     raise MissingExtra("The HTTP service", "serve")
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Load a name of this room when it is first used."""
     if name not in _HOMES:
         raise AttributeError(f"module 'classmark.service' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    found: object = getattr(import_module(_HOMES[name]), name)
+    return found

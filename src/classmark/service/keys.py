@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import logging
 import math
 import os
@@ -13,9 +12,11 @@ import secrets
 import stat
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Literal, cast, get_args
+
+import msgspec
+from msgspec import Meta
 
 from classmark.bundle.find import home_folder
 from classmark.errors import ClassmarkError, InvalidKeys, UsageError, unreadable
@@ -23,19 +24,18 @@ from classmark.records import utc_text
 from classmark.service.logs import log
 from classmark.storage import locked_file, write_json
 
-SCOPES = ("classify", "feedback", "admin")
+Scope = Literal["classify", "feedback", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 PREFIX = "cmk"
 LOOK_AGAIN_S = 1.0
-"""A key that is revoked is refused after at most as long."""
+"""A revoked key is refused after at most this time."""
 SLOWEST_RATE = 0.001
 """Requests a minute; a slower rate is a mistake, and its waiting times overflow."""
 LOG_AGAIN_S = 60.0
-"""A file that stays unreadable is logged as often."""
+"""Interval between two log lines about a file that stays unreadable."""
 _ID_BYTES, _SECRET_BYTES = 5, 24
 _KEY = re.compile(rf"{PREFIX}_([0-9a-f]{{{2 * _ID_BYTES}}})_([0-9a-f]{{{2 * _SECRET_BYTES}}})")
-_SHA256 = re.compile("[0-9a-f]{64}")
-_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z", re.ASCII)
-_TEXTS = ("id", "name", "created_at_utc", "sha256")
+_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$"
 _FORMAT_VERSION, _PLAIN_VERSION = 2, 1
 """A file whose keys neither expire nor have a rate is readable by versions that know neither."""
 _USES_FILE, _USES_VERSION = "keys-used.json", 1
@@ -43,8 +43,7 @@ _MAX_NAME_CHARS = 80
 _NO_HASH = hashlib.sha256(b"").hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """An API key as it is kept.
 
     Attributes:
@@ -60,11 +59,15 @@ class Key:
 
     id: str
     name: str
-    scopes: tuple[str, ...]
+    scopes: tuple[Scope, ...]
     created_at_utc: str
-    sha256: str
-    expires_at_utc: str | None = None
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    expires_at_utc: Annotated[str, Meta(pattern=_TIME)] | None = None
     rate_per_minute: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.rate_per_minute is not None and not is_rate(self.rate_per_minute):
+            raise ValueError(f"{self.rate_per_minute} is not a rate")
 
     @property
     def has_expired(self) -> bool:
@@ -73,7 +76,7 @@ class Key:
 
 
 def is_rate(per_minute: float) -> bool:
-    """Tell whether a number can be a rate: 0 for none, or a request in 17 hours and more."""
+    """Return whether a number is a valid rate: 0 for no limit, or a request in 17 hours or more."""
     return per_minute == 0 or SLOWEST_RATE <= per_minute < math.inf
 
 
@@ -102,7 +105,7 @@ def create_key(
         InvalidKeys: the file cannot be read.
         StorageFailed: the file cannot be written.
     """
-    wanted = tuple(dict.fromkeys(scopes))
+    wanted = cast(tuple[Scope, ...], tuple(dict.fromkeys(scopes)))
     unknown = [scope for scope in wanted if scope not in SCOPES]
     if unknown or not wanted:
         seen = repr(unknown[0]) if unknown else "none"
@@ -118,11 +121,8 @@ def create_key(
         )
     identifier = secrets.token_hex(_ID_BYTES)
     text = f"{PREFIX}_{identifier}_{secrets.token_hex(_SECRET_BYTES)}"
-    key = Key(
-        *(identifier, name.strip(), wanted, utc_text(), _hash(text)),
-        expires_at_utc,
-        rate_per_minute,
-    )
+    now, sha256 = utc_text(), _hash(text)
+    key = Key(identifier, name.strip(), wanted, now, sha256, expires_at_utc, rate_per_minute)
     with locked_file(path):
         _write(path, [*(read_keys(path) if path.exists() and path.stat().st_size else ()), key])
     return key, text
@@ -158,29 +158,29 @@ def read_keys(path: Path) -> tuple[Key, ...]:
             raise InvalidKeys(
                 f"there are no API keys at {path}. Make one with `classmark keys create`."
             )
-        document = json.loads(content)
-        if document["version"] not in (_PLAIN_VERSION, _FORMAT_VERSION):
+        document = msgspec.json.decode(content, type=_KeysFile)
+        if document.version not in (_PLAIN_VERSION, _FORMAT_VERSION):
             raise InvalidKeys(
-                f"{path} is of version {document['version']}, not {_PLAIN_VERSION} or "
+                f"{path} is of version {document.version}, not {_PLAIN_VERSION} or "
                 f"{_FORMAT_VERSION}. Install the classmark that wrote it, or a newer one."
             )
-        return tuple(_key_of(row) for row in document["keys"])
+        return msgspec.json.decode(document.keys, type=tuple[Key, ...])
     except OSError as error:
         raise InvalidKeys(
             f"the file of API keys {path} "
             + unreadable(error, "Let the user that this runs as read the file")
         ) from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidKeys(
-            f"{path} does not hold API keys, or is damaged ({type(error).__name__}). Restore it, "
-            "or delete it and create new keys."
+            f"{path} does not hold API keys, or is damaged ({error}). Restore it, or delete it and "
+            "create new keys."
         ) from error
 
 
 def _content(path: Path) -> bytes:
     """Return what the file holds, nothing if there is none.
 
-    It is opened without waiting: a pipe in its place would hold up the event loop for ever.
+    It is opened without waiting: a pipe in its place would block the event loop forever.
 
     Raises:
         InvalidKeys: it is a pipe, a folder or a device.
@@ -198,24 +198,16 @@ def _content(path: Path) -> bytes:
         os.close(handle)
 
 
-def _key_of(row: dict[str, Any]) -> Key:
-    key = Key(**{**row, "scopes": tuple(row["scopes"])})
-    if not (
-        all(isinstance(getattr(key, name), str) for name in _TEXTS)
-        and _SHA256.fullmatch(key.sha256)
-        and set(key.scopes) <= set(SCOPES)
-        and (key.expires_at_utc is None or _TIME.fullmatch(key.expires_at_utc))
-        and (key.rate_per_minute is None or is_rate(key.rate_per_minute))
-    ):
-        raise ValueError("a value of a key is invalid")
-    return key
+class _KeysFile(msgspec.Struct):
+    version: int
+    keys: msgspec.Raw
 
 
 class KeyRing:
     """The keys that a worker knows; looks at the file again when it has changed.
 
-    While the file cannot be read there are no keys: one that was revoked meanwhile would still be
-    taken otherwise.
+    While the file cannot be read, no key is accepted: otherwise one that was revoked in the
+    meantime would still work.
     """
 
     def __init__(self, path: Path) -> None:
@@ -274,28 +266,18 @@ class KeyRing:
     def _read(self) -> None:
         self._seen = self._state()
         self._keys = {key.id: key for key in read_keys(self._path)}
-        if self._seen is not None and self._seen.st_mode & stat.S_IRWXO:
+        if self._seen is not None and self._seen[0] & stat.S_IRWXO:
             detail = f"others may read or write {self._path}. Run `chmod o= {self._path}`."
             log("API keys open to others", logging.WARNING, detail=detail)
 
-    def _state(self) -> _State | None:
+    def _state(self) -> tuple[int, ...] | None:
+        """Return what changes when the file, its owner or its mode does."""
         try:
             found = self._path.stat()
         except OSError:
             return None
-        return _State(
-            found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_mode
-        )
-
-
-class _State(NamedTuple):
-    """What changes when a file, its owner or its mode does."""
-
-    st_ino: int
-    st_mtime_ns: int
-    st_ctime_ns: int
-    st_size: int
-    st_mode: int
+        times = found.st_mtime_ns, found.st_ctime_ns
+        return found.st_mode, found.st_ino, found.st_size, *times
 
 
 def _hash(text: str) -> str:
@@ -304,23 +286,27 @@ def _hash(text: str) -> str:
 
 
 def _write(path: Path, keys: Iterable[Key]) -> None:
-    rows = [{k: v for k, v in asdict(key).items() if v is not None} for key in keys]
+    rows = [msgspec.to_builtins(key) for key in keys]
     is_plain = all("expires_at_utc" not in r and "rate_per_minute" not in r for r in rows)
     document = {"version": _PLAIN_VERSION if is_plain else _FORMAT_VERSION, "keys": rows}
     write_json(path, document, private=True)
 
 
+class _LastUses(msgspec.Struct):
+    version: int
+    last_used_at_utc: dict[str, str]
+
+
 def read_last_uses() -> dict[str, str]:
     """Return when each key was last used, to the minute, by id; see ``write_last_uses``.
 
-    What cannot be read is as if it were not there: nobody is let in by it.
+    An unreadable file counts as missing: it grants no access.
     """
     try:
-        document = json.loads(_uses_path().read_bytes())
-        uses = document["last_used_at_utc"] if document["version"] == _USES_VERSION else {}
-        return {str(key): str(at_utc) for key, at_utc in uses.items()}
-    except (ClassmarkError, OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError):
+        uses = msgspec.json.decode(_uses_path().read_bytes(), type=_LastUses)
+    except (ClassmarkError, OSError, RuntimeError, msgspec.DecodeError, UnicodeDecodeError):
         return {}
+    return uses.last_used_at_utc if uses.version == _USES_VERSION else {}
 
 
 def write_last_uses(uses: Mapping[str, str]) -> None:
@@ -338,11 +324,8 @@ def write_last_uses(uses: Mapping[str, str]) -> None:
     with locked_file(path):
         before = read_last_uses()
         newest = {k: max(uses.get(k, ""), before.get(k, "")) for k in {*uses, *before}}
-        write_json(
-            path,
-            {"version": _USES_VERSION, "last_used_at_utc": dict(sorted(newest.items()))},
-            private=True,
-        )
+        uses_file = _LastUses(_USES_VERSION, dict(sorted(newest.items())))
+        write_json(path, msgspec.to_builtins(uses_file), private=True)
 
 
 def _uses_path() -> Path:

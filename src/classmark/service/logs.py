@@ -63,7 +63,7 @@ class JsonFormatter(logging.Formatter):
         line: dict[str, Any] = {
             "time": _utc(record.created),
             "level": record.levelname.lower(),
-            # What asyncio says goes on with values, which may hold a text.
+            # asyncio continues its messages with values, which may contain a text.
             "event": record.getMessage().partition("\n")[0][:_MAX_MESSAGE_CHARS],
             "pid": record.process,
         }
@@ -79,7 +79,7 @@ class _DirectHandler(logging.Handler):
     def __init__(self, file: Path | None = None) -> None:
         super().__init__()
         self._closing = ExitStack()
-        self._write = _writer(_opened_log(file, self._closing), self._closing)
+        self._write = _writer(file, self._closing)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
@@ -103,7 +103,7 @@ def set_up_logs(
         level: lines below it are left out.
 
     Raises:
-        StorageFailed: the file cannot be opened. The logs go on where they went.
+        StorageFailed: the file cannot be opened. The logs continue where they were.
     """
     handler = _DirectHandler(file) if stream is None else logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
@@ -127,12 +127,12 @@ def level_number(level: str) -> int:
     return logging.getLevelNamesMapping()[level.upper()]
 
 
-def log(event: str, level: int = logging.INFO, **fields: Any) -> None:
+def log(event: str, level: int = logging.INFO, **fields: object) -> None:
     """Write one line about the service."""
     logging.getLogger(LOGGER_NAME).log(level, event, extra={_EXTRA: fields})
 
 
-def log_rarely(event: str, level: int = logging.WARNING, **fields: Any) -> None:
+def log_rarely(event: str, level: int = logging.WARNING, **fields: object) -> None:
     """Write one line about what may happen often: of each event one every ten seconds.
 
     The next line says how many were left out.
@@ -146,7 +146,7 @@ def log_rarely(event: str, level: int = logging.WARNING, **fields: Any) -> None:
     log(event, level, **fields, **({"left_out": n_left_out} if n_left_out else {}))
 
 
-def log_failure(event: str, error: BaseException, **fields: Any) -> None:
+def log_failure(event: str, error: BaseException, **fields: object) -> None:
     """Write where an unexpected error arose; its message may hold a text, so it is left out."""
     logging.getLogger(LOGGER_NAME).error(
         event, extra={_EXTRA: fields}, exc_info=(type(error), error, error.__traceback__)
@@ -170,7 +170,7 @@ class AccessLog:
             StorageFailed: the file cannot be opened.
         """
         self._closing = ExitStack()
-        self._write = _writer(_opened_log(file, self._closing), self._closing)
+        self._write = _writer(file, self._closing)
         self._lowest = lowest
         self._waiting = bytearray()
         self._n_dropped = 0
@@ -189,9 +189,7 @@ class AccessLog:
         if second != self._second:
             self._second = second
             self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        more = ""
-        if entry.facts:
-            more = ", " + json.dumps(entry.facts)[1:-1]
+        more = ", " + json.dumps(entry.facts)[1:-1] if entry.facts else ""
         # What is spelled by hand holds no character that JSON must escape; see ``Exchange``.
         self._lines.append(
             f'{{"time": "{self._second_text}.{int(now % 1 * 1000):03d}Z", '
@@ -205,7 +203,7 @@ class AccessLog:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits; a log that nobody reads, or not now, stops nothing.
+        """Write the waiting lines; a log that is not read does not stop the service.
 
         A MiB of lines waits for its reader, further ones are dropped, and that is logged.
         """
@@ -247,38 +245,42 @@ def level_of(status: int) -> int:
     return logging.ERROR if status >= 500 else logging.INFO
 
 
-def _opened_log(file: int | Path | None, closing: ExitStack) -> int:
-    """Return the descriptor of a log; several processes may append to one file."""
-    if file is None:
-        return sys.stderr.fileno()
-    if isinstance(file, int):
-        return file
-    try:
-        handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, _LOG_MODE)
-    except OSError as error:
-        raise StorageFailed(
-            f"the log file {file} cannot be opened ({error.strerror}). Make its folder, let the "
-            "user that this runs as write there, or choose another --log-file."
-        ) from error
-    closing.callback(os.close, handle)
-    return handle
+def _writer(file: int | Path | None, closing: ExitStack) -> Callable[[bytes], int]:
+    """Return what writes to a log; to a pipe or socket without waiting for the reader.
 
+    Several processes may append to one file. Other processes have the same pipe or socket, so it
+    must not itself be made non-blocking.
 
-def _writer(file: int, closing: ExitStack) -> Callable[[bytes], int]:
-    """Return what writes to a file descriptor; to a pipe or socket without waiting for the reader.
-
-    Other processes have the same pipe or socket, so it must not itself be made non-blocking.
+    Raises:
+        StorageFailed: the file cannot be opened.
     """
-    mode = os.fstat(file).st_mode
+    if file is None:
+        handle = sys.stderr.fileno()
+    elif isinstance(file, int):
+        handle = file
+    else:
+        handle = _opened_file(file)
+        closing.callback(os.close, handle)
+    mode = os.fstat(handle).st_mode
     if stat.S_ISFIFO(mode):
         with suppress(OSError):  # where there is no /proc
-            own = os.open(f"/proc/self/fd/{file}", os.O_WRONLY | os.O_NONBLOCK)
+            own = os.open(f"/proc/self/fd/{handle}", os.O_WRONLY | os.O_NONBLOCK)
             closing.callback(os.close, own)
             return partial(os.write, own)
     if stat.S_ISSOCK(mode):
-        own_socket = closing.enter_context(socket.socket(fileno=os.dup(file)))
+        own_socket = closing.enter_context(socket.socket(fileno=os.dup(handle)))
         return lambda data: own_socket.send(data, socket.MSG_DONTWAIT)
-    return partial(os.write, file)
+    return partial(os.write, handle)
+
+
+def _opened_file(path: Path) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, _LOG_MODE)
+    except OSError as error:
+        raise StorageFailed(
+            f"the log file {path} cannot be opened ({error.strerror}). Make its folder, let the "
+            "user that this runs as write there, or choose another --log-file."
+        ) from error
 
 
 def _utc(created: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from classmark.service.memory import OTHER, SERIES, Key, Place, Series, own_bytes
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from classmark.wire import ModelRef
 
 MEDIA_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
-# Two a doubling from 0.25 ms, so that a percentile read from them is off by a fifth at most.
+# Two buckets per doubling from 0.25 ms, so that a percentile is off by at most a fifth.
 LATENCY_BUCKETS_S = tuple(round(0.00025 * 2 ** (i / 2), 6) for i in range(33))
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 METHODS = frozenset(
@@ -100,7 +102,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "classmark_requests_in_work": _gauge("Requests being answered now."),
     "classmark_workers": _gauge("Workers alive."),
-    "classmark_worker_restarts": _counter("Workers started in the place of one that died."),
+    "classmark_worker_restarts": _counter("Workers started to replace one that died."),
     MODEL_INFO: Family("gauge", "1; the labels say which model answers.", _MODEL_LABELS),
     "process_resident_memory_bytes": Family("gauge", "Resident memory.", ("process",)),
     "process_cpu_seconds": _counter("User and system CPU time spent.", "process"),
@@ -131,7 +133,7 @@ class Metrics(Collector):
     """What a worker counts, and what all of them have counted."""
 
     def __init__(self, place: Place | None = None, process: str | None = None) -> None:
-        """Begin to count, or go on where the worker before in the same place ended.
+        """Begin to count, or continue the counts of the previous worker in the same place.
 
         Args:
             place: of this worker in its tree; None counts in this process alone.
@@ -156,7 +158,7 @@ class Metrics(Collector):
         self._own.add((f"{name}_total", "", *labels), n)
 
     def set(self, name: str, value: float, *labels: str) -> None:
-        """Say how the gauge of a family stands."""
+        """Set the gauge of a family."""
         self._own.set((name, "", *labels), value)
 
     def observe(self, name: str, value: float, *labels: str) -> None:
@@ -167,7 +169,12 @@ class Metrics(Collector):
         self._own.add((f"{name}_sum", "", *labels), value)
 
     def worker_started(self, at_s: float, model: ModelRef | None = None) -> None:
-        """Say that this worker is there, when the service was started, and what answers."""
+        """Set the gauges of a worker that has started.
+
+        Args:
+            at_s: when the service was started, in Unix time.
+            model: what answers, if it is known.
+        """
         if model is not None:
             self._model = (model.name, model.version, model.digest)
         self.set("classmark_workers", 1)
@@ -196,14 +203,6 @@ class Metrics(Collector):
         found.pop(OTHER, None)
         return found
 
-    def key_refused(self, kind: str) -> None:
-        """Count a request whose key is missing, wrong or too narrow, by kind of the problem."""
-        self.count("classmark_keys_refused", kind)
-
-    def connection_refused(self, kind: str) -> None:
-        """Count a connection that was refused before the application saw its request."""
-        self.count("classmark_connections_refused", kind)
-
     def batch_done(self, papers: int, tokens: int) -> None:
         """Count a batch of the deep model."""
         self.observe("classmark_batch_papers", papers)
@@ -214,16 +213,12 @@ class Metrics(Collector):
         self.count("classmark_queue_refused")
 
     def set_queue(self, papers: int, tokens: int) -> None:
-        """Say how much waits for the deep model."""
+        """Publish how much work waits for the deep model."""
         self.set("classmark_queue_papers", papers)
         self.set("classmark_queue_tokens", tokens)
 
-    def set_in_work(self, n: int) -> None:
-        """Say how many requests are in work."""
-        self.set("classmark_requests_in_work", n)
-
     def set_journal(self, status: JournalStatus) -> None:
-        """Say how the journal of this process fares."""
+        """Publish the counts and the health of the journal of this process."""
         for name in _JOURNAL_COUNTERS:
             n = getattr(status, name)
             self.count(f"classmark_journal_{name}", n=n - self._journal_seen[name])
@@ -232,7 +227,7 @@ class Metrics(Collector):
             self.set(f"classmark_journal_{name}", float(getattr(status, name)))
 
     def set_process(self) -> None:
-        """Say what memory and time this process has taken."""
+        """Publish the memory and CPU time of this process."""
         cpu_s = time.process_time()
         self.count("process_cpu_seconds", self._process, n=cpu_s - self._cpu_seen_s)
         self._cpu_seen_s = cpu_s
@@ -241,7 +236,7 @@ class Metrics(Collector):
             self.set("process_resident_memory_bytes", resident, self._process)
 
     def close(self) -> None:
-        """Let go of the memory of the tree; nothing is counted or shown after that."""
+        """Release the shared memory; nothing can be counted or shown after that."""
         for series in (self._own, *self._all):
             series.close()
 
@@ -317,25 +312,23 @@ def _samples(
         yield main, labels, merged.get((main, "", *values), 0.0)
 
 
-def _totals(samples: Iterable[Any], label: str) -> dict[str, int]:
-    totals: dict[str, int] = {}
+def _totals(samples: Iterable[Sample], label: str) -> dict[str, int]:
+    totals: Counter[str] = Counter()
     for sample in samples:
-        key = sample.labels[label]
-        totals[key] = totals.get(key, 0) + int(sample.value)
+        totals[sample.labels[label]] += int(sample.value)
     return dict(sorted(totals.items()))
 
 
-def _single(samples: Iterable[Any]) -> float:
+def _single(samples: Iterable[Sample]) -> float:
     return next(float(sample.value) for sample in samples)
 
 
-def _percentiles(samples: Iterable[Any]) -> dict[str, float | None]:
+def _percentiles(samples: Iterable[Sample]) -> dict[str, float | None]:
     """Return percentiles in ms, read from the buckets with a straight line within each."""
-    counts: dict[float, float] = {}
+    counts: defaultdict[float, float] = defaultdict(float)
     for sample in samples:
         if sample.name.endswith("_bucket") and sample.labels["route"].startswith("/v"):
-            edge = float(sample.labels["le"])
-            counts[edge] = counts.get(edge, 0.0) + sample.value
+            counts[float(sample.labels["le"])] += sample.value
     edges = sorted(counts)
     total = counts[edges[-1]] if edges else 0.0
     return {name: _quantile(edges, counts, share * total) for name, share in PERCENTILES.items()}

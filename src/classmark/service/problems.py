@@ -75,16 +75,19 @@ def invalid_request(errors: Iterable[Mapping[str, Any]]) -> Problem:
     Args:
         errors: as ``ValidationError.errors()`` gives them.
     """
-    listed = [_field_error(error) for error in errors]
-    if listed and listed[0]["kind"].startswith("json_"):
-        return Problem("malformed_json", f"{listed[0]['message']}. Send one JSON object in UTF-8.")
-    fields = [{"field": e["field"], "message": e["message"]} for e in listed[:_MAX_LISTED_ERRORS]]
-    first = fields[0] if fields else {"field": "body", "message": "is invalid"}
-    more = f" (and {len(listed) - 1} more)" if len(listed) > 1 else ""
+    found = list(errors)
+    if found and str(found[0]["type"]).startswith("json_"):
+        return Problem("malformed_json", f"{found[0]['msg']}. Send one JSON object in UTF-8.")
+    fields = [
+        {"field": shown(".".join(map(str, error["loc"]))) or "body", "message": error["msg"]}
+        for error in found[:_MAX_LISTED_ERRORS]
+    ]
+    first = fields[0]
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     return Problem(
         "invalid_request",
         f"{first['field']}: {first['message']}{more}. See /openapi.json for what is accepted.",
-        errors=fields,
+        fields,
     )
 
 
@@ -94,22 +97,10 @@ def shown(text: str) -> str:
     return printable.encode("utf-8", "replace").decode()
 
 
-def _field_error(error: Mapping[str, Any]) -> dict[str, str]:
-    where = ".".join(str(part) for part in error["loc"] if part not in ("body", "query", "path"))
-    return {
-        "kind": str(error["type"]),
-        "field": shown(where) or "body",
-        "message": str(error["msg"]),
-    }
-
-
 def invalid_field(field_name: str, message: str) -> Problem:
     """Return the problem of one field of a request."""
-    return Problem(
-        "invalid_request",
-        f"{field_name}: {message}.",
-        errors=[{"field": field_name, "message": message}],
-    )
+    errors = [{"field": field_name, "message": message}]
+    return Problem("invalid_request", f"{field_name}: {message}.", errors)
 
 
 def problem_of(error: BaseException) -> Problem:

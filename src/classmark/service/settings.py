@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -81,20 +82,14 @@ def parse_proxies(text: str) -> list[IPv4Network | IPv6Network] | None:
         try:
             networks += [] if entry == EVERY_PROXY else [ip_network(entry)]
         except ValueError as error:
-            found = _network(entry)
-            hint = f" ({error}); perhaps {found} is meant" if found else ""
+            hint = ""
+            with suppress(ValueError):
+                hint = f" ({error}); perhaps {ip_network(entry, strict=False)} is meant"
             raise ValueError(
                 f"{entry!r} is neither an IP address nor a network{hint}. Give addresses such as "
                 "127.0.0.1 or networks such as 10.0.0.0/8, separated by commas, or '*' for all"
             ) from error
     return None if EVERY_PROXY in entries else networks
-
-
-def _network(entry: str) -> IPv4Network | IPv6Network | None:
-    try:
-        return ip_network(entry, strict=False)
-    except ValueError:
-        return None
 
 
 def _that(parse: Callable[[str], object]) -> AfterValidator:
@@ -244,26 +239,26 @@ class ServiceSettings(BaseSettings):
         Args:
             is_deep: the model is a deep one.
         """
-        reasons = {
-            "there is no rate to hold up": not self.rate_per_minute and self.api_keys is None,
-            "there is no journal": self.journal == JOURNAL_OFF,
-            "no API key is asked for": self.api_keys is None,
-            "the model is not a deep one": not is_deep,
-        }
-        pointless = {
-            "rate_burst": "there is no rate to hold up",
-            "journal_text": "there is no journal",
-            "journal_keep_days": "there is no journal",
-            "journal_max_mb": "there is no journal",
-            "refused_keys_per_minute": "no API key is asked for",
-            "batch_tokens": "the model is not a deep one",
-            "batch_queue": "the model is not a deep one",
-            "batch_wait_ms": "the model is not a deep one",
+        off = {
+            "there is no rate to hold up": (
+                not self.rate_per_minute and self.api_keys is None,
+                ("rate_burst",),
+            ),
+            "there is no journal": (
+                self.journal == JOURNAL_OFF,
+                ("journal_text", "journal_keep_days", "journal_max_mb"),
+            ),
+            "no API key is asked for": (self.api_keys is None, ("refused_keys_per_minute",)),
+            "the model is not a deep one": (
+                not is_deep,
+                ("batch_tokens", "batch_queue", "batch_wait_ms"),
+            ),
         }
         return {
             name: reason
-            for name, reason in pointless.items()
-            if name in self.model_fields_set and reasons[reason]
+            for reason, (applies, names) in off.items()
+            for name in names
+            if applies and name in self.model_fields_set
         }
 
     def reread(self) -> tuple[ServiceSettings, list[str]]:
@@ -284,7 +279,7 @@ class ServiceSettings(BaseSettings):
         return self.model_copy(update={name: getattr(now, name) for name in RELOADED}), others
 
 
-def make_settings(**given: Any) -> ServiceSettings:
+def make_settings(**given: Any) -> ServiceSettings:  # noqa: ANN401 - pydantic checks them
     """Return the settings: the given ones (not None), then environment, file, and defaults.
 
     Raises:
@@ -340,7 +335,7 @@ def _variables_in(file: Path) -> dict[str, str]:
     """Return the variables of a file of settings, as systemd's ``EnvironmentFile`` has them.
 
     Raises:
-        InvalidConfig: it cannot be read, or a line does not set a variable of ours.
+        InvalidConfig: it cannot be read, or a line does not set a variable of the service.
     """
     try:
         lines = file.read_text("utf-8").splitlines()

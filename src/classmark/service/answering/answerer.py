@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -67,6 +68,7 @@ class AnswerOptions:
     idempotency_key: str | None = None
 
 
+@dataclass
 class Question:
     """One paper with the category its author chose.
 
@@ -75,19 +77,13 @@ class Question:
         author_category: canonical, None if the author chose none.
     """
 
-    __slots__ = ("_fingerprint", "author_category", "paper")
+    paper: Paper
+    author_category: str | None = None
 
-    def __init__(self, paper: Paper, author_category: str | None = None) -> None:
-        self.paper = paper
-        self.author_category = author_category
-        self._fingerprint = ""
-
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """``papers.text_fingerprint``, made once."""
-        if not self._fingerprint:
-            self._fingerprint = text_fingerprint(self.paper)
-        return self._fingerprint
+        return text_fingerprint(self.paper)
 
 
 class Scored(NamedTuple):
@@ -163,7 +159,7 @@ class Answerer:
         Raises:
             Overloaded: they would not be ready in time.
         """
-        options = replace(options, top=self._most_top(questions, options))
+        options = self._for_all(questions, options)
         return batcher.submit([question.paper for question in questions], options)
 
     def finish(self, question: Question, scored: Scored, options: AnswerOptions) -> Answer:
@@ -202,17 +198,15 @@ class Answerer:
     def _classify(self, questions: Sequence[Question], options: AnswerOptions) -> list[Scored]:
         if self.batcher is not None and questions:
             return self.submit(self.batcher, questions, options).result()
-        options = replace(options, top=self._most_top(questions, options))
+        options = self._for_all(questions, options)
         return answer_papers(self.classifier, [q.paper for q in questions], options)
 
-    def _most_top(self, questions: Sequence[Question], options: AnswerOptions) -> int:
-        return max([self._top(question, options) for question in questions], default=1)
-
-    def _top(self, question: Question, options: AnswerOptions) -> int:
-        """Return how many categories to rank: all of them, to find the author's."""
-        if question.author_category is not None:
-            return len(self.classifier.labels)
-        return options.top if self.journal is None else max(options.top, KEPT_CATEGORIES)
+    def _for_all(self, questions: Sequence[Question], options: AnswerOptions) -> AnswerOptions:
+        """Return options that rank enough categories: all of them, to find that of an author."""
+        if any(question.author_category is not None for question in questions):
+            return replace(options, top=len(self.classifier.labels))
+        least = 1 if self.journal is None else KEPT_CATEGORIES
+        return replace(options, top=max(options.top, least))
 
     def _publish(
         self, question: Question, scored: Scored, options: AnswerOptions, index: int = 0
@@ -282,12 +276,10 @@ def open_journal(settings: ServiceSettings) -> Journal | None:
     except NoHomeFolder as error:
         log("no journal is kept", logging.WARNING, problem=str(error))
         return None
-    most = None if settings.journal_max_mb is None else settings.journal_max_mb * 1_000_000
+    most, keep_days = settings.journal_max_mb, settings.journal_keep_days
+    max_bytes = None if most is None else most * 1_000_000
     return Journal(
         JournalConfig(
-            path=path,
-            keep_text=settings.journal_text,
-            keep_days=settings.journal_keep_days,
-            max_bytes=most,
+            path=path, keep_text=settings.journal_text, keep_days=keep_days, max_bytes=max_bytes
         )
     )

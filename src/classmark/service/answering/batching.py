@@ -219,7 +219,7 @@ class Batcher:
         """Score the papers of turns together, and answer the jobs that are complete."""
         try:
             raw = self._classifier.score([paper for turn in turns for paper in turn.papers])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the waiting request gets it
             for turn in turns:
                 _fail(turn.job, error)
             return
@@ -250,7 +250,7 @@ class Batcher:
         for turn in turns:
             try:
                 work(turn)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the waiting request gets it
                 _fail(turn.job, error)
 
 

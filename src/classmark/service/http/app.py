@@ -7,56 +7,101 @@ addresses are relative, so that a proxy may offer the service under any prefix.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from importlib.resources import files as package_files
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI
 
 from classmark import __version__
-from classmark.errors import ClassmarkError
 from classmark.runtime.labels import Labels
-from classmark.service.http import catalogue, feedback, files, openinference
-from classmark.service.http.classify import ClassifyNeeds, add_classify, classify
-from classmark.service.http.document import add_document, responses
-from classmark.service.http.gateway import (
-    Endpoint,
-    Gateway,
-    GuardedRoute,
-    add_route,
-    as_response,
-    exchange_of,
-    problem_for,
-    problem_reply,
+from classmark.service.answering.model import Model
+from classmark.service.http import openinference
+from classmark.service.http.catalogue import (
+    categories,
+    details_of,
+    healthz,
+    metrics,
+    models,
+    readyz,
+    status,
 )
+from classmark.service.http.classify import classify
+from classmark.service.http.document import (
+    BATCH,
+    FEEDBACK,
+    FILE,
+    INFER,
+    PAPER,
+    PREDICTION_ID,
+    add_document,
+    json_request,
+    request_body,
+    responses,
+    with_known_label,
+)
+from classmark.service.http.feedback import feedback, prediction
+from classmark.service.http.files import SCHEMA, classify_file
+from classmark.service.http.gateway import Gateway, Row, add_route
 from classmark.service.http.service import Service
-from classmark.service.problems import Problem, invalid_request, problem_of, shown
+from classmark.service.problems import Problem, shown
+from classmark.service.requests.exchange import Exchange, Fields, Reply
+from classmark.service.requests.schemas import (
+    PREDICTION_ID_PATTERN,
+    BatchRequest,
+    FeedbackRequest,
+    InferRequest,
+    PaperRequest,
+)
+from classmark.wire import (
+    Answer,
+    Batch,
+    Categories,
+    FeedbackReceipt,
+    FileAnswers,
+    Health,
+    Inference,
+    ModelMetadata,
+    ModelRef,
+    Models,
+    Prediction,
+    Readiness,
+    ServerMetadata,
+    Status,
+)
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-LANES = {("POST", "/v1/classify"): classify}
+_ONE_OR_MANY, _FILE = "Classify one paper, or a batch", "Classify the papers of a file"
+_RIGHT, _READ = "Say what the right category is", "Read a prediction of the journal"
+_COUNTERS = "Counters of the process tree, for Prometheus"
+_PLAIN_TEXT = {"responses": {"200": {"content": {"text/plain": {"schema": {"type": "string"}}}}}}
+_PREDICTION = "/v1/predictions/{prediction_id}"
+_PREDICTION_ID = {
+    "prediction_id": {
+        "schema": {"type": "string", "pattern": PREDICTION_ID_PATTERN},
+        "example": PREDICTION_ID,
+    }
+}
+_MODEL, _VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
 _INDEX = "index.html"
 _MEDIA_TYPES = {
-    "index.html": "text/html; charset=utf-8",
-    "style.css": "text/css; charset=utf-8",
-    "app.js": "text/javascript; charset=utf-8",
-    "examples.json": "application/json",
-    "icon.svg": "image/svg+xml",
+    "index.html": b"text/html; charset=utf-8",
+    "style.css": b"text/css; charset=utf-8",
+    "app.js": b"text/javascript; charset=utf-8",
+    "examples.json": b"application/json",
+    "icon.svg": b"image/svg+xml",
 }
 # The names never change with the content, so a browser asks each time and mostly gets a 304.
-_HEADERS = {
-    "Cache-Control": "no-cache",
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
+_FIELDS: Fields = [
+    (b"cache-control", b"no-cache"),
+    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
+]
 _DESCRIPTION = (
     "Classifies scientific papers, given by title and abstract, into {categories}. "
     "Errors are problem+json; every response names the model that answers here."
@@ -69,13 +114,11 @@ def create_app(service: Service) -> Gateway:
     Args:
         service: its parts; started with the application's lifespan, closed by the caller.
     """
-    model, settings = service.model, service.settings
-    answerer, threads, metrics = service.answerer, service.threads, service.metrics
-    labels = model.classifier.categories
+    model = service.model
     app = FastAPI(
         title="classmark",
         version=__version__,
-        description=_description(labels, model.spec),
+        description=_description(model.classifier.categories, model.spec),
         servers=[{"url": "."}],  # relative to the document: a proxy may put a prefix before it
         lifespan=_lifespan(service),
         openapi_url=None,  # added below, with a rule
@@ -84,28 +127,74 @@ def create_app(service: Service) -> Gateway:
         redirect_slashes=False,
         responses=responses(),
     )
-    app.router.route_class = GuardedRoute
-    needs = ClassifyNeeds(answerer, threads, settings)
-    add_classify(app, needs)
-    files.add_routes(app, files.FileNeeds(answerer, threads, settings, service.readers))
-    feedback.add_routes(app, feedback.JournalNeeds(labels, threads, settings, service.journal))
-    operation = catalogue.OperationNeeds(answerer, threads, metrics, service.traffic)
-    catalogue.add_routes(app, operation, model)
-    openinference.add_routes(app, openinference.InferNeeds(needs, operation, model))
-    add_page(app)
-    _add_error_handlers(app)
-    add_document(app)
-    lanes: dict[tuple[str, str], Endpoint] = {
-        address: partial(endpoint, needs) for address, endpoint in LANES.items()
+    for tag, rows in _routes(service.model).items():
+        for row in rows:
+            add_route(app, service, row, tag)
+    details_of(service.model)
+    add_document(app, service)
+    return Gateway(app, service)
+
+
+def _routes(model: Model) -> dict[str, list[Row]]:
+    """Return the endpoints by the chapter of the OpenAPI document; "" leaves them out of it."""
+    labels, ref = model.classifier.categories, model.classifier.model
+    papers = {"paper": with_known_label(PAPER, labels), "batch": BATCH}
+    one_or_many = json_request([PaperRequest, BatchRequest], papers)
+    file = request_body("multipart/form-data", SCHEMA, {"file": FILE})
+    said = json_request([FeedbackRequest], {"feedback": with_known_label(FEEDBACK, labels)})
+    accepting = "Check whether the service accepts requests"
+    return {
+        "classify": [
+            Row("/v1/classify", classify, "classify", Answer | Batch, _ONE_OR_MANY, one_or_many),
+            Row("/v1/files", classify_file, "classify", FileAnswers, _FILE, file),
+        ],
+        "feedback": [
+            Row("/v1/feedback", feedback, "feedback", FeedbackReceipt, _RIGHT, said, status=202),
+            Row(_PREDICTION, prediction, "admin", Prediction, _READ, _parameters(_PREDICTION_ID)),
+        ],
+        "catalogue": [
+            Row("/v1/categories", categories, "public", Categories, "List the categories"),
+            Row("/v1/models", models, "public", Models, "List the models"),
+        ],
+        "operation": [
+            Row("/v1/status", status, "admin", Status, "Summarise the process tree"),
+            Row("/healthz", healthz, "health", Health, "Check that the process is alive"),
+            Row("/readyz", readyz, "health", Health, accepting),
+            Row("/metrics", metrics, "admin", None, _COUNTERS, _PLAIN_TEXT),
+        ],
+        "open inference protocol": list(_inference_routes(ref, accepting)),
+        "": [Row("/", page, "public"), Row("/static/{name}", page, "public")],
     }
-    return Gateway(app, service, lanes)
+
+
+def _inference_routes(ref: ModelRef, accepting: str) -> Iterator[Row]:
+    v2, none = openinference, _parameters({})
+    yield Row("/v2", v2.server_metadata, "public", ServerMetadata, "Metadata of the server", none)
+    alive = "Check that the server is alive"
+    yield Row("/v2/health/live", v2.live, "health", Readiness, alive, none)
+    yield Row("/v2/health/ready", v2.ready, "health", Readiness, accepting, none)
+    model = {"model": {"schema": {"type": "string", "enum": [ref.name]}}}
+    version = {"version": {"schema": {"type": "string", "enum": [ref.version]}}}
+    infer = json_request([InferRequest], {"papers": INFER})
+    about, answers = "Metadata of the model", "Check whether the model answers"
+    for place, named in ((_MODEL, model), (_VERSION, model | version)):
+        known = _parameters(named)
+        yield Row(place, v2.model_metadata, "public", ModelMetadata, about, known)
+        yield Row(f"{place}/ready", v2.model_ready, "public", Readiness, answers, known)
+        extra = known | infer
+        yield Row(f"{place}/infer", v2.infer, "classify", Inference, "Classify papers", extra)
+
+
+def _parameters(named: dict[str, Any]) -> dict[str, Any]:
+    """Return the documentation of the parameters in a path."""
+    fixed = {"in": "path", "required": True}
+    return {"parameters": [{"name": name, **fixed, **about} for name, about in named.items()]}
 
 
 def _description(labels: Labels, spec: str) -> str:
-    if labels.space == "arxiv":
-        return _DESCRIPTION.format(categories="the arXiv taxonomy")
     own = f"the {len(labels.codes)} labels of the model {spec}"
-    return _DESCRIPTION.format(categories=own)
+    categories = "the arXiv taxonomy" if labels.space == "arxiv" else own
+    return _DESCRIPTION.format(categories=categories)
 
 
 def _lifespan(service: Service) -> Callable[[FastAPI], Any]:
@@ -119,82 +208,38 @@ def _lifespan(service: Service) -> Callable[[FastAPI], Any]:
     return lifespan
 
 
-def _add_error_handlers(app: FastAPI) -> None:
-    async def on_error(request: Request, error: Exception) -> Response:
-        exchange = exchange_of(request)
-        return as_response(problem_reply(_problem_of(request, error), exchange))
-
-    for kind in (Problem, ClassmarkError, RequestValidationError, HTTPException, Exception):
-        app.add_exception_handler(kind, on_error)
-
-
-def _problem_of(request: Request, error: Exception) -> Problem:
-    if isinstance(error, Problem | ClassmarkError):
-        return problem_for(error, exchange_of(request))
-    if isinstance(error, RequestValidationError):
-        return invalid_request(error.errors())
-    if isinstance(error, HTTPException):
-        return _http_problem(request, error)
-    return problem_of(error)
-
-
-def _http_problem(request: Request, error: HTTPException) -> Problem:
-    method, path = request.method, shown(request.url.path)
-    if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "another")
-        return Problem(
-            "method_not_allowed",
-            f"{path} does not accept {shown(method)}. Use {allowed}.",
-            headers={"Allow": allowed},
-        )
-    if error.status_code == 404:
-        return Problem("not_found", f"there is nothing at {path}. See /openapi.json for the list.")
-    return Problem("bad_request", f"the request is not valid: {shown(str(error.detail))}.")
-
-
 @dataclass(frozen=True, slots=True)
 class StaticFile:
     """One file of the page, held in memory: its bytes, media type, and ETag of its content."""
 
     content: bytes
-    media_type: str
-    etag: str
+    media_type: bytes
+    etag: bytes
 
 
+@cache
 def load_files() -> dict[str, StaticFile]:
-    """Return every file of the page by name, read from the package."""
+    """Return every file of the page by name, read from the package.
+
+    A name in an address is a key of this table, never a path, so only these files can be read.
+    """
     folder = package_files("classmark.service") / "web"
     loaded = {}
     for name, media_type in _MEDIA_TYPES.items():
         content = (folder / name).read_bytes()
         etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-        loaded[name] = StaticFile(content, media_type, etag)
+        loaded[name] = StaticFile(content, media_type, etag.encode())
     return loaded
 
 
-def add_page(app: FastAPI) -> None:
-    """Add ``/`` and ``/static/NAME`` to the app; both stay out of the OpenAPI document.
-
-    A name is a key of a table, never a path, so only the files of the page can be read.
-    """
-    page = load_files()
-
-    async def index(request: Request) -> Response:
-        return _respond(request, page[_INDEX])
-
-    async def static(request: Request, name: str) -> Response:
-        file = page.get(name) if name != _INDEX else None
-        if file is None:
-            raise HTTPException(404, f"there is no file {name!r} in this page. Open / instead.")
-        return _respond(request, file)
-
-    methods = ["GET", "HEAD"]
-    for path, route in (("/", index), ("/static/{name}", static)):
-        add_route(app, path, route, "public", methods=methods, include_in_schema=False)
-
-
-def _respond(request: Request, file: StaticFile) -> Response:
-    headers = {**_HEADERS, "ETag": file.etag}
-    if file.etag in request.headers.get("If-None-Match", ""):
-        return Response(status_code=304, headers=headers)
-    return Response(file.content, media_type=file.media_type, headers=headers)
+async def page(_: Service, exchange: Exchange) -> Reply:
+    """A file of the page, or that it has not changed."""
+    files, name = load_files(), exchange.path_params.get("name")
+    file = files[_INDEX] if name is None else files.get(name)
+    if file is None or name == _INDEX:
+        path = shown(exchange.scope["path"])
+        raise Problem("not_found", f"there is nothing at {path}. See /openapi.json for the list.")
+    fields = [*_FIELDS, (b"etag", file.etag)]
+    if file.etag in exchange.headers.get(b"if-none-match", b""):
+        return Reply(b"", 304, fields=fields)
+    return Reply(file.content, media_type=file.media_type, fields=fields)

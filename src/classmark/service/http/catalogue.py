@@ -1,113 +1,67 @@
-"""What is there and how it is: categories, models, health, metrics, status."""
+"""What the service offers and how it is doing: categories, models, health, metrics, status."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Any, cast
-
-from fastapi import FastAPI, Response
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from classmark import taxonomy
 from classmark.bundle import find_bundle
 from classmark.bundle.manifest import rarely_right
 from classmark.errors import ClassmarkError, NotReady
 from classmark.runtime.labels import Labels
-from classmark.service.answering.answerer import Answerer
 from classmark.service.answering.model import Model
-from classmark.service.http.gateway import Traffic, add_route, as_route
 from classmark.service.metrics import MEDIA_TYPE as METRICS_TYPE
-from classmark.service.metrics import Metrics
-from classmark.service.requests.admission import Access
 from classmark.service.requests.exchange import Exchange, Reply
-from classmark.service.requests.threads import Threads
 from classmark.wire import Categories, Category, Health, ModelDetails, Models, Status, to_json
 from classmark.wire.documents import LabelSpace
 
-
-@dataclass(frozen=True)
-class OperationNeeds:
-    """What the endpoints for operators and their machines work with."""
-
-    answerer: Answerer
-    threads: Threads
-    metrics: Metrics
-    traffic: Traffic
+if TYPE_CHECKING:
+    from classmark.service.http.service import Service
 
 
-def add_routes(app: FastAPI, needs: OperationNeeds, model: Model) -> None:
-    """Add the endpoints that read."""
-    categories_body, models_body = _categories(model.classifier.categories), _models(model)
+async def categories(service: Service, _: Exchange) -> Reply:
+    """The categories that feedback can name: the arXiv taxonomy, or the model's own labels.
 
-    async def categories(_: Any, __: Exchange) -> Reply:
-        """The categories that feedback can name: the arXiv taxonomy, or the model's own labels.
-
-        Those of the taxonomy come with archive and group, the retired ones too; labels of one's
-        own have neither, and are their own names.
-        """
-        return Reply(categories_body)
-
-    async def models(_: Any, __: Exchange) -> Reply:
-        """The model that answers here, with its card and its measured metrics."""
-        return Reply(models_body)
-
-    for path, endpoint, access, schema, tag, summary in (
-        ("/v1/categories", categories, "public", Categories, "catalogue", "List the categories"),
-        ("/v1/models", models, "public", Models, "catalogue", "List the models"),
-        ("/v1/status", status, "admin", Status, "operation", "Summarise the process tree"),
-        ("/healthz", healthz, "health", Health, "operation", "Tell that the process lives"),
-        ("/readyz", readyz, "health", Health, "operation", "Tell whether requests are wanted"),
-    ):
-        add_route(
-            app,
-            path,
-            as_route(needs, endpoint),
-            cast(Access, access),
-            methods=["GET"],
-            response_model=schema,
-            tags=[tag],
-            summary=summary,
-        )
-    add_route(
-        app,
-        "/metrics",
-        as_route(needs, metrics),
-        "admin",
-        methods=["GET"],
-        response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
-        tags=["operation"],
-        summary="Counters of the process tree, for Prometheus",
-    )
+    Those of the taxonomy come with archive and group, the retired ones too; labels of one's
+    own have neither, and are their own names.
+    """
+    return Reply(_categories(service.model.classifier.categories))
 
 
-async def healthz(_: OperationNeeds, __: Exchange) -> Reply:
-    """The process lives: it answers."""
+async def models(service: Service, _: Exchange) -> Reply:
+    """The model that answers here, with its card and its measured metrics."""
+    return Reply(details_of(service.model))
+
+
+async def healthz(_: Service, __: Exchange) -> Reply:
+    """The process is alive: it answers."""
     return Reply(to_json(Health("live")))
 
 
-async def readyz(needs: OperationNeeds, _: Exchange) -> Reply:
-    """Requests are wanted: the model has answered once, and nobody asked to stop."""
-    if not needs.traffic.is_ready:
+async def readyz(service: Service, _: Exchange) -> Reply:
+    """Requests are accepted: the model has answered once, and the service is not stopping."""
+    if not service.traffic.is_ready:
         raise NotReady("the service is stopping")
     return Reply(to_json(Health("ready")))
 
 
-async def metrics(needs: OperationNeeds, exchange: Exchange) -> Reply:
+async def metrics(service: Service, exchange: Exchange) -> Reply:
     """Counters of all workers together, in Prometheus' text format."""
-    text = await needs.threads.read(exchange, needs.metrics.text)
+    text = await service.threads.read(exchange, service.metrics.text)
     return Reply(text, media_type=METRICS_TYPE)
 
 
-async def status(needs: OperationNeeds, exchange: Exchange) -> Reply:
+async def status(service: Service, exchange: Exchange) -> Reply:
     """Requests, latency, papers and journal of all workers together."""
-    summary = await needs.threads.read(exchange, needs.metrics.summary)
+    summary = await service.threads.read(exchange, service.metrics.summary)
     uptime_s = round(time.time() - summary.pop("started_at_s"), 3)
-    counted, journal = summary.pop("journal"), needs.answerer.journal
+    counted, journal = summary.pop("journal"), service.answerer.journal
     shown = None
     if journal is not None:
         shown = {**counted, "last_error": journal.status().last_error}
-    found = Status(model=needs.answerer.model, uptime_s=uptime_s, journal=shown, **summary)
+    found = Status(model=service.answerer.model, uptime_s=uptime_s, journal=shown, **summary)
     return Reply(to_json(found))
 
 
@@ -124,7 +78,9 @@ def _label_space(name: str) -> LabelSpace:
     return "arxiv" if name == "arxiv" else "free"
 
 
-def _models(model: Model) -> bytes:
+@lru_cache(maxsize=1)
+def details_of(model: Model) -> bytes:
+    """Return the answer about the loaded model; made once, since it looks at the disk."""
     manifest, ref = model.bundle.manifest, model.classifier.model
     details = ModelDetails(
         name=ref.name,

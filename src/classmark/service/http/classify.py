@@ -6,7 +6,6 @@ The loop answers nothing that could hold it for more than about a millisecond: s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -15,9 +14,7 @@ from classmark.errors import ClassmarkError
 from classmark.records import BadRecord, Paper
 from classmark.service.answering.answerer import Answerer, AnswerOptions, Question
 from classmark.service.answering.batching import Batcher
-from classmark.service.http.document import BATCH, PAPER, json_request, with_known_label
-from classmark.service.http.gateway import add_route, as_route
-from classmark.service.problems import Problem, invalid_request, problem_of
+from classmark.service.problems import Problem, invalid_field, problem_of
 from classmark.service.requests.body import MAX_DIRECT_BODY_BYTES, check_media_type, read_body
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.scan import (
@@ -28,21 +25,17 @@ from classmark.service.requests.scan import (
     without,
 )
 from classmark.service.requests.schemas import (
-    BatchRequest,
     ClassifyOptions,
     ClassifyRequest,
     PaperIn,
-    PaperRequest,
     UnreadPaper,
 )
-from classmark.service.requests.threads import Threads, work_size
-from classmark.service.settings import ServiceSettings
-from classmark.wire import Answer, Batch, Published, to_json
+from classmark.service.requests.threads import work_size
+from classmark.wire import Batch, Published, to_json
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
-
     from classmark.records import PredictionSource
+    from classmark.service.http.service import Service
 
 MAX_DIRECT_FIELDS = 256
 """Colons and braces in JSON that the event loop parses: each unknown field takes pydantic 8 us to
@@ -67,108 +60,85 @@ _REQUEST = TypeAdapter(ClassifyRequest)
 _PAPERS: TypeAdapter[list[PaperIn]] = TypeAdapter(Annotated[list[PaperIn], Field(fail_fast=True)])
 
 
-@dataclass(frozen=True)
-class ClassifyNeeds:
-    """What an endpoint that classifies papers works with."""
+def check_backlog(service: Service, exchange: Exchange) -> None:
+    """Refuse a request before its body is read if its answer could not be ready in time.
 
-    answerer: Answerer
-    threads: Threads
-    settings: ServiceSettings
-
-    def check_backlog(self, exchange: Exchange) -> None:
-        """Refuse a request before its body is read if its answer could not be ready in time.
-
-        Raises:
-            Overloaded: too much waits for a thread, or for the deep model.
-        """
-        if self.answerer.batcher is not None:
-            self.answerer.batcher.backlog.check(exchange.remaining_s)
-        stated = exchange.stated_body_bytes
-        if stated > MAX_DIRECT_BODY_BYTES:
-            self.threads.backlog.check(exchange.remaining_s, stated)
-
-    def check_count(self, n_papers: int) -> None:
-        """Raise a problem if there are more papers than a request may have."""
-        if n_papers > self.settings.max_papers:
-            raise too_many_papers(self.settings.max_papers)
-
-    @property
-    def longest_paper_bytes(self) -> int:
-        """Maximum bytes of JSON of a paper; a longer one is not parsed."""
-        return BYTES_PER_CHAR * self.settings.max_text_chars + SPARE_BYTES
-
-    def too_long(self) -> Problem:
-        """Return the problem of a text that is so long that it is not even parsed."""
-        return Problem(
-            "text_too_long",
-            f"the text takes more than {self.longest_paper_bytes:,} bytes of JSON, too many for "
-            f"{self.settings.max_text_chars:,} characters. Send title and abstract, not the whole "
-            "paper.",
-        )
+    Raises:
+        Overloaded: too much waits for a thread, or for the deep model.
+    """
+    if service.answerer.batcher is not None:
+        service.answerer.batcher.backlog.check(exchange.remaining_s)
+    stated = exchange.stated_body_bytes
+    if stated > MAX_DIRECT_BODY_BYTES:
+        service.threads.backlog.check(exchange.remaining_s, stated)
 
 
-def add_classify(app: FastAPI, needs: ClassifyNeeds) -> None:
-    """Add the endpoint to the application, which documents it and answers it without a lane."""
-    paper = with_known_label(PAPER, needs.answerer.classifier.categories)
-    add_route(
-        app,
-        "/v1/classify",
-        as_route(needs, classify),
-        "classify",
-        methods=["POST"],
-        tags=["classify"],
-        summary="Classify one paper, or a batch",
-        response_model=Answer | Batch,
-        openapi_extra=json_request([PaperRequest, BatchRequest], {"paper": paper, "batch": BATCH}),
+def check_count(service: Service, n_papers: int) -> None:
+    """Raise a problem if there are more papers than a request may have."""
+    if n_papers > service.settings.max_papers:
+        raise too_many_papers(service.settings.max_papers)
+
+
+def longest_paper_bytes(service: Service) -> int:
+    """Return the maximum bytes of JSON of a paper; a longer one is not parsed."""
+    return BYTES_PER_CHAR * service.settings.max_text_chars + SPARE_BYTES
+
+
+def too_long(service: Service) -> Problem:
+    """Return the problem of a text that is too long to be parsed."""
+    return Problem(
+        "text_too_long",
+        f"the text takes more than {longest_paper_bytes(service):,} bytes of JSON, too many for "
+        f"{service.settings.max_text_chars:,} characters. Send title and abstract, not the whole "
+        "paper.",
     )
 
 
-async def classify(needs: ClassifyNeeds, exchange: Exchange) -> Reply:
+async def classify(service: Service, exchange: Exchange) -> Reply:
     """Answer a request for one paper or for many."""
     check_media_type(exchange, b"application/json")
-    needs.check_backlog(exchange)
-    body = await read_body(exchange, needs.threads, needs.settings.max_body_bytes)
+    check_backlog(service, exchange)
+    body = await read_body(exchange, service.threads, service.settings.max_body_bytes)
     exchange.check_deadline()
-    size = work_size(body, needs.settings.max_papers)
+    size = work_size(body, service.settings.max_papers)
     if not may_be_parsed_at_once(body):
-        return await needs.threads.run(
-            exchange, lambda: _answer(needs, exchange, parse(needs, exchange, body)), size
+        return await service.threads.run(
+            exchange, lambda: _answer(service, exchange, parse(service, exchange, body)), size
         )
     try:
         request = _REQUEST.validate_json(body)
     except ValidationError:
-        request = parse(needs, exchange, body)  # says more exactly what is wrong
+        request = parse(service, exchange, body)  # says more exactly what is wrong
     if request.papers is None and is_short(request):
-        batcher = needs.answerer.batcher
+        batcher = service.answerer.batcher
         if batcher is not None:
-            return await _answer_in_batch(needs.answerer, batcher, exchange, request)
+            return await _answer_in_batch(service.answerer, batcher, exchange, request)
         if not request.explain:
-            return _answer(needs, exchange, request)
-    return await needs.threads.run(exchange, lambda: _answer(needs, exchange, request), size)
+            return _answer(service, exchange, request)
+    return await service.threads.run(exchange, lambda: _answer(service, exchange, request), size)
 
 
 def may_be_parsed_at_once(body: bytes) -> bool:
     """Return whether a body may be parsed in the event loop, in one call."""
-    return (
-        len(body) <= MAX_DIRECT_BODY_BYTES
-        and body.count(b":") + body.count(b"{") <= MAX_DIRECT_FIELDS
-    )
+    if len(body) > MAX_DIRECT_BODY_BYTES:
+        return False
+    return body.count(b":") + body.count(b"{") <= MAX_DIRECT_FIELDS
 
 
-def parse(needs: ClassifyNeeds, exchange: Exchange, body: bytes) -> ClassifyRequest:
+def parse(service: Service, exchange: Exchange, body: bytes) -> ClassifyRequest:
     """Return a checked request; a batch is validated in pieces.
 
     Raises:
         Problem: it is not JSON, does not match the schema, or is too large.
     """
-    arrays = find_arrays(body, [b"papers"], needs.settings.max_papers)
+    arrays = find_arrays(body, [b"papers"], service.settings.max_papers)
     batches = [array for array in arrays if array.elements]
     if len(batches) > 1:
-        raise invalid_request([{"type": "twice", "loc": ("papers",), "msg": "is there twice"}])
+        raise invalid_field("papers", "is there twice")
     rest = without(body, batches, [b"null"] * len(batches))
-    longest = needs.longest_paper_bytes
+    longest = longest_paper_bytes(service)
     if len(rest) > longest:
-        raise needs.too_long()
+        raise too_long(service)
     request = validate(_REQUEST, rest, is_whole=not batches)
     if batches:
         papers = Elements(
@@ -180,9 +150,8 @@ def parse(needs: ClassifyNeeds, exchange: Exchange, body: bytes) -> ClassifyRequ
 
 def is_short(request: ClassifyRequest) -> bool:
     """Return whether one paper may be answered in the event loop."""
-    return sum(_cost_chars(t) for t in (request.title, request.abstract, request.text) if t) <= (
-        MAX_DIRECT_COST_CHARS
-    )
+    texts = (request.title, request.abstract, request.text)
+    return sum(_cost_chars(text) for text in texts if text) <= MAX_DIRECT_COST_CHARS
 
 
 def _cost_chars(text: str) -> int:
@@ -195,31 +164,20 @@ async def _answer_in_batch(
     answerer: Answerer, batcher: Batcher, exchange: Exchange, request: ClassifyRequest
 ) -> Reply:
     """Return the reply to one paper for a deep model; the loop is free while it waits."""
-    options = _options(exchange, request)
+    options = answer_options(exchange, "classify", request)
     question = question_of(answerer, request)
     [scored] = await exchange.wait_for(answerer.submit(batcher, [question], options))
     return Reply(to_json(answerer.finish(question, scored, options)))
 
 
-def _options(exchange: Exchange, request: ClassifyRequest) -> AnswerOptions:
-    return answer_options(
-        exchange, "classify", request.top, request.threshold, explain=request.explain
-    )
-
-
 def answer_options(
-    exchange: Exchange,
-    source: PredictionSource,
-    top: int,
-    threshold: float | None,
-    *,
-    explain: bool = False,
+    exchange: Exchange, source: PredictionSource, asked: ClassifyOptions
 ) -> AnswerOptions:
     """Return how to answer a request that came to an endpoint."""
     return AnswerOptions(
-        top=top,
-        threshold=threshold,
-        explain=explain,
+        top=asked.top,
+        threshold=asked.threshold,
+        explain=asked.explain,
         deadline=exchange.deadline,
         source=source,
         started=exchange.started,
@@ -227,15 +185,17 @@ def answer_options(
     )
 
 
-def _answer(needs: ClassifyNeeds, exchange: Exchange, request: ClassifyRequest) -> Reply:
+def _answer(service: Service, exchange: Exchange, request: ClassifyRequest) -> Reply:
     """Return the reply to a checked request; runs in the loop or in a thread."""
-    options = _options(exchange, request)
-    answerer = needs.answerer
+    options = answer_options(exchange, "classify", request)
+    answerer = service.answerer
     if request.papers is None:
         return Reply(to_json(answerer.answer(question_of(answerer, request), options)))
-    _refuse_paper_beside_papers(request)
-    needs.check_count(len(request.papers))
-    questions = [_question(needs, exchange, paper) for paper in request.papers]
+    own = request.model_fields_set - ClassifyOptions.model_fields.keys() - {"papers"}
+    if own:
+        raise invalid_field(min(own), "cannot be sent beside papers; put it into the papers")
+    check_count(service, len(request.papers))
+    questions = [_question(service, exchange, paper) for paper in request.papers]
     documents = answerer.answer_many(questions, options, exchange.check_deadline)
     exchange.facts["papers"] = len(documents)
     return Reply(json_with(Batch((), answerer.model), "answers", documents, ANSWERS_AT_ONCE))
@@ -244,21 +204,18 @@ def _answer(needs: ClassifyNeeds, exchange: Exchange, request: ClassifyRequest) 
 def json_with(whole: Published, name: str, values: Sequence[Any], at_once: int) -> bytes:
     """Return the JSON of an object whose field ``name``, empty so far, holds these values."""
     before, after = to_json(whole).split(b'"%s":[]' % name.encode())
-    return b'%s"%s":%s%s' % (before, name.encode(), list_json(values, at_once), after)
-
-
-def list_json(values: Sequence[Any], at_once: int) -> bytes:
-    """Return the JSON of a list that may be long; the event loop runs between two parts of it."""
+    # The event loop runs between two parts.
     starts = range(0, len(values), at_once)
-    return b"[%s]" % b",".join([to_json(values[i : i + at_once])[1:-1] for i in starts])
+    parts = b",".join([to_json(values[i : i + at_once])[1:-1] for i in starts])
+    return b'%s"%s":[%s]%s' % (before, name.encode(), parts, after)
 
 
-def _question(needs: ClassifyNeeds, exchange: Exchange, paper: PaperIn) -> Question | BadRecord:
+def _question(service: Service, exchange: Exchange, paper: PaperIn) -> Question | BadRecord:
     exchange.check_deadline()  # the nearest names of an unknown category take a millisecond
     if isinstance(paper, UnreadPaper):
-        return bad_record(None, needs.too_long())
+        return bad_record(None, too_long(service))
     try:
-        return question_of(needs.answerer, paper)
+        return question_of(service.answerer, paper)
     except (Problem, ClassmarkError) as error:
         return bad_record(paper.id, error)
 
@@ -274,11 +231,7 @@ def question_of(answerer: Answerer, paper: PaperIn) -> Question:
     identifier = None if paper.id is None else str(paper.id)
     if paper.text is not None:
         if paper.title is not None or paper.abstract is not None:
-            raise Problem(
-                "invalid_request",
-                "text: stands in place of title and abstract. Give either, not both.",
-                errors=[{"field": "text", "message": "beside title or abstract"}],
-            )
+            raise invalid_field("text", "replaces title and abstract; send one or the other")
         given = Paper.from_text(paper.text, identifier)
     else:
         given = Paper(id=identifier, title=paper.title or "", abstract=paper.abstract or "")
@@ -288,19 +241,8 @@ def question_of(answerer: Answerer, paper: PaperIn) -> Question:
     return Question(answerer.checked(given), author)
 
 
-def bad_record(identifier: Any, error: Problem | ClassmarkError) -> BadRecord:
+def bad_record(identifier: str | int | None, error: Problem | ClassmarkError) -> BadRecord:
     """Return a record of a batch that gets no answer, with the reason."""
-    shown = None if identifier is None else str(identifier)
     problem = problem_of(error)
-    return BadRecord(id=shown, kind=problem.kind, message=problem.detail)
-
-
-def _refuse_paper_beside_papers(request: ClassifyRequest) -> None:
-    options = ClassifyOptions.model_fields.keys()
-    beside = sorted(request.model_fields_set - options - {"papers"})
-    if beside:
-        raise Problem(
-            "invalid_request",
-            f"{beside[0]}: stands beside papers. Put it into the papers, or send one paper alone.",
-            errors=[{"field": name, "message": "beside papers"} for name in beside],
-        )
+    identifier = None if identifier is None else str(identifier)
+    return BadRecord(id=identifier, kind=problem.kind, message=problem.detail)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from classmark.runtime.labels import Labels
-from classmark.service.http.gateway import add_route, as_route
+from classmark.service.http.gateway import Row, add_route
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.schemas import (
     BatchRequest,
@@ -20,6 +20,9 @@ from classmark.service.requests.schemas import (
     response_schema,
 )
 from classmark.wire import KINDS, ProblemDocument, to_json
+
+if TYPE_CHECKING:
+    from classmark.service.http.service import Service
 
 _REF = "#/components/schemas/{model}"
 _BODIES: tuple[type[BaseModel], ...] = (
@@ -33,73 +36,49 @@ _ABSTRACT = (
     "trace method."
 )
 
-PAPER: dict[str, Any] = {
-    "summary": "One paper",
-    "value": {
-        "id": "2401.00001",
-        "title": _TITLE,
-        "abstract": _ABSTRACT,
-        "author_category": "math.CO",
-        "top": 3,
-    },
-}
-BATCH: dict[str, Any] = {
-    "summary": "A batch",
-    "value": {
-        "papers": [
-            {"id": "2401.00001", "title": _TITLE, "abstract": _ABSTRACT},
-            {"id": "note", "text": "A string theory note\nWe study dualities of branes."},
-        ],
-        "top": 3,
-    },
-}
 PREDICTION_ID = "01jd3q8m4k7v2x9c5z0b6n1t4w"
-FEEDBACK: dict[str, Any] = {
-    "summary": "The paper belongs elsewhere",
-    "value": {
-        "prediction_id": PREDICTION_ID,
-        "category": "math.CO",
-        "comment": "The method is borrowed, the subject is not.",
-    },
-}
-FILE: dict[str, Any] = {
-    "summary": "A table with two papers",
-    "value": {"file": f"id,title,abstract\n1,{_TITLE},{_ABSTRACT}\n2,Branes,We study dualities.\n"},
-}
-INFER: dict[str, Any] = {
-    "summary": "Two papers",
-    "value": {
-        "id": "42",
-        "parameters": {"top": 3},
-        "inputs": [
-            {
-                "name": "title",
-                "shape": [2],
-                "datatype": "BYTES",
-                "data": [_TITLE, "Dualities of branes"],
-            },
-            {
-                "name": "abstract",
-                "shape": [2],
-                "datatype": "BYTES",
-                "data": [_ABSTRACT, "We study dualities of branes in string theory."],
-            },
-        ],
-        "outputs": [{"name": "code"}, {"name": "probability"}],
-    },
-}
+
+
+def _example(summary: str, **value: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
+    return {"summary": summary, "value": value}
+
+
+def _tensor(name: str, *data: str) -> dict[str, Any]:
+    return {"name": name, "shape": [len(data)], "datatype": "BYTES", "data": data}
+
+
+_PAPER = {"id": "2401.00001", "title": _TITLE, "abstract": _ABSTRACT}
+_NOTE = {"id": "note", "text": "A string theory note\nWe study dualities of branes."}
+PAPER = _example("One paper", **_PAPER, author_category="math.CO", top=3)
+BATCH = _example("A batch", papers=[_PAPER, _NOTE], top=3)
+FEEDBACK = _example(
+    "The paper belongs elsewhere",
+    prediction_id=PREDICTION_ID,
+    category="math.CO",
+    comment="The method is borrowed, the subject is not.",
+)
+FILE = _example(
+    "A table with two papers",
+    file=f"id,title,abstract\n1,{_TITLE},{_ABSTRACT}\n2,Branes,We study dualities.\n",
+)
+INFER = _example(
+    "Two papers",
+    id="42",
+    parameters={"top": 3},
+    inputs=[
+        _tensor("title", _TITLE, "Dualities of branes"),
+        _tensor("abstract", _ABSTRACT, "We study dualities of branes in string theory."),
+    ],
+    outputs=[{"name": "code"}, {"name": "probability"}],
+)
 
 
 def responses() -> dict[int | str, dict[str, Any]]:
     """Return what every endpoint may answer beside its own."""
-    return {
-        "default": {
-            "description": "A problem; its kind is one of: " + ", ".join(KINDS) + ".",
-            "content": {
-                "application/problem+json": {"schema": {"$ref": _REF.format(model="ProblemOut")}}
-            },
-        }
-    }
+    schema = {"$ref": _REF.format(model="ProblemOut")}
+    description = "A problem; its kind is one of: " + ", ".join(KINDS) + "."
+    content = {"application/problem+json": {"schema": schema}}
+    return {"default": {"description": description, "content": content}}
 
 
 def json_request(models: Sequence[type[BaseModel]], examples: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,7 +90,14 @@ def json_request(models: Sequence[type[BaseModel]], examples: Mapping[str, Any])
     """
     refs = [{"$ref": _REF.format(model=model.__name__)} for model in models]
     schema = refs[0] if len(refs) == 1 else {"anyOf": refs}
-    content = {"application/json": {"schema": schema, "examples": dict(examples)}}
+    return request_body("application/json", schema, examples)
+
+
+def request_body(
+    media_type: str, schema: Mapping[str, Any], examples: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the documentation of a body of some media type, with examples by name."""
+    content = {media_type: {"schema": schema, "examples": dict(examples)}}
     return {"requestBody": {"required": True, "content": content}}
 
 
@@ -124,7 +110,7 @@ def with_known_label(example: dict[str, Any], labels: Labels) -> dict[str, Any]:
     return {**example, "value": {**value, **own}}
 
 
-def add_document(app: FastAPI) -> None:
+def add_document(app: FastAPI, service: Service) -> None:
     """Add ``/openapi.json``, and let the document hold the schemas of those bodies too."""
     make = app.openapi
 
@@ -140,12 +126,11 @@ def add_document(app: FastAPI) -> None:
             app.openapi_schema = document
         return app.openapi_schema
 
-    async def document_of_api(_: None, __: Exchange) -> Reply:
+    async def document_of_api(_: Service, __: Exchange) -> Reply:
         return Reply(to_json(openapi()))
 
     app.openapi = openapi  # type: ignore[method-assign]
-    route = as_route(None, document_of_api)
-    add_route(app, "/openapi.json", route, "public", methods=["GET"], include_in_schema=False)
+    add_route(app, service, Row("/openapi.json", document_of_api, "public"))
 
 
 def _drop_validation_errors(document: dict[str, Any]) -> None:

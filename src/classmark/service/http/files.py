@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
 from msgspec import structs
+from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import create_form_parser
+from python_multipart.multipart import Field, File, create_form_parser
 
 from classmark.errors import ClassmarkError, UsageError
 from classmark.papers import Columns, parse_columns
@@ -19,27 +17,26 @@ from classmark.records import BadRecord, Paper
 from classmark.service.answering.answerer import Answerer, AnswerOptions, Question
 from classmark.service.http.classify import (
     ANSWERS_AT_ONCE,
-    ClassifyNeeds,
     answer_options,
     bad_record,
     json_with,
 )
-from classmark.service.http.document import FILE
-from classmark.service.http.gateway import add_route, as_route
-from classmark.service.problems import Problem, invalid_field, shown
+from classmark.service.problems import Problem, invalid_field, invalid_request, shown
 from classmark.service.requests.body import check_media_type, read_body
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.file_reading import Record, read_file
-from classmark.service.requests.reader_pool import ReaderPool, is_small
-from classmark.service.requests.schemas import MAX_TOP
+from classmark.service.requests.reader_pool import is_small
+from classmark.service.requests.schemas import MAX_TOP, ClassifyOptions
 from classmark.service.requests.threads import ITEM_BYTES, PAPER_BYTES
 from classmark.wire import Answer, FileAnswers
 
+if TYPE_CHECKING:
+    from classmark.service.http.service import Service
+
 _FORM = b"multipart/form-data"
-_TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off", ""}
 _MAX_PARTS = 20
 _PIECE_BYTES = 64 << 10
-_SCHEMA = {
+SCHEMA = {
     "type": "object",
     "required": ["file"],
     "properties": {
@@ -76,71 +73,48 @@ class Form:
     values: dict[str, str]
 
 
-@dataclass(frozen=True)
-class FileNeeds(ClassifyNeeds):
-    """What the endpoint for files works with."""
-
-    readers: ReaderPool
-
-
-def add_routes(app: FastAPI, needs: FileNeeds) -> None:
-    """Add the endpoint for files."""
-    content = {"multipart/form-data": {"schema": _SCHEMA, "examples": {"file": FILE}}}
-    add_route(
-        app,
-        "/v1/files",
-        as_route(needs, classify_file),
-        "classify",
-        methods=["POST"],
-        response_model=FileAnswers,
-        tags=["classify"],
-        summary="Classify the papers of a file",
-        openapi_extra={"requestBody": {"required": True, "content": content}},
-    )
-
-
-async def classify_file(needs: FileNeeds, exchange: Exchange) -> Reply:
+async def classify_file(service: Service, exchange: Exchange) -> Reply:
     """Classify every paper of a file: CSV, TSV, JSON, BibTeX, XML, .xlsx, Parquet or plain text.
 
     The content decides the format; gzip, bzip2, xz and a zip of one file are looked into.
     """
     check_media_type(exchange, _FORM)
-    form = await _receive_form(needs, exchange)
+    form = await _receive_form(service, exchange)
     options = _options(exchange, form.values)
     if form.content is None:
         raise invalid_field("file", "is missing; send the file in a form field of this name")
-    columns = needs.answerer.classifier.columns.overruled_by(_columns(form.values))
-    found, records = await _read(needs, exchange, form, columns)
+    columns = service.answerer.classifier.columns.overruled_by(_columns(form.values))
+    found, records = await _read(service, exchange, form, columns)
     size = ITEM_BYTES + sum(PAPER_BYTES + record.size_chars for record in records)
-    return await needs.threads.run(
-        exchange, lambda: _answer(needs.answerer, exchange, options, found, records), size
+    return await service.threads.run(
+        exchange, lambda: _answer(service.answerer, exchange, options, found, records), size
     )
 
 
-async def _receive_form(needs: FileNeeds, exchange: Exchange) -> Form:
+async def _receive_form(service: Service, exchange: Exchange) -> Form:
     """Return the form of a request; its body is not held any longer."""
-    body = await read_body(exchange, needs.threads, needs.settings.max_body_bytes)
-    content_type = exchange.headers.get(b"content-type", b"")
-    return await needs.threads.run(
+    body = await read_body(exchange, service.threads, service.settings.max_body_bytes)
+    content_type = exchange.headers[b"content-type"]
+    return await service.threads.run(
         exchange, lambda: read_form(content_type, body, exchange.check_deadline)
     )
 
 
 async def _read(
-    needs: FileNeeds, exchange: Exchange, form: Form, columns: Columns
+    service: Service, exchange: Exchange, form: Form, columns: Columns
 ) -> tuple[str, list[Record]]:
     """Return the format of a file and its records."""
     content, name = form.content or b"", form.file_name
     if not is_small(content):
-        return await needs.readers.read(exchange, content, name, columns)
+        return await service.readers.read(exchange, content, name, columns)
 
     def read() -> tuple[str, list[Record]]:
         found, records = read_file(
-            content, name, needs.readers.limits, exchange.check_deadline, columns
+            content, name, service.readers.limits, exchange.check_deadline, columns
         )
         return found, list(records)
 
-    return await needs.threads.run(exchange, read)
+    return await service.threads.run(exchange, read)
 
 
 def _answer(
@@ -150,18 +124,14 @@ def _answer(
     found: str,
     records: list[Record],
 ) -> Reply:
-    documents = answerer.answer_many(
-        [_question(answerer, record) for record in records], options, exchange.check_deadline
-    )
+    questions = [_question(answerer, record) for record in records]
+    documents = answerer.answer_many(questions, options, exchange.check_deadline)
     exchange.facts["papers"] = len(documents)
-    titled = [
-        structs.replace(document, title=record.title_line)
-        if isinstance(record, Paper) and isinstance(document, Answer)
-        else document
-        for document, record in zip(documents, records, strict=True)
-    ]
+    for i, (document, record) in enumerate(zip(documents, records, strict=True)):
+        if isinstance(record, Paper) and isinstance(document, Answer):
+            documents[i] = structs.replace(document, title=record.title_line)
     whole = FileAnswers((), found, answerer.model)
-    return Reply(json_with(whole, "answers", titled, ANSWERS_AT_ONCE))
+    return Reply(json_with(whole, "answers", documents, ANSWERS_AT_ONCE))
 
 
 def _question(answerer: Answerer, record: Record) -> Question | BadRecord:
@@ -184,31 +154,19 @@ def read_form(content_type: bytes, body: bytes, check: Callable[[], None] = lamb
     Raises:
         Problem: it is not a form, or has too many parts.
     """
-    fields: dict[str, str] = {}
-    files: list[tuple[str, bytes]] = []
-    count = itertools.count()
+    parts: list[Field | File] = []
 
-    def on_field(field: Any) -> None:
-        _refuse_many(next(count))
-        fields[field.field_name.decode("utf-8", "replace")] = (field.value or b"").decode(
-            "utf-8", "replace"
-        )
-
-    def on_file(file: Any) -> None:
-        _refuse_many(next(count))
-        file.file_object.seek(0)
-        content = file.file_object.read()
-        file.close()
-        if file.field_name == b"file":
-            if files:
-                raise invalid_field("file", "is there twice; send one file at a time")
-            files.append(((file.file_name or b"").decode("utf-8", "replace"), content))
+    def take(part: Field | File) -> None:
+        if len(parts) >= _MAX_PARTS:
+            detail = f"the form has more than {_MAX_PARTS} parts. Send one file."
+            raise Problem("bad_request", detail)
+        parts.append(part)
 
     try:
         parser = create_form_parser(
             {"Content-Type": content_type},
-            on_field,
-            on_file,
+            take,
+            take,
             config={"MAX_MEMORY_FILE_SIZE": len(body) + 1},
         )
         for start in range(0, len(body), _PIECE_BYTES):
@@ -217,45 +175,30 @@ def read_form(content_type: bytes, body: bytes, check: Callable[[], None] = lamb
         parser.finalize()
     except (FormParserError, ValueError, AttributeError) as error:
         raise Problem("bad_request", f"the form cannot be read ({shown(str(error))}).") from error
-    name, content = files[0] if files else ("", None)
-    if content is None and "file" in fields:  # curl -F file=text sends a field without a name
-        content = fields.pop("file").encode()
-    return Form(content, name, fields)
+    fields = {_text(p.field_name): p.value or b"" for p in parts if isinstance(p, Field)}
+    files = [p for p in parts if isinstance(p, File) and p.field_name == b"file"]
+    if len(files) > 1:
+        raise invalid_field("file", "is there twice; send one file at a time")
+    content, name = None, ""
+    if files:
+        files[0].file_object.seek(0)
+        content, name = files[0].file_object.read(), _text(files[0].file_name)
+    elif "file" in fields:  # curl -F file=text sends a field without a name
+        content = fields.pop("file")
+    return Form(content, name, {key: _text(value) for key, value in fields.items()})
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode("utf-8", "replace")
 
 
 def _options(exchange: Exchange, values: dict[str, str]) -> AnswerOptions:
-    unknown = sorted(values.keys() - {"top", "threshold", "explain", "columns"})
-    if unknown:
-        raise invalid_field(shown(unknown[0]), "is not a field of this form")
-    return answer_options(
-        exchange, "files", _top(values), _threshold(values), explain=_explain(values)
-    )
-
-
-def _top(values: dict[str, str]) -> int:
-    text = values.get("top", "5")
-    if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= MAX_TOP):
-        raise invalid_field("top", f"must be a whole number from 1 to {MAX_TOP}")
-    return int(text)
-
-
-def _threshold(values: dict[str, str]) -> float | None:
-    if not values.get("threshold"):
-        return None
+    given = {name: value for name, value in values.items() if value and name != "columns"}
     try:
-        threshold = float(values["threshold"])
-    except ValueError:
-        threshold = math.nan
-    if not 0 <= threshold <= 1:
-        raise invalid_field("threshold", "must be a number within 0..1")
-    return threshold
-
-
-def _explain(values: dict[str, str]) -> bool:
-    text = values.get("explain", "").lower()
-    if text not in _TRUE | _FALSE:
-        raise invalid_field("explain", "must be true or false")
-    return text in _TRUE
+        asked = ClassifyOptions.model_validate_strings(given)
+    except ValidationError as error:
+        raise invalid_request(error.errors()) from error
+    return answer_options(exchange, "files", asked)
 
 
 def _columns(values: dict[str, str]) -> Columns:
@@ -265,8 +208,3 @@ def _columns(values: dict[str, str]) -> Columns:
         raise invalid_field(
             "columns", f"{error}. Write for example title=Headline,abstract=Text"
         ) from error
-
-
-def _refuse_many(n_parts: int) -> None:
-    if n_parts >= _MAX_PARTS:
-        raise Problem("bad_request", f"the form has more than {_MAX_PARTS} parts. Send one file.")

@@ -1,7 +1,7 @@
 """The outermost layer, pure ASGI: identity, limits, errors, header fields, counts and log lines.
 
-It finds the route of a request, admits the request by the rule of that route, then lets it run.
-Requests for the one hot endpoint go straight to it; all others pass through FastAPI.
+It finds the route of a request, admits the request by the rule of that route, and runs its
+endpoint. FastAPI holds and documents the routes; no request passes through it.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from fastapi import Request, Response
+from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from starlette.routing import Match
 
@@ -26,17 +27,13 @@ from classmark.wire.problems import MEDIA_TYPE
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.routing import BaseRoute
-    from starlette.types import Message, Receive, Scope, Send
+    from starlette.types import Receive, Scope, Send
 
     from classmark.service.http.service import Service
     from classmark.service.requests.admission import Access
     from classmark.wire import ModelRef
 
-Needs = TypeVar("Needs")
-Endpoint = Callable[[Exchange], Awaitable[Reply]]
-
 UNMATCHED = "unmatched"
-EXCHANGE = "classmark.exchange"
 _SECURITY_FIELDS: Fields = [
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
@@ -87,29 +84,28 @@ class Traffic:
 
 
 class Gateway:
-    """Wraps the application; see the module.
+    """Answers requests with the endpoints of an application; see the module.
 
     Attributes:
         app: as given.
     """
 
-    def __init__(
-        self, app: FastAPI, service: Service, lanes: dict[tuple[str, str], Endpoint]
-    ) -> None:
+    def __init__(self, app: FastAPI, service: Service) -> None:
         """Wrap an application.
 
         Args:
-            app: for every request without a lane.
+            app: with its routes.
             service: admits, counts and logs.
-            lanes: endpoints by (method, path) that are called without the application around them,
-                by the rule that their route in the application has.
         """
         self.app = app
         self._service = service
         self._traffic = service.traffic
-        self._lanes = {
-            (method, path): (endpoint, self._route_of(method, path))
-            for (method, path), endpoint in lanes.items()
+        # Most requests have one of these addresses: a look-up, not a search.
+        self._known = {
+            (method, route.path): route
+            for route in app.routes
+            if isinstance(route, GuardedRoute) and "{" not in route.path
+            for method in route.methods
         }
         self._fields = [*model_fields(service.model.classifier.model), *_SECURITY_FIELDS]
 
@@ -119,51 +115,75 @@ class Gateway:
             await self.app(scope, receive, send)
             return
         exchange = Exchange(scope, receive, self._service.settings.deadline_ms)
-        ends = self._traffic.ends_connection()
-        sender = Sender(send, exchange, [*self._fields, _HANG_UP] if ends else self._fields)
+        fields = [*self._fields, _HANG_UP] if self._traffic.ends_connection() else self._fields
         exchange.on_whole = self._traffic.begin
+        status = 500
         try:
-            await self._answer(exchange, sender)
-        except (Problem, ClassmarkError) as error:
-            await sender.problem(problem_for(error, exchange))
+            reply = await self._reply(exchange)
+            status = reply.status
+            await _send(send, reply, [(b"x-request-id", exchange.request_id.encode()), *fields])
         except ClientGone:
-            sender.status = 499
-        except Exception as error:
-            log_failure("request failed", error, request_id=exchange.request_id)
-            await sender.problem(problem_of(error))
+            status = 499
         finally:
             self._traffic.in_work -= exchange.is_in_work
-            self._note(exchange, sender, scope["method"])
+            self._note(exchange, status)
 
-    async def _answer(self, exchange: Exchange, sender: Sender) -> None:
-        scope = exchange.scope
-        method, path = scope["method"], scope["path"]
-        endpoint, exchange.route = self._lanes.get((method, path)) or (
-            None,
-            self._route_of("GET" if method == "HEAD" else method, path),
-        )
-        access = _access_of(exchange)
+    async def _reply(self, exchange: Exchange) -> Reply:
+        """Return the reply to a request, also if that is a problem."""
+        try:
+            return await self._answer(exchange)
+        except ClientGone:
+            raise
+        except (Problem, ClassmarkError) as error:
+            problem = problem_of(error)
+            if isinstance(error, ClassmarkError) and problem.kind in _OWN_FAULTS:
+                facts = {"kind": error.kind, "problem": str(error)}
+                log("request failed", logging.ERROR, request_id=exchange.request_id, **facts)
+        except Exception as error:  # noqa: BLE001 - every request gets a reply
+            problem = problem_of(error)
+            log_failure("request failed", error, request_id=exchange.request_id)
+        exchange.facts["problem"] = problem.kind
+        body = problem.body(exchange.request_id)
+        return Reply(body, problem.status, MEDIA_TYPE, problem.header_fields())
+
+    async def _answer(self, exchange: Exchange) -> Reply:
+        method, path = exchange.scope["method"], exchange.scope["path"]
+        wanted = (
+            "GET" if method == "HEAD" else method
+        )  # uvicorn drops the body of the answer to one
+        route, parameters = self._route_of(wanted, path)
+        exchange.route = route
+        access = _access_of(route)
         if method != "POST" and access != "health":  # of a POST, see read_body
             self._traffic.begin(exchange)
         exchange.limit_deadline()
         self._service.admission.admit(exchange, access)
-        if endpoint is not None:
-            await sender.reply(await endpoint(exchange))
-            return
-        if method == "HEAD":  # uvicorn drops the body of the answer to one
-            scope = {**scope, "method": "GET"}
-        scope[EXCHANGE] = exchange
-        scope["query_string"] = b""  # no endpoint has parameters; FastAPI would parse 32 KB of them
-        exchange.scope = scope
-        await self.app(scope, exchange.receive, sender.forward)
+        if not isinstance(route, GuardedRoute):
+            raise Problem(
+                "not_found", f"there is nothing at {shown(path)}. See /openapi.json for the list."
+            )
+        if parameters is None:
+            allowed = ", ".join(sorted(route.methods))
+            raise Problem(
+                "method_not_allowed",
+                f"{shown(path)} does not accept {shown(method)}. Use {allowed}.",
+                headers={"Allow": allowed},
+            )
+        exchange.path_params = parameters
+        return await route.answer(exchange)
 
-    def _route_of(self, method: str, path: str) -> Any:
-        """Return the route that the application will run, or say 405 for; None if there is none.
+    def _route_of(self, method: str, path: str) -> tuple[BaseRoute | None, dict[str, str] | None]:
+        """Return the route of a request, None if there is none, and the parameters in its path.
+
+        These are None if the route is one for another method.
 
         Raises:
             Problem: there are control characters in the address. A pattern that ends with ``$``
                 matches before a line feed too, and so may that of a proxy.
         """
+        known = self._known.get((method, path))
+        if known is not None:
+            return known, {}
         if not path.isprintable():
             raise Problem(
                 "bad_request",
@@ -172,92 +192,50 @@ class Gateway:
         scope: Scope = {"type": "http", "method": method, "path": path}
         of_another_method: BaseRoute | None = None
         for route in self.app.routes:
-            match, _ = route.matches(scope)
+            match, found = route.matches(scope)
             if match is Match.FULL:
-                return route
+                return route, found["path_params"]
             if match is Match.PARTIAL and of_another_method is None:
                 of_another_method = route
-        return of_another_method
+        return of_another_method, None
 
-    def _note(self, exchange: Exchange, sender: Sender, method: str) -> None:
-        seconds, facts = time.monotonic() - exchange.started, exchange.facts
+    def _note(self, exchange: Exchange, status: int) -> None:
+        seconds, method = time.monotonic() - exchange.started, exchange.scope["method"]
         route = getattr(exchange.route, "path", UNMATCHED)
-        self._service.metrics.request_done(route, method, sender.status, seconds)
+        self._service.metrics.request_done(route, method, status, seconds)
         if self._service.access_log is not None:
+            duration_ms, client, facts = seconds * 1000, exchange.client, exchange.facts
             self._service.access_log.write(
-                AccessEntry(
-                    exchange.request_id,
-                    method,
-                    route,
-                    sender.status,
-                    seconds * 1000,
-                    exchange.client,
-                    facts,
-                )
+                AccessEntry(exchange.request_id, method, route, status, duration_ms, client, facts)
             )
 
 
-class Sender:
-    """Sends one response with the header fields that every response has.
-
-    Attributes:
-        status: what was sent; 500 until something is.
-    """
-
-    __slots__ = ("_exchange", "_fields", "_send", "_started", "status")
-
-    def __init__(self, send: Send, exchange: Exchange, fields: Fields) -> None:
-        self._send = send
-        self._exchange = exchange
-        self._fields = fields
-        self._started = False
-        self.status = 500
-
-    async def reply(self, reply: Reply) -> None:
-        """Send a whole reply."""
-        self.status = reply.status
-        self._started = True
-        fields = [
+async def _send(send: Send, reply: Reply, fields: Fields) -> None:
+    """Send a whole reply; its own header fields replace those that every reply has."""
+    own = reply.fields
+    if reply.status != 304:  # has no content
+        own = [
             (b"content-type", reply.media_type),
             (b"content-length", b"%d" % len(reply.body)),
-            (b"x-request-id", self._exchange.request_id.encode("ascii")),
-            *self._fields,
-            *reply.fields,
+            *own,
         ]
-        await self._send({"type": "http.response.start", "status": reply.status, "headers": fields})
-        await self._send({"type": "http.response.body", "body": reply.body})
-
-    async def problem(self, problem: Problem) -> None:
-        """Send a problem, unless a response has begun already."""
-        if not self._started:
-            await self.reply(problem_reply(problem, self._exchange))
-
-    async def forward(self, message: Message) -> None:
-        """Send on what the application sends, with our header fields where it set none."""
-        if message["type"] != "http.response.start":
-            await self._send(message)
-            return
-        self.status = message["status"]
-        self._started = True
-        own = list(message.get("headers", []))
-        named = {name for name, _ in own}
-        added = [(b"x-request-id", self._exchange.request_id.encode("ascii")), *self._fields]
-        message["headers"] = own + [field for field in added if field[0] not in named]
-        await self._send(message)
+    named = {name for name, _ in reply.fields}
+    headers = [*own, *(field for field in fields if field[0] not in named)]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
 
 
-def _access_of(exchange: Exchange) -> Access:
-    """Return the rule of the route of a request; a 404 needs no key.
+def _access_of(route: BaseRoute | None) -> Access:
+    """Return the rule of a route; a 404 needs no key.
 
     Raises:
-        Problem: the route has no rule, so that nobody may call it.
+        Problem: the route has no rule, so it may not be called.
     """
-    if exchange.route is None:
+    if route is None:
         return "public"
-    access: Access | None = getattr(exchange.route, "access", None)
-    if access is None:
+    if not isinstance(route, GuardedRoute):
         raise Problem("not_found", "this address is closed to everybody. See /openapi.json.")
-    return access
+    return route.access
 
 
 def model_fields(ref: ModelRef) -> Fields:
@@ -268,87 +246,70 @@ def model_fields(ref: ModelRef) -> Fields:
     ]
 
 
-def problem_for(error: Problem | ClassmarkError, exchange: Exchange) -> Problem:
-    """Return the problem of an error; a fault of the service is logged with its full text."""
-    problem = problem_of(error)
-    if isinstance(error, ClassmarkError) and problem.kind in _OWN_FAULTS:
-        facts = {"kind": error.kind, "problem": str(error)}
-        log("request failed", logging.ERROR, request_id=exchange.request_id, **facts)
-    return problem
-
-
-def problem_reply(problem: Problem, exchange: Exchange) -> Reply:
-    """Return the reply that is a problem document; the log line names its kind."""
-    exchange.facts["problem"] = problem.kind
-    body = problem.body(exchange.request_id)
-    return Reply(body, problem.status, MEDIA_TYPE, problem.header_fields())
-
-
 # --- the routes of the application ----------------------------------------------------------------
 
 
 class GuardedRoute(APIRoute):
-    """A route with a rule, which runs only requests that the gateway authorised for it.
+    """A route with a rule, and the endpoint that the gateway runs.
 
     Attributes:
-        access: who may call it; a route without a rule is refused.
+        access: who may call it.
+        answer: returns the reply to an exchange.
+        methods: those that it answers.
     """
 
-    access: Access | None = None
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the endpoint."""
-        if scope[EXCHANGE].route is not self:
-            raise RuntimeError(f"{self.path} was reached by a request authorised for another route")
-        await super().handle(scope, receive, send)
+    access: Access
+    answer: Callable[[Exchange], Awaitable[Reply]]
+    methods: set[str]
 
 
-def add_route(
-    app: FastAPI, path: str, route: Callable[..., Any], access: Access, **documented: Any
-) -> None:
-    """Add an endpoint to an application whose routes are ``GuardedRoute``.
+class Row(NamedTuple):
+    """An endpoint as the table of routes lists it.
+
+    Attributes:
+        path: its address; parts in braces are parameters.
+        endpoint: answers an exchange; its docstring is published.
+        access: who may call it.
+        schema: of its answer: published objects, or None for another media type.
+        summary: its title in the OpenAPI document.
+        extra: what else is said there; with a body the method is POST, else GET.
+        status: of its answer.
+    """
+
+    path: str
+    endpoint: Callable[[Service, Exchange], Awaitable[Reply]]
+    access: Access
+    schema: Any = None
+    summary: str = ""
+    extra: dict[str, Any] | None = None
+    status: int = 200
+
+
+def add_route(app: FastAPI, service: Service, row: Row, tag: str = "") -> None:
+    """Add an endpoint to an application.
 
     Args:
         app: to add it to.
-        path: its address; parts in braces are parameters.
-        route: as FastAPI calls it, see ``as_route``.
-        access: who may call it.
-        documented: the other arguments of ``FastAPI.add_api_route``; ``response_model`` may name
-            published objects.
-    """
-    model = response_schema(documented.pop("response_model", None))
-    app.add_api_route(path, route, response_model=model, **documented)
-    added = app.routes[-1]
-    if not isinstance(added, GuardedRoute):
-        raise TypeError(f"{path} is a {type(added).__name__}, which has no rule")
-    added.access = access
-
-
-def as_route(
-    needs: Needs, endpoint: Callable[[Needs, Exchange], Awaitable[Reply]]
-) -> Callable[[Request], Awaitable[Response]]:
-    """Return an endpoint as FastAPI calls it.
-
-    Args:
-        needs: what the endpoint works with, its first argument.
-        endpoint: answers an exchange.
+        service: the endpoint works with its parts.
+        row: what to add.
+        tag: its chapter of the OpenAPI document; "" leaves it out.
     """
 
-    async def route(request: Request) -> Response:
-        return as_response(await endpoint(needs, exchange_of(request)))
+    def document() -> None: ...
 
-    route.__name__ = endpoint.__name__
-    route.__doc__ = endpoint.__doc__
-    return route
-
-
-def exchange_of(request: Request) -> Exchange:
-    """Return the exchange that the gateway made of a request."""
-    exchange: Exchange = request.scope[EXCHANGE]
-    return exchange
-
-
-def as_response(reply: Reply) -> Response:
-    """Return a reply as Starlette sends it."""
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reply.fields}
-    return Response(reply.body, reply.status, headers, reply.media_type.decode())
+    document.__name__, document.__doc__ = row.endpoint.__name__, row.endpoint.__doc__
+    app.router.add_api_route(
+        row.path,
+        document,
+        response_model=response_schema(row.schema),
+        response_class=Response if row.schema is None else JSONResponse,
+        status_code=row.status,
+        tags=[tag],
+        summary=row.summary,
+        methods=["POST" if "requestBody" in (row.extra or {}) else "GET"],
+        include_in_schema=bool(tag),
+        openapi_extra=row.extra,
+        route_class_override=GuardedRoute,
+    )
+    route = cast(GuardedRoute, app.routes[-1])
+    route.access, route.answer = row.access, partial(row.endpoint, service)

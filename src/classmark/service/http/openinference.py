@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import FastAPI
 from pydantic import Field, TypeAdapter
 
 from classmark import __version__
@@ -14,18 +12,20 @@ from classmark.errors import ClassmarkError
 from classmark.records import Paper
 from classmark.service.answering.answerer import Answerer, Question
 from classmark.service.answering.model import Model
-from classmark.service.http.catalogue import OperationNeeds, readyz
-from classmark.service.http.classify import ClassifyNeeds, answer_options, json_with
-from classmark.service.http.document import INFER, json_request
-from classmark.service.http.gateway import add_route, as_route
+from classmark.service.http.catalogue import readyz
+from classmark.service.http.classify import (
+    answer_options,
+    check_backlog,
+    check_count,
+    json_with,
+    longest_paper_bytes,
+    too_long,
+)
 from classmark.service.problems import Problem, invalid_field, problem_of, shown
 from classmark.service.requests.body import check_media_type, read_body
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.scan import Elements, find_arrays, validate, without
-from classmark.service.requests.schemas import (
-    InferRequest,
-    TensorIn,
-)
+from classmark.service.requests.schemas import ClassifyOptions, InferRequest, TensorIn
 from classmark.service.requests.threads import work_size
 from classmark.wire import (
     Answer,
@@ -38,6 +38,9 @@ from classmark.wire import (
     to_json,
 )
 
+if TYPE_CHECKING:
+    from classmark.service.http.service import Service
+
 _REQUEST = TypeAdapter(InferRequest)
 _DATA: TypeAdapter[list[str]] = TypeAdapter(Annotated[list[str], Field(fail_fast=True)])
 _INPUTS = ("title", "abstract", "text")
@@ -49,93 +52,40 @@ _OUTPUTS: dict[str, tuple[str, tuple[int, ...], Callable[[Answer], Any]]] = {
     "reason": ("BYTES", (), lambda d: [d.reason]),
     "set": ("BYTES", (), lambda d: [to_json(d.set).decode()]),
     "set_reason": ("BYTES", (), lambda d: [d.set_reason or ""]),
-    "reliability": (
-        "BYTES",
-        (-1,),
-        lambda d: [to_json(r.reliability).decode() for r in d.ranked],
-    ),
+    "reliability": ("BYTES", (-1,), lambda d: [to_json(r.reliability).decode() for r in d.ranked]),
     "cross_lists": ("BYTES", (), lambda d: [to_json(d.cross_lists).decode()]),
     "prediction_id": ("BYTES", (), lambda d: [d.prediction_id]),
 }
 VALUES_AT_ONCE = 4096
-_PLACES = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 
 
-@dataclass(frozen=True)
-class InferNeeds:
-    """What the endpoints of the protocol work with."""
-
-    classify: ClassifyNeeds
-    operation: OperationNeeds
-    model: Model
-
-
-def add_routes(app: FastAPI, needs: InferNeeds) -> None:
-    """Add the endpoints of the protocol."""
-    ref = needs.model.classifier.model
-    loaded = {"model": ref.name, "version": ref.version}
-
-    def add(path: str, endpoint: Any, schema: type, summary: str, **more: Any) -> None:
-        names = [name for name in ("model", "version") if f"{{{name}}}" in path]
-        parameters = [
-            {
-                "name": name,
-                "in": "path",
-                "required": True,
-                "schema": {"type": "string", "enum": [loaded[name]]},
-            }
-            for name in names
-        ]
-        add_route(
-            app,
-            path,
-            as_route(needs, endpoint),
-            more.pop("access", "public"),
-            methods=[more.pop("method", "GET")],
-            response_model=schema,
-            tags=["open inference protocol"],
-            summary=summary,
-            openapi_extra={"parameters": parameters, **more},
-        )
-
-    add("/v2", server_metadata, ServerMetadata, "Metadata of the server")
-    add("/v2/health/live", live, Readiness, "Tell that the server lives", access="health")
-    add("/v2/health/ready", ready, Readiness, "Tell whether requests are wanted", access="health")
-    classifies = {"access": "classify", "method": "POST"}
-    body = json_request([InferRequest], {"papers": INFER})
-    for place in _PLACES:
-        add(place, model_metadata, ModelMetadata, "Metadata of the model")
-        add(f"{place}/ready", model_ready, Readiness, "Tell whether the model answers")
-        add(f"{place}/infer", infer, Inference, "Classify papers", **classifies, **body)
-
-
-async def server_metadata(_: InferNeeds, __: Exchange) -> Reply:
+async def server_metadata(_: Service, __: Exchange) -> Reply:
     """Name and version of the server."""
     return Reply(to_json(ServerMetadata("classmark", __version__)))
 
 
-async def live(_: InferNeeds, __: Exchange) -> Reply:
-    """The process lives: it answers."""
+async def live(_: Service, __: Exchange) -> Reply:
+    """The process is alive: it answers."""
     return Reply(to_json(Readiness(live=True)))
 
 
-async def ready(needs: InferNeeds, exchange: Exchange) -> Reply:
-    """Requests are wanted."""
-    await readyz(needs.operation, exchange)
+async def ready(service: Service, exchange: Exchange) -> Reply:
+    """Requests are accepted."""
+    await readyz(service, exchange)
     return Reply(to_json(Readiness(ready=True)))
 
 
-async def model_ready(needs: InferNeeds, exchange: Exchange) -> Reply:
+async def model_ready(service: Service, exchange: Exchange) -> Reply:
     """The model answers."""
-    _check_model(needs.model, exchange)
-    await readyz(needs.operation, exchange)
-    return Reply(to_json(Readiness(name=needs.model.classifier.model.name, ready=True)))
+    _check_model(service.model, exchange)
+    await readyz(service, exchange)
+    return Reply(to_json(Readiness(name=service.model.classifier.model.name, ready=True)))
 
 
-async def model_metadata(needs: InferNeeds, exchange: Exchange) -> Reply:
+async def model_metadata(service: Service, exchange: Exchange) -> Reply:
     """Tensors that the model takes and gives: ``title`` and/or ``abstract``, or ``text``."""
-    _check_model(needs.model, exchange)
-    ref = needs.model.classifier.model
+    _check_model(service.model, exchange)
+    ref = service.model.classifier.model
     outputs = (
         TensorMetadata(name, datatype, (-1, *shape))
         for name, (datatype, shape, _) in _OUTPUTS.items()
@@ -143,37 +93,37 @@ async def model_metadata(needs: InferNeeds, exchange: Exchange) -> Reply:
     found = ModelMetadata(
         name=ref.name,
         versions=(ref.version,),
-        platform=f"classmark_{needs.model.bundle.manifest.kind}",
+        platform=f"classmark_{service.model.bundle.manifest.kind}",
         inputs=tuple(TensorMetadata(name, "BYTES", (-1,)) for name in _INPUTS),
         outputs=tuple(outputs),
     )
     return Reply(to_json(found))
 
 
-async def infer(needs: InferNeeds, exchange: Exchange) -> Reply:
+async def infer(service: Service, exchange: Exchange) -> Reply:
     """Classify n papers; each input is a BYTES tensor of shape [n]."""
-    _check_model(needs.model, exchange)
+    _check_model(service.model, exchange)
     check_media_type(exchange, b"application/json")
-    on_papers = needs.classify
-    on_papers.check_backlog(exchange)
-    body = await read_body(exchange, on_papers.threads, on_papers.settings.max_body_bytes)
-    size = work_size(body, on_papers.settings.max_papers, before_each=b",")
-    return await on_papers.threads.run(exchange, lambda: _answer(on_papers, exchange, body), size)
+    check_backlog(service, exchange)
+    body = await read_body(exchange, service.threads, service.settings.max_body_bytes)
+    size = work_size(body, service.settings.max_papers, before_each=b",")
+    return await service.threads.run(exchange, lambda: _answer(service, exchange, body), size)
 
 
-def _answer(needs: ClassifyNeeds, exchange: Exchange, body: bytes) -> Reply:
-    request = _parse(needs, exchange, body)
+def _answer(service: Service, exchange: Exchange, body: bytes) -> Reply:
+    request = _parse(service, exchange, body)
     wanted = [output.name for output in request.outputs or ()] or list(_OUTPUTS)
     unknown = [name for name in wanted if name not in _OUTPUTS]
     if unknown or len(set(wanted)) < len(wanted):
         seen = shown(unknown[0]) if unknown else "a name twice"
-        raise invalid_field("outputs", f"{seen!r} is none of {', '.join(_OUTPUTS)}, each once")
+        raise invalid_field("outputs", f"{seen!r} is not one of {', '.join(_OUTPUTS)}, each once")
     papers = _papers(request.inputs)
-    needs.check_count(len(papers))
-    answerer = needs.answerer
+    check_count(service, len(papers))
+    answerer = service.answerer
     questions = [Question(_checked(answerer, paper, i)) for i, paper in enumerate(papers)]
     top = min(request.parameters.top, len(answerer.classifier.labels))
-    options = answer_options(exchange, "infer", top, request.parameters.threshold)
+    asked = ClassifyOptions(top=top, threshold=request.parameters.threshold)
+    options = answer_options(exchange, "infer", asked)
     documents = answerer.answer_many(questions, options, exchange.check_deadline)
     exchange.facts["papers"] = len(documents)
     model = answerer.model
@@ -185,23 +135,23 @@ def _answer(needs: ClassifyNeeds, exchange: Exchange, body: bytes) -> Reply:
     return Reply(to_json(whole)[: -len(b"]}")] + outputs + b"]}")
 
 
-def _parse(needs: ClassifyNeeds, exchange: Exchange, body: bytes) -> InferRequest:
+def _parse(service: Service, exchange: Exchange, body: bytes) -> InferRequest:
     """Return a checked request, the data of its tensors validated in pieces.
 
-    In place of each ``data`` the rest has its number, so that what belongs together is found again
-    whichever data a name that is there twice, or written with escapes, would leave.
+    In the rest, each ``data`` is replaced by its number. A name that occurs twice, or is written
+    with escapes, then leads to numbers that do not match, and the request is refused.
     """
-    arrays = find_arrays(body, [b"inputs", None, b"data"], needs.settings.max_papers)
+    arrays = find_arrays(body, [b"inputs", None, b"data"], service.settings.max_papers)
     rest = without(body, arrays, [b'["%d"]' % number for number in range(len(arrays))])
-    longest = needs.longest_paper_bytes
+    longest = longest_paper_bytes(service)
     if len(rest) > longest:
-        raise needs.too_long()
+        raise too_long(service)
     request = validate(_REQUEST, rest, is_whole=not arrays)
     if [tensor.data for tensor in request.inputs] != [[str(n)] for n in range(len(arrays))]:
         raise invalid_field("inputs", "do not have one plain 'data' each")
 
     def refuse() -> str:
-        raise needs.too_long()
+        raise too_long(service)
 
     for number, (tensor, array) in enumerate(zip(request.inputs, arrays, strict=True)):
         elements = Elements(_DATA, ("inputs", number, "data"), longest, refuse)
@@ -221,9 +171,9 @@ def _papers(inputs: list[TensorIn]) -> list[Paper]:
     unknown = [name for name in by_name if name not in _INPUTS]
     if unknown or len(by_name) < len(inputs):
         seen = shown(unknown[0]) if unknown else "a name twice"
-        raise invalid_field("inputs", f"{seen!r} is none of {', '.join(_INPUTS)}, each once")
+        raise invalid_field("inputs", f"{seen!r} is not one of {', '.join(_INPUTS)}, each once")
     if "text" in by_name and len(by_name) > 1:
-        raise invalid_field("inputs", "'text' stands in place of title and abstract")
+        raise invalid_field("inputs", "'text' replaces title and abstract; send one or the other")
     counts = {_count(tensor) for tensor in inputs}
     if len(counts) != 1:
         raise invalid_field("inputs", f"have different numbers of papers: {sorted(counts)}")
@@ -254,7 +204,7 @@ def _checked(answerer: Answerer, paper: Paper, index: int) -> Paper:
 
 
 def _check_model(model: Model, exchange: Exchange) -> None:
-    given, ref = exchange.scope["path_params"], model.classifier.model
+    given, ref = exchange.path_params, model.classifier.model
     if given["model"] != ref.name or given.get("version", ref.version) != ref.version:
         spec = shown("@".join(str(given[n]) for n in ("model", "version") if n in given))
         raise Problem("not_found", f"there is no model {spec!r} here, only {model.spec}. Use that.")

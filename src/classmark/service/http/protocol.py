@@ -307,7 +307,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if client and self.shares.count(client) > most:
             self.refuse(_busy(f"this client has more than {most} open connections"))
         elif len(self.connections) > self.settings.max_connections:
-            leaving = cast(GuardedProtocol, self.shares.must_give_way(self))
+            leaving = self.shares.must_give_way(self)
             leaving.leave(_busy("too many connections are open"), is_new=leaving is self)
 
     def leave(self, problem: Problem, *, is_new: bool) -> None:
@@ -321,13 +321,13 @@ class GuardedProtocol(HttpToolsProtocol):
     def _check_bodies(self) -> None:
         """Limit what unfinished bodies take in total."""
         if self.shares.body_bytes > self.settings.max_unfinished_bytes:
-            largest = cast(GuardedProtocol, self.shares.heaviest(lambda one: one.body_bytes))
+            largest = self.shares.heaviest(lambda one: one.body_bytes)
             largest.refuse(_busy("too many large bodies are on their way"))
 
     def _end_slowest_reader(self) -> None:
         if self.shares.unsent_bytes() > self.settings.max_unsent_bytes:
             slowest = self.shares.heaviest(lambda connection: connection.unsent_bytes())
-            cast(GuardedProtocol, slowest).transport.abort()
+            slowest.transport.abort()
 
     def _release_body(self) -> None:
         self.shares.body_bytes -= self.body_bytes
@@ -352,7 +352,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Send a problem past the application, unless an answer has begun, and close."""
         self._refused = True
         self._release_body()
-        self.metrics.connection_refused(problem.kind)
+        self.metrics.count("classmark_connections_refused", problem.kind)
         client = self.client[0] if self.client else ""
         log_rarely(f"connection refused: {problem.kind}", client=client, detail=problem.detail)
         if self._is_in_body and self.cycle.response_started:

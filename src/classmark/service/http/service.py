@@ -1,6 +1,6 @@
 """What one worker holds, made in its own process and closed at its end.
 
-Endpoints get only the parts that they need, see ``create_app``.
+Endpoints work with its parts; ``http.app`` lists them.
 """
 
 from __future__ import annotations
@@ -90,25 +90,17 @@ class Service:
             if self.journal is not None:  # or its thread would be cut off while it writes
                 self.journal.close(JOURNAL_CLOSE_S)
             raise
+        classifier, batcher = self.model.classifier, None
+        if not self.model.is_fast:  # a fast one answers as requests come
+            wait_s = settings.batch_wait_ms / 1000
+            batch_limits = BatchLimits(
+                batch_tokens=settings.batch_tokens, queue_papers=settings.batch_queue, wait_s=wait_s
+            )
+            batcher = Batcher(classifier, batch_limits, self.metrics)
         self.answerer = Answerer(
-            self.model.classifier,
-            settings,
-            self.metrics,
-            journal=self.journal,
-            batcher=self._make_batcher(),
+            classifier, settings, self.metrics, journal=self.journal, batcher=batcher
         )
         self._started_at_s = time.time() if place is None else place.started_at_s
-
-    def _make_batcher(self) -> Batcher | None:
-        """Return the queue of a deep model; a fast one answers as requests come."""
-        if self.model.is_fast:
-            return None
-        limits = BatchLimits(
-            batch_tokens=self.settings.batch_tokens,
-            queue_papers=self.settings.batch_queue,
-            wait_s=self.settings.batch_wait_ms / 1000,
-        )
-        return Batcher(self.model.classifier, limits, self.metrics)
 
     def start(self) -> None:
         """Answer once more in this process, then be ready."""
@@ -142,7 +134,7 @@ class Service:
             self.metrics.set_journal(self.journal.status())
         if self.answerer.batcher is not None:
             self.answerer.batcher.publish()
-        self.metrics.set_in_work(self.traffic.in_work)
+        self.metrics.set("classmark_requests_in_work", self.traffic.in_work)
         self.metrics.set_process()
 
     def close(self) -> int:
@@ -207,7 +199,7 @@ class Chores:
             self._note_uses()
             if self._journal is not None and not is_last:
                 self._journal.delete_old()
-        except Exception as error:  # the thread lives as long as the process
+        except Exception as error:  # noqa: BLE001 - the thread lives as long as the process
             log_failure("chores failed", error)
 
     def _note_uses(self) -> None:

@@ -8,28 +8,13 @@ limits per client: all of their users share one address.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from classmark.service.requests.exchange import network_of, plain_address
 from classmark.service.settings import parse_proxies
 
-
-class Connection(Protocol):
-    """What is counted of a connection.
-
-    Attributes:
-        client_network: whom it counts for.
-        body_bytes: held of an unfinished body.
-    """
-
-    client_network: str
-    body_bytes: int
-
-    def may_give_way(self) -> bool:
-        """Return whether it can be closed without losing an answer."""
-
-    def unsent_bytes(self) -> int:
-        """Return how many bytes of answers its client has not read."""
+if TYPE_CHECKING:
+    from classmark.service.http.protocol import GuardedProtocol as Connection
 
 
 class Shares:

@@ -93,7 +93,7 @@ class Admission:
             try:
                 exchange.key = self._checked_key(self._ring, exchange, access)
             except Problem as problem:
-                self._metrics.key_refused(problem.kind)
+                self._metrics.count("classmark_keys_refused", problem.kind)
                 raise
             exchange.facts["key"] = exchange.key.id
             self._metrics.key_used(exchange.key.id)

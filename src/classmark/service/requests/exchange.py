@@ -70,25 +70,11 @@ class Exchange:
         client: address of the client.
         key: the API key that came with it, None without keys.
         route: the route of the application for it, None if there is none.
+        path_params: parameters in its path.
         facts: further fields of its log line.
         on_whole: called once the whole request is here; raises if that is one too many.
         is_in_work: counted among the requests in work.
     """
-
-    __slots__ = (
-        "client",
-        "deadline",
-        "facts",
-        "headers",
-        "is_in_work",
-        "key",
-        "on_whole",
-        "receive",
-        "request_id",
-        "route",
-        "scope",
-        "started",
-    )
 
     def __init__(self, scope: Scope, receive: Receive, default_deadline_ms: int) -> None:
         self.scope = scope
@@ -101,8 +87,9 @@ class Exchange:
         self.client: str = client[0][:_MAX_CLIENT_CHARS] if client else ""
         self.key: Key | None = None
         self.route: BaseRoute | None = None
+        self.path_params: dict[str, str] = {}
         self.facts: dict[str, Any] = {}
-        self.on_whole: Callable[[Exchange], None] = _no_limit
+        self.on_whole: Callable[[Exchange], None] = lambda _: None
         self.is_in_work = False
 
     def limit_deadline(self) -> None:
@@ -177,10 +164,6 @@ class Exchange:
         if given is not None and _REQUEST_ID.fullmatch(given):
             return given.decode("ascii")
         return f"{_CHANCE.getrandbits(_REQUEST_ID_BITS):024x}"
-
-
-def _no_limit(_: Exchange) -> None:
-    pass
 
 
 def plain_address(text: str) -> IPv4Address | IPv6Address:

@@ -9,7 +9,6 @@ alarm ends it.
 from __future__ import annotations
 
 import io
-import json
 import math
 import re
 import signal
@@ -17,11 +16,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any, BinaryIO, cast
 
 import defusedxml.ElementTree  # noqa: F401  (exchanges modules while it is imported: not in a thread)
+import msgspec
 
 from classmark.errors import ClassmarkError, MissingExtra, WrongColumns
 from classmark.papers.fields import Columns, ReadOptions
@@ -32,6 +32,7 @@ from classmark.papers.files.spreadsheets import unpacked_bytes
 from classmark.records import BadRecord, Paper
 from classmark.service.memory import own_bytes
 from classmark.service.problems import Problem
+from classmark.wire import to_json
 
 FILE_NAME = "the file"
 UNPACKED_SHARE = 4
@@ -47,10 +48,6 @@ _BLOCKS_A_PAPER = 4
 """More blocks cannot be only strings and comments; each takes the parser 0.1 ms and 1 KB."""
 
 Record = Paper | BadRecord
-
-
-def _nothing() -> None:
-    """Check nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +68,26 @@ class FileLimits:
         return UNPACKED_SHARE * self.max_file_bytes
 
 
+@dataclass(frozen=True)
+class Job:
+    """What the process gets before a file.
+
+    Attributes:
+        file_name, columns, limits: as for ``read_file``.
+        remaining_s: until the deadline.
+    """
+
+    file_name: str
+    columns: Columns
+    limits: FileLimits
+    remaining_s: float
+
+
 def read_file(
     content: bytes,
     file_name: str,
     limits: FileLimits,
-    check: Callable[[], None] = _nothing,
+    check: Callable[[], None] = lambda: None,
     columns: Columns = _NO_COLUMNS,
 ) -> tuple[str, Iterator[Record]]:
     """Return the format of a file, and its records as they are read.
@@ -128,18 +140,15 @@ def _read(
     limits: FileLimits,
     check: Callable[[], None],
 ) -> Iterator[Record]:
-    if found == "xlsx" and _unpacked_bytes(source) > limits.max_unpacked_bytes:
-        raise _too_large(limits)
     if found in ("parquet", "xlsx"):
+        book = source.seekable if found == "xlsx" else None
+        if book is not None and unpacked_bytes(book) > limits.max_unpacked_bytes:
+            raise _too_large(limits)
         return read_source(source, found, options)
     stream = cast(BinaryIO, io.BufferedReader(_Metered(source.stream, limits, check)))
     if found == "bibtex":
         stream = _checked_bibtex(stream, limits)
-    return read_source(Source(**{**vars(source), "stream": stream}), found, options)
-
-
-def _unpacked_bytes(source: Source) -> int:
-    return 0 if source.seekable is None else unpacked_bytes(source.seekable)
+    return read_source(replace(source, stream=stream), found, options)
 
 
 def _checked_bibtex(stream: BinaryIO, limits: FileLimits) -> BinaryIO:
@@ -188,18 +197,15 @@ def _as_problem() -> Iterator[None]:
     except WrongColumns as error:
         raise Problem(error.kind, str(error), columns_seen=list(error.columns_seen)) from error
     except MissingExtra as error:
-        raise Problem("unreadable_source", _cannot(error)) from error
+        raise Problem(
+            "unreadable_source",
+            f"{error.feature} needs packages that this service does not have. Send CSV or JSON "
+            f"lines, or ask its operator to install classmark[{error.extra}].",
+        ) from error
     except ClassmarkError as error:
         raise Problem("unreadable_source", str(error)) from error
     except MemoryError as error:
         raise out_of_memory() from error
-
-
-def _cannot(error: MissingExtra) -> str:
-    return (
-        f"{error.feature} needs packages that this service does not have. Send CSV or JSON lines, "
-        f"or ask its operator to install classmark[{error.extra}]."
-    )
 
 
 def out_of_memory() -> Problem:
@@ -235,33 +241,32 @@ def main() -> None:
         connection.send_bytes(b"ready")
         is_worn = False
         while not is_worn:
-            job = json.loads(connection.recv_bytes())
-            signal.alarm(math.ceil(job["remaining_s"]) + 1)
+            job = msgspec.json.decode(connection.recv_bytes(), type=Job)
+            signal.alarm(math.ceil(job.remaining_s) + 1)
             for message in _messages(connection.recv_bytes(), job):
-                connection.send_bytes(_packed(message))
+                connection.send_bytes(to_json(message))
             signal.alarm(0)
             is_worn = own_bytes("resident") - base_bytes > WORN_BYTES
-            connection.send_bytes(_packed({"is_worn": is_worn}))
+            connection.send_bytes(to_json({"is_worn": is_worn}))
     except (EOFError, ConnectionError):
         return
 
 
-def _messages(content: bytes, job: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _messages(content: bytes, job: Job) -> Iterator[dict[str, Any]]:
     """Yield the format and the records in parts, or the problem that ended the reading."""
-    deadline = time.monotonic() + job["remaining_s"]
+    deadline = time.monotonic() + job.remaining_s
 
     def check() -> None:
         if time.monotonic() > deadline:
             raise Problem("deadline_exceeded", f"{FILE_NAME} was not read in time. Split it.")
 
     n_chars = 0
-    batch: list[dict[str, Any]] = []
+    batch: list[Record] = []
     try:
-        limits, columns = FileLimits(**job["limits"]), Columns(**job["columns"])
-        found, records = read_file(content, job["file_name"], limits, check, columns=columns)
+        found, records = read_file(content, job.file_name, job.limits, check, job.columns)
         yield {"format": found}
         for record in records:
-            batch.append(asdict(record))
+            batch.append(record)
             n_chars += record.size_chars
             if len(batch) >= _MESSAGE_RECORDS or n_chars >= _MESSAGE_CHARS:
                 yield {"records": batch}
@@ -272,17 +277,11 @@ def _messages(content: bytes, job: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"problem": {name: getattr(problem, name) for name in facts}}
 
 
-def _packed(message: dict[str, Any]) -> bytes:
-    return json.dumps(message, ensure_ascii=False).encode("utf-8", "replace")
-
-
 def records_of(message: dict[str, Any]) -> Iterator[Record]:
     """Yield the records of a message of the process."""
     for fields in message.get("records", ()):
-        if "kind" in fields:
-            yield BadRecord(**{**fields, "columns_seen": tuple(fields["columns_seen"])})
-        else:
-            yield Paper(**{**fields, "categories": tuple(fields["categories"])})
+        kind: type[Paper] | type[BadRecord] = BadRecord if "kind" in fields else Paper
+        yield msgspec.convert(fields, kind)
 
 
 def _limit_memory(more_bytes: int) -> None:

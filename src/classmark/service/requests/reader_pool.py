@@ -17,9 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from multiprocessing import Pipe
-from typing import Any
 
 from classmark.errors import Overloaded
 from classmark.papers import Columns
@@ -28,15 +26,22 @@ from classmark.papers.files.sources import PACKED_MAGIC, ZIP_MAGIC
 from classmark.service.logs import log
 from classmark.service.problems import Problem
 from classmark.service.requests.exchange import Exchange, deadline_exceeded
-from classmark.service.requests.file_reading import FileLimits, Record, out_of_memory, records_of
+from classmark.service.requests.file_reading import (
+    FileLimits,
+    Job,
+    Record,
+    out_of_memory,
+    records_of,
+)
 from classmark.service.requests.threads import started_pool
+from classmark.wire import to_json
 
 N_READERS = 2
 FILES_A_CLIENT = 8
-"""Of one client, in work or waiting; one of them is read at a time, so that a reader stays free."""
+"""Files of one client in work or waiting; one is read at a time, so that a reader stays free."""
 OVERRUN_S = 1.0
-"""After the deadline a process may still stop by itself: starting another takes about as long, and
-a client that sends many files with short deadlines would make everybody wait for that."""
+"""How long a process may take to stop by itself after the deadline. Starting another takes about
+this time, and a client that sends many files with short deadlines would make all clients wait."""
 SMALL_BYTES = 64 << 10
 _PACKED = (*PACKED_MAGIC, ZIP_MAGIC, PARQUET_MAGIC)
 _MEMORY_BYTES = 64 << 20
@@ -125,19 +130,14 @@ class ReaderPool:
     ) -> tuple[str, list[Record]]:
         """Return what a process reads; runs in a thread."""
         exchange.check_deadline()
-        reader = self._take_idle() or self._start()
+        reader = self._idle_reader() or self._start()
         try:
             if not reader.is_ready_within(exchange.remaining_s):
                 if reader.is_alive:
                     raise deadline_exceeded(exchange)
                 exchange.check_deadline()
                 raise Overloaded("the process that reads the file has died at its start")
-            job = {
-                "file_name": file_name,
-                "columns": asdict(columns),
-                "limits": asdict(self.limits),
-                "remaining_s": exchange.remaining_s,
-            }
+            job = Job(file_name, columns, self.limits, exchange.remaining_s)
             return reader.read(exchange, content, job)
         finally:
             if reader.is_alive and not self._is_closed:
@@ -146,11 +146,11 @@ class ReaderPool:
                 reader.kill()
                 self._all.discard(reader)
 
-    def _take_idle(self) -> _ReaderProcess | None:
+    def _idle_reader(self) -> _ReaderProcess | None:
         """Return a process that waits for work; one that has died is removed."""
         while self._idle:
             reader = self._idle.pop()
-            if not reader.has_ended():
+            if reader.process.poll() is None:
                 return reader
             self._all.discard(reader)
         return None
@@ -171,6 +171,7 @@ class _ReaderProcess:
     """One process.
 
     Attributes:
+        process: as the system has it.
         is_alive: it can be given a file.
     """
 
@@ -179,16 +180,10 @@ class _ReaderProcess:
         number = theirs.fileno()
         # With -P the working directory is not imported from, unless it is in the path already.
         path = os.pathsep.join(filter(None, sys.path))
+        module = "classmark.service.requests.file_reading"
         with theirs:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "classmark.service.requests.file_reading",
-                    str(number),
-                    str(memory_bytes),
-                ],
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", module, str(number), str(memory_bytes)],
                 pass_fds=[number],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -199,12 +194,6 @@ class _ReaderProcess:
         self._is_ready = False
         self.is_alive = True
 
-    def has_ended(self) -> bool:
-        """Return whether the process has ended."""
-        if self._process.poll() is not None:
-            self.kill()
-        return not self.is_alive
-
     def is_ready_within(self, seconds: float) -> bool:
         """Wait until it can read; one that is only slow to start is kept for the next file."""
         if not self._is_ready:
@@ -214,14 +203,12 @@ class _ReaderProcess:
                 )
             except (EOFError, OSError):
                 self.kill()
-                log("file reader died", logging.WARNING, exit_code=self._process.returncode)
+                log("file reader died", logging.WARNING, exit_code=self.process.returncode)
             if not self._is_ready and time.monotonic() - self._started_s > _START_TIMEOUT_S:
                 self.kill()
         return self._is_ready
 
-    def read(
-        self, exchange: Exchange, content: bytes, job: dict[str, Any]
-    ) -> tuple[str, list[Record]]:
+    def read(self, exchange: Exchange, content: bytes, job: Job) -> tuple[str, list[Record]]:
         """Return the format of a file and its records; one that overruns the deadline is killed.
 
         Raises:
@@ -229,27 +216,25 @@ class _ReaderProcess:
         """
         try:
             with self._killed_after(exchange.deadline):
-                self._connection.send_bytes(json.dumps(job).encode())
+                self._connection.send_bytes(to_json(job))
                 self._connection.send_bytes(content)
                 return self._answer()
         except (EOFError, OSError) as error:
             self.kill()
             exchange.check_deadline()
-            log("file reader died", logging.WARNING, exit_code=self._process.returncode)
+            log("file reader died", logging.WARNING, exit_code=self.process.returncode)
             raise out_of_memory() from error
 
     def _answer(self) -> tuple[str, list[Record]]:
-        found = ""
+        found, problem = "", None
         records: list[Record] = []
-        problem: Problem | None = None
-        while True:
-            message = json.loads(self._connection.recv_bytes())
-            if "is_worn" in message:
-                break
+        message = json.loads(self._connection.recv_bytes())
+        while "is_worn" not in message:
             found = message.get("format", found)
             records += records_of(message)
             if "problem" in message:
                 problem = Problem(**message["problem"])
+            message = json.loads(self._connection.recv_bytes())
         if message["is_worn"]:
             self.kill()
         if problem is not None:
@@ -274,5 +259,5 @@ class _ReaderProcess:
     def kill(self) -> None:
         """End the process."""
         self.is_alive = False
-        self._process.kill()
-        self._process.wait()
+        self.process.kill()
+        self.process.wait()

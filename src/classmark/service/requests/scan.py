@@ -319,12 +319,7 @@ def too_many_papers(most: int) -> Problem:
 
 
 def _too_much(what: str) -> Problem:
-    message = f"has {what}"
-    return Problem(
-        "invalid_request",
-        f"body: {message}. See /openapi.json for what is accepted.",
-        errors=[{"field": "body", "message": message}],
-    )
+    return invalid_request([{"type": "structure", "loc": (), "msg": f"has {what}"}])
 
 
 def _errors(error: ValidationError, *, is_whole: bool = True) -> Errors:

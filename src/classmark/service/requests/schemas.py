@@ -14,13 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, create_model
 
 from classmark import wire
 from classmark.bundle.check import MOST_LABEL_CHARS
+from classmark.records.prediction import ID_PATTERN, MAX_COMMENT_CHARS
 from classmark.wire import Published
 
 MAX_TOP = 1000
 MAX_ID_CHARS = 200
 MAX_ID_NUMBER = 2**63 - 1
-MAX_COMMENT_CHARS = 500
-PREDICTION_ID_PATTERN = r"^[0-7][0-9a-hjkmnp-tv-z]{25}$"
+PREDICTION_ID_PATTERN = f"^{ID_PATTERN.pattern}$"
 
 Id = (
     Annotated[str, Field(max_length=MAX_ID_CHARS)]
@@ -70,7 +70,7 @@ class ClassifyOptions(_Strict):
 
     top: Top = 5
     threshold: Threshold | None = None
-    explain: bool = Field(False, description="List the terms that decided.")
+    explain: Annotated[bool, Field(description="List the terms that decided.")] = False
 
 
 class PaperRequest(PaperIn, ClassifyOptions):
@@ -157,7 +157,7 @@ _EXACT: dict[tuple[type[Published], str], Any] = {
 _ATTRIBUTE = re.compile(r"^    (\w+): (.+(?:\n        .+)*)", re.MULTILINE)
 
 
-def response_schema(kind: Any) -> Any:
+def response_schema(kind: Any) -> Any:  # noqa: ANN401 - a type, a union or None
     """Return a type with the schemas of published objects in their places."""
     if isinstance(kind, type) and issubclass(kind, Published):
         return _schema(kind)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from classmark.errors import ClassmarkError, ListenFailed, advice
 from classmark.service.logs import log, log_failure
@@ -82,11 +82,10 @@ class WorkerProcess:
         self.news, theirs = connection.Pipe(duplex=False)
         try:
             with theirs, held():
-                self._process: _Process = (_Forked if FORKS else _Spawned)(job, theirs)
+                self.pid, self._wait = _start(job, theirs)
         except BaseException:
             self.news.close()
             raise
-        self.pid = self._process.pid
 
     def look(self) -> None:
         """Take note of its reports and of its end.
@@ -98,7 +97,7 @@ class WorkerProcess:
             while self.exit_code is None and self.news.poll():
                 self._note(self.news.recv_bytes())
         except (EOFError, OSError):
-            self.exit_code = self._process.wait()
+            self.exit_code = self._wait()
             self.news.close()
 
     def terminate(self) -> None:
@@ -130,41 +129,25 @@ class WorkerProcess:
             self.failure = news.removeprefix(FAILED).decode()
 
 
-class _Process(Protocol):
-    """A process that was started."""
+def _start(job: Job, theirs: connection.Connection) -> tuple[int, Callable[[], int]]:
+    """Start a worker.
 
-    pid: int
-
-    def wait(self) -> int:
-        """Return its exit code when it has ended."""
-        ...
-
-
-class _Forked:
-    """Like a process of ``multiprocessing``, which leaves pipes behind where a fork fails."""
-
-    def __init__(self, job: Job, theirs: connection.Connection) -> None:
-        self.pid = os.fork()
-        if self.pid == 0:
+    Returns:
+        The number of its process, and what returns the exit code when the process has ended.
+    """
+    if FORKS:  # not by multiprocessing, which leaves pipes behind where a fork fails
+        pid = os.fork()
+        if pid == 0:
             _be_worker(job, theirs)
+        return pid, lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    process = get_context("spawn").Process(target=_be_worker, args=(job, theirs))
+    process.start()
 
-    def wait(self) -> int:
-        """Return its exit code when it has ended."""
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+    def wait() -> int:
+        process.join()
+        return process.exitcode or 0
 
-
-class _Spawned:
-    """A process that shares only its arguments."""
-
-    def __init__(self, job: Job, theirs: connection.Connection) -> None:
-        self._process = get_context("spawn").Process(target=_be_worker, args=(job, theirs))
-        self._process.start()
-        self.pid = self._process.pid or 0
-
-    def wait(self) -> int:
-        """Return its exit code when it has ended."""
-        self._process.join()
-        return self._process.exitcode or 0
+    return process.pid or 0, wait
 
 
 def _be_worker(job: Job, news: connection.Connection) -> None:
@@ -180,7 +163,7 @@ def _be_worker(job: Job, news: connection.Connection) -> None:
         signal.set_wakeup_fd(-1)
 
         def say(what: bytes) -> None:
-            with suppress(OSError):  # the supervisor is gone, which the worker finds out
+            with suppress(OSError):  # the supervisor has died, which the worker notices
                 news.send_bytes(what)
 
         exit_code = _work(job, say)
@@ -198,7 +181,7 @@ def _work(job: Job, say: Say) -> int:
         log("worker failed", logging.ERROR, detail=str(error))
         say(FAILED + str(error).encode())
         return error.exit_code
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the supervisor is waiting for the reason
         log_failure("worker failed", error)
         say(FAILED + _reason(error).encode())
         return 1
@@ -259,20 +242,17 @@ class SilenceWatch:
         return found
 
 
-class Terminal:
-    """The terminal that a service was started from, if its end must end the service."""
+def ends_with_terminal() -> bool:
+    """Return whether the end of a terminal must end the service; asked before it handles signals.
 
-    def __init__(self) -> None:
-        """Look for one, before any handler is installed."""
-        is_ignored = any(signal.getsignal(s) is signal.SIG_IGN for s in RELOAD_SIGNALS)  # nohup
-        self._matters = not is_ignored and _has_terminal()
-
-    def has_gone(self) -> bool:
-        """Return whether there was a terminal that matters, and it is gone."""
-        return self._matters and not _has_terminal()
+    Under ``nohup`` it must not, and without a terminal there is none that could end.
+    """
+    is_ignored = any(signal.getsignal(s) is signal.SIG_IGN for s in RELOAD_SIGNALS)
+    return not is_ignored and has_terminal()
 
 
-def _has_terminal() -> bool:
+def has_terminal() -> bool:
+    """Return whether this process has a terminal."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK))
     except OSError:
@@ -318,12 +298,9 @@ def fit_descriptors(settings: ServiceSettings, n_workers: int) -> ServiceSetting
     Raises:
         ListenFailed: there is no room for a single connection.
     """
-    import resource  # Windows has none
-
     others = OTHER_DESCRIPTORS + n_workers
     needed = settings.max_connections + others
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = _raised(soft, hard, needed)
+    limit = _raised_limit(needed)
     if limit >= needed:
         return settings
     advice = "Raise it (LimitNOFILE in systemd, ulimit -n)"
@@ -332,21 +309,18 @@ def fit_descriptors(settings: ServiceSettings, n_workers: int) -> ServiceSetting
             f"the limit of open files is {limit}; a worker needs {others} before its first "
             f"connection. {advice}."
         )
-    log(
-        "few file descriptors",
-        logging.WARNING,
-        limit=limit,
-        needed=needed,
-        max_connections=limit - others,
-        advice=f"{advice}, or lower CLASSMARK_SERVE_MAX_CONNECTIONS ({settings.max_connections}).",
-    )
-    return settings.model_copy(update={"max_connections": limit - others})
+    most = limit - others
+    advice += f", or lower CLASSMARK_SERVE_MAX_CONNECTIONS ({settings.max_connections})."
+    facts = {"limit": limit, "needed": needed, "max_connections": most, "advice": advice}
+    log("few file descriptors", logging.WARNING, **facts)
+    return settings.model_copy(update={"max_connections": most})
 
 
-def _raised(soft: int, hard: int, needed: int) -> int:
+def _raised_limit(needed: int) -> int:
     """Return the limit of open files, raised as far as it is needed and allowed."""
-    import resource
+    import resource  # Windows has none
 
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     infinite = resource.RLIM_INFINITY
     if soft == infinite or soft >= needed:
         return needed

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection
-from typing import Any
 
 from classmark.errors import ClassmarkError, InvalidConfig, ListenFailed, WorkerFailed, advice
 from classmark.service.answering.model import OpenedModel, open_model
@@ -37,9 +36,10 @@ from classmark.service.workers.process import (
     RELOAD_SIGNALS,
     Job,
     SilenceWatch,
-    Terminal,
     WorkerProcess,
+    ends_with_terminal,
     fit_descriptors,
+    has_terminal,
     held,
     wake_up_on_signals,
 )
@@ -71,7 +71,7 @@ def serve(settings: ServiceSettings, say: Say = lambda _: None) -> int:
     """
     if not hasattr(os, "fork"):  # Windows
         raise ListenFailed("classmark serve needs Linux or macOS. On Windows run it in WSL.")
-    started_at_s, terminal = time.time(), Terminal()
+    started_at_s, needs_terminal = time.time(), ends_with_terminal()
     # A reload signal that comes now waits until there is something to reload.
     with held(RELOAD_SIGNALS), _listening(settings) as listener:
         set_up_logs(file=settings.log_file, level=settings.log_level)
@@ -83,7 +83,9 @@ def serve(settings: ServiceSettings, say: Say = lambda _: None) -> int:
         memory = _share_memory(model.worker_count)
         try:
             listener.listen(BACKLOG)
-            return Supervisor(settings, listener, model, memory, say, started_at_s, terminal).run()
+            supervisor = Supervisor(settings, listener, model, memory, say, started_at_s)
+            supervisor.needs_terminal = needs_terminal
+            return supervisor.run()
         finally:
             memory.close()
 
@@ -162,7 +164,7 @@ class Supervisor:
     memory: TreeMemory
     say: Say
     started_at_s: float
-    terminal: Terminal = field(default_factory=Terminal)
+    needs_terminal: bool = False
     _slots: list[_Slot] = field(default_factory=list)
     _is_stopping: bool = False
     _must_reload: bool = False
@@ -189,7 +191,8 @@ class Supervisor:
             try:
                 while not self._is_stopping:
                     self._start_due()
-                    connection.wait([*self._news(), wake], timeout=self._wait_s())
+                    news = [worker.news for worker in self._workers()]
+                    connection.wait([*news, wake], timeout=self._wait_s())
                     with suppress(BlockingIOError):
                         wake.recv(4096)
                     self._reload_if_asked()
@@ -203,8 +206,9 @@ class Supervisor:
             raise WorkerFailed(self._failure)
         return 0 if in_order else 1
 
-    def _on_signal(self, number: int, *_: Any) -> None:
-        if number in RELOAD_SIGNALS and not self.terminal.has_gone():
+    def _on_signal(self, number: int, *_: object) -> None:
+        has_ended = self.needs_terminal and not has_terminal()
+        if number in RELOAD_SIGNALS and not has_ended:
             self._must_reload = True
         else:
             self._is_stopping = True
@@ -237,9 +241,6 @@ class Supervisor:
     def _workers(self) -> list[WorkerProcess]:
         return [slot.worker for slot in self._slots if slot.worker is not None]
 
-    def _news(self) -> list[Any]:
-        return [worker.news for worker in self._workers()]
-
     def _start_due(self) -> None:
         now = time.monotonic()
         for slot in self._slots:
@@ -255,7 +256,7 @@ class Supervisor:
                     slot.has_started, slot.started_s = True, now
 
     def _note_no_process(self, slot: _Slot, error: OSError) -> None:
-        """Try again later; not for ever if nothing has been served yet."""
+        """Try again later, but give up if no worker has ever served."""
         slot.failures += 1
         again_in_s = slot.postpone(time.monotonic())
         log("worker not started", logging.ERROR, detail=error.strerror, again_in_s=again_in_s)
@@ -285,13 +286,9 @@ class Supervisor:
         for slot in self._slots:
             if slot.worker is not None and slot.worker.exit_code is not None:
                 self._bury(slot, slot.worker)
-        if not self._was_announced and self._has_served:
-            self._announce()
-
-    def _announce(self) -> None:
-        """Report where the service is, once every worker serves or has failed to."""
         serving = sum(slot.is_serving for slot in self._slots)
-        if serving and all(slot.is_serving or slot.failures for slot in self._slots):
+        is_settled = all(slot.is_serving or slot.failures for slot in self._slots)
+        if serving and is_settled and not self._was_announced:
             self._was_announced = True
             where = _where(self.listener, self.model, serving)
             log("ready", workers=serving, model=self.model.spec, where=where)

@@ -17,7 +17,8 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 
@@ -28,7 +29,7 @@ from classmark.service.http.protocol import guarded_protocol
 from classmark.service.http.service import JOURNAL_CLOSE_S, Service
 from classmark.service.logs import log, log_failure, log_rarely, set_up_logs
 from classmark.service.memory import BEATS, CONNECTIONS, ConnectionCounts, Heartbeats, Place
-from classmark.service.settings import BACKLOG, ServiceSettings
+from classmark.service.settings import BACKLOG
 from classmark.service.workers.process import (
     HANDLED,
     READY,
@@ -48,7 +49,7 @@ MAX_STEPS_BACK = 10
 FULL_PAUSE_S = 0.1
 """Between two attempts while the process has no file descriptor left."""
 UNEVEN_FROM = 4
-"""A smaller difference between workers is no reason to end a connection."""
+"""A smaller difference between workers does not justify ending a connection."""
 
 
 class Worker(uvicorn.Server):
@@ -66,14 +67,14 @@ class Worker(uvicorn.Server):
         self._say = say
         self._parent = os.getppid()
         self._is_stopping = False
-        super().__init__(_config(service, self._note_connections))
+        super().__init__(_config(service, partial(self._counts.set, self._slot)))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Warm up, listen, and report that."""
         await super().startup([])
         loop = asyncio.get_running_loop()
 
-        def on_signal(number: int, _: Any) -> None:
+        def on_signal(number: int, _: object) -> None:
             if not loop.is_closed():
                 do = self._reload if number in RELOAD_SIGNALS else self.stop
                 loop.call_soon_threadsafe(do)
@@ -84,25 +85,17 @@ class Worker(uvicorn.Server):
         # The supervisor decides when to stop; a signal that was held while we started comes now.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
         self._housekeeping = loop.create_task(self._keep_house())
-        self._note_connections(0)
-        self.servers = [self._acceptor(listener) for listener in sockets or ()]
+        self._counts.set(self._slot, 0)
+        self.servers = [cast(Any, self._acceptor(one)) for one in sockets or ()]
         self._say(READY)
 
-    def _acceptor(self, listener: socket.socket) -> Any:
+    def _acceptor(self, listener: socket.socket) -> Acceptor:
+        state = self.server_state
         protocol: Any = self.config.http_protocol_class
-        return Acceptor(
-            listener,
-            lambda: protocol(
-                config=self.config,
-                server_state=self.server_state,
-                app_state=self.lifespan.state,
-            ),
-            lambda: len(self.server_state.connections),
-            self._counts.lowest,
+        make = partial(
+            protocol, config=self.config, server_state=state, app_state=self.lifespan.state
         )
-
-    def _note_connections(self, n: int) -> None:
-        self._counts.set(self._slot, n)
+        return Acceptor(listener, make, lambda: len(state.connections), self._counts.lowest)
 
     def _reload(self) -> None:
         """Read the keys and the settings of the log again; what is invalid changes nothing."""
@@ -122,15 +115,13 @@ class Worker(uvicorn.Server):
             return
         self._is_stopping = True
         self._say(STOPPING)
-        asyncio.get_running_loop().call_later(self.service.settings.drain_s, self._end_accepting)
+        end = partial(setattr, self, "should_exit", True)
+        asyncio.get_running_loop().call_later(self.service.settings.drain_s, end)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to ``startup``: uvicorn's own handler ends the process by the signal."""
         yield
-
-    def _end_accepting(self) -> None:
-        self.should_exit = True
 
     async def _keep_house(self) -> None:
         """Beat, publish counters, and stop if the supervisor has died."""
@@ -139,7 +130,7 @@ class Worker(uvicorn.Server):
             self._beats.beat(self._slot)
             try:
                 self.service.publish()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the worker keeps serving
                 log_failure("housekeeping failed", error)
             connections = len(self.server_state.connections)
             self.service.traffic.hang_ups = surplus(connections, self._counts.lowest())
@@ -276,20 +267,17 @@ def _serve(worker: Worker, listener: socket.socket) -> None:
         serving.close()  # uvloop may fail before it begins
         try:
             runner.close()
-        except Exception as error:  # everything that matters is done
+        except Exception as error:  # noqa: BLE001 - everything that matters is done
             log_failure("event loop not closed", error)
 
 
 def _config(service: Service, on_connections: Callable[[int], None]) -> uvicorn.Config:
-    settings = service.settings
+    settings, model = service.settings, service.model.classifier.model
+    # Answers in work may take the rest of the grace period.
+    left_s = settings.grace_s - settings.drain_s - JOURNAL_CLOSE_S
     return uvicorn.Config(
         create_app(service),
-        http=guarded_protocol(
-            settings,
-            service.metrics,
-            on_connections,
-            model_fields(service.model.classifier.model),
-        ),
+        http=guarded_protocol(settings, service.metrics, on_connections, model_fields(model)),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -298,11 +286,6 @@ def _config(service: Service, on_connections: Callable[[int], None]) -> uvicorn.
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies or None,
         timeout_keep_alive=settings.keep_alive_s,
-        timeout_graceful_shutdown=_drain_s(settings),
+        timeout_graceful_shutdown=max(1, int(left_s)),
         backlog=BACKLOG,
     )
-
-
-def _drain_s(settings: ServiceSettings) -> int:
-    """Return how long answers in work may take at the end: the rest of the grace period."""
-    return max(1, int(settings.grace_s - settings.drain_s - JOURNAL_CLOSE_S))
