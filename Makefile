@@ -35,6 +35,8 @@ LOCK = $(TEST_VENV)/$(BIN)/uv pip compile pyproject.toml --quiet --universal --p
 LOCK_AS_TESTED = $(LOCK) --constraints requirements/test.txt
 
 .DEFAULT_GOAL := help
+# Tests start hundreds of Pythons; without its caches each would compile every module that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo test quick core check docs bench lock system-deps clean
 
 help:  ## Show this list
