@@ -46,6 +46,9 @@ help:  ## Show this list
 demo: $(DEMO_VENV)/.ready  ## Sample corpus, train, evaluate, export, classify (own .venv, no torch)
 	$(DEMO_VENV)/$(BIN)/classmark demo --output demo
 
+# As many processes as cores compute already; threads of each would wait for those of the others.
+test quick core: export OMP_NUM_THREADS ?= 1
+
 test: $(TEST_VENV)/.ready  ## Run every test with branch coverage (own .venv-test)
 	$(RUN) pytest --cov --cov-report=term-missing:skip-covered $(PARALLEL) $(PYTEST_ARGS)
 
