@@ -40,8 +40,8 @@ def _draw_schedules(axes: Any, result: dict[str, Any]) -> None:
 
 _LABELS = {
     "same year": "fitted on the same year too",
-    "every year": "fitted anew every year",
-    "every 3 years": "fitted anew every 3 years",
+    "every year": "fitted again every year",
+    "every 3 years": "fitted again every 3 years",
     "never": "fitted once, end of 2009",
 }
 

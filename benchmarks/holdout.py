@@ -24,7 +24,7 @@ RETIRED = ("astro-ph", "cond-mat")
 
 
 def rank(identifier: str) -> bytes:
-    """Return the place of a paper in the draw."""
+    """Return the key that orders a paper in the draw."""
     return blake2b(identifier.encode(), digest_size=8, key=SEED).digest()
 
 

@@ -22,7 +22,7 @@ SEED = 7
 
 @dataclass
 class Stopwatch:
-    """CPU-seconds and wall of a fit; what is no part of a fit is left out by pausing."""
+    """CPU-seconds and wall of a fit; pause it for work outside the fit."""
 
     cpu_s: float = 0.0
     wall_s: float = 0.0

@@ -33,7 +33,7 @@ FLAGS: dict[str, dict[str, Any]] = {
 
 
 def rank(identifier: str) -> bytes:
-    """Return the place of a paper in every draw."""
+    """Return the key that orders a paper in every draw."""
     return blake2b(identifier.encode(), digest_size=8, key=SEED).digest()
 
 
@@ -78,7 +78,7 @@ class Papers:
 
 
 def build_dataset(splits: dict[str, pl.DataFrame], folder: Path, *options: str) -> Papers:
-    """Write papers as a dataset with `classmark dataset build`, or return the one that is there.
+    """Write papers as a dataset with `classmark dataset build`, or return the existing one.
 
     Args:
         splits: frames in the columns of a dataset, by name of the split.

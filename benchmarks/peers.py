@@ -90,7 +90,7 @@ def measure_metrics(folder: Path, *, probabilities: bool) -> dict[str, Any]:
     """Return the metrics of a peer over all test papers and by period, with intervals.
 
     Every peer gets a temperature fitted on the same valid papers before its calibration is judged;
-    scores that are no logits have none to judge.
+    scores other than logits have none to judge.
     """
     return metrics_of(read_table(folder), [m for m in METRICS if probabilities or m != "ece"])
 

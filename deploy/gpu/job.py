@@ -238,7 +238,7 @@ def update_average(average: nn.Module, model: nn.Module, decay: float, step: int
 
 
 def check_and_show(loss: float, epoch: int, fit: Fit, n_steps: int, seconds: float) -> None:
-    """Print how far the fit is, on stderr; stop where the loss is no number."""
+    """Print how far the fit is, on stderr; stop if the loss is not finite."""
     if not math.isfinite(loss):
         raise SystemExit(f"the loss is {loss} at step {fit.step}. Lower encoder_rate or head_rate.")
     print(  # noqa: T201 - a program, not a library

@@ -1,4 +1,4 @@
-"""What the GPU job is told: one JSON file that has every key."""
+"""The configuration of the GPU job: one JSON file that has every key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class JobConfig:
-    """What the job is told; the JSON file has every key, nothing is composed here.
+    """The configuration of the job; the JSON file has every key, nothing is composed here.
 
     Attributes:
         data: folder of ``prepare.py``; relative to the configuration file.

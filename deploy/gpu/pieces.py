@@ -191,7 +191,7 @@ def collate(split: Split, rows: Tensor, longest: int) -> tuple[Tensor, Tensor, T
     mask = column < lengths[:, None]
     places = split.starts[rows][:, None] + torch.where(mask, column, 0)
     ids = torch.where(mask, split.tokens[places].long(), 0)
-    # A paper that was cut ends, like any other, in the separator; one stands after each title.
+    # A paper that was cut ends, like any other, in the separator; each title is followed by one.
     last = split.tokens[split.starts[rows] + split.title_lengths[rows] - 1].long()
     ids[torch.arange(len(rows), device=ids.device), lengths - 1] = last
     segments = (mask & (column >= split.title_lengths[rows][:, None])).long()

@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, required=True, help="folder of `dataset build`")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--encoder", default="packaged", help="`packaged`, or a folder")
-    parser.add_argument("--max-length", type=int, default=256, help="tokens of a paper at most")
+    parser.add_argument("--max-length", type=int, default=256, help="maximum tokens of a paper")
     given = parser.parse_args()
     encoder = packaged_encoder() if given.encoder == "packaged" else Path(given.encoder)
     try:

@@ -56,7 +56,7 @@ def through_parts(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(LINES, max_size=8), st.sampled_from(["\n", "\r\n"]), st.booleans(),
     st.integers(1, 900),

@@ -141,9 +141,7 @@ def test_the_default_number_of_terms_for_a_set_leaves_the_digest_of_older_bundle
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_changed_byte_is_refused_and_the_file_is_named(
     make_bundle: Make, category_report: Callable[..., CategoryReport], data: st.DataObject

@@ -84,7 +84,7 @@ def test_a_download_needs_no_extra(server: FileServer) -> None:
     url = server.put("/papers.zip", ARCHIVE)
     code = (
         "import sys\n"
-        "for name in ('polars', 'pyarrow', 'pandera', 'httpx'): sys.modules[name] = None\n"
+        "for name in ('polars', 'pyarrow', 'httpx'): sys.modules[name] = None\n"
         f"sys.argv = ['classmark', 'dataset', 'download', {url!r}]\n"
         "from classmark.__main__ import main\nmain()"
     )

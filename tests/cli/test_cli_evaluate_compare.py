@@ -120,7 +120,7 @@ def test_options_before_compare_are_refused(
 ) -> None:
     code, _, err = run(*options, "compare", *stored)
     assert code == 2
-    assert f"{options[0]} stands before compare" in err
+    assert f"{options[0]} comes before compare" in err
 
 
 def test_a_page_that_cannot_be_written_is_refused_before_tables_are_read(tmp_path: Path) -> None:

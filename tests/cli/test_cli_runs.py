@@ -226,7 +226,7 @@ def test_what_is_not_there_is_named(runs_dir: Path, tmp_path: Path) -> None:
     result = runs(runs_dir, "show", "seed-9")
     assert result.exit_code == 1
     assert result.stderr.startswith(f"error: 'seed-9' is neither a run in {runs_dir} nor")
-    assert "is no folder of runs" in runs(tmp_path / "absent", "list").stderr
+    assert "is not a folder of runs" in runs(tmp_path / "absent", "list").stderr
     nothing = runs(tmp_path, "list")
     assert (nothing.exit_code, nothing.stderr) == (0, f"no run in {tmp_path}.\n")
 

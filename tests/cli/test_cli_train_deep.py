@@ -65,7 +65,7 @@ def test_a_run_that_was_stopped_and_then_killed_ends_with_the_losses_of_one_that
         assert child.wait(timeout=200) == 130
     (unfinished,) = runs.iterdir()
     assert terminal.lines[-1] == (
-        f"interrupted: the run is kept. Go on with: classmark train resume={unfinished}"
+        f"interrupted: the run is kept. Resume it with: classmark train resume={unfinished}"
     )
     with start("train", f"resume={unfinished}", cwd=tmp_path) as (child, terminal):
         terminal.read_until("epoch 3 of 6: ")

@@ -167,9 +167,7 @@ def test_every_dropped_row_is_counted_by_its_reason(write_source: WriteSource) -
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.tuples(
@@ -347,7 +345,7 @@ def test_a_bad_record_is_counted_or_ends_a_strict_build(write_source: WriteSourc
     _, manifest = build(source)
     assert manifest.read == 51
     assert sum(manifest.dropped.values()) == 1
-    with pytest.raises(ContractViolation, match=r"papers.jsonl, line 51: .*leave --strict out"):
+    with pytest.raises(ContractViolation, match=r"papers.jsonl, line 51: .*leave out --strict"):
         build(source, DatasetConfig(strict=True))
 
 

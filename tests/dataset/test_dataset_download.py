@@ -22,11 +22,13 @@ from classmark.errors import (
     DownloadFailed,
     InvalidArchive,
     InvalidConfig,
+    OutputBusy,
     StorageFailed,
     UnreadableSource,
     UsageError,
 )
 from classmark.records import SILENT
+from classmark.storage import locked_file
 from file_server import FileServer, zip_of
 from heard import Heard
 
@@ -392,3 +394,13 @@ def test_an_address_that_cannot_be_asked_for_is_refused(address: str, message: s
 def test_a_digest_must_be_one() -> None:
     with pytest.raises(UsageError, match=r"--sha256 'abc' is not 64 hexadecimal digits"):
         DownloadConfig(sha256="abc")
+
+
+def test_two_runs_do_not_fetch_the_same_file_at_once(server: FileServer, tmp_path: Path) -> None:
+    address = server.put("/papers.zip", ARCHIVE)
+    with locked_file(tmp_path / "papers.zip.part.lock"):
+        with pytest.raises(OutputBusy, match=r"process has held .*papers\.zip\.part\.lock\. "):
+            get(address)
+        assert left(tmp_path) == ["papers.zip.part.lock"]
+    get(address)
+    assert left(tmp_path) == ["papers.zip"]

@@ -38,7 +38,7 @@ configs = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(configs)
 def test_the_same_config_invents_the_same_papers(config: SampleConfig) -> None:
     papers = list(sample_papers(config))

@@ -31,7 +31,7 @@ def papers(counts: dict[str, int], prefix: str = "p") -> pl.DataFrame:
     return frame.with_columns(period=pl.lit(""), published_date=pl.lit("2016-07-01"))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(categories, shares, shares)
 def test_stratified_shares_are_within_one_paper_and_train_keeps_one(
     counts: dict[str, int], test_share: float, valid_share: float
@@ -49,7 +49,7 @@ def test_stratified_shares_are_within_one_paper_and_train_keeps_one(
         assert abs(sizes.get("valid", 0) - count * valid_share) <= 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(categories, categories)
 def test_added_papers_move_at_most_one_paper_each_at_both_borders(
     counts: dict[str, int], added: dict[str, int]

@@ -55,7 +55,7 @@ def test_a_model_does_not_differ_from_itself(random_table: ScoreTable) -> None:
     assert report.agreement.p_value == 1.0
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 10_000))
 def test_comparison_is_antisymmetric(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -243,7 +243,7 @@ def test_scores_that_are_not_finite_are_refused_by_paper(
 @pytest.mark.parametrize("column", [4, -2])
 def test_a_primary_beyond_the_columns_is_refused(make_table: MakeTable, column: int) -> None:
     listed = np.zeros((1, 4), dtype=bool)
-    with pytest.raises(InvalidScores, match="'p0' has a primary that is none of the 4 columns"):
+    with pytest.raises(InvalidScores, match="'p0' has a primary outside the 4 columns"):
         evaluate_table(make_table([[1, 0, 0, 0]], [column], listed=listed))
 
 

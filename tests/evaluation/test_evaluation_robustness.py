@@ -158,7 +158,7 @@ def test_a_report_comes_back_from_json(report: RobustnessReport) -> None:
 def test_a_report_of_another_format_or_shape_is_refused(report: RobustnessReport) -> None:
     with pytest.raises(InvalidReport, match="format version is 9"):
         RobustnessReport.from_dict({**report.to_dict(), "format_version": 9})
-    with pytest.raises(InvalidReport, match=r"unexpected.*sort"):
+    with pytest.raises(InvalidReport, match="'sort' is not a field"):
         RobustnessReport.from_dict({**report.to_dict(), "sort": 1})
 
 
@@ -227,9 +227,9 @@ def test_a_margin_out_of_range_is_refused(report: RobustnessReport, margin: floa
         ({"format_version": 2}, "format version is 2"),
         ({"format_version": 1}, "missing"),
         ({"minimum": []}, "not of format 1"),
-        ({"minimum": {"typos": {"2 %": {"top_1": float("nan")}}}}, "is nan, not a number"),
-        ({"minimum": {"typos": {"2 %": {"top_1": "high"}}}}, "'high', not a number"),
-        ({"minimum": {"typos": {"2 %": {"top_1": True}}}}, "True, not a number"),
+        ({"minimum": {"typos": {"2 %": {"top_1": float("nan")}}}}, "is nan, it must be a number"),
+        ({"minimum": {"typos": {"2 %": {"top_1": "high"}}}}, "'high', it must be a number"),
+        ({"minimum": {"typos": {"2 %": {"top_1": True}}}}, "True, it must be a number"),
     ],
 )
 def test_damaged_gates_are_refused(report: RobustnessReport, damage: Any, message: str) -> None:

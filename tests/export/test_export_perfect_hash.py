@@ -28,7 +28,7 @@ def check(keys: NDArray[np.uint64]) -> None:
     assert np.array_equal(slot_of(keys, displacement, hashed.n_slots), hashed.slots)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(KEYS)
 def test_distinct_keys_get_distinct_slots_and_look_up_finds_them(keys: list[int]) -> None:
     # Keys come mixed from the featuriser; mixing keeps distinct numbers distinct.
@@ -48,7 +48,7 @@ def test_equal_keys_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         build_perfect_hash(np.array([7, 7], dtype=np.uint64))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(KEYS)
 def test_a_fingerprint_is_never_that_of_a_free_slot(keys: list[int]) -> None:
     prints = fingerprint(np.array([*keys, 0, 1 << 16], dtype=np.uint64))

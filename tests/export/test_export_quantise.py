@@ -89,7 +89,7 @@ def centred(scores: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.integers(0, 2**32 - 1))
 def test_the_integers_score_as_the_floats(seed: int) -> None:
     made = random_model(seed)

@@ -67,9 +67,7 @@ WORDS = st.sampled_from(["graph", "theory", "we", "prove", "neural", "galaxy", "
 TEXTS = st.lists(WORDS, max_size=70).map(" ".join)
 
 
-@settings(
-    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(papers=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=9), data=st.data())
 def test_any_part_of_a_batch_gives_the_same_scores(
     fp32: EncoderScorer, int8: EncoderScorer, papers: Pairs, data: st.DataObject
@@ -82,9 +80,7 @@ def test_any_part_of_a_batch_gives_the_same_scores(
     np.testing.assert_array_equal(int8.score(part).scores, int8.score(papers).scores[rows])
 
 
-@settings(
-    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(paper=st.tuples(TEXTS, TEXTS))
 def test_int8_stays_close_to_fp32(
     fp32: EncoderScorer, int8: EncoderScorer, paper: tuple[str, str]

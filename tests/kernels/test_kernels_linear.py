@@ -78,7 +78,7 @@ def some_arrays(seed: int = 0, n_slots: int = 900, k: int = 7) -> LinearArrays:
 
 
 @needs_kernel
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(TEXTS)
 def test_the_c_kernel_and_numpy_give_the_same_bits(papers: list[tuple[str, str]]) -> None:
     arrays = some_arrays()
@@ -103,7 +103,7 @@ def test_the_same_bits_also_for_a_paper_too_long_for_exact_float32() -> None:
     assert np.array_equal(ours.scores, fast.scores)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(TEXTS)
 def test_every_way_to_the_keys_finds_the_same(papers: list[tuple[str, str]]) -> None:
     folded = fold_all(papers)

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from call_faults import flush_coverage
 from classmark import Classifier, Paper
 from classmark.errors import BundleIncompatible, ClassmarkError
 from spoilt_bundles import PAPER, npy, rewrite, setting, write_linear_bundle
@@ -230,6 +231,7 @@ class Answerer:
     def _start(self) -> None:
         asked, ours = os.pipe()
         heard, told = os.pipe()
+        flush_coverage()
         self._child = os.fork()
         if not self._child:
             os.close(ours)
@@ -279,9 +281,7 @@ def outcome(folder: Path) -> str:
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_a_bundle_with_right_digests_holds_it_is_refused_or_answers_sanely(
     sound: Path,

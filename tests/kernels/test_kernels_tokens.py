@@ -117,7 +117,7 @@ FIELDS = st.lists(st.sampled_from(["graph", "graphs", "of", "xyz", "theory"]), m
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(FIELDS, FIELDS), min_size=1, max_size=6), st.integers(8, 40))
 def test_tokens_of_a_paper_do_not_depend_on_the_others(
     papers: list[tuple[str, str]], max_length: int

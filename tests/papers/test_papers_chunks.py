@@ -52,7 +52,7 @@ def chunked(path: Path, size: ChunkSize, **options: int) -> list[Paper | BadReco
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(dumps(), st.integers(1, 400), st.sampled_from([60, 130, 1 << 20]))
 def test_chunks_of_any_size_give_the_records_of_the_whole(
     dump: bytes, n_bytes: int, max_record_bytes: int

@@ -259,7 +259,7 @@ def test_an_array_that_is_not_utf8_is_unreadable() -> None:
 TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="<&"), max_size=40)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(TEXT, TEXT.filter(str.strip)), min_size=1, max_size=6),
     st.booleans(),

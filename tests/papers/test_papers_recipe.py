@@ -40,14 +40,14 @@ def is_clean(text: str) -> bool:
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.one_of(st.text(), st.lists(MARKUP, max_size=14).map("".join)))
 def test_normalise_of_its_own_output_changes_nothing(text: str) -> None:
     once = normalise(text)
     assert normalise(once) == once
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.one_of(st.text(), st.lists(MARKUP, max_size=14).map("".join)))
 def test_normalise_leaves_ascii_without_markup_and_letters_of_other_scripts(text: str) -> None:
     once = normalise(text)

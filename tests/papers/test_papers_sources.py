@@ -278,7 +278,7 @@ def test_an_unknown_format_is_a_usage_error_at_once(tmp_path: Path) -> None:
         read_papers(tmp_path / "p.xls", format="xls")
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     st.one_of(
         st.binary(max_size=200),

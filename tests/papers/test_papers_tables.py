@@ -191,7 +191,7 @@ def test_a_stray_quote_in_a_csv_costs_its_own_row_alone(closed: str) -> None:
     assert good == [str(i) for i in range(12) if i != 3 and not (i == 7 and closed[0] == '"')]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.sampled_from(["\t", ",", ";"]),
     # One a row: with two, a row can end a field that the row before has opened, and begin another.
@@ -375,7 +375,7 @@ FIELD = st.text(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(FIELD, FIELD.filter(lambda text: without_markup(text).strip())), max_size=6)
 )

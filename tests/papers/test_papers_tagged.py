@@ -388,7 +388,6 @@ def write(format: str, number: int, texts: list[str], indent: str) -> list[str]:
 
 
 @pytest.mark.slow
-@settings(deadline=None)
 @given(
     st.sampled_from(sorted(KNOWN)),
     st.lists(st.lists(WORDS, max_size=3), min_size=1, max_size=5),
@@ -418,7 +417,7 @@ DAMAGES: list[Callable[[bytes, random.Random], bytes]] = [
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.sampled_from(sorted(KNOWN)), st.integers(1, 6), st.randoms(use_true_random=False))
 def test_whatever_is_damaged_each_record_is_an_answer_or_in_an_error(
     format: str, count: int, chance: random.Random

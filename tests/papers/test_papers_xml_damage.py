@@ -182,7 +182,7 @@ def written(records: list[tuple[str, str]], kind: str) -> str:
 KINDS = st.sampled_from(["atom", "endnote", "oai"])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(WRITTEN, KINDS)
 def test_whatever_is_written_as_xml_is_read_back(records: list[tuple[str, str]], kind: str) -> None:
     # Letters only: what looks like markup or an entity is taken out, which other tests look at.
@@ -193,7 +193,7 @@ def test_whatever_is_written_as_xml_is_read_back(records: list[tuple[str, str]],
     assert [p.id for p in papers] == [str(i) for i in range(1, len(records) + 1)]
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(WRITTEN, KINDS, st.data())
 def test_cut_anywhere_each_record_is_an_answer_or_there_is_an_error(
     records: list[tuple[str, str]], kind: str, data: st.DataObject

@@ -268,7 +268,7 @@ def test_a_fit_starts_from_a_finished_run_of_the_same_encoder(
     write_tiny_encoder(tmp_path / "wide", hidden_size=16)
     with pytest.raises(LabelMismatch, match=r"do not fit this model: they are of another encoder"):
         deep_train(f"model.start={run_folder}", f"model.encoder={tmp_path / 'wide'}")
-    with pytest.raises(InvalidConfig, match=r"model\.start: .* is no run of model=transformer"):
+    with pytest.raises(InvalidConfig, match=r"model\.start: .* is not a run of model=transformer"):
         deep_train(f"model.start={tmp_path}")
 
 

@@ -73,7 +73,7 @@ def records(draw: st.DrawFn) -> RunRecord:
 
 def slowly(test: Callable[..., None]) -> Any:
     """Mark a test that writes a file for each of a hundred records, on a disk that may be busy."""
-    unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    unhurried = settings(suppress_health_check=[HealthCheck.too_slow])
     return pytest.mark.slow(unhurried(test))
 
 
@@ -169,9 +169,9 @@ LINEAR = {
         ({"format_version": 2}, "'format_version' is 2, this classmark reads up to 1; install a"),
         ({"format_version": "1"}, "'format_version' is '1', it must be a whole number from 1"),
         ({"format_version": True}, "'format_version' is True, it must be a whole number from 1"),
-        ({"format_version": 1, "more": 1}, "'more' is not a field of a run"),
+        ({"format_version": 1, "more": 1}, "'more' is not a field"),
         ({"features": {"parent": 3}}, "'features.kept' is missing"),
-        ({"features": {"parent": 3, "kept": 2, "x": 1}}, "'features.x' is not a field of a run"),
+        ({"features": {"parent": 3, "kept": 2, "x": 1}}, "'features.x' is not a field"),
         ({"kind": "oracle"}, "'kind' is 'oracle', it must be linear or transformer or cascade"),
         ({"kind": ["linear"]}, "'kind' is ['linear'], it must be linear or"),
         ({"labels": ["a", 1]}, "'labels[1]' is 1, it must be a text"),

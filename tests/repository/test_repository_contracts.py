@@ -160,7 +160,7 @@ def test_every_serving_room_that_exists_is_under_the_serving_contract() -> None:
 def test_serving_rooms_import_without_what_trains_and_without_pyarrow() -> None:
     modules = [f"classmark.{room}" for room in sorted(rooms() & SERVING)]
     # onnxruntime and tokenizers are asked for when a deep bundle is loaded, not before.
-    blocked = [*NEVER_SERVED, "pyarrow", "pandera", "matplotlib", "onnxruntime", "tokenizers"]
+    blocked = [*NEVER_SERVED, "pyarrow", "matplotlib", "onnxruntime", "tokenizers"]
     result = run_without(blocked, modules)
     assert result.returncode == 0, result.stderr
 

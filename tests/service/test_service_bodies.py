@@ -156,7 +156,7 @@ def test_a_small_limit_holds_for_what_little_gzip_unpacks_to(start: Any) -> None
 # --- the reading itself -------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     parts=st.lists(st.binary(max_size=200) | st.integers(0, 80_000), max_size=3),
     level=st.integers(0, 9),

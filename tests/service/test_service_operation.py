@@ -123,6 +123,7 @@ def test_a_terminal_that_closes_stops_a_service_in_order_unless_it_runs_under_no
     if pid == 0:
         os.environ["CLASSMARK_HOME"] = str(tmp_path)
         os.chdir(tmp_path)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup themselves
         os.execvp(command[0], [*command, "--log-file", str(log)])
 
     def said(event: str) -> bool:

@@ -7,6 +7,7 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from classmark.storage import (
     recover_output,
     remove_leftovers,
     restored_on_failure,
+    scratch_folder,
 )
 from classmark.storage.leftovers import make_file, make_folder
 
@@ -234,3 +236,24 @@ def test_a_file_that_is_whole_is_published(tmp_path: Path) -> None:
     (tmp_path / "joined").write_text("new")
     publish(tmp_path / "joined", tmp_path / "out")
     assert (tmp_path / "out").read_text() == "new"
+
+
+def test_a_scratch_folder_goes_and_takes_with_it_what_a_killed_run_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = leave(tmp_path / "classmark", "tmp")
+    with scratch_folder() as folder:
+        assert not left.exists()
+        with scratch_folder() as other:  # that of a live run stays
+            assert other.parent == folder.parent == tmp_path
+            assert folder.is_dir()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_scratch_folder_without_a_place_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(StorageFailed, match="missing"):
+        scratch_folder().__enter__()

@@ -134,8 +134,8 @@ def test_a_file_that_stays_held_is_refused_with_what_to_do(
     with locked_file(path), pytest.raises(OutputBusy) as refused:
         locked_file(path).__enter__()
     assert str(refused.value) == (
-        f"another process has held {path} for 0 s. End it (`fuser {path}` names it), then try "
-        "again."
+        f"another process has held {path}. Wait for it, or end it (`fuser {path}` names it), "
+        "then try again."
     )
     with locked_file(path):
         assert path.stat().st_mode & 0o777 == 0o600

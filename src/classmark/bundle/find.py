@@ -173,7 +173,7 @@ def _bundles_in(folder: Path, place: str) -> Iterator[FoundBundle]:
     try:
         children = sorted(folder.iterdir())
     except OSError:
-        return  # a place that is not there, or may not be read, holds nothing for us
+        return  # a folder that is missing or unreadable holds no bundles
     for child in children:
         name, _, version = child.name.rpartition("-")
         named = NAME_PATTERN.fullmatch(name) and VERSION_PATTERN.fullmatch(version)

@@ -39,7 +39,7 @@ _HEADER_READERS = {
     (2, 0): npy.read_array_header_2_0,
 }
 
-# What numpy raises over the header of a file that is no array.
+# What numpy raises over the header of a file that is not an array.
 _UNREADABLE = (
     *(ValueError, TypeError, KeyError, OverflowError, SyntaxError, TokenError),
     *(RecursionError, MemoryError),

@@ -34,7 +34,7 @@ def write_bundle(
         manifest: the metadata of the bundle; its ``files`` and format are ignored.
         arrays: content of ``arrays/NAME.npy``; no array of Python objects.
         texts: further files by relative path, e.g. ``CARD.md``.
-        overwrite: replace a bundle that is there.
+        overwrite: replace an existing bundle.
         measured: how the categories fared on test papers; kept beside the manifest, which does not
             list it, so that the digest is the same for a bundle that was measured again.
 

@@ -1,4 +1,4 @@
-"""``classmark models``: which models there are, and what one says of itself."""
+"""``classmark models``: the installed models, and the details of one."""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from classmark.cli.output import print_error
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
     from classmark.records import Progress
 
 BYTES = "bytes"
@@ -103,7 +105,7 @@ class Bar:
         unit: what is counted.
     """
 
-    def __init__(self, bar: Any, unit: str) -> None:
+    def __init__(self, bar: RichProgress | None, unit: str) -> None:
         self._bar, self._unit = bar, unit
         self._pace = Pace(time.monotonic())
 

@@ -154,7 +154,7 @@ def compare(
     typer.echo(_table(rows))
 
 
-def _stop(signum: int, _frame: Any) -> None:
+def _stop(signum: int, _frame: object) -> None:
     signal.signal(signum, signal.SIG_IGN)  # once is enough: what follows is the cleaning
     raise KeyboardInterrupt
 
@@ -194,7 +194,7 @@ def _pairs(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, A
     return {key: (a.get(key), b.get(key)) for key in {**a, **b}}
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return "-" if value is None else str(value)
 
 
@@ -207,7 +207,7 @@ def _difference(a: float | None, b: float | None) -> str:
 
 
 def _table(rows: Iterable[tuple[str, ...]]) -> str:
-    """Return rows in columns as wide as they must be."""
+    """Return rows as text, each column as wide as its widest cell."""
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ("  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)) for row in cells)

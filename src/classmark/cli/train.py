@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.core import TyperCommand
@@ -15,6 +15,8 @@ from classmark.cli.output import print_error
 from classmark.errors import MissingExtra
 
 if TYPE_CHECKING:
+    from typer._click import Context, HelpFormatter
+
     from classmark.pipeline.config import ConfigKey
 
 _RESULTS = {
@@ -50,7 +52,7 @@ optimized_distilbert, frozen_head, debug/overfit, debug/limit or debug/profiler 
 class _Command(TyperCommand):
     """Lists the keys of the configuration below the options."""
 
-    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - as click calls it
+    def format_epilog(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002
         """Write the keys of each kind, with default and meaning."""
         try:
             require_training()

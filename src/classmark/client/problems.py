@@ -31,7 +31,7 @@ class ServiceProblem(ClientError):
         kind: stable machine-readable name, e.g. ``too_many_papers``.
         title: what happened, the same for all problems of a kind.
         detail: what was wrong, the value seen, what to do next.
-        request_id: as it stands in the log of the service.
+        request_id: of this request in the log of the service.
         errors: fields that are wrong, each with ``field`` and ``message``.
         columns_seen: names that the table has, if the kind is ``wrong_columns``.
         retry_after_s: when to try again, if the service said so.

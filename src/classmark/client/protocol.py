@@ -81,7 +81,7 @@ class ClientConfig:
         api_key: ``cmk_...``, if the service asks for one.
         timeout_s: to connect, and between two bytes of the reply. The default is longer than the
             service takes to replace a worker that is stuck.
-        deadline_s: told to the service, which gives up then; None leaves it to the service.
+        deadline_s: sent to the service, which gives up then; None leaves it to the service.
         broken_retries: how often a request is sent again after the connection broke.
         busy_retries: how often it is sent again after 429 or 503.
         max_wait_s: a service that asks to wait for longer is not waited for.
@@ -169,7 +169,7 @@ class Retries:
         """Return the seconds to wait before the next attempt.
 
         Raises:
-            DeadlineExceeded: it was no break but silence.
+            DeadlineExceeded: there was no reply in time.
             ServiceUnreachable: it broke too often.
         """
         if isinstance(error, httpx.TimeoutException):
@@ -386,7 +386,7 @@ def feedback_call(prediction_id: str, category: str, comment: str | None) -> Cal
 
 
 def never_ready(url: str, timeout_s: float) -> ServiceUnreachable:
-    """Return the error of a service that was waited for in vain."""
+    """Return the error of a service that did not become ready in time."""
     return ServiceUnreachable(
         f"{url} was not ready within {timeout_s:g} s. Check the address, and the log of "
         "`classmark serve`."

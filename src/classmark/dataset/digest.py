@@ -40,7 +40,7 @@ def rows_digest(path: Path) -> str:
     with pq.ParquetFile(path) as file:
         names = sorted(file.schema_arrow.names)
         for batch in file.iter_batches(_BATCH_PAPERS):
-            for row in _encoded_rows(pl.from_arrow(batch), names):
+            for row in _encoded_rows(pl.DataFrame(batch), names):
                 digests += hashlib.sha256(row).digest()
     head = "".join(f"{len(name.encode())}:{name}," for name in names)
     whole = hashlib.sha256(head.encode())
@@ -68,7 +68,7 @@ def dataset_digest(
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _encoded_rows(frame: Any, names: list[str]) -> Iterator[bytes]:
+def _encoded_rows(frame: pl.DataFrame, names: list[str]) -> Iterator[bytes]:
     cells = (pl.col(name).cast(pl.String) for name in names)
     encoded = (pl.format("{}:{},", cell.str.len_bytes(), cell).fill_null(_NULL) for cell in cells)
     yield from frame.select(row=pl.concat_str(encoded).cast(pl.Binary))["row"]

@@ -142,7 +142,7 @@ def confusion_pairs(
 def confident_errors(
     outcomes: Outcomes, table: ScoreTable, facts: PaperFacts | None
 ) -> tuple[ErrorExample, ...]:
-    """Return the errors with the highest probability, two per pair of categories at most."""
+    """Return the errors with the highest probability, at most two per pair of categories."""
     wrong = np.flatnonzero(outcomes.top != outcomes.primary)
     order = wrong[np.argsort(-outcomes.confidence[wrong], kind="stable")]
     seen: Counter[tuple[int, int]] = Counter()

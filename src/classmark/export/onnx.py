@@ -6,13 +6,11 @@ The TorchScript exporter, because its graphs run faster here (docs/decisions).
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +20,7 @@ from classmark.errors import MissingExtra, ParityFailed
 from classmark.export.precision import Choice, Trial, choose_precision
 from classmark.kernels.encoder import INPUTS, OUTPUT, EncoderConfig, EncoderScorer
 from classmark.kernels.tokens import PairTokenizer
+from classmark.storage import scratch_folder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -132,7 +131,7 @@ def check_parity(network: Network, model: bytes, papers: Papers) -> float:
     expected = torch_logits(network, tried)
     difference = float(np.abs(given - expected).max())
     allowed = FP32_TOLERANCE * max(1.0, float(np.abs(expected).max()) / 10)
-    if not difference <= allowed:  # so that a difference that is no number fails too
+    if not difference <= allowed:  # so that NaN fails too
         raise ParityFailed(
             f"the exported network differs from torch by {difference:.2g} in a logit, more than "
             f"{allowed:.2g}. Report this with the versions of torch and onnxruntime."
@@ -150,10 +149,10 @@ def to_onnx(network: Network) -> bytes:
     module = _by_name(network)
     example = torch.ones((2, 8), dtype=torch.int64)
     free = {name: {0: "n", 1: "t"} for name in network.inputs}
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    with scratch_folder() as folder, warnings.catch_warnings():
         # The exporter is deprecated and says so; torch is pinned where bundles are made.
         warnings.simplefilter("ignore")
-        path = Path(folder) / "model.onnx"
+        path = folder / "model.onnx"
         torch.onnx.export(
             module,
             (example,) * len(network.inputs),
@@ -176,8 +175,8 @@ def quantise_network(model: bytes) -> bytes:
         from onnxruntime.quantization import QuantType, quantize_dynamic
     except ImportError as error:
         raise MissingExtra("exporting an encoder", "deep") from error
-    with tempfile.TemporaryDirectory() as folder:
-        before, after = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
+    with scratch_folder() as folder:
+        before, after = folder / "fp32.onnx", folder / "int8.onnx"
         before.write_bytes(model)
         quietened = logging.root.manager.disable
         logging.disable(logging.WARNING)  # it recommends a step that changes nothing here

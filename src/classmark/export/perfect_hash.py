@@ -1,4 +1,4 @@
-"""A perfect hash of feature keys: every key gets a slot of its own, strangers are told apart.
+"""A perfect hash of feature keys: every key gets a slot of its own; unknown keys are recognised.
 
 Source: Belazzougui, Botelho, Dietzfelbinger 2009, "Hash, displace, and compress". Buckets of about
 four keys are placed from the largest to the smallest; each takes the first displacement that sends

@@ -78,7 +78,7 @@ def fit_policy(
     Args:
         valid: scores of the validation split by the bundle's own kernel; the same number of
             papers is drawn from each period.
-        non_papers: scores of texts that are no papers; without them nothing is out of scope.
+        non_papers: scores of texts that are not papers; without them nothing is out of scope.
         n_terms: words of each validation text; without them the default number of known terms is
             needed for a prediction set.
         has_cross_lists: papers may have several labels; else no further one is ever suggested.

@@ -166,7 +166,7 @@ class EncoderScorer:
     def _in_this_process(self) -> Any:
         """Return the session; a process that was forked lacks its threads and opens another."""
         if self._process != os.getpid():
-            # Kept, because its end would wait for the threads that are not there.
+            # Kept, because its end would wait for threads that a fork does not copy.
             self._parents = self._session
             self._session = _open_session(self._model, self.threads)
             self._process = os.getpid()

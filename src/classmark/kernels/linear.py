@@ -7,7 +7,7 @@ of integers, hence exact in any order: the numpy path and the C kernel give the 
 platform.
 
 A feature finds its slot by a perfect hash: ``displacements`` sends each bucket of keys to free
-slots (Belazzougui et al. 2009, "Hash, displace, and compress"); ``fingerprints`` tells strangers.
+slots (Belazzougui et al. 2009, "Hash, displace, and compress"); ``fingerprints`` exposes others.
 """
 
 from __future__ import annotations

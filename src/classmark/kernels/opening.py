@@ -1,4 +1,4 @@
-"""Opens the kernel of a bundle, whatever its kind."""
+"""Makes the scorer of a bundle, whatever its kind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from classmark.errors import BundleIncompatible
 from classmark.kernels.scorer import Scorer
 from classmark.papers import RECIPE_VERSION
 
-_KERNELS = {
+_SCORERS = {
     "linear": "classmark.kernels.linear",
     "transformer": "classmark.kernels.encoder",
     "cascade": "classmark.kernels.cascade",
@@ -18,19 +18,19 @@ _KERNELS = {
 
 
 def make_scorer(bundle: Bundle) -> Scorer:
-    """Return the kernel of a bundle of any kind.
+    """Return the scorer of a bundle of any kind.
 
     Raises:
         BundleIncompatible: it was made for another text recipe, or is of an unknown kind.
         MissingExtra: packages that its kind needs are not installed.
     """
-    # Checked before the kernel reads the arrays: another recipe may come with other arrays.
+    # Checked before the scorer reads the arrays: another recipe may come with other arrays.
     check_text_recipe(bundle)
-    home = _KERNELS.get(bundle.manifest.kind)
+    home = _SCORERS.get(bundle.manifest.kind)
     if home is None:
         raise BundleIncompatible(
             f"model {bundle.manifest.name} is of kind {bundle.manifest.kind!r}, this classmark "
-            f"runs {', '.join(map(repr, _KERNELS))}. Install a newer classmark."
+            f"runs {', '.join(map(repr, _SCORERS))}. Install a newer classmark."
         )
     load: Callable[..., Scorer] = import_module(home).load_scorer
     return load(bundle, make_scorer) if bundle.manifest.kind == "cascade" else load(bundle)

@@ -1,7 +1,7 @@
 """From a paper to the tokens of an encoder: title and abstract as a pair.
 
 ``[CLS] title [SEP] abstract [SEP]``, both fields by the one text recipe. What is too long is cut
-from the abstract's end; a title may fill half of the length at most. Training and serving make
+from the abstract's end; a title may fill at most half of the length. Training and serving make
 their tokens here. Needs ``[onnx]`` (tokenizers).
 
 The package tokenizers runs whatever ``tokenizer.json`` says: any regular expression, without a time
@@ -94,7 +94,7 @@ class PairTokenizer:
     """Makes the tokens of papers; may be shared by threads.
 
     Attributes:
-        max_length: tokens of a paper at most, special ones among them.
+        max_length: maximum number of tokens of a paper, special ones included.
         pad_id: the id that fills up the shorter papers of a batch.
         last_id: the largest id of its vocabulary.
     """

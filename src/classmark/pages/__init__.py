@@ -1,4 +1,4 @@
-"""Every page, figure and aligned table of reports.
+"""Pages, figures and aligned tables of reports; that of a dataset is imported from ``dataset``.
 
 A page is one HTML file: no script, no font, no request. Pages are jinja2 templates (extra ``data``)
 that escape all values; figures are inline SVG, so they take the page's colours in light, dark and

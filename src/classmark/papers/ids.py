@@ -9,7 +9,7 @@ from functools import cache
 from classmark import taxonomy
 
 # Archives that gave out identifiers of the old form (to March 2007). Without this list the
-# hyphenated form could not be told from identifiers of other libraries, which must not change.
+# hyphenated form would look like identifiers of other libraries, which must not change.
 _OLD_ARCHIVES = (
     "acc-phys|adap-org|alg-geom|ao-sci|astro-ph|atom-ph|bayes-an|chao-dyn|chem-ph|cmp-lg|comp-gas|"
     "cond-mat|cs|dg-ga|funct-an|gr-qc|hep-ex|hep-lat|hep-ph|hep-th|math-ph|math|mtrl-th|nlin|"

@@ -1,7 +1,7 @@
 """Markup inside titles and abstracts: JATS, MathML, HTML and entities, taken out before the recipe.
 
 Publishers' records hold it, and the model never saw it: one tag in fifteen words is enough to make
-it abstain. TeX stays: the recipe reads it. What is no known tag, such as ``<x>`` for a mean value
+it abstain. TeX stays: the recipe reads it. An unknown tag, such as ``<x>`` for a mean value
 or ``a < b``, stays too.
 """
 

@@ -121,4 +121,4 @@ COMMAND_SYMBOLS: dict[str, str] = {
     **dict.fromkeys("!-/@()${}", ""),
     **dict.fromkeys(",;:>[]\\_ \t\r\n", " "),
 }
-"""``\\`` and one character that is no letter; what is not listed stands for itself."""
+"""``\\`` and one character other than a letter; what is not listed stands for itself."""

@@ -102,7 +102,7 @@ def check_runs_dir(runs_dir: Path) -> None:
 
 @contextmanager
 def reserve_run_folder(runs_dir: Path, kind: str) -> Iterator[Path]:
-    """Yield the folder of a new run, that is not there yet and nobody else is given meanwhile.
+    """Yield a folder for a new run that does not exist yet and no other run is given meanwhile.
 
     Raises:
         StorageFailed: there is no writing where runs go.

@@ -107,7 +107,7 @@ def read_transformer_record(folder: Path) -> RunStart:
             if found.kind == "transformer":
                 return found
     raise InvalidConfig(
-        f"model.start: {folder} is no run of model=transformer. Give the folder that such a "
+        f"model.start: {folder} is not a run of model=transformer. Give the folder that such a "
         "`classmark train` printed last."
     )
 

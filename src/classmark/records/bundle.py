@@ -1,4 +1,4 @@
-"""What a bundle says of itself: the content of ``bundle.json``."""
+"""The manifest of a bundle: the content of ``bundle.json``."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from classmark.errors import InvalidDataset
+from classmark.records.fields import WrongField, read_fields
 
 FORMAT_VERSION = 2
 """Written into every manifest; it also names the definition of the digest (``dataset.digest``)."""
@@ -100,10 +101,6 @@ class DatasetManifest:
                 "`classmark dataset build`."
             )
         try:
-            fields = dict(value)
-            fields["splits"] = {name: SplitFile(**f) for name, f in fields["splits"].items()}
-            for key in ("labels", "periods", "sources"):
-                fields[key] = tuple(fields[key])
-            return cls(**fields)
-        except (KeyError, TypeError, AttributeError) as error:
+            return read_fields(cls, value)
+        except WrongField as error:
             raise InvalidDataset(f"manifest.json is not of format {version}: {error}") from error

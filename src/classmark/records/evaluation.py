@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from classmark.errors import InvalidReport
+from classmark.records.fields import WrongField, read_fields
 from classmark.wire import ModelRef, to_builtins
 
 FORMAT_VERSION = 1
@@ -132,25 +133,11 @@ class EvaluationReport:
                 f"report format version is {value.get('format_version')!r}, this classmark reads "
                 f"{FORMAT_VERSION}. Write the report again with `classmark evaluate`."
             )
+        derived = {"headline", "provenance"}  # the second is added to committed reports
         try:
-            derived = {"headline", "provenance"}  # the second is added to committed reports
-            fields = {key: item for key, item in value.items() if key not in derived}
-            fields["model"] = ModelRef(**fields["model"])
-            fields["metrics"] = _metrics(fields["metrics"])
-            fields["periods"] = tuple(_slice(item) for item in fields["periods"])
-            fields["years"] = tuple(_slice(item) for item in fields["years"])
-            fields["categories"] = tuple(CategoryReport(**item) for item in fields["categories"])
-            return cls(**fields)
-        except (KeyError, TypeError, AttributeError) as error:
+            return read_fields(cls, {k: v for k, v in value.items() if k not in derived})
+        except WrongField as error:
             raise InvalidReport(
                 f"the report is not of format {FORMAT_VERSION}: {error}. "
                 "Write it again with `classmark evaluate`."
             ) from error
-
-
-def _metrics(value: Mapping[str, Any]) -> dict[str, MetricValue]:
-    return {name: MetricValue(**item) for name, item in value.items()}
-
-
-def _slice(value: Mapping[str, Any]) -> SliceReport:
-    return SliceReport(**{**value, "metrics": _metrics(value["metrics"])})

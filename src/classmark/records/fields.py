@@ -8,6 +8,8 @@ from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+import msgspec
+
 _Record = TypeVar("_Record")
 
 _WORDS: dict[Any, tuple[tuple[type, ...], str]] = {
@@ -40,7 +42,7 @@ class UnknownField(WrongField):
     """The record has no such field."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(name, problem=f"{name!r} is not a field of a run")
+        super().__init__(name, problem=f"{name!r} is not a field")
 
 
 class MissingField(WrongField):
@@ -99,13 +101,26 @@ def read_value(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list):
             raise WrongField(where, value, "a list")
         return tuple(read_value(choices[0], v, f"{where}[{i}]") for i, v in enumerate(value))
-    if origin in (dict, Mapping) or is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise WrongField(where, value, "a group of keys")
-        if origin is None:
-            return read_fields(hint, value, where + ".")
-        return {k: read_value(choices[1], v, f"{where}.{k}") for k, v in value.items()}
+    if _is_struct(hint) or origin in (dict, Mapping) or is_dataclass(hint):
+        return _read_object(hint, value, where)
     return _read_plain(hint, value, where)
+
+
+def _read_object(hint: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise WrongField(where, value, "a group of keys")
+    if choices := get_args(hint):
+        return {k: read_value(choices[1], v, f"{where}.{k}") for k, v in value.items()}
+    if not _is_struct(hint):
+        return read_fields(hint, value, where + ".")
+    try:
+        return msgspec.convert(value, hint)
+    except msgspec.ValidationError as error:
+        raise WrongField(where, problem=f"{where!r}: {error}") from error
+
+
+def _is_struct(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, msgspec.Struct)
 
 
 def _read_optional(hint: Any, value: Any, where: str) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from classmark.errors import InvalidGates, InvalidReport
 from classmark.records.comparison import Difference
 from classmark.records.evaluation import MetricValue
+from classmark.records.fields import WrongField, read_fields
 from classmark.wire import ModelRef, to_builtins
 
 ROBUSTNESS_FORMAT_VERSION = 1
@@ -104,15 +105,8 @@ class RobustnessReport:
                 f"{ROBUSTNESS_FORMAT_VERSION}. Write it again with `classmark evaluate robustness`."
             )
         try:
-            fields = {key: item for key, item in value.items() if key != "provenance"}
-            fields["model"] = ModelRef(**fields["model"])
-            fields["clean"] = _level(fields["clean"])
-            fields["kinds"] = tuple(
-                RobustnessKind(**{**kind, "levels": tuple(map(_level, kind["levels"]))})
-                for kind in fields["kinds"]
-            )
-            return cls(**fields)
-        except (KeyError, TypeError, AttributeError) as error:
+            return read_fields(cls, {k: v for k, v in value.items() if k != "provenance"})
+        except WrongField as error:
             raise InvalidReport(
                 f"the report is not of format {ROBUSTNESS_FORMAT_VERSION}: {error}. "
                 "Write it again with `classmark evaluate robustness`."
@@ -148,7 +142,7 @@ class RobustnessGates:
         return value
 
     @classmethod
-    def from_dict(cls, value: Any) -> RobustnessGates:
+    def from_dict(cls, value: object) -> RobustnessGates:
         """Read the JSON object of a gate file.
 
         Raises:
@@ -156,28 +150,20 @@ class RobustnessGates:
                 number.
         """
         seen = value.get("format_version") if isinstance(value, dict) else None
-        if seen != GATES_FORMAT_VERSION:
+        if not isinstance(value, dict) or seen != GATES_FORMAT_VERSION:
             raise InvalidGates(
                 f"its format version is {seen!r}, this classmark reads {GATES_FORMAT_VERSION}"
             )
         try:
-            gates = cls(**value)
-            for kind, levels in gates.minimum.items():
-                for level, metrics in levels.items():
-                    for metric, least in metrics.items():
-                        _check_minimum(f"{kind}, {level}: {metric}", least)
-        except (TypeError, AttributeError) as error:
+            gates = read_fields(cls, value)
+        except WrongField as error:
             raise InvalidGates(f"it is not of format {GATES_FORMAT_VERSION} ({error})") from error
+        for kind, levels in gates.minimum.items():
+            for level, metrics in levels.items():
+                for metric, least in metrics.items():
+                    if not 0 <= least <= 1:
+                        raise InvalidGates(
+                            f"the minimum of {kind}, {level}: {metric} is {least!r}, not a number "
+                            "from 0 to 1"
+                        )
         return gates
-
-
-def _check_minimum(name: str, least: Any) -> None:
-    # A comparison with NaN is never true: such a gate would let everything through.
-    if isinstance(least, bool) or not isinstance(least, int | float) or not 0 <= least <= 1:
-        raise InvalidGates(f"the minimum of {name} is {least!r}, not a number from 0 to 1")
-
-
-def _level(value: Mapping[str, Any]) -> RobustnessLevel:
-    metrics = {name: MetricValue(**item) for name, item in value["metrics"].items()}
-    differences = {name: Difference(**item) for name, item in value["differences"].items()}
-    return RobustnessLevel(**{**value, "metrics": metrics, "differences": differences})

@@ -284,7 +284,7 @@ def damaged_run(folder: Path, file: str, problem: str) -> RunCorrupt:
     )
 
 
-def _check_version(value: Any) -> bool:
+def _check_version(value: object) -> bool:
     """Return whether a record states its format version; classmark 0.1.0 wrote none."""
     if not isinstance(value, dict):
         raise WrongField("", value, "an object")

@@ -9,6 +9,7 @@ import json
 import os
 import stat
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -123,6 +124,28 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             _sync_tree(temporary.path)
             _put(temporary.path, target, path, overwrite=overwrite)
             _sync_folder(target.parent)
+    finally:
+        remove(temporary.path)
+        close(temporary.handle)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield an empty folder for intermediate files, which goes at the end of the block.
+
+    It is in the system's folder for temporary files (``TMPDIR``). What a killed run left there goes
+    first.
+
+    Raises:
+        StorageFailed: it cannot be made or written (no such folder, full disk ...).
+    """
+    target = Path(tempfile.gettempdir(), "classmark")
+    with storage_errors(target):
+        recover(target)
+        temporary = make_folder(target)
+    try:
+        with storage_errors(target):
+            yield temporary.path
     finally:
         remove(temporary.path)
         close(temporary.handle)

@@ -40,13 +40,17 @@ def locked_folder(folder: Path, otherwise: str = "choose another output") -> Ite
 
 
 @contextmanager
-def locked_file(path: Path) -> Iterator[None]:
+def locked_file(path: Path, wait_s: float | None = None) -> Iterator[None]:
     """Hold a file for the block, to read and then replace it; if there is none, make an empty one.
 
     The file itself is the lock, so that who may read it may hold it, and nothing stays beside it.
 
+    Args:
+        path: the file.
+        wait_s: seconds to wait for another process; None for ``LOCK_WAIT_S``.
+
     Raises:
-        OutputBusy: another process has held it for ``LOCK_WAIT_S``.
+        OutputBusy: another process still holds it after that time.
         StorageFailed: it cannot be made or opened.
     """
     if os.name == "nt":  # pragma: no cover - what is open cannot be replaced there
@@ -55,15 +59,15 @@ def locked_file(path: Path) -> Iterator[None]:
     target = Path(os.path.realpath(path))
     with storage_errors(path):
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle = _hold(target)
+        handle = _hold(target, LOCK_WAIT_S if wait_s is None else wait_s)
     try:
         yield
     finally:
         os.close(handle)
 
 
-def _hold(path: Path) -> int:
-    until = time.monotonic() + LOCK_WAIT_S
+def _hold(path: Path, wait_s: float) -> int:
+    until = time.monotonic() + wait_s
     while True:
         handle = _open_or_make(path)
         is_ours = try_lock(handle)
@@ -72,8 +76,9 @@ def _hold(path: Path) -> int:
         os.close(handle)  # held by another process, or replaced by it before we held it
         if not is_ours:
             if time.monotonic() > until:
+                waited = f" for {wait_s:g} s" if wait_s else ""
                 raise OutputBusy(
-                    f"another process has held {path} for {LOCK_WAIT_S:g} s. End it "
+                    f"another process has held {path}{waited}. Wait for it, or end it "
                     f"(`fuser {path}` names it), then try again."
                 )
             time.sleep(_LOOK_AGAIN_S)

@@ -42,9 +42,7 @@ class TrackerConfig:
             raise InvalidConfig(
                 f"tracker.kind is {self.kind!r}, it must be one of {', '.join(kinds)}."
             )
-        if (
-            "@" in urlsplit(self.mlflow_uri).netloc
-        ):  # it would stand in the run folder for all to read
+        if "@" in urlsplit(self.mlflow_uri).netloc:  # the run folder would show it to everybody
             raise InvalidConfig(
                 "tracker.mlflow_uri holds a name or password. Give them as "
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment."

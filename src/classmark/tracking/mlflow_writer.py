@@ -126,7 +126,7 @@ def main() -> int:
     answer, sys.stdout = sys.stdout, Path(os.devnull).open("w")  # noqa: SIM115 - until the end
     try:
         write(sys.stdin)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the parent decides what to do
         print(describe(error), file=answer, flush=True)
         return 1
     return 0

@@ -41,7 +41,7 @@ def serve_page(
     Args:
         runs_dir: folder of runs, with MLflow's database in it.
         port: to listen on; 0 takes a free one.
-        on_start: called when nothing stands in the way, before the page takes its time to start.
+        on_start: called when everything is ready, before the page starts, which takes a while.
 
     Raises:
         MissingExtra: MLflow is not installed.

@@ -22,7 +22,7 @@ class RunSummary:
     Attributes:
         name: of its folder.
         folder: where it is.
-        record: what it says of itself.
+        record: the run in its own words.
         metrics: the last value of every metric of ``metrics.csv``; of a cascade its chosen point
             on each split; empty if there is neither.
     """
@@ -65,7 +65,7 @@ def list_runs(runs_dir: Path) -> tuple[list[RunSummary], list[RunCorrupt]]:
     """
     if not runs_dir.is_dir():
         raise RunNotFound(
-            f"{runs_dir} is no folder of runs. Say where they are with --runs-dir DIR."
+            f"{runs_dir} is not a folder of runs. Say where they are with --runs-dir DIR."
         )
     runs: list[RunSummary] = []
     damaged: list[RunCorrupt] = []
@@ -96,10 +96,10 @@ def find_run(run: str, runs_dir: Path) -> RunSummary:
 
 
 def read_summary(folder: Path) -> RunSummary:
-    """Return what a run folder says of itself.
+    """Return the summary of a run from its folder.
 
     Raises:
-        RunNotFound: it is no run.
+        RunNotFound: it is not the folder of a run.
         RunCorrupt: its files are damaged.
     """
     record = RunRecord.read(folder)

@@ -101,7 +101,7 @@ class Trackers:
         for tracker in list(self._trackers):
             try:
                 call(tracker)
-            except Exception as error:  # whatever it is, training goes on
+            except Exception as error:  # noqa: BLE001 - training continues in any case
                 self._trackers.remove(tracker)
                 reason = " ".join(str(error).split()) or type(error).__name__
                 with suppress(OSError, ValueError):  # a stderr that is closed stops nothing either

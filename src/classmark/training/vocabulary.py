@@ -62,7 +62,7 @@ class SparsePapers:
 def read_occurrences(
     papers: Iterable[tuple[str, str]], progress: Progress, folder: Path | None = None
 ) -> Occurrences:
-    """Return the features of papers and how often each stands in them.
+    """Return the features of papers and how often each occurs in them.
 
     Args:
         papers: title and abstract of each, read as a stream.
@@ -129,7 +129,7 @@ def to_sparse(
 
 
 def _places(keys: NDArray[np.uint64], vocabulary: NDArray[np.uint64]) -> NDArray[np.int32]:
-    """Return where each key stands in the vocabulary, -1 if it does not."""
+    """Return the index of each key in the vocabulary, -1 if it is not in it."""
     at = np.minimum(np.searchsorted(vocabulary, keys), len(vocabulary) - 1)
     return np.where(vocabulary[at] == keys, at, -1).astype(np.int32)
 

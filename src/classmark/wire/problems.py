@@ -22,7 +22,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "body_too_large": (413, "The body is too large"),
     "host_not_allowed": (421, "The service does not have this name"),
     "unsupported_media_type": (415, "The content type is not supported"),
-    "invalid_request": (422, "The content is not as it must be"),
+    "invalid_request": (422, "Invalid request"),
     "invalid_paper": (422, "The paper cannot be classified"),
     "text_too_long": (413, "The text of a paper is too long"),
     "too_many_papers": (413, "There are too many papers"),

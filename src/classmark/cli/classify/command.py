@@ -208,13 +208,13 @@ def run(
 
     if output is not None:
         check_file_place(output)
-    check_apart((output,), (find_bundle(model), *(source.path for source in sources)))
-    classifier = Classifier(model)
+    folder = find_bundle(model)
+    check_apart((output,), (folder, *(source.path for source in sources)))
+    classifier = Classifier(folder)
     options = replace(options, columns=classifier.columns.overruled_by(options.columns))
     whole_labels = classifier.categories.space == "free"
     n_bad = n_records = 0
-    encoding = stdout_encoding(for_people=options.layout == "human")
-    with open_sink(output, encoding=encoding) as write:
+    with open_sink(output, encoding=stdout_encoding(for_people=options.layout == "human")) as write:
         writer = make_writer(write, options, classifier, sources, output)
 
         def report(line: str) -> None:

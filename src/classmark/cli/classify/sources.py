@@ -40,7 +40,7 @@ class Source:
 
     @classmethod
     def from_argument(cls, argument: str) -> Source:
-        """Tell what an argument is.
+        """Return the source that an argument names.
 
         Raises:
             UnreadableSource: it must be a file, but does not exist.

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from classmark.errors import MissingExtra
 
-_PACKAGES = ("polars", "pyarrow", "pandera", "jinja2")
+_PACKAGES = ("polars", "pyarrow", "jinja2")
 
 
 def need_packages(feature: str) -> None:

@@ -92,7 +92,7 @@ def _refuse_options_before(context: typer.Context) -> None:
     ]
     if given:
         raise UsageError(
-            f"{given[0]} stands before {context.invoked_subcommand}, which takes its own options. "
+            f"{given[0]} comes before {context.invoked_subcommand}, which takes its own options. "
             f"Put them after it: classmark evaluate {context.invoked_subcommand} ..."
         )
 

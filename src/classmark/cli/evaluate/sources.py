@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,8 +61,10 @@ class ModelScores:
         """Return the table as it was stored: what is measured can be measured again."""
         if self.keep_at is not None:
             return self._store(self.keep_at).read()
-        with tempfile.TemporaryDirectory(prefix="classmark-") as folder:
-            return self._store(Path(folder) / "scores.npz").read()
+        from classmark.storage import scratch_folder
+
+        with scratch_folder() as folder:
+            return self._store(folder / "scores.npz").read()
 
     def facts(self) -> PaperFacts | None:
         """Return what the dataset says of the papers that are scored, in the table's order."""

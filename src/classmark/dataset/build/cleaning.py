@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import pandera.polars as pa
 import polars as pl
-from pandera.errors import SchemaErrors
 
 from classmark import taxonomy
 from classmark.bundle.check import MOST_LABEL_CHARS
@@ -155,7 +150,7 @@ def _move_to_cross_list(frame: pl.DataFrame, is_small: pl.Expr, large: pl.Series
     return frame.with_columns(category_code=label).with_columns(categories=_label_first())
 
 
-_REMEDIES = {
+_FAULTS = {
     "no_id": "it has no id",
     "no_text": "it has neither title nor abstract",
     "no_category": "it has no category",
@@ -199,67 +194,39 @@ def _note_unknown_labels(frame: pl.DataFrame, broken: pl.DataFrame, ledger: Ledg
         ledger.notes["unknown_categories"] = dict(labels.iter_rows())
 
 
-def paper_contract(config: DatasetConfig) -> pa.DataFrameSchema:
-    """Return the schema; it is checked on the columns that ``_checked_columns`` makes."""
+def _contract(config: DatasetConfig) -> dict[str, pl.Expr]:
+    """Return what must hold of each row, by the name of the check, first checks first."""
     known = [c.code for c in taxonomy.categories(active_only=False)]
-    label_checks = [_check("no_category", lambda column: column != "")]
-    if config.labels == "arxiv":
-        in_taxonomy = _check("unknown_category", lambda c: c.is_in(known) | (c == ""))
-        label_checks.append(in_taxonomy)
-    else:
-        label_checks.append(
-            _check("long_category", lambda c: c.str.len_chars() <= MOST_LABEL_CHARS)
-        )
-    listed = pa.Check(_label_is_listed, name="label_not_listed")
-    return pa.DataFrameSchema(
-        {
-            "id": pa.Column(pl.String, checks=[_check("no_id", lambda column: column != "")]),
-            "text_chars": pa.Column(pl.UInt32, checks=[_check("no_text", lambda c: c > 0)]),
-            "category_code": pa.Column(pl.String, checks=label_checks),
-            "published_date": pa.Column(pl.String, checks=[_check("bad_date", _is_iso_date)]),
-            "updated_date": pa.Column(pl.String, checks=[_check("bad_date", _is_iso_date)]),
-            "categories": pa.Column(pl.List(pl.String)),
-        },
-        checks=[listed],
-        strict=True,
+    label = pl.col("category_code")
+    is_valid = (
+        {"unknown_category": label.is_in(known)}
+        if config.labels == "arxiv"
+        else {"long_category": label.str.len_chars() <= MOST_LABEL_CHARS}
     )
+    return {
+        "no_id": pl.col("id") != "",
+        "no_text": pl.col("text_chars") > 0,
+        "no_category": label != "",
+        **is_valid,
+        "bad_date": _is_iso_date("published_date") & _is_iso_date("updated_date"),
+        "label_not_listed": pl.col("categories").list.contains(label),
+    }
 
 
-def _check(name: str, holds: Callable[[pl.Expr], pl.Expr]) -> pa.Check:
-    return pa.Check(lambda data: data.lazyframe.select(holds(pl.col(data.key))), name=name)
-
-
-def _is_iso_date(column: pl.Expr) -> pl.Expr:
+def _is_iso_date(name: str) -> pl.Expr:
+    column = pl.col(name).fill_null("")
     shape = column.str.contains(r"^\d{4}-\d\d-\d\d$")
     return (column == "") | (shape & column.str.to_date("%Y-%m-%d", strict=False).is_not_null())
 
 
-def _label_is_listed(data: Any) -> Any:
-    label = pl.col("category_code")
-    return data.lazyframe.select(pl.col("categories").list.contains(label) | (label == ""))
-
-
-def _checked_columns(frame: pl.DataFrame) -> pl.DataFrame:
-    texts = ("category_code", "published_date", "updated_date")
-    return frame.select(
-        "id",
-        "text_chars",
-        *(pl.col(c).fill_null("") for c in texts),
-        "categories",
-    )
-
-
 def _broken_checks(frame: pl.DataFrame, config: DatasetConfig) -> pl.DataFrame:
     """Return ``row`` (uint32) and ``check``: the first check that each bad row breaks."""
-    try:
-        paper_contract(config).validate(_checked_columns(frame), lazy=True)
-    except SchemaErrors as error:
-        rank = pl.col("check").replace_strict({c: i for i, c in enumerate(_REMEDIES)})
-        failures: pl.DataFrame = error.failure_cases.select(
-            pl.col("index").cast(pl.UInt32).alias("row"), "check"
-        )
-        return failures.sort("row", rank).unique("row", keep="first", maintain_order=True)
-    return pl.DataFrame(schema={"row": pl.UInt32, "check": pl.String})
+    checks = _contract(config).items()
+    first = pl.coalesce(
+        pl.when(~holds.fill_null(value=False)).then(pl.lit(name)) for name, holds in checks
+    )
+    checked = frame.with_columns(pl.col("category_code").fill_null(""))
+    return checked.select(check=first).with_row_index("row").drop_nulls()
 
 
 def _raise_first(frame: pl.DataFrame, broken: pl.DataFrame) -> None:
@@ -270,5 +237,5 @@ def _raise_first(frame: pl.DataFrame, broken: pl.DataFrame) -> None:
         taxonomy.canonical(label)  # raises, and names the nearest categories
     raise ContractViolation(
         f"paper {paper['id']!r} (category {label!r}, published {paper['published_date']!r}) breaks "
-        f"the contract: {_REMEDIES[check]}. Mend it, or leave --strict out to skip and count it."
+        f"the contract: {_FAULTS[check]}. Correct it, or leave out --strict to skip and count it."
     )

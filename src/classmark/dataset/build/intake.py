@@ -224,7 +224,7 @@ class _Collector:
         self.first_bad.setdefault(record.kind, what)
         if self._strict:
             raise ContractViolation(
-                f"{what} Mend the record, or leave --strict out to skip and count it."
+                f"{what} Correct the record, or leave out --strict to skip and count it."
             )
         self.bad_records[record.kind] += 1
 

@@ -36,7 +36,7 @@ _ADVICE = {
     "empty_abstract": ("title", "Name the column of the abstract: --columns abstract=NAME."),
     "duplicate_id": ("id", "Name the column of the id (--columns id=NAME) if it is another one."),
     "duplicate_text": ("title", "Of papers with the same abstract only the earliest is kept."),
-    "withdrawn": ("title", "Withdrawal notices are no papers; there is nothing to do."),
+    "withdrawn": ("title", "Withdrawal notices are not papers; there is nothing to do."),
 }
 """The column to show of a dropped row and what to do about it, by reason."""
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -21,6 +22,7 @@ from classmark.storage import (
     check_apart,
     check_file_place,
     check_folder_place,
+    locked_file,
     publish,
     sha256_file,
     storage_errors,
@@ -114,8 +116,9 @@ def fetch_dataset(
         progress: of the bytes, and of the further steps.
 
     Raises:
-        UsageError: the source is none of the three, or the output exists.
+        UsageError: the source is not a file, an address or a dataset, or the output exists.
         DownloadFailed: it cannot be fetched; what has arrived is kept in ``.part``.
+        OutputBusy: another process is fetching the same file.
         InvalidArchive: it is damaged or unsafe, or has another digest; nothing of it is kept.
         UnreadableSource: it holds nothing that can be read as papers.
         StorageFailed: it cannot be written.
@@ -208,21 +211,24 @@ def _fetched(
     patience: Patience,
     progress: Progress,
 ) -> tuple[tuple[str, ...], str]:
-    """Fetch, check, and only then give the file its name; return (members, sha256)."""
+    """Fetch and check a file that no other run fetches; return (members, sha256)."""
     remote = _remote(config)
     part = Part(target.with_name(f"{target.name}{PART_SUFFIX}"))
-    fetch(remote, part, patience, progress)
-    progress.step("checking")
-    try:
-        members, digest = _checked(part.path, config, target.name)
-    except (InvalidArchive, UnreadableSource):
-        part.discard()  # it is complete and unusable: there is nothing to resume
-        raise
-    with storage_errors(target), part.path.open("rb+") as file:
-        os.fsync(file.fileno())
-    publish(part.path, target)
-    with storage_errors(target):
-        part.forget_note()
+    lock = part.path.with_name(f"{part.path.name}.lock")
+    with locked_file(lock, wait_s=0), ExitStack() as at_end:  # two runs would write the same part
+        at_end.callback(lock.unlink, missing_ok=True)
+        fetch(remote, part, patience, progress)
+        progress.step("checking")
+        try:
+            members, digest = _checked(part.path, config, target.name)
+        except (InvalidArchive, UnreadableSource):
+            part.discard()  # it is complete and unusable: there is nothing to resume
+            raise
+        with storage_errors(target), part.path.open("rb+") as file:
+            os.fsync(file.fileno())
+        publish(part.path, target)
+        with storage_errors(target):
+            part.forget_note()
     return members, digest
 
 

@@ -217,7 +217,9 @@ def _headers(remote: Remote, part: Part) -> dict[str, str]:
     return headers
 
 
-def _receive(remote: Remote, part: Part, response: Any, progress: Progress) -> None:
+def _receive(
+    remote: Remote, part: Part, response: http.client.HTTPResponse, progress: Progress
+) -> None:
     _refuse_web_page(response, remote)
     total = _total(response)
     if not _continues(part, response):
@@ -242,7 +244,7 @@ def _copy(
         progress.advance(len(chunk), share=size / total if total else None)
 
 
-def _chunks(response: Any, remote: Remote) -> Iterator[bytes]:
+def _chunks(response: http.client.HTTPResponse, remote: Remote) -> Iterator[bytes]:
     """Yield what arrives.
 
     Raises:
@@ -265,7 +267,7 @@ def _write_all(file: IO[bytes], chunk: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
-def _continues(part: Part, response: Any) -> bool:
+def _continues(part: Part, response: http.client.HTTPResponse) -> bool:
     """Tell whether the answer is the rest of the same file; else it is read from the start.
 
     Raises:
@@ -285,7 +287,7 @@ def _continues(part: Part, response: Any) -> bool:
     raise Interruption("the server sent another part of the file than was requested.")
 
 
-def _total(response: Any) -> int | None:
+def _total(response: http.client.HTTPResponse) -> int | None:
     """Return the bytes of the whole file, None if the server does not say."""
     if found := _RANGE.fullmatch(response.headers.get("Content-Range", "")):
         return int(found[3])
@@ -322,7 +324,7 @@ def _check_space(part: Part, total: int | None) -> None:
         )
 
 
-def _refuse_web_page(response: Any, remote: Remote) -> None:
+def _refuse_web_page(response: http.client.HTTPResponse, remote: Remote) -> None:
     if response.headers.get_content_type() == "text/html":
         raise DownloadFailed(
             f"{shown(remote.url)} answered with a web page, not with a file. Check the address; "
@@ -334,8 +336,14 @@ class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
     """Follows to http and https, never from https to http; credentials stay at their origin."""
 
     def redirect_request(
-        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
-    ) -> Any:
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
         old, new = urlsplit(req.full_url), urlsplit(newurl)
         if new.scheme not in ("http", "https") or (old.scheme, new.scheme) == ("https", "http"):
             raise DownloadFailed(

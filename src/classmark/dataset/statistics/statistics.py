@@ -63,7 +63,7 @@ class Words:
 
 @dataclass(frozen=True, kw_only=True)
 class Duplicates:
-    """Papers that are there twice, before and after the build.
+    """Papers that occur twice, before and after the build.
 
     Attributes:
         dropped_ids: dropped by the build since their id was there already.

@@ -149,7 +149,7 @@ def _ranking_values(table: ScoreTable) -> dict[str, Floats | Bools]:
         "top_1": ranks < 1,
         "top_3": ranks < 3,
         "top_5": ranks < 5,
-        # One label a paper: micro-F1 is top-1 accuracy (see ``metrics.micro_f1``).
+        # With one label a paper, micro-F1 equals top-1 accuracy.
         "micro_f1": ranks < 1,
         "precision_at_1_listed": rows.listed_hits(table.scores, table.listed),
         "recall_at_5_listed": rows.listed_recalls(
@@ -181,7 +181,7 @@ def _check(table: ScoreTable) -> None:
     unfit = np.asarray((~np.isfinite(table.scores)).any(axis=1), dtype=np.bool_)
     _refuse(table, unfit, "has scores that are not finite")
     outside = (table.primary < 0) | (table.primary >= len(table.labels))
-    _refuse(table, outside, f"has a primary that is none of the {len(table.labels)} columns")
+    _refuse(table, outside, f"has a primary outside the {len(table.labels)} columns")
     own_listed = table.listed[np.arange(len(table)), table.primary]
     _refuse(table, ~own_listed, "is not listed in its own primary category")
     overfull = np.asarray(table.listed_count < np.count_nonzero(table.listed, axis=1))

@@ -1,4 +1,7 @@
-"""Metrics of ranked categories: each takes arrays, returns one number, and says its formula.
+"""Metrics of arrays of scores: each returns one number and says its formula.
+
+Epochs of a fit and perturbed papers are measured with these. Reports need every metric for many
+weightings of the papers at once; those are in ``outcomes``.
 
 Papers whose primary is unknown (-1) are left out by every function that takes ``primary``.
 ``scores`` may be raw scores or probabilities: only their order counts.

@@ -91,7 +91,7 @@ def listed_recalls(
     Args:
         scores: float [n, k].
         listed: bool [n, k], every category the paper is listed in.
-        listed_count: int [n], how many they are; those that are no column count as missed.
+        listed_count: int [n], how many they are; those without a column count as missed.
         k: how many of the top labels are looked at.
     """
     top = np.argsort(-scores, axis=1, kind="stable")[:, :k]

@@ -35,7 +35,7 @@ OTHER_KINDS = {
     for kind in (
         OtherKind("other-languages", "invented texts in other languages", tuple(_FOREIGN.values())),
         OtherKind(
-            "non-papers", "invented texts that are no papers", ("English prose", "machine-made")
+            "non-papers", "invented texts that are not papers", ("English prose", "machine-made")
         ),
     )
 }

@@ -81,7 +81,7 @@ def _parse_blocks(text: str) -> list[Block]:
     log = logging.getLogger("bibtexparser")
     if not log.handlers:
         log.addHandler(logging.NullHandler())
-    # As they stand in the file: what the parser makes of them does not join "A " # macro.
+    # As the file spells them: what the parser makes of them does not join "A " # macro.
     return parse_string(text, parse_stack=[]).blocks
 
 
@@ -115,7 +115,7 @@ def _read_block(
     if isinstance(block, DuplicateBlockKeyBlock):
         entry = block.ignore_error_block
     elif isinstance(block, DuplicateFieldKeyBlock) and not read & _in_lower_case(block):
-        entry = block.ignore_error_block  # nobody reads what stands there twice
+        entry = block.ignore_error_block  # nobody reads the field that occurs twice
     if isinstance(entry, Entry):
         try:
             fields = {

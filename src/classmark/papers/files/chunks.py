@@ -33,7 +33,7 @@ class Chunk:
     """Neighbouring records of a file.
 
     Attributes:
-        content: whole lines as they stand in the file, or records that were read.
+        content: whole lines of the file, unchanged, or records that were read.
         first_line: number of the first line, if it is lines.
         end_byte: how far the file had been read after it, in bytes on disk.
     """

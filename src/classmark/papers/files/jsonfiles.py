@@ -154,7 +154,7 @@ def _without_surrogates(value: object, source: str) -> object:
 
 
 class _Buffer:
-    """The part of a JSON document that is being decoded; grows to one record at most."""
+    """The part of a JSON document that is being decoded; grows to at most one record."""
 
     def __init__(self, stream: BinaryIO, options: ReadOptions) -> None:
         self._stream = stream
@@ -203,7 +203,7 @@ class _Buffer:
             return value
 
     def _why(self, error: Exception) -> str:
-        # The message counts from the start of the value, wherever that stands in the buffer.
+        # The message counts from the start of the value, wherever the buffer holds it.
         value = self._text[self._start :]
         if isinstance(error, json.JSONDecodeError):
             error = json.JSONDecodeError(error.msg, value, error.pos - self._start)

@@ -28,7 +28,7 @@ _SUFFIX_BY_MAGIC = {
     b"\xfd7zXZ\x00": ".xz",
 }
 PACKED_MAGIC = tuple(_SUFFIX_BY_MAGIC)
-"""How packed files begin that are no zip."""
+"""First bytes of packed files other than zip."""
 PACKED_SUFFIXES = (".zip", ".gz", ".bz2", ".xz")
 _MAX_XZ_BYTES = 80 << 20
 """Memory to unpack one xz file: ``xz -9`` needs 65 MiB, and a file may ask for gigabytes."""
@@ -67,7 +67,7 @@ class Source:
         prefix: its first bytes, at most ``PREFIX_BYTES``; the stream still holds them.
         stream: the bytes from the start, decompressed.
         seekable: the same from the start if it can be sought, else None.
-        position: tells how many bytes of the file, as it lies on disk, have been read.
+        position: returns how many bytes of the file on disk have been read.
     """
 
     name: str

@@ -245,7 +245,7 @@ class _Draft:
         self.fields, self.current, self.seam = [], None, (0, self.seam[1])
 
     def cut_at_seam(self) -> _Draft:
-        """Cut off what stands below the last blank line, and return it."""
+        """Cut off everything below the last blank line, and return it."""
         position, line = self.seam
         rest = _Draft(line, self.fields[position:], below=self.below)
         rest.n_lines = sum(1 + len(moved.parts) for moved in rest.fields)

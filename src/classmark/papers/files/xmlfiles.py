@@ -210,7 +210,7 @@ class _Document:
             self._record.start(tag, attributes, self._expat.CurrentByteIndex)
 
     def data(self, text: str) -> None:
-        """Go on with the text of an element."""
+        """Add to the text of an element."""
         if self._record is not None:
             self._record.data(text, self._expat.CurrentByteIndex)
 

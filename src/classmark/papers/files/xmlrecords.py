@@ -260,7 +260,7 @@ def _in_any_namespace(path: str) -> str:
 def _inner(element: Element) -> str:
     """Return the text of an element; markup in it is spelled out, for all sources alike.
 
-    What is no known tag, such as the fonts of EndNote, is left out.
+    Unknown tags, such as the fonts of EndNote, are left out.
     """
     parts = [element.text or ""]
     for child in element:

@@ -63,7 +63,7 @@ class _Split:
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """What a fit was told, and what was read for it."""
+    """The configuration of a fit, and what was read for it."""
 
     config: TrainConfig
     options: TransformerConfig
@@ -265,7 +265,7 @@ def _kept_or_gone(run: Unfinished) -> Iterator[None]:
             run.discard()
             raise KeyboardInterrupt from error
         again = shlex.join(["classmark", "train", f"resume={run.folder}"])
-        raise Interrupted(f"interrupted: the run is kept. Go on with: {again}") from error
+        raise Interrupted(f"interrupted: the run is kept. Resume it with: {again}") from error
     except TrainingFailed as error:
         if not run.has_checkpoint:
             run.discard()

@@ -45,10 +45,10 @@ class SafeCheckpointIO(CheckpointIO):
         path: str | Path,
         storage_options: Any = None,  # noqa: ARG002 - Lightning's signature
     ) -> None:
-        """Write a checkpoint as a folder; one that is there is replaced.
+        """Write a checkpoint as a folder, in place of an existing one.
 
         Raises:
-            StorageFailed: it cannot be written; the one that was there stays.
+            StorageFailed: it cannot be written; the existing one stays.
             TypeError: it holds what is neither a plain value nor a tensor.
         """
         tensors: dict[str, Tensor] = {}

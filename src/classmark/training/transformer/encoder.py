@@ -163,9 +163,9 @@ def _cached(name: str) -> Path | None:
 
 
 def _fetched(name: str) -> Path:
-    """Download an encoder; one question with a time limit comes first, for a hub that is not there.
+    """Download an encoder, after one short request that shows whether the hub answers.
 
-    The hub's own client would ask six times and wait between.
+    The hub's own client would try six times and wait between.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, snapshot_download
 

@@ -72,7 +72,7 @@ def fit_transformer(fit: TransformerFit) -> Fitted:
 
     Raises:
         InvalidConfig: the encoder cannot read that many tokens, or has no layers.
-        TrainingFailed: a loss or gradient is no number.
+        TrainingFailed: a loss or gradient is not finite.
         OutOfMemory: says which batch may fit.
         CheckpointCorrupt: there are checkpoints, and none can be read.
         Interrupted: the user asked for it; a checkpoint was written if a step was going on.

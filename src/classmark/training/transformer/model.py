@@ -22,7 +22,7 @@ from classmark.training.transformer.network import EncoderClassifier
 
 
 def longest_text(encoder: Any) -> int | None:
-    """Return how many tokens an encoder reads at most; None if it does not say."""
+    """Return the maximum number of tokens that an encoder reads; None if it does not say."""
     most = getattr(encoder.config, "max_position_embeddings", None)
     if most is None:
         return None
@@ -41,7 +41,7 @@ def check_length(encoder: Any, max_length: int) -> None:
     most = longest_text(encoder)
     if most is not None and max_length > most:
         raise InvalidConfig(
-            f"model.max_length is {max_length}, the encoder reads {most} tokens at most. "
+            f"model.max_length is {max_length}, the encoder reads at most {most} tokens. "
             f"Give model.max_length={most} or less."
         )
 

@@ -47,7 +47,7 @@ class TransformerModule(LightningModule):
     """Fits an ``EncoderClassifier`` by AdamW.
 
     Lightning's own optimisation is off (``automatic_optimization``), so that a step weighs every
-    paper alike whatever the batches, and ends before an update that is no number.
+    paper alike whatever the batches, and ends before an update that is not finite.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class TransformerModule(LightningModule):
             batch_idx: steps done before.
 
         Raises:
-            TrainingFailed: loss or gradient is no number; the weights are those before the step.
+            TrainingFailed: loss or gradient is not finite; the weights are those before the step.
         """
         optimiser: Any = self.optimizers()
         schedule: Any = self.lr_schedulers()
@@ -186,7 +186,7 @@ def seed_everything(seed: int) -> None:
 def parameter_groups(model: EncoderClassifier, config: TransformerConfig) -> list[dict[str, Any]]:
     """Return AdamW's groups: each depth of the encoder with its rate, then the head.
 
-    Biases and norms (one dimension) stand in groups of their own, without weight decay.
+    Biases and norms (one dimension) have groups of their own, without weight decay.
     """
     groups: dict[tuple[int, bool], list[Any]] = {}
     for name, parameter in model.encoder.named_parameters():

@@ -89,8 +89,8 @@ class EncoderClassifier(nn.Module):
     def depth_of(self, name: str) -> int:
         """Return the depth of a parameter of the encoder by its name.
 
-        0 for embeddings, i for the i-th layer; what stands beside the layers (a final norm) is as
-        deep as the last of them.
+        0 for embeddings, i for the i-th layer; other parts (a final norm) are as deep as
+        the last of them.
         """
         for depth, prefix in enumerate(self.layers, 1):
             if name.startswith(prefix + "."):
