@@ -35,6 +35,8 @@ LOCK = $(TEST_VENV)/$(BIN)/uv pip compile pyproject.toml --quiet --universal --p
 LOCK_AS_TESTED = $(LOCK) --constraints requirements/test.txt
 
 .DEFAULT_GOAL := help
+# Tests start hundreds of Pythons; without its caches each would compile every module that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo test quick core check docs bench lock system-deps clean
 
 help:  ## Show this list
@@ -43,6 +45,9 @@ help:  ## Show this list
 
 demo: $(DEMO_VENV)/.ready  ## Sample corpus, train, evaluate, export, classify (own .venv, no torch)
 	$(DEMO_VENV)/$(BIN)/classmark demo --output demo
+
+# As many processes as cores compute already; threads of each would wait for those of the others.
+test quick core: export OMP_NUM_THREADS ?= 1
 
 test: $(TEST_VENV)/.ready  ## Run every test with branch coverage (own .venv-test)
 	$(RUN) pytest --cov --cov-report=term-missing:skip-covered $(PARALLEL) $(PYTEST_ARGS)

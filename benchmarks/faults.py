@@ -293,5 +293,5 @@ FLAGS: dict[str, dict[str, Any]] = {
 }
 
 if __name__ == "__main__":
-    tiny = {"seconds": 1, "kill_seconds": 5, "hostile": 400}
+    tiny = {"seconds": 0.3, "kill_seconds": 3, "hostile": 400}
     run_benchmark(__doc__, measure, FLAGS, tiny=tiny)

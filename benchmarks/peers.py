@@ -191,5 +191,5 @@ if __name__ == "__main__":
         "--papers": {"type": int, "default": N_TRAIN, "help": "papers to fit on; 50,000"},
         "--only": {"nargs": "*", "help": "peers to measure; all without it"},
     }
-    tiny = {"papers": 1500, "only": ["classmark", "minilm", "tfidf-xgboost"]}
+    tiny = {"papers": 420, "only": ["classmark", "minilm", "tfidf-xgboost"]}
     run_benchmark(__doc__, measure, flags, tiny=tiny, plot=plot)

@@ -1,23 +1,35 @@
 """Forks for each fault: the n-th call of a function of the system fails in the forked process.
 
 For programs that are preloaded with the library of ``preload.py``. What they run is imported once.
+
+A first run without a fault lists the calls. Calls for the same file from the same place in the code
+(the same traceback of Python, line by line) are of one site, such as the pages of one transaction
+that SQLite writes. The first and the last call of each site fail; with ``CLASSMARK_ALL_FAULTS=1``
+every call does.
 """
 
 from __future__ import annotations
 
 import ctypes
+import faulthandler
+import fcntl
 import os
+import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import count
 from pathlib import Path
 
 NO_FAULT = "fork:0:EIO"
-MISSES = 2
-"""So many runs in a row without an n-th call say that there is none; threads make it differ."""
+ALL = "CLASSMARK_ALL_FAULTS"
+MORE_CALLS = 2
+"""Threads make the number of calls differ from run to run."""
+_LOG_DESCRIPTOR = 300
+"""Out of the way of what is tested, which closes or reuses the lower ones."""
+_CHANGING = re.compile(r"[0-9a-f]{8,}|\d+")
 
 
 @dataclass(frozen=True)
@@ -63,20 +75,28 @@ class Program:
             place: of a function and the folder of the run: the part of a path that counts, or "".
         """
         for function, errors in faults.items():
+            numbers = self._numbers(function, place)
             for error in errors:
-                n_missed = 0
-                for n in count(1):
-                    attempt, has_failed = self._attempt(function, n, error, place)
-                    n_missed = 0 if has_failed else n_missed + 1
-                    if has_failed:
+                for n in numbers:
+                    attempt, log = self._attempt(function, n, error, place)
+                    if log.exists() and " failed " in log.read_text():
                         yield attempt
-                    if n_missed == MISSES:
-                        break
+
+    def _numbers(self, function: str, place: Callable[[str, Path], str]) -> list[int]:
+        """Return which calls of a function are to fail."""
+        attempt, log = self._attempt(function, 0, "EIO", place)
+        assert attempt.code == 0, attempt.errors
+        called = sites(log, function) if log.exists() else []
+        if os.environ.get(ALL) == "1":
+            return list(range(1, len(called) + MORE_CALLS + 1))
+        last = {site: n for n, site in enumerate(called, 1)}
+        first = {site: n for n, site in reversed(list(enumerate(called, 1)))}
+        return sorted({*first.values(), *last.values()})
 
     def _attempt(
         self, function: str, n: int, error: str, place: Callable[[str, Path], str]
-    ) -> tuple[Attempt, bool]:
-        """Run once; tell whether a call has failed."""
+    ) -> tuple[Attempt, Path]:
+        """Run once; return what came of it, and the log of the calls that counted."""
         number = f"{n}+" if error.endswith("+") else str(n)
         name = f"{function}-{number}-{error.rstrip('+')}"
         folder = self.work / name
@@ -87,15 +107,39 @@ class Program:
         where = place(function, folder)
         fault = f"{function}:{number}:{error.rstrip('+')}" + (f":{where}" if where else "")
 
+        def begin() -> None:
+            if n == 0:
+                dump_tracebacks_into(log)
+            arm(self.library, fault)
+
         def run() -> int:
             try:
-                return self.run(folder, lambda: arm(self.library, fault))
+                return self.run(folder, begin)
             finally:
                 set_fault(self.library, NO_FAULT)
 
         code, errors = fork(run, folder)
-        has_failed = log.exists() and " failed" in log.read_text()
-        return Attempt(name.replace("-", " "), folder, code, errors), has_failed
+        return Attempt(name.replace("-", " "), folder, code, errors), log
+
+
+def dump_tracebacks_into(log: Path) -> None:
+    """Let each call that counts be followed by the traceback that led to it."""
+    opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    kept = fcntl.fcntl(opened, fcntl.F_DUPFD, _LOG_DESCRIPTOR)
+    os.close(opened)
+    faulthandler.register(signal.SIGUSR1, file=kept, all_threads=False)
+
+
+def sites(log: Path, function: str) -> list[str]:
+    """Return the site of each call in the order of the calls: its file and its traceback."""
+    places: list[list[str]] = []
+    for line in log.read_text().splitlines():
+        words = line.split(" ", 3)
+        if words[0] == function:
+            places.append([_CHANGING.sub("", words[3])])
+        else:
+            places[-1].append(line)
+    return ["\n".join(lines) for lines in places]
 
 
 def arm(library: Path, fault: str) -> None:

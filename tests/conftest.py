@@ -12,6 +12,7 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from classmark.bundle import Bundle, write_bundle
 from classmark.kernels import RawScores
@@ -20,13 +21,23 @@ from deep_bundles import deep, fast_bundle
 from own_labels import own_model
 
 __all__ = ["deep", "fast_bundle", "own_model"]
+# A time that a busy machine takes says nothing; a hang ends at the limit of a test.
+settings.register_profile("unhurried", settings.default, deadline=None)
+settings.load_profile("unhurried")
 _LONGEST = (
-    "test_service_calls.py",
     "test_cli_faults.py",
-    "test_gpu_job.py",
-    "test_deep_fit.py",
-    "test_service_shortage.py",
+    "test_service_calls.py",
+    "test_service_hostile_files.py",
     "test_bulk_runs.py",
+    "test_service_benchmarks.py",
+    "test_benchmarks_peers.py",
+    "test_service_shortage.py",
+    "test_gpu_job.py",
+    "test_service_fuzz.py",
+    "test_service_page_access.py",
+    "test_benchmarks_deep.py",
+    "test_benchmarks_tiny.py",
+    "test_deep_fit.py",
 )
 """They begin first: begun last, one of them would keep a worker busy minutes after the others."""
 hypothesis.settings.register_profile("classmark", deadline=None)  # a busy machine is slow

@@ -11,7 +11,8 @@ A small shared library is compiled when a test first needs it and loaded with ``
 Calls are counted over a process and everything it forks; a program that is executed counts afresh.
 ``PATH`` is part of the name of the file; memory without one is ``anonymous``. Every call that
 counts is a line in the file that ``CLASSMARK_FAIL_LOG`` names, so a first run with N = 0 says how
-many there are.
+many there are. Where Python dumps its traceback on SIGUSR1 (``faulthandler.register``) into the
+same file, the lines after it say which call of the code it was.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ _SOURCE = r"""
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -77,7 +79,7 @@ static int error_number(const char *name) {
 void set_fault(const char *text) {
     char number[16], error[32];
     *path = 0;
-    if (sscanf(text, "%15[^:]:%15[^:]:%31[^:]:%4000s", wanted, number, error, path) < 3) {
+    if (sscanf(text, "%15[^:]:%15[^:]:%31[^:]:%4000[^\n]", wanted, number, error, path) < 3) {
         fprintf(stderr, "CLASSMARK_FAIL: not FUNCTION:N:ERROR[:PATH]: %s\n", text);
         _exit(120);
     }
@@ -93,14 +95,24 @@ __attribute__((constructor)) static void begin(void) {
     if (text) set_fault(text);
 }
 
-static void note(long n, int fails) {
+/* Has Python say where it is, if it was asked to do so. */
+static void dump_traceback(void) {
+    struct sigaction now;
+    if (!sigaction(SIGUSR1, 0, &now) && now.sa_handler != SIG_DFL) raise(SIGUSR1);
+}
+
+static void note(long n, int fails, const char *path) {
     const char *log = getenv("CLASSMARK_FAIL_LOG");
-    char line[80];
+    char line[PATH_MAX + 80];
     if (!log) return;
     int file = syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    int size = snprintf(line, sizeof line, "%s %ld%s\n", wanted, n, fails ? " failed" : "");
+    int size = snprintf(line, sizeof line, "%s %ld %s %s\n", wanted, n, fails ? "failed" : "passed",
+                        path ? path : "");
     if (file < 0) return;
+    flock(file, LOCK_EX); /* processes write one after the other */
     if (syscall(SYS_write, file, line, size) < 0) {}
+    dump_traceback();
+    flock(file, LOCK_UN);
     syscall(SYS_close, file);
 }
 
@@ -110,7 +122,7 @@ static int fails(const char *name, const char *file) {
     int before = errno;
     long n = __atomic_add_fetch(count, 1, __ATOMIC_SEQ_CST);
     int now = first > 0 && (n == first || (is_forever && n > first));
-    note(n, now);
+    note(n, now, file);
     errno = before;
     if (!now) return 0;
     if (fault == KILL) {

@@ -28,6 +28,14 @@ def invented(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def few_invented(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of 600 papers without noise, for what embeds each with a real encoder."""
+    folder = tmp_path_factory.mktemp("few-invented") / "dataset"
+    sample_dataset(folder, SampleConfig(papers=600, categories=24, noise=0.0), periods=PERIODS)
+    return folder
+
+
 @pytest.fixture
 def run_benchmark(tmp_path: Path) -> RunBenchmark:
     """Runs a benchmark in a process of its own; returns its report, and what it said."""

