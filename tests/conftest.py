@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -40,8 +39,6 @@ _LONGEST = (
     "test_deep_fit.py",
 )
 """They begin first: begun last, one of them would keep a worker busy minutes after the others."""
-hypothesis.settings.register_profile("classmark", deadline=None)  # a busy machine is slow
-hypothesis.settings.load_profile("classmark")
 _ALL_SLOW = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.slow", re.MULTILINE)
 
 
