@@ -27,7 +27,7 @@ _LONGEST = (
     "test_cli_faults.py",
     "test_service_calls.py",
     "test_service_hostile_files.py",
-    "test_bulk_runs.py",
+    "test_bulk_run.py",
     "test_service_benchmarks.py",
     "test_benchmarks_peers.py",
     "test_service_shortage.py",
@@ -36,7 +36,7 @@ _LONGEST = (
     "test_service_page_access.py",
     "test_benchmarks_deep.py",
     "test_benchmarks_tiny.py",
-    "test_deep_fit.py",
+    "test_training_transformer_fit.py",
 )
 """They begin first: begun last, one of them would keep a worker busy minutes after the others."""
 _ALL_SLOW = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.slow", re.MULTILINE)
