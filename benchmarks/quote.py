@@ -157,6 +157,9 @@ def bundle_bytes() -> int:
     return sum(file.bytes for file in read_manifest(ROOT / PACKAGED).files.values())
 
 
+_YARDSTICKS = {"python": "a word count in Python"}
+
+
 def speed() -> str:
     """Return the speeds as a Markdown table, beside the yardsticks of the same run."""
     s = read_report("fast-speed")
@@ -171,7 +174,8 @@ def speed() -> str:
         for k in ("c", "numpy")
     ]
     rows.append(("published answers (C)", s["answers_per_cpu_second"], "", *[""] * len(names)))
-    head = ["kernel", "papers per CPU-second", "one paper", *(f"times {name}" for name in names)]
+    times = (f"times {_YARDSTICKS.get(name, name)}" for name in names)
+    head = ["kernel", "papers per CPU-second", "one paper", *times]
     of = "invented" if s["invented"] else "real"
     return markdown(head, rows, "---") + (
         f"\n{s['papers']:,} {of} papers of {s['mean_bytes']} bytes; {where_and_when(s)}; "

@@ -20,10 +20,8 @@ REPORTS = {
 }
 # Measured before reports had a provenance. A name leaves this list when it is measured again.
 OLD = {
-    "cascade.json", "data-card.json", "decay.json", "deep.json", "fast-1.1-parent-test.json",
-    "fast-1.1-test.json", "fast-speed.json", "faults.json", "next-period.json", "peers.json",
-    "reliability.json", "robustness-fast-1.1.json", "scale.json", "service.json", "two-cores.json",
-    "wire.json",
+    "cascade.json", "data-card.json", "decay.json", "deep.json", "fast-1.1-parent-test.json", "faults.json",
+    "peers.json", "scale.json", "two-cores.json", "wire.json",
 }  # fmt: skip
 
 
