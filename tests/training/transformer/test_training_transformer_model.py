@@ -135,7 +135,7 @@ def test_layers_thaw_one_after_another_up_to_those_that_are_fitted() -> None:
 def test_a_text_must_fit_the_positions_of_the_encoder(network: Any) -> None:
     assert longest_text(network) == 256
     check_length(network, 256)
-    with pytest.raises(InvalidConfig, match=r"max_length is 257, the encoder reads at most 256 tokens"):
+    with pytest.raises(InvalidConfig, match="is 257, the encoder reads at most 256 tokens"):
         check_length(network, 257)
 
 
