@@ -76,17 +76,17 @@ def copy_of(bundle: Path, parent: Path) -> Path:
 
 def write_cascade(folder: Path, parts: Mapping[str, Path]) -> Path:
     """Write a cascade of a ``fast`` and a ``deep`` bundle beside it; return its folder."""
-    told: dict[str, Any] = {}
+    seen: dict[str, Any] = {}
     for part, place in parts.items():
         name, _, version = place.name.rpartition("-")
-        told[part] = {"name": name, "version": version, "digest": read_digest(place)}
+        seen[part] = {"name": name, "version": version, "digest": read_digest(place)}
     described = replace(
         read_manifest(parts["deep"]),
         name="both",
         kind="cascade",
         featuriser=CASCADE_VERSION,
         text_recipe=RECIPE_VERSION,
-        parameters={**told, "threshold": 0.9, "mix": 0.5},
+        parameters={**seen, "threshold": 0.9, "mix": 0.5},
         files={},
     )
     write_bundle(folder, described, {})

@@ -43,8 +43,8 @@ def write_tiny_encoder(folder: Path, seed: int = 1, **changes: Any) -> None:
         torch.manual_seed(seed)
         BertModel(BertConfig(**values)).save_pretrained(folder)
     write_tokenizer(folder / "tokenizer.json", words)
-    told = {"tokenizer_class": "PreTrainedTokenizerFast", "do_lower_case": True}
-    (folder / "tokenizer_config.json").write_text(json.dumps(told), encoding="utf-8")
+    options = {"tokenizer_class": "PreTrainedTokenizerFast", "do_lower_case": True}
+    (folder / "tokenizer_config.json").write_text(json.dumps(options), encoding="utf-8")
 
 
 def write_tokenizer(path: Path, words: list[str]) -> None:

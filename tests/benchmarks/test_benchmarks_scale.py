@@ -41,8 +41,8 @@ def test_every_stage_is_measured_and_not_repeated(tmp_path: Path) -> None:
     assert result["stages"]["yardstick"]["times_yardstick"] == 1
     assert result["headline"]["same_answers"]
     assert sum(result["splits"].values()) == 3000
-    again, told = measured(tmp_path / "work")
-    assert told.count("done before") == len(result["stages"])
+    again, seen = measured(tmp_path / "work")
+    assert seen.count("done before") == len(result["stages"])
     assert again["stages"] == result["stages"]
     assert not (tmp_path / "work").exists()
 

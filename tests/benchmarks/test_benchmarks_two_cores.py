@@ -18,8 +18,8 @@ def part(n: int, seed: int, right: float) -> Part:
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, K, n)
     embedded = np.eye(K, DIM)[labels] + rng.normal(0, 0.3, (n, DIM))
-    told = np.where(rng.random(n) < right, labels, rng.integers(0, K, n))
-    fast = np.log(np.full((n, K), 0.1) + 0.7 * np.eye(K)[told])
+    seen = np.where(rng.random(n) < right, labels, rng.integers(0, K, n))
+    fast = np.log(np.full((n, K), 0.1) + 0.7 * np.eye(K)[seen])
     return Part(embedded.astype(np.float32), fast.astype(np.float32), labels.astype(np.int64))
 
 

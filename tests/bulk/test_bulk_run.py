@@ -224,14 +224,14 @@ def test_what_is_done_is_kept_when_a_run_fails(dump: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "seen"),
     [
         ({"top": 2}, "the options changed since the run before: starting over."),
         ({}, "the input changed since the run before: starting over."),
     ],
 )
 def test_a_changed_run_starts_anew(
-    dump: Path, tmp_path: Path, changes: dict[str, Any], told: str
+    dump: Path, tmp_path: Path, changes: dict[str, Any], seen: str
 ) -> None:
     output = tmp_path / "out.jsonl"
     kill_in_the_middle(dump, output)
@@ -239,7 +239,7 @@ def test_a_changed_run_starts_anew(
         write_dump(dump, 39)
     heard = Heard()
     report = run_job(job_of(dump, output, **changes), heard)
-    assert heard.warnings == [told]
+    assert heard.warnings == [seen]
     assert report.before == 0
     run_job(job_of(dump, tmp_path / "whole.jsonl", **changes))
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()

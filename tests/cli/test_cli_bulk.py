@@ -1,4 +1,4 @@
-"""``classmark classify --workers``: real workers, the same output, and what a person is told."""
+"""``classmark classify --workers``: real workers, the same output, and what a person sees."""
 
 from __future__ import annotations
 

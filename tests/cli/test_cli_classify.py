@@ -663,8 +663,8 @@ def test_a_file_of_own_labels_is_judged_in_json(own: Path, tmp_path: Path) -> No
     text = "string " * 40  # of fewer words there is no prediction set, and nothing is ruled out
     rows = "".join(f"string,{text},{label}\n" for label in labels)
     papers.write_text(f"title,abstract,categories\n{rows}", encoding="utf-8")
-    told = run(papers, "--model", own, "--jsonl", "--top", "1", "--check-category").stdout
-    answers = [json.loads(line) for line in told.splitlines()]
+    seen = run(papers, "--model", own, "--jsonl", "--top", "1", "--check-category").stdout
+    answers = [json.loads(line) for line in seen.splitlines()]
     found = [answer.get("author_category", {}).get("verdict") for answer in answers]
     assert found == ["confirmed", "challenged", "unknown", None]
     assert answers[1]["author_category"]["code"] == "Learning, general"

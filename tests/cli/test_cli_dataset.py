@@ -239,9 +239,9 @@ def test_build_warns_where_many_rows_are_dropped_for_one_reason(
     result = build(papers, "--json", "--min-papers", "20", *options)
     [warning] = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
     assert re.search(rf"10 of 100 rows .*{reason}.*{example}.*{advice}", warning), warning
-    [told] = json.loads(result.stdout)["notes"]["large_drops"]
-    assert (told["reason"], told["rows"], told["share"]) == (reason, 10, 0.1)
-    assert load_manifest(tmp_path / "out").config["notes"]["large_drops"] == [told]
+    [seen] = json.loads(result.stdout)["notes"]["large_drops"]
+    assert (seen["reason"], seen["rows"], seen["share"]) == (reason, 10, 0.1)
+    assert load_manifest(tmp_path / "out").config["notes"]["large_drops"] == [seen]
 
 
 def test_build_warns_of_records_that_cannot_be_read_and_of_duplicates(tmp_path: Path) -> None:

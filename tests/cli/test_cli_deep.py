@@ -25,9 +25,9 @@ def test_export_tells_the_precision_it_kept_and_the_bundle_classifies(
     words = ("export", deep.run, "--output", bundle, "--dataset", deep.dataset)
     result = run(*words, "--precision", "int8", "--json")
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    assert told["bundle"] == str(bundle)
-    assert told["precision"] == {"kept": "int8", "reason": "int8 was asked for"}
+    seen = json.loads(result.stdout)
+    assert seen["bundle"] == str(bundle)
+    assert seen["precision"] == {"kept": "int8", "reason": "int8 was asked for"}
     assert "kept int8: int8 was asked for" in result.stderr
     answer = run("classify", "We prove a bound for sparse graphs.", "--model", bundle, "--jsonl")
     assert answer.exit_code == 0, answer.output

@@ -53,9 +53,9 @@ def test_every_option_reaches_the_bundle(run_folder: Path, texts: Path, tmp_path
     model = Classifier(output).model
     assert (model.name, model.version) == ("mine", "2.1")
     assert "For a test only." in (output / "CARD.md").read_text(encoding="utf-8")
-    told = json.loads((output / "bundle.json").read_text(encoding="utf-8"))
-    assert told["policy"]["scope_weights"] != [0.0, 0.0, 0.0]
-    other_texts = told["provenance"]["other_texts"]
+    seen = json.loads((output / "bundle.json").read_text(encoding="utf-8"))
+    assert seen["policy"]["scope_weights"] != [0.0, 0.0, 0.0]
+    other_texts = seen["provenance"]["other_texts"]
     assert (other_texts["source"], other_texts["fitted"]) == ("texts.jsonl", 2)
     measured = EvaluationReport.from_dict(json.loads(report.read_text(encoding="utf-8")))
     assert measured.split == "test"
@@ -87,8 +87,8 @@ def test_the_columns_of_the_dataset_reach_the_bundle(tmp_path: Path) -> None:
     trained = run("train", "experiment=debug", *paths).stdout.strip()
     model = tmp_path / "own-1.0"
     assert run("export", trained, "--output", model).exit_code == 0
-    told = json.loads((model / "bundle.json").read_text(encoding="utf-8"))
-    assert told["columns"] == columns
+    seen = json.loads((model / "bundle.json").read_text(encoding="utf-8"))
+    assert seen["columns"] == columns
     (tmp_path / "new.csv").write_text("Titel;Text\nGraphs;We colour graphs\n", encoding="utf-8")
     for options in ((), ("--workers", "1", "--output", tmp_path / "out.jsonl")):
         result = run("classify", tmp_path / "new.csv", "--model", model, "--jsonl", *options)
@@ -101,12 +101,12 @@ def test_json_tells_size_and_numbers_and_a_bundle_is_replaced_on_request(
     run_folder: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "mine-1.0"
-    told = json.loads(run("export", run_folder, "--output", output, "--json").stdout)
-    assert told["bundle"] == str(output)
+    seen = json.loads(run("export", run_folder, "--output", output, "--json").stdout)
+    assert seen["bundle"] == str(output)
     unlisted = ("bundle.json", "measured.json")
     files = [p for p in output.rglob("*") if p.is_file() and p.name not in unlisted]
-    assert told["bytes"] == sum(p.stat().st_size for p in files)
-    assert 0 <= told["metrics"]["all"]["top_1"] <= 1
+    assert seen["bytes"] == sum(p.stat().st_size for p in files)
+    assert 0 <= seen["metrics"]["all"]["top_1"] <= 1
     again = run("export", run_folder, "--output", output)
     assert again.exit_code == 1
     assert "mine-1.0" in again.stderr
@@ -117,9 +117,9 @@ def test_json_tells_size_and_numbers_and_a_bundle_is_replaced_on_request(
 def test_other_texts_can_be_left_out(run_folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "mine-1.0"
     assert run("export", run_folder, "--output", output, "--non-papers", "none").exit_code == 0
-    told = json.loads((output / "bundle.json").read_text(encoding="utf-8"))
-    assert told["policy"]["scope_weights"] == [0.0, 0.0, 0.0]
-    assert told["provenance"]["other_texts"]["fitted"] == 0
+    seen = json.loads((output / "bundle.json").read_text(encoding="utf-8"))
+    assert seen["policy"]["scope_weights"] == [0.0, 0.0, 0.0]
+    assert seen["provenance"]["other_texts"]["fitted"] == 0
     assert "| out of scope | nothing is: " in (output / "CARD.md").read_text(encoding="utf-8")
 
 

@@ -65,8 +65,8 @@ def test_list_names_a_damaged_model_and_goes_on(make_bundle: Make) -> None:
 
 
 def test_show_tells_facts_metrics_and_that_files_are_unchanged(make_bundle: Make) -> None:
-    told = {"provenance": {"period": "1986-2017"}, "columns": {"title": "Titel"}}
-    folder = make_bundle("mine", "1.0", metrics={"main": {"top1": 0.63}}, **told)
+    seen = {"provenance": {"period": "1986-2017"}, "columns": {"title": "Titel"}}
+    folder = make_bundle("mine", "1.0", metrics={"main": {"top1": 0.63}}, **seen)
     facts = dict(line.split("  ", 1) for line in run("show", "mine").stdout.splitlines())
     facts = {name: value.strip() for name, value in facts.items()}
     assert facts["model"] == "mine 1.0 (linear)"

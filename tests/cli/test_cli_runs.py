@@ -58,10 +58,10 @@ def test_the_list_has_a_line_a_run_with_its_results(runs_dir: Path) -> None:
     assert " ".join(head) == "name kind date dataset top-1 raw ECE ECE seconds folder"
     assert {line[0] for line in lines} == {"seed-7", "seed-8"}
     assert all(line[1] == "linear" and line[3] == "papers" for line in lines)
-    told = json.loads(runs(runs_dir, "list", "--json").stdout)
-    assert [f"{one['metrics']['test/top_1']:.4f}" for one in told] == [line[4] for line in lines]
-    assert [Path(one["folder"]) for one in told] == [runs_dir / one["name"] for one in told]
-    assert told[0]["date"] >= told[1]["date"]
+    seen = json.loads(runs(runs_dir, "list", "--json").stdout)
+    assert [f"{one['metrics']['test/top_1']:.4f}" for one in seen] == [line[4] for line in lines]
+    assert [Path(one["folder"]) for one in seen] == [runs_dir / one["name"] for one in seen]
+    assert seen[0]["date"] >= seen[1]["date"]
 
 
 def test_a_run_of_an_older_version_is_measured_by_its_scores(
@@ -93,10 +93,10 @@ def test_a_run_is_shown_by_name_and_by_path(runs_dir: Path) -> None:
 
 
 def test_two_runs_are_compared_where_they_differ(runs_dir: Path) -> None:
-    told = json.loads(runs(runs_dir, "compare", "seed-7", "seed-8", "--json").stdout)
-    assert told["runs"] == ["seed-7", "seed-8"]
-    assert told["config"] == {"seed": ["7", "8"]}
-    a, b = told["metrics"]["test/ece"]
+    seen = json.loads(runs(runs_dir, "compare", "seed-7", "seed-8", "--json").stdout)
+    assert seen["runs"] == ["seed-7", "seed-8"]
+    assert seen["config"] == {"seed": ["7", "8"]}
+    a, b = seen["metrics"]["test/ece"]
     rows = {
         line.split()[0]: line.split()[1:]
         for line in runs(runs_dir, "compare", "seed-7", "seed-8").stdout.splitlines()
@@ -166,9 +166,9 @@ def test_a_run_of_a_cascade_is_listed_with_the_point_it_chose(tmp_path: Path) ->
     assert line.split()[:8] == [
         *("both", "cascade", "2026-01-02T03:04", "papers", "0.5000", "-", "-", "-")
     ]
-    (told,) = json.loads(runs(tmp_path, "list", "--json").stdout)
-    assert told["seconds"] is None
-    assert told["metrics"]["test/deep_share"] == 0.25
+    (seen,) = json.loads(runs(tmp_path, "list", "--json").stdout)
+    assert seen["seconds"] is None
+    assert seen["metrics"]["test/deep_share"] == 0.25
 
 
 @pytest.mark.parametrize(
@@ -313,8 +313,8 @@ def test_a_fit_is_on_mlflows_page_until_control_c(runs_dir: Path, tmp_path: Path
     assert kept["info"]["run_name"] == folder.name
     assert kept["info"]["status"] == "FINISHED"
     metrics = {one["key"]: one["value"] for one in kept["data"]["metrics"]}
-    told = json.loads(runs(tmp_path, "show", folder.name, "--json").stdout)
-    assert {k: v for k, v in metrics.items() if k != "epoch"} == pytest.approx(told["metrics"])
+    seen = json.loads(runs(tmp_path, "show", folder.name, "--json").stdout)
+    assert {k: v for k, v in metrics.items() if k != "epoch"} == pytest.approx(seen["metrics"])
     artifacts = {path.name for path in tmp_path.glob("mlflow-artifacts/*/artifacts/**/*.*")}
     assert {"config.yaml", "provenance.json", "test-reliability.svg", "test-confusion.csv"} <= (
         artifacts

@@ -118,11 +118,11 @@ def test_auto_tells_both_numbers_in_the_card(deep: DeepFolders, tmp_path: Path) 
     why = "but 120 labelled validation papers are too few to tell a loss of 0.005 (at least 600)"
     assert any(step.startswith("kept fp32: int8 is ") and why in step for step in heard.steps)
     assert why in card
-    told = report.config["precision"]
-    assert told == manifest.provenance["precision"]
-    assert (told["kept"], told["papers"], told["most_loss"]) == ("fp32", 120, 0.005)
-    assert why in told["reason"]
-    assert "accuracy" not in told
+    seen = report.config["precision"]
+    assert seen == manifest.provenance["precision"]
+    assert (seen["kept"], seen["papers"], seen["most_loss"]) == ("fp32", 120, 0.005)
+    assert why in seen["reason"]
+    assert "accuracy" not in seen
     assert report.metrics["top_1"].value == pytest.approx(
         manifest.metrics["all"]["top_1"], abs=1e-4
     )
@@ -135,8 +135,8 @@ def test_two_fits_with_the_same_seed_have_the_same_digest(
     digests, seals = set(), set()
     for name in ("a", "b"):
         run = write_deep_run(tmp_path / name / "run", deep.dataset, deep.encoder, most_papers=60)
-        told = json.loads((run / "provenance.json").read_text("utf-8"))
-        again = {**told, "date": f"2026-02-03 {name}", "command": f"the command of {name}"}
+        seen = json.loads((run / "provenance.json").read_text("utf-8"))
+        again = {**seen, "date": f"2026-02-03 {name}", "command": f"the command of {name}"}
         (run / "provenance.json").write_text(json.dumps(again))
         output = tmp_path / name / "mine-1.0"
         export_run(run, output, ExportOptions(name="mine", version="1.0", precision=precision))
@@ -151,16 +151,16 @@ def test_auto_judges_by_the_interval_where_the_papers_are_enough_for_it(
     manifest, report = export_run(
         deep.run, tmp_path / "auto-1.0", ExportOptions(name="auto", version="1.0", most_loss=0.03)
     )
-    told = manifest.provenance["precision"]
-    assert told["kept"] == manifest.parameters["precision"]
-    accuracy = told["accuracy"]
+    seen = manifest.provenance["precision"]
+    assert seen["kept"] == manifest.parameters["precision"]
+    accuracy = seen["accuracy"]
     change = accuracy["int8"] - accuracy["fp32"]
     assert accuracy["low"] <= change <= accuracy["high"]
     if -accuracy["low"] > 0.03:
-        assert told["kept"] == "fp32"
-    assert report.config["precision"] == told
-    assert "120 papers)" in told["reason"]
-    assert told["reason"] in (tmp_path / "auto-1.0/CARD.md").read_text("utf-8")
+        assert seen["kept"] == "fp32"
+    assert report.config["precision"] == seen
+    assert "120 papers)" in seen["reason"]
+    assert seen["reason"] in (tmp_path / "auto-1.0/CARD.md").read_text("utf-8")
 
 
 def test_the_bundle_says_how_it_is_run_and_answers_as_torch_does(deep: DeepFolders) -> None:
@@ -195,8 +195,8 @@ def cut_weights(run: Path) -> None:
 
 
 def change_kind(run: Path) -> None:
-    told = json.loads((run / "provenance.json").read_text("utf-8"))
-    (run / "provenance.json").write_text(json.dumps({**told, "kind": "oracle"}))
+    seen = json.loads((run / "provenance.json").read_text("utf-8"))
+    (run / "provenance.json").write_text(json.dumps({**seen, "kind": "oracle"}))
 
 
 @pytest.mark.parametrize(

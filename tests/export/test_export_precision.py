@@ -65,9 +65,9 @@ def test_what_was_asked_for_is_kept_whatever_was_measured(precision: str) -> Non
 
 
 def test_a_choice_tells_programs_what_was_compared() -> None:
-    told = choose_precision(trials(1000, lost=12, gained=10), "auto", 0.005).to_dict()
-    accuracy = told["accuracy"]
-    assert (told["papers"], told["most_loss"], told["kept"]) == (1000, 0.005, "fp32")
+    seen = choose_precision(trials(1000, lost=12, gained=10), "auto", 0.005).to_dict()
+    accuracy = seen["accuracy"]
+    assert (seen["papers"], seen["most_loss"], seen["kept"]) == (1000, 0.005, "fp32")
     assert (accuracy["fp32"], accuracy["int8"]) == (0.5, 0.498)
     assert accuracy["low"] < -0.005 < 0 < accuracy["high"]
     assert "accuracy" not in choose_precision(trials(20), "auto", 0.005).to_dict()

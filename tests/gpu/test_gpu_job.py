@@ -154,8 +154,8 @@ def test_what_comes_back_becomes_a_run_that_can_be_exported(
 ) -> None:
     changes = ("epochs=1", "encoder_rate=0.003", "head_rate=0.02", "average_decay=0.9")
     run_job(prepared, tmp_path / "out", *changes, share="1")
-    told = ("--prepared", prepared / "data", "--results", tmp_path / "out", "--dataset", dataset)
-    done = call("collect.py", *told, "--runs-dir", tmp_path / "runs")
+    seen = ("--prepared", prepared / "data", "--results", tmp_path / "out", "--dataset", dataset)
+    done = call("collect.py", *seen, "--runs-dir", tmp_path / "runs")
     run = Path(done.stdout.splitlines()[-1])
     table = ScoreTable.read(run / "scores" / "model-test.npz")
     assert table.ids == read_split(dataset, "test").ids
@@ -169,8 +169,8 @@ def test_the_results_of_a_dry_run_are_refused(
     dataset: Path, prepared: Path, tmp_path: Path
 ) -> None:
     run_job(prepared, tmp_path / "out")
-    told = ("--prepared", prepared / "data", "--results", tmp_path / "out", "--dataset", dataset)
-    done = call("collect.py", *told, "--runs-dir", tmp_path / "runs", code=1)
+    seen = ("--prepared", prepared / "data", "--results", tmp_path / "out", "--dataset", dataset)
+    done = call("collect.py", *seen, "--runs-dir", tmp_path / "runs", code=1)
     assert "is a dry run on a share of 0.04 of the papers. Run the job on all" in done.stderr
     assert not (tmp_path / "runs").exists()
 

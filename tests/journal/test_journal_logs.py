@@ -106,8 +106,10 @@ def test_a_journal_that_a_former_version_made_readable_is_closed_to_others(
     second.record(prediction())
     assert second.flush(PATIENCE_S)
     assert set(modes(path.parent).values()) == {0o600}
-    told = [fields for event, fields in lines(caplog) if event == "journal was readable by others"]
-    assert {"path": str(path), "mode": "644"} in told
+    warned = [
+        fields for event, fields in lines(caplog) if event == "journal was readable by others"
+    ]
+    assert {"path": str(path), "mode": "644"} in warned
 
 
 @posix

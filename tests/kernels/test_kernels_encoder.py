@@ -150,10 +150,10 @@ def test_a_bundle_that_cannot_be_run_says_why(
     bundle = load_bundle(deep.int8)
     files = {name: bundle.content(name) for name in ("model.onnx", "tokenizer.json")}
     files |= changes.pop("files", {})  # type: ignore[call-overload]
-    told: dict[str, object] = dict(changes)
-    if "parameters" in told:
-        told["parameters"] = {**bundle.manifest.parameters, **told["parameters"]}  # type: ignore[dict-item]
-    manifest = replace(bundle.manifest, **told)  # type: ignore[arg-type]
+    seen: dict[str, object] = dict(changes)
+    if "parameters" in seen:
+        seen["parameters"] = {**bundle.manifest.parameters, **seen["parameters"]}  # type: ignore[dict-item]
+    manifest = replace(bundle.manifest, **seen)  # type: ignore[arg-type]
     write_bundle(tmp_path / "spoilt-1.0", manifest, {}, files)
     with pytest.raises(BundleIncompatible, match=message):
         Classifier(tmp_path / "spoilt-1.0")

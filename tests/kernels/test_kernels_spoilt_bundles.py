@@ -210,40 +210,39 @@ class Answerer:
         self._child = 0
 
     def outcome(self, folder: Path) -> str:
-        """Return ``refused`` or ``answered``, or what is wrong; a crash is told by its signal."""
+        """Return ``refused`` or ``answered``, or what is wrong; after a crash, its status."""
         if not self._child:
             self._start()
-        self._asked.write(f"{folder}\n")
-        self._asked.flush()
-        told = self._told.readline()
-        return json.loads(told) if told else f"the process ended with status {self.end()}"
+        self._questions.write(f"{folder}\n")
+        self._questions.flush()
+        answer = self._answers.readline()
+        return json.loads(answer) if answer else f"the process ended with status {self.end()}"
 
     def end(self) -> int:
         """End the process, and return its status."""
         if not self._child:
             return 0
-        self._asked.close()
-        self._told.close()
+        self._questions.close()
+        self._answers.close()
         _, status = os.waitpid(self._child, 0)
         self._child = 0
         return status
 
     def _start(self) -> None:
-        asked, ours = os.pipe()
-        heard, told = os.pipe()
+        asked, ask = os.pipe()
+        answers, answer = os.pipe()
         flush_coverage()
         self._child = os.fork()
         if not self._child:
-            os.close(ours)
+            os.close(ask)
             with os.fdopen(asked) as folders:
                 for line in folders:
-                    os.write(
-                        told, json.dumps(outcome_or_traceback(Path(line[:-1]))).encode() + b"\n"
-                    )
+                    found = json.dumps(outcome_or_traceback(Path(line[:-1])))
+                    os.write(answer, found.encode() + b"\n")
             os._exit(0)
         os.close(asked)
-        os.close(told)
-        self._asked, self._told = os.fdopen(ours, "w"), os.fdopen(heard)
+        os.close(answer)
+        self._questions, self._answers = os.fdopen(ask, "w"), os.fdopen(answers)
 
 
 @pytest.fixture(scope="module")

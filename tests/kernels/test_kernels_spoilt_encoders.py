@@ -198,9 +198,9 @@ def test_a_part_that_is_replaced_after_it_was_found_is_refused(
 ) -> None:
     from classmark.kernels import cascade as module
 
-    def find_then_replace(folder: Path, told: dict[str, str]) -> Path:
-        found = find_member(folder, told)
-        if told["name"] == "quick":
+    def find_then_replace(folder: Path, seen: dict[str, str]) -> Path:
+        found = find_member(folder, seen)
+        if seen["name"] == "quick":
             rewrite(found, setting("policy", "temperature", to=3.0))
         return found
 

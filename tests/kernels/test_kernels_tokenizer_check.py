@@ -133,9 +133,9 @@ def test_what_could_cost_a_worker_is_refused(
     ],
 )
 def test_what_is_no_plain_json_object_is_refused(content: bytes, problem: str) -> None:
-    told = tokenizer_problem(content)
-    assert told is not None
-    assert problem in told
+    seen = tokenizer_problem(content)
+    assert seen is not None
+    assert problem in seen
 
 
 def test_a_vocabulary_that_reaches_too_far_is_refused_before_memory_is_taken_for_it() -> None:

@@ -41,10 +41,10 @@ def test_the_figures_are_files_with_their_own_colours(random_table: ScoreTable) 
 
 
 def test_a_cell_tells_its_pair(random_table: ScoreTable) -> None:
-    told = render_figures(random_table)["confusion.svg"]
+    seen = render_figures(random_table)["confusion.svg"]
     right = int(((random_table.scores.argmax(axis=1) == 0) & (random_table.primary == 0)).sum())
-    assert f"<title>cs.AI gets cs.AI: {right}</title>" in told
-    assert "the 4 largest of 4 categories" in told
+    assert f"<title>cs.AI gets cs.AI: {right}</title>" in seen
+    assert "the 4 largest of 4 categories" in seen
 
 
 def test_only_the_largest_categories_are_drawn() -> None:

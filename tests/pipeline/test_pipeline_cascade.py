@@ -47,12 +47,12 @@ def cascade(deep: DeepFolders, run: Path) -> Path:
 
 
 def test_the_run_holds_the_curve_as_json_table_and_plot(run: Path) -> None:
-    told = json.loads((run / "curve.json").read_text("utf-8"))
+    seen = json.loads((run / "curve.json").read_text("utf-8"))
     rows = list(csv.DictReader((run / "curve.csv").read_text("utf-8").splitlines()))
-    assert len(rows) == len(told["points"])
+    assert len(rows) == len(seen["points"])
     assert {row["split"] for row in rows} == {"valid", "test"}
     assert (run / "curve.svg").read_text("utf-8").startswith("<svg")
-    assert told["speeds"]["fast"] > told["speeds"]["deep"] > 0
+    assert seen["speeds"]["fast"] > seen["speeds"]["deep"] > 0
     provenance = json.loads((run / "provenance.json").read_text("utf-8"))
     valid = [float(r["loss"]) for r in rows if r["threshold"] == str(provenance["threshold"])]
     assert valid[0] <= 0.05

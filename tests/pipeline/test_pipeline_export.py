@@ -54,17 +54,17 @@ def test_the_bundle_classifies_papers_of_the_dataset(bundle: Path, dataset: Path
 
 
 def test_the_manifest_carries_labels_numbers_and_provenance(bundle: Path, dataset: Path) -> None:
-    told = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+    seen = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
     manifest = load_manifest(dataset)
-    assert tuple(told["labels"]) == manifest.labels
-    assert set(told["metrics"]) == {"all", *manifest.periods}
-    assert 0.5 < told["metrics"]["all"]["top_1"] <= told["metrics"]["all"]["top_5"] <= 1
-    provenance = told["provenance"]
+    assert tuple(seen["labels"]) == manifest.labels
+    assert set(seen["metrics"]) == {"all", *manifest.periods}
+    assert 0.5 < seen["metrics"]["all"]["top_1"] <= seen["metrics"]["all"]["top_5"] <= 1
+    provenance = seen["provenance"]
     assert provenance["dataset_digest"] == manifest.digest
     assert provenance["seed"] == 7
     assert provenance["generated"] is True
     assert {"command", "commit", "packages", "date"} <= set(provenance)
-    assert told["policy"]["scope_weights"] != [0.0, 0.0, 0.0]
+    assert seen["policy"]["scope_weights"] != [0.0, 0.0, 0.0]
 
 
 def test_the_card_warns_that_the_papers_are_invented(bundle: Path) -> None:
@@ -150,11 +150,11 @@ def test_a_model_without_any_label_of_the_dataset_is_refused(
 
 def test_a_dataset_that_changed_after_the_run_is_refused(run_folder: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(run_folder, tmp_path / "run"))
-    told = json.loads((run / "provenance.json").read_text())
+    seen = json.loads((run / "provenance.json").read_text())
     sample_dataset(tmp_path / "new", SampleConfig(papers=200, seed=9))
-    (run / "provenance.json").write_text(json.dumps({**told, "dataset": str(tmp_path / "new")}))
+    (run / "provenance.json").write_text(json.dumps({**seen, "dataset": str(tmp_path / "new")}))
     output = tmp_path / "m-1.0"
-    with pytest.raises(InvalidDataset, match=rf"digest .* {told['dataset_digest'][:12]}.*again"):
+    with pytest.raises(InvalidDataset, match=rf"digest .* {seen['dataset_digest'][:12]}.*again"):
         export_run(run, output, ExportOptions(name="m", version="1.0"))
     (tmp_path / "new" / "valid.parquet").write_bytes(b"changed")
     with pytest.raises(InvalidDataset, match=r"valid"):
@@ -169,8 +169,8 @@ def test_a_run_finds_its_dataset_from_anywhere_and_after_both_were_moved(
     monkeypatch.chdir(tmp_path / "here")
     run = train_run("runs_dir=runs", "model.epochs=1", "model.min_papers=20", data=Path("data"))
     run = run.absolute()
-    told = json.loads((run / "provenance.json").read_text())
-    assert told["dataset"] == "../../data"
+    seen = json.loads((run / "provenance.json").read_text())
+    assert seen["dataset"] == "../../data"
     monkeypatch.chdir(tmp_path)
     export_run(run, tmp_path / "m-1.0", ExportOptions(name="m", version="1.0"))
     (tmp_path / "here").rename(tmp_path / "there")
@@ -182,8 +182,8 @@ def test_a_dataset_that_is_gone_is_asked_for_and_can_be_named(
     run_folder: Path, dataset: Path, tmp_path: Path
 ) -> None:
     run = Path(shutil.copytree(run_folder, tmp_path / "far" / "away" / "from" / "it" / "run"))
-    told = json.loads((run / "provenance.json").read_text())
-    (run / "provenance.json").write_text(json.dumps({**told, "dataset": "../gone"}))
+    seen = json.loads((run / "provenance.json").read_text())
+    (run / "provenance.json").write_text(json.dumps({**seen, "dataset": "../gone"}))
     gone = re.escape(str(run.parent / "gone"))
     with pytest.raises(InvalidDataset, match=rf"is not at {gone}\. Say .* --dataset DIR"):
         export_run(run, tmp_path / "m-1.0", ExportOptions(name="m", version="1.0"))
@@ -195,8 +195,8 @@ def test_a_run_of_an_earlier_version_finds_its_dataset_from_where_it_was_trained
     run_folder: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Path(shutil.copytree(run_folder, tmp_path / "runs" / "run"))
-    told = json.loads((run / "provenance.json").read_text())
-    (run / "provenance.json").write_text(json.dumps({**told, "dataset": dataset.name}))
+    seen = json.loads((run / "provenance.json").read_text())
+    (run / "provenance.json").write_text(json.dumps({**seen, "dataset": dataset.name}))
     monkeypatch.chdir(dataset.parent)
     export_run(run, tmp_path / "m-1.0", ExportOptions(name="m", version="1.0"))
 
@@ -212,9 +212,9 @@ def test_two_fits_with_the_same_seed_have_the_same_digest(
         run = train_run(*words, data=data, command=f"the command of {name}")
         output = tmp_path / name / "mine-1.0"
         export_run(run, output, ExportOptions(name="mine", version="1.0", about=f"For {name}."))
-        told = json.loads((run / "provenance.json").read_text())
+        seen = json.loads((run / "provenance.json").read_text())
         # As if it was done on another day.
-        (run / "provenance.json").write_text(json.dumps({**told, "date": f"2026-02-03 {name}"}))
+        (run / "provenance.json").write_text(json.dumps({**seen, "date": f"2026-02-03 {name}"}))
         export_run(
             run,
             output,
@@ -234,9 +234,9 @@ def test_no_path_of_the_machine_gets_into_a_bundle(
     export_run(
         run, output, ExportOptions(name="m", version="1.0", command=f"classmark export {run}")
     )
-    told = json.loads((output / "bundle.json").read_text())
+    seen = json.loads((output / "bundle.json").read_text())
     name = tmp_path.name
-    assert told["provenance"]["command"] == (
+    assert seen["provenance"]["command"] == (
         f"classmark train dataset.path=dataset runs_dir=r {name} x=y"
     )
     for path in output.rglob("*.*"):
@@ -302,8 +302,8 @@ def test_an_own_model_abstains_on_texts_that_are_no_papers_without_an_option(
 
 
 def test_bundle_and_card_say_what_the_model_takes_for_no_paper(own_bundle: Path) -> None:
-    told = json.loads((own_bundle / "bundle.json").read_text(encoding="utf-8"))
-    other_texts = told["provenance"]["other_texts"]
+    seen = json.loads((own_bundle / "bundle.json").read_text(encoding="utf-8"))
+    other_texts = seen["provenance"]["other_texts"]
     assert other_texts["source"] == "invented by classmark"
     assert other_texts["fitted"] > 100
     assert other_texts["rejected"] > 0.8

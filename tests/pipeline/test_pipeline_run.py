@@ -253,6 +253,6 @@ def test_outside_a_checkout_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(run_folders.subprocess, "run", fail)
     monkeypatch.setattr(run_folders, "_PACKAGES", ("numpy", "no-such-package"))
-    told = describe_environment()
-    assert told["commit"] is None
-    assert told["packages"] == {"classmark": __version__, "numpy": np.__version__}
+    seen = describe_environment()
+    assert seen["commit"] is None
+    assert seen["packages"] == {"classmark": __version__, "numpy": np.__version__}

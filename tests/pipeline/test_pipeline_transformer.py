@@ -78,9 +78,9 @@ def run_folder(deep_train: DeepTrain) -> Path:
     return deep_train("model.pooling=cls")
 
 
-def told_of(folder: Path) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads((folder / "provenance.json").read_text())
-    return told
+def record_of(folder: Path) -> dict[str, Any]:
+    seen: dict[str, Any] = json.loads((folder / "provenance.json").read_text())
+    return seen
 
 
 def test_the_folder_holds_what_export_reads_and_nothing_of_the_way_there(run_folder: Path) -> None:
@@ -105,18 +105,18 @@ def test_the_folder_holds_what_export_reads_and_nothing_of_the_way_there(run_fol
 def test_the_provenance_names_kind_encoder_and_dataset(
     run_folder: Path, papers: Path, tiny_encoder: Path
 ) -> None:
-    told, manifest = told_of(run_folder), load_manifest(papers)
-    assert told["kind"] == "transformer"
-    assert told["encoder"] == {
+    seen, manifest = record_of(run_folder), load_manifest(papers)
+    assert seen["kind"] == "transformer"
+    assert seen["encoder"] == {
         "name": str(tiny_encoder), "source": "folder", "hidden_size": HIDDEN, "layers": LAYERS
     }  # fmt: skip
-    assert (told["pooling"], told["max_length"]) == ("cls", 48)
-    assert told["dataset_digest"] == manifest.digest
-    assert tuple(told["labels"]) == manifest.labels
-    assert told["generated"] is True
-    assert told["best_epoch"] == 1
-    assert {"torch", "lightning", "transformers", "numpy"} <= set(told["packages"])
-    assert (run_folder / told["dataset"]).resolve() == papers.resolve()
+    assert (seen["pooling"], seen["max_length"]) == ("cls", 48)
+    assert seen["dataset_digest"] == manifest.digest
+    assert tuple(seen["labels"]) == manifest.labels
+    assert seen["generated"] is True
+    assert seen["best_epoch"] == 1
+    assert {"torch", "lightning", "transformers", "numpy"} <= set(seen["packages"])
+    assert (run_folder / seen["dataset"]).resolve() == papers.resolve()
 
 
 def test_the_weights_are_those_of_the_encoder_and_a_head_and_give_the_scores(
@@ -159,9 +159,9 @@ def test_both_held_out_splits_are_scored_whole(run_folder: Path, papers: Path) -
 
 def test_samples_and_lengths_are_cut_as_asked(deep_train: DeepTrain, papers: Path) -> None:
     run = deep_train("model.max_samples=40", "model.max_held_out=7", "model.max_length=16")
-    told = told_of(run)
-    assert told["papers"] == {"train": 40, "valid": 7, "test": 7}
-    assert told["steps"] == 2
+    seen = record_of(run)
+    assert seen["papers"] == {"train": 40, "valid": 7, "test": 7}
+    assert seen["steps"] == 2
     table = ScoreTable.read(run / "scores" / "model-test.npz")
     split = read_split(papers, "test", load_manifest(papers))
     rows = np.array([split.ids.index(name) for name in table.ids])
@@ -186,12 +186,12 @@ def break_off(deep_train: DeepTrain, runs: Path, *overrides: str, at_step: int =
             raise Interrupted("interrupted.")
 
     heard = Heard(on_note=interrupt)
-    with pytest.raises((Interrupted, KeyboardInterrupt)) as told:
+    with pytest.raises((Interrupted, KeyboardInterrupt)) as seen:
         deep_train(
             "model.checkpoint_minutes=0", *overrides, runs=runs,
             progress=heard,
         )  # fmt: skip
-    return Path(str(told.value).rpartition("resume=")[2])
+    return Path(str(seen.value).rpartition("resume=")[2])
 
 
 def resume(*overrides: str) -> Path:
@@ -218,7 +218,7 @@ def test_a_run_that_is_broken_off_says_how_to_go_on_and_does(
         (run / "weights" / "model.safetensors").read_bytes() for run in (finished, run_folder)
     ]
     assert weights[0] == weights[1]
-    assert (finished / told_of(finished)["dataset"]).resolve() == moved.resolve()
+    assert (finished / record_of(finished)["dataset"]).resolve() == moved.resolve()
 
 
 def test_a_run_broken_off_before_its_first_checkpoint_leaves_nothing(
@@ -298,11 +298,11 @@ def test_the_packaged_encoder_is_fitted_on_a_few_papers(papers: Path, tmp_path: 
          "model.threads=1"]
     )  # fmt: skip
     run = train(config, command="a test")
-    told = told_of(run)
-    assert told["encoder"] == {
+    seen = record_of(run)
+    assert seen["encoder"] == {
         "name": "packaged", "source": "packaged", "hidden_size": 384, "layers": 6
     }  # fmt: skip
-    assert told["papers"]["train"] == 64
+    assert seen["papers"]["train"] == 64
     table = ScoreTable.read(run / "scores" / "model-test.npz")
     assert np.isfinite(table.scores).all()
     assert table.known_share.mean() > 0.5

@@ -131,9 +131,9 @@ def test_every_path_of_the_service_is_listed_and_told(generated: Any) -> None:
     listed = set(re.findall(r"`[A-Z]+ (/\S*)`", generated.http_operations()))
     assert len(listed) >= 15
     page = (ROOT / "docs" / "reference" / "http.md").read_text("utf-8")
-    told = page.partition("## Every operation")[0]
+    overview = page.partition("## Every operation")[0]
     stems = {path.partition("{")[0].rstrip("/") for path in listed if not path.startswith("/v2/")}
-    assert not [stem for stem in sorted(stems) if stem not in told]
+    assert not [stem for stem in sorted(stems) if stem not in overview]
 
 
 def test_every_report_is_described_with_its_command() -> None:

@@ -158,8 +158,8 @@ def test_another_process_refuses_a_bundle_that_was_changed(tmp_path: Path) -> No
     (folder / "CARD.md").write_text("another card", encoding="utf-8")
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        told = pool.submit(_unpickled, pickle.dumps(classifier)).result()
-    assert "CARD.md has changed since the bundle was written" in told
+        reason = pool.submit(_unpickled, pickle.dumps(classifier)).result()
+    assert "CARD.md has changed since the bundle was written" in reason
 
 
 def _unpickled(pickled: bytes) -> str:

@@ -78,22 +78,22 @@ def test_a_retired_code_is_judged_by_its_archive(
     packaged: Classifier, galaxies: Answer, written: str
 ) -> None:
     labels = packaged.categories
-    told = labels.verdict(galaxies, labels.author_category(written))
-    assert (told.code, told.verdict, told.rank) == ("astro-ph", "confirmed", 1)
+    judged = labels.verdict(galaxies, labels.author_category(written))
+    assert (judged.code, judged.verdict, judged.rank) == ("astro-ph", "confirmed", 1)
     [level] = [level for level in galaxies.levels.archive if level.code == "astro-ph"]
-    assert told.probability == pytest.approx(level.probability, rel=1e-9)
+    assert judged.probability == pytest.approx(level.probability, rel=1e-9)
 
 
 @pytest.mark.parametrize("archive", ["math", "physics", "cond-mat", "q-bio", "cs", "stat"])
 def test_an_archive_that_the_paper_is_not_in_is_challenged_with_its_sum(
     packaged: Classifier, galaxies: Answer, archive: str
 ) -> None:
-    told = packaged.categories.verdict(galaxies, packaged.categories.author_category(archive))
+    judged = packaged.categories.verdict(galaxies, packaged.categories.author_category(archive))
     ranked = [r.probability for r in galaxies.ranked if taxonomy.parent(r.code) == archive]
-    assert told.verdict == "challenged"
-    assert told.probability == pytest.approx(sum(ranked))
-    assert told.probability > 0
-    assert told.rank > 1
+    assert judged.verdict == "challenged"
+    assert judged.probability == pytest.approx(sum(ranked))
+    assert judged.probability > 0
+    assert judged.rank > 1
 
 
 def abstaining(answer: Answer, **changes: Any) -> Answer:
@@ -122,16 +122,16 @@ def test_an_archive_that_the_model_lacks_is_challenged_without_a_rank(
 ) -> None:
     labels = Labels(manifest(labels=("astro-ph.GA", "cs.LG")))
     few = replace(galaxies, ranked=galaxies.ranked[:1], set=("astro-ph.GA",), cross_lists=())
-    told = labels.verdict(few, labels.author_category("math"))
-    assert told == AuthorCategory("math", "challenged", None, 0.0)
+    judged = labels.verdict(few, labels.author_category("math"))
+    assert judged == AuthorCategory("math", "challenged", None, 0.0)
 
 
 def test_an_archive_of_one_category_is_that_category(
     packaged: Classifier, galaxies: Answer
 ) -> None:
-    told = packaged.categories.verdict(galaxies, packaged.categories.author_category("hep-th"))
+    judged = packaged.categories.verdict(galaxies, packaged.categories.author_category("hep-th"))
     [ranked] = [r for r in galaxies.ranked if r.code == "hep-th"]
-    assert told.probability == ranked.probability
+    assert judged.probability == ranked.probability
 
 
 def test_python_judges_the_category_that_a_paper_comes_with(packaged: Classifier) -> None:

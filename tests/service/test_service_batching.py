@@ -328,7 +328,7 @@ def test_a_deep_model_answers_over_http_as_it_does_here(deep: DeepFolders, start
 def check_overload(
     url: str, client: httpx.Client, paper: dict[str, Any], *, clients: int, requests: int
 ) -> None:
-    """Ask for more than can be answered: the rest is refused, counted, and told when to return."""
+    """Ask for more than can be answered: the rest is refused, counted and given a time."""
 
     def ask(_: int) -> httpx.Response:
         return httpx.post(f"{url}/v1/classify", json=paper, timeout=WAIT_S)

@@ -45,9 +45,9 @@ def test_a_bundle_overwritten_or_cut_off_in_place_changes_no_answer_of_its_servi
         def answer() -> tuple[Any, str]:
             response = client.post("/v1/classify", json=PAPER)
             response.raise_for_status()
-            told = response.json()
-            told.pop("prediction_id", None)
-            return told, response.headers["x-classmark-model"]
+            stated = response.json()
+            stated.pop("prediction_id", None)
+            return stated, response.headers["x-classmark-model"]
 
         before, workers = answer(), server.workers()
         load = Load(server.url)
@@ -98,9 +98,9 @@ def test_a_deep_bundle_overwritten_or_cut_off_in_place_changes_no_answer_either(
         def answer() -> tuple[Any, str]:
             response = client.post("/v1/classify", json=PAPER)
             response.raise_for_status()
-            told = response.json()
-            told.pop("prediction_id", None)
-            return told, response.headers["x-classmark-digest"]
+            stated = response.json()
+            stated.pop("prediction_id", None)
+            return stated, response.headers["x-classmark-digest"]
 
         before, (worker,) = answer(), server.workers()
         for path, content in kept.items():

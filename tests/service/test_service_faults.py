@@ -54,7 +54,7 @@ def received(opened: socket.socket) -> bytes:
 
 
 class Load:
-    """Threads that classify without a pause until told to stop.
+    """Threads that classify without a pause until they are stopped.
 
     Attributes:
         statuses: of the answers.

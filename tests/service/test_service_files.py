@@ -208,7 +208,7 @@ def test_the_columns_of_the_model_are_read(start: Any, tmp_path: Path) -> None:
         ),
         ({"files": {"file": CSV}, "data": {"columns": '{"title": 1}'}}, 422, "columns: 'title' mu"),
         ({"files": [("other", CSV)] * 30}, 400, "the form has more than 20 parts"),
-        ({"files": [("file", CSV)] * 2}, 422, "file: is there twice"),
+        ({"files": [("file", CSV)] * 2}, 422, "file: occurs twice"),
         (
             {"content": b"x", "headers": {"content-type": "multipart/form-data"}},
             400,

@@ -88,10 +88,10 @@ def test_what_is_no_regular_file_holds_nobody_up(
         ring.find(text)
     for command in ("list", "create x", "revoke x"):
         asked = [sys.executable, "-m", "classmark", "keys", *command.split(), "--file", str(path)]
-        told = subprocess.run(asked, capture_output=True, text=True, timeout=100, check=False)
-        assert told.returncode == 1, command
-        assert told.stderr.startswith("error: "), told.stderr
-        assert len(told.stderr.splitlines()) == 1
+        stated = subprocess.run(asked, capture_output=True, text=True, timeout=100, check=False)
+        assert stated.returncode == 1, command
+        assert stated.stderr.startswith("error: "), stated.stderr
+        assert len(stated.stderr.splitlines()) == 1
     path.rename(tmp_path / "moved away")
     (tmp_path / "kept").rename(path)
     assert ring.find(text) == first

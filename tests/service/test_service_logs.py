@@ -91,17 +91,17 @@ def test_a_service_whose_log_is_not_read_answers_and_stops_in_order(start: Any) 
 
 
 def test_what_happens_often_is_logged_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, told = [1000.0], []
+    now, seen = [1000.0], []
     monkeypatch.setattr(logs, "_rare_events", {})
     monkeypatch.setattr(logs.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(logs, "log", lambda event, _level, **fields: told.append((event, fields)))
+    monkeypatch.setattr(logs, "log", lambda event, _level, **fields: seen.append((event, fields)))
     for _ in range(3):
         log_rarely("cannot accept", detail="why")
         log_rarely("another")
     now[0] += 10
     log_rarely("cannot accept", detail="why")
     once = {"detail": "why"}
-    assert told == [
+    assert seen == [
         ("cannot accept", once),
         ("another", {}),
         ("cannot accept", {**once, "left_out": 2}),

@@ -27,12 +27,12 @@ def classify(client: httpx.Client, **changes: Any) -> httpx.Response:
 
 
 def test_categories_are_the_labels_of_the_model(client: httpx.Client) -> None:
-    told = client.get("/v1/categories").json()
-    assert (told["label_space"], told["version"]) == ("free", "")
-    codes = [category["code"] for category in told["categories"]]
+    seen = client.get("/v1/categories").json()
+    assert (seen["label_space"], seen["version"]) == ("free", "")
+    codes = [category["code"] for category in seen["categories"]]
     assert set(RENAMED.values()) < set(codes)
     assert "hep-th" not in codes
-    for category in told["categories"]:
+    for category in seen["categories"]:
         assert category["name"] == category["code"]
         assert (category["archive"], category["group"], category["active"]) == ("", "", True)
     [model] = client.get("/v1/models").json()["models"]
@@ -55,9 +55,9 @@ def test_the_label_of_the_author_is_judged(
     abstract = (
         f"{BRANES['abstract']} " * 8
     )  # of fewer words there is no set, and nothing is ruled out
-    told = classify(client, author_category=written, abstract=abstract).json()["author_category"]
-    assert told["verdict"] == verdict
-    assert told["code"] in (STRINGS, LONG)
+    seen = classify(client, author_category=written, abstract=abstract).json()["author_category"]
+    assert seen["verdict"] == verdict
+    assert seen["code"] in (STRINGS, LONG)
 
 
 @pytest.mark.parametrize("written", ["hep-th", "astro-ph", "strings", "OPS"])
@@ -90,8 +90,8 @@ def test_feedback_in_own_labels_is_in_the_journal(
 
 def test_the_inference_protocol_gives_the_labels_whole(client: httpx.Client) -> None:
     tensors = [{"name": "title", "shape": [1], "datatype": "BYTES", "data": [BRANES["title"]]}]
-    told = client.post("/v2/models/own/infer", json={"inputs": tensors}).json()
-    outputs = {output["name"]: output["data"] for output in told["outputs"]}
+    seen = client.post("/v2/models/own/infer", json={"inputs": tensors}).json()
+    outputs = {output["name"]: output["data"] for output in seen["outputs"]}
     expected = classify(client, abstract="").json()
     assert outputs["code"] == [ranked["code"] for ranked in expected["ranked"]]
     assert json.loads(outputs["set"][0]) == expected["set"]

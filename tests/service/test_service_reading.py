@@ -88,8 +88,8 @@ def test_records_pass_through_messages_unchanged() -> None:
 
 def test_a_reader_stops_by_itself_at_the_deadline() -> None:
     job = Job("", Columns(), LIMITS, -1.0)
-    *_, told = file_reading._messages(b'{"title": "A"}\n' * 3, job)
-    assert told["problem"]["kind"] == "deadline_exceeded"
+    *_, seen = file_reading._messages(b'{"title": "A"}\n' * 3, job)
+    assert seen["problem"]["kind"] == "deadline_exceeded"
 
 
 class Request:

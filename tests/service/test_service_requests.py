@@ -137,11 +137,11 @@ def test_a_whole_archive_of_the_author_is_judged_by_its_probability(
     )
     paper = {"title": "Star formation in dwarf galaxies", "abstract": abstract}
     answer = client.post("/v1/classify", json={**paper, "author_category": author}).json()
-    told = answer["author_category"]
-    assert (told["code"], told["verdict"]) == (author.lower(), verdict)
+    seen = answer["author_category"]
+    assert (seen["code"], seen["verdict"]) == (author.lower(), verdict)
     sums = {level["code"]: level["probability"] for level in answer["levels"]["archive"]}
-    assert told["probability"] == pytest.approx(sums[author.lower()])
-    assert told["rank"] == 1 + list(sums).index(author.lower())
+    assert seen["probability"] == pytest.approx(sums[author.lower()])
+    assert seen["rank"] == 1 + list(sums).index(author.lower())
 
 
 def test_a_plausible_category_of_the_author_is_in_the_set(client: httpx.Client) -> None:
@@ -243,7 +243,7 @@ def test_a_text_too_long_to_be_parsed_costs_its_record(client: httpx.Client) -> 
 def test_papers_are_there_once(client: httpx.Client) -> None:
     body = b'{"papers": [{"title": "x"}], "papers": [%s]}' % b", ".join([b'{"title": "y"}'] * 500)
     response = client.post("/v1/classify", content=body, headers=JSON)
-    assert problem(response)["detail"].startswith("papers: is there twice")
+    assert problem(response)["detail"].startswith("papers: occurs twice")
 
 
 def test_a_long_query_and_its_parameters_are_not_looked_at(client: httpx.Client) -> None:

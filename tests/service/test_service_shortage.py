@@ -133,8 +133,8 @@ def test_a_fork_that_fails_is_tried_again_and_the_others_go_on(start: Any, prelo
         until(lambda: len(server.workers()) == 2 and victim not in server.workers())
         assert other in server.workers()
         assert answered(server.url) == 200
-        told = next(line for line in server.logs() if line["event"] == "worker not started")
-        assert told["detail"] == "Resource temporarily unavailable"
+        seen = next(line for line in server.logs() if line["event"] == "worker not started")
+        assert seen["detail"] == "Resource temporarily unavailable"
 
 
 @pytest.mark.slow
@@ -297,9 +297,9 @@ def test_too_few_descriptors_are_said_and_connections_beyond_them_refused(tmp_pa
 def test_accept_without_a_descriptor_is_logged_now_and_then(start: Any, preload: Path) -> None:
     with start("--workers", "1", **failing(preload, "accept:1:EMFILE")) as server:
         assert answered(server.url) == 200
-        (told,) = [line for line in server.logs() if line["event"] == "cannot accept"]
-        assert told["detail"] == "Too many open files"
-        assert "ulimit -n" in told["advice"]
+        (seen,) = [line for line in server.logs() if line["event"] == "cannot accept"]
+        assert seen["detail"] == "Too many open files"
+        assert "ulimit -n" in seen["advice"]
 
 
 @pytest.fixture

@@ -70,10 +70,10 @@ def test_a_stuck_worker_is_killed_said_and_replaced(start: Any) -> None:
         os.kill(stuck, signal.SIGSTOP)
         until(lambda: server.workers() not in ([stuck], []))
         assert until(lambda: answered(server)) == 200
-        told = [line for line in server.logs() if line["event"] in ("worker stuck", "worker died")]
-        assert [line["worker"] for line in told] == [stuck, stuck]
-        assert told[0]["silent_s"] == 1
-        assert told[1]["exit_code"] == -signal.SIGKILL
+        seen = [line for line in server.logs() if line["event"] in ("worker stuck", "worker died")]
+        assert [line["worker"] for line in seen] == [stuck, stuck]
+        assert seen[0]["silent_s"] == 1
+        assert seen[1]["exit_code"] == -signal.SIGKILL
 
 
 @pytest.mark.slow
@@ -85,8 +85,8 @@ def test_a_worker_that_hangs_before_it_is_ready_is_killed_and_replaced(start: An
         os.kill(hanging, signal.SIGSTOP)  # mostly before it is ready; else it is stuck as usual
         until(lambda: [pid for pid in server.workers() if pid not in (first, hanging)])
         assert until(lambda: answered(server)) == 200
-        told = [line for line in server.logs() if line["event"] == "worker stuck"]
-        assert [line["worker"] for line in told] == [hanging]
+        seen = [line for line in server.logs() if line["event"] == "worker stuck"]
+        assert [line["worker"] for line in seen] == [hanging]
 
 
 @pytest.mark.slow

@@ -14,7 +14,6 @@ import pytest
 
 from classmark.errors import OutputBusy, StorageFailed
 from classmark.storage import LOCK_FILE, locked_file, locked_folder
-from classmark.storage import lock as lock_module
 
 posix = pytest.mark.skipif(os.name == "nt", reason="a held file cannot be removed there")
 
@@ -126,13 +125,10 @@ def test_a_file_is_held_by_one_at_a_time_also_when_it_is_replaced(tmp_path: Path
 
 
 @posix
-def test_a_file_that_stays_held_is_refused_with_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lock_module, "LOCK_WAIT_S", 0.0)
+def test_a_file_that_stays_held_is_refused_with_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     with locked_file(path), pytest.raises(OutputBusy) as refused:
-        locked_file(path).__enter__()
+        locked_file(path, wait_s=0).__enter__()
     assert str(refused.value) == (
         f"another process has held {path}. Wait for it, or end it (`fuser {path}` names it), "
         "then try again."

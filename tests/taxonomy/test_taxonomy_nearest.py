@@ -1,4 +1,4 @@
-"""What somebody is told who wrote a code that does not exist."""
+"""The error for a code that does not exist names the nearest ones."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from start_of_a_run import START
 
 from classmark.errors import TrackerDown
-from classmark.records import RunStart
 from classmark.tracking import (
     MlflowStore,
     MlflowTracker,
@@ -31,16 +31,6 @@ from heard import Heard
 
 with_mlflow = pytest.mark.skipif(find_spec("mlflow") is None, reason="MLflow is not installed")
 
-START = RunStart(
-    command="classmark train in-a-test",
-    seed=7,
-    dataset="../data",
-    dataset_digest="d" * 64,
-    labels=("a", "b"),
-    label_space="free",
-    generated=True,
-    commit="c0ffee+",
-)
 RUN = RunInfo(
     name="linear-1",
     start=START,
@@ -121,9 +111,9 @@ while not tracker._process._waiting.empty():
     time.sleep(0.01)
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert told.returncode == -signal.SIGKILL, told.stderr
-    wait_for_end_of(int(told.stdout))
+    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert seen.returncode == -signal.SIGKILL, seen.stderr
+    wait_for_end_of(int(seen.stdout))
     status = query(kept / "mlflow.db", "SELECT status FROM runs WHERE name='killed'")
     assert status == [("KILLED",)]
 

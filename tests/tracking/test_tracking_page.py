@@ -43,14 +43,14 @@ child.stdout.readline()
 if how.get("stubborn"):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 listener = socket.create_server(("127.0.0.1", int(words["--port"])))
-told = {"pids": [os.getpid(), child.pid], "words": words,
+seen = {"pids": [os.getpid(), child.pid], "words": words,
         "telemetry": os.environ.get("MLFLOW_DISABLE_TELEMETRY")}
 for said in [*how.get("first", []), *["HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nOK"] * 99]:
     peer, _ = listener.accept()
     with peer:
         asked = peer.recv(65536).split(b"\\r\\n")[0].decode()
-        told.setdefault("asked", []).append(asked)
-        json.dump(told, open(os.environ["FAKE_MLFLOW"] + ".told", "w"))
+        seen.setdefault("asked", []).append(asked)
+        json.dump(seen, open(os.environ["FAKE_MLFLOW"] + ".seen", "w"))
         peer.sendall(said.encode())
     if asked.startswith("GET /end"):
         child.kill()
@@ -59,7 +59,7 @@ for said in [*how.get("first", []), *["HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r
 
 
 class FakeMlflow:
-    """A package ``mlflow`` whose server does as it is told, and says what it was told."""
+    """A package ``mlflow`` whose server follows ``how.json`` and writes down what it was asked."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -74,9 +74,9 @@ class FakeMlflow:
         self._how.write_text(json.dumps(how))
 
     @property
-    def told(self) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads((self.folder / "how.json.told").read_text())
-        return told
+    def seen(self) -> dict[str, Any]:
+        seen: dict[str, Any] = json.loads((self.folder / "how.json.seen").read_text())
+        return seen
 
 
 @pytest.fixture
@@ -130,16 +130,16 @@ def test_the_page_is_yielded_when_it_answers_and_ended_with_its_children(
         assert process.poll() is None
         with urlopen(address, timeout=END_S) as answer:
             assert answer.read() == b"OK"
-        told = mlflow.told
+        seen = mlflow.seen
     assert begun == ["starting"]
     search = "POST /api/2.0/mlflow/experiments/search HTTP/1.1"
-    assert told["asked"] == ["GET /health HTTP/1.1"] * 4 + [search, "GET / HTTP/1.1"]
-    assert told["words"]["--host"] == HOST
-    assert told["words"]["--backend-store-uri"] == f"sqlite:///{runs / 'mlflow.db'}"
-    assert told["words"]["--default-artifact-root"] == (runs / "mlflow-artifacts").as_uri()
-    assert told["telemetry"] == "true"
+    assert seen["asked"] == ["GET /health HTTP/1.1"] * 4 + [search, "GET / HTTP/1.1"]
+    assert seen["words"]["--host"] == HOST
+    assert seen["words"]["--backend-store-uri"] == f"sqlite:///{runs / 'mlflow.db'}"
+    assert seen["words"]["--default-artifact-root"] == (runs / "mlflow-artifacts").as_uri()
+    assert seen["telemetry"] == "true"
     assert process.returncode == -signal.SIGTERM
-    wait_for_end_of(told["pids"])
+    wait_for_end_of(seen["pids"])
     with pytest.raises(OSError, match="refused"):
         urlopen(address, timeout=END_S)
 
@@ -148,17 +148,17 @@ def test_the_page_is_yielded_when_it_answers_and_ended_with_its_children(
 def test_a_server_that_does_not_stop_is_killed(mlflow: FakeMlflow, runs: Path) -> None:
     mlflow.behave(stubborn=True, stubborn_child=True)
     with open_page(runs) as (_, process):
-        told = mlflow.told
+        seen = mlflow.seen
     assert process.returncode == -signal.SIGKILL
-    wait_for_end_of(told["pids"])
+    wait_for_end_of(seen["pids"])
 
 
 def test_a_child_that_outlives_the_server_is_ended_too(mlflow: FakeMlflow, runs: Path) -> None:
     mlflow.behave(stubborn_child=True)
     with open_page(runs) as (_, process):
-        told = mlflow.told
+        seen = mlflow.seen
     assert process.returncode == -signal.SIGTERM
-    wait_for_end_of(told["pids"])
+    wait_for_end_of(seen["pids"])
 
 
 def test_a_server_that_ends_by_itself_ends_the_wait_for_it(mlflow: FakeMlflow, runs: Path) -> None:
@@ -166,8 +166,8 @@ def test_a_server_that_ends_by_itself_ends_the_wait_for_it(mlflow: FakeMlflow, r
         with urlopen(f"{address}/end", timeout=END_S) as answer:
             assert answer.read() == b"OK"
         assert process.wait(END_S) == 0
-        told = mlflow.told
-    wait_for_end_of(told["pids"])
+        seen = mlflow.seen
+    wait_for_end_of(seen["pids"])
 
 
 @pytest.mark.slow
@@ -185,7 +185,7 @@ def test_a_server_that_does_not_start_is_told_by_its_last_words(
 def test_an_error_while_the_page_is_open_ends_it(mlflow: FakeMlflow, runs: Path) -> None:
     with pytest.raises(ZeroDivisionError), open_page(runs) as (_, process):
         process.returncode = 1 // 0
-    wait_for_end_of(mlflow.told["pids"])
+    wait_for_end_of(mlflow.seen["pids"])
 
 
 def test_nothing_is_started_where_there_is_no_store_or_no_port(
@@ -198,4 +198,4 @@ def test_nothing_is_started_where_there_is_no_store_or_no_port(
         for port, reason in ((taken, "in use"), (70_000, "0-65535")):
             with pytest.raises(ListenFailed, match=rf"cannot listen on {HOST}:{port}: .*{reason}"):
                 open_page(runs, port).__enter__()
-    assert not (mlflow.folder / "how.json.told").exists()
+    assert not (mlflow.folder / "how.json.seen").exists()

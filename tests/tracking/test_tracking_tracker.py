@@ -11,9 +11,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from start_of_a_run import START
 
 from classmark.errors import InvalidConfig, TrackerDown
-from classmark.records import RunStart, Silent
+from classmark.records import Silent
 from classmark.tracking import (
     CsvTracker,
     MlflowStore,
@@ -32,16 +33,6 @@ from classmark.tracking import (
 )
 from heard import Heard
 
-START = RunStart(
-    command="classmark train in-a-test",
-    seed=7,
-    dataset="../data",
-    dataset_digest="d" * 64,
-    labels=("a", "b"),
-    label_space="free",
-    generated=True,
-    commit="c0ffee+",
-)
 RUN = RunInfo(name="linear-1", start=START, config={"seed": 7})
 GIVEN: dict[str, Any] = {
     "kind": "csv",
@@ -204,10 +195,10 @@ def test_a_tracker_that_was_never_started_says_so(tmp_path: Path) -> None:
 
 
 def test_the_machine_is_told_without_its_name() -> None:
-    told = describe_hardware()
-    assert told["cores"] == str(os.cpu_count())
-    assert told["cpu"]
-    assert os.uname().nodename not in told.values()
+    seen = describe_hardware()
+    assert seen["cores"] == str(os.cpu_count())
+    assert seen["cpu"]
+    assert os.uname().nodename not in seen.values()
 
 
 def test_a_machine_without_a_list_of_processors_is_told_by_its_kind(

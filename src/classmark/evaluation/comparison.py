@@ -236,7 +236,7 @@ def pair_tables(
 
     Raises:
         LabelMismatch: the labels differ, or there is none in common.
-        InvalidScores: the papers differ, one is there twice, or its categories differ; named.
+        InvalidScores: the papers differ, one occurs twice, or its categories differ; named.
         EmptyEvaluation: no paper with a known primary is in both.
     """
     for name, table in (("first", a), ("second", b)):

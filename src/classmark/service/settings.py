@@ -240,7 +240,7 @@ class ServiceSettings(BaseSettings):
             is_deep: the model is a deep one.
         """
         off = {
-            "there is no rate to hold up": (
+            "no rate limits requests": (
                 not self.rate_per_minute and self.api_keys is None,
                 ("rate_burst",),
             ),

@@ -137,15 +137,14 @@ def scratch_folder() -> Iterator[Path]:
     first.
 
     Raises:
-        StorageFailed: it cannot be made or written (no such folder, full disk ...).
+        StorageFailed: it cannot be made (no such folder, full disk ...).
     """
     target = Path(tempfile.gettempdir(), "classmark")
     with storage_errors(target):
         recover(target)
         temporary = make_folder(target)
     try:
-        with storage_errors(target):
-            yield temporary.path
+        yield temporary.path
     finally:
         remove(temporary.path)
         close(temporary.handle)

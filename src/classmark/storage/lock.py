@@ -40,14 +40,14 @@ def locked_folder(folder: Path, otherwise: str = "choose another output") -> Ite
 
 
 @contextmanager
-def locked_file(path: Path, wait_s: float | None = None) -> Iterator[None]:
+def locked_file(path: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
     """Hold a file for the block, to read and then replace it; if there is none, make an empty one.
 
     The file itself is the lock, so that who may read it may hold it, and nothing stays beside it.
 
     Args:
         path: the file.
-        wait_s: seconds to wait for another process; None for ``LOCK_WAIT_S``.
+        wait_s: seconds to wait for another process.
 
     Raises:
         OutputBusy: another process still holds it after that time.
@@ -59,7 +59,7 @@ def locked_file(path: Path, wait_s: float | None = None) -> Iterator[None]:
     target = Path(os.path.realpath(path))
     with storage_errors(path):
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle = _hold(target, LOCK_WAIT_S if wait_s is None else wait_s)
+        handle = _hold(target, wait_s)
     try:
         yield
     finally:

@@ -22,7 +22,7 @@ class RunSummary:
     Attributes:
         name: of its folder.
         folder: where it is.
-        record: the run in its own words.
+        record: what its record file holds.
         metrics: the last value of every metric of ``metrics.csv``; of a cascade its chosen point
             on each split; empty if there is neither.
     """

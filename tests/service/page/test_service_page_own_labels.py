@@ -87,8 +87,8 @@ def test_no_text_of_a_long_label_leaves_a_phone(open_tab: Any) -> None:
     change = {"primary": LONG, "probability": 0.9, "set": [LONG], "ranked": [answer, answer]}
 
     def reply(route: Any) -> None:
-        told = route.fetch().json()
-        route.fulfill(json={**told, **change, "explanation": None, "cross_lists": [LONG]})
+        seen = route.fetch().json()
+        route.fulfill(json={**seen, **change, "explanation": None, "cross_lists": [LONG]})
 
     page.route("**/v1/classify", reply)
     page.get_by_label("Title and abstract").fill(TEXT)
@@ -110,9 +110,9 @@ def test_the_card_keeps_a_bar_in_its_cell(open_tab: Any) -> None:
     tab = open_tab()
 
     def reply(route: Any) -> None:
-        told = route.fetch().json()
-        told["models"][0]["card"] = "| label | papers |\n| --- | --- |\n| a \\| b | 3 |\n"
-        route.fulfill(json=told)
+        seen = route.fetch().json()
+        seen["models"][0]["card"] = "| label | papers |\n| --- | --- |\n| a \\| b | 3 |\n"
+        route.fulfill(json=seen)
 
     tab.page.route("**/v1/models", reply)
     page = tab.open("#status")

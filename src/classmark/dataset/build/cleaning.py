@@ -195,7 +195,7 @@ def _note_unknown_labels(frame: pl.DataFrame, broken: pl.DataFrame, ledger: Ledg
 
 
 def _contract(config: DatasetConfig) -> dict[str, pl.Expr]:
-    """Return what must hold of each row, by the name of the check, first checks first."""
+    """Return what must hold of each row, by the name of the check, in the order that counts."""
     known = [c.code for c in taxonomy.categories(active_only=False)]
     label = pl.col("category_code")
     is_valid = (

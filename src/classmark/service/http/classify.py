@@ -134,7 +134,7 @@ def parse(service: Service, exchange: Exchange, body: bytes) -> ClassifyRequest:
     arrays = find_arrays(body, [b"papers"], service.settings.max_papers)
     batches = [array for array in arrays if array.elements]
     if len(batches) > 1:
-        raise invalid_field("papers", "is there twice")
+        raise invalid_field("papers", "occurs twice")
     rest = without(body, batches, [b"null"] * len(batches))
     longest = longest_paper_bytes(service)
     if len(rest) > longest:

@@ -178,7 +178,7 @@ def read_form(content_type: bytes, body: bytes, check: Callable[[], None] = lamb
     fields = {_text(p.field_name): p.value or b"" for p in parts if isinstance(p, Field)}
     files = [p for p in parts if isinstance(p, File) and p.field_name == b"file"]
     if len(files) > 1:
-        raise invalid_field("file", "is there twice; send one file at a time")
+        raise invalid_field("file", "occurs twice; send one file at a time")
     content, name = None, ""
     if files:
         files[0].file_object.seek(0)

@@ -148,10 +148,8 @@ class Gateway:
 
     async def _answer(self, exchange: Exchange) -> Reply:
         method, path = exchange.scope["method"], exchange.scope["path"]
-        wanted = (
-            "GET" if method == "HEAD" else method
-        )  # uvicorn drops the body of the answer to one
-        route, parameters = self._route_of(wanted, path)
+        # A HEAD is answered like a GET; uvicorn leaves the body out.
+        route, parameters = self._route_of("GET" if method == "HEAD" else method, path)
         exchange.route = route
         access = _access_of(route)
         if method != "POST" and access != "health":  # of a POST, see read_body
