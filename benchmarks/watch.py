@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 EVERY_S = 0.2
+OFTEN_S, OFTEN_UNTIL_S = 0.01, 1.0
+"""A short command may end before a second look at the usual interval."""
 MAX_POINTS = 100
 _GIB = 1 << 20  # /proc counts in kB
 _FIELD = re.compile(r"^(VmHWM|VmRSS|RssAnon|RssShmem):\s+(\d+) kB", re.MULTILINE)
@@ -63,7 +65,7 @@ def watch(command: list[str], output: Path, kill_after_s: float | None = None) -
             _look(process.pid, seconds, found, written)
             if kill_after_s is not None and seconds >= kill_after_s:
                 process.kill()
-            time.sleep(EVERY_S)
+            time.sleep(OFTEN_S if seconds < OFTEN_UNTIL_S else EVERY_S)
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
