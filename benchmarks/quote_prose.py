@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from report import markdown, points
+from report import SHIPPED, markdown, points
 
 Read = Callable[[str], Any]
 
@@ -25,7 +25,7 @@ FAST_1_0 = {
 
 def since_fast_1_0(read: Read) -> str:
     """Return how the shipped model differs from the one before it."""
-    now = _by_period(read("fast-1.1-test"))
+    now = _by_period(read(f"{SHIPPED}-test"))
 
     def change(metric: str, digits: int) -> str:
         old, new = (
@@ -43,7 +43,7 @@ def since_fast_1_0(read: Read) -> str:
 
 def aims(read: Read, bundle_bytes: int) -> str:
     """Return the goals for the fast tier, and whether it meets them, as a Markdown table."""
-    shipped, parent = read("fast-1.1-test"), read("fast-1.1-parent-test")
+    shipped, parent = read(f"{SHIPPED}-test"), read(f"{SHIPPED}-parent-test")
     now, speed = _by_period(shipped), read("fast-speed")
     floors = " / ".join(f"{v:.3f}" for v in now["ece_floor"])
     lost = [100 * (a - b) for a, b in zip(_by_period(parent)["top_1"], now["top_1"], strict=True)]
@@ -72,7 +72,7 @@ def aims(read: Read, bundle_bytes: int) -> str:
 
 def robustness_notes(read: Read) -> str:
     """Return where the shipped model is weak on perturbed papers, in words."""
-    report = read("robustness-fast-1.1")
+    report = read(f"robustness-{SHIPPED}")
     typos, ocr = _level(report, "typos", "20 %"), _level(report, "ocr", "20 %")
     title, clean = _level(report, "title-only", "title"), report["clean"]["metrics"]
     prose = _level(report, "non-papers", "English prose")
@@ -90,7 +90,7 @@ def robustness_notes(read: Read) -> str:
 
 def scope_note(read: Read) -> str:
     """Return how many texts that are not papers are recognised as such, as a sentence."""
-    report = read("robustness-fast-1.1")
+    report = read(f"robustness-{SHIPPED}")
     prose = _level(report, "non-papers", "English prose")
     missed = 1 - prose["metrics"]["out_of_scope"]["value"]
     return (
