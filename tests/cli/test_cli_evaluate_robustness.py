@@ -48,7 +48,7 @@ def test_robustness_prints_a_table_of_kinds_and_levels(dataset: Path) -> None:
     assert code == 0
     assert out.startswith("invented sample papers")
     for words in (
-        "model    fast 1.2",
+        "model    fast 1.1",
         "typos: share of words",
         "  20 %",
         "English prose",
