@@ -2,8 +2,8 @@
 
 python deploy/docker/images.py [--only service,...] [--output REPORT.json]
 
-Uses the container engine that answers, or starts Debian's dockerd for as long as it takes (as root).
-Where the base image cannot be pulled, it is made by debootstrap: the same Debian and Python.
+Uses the container engine that answers, or starts Debian's dockerd meanwhile (as root). Where the
+base image cannot be pulled, it is made by debootstrap: the same Debian and Python.
 """
 
 from __future__ import annotations
@@ -55,7 +55,12 @@ class Engine:
         """
         out = subprocess.PIPE if quiet else None
         done = subprocess.run(
-            [self.program, *words], env=self.environment, stdout=out, stderr=out, text=True, check=False
+            [self.program, *words],
+            env=self.environment,
+            stdout=out,
+            stderr=out,
+            text=True,
+            check=False,
         )
         if check and done.returncode:
             sys.exit(f"error: {self.program} {' '.join(words)}: {(done.stderr or '').strip()}")
@@ -98,7 +103,7 @@ def engine() -> Iterator[Engine]:
 
 @contextmanager
 def _own_daemon(daemon: str, client: Path) -> Iterator[Engine]:
-    root = Path(os.environ.get("CLASSMARK_DOCKER_ROOT", "/var/tmp/classmark-docker"))  # noqa: S108
+    root = Path(os.environ.get("CLASSMARK_DOCKER_ROOT", "/var/tmp/classmark-docker"))
     with tempfile.TemporaryDirectory(prefix="dockerd-") as name:
         folder = Path(name)
         host = f"unix://{folder}/sock"
@@ -125,7 +130,10 @@ def ensure_base(found: Engine) -> None:
     if found.run("image", "ls", "--quiet", BASE):
         return
     if not subprocess.run(
-        [found.program, "pull", "--quiet", BASE], env=found.environment, capture_output=True, check=False
+        [found.program, "pull", "--quiet", BASE],
+        env=found.environment,
+        capture_output=True,
+        check=False,
     ).returncode:
         return
     if shutil.which("debootstrap") is None:
@@ -135,7 +143,9 @@ def ensure_base(found: Engine) -> None:
         rootfs = Path(name) / "rootfs"
         options = ["--variant=minbase", f"--include={PACKAGES}"]
         subprocess.run(
-            ["debootstrap", *options, "bookworm", str(rootfs)], check=True, stdout=subprocess.DEVNULL
+            ["debootstrap", *options, "bookworm", str(rootfs)],
+            check=True,
+            stdout=subprocess.DEVNULL,
         )
         _adapt(rootfs)
         tar = ["tar", "-C", str(rootfs), "-c", "."]
@@ -171,7 +181,11 @@ def build(found: Engine, target: str, *, quiet: bool = False) -> str:
 def facts_of(found: Engine, tag: str) -> dict[str, object]:
     """Return size and layers of an image."""
     value = json.loads(found.run("image", "inspect", tag))[0]
-    return {"image": tag, "megabytes": round(value["Size"] / 1e6, 1), "layers": len(value["RootFS"]["Layers"])}
+    return {
+        "image": tag,
+        "megabytes": round(value["Size"] / 1e6, 1),
+        "layers": len(value["RootFS"]["Layers"]),
+    }
 
 
 def main(words: Sequence[str] | None = None) -> int:

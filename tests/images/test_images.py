@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -26,7 +25,15 @@ TEXT = (
     "the tidal quality factor of its host star."
 )
 MOST_MEGABYTES = 250
-HARDENED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
+HARDENED = (
+    "--read-only",
+    "--tmpfs",
+    "/tmp",
+    "--cap-drop",
+    "ALL",
+    "--security-opt",
+    "no-new-privileges",
+)
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +86,7 @@ def running(docker: Engine, image: str, *options: str) -> Iterator[tuple[str, st
         docker.run("rm", "--force", "--volumes", container)
 
 
-def test_the_image_of_the_service_is_small_and_says_what_it_is(docker: Engine, service: str) -> None:
+def test_the_image_of_the_service_is_small_and_labelled(docker: Engine, service: str) -> None:
     assert float(str(facts_of(docker, service)["megabytes"])) <= MOST_MEGABYTES
     found = json.loads(docker.run("image", "inspect", service))[0]["Config"]
     assert found["User"] == "classmark"
@@ -87,7 +94,17 @@ def test_the_image_of_the_service_is_small_and_says_what_it_is(docker: Engine, s
 
 
 def test_it_classifies_without_network_and_without_writing(docker: Engine, service: str) -> None:
-    words = ("run", "--rm", "--network", "none", "--read-only", service, "classify", "--jsonl", TEXT)
+    words = (
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--read-only",
+        service,
+        "classify",
+        "--jsonl",
+        TEXT,
+    )
     assert json.loads(docker.run(*words))["ranked"][0]["code"] == "astro-ph.EP"
 
 
@@ -104,7 +121,9 @@ def test_sigterm_answers_what_is_in_flight_and_exits_with_0(docker: Engine, serv
         papers = [{"abstract": f"{TEXT} {n} " * 20} for n in range(1000)]
         replies: list[int] = []
         asked = threading.Thread(
-            target=lambda: replies.append(len(get(f"{url}/v1/classify", {"papers": papers})["answers"]))
+            target=lambda: replies.append(
+                len(get(f"{url}/v1/classify", {"papers": papers})["answers"])
+            )
         )
         asked.start()
         docker.run("stop", "--time", "30", container)

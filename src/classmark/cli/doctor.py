@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -24,13 +24,16 @@ import typer
 from classmark.cli.options import AsJson
 from classmark.cli.output import printable
 from classmark.errors import ClassmarkError
+from classmark.storage import expand_home
 
 State = Literal["ok", "missing", "failed"]
 _ENGINE_SECONDS, _NETWORK_SECONDS = 10.0, 3.0
 _TOO_LITTLE_DISK = 1 << 30
 _REQUIREMENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[([a-z0-9,]+)\])?")
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([a-z0-9-]+)['"]""")
-_PAPER = "We prove that every planar graph with four colours has a proper colouring of its vertices."
+_PAPER = (
+    "We prove that every planar graph with four colours has a proper colouring of its vertices."
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Check:
     Attributes:
         area: ``core``, ``extras``, ``training`` or ``operation``.
         name: of the part.
-        state: ``ok``; ``missing``, which costs only what needs it; ``failed``, which must be mended.
+        state: ``ok``; ``missing``, which affects only what needs it; ``failed``.
         detail: what was seen.
         remedy: the command or setting that helps, "" if none is needed.
     """
@@ -110,7 +113,9 @@ def _kernel() -> Check:
     kernel = LinearScorer.best_kernel()
     if kernel != "numpy":
         return Check("core", "kernel", "ok", f"C ({kernel})")
-    remedy = "Install a C compiler, then: pip install --force-reinstall --no-binary classmark classmark"
+    remedy = (
+        "Install a C compiler, then: pip install --force-reinstall --no-binary classmark classmark"
+    )
     return Check("core", "kernel", "missing", "numpy: the same answers, more slowly", remedy)
 
 
@@ -125,7 +130,9 @@ def _model() -> Check:
         return Check("core", "model", "failed", str(error), "Install classmark again.")
     took = time.perf_counter() - start
     model = classifier.model
-    return Check("core", "model", "ok", f"{model.name}@{model.version} answers, {took:.2f} s with loading")
+    return Check(
+        "core", "model", "ok", f"{model.name}@{model.version} answers, {took:.2f} s with loading"
+    )
 
 
 def _folders() -> Iterator[Check]:
@@ -143,11 +150,17 @@ def _folders() -> Iterator[Check]:
 
 def _folder(name: str, folder: Path, remedy: str) -> Check:
     at = next(path for path in (folder, *folder.parents) if path.exists())
-    if not os.access(at, os.W_OK):
+    if not (at.is_dir() and os.access(at, os.W_OK)):
         return Check("core", name, "missing", f"{folder} cannot be written", remedy)
     free = shutil.disk_usage(at).free
     state: State = "ok" if free >= _TOO_LITTLE_DISK else "missing"
-    return Check("core", name, state, f"{folder}, {free / (1 << 30):,.1f} GiB free", "" if state == "ok" else remedy)
+    return Check(
+        "core",
+        name,
+        state,
+        f"{folder}, {free / (1 << 30):,.1f} GiB free",
+        "" if state == "ok" else remedy,
+    )
 
 
 def extras() -> Iterator[Check]:
@@ -203,7 +216,7 @@ def _encoder() -> Check:
 def _hub() -> Check:
     address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     parts = urlsplit(address)
-    remedy = "Use model.encoder=packaged or a folder; set HF_ENDPOINT for a mirror, HTTPS_PROXY for a proxy."
+    remedy = "Use model.encoder=packaged or a folder, or set HF_ENDPOINT to a mirror."
     if not parts.hostname:
         return Check("training", "hub", "failed", f"HF_ENDPOINT is {address!r}, no address", remedy)
     port = parts.port or (80 if parts.scheme == "http" else 443)
@@ -242,14 +255,16 @@ def _containers() -> Check:
             return Check("operation", "containers", "ok", f"{engine} {done.stdout.strip()}")
         seen = (done.stderr.strip().splitlines() or ["no answer"])[-1]
         return Check("operation", "containers", "missing", f"{engine}: {seen}", remedy)
-    return Check("operation", "containers", "missing", "neither docker nor podman is installed", remedy)
+    return Check(
+        "operation", "containers", "missing", "neither docker nor podman is installed", remedy
+    )
 
 
 def _cloud() -> Check:
     """Return whether Google's libraries would find credentials; asks no server."""
     named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
-    config = os.environ.get("CLOUDSDK_CONFIG", os.path.expanduser("~/.config/gcloud"))
-    file = Path(named) if named else Path(config) / "application_default_credentials.json"
+    config = Path(os.environ.get("CLOUDSDK_CONFIG") or expand_home("~/.config/gcloud"))
+    file = Path(named) if named else config / "application_default_credentials.json"
     if file.is_file():
         return Check("operation", "cloud login", "ok", str(file))
     remedy = "gcloud auth application-default login"
