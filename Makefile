@@ -37,7 +37,7 @@ LOCK_AS_TESTED = $(LOCK) --constraints requirements/test.txt
 .DEFAULT_GOAL := help
 # Tests start hundreds of Pythons; without its caches each would compile every module that it imports.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help demo test quick core check docs bench lock system-deps clean
+.PHONY: help demo test quick core images test-images check docs bench lock system-deps clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sort | \
@@ -57,6 +57,12 @@ quick: $(TEST_VENV)/.ready  ## Run the tests that are not slow, without coverage
 
 core: $(TEST_VENV)/.ready  ## Run the quick tests of the rooms that answer a paper
 	$(RUN) pytest -q -m "not slow" $(PARALLEL) $(CORE_TESTS) $(PYTEST_ARGS)
+
+images:  ## Build the container images (Docker, or Debian's docker.io and debootstrap as root)
+	$(PYTHON) deploy/docker/images.py
+
+test-images: $(TEST_VENV)/.ready  ## Build and run the container images
+	$(RUN) pytest -q --no-cov tests/images $(PYTEST_ARGS)
 
 check: $(TEST_VENV)/.ready-check  ## Lint, types, contracts, locks, workflows, docs
 	$(RUN) ruff check .
