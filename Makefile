@@ -13,11 +13,11 @@ PYTEST_ARGS ?=
 # The deep tier (torch, MLflow) comes into the test environment unless DEEP is empty; its tests are
 # left out then. This version of torch, and pip alone, take a CPU build that lies on a machine.
 DEEP ?= yes
-TORCH := torch==2.13.0
+TORCH := --requirement requirements/torch.in
 # make lock UPGRADE=--upgrade takes the newest versions; without it only what must change changes.
 UPGRADE ?=
 # Debian packages that tests drive (make system-deps installs them).
-SYSTEM_PACKAGES := chromium wrk systemd
+SYSTEM_PACKAGES := chromium wrk systemd docker.io docker-compose debootstrap
 # Ubuntu's chromium is a snap in disguise; any of these is enough (GitHub's runners have Chrome).
 BROWSERS := chromium chromium-browser google-chrome
 
@@ -26,7 +26,7 @@ RUN := $(TEST_VENV)/$(BIN)/python -m
 C_SOURCES := $(wildcard src/classmark/*.c src/classmark/*/*.[ch] src/classmark/*/*/*.[ch])
 BUILD_INPUTS := pyproject.toml $(wildcard setup.py MANIFEST.in) $(C_SOURCES)
 BENCHMARKS := $(wildcard benchmarks/bench_*.py) benchmarks/service.py
-SCRIPTS := .ci/run
+SCRIPTS := .ci/run deploy/docker/locked
 WORKFLOWS := $(wildcard .github/workflows/*.yml)
 # The rooms that answer a paper: what must work on every platform.
 CORE_TESTS := $(wildcard $(addprefix tests/,bundle cli golden kernels papers records runtime storage taxonomy))
@@ -73,7 +73,10 @@ check: $(TEST_VENV)/.ready-check  ## Lint, types, contracts, locks, workflows, d
 	$(TEST_VENV)/$(BIN)/shellcheck $(SCRIPTS)
 	$(TEST_VENV)/$(BIN)/actionlint -shellcheck $(TEST_VENV)/$(BIN)/shellcheck $(WORKFLOWS)
 	$(RUN) check_jsonschema --builtin-schema vendor.github-workflows $(WORKFLOWS)
+	$(RUN) check_jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 	$(TEST_VENV)/$(BIN)/zizmor --offline --quiet $(WORKFLOWS)
+	$(TEST_VENV)/$(BIN)/hadolint deploy/docker/Dockerfile
+	$(TEST_VENV)/$(BIN)/python deploy/grafana/dashboards.py --check
 	$(TEST_VENV)/$(BIN)/python docs/generated.py --check
 	$(TEST_VENV)/$(BIN)/python .ci/blocking_client.py --check
 	NO_MKDOCS_2_WARNING=true $(RUN) mkdocs build --strict --quiet
@@ -87,11 +90,13 @@ bench: $(TEST_VENV)/.ready  ## Run the benchmarks; each prints the machine and w
 lock: $(TEST_VENV)/.ready  ## Resolve requirements/*.txt anew from pyproject.toml, with hashes
 	$(LOCK) --extra train --extra serve --group test -o requirements/test.txt
 	$(LOCK_AS_TESTED) --extra train --extra serve --group dev -o requirements/check.txt
-	$(LOCK_AS_TESTED) --override requirements/left-out.in --extra deep --extra track --extra serve \
-		--group test -o requirements/deep.txt
+	$(LOCK_AS_TESTED) --override requirements/left-out.in --extra deep --extra track -o requirements/deep.txt
 	$(LOCK_AS_TESTED) --extra train -o requirements/train.txt
 	$(LOCK_AS_TESTED) --extra data -o requirements/data.txt
+	$(LOCK_AS_TESTED) --constraints requirements/deep.txt --extra track --group store -o requirements/tracking.txt
+	$(LOCK_AS_TESTED) --constraints requirements/deep.txt --extra data --extra onnx -o requirements/data-onnx.txt
 	$(LOCK_AS_TESTED) --extra serve -o requirements/serve.txt
+	$(LOCK_AS_TESTED) --constraints requirements/deep.txt --extra serve --extra onnx -o requirements/serve-onnx.txt
 	$(LOCK_AS_TESTED) -o requirements/core.txt
 	$(subst pyproject.toml,,$(LOCK_AS_TESTED)) --group setup -o requirements/setup.txt
 
@@ -99,7 +104,9 @@ system-deps:  ## Install the Debian packages that tests drive
 	@packages="$(strip $(SYSTEM_PACKAGES))"; \
 	for browser in $(BROWSERS); do if command -v $$browser >/dev/null; then \
 		packages=$$(echo $$packages | sed 's/^chromium *//'); fi; done; \
-	if command -v systemd-analyze >/dev/null; then packages=$$(echo $$packages | sed 's/ *systemd$$//'); fi; \
+	if command -v systemd-analyze >/dev/null; then packages=$$(echo $$packages | sed 's/ *systemd//'); fi; \
+	if docker version >/dev/null 2>&1; then packages=$$(echo $$packages | sed 's/ *docker.io//; s/ *debootstrap//'); fi; \
+	if docker compose version >/dev/null 2>&1; then packages=$$(echo $$packages | sed 's/ *docker-compose//'); fi; \
 	if [ -z "$$packages" ]; then echo "system-deps: no Debian package is needed"; \
 	elif ! command -v apt-get >/dev/null; then echo "system-deps: no apt-get here; install yourself: $$packages"; \
 	else sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \

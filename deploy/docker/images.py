@@ -1,6 +1,6 @@
 """Builds the images of classmark; `make images` runs this.
 
-python deploy/docker/images.py [--only service,...] [--output REPORT.json]
+python deploy/docker/images.py [--only service,...] [--base IMAGE]
 
 Uses the container engine that answers, or starts Debian's dockerd meanwhile (as root). Where the
 base image cannot be pulled, it is made by debootstrap: the same Debian and Python.
@@ -11,11 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,8 +27,14 @@ ROOT = Path(__file__).parents[2]
 BASE = "python:3.11-slim"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 PACKAGES = "python3,python3-venv,python3-pip,ca-certificates"
-TARGETS = ("service",)
-_START_S = 60.0
+TARGETS = ("service", "service-onnx", "evaluate", "train", "tracking")
+WHEELS = ROOT / "build" / "wheels"
+# What a service needs to run with: no capability, nothing to write but its volume and /tmp.
+HARDENED = (
+    *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"),
+    *("--security-opt", "no-new-privileges"),
+)
+_START_S, _READY_S = 60.0, 60.0
 
 
 class NoEngine(Exception):
@@ -167,15 +175,69 @@ def _adapt(rootfs: Path) -> None:
         package.unlink()
 
 
-def build(found: Engine, target: str, *, quiet: bool = False) -> str:
+def fetch_torch() -> None:
+    """Put the wheel of torch that pip finds on this machine where the build of ``train`` looks.
+
+    Without one, the build takes what its own pip finds.
+    """
+    WHEELS.mkdir(parents=True, exist_ok=True)
+    if not any(WHEELS.glob("torch-*.whl")):
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        command += ["--only-binary", ":all:", "--python-version", "3.11", "--dest", str(WHEELS)]
+        command += ["--requirement", str(ROOT / "requirements" / "torch.in")]
+        subprocess.run(command, check=False)
+
+
+def build(found: Engine, target: str, *, base: str = BASE, quiet: bool = False) -> str:
     """Return the tag of an image that was built from this checkout."""
-    tag = f"classmark/{target}"
+    if target == "train":
+        fetch_torch()
+    source = (ROOT / "src" / "classmark" / "__init__.py").read_text(encoding="utf-8")
+    version = re.search(r'^__version__ = "(.+)"', source, re.MULTILINE)
     git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    facts = {
+        "BASE": base,
+        "TITLE": f"classmark {target}",
+        "VERSION": version[1] if version else "unknown",
+        "COMMIT": commit or "unknown",
+    }
+    tag = f"classmark/{target}"
     options = ["--file", str(ROOT / "deploy/docker/Dockerfile"), "--target", target, "--tag", tag]
-    options += ["--network", "host", "--build-arg", f"COMMIT={commit or 'unknown'}"]
-    found.run("build", *options, str(ROOT), quiet=quiet)
+    options += [word for name in facts for word in ("--build-arg", f"{name}={facts[name]}")]
+    found.run("build", "--network", "host", *options, str(ROOT), quiet=quiet)
     return tag
+
+
+@contextmanager
+def running(found: Engine, image: str, *options: str) -> Iterator[tuple[str, str]]:
+    """Yield the container and the address of a service that is ready.
+
+    Args:
+        found: the engine.
+        image: tag of an image that serves on port 8000.
+        *options: further options of ``docker run``.
+    """
+    port = ("--publish", "127.0.0.1::8000")
+    container = found.run("run", "--detach", *HARDENED, *port, *options, image)
+    try:
+        url = f"http://{found.run('port', container, '8000').splitlines()[0]}"
+        until = time.monotonic() + _READY_S
+        while not _ready(url):
+            if time.monotonic() > until:
+                sys.exit(f"error: {image} is not ready: {found.run('logs', container)}")
+            time.sleep(0.02)
+        yield container, url
+    finally:
+        found.run("rm", "--force", "--volumes", container)
+
+
+def _ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=2) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
 
 
 def facts_of(found: Engine, tag: str) -> dict[str, object]:
@@ -192,12 +254,16 @@ def main(words: Sequence[str] | None = None) -> int:
     """Build the images, print what they weigh."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--only", default=",".join(TARGETS), help="images, separated by commas")
+    parser.add_argument("--base", default=BASE, help="image with Debian and Python")
     options = parser.parse_args(words)
+    if unknown := sorted(set(options.only.split(",")) - set(TARGETS)):
+        parser.error(f"--only {unknown[0]} is not an image. Choose from {', '.join(TARGETS)}.")
     try:
         with engine() as found:
-            ensure_base(found)
+            if options.base == BASE:
+                ensure_base(found)
             for target in options.only.split(","):
-                print(json.dumps(facts_of(found, build(found, target))))
+                print(json.dumps(facts_of(found, build(found, target, base=options.base))))
     except NoEngine as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

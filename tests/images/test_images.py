@@ -3,138 +3,99 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
-import threading
-import time
+import re
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from waiting import until
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "deploy" / "docker"))
-from images import Engine, NoEngine, build, engine, ensure_base, facts_of
+from images import TARGETS, Engine, facts_of, running
 
+Image = Callable[[str], str]
 pytestmark = [pytest.mark.images, pytest.mark.timeout(1_800)]
 
 TEXT = (
     "We measure the orbital decay of a hot Jupiter from twelve years of transit timing and infer "
     "the tidal quality factor of its host star."
 )
-MOST_MEGABYTES = 250
-HARDENED = (
-    "--read-only",
-    "--tmpfs",
-    "/tmp",
-    "--cap-drop",
-    "ALL",
-    "--security-opt",
-    "no-new-privileges",
-)
-
-
-@pytest.fixture(scope="session")
-def docker() -> Iterator[Engine]:
-    try:
-        with engine() as found:
-            ensure_base(found)
-            yield found
-    except NoEngine as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="session")
-def service(docker: Engine) -> str:
-    return build(docker, "service", quiet=True)
-
-
-def until(holds: Callable[[], Any], seconds: float = 60.0) -> Any:
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            if found := holds():
-                return found
-        except OSError:
-            pass
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.05)
+MOST_MEGABYTES = {
+    "service": 250,
+    "service-onnx": 400,
+    "evaluate": 750,
+    "train": 2_500,
+    "tracking": 1_200,
+}
+SERVING = ("service", "service-onnx")
+ALONE = ("--rm", "--network", "none", "--read-only")
+IN_FLIGHT = 8
 
 
 def get(url: str, body: object = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=20) as reply:
+    with urllib.request.urlopen(request, timeout=60) as reply:
         return json.loads(reply.read())
 
 
-@contextmanager
-def running(docker: Engine, image: str, *options: str) -> Iterator[tuple[str, str]]:
-    """Yield container and address of a service that is ready."""
-    port = ("--publish", "127.0.0.1::8000")
-    container = docker.run("run", "--detach", *HARDENED, *port, *options, image)
-    try:
-        where = docker.run("port", container, "8000")
-        url = f"http://{where.splitlines()[0]}"
-        until(lambda: get(f"{url}/readyz"))
-        yield container, url
-    finally:
-        docker.run("rm", "--force", "--volumes", container)
+def in_work(url: str) -> int:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=20) as reply:
+        found = re.search(r"^classmark_requests_in_work (\d+)", reply.read().decode(), re.M)
+    return int(found[1]) if found else 0
 
 
-def test_the_image_of_the_service_is_small_and_labelled(docker: Engine, service: str) -> None:
-    assert float(str(facts_of(docker, service)["megabytes"])) <= MOST_MEGABYTES
-    found = json.loads(docker.run("image", "inspect", service))[0]["Config"]
-    assert found["User"] == "classmark"
-    assert "org.opencontainers.image.revision" in found["Labels"]
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_image_is_small_labelled_and_not_of_root(
+    docker: Engine, image: Image, target: str
+) -> None:
+    tag = image(target)
+    assert float(str(facts_of(docker, tag)["megabytes"])) <= MOST_MEGABYTES[target]
+    found = json.loads(docker.run("image", "inspect", tag))[0]["Config"]
+    assert found["User"] == "10001:10001"
+    labels = {key.rpartition(".")[2]: value for key, value in found["Labels"].items()}
+    assert labels["title"] == f"classmark {target}"
+    said = docker.run("run", *ALONE, "--entrypoint", "classmark", tag, "--version")
+    assert said.startswith(f"classmark {labels['version']}")
+    assert re.fullmatch(r"[0-9a-f]{40}", labels["revision"])
 
 
-def test_it_classifies_without_network_and_without_writing(docker: Engine, service: str) -> None:
-    words = (
-        "run",
-        "--rm",
-        "--network",
-        "none",
-        "--read-only",
-        service,
-        "classify",
-        "--jsonl",
-        TEXT,
-    )
-    assert json.loads(docker.run(*words))["ranked"][0]["code"] == "astro-ph.EP"
+@pytest.mark.parametrize("target", SERVING)
+def test_it_classifies_without_network_and_without_writing(
+    docker: Engine, image: Image, target: str
+) -> None:
+    answer = docker.run("run", *ALONE, image(target), "classify", "--jsonl", TEXT)
+    assert json.loads(answer)["ranked"][0]["code"] == "astro-ph.EP"
 
 
-def test_it_answers_and_is_found_healthy(docker: Engine, service: str) -> None:
-    with running(docker, service, "--health-interval", "1s") as (container, url):
+@pytest.mark.parametrize("target", SERVING)
+def test_it_answers_and_is_found_healthy(docker: Engine, image: Image, target: str) -> None:
+    with running(docker, image(target), "--health-interval", "1s") as (container, url):
         answer = get(f"{url}/v1/classify", {"abstract": TEXT})
         assert answer["ranked"][0]["code"] == "astro-ph.EP"
         status = ("inspect", "--format", "{{.State.Health.Status}}", container)
         until(lambda: docker.run(*status) == "healthy")
 
 
-def test_sigterm_answers_what_is_in_flight_and_exits_with_0(docker: Engine, service: str) -> None:
-    with running(docker, service) as (container, url):
-        papers = [{"abstract": f"{TEXT} {n} " * 20} for n in range(1000)]
-        replies: list[int] = []
-        asked = threading.Thread(
-            target=lambda: replies.append(
-                len(get(f"{url}/v1/classify", {"papers": papers})["answers"])
-            )
-        )
-        asked.start()
-        docker.run("stop", "--time", "30", container)
-        asked.join()
-        assert replies in ([1000], [])
+def test_sigterm_answers_what_is_in_flight_and_exits_with_0(docker: Engine, image: Image) -> None:
+    papers = [{"abstract": f"{TEXT} {n} " * 20} for n in range(1000)]
+    with (
+        running(docker, image("service")) as (container, url),
+        ThreadPoolExecutor(IN_FLIGHT) as threads,
+    ):
+        replies = [
+            threads.submit(get, f"{url}/v1/classify", {"papers": papers}) for _ in range(IN_FLIGHT)
+        ]
+        until(lambda: in_work(url) >= IN_FLIGHT)
+        docker.run("stop", "--time", "60", container)
+        assert [len(reply.result()["answers"]) for reply in replies] == [1000] * IN_FLIGHT
         state = json.loads(docker.run("inspect", container))[0]["State"]
         assert (state["ExitCode"], state["OOMKilled"]) == (0, False)
 
 
-def test_the_journal_survives_a_new_container(docker: Engine, service: str) -> None:
-    volume = docker.run("volume", "create")
+def test_the_journal_survives_a_new_container(docker: Engine, image: Image) -> None:
+    volume, service = docker.run("volume", "create"), image("service")
     mounted = ("--volume", f"{volume}:/var/lib/classmark")
     try:
         with running(docker, service, *mounted) as (container, url):
@@ -142,5 +103,27 @@ def test_the_journal_survives_a_new_container(docker: Engine, service: str) -> N
             docker.run("stop", container)
         words = ("run", "--rm", *mounted, service, "journal", "status", "--json")
         assert json.loads(docker.run(*words))["predictions"] == 1
+    finally:
+        docker.run("volume", "rm", "--force", volume)
+
+
+def test_train_fits_the_sample_and_evaluate_measures_its_bundle(
+    docker: Engine, image: Image
+) -> None:
+    volume = docker.run("volume", "create")
+    mounted = ("run", "--rm", "--network", "none", "--volume", f"{volume}:/var/lib/classmark")
+    train, evaluate = (*mounted, image("train")), (*mounted, image("evaluate"))
+    try:
+        docker.run(*train, "dataset", "sample", "--papers", "1000", "--output", "dataset")
+        run = docker.run(*train, "train", "dataset.path=dataset", "model=linear").splitlines()[-1]
+        docker.run(*train, "export", run, "--output", "sample-1.0")
+        measured = docker.run(
+            *(*evaluate, "evaluate", "--model", "./sample-1.0", "--dataset", "dataset", "--json")
+        )
+        assert json.loads(measured)["metrics"]["top_1"]["value"] > 0.5
+        versions = ("-c", "import mlflow, torch; print(torch.__version__)")
+        assert docker.run(
+            *(*mounted, "--entrypoint", "python", image("train"), *versions)
+        ).startswith("2.")
     finally:
         docker.run("volume", "rm", "--force", volume)

@@ -1,0 +1,166 @@
+"""compose.yaml, really started: the dashboard is filled, and training is tracked in the store."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from waiting import until
+
+from images import BASE, ROOT, Engine
+
+Image = Callable[[str], str]
+pytestmark = [pytest.mark.images, pytest.mark.timeout(1_800)]
+
+DEPLOY = ROOT / "deploy"
+PORTS = ("CLASSMARK", "PROMETHEUS", "GRAFANA", "MLFLOW", "STORE")
+# Where no image can be pulled: the same program of Debian, and a server of the same protocol.
+STAND_INS = {
+    "prometheus": f"FROM {BASE}\nRUN apt-get update -qq && apt-get install -qq -y prometheus\n"
+    'USER 65534\nENTRYPOINT ["prometheus"]\n',
+    "store": "FROM classmark/tracking\nUSER root\nCOPY packages /packages\n"
+    "ENV PYTHONPATH=/packages\n"
+    'ENTRYPOINT ["sh", "-c", "exec python -m gcp_storage_emulator start --in-memory '
+    '--host 0.0.0.0 --port 4443"]\n',
+}
+LOGGING = """
+import mlflow
+mlflow.set_tracking_uri("http://mlflow:5000")
+mlflow.set_experiment("compose")
+with mlflow.start_run():
+    mlflow.log_metric("top_1", 0.5)
+    mlflow.log_text("a card", "CARD.md")
+"""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The services of compose.yaml, started."""
+
+    docker: Engine
+    words: list[str]
+    environment: dict[str, str]
+    services: list[str]
+
+    def run(self, *words: str) -> str:
+        done = subprocess.run(
+            [*self.words, *words], env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def url(self, service: str, port: int) -> str:
+        return f"http://{self.run('port', service, str(port)).strip()}"
+
+
+def compose_of(found: Engine) -> list[str]:
+    """Return the command of Compose, as a plug-in or as a program of its own."""
+    plugin = [found.program, "compose"]
+    if not subprocess.run([*plugin, "version"], capture_output=True, check=False).returncode:
+        return plugin
+    program = shutil.which("docker-compose")
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail("Compose is not installed")
+        pytest.skip("Compose is not installed")
+    return [program]
+
+
+@pytest.fixture(scope="module")
+def stack(
+    docker: Engine, image: Image, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    environment = docker.environment | {f"{name}_PORT": "0" for name in PORTS}
+    words = [*compose_of(docker), "--project-name", "classmark-test"]
+    words += ["--file", str(DEPLOY / "compose.yaml"), "--project-directory", str(DEPLOY)]
+    for target in ("service", "tracking"):
+        image(target)
+    whole = Stack(docker, words, environment | {"COMPOSE_PROFILES": "watch,training"}, [])
+    services = json.loads(whole.run("config", "--format", "json"))["services"]
+    for name in services:
+        if is_there(docker, name, services[name]["image"], tmp_path_factory.mktemp("stand-in")):
+            whole.services.append(name)
+    try:
+        whole.run("up", "--detach", "--no-deps", *whole.services)
+        yield whole
+    finally:
+        whole.run("down", "--volumes", "--timeout", "40")
+
+
+def is_there(found: Engine, name: str, tag: str, folder: Path) -> bool:
+    """Return whether an image is on this machine, can be pulled, or has a stand-in."""
+    if found.run("image", "ls", "--quiet", tag):
+        return True
+    pulled = subprocess.run(
+        [found.program, "pull", "--quiet", tag], env=found.environment, capture_output=True,
+        check=False,
+    )  # fmt: skip
+    if not pulled.returncode:
+        return True
+    if name not in STAND_INS:
+        return False
+    (folder / "Dockerfile").write_text(STAND_INS[name])
+    if "packages" in STAND_INS[name]:
+        command = ["uv", "pip", "install", "--quiet", "--target", str(folder / "packages")]
+        subprocess.run([*command, "gcp-storage-emulator"], check=True)
+    found.run("build", "--network", "host", "--tag", tag, str(folder))
+    return True
+
+
+def ask(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=20) as reply:
+        return json.loads(reply.read())
+
+
+def test_the_service_alone_is_the_small_half(stack: Stack) -> None:
+    small = Stack(stack.docker, stack.words, stack.environment | {"COMPOSE_PROFILES": ""}, [])
+    assert small.run("config", "--services").split() == ["service"]
+
+
+def test_the_dashboard_is_filled(stack: Stack) -> None:
+    prometheus = stack.url("prometheus", 9090)
+
+    def values(query: str) -> Any:
+        query = query.replace("$__rate_interval", "1m")
+        found = ask(f"{prometheus}/api/v1/query?query={urllib.parse.quote(query)}")
+        return found["data"]["result"]
+
+    until(
+        lambda: any(v["value"][1] != "0" for v in values("rate(classmark_papers_total[1m])")), 120
+    )
+    board = json.loads((DEPLOY / "grafana" / "dashboards" / "service.json").read_text())
+    empty = [
+        panel["title"]
+        for panel in board["panels"]
+        if not any(values(target["expr"]) for target in panel["targets"])
+    ]
+    # Nothing was refused yet, so that nothing counted it.
+    assert not set(empty) - {"Refusals"}
+
+
+def test_grafana_shows_the_dashboard(stack: Stack) -> None:
+    if "grafana" not in stack.services:
+        pytest.skip("the image of Grafana cannot be pulled here")
+    grafana = stack.url("grafana", 3000)
+    found = until(lambda: ask(f"{grafana}/api/dashboards/uid/classmark-service"), 120)
+    assert found["dashboard"]["title"] == "classmark: service"
+
+
+def test_runs_are_tracked_and_their_files_are_in_the_object_store(stack: Stack) -> None:
+    mlflow, store = stack.url("mlflow", 5000), stack.url("store", 4443)
+    until(lambda: ask(f"{store}/storage/v1/b/mlflow"), 120)
+    until(lambda: urllib.request.urlopen(f"{mlflow}/health", timeout=20).read() == b"OK", 240)
+    words = ("--network", "classmark-test_default", "classmark/tracking", "python", "-c", LOGGING)
+    stack.docker.run("run", "--rm", *words)
+    names = [item["name"] for item in ask(f"{store}/storage/v1/b/mlflow/o")["items"]]
+    assert any(re.fullmatch(r"\d+/[0-9a-f]{32}/artifacts/CARD\.md", name) for name in names)
