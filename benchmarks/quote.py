@@ -208,6 +208,22 @@ def service() -> str:
     )
 
 
+def containers() -> str:
+    """Return what the images weigh and how fast they start, as a Markdown table."""
+    rows = [
+        (
+            f"`{image['image']}`",
+            f"{image['megabytes']:,.0f}",
+            str(image["layers"]),
+            f"{image['version_s']:.1f}",
+            f"{image['ready_s']:.1f}" if "ready_s" in image else "",
+        )
+        for image in read_report("containers")["images"].values()
+    ]
+    head = ("image", "MB", "layers", "`--version`, s", "start to first answer, s")
+    return markdown(head, rows)
+
+
 def faults() -> str:
     """Return how the service fared in trouble, as a Markdown table."""
     r = read_report("faults")
@@ -348,6 +364,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "data_archives": lambda: data_counts("archives", "archive"),
     "data_categories": lambda: data_counts("categories", "category"),
     "robustness": robustness,
+    "containers": containers,
     "faults": faults,
     "scale": scale,
     "service": service,
@@ -385,7 +402,7 @@ def render(text: str) -> str:
 
 def main() -> None:
     """Write, or with --check fail if a number is stale."""
-    how_to = ("classify-millions", "compare-with-peers", "serve-in-production")
+    how_to = ("classify-millions", "compare-with-peers", "run-in-containers", "serve-in-production")
     pages = [f"docs/how-to/{name}.md" for name in how_to]
     wanted = {ROOT / name: text for name, text in packaged().items()}
     for name in ("README.md", "MODELS.md", "docs/data-card.md", *pages):

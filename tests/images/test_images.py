@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from waiting import until
 
+from containers import measure_image
 from images import TARGETS, Engine, facts_of, running
 
 Image = Callable[[str], str]
@@ -76,6 +77,13 @@ def test_it_answers_and_is_found_healthy(docker: Engine, image: Image, target: s
         assert answer["ranked"][0]["code"] == "astro-ph.EP"
         status = ("inspect", "--format", "{{.State.Health.Status}}", container)
         until(lambda: docker.run(*status) == "healthy")
+
+
+def test_a_start_of_the_service_is_measured(docker: Engine, image: Image) -> None:
+    found = measure_image(docker, image("service"), rounds=1)
+    assert found["layers"] > 1
+    assert found["version_s"] > 0
+    assert found["ready_s"] > 0
 
 
 def test_sigterm_answers_what_is_in_flight_and_exits_with_0(docker: Engine, image: Image) -> None:

@@ -28,7 +28,8 @@ DEPLOY = ROOT / "deploy"
 PORTS = ("CLASSMARK", "PROMETHEUS", "GRAFANA", "MLFLOW", "STORE")
 # Where no image can be pulled: the same program of Debian, and a server of the same protocol.
 STAND_INS = {
-    "prometheus": f"FROM {BASE}\nRUN apt-get update -qq && apt-get install -qq -y prometheus\n"
+    "prometheus": f"FROM {BASE}\nRUN apt-get update -qq && apt-get install -qq -y prometheus "
+    "&& mkdir /prometheus && chown 65534 /prometheus\n"
     'USER 65534\nENTRYPOINT ["prometheus"]\n',
     "store": "FROM classmark/tracking\nUSER root\nCOPY packages /packages\n"
     "ENV PYTHONPATH=/packages\n"
@@ -96,18 +97,15 @@ def stack(
         whole.run("up", "--detach", "--no-deps", *whole.services)
         yield whole
     finally:
-        whole.run("down", "--volumes", "--timeout", "40")
+        whole.run("down", "--volumes", "--timeout", "10")
 
 
 def is_there(found: Engine, name: str, tag: str, folder: Path) -> bool:
-    """Return whether an image is on this machine, can be pulled, or has a stand-in."""
-    if found.run("image", "ls", "--quiet", tag):
+    """Return whether an image is ours, can be pulled, or has a stand-in."""
+    if tag.startswith("classmark/"):
         return True
-    pulled = subprocess.run(
-        [found.program, "pull", "--quiet", tag], env=found.environment, capture_output=True,
-        check=False,
-    )  # fmt: skip
-    if not pulled.returncode:
+    pull = [found.program, "pull", "--quiet", tag]
+    if not subprocess.run(pull, env=found.environment, capture_output=True, check=False).returncode:
         return True
     if name not in STAND_INS:
         return False
