@@ -36,9 +36,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 def measure_image(found: Engine, tag: str, rounds: int) -> dict[str, Any]:
     """Return size, layers and the median start of an image, in seconds."""
     facts = facts_of(found, tag)
-    facts["version_s"] = _median(
-        lambda: found.run("run", *ALONE, "--entrypoint", "classmark", tag, "--version"), rounds
-    )
+    version = ("--entrypoint", "classmark", tag, "--version")
+    facts["version_s"] = _median(lambda: found.run("run", *ALONE, *version), rounds)
     if "service" in tag:
         facts["ready_s"] = round(statistics.median(_ready_s(found, tag) for _ in range(rounds)), 2)
     return facts

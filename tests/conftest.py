@@ -43,7 +43,7 @@ _ALL_SLOW = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.slow", re.MULTILINE)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave the images to ``make test-images``, files with slow tests only out of ``make quick``."""
+    """Leave images to ``make test-images``, and files of slow tests only out of ``make quick``."""
     if collection_path.name == "images" and not any("images" in word for word in config.args):
         return True
     if config.option.markexpr != "not slow" or collection_path.suffix != ".py":
