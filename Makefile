@@ -40,8 +40,8 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo test quick core images test-images check docs bench lock system-deps clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sort | \
-		awk 'BEGIN {FS = ":.*## "} {printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sort | \
+		awk 'BEGIN {FS = ":.*## "} {sub(/:.*/, "", $$1); n = split($$1, name, " "); for (i = 1; i <= n; i++) printf "  make %-16s %s\n", name[i], $$2}'
 
 demo: $(DEMO_VENV)/.ready  ## Sample corpus, train, evaluate, export, classify (own .venv, no torch)
 	$(DEMO_VENV)/$(BIN)/classmark demo --output demo
@@ -59,7 +59,7 @@ core: $(TEST_VENV)/.ready  ## Run the quick tests of the rooms that answer a pap
 	$(RUN) pytest -q -m "not slow" $(PARALLEL) $(CORE_TESTS) $(PYTEST_ARGS)
 
 images:  ## Build the container images (Docker, or Debian's docker.io and debootstrap as root)
-	$(PYTHON) deploy/docker/images.py
+	$(PYTHON) deploy/docker/images.py $(if $(ONLY),--only $(ONLY))
 
 test-images: $(TEST_VENV)/.ready  ## Build and run the container images
 	$(RUN) pytest -q --no-cov tests/images $(PYTEST_ARGS)
@@ -74,9 +74,15 @@ check: $(TEST_VENV)/.ready-check  ## Lint, types, contracts, locks, workflows, d
 	$(TEST_VENV)/$(BIN)/actionlint -shellcheck $(TEST_VENV)/$(BIN)/shellcheck $(WORKFLOWS)
 	$(RUN) check_jsonschema --builtin-schema vendor.github-workflows $(WORKFLOWS)
 	$(RUN) check_jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
-	$(TEST_VENV)/$(BIN)/zizmor --offline --quiet $(WORKFLOWS)
-	$(TEST_VENV)/$(BIN)/hadolint deploy/docker/Dockerfile
+	$(TEST_VENV)/$(BIN)/hadolint deploy/docker/Dockerfile .devcontainer/Dockerfile
 	$(TEST_VENV)/$(BIN)/python deploy/grafana/dashboards.py --check
+	$(RUN) check_jsonschema --builtin-schema vendor.github-actions $(wildcard .github/actions/*/action.yml)
+	$(RUN) check_jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(RUN) check_jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(RUN) check_jsonschema --builtin-schema vendor.github-issue-forms \
+		$(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(TEST_VENV)/$(BIN)/zizmor --offline --quiet .github
+	$(TEST_VENV)/$(BIN)/pip-licenses --summary > /dev/null
 	$(TEST_VENV)/$(BIN)/python docs/generated.py --check
 	$(TEST_VENV)/$(BIN)/python .ci/blocking_client.py --check
 	NO_MKDOCS_2_WARNING=true $(RUN) mkdocs build --strict --quiet
@@ -87,9 +93,10 @@ docs: $(TEST_VENV)/.ready-check  ## Build the documentation into site/
 bench: $(TEST_VENV)/.ready  ## Run the benchmarks; each prints the machine and writes its JSON
 	@for file in $(BENCHMARKS); do echo "== $$file"; $(TEST_VENV)/$(BIN)/python $$file || exit 1; done
 
-lock: $(TEST_VENV)/.ready  ## Resolve requirements/*.txt anew from pyproject.toml, with hashes
+lock: $(TEST_VENV)/.ready  ## Resolve requirements/*.txt again from pyproject.toml, with hashes
 	$(LOCK) --extra train --extra serve --group test -o requirements/test.txt
 	$(LOCK_AS_TESTED) --extra train --extra serve --group dev -o requirements/check.txt
+	$(LOCK) --resolution lowest-direct --extra train --extra serve --extra xlsx -o requirements/lowest.txt
 	$(LOCK_AS_TESTED) --override requirements/left-out.in --extra deep --extra track -o requirements/deep.txt
 	$(LOCK_AS_TESTED) --extra train -o requirements/train.txt
 	$(LOCK_AS_TESTED) --extra data -o requirements/data.txt
@@ -99,6 +106,7 @@ lock: $(TEST_VENV)/.ready  ## Resolve requirements/*.txt anew from pyproject.tom
 	$(LOCK_AS_TESTED) --constraints requirements/deep.txt --extra serve --extra onnx -o requirements/serve-onnx.txt
 	$(LOCK_AS_TESTED) -o requirements/core.txt
 	$(subst pyproject.toml,,$(LOCK_AS_TESTED)) --group setup -o requirements/setup.txt
+	$(subst pyproject.toml,,$(LOCK_AS_TESTED)) --group release -o requirements/release.txt
 
 system-deps:  ## Install the Debian packages that tests drive
 	@packages="$(strip $(SYSTEM_PACKAGES))"; \
@@ -113,7 +121,7 @@ system-deps:  ## Install the Debian packages that tests drive
 	$$sudo apt-get update -q && $$sudo apt-get install -q -y --no-install-recommends $$packages; fi
 
 clean:  ## Remove everything that make made, environments included
-	rm -rf $(DEMO_VENV) $(TEST_VENV) build dist demo site htmlcov .coverage .coverage.* src/*.egg-info
+	rm -rf $(DEMO_VENV) $(TEST_VENV) $(LOWEST_VENV) $(RELEASE_VENV) build dist demo site htmlcov .coverage .coverage.* src/*.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests benchmarks \( -name __pycache__ -o -name '*.so' -o -name '*.pyd' \) -exec rm -rf {} +
 
@@ -156,3 +164,5 @@ $(TEST_VENV)/.ready-check: $(TEST_VENV)/.ready requirements/check.txt
 %/.ready: %/.locked $(BUILD_INPUTS)
 	$(call install_classmark,$*)
 	@touch $@
+
+-include .ci/workflows.mk

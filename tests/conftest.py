@@ -37,6 +37,8 @@ _LONGEST = (
     "test_benchmarks_deep.py",
     "test_benchmarks_tiny.py",
     "test_training_transformer_fit.py",
+    "test_workflows_targets.py",
+    "test_workflows_package.py",
 )
 """They begin first: begun last, one of them would keep a worker busy minutes after the others."""
 _ALL_SLOW = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.slow", re.MULTILINE)

@@ -39,7 +39,14 @@ def test_the_files_of_a_good_zip_are_named_and_unpacked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../evil.csv", "a/../../evil.csv", "/evil.csv", "C:/evil.csv", "..\\evil.csv", "a\\evil.csv"],
+    [
+        "../evil.csv",
+        "a/../../evil.csv",
+        "/evil.csv",
+        "C:/evil.csv",
+        "..\\evil.csv",
+        "a\\evil.csv",
+    ],
 )
 def test_a_member_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
     path = put(tmp_path / "slip.zip", zip_of({"papers.csv": CSV, name: CSV}))
@@ -108,6 +115,12 @@ def test_an_unknown_compression_is_named(tmp_path: Path) -> None:
         content[place : place + 2] = (99).to_bytes(2, "little")
     with pytest.raises(InvalidArchive, match=r"cannot be unzipped here \(.*not supported"):
         check_archive(put(tmp_path / "odd.zip", bytes(content)))
+
+
+def test_a_member_without_a_name_is_refused() -> None:
+    nameless = Path(__file__).parents[1] / "corpus/files/zip-file-without-a-name.zip"
+    with pytest.raises(InvalidArchive, match="its member '' would be written outside"):
+        check_archive(nameless)
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])

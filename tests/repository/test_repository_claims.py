@@ -161,6 +161,29 @@ def test_every_path_of_the_source_that_a_page_names_exists() -> None:
     assert not [name for name in sorted(named) if not (ROOT / name).exists()]
 
 
+def test_every_test_that_security_names_exists() -> None:
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", page("SECURITY.md"))
+    assert len(named) > 35
+    missing = []
+    for file, name in named:
+        path = ROOT / "tests" / file
+        text = path.read_text("utf-8") if path.exists() else ""
+        if not re.search(rf"^def {name}\(", text, re.MULTILINE):
+            missing.append(f"{file}::{name}")
+    assert not missing
+
+
+@pytest.mark.parametrize(("prefix", "digits"), [("ML", 2), ("API", 1)])
+def test_security_answers_each_risk_of_a_top_ten(prefix: str, digits: int) -> None:
+    rows = re.findall(rf"^\| {prefix}(\d+) (.+)\|$", page("SECURITY.md"), re.MULTILINE)
+    assert [number for number, _ in rows] == [f"{n:0{digits}}" for n in range(1, 11)]
+    for number, row in rows:
+        risk, does, shown, _ = (cell.strip() for cell in row.split("|"))
+        assert risk, number
+        assert does, number
+        assert "::test_" in shown, number
+
+
 def test_the_glossary_is_in_order_and_names_each_term_once() -> None:
     terms = re.findall(r"^\*\*(.+?)\*\*$", page("docs/reference/glossary.md"), re.MULTILINE)
     assert len(terms) > 30

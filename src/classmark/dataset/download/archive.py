@@ -70,7 +70,7 @@ def _checked_members(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
     infos = archive.infolist()
     for info in infos:
         _check_entry(info, name)
-    files = [info for info in infos if not info.is_dir()]
+    files = [info for info in infos if not info.filename.endswith("/")]
     _check_amount(files, name)
     for info in files:
         with archive.open(info) as member:  # reading to the end compares the checksum
@@ -117,10 +117,11 @@ def _check_entry(info: zipfile.ZipInfo, name: str) -> None:
 
 
 def _leads_out(member: str) -> bool:
-    """Tell a name that is absolute, has a drive, climbs up, or means another path on Windows."""
+    """Tell a name that is absolute or empty, has a drive, climbs, or means another on Windows."""
     windows = PureWindowsPath(member)
     climbs = ".." in windows.parts or ".." in PurePosixPath(member).parts
-    return climbs or bool(windows.drive or windows.root) or "\\" in member or "\0" in member
+    is_rooted = bool(windows.drive or windows.root)
+    return not member or climbs or is_rooted or "\\" in member or "\0" in member
 
 
 def _check_packed(path: Path, name: str) -> None:

@@ -52,7 +52,8 @@ def read_parquet(file: BinaryIO, options: ReadOptions) -> Iterator[Paper | BadRe
             f"{options.name} takes too much memory to read ({error}): one of its pages or texts is "
             "too large. Write it again with smaller pages, or as JSON lines."
         ) from error
-    except (pa.ArrowException, OSError) as error:
+    # UnicodeDecodeError: the name of a column is damaged.
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         first_line = str(error).partition("\n")[0]
         raise UnreadableSource(
             f"{options.name} is not a readable Parquet file ({first_line}). Write or copy it again."

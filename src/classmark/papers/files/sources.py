@@ -215,14 +215,19 @@ def _open_zip(file: BinaryIO, name: str, prefix: bytes) -> zipfile.ZipFile:
         remedy = "Give the name of the file" if is_document else "Unzip it first"
         raise UnreadableSource(f"{name} is {what}, which cannot be read from a pipe. {remedy}.")
     file.seek(0)
-    return zipfile.ZipFile(file)
+    try:
+        return zipfile.ZipFile(file)
+    except NotImplementedError as error:  # its directory asks for a version that does not exist
+        raise UnreadableSource(
+            f"{name} cannot be unzipped here ({error}). Unzip it first."
+        ) from error
 
 
 def _open_only_member(archive: zipfile.ZipFile, name: str) -> tuple[BinaryIO, str]:
     members = [
         info
         for info in archive.infolist()
-        if not info.is_dir() and not info.filename.startswith("__MACOSX/")
+        if not info.filename.endswith("/") and not info.filename.startswith("__MACOSX/")
     ]
     if len(members) != 1:
         names = ", ".join(repr(info.filename) for info in members[:_SHOWN_MEMBERS]) or "none"

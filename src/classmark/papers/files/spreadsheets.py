@@ -55,7 +55,7 @@ def is_spreadsheet(source: Source) -> bool:
         return source.suffix in (".xlsx", ".xlsm")
     try:
         names = zipfile.ZipFile(source.seekable).namelist()
-    except DAMAGE:
+    except (*DAMAGE, NotImplementedError):
         return False
     if "xl/workbook.xml" in names:
         return True

@@ -149,7 +149,7 @@ class _Rows:
             row = None
         if row is None or not (self.shape is None or self.shape.fits(row)):
             self._ahead.extendleft(reversed(following))
-            return line.problem or self._with_stray_quote(line.text)
+            return line.problem or self._with_stray_quote(line)
         problems = [part.problem for part in (line, *following) if part.problem is not None]
         return problems[0] if problems else row
 
@@ -188,10 +188,12 @@ class _Rows:
         except csv.Error:
             return _broken(str(problem))
 
-    def _with_stray_quote(self, text: str) -> Row | Problem:
+    def _with_stray_quote(self, line: Line) -> Row | Problem | None:
         if self._delimiter != TAB:
             return _broken("a quote is opened, and not closed before the next row")
-        reader = csv.reader([text], delimiter=TAB, quoting=csv.QUOTE_NONE)
+        if "\r" in line.text.rstrip("\r\n"):
+            return self._first_of_several(line)
+        reader = csv.reader([line.text], delimiter=TAB, quoting=csv.QUOTE_NONE)
         return next(reader)
 
 

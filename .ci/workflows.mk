@@ -1,0 +1,104 @@
+# What the workflows call beside the targets of the Makefile, which includes this file. Each target
+# runs on any machine; those that write to GitHub, to a registry or to a cloud say what they lack.
+# LOAD, SPEED and CIBUILDWHEEL are further options of what a target runs.
+
+LOWEST_VENV ?= .venv-lowest
+RELEASE_VENV ?= .venv-release
+# Tests of the repository drive tools, not classmark; tools are of the newest versions.
+LOWEST_TESTS ?= $(if $(filter Linux,$(shell uname -s)),$(filter-out tests/repository/ tests/workflows/ \
+	tests/images/,$(wildcard tests/*/)),$(CORE_TESTS))
+DEEP_TESTS ?= tests/training tests/export tests/kernels
+BASE ?= HEAD^
+COMMIT_TIME = $(shell git show --no-patch --format=%ct HEAD)
+
+.PHONY: lowest deep coverage-report audit licences dist sdist wheels sbom try-wheel try-published data-report \
+	model-gate comment speed load-test release-check release publish-docs push-image sbom-image \
+	deploy rollback
+
+lowest: $(LOWEST_VENV)/.ready  ## Run quick tests with the oldest versions that pyproject.toml allows
+	$(LOWEST_VENV)/$(BIN)/python -m pytest -q -m "not slow" -W default --disable-warnings $(PARALLEL) \
+		$(LOWEST_TESTS) $(PYTEST_ARGS)
+
+deep: $(TEST_VENV)/.ready  ## Run the quick tests of the deep tier (TORCH=torch==VERSION: with another torch)
+	$(RUN) pytest -q -m "not slow" $(PARALLEL) $(DEEP_TESTS) $(PYTEST_ARGS)
+
+coverage-report:  ## Write the coverage of the last `make test` as Markdown, to the summary of a workflow
+	@{ echo "## Branch coverage"; $(RUN) coverage report --format=markdown; } >> $${GITHUB_STEP_SUMMARY:-/dev/stdout}
+
+audit: $(TEST_VENV)/.ready-check  ## Look for known vulnerabilities of the locked packages
+	$(TEST_VENV)/$(BIN)/python .ci/audit.py
+
+licences: $(TEST_VENV)/.ready-check  ## Check that every installed package has an allowed licence
+	$(TEST_VENV)/$(BIN)/pip-licenses --summary
+
+dist: $(TEST_VENV)/.ready  ## Build sdist and wheel of HEAD into dist/, the same bytes each time
+	$(TEST_VENV)/$(BIN)/python .ci/dist.py
+
+sdist: $(TEST_VENV)/.ready  ## Build only the sdist
+	$(TEST_VENV)/$(BIN)/python .ci/dist.py --sdist
+
+wheels: $(RELEASE_VENV)/.locked  ## Build wheels of the sdist in dist/ with cibuildwheel (Linux: needs Docker)
+	SOURCE_DATE_EPOCH=$(COMMIT_TIME) $(RELEASE_VENV)/$(BIN)/python -m cibuildwheel --output-dir dist \
+		$(CIBUILDWHEEL) $(wildcard dist/*.tar.gz)
+
+sbom: $(TEST_VENV)/.ready-check  ## Write what each wheel in dist/ holds as CycloneDX JSON
+	@for wheel in dist/*.whl; do $(TEST_VENV)/$(BIN)/python .ci/sbom.py --wheel $$wheel \
+		--output build/sbom/$$(basename $$wheel .whl).cdx.json || exit 1; done
+
+try-wheel:  ## Install the wheel in dist/ into a new environment and classify, away from the checkout
+	$(PYTHON) .ci/try_install.py --wheel dist
+
+try-published:  ## Do the same with the newest published package
+	$(PYTHON) .ci/try_install.py --published
+
+data-report: $(TEST_VENV)/.ready  ## Compare the data with those of commit BASE, as build/data.md
+	$(TEST_VENV)/$(BIN)/python .ci/data_report.py --base $(BASE) --output build/data.md
+
+model-gate: $(TEST_VENV)/.ready  ## Decide on the packaged model against that of BASE, as build/model.md
+	$(TEST_VENV)/$(BIN)/python .ci/model_gate.py --base $(BASE) --output build/model.md
+
+comment:  ## Put FILE on the pull request as its comment ABOUT a subject; update the one that is there
+	$(PYTHON) .ci/github.py comment --about $(ABOUT) $(FILE)
+
+speed: $(TEST_VENV)/.ready  ## Compare the speed of scoring with the last report, build/speed.json
+	@mkdir -p build
+	$(TEST_VENV)/$(BIN)/python benchmarks/regression.py --against build/speed.json \
+		--output build/speed.json $(SPEED)
+
+load-test: $(TEST_VENV)/.ready  ## Load the service at URL for 30 s; refuse it if answers fail or are slow
+	$(TEST_VENV)/$(BIN)/python benchmarks/load_gate.py $(URL) $(LOAD)
+
+release-check:  ## Check that TAG fits the version of the package and the changelog
+	$(PYTHON) .ci/changelog.py check $(TAG)
+
+release:  ## Publish a release of TAG on GitHub with the files in dist/
+	@mkdir -p build
+	$(PYTHON) .ci/changelog.py notes $(TAG) > build/notes.md
+	$(PYTHON) .ci/github.py release --tag $(TAG) --notes build/notes.md $(wildcard dist/* build/sbom/*)
+
+publish-docs: $(TEST_VENV)/.ready-check  ## Publish the documentation of HEAD as VERSION (ALIAS=latest) on gh-pages
+	PATH="$(abspath $(TEST_VENV)/$(BIN)):$$PATH" NO_MKDOCS_2_WARNING=true GIT_CONFIG_COUNT=2 GIT_CONFIG_KEY_0=user.name GIT_CONFIG_VALUE_0=workflow \
+		GIT_CONFIG_KEY_1=user.email GIT_CONFIG_VALUE_1=workflow@localhost \
+		mike deploy --alias-type redirect --update-aliases $(PUSH) $(VERSION) $(ALIAS)
+
+push-image: $(TEST_VENV)/.ready  ## Push IMAGE, which `make images` built, to REGISTRY
+	$(TEST_VENV)/$(BIN)/python .ci/push_image.py $(IMAGE) $(REGISTRY)
+
+sbom-image: $(TEST_VENV)/.ready-check  ## Write what IMAGE (service) holds as CycloneDX JSON into build/sbom
+	$(TEST_VENV)/$(BIN)/python .ci/sbom.py --image classmark/$(or $(IMAGE),service) \
+		--output build/sbom/$(or $(IMAGE),service).cdx.json
+
+deploy rollback:  ## Refused: there is no target for deployments yet
+	@echo "error: '$@' is refused: classmark has no target for deployments yet. Run the image of the" \
+		"service yourself, see docs/how-to/run-in-containers.md." >&2; exit 3
+
+$(LOWEST_VENV)/.locked: requirements/setup.txt requirements/test.txt requirements/lowest.txt
+	$(call make_venv,$(LOWEST_VENV))
+	$(call install,$(LOWEST_VENV),test)
+	$(call install,$(LOWEST_VENV),lowest)
+	@touch $@
+
+$(RELEASE_VENV)/.locked: requirements/setup.txt requirements/release.txt
+	$(call make_venv,$(RELEASE_VENV))
+	$(call install,$(RELEASE_VENV),release)
+	@touch $@

@@ -1,0 +1,233 @@
+"""The workflows: what they run is tested, who may write is bounded, actions are pinned."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+GITHUB = ROOT / ".github"
+MAKEFILES = (ROOT / "Makefile", ROOT / ".ci" / "workflows.mk")
+NAMES = {"tests", "quality", "data", "registry", "images", "deploy", "docs", "nightly", "release"}
+
+
+def read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text("utf-8"))
+
+
+WORKFLOWS = {path.stem: read(path) for path in sorted((GITHUB / "workflows").glob("*.yml"))}
+LABELS = read(GITHUB / "labeler.yml")
+UPDATES = read(GITHUB / "dependabot.yml")["updates"]
+ACTIONS = sorted((GITHUB / "actions").glob("*/action.yml"))
+JOBS = [
+    pytest.param(job, id=f"{name}-{key}")
+    for name, workflow in WORKFLOWS.items()
+    for key, job in workflow["jobs"].items()
+]
+# Every repository has them from the start.
+LABELS_OF_GITHUB = {"bug", "enhancement"}
+# What a job needs to publish; each job that has one runs no pull request.
+PUBLISHING = {"contents", "packages", "id-token", "attestations"}
+EXPRESSION = re.compile(r"\$\{\{.*?\}\}")
+
+EACH = pytest.mark.parametrize("name", WORKFLOWS)
+EACH_JOB = pytest.mark.parametrize("job", JOBS)
+
+
+def events(name: str) -> Any:
+    """Return what starts a workflow; YAML takes the key ``on`` for true."""
+    return WORKFLOWS[name][True]
+
+
+def steps() -> list[dict[str, Any]]:
+    jobs = [job for workflow in WORKFLOWS.values() for job in workflow["jobs"].values()]
+    actions = [read(path)["runs"] for path in ACTIONS]
+    return [step for part in (*jobs, *actions) for step in part["steps"]]
+
+
+def commands() -> list[str]:
+    """Return each line that the workflows run."""
+    runs = [step["run"] for step in steps() if "run" in step]
+    return sorted({line.strip() for run in runs for line in run.splitlines() if line.strip()})
+
+
+def targets() -> set[str]:
+    return {line.split()[1] for line in commands() if line.startswith("make ")}
+
+
+def phony() -> set[str]:
+    text = "\n".join(path.read_text("utf-8") for path in MAKEFILES).replace("\\\n", " ")
+    return {
+        name for line in re.findall(r"^\.PHONY: (.+)$", text, re.MULTILINE) for name in line.split()
+    }
+
+
+def test_there_is_a_workflow_for_each_part_of_the_delivery() -> None:
+    assert set(WORKFLOWS) == NAMES
+    assert [name for name, workflow in WORKFLOWS.items() if workflow["name"] != name] == []
+
+
+def test_every_run_is_a_make_target_or_a_command_of_classmark() -> None:
+    assert len(commands()) > 15
+    assert not [line for line in commands() if not re.match(r"(make|classmark) [a-z]", line)]
+    assert not [line for line in commands() if re.search(r"[;&|><`]|\$\(", line)]
+    assert targets() <= phony()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize("line", [line for line in commands() if line.startswith("make ")])
+def test_make_knows_every_variable_that_a_workflow_sets(line: str) -> None:
+    words = [EXPRESSION.sub("x", word).replace('"', "") for word in line.split()[1:]]
+    variables = [word.partition("=")[0] for word in words[1:] if "=" in word]
+    text = "\n".join(path.read_text("utf-8") for path in MAKEFILES)
+    assert not [name for name in variables if not re.search(rf"\$\([^)]*\b{name}\b", text)]
+    done = subprocess.run(
+        ["make", "--dry-run", "--always-make", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_every_target_of_a_workflow_is_run_by_ci_or_by_a_test() -> None:
+    ci = re.findall(
+        r"^(?:[A-Z_0-9=]+ )?make ([a-z-]+)", (ROOT / ".ci/run").read_text("utf-8"), re.M
+    )
+    tests = ROOT.glob("tests/**/test_*.py")
+    text = "\n".join(path.read_text("utf-8") for path in tests if path != Path(__file__))
+    tested = set(re.findall(r"\bmake\(\s*\"([a-z-]+)\"", text))
+    assert not sorted(targets() - set(ci) - tested)
+
+
+def test_every_action_is_pinned_by_commit_and_says_its_version() -> None:
+    files = [*(GITHUB / "workflows").glob("*.yml"), *ACTIONS]
+    text = "\n".join(path.read_text("utf-8") for path in files)
+    used = [line for line in re.findall(r"uses: (.+)$", text, re.MULTILINE)]
+    own = [line for line in used if line.startswith("./")]
+    assert all((ROOT / line / "action.yml").exists() for line in own)
+    pinned = r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+"
+    assert not [line for line in set(used) - set(own) if not re.fullmatch(pinned, line)]
+    versions = {line.partition("@")[0]: set[str]() for line in set(used) - set(own)}
+    for line in set(used) - set(own):
+        versions[line.partition("@")[0]].add(line)
+    assert not [name for name, lines in versions.items() if len(lines) > 1]
+
+
+@EACH
+def test_a_workflow_may_only_read_and_gives_way_to_its_next_run(name: str) -> None:
+    assert WORKFLOWS[name]["permissions"] == {"contents": "read"}
+    assert "group" in WORKFLOWS[name]["concurrency"]
+    assert "pull_request_target" not in events(name)
+
+
+@EACH_JOB
+def test_a_job_ends_in_time(job: dict[str, Any]) -> None:
+    assert job["timeout-minutes"] <= 60
+
+
+@EACH_JOB
+def test_a_job_keeps_no_token_for_the_code_that_it_runs(job: dict[str, Any]) -> None:
+    for step in job["steps"]:
+        if step.get("uses", "").startswith("actions/checkout@"):
+            pushes = job.get("permissions") == {"contents": "write"}
+            assert step["with"]["persist-credentials"] is pushes
+
+
+@EACH
+def test_a_job_that_may_write_never_runs_the_code_of_a_pull_request(name: str) -> None:
+    for job in WORKFLOWS[name]["jobs"].values():
+        granted = {key for key, value in job.get("permissions", {}).items() if value == "write"}
+        if "pull-requests" in granted:
+            refs = [s["with"].get("ref") for s in job["steps"] if "checkout" in s.get("uses", "")]
+            assert set(refs) <= {"${{ github.event.pull_request.base.sha }}"}
+        if granted & PUBLISHING:
+            only_push = job.get("if") == "github.event_name == 'push'"
+            assert only_push or "pull_request" not in events(name)
+
+
+def test_tests_cover_three_systems_three_pythons_and_both_ends_of_the_dependencies() -> None:
+    matrix = WORKFLOWS["tests"]["jobs"]["tests"]["strategy"]["matrix"]
+    assert [name.partition("-")[0] for name in matrix["os"]] == ["ubuntu", "macos", "windows"]
+    classifiers = (ROOT / "pyproject.toml").read_text("utf-8")
+    assert matrix["python"] == re.findall(r"Python :: (3\.\d+)", classifiers)
+    assert matrix["dependencies"] == ["lowest", "newest"]
+
+
+def test_the_deep_tier_is_tested_with_the_oldest_and_the_locked_torch() -> None:
+    (oldest,) = re.findall(r'"torch>=([\d.]+)"', (ROOT / "pyproject.toml").read_text("utf-8"))
+    (locked,) = re.findall(
+        r"^torch==([\d.]+)", (ROOT / "requirements/torch.in").read_text("utf-8"), re.M
+    )
+    tested = WORKFLOWS["tests"]["jobs"]["deep"]["strategy"]["matrix"]["torch"]
+    assert tested == [f"{oldest}.0", locked]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_the_dev_container_is_built_from_files_that_exist_and_calls_targets_that_exist() -> None:
+    folder = ROOT / ".devcontainer"
+    container = json.loads((folder / "devcontainer.json").read_text("utf-8"))
+    assert (folder / container["build"]["dockerfile"]).exists()
+    assert (folder / container["build"]["context"]).resolve() == ROOT
+    command = container["postCreateCommand"].partition(" && ")[0]
+    assert re.fullmatch(r"make \S+", command)
+    done = subprocess.run(
+        [*command.split(), "--dry-run"], cwd=ROOT, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["data", "registry"])
+def test_a_workflow_of_some_paths_fires_on_paths_that_exist(name: str) -> None:
+    for pattern in events(name)["pull_request"]["paths"]:
+        assert (ROOT / pattern.removesuffix("/**")).exists(), pattern
+
+
+def test_the_images_that_are_pushed_are_stages_of_the_dockerfile() -> None:
+    dockerfile = (ROOT / "deploy/docker/Dockerfile").read_text("utf-8")
+    stages = set(re.findall(r"^FROM .+ AS (\S+)", dockerfile, re.MULTILINE))
+    assert set(WORKFLOWS["images"]["jobs"]["push"]["strategy"]["matrix"]["image"]) <= stages
+
+
+def test_every_room_and_its_tests_have_the_label_of_one_area() -> None:
+    braces = re.compile(r"\{([a-z_,]+)\}")
+    areas: dict[str, list[str]] = {}
+    for label, (rule,) in LABELS.items():
+        for pattern in rule["changed-files"][0]["any-glob-to-any-file"]:
+            if pattern.startswith("{src/classmark,tests}/"):
+                inside = pattern.removeprefix("{src/classmark,tests}/").removesuffix("/**")
+                found = braces.fullmatch(inside)
+                for room in (found[1] if found else inside).split(","):
+                    areas.setdefault(room, []).append(label)
+    rooms = {path.parent.name for path in (ROOT / "src/classmark").glob("*/__init__.py")}
+    assert not sorted(rooms - areas.keys())
+    assert not [room for room, labels in areas.items() if len(labels) > 1]
+    parts = (ROOT / "src/classmark", ROOT / "tests")
+    assert not [room for room in areas if not any((part / room).exists() for part in parts)]
+
+
+def test_every_label_that_is_set_is_one_of_the_areas_or_of_github() -> None:
+    forms = [read(path) for path in (GITHUB / "ISSUE_TEMPLATE").glob("*.yml")]
+    used = {label for part in (*forms, *UPDATES) for label in part.get("labels", ())}
+    assert used
+    assert used <= set(LABELS) | LABELS_OF_GITHUB
+
+
+def test_dependabot_looks_where_python_actions_and_images_are_named() -> None:
+    found = {
+        one["package-ecosystem"]: one.get("directories") or [one["directory"]] for one in UPDATES
+    }
+    assert set(found) == {"pip", "github-actions", "docker"}
+    assert {f"/{path.parent.relative_to(ROOT)}" for path in ACTIONS} <= set(found["github-actions"])
+    assert all(
+        (ROOT / d.strip("/")).is_dir() for directories in found.values() for d in directories
+    )

@@ -1,0 +1,280 @@
+"""The targets that workflows call: gates refuse, comparisons compare, deployments say no."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from github_server import PULL_REQUEST, REPOSITORY, TOKEN, serving
+
+from make_targets import ROOT, clone, git, make, needs_make
+from spoilt_bundles import rewrite
+
+pytestmark = needs_make
+
+
+@pytest.mark.parametrize("target", ["deploy", "rollback"])
+def test_a_deployment_is_refused_as_long_as_it_has_no_target(target: str) -> None:
+    done = make(target, "IMAGE=some@sha256:00") if target == "deploy" else make("rollback")
+    assert done.returncode == 2
+    assert f"error: '{target}' is refused: classmark has no target" in done.stderr
+    assert "Error 3" in done.stderr
+    assert make("deploy").returncode == 2
+
+
+def test_a_comment_and_a_release_reach_github(tmp_path: Path) -> None:
+    event = {"pull_request": {"number": PULL_REQUEST}}
+    (tmp_path / "event.json").write_text(json.dumps(event))
+    (tmp_path / "data.md").write_text("Ten papers more.\n")
+    with serving() as server:
+        environment = {
+            "GITHUB_TOKEN": TOKEN,
+            "GITHUB_REPOSITORY": REPOSITORY,
+            "GITHUB_API_URL": server.address,
+            "GITHUB_EVENT_PATH": str(tmp_path / "event.json"),
+        }
+        done = make("comment", "ABOUT=data", f"FILE={tmp_path / 'data.md'}", **environment)
+        assert done.returncode == 0, done.stderr
+        assert server.comments[0]["body"].endswith("\nTen papers more.\n")
+        done = make("release", "TAG=v0.1.0", **environment)
+        assert done.returncode == 0, done.stderr
+        (release,) = server.releases
+    assert release["tag_name"] == "v0.1.0"
+    assert release["body"].startswith("### Added")
+    assert release["draft"] is False
+
+
+@pytest.mark.slow  # builds two datasets
+def test_the_report_of_data_shows_what_a_commit_changed(tmp_path: Path) -> None:
+    root = clone(tmp_path / "classmark")
+    vocabulary = root / "src/classmark/dataset/sample/vocabulary.json"
+    text = vocabulary.read_text("utf-8")
+    vocabulary.write_text(text.replace("learning", "wayfinding"))
+    held_out = root / "benchmarks/holdout/valid-ids.txt"
+    held_out.write_text("invented/0000001\n" + held_out.read_text("utf-8"))
+    git(root, "commit", "--quiet", "--all", "--message", "Change the data")
+    done = make("data-report", "BASE=HEAD^", root=root)
+    assert done.returncode == 0, done.stderr
+    report = (root / "build/data.md").read_text("utf-8")
+    assert "wayfinding" in report
+    assert re.search(r"\| valid-ids.txt \| [\d,]+ \| 1 \| 0 \|", report)
+
+
+def test_an_unknown_commit_is_named_by_the_report_of_data() -> None:
+    done = make("data-report", "BASE=no-such-commit")
+    assert done.returncode == 2
+    assert "Name a commit that this checkout has." in done.stderr
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clone(tmp_path_factory.mktemp("model") / "classmark")
+
+
+def packaged(root: Path) -> Path:
+    return next((root / "src/classmark/bundles").glob("*/bundle.json")).parent
+
+
+@pytest.mark.slow  # scores thousands of papers
+def test_a_model_that_is_the_same_is_accepted(checkout: Path) -> None:
+    done = make("model-gate", "BASE=HEAD", root=checkout)
+    assert done.returncode == 0, done.stderr
+    decision = (checkout / "build/model.md").read_text("utf-8")
+    assert decision == done.stdout.rstrip("\n") + "\n"
+    assert "**Accepted**" in decision
+    assert "top_1 0." in decision
+
+
+def gate(*words: str, root: Path, output: Path) -> tuple[int, str]:
+    """Return the exit code and the decision of the script that the target runs."""
+    command = [sys.executable, ".ci/model_gate.py", "--base", "HEAD", "--output", str(output)]
+    done = subprocess.run([*command, *words], cwd=root, capture_output=True, text=True, check=False)
+    assert output.exists(), done.stderr
+    return done.returncode, output.read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_a_model_with_a_changed_byte_is_refused_before_it_answers(tmp_path: Path) -> None:
+    root = clone(tmp_path / "classmark")
+    rows = packaged(root) / "arrays" / "rows.npy"
+    content = bytearray(rows.read_bytes())
+    content[-1] ^= 1
+    rows.write_bytes(content)
+    done = make("model-gate", "BASE=HEAD", root=root)
+    assert "Error 3" in done.stderr
+    assert "**Refused**: verified." in done.stdout
+    assert "rows.npy" in done.stdout
+    assert "predictions" not in done.stdout
+
+
+@pytest.mark.slow
+def test_a_model_that_is_too_slow_is_refused(checkout: Path, tmp_path: Path) -> None:
+    code, decision = gate("--seconds", "0.000001", root=checkout, output=tmp_path / "model.md")
+    assert code == 3
+    assert "**Refused**: 100 predictions." in decision
+
+
+@pytest.mark.slow
+def test_a_model_that_answers_worse_is_refused(checkout: Path, tmp_path: Path) -> None:
+    worse = tmp_path / packaged(checkout).name
+    shutil.copytree(packaged(checkout), worse)
+    buffer = io.BytesIO()
+    np.save(buffer, np.load(worse / "arrays/head.npy")[::-1].copy(), allow_pickle=False)
+    rewrite(worse, files={"arrays/head.npy": buffer.getvalue()})
+    code, decision = gate("--model", str(worse), root=checkout, output=tmp_path / "model.md")
+    assert code == 3, decision
+    assert "**Refused**: no worse than before." in decision
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the address of a running service."""
+    command = [sys.executable, "-m", "classmark", "serve", "--port", "0", "--workers", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stdout.readline() if process.stdout else ""
+            yield re.search(r"http://\S+:\d+", line)[0]  # type: ignore[index]
+        finally:
+            process.terminate()
+
+
+@pytest.mark.slow  # loads a service
+def test_a_service_that_stands_the_load_may_stay(url: str) -> None:
+    done = make("load-test", f"URL={url}", "LOAD=--seconds 1 --concurrency 2 --p95-ms 20000")
+    assert done.returncode == 0, done.stderr
+    point = json.loads(done.stdout)
+    assert point["requests_per_s"] > 1
+    assert (point["refused"], point["broken"]) == (0, 0)
+
+
+@pytest.mark.slow
+def test_a_service_that_is_slow_or_away_may_not_stay(url: str) -> None:
+    done = make("load-test", f"URL={url}", "LOAD=--seconds 1 --concurrency 2 --p95-ms 0.001")
+    assert "Error 3" in done.stderr
+    assert "refused: 95 % of the answers took up to" in done.stderr
+    done = make("load-test", "URL=http://127.0.0.1:9")
+    assert "Error 3" in done.stderr
+    assert "http://127.0.0.1:9 is not ready" in done.stderr
+
+
+def test_errors_and_broken_connections_under_load_are_each_named() -> None:
+    from load import Point
+    from load_gate import faults_of
+
+    point = Point(8, 100.0, 5.0, 9.0, 12.0, 30.0, refused=2, broken=1)
+    assert faults_of(point, 10.0) == [
+        "2 answers with an error status",
+        "1 broken connections or timeouts",
+    ]
+
+
+@pytest.mark.slow  # measures three times
+def test_a_slower_kernel_is_found_and_the_same_one_is_not(tmp_path: Path) -> None:
+    root = clone(tmp_path / "classmark")
+    report = root / "build/speed.json"
+    first = make("speed", "SPEED=--tiny", root=root)
+    assert first.returncode == 0, first.stderr
+    assert "not compared: no last report" in first.stderr
+    last = json.loads(report.read_text("utf-8"))
+    last["ratios"] = {name: [v * 100 for v in values] for name, values in last["ratios"].items()}
+    report.write_text(json.dumps(last))
+    assert make("speed", "SPEED=--tiny", root=root).returncode == 0
+    last["ratios"]["numpy"] = [v / 10_000 for v in last["ratios"]["numpy"]]
+    report.write_text(json.dumps(last))
+    done = make("speed", "SPEED=--tiny", root=root)
+    assert done.returncode == 2
+    assert re.search(r"numpy: [\d.]+ times the time \(.+\), SLOWER", done.stderr)
+    assert json.loads(report.read_text("utf-8"))["slower"] == ["numpy"]
+    last["provenance"]["cpu"] = "Some other processor"
+    report.write_text(json.dumps(last))
+    done = make("speed", "SPEED=--tiny", root=root)
+    assert done.returncode == 0
+    assert "not compared: the last report is of another processor" in done.stderr
+
+
+def test_noise_raises_no_alarm_and_a_third_more_time_does() -> None:
+    from regression import TOLERANCE, slower
+
+    rng = np.random.default_rng(3)
+
+    def measured(factor: float) -> dict[str, list[float]]:
+        return {"kernel": list(factor * rng.lognormal(0.0, 0.08, 9))}
+
+    alarms = sum(bool(slower(measured(1), measured(1), TOLERANCE)) for _ in range(100))
+    found = sum(bool(slower(measured(1.33), measured(1), TOLERANCE)) for _ in range(100))
+    assert alarms <= 1
+    assert found >= 85
+
+
+@pytest.mark.slow  # builds the documentation
+def test_each_version_of_the_documentation_stays_beside_the_next(tmp_path: Path) -> None:
+    pytest.importorskip("mike", reason="needs the group docs: make check")
+    origin, root = tmp_path / "origin.git", clone(tmp_path / "classmark")
+    git(ROOT, "clone", "--quiet", "--bare", str(root), str(origin))
+    git(root, "remote", "set-url", "origin", str(origin))
+    for words in (("VERSION=main", "ALIAS="), ("VERSION=v9.1.0", "ALIAS=latest")):
+        done = make(
+            "publish-docs", *words, "PUSH=--push", root=root, GITHUB_REPOSITORY="someone/classmark"
+        )
+        assert done.returncode == 0, done.stderr
+    versions = json.loads(git(origin, "show", "gh-pages:versions.json"))
+    assert {one["version"]: one["aliases"] for one in versions} == {
+        "main": [],
+        "v9.1.0": ["latest"],
+    }
+    for page in ("main/index.html", "v9.1.0/index.html"):
+        assert "classmark" in git(origin, "show", f"gh-pages:{page}")
+    contact = git(origin, "show", "gh-pages:v9.1.0/.well-known/security.txt").splitlines()
+    assert contact[0] == "Contact: https://github.com/someone/classmark/security/advisories/new"
+    expires = datetime.fromisoformat(contact[1].removeprefix("Expires: "))
+    assert timedelta(days=300) < expires - datetime.now(UTC) < timedelta(days=366)
+    assert "../v9.1.0/tutorial/" in git(origin, "show", "gh-pages:latest/tutorial/index.html")
+
+
+@pytest.mark.slow  # makes an environment
+def test_the_oldest_allowed_versions_are_installed_and_tested(tmp_path: Path) -> None:
+    words = (f"LOWEST_VENV={tmp_path / 'venv'}", "LOWEST_TESTS=tests/taxonomy", "PARALLEL=")
+    done = make("lowest", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"\d+ passed", done.stdout)
+    python = next((tmp_path / "venv").glob("*/python"))
+    code = "import httpx, numpy; print(httpx.__version__, numpy.__version__)"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"0\.28\.0 2\.[01]\.0\n", done.stdout)
+
+
+@pytest.mark.slow
+def test_the_core_is_tested_alone() -> None:
+    done = make("core", "CORE_TESTS=tests/taxonomy", "PARALLEL=")
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"\d+ passed", done.stdout)
+
+
+@pytest.mark.slow
+def test_the_deep_tier_is_tested_alone() -> None:
+    done = make("deep", "DEEP_TESTS=tests/export/test_export_policy.py", "PARALLEL=")
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"\d+ passed", done.stdout)
+
+
+@pytest.mark.slow
+def test_the_coverage_goes_to_the_summary_of_the_run(tmp_path: Path) -> None:
+    data, summary = tmp_path / "coverage", tmp_path / "summary.md"
+    command = [sys.executable, "-m", "coverage", "run", "--data-file", str(data)]
+    command += ["-m", "classmark", "--version"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    parts = [str(path) for path in tmp_path.glob("coverage.*")]
+    combine = [sys.executable, "-m", "coverage", "combine", "--data-file", str(data), *parts]
+    subprocess.run(combine, cwd=ROOT, check=True, capture_output=True)
+    make("coverage-report", COVERAGE_FILE=str(data), GITHUB_STEP_SUMMARY=str(summary))
+    assert summary.read_text("utf-8").startswith("## Branch coverage\n")
+    assert re.search(r"^\|.*TOTAL.*\|", summary.read_text("utf-8"), re.MULTILINE)
