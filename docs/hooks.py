@@ -1,10 +1,16 @@
-"""What MkDocs cannot say in YAML: the notes of a folder, and figures that follow the theme."""
+"""What MkDocs cannot say in YAML: notes of a folder, notebooks, figures that follow the theme."""
 
 from __future__ import annotations
 
+import base64
+import html
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from mkdocs.structure.files import File
 
 _IMAGES = Path(__file__).parent / "images"
 _FIGURE = re.compile(r'<p>\s*<img [^>]*src="[^"]*/(path-[^"/]+\.svg)"[^>]*>\s*</p>')
@@ -27,6 +33,38 @@ def _title(note: Path) -> str:
     """Return the title of a design note without its status and date, which follow wide space."""
     first, *_ = note.read_text(encoding="utf-8").splitlines()
     return first.removeprefix("# ").partition("  ")[0]
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add a page for each notebook, with the outputs that it was saved with."""
+    for path in sorted(Path(config["docs_dir"]).glob("notebooks/*.ipynb")):
+        content = "\n\n".join(_blocks(path))
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=content))
+    return files
+
+
+def _blocks(path: Path) -> Iterator[str]:
+    """Yield the cells of a notebook and their outputs as Markdown."""
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            yield source.replace(".ipynb)", ".md)")
+            continue
+        yield f"```python\n{source}\n```"
+        for output in cell["outputs"]:
+            yield _output(output)
+    yield f"[This page as a notebook]({path.name}){{ download }}"
+
+
+def _output(output: dict[str, Any]) -> str:
+    """Return an output as Markdown: a figure, or what was printed."""
+    svg = "".join(output.get("data", {}).get("image/svg+xml", ()))
+    if not svg:
+        return f"```text\n{''.join(output['text'])}```"
+    label = re.search(r'aria-label="([^"]*)"', svg)
+    alt = html.unescape(label[1]) if label else ""
+    data = base64.b64encode(svg.encode()).decode()
+    return f'<img src="data:image/svg+xml;base64,{data}" alt="{html.escape(alt)}">'
 
 
 def on_page_content(html: str, **_: Any) -> str:

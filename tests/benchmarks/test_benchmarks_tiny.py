@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 RunBenchmark = Callable[..., dict[str, Any]]
 # tests/service runs the one (Locust patches sockets), tests/repository the other.
 NOT_IMPORTED = ("locustfile", "__main__")
-NEEDED = {"screenshots": "playwright", "python_pages": "griffe"}
+NEEDED = {"screenshots": "playwright", "python_pages": "griffe", "hooks": "mkdocs"}
 SCRIPTS = sorted(
     path
     for folder in ("benchmarks", "benchmarks/figures", "docs")
