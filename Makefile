@@ -37,7 +37,7 @@ LOCK_AS_TESTED = $(LOCK) --constraints requirements/test.txt
 .DEFAULT_GOAL := help
 # Tests start hundreds of Pythons; without its caches each would compile every module that it imports.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help demo test quick core images test-images check docs bench lock system-deps clean
+.PHONY: help demo test quick core images test-images check docs report pictures bench lock system-deps clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sort | \
@@ -79,7 +79,16 @@ check: $(TEST_VENV)/.ready-check  ## Lint, types, contracts, locks, workflows, d
 	$(TEST_VENV)/$(BIN)/python deploy/grafana/dashboards.py --check
 	$(TEST_VENV)/$(BIN)/python docs/generated.py --check
 	$(TEST_VENV)/$(BIN)/python .ci/blocking_client.py --check
+	$(TEST_VENV)/$(BIN)/python reports/report.py check
 	NO_MKDOCS_2_WARNING=true $(RUN) mkdocs build --strict --quiet
+
+report: $(TEST_VENV)/.ready-check  ## Set the checklist of reports/, check the report, make one page of it
+	$(TEST_VENV)/$(BIN)/python reports/report.py status --write
+	$(TEST_VENV)/$(BIN)/python reports/report.py check
+	$(TEST_VENV)/$(BIN)/python reports/report.py html --output report.html
+
+pictures: $(TEST_VENV)/.ready-check  ## Draw the pictures of docs/ and reports/ from the running product
+	$(TEST_VENV)/$(BIN)/python benchmarks/screenshots.py
 
 docs: $(TEST_VENV)/.ready-check  ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=true $(RUN) mkdocs build --strict
