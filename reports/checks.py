@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -93,8 +93,9 @@ def read(path: str) -> str:
 
 
 def report_of(name: str) -> Any:
-    """Return a committed report."""
-    return json.loads(read(f"benchmarks/reports/{name}.json"))
+    """Return the committed report whose name a pattern matches."""
+    (path,) = (ROOT / "benchmarks" / "reports").glob(f"{name}.json")
+    return json.loads(path.read_text("utf-8"))
 
 
 def installs(group: str, *packages: str) -> Fact:
@@ -141,7 +142,7 @@ FEWEST_TESTS = 5
 # Collected in one process: what the items name, or a file of each.
 TESTED = (
     "tests/dataset/test_dataset_build.py",
-    "tests/training",
+    "tests/training/test_training_linear.py",
     "tests/pipeline/test_pipeline_run.py",
     "tests/service/test_service_requests.py",
 )
@@ -183,14 +184,16 @@ def triggers(workflow: Any) -> Mapping[str, Any]:
 
 
 def steps(workflow: Any) -> str:
-    """Return what the jobs of a workflow run and use, a line each."""
-    found = [
-        str(step.get(key, ""))
-        for job in workflow["jobs"].values()
-        for step in job.get("steps", [])
-        for key in ("run", "uses")
-    ]
-    return "\n".join(filter(None, found))
+    """Return what the jobs of a workflow run and use, those of local actions too, a line each."""
+    return "\n".join(_lines(step for job in workflow["jobs"].values() for step in job["steps"]))
+
+
+def _lines(steps: Iterable[Any]) -> Iterator[str]:
+    for step in steps:
+        yield from (str(step[key]) for key in ("run", "uses") if key in step)
+        if str(step.get("uses", "")).startswith("./"):
+            action = yaml.safe_load(read(f"{step['uses'][2:]}/action.yml"))
+            yield from _lines(action["runs"]["steps"])
 
 
 def paths_of(workflow: Any) -> str:

@@ -15,7 +15,7 @@ import markdown
 from reports.form import QUESTIONS, Question
 from reports.items import ITEMS, Finding
 
-START, END = "<!-- checklist: written by report.py status --write -->", "<!-- end -->"
+START, END = "<!-- checklist: written by report.py status --write -->", "<!-- end of checklist -->"
 NOT_APPLICABLE = "Not applicable:"
 FEWEST_REASON_WORDS = 5
 SIGNATURES = {".png": b"\x89PNG\r\n\x1a\n", ".jpg": b"\xff\xd8\xff", ".jpeg": b"\xff\xd8\xff"}
@@ -191,10 +191,11 @@ def _checklist(text: str, findings: Sequence[Finding]) -> Iterator[str]:
 
 def read_checklist(text: str) -> dict[int, str] | None:
     """Return number -> row as a report has it; None if it has no checklist."""
-    start, end = text.find(START), text.find(END)
-    if start < 0 or end < start:
+    _, start, rest = text.partition(START)
+    table, end, _ = rest.partition(END)
+    if not start or not end:
         return None
-    rows = re.findall(r"^(\| (\d+) \|.*)$", text[start:end], re.MULTILINE)
+    rows = re.findall(r"^(\| (\d+) \|.*)$", table, re.MULTILINE)
     return {int(number): row for row, number in rows}
 
 
@@ -222,7 +223,8 @@ def with_checklist(text: str, findings: Sequence[Finding]) -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     table = "\n".join([START, *head, *checklist(findings, written), END])
-    return text[: text.find(START)] + table + text[text.find(END) + len(END) :]
+    before, _, rest = text.partition(START)
+    return before + table + rest.partition(END)[2]
 
 
 def page_of(report: Path) -> str:

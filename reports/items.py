@@ -35,7 +35,6 @@ from reports.checks import (
     report_of,
     run,
     served,
-    steps,
     subclass_of,
     target,
     tool,
@@ -145,12 +144,14 @@ def _every_experiment_composes() -> str:
 
 def _navigation() -> list[str]:
     text = read("mkdocs.yml").partition("\nnav:")[2]
-    return re.findall(r": ([\w/-]+\.(?:md|ipynb))$", text, re.MULTILINE)
+    return re.findall(r": ([\w/-]+\.md)$", text, re.MULTILINE)
 
 
 def _every_page_exists() -> bool:
-    pages = _navigation()
-    return len(pages) > 20 and all((ROOT / "docs" / page).is_file() for page in pages)
+    pages = [ROOT / "docs" / page for page in _navigation()]
+    # The page of a notebook is made when the site is built.
+    found = [page.is_file() or page.with_suffix(".ipynb").is_file() for page in pages]
+    return len(found) > 20 and all(found)
 
 
 def _systems_pythons_dependencies(each: Any) -> bool:
@@ -162,19 +163,13 @@ def _systems_pythons_dependencies(each: Any) -> bool:
     )
 
 
-def _uses_pages(each: Any) -> bool:
-    return (
-        "actions/deploy-pages" in steps(each)
-        and {"push", "release"} & triggers(each).keys() != set()
-    )
-
-
 def _is_about(*words: str) -> Any:
     return lambda each: any(word in paths_of(each) for word in words)
 
 
 def _two_bits_int8_and_compiled() -> bool:
-    bundle = json.loads(read("src/classmark/bundles/fast-1.1/bundle.json"))
+    (path,) = (ROOT / "src/classmark/bundles").glob("*/bundle.json")
+    bundle = json.loads(path.read_text("utf-8"))
     kernels: Mapping[str, Any] = report_of("deep")["kernels"]
     faster = kernels["ONNX int8"]["papers_per_cpu_s"] > kernels["torch fp32"]["papers_per_cpu_s"]
     kernel = report_of("fast-speed")["c"]["kernel"].startswith("c")
@@ -182,7 +177,7 @@ def _two_bits_int8_and_compiled() -> bool:
 
 
 def _robust_to_later_years() -> bool:
-    kinds = {kind["name"] for kind in report_of("robustness-fast-1.1")["kinds"]}
+    kinds = {kind["name"] for kind in report_of("robustness-*")["kinds"]}
     return "later-years" in kinds and bool(report_of("decay")["recovered"])
 
 
@@ -352,12 +347,13 @@ ITEMS = (
         holds(_every_page_exists, "every page of mkdocs.yml"), target("docs", "mkdocs build")),
         "`make docs`"),
     Item(49, "extra M32", "It is published on GitHub Pages",
-         workflow("a workflow that deploys the pages", "make docs|mkdocs", when=_uses_pages),
+         workflow("a workflow that publishes them", "make publish-docs|actions/deploy-pages",
+                  when=on_events("push")),
          ".github/workflows"),
     Item(50, "extra", "The first description, revisited",
          holds(_looked_back, "the section in this report"), "the section below"),
     Item(51, "extra", "A diagram of the pipeline",
-         exists("reports/figures/architecture.png", missing="the diagram"), "question 29"),
+         exists("reports/figures/pipeline.png", missing="the diagram"), "question 29"),
     Item(52, "extra", "Everybody can understand every part",
          exists("docs/reference/glossary.md", "docs/path/06*.md", "docs/tutorial.md",
                 "docs/notebooks/*.ipynb", missing="path, tutorial, notebooks or glossary"),

@@ -13,6 +13,8 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[2]))
 from reports.document import (
+    END,
+    START,
     checklist,
     page_of,
     problems_of,
@@ -49,8 +51,7 @@ def broken(tmp_path: Path) -> Callable[..., list[str]]:
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "a.png").write_bytes(PNG)
     parts = [f"### {q.heading}\n\n{answer_of(q)}\n" for q in QUESTIONS]
-    start = "# Report\n\n<!-- checklist: written by report.py status --write -->\n<!-- end -->\n\n"
-    sound = with_checklist(start + "\n".join(parts), FINDINGS)
+    sound = with_checklist(f"# Report\n\n{START}\n{END}\n\n" + "\n".join(parts), FINDINGS)
 
     def breaking(change: Callable[[str], str] = lambda text: text) -> list[str]:
         report = tmp_path / "README.md"
@@ -110,13 +111,19 @@ def test_a_sound_report_has_no_problem(broken: Any) -> None:
         (replaced("(figures/a.png)", "(figures/../../a.png)"), "is not under figures/."),
         (replaced("![A figure]", "![]"), "has no description."),
         (replaced("(figures/a.png)", "(figures/b.png)"), "figures/a.png is not shown."),
-        (replaced("<!-- end -->", ""), "the checklist is missing."),
+        (replaced(END, ""), "the checklist is missing."),
         (replaced("| 1 | The work", "| 1 | All work"), "item 1 of the checklist is 'done'"),
         (
             replaced("| not yet | a thing |", "| done | a thing |"),
             "item 30 of the checklist is 'not",
         ),
-        (replaced("<!-- end -->", "| 54 | More | x | done | y |\n<!-- end -->"), "not in the form"),
+        (
+            replaced(
+                "<!-- end of checklist -->",
+                "| 54 | More | x | done | y |\n<!-- end of checklist -->",
+            ),
+            "not in the form",
+        ),
     ],
 )
 def test_a_report_that_breaks_a_rule_is_refused(broken: Any, change: Any, problem: str) -> None:
@@ -155,7 +162,9 @@ def test_images_links_and_comments_do_not_count_as_words() -> None:
 
 
 def test_a_state_that_cannot_be_found_out_here_stays_as_it_is_written() -> None:
-    text = "x\n<!-- checklist: written by report.py status --write -->\n<!-- end -->\ny\n"
+    text = (
+        "x\n<!-- checklist: written by report.py status --write -->\n<!-- end of checklist -->\ny\n"
+    )
     unknown = [Finding(f.number, "unknown", "no git") if f.number == 1 else f for f in FINDINGS]
     written = with_checklist(text, FINDINGS)
     assert with_checklist(written, unknown) == written
