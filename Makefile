@@ -122,7 +122,7 @@ system-deps:  ## Install the Debian packages that tests drive
 	$$sudo apt-get update -q && $$sudo apt-get install -q -y --no-install-recommends $$packages; fi
 
 clean:  ## Remove everything that make made, environments included
-	rm -rf $(DEMO_VENV) $(TEST_VENV) build dist demo site htmlcov .coverage .coverage.* src/*.egg-info
+	rm -rf $(DEMO_VENV) $(TEST_VENV) build dist demo site report.html htmlcov .coverage .coverage.* src/*.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests benchmarks \( -name __pycache__ -o -name '*.so' -o -name '*.pyd' \) -exec rm -rf {} +
 

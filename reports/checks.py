@@ -87,6 +87,17 @@ def exists(*patterns: str, missing: str) -> Fact:
     return holds(lambda: all(any(ROOT.glob(pattern)) for pattern in patterns), missing)
 
 
+def parses(pattern: str, missing: str) -> Fact:
+    """Return the fact that a pattern finds YAML files, each with an object in each document."""
+
+    def test() -> bool:
+        texts = [path.read_text("utf-8") for path in ROOT.glob(pattern)]
+        parts = [part for text in texts for part in yaml.safe_load_all(text)]
+        return bool(parts) and all(isinstance(part, dict) and part for part in parts)
+
+    return holds(test, missing)
+
+
 def read(path: str) -> str:
     """Return the text of a file of the checkout."""
     return (ROOT / path).read_text("utf-8")

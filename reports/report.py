@@ -30,10 +30,16 @@ app = typer.Typer(help=__doc__, add_completion=False, rich_markup_mode=None)
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     write: Annotated[bool, typer.Option("--write", help="Write it into the report.")] = False,
+    only: Annotated[
+        list[int] | None,
+        typer.Option(min=1, max=len(ITEMS), help="Run only the check of this item."),
+    ] = None,
     report: Report = REPORT,
 ) -> None:
     """Run the check of every item of the checklist, and print its state."""
-    findings = find_states()
+    if write and only:
+        _fail("--write needs every item. Leave out --only.")
+    findings = find_states(only or ())
     if write:
         text = _read(report)
         try:
@@ -43,9 +49,10 @@ def status(
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
         return
-    for item, found in zip(ITEMS, findings, strict=True):
+    titles = {item.number: item.title for item in ITEMS}
+    for found in findings:
         why = f" ({found.missing})" if found.missing else ""
-        typer.echo(f"{item.number:2}  {found.state:14}  {item.title}{why}")
+        typer.echo(f"{found.number:2}  {found.state:14}  {titles[found.number]}{why}")
     counts = Counter(finding.state for finding in findings)
     typer.echo(", ".join(f"{number} {state}" for state, number in counts.most_common()))
 

@@ -193,6 +193,16 @@ def test_the_page_holds_its_images_and_loads_nothing(broken: Any, tmp_path: Path
     assert page.count('<span class="done">done</span>') == len(ITEMS) - len(OPEN)
 
 
+def test_the_number_of_tests_is_what_the_report_says() -> None:
+    text = (ROOT / "reports" / "README.md").read_text("utf-8")
+    claim = re.search(r"More than ([\d,]+) test functions.*? more than (\d+) files", text)
+    assert claim is not None
+    files = [path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    functions = sum(len(re.findall(r"^(?:async )?def test_", t, re.MULTILINE)) for t in files)
+    assert functions > int(claim[1].replace(",", ""))
+    assert len(files) > int(claim[2])
+
+
 def report(*words: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, ROOT / "reports" / "report.py", *words]
     return subprocess.run([str(w) for w in command], capture_output=True, text=True, check=False)
