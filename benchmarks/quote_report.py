@@ -22,6 +22,17 @@ def accuracy(read: Read) -> str:
     )
 
 
+def images(read: Read) -> str:
+    """Return size and start of the image of the service, and the size of the largest."""
+    found = read("containers")["images"]
+    largest = max(found.values(), key=lambda image: image["megabytes"])
+    return (
+        f"The image of the service has {found['service']['megabytes']:.0f} MB and is ready "
+        f"{found['service']['ready_s']:.1f} seconds after it was started; the largest, "
+        f"`{largest['image']}`, has {largest['megabytes'] / 1000:.1f} GB.\n"
+    )
+
+
 def load(read: Read) -> str:
     """Return what the service answers a second, and how soon."""
     h = read("service")["headline"]
@@ -83,6 +94,7 @@ def aims(read: Read) -> str:
 
 BLOCKS: dict[str, Callable[[Read], str]] = {
     "report_accuracy": accuracy,
+    "report_images": images,
     "report_load": load,
     "report_breaking": breaking,
     "report_speed": speed,
