@@ -14,6 +14,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parents[2] / "docs" / "images"
 FIGURES = {
     "path-0-pipeline.svg": "of_pipeline",
+    "path-0-rooms.svg": "of_rooms",
     "path-1-papers.svg": "of_papers",
     "path-2-dataset.svg": "of_dataset",
     "path-3-fast-model.svg": "of_model",

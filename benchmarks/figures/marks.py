@@ -18,7 +18,8 @@ _OWN_RULES = """
 .figure .code { font: 11px ui-monospace, "SF Mono", "DejaVu Sans Mono", Consolas, monospace; }
 .figure .card { fill: var(--sheet); stroke: var(--line); }
 .figure .result { fill: var(--sheet); stroke: var(--first); stroke-width: 1.5; }
-.figure .planned { fill: none; stroke: var(--edge); stroke-dasharray: 4 3; }
+.figure .planned { fill: var(--sheet); stroke: var(--edge); stroke-dasharray: 4 3; }
+.figure .link { fill: none; stroke: var(--first); stroke-width: 1.2; opacity: 0.55; }
 .figure .arrow { fill: none; stroke: var(--edge); stroke-width: 1.5; }
 .figure .mark { stroke: var(--second); stroke-width: 2; }
 .figure .cut { stroke: var(--second); stroke-dasharray: 4 3; }
