@@ -4,7 +4,7 @@ python benchmarks/screenshots.py [--output FOLDER] [--only page|evaluation|runs|
 
 The web page comes from a really started server, the evaluation pages from two models that are
 fitted on a seeded sample corpus with the commands that docs/path/05-evaluation.md shows, the
-tracked runs from MLflow's page, and the pipeline from docs/images/path-0-pipeline.svg.
+tracked runs from MLflow's page, and the pipeline from docs/images/path-pipeline.svg.
 
 Needs Chromium (`make system-deps`) and, for the runs, MLflow; what is absent is skipped. The fonts
 are those of the machine, so the pictures differ a little from one machine to another.
@@ -162,8 +162,8 @@ def draw_runs(browser: Browser, folder: Path) -> Iterator[Path]:
 
 def draw_pipeline(browser: Browser, folder: Path) -> Iterator[Path]:
     """Write the figure of the pipeline as a picture."""
-    page = browser.new_page(viewport={"width": 724, "height": 492}, device_scale_factor=2)
-    page.goto((ROOT / "docs" / "images" / "path-0-pipeline.svg").as_uri())
+    page = browser.new_page(viewport={"width": 720, "height": 450}, device_scale_factor=2)
+    page.goto((ROOT / "docs" / "images" / "path-pipeline.svg").as_uri())
     path = folder / "pipeline.png"
     page.locator("svg").screenshot(path=path)
     page.close()

@@ -1,4 +1,4 @@
-"""Draws the figures of docs from the committed reports, the shipped model and invented papers.
+"""Draws the figures of docs/path from the committed reports, the shipped model and invented papers.
 
 python benchmarks/figures [--check]
 
@@ -13,14 +13,14 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parents[2] / "docs" / "images"
 FIGURES = {
-    "path-0-pipeline.svg": "of_pipeline",
-    "path-0-rooms.svg": "of_rooms",
     "path-1-papers.svg": "of_papers",
     "path-2-dataset.svg": "of_dataset",
     "path-3-fast-model.svg": "of_model",
     "path-4-bundle.svg": "of_bundle",
     "path-5-evaluation.svg": "of_evaluation",
     "path-6-deep-model.svg": "of_deep",
+    "path-pipeline.svg": "of_pipeline",
+    "path-rooms.svg": "of_rooms",
 }
 
 

@@ -18,8 +18,6 @@ _OWN_RULES = """
 .figure .code { font: 11px ui-monospace, "SF Mono", "DejaVu Sans Mono", Consolas, monospace; }
 .figure .card { fill: var(--sheet); stroke: var(--line); }
 .figure .result { fill: var(--sheet); stroke: var(--first); stroke-width: 1.5; }
-.figure .planned { fill: var(--sheet); stroke: var(--edge); stroke-dasharray: 4 3; }
-.figure .link { fill: none; stroke: var(--first); stroke-width: 1.2; opacity: 0.55; }
 .figure .arrow { fill: none; stroke: var(--edge); stroke-width: 1.5; }
 .figure .mark { stroke: var(--second); stroke-width: 2; }
 .figure .cut { stroke: var(--second); stroke-dasharray: 4 3; }
@@ -78,10 +76,9 @@ def box(x: float, y: float, width: float, height: float, css: str = "card") -> s
 
 def arrow(x1: float, y1: float, x2: float, y2: float) -> str:
     """Return an arrow from one point to another, level or upright."""
-    back_x, back_y = (6 if x1 > x2 else -6), (6 if y1 > y2 else -6)
     tip = (
-        f"M{x2 + back_x:.1f} {y2 - 4:.1f} L{x2:.1f} {y2:.1f} L{x2 + back_x:.1f} {y2 + 4:.1f}"
+        f"M{x2 - 6:.1f} {y2 - 4:.1f} L{x2:.1f} {y2:.1f} L{x2 - 6:.1f} {y2 + 4:.1f}"
         if x2 != x1
-        else f"M{x2 - 4:.1f} {y2 + back_y:.1f} L{x2:.1f} {y2:.1f} L{x2 + 4:.1f} {y2 + back_y:.1f}"
+        else f"M{x2 - 4:.1f} {y2 - 6:.1f} L{x2:.1f} {y2:.1f} L{x2 + 4:.1f} {y2 - 6:.1f}"
     )
     return f'<path class="arrow" d="M{x1:.1f} {y1:.1f} L{x2:.1f} {y2:.1f} {tip}"/>'

@@ -1,120 +1,84 @@
-"""The pipeline: what the rooms make of each other's files, and who reads them."""
+"""The whole pipeline: from files of papers to answers, and from what was answered back to data."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from pathlib import Path
 
 from marks import WIDTH, arrow, box, document, lines, words
 
 LABEL = (
-    "The pipeline: papers become a dataset, a run and a bundle; the bundle is evaluated and "
-    "served, and predictions are kept in a journal; drift alarms and retraining are planned"
+    "Papers become a dataset, a dataset a run, a run a bundle; the bundle is evaluated and answers "
+    "in the shell, in Python, in bulk and over HTTP, where a journal keeps what was answered"
 )
-SOURCE = Path(__file__).parents[2] / "src" / "classmark"
-WIDE, TALL, GAP = 147.0, 74.0, 44.0
-TOPS = (34.0, 156.0, 278.0, 400.0)
-HEIGHT = 488
-
-
-@dataclass(frozen=True)
-class Part:
-    """One box.
-
-    Attributes:
-        column: from 0.
-        row: from 0.
-        name: what it is.
-        notes: two lines below the name.
-        room: that makes it; the box is dashed while this folder does not exist.
-    """
-
-    column: int
-    row: int
-    name: str
-    notes: tuple[str, str]
-    room: str
-
-    @property
-    def x(self) -> float:
-        """Left edge."""
-        return 1 + self.column * (WIDE + GAP)
-
-    @property
-    def y(self) -> float:
-        """Upper edge."""
-        return TOPS[self.row]
-
-    def marks(self) -> list[str]:
-        """Return the box and its words."""
-        css = "card" if (SOURCE / self.room).is_dir() else "planned"
-        if self.row == 1:
-            css = "result"
-        return [
-            box(self.x, self.y, WIDE, TALL, css),
-            words(self.x + 10, self.y + 22, self.name, "head"),
-            *lines(self.x + 10, self.y + 42, self.notes, "tick", 16),
-        ]
-
-
-STATISTICS = Part(1, 0, "Statistics", ("counts, duplicates,", "what has changed"), "pages")
-TRACKED = Part(2, 0, "Tracked runs", ("metrics.csv, MLflow,", "configuration"), "tracking")
-REPORT = Part(
-    3, 0, "Evaluation report", ("metrics, calibration,", "robustness, gates"), "evaluation"
-)
-PAPERS = Part(0, 1, "Papers", ("files of any format,", "arXiv's dump"), "papers")
-DATASET = Part(1, 1, "Dataset", ("Parquet, manifest,", "digest of the rows"), "dataset")
-RUN = Part(2, 1, "Run", ("weights, scores,", "provenance"), "training")
-BUNDLE = Part(3, 1, "Bundle", ("arrays or ONNX, card,", "digest, thresholds"), "bundle")
-RETRAIN = Part(0, 2, "Retraining", ("an order with", "its reason"), "retrain")
-MONITOR = Part(1, 2, "Drift", ("detectors,", "alarms"), "monitor")
-JOURNAL = Part(2, 2, "Journal", ("predictions, feedback", "in SQLite"), "journal")
-SERVICE = Part(3, 2, "Service", ("workers, limits, keys,", "metrics, logs"), "service")
-BULK = Part(2, 3, "Bulk files", ("millions of papers,", "resumable"), "bulk")
-USERS = Part(3, 3, "Answers", ("page, HTTP, client,", "command line, Python"), "wire")
-PARTS = (
-    STATISTICS, TRACKED, REPORT, PAPERS, DATASET, RUN, BUNDLE, RETRAIN, MONITOR, JOURNAL, SERVICE,
-    BULK, USERS,
-)  # fmt: skip
-# From, to, the command that does it.
-STEPS = (
-    (PAPERS, DATASET, "build"),
-    (DATASET, RUN, "train"),
-    (RUN, BUNDLE, "export"),
-    (DATASET, STATISTICS, "dataset stats"),
-    (RUN, TRACKED, "runs"),
-    (BUNDLE, REPORT, "evaluate"),
-    (BUNDLE, SERVICE, "serve"),
-    (SERVICE, JOURNAL, ""),
-    (JOURNAL, MONITOR, ""),
-    (MONITOR, RETRAIN, ""),
-    (RETRAIN, PAPERS, ""),
-    (SERVICE, USERS, ""),
-    (BULK, USERS, ""),
-)
+BOX, HEIGHT, GAP = 148, 76, 32
+COLUMNS = [24 + i * (BOX + GAP) for i in range(4)]
+MARGIN = 6
+MADE = [  # artifact, what it holds, the command that makes it
+    ("papers", ["CSV, JSON lines, BibTeX,", "Parquet, XML, Excel"], "dataset download"),
+    ("dataset", ["train, valid, test,", "manifest.json"], "dataset build"),
+    ("run", ["weights, configuration,", "provenance.json"], "train"),
+    ("bundle", ["bundle.json, arrays or", "ONNX, CARD.md"], "export"),
+]
+MEASURED = [
+    ("score table", ["scores of a split, .npz"], "--write-scores"),
+    ("reports", ["metrics, intervals,", "comparison, robustness"], "evaluate"),
+]
+ANSWERS = [
+    ("shell, Python", ["one text, one file"], "classify"),
+    ("bulk", ["files by the million,", "in parts"], "classify --workers"),
+    ("service", ["HTTP, web page,", "worker processes"], "serve"),
+    ("journal", ["predictions, feedback;", "kept, then forgotten"], "journal export"),
+]
+ROWS = (26, 176, 326)
 
 
 def draw() -> str:
     """Return the figure."""
-    marks = [mark for part in PARTS for mark in part.marks()]
-    for start, end, command in STEPS:
-        marks += step(start, end, command)
-    marks.append(words(1, 14, "dashed: planned, not built yet", "note"))
-    return document(LABEL, HEIGHT, marks, WIDTH + 2)
+    marks = [*_row(ROWS[0], MADE, 0), *_row(ROWS[1], MEASURED, 0), *_row(ROWS[2], ANSWERS, 0)]
+    for y, count in ((ROWS[0], 4), (ROWS[1], 2)):
+        marks += [_between(x, y) for x in COLUMNS[: count - 1]]
+    marks.append(_between(COLUMNS[2], ROWS[2]))
+    marks += _ways_of_the_bundle()
+    marks.append(_way_back())
+    return document(LABEL, 450, marks)
 
 
-def step(start: Part, end: Part, command: str) -> list[str]:
-    """Return the arrow between two parts, with the command beside it."""
-    if start.row == end.row:
-        forwards = end.column > start.column
-        x1, x2 = (start.x + WIDE, end.x) if forwards else (start.x, end.x + WIDE)
-        y = start.y + TALL / 2
-        shift = 4.0 if forwards else -4.0
-        return [
-            arrow(x1 + shift, y, x2 - shift, y),
-            words((x1 + x2) / 2, y - 8, command, "note", "middle"),
-        ]
-    down = end.row > start.row
-    y1, y2 = (start.y + TALL + 4, end.y - 4) if down else (start.y - 4, end.y + TALL + 4)
-    x = start.x + WIDE / 2
-    return [arrow(x, y1, x, y2), words(x + 8, (y1 + y2) / 2 + 4, command, "note")]
+def _row(y: float, cards: list[tuple[str, list[str], str]], first: int) -> list[str]:
+    marks: list[str] = []
+    for x, (name, content, command) in zip(COLUMNS[first:], cards, strict=False):
+        marks.append(box(x, y, BOX, HEIGHT, "result" if name == "bundle" else "card"))
+        marks.append(words(x + 12, y + 22, name, "head"))
+        marks += lines(x + 12, y + 42, content, "tick", 15)
+        marks.append(words(x + BOX / 2, y - 8, command, "code", "middle"))
+    return marks
+
+
+def _between(x: float, y: float) -> str:
+    return arrow(x + BOX + 4, y + HEIGHT / 2, x + BOX + GAP - 5, y + HEIGHT / 2)
+
+
+def _ways_of_the_bundle() -> list[str]:
+    """Return the lines from the bundle to what measures it, and to what answers with it."""
+    x, y = COLUMNS[3] + BOX / 2, ROWS[0] + HEIGHT
+    over, above = ROWS[1] - 40, ROWS[2] - 40
+    marks = [_line((x, y), (x, above), (COLUMNS[0] + BOX / 2, above))]
+    marks.append(_line((x, over), (COLUMNS[0] + BOX / 2, over)))
+    marks.append(arrow(COLUMNS[0] + BOX / 2, over, COLUMNS[0] + BOX / 2, ROWS[1] - 22))
+    marks += [arrow(at + BOX / 2, above, at + BOX / 2, ROWS[2] - 22) for at in COLUMNS[:3]]
+    return marks
+
+
+def _way_back() -> str:
+    """Return the line from the journal back to the papers: feedback becomes labels."""
+    x, y = COLUMNS[3] + BOX / 2, ROWS[2] + HEIGHT
+    start = ROWS[0] + HEIGHT / 2
+    back = _line((x, y), (x, y + 20), (MARGIN, y + 20), (MARGIN, start), css="ideal")
+    note = "papers with corrected labels are data for the next model"
+    return (
+        back
+        + arrow(MARGIN, start, COLUMNS[0] - 4, start)
+        + words(WIDTH / 2, y + 38, note, "note", "middle")
+    )
+
+
+def _line(*points: tuple[float, float], css: str = "arrow") -> str:
+    steps = " L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    return f'<path class="{css}" style="fill: none" d="M{steps}"/>'
