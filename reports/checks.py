@@ -16,6 +16,7 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -341,24 +342,11 @@ def served() -> Served:
         ValueError: it did not start.
     """
     with tempfile.TemporaryDirectory() as name:
-        home = {**os.environ, "CLASSMARK_HOME": name}
         log = Path(name) / "log"
-        words = ["serve", "--port", "0", "--workers", "1", "--log-file", str(log)]
-        with subprocess.Popen(
-            [sys.executable, "-m", "classmark", *words],
-            env=home,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        ) as process:
-            assert process.stdout is not None
-            address = re.search(r"http://\S+", process.stdout.readline())
-            if address is None:
-                raise ValueError("the service did not start")
+        with _service(name, log) as address:
             paper = {"abstract": "We prove a lower bound on the depth of Boolean circuits."}
-            answer = json.loads(fetch(f"{address[0]}/v1/classify", paper))
-            pages = [fetch(f"{address[0]}{path}") for path in ("/", "/openapi.json", "/metrics")]
-            process.terminate()
+            answer = json.loads(fetch(f"{address}/v1/classify", paper))
+            pages = [fetch(f"{address}{path}") for path in ("/", "/openapi.json", "/metrics")]
         code, counted = run(
             sys.executable, "-m", "classmark", "journal", "status", "--json", CLASSMARK_HOME=name
         )
@@ -366,6 +354,27 @@ def served() -> Served:
         predictions = 0 if code else int(json.loads(counted)["predictions"])
     page, document, metrics = pages
     return Served(answer, page, json.loads(document), metrics, events, predictions)
+
+
+@contextmanager
+def _service(home: str, log: Path) -> Iterator[str]:
+    """Start a service for the block, and yield its address."""
+    words = ["serve", "--port", "0", "--workers", "1", "--log-file", str(log)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "classmark", *words],
+        env={**os.environ, "CLASSMARK_HOME": home},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            address = re.search(r"http://\S+", process.stdout.readline())
+            if address is None:
+                raise ValueError("the service did not start")
+            yield address[0]
+        finally:
+            process.terminate()
 
 
 def fetch(url: str, body: object = None) -> str:
