@@ -25,11 +25,14 @@ BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 RUN := $(TEST_VENV)/$(BIN)/python -m
 C_SOURCES := $(wildcard src/classmark/*.c src/classmark/*/*.[ch] src/classmark/*/*/*.[ch])
 BUILD_INPUTS := pyproject.toml $(wildcard setup.py MANIFEST.in) $(C_SOURCES)
+# make docs serves here.
+DOCS_ADDRESS ?= 127.0.0.1:8001
 BENCHMARKS := $(wildcard benchmarks/bench_*.py) benchmarks/service.py
 SCRIPTS := .ci/run deploy/docker/locked
 WORKFLOWS := $(wildcard .github/workflows/*.yml)
 # The rooms that answer a paper: what must work on every platform.
-CORE_TESTS := $(wildcard $(addprefix tests/,bundle cli golden kernels papers records runtime storage taxonomy))
+CORE_TESTS := $(wildcard $(addprefix tests/, \
+	bulk bundle cli client golden journal kernels papers records runtime storage taxonomy wire))
 LOCK = $(TEST_VENV)/$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
 LOCK_AS_TESTED = $(LOCK) --constraints requirements/test.txt
@@ -37,14 +40,21 @@ LOCK_AS_TESTED = $(LOCK) --constraints requirements/test.txt
 .DEFAULT_GOAL := help
 # Tests start hundreds of Pythons; without its caches each would compile every module that it imports.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help demo test quick core images test-images check docs bench lock system-deps clean
+.PHONY: help demo test quick core images test-images check docs site links report pictures bench lock system-deps clean
 
+##@ Use
+
+# A heading is a line that begins with ##@; a target is listed below the one that it follows.
 help:  ## Show this list
-	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sort | \
-		awk 'BEGIN {FS = ":.*## "} {sub(/:.*/, "", $$1); n = split($$1, name, " "); for (i = 1; i <= n; i++) printf "  make %-16s %s\n", name[i], $$2}'
+	@awk 'BEGIN {FS = ":.*## "} \
+		/^##@ / {printf "%s%s\n", n++ ? "\n" : "", substr($$0, 5)} \
+		/^[a-z][a-z -]*:.*## / {k = split($$1, names, " "); \
+			for (i = 1; i <= k; i++) printf "  make %-16s %s\n", names[i], $$2}' $(MAKEFILE_LIST)
 
 demo: $(DEMO_VENV)/.ready  ## Sample corpus, train, evaluate, export, classify (own .venv, no torch)
 	$(DEMO_VENV)/$(BIN)/classmark demo --output demo
+
+##@ Test
 
 # As many processes as cores compute already; threads of each would wait for those of the others.
 test quick core: export OMP_NUM_THREADS ?= 1
@@ -58,11 +68,15 @@ quick: $(TEST_VENV)/.ready  ## Run the tests that are not slow, without coverage
 core: $(TEST_VENV)/.ready  ## Run the quick tests of the rooms that answer a paper
 	$(RUN) pytest -q -m "not slow" $(PARALLEL) $(CORE_TESTS) $(PYTEST_ARGS)
 
+##@ Containers
+
 images:  ## Build the container images (Docker, or Debian's docker.io and debootstrap as root)
 	$(PYTHON) deploy/docker/images.py $(if $(ONLY),--only $(ONLY))
 
 test-images: $(TEST_VENV)/.ready  ## Build and run the container images
 	$(RUN) pytest -q --no-cov tests/images $(PYTEST_ARGS)
+
+##@ Check and document
 
 check: $(TEST_VENV)/.ready-check  ## Lint, types, contracts, locks, workflows, docs
 	$(RUN) ruff check .
@@ -85,13 +99,31 @@ check: $(TEST_VENV)/.ready-check  ## Lint, types, contracts, locks, workflows, d
 	$(TEST_VENV)/$(BIN)/pip-licenses --summary > /dev/null
 	$(TEST_VENV)/$(BIN)/python docs/generated.py --check
 	$(TEST_VENV)/$(BIN)/python .ci/blocking_client.py --check
+	$(TEST_VENV)/$(BIN)/python reports/report.py check
 	NO_MKDOCS_2_WARNING=true $(RUN) mkdocs build --strict --quiet
+	$(TEST_VENV)/$(BIN)/python docs/links.py site --no-network
 
-docs: $(TEST_VENV)/.ready-check  ## Build the documentation into site/
+report: $(TEST_VENV)/.ready-check  ## Set the checklist of reports/, check the report, make one page of it
+	$(TEST_VENV)/$(BIN)/python reports/report.py status --write
+	$(TEST_VENV)/$(BIN)/python reports/report.py check
+	$(TEST_VENV)/$(BIN)/python reports/report.py html --output report.html
+
+pictures: $(TEST_VENV)/.ready-check  ## Draw the pictures of docs/ and reports/ from the running product
+	$(TEST_VENV)/$(BIN)/python benchmarks/screenshots.py
+
+docs: $(TEST_VENV)/.ready-check  ## Serve the documentation, and build it again after each change
+	NO_MKDOCS_2_WARNING=true $(RUN) mkdocs serve --dev-addr $(DOCS_ADDRESS)
+
+site: $(TEST_VENV)/.ready-check  ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=true $(RUN) mkdocs build --strict
+
+links: site  ## Check the links of the built site, also to other hosts if these can be reached
+	$(TEST_VENV)/$(BIN)/python docs/links.py site
 
 bench: $(TEST_VENV)/.ready  ## Run the benchmarks; each prints the machine and writes its JSON
 	@for file in $(BENCHMARKS); do echo "== $$file"; $(TEST_VENV)/$(BIN)/python $$file || exit 1; done
+
+##@ Maintain
 
 lock: $(TEST_VENV)/.ready  ## Resolve requirements/*.txt again from pyproject.toml, with hashes
 	$(LOCK) --extra train --extra serve --group test -o requirements/test.txt
@@ -121,7 +153,7 @@ system-deps:  ## Install the Debian packages that tests drive
 	$$sudo apt-get update -q && $$sudo apt-get install -q -y --no-install-recommends $$packages; fi
 
 clean:  ## Remove everything that make made, environments included
-	rm -rf $(DEMO_VENV) $(TEST_VENV) $(LOWEST_VENV) $(RELEASE_VENV) build dist demo site htmlcov .coverage .coverage.* src/*.egg-info
+	rm -rf $(DEMO_VENV) $(TEST_VENV) $(LOWEST_VENV) $(RELEASE_VENV) build dist demo site report.html htmlcov .coverage .coverage.* src/*.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests benchmarks \( -name __pycache__ -o -name '*.so' -o -name '*.pyd' \) -exec rm -rf {} +
 

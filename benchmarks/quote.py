@@ -12,11 +12,13 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import quote_deep
 import quote_peers
 import quote_prose
+import quote_report
 from classmark import taxonomy
 from classmark.bundle import read_manifest
 from classmark.bundle.files import MANIFEST_FILE
@@ -390,6 +392,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "encoder_note": lambda: quote_prose.encoder_note(read_report),
     "service_levels": lambda: quote_prose.service_levels(read_report),
     "scale_note": lambda: quote_prose.scale_note(read_report),
+    **{name: partial(make, read_report) for name, make in quote_report.BLOCKS.items()},
     "decay": lambda: quote_peers.decay_by_year(read_report("decay")),
     "decay_age": lambda: quote_peers.decay_by_age(read_report("decay")),
 }
@@ -405,7 +408,7 @@ def main() -> None:
     how_to = ("classify-millions", "compare-with-peers", "run-in-containers", "serve-in-production")
     pages = [f"docs/how-to/{name}.md" for name in how_to]
     wanted = {ROOT / name: text for name, text in packaged().items()}
-    for name in ("README.md", "MODELS.md", "docs/data-card.md", *pages):
+    for name in ("README.md", "MODELS.md", "docs/data-card.md", "reports/README.md", *pages):
         wanted[ROOT / name] = render((ROOT / name).read_text(encoding="utf-8"))
     write_or_check(wanted, "python benchmarks/quote.py")
 

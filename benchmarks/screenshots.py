@@ -1,12 +1,13 @@
-"""Draws the pictures of the web page and of the evaluation pages for README and docs.
+"""Draws the pictures of docs/images and reports/figures from the running product: `make pictures`.
 
-python benchmarks/screenshots.py [--output docs/images] [--only page|evaluation]
+python benchmarks/screenshots.py [--output FOLDER] [--only page|evaluation|runs|pipeline]
 
 The web page comes from a really started server, the evaluation pages from two models that are
-fitted on a seeded sample corpus, with the commands that docs/path/05-evaluation.md shows.
+fitted on a seeded sample corpus with the commands that docs/path/05-evaluation.md shows, the
+tracked runs from MLflow's page, and the pipeline from docs/images/path-pipeline.svg.
 
-Needs the packages of `make test` and Chromium (`make system-deps`). The fonts are those of the
-machine, so the pictures differ a little from one machine to another.
+Needs Chromium (`make system-deps`) and, for the runs, MLflow; what is absent is skipped. The fonts
+are those of the machine, so the pictures differ a little from one machine to another.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, FloatRect, sync_playwright
 
-from service import service
+from service import free_port, service, started
 
 ROOT = Path(__file__).parent.parent
 MAX_BYTES = 300_000
@@ -44,8 +47,9 @@ CHROMIUM_OPTIONS = [
 ]
 
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # Height of the upper part of a page that is drawn, in pixels.
-REPORTS = {"evaluation-page": 985, "comparison-page": 930}
+REPORTS = {"evaluation-page": 985, "comparison-page": 930, "robustness-page": 1000}
 REPORT_WIDTH = 1040
 SAMPLE = ("--papers", "20000", "--seed", "7")
 MODELS: dict[str, tuple[str, ...]] = {
@@ -74,7 +78,7 @@ def classmark(folder: Path, *words: str) -> str:
 
 
 def make_reports(folder: Path) -> None:
-    """Write ``evaluation-page.html`` and ``comparison-page.html`` into a folder."""
+    """Write the HTML page of each of ``REPORTS`` into a folder."""
     classmark(folder, "dataset", "sample", "--output", "data/sample", *SAMPLE)
     for name, options in MODELS.items():
         run = classmark(folder, "train", "dataset.path=data/sample", f"runs_dir={name}", *options)
@@ -83,10 +87,12 @@ def make_reports(folder: Path) -> None:
     data = ("--dataset", "data/sample", "--html")
     classmark(folder, "evaluate", "--model", mine, *data, "evaluation-page.html")
     classmark(folder, "evaluate", "compare", small, mine, *data, "comparison-page.html")
+    words = ("evaluate", "robustness", "--model", "fast", *data, "robustness-page.html")
+    classmark(folder, *words)
 
 
 def draw_reports(browser: Browser, folder: Path) -> Iterator[Path]:
-    """Write the upper parts of both evaluation pages."""
+    """Write the upper parts of the evaluation pages."""
     with tempfile.TemporaryDirectory() as made:
         make_reports(Path(made))
         for name, height in REPORTS.items():
@@ -112,27 +118,103 @@ def draw_pages(browser: Browser, folder: Path) -> Iterator[Path]:
             yield path
 
 
-DRAWN = {"page": draw_pages, "evaluation": draw_reports}
+RUNS: tuple[tuple[str, ...], ...] = (
+    (),
+    ("model.rate=0.05",),
+    ("model.epochs=8",),
+    ("model.max_features=2000",),
+)
+RUNS_SAMPLE = ("--papers", "6000", "--seed", "7")
+_PATIENCE_MS = 60_000
+
+
+@contextmanager
+def tracked_runs(folder: Path) -> Iterator[str]:
+    """Fit some models that MLflow tracks; yield the address of its page."""
+    classmark(folder, "dataset", "sample", "--output", "data", *RUNS_SAMPLE)
+    for options in RUNS:
+        classmark(folder, "train", "dataset.path=data", "tracker=mlflow", *options)
+    port = str(free_port())
+    command = [sys.executable, "-m", "classmark", "runs", "open", "--runs-dir"]
+    command += [str(folder / "runs"), "--no-browser", "--port", port]
+    with started(command, f"http://127.0.0.1:{port}/health", folder):
+        yield f"http://127.0.0.1:{port}"
+
+
+def draw_runs(browser: Browser, folder: Path) -> Iterator[Path]:
+    """Write MLflow's charts of all runs, and its overview of the newest."""
+    with tempfile.TemporaryDirectory() as made, tracked_runs(Path(made)) as url:
+        page = browser.new_page(viewport={"width": 1620, "height": 1140}, color_scheme="light")
+        page.set_default_timeout(_PATIENCE_MS)
+        page.goto(f"{url}/#/experiments/1/runs?compareRunsMode=CHART")
+        page.locator(".js-plotly-plot").nth(1).wait_for()
+        newest = page.locator("a[href*='/experiments/1/runs/']").first.get_attribute("href")
+        # Without what is beside the runs: the menu, and an assistant that belongs to MLflow.
+        clip: FloatRect = {"x": 196, "y": 0, "width": 1003, "height": 1140}
+        page.screenshot(path=folder / "runs.png", clip=clip, animations="disabled")
+        yield folder / "runs.png"
+        page.goto(f"{url}/{newest}")
+        page.get_by_text("dataset_digest").wait_for()
+        page.screenshot(path=folder / "run.png", clip=clip, animations="disabled")
+        yield folder / "run.png"
+        page.close()
+
+
+def draw_pipeline(browser: Browser, folder: Path) -> Iterator[Path]:
+    """Write the figure of the pipeline as a picture."""
+    page = browser.new_page(viewport={"width": 720, "height": 450}, device_scale_factor=2)
+    page.goto((ROOT / "docs" / "images" / "path-pipeline.svg").as_uri())
+    path = folder / "pipeline.png"
+    page.locator("svg").screenshot(path=path)
+    page.close()
+    yield path
+
+
+DOCS, REPORT = "docs/images", "reports/figures"
+DRAWN: dict[str, tuple[Callable[[Browser, Path], Iterator[Path]], str]] = {
+    "page": (draw_pages, DOCS),
+    "evaluation": (draw_reports, DOCS),
+    "runs": (draw_runs, REPORT),
+    "pipeline": (draw_pipeline, REPORT),
+}
+
+
+def browser_path() -> str | None:
+    """Return the program of a browser that Playwright can drive; None if there is none."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def main() -> None:
     """Write the pictures, and fail if one is too large for a README."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "images")
+    parser.add_argument("--output", type=Path, default=ROOT, help="holds docs/ and reports/")
     parser.add_argument("--only", choices=DRAWN, help="leave the other pictures as they are")
     arguments = parser.parse_args()
-    folder = arguments.output
-    folder.mkdir(parents=True, exist_ok=True)
+    program = browser_path()
+    if program is None:
+        print(f"skipped: none of {', '.join(BROWSERS)} is installed. Run: make system-deps")
+        return
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=CHROMIUM_OPTIONS
-        )
-        for name, drawing in DRAWN.items():
-            for path in drawing(browser, folder) if arguments.only in (None, name) else ():
-                print(f"{path}  {path.stat().st_size:,} bytes")
-                if path.stat().st_size > MAX_BYTES:
-                    sys.exit(f"{path} is larger than {MAX_BYTES:,} bytes. Draw it smaller.")
+        browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM_OPTIONS)
+        for name, (drawing, place) in DRAWN.items():
+            if arguments.only not in (None, name):
+                continue
+            if name == "runs" and find_spec("mlflow") is None:
+                print("skipped: the runs. MLflow is not installed: make pictures DEEP=yes")
+                continue
+            folder = arguments.output / place
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in drawing(browser, folder):
+                check_size(path)
         browser.close()
+
+
+def check_size(path: Path) -> None:
+    """Print the size of a picture, and end if it is too large for a README."""
+    size = path.stat().st_size
+    print(f"{path}  {size:,} bytes")
+    if size > MAX_BYTES:
+        sys.exit(f"{path} is larger than {MAX_BYTES:,} bytes. Draw it smaller.")
 
 
 if __name__ == "__main__":

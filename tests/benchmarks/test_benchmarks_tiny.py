@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -21,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 RunBenchmark = Callable[..., dict[str, Any]]
 # tests/service runs the one (Locust patches sockets), tests/repository the other.
 NOT_IMPORTED = ("locustfile", "__main__")
-NEEDED = {"screenshots": "playwright", "python_pages": "griffe"}
+NEEDED = {"screenshots": "playwright", "python_pages": "griffe", "hooks": "mkdocs"}
 SCRIPTS = sorted(
     path
     for folder in ("benchmarks", "benchmarks/figures", "docs")
@@ -149,3 +151,30 @@ def test_heads_on_a_frozen_encoder_are_measured(
     assert found["papers"]["train"] >= 80  # at least one of each category and period
     assert found["tries"][0]["name"] == "fast"
     assert all(one["beside_fast"] for one in found["tries"][1:])
+
+
+@pytest.mark.slow  # imports of a process
+def test_pictures_are_skipped_with_the_reason_where_there_is_no_browser(tmp_path: Path) -> None:
+    pytest.importorskip("playwright")
+    command = [sys.executable, ROOT / "benchmarks" / "screenshots.py", "--output", tmp_path]
+    done = subprocess.run(
+        [str(word) for word in command],
+        env={**os.environ, "PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("skipped: none of chromium, chromium-browser, google-chrome is")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow  # a browser
+def test_the_picture_of_the_pipeline_is_drawn(tmp_path: Path) -> None:
+    if shutil.which("chromium") is None:
+        pytest.skip("there is no chromium. Run: make system-deps")
+    pytest.importorskip("playwright")
+    command = [sys.executable, ROOT / "benchmarks" / "screenshots.py", "--output", tmp_path]
+    subprocess.run([str(word) for word in (*command, "--only", "pipeline")], check=True)
+    picture = tmp_path / "reports" / "figures" / "pipeline.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")

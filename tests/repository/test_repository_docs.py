@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     *(ROOT / name for name in ("README.md", "MODELS.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "reports" / "README.md",
 ]
 _BLOCK = re.compile(r"^```(?:console|sh|bash|text)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"(?:^|\|)\s*(?:\$ )?classmark +(?=[a-z-])(.+)$", re.MULTILINE)

@@ -1,0 +1,1 @@
+"""The project's report: its form, the checks behind its checklist, and the commands."""
