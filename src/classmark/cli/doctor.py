@@ -263,8 +263,7 @@ def _containers() -> Check:
 def _cloud() -> Check:
     """Return whether Google's libraries would find credentials; asks no server."""
     named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
-    config = Path(os.environ.get("CLOUDSDK_CONFIG") or expand_home("~/.config/gcloud"))
-    file = Path(named) if named else config / "application_default_credentials.json"
+    file = Path(named) if named else _cloud_config() / "application_default_credentials.json"
     if file.is_file():
         return Check("operation", "cloud login", "ok", str(file))
     remedy = "gcloud auth application-default login"
@@ -272,3 +271,12 @@ def _cloud() -> Check:
         detail = f"GOOGLE_APPLICATION_CREDENTIALS names {named}, which is not an existing file"
         return Check("operation", "cloud login", "failed", detail, remedy)
     return Check("operation", "cloud login", "missing", "no credentials of Google Cloud", remedy)
+
+
+def _cloud_config() -> Path:
+    """Return the folder in which Google's tools keep a login."""
+    if configured := os.environ.get("CLOUDSDK_CONFIG"):
+        return Path(configured)
+    if os.name == "nt":
+        return Path(os.environ.get("APPDATA", ""), "gcloud")
+    return expand_home("~/.config/gcloud")
