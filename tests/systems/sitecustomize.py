@@ -31,7 +31,7 @@ _MISSING_MODULES = {
 }
 _MISSING_NAMES = {
     "win32": {
-        "os": "fork forkpty register_at_fork geteuid getuid getgid getegid fchmod fchown chown lchown "
+        "os": "fork forkpty register_at_fork geteuid getuid getgid getegid fchmod fchown chown "
         "killpg getpgid setsid setpgrp waitstatus_to_exitcode wait wait3 wait4 pread pwrite preadv "
         "posix_fallocate posix_fadvise sched_getaffinity sched_setaffinity sysconf statvfs uname "
         "getloadavg openpty mkfifo mknod nice sync fdatasync pathconf confstr WNOHANG O_NONBLOCK "
@@ -43,7 +43,7 @@ _MISSING_NAMES = {
         "mmap": "MADV_DONTNEED MADV_WILLNEED MAP_SHARED MAP_PRIVATE PROT_READ",
     },
     "darwin": {
-        "os": "sched_getaffinity sched_setaffinity posix_fallocate posix_fadvise fdatasync O_TMPFILE",
+        "os": "sched_getaffinity sched_setaffinity posix_fallocate posix_fadvise fdatasync",
         "mmap": "MAP_POPULATE",
     },
 }
