@@ -25,6 +25,8 @@ BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 RUN := $(TEST_VENV)/$(BIN)/python -m
 C_SOURCES := $(wildcard src/classmark/*.c src/classmark/*/*.[ch] src/classmark/*/*/*.[ch])
 BUILD_INPUTS := pyproject.toml $(wildcard setup.py MANIFEST.in) $(C_SOURCES)
+# make docs serves here.
+DOCS_ADDRESS ?= 127.0.0.1:8001
 BENCHMARKS := $(wildcard benchmarks/bench_*.py) benchmarks/service.py
 SCRIPTS := .ci/run deploy/docker/locked
 WORKFLOWS := $(wildcard .github/workflows/*.yml)
@@ -37,14 +39,21 @@ LOCK_AS_TESTED = $(LOCK) --constraints requirements/test.txt
 .DEFAULT_GOAL := help
 # Tests start hundreds of Pythons; without its caches each would compile every module that it imports.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help demo test quick core images test-images check docs bench lock system-deps clean
+.PHONY: help demo test quick core images test-images check docs site links bench lock system-deps clean
 
+##@ Use
+
+# A heading is a line that begins with ##@; a target is listed below the one that it follows.
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sort | \
-		awk 'BEGIN {FS = ":.*## "} {printf "  make %-12s %s\n", $$1, $$2}'
+	@awk 'BEGIN {FS = ":.*## "} \
+		/^##@ / {printf "%s%s\n", n++ ? "\n" : "", substr($$0, 5)} \
+		/^[a-z][a-z -]*:.*## / {k = split($$1, names, " "); \
+			for (i = 1; i <= k; i++) printf "  make %-16s %s\n", names[i], $$2}' $(MAKEFILE_LIST)
 
 demo: $(DEMO_VENV)/.ready  ## Sample corpus, train, evaluate, export, classify (own .venv, no torch)
 	$(DEMO_VENV)/$(BIN)/classmark demo --output demo
+
+##@ Test
 
 # As many processes as cores compute already; threads of each would wait for those of the others.
 test quick core: export OMP_NUM_THREADS ?= 1
@@ -58,11 +67,15 @@ quick: $(TEST_VENV)/.ready  ## Run the tests that are not slow, without coverage
 core: $(TEST_VENV)/.ready  ## Run the quick tests of the rooms that answer a paper
 	$(RUN) pytest -q -m "not slow" $(PARALLEL) $(CORE_TESTS) $(PYTEST_ARGS)
 
+##@ Containers
+
 images:  ## Build the container images (Docker, or Debian's docker.io and debootstrap as root)
 	$(PYTHON) deploy/docker/images.py
 
 test-images: $(TEST_VENV)/.ready  ## Build and run the container images
 	$(RUN) pytest -q --no-cov tests/images $(PYTEST_ARGS)
+
+##@ Check and document
 
 check: $(TEST_VENV)/.ready-check  ## Lint, types, contracts, locks, workflows, docs
 	$(RUN) ruff check .
@@ -81,11 +94,19 @@ check: $(TEST_VENV)/.ready-check  ## Lint, types, contracts, locks, workflows, d
 	$(TEST_VENV)/$(BIN)/python .ci/blocking_client.py --check
 	NO_MKDOCS_2_WARNING=true $(RUN) mkdocs build --strict --quiet
 
-docs: $(TEST_VENV)/.ready-check  ## Build the documentation into site/
+docs: $(TEST_VENV)/.ready-check  ## Serve the documentation, and build it again after each change
+	NO_MKDOCS_2_WARNING=true $(RUN) mkdocs serve --dev-addr $(DOCS_ADDRESS)
+
+site: $(TEST_VENV)/.ready-check  ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=true $(RUN) mkdocs build --strict
+
+links: site  ## Check the links of the built site, also to other hosts if these can be reached
+	$(TEST_VENV)/$(BIN)/python docs/links.py site
 
 bench: $(TEST_VENV)/.ready  ## Run the benchmarks; each prints the machine and writes its JSON
 	@for file in $(BENCHMARKS); do echo "== $$file"; $(TEST_VENV)/$(BIN)/python $$file || exit 1; done
+
+##@ Maintain
 
 lock: $(TEST_VENV)/.ready  ## Resolve requirements/*.txt anew from pyproject.toml, with hashes
 	$(LOCK) --extra train --extra serve --group test -o requirements/test.txt

@@ -63,6 +63,33 @@ def test_a_package_that_is_missing_is_named_with_the_command(tmp_path: Path) -> 
     assert ghost["remedy"] == "pip install 'classmark[ghost]'"
 
 
+def test_a_package_that_is_too_old_is_named_with_both_versions(tmp_path: Path) -> None:
+    for name, version, needs in (
+        ("classmark", "9", ('Requires-Dist: relic<3,>=2.10; extra == "ghost"',)),
+        ("relic", "2.9.1", ()),
+    ):
+        folder = tmp_path / f"{name}-{version}.dist-info"
+        folder.mkdir()
+        lines = (f"Name: {name}", f"Version: {version}", *needs)
+        (folder / "METADATA").write_text("\n".join(lines) + "\n")
+    _, checks = doctor(tmp_path, "--no-network", PYTHONPATH=str(tmp_path))
+    assert checks["ghost"]["detail"] == "lacks relic 2.9.1 (< 2.10)"
+
+
+def test_a_tracking_server_that_does_not_answer_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "mlflow").mkdir()
+    (tmp_path / "mlflow/__init__.py").write_text("")
+    for words, state in ((("--no-network",), "ok"), ((), "missing")):
+        _, checks = doctor(
+            tmp_path, *words,
+            PYTHONPATH=str(tmp_path), MLFLOW_TRACKING_URI="http://127.0.0.1:9",
+            HF_ENDPOINT="nonsense",
+        )  # fmt: skip
+        assert checks["tracker"]["state"] == state
+    assert "http://127.0.0.1:9 cannot be reached" in checks["tracker"]["detail"]
+    assert checks["hub"]["detail"] == "nonsense is not a web address"
+
+
 def test_a_home_that_cannot_be_written_names_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     code, checks = doctor(tmp_path, "--no-network", CLASSMARK_HOME=str(tmp_path / "file" / "home"))
