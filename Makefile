@@ -93,6 +93,7 @@ check: $(TEST_VENV)/.ready-check  ## Lint, types, contracts, locks, workflows, d
 	$(TEST_VENV)/$(BIN)/python docs/generated.py --check
 	$(TEST_VENV)/$(BIN)/python .ci/blocking_client.py --check
 	NO_MKDOCS_2_WARNING=true $(RUN) mkdocs build --strict --quiet
+	$(TEST_VENV)/$(BIN)/python docs/links.py site --no-network
 
 docs: $(TEST_VENV)/.ready-check  ## Serve the documentation, and build it again after each change
 	NO_MKDOCS_2_WARNING=true $(RUN) mkdocs serve --dev-addr $(DOCS_ADDRESS)

@@ -235,7 +235,34 @@ def _with_subclasses(kind: type[ClassmarkError]) -> Iterator[type[ClassmarkError
         yield from _with_subclasses(child)
 
 
+# --- decisions ----------------------------------------------------------------------------------
+
+
+def decisions() -> str:
+    """Return every design note with its status; one that is superseded links to its successor."""
+    files = sorted((Path(__file__).parent / "decisions").glob("[0-9]*.md"))
+    by_number = {file.name[:4]: file.name for file in files}
+    rows = []
+    for file in files:
+        title, status = note_head(file)
+        linked = re.sub(
+            r"\bby (\d{4})\b",
+            lambda m: f"by [{m[1]}]({by_number[m[1]]})",
+            status[:1].upper() + status[1:],
+        )
+        rows.append((file.name[:4], f"[{title.partition(' ')[2]}]({file.name})", linked))
+    return table(("", "decision", "status"), rows)
+
+
+def note_head(note: Path) -> tuple[str, str]:
+    """Return the title of a design note, and its status, which follows after wide space."""
+    first, *_ = note.read_text(encoding="utf-8").splitlines()
+    title, _, status = first.removeprefix("# ").partition("  ")
+    return title, status.strip()
+
+
 PARTS = {
+    "decisions": decisions,
     "tree of errors": tree_of_errors,
     "help of every verb": cli_help,
     "keys of train": train_keys,

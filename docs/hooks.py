@@ -14,10 +14,10 @@ _NAMESPACE = ' xmlns="http://www.w3.org/2000/svg"'
 def on_config(config: Any) -> Any:
     """Append ``decisions/*.md`` and ``log.md``, as far as they exist, to the navigation."""
     docs = Path(config["docs_dir"])
-    files = sorted((docs / "decisions").glob("*.md"))
+    files = sorted((docs / "decisions").glob("[0-9]*.md"))
     notes = [{_title(file): f"decisions/{file.name}"} for file in files]
     if notes:
-        config["nav"].append({"Decisions": notes})
+        config["nav"].append({"Decisions": ["decisions/index.md", *notes]})
     if (docs / "log.md").is_file():
         config["nav"].append({"Log": "log.md"})
     return config
