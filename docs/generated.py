@@ -54,6 +54,23 @@ def _help_section(words: list[str]) -> str:
     return f"## {title}\n\n```text\n{result.output.strip()}\n```\n"
 
 
+_EXAMPLE = (
+    "We measure the orbital decay of a hot Jupiter from twelve years of transit timing and infer "
+    "the tidal quality factor of its host star. The orbit shrinks by thirty milliseconds a year, "
+    "so the planet has a few million years left."
+)
+
+
+def first_answer() -> str:
+    """Return what the packaged model answers to an abstract, as the program prints it."""
+    result = CliRunner().invoke(app, ["classify", "--model", "fast", _EXAMPLE], env=_WIDTH)
+    if result.exit_code:
+        raise RuntimeError(f"`classmark classify` failed: {result.output}")
+    shown = f"{_EXAMPLE[:52].rpartition(' ')[0]} …"
+    command = f'$ pip install .\n$ classmark classify "{shown}"'
+    return f"```console\n{command}\n{result.stdout.rstrip()}\n```"
+
+
 # --- configuration ------------------------------------------------------------------------------
 
 
@@ -262,6 +279,7 @@ def note_head(note: Path) -> tuple[str, str]:
 
 
 PARTS = {
+    "first answer": first_answer,
     "decisions": decisions,
     "tree of errors": tree_of_errors,
     "help of every verb": cli_help,

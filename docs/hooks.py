@@ -1,4 +1,4 @@
-"""What MkDocs cannot say in YAML: the notes of a folder, and figures that follow the theme."""
+"""What MkDocs cannot say in YAML: figures that follow the theme."""
 
 from __future__ import annotations
 
@@ -9,24 +9,6 @@ from typing import Any
 _IMAGES = Path(__file__).parent / "images"
 _FIGURE = re.compile(r'<p>\s*<img [^>]*src="[^"]*/(path-[^"/]+\.svg)"[^>]*>\s*</p>')
 _NAMESPACE = ' xmlns="http://www.w3.org/2000/svg"'
-
-
-def on_config(config: Any) -> Any:
-    """Append ``decisions/*.md`` and ``log.md``, as far as they exist, to the navigation."""
-    docs = Path(config["docs_dir"])
-    files = sorted((docs / "decisions").glob("[0-9]*.md"))
-    notes = [{_title(file): f"decisions/{file.name}"} for file in files]
-    if notes:
-        config["nav"].append({"Decisions": ["decisions/index.md", *notes]})
-    if (docs / "log.md").is_file():
-        config["nav"].append({"Log": "log.md"})
-    return config
-
-
-def _title(note: Path) -> str:
-    """Return the title of a design note without its status and date, which follow wide space."""
-    first, *_ = note.read_text(encoding="utf-8").splitlines()
-    return first.removeprefix("# ").partition("  ")[0]
 
 
 def on_page_content(html: str, **_: Any) -> str:
