@@ -175,7 +175,8 @@ def extras() -> Iterator[Check]:
     """Yield for each extra which of its packages are installed, in versions that it can use."""
     required = _requirements()
     for extra in sorted(required):
-        found, lacking = [], []
+        found: list[str] = []
+        lacking: list[str] = []
         for package, least in sorted(_closure(extra, required).items()):
             try:
                 version = importlib.metadata.version(package)
