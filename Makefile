@@ -31,7 +31,8 @@ BENCHMARKS := $(wildcard benchmarks/bench_*.py) benchmarks/service.py
 SCRIPTS := .ci/run deploy/docker/locked
 WORKFLOWS := $(wildcard .github/workflows/*.yml)
 # The rooms that answer a paper: what must work on every platform.
-CORE_TESTS := $(wildcard $(addprefix tests/,bundle cli golden kernels papers records runtime storage taxonomy))
+CORE_TESTS := $(wildcard $(addprefix tests/, \
+	bulk bundle cli client golden journal kernels papers records runtime storage taxonomy wire))
 LOCK = $(TEST_VENV)/$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
 LOCK_AS_TESTED = $(LOCK) --constraints requirements/test.txt

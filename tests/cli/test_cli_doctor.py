@@ -14,6 +14,8 @@ import pytest
 
 from classmark.cli.doctor import Check, print_checks
 
+not_on_windows = pytest.mark.skipif(os.name == "nt", reason="its engine is a shell script")
+
 
 def doctor(tmp_path: Path, *words: str, **environment: str) -> tuple[int, dict[str, Any]]:
     """Return the exit code and each check by name."""
@@ -94,7 +96,8 @@ def test_a_home_that_cannot_be_written_names_the_setting(tmp_path: Path) -> None
     (tmp_path / "file").touch()
     code, checks = doctor(tmp_path, "--no-network", CLASSMARK_HOME=str(tmp_path / "file" / "home"))
     assert (code, checks["home"]["state"]) == (0, "missing")
-    assert checks["home"]["remedy"] == "export CLASSMARK_HOME=DIR"
+    command = "set" if os.name == "nt" else "export"
+    assert checks["home"]["remedy"] == f"{command} CLASSMARK_HOME=DIR"
 
 
 def test_credentials_that_are_named_and_missing_are_a_failure(tmp_path: Path) -> None:
@@ -120,6 +123,7 @@ def test_a_hub_that_answers_is_ok_and_one_that_does_not_says_what_to_do(tmp_path
     assert "model.encoder=packaged" in down["hub"]["remedy"]
 
 
+@not_on_windows
 def test_an_engine_that_does_not_answer_is_missing(tmp_path: Path) -> None:
     program = tmp_path / "docker"
     program.write_text("#!/bin/sh\necho cannot reach the engine >&2\nexit 1\n")
