@@ -406,7 +406,7 @@ def main() -> None:
     pages = [f"docs/how-to/{name}.md" for name in how_to]
     pages += [str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/explanation/*.md"))]
     wanted = {ROOT / name: text for name, text in packaged().items()}
-    for name in ("README.md", "MODELS.md", "docs/data-card.md", *pages):
+    for name in ("README.md", "MODELS.md", "docs/data-card.md", "docs/benchmarks.md", *pages):
         wanted[ROOT / name] = render((ROOT / name).read_text(encoding="utf-8"))
     write_or_check(wanted, "python benchmarks/quote.py")
 
