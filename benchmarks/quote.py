@@ -407,8 +407,16 @@ def main() -> None:
     """Write, or with --check fail if a number is stale."""
     how_to = ("classify-millions", "compare-with-peers", "run-in-containers", "serve-in-production")
     pages = [f"docs/how-to/{name}.md" for name in how_to]
+    pages += [str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/explanation/*.md"))]
     wanted = {ROOT / name: text for name, text in packaged().items()}
-    for name in ("README.md", "MODELS.md", "docs/data-card.md", "reports/README.md", *pages):
+    named = (
+        "README.md",
+        "MODELS.md",
+        "docs/data-card.md",
+        "docs/benchmarks.md",
+        "reports/README.md",
+    )
+    for name in (*named, *pages):
         wanted[ROOT / name] = render((ROOT / name).read_text(encoding="utf-8"))
     write_or_check(wanted, "python benchmarks/quote.py")
 

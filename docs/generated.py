@@ -54,6 +54,23 @@ def _help_section(words: list[str]) -> str:
     return f"## {title}\n\n```text\n{result.output.strip()}\n```\n"
 
 
+_EXAMPLE = (
+    "We measure the orbital decay of a hot Jupiter from twelve years of transit timing and infer "
+    "the tidal quality factor of its host star. The orbit shrinks by thirty milliseconds a year, "
+    "so the planet has a few million years left."
+)
+
+
+def first_answer() -> str:
+    """Return what the packaged model answers to an abstract, as the program prints it."""
+    result = CliRunner().invoke(app, ["classify", "--model", "fast", _EXAMPLE], env=_WIDTH)
+    if result.exit_code:
+        raise RuntimeError(f"`classmark classify` failed: {result.output}")
+    shown = f"{_EXAMPLE[:52].rpartition(' ')[0]} …"
+    command = f'$ pip install .\n$ classmark classify "{shown}"'
+    return f"```console\n{command}\n{result.stdout.rstrip()}\n```"
+
+
 # --- configuration ------------------------------------------------------------------------------
 
 
@@ -235,7 +252,35 @@ def _with_subclasses(kind: type[ClassmarkError]) -> Iterator[type[ClassmarkError
         yield from _with_subclasses(child)
 
 
+# --- decisions ----------------------------------------------------------------------------------
+
+
+def decisions() -> str:
+    """Return every design note with its status; one that is superseded links to its successor."""
+    files = sorted((Path(__file__).parent / "decisions").glob("[0-9]*.md"))
+    by_number = {file.name[:4]: file.name for file in files}
+    rows = []
+    for file in files:
+        title, status = note_head(file)
+        linked = re.sub(
+            r"\bby (\d{4})\b",
+            lambda m: f"by [{m[1]}]({by_number[m[1]]})",
+            status[:1].upper() + status[1:],
+        )
+        rows.append((file.name[:4], f"[{title.partition(' ')[2]}]({file.name})", linked))
+    return table(("", "decision", "status"), rows)
+
+
+def note_head(note: Path) -> tuple[str, str]:
+    """Return the title of a design note, and its status, which follows after wide space."""
+    first, *_ = note.read_text(encoding="utf-8").splitlines()
+    title, _, status = first.removeprefix("# ").partition("  ")
+    return title, status.strip()
+
+
 PARTS = {
+    "first answer": first_answer,
+    "decisions": decisions,
     "tree of errors": tree_of_errors,
     "help of every verb": cli_help,
     "keys of train": train_keys,

@@ -29,6 +29,8 @@ _LONGEST = (
     "test_service_hostile_files.py",
     "test_bulk_run.py",
     "test_service_benchmarks.py",
+    "test_templates_project.py",
+    "test_cli_systems.py",
     "test_benchmarks_peers.py",
     "test_service_shortage.py",
     "test_gpu_job.py",

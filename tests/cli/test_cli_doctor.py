@@ -14,6 +14,8 @@ import pytest
 
 from classmark.cli.doctor import Check, print_checks
 
+not_on_windows = pytest.mark.skipif(os.name == "nt", reason="its engine is a shell script")
+
 
 def doctor(tmp_path: Path, *words: str, **environment: str) -> tuple[int, dict[str, Any]]:
     """Return the exit code and each check by name."""
@@ -63,11 +65,39 @@ def test_a_package_that_is_missing_is_named_with_the_command(tmp_path: Path) -> 
     assert ghost["remedy"] == "pip install 'classmark[ghost]'"
 
 
+def test_a_package_that_is_too_old_is_named_with_both_versions(tmp_path: Path) -> None:
+    for name, version, needs in (
+        ("classmark", "9", ('Requires-Dist: relic<3,>=2.10; extra == "ghost"',)),
+        ("relic", "2.9.1", ()),
+    ):
+        folder = tmp_path / f"{name}-{version}.dist-info"
+        folder.mkdir()
+        lines = (f"Name: {name}", f"Version: {version}", *needs)
+        (folder / "METADATA").write_text("\n".join(lines) + "\n")
+    _, checks = doctor(tmp_path, "--no-network", PYTHONPATH=str(tmp_path))
+    assert checks["ghost"]["detail"] == "lacks relic 2.9.1 (< 2.10)"
+
+
+def test_a_tracking_server_that_does_not_answer_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "mlflow").mkdir()
+    (tmp_path / "mlflow/__init__.py").write_text("")
+    for words, state in ((("--no-network",), "ok"), ((), "missing")):
+        _, checks = doctor(
+            tmp_path, *words,
+            PYTHONPATH=str(tmp_path), MLFLOW_TRACKING_URI="http://127.0.0.1:9",
+            HF_ENDPOINT="nonsense",
+        )  # fmt: skip
+        assert checks["tracker"]["state"] == state
+    assert "http://127.0.0.1:9 cannot be reached" in checks["tracker"]["detail"]
+    assert checks["hub"]["detail"] == "nonsense is not a web address"
+
+
 def test_a_home_that_cannot_be_written_names_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     code, checks = doctor(tmp_path, "--no-network", CLASSMARK_HOME=str(tmp_path / "file" / "home"))
     assert (code, checks["home"]["state"]) == (0, "missing")
-    assert checks["home"]["remedy"] == "export CLASSMARK_HOME=DIR"
+    command = "set" if os.name == "nt" else "export"
+    assert checks["home"]["remedy"] == f"{command} CLASSMARK_HOME=DIR"
 
 
 def test_credentials_that_are_named_and_missing_are_a_failure(tmp_path: Path) -> None:
@@ -93,6 +123,7 @@ def test_a_hub_that_answers_is_ok_and_one_that_does_not_says_what_to_do(tmp_path
     assert "model.encoder=packaged" in down["hub"]["remedy"]
 
 
+@not_on_windows
 def test_an_engine_that_does_not_answer_is_missing(tmp_path: Path) -> None:
     program = tmp_path / "docker"
     program.write_text("#!/bin/sh\necho cannot reach the engine >&2\nexit 1\n")

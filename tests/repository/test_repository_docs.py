@@ -31,7 +31,7 @@ def commands_in(text: str) -> list[list[str]]:
 def check(words: list[str]) -> None:
     """Check that verb, sub-command and every option of a command line exist."""
     if words[0].startswith("-"):
-        assert words[0] in ("--version", "--help", "--install-completion")
+        assert words[0] in ("--version", "--help", "--install-completion", "--show-completion")
         return
     assert words[0] in VERBS, f"no verb {words[0]!r}"
     command: Any = load_verb(words[0])

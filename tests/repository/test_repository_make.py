@@ -31,6 +31,16 @@ def test_help_is_the_default_and_lists_every_target() -> None:
     assert listed >= PROMISED
 
 
+def test_help_puts_every_target_below_a_heading_without_repeating_one() -> None:
+    lines = make("--no-print-directory", "help").splitlines()
+    headings = [line for line in lines if line and not line.startswith(" ")]
+    assert lines[0] == headings[0] == "Use"
+    assert {"Test", "Containers", "Check and document", "Maintain"} <= set(headings)
+    assert len(headings) == len(set(headings))
+    below = {line: lines[lines.index(line) + 1] for line in headings}
+    assert all(first.startswith("  make ") for first in below.values())
+
+
 def test_ci_run_calls_only_targets_that_exist() -> None:
     text = (ROOT / ".ci/run").read_text("utf-8")
     called = set(re.findall(r"^\s*(?:[A-Z_0-9=]+ )?make ([a-z-]+)", text, re.MULTILINE))

@@ -25,6 +25,8 @@ from classmark.storage import (
 )
 from classmark.storage.leftovers import make_file, make_folder
 
+not_on_windows = pytest.mark.skipif(os.name == "nt", reason="a folder cannot be locked there")
+
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="processes are not forked there")
 
 KILLS = Path(__file__).with_name("kills.py")
@@ -78,6 +80,7 @@ def leave(place: Path, kind: str) -> Path:
     return path
 
 
+@not_on_windows
 def test_what_a_killed_run_left_of_the_same_output_goes_with_the_next_run(tmp_path: Path) -> None:
     left = leave(tmp_path / "d", "tmp")
     old = leave(tmp_path / "d", "old")
@@ -89,6 +92,7 @@ def test_what_a_killed_run_left_of_the_same_output_goes_with_the_next_run(tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
 
 
+@not_on_windows
 def test_files_of_users_other_outputs_and_live_runs_stay(tmp_path: Path) -> None:
     names = [".d.original", ".d.0123abcd.classmark-tmp.bak", ".d.classmark-tmp", ".d.0123abcd"]
     for name in names:
@@ -208,6 +212,7 @@ def test_a_half_made_folder_that_a_kill_left_goes(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@not_on_windows
 @pytest.mark.parametrize("make", [make_file, make_folder])
 def test_a_name_that_another_run_has_just_cleared_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any
@@ -238,6 +243,7 @@ def test_a_file_that_is_whole_is_published(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == "new"
 
 
+@not_on_windows
 def test_a_scratch_folder_goes_and_takes_with_it_what_a_killed_run_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,11 +42,11 @@ def opened(path: Path) -> Iterator[tuple[io.RawIOBase, int]]:
 def _open(path: Path) -> int:
     try:
         is_link, handle = path.is_symlink(), os.open(path, _FLAGS)
-    except FileNotFoundError:
-        raise
     except OSError as error:
         if path.is_symlink():
             raise corrupt(path, _LINK) from error
+        if isinstance(error, FileNotFoundError):
+            raise
         raise unread(path, error) from error
     is_regular = stat.S_ISREG(os.fstat(handle).st_mode)
     if is_link or not is_regular:

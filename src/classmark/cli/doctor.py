@@ -29,7 +29,9 @@ from classmark.storage import expand_home
 State = Literal["ok", "missing", "failed"]
 _ENGINE_SECONDS, _NETWORK_SECONDS = 10.0, 3.0
 _TOO_LITTLE_DISK = 1 << 30
-_REQUIREMENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[([a-z0-9,]+)\])?")
+_REQUIREMENT = re.compile(
+    r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[([a-z0-9,]+)\])?(?:.*?>=\s*([0-9.]+))?"
+)
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([a-z0-9-]+)['"]""")
 _PAPER = (
     "We prove that every planar graph with four colours has a proper colouring of its vertices."
@@ -62,7 +64,7 @@ def register(app: typer.Typer) -> None:
     def doctor(
         as_json: AsJson = False,
         no_network: Annotated[
-            bool, typer.Option("--no-network", help="Do not try to reach the model hub.")
+            bool, typer.Option("--no-network", help="Try to reach neither hub nor tracker.")
         ] = False,
     ) -> None:
         """Check what works on this machine: model, kernel, folders, extras, hub, containers, cloud.
@@ -102,7 +104,7 @@ def run_checks(*, network: bool) -> Iterator[Check]:
     yield _encoder()
     if network:
         yield _hub()
-    yield _tracker()
+    yield _tracker(network=network)
     yield _containers()
     yield _cloud()
 
@@ -142,10 +144,16 @@ def _folders() -> Iterator[Check]:
     models = models_folder()
     if models is None:
         detail = "HOME is not set, and this user has no home folder"
-        yield Check("core", "home", "missing", detail, f"export {HOME_VARIABLE}=DIR")
+        yield Check("core", "home", "missing", detail, _setting(HOME_VARIABLE))
     else:
-        yield _folder("home", models.parent, f"export {HOME_VARIABLE}=DIR")
-    yield _folder("temporary", Path(tempfile.gettempdir()), "export TMPDIR=DIR")
+        yield _folder("home", models.parent, _setting(HOME_VARIABLE))
+    yield _folder(
+        "temporary", Path(tempfile.gettempdir()), _setting("TEMP" if os.name == "nt" else "TMPDIR")
+    )
+
+
+def _setting(variable: str) -> str:
+    return f"{'set' if os.name == 'nt' else 'export'} {variable}=DIR"
 
 
 def _folder(name: str, folder: Path, remedy: str) -> Check:
@@ -164,15 +172,20 @@ def _folder(name: str, folder: Path, remedy: str) -> Check:
 
 
 def extras() -> Iterator[Check]:
-    """Yield for each extra which of its packages are installed."""
+    """Yield for each extra which of its packages are installed, in versions that it can use."""
     required = _requirements()
     for extra in sorted(required):
-        found, lacking = [], []
-        for package in sorted(_closure(extra, required)):
+        found: list[str] = []
+        lacking: list[str] = []
+        for package, least in sorted(_closure(extra, required).items()):
             try:
-                found.append(f"{package} {importlib.metadata.version(package)}")
+                version = importlib.metadata.version(package)
             except importlib.metadata.PackageNotFoundError:
                 lacking.append(package)
+            else:
+                is_old = _numbers(version) < _numbers(least)
+                shown = f"{package} {version}"
+                (lacking if is_old else found).append(f"{shown} (< {least})" if is_old else shown)
         if lacking:
             remedy = f"pip install 'classmark[{extra}]'"
             yield Check("extras", extra, "missing", f"lacks {', '.join(lacking)}", remedy)
@@ -180,23 +193,33 @@ def extras() -> Iterator[Check]:
             yield Check("extras", extra, "ok", ", ".join(found))
 
 
-def _requirements() -> dict[str, set[str]]:
-    """Return what each extra names: packages, and ``[NAME]`` for another extra."""
-    required: dict[str, set[str]] = {}
+def _requirements() -> dict[str, dict[str, str]]:
+    """Return the packages of each extra with their lowest version; ``[NAME]`` is another extra."""
+    required: dict[str, dict[str, str]] = {}
     for line in importlib.metadata.requires("classmark") or []:
-        extra, named = _EXTRA.search(line), _REQUIREMENT.match(line)
+        extra, named = _EXTRA.search(line), _REQUIREMENT.match(line.partition(";")[0])
         if extra and named:
-            others = {f"[{name}]" for name in (named[2] or "").split(",") if name}
+            others = {f"[{name}]": "" for name in (named[2] or "").split(",") if name}
             is_own = named[1] == "classmark"
-            required.setdefault(extra[1], set()).update(others if is_own else {named[1]})
+            own = {named[1]: named[3] or "0"}
+            required.setdefault(extra[1], {}).update(others if is_own else own)
     return required
 
 
-def _closure(extra: str, required: dict[str, set[str]]) -> set[str]:
-    packages: set[str] = set()
-    for name in required[extra]:
-        packages |= _closure(name[1:-1], required) if name.startswith("[") else {name}
+def _closure(extra: str, required: dict[str, dict[str, str]]) -> dict[str, str]:
+    packages: dict[str, str] = {}
+    for name, least in required[extra].items():
+        packages |= _closure(name[1:-1], required) if name.startswith("[") else {name: least}
     return packages
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the release of a version as numbers, without zeros at its end: 3.0 is 3."""
+    release = re.match(r"[0-9]+(?:\.[0-9]+)*", version)
+    numbers = [int(part) for part in release[0].split(".")] if release else []
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    return tuple(numbers)
 
 
 def _encoder() -> Check:
@@ -215,25 +238,40 @@ def _encoder() -> Check:
 
 def _hub() -> Check:
     address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-    parts = urlsplit(address)
     remedy = "Use model.encoder=packaged or a folder, or set HF_ENDPOINT to a mirror."
-    if not parts.hostname:
-        return Check("training", "hub", "failed", f"HF_ENDPOINT is {address!r}, no address", remedy)
-    port = parts.port or (80 if parts.scheme == "http" else 443)
+    problem = _unreachable(address)
+    if problem is None:
+        return Check("training", "hub", "ok", f"{address} can be reached")
+    return Check("training", "hub", "missing", f"{address} {problem}", remedy)
+
+
+def _unreachable(address: str) -> str | None:
+    """Return why nothing answers at a web address, None if something does."""
+    parts = urlsplit(address)
+    try:
+        port = parts.port or (80 if parts.scheme == "http" else 443)
+    except ValueError:
+        return "is not a web address"
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return "is not a web address"
     try:
         socket.create_connection((parts.hostname, port), _NETWORK_SECONDS).close()
     except OSError as error:
-        return Check("training", "hub", "missing", f"{address} cannot be reached ({error})", remedy)
-    return Check("training", "hub", "ok", f"{address} can be reached")
+        return f"cannot be reached ({error})"
+    return None
 
 
-def _tracker() -> Check:
+def _tracker(*, network: bool) -> Check:
     from importlib.util import find_spec
 
     if find_spec("mlflow") is None:
         detail = "runs are kept as metrics.csv only"
         return Check("training", "tracker", "missing", detail, "pip install 'classmark[track]'")
     where = os.environ.get("MLFLOW_TRACKING_URI", "mlflow.db beside the runs")
+    is_server = where.startswith(("http://", "https://"))
+    if is_server and network and (problem := _unreachable(where)):
+        remedy = "Start that server, or unset MLFLOW_TRACKING_URI to keep runs in a file."
+        return Check("training", "tracker", "missing", f"MLflow, {where} {problem}", remedy)
     return Check("training", "tracker", "ok", f"MLflow, {where}")
 
 
@@ -263,8 +301,7 @@ def _containers() -> Check:
 def _cloud() -> Check:
     """Return whether Google's libraries would find credentials; asks no server."""
     named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
-    config = Path(os.environ.get("CLOUDSDK_CONFIG") or expand_home("~/.config/gcloud"))
-    file = Path(named) if named else config / "application_default_credentials.json"
+    file = Path(named) if named else _cloud_config() / "application_default_credentials.json"
     if file.is_file():
         return Check("operation", "cloud login", "ok", str(file))
     remedy = "gcloud auth application-default login"
@@ -272,3 +309,12 @@ def _cloud() -> Check:
         detail = f"GOOGLE_APPLICATION_CREDENTIALS names {named}, which is not an existing file"
         return Check("operation", "cloud login", "failed", detail, remedy)
     return Check("operation", "cloud login", "missing", "no credentials of Google Cloud", remedy)
+
+
+def _cloud_config() -> Path:
+    """Return the folder in which Google's tools keep a login."""
+    if configured := os.environ.get("CLOUDSDK_CONFIG"):
+        return Path(configured)
+    if os.name == "nt":
+        return Path(os.environ.get("APPDATA", ""), "gcloud")
+    return expand_home("~/.config/gcloud")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from classmark.bundle.find import DEFAULT_NAME, FoundBundle, find_bundle, list_bundles, read_header
-from classmark.cli.options import AsJson
+from classmark.cli.options import AsJson, complete_model
 from classmark.cli.output import printable
 from classmark.cli.version import SHOWN_DIGITS
 from classmark.errors import BundleCorrupt, BundleIncompatible
@@ -28,7 +28,12 @@ app = typer.Typer(
 _SHOWN_LABELS = 20
 
 Spec = Annotated[
-    str, typer.Argument(metavar="NAME", help="NAME, NAME@VERSION or PATH; the default if left out.")
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="NAME, NAME@VERSION or PATH; the default if left out.",
+        autocompletion=complete_model,
+    ),
 ]
 
 

@@ -40,3 +40,11 @@ def columns_option(text: str | None) -> Columns:
         raise UsageError(
             f"--columns {shown}: {error}. Write for example --columns title=Headline,abstract=Text."
         ) from error
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Return the installed models whose name begins so, for the shell's completion."""
+    from classmark.bundle import list_bundles
+
+    specs = sorted({found.spec for found in list_bundles()})
+    return [spec for spec in specs if spec.startswith(incomplete)]

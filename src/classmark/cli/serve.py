@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from classmark.cli.options import complete_model
 from classmark.cli.output import silence_stdout
 
 Workers = Annotated[int | None, typer.Option(metavar="N", help="Processes; 0 is one a core.")]
@@ -26,7 +27,12 @@ def serve(
     ] = None,
     workers: Workers = None,
     model: Annotated[
-        str | None, typer.Option(metavar="M", help="NAME, NAME@VERSION or PATH of the model.")
+        str | None,
+        typer.Option(
+            metavar="M",
+            help="NAME, NAME@VERSION or PATH of the model.",
+            autocompletion=complete_model,
+        ),
     ] = None,
     journal: Annotated[
         str | None,

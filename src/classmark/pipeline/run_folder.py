@@ -217,7 +217,12 @@ def _commit() -> str | None:
     try:
         head, changes = (
             subprocess.run(
-                ["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=10
+                ["git", *words],
+                cwd=here,
+                capture_output=True,
+                encoding="utf-8",
+                check=True,
+                timeout=10,
             ).stdout.strip()
             for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", str(here.parent)))
         )

@@ -24,6 +24,7 @@ from classmark.storage.leftovers import (
     SET_ASIDE,
     Temporary,
     close,
+    closed_to_change,
     hold,
     make_file,
     make_folder,
@@ -242,6 +243,9 @@ def _put(temporary: Path, target: Path, path: Path, *, overwrite: bool) -> None:
     """Give a folder its name; what had the name before is left under that of the temporary one."""
     try:
         if not overwrite or not target.exists():
+            if os.name == "nt":  # an empty folder is in the way there
+                with suppress(OSError):
+                    target.rmdir()
             temporary.rename(target)
             return
     except OSError as error:
@@ -323,16 +327,26 @@ def _half_made(target: Path) -> Iterator[None]:
     temporary = make_folder(target)
     handle = -1
     try:
-        mark = temporary.path / HALF_MADE
-        handle = os.open(mark, os.O_RDWR | os.O_CREAT, _SHARED)
-        hold(handle, mark)
+        handle = _held_mark(temporary.path)
+        handle = closed_to_change(handle)
         temporary.path.rename(target)
+        if handle < 0:
+            handle = _held_mark(target)
         yield
+        handle = closed_to_change(handle)
         (target / HALF_MADE).unlink(missing_ok=True)
     finally:
         remove(temporary.path)
         close(handle)
         close(temporary.handle)
+
+
+def _held_mark(folder: Path) -> int:
+    """Return the open file that marks a folder as half-made, and holds it."""
+    mark = folder / HALF_MADE
+    handle = os.open(mark, os.O_RDWR | os.O_CREAT, _SHARED)
+    hold(handle, mark)
+    return handle
 
 
 def _bring_back(old: Path, target: Path) -> None:

@@ -86,6 +86,18 @@ def close(handle: int) -> None:
         os.close(handle)
 
 
+def closed_to_change(handle: int) -> int:
+    """Close a file that is to be renamed or removed, on Windows only; returns what is still open.
+
+    There an open file can be neither renamed nor removed. Elsewhere it stays held, so that no
+    other run takes it for its own in between.
+    """
+    if os.name != "nt":
+        return handle
+    close(handle)
+    return -1
+
+
 def hold(handle: int, path: Path) -> bool:
     """Hold an open file or folder until it is closed; False if somebody else does, or it is gone.
 
@@ -150,12 +162,13 @@ def _settle(path: Path, target: Path) -> None:
         try:
             if not _was_left(handle, path):
                 return
+            handle = closed_to_change(handle)
             if path.name.endswith(SET_ASIDE) and not os.path.lexists(target):
                 path.rename(target)
             else:
                 remove(path)
         finally:
-            os.close(handle)
+            close(handle)
 
 
 def _remove_half_made(target: Path) -> None:
@@ -165,11 +178,12 @@ def _remove_half_made(target: Path) -> None:
         handle = os.open(mark, _FILE_FLAGS)
         try:
             if _was_left(handle, mark):
+                handle = closed_to_change(handle)
                 aside = new_name(target, IN_WORK)
                 target.rename(aside)
                 remove(aside)
         finally:
-            os.close(handle)
+            close(handle)
 
 
 def _was_left(handle: int, path: Path) -> bool:

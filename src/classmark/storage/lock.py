@@ -44,6 +44,7 @@ def locked_file(path: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
     """Hold a file for the block, to read and then replace it; if there is none, make an empty one.
 
     The file itself is the lock, so that who may read it may hold it, and nothing stays beside it.
+    On Windows, where a file that is held could not be replaced, ``.NAME.lock`` beside it is.
 
     Args:
         path: the file.
@@ -53,10 +54,9 @@ def locked_file(path: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
         OutputBusy: another process still holds it after that time.
         StorageFailed: it cannot be made or opened.
     """
-    if os.name == "nt":  # pragma: no cover - what is open cannot be replaced there
-        yield
-        return
     target = Path(os.path.realpath(path))
+    if os.name == "nt":
+        target = target.with_name(f".{target.name}.lock")
     with storage_errors(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         handle = _hold(target, wait_s)
@@ -77,9 +77,10 @@ def _hold(path: Path, wait_s: float) -> int:
         if not is_ours:
             if time.monotonic() > until:
                 waited = f" for {wait_s:g} s" if wait_s else ""
+                finder = "" if os.name == "nt" else f" (`fuser {path}` names it)"
                 raise OutputBusy(
-                    f"another process has held {path}{waited}. Wait for it, or end it "
-                    f"(`fuser {path}` names it), then try again."
+                    f"another process has held {path}{waited}. Wait for it, or end it{finder}, "
+                    "then try again."
                 )
             time.sleep(_LOOK_AGAIN_S)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 from classmark.cli.classify.bulk import bulk_layout, run_bulk
-from classmark.cli.options import COLUMNS_METAVAR, RawCells, columns_option
+from classmark.cli.options import COLUMNS_METAVAR, RawCells, columns_option, complete_model
 from classmark.cli.output import (
     check_ending,
     file_or_stdout,
@@ -107,7 +107,9 @@ def classify(
     model: Annotated[
         str | None,
         typer.Option(
-            metavar="M", help="NAME, NAME@VERSION or PATH; the newest `fast` if not given."
+            metavar="M",
+            help="NAME, NAME@VERSION or PATH; the newest `fast` if not given.",
+            autocompletion=complete_model,
         ),
     ] = None,
     top: Annotated[int, typer.Option(metavar="K", help="How many categories to rank.")] = (

@@ -24,6 +24,7 @@ from classmark.cli.evaluate.report import (
 )
 from classmark.cli.evaluate.robustness import robustness
 from classmark.cli.evaluate.sources import DEFAULT_SPLIT, ModelScores, StoredScores
+from classmark.cli.options import complete_model
 from classmark.cli.output import check_ending
 from classmark.errors import UsageError
 
@@ -44,7 +45,12 @@ def evaluate(
         Path | None, typer.Option(metavar="FILE", help="Stored score table to measure.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="M", help="Score with NAME, NAME@VERSION or PATH.")
+        str | None,
+        typer.Option(
+            metavar="M",
+            help="Score with NAME, NAME@VERSION or PATH.",
+            autocompletion=complete_model,
+        ),
     ] = None,
     dataset: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Dataset folder that --model scores.")

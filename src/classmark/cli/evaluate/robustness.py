@@ -24,6 +24,7 @@ from classmark.cli.evaluate.report import (
     resampling_words,
 )
 from classmark.cli.evaluate.sources import DEFAULT_SPLIT, model_folder
+from classmark.cli.options import complete_model
 from classmark.cli.output import check_ending, print_error
 from classmark.errors import GateFailed, InvalidGates, UsageError
 
@@ -58,7 +59,12 @@ class Places:
 
 def robustness(
     *,
-    model: Annotated[str, typer.Option(metavar="M", help="NAME, NAME@VERSION or PATH.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="M", help="NAME, NAME@VERSION or PATH.", autocompletion=complete_model
+        ),
+    ],
     dataset: Annotated[Path, typer.Option(metavar="DIR", help="Dataset folder with the papers.")],
     split: Split = None,
     papers: Annotated[

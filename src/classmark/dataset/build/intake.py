@@ -121,7 +121,7 @@ class TextStore:
         part_papers = max(_MIN_PART_PAPERS, -(-len(rows) // _MAX_PARTS))
         parts = self._deal_out(rows, part_papers)
         for path in parts:
-            with pa.ipc.open_stream(path) as stream:
+            with path.open("rb") as file, pa.ipc.open_stream(file) as stream:
                 part: Any = pl.from_arrow(stream.read_all())
             path.unlink()
             yield part.sort("place").drop("place")

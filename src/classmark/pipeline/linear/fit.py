@@ -177,7 +177,8 @@ def _write(
         write_config(temporary, work.config)
         write_record(temporary, record)
         lines = [f"{stage},{epoch},{loss:.6f}\n" for stage, epoch, loss in work.log]
-        (temporary / "log.csv").write_text("stage,epoch,loss\n" + "".join(lines))
+        text = "stage,epoch,loss\n" + "".join(lines)
+        (temporary / "log.csv").write_text(text, encoding="utf-8", newline="\n")
         write_weights(temporary, weights)
         write_tables(temporary, tables)
 
