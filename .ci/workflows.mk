@@ -15,6 +15,8 @@ COMMIT_TIME = $(shell git show --no-patch --format=%ct HEAD)
 	model-gate comment speed load-test release-check release publish-docs push-image sbom-image \
 	deploy rollback
 
+##@ What the workflows call
+
 lowest: $(LOWEST_VENV)/.ready  ## Run quick tests with the oldest versions that pyproject.toml allows
 	$(LOWEST_VENV)/$(BIN)/python -m pytest -q -m "not slow" -W default --disable-warnings $(PARALLEL) \
 		$(LOWEST_TESTS) $(PYTEST_ARGS)

@@ -131,6 +131,9 @@ def _own_daemon(daemon: str, client: Path) -> Iterator[Engine]:
         finally:
             process.terminate()
             process.wait()
+            # The network of the host, as containers of this daemon saw it, stays mounted.
+            for mounted in folder.glob("exec/netns/*"):
+                subprocess.run(["umount", str(mounted)], capture_output=True, check=False)
 
 
 def ensure_base(found: Engine) -> None:
