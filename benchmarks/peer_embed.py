@@ -96,8 +96,8 @@ def read_embeddings(
     parts, cost = [], {"cpu_s": 0.0, "wall_s": 0.0}
     for _, path in shards(texts, folder):
         parts.append(np.load(path, allow_pickle=False).astype(np.float32))
-        told = json.loads(path.with_suffix(".json").read_text())
-        cost = {key: cost[key] + told[key] for key in cost}
+        stored = json.loads(path.with_suffix(".json").read_text())
+        cost = {key: cost[key] + stored[key] for key in cost}
     vectors = np.concatenate(parts)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), cost
 

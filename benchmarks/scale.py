@@ -44,12 +44,12 @@ class Work:
         folder.mkdir(parents=True, exist_ok=True)
         if not self._record.exists() and any(folder.iterdir()):
             sys.exit(f"{folder} holds files of others, and is removed at the end: choose another.")
-        told = json.loads(self._record.read_text()) if self._record.exists() else {}
+        stored = json.loads(self._record.read_text()) if self._record.exists() else {}
         asked = {"papers": papers, "train": train}
-        if told.setdefault("asked", asked) != asked:
-            sys.exit(f"{folder} holds stages of {told['asked']}, not of {asked}: choose another.")
-        self.stages: dict[str, Any] = told.setdefault("stages", {})
-        self._told = told
+        if stored.setdefault("asked", asked) != asked:
+            sys.exit(f"{folder} holds stages of {stored['asked']}, not of {asked}: choose another.")
+        self.stages: dict[str, Any] = stored.setdefault("stages", {})
+        self._stored = stored
 
     def run(self, name: str, command: list[str], kill_after_s: float | None = None) -> None:
         """Run a stage, unless it is done, and keep what it took."""
@@ -68,7 +68,7 @@ class Work:
     def keep(self, name: str, stage: dict[str, Any]) -> None:
         """Note a stage as done."""
         self.stages[name] = stage
-        self._record.write_text(json.dumps(self._told))
+        self._record.write_text(json.dumps(self._stored))
 
     def output_of(self, name: str) -> Path:
         """Return the file with the standard output of a stage."""

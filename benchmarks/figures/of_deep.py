@@ -79,7 +79,7 @@ def _curve(report: dict[str, Any]) -> str:
     marks.append(text(places[-1][0], places[-1][1] + 16, "always both", "end"))
     at = (x(math.log10(chosen["cpu_ms"])), y(100 * chosen["accuracy"]))
     marks.append(dot(*at, "second", 5))
-    told = f"chosen: asks {chosen['deep_share']:.0%}, {chosen['cheaper']:.1f} times cheaper"
+    label = f"chosen: asks {chosen['deep_share']:.0%}, {chosen['cheaper']:.1f} times cheaper"
     side, aside = ("start", 8) if at[0] < (x.start + x.end) / 2 else ("end", -8)
-    marks.append(text(at[0] + aside, at[1] - 12, told, side))
+    marks.append(text(at[0] + aside, at[1] - 12, label, side))
     return "".join(marks)

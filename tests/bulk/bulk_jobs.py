@@ -66,8 +66,8 @@ def job_of(source: Path, output: Path, **changes: Any) -> BulkJob:
     return BulkJob(**{"inputs": (source,), "output": output, "layout": layout, **changes})
 
 
-def run_job(job: BulkJob, heard: Progress = SILENT, config: BulkConfig = TINY) -> BulkReport:
-    return classify_files(job, config, heard)
+def run_job(job: BulkJob, recording: Progress = SILENT, config: BulkConfig = TINY) -> BulkReport:
+    return classify_files(job, config, recording)
 
 
 def kill_in_the_middle(source: Path, output: Path) -> list[str]:

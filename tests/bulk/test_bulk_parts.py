@@ -30,7 +30,7 @@ from classmark.errors import MissingExtra, StorageFailed
 from classmark.papers import ChunkSize, read_chunks
 from classmark.runtime import Classifier
 from classmark.storage import locked_folder
-from heard import Heard
+from recording import Recording
 
 SUMMARY = PartSummary(3, 1, ("line 2: bad",), 99)
 LINES = st.sampled_from(
@@ -128,17 +128,17 @@ def test_what_is_no_part_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_parts_of_another_run_are_not_taken(tmp_path: Path) -> None:
-    heard = Heard()
+    recording = Recording()
     with locked_folder(tmp_path / "w"):
-        before = prepare(tmp_path / "w", {"the model": "a", "the options": [1]}, heard)
+        before = prepare(tmp_path / "w", {"the model": "a", "the options": [1]}, recording)
         with before.writing(0) as part:
             end_part(part, SUMMARY)
         assert list(before.summaries()) == [SUMMARY]
-        same = prepare(tmp_path / "w", {"the model": "a", "the options": [1]}, heard)
+        same = prepare(tmp_path / "w", {"the model": "a", "the options": [1]}, recording)
         assert same.has(0)
-        assert heard.warnings == []
-        other = prepare(tmp_path / "w", {"the model": "b", "the options": [2]}, heard)
-        assert heard.warnings == [
+        assert recording.warnings == []
+        other = prepare(tmp_path / "w", {"the model": "b", "the options": [2]}, recording)
+        assert recording.warnings == [
             "the model and the options changed since the run before: starting over."
         ]
         assert not other.has(0)

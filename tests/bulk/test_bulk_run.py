@@ -40,7 +40,7 @@ from classmark.errors import (
 )
 from classmark.papers import Chunk
 from classmark.runtime import Classifier
-from heard import Heard
+from recording import Recording
 
 pytestmark = pytest.mark.slow  # reason: processes of their own that load the model
 
@@ -122,12 +122,12 @@ def test_records_that_are_no_lines_are_handed_over(tmp_path: Path, classifier: C
     source = tmp_path / "papers.csv"
     rows = [f'{i},On graphs {i},"We colour\na graph, {i} times"\n' for i in range(10)]
     source.write_text("id,title,abstract\n" + "".join(rows) + "11,,\n")
-    heard = Heard()
-    report = run_job(job_of(source, tmp_path / "out.jsonl"), heard)
+    recording = Recording()
+    report = run_job(job_of(source, tmp_path / "out.jsonl"), recording)
     assert (tmp_path / "out.jsonl").read_bytes() == json_lines_in_one_process(classifier, source)
-    assert (report.records, report.bad, heard.warnings) == (11, 1, [])
-    assert len(heard.shares) == 4
-    assert heard.shares[-1] == 1.0
+    assert (report.records, report.bad, recording.warnings) == (11, 1, [])
+    assert len(recording.shares) == 4
+    assert recording.shares[-1] == 1.0
 
 
 @pytest.mark.parametrize("layout", ["jsonl", "csv", "parquet"])
@@ -139,10 +139,10 @@ def test_a_killed_run_goes_on_and_writes_the_same(tmp_path: Path, layout: str) -
     assert not output.exists()
     parts = list(folder_of(output).glob("*.part"))
     assert len(parts) >= KILLED_AT
-    heard = Heard()
-    report = run_job(job_of(dump, output), heard)
-    assert heard.warnings[0].startswith(f"resuming: {report.before:,} papers are done, ")
-    assert heard.before == [report.before]
+    recording = Recording()
+    report = run_job(job_of(dump, output), recording)
+    assert recording.warnings[0].startswith(f"resuming: {report.before:,} papers are done, ")
+    assert recording.before == [report.before]
     assert 0 < report.before < report.records == 40
     assert output.read_bytes() == whole.read_bytes()
     assert not folder_of(output).exists()
@@ -177,7 +177,7 @@ def test_a_killed_worker_is_replaced(dump: Path, tmp_path: Path) -> None:
                 killed.append(child.pid)
                 kill(child.pid)
 
-    run_job(job_of(dump, output), Heard(on_advance=kill_all))
+    run_job(job_of(dump, output), Recording(on_advance=kill_all))
     assert len(killed) == 2
     assert output.read_bytes() == whole.read_bytes()
 
@@ -187,7 +187,7 @@ def test_control_c_does_not_reach_the_workers(dump: Path, tmp_path: Path) -> Non
         for child in multiprocessing.active_children():
             os.kill(child.pid or 0, signal.SIGINT)
 
-    assert run_job(job_of(dump, tmp_path / "o.csv"), Heard(on_advance=interrupt)).records == 40
+    assert run_job(job_of(dump, tmp_path / "o.csv"), Recording(on_advance=interrupt)).records == 40
 
 
 def test_a_worker_that_dies_twice_over_the_same_papers_ends_the_run(
@@ -212,14 +212,14 @@ def test_what_is_done_is_kept_when_a_run_fails(dump: Path, tmp_path: Path) -> No
             raise KeyboardInterrupt
 
     output = tmp_path / "out.jsonl"
-    heard = Heard(on_advance=interrupt)
+    recording = Recording(on_advance=interrupt)
     with pytest.raises(KeyboardInterrupt):
-        run_job(job_of(dump, output), heard)
+        run_job(job_of(dump, output), recording)
     assert not multiprocessing.active_children()
-    assert heard.warnings[-1].endswith(
+    assert recording.warnings[-1].endswith(
         f" papers are done and kept in {folder_of(output)}: run the same command to resume."
     )
-    again = Heard()
+    again = Recording()
     assert run_job(job_of(dump, output), again).before > 0
 
 
@@ -237,9 +237,9 @@ def test_a_changed_run_starts_anew(
     kill_in_the_middle(dump, output)
     if not changes:
         write_dump(dump, 39)
-    heard = Heard()
-    report = run_job(job_of(dump, output, **changes), heard)
-    assert heard.warnings == [seen]
+    recording = Recording()
+    report = run_job(job_of(dump, output, **changes), recording)
+    assert recording.warnings == [seen]
     assert report.before == 0
     run_job(job_of(dump, tmp_path / "whole.jsonl", **changes))
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
@@ -256,9 +256,9 @@ def test_an_edit_that_keeps_size_time_and_beginning_starts_anew(tmp_path: Path) 
     source.write_text(padding + papers.replace("galaxy", "theory"), encoding="utf-8")
     os.utime(source, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     assert source.stat().st_size == facts.st_size
-    heard = Heard()
-    assert run_job(job_of(source, output), heard).before == 0
-    assert heard.warnings == ["the input changed since the run before: starting over."]
+    recording = Recording()
+    assert run_job(job_of(source, output), recording).before == 0
+    assert recording.warnings == ["the input changed since the run before: starting over."]
     run_job(job_of(source, tmp_path / "whole.jsonl"))
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
@@ -269,19 +269,19 @@ def test_a_copy_of_the_input_goes_on_and_errors_name_the_copy(tmp_path: Path) ->
     copy = tmp_path / "b.jsonl"
     copy.write_bytes(source.read_bytes())
     source.unlink()
-    heard = Heard()
-    assert run_job(job_of(copy, output), heard).before > 0
-    assert heard.warnings[0].startswith("resuming: ")
-    assert heard.warnings[1].startswith(f"error: {copy}: line 1: ")
+    recording = Recording()
+    assert run_job(job_of(copy, output), recording).before > 0
+    assert recording.warnings[0].startswith("resuming: ")
+    assert recording.warnings[1].startswith(f"error: {copy}: line 1: ")
 
 
 def test_a_damaged_manifest_starts_anew(dump: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     kill_in_the_middle(dump, output)
     (folder_of(output) / "manifest.json").write_text("{")
-    heard = Heard()
-    run_job(job_of(dump, output), heard)
-    assert heard.warnings[0].endswith(
+    recording = Recording()
+    run_job(job_of(dump, output), recording)
+    assert recording.warnings[0].endswith(
         "the size of parts changed since the run before: starting over."
     )
 
@@ -295,7 +295,7 @@ def test_a_second_run_is_refused_while_the_first_works(dump: Path, tmp_path: Pat
             run_job(job_of(dump, output))
         refused.append(str(error.value))
 
-    run_job(job_of(dump, output), Heard(on_advance=start_another))
+    run_job(job_of(dump, output), Recording(on_advance=start_another))
     assert set(refused) == {
         f"another run is at work in {folder_of(output)}. Wait for it, or choose another output."
     }
@@ -311,13 +311,13 @@ def test_a_folder_of_somebody_else_is_left_alone(dump: Path, tmp_path: Path) -> 
 
 def test_bad_records_are_told_in_order_and_not_without_end(tmp_path: Path) -> None:
     dump = write_dump(tmp_path / "dump.jsonl", 60, bad=tuple(range(5, 55, 2)))
-    heard = Heard()
-    report = run_job(job_of(dump, tmp_path / "out.csv"), heard)
+    recording = Recording()
+    report = run_job(job_of(dump, tmp_path / "out.csv"), recording)
     assert report.bad == 25
-    numbers = [int(line.partition("line ")[2].partition(":")[0]) for line in heard.warnings[:20]]
+    numbers = [int(line.partition("line ")[2].partition(":")[0]) for line in recording.warnings[:20]]
     assert numbers == list(range(6, 46, 2))
-    assert heard.warnings[0].startswith(f"error: {dump}: line 6: not JSON")
-    assert heard.warnings[20:] == ["... and 5 more bad records."]
+    assert recording.warnings[0].startswith(f"error: {dump}: line 6: not JSON")
+    assert recording.warnings[20:] == ["... and 5 more bad records."]
 
 
 def test_strict_stops_at_the_first_bad_record_of_the_input(tmp_path: Path) -> None:

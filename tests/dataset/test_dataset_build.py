@@ -25,7 +25,7 @@ from classmark.errors import (
 from classmark.papers import read_papers
 from classmark.records import DatasetManifest, Paper
 from dataset_records import WriteSource, record, records
-from heard import Heard
+from recording import Recording
 
 COUNTS = {"cs.LG": 30, "math.CO": 20}
 SMALL = DatasetConfig(min_papers=2)
@@ -385,7 +385,7 @@ def test_an_interrupted_build_leaves_what_was_there(write_source: WriteSource) -
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_dataset([source], folder, SMALL, overwrite=True, progress=Heard(on_step=interrupt))
+        build_dataset([source], folder, SMALL, overwrite=True, progress=Recording(on_step=interrupt))
     assert load_manifest(folder) == manifest
     assert sorted(path.name for path in source.parent.iterdir()) == ["dataset", "papers.jsonl"]
 
@@ -393,11 +393,11 @@ def test_an_interrupted_build_leaves_what_was_there(write_source: WriteSource) -
 def test_progress_counts_the_records_read(
     write_source: WriteSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard = Heard()
+    recording = Recording()
     source = write_source(records({"cs.LG": 1500, "math.CO": 600}))
-    build_dataset([source], source.parent / "d", SMALL, progress=heard)
-    assert heard.counts == [1000, 1000]
-    assert heard.steps == ["reading papers.jsonl", "cleaning", "writing", "looking for leaks"]
+    build_dataset([source], source.parent / "d", SMALL, progress=recording)
+    assert recording.counts == [1000, 1000]
+    assert recording.steps == ["reading papers.jsonl", "cleaning", "writing", "looking for leaks"]
 
 
 def test_a_dataset_does_not_depend_on_the_chunks_it_is_built_in(

@@ -30,7 +30,7 @@ from classmark.errors import (
 from classmark.records import SILENT
 from classmark.storage import locked_file
 from file_server import FileServer, zip_of
-from heard import Heard
+from recording import Recording
 
 QUICK = Patience(timeout_s=20.0, attempts=3, wait_s=0.0)
 IMPATIENT = Patience(timeout_s=0.2, attempts=2, wait_s=0.0)
@@ -76,11 +76,11 @@ def test_kaggles_dataset_is_the_default_and_builds_without_options(
 def test_progress_ends_with_all_bytes_and_the_digest_is_that_of_the_file(
     server: FileServer,
 ) -> None:
-    heard = Heard()
+    recording = Recording()
     config = DownloadConfig(source=server.put("/papers.zip", ARCHIVE))
-    done = fetch_dataset(config, patience=QUICK, progress=heard)
-    assert heard.steps == ["downloading", "checking"]
-    assert (sum(heard.counts), heard.shares[-1]) == (len(ARCHIVE), 1.0)
+    done = fetch_dataset(config, patience=QUICK, progress=recording)
+    assert recording.steps == ["downloading", "checking"]
+    assert (sum(recording.counts), recording.shares[-1]) == (len(ARCHIVE), 1.0)
     assert done.sha256 == hashlib.sha256(ARCHIVE).hexdigest()
     assert done.members == ("papers.csv",)
 

@@ -26,7 +26,7 @@ from classmark.dataset.sample.wording import load_vocabulary
 from classmark.errors import StorageFailed
 from classmark.papers import abstract_fingerprint, read_papers, text_fingerprint
 from classmark.records import Paper
-from heard import Heard
+from recording import Recording
 
 configs = st.builds(
     SampleConfig,
@@ -229,7 +229,7 @@ def test_a_dump_that_is_interrupted_is_not_there(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sample_dump(tmp_path / "dump.jsonl", SampleConfig(papers=2000), Heard(on_advance=interrupt))
+        sample_dump(tmp_path / "dump.jsonl", SampleConfig(papers=2000), Recording(on_advance=interrupt))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from classmark.records import SILENT
-from heard import Heard
+from recording import Recording
 
 pytest.importorskip("torch", reason="encoders are exported from torch")
 
@@ -104,19 +104,19 @@ def test_a_graph_of_other_weights_fails_parity(deep: DeepFolders, tmp_path: Path
 
 
 def test_auto_tells_both_numbers_in_the_card(deep: DeepFolders, tmp_path: Path) -> None:
-    heard = Heard()
+    recording = Recording()
     manifest, report = export_run(
         deep.run,
         tmp_path / "auto-1.0",
         ExportOptions(name="auto", version="1.0"),
-        progress=heard,
+        progress=recording,
     )
     card = (tmp_path / "auto-1.0/CARD.md").read_text("utf-8")
     assert "| fp32 on the sample |" in card
     assert "| int8 on the sample |" in card
     assert manifest.parameters["precision"] == "fp32"
     why = "but 120 labelled validation papers are too few to tell a loss of 0.005 (at least 600)"
-    assert any(step.startswith("kept fp32: int8 is ") and why in step for step in heard.steps)
+    assert any(step.startswith("kept fp32: int8 is ") and why in step for step in recording.steps)
     assert why in card
     seen = report.config["precision"]
     assert seen == manifest.provenance["precision"]

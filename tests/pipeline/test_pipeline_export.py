@@ -28,7 +28,7 @@ from classmark.dataset.sample.sample import sample_papers
 from classmark.errors import BundleCorrupt, InvalidDataset, LabelMismatch, StorageFailed
 from classmark.pipeline import ExportOptions, export_run, score_dataset
 from classmark.records import SILENT, Paper, ScoreTable
-from heard import Heard
+from recording import Recording
 
 pytestmark = pytest.mark.slow  # reason: fits models
 
@@ -108,11 +108,11 @@ def test_a_change_of_any_file_is_refused_and_the_file_is_named(copy_of_bundle: P
 def test_scores_of_a_split_are_those_of_the_classifier_with_its_policy(
     bundle: Path, dataset: Path, tmp_path: Path
 ) -> None:
-    heard = Heard()
-    table = score_dataset(str(bundle), dataset, "valid", heard)
+    recording = Recording()
+    table = score_dataset(str(bundle), dataset, "valid", recording)
     classifier, manifest = Classifier(bundle), load_manifest(dataset)
     split = read_split(dataset, "valid", manifest)
-    assert sum(heard.counts) == len(table) == manifest.splits["valid"].papers
+    assert sum(recording.counts) == len(table) == manifest.splits["valid"].papers
     assert table.ids == split.ids
     assert np.array_equal(table.primary, split.labels)
     assert table.listed[np.arange(len(table)), table.primary].all()

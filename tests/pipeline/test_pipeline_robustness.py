@@ -12,7 +12,7 @@ from classmark.errors import EmptyEvaluation, LabelMismatch
 from classmark.evaluation import RobustnessConfig
 from classmark.pipeline import judge_robustness, score_dataset
 from classmark.records import SILENT
-from heard import Heard
+from recording import Recording
 
 NO_OTHER_TEXTS = RobustnessConfig(kinds=("title-only", "later-years"))
 
@@ -40,11 +40,11 @@ def test_perturbed_papers_are_answered_as_the_classifier_answers_them(dataset: P
 
 
 def test_progress_counts_every_text(dataset: Path) -> None:
-    heard = Heard()
+    recording = Recording()
     config = RobustnessConfig(kinds=("title-only", "other-languages"), papers=40)
-    study = judge_robustness("fast", dataset, "test", config, heard)
+    study = judge_robustness("fast", dataset, "test", config, recording)
     assert study.clean.top.size == 40
-    assert sum(heard.counts) == 40 + 40 + 25
+    assert sum(recording.counts) == 40 + 40 + 25
 
 
 def test_later_years_are_the_periods_in_order_of_time(dataset: Path) -> None:

@@ -26,7 +26,7 @@ from classmark.pipeline.run_folder import describe_environment
 from classmark.records import LinearPart, RunRecord, ScoreTable
 from classmark.storage import sha256_file
 from classmark.training import LinearWeights
-from heard import Heard
+from recording import Recording
 
 pytestmark = pytest.mark.slow  # reason: fits models
 
@@ -72,10 +72,10 @@ def test_an_interrupted_fit_out_of_core_leaves_nothing_on_disk(
 
     monkeypatch.setattr("classmark.pipeline.linear.fit.MAPPED_FROM_PAPERS", 1)
     config = compose_config([f"dataset.path={dataset}", f"runs_dir={tmp_path / 'runs'}"])
-    heard = Heard(on_step=interrupt)
+    recording = Recording(on_step=interrupt)
     with pytest.raises(KeyboardInterrupt):
-        train(config, command="a test", progress=heard)
-    assert heard.steps[0].endswith("training papers (features on disk)")
+        train(config, command="a test", progress=recording)
+    assert recording.steps[0].endswith("training papers (features on disk)")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from classmark.records import SILENT, Progress
-from heard import Heard
+from recording import Recording
 
 pytest.importorskip("lightning")
 
@@ -181,15 +181,15 @@ def tracked_losses(run: Path) -> list[list[str]]:
 
 
 def break_off(deep_train: DeepTrain, runs: Path, *overrides: str, at_step: int = 3) -> Path:
-    def interrupt(_: str) -> None:  # heard once a step, before its checkpoint is written
-        if len(heard.notes) == at_step:
+    def interrupt(_: str) -> None:  # called once a step, before its checkpoint is written
+        if len(recording.notes) == at_step:
             raise Interrupted("interrupted.")
 
-    heard = Heard(on_note=interrupt)
+    recording = Recording(on_note=interrupt)
     with pytest.raises((Interrupted, KeyboardInterrupt)) as seen:
         deep_train(
             "model.checkpoint_minutes=0", *overrides, runs=runs,
-            progress=heard,
+            progress=recording,
         )  # fmt: skip
     return Path(str(seen.value).rpartition("resume=")[2])
 

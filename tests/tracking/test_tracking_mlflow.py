@@ -27,7 +27,7 @@ from classmark.tracking import (
     mlflow,
     mlflow_writer,
 )
-from heard import Heard
+from recording import Recording
 
 with_mlflow = pytest.mark.skipif(find_spec("mlflow") is None, reason="MLflow is not installed")
 
@@ -155,7 +155,7 @@ def warnings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
 
 def use_all(uris: dict[str, str], patience_s: float) -> dict[str, list[str]]:
     """Keep a run in every store at once, so that their waiting is one; return the warnings."""
-    said = {name: Heard() for name in uris}
+    said = {name: Recording() for name in uris}
     everyone = []
     for name, uri in uris.items():
         trackers: list[Tracker] = [MlflowTracker(MlflowStore(uri, "", "classmark"), patience_s)]
@@ -168,7 +168,7 @@ def use_all(uris: dict[str, str], patience_s: float) -> dict[str, list[str]]:
     for one in everyone:
         one.finish("finished")
         one.finish("finished")
-    return {name: heard.warnings for name, heard in said.items()}
+    return {name: recording.warnings for name, recording in said.items()}
 
 
 @with_mlflow
@@ -201,11 +201,11 @@ def test_a_process_that_does_not_keep_up_is_given_up(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(mlflow, "_QUEUE_LENGTH", 3)
     tracker = MlflowTracker(MlflowStore("http://localhost", "", "x"), 5)
     tracker.start(RUN)
-    heard = Heard()
-    trackers = Trackers([tracker], heard)
+    recording = Recording()
+    trackers = Trackers([tracker], recording)
     for name in range(1000):
         trackers.artifact(Path("x" * 1000), str(name))
-    assert "is down (3 messages wait for it)" in heard.warnings[0]
+    assert "is down (3 messages wait for it)" in recording.warnings[0]
 
 
 def test_a_process_that_breaks_without_a_word_is_told_by_its_code(

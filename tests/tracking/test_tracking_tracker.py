@@ -31,7 +31,7 @@ from classmark.tracking import (
 from classmark.tracking import (
     tracker as tracker_module,
 )
-from heard import Heard
+from recording import Recording
 
 RUN = RunInfo(name="linear-1", start=START, config={"seed": 7})
 GIVEN: dict[str, Any] = {
@@ -82,10 +82,10 @@ def use(trackers: Trackers) -> None:
 
 @pytest.mark.parametrize("fails_in", ["start", "metrics", "artifact", "figure", "finish"])
 def test_a_tracker_that_fails_is_named_once_and_the_others_keep_everything(fails_in: str) -> None:
-    heard = Heard()
+    recording = Recording()
     bad, good = Notes(fails_in), Notes()
-    use(Trackers([bad, good], heard))
-    assert heard.warnings == ["warning: notes is down (no room); the run goes on without it."]
+    use(Trackers([bad, good], recording))
+    assert recording.warnings == ["warning: notes is down (no room); the run goes on without it."]
     assert good.calls == [
         "start linear-1",
         "metrics {'loss': 0.5} 1 2",
@@ -97,9 +97,9 @@ def test_a_tracker_that_fails_is_named_once_and_the_others_keep_everything(fails
 
 
 def test_an_error_without_words_is_named_by_its_kind() -> None:
-    heard = Heard()
-    use(Trackers([Notes("start", "")], heard))
-    assert "notes is down (RuntimeError)" in heard.warnings[0]
+    recording = Recording()
+    use(Trackers([Notes("start", "")], recording))
+    assert "notes is down (RuntimeError)" in recording.warnings[0]
 
 
 def test_a_warning_that_cannot_be_written_stops_nothing_either() -> None:

@@ -20,7 +20,7 @@ from classmark.training import (
     linear,
     rank_by_importance,
 )
-from heard import Heard
+from recording import Recording
 
 N_LABELS, N_FEATURES, N_PAPERS = 3, 30, 240
 needs_kernel = pytest.mark.skipif(KERNEL is None, reason="no C compiler at install")
@@ -108,7 +108,7 @@ def test_it_learns_labels_that_words_tell_apart(toy: Any) -> None:
 
 def test_every_paper_is_seen_once_an_epoch(toy: Any) -> None:
     papers, labels = toy
-    heard = Heard()
+    recording = Recording()
     fit_linear(
         LinearFit(
             papers=papers,
@@ -118,10 +118,10 @@ def test_every_paper_is_seen_once_an_epoch(toy: Any) -> None:
             config=config(epochs=2, batch_size=100),
             n_labels=N_LABELS,
             seed=1,
-            progress=heard,
+            progress=recording,
         )
     )
-    assert heard.counts == [100, 100, 40, 100, 100, 40]
+    assert recording.counts == [100, 100, 40, 100, 100, 40]
 
 
 def test_the_same_seed_gives_the_same_arrays_and_another_seed_others(toy: Any) -> None:

@@ -12,7 +12,7 @@ from classmark.kernels.linear import MAX_COUNT
 from classmark.records import SILENT
 from classmark.training import choose_frequent, read_occurrences, to_sparse, vocabulary
 from classmark.training.vocabulary import Occurrences
-from heard import Heard
+from recording import Recording
 
 ABSTRACTS = ["dark matter halo", "dark matter", "dark energy dark dark"]
 
@@ -42,9 +42,9 @@ def test_a_count_stops_at_the_largest_that_a_bundle_knows() -> None:
 def test_papers_are_read_in_chunks_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = read(ABSTRACTS)
     monkeypatch.setattr(vocabulary, "CHUNK_PAPERS", 2)
-    heard = Heard()
-    parts = read_occurrences([("", a) for a in ABSTRACTS], heard)
-    assert heard.counts == [2, 1]
+    recording = Recording()
+    parts = read_occurrences([("", a) for a in ABSTRACTS], recording)
+    assert recording.counts == [2, 1]
     for name in ("keys", "counts", "starts"):
         assert np.array_equal(getattr(whole, name), getattr(parts, name))
 

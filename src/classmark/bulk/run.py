@@ -78,7 +78,7 @@ class _Run:
         self._total_bytes = sum(path.stat().st_size for path in job.inputs)
         self._done_bytes = 0
         self._n_before = self._n_done = 0
-        self._n_parts = self._n_told = 0
+        self._n_parts = self._n_reported = 0
         self._sources: list[Path] = []
         self._n_records = self._n_bad = 0
 
@@ -154,10 +154,10 @@ class _Run:
 
     def _tell_in_order(self) -> None:
         """Report bad records of every part that has all parts before it."""
-        while self._n_told < self._n_parts and self._parts.has(self._n_told):
-            summary = read_summary(self._parts.path(self._n_told))
-            source = self._sources[self._n_told]
-            self._n_told += 1
+        while self._n_reported < self._n_parts and self._parts.has(self._n_reported):
+            summary = read_summary(self._parts.path(self._n_reported))
+            source = self._sources[self._n_reported]
+            self._n_reported += 1
             if summary.bad and self._job.strict:
                 raise InvalidPaper(f"{source}{summary.bad_lines[0]}")
             if self._tells_bad:

@@ -61,13 +61,13 @@ class Choice:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that bundle and report keep."""
-        told: dict[str, Any] = {"kept": self.kept, "reason": self.reason}
+        facts: dict[str, Any] = {"kept": self.kept, "reason": self.reason}
         if self.most_loss is not None:
-            told |= {"papers": self.papers, "most_loss": self.most_loss}
+            facts |= {"papers": self.papers, "most_loss": self.most_loss}
         if self.accuracy is not None:
             lost = self.accuracy
-            told["accuracy"] = {"fp32": lost.a, "int8": lost.b, "low": lost.low, "high": lost.high}
-        return told
+            facts["accuracy"] = {"fp32": lost.a, "int8": lost.b, "low": lost.low, "high": lost.high}
+        return facts
 
 
 def choose_precision(trials: dict[str, Trial], precision: str, most_loss: float) -> Choice:
@@ -84,11 +84,11 @@ def choose_precision(trials: dict[str, Trial], precision: str, most_loss: float)
         return Choice(kept=precision, reason=f"{precision} was asked for")
     fp32, int8 = trials["fp32"], trials["int8"]
     gain, n = int8.papers_per_cpu_s / max(fp32.papers_per_cpu_s, 1e-9), len(fp32.right)
-    told = f"int8 is {gain:.2f} times as fast"
+    measured = f"int8 is {gain:.2f} times as fast"
     if n < least_papers(most_loss):
         return Choice(
             kept="fp32",
-            reason=f"{told}, but {_too_few(n, most_loss)}",
+            reason=f"{measured}, but {_too_few(n, most_loss)}",
             papers=n,
             most_loss=most_loss,
         )
@@ -98,11 +98,11 @@ def choose_precision(trials: dict[str, Trial], precision: str, most_loss: float)
     loss, low, high = (
         0.0 - round(value or 0.0, 6) for value in (change.difference, change.high, change.low)
     )
-    told += (
+    measured += (
         f" and loses {loss:.4f} of accuracy ({config.level:.0%} interval {low:.4f} "
         f"to {high:.4f}, {n:,} papers)"
     )
-    kept, reason = "fp32", told
+    kept, reason = "fp32", measured
     if gain <= 1:
         reason += ": it is not faster"
     elif high > most_loss:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from classmark.records import SILENT
-from heard import Heard
+from recording import Recording
 
 pytest.importorskip("lightning")
 
@@ -83,8 +83,8 @@ def test_a_deterministic_fit_forbids_what_varies_and_puts_the_switch_back(
     deep_run: DeepRun, plain: Any
 ) -> None:
     seen: set[bool] = set()
-    heard = Heard(on_advance=lambda _: seen.add(torch.are_deterministic_algorithms_enabled()))
-    _, rows, _ = deep_run("model.deterministic=true", progress=heard)
+    recording = Recording(on_advance=lambda _: seen.add(torch.are_deterministic_algorithms_enabled()))
+    _, rows, _ = deep_run("model.deterministic=true", progress=recording)
     assert seen == {True}
     assert not torch.are_deterministic_algorithms_enabled()
     assert column(rows, "loss") == column(plain[1], "loss")
@@ -227,17 +227,17 @@ class Kept(CsvTracker):
 
 
 def test_progress_and_trackers_get_papers_speed_and_every_number(deep_run: DeepRun) -> None:
-    heard, kept = Heard(), Kept()
-    _, rows, _ = deep_run("model.epochs=1", progress=heard, trackers=Trackers([kept]))
+    recording, kept = Recording(), Kept()
+    _, rows, _ = deep_run("model.epochs=1", progress=recording, trackers=Trackers([kept]))
     assert [values["train/loss"] for values, _, _ in kept.rows[:-1]] == column(rows, "loss")
     assert kept.rows[0][1:] == (1, 1)
     assert kept.rows[0][0]["train/papers_per_second"] > 0
     assert set(kept.rows[-1][0]) == {
         f"valid/{n}" for n in ("loss", "top_1", "top_5", "macro_f1", "ece")
     }
-    assert sum(heard.counts) == 96
-    assert "papers/s" in heard.notes[0]
-    assert heard.notes[-1].endswith("0 s left")
+    assert sum(recording.counts) == 96
+    assert "papers/s" in recording.notes[0]
+    assert recording.notes[-1].endswith("0 s left")
 
 
 @pytest.mark.parametrize(

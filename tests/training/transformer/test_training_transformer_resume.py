@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from heard import Heard
+from recording import Recording
 
 pytest.importorskip("lightning")
 
@@ -26,15 +26,15 @@ def plain(deep_run: DeepRun) -> Any:
     return deep_run()
 
 
-def gives_up(at_step: int) -> Heard:
+def gives_up(at_step: int) -> Recording:
     """Return a user who presses Ctrl-C while some step is shown."""
 
     def interrupt(_: str) -> None:
-        if len(heard.notes) == at_step:
+        if len(recording.notes) == at_step:
             raise Interrupted("interrupted.")
 
-    heard = Heard(on_note=interrupt)
-    return heard
+    recording = Recording(on_note=interrupt)
+    return recording
 
 
 EVERY_STEP = ("model.checkpoint_minutes=0", "model.epochs=3")
@@ -66,11 +66,11 @@ def test_a_fit_broken_off_while_an_epoch_is_measured_measures_it_again(
             raise Interrupted("interrupted.")
 
     with pytest.raises(Interrupted):
-        deep_run(folder=tmp_path, progress=Heard(on_step=break_off))
-    heard = Heard()
-    fitted, rows, _ = deep_run(folder=tmp_path, progress=heard)
+        deep_run(folder=tmp_path, progress=Recording(on_step=break_off))
+    recording = Recording()
+    fitted, rows, _ = deep_run(folder=tmp_path, progress=recording)
     assert column(rows, "loss", "valid") == column(plain[1], "loss", "valid")
-    assert "every step was made before the interruption" in heard.steps
+    assert "every step was made before the interruption" in recording.steps
     assert fitted.state.best_epoch == plain[0].state.best_epoch
 
 
@@ -86,10 +86,10 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_last_good_one(
     newest, older = break_off_at(9, deep_run, tmp_path)
     weights = newest / "tensors.safetensors"
     weights.write_bytes(weights.read_bytes()[:-9])
-    heard = Heard()
-    _, rows, _ = deep_run(*EVERY_STEP, folder=tmp_path, progress=heard)
-    assert "step-00000008 is damaged, trying the checkpoint before it" in heard.steps
-    assert f"going on after step {step_of(older)}" in heard.steps
+    recording = Recording()
+    _, rows, _ = deep_run(*EVERY_STEP, folder=tmp_path, progress=recording)
+    assert "step-00000008 is damaged, trying the checkpoint before it" in recording.steps
+    assert f"going on after step {step_of(older)}" in recording.steps
     assert column(rows, "loss") == column(deep_run("model.epochs=3")[1], "loss")
 
 

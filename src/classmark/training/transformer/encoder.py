@@ -216,5 +216,5 @@ def _tokenizer_json(folder: Path) -> bytes:
 
 def _tokenizer_config(folder: Path) -> dict[str, Any]:
     path = folder / "tokenizer_config.json"
-    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return told if isinstance(told, dict) else {}
+    named = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return named if isinstance(named, dict) else {}

@@ -12,7 +12,7 @@ def _ignore(*_: Any) -> None:
 
 
 @dataclass
-class Heard:
+class Recording:
     """What a command said of its progress; ``on_advance`` gets the number of calls so far."""
 
     steps: list[str] = field(default_factory=list)
