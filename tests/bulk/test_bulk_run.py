@@ -314,7 +314,9 @@ def test_bad_records_are_told_in_order_and_not_without_end(tmp_path: Path) -> No
     recording = Recording()
     report = run_job(job_of(dump, tmp_path / "out.csv"), recording)
     assert report.bad == 25
-    numbers = [int(line.partition("line ")[2].partition(":")[0]) for line in recording.warnings[:20]]
+    numbers = [
+        int(line.partition("line ")[2].partition(":")[0]) for line in recording.warnings[:20]
+    ]
     assert numbers == list(range(6, 46, 2))
     assert recording.warnings[0].startswith(f"error: {dump}: line 6: not JSON")
     assert recording.warnings[20:] == ["... and 5 more bad records."]

@@ -385,7 +385,9 @@ def test_an_interrupted_build_leaves_what_was_there(write_source: WriteSource) -
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_dataset([source], folder, SMALL, overwrite=True, progress=Recording(on_step=interrupt))
+        build_dataset(
+            [source], folder, SMALL, overwrite=True, progress=Recording(on_step=interrupt)
+        )
     assert load_manifest(folder) == manifest
     assert sorted(path.name for path in source.parent.iterdir()) == ["dataset", "papers.jsonl"]
 

@@ -229,7 +229,9 @@ def test_a_dump_that_is_interrupted_is_not_there(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sample_dump(tmp_path / "dump.jsonl", SampleConfig(papers=2000), Recording(on_advance=interrupt))
+        sample_dump(
+            tmp_path / "dump.jsonl", SampleConfig(papers=2000), Recording(on_advance=interrupt)
+        )
     assert list(tmp_path.iterdir()) == []
 
 

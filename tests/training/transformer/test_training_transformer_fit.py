@@ -83,7 +83,9 @@ def test_a_deterministic_fit_forbids_what_varies_and_puts_the_switch_back(
     deep_run: DeepRun, plain: Any
 ) -> None:
     seen: set[bool] = set()
-    recording = Recording(on_advance=lambda _: seen.add(torch.are_deterministic_algorithms_enabled()))
+    recording = Recording(
+        on_advance=lambda _: seen.add(torch.are_deterministic_algorithms_enabled())
+    )
     _, rows, _ = deep_run("model.deterministic=true", progress=recording)
     assert seen == {True}
     assert not torch.are_deterministic_algorithms_enabled()
