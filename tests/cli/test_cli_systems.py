@@ -71,7 +71,9 @@ def test_the_imitation_refuses_what_windows_refuses(tmp_path: Path) -> None:
         "    except ModuleNotFoundError as e: print(e)\n"
         "print(os.name, hasattr(os, 'fork'))''', 'x', 'exec'), {'__name__': 'classmark.x'})\n"
         "file = open('held', 'w')\n"
-        "for attempt in (lambda: os.unlink('held'), lambda: os.mkdir('con')):\n"
+        "import fcntl; fcntl.flock(file, fcntl.LOCK_EX)\n"
+        "attempts = [lambda: os.unlink('held'), lambda: os.mkdir('con'), lambda: open('held')]\n"
+        "for attempt in attempts:\n"
         "    try: attempt()\n"
         "    except OSError as error: print(type(error).__name__)\n"
     )
@@ -86,6 +88,7 @@ def test_the_imitation_refuses_what_windows_refuses(tmp_path: Path) -> None:
         "nt False",
         "PermissionError",
         "OSError",
+        "PermissionError",
     ]
 
 

@@ -7,7 +7,7 @@ other builds there. Of Windows, what files do is imitated as well:
 - an open or mapped file can be neither renamed, replaced nor deleted, nor can a folder that holds
   one; a folder cannot be opened, and nothing is renamed onto an existing name;
 - nothing has a name with ``<>:"|?*``, a reserved one, or one that ends in a dot or a space;
-- a byte that another handle has locked cannot be read: here, a locked file cannot be opened.
+- a byte that another handle has locked cannot be read; here, such a file cannot be opened to read.
 """
 
 from __future__ import annotations
@@ -179,9 +179,25 @@ def _mkdir(path: Any, *arguments: Any, **options: Any) -> None:
 
 
 def _open_file(file: Any, *arguments: Any, **options: Any) -> Any:
-    if isinstance(file, str | os.PathLike):
-        _check_name(file)
-    return _REAL["open_file"](file, *arguments, **options)
+    if not isinstance(file, str | os.PathLike):
+        return _REAL["open_file"](file, *arguments, **options)
+    _check_name(file)
+    opened = _REAL["open_file"](file, *arguments, **options)
+    if opened.readable() and os.path.isfile(file):
+        _refuse_locked(opened)
+    return opened
+
+
+def _refuse_locked(opened: Any) -> None:
+    """Raise what Windows does when a byte is read that another handle has locked."""
+    import fcntl
+
+    try:
+        fcntl.flock(opened.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        opened.close()
+        raise PermissionError(13, "Permission denied", str(opened.name)) from None
+    fcntl.flock(opened.fileno(), fcntl.LOCK_UN)
 
 
 def _is_own(module: dict[str, Any] | None) -> bool:
