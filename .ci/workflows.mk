@@ -78,10 +78,16 @@ release:  ## Publish a release of TAG on GitHub with the files in dist/
 	$(PYTHON) .ci/changelog.py notes $(TAG) > build/notes.md
 	$(PYTHON) .ci/github.py release --tag $(TAG) --notes build/notes.md $(wildcard dist/* build/sbom/*)
 
+publish-docs: export PATH := $(abspath $(TEST_VENV)/$(BIN)):$(PATH)
+publish-docs: export NO_MKDOCS_2_WARNING := true
+publish-docs: export GIT_CONFIG_COUNT := 2
+publish-docs: export GIT_CONFIG_KEY_0 := user.name
+publish-docs: export GIT_CONFIG_VALUE_0 := workflow
+publish-docs: export GIT_CONFIG_KEY_1 := user.email
+publish-docs: export GIT_CONFIG_VALUE_1 := workflow@localhost
 publish-docs: $(TEST_VENV)/.ready-check  ## Publish the documentation of HEAD as VERSION (ALIAS=latest) on gh-pages
-	PATH="$(abspath $(TEST_VENV)/$(BIN)):$$PATH" NO_MKDOCS_2_WARNING=true GIT_CONFIG_COUNT=2 GIT_CONFIG_KEY_0=user.name GIT_CONFIG_VALUE_0=workflow \
-		GIT_CONFIG_KEY_1=user.email GIT_CONFIG_VALUE_1=workflow@localhost \
-		mike deploy --alias-type redirect --update-aliases $(PUSH) $(VERSION) $(ALIAS)
+	mike deploy --alias-type redirect --update-aliases $(PUSH) $(VERSION) $(ALIAS)
+	$(if $(ALIAS),mike set-default $(PUSH) $(ALIAS))
 
 push-image: $(TEST_VENV)/.ready  ## Push IMAGE, which `make images` built, to REGISTRY
 	$(TEST_VENV)/$(BIN)/python .ci/push_image.py $(IMAGE) $(REGISTRY)

@@ -238,6 +238,7 @@ def test_each_version_of_the_documentation_stays_beside_the_next(tmp_path: Path)
     expires = datetime.fromisoformat(contact[1].removeprefix("Expires: "))
     assert timedelta(days=300) < expires - datetime.now(UTC) < timedelta(days=366)
     assert "../v9.1.0/tutorial/" in git(origin, "show", "gh-pages:latest/tutorial/index.html")
+    assert "latest/" in git(origin, "show", "gh-pages:index.html")
 
 
 @pytest.mark.slow  # makes an environment
