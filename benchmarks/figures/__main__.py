@@ -19,6 +19,7 @@ FIGURES = {
     "path-4-bundle.svg": "of_bundle",
     "path-5-evaluation.svg": "of_evaluation",
     "path-6-deep-model.svg": "of_deep",
+    "path-7-service.svg": "of_service",
     "path-pipeline.svg": "of_pipeline",
     "path-rooms.svg": "of_rooms",
 }
