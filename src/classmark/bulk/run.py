@@ -90,9 +90,9 @@ class _Run:
         with closing(Pool(plan, self._config.workers).run(self._tasks())) as finished:
             for done in finished:
                 self._advance(done.records, done.input_bytes)
-                self._tell_in_order()
-        self._tell_in_order()
-        if self._n_bad > MAX_SHOWN_BAD and self._tells_bad:
+                self._report_in_order()
+        self._report_in_order()
+        if self._n_bad > MAX_SHOWN_BAD and self._reports_bad:
             self._progress.warn(f"... and {self._n_bad - MAX_SHOWN_BAD:,} more bad records.")
         paths = [self._parts.path(index) for index in range(self._n_parts)]
         join_parts(paths, self._job, classifier, row_group=self._config.row_group)
@@ -114,7 +114,7 @@ class _Run:
             remove_parts(self._parts.folder)
 
     @property
-    def _tells_bad(self) -> bool:
+    def _reports_bad(self) -> bool:
         return self._job.layout != "jsonl"
 
     def _count_what_is_done(self) -> None:
@@ -152,7 +152,7 @@ class _Run:
     def _share(self) -> float:
         return min(1.0, self._done_bytes / max(1, self._total_bytes))
 
-    def _tell_in_order(self) -> None:
+    def _report_in_order(self) -> None:
         """Report bad records of every part that has all parts before it."""
         while self._n_reported < self._n_parts and self._parts.has(self._n_reported):
             summary = read_summary(self._parts.path(self._n_reported))
@@ -160,7 +160,7 @@ class _Run:
             self._n_reported += 1
             if summary.bad and self._job.strict:
                 raise InvalidPaper(f"{source}{summary.bad_lines[0]}")
-            if self._tells_bad:
+            if self._reports_bad:
                 for line in summary.bad_lines[: max(0, MAX_SHOWN_BAD - self._n_bad)]:
                     self._progress.warn(f"error: {source}{line}")
             self._n_records += summary.records

@@ -117,7 +117,7 @@ def _check_entry(info: zipfile.ZipInfo, name: str) -> None:
 
 
 def _leads_out(member: str) -> bool:
-    """Tell a name that is absolute or empty, has a drive, climbs, or means another on Windows."""
+    """Return whether a name is absolute or empty, has a drive, climbs, or differs on Windows."""
     windows = PureWindowsPath(member)
     climbs = ".." in windows.parts or ".." in PurePosixPath(member).parts
     is_rooted = bool(windows.drive or windows.root)
