@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from journal_events import PATIENCE_S, prediction, wait_until
 
-from classmark.journal import Journal, database, read_predictions
+from classmark.journal import Journal, JournalConfig, database, read_predictions
 from classmark.journal.database import journal_files
 from classmark.journal.forget import Forgettable, forget
 
@@ -198,6 +198,28 @@ def test_sigkill_of_one_writer_leaves_the_others_writing(open_journal: Open, pat
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     connection.close()
+
+
+def test_a_change_that_a_killed_process_left_half_made_is_taken_back_by_a_reader(
+    path: Path,
+) -> None:
+    journal = Journal(JournalConfig(path=path))
+    journal.record(prediction())
+    journal.close(PATIENCE_S)
+    before = ids_in(path)
+    code = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA journal_mode = DELETE")
+connection.execute("PRAGMA cache_size = 1")
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("CREATE TABLE more (text)")
+connection.executemany("INSERT INTO more VALUES (?)", [("x" * 9000,)] * 50)
+os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert path.with_name(f"{path.name}-journal").stat().st_size > 0
+    assert ids_in(path) == before
 
 
 @pytest.mark.slow

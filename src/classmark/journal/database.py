@@ -81,9 +81,22 @@ def reader(path: Path) -> Iterator[sqlite3.Connection]:
             sqlite3.connect(address, uri=True, timeout=timeout_s, isolation_level=None)
         ) as connection,
     ):
-        if pending_migrations(connection, path):
+        if _needs_writer(connection, path):
             open_writer(path, busy_timeout_ms=_READER_TIMEOUT_MS).close()
         yield connection
+
+
+def _needs_writer(connection: sqlite3.Connection, path: Path) -> bool:
+    """Return whether a file lacks tables, or holds a change that a killed process left half-made.
+
+    A connection that only reads cannot take such a change back.
+    """
+    try:
+        return bool(pending_migrations(connection, path))
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_READONLY:
+            raise
+        return True
 
 
 @contextmanager
