@@ -39,7 +39,7 @@ def make(target: str, *words: str, root: Path = ROOT, **environment: str) -> Any
             *ready,
             target,
             f"TEST_VENV={venv}",
-            f"PYTHON={sys.executable}",
+            f"PYTHON={sys._base_executable}",  # which has pip; an environment of make has none
             *words,
         ],
         cwd=root,
