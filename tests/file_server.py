@@ -53,20 +53,30 @@ class FileServer:
 
 
 @contextmanager
-def serving() -> Iterator[FileServer]:
-    """Serve on a free port for the block."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as http:
+def answering(http: ThreadingHTTPServer) -> Iterator[str]:
+    """Let a server answer for the block; yields its address."""
+    with http:
         http.daemon_threads = True
-        server = FileServer(f"http://127.0.0.1:{http.server_address[1]}")
-        http.files = server  # type: ignore[attr-defined]
         thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
+        try:
+            yield f"http://127.0.0.1:{http.server_address[1]}"
+        finally:
+            http.shutdown()
+            thread.join()
+
+
+@contextmanager
+def serving() -> Iterator[FileServer]:
+    """Serve on a free port for the block."""
+    http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    with answering(http) as address:
+        server = FileServer(address)
+        http.files = server  # type: ignore[attr-defined]
         try:
             yield server
         finally:
             server.ended.set()
-            http.shutdown()
-            thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from file_server import answering
 from images import Engine
 from make_targets import git, make, needs_make
 
@@ -84,15 +84,9 @@ class Registry(BaseHTTPRequestHandler):
 def registry() -> Iterator[Any]:
     """Return a running registry; its address is ``server_address``."""
     handler = type("Own", (Registry,), {"blobs": {}, "manifests": {}, "uploads": {}})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
-        http.daemon_threads = True
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield http
-        finally:
-            http.shutdown()
-            thread.join()
+    http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    with answering(http):
+        yield http
 
 
 def environment(docker: Engine) -> dict[str, str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from file_server import answering
 
 REPOSITORY, TOKEN, PULL_REQUEST = "someone/classmark", "t0ken", 7
 MOST_CHARACTERS = 65_536
@@ -62,17 +63,11 @@ class FakeGitHub:
 @contextmanager
 def serving() -> Iterator[FakeGitHub]:
     """Serve on a free port for the block."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as http:
-        http.daemon_threads = True
-        github = FakeGitHub(f"http://127.0.0.1:{http.server_address[1]}")
+    http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    with answering(http) as address:
+        github = FakeGitHub(address)
         http.github = github  # type: ignore[attr-defined]
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield github
-        finally:
-            http.shutdown()
-            thread.join()
+        yield github
 
 
 class _Handler(BaseHTTPRequestHandler):
