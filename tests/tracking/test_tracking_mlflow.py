@@ -24,7 +24,7 @@ from classmark.tracking import (
     RunInfo,
     Tracker,
     Trackers,
-    mlflow,
+    child,
     mlflow_writer,
 )
 from recording import Recording
@@ -34,7 +34,7 @@ with_mlflow = pytest.mark.skipif(find_spec("mlflow") is None, reason="MLflow is 
 RUN = RunInfo(
     name="linear-1",
     start=START,
-    config={"seed": 7, "model": {"rate": 0.1, "period_weights": {}}, "tracker": {"kind": "auto"}},
+    config={"seed": 7, "model": {"rate": 0.1, "period_weights": {}}, "tracker": {"mlflow": "auto"}},
     hardware={"cpu": "a slow one"},
 )
 PATIENCE_S = 240.0
@@ -198,7 +198,7 @@ def test_a_process_that_gives_no_answer_is_given_up(monkeypatch: pytest.MonkeyPa
 
 def test_a_process_that_does_not_keep_up_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     run_instead(monkeypatch, "import sys, threading; threading.Event().wait()")
-    monkeypatch.setattr(mlflow, "_QUEUE_LENGTH", 3)
+    monkeypatch.setattr(child, "_QUEUE_LENGTH", 3)
     tracker = MlflowTracker(MlflowStore("http://localhost", "", "x"), 5)
     tracker.start(RUN)
     recording = Recording()
@@ -217,14 +217,14 @@ def test_a_process_that_breaks_without_a_word_is_told_by_its_code(
 
 
 def run_instead(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    monkeypatch.setattr(mlflow, "_COMMAND", (sys.executable, "-c", code))
+    monkeypatch.setattr(child, "_PYTHON", (sys.executable, "-c", code))
 
 
 def test_who_failed_or_was_stopped_does_not_wait_for_long(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     run_instead(monkeypatch, "import sys, threading; threading.Event().wait()")
-    monkeypatch.setattr("classmark.tracking.mlflow._SHORT_PATIENCE_S", 0.2)
+    monkeypatch.setattr("classmark.tracking.child._SHORT_PATIENCE_S", 0.2)
     tracker = MlflowTracker(MlflowStore.beside(tmp_path, "x"), PATIENCE_S)
     tracker.start(RUN)
     with pytest.raises(TrackerDown, match=r"no answer within 0\.2 s"):
@@ -243,5 +243,5 @@ def test_a_store_that_cannot_be_opened_is_found_out_before_mlflow_tries_for_minu
 def test_the_first_cause_is_what_is_said() -> None:
     page = RuntimeError("a page of words")
     page.__cause__ = OSError("no\n route")
-    assert mlflow_writer.describe(page) == "no route"
-    assert mlflow_writer.describe(ValueError()) == "ValueError"
+    assert child.describe(page) == "no route"
+    assert child.describe(ValueError()) == "ValueError"
