@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import select
-import signal
 import socket
 import sqlite3
-import subprocess
 import sys
 from contextlib import ExitStack, closing
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from start_of_a_run import START
+from start_of_a_run import START, kill_a_fit
 
 from classmark.errors import TrackerDown
 from classmark.tracking import (
@@ -97,37 +94,9 @@ def test_the_store_has_all_that_was_said(kept: Path) -> None:
 @pytest.mark.slow  # reason: MLflow takes seconds to import
 @pytest.mark.skipif(sys.platform != "linux", reason="waits for a process that is no child of ours")
 def test_a_fit_that_is_killed_is_not_running_for_ever(kept: Path) -> None:
-    code = f"""
-import os, signal, time
-from classmark.records import RunStart
-from importlib.util import find_spec
-from pathlib import Path
-from classmark.tracking import MlflowStore, MlflowTracker, RunInfo
-tracker = MlflowTracker(MlflowStore.beside(Path({str(kept)!r}), "classmark"), 60)
-tracker.start(RunInfo(name="killed", start={START!r}, config={{}}))
-tracker.metrics({{"loss": 1.0}}, step=1)
-print(tracker._process._process.pid, flush=True)
-while not tracker._process._waiting.empty():
-    time.sleep(0.01)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert seen.returncode == -signal.SIGKILL, seen.stderr
-    wait_for_end_of(int(seen.stdout))
+    kill_a_fit(f"MlflowTracker(MlflowStore.beside(Path({str(kept)!r}), 'classmark'), 60)")
     status = query(kept / "mlflow.db", "SELECT status FROM runs WHERE name='killed'")
     assert status == [("KILLED",)]
-
-
-def wait_for_end_of(pid: int) -> None:
-    """Wait for a process that is not our child."""
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        assert select.select([handle], [], [], PATIENCE_S)[0], f"process {pid} does not end"
-    finally:
-        os.close(handle)
 
 
 @pytest.fixture(scope="module")
@@ -243,5 +212,5 @@ def test_a_store_that_cannot_be_opened_is_found_out_before_mlflow_tries_for_minu
 def test_the_first_cause_is_what_is_said() -> None:
     page = RuntimeError("a page of words")
     page.__cause__ = OSError("no\n route")
-    assert child.describe(page) == "no route"
-    assert child.describe(ValueError()) == "ValueError"
+    assert child.first_cause(page) == "no route"
+    assert child.first_cause(ValueError()) == "ValueError"

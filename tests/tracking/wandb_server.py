@@ -46,7 +46,16 @@ class Artifact:
 
 @dataclass
 class WandbServer:
-    """Keeps what it is sent; ``keys`` and ``unknown`` are the keys and operations that it saw."""
+    """Keeps what it is sent.
+
+    Attributes:
+        url: where it listens.
+        runs, artifacts: by id and by name.
+        keys: that requests carried.
+        unknown: operations that it has no answer to.
+        refuses: whether every request is answered with 401.
+        begun: is set when a run has begun.
+    """
 
     url: str = ""
     runs: dict[str, Run] = field(default_factory=dict)
@@ -54,6 +63,7 @@ class WandbServer:
     keys: set[str] = field(default_factory=set)
     unknown: list[str] = field(default_factory=list)
     refuses: bool = False
+    begun: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, query: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -76,6 +86,7 @@ class WandbServer:
 
     def _UpsertBucket(self, given: Any) -> dict[str, Any]:  # noqa: N802
         run = self.runs.setdefault(given["name"], Run())
+        self.begun.set()
         run.name = given["displayName"] or run.name
         run.project = given["project"]
         config = json.loads(given["config"] or "{}")
@@ -145,7 +156,8 @@ class WandbServer:
         nothing = dict.fromkeys(("description", "historyStep", "commitHash", "updatedAt"))
         return {"artifact": {
             **nothing, "__typename": "Artifact", "id": artifact.id, "artifactSequence": sequence,
-            "versionIndex": 0, "ttlDurationSeconds": -2, "artifactType": {"name": artifact.type}, "ttlIsInherited": False,
+            "versionIndex": 0, "artifactType": {"name": artifact.type},
+            "ttlDurationSeconds": -2, "ttlIsInherited": False,
             "metadata": json.dumps(artifact.metadata), "tags": [], "state": artifact.state,
             "size": 1, "digest": "", "fileCount": len(artifact.files), "aliases": [],
             "createdAt": "2026-01-01T00:00:00Z"}}  # fmt: skip
@@ -199,7 +211,7 @@ def wandb_server() -> Iterator[WandbServer]:
                     kept.upload(self.path, body)
             self._send(401 if kept.refuses else 200, json.dumps(found).encode())
 
-        do_PUT = do_GET = do_POST
+        do_PUT = do_GET = do_POST  # noqa: N815
 
         def _send(self, code: int, content: bytes) -> None:
             self.send_response(code)

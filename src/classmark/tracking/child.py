@@ -1,8 +1,8 @@
 """A tracker whose library lives in a process of its own: both ends of the pipe between them.
 
 The fit sends JSON lines; the process prints one line if it fails. Such a library takes seconds to
-import, tries for minutes to reach what does not answer, and talks on stderr. In a process of its own
-it costs a fit no time, and can be given up.
+import, tries for minutes to reach what does not answer, and talks on stderr. In a process of its
+own it costs a fit no time, and can be given up.
 """
 
 from __future__ import annotations
@@ -92,7 +92,6 @@ class ChildTracker(ABC):
 
     def finish(self, status: Status) -> None:
         """End the run; what has not been taken within the patience is given up."""
-        self._send_rows()
         self._send({"call": "finish", "status": status})
         patience_s = self._patience_s
         if status != "finished":
@@ -102,10 +101,12 @@ class ChildTracker(ABC):
     def _send_rows(self) -> None:
         self._sent_at = time.monotonic()
         if self._rows:
-            self._send({"call": "metrics", "rows": self._rows})
+            self._started().send({"call": "metrics", "rows": self._rows})
             self._rows = []
 
     def _send(self, message: Mapping[str, Any]) -> None:
+        """Queue a message behind the numbers that were measured before it."""
+        self._send_rows()
         self._started().send(message)
 
     def _started(self) -> WriterProcess:
@@ -209,6 +210,10 @@ class Writer(ABC):
         arguments = {key: value for key, value in message.items() if key != "call"}
         getattr(self, f"_take_{message['call']}")(**arguments)
 
+    def describe(self, error: Exception) -> str:
+        """Return on one line why a message failed."""
+        return first_cause(error)
+
     @abstractmethod
     def close(self) -> None:
         """End a run whose fit went away without a word."""
@@ -220,7 +225,7 @@ def run_writer(writer: Writer) -> int:
     try:
         write(writer, sys.stdin)
     except Exception as error:  # noqa: BLE001 - the parent decides what to do
-        print(describe(error), file=answer, flush=True)
+        print(writer.describe(error), file=answer, flush=True)
         with suppress(Exception):  # its reason may be the same
             writer.close()
         return 1
@@ -234,7 +239,7 @@ def write(writer: Writer, lines: Iterable[str]) -> None:
     writer.close()
 
 
-def describe(error: BaseException) -> str:
+def first_cause(error: BaseException) -> str:
     """Return the words of the first cause on one line: a library's own go on for a page."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause

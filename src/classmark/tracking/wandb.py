@@ -75,7 +75,7 @@ class WandbPlace:
         return "online" if self.has_key() else "offline"
 
     def has_key(self) -> bool:
-        """Return whether there is an API key: in the environment, or where ``wandb login`` put it."""
+        """Return whether the environment, or what ``wandb login`` wrote, holds an API key."""
         if os.environ.get(_KEY, "").strip():
             return True
         host = urlsplit(self.url or _OWN_SERVER).netloc

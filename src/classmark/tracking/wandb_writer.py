@@ -8,10 +8,13 @@ import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from classmark.tracking.child import Writer, run_writer
 from classmark.tracking.wandb import upload_problem, without_key
+
+if TYPE_CHECKING:
+    import wandb
 
 EXIT_CODES = {"finished": 0, "failed": 1, "stopped": 130}
 _FILES = "run"
@@ -42,27 +45,25 @@ class WandbWriter(Writer):
         self._run: Any = None
         self._about: Mapping[str, Any] = {}
         self._results: dict[str, float] = {}
+        self._problem = ""
 
     def _take_start(self, place: Mapping[str, Any], run: Mapping[str, Any]) -> None:
         import wandb
 
         self._about = run
         settings = wandb.Settings(finish_timeout=place["patience_s"], **_SETTINGS)
-        try:
-            self._run = wandb.init(
-                dir=place["folder"],
-                project=place["project"],
-                mode=place["mode"] or None,
-                id=f"{run['name']}-{uuid.uuid4().hex[:8]}",
-                name=run["name"],
-                job_type="train",
-                tags=[run["kind"]],
-                notes=run["command"],
-                config=dict(run["config"]),
-                settings=settings,
-            )
-        except Exception as error:
-            raise _shown(error) from None
+        self._run = wandb.init(
+            dir=place["folder"],
+            project=place["project"],
+            mode=place["mode"] or None,
+            id=f"{run['name']}-{uuid.uuid4().hex[:8]}",
+            name=run["name"],
+            job_type="train",
+            tags=[run["kind"]],
+            notes=run["command"],
+            config=dict(run["config"]),
+            settings=settings,
+        )
         # Steps of several stages each begin at 1, which W&B's own count does not allow.
         self._run.define_metric("step", hidden=True)
         self._run.define_metric("*", step_metric="step")
@@ -80,15 +81,19 @@ class WandbWriter(Writer):
         )
         self._add(artifact, Path(manifest), Path(manifest).name)
         aliases = ["latest", digest[:_SHORT_DIGEST]]
-        if self._run.offline:
-            # `use_artifact` refuses without a server; this is what it records with one.
-            self._run._log_artifact(
-                artifact, aliases=aliases, is_user_created=True, use_after_commit=True
-            )
-        else:
-            self._run.use_artifact(artifact, aliases=aliases)
+        self._log(artifact, aliases, used=True)
 
-    def _add(self, artifact: Any, path: Path, name: str) -> None:
+    def _log(self, artifact: wandb.Artifact, aliases: Sequence[str], *, used: bool) -> None:
+        """Record an artifact that the run used or made; a failure is kept until the run ends."""
+        try:
+            # `use_artifact` waits for the server, and does not work without one.
+            self._run._log_artifact(
+                artifact, aliases=list(aliases), is_user_created=True, use_after_commit=used
+            )
+        except Exception as error:  # noqa: BLE001 - whatever it is, the metrics are worth keeping
+            self._problem = self._problem or self.describe(error)
+
+    def _add(self, artifact: wandb.Artifact, path: Path, name: str) -> None:
         """Add a file to an artifact; offline as a copy, since the upload may come much later."""
         policy = "mutable" if self._run.offline else "immutable"
         artifact.add_file(str(path), name=name, policy=policy, skip_cache=True)
@@ -122,19 +127,21 @@ class WandbWriter(Writer):
         )
         for name in names:
             self._add(artifact, Path(folder) / name, name)
-        self._run.log_artifact(artifact, aliases=["latest", _name(about["name"])])
+        self._log(artifact, ["latest", _name(about["name"])], used=False)
 
     def _take_finish(self, status: str) -> None:
         if self._run is None:
             return
         run, self._run = self._run, None
         logs = Path(run.settings.log_internal).parent
-        try:
-            run.finish(exit_code=EXIT_CODES[status])
-        except Exception as error:
-            raise _shown(error) from None
-        if problem := upload_problem(logs):
+        run.finish(exit_code=EXIT_CODES[status])
+        if problem := self._problem or upload_problem(logs):
             raise RuntimeError(f"{problem}; `classmark runs sync` uploads what it has not taken")
+
+    def describe(self, error: Exception) -> str:
+        """Return the first line of what W&B says, without the key."""
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return without_key(lines[0])
 
     def close(self) -> None:
         """End a run whose fit went away without a word."""
@@ -144,12 +151,6 @@ class WandbWriter(Writer):
 def _name(text: str) -> str:
     """Return a text as W&B allows it for artifacts and aliases."""
     return re.sub(r"[^\w.-]+", "-", text, flags=re.ASCII)
-
-
-def _shown(error: Exception) -> RuntimeError:
-    """Return an error with the first line of what W&B says, which has no key in it."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return RuntimeError(without_key(lines[0]))
 
 
 if __name__ == "__main__":
