@@ -88,7 +88,7 @@ class WandbWriter(Writer):
         try:
             # `use_artifact` waits for the server, and does not work without one.
             self._run._log_artifact(
-                artifact, aliases=list(aliases), is_user_created=True, use_after_commit=used
+                artifact, aliases=list(aliases), is_user_created=used, use_after_commit=used
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, the metrics are worth keeping
             self._problem = self._problem or self.describe(error)
