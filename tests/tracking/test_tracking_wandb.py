@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 from start_of_a_run import START, kill_a_fit
-from wandb_file import read_records, values
-from wandb_server import Run, WandbServer, wandb_server
 
 from classmark.errors import RunNotFound, TrackerDown
 from classmark.tracking import RunInfo, Trackers, WandbPlace, WandbTracker
 from classmark.tracking.wandb import run_name, sync_run, upload_problem, waiting_runs
 from recording import Recording
+from wandb_file import read_records, values
+from wandb_server import Run, WandbServer, wandb_server
 
 with_wandb = pytest.mark.skipif(find_spec("wandb") is None, reason="W&B is not installed")
 
@@ -299,6 +299,7 @@ def test_the_problem_of_an_upload_is_the_first_error_of_its_log_without_the_key(
     assert upload_problem(tmp_path) == "fatal: no ***"
 
 
+@with_wandb
 def test_runs_are_looked_for_where_w_and_b_keeps_them(tmp_path: Path) -> None:
     with pytest.raises(RunNotFound, match=r"there is no .*wandb. Train with tracker=wandb"):
         waiting_runs(tmp_path)

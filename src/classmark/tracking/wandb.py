@@ -149,10 +149,11 @@ def has_wandb() -> bool:
     return find_spec("wandb") is not None
 
 
-def without_key(text: str) -> str:
-    """Return a text in which the API key of the environment is not shown."""
+def reason(said: str) -> str:
+    """Return the first line of what W&B says of a failure: of the last attempt, without the key."""
+    line = next(iter(said.strip().splitlines()), "").rpartition("attempt(s): ")[2]
     key = os.environ.get(_KEY, "").strip()
-    return text.replace(key, "***") if key else text
+    return line.replace(key, "***") if key else line
 
 
 def upload_problem(logs: Path) -> str:
@@ -171,8 +172,7 @@ def upload_problem(logs: Path) -> str:
         except ValueError:
             continue  # a line that was cut off when the process ended
         if str(entry.get("level", "")).startswith(_ERROR):
-            said = f"{entry.get('msg', '')}: {entry.get('error', '')}".strip(": ")
-            return without_key(said.splitlines()[0])
+            return reason(f"{entry.get('msg', '')}: {entry.get('error', '')}".strip(": "))
     return ""
 
 
@@ -180,8 +180,11 @@ def waiting_runs(runs_dir: Path) -> list[Path]:
     """Return the folders of W&B's runs that were not uploaded, or not whole, the oldest first.
 
     Raises:
+        MissingExtra: W&B is not installed.
         RunNotFound: W&B has kept no run there.
     """
+    if not has_wandb():
+        raise MissingExtra("classmark runs sync", "wandb")
     local = runs_dir / FOLDER
     if not local.is_dir():
         raise RunNotFound(
@@ -210,14 +213,12 @@ def sync_run(place: WandbPlace, folder: Path) -> None:
     """Upload a run that was kept on this machine.
 
     Raises:
-        MissingExtra: W&B is not installed.
         TrackerDown: it was not uploaded; says why.
     """
-    if not has_wandb():
-        raise MissingExtra("classmark runs sync", "wandb")
     (file,) = folder.glob("run-*.wandb")
     done = subprocess.run(
-        (sys.executable, "-P", "-m", "wandb", "sync", "--include-online", str(file)),
+        (sys.executable, "-P", "-m", "wandb", "sync", "--include-online", str(file.resolve())),
+        cwd=place.folder,  # where it writes logs
         env={**place.environment(run_name(folder)), "NO_COLOR": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -228,13 +229,11 @@ def sync_run(place: WandbPlace, folder: Path) -> None:
         check=False,
     )
     if not file.with_name(file.name + _SYNCED).exists():
-        said = done.stdout.strip().splitlines()
-        reason = next(
-            (line for line in reversed(said) if "rror" in line), (said or ["no reason"])[-1]
-        )
+        said = done.stdout.strip().splitlines() or ["it gives no reason"]
+        last = next((line for line in reversed(said) if "rror" in line), said[-1])
         raise TrackerDown(
             f"{place.name} did not take the run {run_name(folder)} "
-            f"({without_key(reason.removeprefix('wandb: '))}). It is still in {folder}; set "
+            f"({reason(last.removeprefix('wandb: '))}). It is still in {folder}; set "
             f"{_KEY}, check the address, and run `classmark runs sync` again."
         )
     shutil.rmtree(place.staging(run_name(folder)), ignore_errors=True)

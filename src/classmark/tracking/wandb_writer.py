@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classmark.tracking.child import Writer, run_writer
-from classmark.tracking.wandb import upload_problem, without_key
+from classmark.tracking.wandb import reason, upload_problem
 
 if TYPE_CHECKING:
     import wandb
@@ -140,8 +140,7 @@ class WandbWriter(Writer):
 
     def describe(self, error: Exception) -> str:
         """Return the first line of what W&B says, without the key."""
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        return without_key(lines[0])
+        return reason(str(error)) or type(error).__name__
 
     def close(self) -> None:
         """End a run whose fit went away without a word."""
