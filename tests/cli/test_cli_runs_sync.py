@@ -91,7 +91,9 @@ def test_a_fit_without_a_key_is_uploaded_later_and_can_be_exported_from_there(
     for name, content in model.files.items():
         (tmp_path / "got" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "got" / name).write_bytes(content)
-    exported = run("export", tmp_path / "got", "--output", tmp_path / "mine-1.0")
+    exported = run(
+        "export", tmp_path / "got", "--dataset", papers, "--output", tmp_path / "mine-1.0"
+    )
     assert exported.exit_code == 0, exported.stderr
     assert (tmp_path / "mine-1.0" / "bundle.json").is_file()
 
