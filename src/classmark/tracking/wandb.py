@@ -58,7 +58,7 @@ class WandbPlace:
 
     @classmethod
     def beside(cls, runs_dir: Path, url: str = "", project: str = "", mode: str = "") -> WandbPlace:
-        """Return the place of a folder of runs."""
+        """Return where W&B keeps the runs of a folder of runs."""
         return cls(str(runs_dir.resolve()), url, project, mode)
 
     @property
