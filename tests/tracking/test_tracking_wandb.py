@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from start_of_a_run import START, kill_a_fit
 
-from classmark.errors import RunNotFound, TrackerDown
+from classmark.errors import OutputBusy, RunNotFound, TrackerDown
 from classmark.tracking import RunInfo, Trackers, WandbPlace, WandbTracker
 from classmark.tracking.wandb import run_name, sync_run, upload_problem, waiting_runs
 from recording import Recording
@@ -201,6 +201,32 @@ def test_what_a_server_has_not_taken_is_one_warning_and_can_be_uploaded_later(
     with wandb_server() as server:
         sync_run(WandbPlace.beside(tmp_path, server.url), folder)
     check_run(next(iter(server.runs.values())))
+    assert waiting_runs(tmp_path) == []
+
+
+@with_wandb
+@pytest.mark.slow  # reason: W&B takes seconds to start, three times
+def test_a_server_that_hangs_in_the_middle_is_given_up_and_the_run_can_be_uploaded_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    with wandb_server() as server:
+
+        def hang() -> None:
+            server.begun.wait(PATIENCE_S)
+            (folder,) = waiting_runs(tmp_path)
+            with pytest.raises(OutputBusy, match="upload the run when its fit has ended"):
+                sync_run(WandbPlace.beside(tmp_path, server.url), folder)
+            server.lock.acquire()
+
+        (line,) = keep(tmp_path, server.url, patience_s=5, halfway=hang)
+        server.lock.release()
+        assert line == (
+            f"warning: W&B at {server.url} is down (no answer within 5 s); "
+            "the run goes on without it."
+        )
+        (folder,) = waiting_runs(tmp_path)
+        sync_run(WandbPlace.beside(tmp_path, server.url), folder)
     assert waiting_runs(tmp_path) == []
 
 

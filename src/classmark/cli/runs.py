@@ -16,7 +16,7 @@ import typer
 
 from classmark.cli.options import AsJson
 from classmark.cli.output import print_error, printable
-from classmark.errors import ClassmarkError, InvalidScores, TrackerDown
+from classmark.errors import ClassmarkError, InvalidScores, OutputBusy, TrackerDown
 
 if TYPE_CHECKING:
     from classmark.tracking.runs import RunSummary
@@ -171,7 +171,7 @@ def sync(runs_dir: RunsDir = RUNS_DIR) -> None:
     for folder in waiting:
         try:
             sync_run(place, folder)
-        except TrackerDown as error:
+        except (TrackerDown, OutputBusy) as error:
             failed = True
             print_error(f"error: {error}")
         else:

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from netrc import NetrcParseError, netrc
@@ -17,13 +17,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from classmark.errors import MissingExtra, RunNotFound, TrackerDown
+from classmark.storage import locked_folder
 from classmark.tracking.child import ChildTracker
 from classmark.tracking.tracker import RunInfo
 
 FOLDER = "wandb"
 _OWN_SERVER = "https://api.wandb.ai"
 _KEY = "WANDB_API_KEY"
-_SYNCED = ".synced"
+SYNCED = ".synced"
+"""What W&B appends to the name of a file of a run for the sign that a server has it."""
 _ERROR = "ERROR"
 # Graphs of errors of the W&B client itself go nowhere.
 _QUIET = {"WANDB_ERROR_REPORTING": "false", "DO_NOT_TRACK": "true"}
@@ -85,7 +87,10 @@ class WandbPlace:
             return False
 
     def staging(self, run: str) -> Path:
-        """Return the folder for copies of the files of a run's artifacts, until it is uploaded."""
+        """Return the folder for copies of the files of a run's artifacts, until it is uploaded.
+
+        The process that writes the run, or uploads it, holds this folder.
+        """
         return Path(self.folder) / FOLDER / "data" / run
 
     def environment(self, run: str) -> dict[str, str]:
@@ -140,7 +145,12 @@ class WandbTracker(ChildTracker):
             "manifest": None if run.manifest is None else str(run.manifest.resolve()),
         }
         mode = self._place.chosen_mode()
-        place = {**asdict(self._place), "mode": mode, "patience_s": self._patience_s}
+        place = {
+            **asdict(self._place),
+            "mode": mode,
+            "staging": str(self._place.staging(run.name)),
+            "patience_s": self._patience_s,
+        }
         return {"place": place, "run": described}
 
 
@@ -191,17 +201,12 @@ def waiting_runs(runs_dir: Path) -> list[Path]:
             f"there is no {local}. Train with tracker=wandb, or say where the runs are with "
             "--runs-dir DIR."
         )
-    return sorted(_waiting(local))
+    files = local.glob("*run-*/run-*.wandb")
+    return sorted(file.parent for file in files if not _is_synced(file))
 
 
-def _waiting(local: Path) -> Iterator[Path]:
-    for file in local.glob("*run-*/run-*.wandb"):
-        folder = file.parent
-        is_offline = folder.name.startswith("offline-")
-        if folder.is_symlink() or file.with_name(file.name + _SYNCED).exists():
-            continue
-        if is_offline or upload_problem(folder / "logs"):
-            yield folder
+def _is_synced(file: Path) -> bool:
+    return file.with_name(file.name + SYNCED).exists()
 
 
 def run_name(folder: Path) -> str:
@@ -213,8 +218,22 @@ def sync_run(place: WandbPlace, folder: Path) -> None:
     """Upload a run that was kept on this machine.
 
     Raises:
+        OutputBusy: its fit has not ended.
         TrackerDown: it was not uploaded; says why.
     """
+    staging = place.staging(run_name(folder))
+    with locked_folder(staging, "upload the run when its fit has ended"):
+        said = _sync(place, folder)
+        if not _is_synced(next(folder.glob("run-*.wandb"))):
+            raise TrackerDown(
+                f"{place.name} did not take the run {run_name(folder)} ({said}). It is still in "
+                f"{folder}; set {_KEY}, check the address, and run `classmark runs sync` again."
+            )
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _sync(place: WandbPlace, folder: Path) -> str:
+    """Return the last thing that ``wandb sync`` says, an error if there is one."""
     (file,) = folder.glob("run-*.wandb")
     done = subprocess.run(
         (sys.executable, "-P", "-m", "wandb", "sync", "--include-online", str(file.resolve())),
@@ -228,12 +247,6 @@ def sync_run(place: WandbPlace, folder: Path) -> None:
         errors="replace",
         check=False,
     )
-    if not file.with_name(file.name + _SYNCED).exists():
-        said = done.stdout.strip().splitlines() or ["it gives no reason"]
-        last = next((line for line in reversed(said) if "rror" in line), said[-1])
-        raise TrackerDown(
-            f"{place.name} did not take the run {run_name(folder)} "
-            f"({reason(last.removeprefix('wandb: '))}). It is still in {folder}; set "
-            f"{_KEY}, check the address, and run `classmark runs sync` again."
-        )
-    shutil.rmtree(place.staging(run_name(folder)), ignore_errors=True)
+    said = done.stdout.strip().splitlines() or ["it gives no reason"]
+    last = next((line for line in reversed(said) if "rror" in line), said[-1])
+    return reason(last.removeprefix("wandb: "))

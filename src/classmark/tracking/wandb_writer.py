@@ -7,11 +7,13 @@ import shutil
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from classmark.storage import locked_folder
 from classmark.tracking.child import Writer, run_writer
-from classmark.tracking.wandb import reason, upload_problem
+from classmark.tracking.wandb import SYNCED, reason, upload_problem
 
 if TYPE_CHECKING:
     import wandb
@@ -35,6 +37,8 @@ _SETTINGS: dict[str, Any] = {
     "x_disable_stats": True,
     "x_disable_machine_info": True,
     "x_save_requirements": False,
+    # What is on disk can be uploaded later, whatever becomes of this process.
+    "x_transaction_log_flush_interval": 1.0,
 }
 
 
@@ -46,11 +50,13 @@ class WandbWriter(Writer):
         self._about: Mapping[str, Any] = {}
         self._results: dict[str, float] = {}
         self._problem = ""
+        self._held = ExitStack()
 
     def _take_start(self, place: Mapping[str, Any], run: Mapping[str, Any]) -> None:
         import wandb
 
         self._about = run
+        self._held.enter_context(locked_folder(Path(place["staging"])))
         settings = wandb.Settings(finish_timeout=place["patience_s"], **_SETTINGS)
         self._run = wandb.init(
             dir=place["folder"],
@@ -133,10 +139,13 @@ class WandbWriter(Writer):
         if self._run is None:
             return
         run, self._run = self._run, None
-        logs = Path(run.settings.log_internal).parent
-        run.finish(exit_code=EXIT_CODES[status])
+        logs, file = Path(run.settings.log_internal).parent, Path(run.settings.sync_file)
+        with self._held:
+            run.finish(exit_code=EXIT_CODES[status])
         if problem := self._problem or upload_problem(logs):
             raise RuntimeError(f"{problem}; `classmark runs sync` uploads what it has not taken")
+        if not run.offline:
+            file.with_name(file.name + SYNCED).touch()
 
     def describe(self, error: Exception) -> str:
         """Return the first line of what W&B says, without the key."""
