@@ -10,7 +10,7 @@ TEST_VENV ?= .venv-test
 # files begin first (tests/conftest.py); xdist would begin with those of the most tests.
 PARALLEL ?= --numprocesses auto --dist loadfile --no-loadscope-reorder
 PYTEST_ARGS ?=
-# The deep tier (torch, MLflow) comes into the test environment unless DEEP is empty; its tests are
+# The deep tier (torch, MLflow, W&B) comes into the test environment unless DEEP is empty; its tests are
 # left out then. This version of torch, and pip alone, take a CPU build that lies on a machine.
 DEEP ?= yes
 TORCH := --requirement requirements/torch.in
@@ -129,7 +129,7 @@ lock: $(TEST_VENV)/.ready  ## Resolve requirements/*.txt again from pyproject.to
 	$(LOCK) --extra train --extra serve --group test -o requirements/test.txt
 	$(LOCK_AS_TESTED) --extra train --extra serve --group dev -o requirements/check.txt
 	$(LOCK) --resolution lowest-direct --extra train --extra serve --extra xlsx -o requirements/lowest.txt
-	$(LOCK_AS_TESTED) --override requirements/left-out.in --extra deep --extra track -o requirements/deep.txt
+	$(LOCK_AS_TESTED) --override requirements/left-out.in --extra deep --extra track --extra wandb -o requirements/deep.txt
 	$(LOCK_AS_TESTED) --extra train -o requirements/train.txt
 	$(LOCK_AS_TESTED) --extra data -o requirements/data.txt
 	$(LOCK_AS_TESTED) --constraints requirements/deep.txt --extra track --group store -o requirements/tracking.txt

@@ -43,8 +43,9 @@ Resume the fit of a transformer that was stopped or killed, or choose keys by ex
   classmark train resume=runs/transformer-STAMP.unfinished
   classmark train experiment=fast dataset.path=DIR
 
-Choices: tracker=auto|csv|mlflow; experiment=wheel or debug (linear), fast, balanced,
-optimized_distilbert, frozen_head, debug/overfit, debug/limit or debug/profiler (transformer).
+Choices: tracker=auto|csv|mlflow|wandb, several as tracker=[csv,mlflow,wandb]; experiment=wheel
+or debug (linear), fast, balanced, optimized_distilbert, frozen_head, debug/overfit, debug/limit or
+debug/profiler (transformer).
 --show-config prints all keys with their values.
 """
 

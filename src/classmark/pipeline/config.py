@@ -248,7 +248,8 @@ def describe_keys() -> dict[str, list[ConfigKey]]:
     for name in ("seed", "runs_dir", "resume"):
         default = default_words(top[name])
         every.append(ConfigKey(name, type_words(hints[name]), default, said[name]))
-    every += _keys_of("tracker", TrackerConfig, _defaults("tracker/auto"))
+    tracker = {**top["tracker"], **_defaults("tracker/auto")}
+    every += _keys_of("tracker", TrackerConfig, tracker)
     kinds = {
         f"model={kind}": [
             ConfigKey("model.kind", "text", kind, "what is fitted; model=KIND sets it."),
