@@ -263,7 +263,7 @@ def test_an_exported_encoder_learned_what_is_no_paper_without_an_option(deep: De
 
 
 def test_no_operator_of_onnx_gives_the_characters_of_a_text() -> None:
-    # If there is another one some day, one graph from text to scores may be possible: decision 0050.
+    # Another one might make a graph from text to scores possible, see decision 0050.
     from onnx import defs
 
     def takes_only_texts(schema: Any) -> bool:
