@@ -90,7 +90,7 @@ def export_run(
 
 
 def _measure(run: RunToExport, candidate: Candidate) -> tuple[BundleManifest, EvaluationReport]:
-    """Return what a bundle says of itself, and its report on the test split."""
+    """Return the manifest of a bundle, and its report on the test split."""
     run.progress.step("calibrating on the valid split")
     calibration = calibrate(run, candidate)
     run.progress.step("measuring on the test split")

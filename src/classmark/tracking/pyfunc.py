@@ -51,23 +51,11 @@ def log_model(store: MlflowStore, run_name: str, record: RunRecord, bundle: Path
     """
     if not has_mlflow():
         raise MissingExtra("logging a model", "track")
-    manifest = load_bundle(bundle).manifest
-    made_of = {key: manifest.provenance.get(key) for key in ("dataset_digest", "date", "seed")}
-    if made_of != {key: getattr(record, key) for key in made_of}:
-        raise BundleIncompatible(
-            f"{bundle} was not made of the run {run_name}: it is of {made_of['date']}, the run "
-            f"of {record.date}. Give the bundle that `classmark export` made of this run."
-        )
-    if manifest.kind == "cascade":
-        raise BundleIncompatible(
-            f"{bundle} is a cascade, which names two bundles; MLflow keeps one. Log one of the two."
-        )
-    extra = "" if manifest.kind == "linear" else "[onnx]"
     asked = {
         "store": asdict(store),
         "run_name": run_name,
         "bundle": str(bundle.resolve()),
-        "requirement": f"classmark{extra}=={__version__}",
+        "requirement": _check_bundle(bundle, run_name, record),
     }
     done = subprocess.run(
         _COMMAND,
@@ -87,6 +75,23 @@ def log_model(store: MlflowStore, run_name: str, record: RunRecord, bundle: Path
             "where it is with --mlflow-uri."
         )
     return said
+
+
+def _check_bundle(bundle: Path, run_name: str, record: RunRecord) -> str:
+    """Return the package that a bundle of this run needs where it is served."""
+    manifest = load_bundle(bundle).manifest
+    made_of = {key: manifest.provenance.get(key) for key in ("dataset_digest", "date", "seed")}
+    if made_of != {key: getattr(record, key) for key in made_of}:
+        raise BundleIncompatible(
+            f"{bundle} was not made of the run {run_name}: it is of {made_of['date']}, the run "
+            f"of {record.date}. Give the bundle that `classmark export` made of this run."
+        )
+    if manifest.kind == "cascade":
+        raise BundleIncompatible(
+            f"{bundle} is a cascade, which names two bundles; MLflow keeps one. Log one of the two."
+        )
+    extra = "" if manifest.kind == "linear" else "[onnx]"
+    return f"classmark{extra}=={__version__}"
 
 
 class ServedModel:
