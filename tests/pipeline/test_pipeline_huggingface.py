@@ -103,6 +103,26 @@ def test_a_pooling_that_transformers_lacks_is_refused_before_any_work(
     assert not (tmp_path / "mine-1.0").exists()
 
 
+@pytest.mark.parametrize("kind", ["DistilBert", "Electra"])
+def test_other_encoders_without_a_pooled_vector_are_exported(
+    deep: DeepFolders, tmp_path: Path, kind: str
+) -> None:
+    import transformers
+
+    encoder = Path(shutil.copytree(deep.encoder, tmp_path / "encoder"))
+    config = transformers.AutoConfig.from_pretrained(encoder)
+    small = {"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 2}
+    if kind == "Electra":
+        small = {"embedding_size": 16, "hidden_size": 32, "num_hidden_layers": 2}
+        small |= {"intermediate_size": 64, "num_attention_heads": 2}
+    made = getattr(transformers, f"{kind}Config")(vocab_size=config.vocab_size, **small)
+    getattr(transformers, f"{kind}Model")(made).save_pretrained(encoder)
+    run = write_deep_run(tmp_path / "run", deep.dataset, encoder)
+    export_run(run, tmp_path / "mine-1.0", options("mine"))
+    seen = json.loads((tmp_path / "mine-1.0" / "config.json").read_text("utf-8"))
+    assert seen["text_config"]["model_type"] == kind.lower()
+
+
 def test_an_encoder_that_the_class_cannot_hold_is_refused(
     deep: DeepFolders, tmp_path: Path
 ) -> None:
