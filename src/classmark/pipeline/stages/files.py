@@ -21,13 +21,13 @@ from classmark.storage import write_text
 
 DVC_FILE = "dvc.yaml"
 _IGNORE_FILE = ".gitignore"
-_IGNORED = (f"/{STATE_FOLDER}/", f"/*{UNFINISHED}/")
+_IGNORED = (f"/{STATE_FOLDER}/", f"/*{UNFINISHED}/", "/dvc_plots/")
 """DVC adds the outputs of the stages to the same file."""
 _HEAD = {
     DVC_FILE: "# The stages of `classmark pipeline run`, written by `classmark pipeline init`.\n"
     "# Stages of your own go in the dvc.yaml of another folder.\n",
-    PARAMS_FILE: "# `classmark pipeline run --help` explains the keys. Edit the values, then run that or\n"
-    "# `dvc repro`; after a change of papers, `classmark pipeline init` first.\n",
+    PARAMS_FILE: "# `classmark pipeline run --help` explains the keys. After an edit, run it or `dvc repro`;\n"
+    "# after naming other papers, `classmark pipeline init` first.\n",
 }
 _ACCURACY = {"x": "year", "y": {f"{PLOTS}/years.csv": ["top_1", "top_5"]}}
 _LOSS = {"x": "epoch", "y": {LOG: "loss"}}
