@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.request import urlopen
 
-import httpx
 import pytest
 
 pytestmark = [
@@ -179,6 +180,36 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
         server.terminate()
 
 
+def test_the_page_shows_what_its_commands_print(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/version-data.md").read_text("utf-8")
+    folder, digests = tmp_path / "plain", []
+    folder.mkdir()
+    # A user's own name and address for git.
+    who = {f"GIT_{role}_{key}": "tester@x" for role in ("AUTHOR", "COMMITTER") for key in _WHO}
+    for block in re.findall(r"^```console\n(\$ .*?)^```", page, re.DOTALL | re.MULTILINE):
+        for command, *shown in (
+            each.split("\n") for each in re.split(r"^\$ ", block, flags=re.M)[1:]
+        ):
+            if "git init" in command:
+                folder = Path(shutil.copytree(folder, tmp_path / "papers", ignore=_all_but_papers))
+            printed = call(folder, "bash", "-c", f"{command} 2>{tmp_path}/errors", **who)
+            assert masked(printed) == masked("\n".join(shown)), command
+            digests.append(re.findall(r"\b[0-9a-f]{64}\b", printed))
+    assert len({digest for found in digests[:8] for digest in found}) == 1
+
+
+_WHO = ("NAME", "EMAIL")
+
+
+def _all_but_papers(_: str, names: list[str]) -> list[str]:
+    return [name for name in names if name != "papers.csv"]
+
+
+def masked(printed: str) -> list[str]:
+    """Return what is printed, without times and digests."""
+    return re.sub(r"\d+\.\d s\b|\b[0-9a-f]{64}\b", "…", printed).strip().split("\n")
+
+
 def in_bucket(folder: Path, *, version_aware: bool) -> None:
     """Make a bucket the default remote of a repository."""
     call(folder, "dvc", "remote", "add", "--default", "bucket", "gs://papers/classmark")
@@ -217,8 +248,9 @@ def test_a_bucket_with_versions_of_its_own_holds_files_under_their_names(
     call(folder, "dvc", "push", **bucket)
     assert "version_id" in (folder / "dvc.lock").read_text("utf-8")
     commit(folder)
-    listed = httpx.get(f"{bucket['STORAGE_EMULATOR_HOST']}/storage/v1/b/papers/o").json()
-    assert "classmark/dataset/train.parquet" in {each["name"] for each in listed["items"]}
+    with urlopen(f"{bucket['STORAGE_EMULATOR_HOST']}/storage/v1/b/papers/o") as answer:
+        listed = json.load(answer)["items"]
+    assert "classmark/dataset/train.parquet" in {each["name"] for each in listed}
     call(tmp_path, "git", "clone", "--quiet", str(folder), "clone")
     call(tmp_path / "clone", "dvc", "pull", **bucket)
     assert content(tmp_path / "clone") == content(folder)

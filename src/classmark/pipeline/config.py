@@ -28,7 +28,8 @@ _TEXT_KEYS = (
     *("model.encoder", "model.start", "model.fast", "model.deep"),
 )
 _MAY_BE_NULL = ("resume", "model.start")
-_BY_NAME = ("model.period_weights", "build.columns")
+_COLUMNS = "build.columns"
+_BY_NAME = ("model.period_weights", _COLUMNS)
 """Keys that hold values by any name."""
 _NAME = re.compile(r"[\w-]+")
 _UNKNOWN = re.compile(r"Could not override '([^']+)'\.")
@@ -186,7 +187,8 @@ def _spelled_for_hydra(override: str) -> str:
     for group in _BY_NAME:
         before, _, name = key.lstrip("+").partition(group + ".")
         if not before and _NAME.fullmatch(name):
-            return f"++{group}={{{name}: {value}}}"
+            text = _quoted(value) if group == _COLUMNS and value[:1] not in ("'", '"') else value
+            return f"++{group}={{{name}: {text}}}"
         if key == group and value.startswith("{"):
             return f"++{override}"
     return override

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from classmark import __version__
 from classmark.bundle.find import NAME_PATTERN, VERSION_PATTERN
@@ -201,12 +201,12 @@ def describe_stage_keys() -> dict[str, list[ConfigKey]]:
         *(("sample", SampleConfig), ("build", DatasetConfig)),
         *(("export", ExportParams), ("evaluate", EvaluationConfig)),
     ):
-        said, defaults = meanings(record), _defaults()[name]
+        said, defaults, hints = meanings(record), _defaults()[name], get_type_hints(record)
         found += [
             ConfigKey(
                 f"{name}.{field.name}",
-                type_words(field.type),
-                default_words(defaults[field.name] or None),
+                type_words(hints[field.name]),
+                default_words(None if defaults[field.name] == [] else defaults[field.name]),
                 said[field.name],
             )
             for field in fields(record)

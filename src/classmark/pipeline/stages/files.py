@@ -26,8 +26,9 @@ _IGNORED = (f"/{STATE_FOLDER}/", f"/*{UNFINISHED}/", "/dvc_plots/")
 _HEAD = {
     DVC_FILE: "# The stages of `classmark pipeline run`, written by `classmark pipeline init`.\n"
     "# Stages of your own go in the dvc.yaml of another folder.\n",
-    PARAMS_FILE: "# `classmark pipeline run --help` explains the keys. After an edit, run it or `dvc repro`;\n"
-    "# after naming other papers, `classmark pipeline init` first.\n",
+    PARAMS_FILE: "# `classmark pipeline run --help` explains the keys. After an edit:\n"
+    "# `dvc repro` or `classmark pipeline run`; after naming other papers,\n"
+    "# `classmark pipeline init` first.\n",
 }
 _ACCURACY = {"x": "year", "y": {f"{PLOTS}/years.csv": ["top_1", "top_5"]}}
 _LOSS = {"x": "epoch", "y": {LOG: "loss"}}
