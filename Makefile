@@ -61,7 +61,7 @@ demo: $(DEMO_VENV)/.ready  ## Sample corpus, train, evaluate, export, classify (
 test quick core: export OMP_NUM_THREADS ?= 1
 
 test: $(TEST_VENV)/.ready  ## Run every test with branch coverage (own .venv-test)
-	$(RUN) pytest --cov --cov-report=term-missing:skip-covered $(PARALLEL) $(PYTEST_ARGS)
+	$(RUN) pytest --cov --cov-report=term-missing:skip-covered $(if $(DEEP),,--cov-fail-under=85) $(PARALLEL) $(PYTEST_ARGS)
 
 quick: $(TEST_VENV)/.ready  ## Run the tests that are not slow, without coverage
 	$(RUN) pytest -q -m "not slow" $(PARALLEL) $(PYTEST_ARGS)

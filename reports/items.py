@@ -286,9 +286,9 @@ ITEMS = (
          "tests/training, tests/pipeline, tests/kernels"),
     Item(23, "w2 M16", "Coverage is calculated",
          all_of(target("test", "--cov"), holds(
-             lambda: int(re.findall(r"fail_under = (\d+)", read("pyproject.toml"))[0]) >= 90,
-             "a threshold of 90 %")),
-         "`make test`, at least 90 % of branches"),
+             lambda: int(re.findall(r"fail_under = (\d+)", read("pyproject.toml"))[0]) >= 95,
+             "a threshold of 95 %")),
+         "`make test`, at least 95 % of branches"),
     Item(24, "w2 M17", "Continuous integration on GitHub",
          workflow("a workflow that runs `make test`", "make test",
                   when=on_events("push", "pull_request")),

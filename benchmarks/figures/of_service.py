@@ -5,8 +5,8 @@ from __future__ import annotations
 from marks import WIDTH, arrow, box, document, lines, words
 
 LABEL = (
-    "A request passes connection, access, queue and classifier; each may refuse it. The answer goes "
-    "back, and a journal, metrics and a log keep what happened"
+    "A request passes connection, access, queue and classifier; each may refuse it. Beside them, a "
+    "journal, metrics and a log keep what happened, and a supervisor replaces workers"
 )
 WAY = [  # name, what it does, what it refuses with
     ("connection", ["bytes counted", "before parsing"], "400, 408, 413, 431"),
