@@ -134,7 +134,7 @@ lock: $(TEST_VENV)/.ready  ## Resolve requirements/*.txt again from pyproject.to
 	$(LOCK_AS_TESTED) --extra train --extra serve --group dev -o requirements/check.txt
 	$(LOCK) --resolution lowest-direct --extra train --extra serve --extra xlsx -o requirements/lowest.txt
 	$(LOCK_AS_TESTED) --override requirements/left-out.in --extra deep --extra track -o requirements/deep.txt
-	$(LOCK_AS_TESTED) --extra dvc --group test --group bucket -o requirements/dvc.txt
+	$(LOCK_AS_TESTED) --extra dvc --extra client --group test --group bucket -o requirements/dvc.txt
 	$(LOCK_AS_TESTED) --extra train -o requirements/train.txt
 	$(LOCK_AS_TESTED) --extra data -o requirements/data.txt
 	$(LOCK_AS_TESTED) --constraints requirements/deep.txt --extra track --group store -o requirements/tracking.txt

@@ -12,9 +12,10 @@ import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
+
+from emulated_bucket import emulated_bucket, objects
 
 pytestmark = [
     pytest.mark.slow,  # each call of DVC takes seconds
@@ -22,14 +23,6 @@ pytestmark = [
 ]
 OUTPUTS = ("dataset", "run", "bundle", "evaluation", "plots", "metrics.json")
 BIN = str(Path(sys.executable).parent)
-EMULATOR = """
-import threading
-from gcp_storage_emulator.server import create_server
-server = create_server("127.0.0.1", 0, in_memory=True, default_bucket="papers")
-server.start()
-print(server._api._httpd.server_address[1], flush=True)
-threading.Event().wait()
-"""
 
 
 def call(folder: Path, *words: str, **environment: str) -> str:
@@ -163,21 +156,8 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     """Yield the variables by which clients of Google Cloud Storage find a store on this machine."""
     if find_spec("gcp_storage_emulator") is None:
         pytest.skip("needs gcp-storage-emulator: make test-dvc")
-    log = tmp_path_factory.mktemp("bucket") / "log"
-    with (
-        log.open("w") as errors,
-        subprocess.Popen(
-            [sys.executable, "-c", EMULATOR], stdout=subprocess.PIPE, stderr=errors, text=True
-        ) as server,
-    ):
-        assert server.stdout is not None
-        port = server.stdout.readline().strip()
-        yield {
-            "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}",
-            # gcsfs would spend a minute on a service that only Google has.
-            "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
-        }
-        server.terminate()
+    with emulated_bucket(tmp_path_factory.mktemp("bucket") / "log") as variables:
+        yield variables
 
 
 def test_the_page_shows_what_its_commands_print(tmp_path: Path) -> None:
@@ -248,9 +228,7 @@ def test_a_bucket_with_versions_of_its_own_holds_files_under_their_names(
     call(folder, "dvc", "push", **bucket)
     assert "version_id" in (folder / "dvc.lock").read_text("utf-8")
     commit(folder)
-    with urlopen(f"{bucket['STORAGE_EMULATOR_HOST']}/storage/v1/b/papers/o") as answer:
-        listed = json.load(answer)["items"]
-    assert "classmark/dataset/train.parquet" in {each["name"] for each in listed}
+    assert "classmark/dataset/train.parquet" in {each["name"] for each in objects(bucket)}
     call(tmp_path, "git", "clone", "--quiet", str(folder), "clone")
     call(tmp_path / "clone", "dvc", "pull", **bucket)
     assert content(tmp_path / "clone") == content(folder)
