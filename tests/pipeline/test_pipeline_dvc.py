@@ -21,6 +21,7 @@ pytestmark = [
     pytest.mark.slow,  # each call of DVC takes seconds
     pytest.mark.skipif(find_spec("dvc") is None, reason="needs the extra dvc: make test-dvc"),
 ]
+STAGES = ["build", "train", "export", "evaluate"]
 OUTPUTS = ("dataset", "run", "bundle", "evaluation", "plots", "metrics.json")
 BIN = str(Path(sys.executable).parent)
 
@@ -80,7 +81,7 @@ def versioned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     call(folder, "dvc", "add", "papers.csv")
     words = ("papers=[papers.csv]", "build.min_papers=5", "model.epochs=1", "evaluate.draws=20")
     call(folder, "classmark", "pipeline", "init", *words)
-    assert running(call(folder, "dvc", "repro")) == ["build", "train", "export", "evaluate"]
+    assert running(call(folder, "dvc", "repro")) == STAGES
     commit(folder)
     return folder
 
@@ -158,6 +159,23 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
         pytest.skip("needs gcp-storage-emulator: make test-dvc")
     with emulated_bucket(tmp_path_factory.mktemp("bucket") / "log") as variables:
         yield variables
+
+
+def test_a_project_of_the_template_keeps_versions_beside_it(tmp_path: Path) -> None:
+    template = str(Path(__file__).parents[2] / "templates" / "project")
+    folder = tmp_path / "marks"
+    copied = ("copier", "copy", "--defaults", "--data", "name=marks", template, str(folder))
+    call(tmp_path, *copied)
+    call(folder, "git", "init", "--quiet")
+    call(folder, "make", "sample", "params.yaml", f"VENV={sys.prefix}")
+    call(folder, "dvc", "add", "data/papers.csv")
+    assert running(call(folder, "dvc", "repro")) == STAGES
+    call(folder, "dvc", "push")
+    assert len(list((tmp_path / "marks-versions").rglob("*"))) > len(STAGES)
+    commit(folder)
+    tracked = set(call(folder, "git", "ls-files").split())
+    assert {"dvc.yaml", "dvc.lock", "params.yaml", "metrics.json", "data/papers.csv.dvc"} <= tracked
+    assert not {path for path in tracked if path.startswith(tuple(f"{o}/" for o in OUTPUTS))}
 
 
 def test_the_page_shows_what_its_commands_print(tmp_path: Path) -> None:
