@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 import classmark
 from classmark.bundle import load_bundle
 from classmark.cli.app import app
+from classmark.storage import locked_folder
 from make_targets import clone, needs_make
 
 SMALL = ("sample.papers=400", "sample.categories=24", "model.epochs=1", "evaluate.draws=20")
@@ -98,7 +99,7 @@ def test_a_changed_parameter_reruns_what_depends_on_it_and_no_more(
 
 
 @pytest.mark.slow
-def test_what_was_foretold_is_what_runs(copied: Path) -> None:
+def test_what_a_dry_run_says_is_what_runs(copied: Path) -> None:
     assert ran(pipeline("run", copied, "--json", *SMALL, "evaluate.level=0.9")) == ["evaluate"]
     assert ran(pipeline("run", copied, "--json", *SMALL, "evaluate.level=0.9")) == []
 
@@ -118,6 +119,21 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     result = pipeline("run", tmp_path / "p", "--dry-run", "--json")
     assert ran(result, "would run") == ALL
     assert list((tmp_path / "p").iterdir()) == []
+
+
+def test_a_dry_run_makes_no_folder(tmp_path: Path) -> None:
+    refused = pipeline("run", tmp_path / "none", "--dry-run")
+    assert refused.exit_code == 2
+    assert "is not an existing folder" in refused.output
+    assert not (tmp_path / "none").exists()
+
+
+def test_one_process_walks_a_folder_at_a_time(tmp_path: Path) -> None:
+    with locked_folder(tmp_path / ".pipeline"):
+        refused = pipeline("run", tmp_path, *SMALL)
+    assert refused.exit_code == 1
+    assert "another run is at work in .pipeline" in refused.output
+    assert not (tmp_path / "dataset").exists()
 
 
 @pytest.mark.slow
@@ -306,7 +322,7 @@ def test_two_clean_clones_give_the_same_bundle_byte_for_byte(tmp_path: Path) -> 
     (one, digest), (other, same) = bundles
     assert digest == same == load_bundle(one).digest
     names = {file.relative_to(one) for file in one.rglob("*") if file.is_file()}
-    told = {Path("bundle.json"), Path("CARD.md")}  # date and seconds of the fit
-    assert names > told
-    for name in names - told:
+    dated = {Path("bundle.json"), Path("CARD.md")}  # date and seconds of the fit
+    assert names > dated
+    for name in names - dated:
         assert (one / name).read_bytes() == (other / name).read_bytes(), name

@@ -150,6 +150,8 @@ def _inside(folder: Path, *, make: bool) -> Iterator[None]:
     """Run the block in a folder, as ``make -C`` does; it may be made."""
     from classmark.storage import storage_errors
 
+    if not make and not folder.is_dir():
+        raise UsageError(f"--folder {folder} is not an existing folder. Choose another one.")
     with ExitStack() as stack:
         with storage_errors(folder):
             if make:
