@@ -19,7 +19,7 @@ from classmark.records.fields import WrongField, read_value
 from classmark.records.run import Kind
 from classmark.storage import expand_home
 from classmark.tracking import TrackerConfig, read_tracker
-from classmark.tracking.tracker import flat
+from classmark.tracking.tracker import Tracker, flat
 
 _Options = TypeVar("_Options", bound=ModelConfig)
 
@@ -50,6 +50,7 @@ class TrainConfig:
         tracker: who keeps the run beside its own folder.
         resume: folder of an unfinished run to resume; None: a new run.
         composed: everything as Hydra composed it, for the record.
+        watchers: further trackers, which may end the fit; it measures every epoch for them.
     """
 
     dataset: Path
@@ -59,6 +60,7 @@ class TrainConfig:
     resume: Path | None
     tracker: TrackerConfig
     composed: dict[str, Any]
+    watchers: tuple[Tracker, ...] = ()
 
     @property
     def kind(self) -> Kind:
