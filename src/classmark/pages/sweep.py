@@ -130,10 +130,11 @@ def _key_scale(where: dict[str, Any]) -> tuple[Scale, list[str]]:
     return x, [text(x(math.log10(n)), below, f"{n:g}") for n in inside]
 
 
-def _position(where: dict[str, Any], value: Any) -> float:
+def _position(where: dict[str, Any], value: object) -> float:
     if choices := where.get("choices"):
         return float(choices.index(value))
-    return math.log10(value) if where.get("log") else float(value)
+    number = float(str(value))
+    return math.log10(number) if where.get("log") else number
 
 
 def _value_scale(values: Sequence[float], start: float, end: float) -> Scale:
@@ -173,7 +174,7 @@ def _notes(trial: SweepTrial) -> Iterator[str]:
         yield trial.error
 
 
-def _number(value: Any) -> str:
+def _number(value: object) -> str:
     if value is None:
         return "\u2013"
     return f"{value:g}" if isinstance(value, float) else str(value)

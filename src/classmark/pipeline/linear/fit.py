@@ -151,9 +151,7 @@ def _fit_and_prune(work: _Work) -> tuple[LinearWeights, LinearWeights]:
     return parent, fit("model", keys[kept], parent.select(kept))[0]
 
 
-def _measures(
-    work: _Work, keys: NDArray[np.uint64]
-) -> Callable[[int, LinearWeights], None] | None:
+def _measures(work: _Work, keys: NDArray[np.uint64]) -> Callable[[int, LinearWeights], None] | None:
     """Return what measures each epoch on the valid split, if something watches the fit."""
     config = work.config
     valid = read_split(config.dataset, "valid", work.manifest, texts=False)

@@ -1,21 +1,14 @@
-"""Sweeps: a study of trials, each a fit with other values, compared on the valid split."""
+"""Sweeps: a study of trials, each a fit with other values, compared on the valid split.
+
+``config`` and ``wandb`` need no more than a fit does; ``run`` needs the extra ``sweep``.
+"""
 
 from classmark.pipeline.sweep.config import (
     SweepConfig,
     SweepPlan,
     compose_sweep,
+    describe_sweep_keys,
     read_study_plan,
 )
-from classmark.pipeline.sweep.report import BEST_FILE, PAGE_FILE, REPORT_FILE
-from classmark.pipeline.sweep.run import sweep
 
-__all__ = [
-    "BEST_FILE",
-    "PAGE_FILE",
-    "REPORT_FILE",
-    "SweepConfig",
-    "SweepPlan",
-    "compose_sweep",
-    "read_study_plan",
-    "sweep",
-]
+__all__ = ["SweepConfig", "SweepPlan", "compose_sweep", "describe_sweep_keys", "read_study_plan"]

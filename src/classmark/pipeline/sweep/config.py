@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_type_hints
 
 from classmark.bundle.find import NAME_PATTERN
 from classmark.errors import InvalidConfig, RunCorrupt, RunNotFound
-from classmark.pipeline.config import TrainConfig, compose, read_train_config
+from classmark.pipeline.config import (
+    ConfigKey,
+    TrainConfig,
+    compose,
+    default_words,
+    describe_keys,
+    meanings,
+    read_train_config,
+    type_words,
+)
 from classmark.pipeline.run_folder import path_from_run
+from classmark.pipeline.sweep.space import Range, Value, leaves, read_range
 from classmark.records.fields import WrongField, read_fields
 from classmark.storage import write_text
 from classmark.tracking.tracker import flat
 
 Metric = Literal["top_1", "top_5", "macro_f1"]
-Value = float | int | str | bool
 CONFIG_FILE = "sweep.yaml"
 _KINDS = ("linear", "transformer")
 _FIXED = {
@@ -27,52 +36,6 @@ _FIXED = {
     "model.start": "it is the folder of a run",
     "model.time_limit_minutes": "the result would depend on the machine",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Range:
-    """Where the value of a key is sought: between two numbers, or among choices.
-
-    Attributes:
-        low: the least value; with a whole low and high, only whole values are tried.
-        high: the greatest value.
-        log: seek evenly over the logarithm.
-        step: distance of the values that are tried, from low; None: any.
-        choices: the values; then there is no low and no high.
-    """
-
-    low: float | None = None
-    high: float | None = None
-    log: bool = False
-    step: float | None = None
-    choices: tuple[Any, ...] = ()
-
-    @property
-    def is_whole(self) -> bool:
-        """Return whether only whole numbers are tried."""
-        return type(self.low) is type(self.high) is int and type(self.step) in (int, type(None))
-
-    @property
-    def ends(self) -> tuple[Value, ...]:
-        """Return the values that must be possible for all of them to be."""
-        if self.choices:
-            return self.choices
-        assert self.low is not None and self.high is not None  # noqa: S101, PT018 - checked
-        return (self.low, self.high)
-
-    def has(self, value: Any) -> bool:
-        """Return whether a value is in the range."""
-        if self.choices:
-            return value in self.choices
-        low, high = self.ends
-        is_number = type(value) in (int, float)
-        return is_number and low <= value <= high  # type: ignore[operator,no-any-return]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what the file of the space says."""
-        if self.choices:
-            return {"choices": list(self.choices)}
-        return {k: v for k, v in asdict(self).items() if v not in (None, False, ())}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,54 +166,17 @@ def read_plan(composed: dict[str, Any], folder: Path | None = None) -> SweepPlan
     return plan
 
 
-def _read_sweep(given: Any) -> SweepConfig:
+def _read_sweep(given: object) -> SweepConfig:
     if not isinstance(given, dict) or not isinstance(given.get("space"), dict):
-        raise InvalidConfig("sweep.space must be a group of keys. See `classmark sweep --help`.")
-    space = {key: _read_range(key, value) for key, value in _leaves(given["space"])}
+        raise InvalidConfig(
+            "sweep.space must be a group of keys. See `classmark sweep run --help`."
+        )
+    space = {key: read_range(key, value) for key, value in leaves(given["space"])}
     rest = {key: value for key, value in given.items() if key != "space"}
     try:
         return read_fields(SweepConfig, rest, "sweep.", space=space)
     except WrongField as error:
-        raise InvalidConfig(f"{error}. See `classmark sweep --help` for the keys.") from error
-
-
-def _leaves(group: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the ranges of a nested space with their keys."""
-    known = {field.name for field in fields(Range)}
-    for name, value in group.items():
-        if isinstance(value, dict) and value and not known & value.keys():
-            yield from _leaves(value, f"{before}{name}.")
-        else:
-            yield f"{before}{name}", value
-
-
-def _read_range(key: str, given: Any) -> Range:
-    example = "Write {low: 1, high: 5}, {low: 0.01, high: 1.0, log: true} or {choices: [1, 2]}."
-    where = f"sweep.space.{key}"
-    if not isinstance(given, dict) or given.keys() - {field.name for field in fields(Range)}:
-        raise InvalidConfig(f"{where} is {given!r}, which is no range. {example}")
-    found = Range(**{**given, "choices": tuple(given.get("choices") or ())})
-    numbers = [found.low, found.high, *([] if found.step is None else [found.step])]
-    is_range = all(type(n) in (int, float) for n in numbers) and type(found.log) is bool
-    if found.choices:
-        if found.low is not None or found.high is not None:
-            raise InvalidConfig(f"{where} has choices and low or high. {example}")
-    elif not is_range:
-        raise InvalidConfig(f"{where} is {given!r}, which is no range. {example}")
-    elif problem := _problem_of(found):
-        raise InvalidConfig(f"{where} is {given!r}: {problem}.")
-    return found
-
-
-def _problem_of(found: Range) -> str:
-    low, high = found.low or 0, found.high or 0
-    problems = {
-        "low must be below high": not low < high,
-        "with log, low must be above 0": found.log and low <= 0,
-        "log and step exclude each other": found.log and found.step is not None,
-        "step must be above 0": found.step is not None and found.step <= 0,
-    }
-    return next((words for words, is_so in problems.items() if is_so), "")
+        raise InvalidConfig(f"{error}. See `classmark sweep run --help` for the keys.") from error
 
 
 def _check_ends(plan: SweepPlan) -> None:
@@ -308,3 +234,16 @@ def read_study_plan(folder: Path, dataset: Path | None = None) -> SweepPlan:
     path = dataset or Path(os.path.normpath(folder.resolve() / place))
     composed["dataset"] = {"path": str(path)}
     return read_plan(composed, folder)
+
+
+def describe_sweep_keys() -> dict[str, list[ConfigKey]]:
+    """Return the keys of a sweep; those of its fits are the keys of ``classmark train``."""
+    said, hints = meanings(SweepConfig), get_type_hints(SweepConfig)
+    defaults = {**compose("sweep", ["dataset.path=DIR"])["sweep"], "space": ""}
+    ours = [
+        ConfigKey(f"sweep.{name}", type_words(hints[name]), default_words(defaults[name]), words)
+        for name, words in said.items()
+        if name != "space"
+    ]
+    space = ConfigKey("sweep.space.KEY", "range", "that of sweep=fast", said["space"])
+    return {"the sweep": [*ours, space], **describe_keys()}

@@ -1,12 +1,9 @@
-"""What a study found: its report, a page, and the best values as an experiment file."""
+"""What a study found: its report and a page."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -15,16 +12,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from classmark.evaluation.report import describe_machine
 from classmark.pages.sweep import sweep_page
-from classmark.pipeline.config import compose
 from classmark.pipeline.run_folder import describe_environment
 from classmark.pipeline.sweep.config import SweepPlan
+from classmark.pipeline.sweep.experiment import BEST_FILE, experiment_text
 from classmark.pipeline.sweep.study import DEFAULT, OpenStudy, retried, tried_values
 from classmark.records import DatasetManifest, SweepReport, SweepTrial
 from classmark.records.sweep import TrialState as State
 from classmark.storage import write_json, write_text
-from classmark.tracking.tracker import flat
 
-REPORT_FILE, PAGE_FILE, BEST_FILE = "sweep.json", "report.html", "best.yaml"
+REPORT_FILE, PAGE_FILE = "sweep.json", "report.html"
 _LEAST_COMPLETE = 8
 _BEST_SHARE = 0.25
 _STATES: dict[TrialState, State] = {
@@ -36,15 +32,14 @@ _STATES: dict[TrialState, State] = {
 }
 
 
-def write_outputs(study: OpenStudy, manifest: DatasetManifest, command: str) -> SweepReport:
+def write_outputs(study: OpenStudy, manifest: DatasetManifest) -> SweepReport:
     """Return the report of a study; its folder gets it as JSON and as a page, and the best values.
 
     Args:
         study: its trials so far.
         manifest: of its dataset.
-        command: the command line that began it.
     """
-    report, folder = make_report(study, manifest, command), study.plan.folder
+    report, folder = make_report(study, manifest), study.plan.folder
     write_json(folder / REPORT_FILE, report.to_dict())
     write_text(folder / PAGE_FILE, sweep_page(report))
     if report.best is not None:
@@ -52,7 +47,7 @@ def write_outputs(study: OpenStudy, manifest: DatasetManifest, command: str) -> 
     return report
 
 
-def make_report(study: OpenStudy, manifest: DatasetManifest, command: str) -> SweepReport:
+def make_report(study: OpenStudy, manifest: DatasetManifest) -> SweepReport:
     """Return the report of a study as it is now."""
     sweep = study.plan.sweep
     return SweepReport(
@@ -66,7 +61,7 @@ def make_report(study: OpenStudy, manifest: DatasetManifest, command: str) -> Sw
         budget=sweep.trials,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=describe_machine(),
-        command=command,
+        command=study.command,
         packages=describe_environment(("optuna",))["packages"],
         space={key: where.to_dict() for key, where in sweep.space.items()},
         importance=_importance(study),
@@ -101,57 +96,3 @@ def _importance(study: OpenStudy) -> dict[str, float]:
         evaluator = PedAnovaImportanceEvaluator(target_quantile=_BEST_SHARE)
     found = optuna.importance.get_param_importances(study.optuna, evaluator=evaluator)
     return {key: round(float(share), 6) for key, share in found.items()}
-
-
-def experiment_text(plan: SweepPlan, report: SweepReport) -> str:
-    """Return an experiment file that asks for the fit of the best trial."""
-    from omegaconf import OmegaConf
-
-    best, default = report.best, report.default
-    assert best is not None  # noqa: S101 - the caller knows
-    than = "" if default is None else f"; without the sweep {default.value:.4f}"
-    head = [
-        "# @package _global_",
-        f"# {report.metric} {best.value:.4f} on the {report.n_valid:,} papers of the valid split"
-        f"{than}. Found in trial {best.number} by: {report.command}",
-        f"# classmark train experiment={plan.folder / BEST_FILE} dataset.path=DIR",
-    ]
-    if plan.base.kind != "linear":
-        head += ["defaults:", f"  - override /model: {plan.base.kind}", ""]
-    changed = _changed(plan, plan.trial(best.values).composed)
-    return "\n".join(head) + "\n" + OmegaConf.to_yaml(OmegaConf.create(changed))
-
-
-def _changed(plan: SweepPlan, composed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a fit asks for besides its kind: seed and model, nested."""
-    plain = compose("train", [f"model={plan.base.kind}", "dataset.path=DIR"])
-    before = dict(flat(plain))
-    model = {
-        key: value
-        for key, value in composed["model"].items()
-        if before.get(f"model.{key}") != value
-    }
-    seed = {} if composed["seed"] == plain["seed"] else {"seed": composed["seed"]}
-    return {**seed, "model": model}
-
-
-def read_report(folder: Path) -> SweepReport:
-    """Return the report in the folder of a study.
-
-    Raises:
-        RunNotFound: there is none.
-        InvalidReport: it is damaged.
-    """
-    import json
-
-    from classmark.errors import InvalidReport, RunNotFound
-
-    file = folder / REPORT_FILE
-    if not file.is_file():
-        raise RunNotFound(
-            f"{folder} has no {REPORT_FILE}. Give the folder that `classmark sweep` printed."
-        )
-    try:
-        return SweepReport.from_dict(json.loads(file.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise InvalidReport(f"{file} is damaged ({error}). Write it again with `classmark sweep report`.") from error

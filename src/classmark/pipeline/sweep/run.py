@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from classmark.dataset import load_manifest
 from classmark.errors import FitStopped, Interrupted, InvalidDataset, TrainingFailed
 from classmark.pipeline.path import train
 from classmark.pipeline.run_folder import unfinished_folder
-from classmark.pipeline.sweep.config import SweepPlan, Value, write_plan
+from classmark.pipeline.sweep.config import SweepPlan, write_plan
 from classmark.pipeline.sweep.report import write_outputs
+from classmark.pipeline.sweep.space import Value
 from classmark.pipeline.sweep.study import (
     DEFAULT,
     PERCENT,
@@ -29,7 +30,7 @@ from classmark.pipeline.sweep.study import (
     study_errors,
     wait_a_moment,
 )
-from classmark.records import SILENT, Progress, Silent, SweepReport
+from classmark.records import SILENT, DatasetManifest, Progress, Silent, SweepReport
 from classmark.storage import remove
 from classmark.tracking import RunInfo, Status
 from classmark.tracking.runs import read_summary
@@ -101,8 +102,9 @@ class _Work:
                 return False
             # The claim ends when the trial is running, and so counted.
             objective = partial(self._objective, claim)
-            self.study.optuna.optimize(objective, n_trials=1, catch=(TrainingFailed,))
-        self._show(self.study.trials())
+            self.study.optuna.optimize(
+                objective, n_trials=1, catch=(TrainingFailed,), callbacks=[self._show]
+            )
         return True
 
     def _objective(self, claim: ExitStack, trial: Trial) -> float:
@@ -124,8 +126,7 @@ class _Work:
         """Return the metric of the fit on the valid split; its run is removed."""
         metric, runs = self.plan.sweep.metric, self.plan.folder / RUNS
         config = self.plan.trial(values)
-        epochs = config.model.epochs  # type: ignore[union-attr] - a cascade is refused
-        watcher = _Watcher(trial, metric, epochs)
+        watcher = _Watcher(trial, metric, int(config.composed["model"]["epochs"]))
         self._remove_killed(trial, runs)
         started, started_cpu = time.monotonic(), time.process_time()
         try:
@@ -147,14 +148,14 @@ class _Work:
         if name := trial.user_attrs.get(_RUN):
             _remove_run(runs, str(name))
 
-    def _show(self, trials: list[optuna.trial.FrozenTrial]) -> None:
-        done = [t for t in trials if t.state.is_finished()]
-        last = max(done, key=lambda t: t.datetime_complete or t.datetime_start)  # type: ignore[type-var,return-value]
-        value = last.value if last.state == TrialState.COMPLETE else None
-        words = last.state.name.lower() if value is None else f"{value:.4f}"
-        best = max((t.value for t in done if t.state == TrialState.COMPLETE), default=None)
-        so_far = "" if best is None else f", best so far {best:.4f}"
-        self.progress.step(f"trial {last.number}: {self.plan.sweep.metric} {words}{so_far}")
+    def _show(self, study: optuna.Study, ended: FrozenTrial) -> None:
+        """Show how a trial ended, and the best so far."""
+        trials = study.get_trials(deepcopy=False)
+        values = [t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
+        words = f"{ended.value:.4f}" if ended.state == TrialState.COMPLETE else ended.state.name
+        so_far = f", best so far {max(values):.4f}" if values else ""
+        metric = self.plan.sweep.metric
+        self.progress.step(f"trial {ended.number}: {metric} {words.lower()}{so_far}")
 
 
 def _remove_run(runs: Path, name: str) -> None:
@@ -169,7 +170,7 @@ def in_words(values: Mapping[str, Any]) -> str:
 
 
 def sweep(
-    plan: SweepPlan, *, command: str, again: str = "", progress: Progress = SILENT
+    plan: SweepPlan, *, command: str, joins: bool = False, progress: Progress = SILENT
 ) -> SweepReport:
     """Return the report of a study when its budget is used, or the minutes of this process are.
 
@@ -178,35 +179,52 @@ def sweep(
 
     Args:
         plan: what is tried, and the study's folder.
-        command: the command line that began the study, for its report.
-        again: the command line that resumes it.
+        command: the command line; it resumes the study too.
+        joins: the study's ``sweep.yaml`` stays as it is.
         progress: of trials.
 
     Raises:
         InvalidConfig: the study is of another sweep.
         InvalidDataset: the study is of another dataset, or this one has no valid papers.
         InvalidStudy: the study cannot be read.
+        StorageFailed: the study is locked, or cannot be written.
         Interrupted: the user ended it; says how to resume it.
         ClassmarkError: what a fit raises, but ``TrainingFailed``: such a trial has failed.
     """
+    study, manifest = _open(plan, command)
+    if not joins:
+        write_plan(plan, plan.folder)
+    with study_errors(plan.folder / STUDY_FILE):
+        try:
+            _work(_Work(study, command, progress))
+        except (KeyboardInterrupt, Interrupted) as error:
+            raise Interrupted(
+                f"interrupted: the study is kept. Resume it with: {command}"
+            ) from error
+        finally:
+            report = write_outputs(study, manifest)
+    return report
+
+
+def report_study(plan: SweepPlan) -> SweepReport:
+    """Return the report of a study as it is now, and write it into its folder.
+
+    Raises:
+        ClassmarkError: as ``sweep`` says.
+    """
+    study, manifest = _open(plan, "")
+    with study_errors(plan.folder / STUDY_FILE):
+        return write_outputs(study, manifest)
+
+
+def _open(plan: SweepPlan, command: str) -> tuple[OpenStudy, DatasetManifest]:
     manifest = load_manifest(plan.base.dataset)
     if not manifest.splits["valid"].papers:
         raise InvalidDataset(
             f"{plan.base.dataset} has no papers in its valid split, by which trials are compared. "
             "Build it with --valid-share."
         )
-    study = open_study(plan, manifest.digest)
-    write_plan(plan, plan.folder)
-    with study_errors(plan.folder / STUDY_FILE):
-        try:
-            _work(_Work(study, command, progress))
-        except (KeyboardInterrupt, Interrupted) as error:
-            raise Interrupted(
-                f"interrupted: the study is kept. Resume it with: {again or command}"
-            ) from error
-        finally:
-            report = write_outputs(study, manifest, command)
-    return report
+    return open_study(plan, manifest.digest, command), manifest
 
 
 def _work(work: _Work) -> None:

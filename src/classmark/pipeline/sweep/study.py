@@ -22,14 +22,15 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from classmark.errors import InvalidConfig, InvalidDataset, InvalidStudy, StorageFailed
-from classmark.pipeline.sweep.config import Range, SweepConfig, SweepPlan, Value
+from classmark.pipeline.sweep.config import SweepConfig, SweepPlan
+from classmark.pipeline.sweep.space import Range, Value
 from classmark.storage import locked_file, storage_errors
 from classmark.tracking.tracker import flat
 
 STUDY_FILE = "study.db"
 CLAIMS_FILE = "claims.lock"
 DEFAULT = "default"
-_IDENTITY = "identity"
+_IDENTITY, _COMMAND = "identity", "command"
 _MISSED_BEATS = 4
 _WAIT_S = 60.0
 _DIGITS = 4
@@ -65,8 +66,12 @@ class _SamplerByTrial(BaseSampler):
         return self._of(trial).sample_relative(study, trial, search_space)
 
     def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: Any
-    ) -> Any:
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> object:
         # Each key has a sampler of its own; with one state all would be drawn alike.
         sampler = self._of(trial, 1 + list(self._config.space).index(param_name))
         return sampler.sample_independent(study, trial, param_name, param_distribution)
@@ -104,6 +109,11 @@ class OpenStudy:
             warnings.simplefilter("ignore", ExperimentalWarning)
             fail_stale_trials(self.optuna)
         return sum(trial.state == TrialState.RUNNING for trial in self.trials())
+
+    @property
+    def command(self) -> str:
+        """Return the command line that began the study."""
+        return str(self.optuna.user_attrs[_COMMAND])
 
     @contextmanager
     def claim(self) -> Iterator[None]:
@@ -153,8 +163,13 @@ def tried_values(space: Mapping[str, Range], params: Mapping[str, Any]) -> dict[
     return found
 
 
-def open_study(plan: SweepPlan, dataset_digest: str) -> OpenStudy:
+def open_study(plan: SweepPlan, dataset_digest: str, command: str) -> OpenStudy:
     """Return the study of a plan; one that exists must be of the same sweep.
+
+    Args:
+        plan: the sweep.
+        dataset_digest: of its dataset.
+        command: the command line, kept if it begins the study.
 
     Raises:
         InvalidConfig: it is of another space or another fit; names the key.
@@ -188,7 +203,7 @@ def open_study(plan: SweepPlan, dataset_digest: str) -> OpenStudy:
             pruner=_pruner(sweep),
             load_if_exists=True,
         )
-        _check_identity(study, plan, dataset_digest)
+        _check_identity(study, plan, dataset_digest, command)
     return OpenStudy(plan, study, retry)
 
 
@@ -199,11 +214,12 @@ def _pruner(sweep: SweepConfig) -> optuna.pruners.BasePruner:
     return SuccessiveHalvingPruner(min_resource=first, reduction_factor=sweep.reduction)
 
 
-def _check_identity(study: Study, plan: SweepPlan, dataset_digest: str) -> None:
+def _check_identity(study: Study, plan: SweepPlan, dataset_digest: str, command: str) -> None:
     """Write what the study is of, and queue the default; or compare it with what was written."""
     now = {**_identity(plan), "dataset": dataset_digest}
     before = study.user_attrs.get(_IDENTITY)
     if before is None:
+        study.set_user_attr(_COMMAND, command)
         study.set_user_attr(_IDENTITY, now)
         defaults = plan.defaults
         if all(where.has(defaults[key]) for key, where in plan.sweep.space.items()):
