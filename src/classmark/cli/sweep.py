@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from classmark.pipeline.config import ConfigKey
     from classmark.pipeline.sweep import SweepPlan
-    from classmark.records import SweepReport, TrialState
+    from classmark.records import SweepReport
 
 _HELP = """Search the options of a fit; `classmark sweep KEY=VALUE...` is `classmark sweep run`.
 
@@ -135,13 +135,18 @@ def report(
     dataset: Dataset = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write sweep.json, report.html and best.yaml of a study as it is now."""
+    """Show what a study found, and write its sweep.json, report.html and best.yaml."""
     _require_sweep()
+    from classmark.pages.sweep import sweep_text
     from classmark.pipeline.sweep import read_study_plan
     from classmark.pipeline.sweep.run import report_study
 
     plan = read_study_plan(study, dataset)
-    _print(plan, report_study(plan), as_json=as_json)
+    found = report_study(plan)
+    if as_json:
+        _print(plan, found, as_json=True)
+    else:
+        typer.echo(sweep_text(found))
 
 
 @app.command(cls=_Command)
@@ -185,9 +190,6 @@ def _print(plan: SweepPlan, found: SweepReport, *, as_json: bool) -> None:
         about = {"study": str(plan.folder), "experiment": experiment}
         typer.echo(json.dumps({**about, **found.to_dict()}))
         return
-    states: tuple[TrialState, ...] = ("complete", "pruned", "failed", "running")
-    counts = [f"{n} {state}" for state in states if (n := found.count(state))]
-    print_error(f"trials: {', '.join(counts) or 'none'}")
     if best is not None:
         than = "" if found.default is None else f", before the sweep {found.default.value:.4f}"
         print_error(f"best: {found.metric} {best.value:.4f} on valid (trial {best.number}){than}")

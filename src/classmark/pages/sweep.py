@@ -21,11 +21,12 @@ from classmark.pages.svg import (
     ticks,
     upright_text,
 )
-from classmark.pages.text import METRIC_TITLES
-from classmark.records import SweepReport, SweepTrial
+from classmark.pages.text import METRIC_TITLES, aligned
+from classmark.records import SweepReport, SweepTrial, TrialState
 
 _PANEL_WIDTH, _PANEL_HEIGHT = 280, 172
 _LEAST_SPAN = 1e-3
+_STATES: tuple[TrialState, ...] = ("complete", "pruned", "failed", "running", "waiting")
 _COLOURS = {"complete": "first", "pruned": "unclear"}
 _MOST_TICKS = 4
 
@@ -58,6 +59,26 @@ def sweep_page(report: SweepReport) -> str:
         rows=[_row(report, trial) for trial in _ranked(report)],
         origin=_origin(report),
     )
+
+
+def sweep_text(report: SweepReport) -> str:
+    """Return how trials ended, and the best values beside those before the sweep, as text."""
+    best, default = report.best, report.default
+    counts = (f"{report.count(s)} {s}" for s in _STATES if report.count(s))
+    facts = [("trials", ", ".join(counts) or "none")]
+    for name, trial in (("best", best), ("before the sweep", default)):
+        if trial is not None:
+            facts.append(
+                (name, f"{report.metric} {trial.value:.4f} on valid, trial {trial.number}")
+            )
+    if best is None:
+        return aligned(facts, left=(0, 1))
+    rows = [("key", "best", "before", "importance" if report.importance else "")]
+    for key in report.space:
+        before = "" if default is None else _number(default.values[key])
+        share = f"{report.importance[key]:.2f}" if key in report.importance else ""
+        rows.append((key, _number(best.values[key]), before, share))
+    return aligned(facts, left=(0, 1)) + "\n\n" + aligned(rows, left=(0,))
 
 
 def history_figure(report: SweepReport) -> Markup:

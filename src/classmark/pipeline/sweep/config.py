@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from classmark.bundle.find import NAME_PATTERN
 from classmark.errors import InvalidConfig, RunCorrupt, RunNotFound
@@ -84,10 +84,6 @@ class SweepConfig:
             value = getattr(self, key)
             if value is not None and not low <= value <= high:
                 raise InvalidConfig(f"sweep.{key} is {value}, it must be from {low} to {high}.")
-        if self.metric not in get_args(Metric):
-            raise InvalidConfig(
-                f"sweep.metric is {self.metric!r}, choose one of: {', '.join(get_args(Metric))}."
-            )
         if not NAME_PATTERN.fullmatch(self.name):
             raise InvalidConfig(f"sweep.name is {self.name!r}. Choose for example sweep.name=mine.")
         if self.trials is None and self.minutes is None:
