@@ -57,6 +57,7 @@ _REMARKS = (
     r".*does not have many workers",
     r"GPU available but not used",
     r".*isinstance\(treespec, LeafSpec\)",  # Lightning's own call of torch
+    r".*`broadcast_buffers` is deprecated",  # what replaces it is newer than the oldest torch
 )
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_cpu")
 

@@ -313,13 +313,11 @@ def _named(error: Exception, rank: str) -> WorkerFailed:
 
 
 def _wait_until_ready(process: Any, connection: Connection) -> None:
-    ready = wait([connection, process.sentinel])
-    try:
-        if connection in ready:
+    if connection in wait([connection, process.sentinel]):
+        with suppress(EOFError):
             connection.recv()
             return
-    except EOFError:
-        process.join()
+    process.join(_END_SECONDS)
     raise WorkerFailed(
         f"a process of the fit did not start (exit code {process.exitcode}). Its own message is "
         "above; model.devices=1 does without it."
@@ -329,7 +327,10 @@ def _wait_until_ready(process: Any, connection: Connection) -> None:
 def _reports_of(others: list[tuple[Any, Connection]]) -> list[ClassmarkError]:
     """Return errors of processes that have ended: causes before those that lost a connection."""
     found: list[ClassmarkError] = []
-    wait([process.sentinel for process, _ in others], timeout=_END_SECONDS)
+    ended = wait([process.sentinel for process, _ in others], timeout=_END_SECONDS)
+    for process, _ in others:
+        if process.sentinel in ended:
+            process.join(_END_SECONDS)
     for rank, (process, connection) in enumerate(others, 1):
         with suppress(EOFError, OSError):
             if connection.poll():
