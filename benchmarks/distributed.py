@@ -31,7 +31,7 @@ from classmark.training import TransformerConfig
 from classmark.training.transformer import EncoderClassifier, load_encoder
 from classmark.training.transformer.network import cross_entropy
 from classmark.training.transformer.processes import Processes, joined
-from report import markdown, run_benchmark, start_plot, where_and_when, write_plot
+from report import run_benchmark, start_plot, write_plot
 
 LABELS, SEED, DEVICES = 176, 7, 2
 COUNTS = (1, 2, 4, 8, 16, 64)
@@ -217,37 +217,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "paper_gflop": round(paper_flop / 1e9, 2),
         "derived": derived,
     }  # fmt: skip
-
-
-def table(report: dict[str, Any]) -> str:
-    """Return Markdown of what was measured."""
-    papers = report["step"]["papers"]
-    rows = [
-        [name, f"{m['wall_s']:.2f}", f"{m['cpu_s']:.2f}", f"{papers / m['cpu_s']:.1f}"]
-        for name, m in report["measured"].items()
-    ]
-    head = ["a step by", "seconds", "CPU-seconds", "papers per CPU-second"]
-    return (
-        f"{markdown(head, rows)}\n{papers} papers of {report['step']['tokens']} tokens, median of "
-        f"{report['step']['rounds']} rounds in turns. The exchange of "
-        f"{report['gradient_bytes'] / 1e6:.0f} MB of gradients by itself took "
-        f"{report['exchange_s']:.2f} s. {where_and_when(report)}, shared with other work (load "
-        f"{report['provenance']['load_average']['before']:.0f}): CPU-seconds tell more than "
-        "seconds.\n"
-    )
-
-
-def table_of_model(report: dict[str, Any]) -> str:
-    """Return Markdown of what is derived: the efficiency of each number of processes."""
-    rows = []
-    for of in report["derived"]:
-        for key, words in (("papers_a_step_fixed", "in all"), ("papers_a_process_fixed", "each")):
-            shown = [f"{s['efficiency']:.0%}" for s in of[key]]
-            most = f"{of[key][-1]['papers_per_s']:,.0f}"
-            rows.append([of["name"], f"{report['step']['papers']} {words}", *shown[1:], most])
-    head = ["derived, not measured", "papers a step", *(f"{n} processes" for n in COUNTS[1:]),
-            f"papers/s by {COUNTS[-1]}"]  # fmt: skip
-    return markdown(head, rows)
 
 
 def plot(report: dict[str, Any], path: Path) -> None:

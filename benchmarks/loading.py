@@ -40,7 +40,7 @@ from classmark.training.transformer import (
 )
 from classmark.training.transformer.data import Order, StepLoader
 from classmark.training.transformer.network import cross_entropy
-from report import markdown, run_benchmark, start_plot, where_and_when, write_plot
+from report import run_benchmark, start_plot, write_plot
 
 WORKERS = (0, 1, 2)
 FORMATS = ("parquet", "jsonl", "csv", "arrays")
@@ -181,6 +181,7 @@ def fit_steps(encoder: Encoder, source: Source, workers: int, *, bucketed: bool,
             optimiser.zero_grad()
             papers += step["papers"]
     del loader  # its workers end
+    found["papers_per_cpu_s"] = round(papers / found["fit_cpu_s"], 2)
     return {**found, "papers_per_s": round(papers / found["fit_s"], 2),
             "waited_share": round(waited / found["fit_s"], 5)}  # fmt: skip
 
@@ -214,40 +215,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             for workers, bucketed in itertools.product(WORKERS, BUCKETED)
         ],
     }
-
-
-def table(report: dict[str, Any]) -> str:
-    """Return Markdown: papers a second of each format by workers, with and without buckets."""
-    cells = {(r["format"], r["bucketed"], r["workers"]): r for r in report["loading"]}
-    rows = []
-    for name, bucketed in itertools.product(FORMATS, BUCKETED):
-        of = [cells[name, bucketed, workers] for workers in report["workers"]]
-        rows.append([
-            {"arrays": "arrays of tokens", "jsonl": "JSON lines"}.get(name, name.capitalize()),
-            "yes" if bucketed else "no", f"{of[0]['mb']:.1f}", f"{of[0]['read_s']:.2f}",
-            *(f"{cell['papers_per_s']:,.0f}" for cell in of),
-            f"{of[0]['papers_per_cpu_s']:,.0f}", f"{of[0]['padding']:.0%}",
-        ])  # fmt: skip
-    head = ["format", "buckets", "MB", "read, s", *(f"{n} workers" for n in report["workers"]),
-            "papers per CPU-second", "padding"]  # fmt: skip
-    invented = "invented " if report["generated"] else ""
-    return (
-        f"{markdown(head, rows)}\nPapers/s from the file to padded batches of "
-        f"{report['batch_size']}; {report['papers']:,} {invented}papers of "
-        f"{report['mean_tokens']:.0f} tokens in the mean; {where_and_when(report)}, shared with "
-        f"other work (load {report['provenance']['load_average']['before']:.0f}).\n"
-    )
-
-
-def table_of_fit(report: dict[str, Any]) -> str:
-    """Return Markdown: papers a second of a fit, and the share of waiting."""
-    rows = [
-        [str(r["workers"]), "yes" if r["bucketed"] else "no", f"{r['papers_per_s']:.1f}",
-         f"{r['fit_cpu_s'] / r['fit_s']:.2f}", f"{r['waited_share']:.2%}"]
-        for r in report["fit"]
-    ]  # fmt: skip
-    head = ["workers", "buckets", "papers/s of the fit", "processors busy", "time spent waiting"]
-    return markdown(head, rows)
 
 
 def plot(report: dict[str, Any], path: Path) -> None:

@@ -280,7 +280,8 @@ def _started(
         for rank in range(1, count):
             here, there = spawn.Pipe()
             variables = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            process = spawn.Process(target=_take_part, args=(variables, beside, there), daemon=True)
+            # No daemon: that could not start workers of its own.
+            process = spawn.Process(target=_take_part, args=(variables, beside, there))
             process.start()
             there.close()
             others.append((process, here))
