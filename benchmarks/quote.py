@@ -385,6 +385,10 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "deep_kernels": lambda: quote_deep.kernels(read_report("deep")),
     "deep_serving": lambda: quote_deep.serving(read_report("deep")),
     "cascade": lambda: quote_deep.cascade(read_report("cascade")),
+    "loading": lambda: quote_deep.loading(read_report("loading")),
+    "loading_fit": lambda: quote_deep.loading_fit(read_report("loading")),
+    "distributed": lambda: quote_deep.distributed(read_report("distributed")),
+    "distributed_model": lambda: quote_deep.distributed_model(read_report("distributed")),
     "since_fast_1_0": lambda: quote_prose.since_fast_1_0(read_report),
     "aims": lambda: quote_prose.aims(read_report, bundle_bytes()),
     "robustness_notes": lambda: quote_prose.robustness_notes(read_report),
@@ -405,8 +409,7 @@ def render(text: str) -> str:
 
 def main() -> None:
     """Write, or with --check fail if a number is stale."""
-    how_to = ("classify-millions", "compare-with-peers", "run-in-containers", "serve-in-production")
-    pages = [f"docs/how-to/{name}.md" for name in how_to]
+    pages = [str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/how-to/*.md"))]
     pages += [str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/explanation/*.md"))]
     wanted = {ROOT / name: text for name, text in packaged().items()}
     named = (
