@@ -56,10 +56,10 @@ _BLOCK_PAPERS = 512
 
 
 class CurveLoss:
-    """The log-loss of any curve on the same papers, to the bit as ``apply`` and ``softmax`` give it.
+    """The log-loss of any curve on the same papers: bit for bit that of ``apply`` and ``softmax``.
 
-    A fit asks for hundreds of curves. Which two knots a gap is between does not depend on the curve,
-    so it is found once; and a curve with the gaps of the one before it differs in the factors alone.
+    A fit asks for hundreds of curves. Which two knots a gap is between does not depend on the
+    curve, so it is found once. A curve with the gaps of the one before it reuses what they gave.
 
     Args:
         logits: float32 [n, k].
@@ -101,7 +101,7 @@ class _Block:
         return losses
 
     def _map(self, gaps: tuple[float, ...]) -> None:
-        """Keep the new gaps, and the top probability that they give: ``np.interp``, step by step."""
+        """Keep the new gaps as ``np.interp`` gives them, and the top probability of each paper."""
         values = np.array(gaps)
         slopes = np.append(np.diff(values) / np.diff(GAP_KNOTS), 0.0)
         np.take(slopes, self._place, out=self._mapped, mode="clip")
