@@ -50,6 +50,9 @@ VERBS = {
     ),
     "export": Verb("classmark.cli.export", "Make a bundle of a finished run."),
     "journal": Verb("classmark.cli.journal", "Show, export and delete what was predicted."),
+    "profile": Verb(
+        "classmark.cli.profile", "Run a command under a profiler: what takes time and memory."
+    ),
     "doctor": Verb("classmark.cli.doctor", "Check what works here, and say how to mend the rest."),
     "demo": Verb("classmark.cli.demo", "Run the whole path on a generated corpus."),
 }

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, get_origin, get_type_hints
 from classmark.errors import InvalidConfig
 from classmark.pipeline.kinds import KINDS, ModelConfig
 from classmark.pipeline.unfinished import check_same_fit, resumed_config
+from classmark.profiling import ProfilerConfig, read_profiler
 from classmark.records.fields import WrongField, read_value
 from classmark.records.run import Kind
 from classmark.storage import expand_home
@@ -23,9 +24,9 @@ _Options = TypeVar("_Options", bound=ModelConfig)
 
 _PATH_KEYS = (
     *("dataset.path", "runs_dir", "resume"),
-    *("model.encoder", "model.start", "model.fast", "model.deep"),
+    *("model.encoder", "model.start", "model.fast", "model.deep", "profiler.folder"),
 )
-_MAY_BE_NULL = ("resume", "model.start")
+_MAY_BE_NULL = ("resume", "model.start", "profiler.folder")
 _PERIODS = "model.period_weights"
 _PERIOD_NAME = re.compile(r"[\w-]+")
 _UNKNOWN = re.compile(r"Could not override '([^']+)'\.")
@@ -44,6 +45,7 @@ class TrainConfig:
         seed: of all that is drawn at random, from 0; the same seed gives the same weights.
         runs_dir: folder in which the run gets a folder of its own.
         tracker: who keeps the run beside its own folder.
+        profiler: what the fit is profiled for.
         resume: folder of an unfinished run to resume; None: a new run.
         composed: everything as Hydra composed it, for the record.
     """
@@ -54,6 +56,7 @@ class TrainConfig:
     runs_dir: Path
     resume: Path | None
     tracker: TrackerConfig
+    profiler: ProfilerConfig
     composed: dict[str, Any]
 
     @property
@@ -97,11 +100,11 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
         return _read_config(resumed_config(folder, dataset))
     # Hydra wants a dataset; that of the run is put in its place.
     composed = _compose([*overrides, *([] if dataset else [f"dataset.path={folder}"])])
-    only_tracker = all(key.partition(".")[0] == "tracker" for key in others)
-    if not only_tracker:
+    of_this_command = ("tracker", "profiler")
+    if not all(key.partition(".")[0] in of_this_command for key in others):
         check_same_fit(folder, composed)
     continued = resumed_config(folder, dataset)
-    return _read_config({**continued, "tracker": composed["tracker"]})
+    return _read_config({**continued, **{group: composed[group] for group in of_this_command}})
 
 
 def _compose(overrides: Sequence[str]) -> dict[str, Any]:
@@ -136,7 +139,9 @@ def _unknown_key(name: str) -> InvalidConfig:
     known = {
         *(f"model.{field.name}" for kind in KINDS.values() for field in fields(kind.options)),
         *(f"tracker.{field.name}" for field in fields(TrackerConfig)),
-        *("dataset.path", "seed", "runs_dir", "resume", "model", "tracker", "experiment"),
+        *(f"profiler.{field.name}" for field in fields(ProfilerConfig)),
+        *("dataset.path", "seed", "runs_dir", "resume", "model", "tracker", "profiler"),
+        "experiment",
     }
     if name in known:
         kinds = [
@@ -180,7 +185,8 @@ def _quoted(value: str) -> str:
 def _read_config(composed: dict[str, Any]) -> TrainConfig:
     kind = _read_kind(composed)
     options = KINDS[kind].options
-    _check_keys("", composed, {"seed", "runs_dir", "resume", "dataset", "model", "tracker"})
+    groups = {"dataset", "model", "tracker", "profiler"}
+    _check_keys("", composed, {"seed", "runs_dir", "resume", *groups})
     _check_keys("dataset.", composed["dataset"], {"path"})
     _check_keys("model.", composed["model"], {"kind", *(key.name for key in fields(options))})
     model = {key: value for key, value in composed["model"].items() if key != "kind"}
@@ -198,8 +204,19 @@ def _read_config(composed: dict[str, Any]) -> TrainConfig:
         runs_dir=expand_home(str(composed["runs_dir"])),
         resume=None if resume is None else expand_home(str(resume)),
         tracker=read_tracker(composed),
+        profiler=_read_profiler(composed, kind),
         composed=composed,
     )
+
+
+def _read_profiler(composed: Mapping[str, Any], kind: Kind) -> ProfilerConfig:
+    profiler = read_profiler(composed)
+    if profiler.kind == "torch" and kind != "transformer":
+        raise InvalidConfig(
+            f"profiler=torch is for model=transformer; a {kind} fit has no operations of torch. "
+            "Use profiler=cpu or profiler=memory."
+        )
+    return profiler
 
 
 def _read_kind(composed: Mapping[str, Any]) -> Kind:
@@ -250,6 +267,7 @@ def describe_keys() -> dict[str, list[ConfigKey]]:
         every.append(ConfigKey(name, type_words(hints[name]), default, said[name]))
     tracker = {**top["tracker"], **_defaults("tracker/auto")}
     every += _keys_of("tracker", TrackerConfig, tracker)
+    every += _keys_of("profiler", ProfilerConfig, top["profiler"])
     kinds = {
         f"model={kind}": [
             ConfigKey("model.kind", "text", kind, "what is fitted; model=KIND sets it."),

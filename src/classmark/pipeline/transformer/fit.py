@@ -14,6 +14,7 @@ from classmark.dataset import DatasetSplit, read_split
 from classmark.errors import Interrupted, TrainingFailed
 from classmark.kernels import RawScores
 from classmark.pipeline.config import TrainConfig
+from classmark.pipeline.profiled import operations_folder
 from classmark.pipeline.run_folder import (
     reserve_run_folder,
     start_record,
@@ -190,6 +191,7 @@ def _fit(work: _Work, run: Unfinished, trackers: Trackers) -> Fitted:
         start=None if start is None else (read_start(start), start),
         progress=work.progress,
         trackers=trackers,
+        profile=operations_folder(work.config, run.folder),
     )
     what = f"{len(labels):,} papers, epochs: {options.epochs}"
     work.progress.step(f"fitting {options.encoder}: {what}")

@@ -92,7 +92,6 @@ class TransformerConfig:
             every step.
         device: ``cpu``, ``gpu``, or ``auto``, the best available.
         threads: of torch on the CPU; None: torch chooses.
-        profile: write how long each operation took.
     """
 
     encoder: str
@@ -127,7 +126,6 @@ class TransformerConfig:
     checkpoint_minutes: float
     device: Device
     threads: int | None
-    profile: bool
 
     def __post_init__(self) -> None:
         for key, (low, high) in _LIMITS.items():

@@ -258,6 +258,7 @@ class TransformerFit:
         start: weights to start from, and the run they are of; None: the encoder's own.
         progress: of stages, papers, loss and speed.
         trackers: keep the numbers of every step and epoch.
+        profile: folder for how long each operation took; None: nothing is measured.
     """
 
     config: TransformerConfig
@@ -270,3 +271,4 @@ class TransformerFit:
     start: tuple[dict[str, Tensor], Path] | None = None
     progress: Progress = SILENT
     trackers: Trackers = field(default_factory=Trackers)
+    profile: Path | None = None

@@ -169,8 +169,8 @@ def _measure_if_broken_off(
 def _trainer(fit: TransformerFit, callback: FitCallback) -> Trainer:
     config = fit.config
     callbacks: list[Any] = [callback]
-    if config.profile:
-        callbacks.append(ProfileSteps(fit.folder / "profile"))
+    if fit.profile is not None:
+        callbacks.append(ProfileSteps(fit.profile))
     precision: Any = _PRECISIONS[config.precision]
     return Trainer(
         accelerator=config.device,
