@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -50,6 +50,7 @@ WhatOfFit = Annotated[
     typer.Option(help="As of classify; torch: the operations of a transformer's steps."),
 ]
 _RATE = 100
+_STDERR = 2
 
 
 @app.command()
@@ -94,7 +95,7 @@ def train(
         chosen = [f"profiler={profiler}", f"profiler.rate={rate}", f"profiler.folder={folder}"]
         outcome: BaseException | None = None
         try:
-            with _stdout_to(sys.stderr.fileno()):
+            with _stdout_to(_STDERR):
                 _run_verb("train", [*arguments, *chosen])
         except (KeyboardInterrupt, Interrupted) as error:
             outcome = error
@@ -156,8 +157,13 @@ def _folder_for(verb: str, output: Path | None) -> Iterator[Path]:
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     folder = (output or Path("profiles") / f"{verb}-{stamp}").absolute()
     check_folder(folder)
-    with locked_folder(folder.with_name(f".{folder.name}.profiling")):
-        yield output or folder.relative_to(Path.cwd())
+    try:
+        with locked_folder(folder.with_name(f".{folder.name}.profiling")):
+            yield output or folder.relative_to(Path.cwd())
+    finally:
+        if output is None:
+            with suppress(OSError):  # it holds other profiles
+                folder.parent.rmdir()
 
 
 def _run_here(

@@ -96,15 +96,13 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     folder = expand_home(resume)
     dataset = given.get("dataset.path")
     others = given.keys() - {"resume", "runs_dir", "dataset.path"}
-    if not others:
-        return _read_config(resumed_config(folder, dataset))
     # Hydra wants a dataset; that of the run is put in its place.
     composed = _compose([*overrides, *([] if dataset else [f"dataset.path={folder}"])])
-    of_this_command = ("tracker", "profiler")
-    if not all(key.partition(".")[0] in of_this_command for key in others):
+    if not all(key.partition(".")[0] in ("tracker", "profiler") for key in others):
         check_same_fit(folder, composed)
-    continued = resumed_config(folder, dataset)
-    return _read_config({**continued, **{group: composed[group] for group in of_this_command}})
+    of_this_command = ("tracker", "profiler") if others else ("profiler",)
+    own = {group: composed[group] for group in of_this_command}
+    return _read_config({**resumed_config(folder, dataset), **own})
 
 
 def _compose(overrides: Sequence[str]) -> dict[str, Any]:

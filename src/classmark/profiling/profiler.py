@@ -150,7 +150,8 @@ class Sampler:
             raise MissingExtra("profiler=cpu", "profile")
         handle, name = tempfile.mkstemp(prefix="classmark-profile-", suffix=".txt")
         os.close(handle)
-        self._file, self._said = Path(name), output or tempfile.TemporaryFile()  # noqa: SIM115
+        self._file, self._is_own = Path(name), output is None
+        self._said = output or tempfile.TemporaryFile()  # noqa: SIM115 - see _close
         flags = ["--format", "raw", "--function", "--nonblocking", "--subprocesses"]
         # In a session of its own: Ctrl-C is for the command, and we end the sampler then.
         self.process = subprocess.Popen(
@@ -186,6 +187,7 @@ class Sampler:
             self._file.unlink(missing_ok=True)
         if self.process.returncode:
             raise self._failure()
+        self._close()
         return Stacks.read(text.splitlines())
 
     def _wait_for_first_line(self) -> None:
@@ -198,15 +200,23 @@ class Sampler:
             self._file.unlink(missing_ok=True)
             raise self._failure()
 
+    def _close(self) -> None:
+        if self._is_own:
+            self._said.close()
+
     def _failure(self) -> WorkerFailed:
         self._said.seek(0)
         lines = self._said.read().decode("utf-8", "replace").strip().splitlines()
+        self._close()
         why = lines[0].removeprefix("Error: ").rstrip(".") if lines else "it said nothing"
         return WorkerFailed(f"{SAMPLER} cannot look into the process: {why}. {_ADVICE}.")
 
 
 class _Tracker:
-    """memray, that notes who holds memory; what was held at the peak is read at the end."""
+    """memray, that notes who holds memory; what was held at the peak is read at the end.
+
+    It forgets the outermost calls after it begins, as it loses count of those that led to it.
+    """
 
     def __init__(self) -> None:
         import memray

@@ -46,7 +46,7 @@ class Stacks:
             frames = stack.split(";")
             processes = [match[1] for frame in frames if (match := _PROCESS.match(frame))]
             calls = tuple(frame for frame in frames if not _PROCESS.match(frame))
-            if calls and not any(_OWN_PACKAGE in frame for frame in calls[-3:]):
+            if calls and not any(_OWN_PACKAGE in frame for frame in calls):
                 found[processes[-1] if processes else "", calls] += int(count)
         numbers = {process: n for n, process in enumerate(sorted({p for p, _ in found}), start=1)}
         costs: Counter[Stack] = Counter()
