@@ -182,6 +182,32 @@ def sync(runs_dir: RunsDir = RUNS_DIR) -> None:
         raise typer.Exit(1)
 
 
+@app.command("log-model", short_help="Log the bundle of a run as a model of MLflow.")
+def log_model(
+    run: Run,
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="What `export` made of it.")],
+    runs_dir: RunsDir = RUNS_DIR,
+    mlflow_uri: Annotated[
+        str, typer.Option("--mlflow-uri", metavar="URI", help="MLflow, if not beside the runs.")
+    ] = "",
+) -> None:
+    """Log the bundle of a run as a model of MLflow, and print its address.
+
+    `mlflow models serve -m ADDRESS --env-manager local` then answers like `classmark serve`.
+    """
+    from classmark.tracking import MlflowStore
+    from classmark.tracking.pyfunc import log_model as log
+    from classmark.tracking.runs import find_run
+
+    found = find_run(run, runs_dir)
+    store = (
+        MlflowStore(mlflow_uri, "", "")
+        if mlflow_uri
+        else MlflowStore.beside(found.folder.resolve().parent, "")
+    )
+    typer.echo(log(store, found.name, found.record, bundle))
+
+
 def _stop(signum: int, _frame: object) -> None:
     signal.signal(signum, signal.SIG_IGN)  # once is enough: what follows is the cleaning
     raise KeyboardInterrupt
