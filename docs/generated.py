@@ -22,6 +22,7 @@ from classmark.cli.app import VERBS, app, load_verb
 from classmark.errors import ClassmarkError
 from classmark.pipeline.config import ConfigKey, default_words, describe_keys, meanings, type_words
 from classmark.pipeline.stages import describe_stage_keys
+from classmark.pipeline.sweep import describe_sweep_keys
 
 _CONF = Path(classmark.__file__).parent / "conf"
 _MOST_COLUMNS = 8
@@ -84,6 +85,11 @@ def train_keys() -> str:
 def stage_keys() -> str:
     """Return the keys of ``classmark pipeline run`` that ``classmark train`` does not have."""
     return _keys(next(iter(describe_stage_keys().values())))
+
+
+def sweep_keys() -> str:
+    """Return the keys of ``classmark sweep`` that ``classmark train`` does not have."""
+    return _keys(next(iter(describe_sweep_keys().values())))
 
 
 def _keys(keys: Iterable[ConfigKey]) -> str:
@@ -292,6 +298,7 @@ PARTS = {
     "help of every verb": cli_help,
     "keys of train": train_keys,
     "keys of the stages": stage_keys,
+    "keys of a sweep": sweep_keys,
     "groups of conf": config_groups,
     "settings of the service": service_settings,
     "options of the rooms": room_configs,

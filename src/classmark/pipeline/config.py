@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import re
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from classmark.records.fields import WrongField, read_value
 from classmark.records.run import Kind
 from classmark.storage import expand_home
 from classmark.tracking import TrackerConfig, read_tracker
-from classmark.tracking.tracker import flat
+from classmark.tracking.tracker import Tracker, flat
 
 _Options = TypeVar("_Options", bound=ModelConfig)
 
@@ -52,6 +53,7 @@ class TrainConfig:
         profiler: what the fit is profiled for.
         resume: folder of an unfinished run to resume; None: a new run.
         composed: everything as Hydra composed it, for the record.
+        watchers: further trackers, which may end the fit; it measures every epoch for them.
     """
 
     dataset: Path
@@ -62,6 +64,7 @@ class TrainConfig:
     tracker: TrackerConfig
     profiler: ProfilerConfig
     composed: dict[str, Any]
+    watchers: tuple[Tracker, ...] = ()
 
     @property
     def kind(self) -> Kind:
@@ -135,7 +138,7 @@ def compose(
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    spelled = [_spelled_for_hydra(override) for override in overrides]
+    spelled = [_spelled_for_hydra(_stored_experiment(override)) for override in overrides]
     ConfigStore.instance().store(group="more", name=name, package="_global_", node=dict(more))
     try:
         with initialize_config_module("classmark.conf", version_base="1.3"):
@@ -149,7 +152,7 @@ def compose(
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         reason = " ".join(str(error).partition("Config search path")[0].split())
         if unknown := _UNKNOWN.match(reason):
-            raise _unknown_key(unknown[1], more) from error
+            raise _unknown_key(unknown[1], more, name) from error
         raise InvalidConfig(
             f"{reason} (given: {' '.join(overrides) or 'nothing'}). "
             "See `classmark train --help` for the keys."
@@ -157,7 +160,9 @@ def compose(
     return dict(composed)
 
 
-def _unknown_key(name: str, more: Mapping[str, Any] = MappingProxyType({})) -> InvalidConfig:
+def _unknown_key(
+    name: str, more: Mapping[str, Any] = MappingProxyType({}), file: str = "train"
+) -> InvalidConfig:
     """Return the error of a key that is not known: the nearest ones, or the kind that has it."""
     known = {
         *(key for key, _ in flat(more)),
@@ -176,8 +181,32 @@ def _unknown_key(name: str, more: Mapping[str, Any] = MappingProxyType({})) -> I
         return InvalidConfig(f"{name} is a key of model={' and model='.join(kinds)} only.")
     near = get_close_matches(name, sorted(known))
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
-    verb = "pipeline run" if more else "train"
+    verb = {"pipeline": "pipeline run"}.get(file, file)
     return InvalidConfig(f"{name} is unknown. {hint}See `classmark {verb} --help` for the keys.")
+
+
+def _stored_experiment(override: str) -> str:
+    """Return an override that names a file of the user's as an experiment, stored for Hydra."""
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import DictConfig, OmegaConf
+
+    key, _, value = override.partition("=")
+    file = Path(value.strip("'\""))
+    if key != "experiment" or file.suffix not in (".yaml", ".yml"):
+        return override
+    try:
+        content = OmegaConf.load(expand_home(str(file)))
+    except Exception as error:  # YAML has a tree of errors of its own
+        raise InvalidConfig(
+            f"{override} cannot be read ({' '.join(str(error).split())}). Give a file such as "
+            "best.yaml of a sweep, or the name of an experiment."
+        ) from error
+    if not isinstance(content, DictConfig):
+        raise InvalidConfig(f"{override} is not an experiment: it holds no keys.")
+    name = f"file-{hashlib.sha256(str(file.absolute()).encode()).hexdigest()[:12]}"
+    store = ConfigStore.instance()
+    store.store(group="experiment", name=name, package="_global_", node=content)
+    return f"experiment={name}"
 
 
 def _spelled_for_hydra(override: str) -> str:
