@@ -46,12 +46,14 @@ class Network:
         reads_types: it looks at the types.
         n_labels: k.
         tokenizer: makes its tokens.
+        tokenizer_json: what the tokenizer was read from.
     """
 
     module: nn.Module
     reads_types: bool
     n_labels: int
     tokenizer: PairTokenizer
+    tokenizer_json: bytes
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -127,7 +129,7 @@ def check_parity(network: Network, model: bytes, papers: Papers) -> float:
         ParityFailed: it is more than ``FP32_TOLERANCE`` allows.
     """
     tried = [*papers, *_EDGES]
-    given = _scorer(network, model, "fp32").score(tried).scores
+    given = network_scorer(network, model, "fp32").score(tried).scores
     expected = torch_logits(network, tried)
     difference = float(np.abs(given - expected).max())
     allowed = FP32_TOLERANCE * max(1.0, float(np.abs(expected).max()) / 10)
@@ -198,7 +200,7 @@ def torch_logits(network: Network, papers: Papers) -> NDArray[np.float32]:
     torch = _torch()
     module = network.module.eval()
     rows = []
-    with torch.inference_mode(), _one_thread():
+    with torch.inference_mode(), one_thread():
         for encoded in network.tokenizer.encode(papers):
             ids = torch.from_numpy(encoded.ids.astype(np.int64))[None]
             types = torch.from_numpy(encoded.types.astype(np.int64))[None]
@@ -207,7 +209,7 @@ def torch_logits(network: Network, papers: Papers) -> NDArray[np.float32]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Let torch run on one thread: several that wait for each other stand still on a busy host."""
     torch = _torch()
     before = torch.get_num_threads()
@@ -235,7 +237,7 @@ def _by_name(network: Network) -> Any:
 
 
 def _try(network: Network, model: bytes, precision: str, sample: Sample) -> Trial:
-    scorer = _scorer(network, model, precision)
+    scorer = network_scorer(network, model, precision)
     timed = sample.papers[:TIMED_PAPERS]
     speeds = []
     for _ in range(_ROUNDS if timed else 0):
@@ -251,7 +253,8 @@ def _try(network: Network, model: bytes, precision: str, sample: Sample) -> Tria
     )
 
 
-def _scorer(network: Network, model: bytes, precision: str) -> EncoderScorer:
+def network_scorer(network: Network, model: bytes, precision: str = "fp32") -> EncoderScorer:
+    """Return what scores papers with the graph of a network, on one thread."""
     config = EncoderConfig(precision, network.inputs, network.n_labels, threads=1)
     return EncoderScorer(model, network.tokenizer, config)
 

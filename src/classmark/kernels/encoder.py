@@ -147,7 +147,7 @@ class EncoderScorer:
         return 1 if self._config.precision == "int8" else RUN_TOKENS
 
     def _run(self, group: list[Encoded]) -> NDArray[np.float32]:
-        feed = _padded(group, self._tokenizer.pad_id)
+        feed = padded(group, self._tokenizer.pad_id)
         wanted = {name: feed[name] for name in self._config.inputs}
         session, expected = self._in_this_process(), (len(group), self._config.n_labels)
         try:
@@ -248,7 +248,7 @@ def plan_runs(lengths: Sequence[int], run_tokens: int) -> Iterator[list[int]]:
         yield run
 
 
-def _padded(group: list[Encoded], pad_id: int) -> dict[str, NDArray[np.int64]]:
+def padded(group: list[Encoded], pad_id: int) -> dict[str, NDArray[np.int64]]:
     """Return the inputs of a run: int64 [n, t] each."""
     shape = (len(group), max(len(encoded) for encoded in group))
     ids = np.full(shape, pad_id, dtype=np.int64)

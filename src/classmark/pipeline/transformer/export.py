@@ -106,8 +106,9 @@ def read_network(run_folder: Path, record: RunRecord) -> Network:
     with reading("weights/model.safetensors"):
         model.load_state_dict(load_file(run_folder / "weights" / "model.safetensors"))
     with reading("encoder/tokenizer.json"):
-        tokenizer = PairTokenizer(tokenizer_json(run_folder), part.max_length)
-    return Network(model.eval(), model.reads_types, n_labels, tokenizer)
+        content = (run_folder / "encoder" / "tokenizer.json").read_bytes()
+        tokenizer = PairTokenizer(content, part.max_length)
+    return Network(model.eval(), model.reads_types, n_labels, tokenizer, content)
 
 
 def tokenizer_json(run_folder: Path) -> bytes:
