@@ -5,10 +5,9 @@ The TorchScript exporter, because its graphs run faster here (docs/decisions).
 
 from __future__ import annotations
 
-import logging
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from classmark.errors import MissingExtra, ParityFailed
 from classmark.export.precision import Choice, Trial, choose_precision
+from classmark.export.weights import halve_network, quantise_network
 from classmark.kernels.encoder import INPUTS, OUTPUT, EncoderConfig, EncoderScorer
 from classmark.kernels.tokens import PairTokenizer
 from classmark.storage import scratch_folder
@@ -32,6 +32,11 @@ a ten-thousandth. Some 1e-6 is usual."""
 PARITY_PAPERS, TIMED_PAPERS = 64, 128
 """Papers of the sample that are compared with torch, and that speed is measured on."""
 _ROUNDS = 3
+_CHANGES: dict[str, Callable[[bytes], bytes]] = {
+    "fp32": bytes,
+    "fp16": halve_network,
+    "int8": quantise_network,
+}
 _EDGES = (("", "a"), ("On", ""), ("Word " * 400, "word " * 4000), ("", r"$x^2$ \alpha"))
 
 Papers = Sequence[tuple[str, str]]
@@ -99,7 +104,7 @@ def export_network(
     Args:
         network: the fitted one.
         sample: papers of the validation split: for parity, speed and accuracy.
-        precision: ``auto``, ``fp32`` or ``int8``, as ``choose_precision`` takes it.
+        precision: ``auto``, ``fp32``, ``fp16`` or ``int8``, as ``choose_precision`` takes it.
         most_loss: the same.
 
     Raises:
@@ -108,11 +113,9 @@ def export_network(
     """
     plain = to_onnx(network)
     check_parity(network, plain, sample.papers[:PARITY_PAPERS])
-    models = {"fp32": plain}
-    if precision != "fp32":
-        models["int8"] = quantise_network(plain)
-    wanted = models if precision == "auto" else {precision: models[precision]}
-    trials = {name: _try(network, model, name, sample) for name, model in wanted.items()}
+    names = ("fp32", "int8") if precision == "auto" else (precision,)
+    models = {name: _CHANGES[name](plain) for name in names}
+    trials = {name: _try(network, model, name, sample) for name, model in models.items()}
     choice = choose_precision(trials, precision, most_loss)
     return Exported(models[choice.kept], plain, trials, choice)
 
@@ -166,33 +169,6 @@ def to_onnx(network: Network) -> bytes:
             dynamo=False,
         )
         return path.read_bytes()
-
-
-def quantise_network(model: bytes) -> bytes:
-    """Return the network with weights in int8, per channel, activations as they come.
-
-    Embeddings too: they are half of MiniLM, and cost no accuracy that could be measured.
-    """
-    try:
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-    except ImportError as error:
-        raise MissingExtra("exporting an encoder", "deep") from error
-    with scratch_folder() as folder:
-        before, after = folder / "fp32.onnx", folder / "int8.onnx"
-        before.write_bytes(model)
-        quietened = logging.root.manager.disable
-        logging.disable(logging.WARNING)  # it recommends a step that changes nothing here
-        try:
-            quantize_dynamic(
-                before,
-                after,
-                per_channel=True,
-                weight_type=QuantType.QInt8,
-                op_types_to_quantize=["MatMul", "Gemm", "Gather"],
-            )
-        finally:
-            logging.disable(quietened)
-        return after.read_bytes()
 
 
 def torch_logits(network: Network, papers: Papers) -> NDArray[np.float32]:

@@ -31,9 +31,7 @@ def count_pieces(tokenizer: PairTokenizer, papers: Papers) -> NDArray[np.int64]:
     return counts
 
 
-def choose_pieces(
-    content: bytes, counts: NDArray[np.int64], share: float
-) -> NDArray[np.intp]:
+def choose_pieces(content: bytes, counts: NDArray[np.int64], share: float) -> NDArray[np.intp]:
     """Return the ids that stay when a share of the vocabulary leaves, the rarest first.
 
     Args:
@@ -47,7 +45,10 @@ def choose_pieces(
     value = _read(content)
     vocabulary: dict[str, int] = value["model"]["vocab"]
     prefix = value["model"].get("continuing_subword_prefix", "##")
-    needed = {*_named_elsewhere(value), *(i for t, i in vocabulary.items() if _is_single(t, prefix))}
+    needed = {
+        *_named_elsewhere(value),
+        *(i for t, i in vocabulary.items() if _is_single(t, prefix)),
+    }
     spare = np.array(sorted(set(vocabulary.values()) - needed), dtype=np.intp)
     n = int(share * len(vocabulary))
     if n > len(spare):

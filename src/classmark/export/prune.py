@@ -10,9 +10,8 @@ arXiv:1503.02531, for the soft targets.
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,65 +25,16 @@ RANKED_PAPERS = 32
 """Papers that layers and heads are compared on: each layer that could leave is tried on all."""
 _REFIT_ROUNDS = 60
 _STAY_CLOSE = 1e-3
-_ENTRY = re.compile(r"([a-z]+)=([0-9.]+)")
 _PROJECTIONS = (
-    ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"),
+    (
+        "attention.self.query",
+        "attention.self.key",
+        "attention.self.value",
+        "attention.output.dense",
+    ),
     ("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"),
 )
 """Where encoders of BERT's and of DistilBERT's type have the projections of a layer's heads."""
-
-
-@dataclass(frozen=True)
-class Pruning:
-    """What leaves an encoder.
-
-    Attributes:
-        vocabulary: share of the pieces, 0..1: the rarest of the training papers.
-        layers: number of layers.
-        heads: number of attention heads, of all layers together.
-    """
-
-    vocabulary: float = 0.0
-    layers: int = 0
-    heads: int = 0
-
-    @classmethod
-    def parse(cls, text: str) -> Pruning:
-        """Return what ``vocabulary=0.5,layers=2,heads=12`` says; an empty text prunes nothing.
-
-        Raises:
-            InvalidConfig: it says something else, or an amount is out of range.
-        """
-        found: dict[str, float] = {}
-        for entry in text.split(",") if text else ():
-            match = _ENTRY.fullmatch(entry.strip())
-            name, amount = match.groups() if match else ("", "")
-            if name not in {field.name for field in fields(cls)} or name in found:
-                raise InvalidConfig(
-                    f"--prune {text!r}: {entry!r} is not one of vocabulary=SHARE, layers=N and "
-                    "heads=N, each given once. Give for example --prune vocabulary=0.5,layers=2."
-                )
-            found[name] = _amount(name, amount, text)
-        return cls(**found)  # type: ignore[arg-type]
-
-    def __str__(self) -> str:
-        named = {field.name: getattr(self, field.name) for field in fields(self)}
-        return ",".join(f"{name}={amount:g}" for name, amount in named.items() if amount)
-
-    def __bool__(self) -> bool:
-        return bool(self.vocabulary or self.layers or self.heads)
-
-
-def _amount(name: str, amount: str, text: str) -> float:
-    try:
-        value = float(amount) if name == "vocabulary" else int(amount)
-    except ValueError:
-        value = -1
-    if name == "vocabulary" and not 0 < value < 1:
-        raise InvalidConfig(f"--prune {text!r}: the share {amount} must be between 0 and 1.")
-    if name != "vocabulary" and value < 1:
-        raise InvalidConfig(f"--prune {text!r}: {name}={amount} must be a whole number from 1.")
-    return value
 
 
 def prune_layers(network: Network, n: int, papers: Papers) -> Network:

@@ -35,6 +35,8 @@ class ModelKind:
         packages: whose versions a run records besides those of every kind.
         can_resume: whether a fit writes checkpoints.
         no_formats: why ``export`` cannot write a format, and what to do instead, by its name.
+        not_smaller: why ``export`` can neither prune nor quantise it, and what to do instead; ""
+            if it can.
     """
 
     options: type[ModelConfig]
@@ -42,6 +44,7 @@ class ModelKind:
     packages: tuple[str, ...] = ()
     can_resume: bool = False
     no_formats: Mapping[str, str] = field(default_factory=dict)
+    not_smaller: str = ""
 
 
 _NO_CASCADE = "a cascade is two models and a threshold. Export the run of its deep model."
@@ -55,6 +58,8 @@ KINDS: dict[Kind, ModelKind] = {
             "hash words or spell LaTeX and Unicode as words. Export a bundle, which needs numpy "
             "alone.",
         },
+        not_smaller="its rows have two bits each, and it keeps only the terms that matter most. "
+        "Train it with a smaller model.max_features.",
     ),
     "transformer": ModelKind(
         TransformerConfig,
@@ -71,6 +76,7 @@ KINDS: dict[Kind, ModelKind] = {
         CascadeConfig,
         packages=("onnxruntime", "tokenizers"),
         no_formats={"hf": _NO_CASCADE, "onnx": _NO_CASCADE},
+        not_smaller=_NO_CASCADE,
     ),
 }
 
@@ -109,6 +115,17 @@ def check_format(kind: Kind, format_: str) -> None:
     reason = KINDS[kind].no_formats.get(format_)
     if reason is not None:
         raise InvalidConfig(f"--format {format_} of a {kind} run: {reason}")
+
+
+def check_smaller(kind: Kind) -> None:
+    """Check that ``export`` can prune and quantise a kind of model.
+
+    Raises:
+        InvalidConfig: it cannot; says why, and what to do instead.
+    """
+    reason = KINDS[kind].not_smaller
+    if reason:
+        raise InvalidConfig(f"--prune and --quantize of a {kind} run: {reason}")
 
 
 def wing(kind: Kind) -> Wing:
