@@ -93,19 +93,18 @@ def prune_heads(network: Network, n: int, papers: Papers) -> Network:
     return replace(network, module=module)
 
 
-def refit_head(network: Network, whole: Network, papers: Papers) -> Network:
+def refit_head(network: Network, wanted: NDArray[np.float32], papers: Papers) -> Network:
     """Return a pruned network whose last layer says what the whole network says, as far as it can.
 
     Args:
         network: pruned; its encoder stays as it is.
-        whole: what it was before.
-        papers: raw pairs of the training split; nothing is learned from labels.
+        wanted: float32 [n, k], the logits of the whole network.
+        papers: n raw pairs of the training split; nothing is learned from labels.
     """
     torch = _torch()
-    wanted = torch.from_numpy(network_scorer(whole, to_onnx(whole)).score(papers).scores)
     vectors = torch.from_numpy(pooled(network, papers)).double()
     module: Any = copy.deepcopy(network.module)
-    targets = wanted.double().softmax(dim=1)
+    targets = torch.from_numpy(wanted).double().softmax(dim=1)
     weight, bias = (p.detach().double().clone() for p in (module.head.weight, module.head.bias))
     start = weight.clone()
     weight.requires_grad_(requires_grad=True)

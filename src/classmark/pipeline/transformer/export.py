@@ -76,7 +76,7 @@ def prepare(run: RunToExport) -> Prepared:
     check_parity(network, plain, sample.papers[:PARITY_PAPERS])
     scorer = network_scorer(network, plain)
     _check_against_run(run.folder, ids[:COMPARED_PAPERS], sample, scorer)
-    pruned = _prune(run, network)
+    pruned = _prune(run, network, scorer)
     loss = measure_loss(
         _right(scorer, sample),
         _right(network_scorer(pruned, to_onnx(pruned)), sample),
@@ -92,8 +92,8 @@ def prepare(run: RunToExport) -> Prepared:
     return Prepared(pruned, ids, sample, _facts_of_pruning(run, loss))
 
 
-def _prune(run: RunToExport, whole: Network) -> Network:
-    """Return a network without what the options say; raises as the parts do."""
+def _prune(run: RunToExport, whole: Network, scorer: Scorer) -> Network:
+    """Return a network without what the options say; ``scorer`` is the whole one."""
     from classmark.export.pieces import choose_pieces, count_pieces, prune_vocabulary
     from classmark.export.prune import prune_heads, prune_layers, refit_head
 
@@ -110,7 +110,8 @@ def _prune(run: RunToExport, whole: Network) -> Network:
         network = prune_heads(network, pruning.heads, papers)
     if pruning.layers or pruning.heads:
         run.progress.step(f"fitting its head to {len(papers[:REFIT_PAPERS]):,} training papers")
-        network = refit_head(network, whole, papers[:REFIT_PAPERS])
+        wanted = scorer.score(papers[:REFIT_PAPERS]).scores
+        network = refit_head(network, wanted, papers[:REFIT_PAPERS])
     return network
 
 
