@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from classmark.dataset import DatasetSplit
 from classmark.export import quantise
-from classmark.export.onnx import Network, network_scorer, to_onnx
+from classmark.export.onnx import Network
 from classmark.export.prune import pooled
 from classmark.kernels.encoder import padded, plan_runs
 from classmark.kernels.linear import LinearArrays
@@ -77,15 +77,15 @@ def embedded(network: Network, papers: Pairs, folder: Path) -> Floats:
     return np.concatenate(parts)
 
 
-def fit_teacher(network: Network, vectors: Floats, labels: NDArray[Any]) -> Network:
-    """Return the network with a head fitted to labels; its encoder stays as it is."""
+def fit_head(vectors: Floats, labels: NDArray[Any], k: int) -> Floats:
+    """Return a head fitted to labels: float32 [k, h + 1], the bias last."""
     import torch
 
     centre, spread = vectors.mean(axis=0), vectors.std(axis=0) + 1e-3
     x = torch.from_numpy((vectors - centre) / spread)
     truth = torch.from_numpy(labels.astype(np.int64))
-    weight = torch.zeros(network.n_labels, x.shape[1], requires_grad=True)
-    bias = torch.zeros(network.n_labels, requires_grad=True)
+    weight = torch.zeros(k, x.shape[1], requires_grad=True)
+    bias = torch.zeros(k, requires_grad=True)
     steps = torch.optim.LBFGS([weight, bias], max_iter=HEAD_ROUNDS, line_search_fn="strong_wolfe")
     entropy = torch.nn.CrossEntropyLoss(label_smoothing=SMOOTHING)
 
@@ -96,11 +96,18 @@ def fit_teacher(network: Network, vectors: Floats, labels: NDArray[Any]) -> Netw
         return value
 
     steps.step(loss)
+    scaled = weight.detach().numpy() / spread
+    return np.column_stack([scaled, bias.detach().numpy() - scaled @ centre]).astype(np.float32)
+
+
+def with_head(network: Network, head: Floats) -> Network:
+    """Return a network with another head, of ``fit_head``."""
+    import torch
+
     module: Any = copy.deepcopy(network.module)
     with torch.no_grad():
-        scaled = weight / torch.from_numpy(spread)
-        module.head.weight.copy_(scaled)
-        module.head.bias.copy_(bias - scaled @ torch.from_numpy(centre))
+        module.head.weight.copy_(torch.from_numpy(head[:, :-1]))
+        module.head.bias.copy_(torch.from_numpy(head[:, -1]))
     return replace(network, module=module)
 
 
@@ -110,11 +117,6 @@ class Lesson:
 
     papers: Pairs
     wanted: Floats
-
-
-def teach(network: Network, papers: Pairs) -> Lesson:
-    """Return papers with what a network says of them."""
-    return Lesson(papers, network_scorer(network, to_onnx(network)).score(papers).scores)
 
 
 def fine_tune(network: Network, lesson: Lesson, *, keep_zeros: bool = False) -> Network:

@@ -384,6 +384,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "two_cores": lambda: quote_deep.tries(read_report("two-cores")),
     "deep_kernels": lambda: quote_deep.kernels(read_report("deep")),
     "deep_serving": lambda: quote_deep.serving(read_report("deep")),
+    "compression": lambda: quote_deep.compression(read_report("compression")),
     "cascade": lambda: quote_deep.cascade(read_report("cascade")),
     "since_fast_1_0": lambda: quote_prose.since_fast_1_0(read_report),
     "aims": lambda: quote_prose.aims(read_report, bundle_bytes()),
@@ -405,7 +406,8 @@ def render(text: str) -> str:
 
 def main() -> None:
     """Write, or with --check fail if a number is stale."""
-    how_to = ("classify-millions", "compare-with-peers", "run-in-containers", "serve-in-production")
+    how_to = ["classify-millions", "compare-with-peers", "compress-models", "run-in-containers"]
+    how_to += ["serve-in-production"]
     pages = [f"docs/how-to/{name}.md" for name in how_to]
     pages += [str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/explanation/*.md"))]
     wanted = {ROOT / name: text for name, text in packaged().items()}

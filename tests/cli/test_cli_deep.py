@@ -42,6 +42,19 @@ def test_an_unknown_precision_is_a_usage_error(deep: DeepFolders, tmp_path: Path
     assert "--quantize 'int4' must be one of auto, fp32, fp16, int8" in result.stderr
 
 
+def test_export_prunes_and_says_what_that_loses(deep: DeepFolders, tmp_path: Path) -> None:
+    words = ("export", deep.run, "--output", tmp_path / "mine-1.0", "--prune", "vocabulary=0.3")
+    result = run(*words, "--quantize", "fp16", "--most-loss", "1", "--json")
+    assert result.exit_code == 0, result.output
+    seen = json.loads(result.stdout)
+    assert seen["pruning"]["pruned"] == "vocabulary=0.3"
+    assert f"pruned vocabulary=0.3: it {seen['pruning']['reason']}" in result.stderr
+    assert seen["precision"]["kept"] == "fp16"
+    refused = run(*words, "--overwrite")
+    assert refused.exit_code == 1
+    assert "120 labelled validation papers are too few" in " ".join(refused.stderr.split())
+
+
 def test_a_folder_for_transformers_is_written_and_described(
     deep: DeepFolders, tmp_path: Path
 ) -> None:
