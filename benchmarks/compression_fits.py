@@ -35,7 +35,7 @@ from classmark.training.vocabulary import (
 
 SEED = 7
 HEAD_ROUNDS, DECAY, SMOOTHING = 120, 3e-4, 0.05
-RATE, BATCH_TOKENS = 2e-4, 1024
+RATE, BATCH_TOKENS = 3e-5, 1024
 SOFT_LABELS = 5
 CHUNK = 500
 
@@ -172,24 +172,28 @@ def soft_papers(papers: SparsePapers, wanted: Floats, share: float, labels: NDAr
     """Return papers, each once for each label that it may have, with label and weight of each.
 
     The sum over them is the cross-entropy against soft targets: ``share`` of the teacher's
-    (its first few labels), the rest of the true label.
+    (its first few labels), the rest of the true label. The true label fills as many places as
+    the teacher's, so that every share makes for as many steps.
     """
     top = np.argsort(-wanted, axis=1)[:, :SOFT_LABELS]
     p = np.exp(wanted - wanted.max(axis=1, keepdims=True))
     p = np.take_along_axis(p, top, axis=1)
-    weights = np.column_stack(
-        [share * p / p.sum(axis=1, keepdims=True), np.full(len(p), 1 - share)]
+    true = np.repeat(np.asarray(labels)[:, None], SOFT_LABELS, axis=1)
+    parts = [
+        (top, share * p / p.sum(axis=1, keepdims=True)),
+        (true, np.full(true.shape, (1 - share) / SOFT_LABELS)),
+    ]
+    targets, weights = (
+        np.concatenate([part[i] for part in parts if part[1].any()], axis=1) for i in (0, 1)
     )
-    targets = np.column_stack([top, labels])
     rows = np.repeat(np.arange(len(p)), targets.shape[1])
-    used = weights.ravel() > 0
-    rows, lengths = rows[used], np.diff(papers.starts)[rows[used]]
+    lengths = np.diff(papers.starts)[rows]
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     at = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
     at += np.repeat(papers.starts[rows], lengths)
     repeated = SparsePapers(papers.columns[at], papers.values[at], starts)
-    chosen = weights.ravel()[used].astype(np.float32)
-    return repeated, targets.ravel()[used].astype(np.int16), chosen / chosen.mean()
+    chosen = weights.ravel().astype(np.float32)
+    return repeated, targets.ravel().astype(np.int16), chosen / chosen.mean()
 
 
 def fit_fast(lesson: Lesson, labels: NDArray[Any], share: float) -> tuple[LinearArrays, float]:

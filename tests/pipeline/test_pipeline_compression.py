@@ -25,8 +25,8 @@ from deep_bundles import DeepFolders
 
 pytestmark = pytest.mark.slow  # importing torch and exporting an encoder take seconds
 
-TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.5}
-"""Of a logit, between the bundle and the torch network that it was made of."""
+TOLERANCES = {"fp32": 1e-4, "fp16": 2e-3, "int8": 0.2}
+"""Of the largest logit, between the bundle and the torch network that it was made of."""
 EVERYTHING = "vocabulary=0.3,layers=1,heads=1"
 
 
@@ -58,7 +58,8 @@ def test_each_option_gives_a_smaller_bundle_that_answers_as_its_torch_counterpar
     network = prepare(open_run(deep.run, tmp_path / "none-1.0", chosen, SILENT)).network
     papers = papers_of(deep.dataset)
     given = load_scorer(load_bundle(output)).score(papers).scores
-    difference = np.abs(given - torch_logits(network, papers)).max()
+    expected = torch_logits(network, papers)
+    difference = np.abs(given - expected).max() / np.abs(expected).max()
     assert difference < TOLERANCES[quantize]
     graph = output / "model.onnx"
     assert graph.stat().st_size < (deep.fp32 / "model.onnx").stat().st_size
@@ -83,7 +84,7 @@ def test_a_pruned_network_is_refused_if_it_may_lose_more_than_is_allowed(
     with pytest.raises(
         ParityFailed, match=r"may lose more than 0\.03: it loses .* 120 papers\)\. Prune less"
     ):
-        export_run(deep.run, output, options(prune="layers=1,heads=1", most_loss=0.03))
+        export_run(deep.run, output, options(prune="vocabulary=0.95", most_loss=0.03))
     assert not output.exists()
 
 
