@@ -384,6 +384,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "two_cores": lambda: quote_deep.tries(read_report("two-cores")),
     "deep_kernels": lambda: quote_deep.kernels(read_report("deep")),
     "deep_serving": lambda: quote_deep.serving(read_report("deep")),
+    "compression": lambda: quote_deep.compression(read_report("compression")),
     "cascade": lambda: quote_deep.cascade(read_report("cascade")),
     "loading": lambda: quote_deep.loading(read_report("loading")),
     "loading_fit": lambda: quote_deep.loading_fit(read_report("loading")),

@@ -74,8 +74,9 @@ def export_run(
         RunNotFound: there is no such run.
         RunCorrupt: a file of the run is missing or damaged.
         InvalidDataset: its dataset is missing or has changed.
-        InvalidConfig: this kind of model cannot be written in the format.
-        ParityFailed: the converted model does not give what the fitted one gave.
+        InvalidConfig: this kind of model cannot be written in the format, or made smaller.
+        ParityFailed: the converted model does not give what the fitted one gave, or the pruned one
+            may have lost too much.
         MissingExtra: packages that this kind of model needs are not installed.
         StorageFailed: the bundle cannot be written, or would replace what it is made from.
     """
@@ -110,10 +111,11 @@ def _export_to_hugging_face(
 
     Without a curve, which no class of Transformers has.
     """
+    from classmark.pipeline.transformer.export import candidate_of
     from classmark.pipeline.transformer.huggingface import open_network, write_folder
 
-    run = replace(run, options=replace(run.options, precision="fp32"))
-    network = open_network(run)
-    candidate = replace(wing(run.record.kind).make_candidate(run), wants_curve=False)
+    run = replace(run, options=replace(run.options, quantize="fp32"))
+    prepared = open_network(run)
+    candidate = replace(candidate_of(run, prepared), wants_curve=False)
     bundle, report = _measure(run, candidate)
-    return write_folder(run, output, network, candidate, bundle, report), report
+    return write_folder(run, output, prepared.network, candidate, bundle, report), report
