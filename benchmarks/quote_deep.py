@@ -1,4 +1,4 @@
-"""Markdown of the deep tier: a frozen encoder, speed, compression, a cascade, and how it is fitted."""
+"""Markdown of the deep tier: frozen encoder, speed, compression, cascade, and how it is fitted."""
 
 from __future__ import annotations
 
