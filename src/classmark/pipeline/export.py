@@ -40,7 +40,7 @@ HEADLINE = ("top_1", "top_3", "top_5", "macro_f1", "ece", "set_coverage", "set_s
 _PROVENANCE = ("command", "seed", "dataset_digest", "date", "commit", "packages", "generated")
 
 Precision = Literal["auto", "fp32", "int8"]
-Format = Literal["bundle", "hf", "onnx"]
+Format = Literal["bundle", "hf", "onnx", "bento"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,8 @@ class ExportOptions:
         non_papers: texts that are out of scope; None: those that classmark invents.
         overwrite: replace a bundle that exists.
         format: ``bundle``; ``hf``, a folder that Transformers loads, in fp32 and calibrated by a
-            temperature alone; ``onnx``, one graph from text to scores, which no kind has yet.
+            temperature alone; ``onnx``, one graph from text to scores, which no kind has yet;
+            ``bento``, a folder that BentoML serves, with the bundle in it.
         command: the command line to name in the report.
         precision: of a transformer: ``auto`` measures and decides, ``fp32`` and ``int8`` decide.
         most_loss: validation accuracy that int8 may lose with ``auto``, 0..1: the interval of what
