@@ -24,7 +24,8 @@ from classmark.storage import atomic_folder, scratch_folder, storage_errors, wri
 
 MODEL = "model"
 """Folder of the bundle beside the service."""
-# -P: a file of the current folder must not replace a module. `bentoml build` refuses hidden folders.
+# Not `bentoml build`: it refuses hidden folders, as the scratch folder is one.
+# -P: a file of the current folder must not replace a module.
 _BUILD = "import bentoml, json, sys; print(bentoml.build(**json.load(sys.stdin)).path)"
 _COMMAND = (sys.executable, "-P", "-c", _BUILD)
 _SERVICE = f'''"""The service of this bento, which BentoML starts: POST /v1/classify."""
@@ -106,10 +107,10 @@ def _build(described: dict[str, Any], home: Path) -> Path:
         env={**os.environ, **own},
         check=False,
     )
-    said = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
+    said = (done.stderr if done.returncode else done.stdout).strip().splitlines()
     if done.returncode or not said:
         raise StorageFailed(
-            f"BentoML could not build the bento (exit code {done.returncode}): "
-            f"{said[-1] if said else 'it said nothing'}. Run `bentoml env` to see what it finds here."
+            f"BentoML could not build the bento: {said[-1] if said else 'it said nothing'} (exit "
+            f"code {done.returncode}). Run `bentoml env` to see how it is installed."
         )
     return Path(said[-1])

@@ -154,6 +154,6 @@ def too_large(max_bytes: int, how: str = "is larger") -> Problem:
     # The connection stays open and the rest is discarded, so that the client reads the answer; if
     # the body never ends, the connection is closed when it is late.
     return Problem(
-        "bodytoo_large",
+        "body_too_large",
         f"the body {how} than {max_bytes} bytes. Send fewer papers at once.",
     )
