@@ -236,7 +236,7 @@ def test_a_build_that_fails_leaves_nothing_and_says_what_bentoml_said(
     bento: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BENTOML_CONFIG", str(tmp_path / "absent.yaml"))
-    with pytest.raises(StorageFailed, match=r"BentoML could not build the bento .*absent\.yaml"):
+    with pytest.raises(StorageFailed, match=r"BentoML could not build the bento: .*absent\.yaml"):
         write_bento(bento / "src" / "model", tmp_path / "mine-1.0")
     assert not list(tmp_path.iterdir())
 
