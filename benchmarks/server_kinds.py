@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ from pathlib import Path
 from plain_app import MODEL_VARIABLE
 from report import ROOT
 from service import HOST, answers, free_port
+from watch import tree
 
 WORKERS = 2
 DEADLINE_S = 1
@@ -112,14 +114,18 @@ class Running:
     stop_s: float | None = None
 
 
-def prepare(names: list[str], model: str, folder: Path) -> None:
-    """Make what the servers need before they start: environments, and the bento of the model."""
+@contextmanager
+def prepared(names: list[str], model: str) -> Iterator[Path]:
+    """Yield a folder for the servers; make their environments, and the bento of the model in it."""
     pythons = {kind.venv: kind.python for kind in map(SERVERS.__getitem__, names) if kind.venv}
     for venv in pythons:
         subprocess.run(["make", f"{venv}/.ready"], cwd=ROOT, check=True, stdout=sys.stderr)
-    if BENTO in pythons:
-        command = [pythons[BENTO], "-c", _BUILD, model, str(folder / "bento-1")]
-        subprocess.run(command, check=True)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        if BENTO in pythons:
+            command = [pythons[BENTO], "-c", _BUILD, model, str(folder / "bento-1")]
+            subprocess.run(command, check=True)
+        yield folder
 
 
 @contextmanager
@@ -159,11 +165,12 @@ def running(name: str, model: str, folder: Path) -> Iterator[Running]:
         server.ready_s = round(time.monotonic() - started, 2)
         yield server
     finally:
-        asked = time.monotonic()
+        asked, everyone = time.monotonic(), list(tree(process.pid))
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(PATIENCE_S)
             server.stop_s = round(time.monotonic() - asked, 2)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        for one in everyone:  # not by their group: workers of BentoML have others
+            with suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
         process.wait()

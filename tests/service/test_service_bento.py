@@ -9,14 +9,13 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -99,7 +98,6 @@ def start(bento: Path, log: Path, port: int, **settings: object) -> subprocess.P
             stderr=said,
             cwd=log.parent,
             env={**os.environ, **kept, **own},
-            start_new_session=True,
         )
 
 
@@ -119,9 +117,8 @@ def served(bento: Path, folder: Path, **settings: object) -> Iterator[Served]:
             time.sleep(0.1)
         yield server
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.terminate()  # its workers are in groups of their own, and end with it
+        process.wait(START_S)
 
 
 def is_up(url: str) -> bool:
@@ -275,7 +272,7 @@ def keep(bento: Path) -> None:
     ("spoil", "settings", "expected"),
     [
         (damage, {}, r"bias\.npy has changed since the bundle was written\. Install or export"),
-        (half_write, {}, r"model is not a bundle"),
+        (half_write, {}, r"no model at .*: it holds no bundle\.json"),
         (lose_description, {}, r"does not contain a valid bentofile\.yaml"),
         (keep, {"workers": 0}, r"CLASSMARK_BENTO_WORKERS cannot be '0'"),
     ],
