@@ -25,7 +25,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from classmark.bundle import find_bundle, load_bundle
+from classmark.bundle import describe_files, find_bundle, load_bundle
 from classmark.cli.app import app
 from classmark.client import Client
 from classmark.dataset import SampleConfig, sample_dataset
@@ -35,6 +35,7 @@ from classmark.export.bento import write_bento
 HAS_BENTOML = find_spec("bentoml") is not None
 needs_bentoml = pytest.mark.skipif(not HAS_BENTOML, reason="needs the extra bentoml")
 slow = pytest.mark.slow  # reason: BentoML takes seconds to build, and to start
+ROOT = Path(__file__).parents[2]
 START_S = 200.0
 PAPER = {"id": "1", "title": "Colouring sparse graphs", "abstract": "We prove a bound."}
 BODIES: dict[str, Any] = {
@@ -223,8 +224,9 @@ def test_a_bento_that_exists_is_replaced_on_request_only(bento: Path, tmp_path: 
     (copy / "stale").touch()
     with pytest.raises(StorageFailed, match=r"mine-1\.0"):
         write_bento(bento / "src" / "model", copy)
-    write_bento(bento / "src" / "model", copy, overwrite=True)
+    files = write_bento(bento / "src" / "model", copy, overwrite=True)
     assert not (copy / "stale").exists()
+    assert [name for name in files if files[name] != describe_files(bento)[name]] == ["bento.yaml"]
 
 
 @needs_bentoml
@@ -302,6 +304,22 @@ def test_a_port_in_use_ends_bentoml_with_an_error(bento: Path, tmp_path: Path) -
         process = start(bento, tmp_path / "said.txt", taken.getsockname()[1])
         assert process.wait(START_S) == 1
     assert "Address already in use" in (tmp_path / "said.txt").read_text("utf-8")
+
+
+@needs_bentoml
+@slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_every_command_of_the_page_prints_what_it_shows(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "how-to" / "bentoml.md"
+    run = subprocess.run(
+        [sys.executable, ROOT / "docs" / "tutorial_run.py", page],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "BENTOML_HOME": str(tmp_path)},
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr + run.stdout
 
 
 @pytest.mark.skipif(HAS_BENTOML, reason="BentoML is installed")
