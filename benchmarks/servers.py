@@ -7,9 +7,8 @@ Needs the group `bench`. All have two workers, the same model and this machine. 
 serve` stand the least application (`plain_app.py`: Starlette alone) on uvicorn and on granian, our
 bento on BentoML, and LitServe, the last two with batches and without. Loads: a curve of single
 papers, batches of 100, and an open loop at three times the rate that a closed loop reached; goodput
-is what is answered within a second. All servers
-take their turn in each round; of each number the best round counts, because other work on the
-machine only ever takes time away.
+is what is answered within a second. All servers run, and take the loads in turns; the best round
+counts, because other work on the machine only ever takes time away.
 """
 
 from __future__ import annotations
@@ -17,79 +16,103 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from faults import overload
+from faults import overload, say
 from load import batch_bodies, measure, request_of, single_bodies
 from report import run_benchmark, start_plot, write_plot
 from server_faults import measure_faults
-from server_kinds import DEADLINE_S, SERVERS, WORKERS, prepared, running
+from server_kinds import DEADLINE_S, SERVERS, WORKERS, Running, prepared, running
 from service import memory_mb
 from watch import tree
 
 LEVELS = (1, 4, 8, 16, 32)
 P99_LIMIT_MS = 50
 BATCH_PAPERS = 100
+OVERLOADS = 2
 
 
-def measure_loads(name: str, model: str, folder: Path, seconds: float) -> dict[str, Any]:
-    """Return what one server does under loads, and what its start and its memory are.
+def measure_loads(
+    names: list[str], model: str, rounds: int, seconds: float
+) -> dict[str, dict[str, Any]]:
+    """Return what servers do under loads, which they take in turns while the others wait.
 
     Args:
-        name: of the server.
+        names: of the servers.
         model: a path, or "" for the packaged one.
-        folder: that was prepared.
+        rounds: of each load; the best counts.
         seconds: of each load.
     """
     singles = single_bodies(500)
     # Of an encoder a batch of 100 papers takes longer than the deadline.
     crowd = singles if model else batch_bodies(16, BATCH_PAPERS)
-    with running(name, model, folder) as server:
-        address = f"{server.url}/v1/classify"
-        measure(address, singles, 8, 3)
-        points = []
+    requests = [request_of(body, 1000 * DEADLINE_S) for body in crowd]
+    found: dict[str, dict[str, Any]] = {}
+    with prepared(names, model) as folder, ExitStack() as started:
+        servers = {name: started.enter_context(running(name, model, folder)) for name in names}
+        for name, server in servers.items():
+            found[name] = {"ready_s": server.ready_s, "ready_cpu_s": round(cpu_s(server.pid), 2)}
+            measure(f"{server.url}/v1/classify", singles, 8, 2)
+        points = curves(servers, singles, rounds, seconds)
+        overs = overloads(servers, requests, max(2.0, seconds))
+        for name, server in servers.items():
+            found[name] |= {
+                **memory_mb(server.pid),
+                "single": points[name],
+                "best": best_within(points[name]),
+                "overload": {"papers_per_request": 1 if model else BATCH_PAPERS, **overs[name]},
+            }
+    return found
+
+
+def curves(
+    servers: Mapping[str, Running], bodies: list[str], rounds: int, seconds: float
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the best round of each level of load on each server."""
+    tries: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+    for number in range(rounds):
         for level in LEVELS:
-            before = cpu_s(server.pid)
-            point = measure(address, singles, level, seconds).to_dict()
-            spent = 1000 * (cpu_s(server.pid) - before)
-            n = max(1.0, point["requests_per_s"] * max(1, round(seconds)))
-            points.append({**point, "cpu_ms_per_request": round(spent / n, 3)})
-        requests = [request_of(body, 1000 * DEADLINE_S) for body in crowd]
-        over = overload(server.url, requests, seconds, 1000 * DEADLINE_S)
-        memory = memory_mb(server.pid)
+            say(f"round {number + 1}, {level} connections, load {os.getloadavg()[0]:.0f}")
+            for name, server in servers.items():
+                tries[name, level].append(one_point(server, bodies, level, seconds))
+    return {name: [best_of(tries[name, level]) for level in LEVELS] for name in servers}
+
+
+def one_point(server: Running, bodies: list[str], level: int, seconds: float) -> dict[str, Any]:
+    """Return a level of load, with the processor time of the server for each request."""
+    before = cpu_s(server.pid)
+    point = measure(f"{server.url}/v1/classify", bodies, level, seconds).to_dict()
+    n = max(1.0, point["requests_per_s"] * max(1, round(seconds)))
+    return {**point, "cpu_ms_per_request": round(1000 * (cpu_s(server.pid) - before) / n, 3)}
+
+
+def best_of(tries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the fastest of some rounds, with the rates of all and the least processor time."""
+    fastest = max(tries, key=lambda point: float(point["requests_per_s"]))
     return {
-        "ready_s": server.ready_s,
-        **memory,
-        "single": points,
-        "overload": {"papers_per_request": 1 if model else BATCH_PAPERS, **over},
+        **fastest,
+        "cpu_ms_per_request": min(point["cpu_ms_per_request"] for point in tries),
+        "requests_per_s_each": [point["requests_per_s"] for point in tries],
     }
 
 
-def best_of(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the best of what some rounds measured of one server.
-
-    Of the overload it is the round with the highest peak, as a whole.
-    """
-    points = []
-    for level in zip(*(found["single"] for found in rounds), strict=True):
-        fastest = max(level, key=lambda point: float(point["requests_per_s"]))
-        least_cpu_ms = min(point["cpu_ms_per_request"] for point in level)
-        points.append({**fastest, "cpu_ms_per_request": least_cpu_ms})
+def overloads(
+    servers: Mapping[str, Running], requests: list[bytes], seconds: float
+) -> dict[str, dict[str, Any]]:
+    """Return what three times the load does to each server: of some rounds that of most goodput."""
+    tries = defaultdict(list)
+    for _ in range(OVERLOADS):
+        for name, server in servers.items():
+            say(f"overload of {name}, load {os.getloadavg()[0]:.0f}")
+            tries[name].append(overload(server.url, requests, seconds, 1000 * DEADLINE_S))
     return {
-        "ready_s": min(found["ready_s"] for found in rounds),
-        "ready_s_each": [found["ready_s"] for found in rounds],
-        **{key: rounds[-1][key] for key in ("pss_mb", "rss_mb")},
-        "single": points,
-        "best": best_within(points),
-        "overload": max(
-            (found["overload"] for found in rounds),
-            key=lambda over: float(over["peak"]["answered_per_s"]),
-        ),
+        name: max(found, key=lambda over: float(over["goodput_per_s"]))
+        for name, found in tries.items()
     }
 
 
@@ -112,36 +135,27 @@ def measure_all(options: argparse.Namespace) -> dict[str, Any]:
     """Return the parts that were asked for, beside those that the report has from before."""
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)
     names = options.only.split(";")
-    result: dict[str, Any] = {"servers": {}, "loads": {}, "dates": {}}
+    result: dict[str, Any] = {"servers": {}, "loads": {}, "loads_measured": {}}
     if options.output and options.output.exists():
         result |= json.loads(options.output.read_text(encoding="utf-8"))
     result |= {"invented": True, "workers": WORKERS, "p99_limit_ms": P99_LIMIT_MS}
     parts = options.parts.split(",")
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    result["dates"] |= dict.fromkeys(parts, now)
     if "loads" in parts:
         for model, _, path in (given.partition("=") for given in options.models.split(",")):
-            found = loads_in_rounds(names, path and str(Path(path).resolve()), options)
+            load = {"before": round(os.getloadavg()[0], 1)}
+            place = path and str(Path(path).resolve())
+            found = measure_loads(names, place, options.rounds, options.seconds)
             result["loads"][model] = {**result["loads"].get(model, {}), **found}
+            load["after"] = round(os.getloadavg()[0], 1)
+            result["loads_measured"][model] = {**load, "date": now}
     if "faults" in parts:
         with prepared(names, "") as folder:
             for name in names:
-                print(f"faults of {name} ...", file=sys.stderr, flush=True)
+                say(f"faults of {name} ...")
                 found = measure_faults(name, folder, options.fault_seconds)
                 result["servers"].setdefault(name, {}).update(found)
     return result
-
-
-def loads_in_rounds(names: list[str], model: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Return the best of some rounds of each server under loads."""
-    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    with prepared(names, model) as folder:
-        for number in range(options.rounds):
-            for name, found in rounds.items():
-                load = os.getloadavg()[0]
-                print(f"round {number + 1}, {name}, load {load:.0f}", file=sys.stderr, flush=True)
-                found.append(measure_loads(name, model, folder, options.seconds))
-    return {name: best_of(found) for name, found in rounds.items()}
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
@@ -166,8 +180,8 @@ def plot(result: dict[str, Any], path: Path) -> None:
 FLAGS: dict[str, dict[str, Any]] = {
     "--models": {"default": "fast", "help": "fast (the packaged one), deep=BUNDLE, of the loads"},
     "--parts": {"default": "loads,faults", "help": "parts; others in --output stay"},
-    "--seconds": {"type": float, "default": 4, "help": "of each load; 4"},
-    "--rounds": {"type": int, "default": 3, "help": "of the loads; 3"},
+    "--seconds": {"type": float, "default": 3, "help": "of each load; 3"},
+    "--rounds": {"type": int, "default": 5, "help": "of the loads; 5"},
     "--fault-seconds": {"type": float, "default": 30, "help": "of killing workers; 30"},
     "--only": {"default": ";".join(SERVERS), "help": "servers, separated by semicolons"},
 }

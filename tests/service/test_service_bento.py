@@ -25,12 +25,17 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
+from classmark import Classifier
 from classmark.bundle import describe_files, find_bundle, load_bundle
 from classmark.cli.app import app
 from classmark.client import Client
 from classmark.dataset import SampleConfig, sample_dataset
 from classmark.errors import BundleCorrupt, StorageFailed
 from classmark.export.bento import write_bento
+from classmark.records import BadRecord, Paper
+from classmark.service import make_settings
+from classmark.service.answering.answerer import Answerer, AnswerOptions, Question
+from classmark.service.metrics import Metrics
 
 HAS_BENTOML = find_spec("bentoml") is not None
 needs_bentoml = pytest.mark.skipif(not HAS_BENTOML, reason="needs the extra bentoml")
@@ -133,6 +138,25 @@ def comparable(reply: httpx.Response) -> tuple[int, str, Any]:
     """Return a reply without the names that every request gets anew."""
     text = re.sub(r'"(prediction_id|instance)":"[^"]*"', r'"\1":""', reply.text)
     return reply.status_code, reply.headers["content-type"].partition(";")[0], json.loads(text)
+
+
+def test_requests_that_are_scored_together_get_what_each_gets_alone() -> None:
+    answerer = Answerer(Classifier(), make_settings(journal="off"), Metrics())
+    graphs, stars = Paper(id="1", title="Sparse graphs"), Paper(id="2", abstract="We see stars.")
+    bad = BadRecord(id="3", kind="invalid_paper", message="it is empty")
+    asked: list[tuple[list[Question | BadRecord], AnswerOptions]] = [
+        ([Question(graphs, "math.CO")], AnswerOptions(top=2)),
+        ([bad, Question(stars), Question(graphs)], AnswerOptions(explain=True, threshold=0.01)),
+        ([bad], AnswerOptions()),
+    ]
+    together = answerer.answer_together(asked)
+    for (questions, options), documents in zip(asked, together, strict=True):
+        alone = answerer.answer_many(questions, options, lambda: None)
+        assert [without_id(document) for document in documents] == list(map(without_id, alone))
+
+
+def without_id(document: Any) -> dict[str, Any]:
+    return {key: v for key, v in document.to_dict().items() if key != "prediction_id"}
 
 
 @needs_bentoml
