@@ -398,6 +398,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "service_levels": lambda: quote_prose.service_levels(read_report),
     "scale_note": lambda: quote_prose.scale_note(read_report),
     **{name: partial(make, read_report) for name, make in quote_report.BLOCKS.items()},
+    "servers_fast": lambda: quote_peers.servers(read_report("servers"), "fast"),
+    "servers_deep": lambda: quote_peers.servers(read_report("servers"), "deep"),
     "decay": lambda: quote_peers.decay_by_year(read_report("decay")),
     "decay_age": lambda: quote_peers.decay_by_age(read_report("decay")),
 }

@@ -60,8 +60,9 @@ def export(
         str | None,
         typer.Option(
             "--format",
-            metavar="bundle|hf|onnx",
-            help="What to write; hf: a folder that Transformers loads, of a transformer.",
+            metavar="bundle|hf|onnx|bento",
+            help="What to write; hf: a folder that Transformers loads, of a transformer; bento: a "
+            "folder that BentoML serves.",
         ),
     ] = None,
     prune: Annotated[
@@ -94,7 +95,8 @@ def export(
 ) -> None:
     """Convert a run, calibrate it on valid, measure it on test, and write the bundle.
 
-    With --format hf, write a folder for Transformers instead, and compare its answers.
+    With --format hf, write a folder for Transformers instead, and compare its answers; with
+    --format bento, a folder for BentoML that holds the bundle.
     """
     require_training()
     from classmark.cli.progress import StepLines

@@ -80,7 +80,7 @@ KINDS: dict[Kind, ModelKind] = {
     "cascade": ModelKind(
         CascadeConfig,
         packages=("onnxruntime", "tokenizers"),
-        no_formats={"hf": _NO_CASCADE, "onnx": _NO_CASCADE},
+        no_formats=dict.fromkeys(("hf", "onnx", "bento"), _NO_CASCADE),
         not_smaller=_NO_CASCADE,
     ),
 }
