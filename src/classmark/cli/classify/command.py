@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from classmark.cli.classify.bulk import bulk_layout, run_bulk
-from classmark.cli.options import COLUMNS_METAVAR, RawCells, columns_option, complete_model
+from classmark.cli.classify.bulk import Work, bulk_layout, run_bulk
+from classmark.cli.options import (
+    COLUMNS_METAVAR,
+    AddressOption,
+    EngineOption,
+    RawCells,
+    columns_option,
+    complete_model,
+    parse_place,
+)
 from classmark.cli.output import (
     check_ending,
     file_or_stdout,
@@ -20,6 +28,7 @@ from classmark.cli.output import (
     stdout_encoding,
 )
 from classmark.cli.progress import progress_bar
+from classmark.cluster import check_engine
 from classmark.errors import InvalidPaper, UsageError
 
 if TYPE_CHECKING:
@@ -137,6 +146,7 @@ def classify(
         Path | None,
         typer.Option(
             metavar="FILE",
+            parser=parse_place,
             help="Write here, whole or not at all, in the format of its ending: .csv .jsonl .json "
             ".parquet; lines for people if it has none.",
         ),
@@ -147,6 +157,8 @@ def classify(
             metavar="N", help="Classify files by the million with N processes; needs --output."
         ),
     ] = None,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad record.")] = False,
     columns: Annotated[
         str | None,
@@ -170,7 +182,9 @@ def classify(
     """
     output = file_or_stdout(output)
     layout = choose_layout(output, jsonl=jsonl, json=as_json, csv=as_csv)
-    in_bulk = workers is not None or layout == "parquet"
+    check_engine(engine, address)
+    work = Work(engine, address, workers)
+    in_bulk = work.in_bulk or layout == "parquet"
     options = Options(
         top=top,
         threshold=threshold,
@@ -189,12 +203,21 @@ def classify(
         typer.echo(ctx.get_help(), err=True)
         raise typer.Exit(2)
     if in_bulk:
-        n_bad, n_records = run_bulk(sources, options, model=model, output=output, workers=workers)
+        n_bad, n_records = run_bulk(sources, options, model=model, output=output, work=work)
     else:
+        _refuse_buckets(output, sources)
         n_bad, n_records = run(sources, options, model=model, output=output)
     if n_bad:
         print_error(f"{n_bad} of {n_records} records could not be read.")
         raise typer.Exit(1)
+
+
+def _refuse_buckets(output: Path | None, sources: Sequence[Source]) -> None:
+    from classmark.storage import is_remote
+
+    for place in (output or "", *(source.value for source in sources if source.kind == "file")):
+        if is_remote(place):
+            raise UsageError(f"{place} is in a bucket. Give --engine ray to read and write there.")
 
 
 def run(
