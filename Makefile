@@ -6,12 +6,13 @@
 PYTHON ?= python3
 DEMO_VENV ?= .venv
 TEST_VENV ?= .venv-test
+DVC_VENV ?= .venv-dvc
 RAY_VENV ?= .venv-ray
 # Tests run on all cores, a file on one of them: fixtures of a module are made once. The longest
 # files begin first (tests/conftest.py); xdist would begin with those of the most tests.
 PARALLEL ?= --numprocesses auto --dist loadfile --no-loadscope-reorder
 PYTEST_ARGS ?=
-# The deep tier (torch, MLflow) comes into the test environment unless DEEP is empty; its tests are
+# The deep tier (torch, MLflow, W&B) comes into the test environment unless DEEP is empty; its tests are
 # left out then. This version of torch, and pip alone, take a CPU build that lies on a machine.
 DEEP ?= yes
 TORCH := --requirement requirements/torch.in
@@ -41,7 +42,7 @@ LOCK_AS_TESTED = $(LOCK) --constraints requirements/test.txt
 .DEFAULT_GOAL := help
 # Tests start hundreds of Pythons; without its caches each would compile every module that it imports.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help demo test quick core test-ray images test-images check docs site links report pictures bench lock system-deps clean
+.PHONY: help demo test quick core test-dvc test-ray images test-images check docs site links report pictures bench lock system-deps clean
 
 ##@ Use
 
@@ -68,6 +69,9 @@ quick: $(TEST_VENV)/.ready  ## Run the tests that are not slow, without coverage
 
 core: $(TEST_VENV)/.ready  ## Run the quick tests of the rooms that answer a paper
 	$(RUN) pytest -q -m "not slow" $(PARALLEL) $(CORE_TESTS) $(PYTEST_ARGS)
+
+test-dvc: $(DVC_VENV)/.ready  ## Run the tests of versioned data with DVC, a bucket too (own .venv-dvc)
+	$(DVC_VENV)/$(BIN)/python -m pytest -q --no-cov tests/pipeline/test_pipeline_dvc.py $(PYTEST_ARGS)
 
 test-ray: $(RAY_VENV)/.ready  ## Run the tests of many machines with Ray: clusters of two nodes (own .venv-ray)
 	$(RAY_VENV)/$(BIN)/python -m pytest -q --no-cov tests/cluster $(PYTEST_ARGS)
@@ -133,7 +137,8 @@ lock: $(TEST_VENV)/.ready  ## Resolve requirements/*.txt again from pyproject.to
 	$(LOCK) --extra train --extra serve --group test -o requirements/test.txt
 	$(LOCK_AS_TESTED) --extra train --extra serve --group dev -o requirements/check.txt
 	$(LOCK) --resolution lowest-direct --extra train --extra serve --extra xlsx -o requirements/lowest.txt
-	$(LOCK_AS_TESTED) --override requirements/left-out.in --extra deep --extra track -o requirements/deep.txt
+	$(LOCK_AS_TESTED) --override requirements/left-out.in --extra deep --extra track --extra wandb -o requirements/deep.txt
+	$(LOCK_AS_TESTED) --extra dvc --extra client --group test --group bucket -o requirements/dvc.txt
 	$(LOCK_AS_TESTED) --constraints requirements/deep.txt --override requirements/left-out.in \
 		--extra ray --extra deep --extra client --group test --group bucket -o requirements/ray.txt
 	$(LOCK_AS_TESTED) --extra train -o requirements/train.txt
@@ -159,7 +164,7 @@ system-deps:  ## Install the Debian packages that tests drive
 	$$sudo apt-get update -q && $$sudo apt-get install -q -y --no-install-recommends $$packages; fi
 
 clean:  ## Remove everything that make made, environments included
-	rm -rf $(DEMO_VENV) $(TEST_VENV) $(RAY_VENV) $(LOWEST_VENV) $(RELEASE_VENV) build dist demo site report.html htmlcov .coverage .coverage.* src/*.egg-info
+	rm -rf $(DEMO_VENV) $(TEST_VENV) $(DVC_VENV) $(RAY_VENV) $(LOWEST_VENV) $(RELEASE_VENV) build dist demo site report.html htmlcov .coverage .coverage.* src/*.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests benchmarks \( -name __pycache__ -o -name '*.so' -o -name '*.pyd' \) -exec rm -rf {} +
 
@@ -193,6 +198,11 @@ ifneq ($(DEEP),)
 	$(PYTHON) -m pip --python $(TEST_VENV) install --quiet --disable-pip-version-check $(TORCH)
 	$(call install,$(TEST_VENV),deep) --no-deps
 endif
+	@touch $@
+
+$(DVC_VENV)/.locked: requirements/setup.txt requirements/dvc.txt
+	$(call make_venv,$(DVC_VENV))
+	$(call install,$(DVC_VENV),dvc)
 	@touch $@
 
 # Ray Train fits the deep tier, so torch comes too, as into the test environment.

@@ -1,12 +1,14 @@
 """Draws the pictures of docs/images and reports/figures from the running product: `make pictures`.
 
-python benchmarks/screenshots.py [--output FOLDER] [--only page|evaluation|runs|pipeline]
+python benchmarks/screenshots.py [--output FOLDER] [--only page|evaluation|runs|pipeline|bucket]
 
 The web page comes from a really started server, the evaluation pages from two models that are
 fitted on a seeded sample corpus with the commands that docs/path/05-evaluation.md shows, the
-tracked runs from MLflow's page, and the pipeline from docs/images/path-pipeline.svg.
+tracked runs from MLflow's page, the pipeline from docs/images/path-pipeline.svg, and the bucket
+from a store on this machine that DVC has pushed to.
 
-Needs Chromium (`make system-deps`) and, for the runs, MLflow; what is absent is skipped. The fonts
+Needs Chromium (`make system-deps`), for the runs MLflow, and for the bucket the environment of
+`make test-dvc`; what is absent is skipped. The fonts
 are those of the machine, so the pictures differ a little from one machine to another.
 """
 
@@ -25,6 +27,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, FloatRect, sync_playwright
 
+from emulated_bucket import bucket_page
 from service import free_port, service, started
 
 ROOT = Path(__file__).parent.parent
@@ -170,12 +173,33 @@ def draw_pipeline(browser: Browser, folder: Path) -> Iterator[Path]:
     yield path
 
 
+def draw_bucket(browser: Browser, folder: Path) -> Iterator[Path]:
+    """Write what a bucket holds once DVC has pushed papers, dataset, run, bundle and results."""
+    with tempfile.TemporaryDirectory() as made:
+        work = Path(made) / "papers"
+        work.mkdir()
+        page = browser.new_page(viewport={"width": 800, "height": 600}, color_scheme="light")
+        page.goto(bucket_page(work).as_uri())
+        path = folder / "bucket.png"
+        page.screenshot(path=path, full_page=True)
+        page.close()
+        yield path
+
+
 DOCS, REPORT = "docs/images", "reports/figures"
 DRAWN: dict[str, tuple[Callable[[Browser, Path], Iterator[Path]], str]] = {
     "page": (draw_pages, DOCS),
     "evaluation": (draw_reports, DOCS),
     "runs": (draw_runs, REPORT),
     "pipeline": (draw_pipeline, REPORT),
+    "bucket": (draw_bucket, REPORT),
+}
+
+
+# What a drawing needs, and where that is installed.
+NEEDS = {
+    "runs": ("mlflow", "make pictures DEEP=yes"),
+    "bucket": ("gcp_storage_emulator", "make test-dvc makes .venv-dvc, whose Python draws it"),
 }
 
 
@@ -199,8 +223,9 @@ def main() -> None:
         for name, (drawing, place) in DRAWN.items():
             if arguments.only not in (None, name):
                 continue
-            if name == "runs" and find_spec("mlflow") is None:
-                print("skipped: the runs. MLflow is not installed: make pictures DEEP=yes")
+            package, hint = NEEDS.get(name, ("playwright", ""))
+            if find_spec(package) is None:
+                print(f"skipped: {name}. The package {package} is not installed: {hint}")
                 continue
             folder = arguments.output / place
             folder.mkdir(parents=True, exist_ok=True)

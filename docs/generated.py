@@ -20,7 +20,8 @@ import classmark
 from classmark.bundle import find_bundle
 from classmark.cli.app import VERBS, app, load_verb
 from classmark.errors import ClassmarkError
-from classmark.pipeline.config import default_words, describe_keys, meanings, type_words
+from classmark.pipeline.config import ConfigKey, default_words, describe_keys, meanings, type_words
+from classmark.pipeline.stages import describe_stage_keys
 
 _CONF = Path(classmark.__file__).parent / "conf"
 _MOST_COLUMNS = 8
@@ -76,12 +77,18 @@ def first_answer() -> str:
 
 def train_keys() -> str:
     """Return every key of ``classmark train`` with its type, default and meaning."""
-    head = ("key", "type", "default", "meaning")
-    found = []
-    for group, keys in describe_keys().items():
-        rows = [(code(k.name), k.type, code(k.default), k.meaning) for k in keys]
-        found.append(f"### {group}\n\n{table(head, rows)}")
+    found = [f"### {group}\n\n{_keys(keys)}" for group, keys in describe_keys().items()]
     return "\n\n".join(found)
+
+
+def stage_keys() -> str:
+    """Return the keys of ``classmark pipeline run`` that ``classmark train`` does not have."""
+    return _keys(next(iter(describe_stage_keys().values())))
+
+
+def _keys(keys: Iterable[ConfigKey]) -> str:
+    rows = [(code(k.name), k.type, code(k.default), k.meaning) for k in keys]
+    return table(("key", "type", "default", "meaning"), rows)
 
 
 def config_groups() -> str:
@@ -284,6 +291,7 @@ PARTS = {
     "tree of errors": tree_of_errors,
     "help of every verb": cli_help,
     "keys of train": train_keys,
+    "keys of the stages": stage_keys,
     "groups of conf": config_groups,
     "settings of the service": service_settings,
     "options of the rooms": room_configs,

@@ -2,6 +2,7 @@
 
 python docs/tutorial_run.py            every command, in an empty folder; fails on a difference
 python docs/tutorial_run.py --write    the same, and puts what was printed into the page
+python docs/tutorial_run.py docs/how-to/hugging-face.md    another page
 
 In a ``console`` block a line that begins with ``$ `` is a command, run by one bash for the whole
 page; the lines after it are its output, both streams. A ``python`` block is run as a program, and
@@ -39,7 +40,7 @@ _ROOM = re.compile(r"[█\s]+")
 _MARK = "--- end of step ---"
 _PORT = "8000"
 _VARYING = (
-    (re.compile(r"linear-\d{8}-\d{6}"), "linear-…"),
+    (re.compile(r"(linear|transformer)-\d{8}-\d{6}"), r"\1-…"),
     (re.compile(r"\b[0-9a-f]{8}(?:[0-9a-f]{4}|[0-9a-f]{56})?\b"), "…"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d\S*"), "…"),
     (re.compile(r"\b[0-9A-HJKMNP-TV-Z]{26}\b"), "…"),
@@ -149,20 +150,22 @@ def rewrite(page: str, outputs: Sequence[str]) -> str:
 def main() -> None:
     """Run the page and compare or rewrite it."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("page", nargs="?", type=Path, default=PAGE, help="what to run")
     parser.add_argument("--write", action="store_true", help="put the outputs into the page")
-    write = parser.parse_args().write
-    page = PAGE.read_text(encoding="utf-8")
+    given = parser.parse_args()
+    page = given.page.read_text(encoding="utf-8")
     steps = read_steps(page)
     with tempfile.TemporaryDirectory() as folder:
         outputs = run_steps(steps, Path(folder).resolve())
-    if write:
-        PAGE.write_text(rewrite(page, outputs), encoding="utf-8")
+    if given.write:
+        given.page.write_text(rewrite(page, outputs), encoding="utf-8")
         return
     pairs = zip(steps, outputs, strict=True)
     wrong = [(s, o) for s, o in pairs if not is_as_shown(s.shown, o)]
     if wrong:
         shown = [f"$ {s.source}\nthe page:\n{s.shown}printed:\n{masked(o)}" for s, o in wrong]
-        sys.exit("\n".join([*shown, "Run python docs/tutorial_run.py --write and read the page."]))
+        again = f"Run python docs/tutorial_run.py {given.page} --write and read the page."
+        sys.exit("\n".join([*shown, again]))
     sys.stdout.write(f"{len(steps)} steps print what the page shows\n")
 
 

@@ -273,14 +273,20 @@ def subclass_of(base: str) -> Fact:
 
 
 def configuration(*overrides: str, test: Callable[[Any], object] = bool) -> Fact:
-    """Return the fact that Hydra composes the configuration of a fit with these overrides."""
+    """Return the fact that Hydra composes the configuration of a fit with these overrides.
+
+    Raises:
+        CannotTell: a package that they need is not installed.
+    """
 
     def composed() -> object:
-        from classmark.errors import ClassmarkError
+        from classmark.errors import ClassmarkError, MissingExtra
         from classmark.pipeline.config import compose_config
 
         try:
             return test(compose_config(["dataset.path=data", *overrides]))
+        except MissingExtra as error:
+            raise CannotTell(str(error)) from error
         except ClassmarkError:
             return False
 

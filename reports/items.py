@@ -115,6 +115,17 @@ def _has_template() -> bool:
     return bool(found) and all(yaml.safe_load(file.read_text("utf-8")) for file in found)
 
 
+def _asks_for_a_bucket() -> bool:
+    folder = "templates/project"
+    question = yaml.safe_load(read(f"{folder}/copier.yml"))["bucket"]
+    config = read(f"{folder}/files/.dvc/config.jinja")
+    remote = config.partition("{%- if bucket %}")[2].partition("{%- else %}")[0]
+    return "gs://" in question["validator"] and {
+        "url = {{ bucket }}",
+        "version_aware = true",
+    } <= {line.strip() for line in remote.splitlines()}
+
+
 def _images() -> ModuleType:
     spec = importlib.util.spec_from_file_location("images", ROOT / "deploy/docker/images.py")
     assert spec is not None
@@ -203,6 +214,9 @@ def _looked_back() -> bool:
 # --- the items ------------------------------------------------------------------------------------
 
 _CLOUD = "nothing is deployed to a cloud yet; no account can be reached from here"
+_tested_with_dvc = workflow(
+    "a workflow that runs `make test-dvc`", "make test-dvc", when=on_events("push", "pull_request")
+)
 _in_cloud = exists("src/classmark/cloud/*.py", missing=_CLOUD)
 ITEMS = (
     Item(1, "w1 M5", "The work is in a git repository", holds(_in_git, "a commit"), "`git log`"),
@@ -231,8 +245,9 @@ ITEMS = (
                 target("check", "mypy")),
          "every public function of src; mypy strict in `make check`"),
     Item(10, "w1 M8", "The data are under version control",
-         exists(".dvc/config", "*.dvc", missing="DVC; datasets have digests, but no versions"),
-         "`.dvc/config`"),
+         all_of(installs("dvc", "dvc"), command("pipeline", "init", says="dvc.yaml"),
+                _tested_with_dvc),
+         "`classmark pipeline init` and `dvc repro`; `make test-dvc`"),
     Item(11, "w1 M9", "Command lines and project commands",
          all_of(command(says="classify"), target("help")), "`classmark --help`, `make help`"),
     Item(12, "w1 M10", "Container files",
@@ -275,7 +290,7 @@ ITEMS = (
              "a threshold of 95 %")),
          "`make test`, at least 95 % of branches"),
     Item(24, "w2 M17", "Continuous integration on GitHub",
-         workflow("a workflow that runs `make test`", "make test",
+         workflow("a workflow that runs `make test`", r"make test(?![-\w])",
                   when=on_events("push", "pull_request")),
          ".github/workflows"),
     Item(25, "w2 M17", "Caches; several systems, Pythons and versions of dependencies",
@@ -299,8 +314,8 @@ ITEMS = (
                   and {"repository_dispatch", "push", "pull_request"} & triggers(w).keys()),
          ".github/workflows"),
     Item(30, "w2 M21", "A bucket in the cloud, linked to versions of the data",
-         holds(lambda: "gs://" in read(".dvc/config"), "a remote of DVC in a bucket"),
-         "`.dvc/config`"),
+         all_of(holds(_asks_for_a_bucket, "a remote of DVC in a bucket"), _tested_with_dvc),
+         "`bucket` of `templates/project`; `make test-dvc`, against a bucket on the same machine"),
     Item(31, "w2 M21", "A trigger that builds the images",
          workflow("a workflow that builds the images", r"make (?:test-)?images|docker build",
                   when=lambda w: "push" in triggers(w)),
@@ -316,7 +331,7 @@ ITEMS = (
          "deploy/gcp"),
     Item(35, "w2 M24", "The API is tested, in continuous integration too",
          all_of(collects("tests/service"),
-                workflow("a workflow that runs `make test`", "make test")),
+                workflow("a workflow that runs `make test`", r"make test(?![-\w])")),
          "tests/service in `make test`"),
     Item(36, "w2 M24", "A load test of the API",
          all_of(holds(lambda: "HttpUser" in read("benchmarks/locustfile.py"), "a file for Locust"),

@@ -42,6 +42,35 @@ def test_an_unknown_precision_is_a_usage_error(deep: DeepFolders, tmp_path: Path
     assert "--precision 'int4' must be one of auto, fp32, int8" in result.stderr
 
 
+def test_a_folder_for_transformers_is_written_and_described(
+    deep: DeepFolders, tmp_path: Path
+) -> None:
+    output = tmp_path / "mine-1.0"
+    result = run("export", deep.run, "--format", "hf", "--output", output, "--json")
+    assert result.exit_code == 0, result.output
+    seen = json.loads(result.stdout)
+    assert sorted(seen) == ["bytes", "folder", "metrics"]
+    assert seen["folder"] == str(output)
+    assert seen["bytes"] == sum(file.stat().st_size for file in output.iterdir())
+    assert "comparing its answers with those of the run" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--format", "onnx"), "its model.onnx goes from tokens to logits"),
+        (("--format", "hf", "--precision", "int8"), "--format hf writes fp32"),
+    ],
+)
+def test_a_format_that_an_encoder_cannot_have_is_refused(
+    deep: DeepFolders, tmp_path: Path, words: tuple[str, ...], reason: str
+) -> None:
+    result = run("export", deep.run, "--output", tmp_path / "mine-1.0", *words)
+    assert result.exit_code == 2
+    assert reason in " ".join(result.stderr.split())
+    assert not (tmp_path / "mine-1.0").exists()
+
+
 def test_a_cascade_is_trained_exported_and_classifies(
     deep: DeepFolders, fast_bundle: Path, tmp_path: Path
 ) -> None:

@@ -152,6 +152,25 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     assert "is not a finished run" in " ".join(result.stderr.split())
 
 
+@pytest.mark.parametrize(
+    ("format_", "reason"),
+    [
+        ("hf", "Transformers has no class for a linear model over hashed words."),
+        ("onnx", "ONNX has no operator that gives the characters of a text"),
+        ("gguf", "--format 'gguf' must be one of bundle, hf, onnx."),
+    ],
+)
+def test_a_format_that_a_linear_model_cannot_have_is_refused_with_the_reason(
+    run_folder: Path, tmp_path: Path, format_: str, reason: str
+) -> None:
+    output = tmp_path / "mine-1.0"
+    result = run("export", run_folder, "--output", output, "--format", format_)
+    assert result.exit_code == 2
+    assert reason in " ".join(result.stderr.split())
+    assert "quantising" not in result.stderr
+    assert not output.exists()
+
+
 def test_texts_with_a_byte_order_mark_are_read(tmp_path: Path) -> None:
     file = tmp_path / "texts.jsonl"
     file.write_text('{"text": "two eggs"}\n', encoding="utf-8-sig")

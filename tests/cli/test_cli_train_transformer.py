@@ -77,6 +77,31 @@ def test_a_run_that_was_stopped_and_then_killed_ends_with_the_losses_of_one_that
     assert losses(finished) == losses(fit([*words[:-1], f"runs_dir={tmp_path / 'whole'}"]))
 
 
+def test_a_pipeline_that_was_stopped_in_its_fit_resumes_it(
+    tiny_encoder: Path, tmp_path: Path
+) -> None:
+    fitted = [
+        word for word in words_of_a_fit(tmp_path, tiny_encoder) if not word.startswith("dataset.")
+    ]
+    words = ("pipeline", "run", *fitted, "sample.papers=300", "evaluate.draws=0")
+    with start(*words, cwd=tmp_path) as (child, terminal):
+        terminal.read_until("epoch 2 of 6: ")
+        child.send_signal(signal.SIGINT)
+        terminal.read_rest()
+        assert child.wait(timeout=200) == 130
+    assert terminal.lines[-1] == (
+        "interrupted in stage train: run the same command again, and it is resumed."
+    )
+    (unfinished,) = tmp_path.glob("*.unfinished")
+    with start(*words, cwd=tmp_path) as (child, terminal):
+        terminal.read_rest()
+        assert child.wait(timeout=200) == 0
+    assert f"resuming {unfinished.name}" in terminal.shown
+    assert not unfinished.exists()
+    whole = fit([*fitted, f"dataset.path={tmp_path / 'dataset'}", f"runs_dir={tmp_path / 'whole'}"])
+    assert losses(tmp_path / "run") == losses(whole)
+
+
 def resume_elsewhere(unfinished: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "classmark", "train", f"resume={unfinished}"],

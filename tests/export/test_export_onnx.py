@@ -260,3 +260,16 @@ def test_an_exported_encoder_learned_what_is_no_paper_without_an_option(deep: De
     texts = manifest.provenance["other_texts"]
     assert texts["fitted"] == 140
     assert 0 <= texts["lost"] < 0.05
+
+
+def test_no_operator_of_onnx_gives_the_characters_of_a_text() -> None:
+    # Another one might make a graph from text to scores possible, see decision 0050.
+    from onnx import defs
+
+    def takes_only_texts(schema: Any) -> bool:
+        allowed = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
+        kinds = [set(allowed.get(given.type_str, [given.type_str])) for given in schema.inputs]
+        return bool(kinds) and all(kind == {"tensor(string)"} for kind in kinds)
+
+    names = {schema.name for schema in defs.get_all_schemas() if takes_only_texts(schema)}
+    assert names == {"RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit"}

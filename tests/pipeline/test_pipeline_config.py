@@ -14,7 +14,7 @@ from classmark.pipeline import compose_config
 from classmark.pipeline.config import KINDS
 from classmark.pipeline.run_folder import start_record, write_config
 from classmark.pipeline.unfinished import begin_unfinished
-from classmark.tracking import has_mlflow
+from classmark.tracking import has_mlflow, has_wandb
 from classmark.training import TransformerConfig
 
 DATASET = "dataset.path=data"
@@ -39,6 +39,8 @@ def test_the_defaults_compose_with_a_dataset() -> None:
 def test_every_file_of_the_configuration_composes(choice: str) -> None:
     if choice == "tracker=mlflow" and not has_mlflow():
         pytest.skip("MLflow is not installed")
+    if choice == "tracker=wandb" and not has_wandb():
+        pytest.skip("W&B is not installed")
     needed = ["model.deep=deep"] if choice == "model=cascade" else []
     assert compose_config([choice, *needed, DATASET]).kind in KINDS
 
@@ -46,7 +48,7 @@ def test_every_file_of_the_configuration_composes(choice: str) -> None:
 def test_every_group_is_tried() -> None:
     assert {"experiment=debug", "experiment=wheel", "model=linear", "dataset=folder"} <= set(GROUPS)
     assert {f"experiment={name}" for name in DEEP_EXPERIMENTS} <= set(GROUPS)
-    assert {"tracker=auto", "tracker=csv", "tracker=mlflow"} <= set(GROUPS)
+    assert {"tracker=auto", "tracker=csv", "tracker=mlflow", "tracker=wandb"} <= set(GROUPS)
 
 
 @pytest.mark.slow
@@ -115,12 +117,20 @@ def test_a_variable_chooses_the_default_tracker_and_an_override_the_tracker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("CLASSMARK_TRACKER")
-    assert compose_config([DATASET]).tracker.kind == "auto"
+    assert compose_config([DATASET]).tracker.mlflow == "auto"
     monkeypatch.setenv("CLASSMARK_TRACKER", "csv")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
     config = compose_config([DATASET]).tracker
-    assert (config.kind, config.mlflow_uri) == ("csv", "http://localhost:5000")
-    assert compose_config([DATASET, "tracker.kind=auto"]).tracker.kind == "auto"
+    assert (config.mlflow, config.mlflow_uri) == ("never", "http://localhost:5000")
+    assert compose_config([DATASET, "tracker=auto"]).tracker.mlflow == "auto"
+
+
+@pytest.mark.skipif(not (has_mlflow() and has_wandb()), reason="MLflow or W&B is not installed")
+@pytest.mark.parametrize("choice", ["[csv,mlflow,wandb]", "[wandb,mlflow,csv]"])
+def test_several_trackers_are_chosen_at_once_in_any_order(choice: str) -> None:
+    config = compose_config([DATASET, f"tracker={choice}", "tracker.wandb=offline"]).tracker
+    assert (config.mlflow, config.wandb) == ("always", "offline")
+    assert config.services == "MLflow and W&B"
 
 
 def test_an_experiment_changes_the_model_and_an_override_changes_the_experiment() -> None:

@@ -44,6 +44,7 @@ WORKFLOWS: dict[str, Any] = {
     "data": workflow({"pull_request": {"paths": ["data/**"]}}, "make data-report"),
     "registry": workflow({"pull_request": {"paths": ["x"]}}, "make model-gate", name="registry"),
     "images": workflow({"push": {"tags": ["v*"]}}, "make images"),
+    "dvc": workflow({"push": None, "pull_request": None}, "make test-dvc"),
     "docs": workflow({"push": None}, "make publish-docs"),
 }
 
@@ -144,11 +145,15 @@ def test_the_images_are_done_once_a_report_names_them_all(checkout: Path) -> Non
     assert states(checkout, 12) == {12: "not yet"}
 
 
-def test_a_bucket_is_done_once_dvc_names_one(checkout: Path) -> None:
-    write(checkout / ".dvc/config", "[core]\n")
-    assert states(checkout, 30) == {30: "not yet"}
-    write(checkout / ".dvc/config", "[remote]\nurl = gs://papers\n")
+def test_a_bucket_is_done_once_projects_can_name_one_and_it_is_tested(checkout: Path) -> None:
+    shutil.copytree(ROOT / "templates", checkout / "templates")
     assert states(checkout, 30) == {30: "done"}
+    without("dvc")(checkout)
+    assert states(checkout, 30) == {30: "not yet"}
+    instead("dvc", WORKFLOWS["dvc"])(checkout)
+    config = checkout / "templates/project/files/.dvc/config.jinja"
+    write(config, config.read_text().replace("    version_aware = true\n", ""))
+    assert states(checkout, 30) == {30: "not yet"}
 
 
 def test_an_empty_file_is_not_a_deployment(checkout: Path) -> None:

@@ -102,7 +102,8 @@ def test_no_lock_names_an_index_or_a_path(path: Path) -> None:
 
 @pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)
 def test_no_lock_holds_torch(path: Path) -> None:
-    left_out = {"torch"} if path.stem in ("deep", "tracking") else {"torch", "lightning", "mlflow"}
+    with_trackers = path.stem in ("deep", "tracking")
+    left_out = {"torch"} if with_trackers else {"torch", "lightning", "mlflow", "wandb"}
     assert not left_out & {pin.name for pin in pins(path.stem)}
 
 

@@ -117,3 +117,15 @@ def test_every_command_of_the_tutorial_prints_what_the_page_shows() -> None:
     )
     assert run.returncode == 0, run.stderr
     assert "steps print what the page shows" in run.stdout
+
+
+@pytest.mark.slow  # fits a head on the packaged encoder
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs the extra deep")
+def test_every_command_of_the_page_about_hugging_face_prints_what_it_shows() -> None:
+    page = ROOT / "docs" / "how-to" / "hugging-face.md"
+    run = subprocess.run(
+        [sys.executable, SCRIPT, page], capture_output=True, text=True, check=False, timeout=580
+    )
+    assert run.returncode == 0, run.stderr + run.stdout

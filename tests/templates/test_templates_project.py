@@ -23,6 +23,7 @@ pytestmark = [
 ]
 
 TEMPLATE = Path(__file__).parents[2] / "templates" / "project"
+STAGES = ["build", "train", "export", "evaluate"]
 ANSWERS = {
     "name": "shelf-marks",
     "about": "Puts the papers of a library on their shelves.",
@@ -61,6 +62,14 @@ def make(project: Path, *targets: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+def classmark(project: Path, *words: str) -> str:
+    """Return what a command prints in a project."""
+    command = [sys.executable, "-m", "classmark", *words]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
 def tested(project: Path) -> Path:
     """Return the project after `make sample test`."""
@@ -71,18 +80,37 @@ def tested(project: Path) -> Path:
 
 
 def test_from_invented_papers_to_green_tests_with_labels_of_its_own(tested: Path) -> None:
-    manifest = json.loads((tested / "build/dataset/manifest.json").read_text("utf-8"))
+    manifest = json.loads((tested / "dataset/manifest.json").read_text("utf-8"))
     assert manifest["label_space"] == "free"
     assert "Machine Learning" in manifest["labels"]
     assert (tested / "data/papers.csv").read_text("utf-8").startswith("id,Titel,Text,Fach\n")
-    assert (tested / "reports/evaluation.html").exists()
-    assert ANSWERS["about"] in (tested / "models/shelf-marks-1.0/CARD.md").read_text("utf-8")
+    assert (tested / "evaluation/report.json").exists()
+    assert ANSWERS["about"] in (tested / "bundle/CARD.md").read_text("utf-8")
 
 
 def test_what_is_made_is_not_made_again_until_the_papers_change(tested: Path) -> None:
-    assert "Nothing to be done" in make(tested, "evaluate").stdout
-    (tested / "data/papers.csv").touch()
-    assert "dataset build" in make(tested, "evaluate", "--dry-run").stdout
+    again = make(tested, "evaluate")
+    assert re.findall(r"^(\w+) +unchanged$", again.stdout, re.MULTILINE) == STAGES
+    assert (tested / "reports/evaluation.html").exists()
+    papers = tested / "data/papers.csv"
+    before = papers.read_text("utf-8")
+    try:
+        papers.write_text(before.replace("\n", "\r\n", 1), "utf-8", newline="")
+        planned = classmark(tested, "pipeline", "run", "--dry-run")
+        assert "build     would run    data/papers.csv has changed" in planned
+        assert planned.count("would run") == len(STAGES)
+    finally:
+        papers.write_text(before, "utf-8")
+
+
+def test_versions_go_to_a_folder_beside_the_project_or_to_a_bucket(
+    tested: Path, tmp_path: Path
+) -> None:
+    assert "url = ../../shelf-marks-versions\n" in (tested / ".dvc/config").read_text("utf-8")
+    assert classmark(tested, "pipeline", "init", "--check") == ""
+    assert copier(tmp_path / "p", **ANSWERS, bucket="gs://papers/marks").returncode == 0
+    config = (tmp_path / "p/.dvc/config").read_text("utf-8")
+    assert "    url = gs://papers/marks\n    version_aware = true\n" in config
 
 
 def test_a_model_that_is_too_weak_fails_the_tests(tested: Path) -> None:
@@ -123,12 +151,12 @@ def address(tested: Path) -> Iterator[str]:
 def test_the_service_of_the_project_answers_with_its_labels(address: str, tested: Path) -> None:
     text = "We prove a lower bound on the depth of Boolean circuits."
     answer = httpx.post(f"{address}/v1/classify", json={"text": text}, timeout=30).json()
-    manifest = json.loads((tested / "build/dataset/manifest.json").read_text("utf-8"))
+    manifest = json.loads((tested / "dataset/manifest.json").read_text("utf-8"))
     assert {one["code"] for one in answer["ranked"]} <= set(manifest["labels"])
 
 
 def test_without_papers_make_says_where_they_belong(project: Path, tmp_path: Path) -> None:
-    shutil.copytree(project, tmp_path / "p", ignore=shutil.ignore_patterns("build", "papers.csv"))
+    shutil.copytree(project, tmp_path / "p", ignore=shutil.ignore_patterns("papers.csv"))
     done = make(tmp_path / "p", "train")
     assert done.returncode == 2
     assert "data/papers.csv does not exist. Copy your papers there, or run: make sample" in (
@@ -146,13 +174,17 @@ def test_readme_names_only_targets_of_the_makefile(project: Path) -> None:
     assert "{{" not in "".join(
         file.read_text("utf-8").replace("${{", "")
         for file in project.rglob("*")
-        if file.suffix in (".md", ".py", ".txt", ".yml") and "models" not in file.parts
+        if file.suffix in (".md", ".py", ".txt", ".yml") and "bundle" not in file.parts
     )
 
 
 @pytest.mark.parametrize(
     ("answer", "message"),
-    [({"name": "1 model"}, "Begin with a letter"), ({"least_top_1": "3"}, "From 0 to 1")],
+    [
+        ({"name": "1 model"}, "Begin with a letter"),
+        ({"least_top_1": "3"}, "From 0 to 1"),
+        ({"bucket": "s3://papers"}, "Begin with gs://"),
+    ],
 )
 def test_an_answer_that_cannot_be_is_refused(
     tmp_path: Path, answer: dict[str, str], message: str

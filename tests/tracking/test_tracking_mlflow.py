@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import select
-import signal
 import socket
 import sqlite3
-import subprocess
 import sys
 from contextlib import ExitStack, closing
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from start_of_a_run import START
+from start_of_a_run import START, kill_a_fit
 
 from classmark.errors import TrackerDown
 from classmark.tracking import (
@@ -24,7 +21,7 @@ from classmark.tracking import (
     RunInfo,
     Tracker,
     Trackers,
-    mlflow,
+    child,
     mlflow_writer,
 )
 from recording import Recording
@@ -34,7 +31,7 @@ with_mlflow = pytest.mark.skipif(find_spec("mlflow") is None, reason="MLflow is 
 RUN = RunInfo(
     name="linear-1",
     start=START,
-    config={"seed": 7, "model": {"rate": 0.1, "period_weights": {}}, "tracker": {"kind": "auto"}},
+    config={"seed": 7, "model": {"rate": 0.1, "period_weights": {}}, "tracker": {"mlflow": "auto"}},
     hardware={"cpu": "a slow one"},
 )
 PATIENCE_S = 240.0
@@ -97,37 +94,9 @@ def test_the_store_has_all_that_was_said(kept: Path) -> None:
 @pytest.mark.slow  # reason: MLflow takes seconds to import
 @pytest.mark.skipif(sys.platform != "linux", reason="waits for a process that is no child of ours")
 def test_a_fit_that_is_killed_is_not_running_for_ever(kept: Path) -> None:
-    code = f"""
-import os, signal, time
-from classmark.records import RunStart
-from importlib.util import find_spec
-from pathlib import Path
-from classmark.tracking import MlflowStore, MlflowTracker, RunInfo
-tracker = MlflowTracker(MlflowStore.beside(Path({str(kept)!r}), "classmark"), 60)
-tracker.start(RunInfo(name="killed", start={START!r}, config={{}}))
-tracker.metrics({{"loss": 1.0}}, step=1)
-print(tracker._process._process.pid, flush=True)
-while not tracker._process._waiting.empty():
-    time.sleep(0.01)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert seen.returncode == -signal.SIGKILL, seen.stderr
-    wait_for_end_of(int(seen.stdout))
+    kill_a_fit(f"MlflowTracker(MlflowStore.beside(Path({str(kept)!r}), 'classmark'), 60)")
     status = query(kept / "mlflow.db", "SELECT status FROM runs WHERE name='killed'")
     assert status == [("KILLED",)]
-
-
-def wait_for_end_of(pid: int) -> None:
-    """Wait for a process that is not our child."""
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        assert select.select([handle], [], [], PATIENCE_S)[0], f"process {pid} does not end"
-    finally:
-        os.close(handle)
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +167,7 @@ def test_a_process_that_gives_no_answer_is_given_up(monkeypatch: pytest.MonkeyPa
 
 def test_a_process_that_does_not_keep_up_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     run_instead(monkeypatch, "import sys, threading; threading.Event().wait()")
-    monkeypatch.setattr(mlflow, "_QUEUE_LENGTH", 3)
+    monkeypatch.setattr(child, "_QUEUE_LENGTH", 3)
     tracker = MlflowTracker(MlflowStore("http://localhost", "", "x"), 5)
     tracker.start(RUN)
     recording = Recording()
@@ -217,14 +186,14 @@ def test_a_process_that_breaks_without_a_word_is_told_by_its_code(
 
 
 def run_instead(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    monkeypatch.setattr(mlflow, "_COMMAND", (sys.executable, "-c", code))
+    monkeypatch.setattr(child, "_PYTHON", (sys.executable, "-c", code))
 
 
 def test_who_failed_or_was_stopped_does_not_wait_for_long(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     run_instead(monkeypatch, "import sys, threading; threading.Event().wait()")
-    monkeypatch.setattr("classmark.tracking.mlflow._SHORT_PATIENCE_S", 0.2)
+    monkeypatch.setattr("classmark.tracking.child._SHORT_PATIENCE_S", 0.2)
     tracker = MlflowTracker(MlflowStore.beside(tmp_path, "x"), PATIENCE_S)
     tracker.start(RUN)
     with pytest.raises(TrackerDown, match=r"no answer within 0\.2 s"):
@@ -243,5 +212,5 @@ def test_a_store_that_cannot_be_opened_is_found_out_before_mlflow_tries_for_minu
 def test_the_first_cause_is_what_is_said() -> None:
     page = RuntimeError("a page of words")
     page.__cause__ = OSError("no\n route")
-    assert mlflow_writer.describe(page) == "no route"
-    assert mlflow_writer.describe(ValueError()) == "ValueError"
+    assert child.first_cause(page) == "no route"
+    assert child.first_cause(ValueError()) == "ValueError"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,8 +35,10 @@ from recording import Recording
 
 RUN = RunInfo(name="linear-1", start=START, config={"seed": 7})
 GIVEN: dict[str, Any] = {
-    "kind": "csv",
+    "mlflow": "never",
     "mlflow_uri": "",
+    "wandb": "never",
+    "wandb_url": "",
     "experiment": "classmark",
     "patience_s": 5,
 }
@@ -63,6 +65,9 @@ class Notes:
     def figure(self, name: str, svg_or_png: Path) -> None:
         self._note("figure", f"{name} {svg_or_png.name}")
 
+    def model(self, folder: Path, files: Sequence[Path]) -> None:
+        self._note("model", f"{folder} {len(files)}")
+
     def finish(self, status: Status) -> None:
         self._note("finish", status)
 
@@ -77,10 +82,11 @@ def use(trackers: Trackers) -> None:
     trackers.metrics({"loss": 0.5}, step=1, epoch=2)
     trackers.artifact(Path("a.json"), "x")
     trackers.figure("reliability", Path("r.svg"))
+    trackers.model(Path("run"), [Path("run/w.npy")])
     trackers.finish("finished")
 
 
-@pytest.mark.parametrize("fails_in", ["start", "metrics", "artifact", "figure", "finish"])
+@pytest.mark.parametrize("fails_in", ["start", "metrics", "artifact", "figure", "model", "finish"])
 def test_a_tracker_that_fails_is_named_once_and_the_others_keep_everything(fails_in: str) -> None:
     recording = Recording()
     bad, good = Notes(fails_in), Notes()
@@ -91,6 +97,7 @@ def test_a_tracker_that_fails_is_named_once_and_the_others_keep_everything(fails
         "metrics {'loss': 0.5} 1 2",
         "artifact a.json x",
         "figure reliability r.svg",
+        "model run 1",
         "finish finished",
     ]
     assert len(bad.calls) == [call.split()[0] for call in good.calls].index(fails_in)
@@ -109,7 +116,7 @@ def test_a_warning_that_cannot_be_written_stops_nothing_either() -> None:
 
     good = Notes()
     use(Trackers([Notes("start"), good], Broken()))
-    assert len(good.calls) == 5
+    assert len(good.calls) == 6
 
 
 def read_csv(folder: Path) -> list[dict[str, str]]:
@@ -161,8 +168,10 @@ def test_the_configuration_says_who_keeps_a_run() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"kind": "wandb"}, r"tracker\.kind is 'wandb', it must be one of auto, csv, mlflow\."),
-        ({"kind": 3}, r"tracker\.kind must be a word, got 3"),
+        ({"mlflow": "x"}, r"tracker\.mlflow is 'x', it must be one of never, auto, always\."),
+        ({"wandb": "on"}, r"tracker\.wandb is 'on', it must be one of never, auto, online, off"),
+        ({"wandb": 3}, r"tracker\.wandb must be a word, got 3"),
+        ({"wandb_url": "http://api:secret@host"}, r"^(?!.*secret).*wandb_url .*WANDB_API_KEY"),
         ({"experiment": " "}, r"tracker\.experiment is empty"),
         ({"mlflow_uri": "http://me:secret@host"}, r"^(?!.*secret).*MLFLOW_TRACKING_PASSWORD"),
         ({"patience_s": 0}, r"tracker\.patience_s is 0, it must be above 0"),
@@ -179,8 +188,8 @@ def test_a_wrong_value_is_refused_by_name(change: dict[str, Any], reason: str) -
 def test_a_group_that_is_none_or_lacks_a_key_is_refused() -> None:
     with pytest.raises(InvalidConfig, match=r"tracker must be a group of keys, got 'csv'"):
         read_tracker({"tracker": "csv"})
-    with pytest.raises(InvalidConfig, match=r"tracker\.kind is missing"):
-        read_tracker({"tracker": {k: v for k, v in GIVEN.items() if k != "kind"}})
+    with pytest.raises(InvalidConfig, match=r"tracker\.wandb is missing"):
+        read_tracker({"tracker": {k: v for k, v in GIVEN.items() if k != "wandb"}})
 
 
 def test_a_run_of_the_csv_tracker_starts_nothing_else(tmp_path: Path) -> None:

@@ -49,6 +49,9 @@ VERBS = {
         "classmark.cli.evaluate.command", "Measure a model or its scores, or compare two."
     ),
     "export": Verb("classmark.cli.export", "Make a bundle of a finished run."),
+    "pipeline": Verb(
+        "classmark.cli.pipeline", "Build, train, export and evaluate, as far as anything changed."
+    ),
     "journal": Verb("classmark.cli.journal", "Show, export and delete what was predicted."),
     "doctor": Verb("classmark.cli.doctor", "Check what works here, and say how to mend the rest."),
     "demo": Verb("classmark.cli.demo", "Run the whole path on a generated corpus."),

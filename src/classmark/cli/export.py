@@ -56,6 +56,14 @@ def export(
             "that classmark invented are taken.",
         ),
     ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="bundle|hf|onnx",
+            help="What to write; hf: a folder that Transformers loads, of a transformer.",
+        ),
+    ] = None,
     precision: Annotated[
         str | None,
         typer.Option(metavar="auto|fp32|int8", help="Of a transformer; auto keeps what wins."),
@@ -73,7 +81,10 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Convert a run, calibrate it on valid, measure it on test, and write the bundle."""
+    """Convert a run, calibrate it on valid, measure it on test, and write the bundle.
+
+    With --format hf, write a folder for Transformers instead, and compare its answers.
+    """
     require_training()
     from classmark.cli.progress import StepLines
     from classmark.pages import evaluation_text
@@ -88,7 +99,13 @@ def export(
     check_ending("--report", report, (".json",))
     words = ["classmark", "export", str(run), "--output", str(output)]
     words += ["--dataset", str(dataset)] if dataset else []
-    given = {"precision": precision, "most_loss": most_loss, "threshold": threshold}
+    words += ["--format", format_] if format_ else []
+    given = {
+        "format": format_,
+        "precision": precision,
+        "most_loss": most_loss,
+        "threshold": threshold,
+    }
     options = ExportOptions(
         name=name,
         version=version,
@@ -105,7 +122,8 @@ def export(
         write_json(report, measured.to_dict())
     if as_json:
         size = sum(f.bytes for f in manifest.files.values())
-        facts = {"bundle": str(output), "bytes": size, "metrics": manifest.metrics}
+        written = "bundle" if options.format == "bundle" else "folder"
+        facts = {written: str(output), "bytes": size, "metrics": manifest.metrics}
         choice = {k: v for k, v in manifest.provenance.items() if k == "precision"}
         typer.echo(json.dumps({**facts, **choice}))
         return

@@ -1,8 +1,9 @@
-"""``classmark runs``: what was trained, with which result; MLflow's page over it."""
+"""``classmark runs``: what was trained, with which result; MLflow's page, uploads to W&B."""
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import webbrowser
@@ -15,7 +16,7 @@ import typer
 
 from classmark.cli.options import AsJson
 from classmark.cli.output import print_error, printable
-from classmark.errors import ClassmarkError, InvalidScores
+from classmark.errors import ClassmarkError, InvalidScores, OutputBusy, TrackerDown
 
 if TYPE_CHECKING:
     from classmark.tracking.runs import RunSummary
@@ -152,6 +153,59 @@ def compare(
     rows += [(key, _shown(a), _shown(b), "") for key, (a, b) in differs.items()]
     rows += [(key, _number(a), _number(b), _difference(a, b)) for key, (a, b) in metrics.items()]
     typer.echo(_table(rows))
+
+
+@app.command("sync", short_help="Upload the runs that W&B keeps on this machine.")
+def sync(runs_dir: RunsDir = RUNS_DIR) -> None:
+    """Upload the runs that Weights & Biases keeps on this machine, the oldest first.
+
+    These are the runs that were made offline, and those that a server did not take whole. The API
+    key is WANDB_API_KEY or what `wandb login` stored. A run that is not taken is one line on
+    stderr, and the exit code is 1.
+    """
+    from classmark.tracking.wandb import WandbPlace, run_name, sync_run, waiting_runs
+
+    waiting = waiting_runs(runs_dir)
+    place = WandbPlace.beside(runs_dir, os.environ.get("WANDB_BASE_URL", ""))
+    failed = False
+    for folder in waiting:
+        try:
+            sync_run(place, folder)
+        except (TrackerDown, OutputBusy) as error:
+            failed = True
+            print_error(f"error: {error}")
+        else:
+            typer.echo(f"{run_name(folder)} uploaded to {place.name}")
+    if not waiting:
+        typer.echo(f"no run in {runs_dir} waits to be uploaded.", err=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command("log-model", short_help="Log the bundle of a run as a model of MLflow.")
+def log_model(
+    run: Run,
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="What `export` made of it.")],
+    runs_dir: RunsDir = RUNS_DIR,
+    mlflow_uri: Annotated[
+        str, typer.Option("--mlflow-uri", metavar="URI", help="MLflow, if not beside the runs.")
+    ] = "",
+) -> None:
+    """Log the bundle of a run as a model of MLflow, and print its address.
+
+    `mlflow models serve -m ADDRESS --env-manager local` then answers like `classmark serve`.
+    """
+    from classmark.tracking import MlflowStore
+    from classmark.tracking.pyfunc import log_model as log
+    from classmark.tracking.runs import find_run
+
+    found = find_run(run, runs_dir)
+    store = (
+        MlflowStore(mlflow_uri, "", "")
+        if mlflow_uri
+        else MlflowStore.beside(found.folder.resolve().parent, "")
+    )
+    typer.echo(log(store, found.name, found.record, bundle))
 
 
 def _stop(signum: int, _frame: object) -> None:

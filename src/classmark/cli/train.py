@@ -43,14 +43,22 @@ Resume the fit of a transformer that was stopped or killed, or choose keys by ex
   classmark train resume=runs/transformer-STAMP.unfinished
   classmark train experiment=fast dataset.path=DIR
 
-Choices: tracker=auto|csv|mlflow; experiment=wheel or debug (linear), fast, balanced,
-optimized_distilbert, frozen_head, debug/overfit, debug/limit or debug/profiler (transformer).
+Choices: tracker=auto|csv|mlflow|wandb, several as tracker=[csv,mlflow,wandb]; experiment=wheel
+or debug (linear), fast, balanced, optimized_distilbert, frozen_head, debug/overfit, debug/limit or
+debug/profiler (transformer).
 --show-config prints all keys with their values.
 """
 
 
-class _Command(TyperCommand):
+class KeysCommand(TyperCommand):
     """Lists the keys of the configuration below the options."""
+
+    @staticmethod
+    def keys() -> dict[str, list[ConfigKey]]:
+        """Return the keys by group."""
+        from classmark.pipeline.config import describe_keys
+
+        return describe_keys()
 
     def format_epilog(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002
         """Write the keys of each kind, with default and meaning."""
@@ -60,9 +68,7 @@ class _Command(TyperCommand):
             formatter.write_paragraph()
             formatter.write_text(f"The keys are listed once the extra is installed: {error}")
             return
-        from classmark.pipeline.config import describe_keys
-
-        for kind, keys in describe_keys().items():
+        for kind, keys in self.keys().items():
             with formatter.section(f"Keys of {kind}"):
                 formatter.write_dl([(_key(key), key.meaning) for key in keys])
 
@@ -73,7 +79,7 @@ def _key(key: ConfigKey) -> str:
 
 def register(app: typer.Typer) -> None:
     """Add the command ``train`` to an app."""
-    app.command(name="train", help=_HELP, cls=_Command)(train)
+    app.command(name="train", help=_HELP, cls=KeysCommand)(train)
 
 
 def train(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classmark import __version__
@@ -75,12 +76,13 @@ def connect(address: str | None, *, n_cpus: int | None = None) -> Iterator[Clust
     if address is None and n_cpus is not None:
         options["num_cpus"] = n_cpus
     try:
-        ray.init(
-            address=address or "local",
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            **options,
-        )
+        with _quiet_start():
+            ray.init(
+                address=address or "local",
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                **options,
+            )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise ClusterFailed(_why_not(address, error)) from error
     try:
@@ -88,6 +90,19 @@ def connect(address: str | None, *, n_cpus: int | None = None) -> Iterator[Clust
         yield Cluster(int(ray.cluster_resources().get("CPU", 0)), len(_living_nodes()))
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Hide that Ray says at what level it logs, which its C++ does before any level counts."""
+    saved = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def _check_address(address: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -51,7 +51,7 @@ class _Failed:
     error: ClassmarkError
 
 
-def run_flow(flow: Flow) -> Iterator[Any]:
+def run_flow(flow: Flow) -> Generator[Any]:
     """Yield the result of each item, when it is there or in order.
 
     Raises:
@@ -62,7 +62,12 @@ def run_flow(flow: Flow) -> Iterator[Any]:
     from ray.data.exceptions import UserCodeException
 
     try:
-        for row in _dataset(flow).iter_batches(batch_size=None, batch_format="pyarrow"):
+        with warnings.catch_warnings():
+            # Ray warns of settings that only its own code touches; of ours it is ``max_task_retries``
+            # that goes, and there is no other way to give up on an item that kills its workers.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            dataset = _dataset(flow)
+        for row in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
             for result in _unpacked(row):
                 if isinstance(result, _Failed):
                     raise result.error
@@ -83,9 +88,7 @@ def _dataset(flow: Flow) -> Any:
     # A node that dies while a worker starts on it is no fault of the work.
     context.max_consecutive_actor_init_deaths = _TRIES
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-    with DataContext.current(context), warnings.catch_warnings():
-        # There is no other way to give up on an item that kills its workers, until Ray 2.64.
-        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+    with DataContext.current(context):
         sources = ray.data.from_items(
             list(range(flow.n_sources)), override_num_blocks=max(1, flow.n_sources)
         )
@@ -99,7 +102,7 @@ def _dataset(flow: Flow) -> Any:
         )
         return items.map_batches(
             _Worker,
-            fn_constructor_args=(flow.make_work,),
+            fn_constructor_args=(_Opaque(flow.make_work),),
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=1,
@@ -120,11 +123,18 @@ def _divided(divide: Callable[[int], Iterator[Any]]) -> Callable[[Any], Iterator
     return tables
 
 
+class _Opaque:
+    """Holds what makes the work: Ray prints the arguments of workers, and a model has megabytes."""
+
+    def __init__(self, make_work: Callable[[], Work]) -> None:
+        self.make_work = make_work
+
+
 class _Worker:
     """A process of a node; what it needs is made with the first item, so that errors are told."""
 
-    def __init__(self, make_work: Callable[[], Work]) -> None:
-        self._make_work = make_work
+    def __init__(self, held: _Opaque) -> None:
+        self._make_work = held.make_work
         self._work: Work | None = None
 
     def __call__(self, table: Any) -> Any:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_origin, get_type_hints
 
 from classmark.errors import InvalidConfig
@@ -18,16 +19,19 @@ from classmark.records.fields import WrongField, read_value
 from classmark.records.run import Kind
 from classmark.storage import expand_home
 from classmark.tracking import TrackerConfig, read_tracker
+from classmark.tracking.tracker import flat
 
 _Options = TypeVar("_Options", bound=ModelConfig)
 
-_PATH_KEYS = (
-    *("dataset.path", "runs_dir", "resume"),
+_TEXT_KEYS = (
+    *("dataset.path", "runs_dir", "resume", "export.name", "export.version", "export.about"),
     *("model.encoder", "model.start", "model.fast", "model.deep"),
 )
 _MAY_BE_NULL = ("resume", "model.start")
-_PERIODS = "model.period_weights"
-_PERIOD_NAME = re.compile(r"[\w-]+")
+_COLUMNS = "build.columns"
+_BY_NAME = ("model.period_weights", _COLUMNS)
+"""Keys that hold values by any name."""
+_NAME = re.compile(r"[\w-]+")
 _UNKNOWN = re.compile(r"Could not override '([^']+)'\.")
 """How Hydra says that there is no such key."""
 _VARIABLE = re.compile(r"\$\{oc\.env:(\w+),(.*)\}")
@@ -89,31 +93,46 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     given = dict(override.partition("=")[::2] for override in overrides)
     resume = given.get("resume", "").strip("'\"")
     if resume in ("", "null"):
-        return _read_config(_compose(overrides))
+        return read_train_config(compose("train", overrides))
     folder = expand_home(resume)
     dataset = given.get("dataset.path")
     others = given.keys() - {"resume", "runs_dir", "dataset.path"}
     if not others:
-        return _read_config(resumed_config(folder, dataset))
+        return read_train_config(resumed_config(folder, dataset))
     # Hydra wants a dataset; that of the run is put in its place.
-    composed = _compose([*overrides, *([] if dataset else [f"dataset.path={folder}"])])
+    composed = compose("train", [*overrides, *([] if dataset else [f"dataset.path={folder}"])])
     only_tracker = all(key.partition(".")[0] == "tracker" for key in others)
     if not only_tracker:
         check_same_fit(folder, composed)
     continued = resumed_config(folder, dataset)
-    return _read_config({**continued, "tracker": composed["tracker"]})
+    return read_train_config({**continued, "tracker": composed["tracker"]})
 
 
-def _compose(overrides: Sequence[str]) -> dict[str, Any]:
-    from hydra import compose, initialize_config_module
+def compose(
+    name: str, overrides: Sequence[str], more: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Return what Hydra composes of a file of ``conf`` and overrides; nothing of it is checked.
+
+    Args:
+        name: of the file.
+        overrides: ``KEY=VALUE`` and ``GROUP=CHOICE``.
+        more: further groups of keys with their defaults, which the file takes as ``more/NAME``.
+
+    Raises:
+        InvalidConfig: a key is unknown, a value is missing or cannot be read.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_module
+    from hydra.core.config_store import ConfigStore
     from hydra.errors import HydraException, OverrideParseException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     spelled = [_spelled_for_hydra(override) for override in overrides]
+    ConfigStore.instance().store(group="more", name=name, package="_global_", node=dict(more))
     try:
         with initialize_config_module("classmark.conf", version_base="1.3"):
-            config = compose("train", overrides=spelled)
+            config = hydra_compose(name, overrides=spelled)
         composed: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OverrideParseException as error:
         raise InvalidConfig(
@@ -123,7 +142,7 @@ def _compose(overrides: Sequence[str]) -> dict[str, Any]:
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         reason = " ".join(str(error).partition("Config search path")[0].split())
         if unknown := _UNKNOWN.match(reason):
-            raise _unknown_key(unknown[1]) from error
+            raise _unknown_key(unknown[1], more) from error
         raise InvalidConfig(
             f"{reason} (given: {' '.join(overrides) or 'nothing'}). "
             "See `classmark train --help` for the keys."
@@ -131,9 +150,10 @@ def _compose(overrides: Sequence[str]) -> dict[str, Any]:
     return dict(composed)
 
 
-def _unknown_key(name: str) -> InvalidConfig:
+def _unknown_key(name: str, more: Mapping[str, Any] = MappingProxyType({})) -> InvalidConfig:
     """Return the error of a key that is not known: the nearest ones, or the kind that has it."""
     known = {
+        *(key for key, _ in flat(more)),
         *(f"model.{field.name}" for kind in KINDS.values() for field in fields(kind.options)),
         *(f"tracker.{field.name}" for field in fields(TrackerConfig)),
         *("dataset.path", "seed", "runs_dir", "resume", "model", "tracker", "experiment"),
@@ -147,7 +167,8 @@ def _unknown_key(name: str) -> InvalidConfig:
         return InvalidConfig(f"{name} is a key of model={' and model='.join(kinds)} only.")
     near = get_close_matches(name, sorted(known))
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
-    return InvalidConfig(f"{name} is unknown. {hint}See `classmark train --help` for the keys.")
+    verb = "pipeline run" if more else "train"
+    return InvalidConfig(f"{name} is unknown. {hint}See `classmark {verb} --help` for the keys.")
 
 
 def _spelled_for_hydra(override: str) -> str:
@@ -160,14 +181,16 @@ def _spelled_for_hydra(override: str) -> str:
     if not equals and not key.startswith("~"):
         hint = f"dataset.path={key}" if Path(key).exists() else "dataset.path=DIR model.epochs=3"
         raise InvalidConfig(f"{override!r} is not KEY=VALUE. Write for example {hint}.")
-    is_path = key in _PATH_KEYS and not (key in _MAY_BE_NULL and value == "null")
-    if is_path and value and not value.startswith(("'", '"')) and "${" not in value:
+    is_text = key in _TEXT_KEYS and not (key in _MAY_BE_NULL and value == "null")
+    if is_text and value and not value.startswith(("'", '"')) and "${" not in value:
         return f"{key}={_quoted(value)}"
-    group, _, period = key.lstrip("+").partition(_PERIODS + ".")
-    if not group and _PERIOD_NAME.fullmatch(period):
-        return f"++{_PERIODS}={{{period}: {value}}}"
-    if key == _PERIODS and value.startswith("{"):
-        return f"++{override}"
+    for group in _BY_NAME:
+        before, _, name = key.lstrip("+").partition(group + ".")
+        if not before and _NAME.fullmatch(name):
+            text = _quoted(value) if group == _COLUMNS and value[:1] not in ("'", '"') else value
+            return f"++{group}={{{name}: {text}}}"
+        if key == group and value.startswith("{"):
+            return f"++{override}"
     return override
 
 
@@ -177,7 +200,12 @@ def _quoted(value: str) -> str:
     return "'" + re.sub(r"(\\+)$", r"\1\1", text) + "'"
 
 
-def _read_config(composed: dict[str, Any]) -> TrainConfig:
+def read_train_config(composed: dict[str, Any]) -> TrainConfig:
+    """Return what was composed as the configuration of a fit, each value checked.
+
+    Raises:
+        InvalidConfig: a key is unknown or missing, a value is of the wrong type or out of range.
+    """
     kind = _read_kind(composed)
     options = KINDS[kind].options
     _check_keys("", composed, {"seed", "runs_dir", "resume", "dataset", "model", "tracker"})
@@ -248,7 +276,8 @@ def describe_keys() -> dict[str, list[ConfigKey]]:
     for name in ("seed", "runs_dir", "resume"):
         default = default_words(top[name])
         every.append(ConfigKey(name, type_words(hints[name]), default, said[name]))
-    every += _keys_of("tracker", TrackerConfig, _defaults("tracker/auto"))
+    tracker = {**top["tracker"], **_defaults("tracker/auto")}
+    every += _keys_of("tracker", TrackerConfig, tracker)
     kinds = {
         f"model={kind}": [
             ConfigKey("model.kind", "text", kind, "what is fitted; model=KIND sets it."),

@@ -18,6 +18,7 @@ from classmark.export import fit_curve, fit_policy
 from classmark.kernels import RawScores, Scorer, count_terms
 from classmark.kernels.calibration import CalibrationCurve
 from classmark.papers import RECIPE_VERSION
+from classmark.pipeline.kinds import check_format
 from classmark.pipeline.run_folder import find_dataset, without_folders
 from classmark.pipeline.scoring import Source, score_split, with_curve, with_policy
 from classmark.records import (
@@ -39,6 +40,7 @@ HEADLINE = ("top_1", "top_3", "top_5", "macro_f1", "ece", "set_coverage", "set_s
 _PROVENANCE = ("command", "seed", "dataset_digest", "date", "commit", "packages", "generated")
 
 Precision = Literal["auto", "fp32", "int8"]
+Format = Literal["bundle", "hf", "onnx"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,8 @@ class ExportOptions:
         about: Markdown for the card.
         non_papers: texts that are out of scope; None: those that classmark invents.
         overwrite: replace a bundle that exists.
+        format: ``bundle``; ``hf``, a folder that Transformers loads, in fp32 and calibrated by a
+            temperature alone; ``onnx``, one graph from text to scores, which no kind has yet.
         command: the command line to name in the report.
         precision: of a transformer: ``auto`` measures and decides, ``fp32`` and ``int8`` decide.
         most_loss: validation accuracy that int8 may lose with ``auto``, 0..1: the interval of what
@@ -64,15 +68,23 @@ class ExportOptions:
     about: str = ""
     non_papers: OtherTexts | None = None
     overwrite: bool = False
+    format: Format = "bundle"
     command: str = ""
     precision: Precision = "auto"
     most_loss: float = 0.005
     threshold: float | None = None
 
     def __post_init__(self) -> None:
-        if self.precision not in get_args(Precision):
-            choices = ", ".join(get_args(Precision))
-            raise InvalidConfig(f"--precision {self.precision!r} must be one of {choices}.")
+        for name, choices in (("precision", Precision), ("format", Format)):
+            if getattr(self, name) not in get_args(choices):
+                raise InvalidConfig(
+                    f"--{name} {getattr(self, name)!r} must be one of "
+                    f"{', '.join(get_args(choices))}."
+                )
+        if self.format == "hf" and self.precision == "int8":
+            raise InvalidConfig(
+                "--precision int8 is of bundles; --format hf writes fp32. Leave one of them out."
+            )
         for name in ("most_loss", "threshold"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
@@ -149,12 +161,14 @@ def open_run(
 
     Raises:
         RunNotFound, RunCorrupt: as ``RunRecord.read`` says.
+        InvalidConfig: this kind of model cannot be written in the format.
         InvalidDataset: its dataset is missing or has changed.
         StorageFailed: the bundle cannot be written there, or would replace what it is made from.
     """
     check_apart((output,), (run_folder, options.dataset))
     check_folder_place(output, overwrite=options.overwrite)
     record = RunRecord.read(run_folder)
+    check_format(record.kind, options.format)
     dataset = options.dataset or find_dataset(run_folder, record)
     check_apart((output,), (dataset,))
     manifest = load_manifest(dataset)

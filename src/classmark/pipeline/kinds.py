@@ -6,13 +6,14 @@ A kind is a wing of this room, ``classmark.pipeline.KIND``, a class of options, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from classmark.errors import MissingExtra
+from classmark.errors import InvalidConfig, MissingExtra
 from classmark.records import DatasetManifest, Progress
 from classmark.records.run import Kind
 from classmark.training import CascadeConfig, LinearConfig, TransformerConfig
@@ -33,23 +34,44 @@ class ModelKind:
         extra: that a fit needs besides ``train``; "" if none.
         packages: whose versions a run records besides those of every kind.
         can_resume: whether a fit writes checkpoints.
+        no_formats: why ``export`` cannot write a format, and what to do instead, by its name.
     """
 
     options: type[ModelConfig]
     extra: str = ""
     packages: tuple[str, ...] = ()
     can_resume: bool = False
+    no_formats: Mapping[str, str] = field(default_factory=dict)
 
 
+_NO_CASCADE = "a cascade is two models and a threshold. Export the run of its deep model."
 KINDS: dict[Kind, ModelKind] = {
-    "linear": ModelKind(LinearConfig),
+    "linear": ModelKind(
+        LinearConfig,
+        no_formats={
+            "hf": "Transformers has no class for a linear model over hashed words. Export a "
+            "bundle, or fit model=transformer.",
+            "onnx": "ONNX has no operator that gives the characters of a text, so a graph cannot "
+            "hash words or spell LaTeX and Unicode as words. Export a bundle, which needs numpy "
+            "alone.",
+        },
+    ),
     "transformer": ModelKind(
         TransformerConfig,
         extra="deep",
         packages=("torch", "lightning", "transformers", "safetensors", "tokenizers"),
         can_resume=True,
+        no_formats={
+            "onnx": "ONNX has no operator that gives the characters of a text, so a graph cannot "
+            "make tokens of it. Export a bundle: its model.onnx goes from tokens to logits, its "
+            "tokenizer.json makes the tokens.",
+        },
     ),
-    "cascade": ModelKind(CascadeConfig, packages=("onnxruntime", "tokenizers")),
+    "cascade": ModelKind(
+        CascadeConfig,
+        packages=("onnxruntime", "tokenizers"),
+        no_formats={"hf": _NO_CASCADE, "onnx": _NO_CASCADE},
+    ),
 }
 
 
@@ -76,6 +98,17 @@ def check_packages(kind: Kind) -> None:
     needed = KINDS[kind]
     if needed.extra and any(find_spec(name) is None for name in needed.packages):
         raise MissingExtra(f"model={kind}", needed.extra)
+
+
+def check_format(kind: Kind, format_: str) -> None:
+    """Check that a kind of model can be written in a format.
+
+    Raises:
+        InvalidConfig: it cannot; says why, and what to do instead.
+    """
+    reason = KINDS[kind].no_formats.get(format_)
+    if reason is not None:
+        raise InvalidConfig(f"--format {format_} of a {kind} run: {reason}")
 
 
 def wing(kind: Kind) -> Wing:

@@ -6,6 +6,7 @@ of that kind, see ``kinds``.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from classmark.bundle import write_bundle
@@ -13,7 +14,9 @@ from classmark.dataset import load_manifest
 from classmark.export import render_card
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.export import (
+    Candidate,
     ExportOptions,
+    RunToExport,
     calibrate,
     card_facts,
     describe_bundle,
@@ -54,6 +57,8 @@ def export_run(
 ) -> tuple[BundleManifest, EvaluationReport]:
     """Return manifest and test report of the bundle that is made from a run.
 
+    In another format, the manifest is that of a bundle, with the files that were written.
+
     Args:
         run_folder: what ``train`` returned.
         output: the bundle's folder.
@@ -64,17 +69,16 @@ def export_run(
         RunNotFound: there is no such run.
         RunCorrupt: a file of the run is missing or damaged.
         InvalidDataset: its dataset is missing or has changed.
+        InvalidConfig: this kind of model cannot be written in the format.
         ParityFailed: the converted model does not give what the fitted one gave.
         MissingExtra: packages that this kind of model needs are not installed.
         StorageFailed: the bundle cannot be written, or would replace what it is made from.
     """
     run = open_run(run_folder, output, options, progress)
+    if options.format == "hf":
+        return _export_to_hugging_face(run, output)
     candidate = wing(run.record.kind).make_candidate(run)
-    progress.step("calibrating on the valid split")
-    calibration = calibrate(run, candidate)
-    progress.step("measuring on the test split")
-    test, report = evaluate(run, candidate, calibration)
-    bundle = describe_bundle(run, candidate, calibration, test, report)
+    bundle, report = _measure(run, candidate)
     facts = card_facts(run, candidate, bundle)
     card = render_card(f"{options.name} {options.version}", report, facts, options.about)
     written = write_bundle(
@@ -83,3 +87,28 @@ def export_run(
         measured=report.categories,
     )
     return written, report
+
+
+def _measure(run: RunToExport, candidate: Candidate) -> tuple[BundleManifest, EvaluationReport]:
+    """Return the manifest of a bundle, and its report on the test split."""
+    run.progress.step("calibrating on the valid split")
+    calibration = calibrate(run, candidate)
+    run.progress.step("measuring on the test split")
+    test, report = evaluate(run, candidate, calibration)
+    return describe_bundle(run, candidate, calibration, test, report), report
+
+
+def _export_to_hugging_face(
+    run: RunToExport, output: Path
+) -> tuple[BundleManifest, EvaluationReport]:
+    """Write a folder that Transformers loads; it measures what a bundle in fp32 would give.
+
+    Without a curve, which no class of Transformers has.
+    """
+    from classmark.pipeline.transformer.huggingface import open_network, write_folder
+
+    run = replace(run, options=replace(run.options, precision="fp32"))
+    network = open_network(run)
+    candidate = replace(wing(run.record.kind).make_candidate(run), wants_curve=False)
+    bundle, report = _measure(run, candidate)
+    return write_folder(run, output, network, candidate, bundle, report), report

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from classmark.dataset.folder import MANIFEST_FILE
 from classmark.errors import EmptyEvaluation, Interrupted
 from classmark.evaluation import EvaluationConfig, evaluate_table
 from classmark.export import fit_curve, fit_policy
@@ -29,6 +30,7 @@ CALIBRATED_ECE = "test/ece_calibrated"
 _MODEL = "model-"
 # They need a policy, which `classmark export` fits; and micro-F1 is top-1 by another name.
 _NOT_YET = ("set_coverage", "set_size", "micro_f1")
+_MODEL_FILES = ("weights/**/*", "encoder/**/*", f"scores/{_MODEL}*")
 _FILES = ("config.yaml", RunRecord.FILE, "log.csv")
 
 
@@ -46,16 +48,24 @@ def tracked(
         progress: warns of a tracker that fails.
     """
     trackers = make_trackers(config.tracker, folder, progress)
-    hardware = describe_hardware()
-    trackers.start(RunInfo(name=name, start=start, config=config.composed, hardware=hardware))
+    manifest = config.dataset / MANIFEST_FILE
+    trackers.start(
+        RunInfo(
+            name=name,
+            start=start,
+            config=config.composed,
+            hardware=describe_hardware(),
+            manifest=manifest if manifest.is_file() else None,
+        )
+    )
     try:
         yield trackers
     except BaseException as error:
         failed = isinstance(error, Exception) and not isinstance(error, Interrupted)
         trackers.finish("failed" if failed else "stopped")
         raise
-    if config.tracker.with_mlflow:
-        progress.step("handing the run to MLflow")
+    if config.tracker.services:
+        progress.step(f"handing the run to {config.tracker.services}")
     trackers.finish("finished")
 
 
@@ -80,6 +90,13 @@ def keep_results(trackers: Trackers, folder: Path, tables: Mapping[str, ScoreTab
             trackers.figure(file.stem, file)
         else:
             trackers.artifact(file, FIGURES)
+    trackers.model(folder, _model_files(folder))
+
+
+def _model_files(folder: Path) -> list[Path]:
+    """Return what `classmark export` reads of a run: a copy of these files is a run to export."""
+    patterns = (*_FILES, *_MODEL_FILES)
+    return [p for name in patterns for p in sorted(folder.glob(name)) if p.is_file()]
 
 
 def _calibrated(tables: Mapping[str, ScoreTable]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -17,6 +18,7 @@ _WORDS: dict[Any, tuple[tuple[type, ...], str]] = {
     int: ((int,), "a whole number"),
     float: ((int, float), "a number"),
     bool: ((bool,), "true or false"),
+    Path: ((str,), "a path"),
 }
 _SHOWN_CHARS = 60
 
@@ -144,7 +146,7 @@ def _read_plain(hint: Any, value: Any, where: str) -> Any:
     # Python's JSON knows NaN and Infinity, and 1e999 is one.
     if not is_right or (hint is float and not abs(value) <= sys.float_info.max):
         raise WrongField(where, value, words)
-    return float(value) if hint is float else value
+    return hint(value) if hint in (float, Path) else value
 
 
 def _shown(value: Any) -> str:

@@ -4,6 +4,7 @@ from classmark.tracking.config import TrackerConfig, has_mlflow, make_trackers, 
 from classmark.tracking.csvfile import METRICS_FILE, CsvTracker
 from classmark.tracking.mlflow import DATABASE, QUIET, MlflowStore, MlflowTracker
 from classmark.tracking.tracker import RunInfo, Status, Tracker, Trackers, describe_hardware
+from classmark.tracking.wandb import WandbPlace, WandbTracker, has_wandb
 
 __all__ = [
     "DATABASE",
@@ -17,8 +18,11 @@ __all__ = [
     "Tracker",
     "TrackerConfig",
     "Trackers",
+    "WandbPlace",
+    "WandbTracker",
     "describe_hardware",
     "has_mlflow",
+    "has_wandb",
     "make_trackers",
     "read_tracker",
 ]

@@ -14,39 +14,41 @@ from classmark.records import Progress
 from classmark.tracking.csvfile import CsvTracker
 from classmark.tracking.mlflow import MlflowStore, MlflowTracker
 from classmark.tracking.tracker import Tracker, Trackers
+from classmark.tracking.wandb import WandbPlace, WandbTracker, has_wandb
 
-TrackerKind = Literal["auto", "csv", "mlflow"]
+WithMlflow = Literal["never", "auto", "always"]
+WithWandb = Literal["never", "auto", "online", "offline"]
 LONGEST_PATIENCE_S = 3600
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackerConfig:
-    """Who keeps a run beside its own folder.
+    """Who keeps a run beside its own folder and the ``metrics.csv`` in it.
 
     Attributes:
-        kind: ``csv`` is the folder's ``metrics.csv`` alone, ``mlflow`` adds MLflow, ``auto`` adds
-            it where it is installed.
+        mlflow: whether MLflow does; ``auto`` is where it is installed.
         mlflow_uri: a server (``http://...``) or a store; "" is ``mlflow.db`` beside the runs.
-        experiment: name that MLflow groups the runs under.
-        patience_s: longest time that the end of a run waits for MLflow, in seconds.
+        wandb: whether Weights & Biases does; ``auto`` is online with an API key, else offline.
+        wandb_url: the server of W&B; "" is W&B's own.
+        experiment: name that MLflow groups the runs under, and W&B's project.
+        patience_s: longest time that the end of a run waits for each of them, in seconds.
     """
 
-    kind: TrackerKind
+    mlflow: WithMlflow
     mlflow_uri: str
+    wandb: WithWandb
+    wandb_url: str
     experiment: str
     patience_s: float
 
     def __post_init__(self) -> None:
-        kinds = get_args(TrackerKind)
-        if self.kind not in kinds:
-            raise InvalidConfig(
-                f"tracker.kind is {self.kind!r}, it must be one of {', '.join(kinds)}."
-            )
-        if "@" in urlsplit(self.mlflow_uri).netloc:  # the run folder would show it to everybody
-            raise InvalidConfig(
-                "tracker.mlflow_uri holds a name or password. Give them as "
-                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment."
-            )
+        for key, allowed in (("mlflow", get_args(WithMlflow)), ("wandb", get_args(WithWandb))):
+            if getattr(self, key) not in allowed:
+                raise InvalidConfig(
+                    f"tracker.{key} is {getattr(self, key)!r}, it must be one of "
+                    f"{', '.join(allowed)}."
+                )
+        self._check_addresses()
         if not self.experiment.strip():
             raise InvalidConfig("tracker.experiment is empty. Name the experiment of the runs.")
         if not 0 < self.patience_s <= LONGEST_PATIENCE_S:
@@ -55,10 +57,29 @@ class TrackerConfig:
                 f"{LONGEST_PATIENCE_S} seconds."
             )
 
+    def _check_addresses(self) -> None:
+        """Refuse a password or key: the run folder would show it to everybody."""
+        instead = {
+            "mlflow_uri": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+            "wandb_url": "WANDB_API_KEY",
+        }
+        for key, variables in instead.items():
+            if "@" in urlsplit(getattr(self, key)).netloc:
+                raise InvalidConfig(
+                    f"tracker.{key} holds a name or password. Give them as {variables} in the "
+                    "environment."
+                )
+
     @property
     def with_mlflow(self) -> bool:
         """Return whether MLflow keeps the run too."""
-        return self.kind == "mlflow" or (self.kind == "auto" and has_mlflow())
+        return self.mlflow == "always" or (self.mlflow == "auto" and has_mlflow())
+
+    @property
+    def services(self) -> str:
+        """Return the names of those that the end of a run waits for, in words."""
+        names = ["MLflow"] * self.with_mlflow + ["W&B"] * (self.wandb != "never")
+        return " and ".join(names)
 
 
 def has_mlflow() -> bool:
@@ -71,7 +92,7 @@ def read_tracker(composed: Mapping[str, Any]) -> TrackerConfig:
 
     Raises:
         InvalidConfig: a key is unknown or missing, or a value of the wrong type or out of range.
-        MissingExtra: MLflow is asked for and not installed.
+        MissingExtra: MLflow or W&B is asked for and not installed.
     """
     given = composed.get("tracker")
     if not isinstance(given, dict):
@@ -80,23 +101,25 @@ def read_tracker(composed: Mapping[str, Any]) -> TrackerConfig:
     for key in sorted(known ^ set(given)):
         problem = "missing" if key in known else "unknown"
         raise InvalidConfig(f"tracker.{key} is {problem}. It knows {', '.join(sorted(known))}.")
-    for key in ("kind", "mlflow_uri", "experiment"):
+    for key in sorted(known - {"patience_s"}):
         if not isinstance(given[key], str):
             raise InvalidConfig(f"tracker.{key} must be a word, got {given[key]!r}.")
     if type(given["patience_s"]) not in (int, float):
         raise InvalidConfig(f"tracker.patience_s must be a number, got {given['patience_s']!r}.")
     config = TrackerConfig(**given)
-    if config.kind == "mlflow" and not has_mlflow():
+    if config.mlflow == "always" and not has_mlflow():
         raise MissingExtra("tracker=mlflow", "track")
+    if config.wandb != "never" and not has_wandb():
+        raise MissingExtra("tracker=wandb", "wandb")
     return config
 
 
 def make_trackers(config: TrackerConfig, run_folder: Path, progress: Progress) -> Trackers:
-    """Return who keeps a run: its folder's ``metrics.csv`` always, MLflow as configured.
+    """Return who keeps a run: its folder's ``metrics.csv`` always, others as configured.
 
     Args:
         config: the ``tracker`` group.
-        run_folder: where the run is, or will be; MLflow's own store lies beside it.
+        run_folder: where the run is, or will be; the stores of the others are beside it.
         progress: warns of each tracker that fails.
     """
     trackers: list[Tracker] = [CsvTracker(run_folder)]
@@ -105,4 +128,8 @@ def make_trackers(config: TrackerConfig, run_folder: Path, progress: Progress) -
         if config.mlflow_uri:
             store = MlflowStore(config.mlflow_uri, "", config.experiment)
         trackers.append(MlflowTracker(store, config.patience_s))
+    if config.wandb != "never":
+        url, mode = config.wandb_url, config.wandb
+        place = WandbPlace.beside(run_folder.parent, url, config.experiment, mode)
+        trackers.append(WandbTracker(place, config.patience_s))
     return Trackers(trackers, progress)

@@ -55,6 +55,9 @@ class CsvTracker:
     def figure(self, name: str, svg_or_png: Path) -> None:
         """Nothing: the picture is in the run folder already."""
 
+    def model(self, folder: Path, files: Sequence[Path]) -> None:
+        """Nothing: the model is in the run folder already."""
+
     def finish(self, status: Status) -> None:  # noqa: ARG002 - the protocol's
         """Write the lines that wait."""
         self._write()

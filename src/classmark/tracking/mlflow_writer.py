@@ -1,19 +1,14 @@
-"""The process that MLflow lives in: JSON lines in from a fit, one line out if it fails.
-
-MLflow takes seconds to import, tries for minutes to reach what is not there, and talks on stderr.
-In a process of its own it costs a fit no time, and can be given up.
-"""
+"""The process that MLflow lives in; ``child`` says how a fit and it talk."""
 
 from __future__ import annotations
 
-import json
-import os
 import sqlite3
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from classmark.tracking.child import Writer, run_writer
 from classmark.tracking.tracker import SQLITE
 
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
@@ -24,17 +19,12 @@ _LONGEST_PARAM = 6000
 _LONGEST_DIGEST = 36
 
 
-class Writer:
+class MlflowWriter(Writer):
     """Gives the messages of a fit to MLflow, one run."""
 
     def __init__(self) -> None:
         self._client: Any = None
         self._run_id = ""
-
-    def take(self, message: Mapping[str, Any]) -> None:
-        """Do what a message says; its ``call`` names the method."""
-        arguments = {key: value for key, value in message.items() if key != "call"}
-        getattr(self, f"_take_{message['call']}")(**arguments)
 
     def _take_start(self, store: Mapping[str, str], run: Mapping[str, Any]) -> None:
         check_sqlite(store["uri"])
@@ -75,10 +65,14 @@ class Writer:
         entity = Dataset(Path(dataset).name, digest[:_LONGEST_DIGEST], "local", dataset)
         self._client.log_inputs(self._run_id, [DatasetInput(entity)])
 
-    def _take_metrics(self, rows: list[tuple[str, float, int, int]]) -> None:
+    def _take_metrics(self, rows: list[tuple[int, int, dict[str, float]]]) -> None:
         from mlflow.entities import Metric
 
-        metrics = [Metric(*row) for row in rows]
+        metrics = [
+            Metric(name, value, now_ms, step)
+            for now_ms, step, values in rows
+            for name, value in values.items()
+        ]
         for first in range(0, len(metrics), _METRICS_AT_ONCE):
             self._client.log_batch(self._run_id, metrics[first : first + _METRICS_AT_ONCE])
 
@@ -113,31 +107,5 @@ def check_sqlite(uri: str) -> None:
         connection.close()
 
 
-def write(lines: Iterable[str]) -> None:
-    """Give every line to MLflow until there are no more."""
-    writer = Writer()
-    for line in lines:
-        writer.take(json.loads(line))
-    writer.close()
-
-
-def main() -> int:
-    """Read stdin to its end; what fails is one line on stdout, and 1."""
-    answer, sys.stdout = sys.stdout, Path(os.devnull).open("w")  # noqa: SIM115 - until the end
-    try:
-        write(sys.stdin)
-    except Exception as error:  # noqa: BLE001 - the parent decides what to do
-        print(describe(error), file=answer, flush=True)
-        return 1
-    return 0
-
-
-def describe(error: BaseException) -> str:
-    """Return the words of the first cause on one line: MLflow's own go on for a page."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_writer(MlflowWriter()))

@@ -26,12 +26,14 @@ class RunInfo:
         start: its record.
         config: as Hydra composed it, nested.
         hardware: name -> value, see ``describe_hardware``.
+        manifest: file that describes the dataset, None if there is none.
     """
 
     name: str
     start: RunStart
     config: Mapping[str, Any]
     hardware: Mapping[str, str] = field(default_factory=dict)
+    manifest: Path | None = None
 
 
 class Tracker(Protocol):
@@ -56,6 +58,10 @@ class Tracker(Protocol):
 
     def figure(self, name: str, svg_or_png: Path) -> None:
         """Keep a picture; ``name`` says what it shows, without a suffix."""
+        ...
+
+    def model(self, folder: Path, files: Sequence[Path]) -> None:
+        """Keep the files of the fitted model, which are in a folder."""
         ...
 
     def finish(self, status: Status) -> None:
@@ -92,6 +98,10 @@ class Trackers:
     def figure(self, name: str, svg_or_png: Path) -> None:
         """Give a picture to each."""
         self._each(lambda tracker: tracker.figure(name, svg_or_png))
+
+    def model(self, folder: Path, files: Sequence[Path]) -> None:
+        """Give the fitted model to each."""
+        self._each(lambda tracker: tracker.model(folder, files))
 
     def finish(self, status: Status) -> None:
         """End the run with each."""

@@ -44,7 +44,7 @@ def make_candidate(run: RunToExport) -> Candidate:
     part, options = run.record.part_as(TransformerPart), run.options
     run.progress.step(f"converting the encoder to ONNX, precision {options.precision}")
     network = read_network(run.folder, run.record)
-    ids, sample = _draw_sample(run.source, run.record.labels)
+    ids, sample = draw_sample(run.source, run.record.labels)
     exported = export_network(
         network, sample, precision=options.precision, most_loss=options.most_loss
     )
@@ -126,7 +126,7 @@ def _facts_of(exported: Exported, max_length: int) -> dict[str, str]:
     return facts
 
 
-def _draw_sample(source: Source, labels: tuple[str, ...]) -> tuple[list[str], Sample]:
+def draw_sample(source: Source, labels: tuple[str, ...]) -> tuple[list[str], Sample]:
     """Return ids and papers of the validation split, drawn by a seed."""
     from classmark.export.onnx import Sample
 

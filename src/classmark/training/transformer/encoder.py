@@ -94,7 +94,7 @@ def load_encoder(name: str, dropout: float | None = None) -> Encoder:
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            _set_dropout(config, dropout)
+            _set_dropout(config.get_text_config(), dropout)
             network = AutoModel.from_pretrained(
                 folder,
                 config=config,
@@ -102,6 +102,8 @@ def load_encoder(name: str, dropout: float | None = None) -> Encoder:
                 use_safetensors=True,
                 local_files_only=True,
             )
+        # What `export --format hf` writes is a text model inside another one.
+        network = getattr(network, "text_model", network)
         tokenizer = _tokenizer_json(folder)
     except Exception as error:  # what a damaged file raises is as it comes
         raise EncoderNotFound(
