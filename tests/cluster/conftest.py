@@ -41,7 +41,7 @@ class Nodes:
         self._cluster.remove_node(self._workers.pop(0), allow_graceful=False)
 
     def stop(self) -> None:
-        for node in list(self._cluster.list_all_nodes):
+        for node in list(self._cluster.list_all_nodes()):
             self._cluster.remove_node(node, allow_graceful=False)
 
 

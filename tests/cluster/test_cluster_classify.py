@@ -42,7 +42,9 @@ def test_a_cluster_writes_the_bytes_of_this_machine(
     recordings = [Recording(), Recording()]
     reports = [
         run_job(job_of(dump, output, inputs=(dump, table, dump)), recording, config)
-        for output, recording, config in zip((here, there), recordings, (TINY, on(nodes)), strict=True)
+        for output, recording, config in (
+            (here, recordings[0], TINY), (there, recordings[1], on(nodes)),
+        )
     ]  # fmt: skip
     assert there.read_bytes() == here.read_bytes()
     assert replace(reports[0], seconds=0) == replace(reports[1], seconds=0)

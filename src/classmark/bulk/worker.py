@@ -15,7 +15,7 @@ from classmark.bulk.config import BulkConfig, BulkJob
 from classmark.bulk.encode import make_encoder
 from classmark.bulk.parts import Parts, PartSummary, end_part, part_number
 from classmark.errors import BundleCorrupt, ClassmarkError
-from classmark.papers import Chunk, ChunkSize, papers_of, read_chunks
+from classmark.papers import Chunk, ChunkSize, Columns, ReadOptions, papers_of, read_chunks
 from classmark.records import BadRecord
 from classmark.runtime import Classifier, in_batches
 
@@ -72,7 +72,7 @@ class Division:
         """Yield the chunks of one file whose parts are not done."""
         path, job = self._job.inputs[number], self._job
         before = n_chunks = 0
-        for chunk in read_chunks(path, self._size, format=job.format, columns=job.columns):
+        for chunk in read_chunks(path, self._size, format=job.format, options=_options(job)):
             index = part_number(number, n_chunks)
             n_chunks += 1
             if index not in self._done:
@@ -123,6 +123,10 @@ def _work(connection: Connection, plan: WorkPlan) -> None:
         connection.send(Done(task.index, summary.records, task.input_bytes))
 
 
+def _options(job: BulkJob) -> ReadOptions:
+    return ReadOptions(name="", columns=Columns.of(job.columns))
+
+
 def open_model(folder: str | Path | None, plan: WorkPlan) -> Classifier:
     """Return the model of a run.
 
@@ -147,7 +151,7 @@ def fill_part(part: IO[bytes], task: Task, classifier: Classifier, job: BulkJob)
     n_records = n_bad = 0
     bad_lines: list[str] = []
     encoder = make_encoder(part, classifier, job)
-    for batch in in_batches(papers_of(task.chunk, columns=job.columns), size_chars):
+    for batch in in_batches(papers_of(task.chunk, _options(job)), size_chars):
         encoder.write(batch)
         n_records += len(batch)
         bad = [record for record in batch if isinstance(record, BadRecord)]

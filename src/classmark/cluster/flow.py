@@ -63,8 +63,8 @@ def run_flow(flow: Flow) -> Generator[Any]:
 
     try:
         with warnings.catch_warnings():
-            # Ray warns of settings that only its own code touches; of ours it is ``max_task_retries``
-            # that goes, and there is no other way to give up on an item that kills its workers.
+            # Ray warns of settings that only its own code touches, and of ``max_task_retries``;
+            # there is no other way yet to give up on an item that kills its workers.
             warnings.simplefilter("ignore", DeprecationWarning)
             dataset = _dataset(flow)
         for row in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):

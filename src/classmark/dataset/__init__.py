@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from classmark.dataset.build.build import Origin, build_dataset
+    from classmark.dataset.build.cluster import ReadOnCluster
     from classmark.dataset.build.writing import check_leaks
     from classmark.dataset.config import DatasetConfig, DownloadConfig, SampleConfig
     from classmark.dataset.download.download import Download, fetch_dataset
@@ -23,6 +24,7 @@ _HOMES = {
     "Download": "download.download",
     "DownloadConfig": "config",
     "Origin": "build.build",
+    "ReadOnCluster": "build.cluster",
     "SampleConfig": "config",
     "build_dataset": "build.build",
     "check_leaks": "build.leaks",
@@ -42,6 +44,7 @@ __all__ = [
     "Download",
     "DownloadConfig",
     "Origin",
+    "ReadOnCluster",
     "SampleConfig",
     "build_dataset",
     "check_leaks",
