@@ -46,6 +46,19 @@ def parse_place(text: str) -> Path:
     return locate(text)
 
 
+def refuse_buckets(*places: Path | str | None) -> None:
+    """Refuse addresses in a bucket where only this machine works.
+
+    Raises:
+        UsageError: names the first.
+    """
+    from classmark.storage import is_remote
+
+    for place in places:
+        if place is not None and is_remote(place):
+            raise UsageError(f"{place} is in a bucket. Give --engine ray to read and write there.")
+
+
 def columns_option(text: str | None) -> Columns:
     """Return the columns that the option names; none if it is not given.
 

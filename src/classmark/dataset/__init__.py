@@ -10,7 +10,13 @@ if TYPE_CHECKING:
     from classmark.dataset.build.writing import check_leaks
     from classmark.dataset.config import DatasetConfig, DownloadConfig, SampleConfig
     from classmark.dataset.download.download import Download, fetch_dataset
-    from classmark.dataset.folder import DatasetSplit, iter_texts, load_manifest, read_split
+    from classmark.dataset.folder import (
+        MANIFEST_FILE,
+        DatasetSplit,
+        iter_texts,
+        load_manifest,
+        read_split,
+    )
     from classmark.dataset.sample.sample import (
         sample_csv,
         sample_dataset,
@@ -19,6 +25,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "MANIFEST_FILE": "folder",
     "DatasetConfig": "config",
     "DatasetSplit": "folder",
     "Download": "download.download",
@@ -39,6 +46,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "MANIFEST_FILE",
     "DatasetConfig",
     "DatasetSplit",
     "Download",

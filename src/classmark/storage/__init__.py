@@ -21,7 +21,14 @@ from classmark.storage.places import (
     is_stream,
     recover_output,
 )
-from classmark.storage.remote import content_mark, files_of, is_remote, locate, upload
+from classmark.storage.remote import (
+    content_mark,
+    files_of,
+    is_remote,
+    locate,
+    staged_folder,
+    upload,
+)
 
 __all__ = [
     "LOCK_FILE",
@@ -45,6 +52,7 @@ __all__ = [
     "restored_on_failure",
     "scratch_folder",
     "sha256_file",
+    "staged_folder",
     "storage_errors",
     "upload",
     "write_json",

@@ -6,12 +6,15 @@ They are read as paths; what is written goes up whole, from a file of this machi
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from classmark.errors import MissingExtra, StorageFailed, UnreadableSource
 from classmark.storage.atomic import sha256_file
+from classmark.storage.places import refuse_existing
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://")
 _CHECKSUMS = ("md5Hash", "crc32c", "ETag", "etag")
@@ -88,6 +91,34 @@ def upload(file: Path, target: Path) -> None:
         store.fs.put_file(str(file), store.path)
     except Exception as error:
         raise StorageFailed(f"{target} cannot be written: {error}.") from error
+
+
+@contextmanager
+def staged_folder(output: Path, *, last: str, overwrite: bool = False) -> Iterator[Path]:
+    """Yield the folder to write: the output, or for one in a bucket a folder that goes up.
+
+    Args:
+        output: the folder.
+        last: the file that goes up after the others: without it the folder counts as unfinished.
+        overwrite: write into a folder of a bucket that holds something.
+
+    Raises:
+        StorageFailed: a folder of a bucket holds something, or cannot be written.
+    """
+    if not is_remote(output):
+        yield output
+        return
+    try:
+        is_taken = output.is_dir() and any(output.iterdir())
+    except Exception as error:
+        raise StorageFailed(f"{output} cannot be written: {error}.") from error
+    if is_taken and not overwrite:
+        refuse_existing(output)
+    with TemporaryDirectory(prefix="classmark-") as place:
+        folder = Path(place, output.name)
+        yield folder
+        for file in sorted(folder.iterdir(), key=lambda file: (file.name == last, file.name)):
+            upload(file, output / file.name)
 
 
 def _is_visible_file(path: Path) -> bool:

@@ -19,6 +19,7 @@ from classmark.cli.options import (
     columns_option,
     complete_model,
     parse_place,
+    refuse_buckets,
 )
 from classmark.cli.output import (
     check_ending,
@@ -202,22 +203,15 @@ def classify(
     if not sources:
         typer.echo(ctx.get_help(), err=True)
         raise typer.Exit(2)
+    if engine == "local":
+        refuse_buckets(output, *(source.value for source in sources if source.kind == "file"))
     if in_bulk:
         n_bad, n_records = run_bulk(sources, options, model=model, output=output, work=work)
     else:
-        _refuse_buckets(output, sources)
         n_bad, n_records = run(sources, options, model=model, output=output)
     if n_bad:
         print_error(f"{n_bad} of {n_records} records could not be read.")
         raise typer.Exit(1)
-
-
-def _refuse_buckets(output: Path | None, sources: Sequence[Source]) -> None:
-    from classmark.storage import is_remote
-
-    for place in (output or "", *(source.value for source in sources if source.kind == "file")):
-        if is_remote(place):
-            raise UsageError(f"{place} is in a bucket. Give --engine ray to read and write there.")
 
 
 def run(

@@ -14,9 +14,16 @@ import typer
 from classmark.cli.dataset.download import download
 from classmark.cli.dataset.needs import need_packages
 from classmark.cli.dataset.stats import stats
-from classmark.cli.options import columns_option
+from classmark.cli.options import (
+    AddressOption,
+    EngineOption,
+    columns_option,
+    parse_place,
+    refuse_buckets,
+)
 from classmark.cli.output import check_ending, print_error
 from classmark.cli.progress import progress_bar
+from classmark.cluster import check_engine
 from classmark.dataset.config import (
     MAX_SAMPLE_CATEGORIES,
     MIN_SAMPLE_CATEGORIES,
@@ -48,11 +55,12 @@ Sources = Annotated[
     list[Path],
     typer.Argument(
         metavar="FILES",
+        parser=parse_place,
         help="Files of papers: Kaggle CSV, arXiv metadata dump, Parquet, JSON lines, BibTeX; "
         "also gzipped or zipped.",
     ),
 ]
-Output = Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")]
+Output = Annotated[Path, typer.Option(metavar="DIR", parser=parse_place, help="Folder to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the contents of DIR.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the manifest's summary as JSON.")]
 Periods = Annotated[
@@ -124,6 +132,8 @@ def build(
     columns: Columns = "",
     format: Format = _BUILD.format,
     strict: Strict = _BUILD.strict,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -145,13 +155,22 @@ def build(
         format=format,
         strict=strict,
     )
+    check_engine(engine, address)
     need_packages("building datasets")
-    from classmark.dataset import Origin, build_dataset
+    from classmark.dataset import MANIFEST_FILE, Origin, ReadOnCluster, build_dataset
+    from classmark.storage import files_of, staged_folder
 
-    origin = Origin(command=_command_line())
-    with progress_bar() as progress:
+    if engine == "local":
+        refuse_buckets(output, *sources)
+    read = ReadOnCluster(address) if engine == "ray" else None
+    papers = sources if read is None else files_of(sources)
+    origin = Origin(command=_command_line(), read=read)
+    with (
+        progress_bar() as progress,
+        staged_folder(output, last=MANIFEST_FILE, overwrite=overwrite) as folder,
+    ):
         manifest = build_dataset(
-            sources, output, config, origin=origin, overwrite=overwrite, progress=progress
+            papers, folder, config, origin=origin, overwrite=overwrite, progress=progress
         )
     _report(manifest, output, as_json=as_json)
 
