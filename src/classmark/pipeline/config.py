@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, get_origin, get_type_hints
 
 from classmark.errors import InvalidConfig
 from classmark.pipeline.kinds import KINDS, ModelConfig
-from classmark.pipeline.unfinished import check_same_fit, resumed_config
+from classmark.pipeline.unfinished import HOW, check_same_fit, resumed_config
 from classmark.records.fields import WrongField, read_value
 from classmark.records.run import Kind
 from classmark.storage import expand_home
@@ -99,13 +99,16 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     others = given.keys() - {"resume", "runs_dir", "dataset.path"}
     if not others:
         return read_train_config(resumed_config(folder, dataset))
-    # Hydra wants a dataset; that of the run is put in its place.
-    composed = compose("train", [*overrides, *([] if dataset else [f"dataset.path={folder}"])])
-    only_tracker = all(key.partition(".")[0] == "tracker" for key in others)
-    if not only_tracker:
+    # Hydra wants a dataset; that of the run is put in its place. Only a transformer is resumed.
+    more = [] if dataset else [f"dataset.path={folder}"]
+    more += [] if {"model", "experiment"} & given.keys() else ["model=transformer"]
+    composed = compose("train", [*overrides, *more])
+    if any(key.partition(".")[0] != "tracker" and key not in HOW for key in others):
         check_same_fit(folder, composed)
     continued = resumed_config(folder, dataset)
-    return read_train_config({**continued, "tracker": composed["tracker"]})
+    names = [key.partition(".")[2] for key in HOW if key in given]
+    model = {**continued["model"], **{name: composed["model"][name] for name in names}}
+    return read_train_config({**continued, "model": model, "tracker": composed["tracker"]})
 
 
 def compose(

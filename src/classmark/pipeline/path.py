@@ -23,7 +23,7 @@ from classmark.pipeline.export import (
     evaluate,
     open_run,
 )
-from classmark.pipeline.kinds import check_packages, wing
+from classmark.pipeline.kinds import check_packages, check_processes, wing
 from classmark.pipeline.run_folder import check_runs_dir
 from classmark.records import SILENT, BundleManifest, EvaluationReport, Progress
 
@@ -47,6 +47,7 @@ def train(config: TrainConfig, *, command: str, progress: Progress = SILENT) -> 
         ClassmarkError: what else the wing of the kind raises.
     """
     check_packages(config.kind)
+    check_processes(config.kind)
     check_runs_dir(config.runs_dir)
     manifest = load_manifest(config.dataset)
     return wing(config.kind).train(config, manifest, command, progress)
