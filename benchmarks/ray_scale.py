@@ -65,7 +65,15 @@ def note_cpu(root: int, seen: dict[int, float]) -> None:
 
 def run(dump: Path, output: Path, engine: str) -> Measured:
     """Classify a dump with the command line; return wall and CPU seconds."""
-    command = [sys.executable, "-m", "classmark", "classify", dump, "--engine", engine]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "classmark",
+        "classify",
+        dump,
+        "--engine",
+        engine,
+    ]
     command += ["--workers", str(WORKERS), "--output", output]
     log = output.with_suffix(".log")
     started, seen = time.perf_counter(), dict[int, float]()
@@ -120,7 +128,7 @@ def measure(options: argparse.Namespace) -> Measured:
             runs.append(run(dump, output, engine))
             print(engine, runs[-1], file=sys.stderr)
         outputs[engine] = output.read_bytes()
-        engines[engine] = {"runs": runs, **per_paper(*runs, *sizes)}
+        engines[engine] = {"runs": runs, **per_paper(runs[0], runs[1], *sizes)}
     packed = options.work / "dump.jsonl.gz"
     with dumps[-1].open("rb") as plain, gzip.open(packed, "wb", compresslevel=6) as file:
         while piece := plain.read(_RESULT_BYTES):

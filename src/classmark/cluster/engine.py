@@ -21,6 +21,6 @@ def check_engine(engine: str, address: str | None) -> None:
         )
     if address is not None and engine != "ray":
         raise UsageError(
-            f"the address {address} of a cluster is only for the engine ray. Choose --engine ray, "
+            f"the address {address} of a cluster is only for the engine ray. Choose that engine, "
             "or leave the address out."
         )

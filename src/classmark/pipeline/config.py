@@ -20,6 +20,7 @@ from classmark.records.run import Kind
 from classmark.storage import expand_home
 from classmark.tracking import TrackerConfig, read_tracker
 from classmark.tracking.tracker import flat
+from classmark.training import TrainerConfig
 
 _Options = TypeVar("_Options", bound=ModelConfig)
 
@@ -27,6 +28,8 @@ _TEXT_KEYS = (
     *("dataset.path", "runs_dir", "resume", "export.name", "export.version", "export.about"),
     *("model.encoder", "model.start", "model.fast", "model.deep"),
 )
+_WHO = ("tracker", "trainer")
+"""Groups of keys that decide nothing about a fit."""
 _MAY_BE_NULL = ("resume", "model.start")
 _COLUMNS = "build.columns"
 _BY_NAME = ("model.period_weights", _COLUMNS)
@@ -48,6 +51,7 @@ class TrainConfig:
         seed: of all that is drawn at random, from 0; the same seed gives the same weights.
         runs_dir: folder in which the run gets a folder of its own.
         tracker: who keeps the run beside its own folder.
+        trainer: who makes the fit of a transformer.
         resume: folder of an unfinished run to resume; None: a new run.
         composed: everything as Hydra composed it, for the record.
     """
@@ -58,6 +62,7 @@ class TrainConfig:
     runs_dir: Path
     resume: Path | None
     tracker: TrackerConfig
+    trainer: TrainerConfig
     composed: dict[str, Any]
 
     @property
@@ -103,12 +108,13 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     more = [] if dataset else [f"dataset.path={folder}"]
     more += [] if {"model", "experiment"} & given.keys() else ["model=transformer"]
     composed = compose("train", [*overrides, *more])
-    if any(key.partition(".")[0] != "tracker" and key not in HOW for key in others):
+    if any(key.partition(".")[0] not in _WHO and key not in HOW for key in others):
         check_same_fit(folder, composed)
     continued = resumed_config(folder, dataset)
     names = [key.partition(".")[2] for key in HOW if key in given]
     model = {**continued["model"], **{name: composed["model"][name] for name in names}}
-    return read_train_config({**continued, "model": model, "tracker": composed["tracker"]})
+    who = {name: composed[name] for name in _WHO}
+    return read_train_config({**continued, "model": model, **who})
 
 
 def compose(
@@ -159,7 +165,9 @@ def _unknown_key(name: str, more: Mapping[str, Any] = MappingProxyType({})) -> I
         *(key for key, _ in flat(more)),
         *(f"model.{field.name}" for kind in KINDS.values() for field in fields(kind.options)),
         *(f"tracker.{field.name}" for field in fields(TrackerConfig)),
-        *("dataset.path", "seed", "runs_dir", "resume", "model", "tracker", "experiment"),
+        *(f"trainer.{field.name}" for field in fields(TrainerConfig)),
+        *("dataset.path", "seed", "runs_dir", "resume", "model", "tracker", "trainer"),
+        "experiment",
     }
     if name in known:
         kinds = [
@@ -211,12 +219,16 @@ def read_train_config(composed: dict[str, Any]) -> TrainConfig:
     """
     kind = _read_kind(composed)
     options = KINDS[kind].options
-    _check_keys("", composed, {"seed", "runs_dir", "resume", "dataset", "model", "tracker"})
+    composed = {"trainer": vars(TrainerConfig()), **composed}  # runs of before have none
+    groups = {"dataset", "model", "tracker", "trainer"}
+    _check_keys("", composed, {"seed", "runs_dir", "resume", *groups})
+    _check_keys("trainer.", composed["trainer"], {key.name for key in fields(TrainerConfig)})
     _check_keys("dataset.", composed["dataset"], {"path"})
     _check_keys("model.", composed["model"], {"kind", *(key.name for key in fields(options))})
     model = {key: value for key, value in composed["model"].items() if key != "kind"}
-    for key, hint in get_type_hints(options).items():
-        _check_value(f"model.{key}", model[key], hint)
+    for group, documented in (("model", options), ("trainer", TrainerConfig)):
+        for key, hint in get_type_hints(documented).items():
+            _check_value(f"{group}.{key}", composed[group][key], hint)
     seed, resume = composed["seed"], composed["resume"]
     if type(seed) is not int or seed < 0:
         raise InvalidConfig(f"seed must be a whole number from 0, got {seed!r}.")
@@ -229,6 +241,7 @@ def read_train_config(composed: dict[str, Any]) -> TrainConfig:
         runs_dir=expand_home(str(composed["runs_dir"])),
         resume=None if resume is None else expand_home(str(resume)),
         tracker=read_tracker(composed),
+        trainer=TrainerConfig(**composed["trainer"]),
         composed=composed,
     )
 
@@ -281,6 +294,7 @@ def describe_keys() -> dict[str, list[ConfigKey]]:
         every.append(ConfigKey(name, type_words(hints[name]), default, said[name]))
     tracker = {**top["tracker"], **_defaults("tracker/auto")}
     every += _keys_of("tracker", TrackerConfig, tracker)
+    every += _keys_of("trainer", TrainerConfig, top["trainer"])
     kinds = {
         f"model={kind}": [
             ConfigKey("model.kind", "text", kind, "what is fitted; model=KIND sets it."),
