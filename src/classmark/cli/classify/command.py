@@ -144,10 +144,9 @@ def classify(
     ] = False,
     raw_cells: RawCells = False,
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="FILE",
-            parser=parse_place,
             help="Write here, whole or not at all, in the format of its ending: .csv .jsonl .json "
             ".parquet; lines for people if it has none.",
         ),
@@ -181,8 +180,8 @@ def classify(
     An argument with a known suffix (.csv .jsonl .bib .xml .xlsx .gz ...) or a path separator is a
     file; anything else is a text. Exit code 1 if a record could not be read.
     """
-    output = file_or_stdout(output)
-    layout = choose_layout(output, jsonl=jsonl, json=as_json, csv=as_csv)
+    target = file_or_stdout(None if output is None else parse_place(output))
+    layout = choose_layout(target, jsonl=jsonl, json=as_json, csv=as_csv)
     check_engine(engine, address)
     work = Work(engine, address, workers)
     in_bulk = work.in_bulk or layout == "parquet"
@@ -191,7 +190,7 @@ def classify(
         threshold=threshold,
         explain=explain,
         strict=strict,
-        layout=bulk_layout(layout, output) if in_bulk else layout,
+        layout=bulk_layout(layout, target) if in_bulk else layout,
         columns=columns_option(columns),
         format=format,
         raw_cells=raw_cells,
@@ -204,11 +203,11 @@ def classify(
         typer.echo(ctx.get_help(), err=True)
         raise typer.Exit(2)
     if engine == "local":
-        refuse_buckets(output, *(source.value for source in sources if source.kind == "file"))
+        refuse_buckets(target, *(source.value for source in sources if source.kind == "file"))
     if in_bulk:
-        n_bad, n_records = run_bulk(sources, options, model=model, output=output, work=work)
+        n_bad, n_records = run_bulk(sources, options, model=model, output=target, work=work)
     else:
-        n_bad, n_records = run(sources, options, model=model, output=output)
+        n_bad, n_records = run(sources, options, model=model, output=target)
     if n_bad:
         print_error(f"{n_bad} of {n_records} records could not be read.")
         raise typer.Exit(1)

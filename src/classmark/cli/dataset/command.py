@@ -52,15 +52,14 @@ app.command()(download)
 app.command()(stats)
 
 Sources = Annotated[
-    list[Path],
+    list[str],
     typer.Argument(
         metavar="FILES",
-        parser=parse_place,
         help="Files of papers: Kaggle CSV, arXiv metadata dump, Parquet, JSON lines, BibTeX; "
         "also gzipped or zipped.",
     ),
 ]
-Output = Annotated[Path, typer.Option(metavar="DIR", parser=parse_place, help="Folder to write.")]
+Output = Annotated[str, typer.Option(metavar="DIR", help="Folder to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the contents of DIR.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the manifest's summary as JSON.")]
 Periods = Annotated[
@@ -163,16 +162,17 @@ def build(
     if engine == "local":
         refuse_buckets(output, *sources)
     read = ReadOnCluster(address) if engine == "ray" else None
-    papers = sources if read is None else files_of(sources)
+    target, papers = parse_place(output), [parse_place(source) for source in sources]
+    papers = papers if read is None else files_of(papers)
     origin = Origin(command=_command_line(), read=read)
     with (
         progress_bar() as progress,
-        staged_folder(output, last=MANIFEST_FILE, overwrite=overwrite) as folder,
+        staged_folder(target, last=MANIFEST_FILE, overwrite=overwrite) as folder,
     ):
         manifest = build_dataset(
             papers, folder, config, origin=origin, overwrite=overwrite, progress=progress
         )
-    _report(manifest, output, as_json=as_json)
+    _report(manifest, target, as_json=as_json)
 
 
 Papers = Annotated[int, typer.Option(metavar="N", help="Number of papers.")]
