@@ -27,6 +27,8 @@ _SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
+_STARTS = 3
+"""Ray gives up on a start after 30 seconds, which a busy machine may need."""
 _ANSWER_S = 5.0
 _PROBE_S = 120.0
 _MOST_PORT = 65_535
@@ -72,24 +74,35 @@ def connect(address: str | None, *, n_cpus: int | None = None) -> Iterator[Clust
     import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    options: dict[str, Any] = {"include_dashboard": False} if address is None else {}
-    if address is None and n_cpus is not None:
-        options["num_cpus"] = n_cpus
-    try:
-        with _quiet_start():
-            ray.init(
-                address=address or "local",
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                **options,
-            )
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise ClusterFailed(_why_not(address, error)) from error
+    _start(address, n_cpus)
     try:
         _check_nodes(address)
         yield Cluster(int(ray.cluster_resources().get("CPU", 0)), len(_living_nodes()))
     finally:
         ray.shutdown()
+
+
+def _start(address: str | None, n_cpus: int | None) -> None:
+    import ray
+
+    options: dict[str, Any] = {}
+    if address is None:
+        options = {"include_dashboard": False, "num_cpus": n_cpus}
+    for rest in reversed(range(_STARTS if address is None else 1)):
+        try:
+            with _quiet_start():
+                ray.init(
+                    address=address or "local",
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                    **options,
+                )
+        except Exception as error:  # Ray raises bare ones
+            ray.shutdown()
+            if not rest:
+                raise ClusterFailed(_why_not(address, error)) from error
+        else:
+            return
 
 
 @contextmanager

@@ -1,16 +1,17 @@
 """Work that flows through a cluster: sources are divided into items, and each item is worked on.
 
 Ray Data moves the items, holds back the division when the workers are behind, and does again what
-was on a node that died. Items and results are pickled: both ends are processes of this program.
+was on a node that died. Items and results are objects, which Ray passes between processes.
 """
 
 from __future__ import annotations
 
-import pickle
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
+
+import numpy as np
 
 from classmark.errors import ClassmarkError, WorkerFailed
 
@@ -67,8 +68,8 @@ def run_flow(flow: Flow) -> Generator[Any]:
             # there is no other way yet to give up on an item that kills its workers.
             warnings.simplefilter("ignore", DeprecationWarning)
             dataset = _dataset(flow)
-        for row in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for result in _unpacked(row):
+        for rows in dataset.iter_batches(batch_size=None, batch_format="numpy"):
+            for result in _unpacked(rows):
                 if isinstance(result, _Failed):
                     raise result.error
                 yield result
@@ -95,7 +96,7 @@ def _dataset(flow: Flow) -> Any:
         items = sources.map_batches(
             _divided(flow.divide),
             batch_size=1,
-            batch_format="pyarrow",
+            batch_format="numpy",
             num_cpus=0,
             compute=TaskPoolStrategy(size=flow.readers),
             label_selector=here if flow.here else None,
@@ -104,7 +105,7 @@ def _dataset(flow: Flow) -> Any:
             _Worker,
             fn_constructor_args=(_Opaque(flow.make_work),),
             batch_size=None,
-            batch_format="pyarrow",
+            batch_format="numpy",
             num_cpus=1,
             compute=ActorPoolStrategy(min_size=1, max_size=flow.workers),
             max_task_retries=_TRIES,
@@ -114,7 +115,7 @@ def _dataset(flow: Flow) -> Any:
 def _divided(divide: Callable[[int], Iterator[Any]]) -> Callable[[Any], Iterator[Any]]:
     def tables(source: Any) -> Iterator[Any]:
         try:
-            for number in source.column("item").to_pylist():
+            for number in source["item"].tolist():
                 for item in divide(number):
                     yield _packed([item])
         except ClassmarkError as error:
@@ -137,9 +138,9 @@ class _Worker:
         self._make_work = held.make_work
         self._work: Work | None = None
 
-    def __call__(self, table: Any) -> Any:
+    def __call__(self, rows: Any) -> Any:
         """Return the results of items."""
-        return _packed([self._result(item) for item in _unpacked(table)])
+        return _packed([self._result(item) for item in _unpacked(rows)])
 
     def _result(self, item: Any) -> Any:
         if isinstance(item, _Failed):
@@ -151,16 +152,22 @@ class _Worker:
             return _Failed(error)
 
 
-def _packed(objects: list[Any]) -> Any:
-    import pyarrow as pa
+@dataclass(frozen=True)
+class _Held:
+    """An object in a row: of a bare one, Ray would make a value of Arrow if it can."""
 
-    raw = [pickle.dumps(item, protocol=pickle.HIGHEST_PROTOCOL) for item in objects]
-    return pa.table({_COLUMN: pa.array(raw, pa.large_binary())})
+    object: Any
 
 
-def _unpacked(table: Any) -> Iterator[Any]:
-    for cell in table.column(_COLUMN):
-        yield pickle.loads(cast(bytes, cell.as_buffer()))  # noqa: S301 - of a process of this program
+def _packed(objects: list[Any]) -> dict[str, Any]:
+    column = np.empty(len(objects), dtype=object)
+    column[:] = [_Held(item) for item in objects]
+    return {_COLUMN: column}
+
+
+def _unpacked(rows: dict[str, Any]) -> Iterator[Any]:
+    for held in rows[_COLUMN]:
+        yield held.object
 
 
 def _first_cause(error: BaseException) -> str:
