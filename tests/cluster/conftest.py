@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bulk"))
-collect_ignore_glob = [] if find_spec("ray") else ["test_*"]
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -15,7 +16,10 @@ from bulk_jobs import write_dump
 from classmark.dataset import SampleConfig, sample_dump
 from emulated_bucket import NAME, emulated_bucket
 
-pytestmark = pytest.mark.slow  # reason: a cluster takes seconds to start
+pytestmark = [
+    pytest.mark.slow,  # reason: a cluster takes seconds to start
+    pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray: make test-ray"),
+]
 
 Variables = dict[str, str]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ from classmark.errors import ContractViolation, UnreadableSource
 from classmark.papers import ChunkSize
 from recording import Recording
 
-pytestmark = pytest.mark.slow  # reason: a cluster takes seconds to start
+pytestmark = [
+    pytest.mark.slow,  # reason: a cluster takes seconds to start
+    pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray: make test-ray"),
+]
 
 CONFIG = DatasetConfig(periods=("2017-12-31",), min_papers=5)
 SMALL = ChunkSize(bytes=40_000, records=70)

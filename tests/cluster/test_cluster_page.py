@@ -7,11 +7,15 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow  # reason: starts a cluster for each command
+pytestmark = [
+    pytest.mark.slow,  # reason: starts a cluster for each command
+    pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray: make test-ray"),
+]
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```console\n(\$ .*?)^```", re.DOTALL | re.MULTILINE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ from classmark.records import RunRecord
 from deep_models import tiny_encoder
 
 __all__ = ["tiny_encoder"]
-pytestmark = pytest.mark.slow  # reason: a cluster, and Lightning in several processes
+pytestmark = [
+    pytest.mark.slow,  # reason: a cluster, and Lightning in several processes
+    pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray: make test-ray"),
+]
 
 TOLERANCE = 1e-5
 """Largest difference of a weight: sums are rounded in another order."""

@@ -64,10 +64,10 @@ def connect(address: str | None, *, n_cpus: int | None = None) -> Iterator[Clust
         ClusterFailed: nobody answers there, this machine is not a node of that cluster, or a node
             lacks what the work needs.
     """
-    if any(find_spec(package) is None for package in _PACKAGES):
-        raise MissingExtra("working on a cluster", "ray")
     if address is not None:
         _check_address(address)
+    if any(find_spec(package) is None for package in _PACKAGES):
+        raise MissingExtra("working on a cluster", "ray")
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     import ray
