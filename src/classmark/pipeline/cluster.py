@@ -25,12 +25,14 @@ class _Part:
     """What each process does: the fit of this machine, in the place that Ray Train gives it.
 
     Attributes:
-        config: of the fit, with absolute folders.
+        config: of the fit.
+        folder: in which its relative paths begin, on every node.
         command: for the record of the run.
         known: unfinished runs that are not of this fit.
     """
 
     config: TrainConfig
+    folder: Path
     command: str
     known: frozenset[str]
 
@@ -40,6 +42,12 @@ class _Part:
 
         from classmark.pipeline.path import train
 
+        if not self.folder.is_dir():
+            raise WorkerFailed(
+                f"a node of the cluster does not see the folder {self.folder}. Run the command in "
+                "a folder that all nodes share, and keep the dataset and the runs there."
+            )
+        os.chdir(self.folder)  # Ray Train begins in a folder of its own
         place = get_context()
         first = place.get_world_rank() == 0
         chosen = broadcast_from_rank_zero((*_free_address(), self._begun()) if first else None)
@@ -80,13 +88,7 @@ def train_on_cluster(config: TrainConfig, command: str, progress: Progress) -> P
             "machine in minutes."
         )
     trainer = config.trainer
-    config = replace(
-        config,
-        dataset=config.dataset.absolute(),
-        runs_dir=config.runs_dir.absolute(),
-        resume=None if config.resume is None else config.resume.absolute(),
-        trainer=TrainerConfig(),
-    )
+    config = replace(config, trainer=TrainerConfig())
     config.runs_dir.mkdir(parents=True, exist_ok=True)
     known = frozenset(folder.name for folder in config.runs_dir.glob(f"*.{_STATE}"))
     n_cpus = trainer.workers + 1 if trainer.address is None else None  # one for Ray's controller
@@ -97,7 +99,7 @@ def train_on_cluster(config: TrainConfig, command: str, progress: Progress) -> P
                 "Give fewer, or add nodes."
             )
         progress.step(f"fitting with {trainer.workers} processes on {cluster.n_nodes} nodes")
-        return Path(_fit(_Part(config, command, known), trainer.workers))
+        return Path(_fit(_Part(config, Path.cwd(), command, known), trainer.workers))
 
 
 def _fit(part: _Part, workers: int) -> str:
@@ -125,7 +127,10 @@ def _cause(error: Any) -> ClassmarkError:
     found = [getattr(failure, "cause", failure) for failure in failures]
     own = [failure for failure in found if isinstance(failure, ClassmarkError)]
     own.sort(key=lambda failure: isinstance(failure, WorkerFailed))
-    return own[0] if own else WorkerFailed(f"the fit on the cluster failed: {error}")
+    if own:
+        return own[0]
+    last = str(next(iter(found), error)).strip().rpartition("\n")[2]
+    return WorkerFailed(f"the fit on the cluster failed: {last}")
 
 
 def _free_address() -> tuple[str, int]:
