@@ -9,6 +9,7 @@ TEST_VENV ?= .venv-test
 DVC_VENV ?= .venv-dvc
 BENTO_VENV ?= .venv-bento
 LITSERVE_VENV ?= .venv-litserve
+RAY_VENV ?= .venv-ray
 # Tests run on all cores, a file on one of them: fixtures of a module are made once. The longest
 # files begin first (tests/conftest.py); xdist would begin with those of the most tests.
 PARALLEL ?= --numprocesses auto --dist loadfile --no-loadscope-reorder
@@ -43,7 +44,7 @@ LOCK_AS_TESTED = $(LOCK) --constraints requirements/test.txt
 .DEFAULT_GOAL := help
 # Tests start hundreds of Pythons; without its caches each would compile every module that it imports.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help demo test quick core test-dvc test-bento images test-images check docs site links report pictures bench lock system-deps clean
+.PHONY: help demo test quick core test-dvc test-bento test-ray images test-images check docs site links report pictures bench lock system-deps clean
 
 ##@ Use
 
@@ -76,6 +77,9 @@ test-dvc: $(DVC_VENV)/.ready  ## Run the tests of versioned data with DVC, a buc
 
 test-bento: $(BENTO_VENV)/.ready  ## Run the tests of bentos, which BentoML builds and serves (own .venv-bento)
 	$(BENTO_VENV)/$(BIN)/python -m pytest -q --no-cov tests/service/test_service_bento.py $(PYTEST_ARGS)
+
+test-ray: $(RAY_VENV)/.ready  ## Run the tests of many machines with Ray: clusters of two nodes (own .venv-ray)
+	$(RAY_VENV)/$(BIN)/python -m pytest -q --no-cov tests/cluster $(PYTEST_ARGS)
 
 ##@ Containers
 
@@ -140,6 +144,8 @@ lock: $(TEST_VENV)/.ready  ## Resolve requirements/*.txt again from pyproject.to
 	$(LOCK) --resolution lowest-direct --extra train --extra serve --extra xlsx --extra profile -o requirements/lowest.txt
 	$(LOCK_AS_TESTED) --override requirements/left-out.in --extra deep --extra track --extra wandb --extra sweep -o requirements/deep.txt
 	$(LOCK_AS_TESTED) --extra dvc --extra client --group test --group bucket -o requirements/dvc.txt
+	$(LOCK_AS_TESTED) --constraints requirements/deep.txt --override requirements/left-out.in \
+		--extra ray --extra deep --extra client --group test --group bucket -o requirements/ray.txt
 	$(LOCK_AS_TESTED) --extra train -o requirements/train.txt
 	$(LOCK_AS_TESTED) --extra data -o requirements/data.txt
 	$(LOCK_AS_TESTED) --constraints requirements/deep.txt --extra track --group store -o requirements/tracking.txt
@@ -165,7 +171,7 @@ system-deps:  ## Install the Debian packages that tests drive
 	$$sudo apt-get update -q && $$sudo apt-get install -q -y --no-install-recommends $$packages; fi
 
 clean:  ## Remove everything that make made, environments included
-	rm -rf $(DEMO_VENV) $(TEST_VENV) $(DVC_VENV) $(BENTO_VENV) $(LITSERVE_VENV) $(LOWEST_VENV) $(RELEASE_VENV) build dist demo site report.html htmlcov .coverage .coverage.* src/*.egg-info
+	rm -rf $(DEMO_VENV) $(TEST_VENV) $(DVC_VENV) $(RAY_VENV) $(BENTO_VENV) $(LITSERVE_VENV) $(LOWEST_VENV) $(RELEASE_VENV) build dist demo site report.html htmlcov .coverage .coverage.* src/*.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests benchmarks \( -name __pycache__ -o -name '*.so' -o -name '*.pyd' \) -exec rm -rf {} +
 
@@ -214,6 +220,13 @@ $(BENTO_VENV)/.locked: requirements/setup.txt requirements/bento.txt
 $(LITSERVE_VENV)/.locked: requirements/setup.txt requirements/litserve.txt
 	$(call make_venv,$(LITSERVE_VENV))
 	$(call install,$(LITSERVE_VENV),litserve)
+	@touch $@
+
+# Ray Train fits the deep tier, so torch comes too, as into the test environment.
+$(RAY_VENV)/.locked: requirements/setup.txt requirements/ray.txt
+	$(call make_venv,$(RAY_VENV))
+	$(PYTHON) -m pip --python $(RAY_VENV) install --quiet --disable-pip-version-check $(TORCH)
+	$(call install,$(RAY_VENV),ray) --no-deps
 	@touch $@
 
 $(TEST_VENV)/.ready-check: $(TEST_VENV)/.ready requirements/check.txt

@@ -18,6 +18,7 @@ from typing import Any
 import quote_deep
 import quote_peers
 import quote_prose
+import quote_ray
 import quote_report
 from classmark import taxonomy
 from classmark.bundle import read_manifest
@@ -369,6 +370,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "containers": containers,
     "faults": faults,
     "scale": scale,
+    "ray_overhead": lambda: quote_ray.overhead(read_report("ray-scale")),
+    "ray_model": lambda: quote_ray.model(read_report("ray-scale")),
     "service": service,
     "never_right": never_right,
     "mixes": mixes,

@@ -22,6 +22,7 @@ from classmark.records.run import Kind
 from classmark.storage import expand_home
 from classmark.tracking import TrackerConfig, read_tracker
 from classmark.tracking.tracker import Tracker, flat
+from classmark.training import TrainerConfig
 
 _Options = TypeVar("_Options", bound=ModelConfig)
 
@@ -30,6 +31,8 @@ _TEXT_KEYS = (
     *("model.encoder", "model.start", "model.fast", "model.deep", "profiler.folder"),
 )
 _MAY_BE_NULL = ("resume", "model.start", "profiler.folder")
+_WHO = ("tracker", "profiler", "trainer")
+"""Groups of keys that decide nothing about a fit."""
 _COLUMNS = "build.columns"
 _BY_NAME = ("model.period_weights", _COLUMNS)
 """Keys that hold values by any name."""
@@ -50,6 +53,7 @@ class TrainConfig:
         seed: of all that is drawn at random, from 0; the same seed gives the same weights.
         runs_dir: folder in which the run gets a folder of its own.
         tracker: who keeps the run beside its own folder.
+        trainer: who makes the fit of a transformer.
         profiler: what the fit is profiled for.
         resume: folder of an unfinished run to resume; None: a new run.
         composed: everything as Hydra composed it, for the record.
@@ -62,6 +66,7 @@ class TrainConfig:
     runs_dir: Path
     resume: Path | None
     tracker: TrackerConfig
+    trainer: TrainerConfig
     profiler: ProfilerConfig
     composed: dict[str, Any]
     watchers: tuple[Tracker, ...] = ()
@@ -107,14 +112,12 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     more = [] if dataset else [f"dataset.path={folder}"]
     more += [] if {"model", "experiment"} & given.keys() else ["model=transformer"]
     composed = compose("train", [*overrides, *more])
-    groups = {key.partition(".")[0] for key in others if key not in HOW}
-    if groups - {"tracker", "profiler"}:
+    if any(key.partition(".")[0] not in _WHO and key not in HOW for key in others):
         check_same_fit(folder, composed)
     continued = resumed_config(folder, dataset)
     names = [key.partition(".")[2] for key in HOW if key in given]
     model = {**continued["model"], **{name: composed["model"][name] for name in names}}
-    of_this_command = ("tracker", "profiler") if others else ("profiler",)
-    own = {group: composed[group] for group in of_this_command}
+    own = {name: composed[name] for name in (_WHO if others else ("profiler",))}
     return read_train_config({**continued, "model": model, **own})
 
 
@@ -169,7 +172,8 @@ def _unknown_key(
         *(f"model.{field.name}" for kind in KINDS.values() for field in fields(kind.options)),
         *(f"tracker.{field.name}" for field in fields(TrackerConfig)),
         *(f"profiler.{field.name}" for field in fields(ProfilerConfig)),
-        *("dataset.path", "seed", "runs_dir", "resume", "model", "tracker", "profiler"),
+        *(f"trainer.{field.name}" for field in fields(TrainerConfig)),
+        *("dataset.path", "seed", "runs_dir", "resume", "model", *_WHO),
         "experiment",
     }
     if name in known:
@@ -246,13 +250,16 @@ def read_train_config(composed: dict[str, Any]) -> TrainConfig:
     """
     kind = _read_kind(composed)
     options = KINDS[kind].options
-    groups = {"dataset", "model", "tracker", "profiler"}
-    _check_keys("", composed, {"seed", "runs_dir", "resume", *groups})
+    # Runs of before have no trainer.
+    composed = {"trainer": vars(TrainerConfig()), **composed}
+    _check_keys("", composed, {"seed", "runs_dir", "resume", "dataset", "model", *_WHO})
+    _check_keys("trainer.", composed["trainer"], {key.name for key in fields(TrainerConfig)})
     _check_keys("dataset.", composed["dataset"], {"path"})
     _check_keys("model.", composed["model"], {"kind", *(key.name for key in fields(options))})
     model = {key: value for key, value in composed["model"].items() if key != "kind"}
-    for key, hint in get_type_hints(options).items():
-        _check_value(f"model.{key}", model[key], hint)
+    for group, documented in (("model", options), ("trainer", TrainerConfig)):
+        for key, hint in get_type_hints(documented).items():
+            _check_value(f"{group}.{key}", composed[group][key], hint)
     seed, resume = composed["seed"], composed["resume"]
     if type(seed) is not int or seed < 0:
         raise InvalidConfig(f"seed must be a whole number from 0, got {seed!r}.")
@@ -266,6 +273,7 @@ def read_train_config(composed: dict[str, Any]) -> TrainConfig:
         resume=None if resume is None else expand_home(str(resume)),
         tracker=read_tracker(composed),
         profiler=_read_profiler(composed, kind),
+        trainer=TrainerConfig(**composed["trainer"]),
         composed=composed,
     )
 
@@ -329,6 +337,7 @@ def describe_keys() -> dict[str, list[ConfigKey]]:
     tracker = {**top["tracker"], **_defaults("tracker/auto")}
     every += _keys_of("tracker", TrackerConfig, tracker)
     every += _keys_of("profiler", ProfilerConfig, top["profiler"])
+    every += _keys_of("trainer", TrainerConfig, top["trainer"])
     kinds = {
         f"model={kind}": [
             ConfigKey("model.kind", "text", kind, "what is fitted; model=KIND sets it."),

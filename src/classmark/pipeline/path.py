@@ -13,6 +13,7 @@ from classmark.bundle import write_bundle
 from classmark.dataset import load_manifest
 from classmark.export import render_card
 from classmark.export.bento import check_bentoml, write_bento
+from classmark.pipeline.cluster import train_on_cluster
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.export import (
     Candidate,
@@ -51,6 +52,8 @@ def train(config: TrainConfig, *, command: str, progress: Progress = SILENT) -> 
         ClassmarkError: what else the wing of the kind raises.
     """
     check_packages(config.kind)
+    if config.trainer.engine == "ray":
+        return train_on_cluster(config, command, progress)
     check_processes(config.kind)
     check_runs_dir(config.runs_dir)
     with profiled(config, command, progress) as fit:
