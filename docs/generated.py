@@ -20,7 +20,7 @@ import classmark
 from classmark.bundle import find_bundle
 from classmark.cli.app import VERBS, app, load_verb
 from classmark.errors import ClassmarkError
-from classmark.pipeline.config import ConfigKey, default_words, describe_keys, meanings, type_words
+from classmark.pipeline.keys import ConfigKey, default_words, describe_keys, meanings, type_words
 from classmark.pipeline.stages import describe_stage_keys
 from classmark.pipeline.sweep import describe_sweep_keys
 
