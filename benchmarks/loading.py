@@ -47,6 +47,7 @@ FORMATS = ("parquet", "jsonl", "csv", "arrays")
 BUCKETED = (True, False)
 BATCH, SEED, LABELS = 16, 7, 176
 COLUMNS = ("title", "summary")
+ARRAYS = ("ids", "types", "starts", "known_share")
 
 Pairs = list[tuple[str, str]]
 
@@ -83,21 +84,24 @@ def write_formats(dataset: Path, tokenizer: PairTokenizer, folder: Path) -> dict
     frame.write_csv(paths["csv"])
     papers = tokenise(tokenizer, list(frame.iter_rows()), SILENT)
     paths["arrays"].mkdir(exist_ok=True)
-    for name in ("ids", "types", "starts", "known_share"):
+    for name in ARRAYS:
         np.save(paths["arrays"] / f"{name}.npy", getattr(papers, name))
     return paths
 
 
 def read_texts(name: str, path: Path) -> Pairs:
     """Return the pairs of a file of texts."""
-    read = {"parquet": pl.read_parquet, "jsonl": pl.read_ndjson, "csv": pl.read_csv}[name]
+    readers: dict[str, Callable[[Path], pl.DataFrame]] = {
+        "parquet": pl.read_parquet, "jsonl": pl.read_ndjson, "csv": pl.read_csv,
+    }  # fmt: skip
+    read = readers[name]
     return list(read(path).select(COLUMNS).iter_rows())
 
 
 def read_arrays(folder: Path, pad_id: int) -> TokenisedPapers:
     """Return tokens that are mapped from files, not read."""
-    kept = ("ids", "types", "starts", "known_share")
-    return TokenisedPapers(*(np.load(folder / f"{n}.npy", mmap_mode="r") for n in kept), pad_id)
+    mapped = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+    return TokenisedPapers(**mapped, pad_id=pad_id)
 
 
 def batch_of_texts(
