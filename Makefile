@@ -130,9 +130,9 @@ bench: $(TEST_VENV)/.ready  ## Run the benchmarks; each prints the machine and w
 ##@ Maintain
 
 lock: $(TEST_VENV)/.ready  ## Resolve requirements/*.txt again from pyproject.toml, with hashes
-	$(LOCK) --extra train --extra serve --group test -o requirements/test.txt
-	$(LOCK_AS_TESTED) --extra train --extra serve --group dev -o requirements/check.txt
-	$(LOCK) --resolution lowest-direct --extra train --extra serve --extra xlsx -o requirements/lowest.txt
+	$(LOCK) --extra train --extra serve --extra profile --group test -o requirements/test.txt
+	$(LOCK_AS_TESTED) --extra train --extra serve --extra profile --group dev -o requirements/check.txt
+	$(LOCK) --resolution lowest-direct --extra train --extra serve --extra xlsx --extra profile -o requirements/lowest.txt
 	$(LOCK_AS_TESTED) --override requirements/left-out.in --extra deep --extra track --extra wandb -o requirements/deep.txt
 	$(LOCK_AS_TESTED) --extra dvc --extra client --group test --group bucket -o requirements/dvc.txt
 	$(LOCK_AS_TESTED) --extra train -o requirements/train.txt

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, get_origin, get_type_hints
 from classmark.errors import InvalidConfig
 from classmark.pipeline.kinds import KINDS, ModelConfig
 from classmark.pipeline.unfinished import HOW, check_same_fit, resumed_config
+from classmark.profiling import ProfilerConfig, read_profiler
 from classmark.records.fields import WrongField, read_value
 from classmark.records.run import Kind
 from classmark.storage import expand_home
@@ -25,9 +26,9 @@ _Options = TypeVar("_Options", bound=ModelConfig)
 
 _TEXT_KEYS = (
     *("dataset.path", "runs_dir", "resume", "export.name", "export.version", "export.about"),
-    *("model.encoder", "model.start", "model.fast", "model.deep"),
+    *("model.encoder", "model.start", "model.fast", "model.deep", "profiler.folder"),
 )
-_MAY_BE_NULL = ("resume", "model.start")
+_MAY_BE_NULL = ("resume", "model.start", "profiler.folder")
 _COLUMNS = "build.columns"
 _BY_NAME = ("model.period_weights", _COLUMNS)
 """Keys that hold values by any name."""
@@ -48,6 +49,7 @@ class TrainConfig:
         seed: of all that is drawn at random, from 0; the same seed gives the same weights.
         runs_dir: folder in which the run gets a folder of its own.
         tracker: who keeps the run beside its own folder.
+        profiler: what the fit is profiled for.
         resume: folder of an unfinished run to resume; None: a new run.
         composed: everything as Hydra composed it, for the record.
     """
@@ -58,6 +60,7 @@ class TrainConfig:
     runs_dir: Path
     resume: Path | None
     tracker: TrackerConfig
+    profiler: ProfilerConfig
     composed: dict[str, Any]
 
     @property
@@ -97,18 +100,19 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     folder = expand_home(resume)
     dataset = given.get("dataset.path")
     others = given.keys() - {"resume", "runs_dir", "dataset.path"}
-    if not others:
-        return read_train_config(resumed_config(folder, dataset))
     # Hydra wants a dataset; that of the run is put in its place. Only a transformer is resumed.
     more = [] if dataset else [f"dataset.path={folder}"]
     more += [] if {"model", "experiment"} & given.keys() else ["model=transformer"]
     composed = compose("train", [*overrides, *more])
-    if any(key.partition(".")[0] != "tracker" and key not in HOW for key in others):
+    groups = {key.partition(".")[0] for key in others if key not in HOW}
+    if groups - {"tracker", "profiler"}:
         check_same_fit(folder, composed)
     continued = resumed_config(folder, dataset)
     names = [key.partition(".")[2] for key in HOW if key in given]
     model = {**continued["model"], **{name: composed["model"][name] for name in names}}
-    return read_train_config({**continued, "model": model, "tracker": composed["tracker"]})
+    of_this_command = ("tracker", "profiler") if others else ("profiler",)
+    own = {group: composed[group] for group in of_this_command}
+    return read_train_config({**continued, "model": model, **own})
 
 
 def compose(
@@ -159,7 +163,9 @@ def _unknown_key(name: str, more: Mapping[str, Any] = MappingProxyType({})) -> I
         *(key for key, _ in flat(more)),
         *(f"model.{field.name}" for kind in KINDS.values() for field in fields(kind.options)),
         *(f"tracker.{field.name}" for field in fields(TrackerConfig)),
-        *("dataset.path", "seed", "runs_dir", "resume", "model", "tracker", "experiment"),
+        *(f"profiler.{field.name}" for field in fields(ProfilerConfig)),
+        *("dataset.path", "seed", "runs_dir", "resume", "model", "tracker", "profiler"),
+        "experiment",
     }
     if name in known:
         kinds = [
@@ -211,7 +217,8 @@ def read_train_config(composed: dict[str, Any]) -> TrainConfig:
     """
     kind = _read_kind(composed)
     options = KINDS[kind].options
-    _check_keys("", composed, {"seed", "runs_dir", "resume", "dataset", "model", "tracker"})
+    groups = {"dataset", "model", "tracker", "profiler"}
+    _check_keys("", composed, {"seed", "runs_dir", "resume", *groups})
     _check_keys("dataset.", composed["dataset"], {"path"})
     _check_keys("model.", composed["model"], {"kind", *(key.name for key in fields(options))})
     model = {key: value for key, value in composed["model"].items() if key != "kind"}
@@ -229,8 +236,19 @@ def read_train_config(composed: dict[str, Any]) -> TrainConfig:
         runs_dir=expand_home(str(composed["runs_dir"])),
         resume=None if resume is None else expand_home(str(resume)),
         tracker=read_tracker(composed),
+        profiler=_read_profiler(composed, kind),
         composed=composed,
     )
+
+
+def _read_profiler(composed: Mapping[str, Any], kind: Kind) -> ProfilerConfig:
+    profiler = read_profiler(composed)
+    if profiler.kind == "torch" and kind != "transformer":
+        raise InvalidConfig(
+            f"profiler=torch is for model=transformer; a {kind} fit has no operations of torch. "
+            "Use profiler=cpu or profiler=memory."
+        )
+    return profiler
 
 
 def _read_kind(composed: Mapping[str, Any]) -> Kind:
@@ -281,6 +299,7 @@ def describe_keys() -> dict[str, list[ConfigKey]]:
         every.append(ConfigKey(name, type_words(hints[name]), default, said[name]))
     tracker = {**top["tracker"], **_defaults("tracker/auto")}
     every += _keys_of("tracker", TrackerConfig, tracker)
+    every += _keys_of("profiler", ProfilerConfig, top["profiler"])
     kinds = {
         f"model={kind}": [
             ConfigKey("model.kind", "text", kind, "what is fitted; model=KIND sets it."),

@@ -24,6 +24,7 @@ from classmark.pipeline.export import (
     open_run,
 )
 from classmark.pipeline.kinds import check_packages, check_processes, wing
+from classmark.pipeline.profiled import profiled
 from classmark.pipeline.run_folder import check_runs_dir
 from classmark.records import SILENT, BundleManifest, EvaluationReport, Progress
 
@@ -43,14 +44,17 @@ def train(config: TrainConfig, *, command: str, progress: Progress = SILENT) -> 
         InvalidConfig: an option does not suit the dataset or the model.
         TrainingFailed: nothing to fit, or the loss is not a number.
         MissingExtra: packages that this kind of model needs are not installed.
-        StorageFailed: nothing can be written where runs go.
+        StorageFailed: nothing can be written where runs go, or where the profile does.
+        WorkerFailed: the system does not let the profiler look into the process.
         ClassmarkError: what else the wing of the kind raises.
     """
     check_packages(config.kind)
     check_processes(config.kind)
     check_runs_dir(config.runs_dir)
-    manifest = load_manifest(config.dataset)
-    return wing(config.kind).train(config, manifest, command, progress)
+    with profiled(config, command, progress) as fit:
+        manifest = load_manifest(config.dataset)
+        fit.run = wing(config.kind).train(config, manifest, command, fit.progress)
+        return fit.run
 
 
 def export_run(

@@ -23,7 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from classmark.dataset.config import DatasetConfig
-from classmark.dataset.folder import INTAKE_SCHEMA, TEXT_COLUMNS, word_count
+from classmark.dataset.folder import INTAKE_SCHEMA, TEXT_COLUMNS
 from classmark.errors import ContractViolation
 from classmark.papers import Columns, abstract_fingerprint, canonical_id, read_papers
 from classmark.records import SILENT, BadRecord, Paper, Progress
@@ -61,20 +61,25 @@ _NO_ABSTRACT = (
 def judge_texts(frame: pl.DataFrame) -> pl.DataFrame:
     """Return the papers with what must be known of their texts: length, withdrawn, empty.
 
-    ``text_chars`` (uint32) is of title and abstract. ``is_withdrawn``: the abstract is a notice, a
-    short text that says that the paper itself was withdrawn. ``is_empty``: it holds no word, or
-    only says that there is none.
+    ``text_chars`` (uint32) is of title and abstract, ``summary_word_count`` (int32) of the
+    abstract. ``is_withdrawn``: the abstract is a notice, a short text that says that the paper
+    itself was withdrawn. ``is_empty``: it holds no word, or only says that there is none.
     """
     text = pl.col("summary")
-    return frame.with_columns(
+    return frame.with_columns(summary_word_count=_word_count(text)).with_columns(
         text_chars=pl.col("title").str.len_chars() + text.str.len_chars(),
         is_withdrawn=_is_notice(text),
         is_empty=_is_wordless(text) | text.str.contains(_NO_ABSTRACT),
     )
 
 
+def _word_count(text: pl.Expr) -> pl.Expr:
+    # In a text whose white space is single blanks, as `_row` leaves it, a third of the time.
+    return (text.str.count_matches(" ", literal=True) + (text != "")).cast(pl.Int32)
+
+
 def _is_notice(text: pl.Expr) -> pl.Expr:
-    words = word_count("summary")
+    words = pl.col("summary_word_count")
     notice = (words <= _MAX_NOTICE_WORDS) & text.str.contains(_NOTICE)
     own = text.str.contains(_OWN_PAPER) & text.str.contains(_WITHDRAW)
     return notice | ((words <= _MAX_PLAIN_NOTICE_WORDS) & (text.str.contains(_PLAIN_NOTICE) | own))
@@ -295,8 +300,8 @@ def _row(paper: Paper, prefix: str) -> tuple[object, ...]:
         identifier = prefix + identifier
     return (
         identifier,
-        " ".join(paper.title.split()),
-        " ".join(paper.abstract.split()),
+        _with_single_blanks(paper.title),
+        _with_single_blanks(paper.abstract),
         paper.category_code or (paper.categories[0] if paper.categories else None),
         paper.categories,
         paper.published_date,
@@ -305,3 +310,10 @@ def _row(paper: Paper, prefix: str) -> tuple[object, ...]:
         abstract_fingerprint(paper),
         paper.place,
     )
+
+
+def _with_single_blanks(text: str) -> str:
+    # All white space but the blank is unprintable, and most texts hold none of it.
+    if text.isprintable() and "  " not in text and text.strip(" ") == text:
+        return text
+    return " ".join(text.split())

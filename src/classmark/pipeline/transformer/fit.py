@@ -22,6 +22,7 @@ from classmark.errors import (
 )
 from classmark.kernels import RawScores
 from classmark.pipeline.config import TrainConfig
+from classmark.pipeline.profiled import operations_folder
 from classmark.pipeline.run_folder import (
     reserve_run_folder,
     start_record,
@@ -256,6 +257,7 @@ def _fit(work: _Work, folder: Path, trackers: Trackers) -> Fitted:
         progress=work.progress,
         trackers=trackers,
         processes=work.processes,
+        profile=operations_folder(work.config, folder),
     )
     what = f"{len(labels):,} papers, epochs: {options.epochs}"
     work.progress.step(f"fitting {options.encoder}: {what}")

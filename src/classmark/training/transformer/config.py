@@ -101,7 +101,6 @@ class TransformerConfig:
             which divides weights, gradients and optimiser among them.
         workers: processes that make batches beside each process of the fit; 0: it does itself.
         threads: of torch on the CPU in each process; None: its share of the processors.
-        profile: write how long each operation took.
     """
 
     encoder: str
@@ -139,7 +138,6 @@ class TransformerConfig:
     strategy: Strategy
     workers: int
     threads: int | None
-    profile: bool
 
     def __post_init__(self) -> None:
         for key, (low, high) in _LIMITS.items():

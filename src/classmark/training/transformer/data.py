@@ -348,6 +348,7 @@ class TransformerFit:
         progress: of stages, papers, loss and speed.
         trackers: keep the numbers of every step and epoch.
         processes: that make the fit together.
+        profile: folder for how long each operation took; None: nothing is measured.
     """
 
     config: TransformerConfig
@@ -361,3 +362,4 @@ class TransformerFit:
     progress: Progress = SILENT
     trackers: Trackers = field(default_factory=Trackers)
     processes: Processes = ALONE
+    profile: Path | None = None

@@ -200,8 +200,8 @@ def _trainer(fit: TransformerFit, callback: FitCallback) -> Trainer:
     config = fit.config
     callbacks: list[Any] = [callback]
     options = trainer_options(config, fit.processes)
-    if config.profile:
-        callbacks.append(ProfileSteps(fit.folder / "profile"))
+    if fit.profile is not None:
+        callbacks.append(ProfileSteps(fit.profile))
     precision: Any = _PRECISIONS[config.precision]
     return Trainer(
         accelerator=config.device,
