@@ -131,8 +131,8 @@ def loading(report: dict[str, Any]) -> str:
     return (
         f"{markdown(head, rows.values())}\nBatches of {report['batch_size']}, "
         f"{report['papers']:,} {invented}papers of {report['mean_tokens']:.0f} tokens in the mean. "
-        f"`classmark train` takes {once['read_cpu_s']:.1f} CPU-seconds to read them and "
-        f"{once['tokenise_cpu_s']:.1f} to make tokens of them, once. {where_and_when(report)}"
+        f"`classmark train` takes {once['read_cpu_s']:.2f} CPU-seconds to read them and "
+        f"{once['tokenise_cpu_s']:.2f} to make tokens of them, once. {where_and_when(report)}"
         f"{_shared(report)}.\n"
     )
 

@@ -338,8 +338,8 @@ def _reports_of(others: list[tuple[Any, Connection]]) -> list[ClassmarkError]:
                 found.append(connection.recv())
                 continue
         if process.exitcode:
-            ended = f"was ended by signal {-process.exitcode}" if process.exitcode < 0 else "ended"
-            found.append(WorkerFailed(f"process {rank} of the fit {ended}."))
+            how = f"was ended by signal {-process.exitcode}" if process.exitcode < 0 else "ended"
+            found.append(WorkerFailed(f"process {rank} of the fit {how}."))
     return sorted(found, key=lambda error: "has lost another" in str(error))
 
 

@@ -7,12 +7,9 @@ from typing import Any
 
 from lightning.fabric.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
-from torch.distributed.fsdp import FullyShardedDataParallel, OptimStateKeyType
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.distributed.tensor import distribute_tensor
+from torch.optim import Optimizer
 
 from classmark.training.transformer.config import TransformerConfig
 from classmark.training.transformer.processes import Processes
@@ -68,8 +65,24 @@ class ShardedStrategy(ModelParallelStrategy):
         options = StateDictOptions(full_state_dict=True)
         set_model_state_dict(model, content["state_dict"], options=options)
         for optimiser, state in zip(self.optimizers, content["optimizer_states"], strict=True):
-            named = FullyShardedDataParallel.rekey_optim_state_dict(
-                state, OptimStateKeyType.PARAM_NAME, model
-            )
-            set_optimizer_state_dict(model, optimiser, named, options=options)
+            optimiser.load_state_dict(_divided_state(optimiser, state))
         return content
+
+
+def _divided_state(optimiser: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of an optimiser with its tensors divided as the parameters are.
+
+    Numbers of parameters differ between strategies, their order in the groups does not.
+    """
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    numbers = [number for group in state["param_groups"] for number in group["params"]]
+    divided = {}
+    for number, parameter in zip(numbers, parameters, strict=True):
+        if number in state["state"]:
+            divided[number] = {
+                name: distribute_tensor(value, parameter.device_mesh, parameter.placements)
+                if value.shape == parameter.shape
+                else value
+                for name, value in state["state"][number].items()
+            }
+    return {**state, "state": divided}
