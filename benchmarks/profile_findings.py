@@ -160,9 +160,12 @@ def train(place: Place) -> tuple[float, str]:
 
 def export(place: Place) -> tuple[float, str]:
     """Make a bundle of the run that ``train`` left; return CPU seconds and the bundle's digest."""
-    if not (place.work / "runs").exists():
-        train(place)
-    (run,) = (place.work / "runs").iterdir()
+    run = place.work / "run"
+    if not run.exists():
+        if not (place.work / "runs").exists():
+            train(place)
+        (fitted,) = (place.work / "runs").iterdir()
+        shutil.copytree(fitted, run)
     bundle = place.work / "bundle-1.0"
     cpu_s = place.run("export", run, "--output", bundle, "--overwrite")
     models = subprocess.run(
@@ -301,6 +304,7 @@ def measure_all(options: argparse.Namespace) -> Measured:
                 )
                 place.work.mkdir(parents=True, exist_ok=True)
                 cpu_s, result = WORKLOADS[name](place)
+                runs = json.loads(record.read_text()) if record.exists() else []
                 runs.append([name, commit, turn, round(cpu_s, 3), result])
                 record.write_text(json.dumps(runs))
                 print(f"{name} {commit} {turn}: {cpu_s:.2f} {result[:12]}", file=sys.stderr)
