@@ -160,7 +160,7 @@ def train(place: Place) -> tuple[float, str]:
 
 def export(place: Place) -> tuple[float, str]:
     """Make a bundle of the run that ``train`` left; return CPU seconds and the bundle's digest."""
-    run = place.work / "run"
+    run = place.work / "kept" / "run"  # as far from its dataset as the run was
     if not run.exists():
         if not (place.work / "runs").exists():
             train(place)
