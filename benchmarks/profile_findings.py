@@ -87,12 +87,6 @@ FINDINGS = (
         "words are counted once, by the blanks; a clean text is recognised",
     ),
     Finding(
-        "classify",
-        "4dee779",
-        "dates that come again and again",
-        "a date is read once",
-    ),
-    Finding(
         "serve",
         "c13ddca",
         "a quarter of a worker's samples in two writes for each answer",
@@ -175,13 +169,6 @@ def export(place: Place) -> tuple[float, str]:
     return cpu_s, json.loads(models.stdout)["digest"]
 
 
-def classify(place: Place) -> tuple[float, str]:
-    """Classify the papers with the packaged model; return CPU seconds and the answers' hash."""
-    answers_file = place.work / "answers.jsonl"
-    cpu_s = place.run("classify", place.papers, "--output", answers_file)
-    return cpu_s, hash_of(answers_file)
-
-
 def serve(place: Place) -> tuple[float, str]:
     """Put a service under load; return its CPU seconds for 1,000 requests, and an answer's hash."""
     url = f"http://{HOST}:{free_port()}"
@@ -206,7 +193,6 @@ WORKLOADS: dict[str, Callable[[Place], tuple[float, str]]] = {
     "build": build,
     "train": train,
     "export": export,
-    "classify": classify,
     "serve": serve,
 }
 UNITS = {"serve": "CPU seconds for 1,000 requests"}
