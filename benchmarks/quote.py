@@ -415,8 +415,7 @@ def render(text: str) -> str:
 
 def main() -> None:
     """Write, or with --check fail if a number is stale."""
-    how_to = ("classify-millions", "compare-with-peers", "run-in-containers", "serve-in-production")
-    pages = [f"docs/how-to/{name}.md" for name in (*how_to, "several-processes")]
+    pages = [str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/how-to/*.md"))]
     pages += [str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/explanation/*.md"))]
     wanted = {ROOT / name: text for name, text in packaged().items()}
     named = (
