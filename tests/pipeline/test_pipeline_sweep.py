@@ -227,6 +227,33 @@ def test_an_interrupted_trial_is_tried_again_and_counts_once(plan: Compose) -> N
     assert again.values == report.trials[1].values
 
 
+@with_optuna
+@pytest.mark.skipif(find_spec("lightning") is None, reason="needs the extra deep")
+def test_a_deep_trial_that_lags_behind_ends_in_the_fit_and_leaves_nothing(
+    papers: Path, tmp_path: Path
+) -> None:
+    from deep_models import write_tiny_encoder
+
+    encoder = tmp_path / "encoder"
+    write_tiny_encoder(encoder)
+    keys = ("rate", "layer_decay", "weight_decay", "warmup", "dropout", "label_smoothing")
+    found = compose_sweep(
+        [
+            *("sweep=transformer", f"dataset.path={papers}", f"runs_dir={tmp_path}"),
+            *(f"model.encoder={encoder}", "model.max_length=32"),
+            *("model.head_rate=0.1", "model.epochs=2", "model.threads=1", "model.batch_size=64"),
+            *(f"~{SPACE}.{key}" for key in (*keys, "cross_list_share", "pooling", "decay")),
+            *(f"~{SPACE}.head_rate", f"+{SPACE}.head_rate={{choices: [0.1, 1e-9]}}"),
+            *("sweep.trials=4", "sweep.first_share=0.5", "sweep.random_trials=4"),
+        ]
+    )
+    report = work(found)
+    states = {trial.values["model.head_rate"]: trial.state for trial in report.trials}
+    assert states == {0.1: "complete", 1e-9: "pruned"}
+    assert not list((found.folder / "runs").iterdir())
+    assert "  - override /model: transformer" in (found.folder / "best.yaml").read_text("utf-8")
+
+
 # --- what is refused ----------------------------------------------------------------------------
 
 
