@@ -127,7 +127,7 @@ def compression(report: dict[str, Any]) -> str:
     return (
         f"{markdown([*head, 'CPU-ms of one paper'], rows)}\n{papers['test']:,} test papers of at "
         f"most {report['max_length']} tokens, one thread; the teacher's head was fitted on "
-        f"{papers['train']:,} papers, what is tuned on {papers['tuned']:,}. Bold: no other is at "
-        "least as accurate, as small and as fast. CPU time, because the machine was shared (load "
+        f"{papers['train']:,} papers, what is tuned on {papers['tuned']:,}. Bold: no other of its "
+        "tier is at least as accurate, as small and as fast. CPU time, because the machine was shared (load "
         f"{load:.0f}); {where_and_when(report)}.\n"
     )
