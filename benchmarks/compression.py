@@ -349,7 +349,7 @@ def measure_way(way: Way, bench: Bench) -> dict[str, Any]:
 
 
 def is_best(one: dict[str, Any], others: list[dict[str, Any]]) -> bool:
-    """Tell whether nothing of its tier is as good in accuracy, size and speed, and better in one."""
+    """Tell whether nothing of its tier is as good in top-1, size and speed, and better in one."""
 
     def rank(way: dict[str, Any]) -> tuple[float, float, float]:
         return way["top_1"], -way["mb"], way["papers_per_cpu_s"]
