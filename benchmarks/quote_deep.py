@@ -202,16 +202,20 @@ def compression(report: dict[str, Any]) -> str:
             f"{way['top_1']:.3f}",
             points(way["beside"]),
             f"{way['papers_per_cpu_s']:,.0f}",
+            f"{way['papers_per_s']:,.0f}",
             f"{way['one_paper_cpu_ms']['p50']:.1f}",
+            f"{way['one_paper_ms']['p50']:.1f}",
         ]
         for way in report["ways"]
     ]
     head = ["", "`export`", "MB", "top-1", "points beside fp32", "papers per CPU-second"]
+    head += ["papers/s", "one paper, CPU-ms", "one paper, ms"]
     papers, load = report["papers"], report["provenance"]["load_average"]["before"]
     return (
-        f"{markdown([*head, 'CPU-ms of one paper'], rows)}\n{papers['test']:,} test papers of at "
-        f"most {report['max_length']} tokens, one thread; the teacher's head was fitted on "
-        f"{papers['train']:,} papers, what is tuned on {papers['tuned']:,}. Bold: no other is at "
-        "least as accurate, as small and as fast. CPU time, because the machine was shared (load "
-        f"{load:.0f}); {where_and_when(report)}.\n"
+        f"{markdown(head, rows)}\n{papers['test']:,} test papers of at most "
+        f"{report['max_length']} tokens, one thread; the teacher's head was fitted on "
+        f"{papers['train']:,} papers, what is tuned on {papers['tuned']:,}. Bold: no other of its "
+        "tier is at least as accurate, as small and as fast. The machine was shared (load "
+        f"{load:.0f} on {report['provenance']['cores']} cores): compare CPU time, not the wall "
+        f"times beside it; {where_and_when(report)}.\n"
     )

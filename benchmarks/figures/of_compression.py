@@ -13,22 +13,33 @@ from report import read_report
 
 LABEL = (
     "Top-1 of every way to compress the deep model, left against papers a CPU-second, right "
-    "against megabytes; the Pareto curve joins those that no other way beats in both"
+    "against megabytes; the Pareto curve joins those that no other one beats in both"
 )
-HEIGHT, PANEL_WIDTH, GAP = 400, 440, 30
+HEIGHT, PANEL_WIDTH, GAP = 380, 400, 40
+COLUMNS, ROW_STEP = 3, 16
 STEPS = (1, 2, 5)
-NAME_STEP = 13
+LABEL_STEP = 11
 
 Way = dict[str, Any]
 
 
 def draw() -> str:
     """Return the figure."""
-    ways = read_report("compression")["ways"]
-    left = _panel(ways, "papers a CPU-second, one thread", lambda way: way["papers_per_cpu_s"], 1)
+    ways = [way for way in read_report("compression")["ways"] if way["family"] != "fast"]
+    left = _panel(ways, "papers a CPU-second", lambda way: way["papers_per_cpu_s"], 1)
     right = _panel(ways, "megabytes", lambda way: way["mb"], -1)
     shifted = f'<g transform="translate({PANEL_WIDTH + GAP} 0)">{right}</g>'
-    return document(LABEL, HEIGHT, [left, shifted], 2 * PANEL_WIDTH + GAP)
+    width, rows = 2 * PANEL_WIDTH + GAP, -(-len(ways) // COLUMNS)
+    names = [
+        words(
+            44 + (place // rows) * width / COLUMNS,
+            HEIGHT + 16 + (place % rows) * ROW_STEP,
+            f"{place + 1}  {way['name']}",
+            "name",
+        )
+        for place, way in enumerate(ways)
+    ]
+    return document(LABEL, HEIGHT + 24 + rows * ROW_STEP, [left, shifted, *names], width)
 
 
 def pareto(ways: list[Way], value: Callable[[Way], float], sign: int) -> list[Way]:
@@ -52,7 +63,7 @@ def _panel(ways: list[Way], title: str, value: Callable[[Way], float], sign: int
     logs = [math.log10(value(way)) for way in ways]
     x = Scale(min(logs) - 0.1, max(logs) + 0.1, 44, PANEL_WIDTH - 12)
     y = Scale(min(tops) - 2, max(tops) + 2, HEIGHT - 52, 34)
-    marks = [words(0, 16, f"top-1, % of test papers, against {title}", "head")]
+    marks = [words(0, 16, f"top-1, %, against {title}", "head")]
     for tick in ticks(y.low, y.high):
         marks.append(line(x.start, y(tick), x.end, y(tick), "grid"))
         marks.append(text(x.start - 6, y(tick) + 4, f"{tick:g}", "end"))
@@ -66,24 +77,19 @@ def _panel(ways: list[Way], title: str, value: Callable[[Way], float], sign: int
     on_curve = {way["name"] for way in curve}
     for name, place in places.items():
         marks.append(dot(*place, "first" if name in on_curve else "second"))
-    return "".join([*marks, *_names(places, x)])
+    return "".join([*marks, *_numbers(list(places.values()))])
 
 
-def _names(places: dict[str, tuple[float, float]], x: Scale) -> list[str]:
-    """Return the names of all points, none above another."""
-    marks: list[str] = []
-    taken: list[tuple[float, float, float]] = []
-    for name, (left, top) in sorted(places.items(), key=lambda item: item[1][1]):
-        width, ahead = 5.6 * len(name), left < x.middle
-        start = left + 7 if ahead else left - 7 - width
-        row = top + 4
-        while any(
-            abs(row - other) < NAME_STEP and start < end and begin < start + width
-            for begin, end, other in taken
-        ):
-            row += NAME_STEP / 2
-        taken.append((start, start + width, row))
-        marks.append(text(start if ahead else left - 7, row, name, "start" if ahead else "end"))
+def _numbers(places: list[tuple[float, float]]) -> list[str]:
+    """Return the number of each point right of it, or as near to that as none covers another."""
+    taken: list[tuple[float, float]] = []
+    marks = []
+    for number, (left, top) in sorted(enumerate(places, 1), key=lambda item: item[1][1]):
+        at = (left + 6, top + 4)
+        while any(abs(at[0] - x) < 14 and abs(at[1] - y) < LABEL_STEP for x, y in taken):
+            at = (at[0], at[1] + LABEL_STEP / 2)
+        taken.append(at)
+        marks.append(text(*at, str(number), "start"))
     return marks
 
 

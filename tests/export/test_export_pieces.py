@@ -97,7 +97,7 @@ def test_the_rarest_pieces_leave_and_ids_are_numbered_in_their_order(content: by
     assert list(after) == [token for token in before if token in after]
     gone = [counts[number] for token, number in before.items() if token not in after]
     assert max(gone) == 0
-    assert {"sparse", "graphs", "bound", "[PAD]", "[MASK]"} - after.keys() == {"[MASK]"}
+    assert {"sparse", "graphs", "bound", "[PAD]", "[MASK]"} <= after.keys()
     assert {"a", "z", "##q", "."} <= after.keys()
 
 

@@ -20,6 +20,8 @@ from classmark.export.onnx import Network, Papers
 from classmark.kernels.tokens import PairTokenizer
 
 _CHUNK_PAPERS = 1000
+_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""These stay even where no other part of the tokenizer names them: Transformers asks for them."""
 
 
 def count_pieces(tokenizer: PairTokenizer, papers: Papers) -> NDArray[np.int64]:
@@ -47,7 +49,7 @@ def choose_pieces(content: bytes, counts: NDArray[np.int64], share: float) -> ND
     prefix = value["model"].get("continuing_subword_prefix", "##")
     needed = {
         *_named_elsewhere(value),
-        *(i for t, i in vocabulary.items() if _is_single(t, prefix)),
+        *(i for t, i in vocabulary.items() if _must_stay(t, prefix)),
     }
     spare = np.array(sorted(set(vocabulary.values()) - needed), dtype=np.intp)
     n = int(share * len(vocabulary))
@@ -113,8 +115,8 @@ def _read(content: bytes) -> dict[str, Any]:
     return value
 
 
-def _is_single(token: str, prefix: str) -> bool:
-    return len(token.removeprefix(prefix)) <= 1
+def _must_stay(token: str, prefix: str) -> bool:
+    return token in _SPECIAL or len(token.removeprefix(prefix)) <= 1
 
 
 def _named_elsewhere(value: dict[str, Any]) -> Iterator[int]:
