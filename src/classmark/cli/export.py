@@ -52,8 +52,8 @@ def export(
         typer.Option(
             "--non-papers",
             metavar="FILE|none",
-            help="JSON lines of texts that are out of scope; none: nothing is. Left out, texts "
-            "that classmark invented are taken.",
+            help="JSON lines of texts that are out of scope; none: nothing is. Left out, invented "
+            "texts are taken.",
         ),
     ] = None,
     format_: Annotated[

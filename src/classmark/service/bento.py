@@ -10,17 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
 import bentoml
 from bentoml.exceptions import BentoMLException
-from pydantic import Field, TypeAdapter, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import TypeAdapter
 from starlette.responses import Response
 
 from classmark.bundle import load_bundle
-from classmark.errors import ClassmarkError, InvalidConfig
+from classmark.errors import ClassmarkError
 from classmark.records import BadRecord
 from classmark.runtime import Classifier
 from classmark.service.answering.answerer import Answerer, AnswerOptions, Document, Question
@@ -30,7 +29,12 @@ from classmark.service.problems import Problem, problem_of
 from classmark.service.requests.body import too_large
 from classmark.service.requests.scan import validate
 from classmark.service.requests.schemas import ClassifyRequest
-from classmark.service.settings import JOURNAL_OFF, ServiceSettings, make_settings
+from classmark.service.settings import (
+    JOURNAL_OFF,
+    ServiceSettings,
+    make_bento_settings,
+    make_settings,
+)
 from classmark.wire import to_json
 from classmark.wire.problems import MEDIA_TYPE
 
@@ -38,31 +42,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 JSON = "application/json"
-PREFIX = "CLASSMARK_BENTO_"
 _REQUEST = TypeAdapter(ClassifyRequest)
 _Asked = tuple[Sequence[Question | BadRecord], AnswerOptions]
-
-
-class BentoSettings(BaseSettings):
-    """How BentoML serves; each can be set as ``CLASSMARK_BENTO_NAME``.
-
-    BentoML's own ``--arg`` reaches a service in source code, and not one that was built.
-
-    Attributes:
-        workers: processes.
-        batching: whether requests that wait are answered together.
-        max_batch: maximum requests that are answered together.
-        max_latency_ms: a request that would take longer gets 503; with batching only.
-        max_concurrency: maximum requests in work at once, of all workers; more get 429.
-    """
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
-
-    workers: Annotated[int, Field(ge=1)] = 1
-    batching: bool = True
-    max_batch: Annotated[int, Field(ge=2)] = 64
-    max_latency_ms: Annotated[int, Field(ge=1)] = 10_000
-    max_concurrency: Annotated[int, Field(ge=1)] = 512
 
 
 @dataclass(frozen=True)
@@ -158,15 +139,6 @@ class Answering:
         return batch_json(self._answerer.model, documents) if is_batch else to_json(documents[0])
 
 
-def _bento_settings() -> BentoSettings:
-    try:
-        return BentoSettings()
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = f"{PREFIX}{first['loc'][0]}".upper()
-        raise InvalidConfig(f"{name} cannot be {first['input']!r}: {first['msg']}.") from error
-
-
 def make_service(bundle: Path) -> Any:  # noqa: ANN401 - of BentoML
     """Return the service of a bundle, as ``bentoml build`` and ``bentoml serve`` take it.
 
@@ -179,7 +151,7 @@ def make_service(bundle: Path) -> Any:  # noqa: ANN401 - of BentoML
     """
     try:
         load_bundle(bundle)
-        limits, settings = make_settings(journal=JOURNAL_OFF), _bento_settings()
+        limits, settings = make_settings(journal=JOURNAL_OFF), make_bento_settings()
     except ClassmarkError as error:
         raise BentoMLException(str(error)) from error
     AskedIn.most_bytes = limits.max_body_bytes
