@@ -20,7 +20,7 @@ import classmark
 from classmark.bundle import find_bundle
 from classmark.cli.app import VERBS, app, load_verb
 from classmark.errors import ClassmarkError
-from classmark.pipeline.config import ConfigKey, default_words, describe_keys, meanings, type_words
+from classmark.pipeline.keys import ConfigKey, default_words, describe_keys, meanings, type_words
 from classmark.pipeline.stages import describe_stage_keys
 from classmark.pipeline.sweep import describe_sweep_keys
 
@@ -126,9 +126,20 @@ def service_settings() -> str:
     """Return every setting of the service."""
     from classmark.service.settings import ServiceSettings
 
-    options = {param.name for param in load_verb("serve").params}
-    said, rows = meanings(ServiceSettings), []
-    for name, field in ServiceSettings.model_fields.items():
+    options = {param.name for param in load_verb("serve").params if param.name}
+    return _settings_table(ServiceSettings, "CLASSMARK_SERVE_", options)
+
+
+def bento_settings() -> str:
+    """Return every setting of a bento."""
+    from classmark.service.settings import BENTO_PREFIX, BentoSettings
+
+    return _settings_table(BentoSettings, BENTO_PREFIX, set())
+
+
+def _settings_table(settings: Any, prefix: str, options: set[str]) -> str:
+    said, rows = meanings(settings), []
+    for name, field in settings.model_fields.items():
         option = f"`--{name.replace('_', '-')}`<br>" if name in options else ""
         bounds = [
             f"{words} {getattr(bound, key):g}"
@@ -137,9 +148,11 @@ def service_settings() -> str:
             if getattr(bound, key, None) is not None
         ]
         kind = " ".join([type_words(field.annotation), *bounds])
-        setting = f"{option}`CLASSMARK_SERVE_{name.upper()}`"
+        setting = f"{option}`{prefix}{name.upper()}`"
         rows.append((setting, kind, code(field.default), said[name]))
-    return table(("option, variable", "type", "default", "meaning"), rows)
+    return table(
+        ("option, variable" if options else "variable", "type", "default", "meaning"), rows
+    )
 
 
 def room_configs() -> str:
@@ -301,6 +314,7 @@ PARTS = {
     "keys of a sweep": sweep_keys,
     "groups of conf": config_groups,
     "settings of the service": service_settings,
+    "settings of a bento": bento_settings,
     "options of the rooms": room_configs,
     "operations": http_operations,
     "card of the model": model_card,

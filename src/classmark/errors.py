@@ -314,6 +314,10 @@ class WorkerFailed(Unavailable):
     """A worker process did not start, or died, and retries did not help."""
 
 
+class ClusterFailed(Unavailable):
+    """A cluster does not answer, this machine is not part of it, or its nodes lack something."""
+
+
 class ListenFailed(Unavailable):
     """The service cannot listen on its address."""
 

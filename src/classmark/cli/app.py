@@ -54,6 +54,9 @@ VERBS = {
         "classmark.cli.pipeline", "Build, train, export and evaluate, as far as anything changed."
     ),
     "journal": Verb("classmark.cli.journal", "Show, export and delete what was predicted."),
+    "profile": Verb(
+        "classmark.cli.profile", "Run a command under a profiler: what takes time and memory."
+    ),
     "doctor": Verb("classmark.cli.doctor", "Check what works here, and say how to mend the rest."),
     "demo": Verb("classmark.cli.demo", "Run the whole path on a generated corpus."),
 }

@@ -20,7 +20,7 @@ from classmark.errors import MissingExtra
 if TYPE_CHECKING:
     from typer._click import Context
 
-    from classmark.pipeline.config import ConfigKey
+    from classmark.pipeline.keys import ConfigKey
     from classmark.pipeline.sweep import SweepPlan
     from classmark.records import SweepReport
 

@@ -11,14 +11,12 @@ from typing import Any, Literal, get_type_hints
 
 from classmark.bundle.find import NAME_PATTERN
 from classmark.errors import InvalidConfig, RunCorrupt, RunNotFound
-from classmark.pipeline.config import (
+from classmark.pipeline.config import TrainConfig, compose, read_train_config
+from classmark.pipeline.keys import (
     ConfigKey,
-    TrainConfig,
-    compose,
     default_words,
     describe_keys,
     meanings,
-    read_train_config,
     type_words,
 )
 from classmark.pipeline.run_folder import path_from_run
