@@ -157,7 +157,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     [
         ("hf", "Transformers has no class for a linear model over hashed words."),
         ("onnx", "ONNX has no operator that gives the characters of a text"),
-        ("gguf", "--format 'gguf' must be one of bundle, hf, onnx."),
+        ("gguf", "--format 'gguf' must be one of bundle, hf, onnx, bento."),
     ],
 )
 def test_a_format_that_a_linear_model_cannot_have_is_refused_with_the_reason(

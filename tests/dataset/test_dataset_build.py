@@ -4,6 +4,7 @@ import json
 import lzma
 from collections import Counter
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import polars as pl
@@ -407,7 +408,7 @@ def test_a_dataset_does_not_depend_on_the_chunks_it_is_built_in(
 ) -> None:
     rows = [*records(COUNTS), record(3, title="A"), record(60, summary="n/a")]
     _, whole = build(write_source(rows))
-    monkeypatch.setattr("classmark.dataset.build.intake._CHUNK_PAPERS", 7)
+    monkeypatch.setattr("classmark.dataset.build.intake.CHUNK_PAPERS", 7)
     monkeypatch.setattr("classmark.dataset.build.intake._MIN_PART_PAPERS", 3)
     monkeypatch.setattr("classmark.dataset.build.intake._MAX_PARTS", 4)
     monkeypatch.setattr("classmark.dataset.build.writing._BATCH_PAPERS", 5)
@@ -476,3 +477,20 @@ def test_a_row_that_vanishes_uncounted_fails_the_build(
 def test_the_room_names_what_it_does_not_have() -> None:
     with pytest.raises(AttributeError, match=r"classmark.dataset.*no attribute 'build_cake'"):
         dataset.build_cake  # noqa: B018
+
+
+def test_titles_and_abstracts_have_single_blanks_and_their_words_are_counted(
+    write_source: WriteSource,
+) -> None:
+    odd = ("  two\u2003words ", "one\nand\x1ftwo\u00a0 three", "a", "  \t x", "caf\u00e9 bar")
+    rows = [
+        record(n, code, title=f"T {text}", summary=f"{text} of {n} {code}")
+        for n, (text, code) in enumerate(product(odd, ("cs.LG", "math.CO") * 2), start=1)
+    ]
+    folder, manifest = build(write_source(rows))
+    written = read_all(folder).sort("id")
+    assert manifest.kept == len(rows)
+    for row, paper in zip(rows, written.iter_rows(named=True), strict=True):
+        assert paper["title"] == " ".join(row["title"].split())
+        assert paper["summary"] == " ".join(row["summary"].split())
+        assert paper["summary_word_count"] == len(row["summary"].split())

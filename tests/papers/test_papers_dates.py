@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from classmark.errors import InvalidPaper
 from classmark.papers import parse_date
+from classmark.papers.dates import _iso_day
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,14 @@ def test_parse_date_names_the_value_it_cannot_read(text: str) -> None:
 def test_parse_date_reads_back_every_day_in_both_spellings(day: datetime.date) -> None:
     assert parse_date(f"{day.month}/{day.day}/{day.year % 100:02d}") == day.isoformat()
     assert parse_date(day.isoformat()) == day.isoformat()
+
+
+def test_a_date_is_kept_for_the_next_paper_and_a_long_text_is_not() -> None:
+    long = f"Mon, 2 Apr 2007 19:18:42 +{'0' * 5_000}"
+    _iso_day.cache_clear()
+    assert [parse_date("8/1/93"), parse_date("8/1/93"), parse_date(long)] == [
+        "1993-08-01",
+        "1993-08-01",
+        "2007-04-02",
+    ]
+    assert (_iso_day.cache_info().hits, _iso_day.cache_info().currsize) == (1, 1)

@@ -13,6 +13,7 @@ from classmark.errors import InvalidConfig, UsageError
 from classmark.pipeline import compose_config
 from classmark.pipeline.config import KINDS
 from classmark.pipeline.run_folder import start_record, write_config
+from classmark.pipeline.sweep import compose_sweep
 from classmark.pipeline.unfinished import begin_unfinished
 from classmark.tracking import has_mlflow, has_wandb
 from classmark.training import TransformerConfig
@@ -42,6 +43,10 @@ def test_every_file_of_the_configuration_composes(choice: str) -> None:
     if choice == "tracker=wandb" and not has_wandb():
         pytest.skip("W&B is not installed")
     needed = ["model.deep=deep"] if choice == "model=cascade" else []
+    if choice.startswith("sweep="):
+        assert compose_sweep([choice, DATASET]).base.kind in KINDS
+        return
+    needed += ["model=transformer"] if choice == "profiler=torch" else []
     assert compose_config([choice, *needed, DATASET]).kind in KINDS
 
 
@@ -77,7 +82,7 @@ def test_what_makes_the_experiments_of_the_deep_tier_differ() -> None:
     assert model("frozen_head").trained_layers == 0
     assert model("debug/overfit").max_samples == 32
     assert model("debug/limit").max_held_out == 32
-    assert model("debug/profiler").profile is True
+    assert compose_config([DATASET, "experiment=debug/profiler"]).profiler.kind == "torch"
 
 
 @pytest.mark.slow
@@ -226,3 +231,33 @@ def test_a_wrong_key_or_value_is_refused_by_name(override: str, reason: str) -> 
 def test_the_dataset_has_no_default() -> None:
     with pytest.raises(InvalidConfig, match=r"dataset\.path .*\(given: nothing\)"):
         compose_config([])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (["profiler=gpu"], r"Could not find 'profiler/gpu' Available .*: cpu memory none torch"),
+        (["profiler=torch"], r"profiler=torch is for model=transformer; a linear fit has no"),
+        (
+            ["profiler.kind=gpu"],
+            r"profiler\.kind is 'gpu', choose one of: none, cpu, mem",
+        ),
+        (["profiler=cpu", "profiler.rate=0"], r"profiler\.rate is 0, it must be from 1 to 1000"),
+        (["profiler.rate=fast"], r"profiler\.rate must be a whole number, got 'fast'"),
+        (["profiler.depth=3"], r"profiler\.depth is unknown\."),
+    ],
+)
+def test_a_profiler_that_cannot_be_is_refused_by_name(overrides: list[str], reason: str) -> None:
+    with pytest.raises(InvalidConfig, match=reason):
+        compose_config([DATASET, *overrides])
+
+
+def test_the_profiler_is_of_the_command_and_not_of_the_run_that_is_resumed(tmp_path: Path) -> None:
+    config = compose_config([DATASET, "model=transformer", "profiler=torch"])
+    manifest = SimpleNamespace(digest="", labels=(), label_space="arxiv", generated=True)
+    start = start_record(config, cast("Any", manifest), "a test", tmp_path / "run")
+    run = begin_unfinished(tmp_path / "run", start)
+    write_config(run.folder, config)
+    assert compose_config([f"resume={run.folder}"]).profiler.kind == "none"
+    again = compose_config([f"resume={run.folder}", "profiler=torch", "profiler.folder=steps"])
+    assert (again.profiler.kind, again.profiler.folder) == ("torch", Path("steps"))

@@ -263,3 +263,14 @@ def test_large_answers_to_requests_sent_ahead_are_all_delivered(server: Any) -> 
     assert [status for status, _, _ in found] == [200] * 4
     assert [len(json.loads(answer)["answers"]) for _, _, answer in found[:3]] == [1000] * 3
     assert min(len(answer) for _, _, answer in found[:3]) > 4 * MIB
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_an_answer_leaves_in_one_piece(server: Any, method: bytes) -> None:
+    length = len(answers(server, HEALTH.replace(b"Host", b"Connection: close\r\nHost"))[0][2])
+    with connection(server) as opened:
+        for _ in range(20):  # in two pieces, the first would sometimes be read alone
+            opened.sendall(HEALTH.replace(b"GET", method))
+            head, _, body = opened.recv(65536).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert len(body) == (length if method == b"GET" else 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -55,6 +57,12 @@ def test_the_numpy_featuriser_finds_the_same_occurrences(monkeypatch: pytest.Mon
     reference = read(ABSTRACTS)
     assert np.array_equal(chosen.keys, reference.keys)
     assert np.array_equal(chosen.counts, reference.counts)
+
+
+def test_the_keys_of_each_paper_are_sorted() -> None:
+    occurrences = read(ABSTRACTS * 3)
+    for first, end in pairwise(occurrences.starts):
+        assert (np.diff(occurrences.keys[first:end]) > 0).all()
 
 
 def test_a_feature_stays_if_enough_papers_have_it_however_often_one_says_it() -> None:

@@ -44,6 +44,7 @@ VERBS = {
         "classmark.cli.dataset.command", "Download papers, build a dataset, invent a sample."
     ),
     "train": Verb("classmark.cli.train", "Fit a model on a dataset."),
+    "sweep": Verb("classmark.cli.sweep", "Search the options of a fit, by many fits."),
     "runs": Verb("classmark.cli.runs", "Show what was trained, and with which result."),
     "evaluate": Verb(
         "classmark.cli.evaluate.command", "Measure a model or its scores, or compare two."
@@ -53,6 +54,9 @@ VERBS = {
         "classmark.cli.pipeline", "Build, train, export and evaluate, as far as anything changed."
     ),
     "journal": Verb("classmark.cli.journal", "Show, export and delete what was predicted."),
+    "profile": Verb(
+        "classmark.cli.profile", "Run a command under a profiler: what takes time and memory."
+    ),
     "doctor": Verb("classmark.cli.doctor", "Check what works here, and say how to mend the rest."),
     "demo": Verb("classmark.cli.demo", "Run the whole path on a generated corpus."),
 }

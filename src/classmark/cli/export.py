@@ -52,16 +52,17 @@ def export(
         typer.Option(
             "--non-papers",
             metavar="FILE|none",
-            help="JSON lines of texts that are out of scope; none: nothing is. Left out, texts "
-            "that classmark invented are taken.",
+            help="JSON lines of texts that are out of scope; none: nothing is. Left out, invented "
+            "texts are taken.",
         ),
     ] = None,
     format_: Annotated[
         str | None,
         typer.Option(
             "--format",
-            metavar="bundle|hf|onnx",
-            help="What to write; hf: a folder that Transformers loads, of a transformer.",
+            metavar="bundle|hf|onnx|bento",
+            help="What to write; hf: a folder that Transformers loads, of a transformer; bento: a "
+            "folder that BentoML serves.",
         ),
     ] = None,
     prune: Annotated[
@@ -94,7 +95,8 @@ def export(
 ) -> None:
     """Convert a run, calibrate it on valid, measure it on test, and write the bundle.
 
-    With --format hf, write a folder for Transformers instead, and compare its answers.
+    With --format hf, write a folder for Transformers instead, and compare its answers; with
+    --format bento, a folder for BentoML that holds the bundle.
     """
     require_training()
     from classmark.cli.progress import StepLines

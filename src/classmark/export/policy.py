@@ -18,10 +18,9 @@ from classmark.evaluation import (
     fit_set_threshold,
     fit_temperature,
     fit_thresholds,
-    negative_log_likelihood,
 )
 from classmark.kernels import RawScores
-from classmark.kernels.calibration import GAP_KNOTS, TOP_KNOTS, CalibrationCurve
+from classmark.kernels.calibration import GAP_KNOTS, TOP_KNOTS, CalibrationCurve, CurveLoss
 from classmark.records import Policy, ScoreTable
 from classmark.records.bundle import SET_TERMS
 
@@ -45,15 +44,16 @@ def fit_curve(valid: ScoreTable) -> CalibrationCurve | None:
     if len(table) < _LEAST_FOR_CURVE:
         return None
 
-    def log_loss(logarithms: NDArray[np.float64]) -> float:
-        scores = _curve_of(logarithms).apply(table.scores, np.float64)
-        return negative_log_likelihood(calibrated_probabilities(scores), table.primary)
-
+    loss = CurveLoss(table.scores, table.primary)
     n_gaps = len(GAP_KNOTS) - 1
     start = np.concatenate([np.log(np.diff(GAP_KNOTS)), np.zeros(len(TOP_KNOTS))])
     limits = [(centre - 4, centre + 2) for centre in start[:n_gaps]] + [(-2, 2)] * len(TOP_KNOTS)
     found = minimize(
-        log_loss, start, method="L-BFGS-B", bounds=limits, options={"maxiter": _MOST_STEPS}
+        lambda logarithms: loss.of(_curve_of(logarithms)),
+        start,
+        method="L-BFGS-B",
+        bounds=limits,
+        options={"maxiter": _MOST_STEPS},
     )
     return _curve_of(found.x)
 

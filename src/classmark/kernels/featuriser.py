@@ -54,7 +54,7 @@ class Folded:
 class Keys(NamedTuple):
     """Keys of n texts: uint64 [m], whether each is a plain word: bool [m], and its text: int64 [m].
 
-    Keys of one text stand together, in no stated order.
+    In no stated order; from the C kernel, keys of one text stand together.
     """
 
     key: NDArray[np.uint64]

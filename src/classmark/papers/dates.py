@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import date
+from functools import lru_cache
 
 from classmark.errors import InvalidPaper
 
 FIRST_YEAR = 86
 """Two-digit years from here on are of the 1900s: the oldest paper of the corpus is of 1986."""
+
+_KEPT_DAYS, _LONGEST_KEPT = 1 << 14, 40
+"""All days of forty years: the same few thousand dates come again and again."""
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _SLASHED = re.compile(r"([0-9]{1,2})/([0-9]{1,2})/([0-9]{4}|[0-9]{2})")
@@ -34,15 +38,20 @@ def parse_date(text: str) -> str:
     Raises:
         InvalidPaper: no such form, or no such day.
     """
-    stripped = text.strip()
     try:
-        year, month, day = _parts(stripped)
-        return date(year, month, day).isoformat()
+        # A long text is no date that comes again, and the cache would keep it.
+        return (_iso_day if len(text) <= _LONGEST_KEPT else _iso_day.__wrapped__)(text)
     except ValueError as error:
         raise InvalidPaper(
             f"date {text[:40]!r} is not a day of the calendar. "
             "Write it as YYYY-MM-DD, YYYY, M/D/YY or RFC 2822."
         ) from error
+
+
+@lru_cache(_KEPT_DAYS)
+def _iso_day(text: str) -> str:
+    year, month, day = _parts(text.strip())
+    return date(year, month, day).isoformat()
 
 
 def _parts(text: str) -> tuple[int, int, int]:

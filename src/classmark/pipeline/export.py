@@ -43,7 +43,7 @@ _PROVENANCE = ("command", "seed", "dataset_digest", "date", "commit", "packages"
 CHOICES = ("precision", "pruning")
 """What a candidate's provenance says of a choice that an export made."""
 Quantize = Literal["auto", "fp32", "fp16", "int8"]
-Format = Literal["bundle", "hf", "onnx"]
+Format = Literal["bundle", "hf", "onnx", "bento"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,8 @@ class ExportOptions:
         non_papers: texts that are out of scope; None: those that classmark invents.
         overwrite: replace a bundle that exists.
         format: ``bundle``; ``hf``, a folder that Transformers loads, in fp32 and calibrated by a
-            temperature alone; ``onnx``, one graph from text to scores, which no kind has yet.
+            temperature alone; ``onnx``, one graph from text to scores, which no kind has yet;
+            ``bento``, a folder that BentoML serves, with the bundle in it.
         command: the command line to name in the report.
         quantize: precision of a transformer's weights: ``auto`` measures fp32 and int8 and decides;
             ``fp32``, ``fp16`` and ``int8`` decide.

@@ -12,6 +12,8 @@ from pathlib import Path
 from classmark.bundle import write_bundle
 from classmark.dataset import load_manifest
 from classmark.export import render_card
+from classmark.export.bento import check_bentoml, write_bento
+from classmark.pipeline.cluster import train_on_cluster
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.export import (
     Candidate,
@@ -23,9 +25,11 @@ from classmark.pipeline.export import (
     evaluate,
     open_run,
 )
-from classmark.pipeline.kinds import check_packages, wing
+from classmark.pipeline.kinds import check_packages, check_processes, wing
+from classmark.pipeline.profiled import profiled
 from classmark.pipeline.run_folder import check_runs_dir
 from classmark.records import SILENT, BundleManifest, EvaluationReport, Progress
+from classmark.storage import scratch_folder
 
 
 def train(config: TrainConfig, *, command: str, progress: Progress = SILENT) -> Path:
@@ -43,13 +47,19 @@ def train(config: TrainConfig, *, command: str, progress: Progress = SILENT) -> 
         InvalidConfig: an option does not suit the dataset or the model.
         TrainingFailed: nothing to fit, or the loss is not a number.
         MissingExtra: packages that this kind of model needs are not installed.
-        StorageFailed: nothing can be written where runs go.
+        StorageFailed: nothing can be written where runs go, or where the profile does.
+        WorkerFailed: the system does not let the profiler look into the process.
         ClassmarkError: what else the wing of the kind raises.
     """
     check_packages(config.kind)
+    if config.trainer.engine == "ray":
+        return train_on_cluster(config, command, progress)
+    check_processes(config.kind)
     check_runs_dir(config.runs_dir)
-    manifest = load_manifest(config.dataset)
-    return wing(config.kind).train(config, manifest, command, progress)
+    with profiled(config, command, progress) as fit:
+        manifest = load_manifest(config.dataset)
+        fit.run = wing(config.kind).train(config, manifest, command, fit.progress)
+        return fit.run
 
 
 def export_run(
@@ -78,6 +88,14 @@ def export_run(
     run = open_run(run_folder, output, options, progress)
     if options.format == "hf":
         return _export_to_hugging_face(run, output)
+    if options.format == "bento":
+        return _export_to_bento(run, output)
+    return _write_bundle(run, output)
+
+
+def _write_bundle(run: RunToExport, output: Path) -> tuple[BundleManifest, EvaluationReport]:
+    """Write the bundle of a run; return its manifest, and its report on the test split."""
+    options = run.options
     candidate = wing(run.record.kind).make_candidate(run)
     bundle, report = _measure(run, candidate)
     facts = card_facts(run, candidate, bundle)
@@ -97,6 +115,16 @@ def _measure(run: RunToExport, candidate: Candidate) -> tuple[BundleManifest, Ev
     run.progress.step("measuring on the test split")
     test, report = evaluate(run, candidate, calibration)
     return describe_bundle(run, candidate, calibration, test, report), report
+
+
+def _export_to_bento(run: RunToExport, output: Path) -> tuple[BundleManifest, EvaluationReport]:
+    """Write a folder that BentoML serves, which holds the bundle."""
+    check_bentoml()
+    with scratch_folder() as scratch:
+        bundle, report = _write_bundle(run, scratch / output.name)
+        run.progress.step("building the bento")
+        files = write_bento(scratch / output.name, output, overwrite=run.options.overwrite)
+    return replace(bundle, files=files), report
 
 
 def _export_to_hugging_face(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -149,9 +149,14 @@ def _unit_length(
 
 
 def _count_in_chunk(papers: list[tuple[str, str]]) -> Occurrences:
-    keys = feature_keys(fold_all(papers))
-    order = np.lexsort((keys.key, keys.text))
-    key, text = keys.key[order], keys.text[order]
+    key, _, text = feature_keys(fold_all(papers))
+    if (text[1:] < text[:-1]).any():  # numpy's come word by word, then pair by pair
+        order = np.argsort(text, kind="stable")
+        key, text = key[order], text[order]
+    bounds = np.searchsorted(text, np.arange(len(papers) + 1)).tolist()
+    # Each paper's keys by themselves: a sort of them all by (text, key) takes ten times as long.
+    for first_key, end in pairwise(bounds):
+        key[first_key:end].sort()
     new = np.ones(len(key), dtype=np.bool_)
     new[1:] = (key[1:] != key[:-1]) | (text[1:] != text[:-1])
     first = np.flatnonzero(new)

@@ -317,10 +317,11 @@ def test_a_batch_of_one_that_does_not_fit_is_told_to_be_shorter() -> None:
         raise RuntimeError("something else")
 
 
-def test_the_profiler_writes_a_table_and_a_trace(deep_run: DeepRun) -> None:
-    _, _, folder = deep_run("model.profile=true", "model.epochs=1")
-    assert "aten::" in (folder / "profile" / "operations.txt").read_text()
-    assert '"traceEvents"' in (folder / "profile" / "trace.json").read_text()
+def test_the_profiler_writes_a_table_and_a_trace(deep_run: DeepRun, tmp_path: Path) -> None:
+    folder = tmp_path / "profile"
+    deep_run("model.epochs=1", profile=folder)
+    assert "aten::" in (folder / "operations.txt").read_text()
+    assert '"traceEvents"' in (folder / "trace.json").read_text()
 
 
 def test_papers_are_scored_in_their_order_whatever_the_batch(

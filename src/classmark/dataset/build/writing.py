@@ -18,7 +18,6 @@ from classmark.dataset.folder import (
     TEXT_COLUMNS,
     WRITTEN_COLUMNS,
     categories_separator,
-    word_count,
 )
 from classmark.errors import LeakFound
 from classmark.papers import abstract_fingerprint, canonical_id
@@ -88,7 +87,6 @@ def _written_columns(papers: pl.DataFrame, config: DatasetConfig) -> pl.DataFram
         pl.col("published_date").fill_null(""),
         pl.coalesce("updated_date", "published_date").fill_null("").alias("updated_date"),
         _first_author().alias("first_author"),
-        word_count("summary").alias("summary_word_count"),
         pl.col("categories").list.join(categories_separator(config.labels)),
     ).select(WRITTEN_COLUMNS)
 

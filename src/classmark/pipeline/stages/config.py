@@ -12,17 +12,15 @@ from classmark.bundle.find import NAME_PATTERN, VERSION_PATTERN
 from classmark.dataset import DatasetConfig, SampleConfig
 from classmark.errors import InvalidConfig
 from classmark.evaluation import EvaluationConfig
-from classmark.pipeline.config import (
+from classmark.pipeline.config import TrainConfig, compose, read_train_config
+from classmark.pipeline.export import ExportOptions, Quantize
+from classmark.pipeline.keys import (
     ConfigKey,
-    TrainConfig,
-    compose,
     default_words,
     describe_keys,
     meanings,
-    read_train_config,
     type_words,
 )
-from classmark.pipeline.export import ExportOptions, Quantize
 from classmark.records.fields import WrongField, read_fields, read_value
 
 _Group = TypeVar("_Group")

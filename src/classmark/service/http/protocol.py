@@ -10,14 +10,14 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from classmark.errors import Overloaded
 from classmark.service.http.shares import Shares
+from classmark.service.http.transport import Flow, WholeAnswers
 from classmark.service.logs import log_rarely
 from classmark.service.metrics import Metrics
 from classmark.service.problems import Problem, problem_of
@@ -38,16 +38,6 @@ _HEAD_END = b"\r\n\r\n"
 _NEVER = float("inf")
 
 
-class _Flow(FlowControl):
-    """Reading also pauses while bytes wait that the parser has not seen."""
-
-    is_held = False
-
-    def resume_reading(self) -> None:
-        if not self.is_held:
-            super().resume_reading()
-
-
 class GuardedProtocol(HttpToolsProtocol):
     """Ends connections that are late (header, body, reading), send too much, or are too many.
 
@@ -61,7 +51,8 @@ class GuardedProtocol(HttpToolsProtocol):
     shares: Shares
     """All set by ``guarded_protocol``."""
 
-    flow: _Flow
+    flow: Flow
+    transport: Any
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection; if it is one too many, end it or another one."""
@@ -69,7 +60,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.client is not None:  # one form for trusted proxies, limits and logs
             with suppress(ValueError):
                 self.client = (str(plain_address(self.client[0])), self.client[1])
-        self.flow = _Flow(transport)
+        self.flow = Flow(transport)
+        self.transport = self._whole = WholeAnswers(transport)
         self.on_connections(len(self.connections))
         self.client_network = self.shares.client_of(self.client[0] if self.client else "")
         self.shares.add(self)
@@ -101,7 +93,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def unsent_bytes(self) -> int:
         """Return how many bytes of answers the client has not read."""
-        return self.transport.get_write_buffer_size()
+        return int(self.transport.get_write_buffer_size())
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; what cannot be parsed yet waits."""
@@ -277,6 +269,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Continue with what the client has sent meanwhile."""
+        self._whole.flush()  # the answer to a HEAD has no body
         self._release_body()
         super().on_response_complete()
         self._go_on_soon()

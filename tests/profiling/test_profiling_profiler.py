@@ -1,0 +1,111 @@
+"""Real profiles of this process: the function that works, the memory that is held, the steps."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from classmark.errors import MissingExtra, WorkerFailed
+from classmark.profiling import Meter, Profiler, config, profiler
+from classmark.profiling.meter import MeteredProgress
+from recording import Recording
+
+MIB = 1 << 20
+
+
+def spend(cpu_s: float) -> None:
+    """Take so much CPU time, in pure Python."""
+    until = time.thread_time() + cpu_s
+    while time.thread_time() < until:
+        sum(range(1000))
+
+
+@pytest.mark.slow
+def test_the_sampler_finds_the_function_that_works() -> None:
+    with Profiler("cpu", 200, "a test") as running:
+        spend(1.0)
+    report = running.profile().report
+    worker = next(f for f in report.functions if f.name == "spend")
+    assert worker.file.endswith("test_profiling_profiler.py")
+    assert worker.total > report.total / 2
+    assert report.unit == "samples"
+    assert report.processes[0].cpu_seconds >= 0.9
+
+
+@pytest.mark.slow
+def test_the_tracker_finds_who_holds_memory_at_the_peak(tmp_path: Path) -> None:
+    pytest.importorskip("memray")
+
+    def hold(n_bytes: int) -> bytearray:
+        return bytearray(n_bytes)
+
+    def work() -> tuple[int, bytearray]:
+        return len(hold(20 * MIB)), hold(60 * MIB)
+
+    def outermost() -> tuple[int, bytearray]:  # memray does not name it
+        return work()
+
+    with Profiler("memory", 100, "a test") as running:
+        passed, held = outermost()
+    report = running.profile().report
+    assert passed < len(held) <= report.functions[0].own < len(held) + 10 * MIB
+    assert report.functions[0].name == "hold"
+    assert (report.unit, report.rate) == ("bytes", None)
+
+
+def test_steps_have_their_own_time_and_peak() -> None:
+    meter, shown = Meter(os.getpid(), left_out="py-spy"), Recording()
+    progress = MeteredProgress(shown, meter)
+    progress.step("small")
+    progress.step("large")
+    held = bytearray(b"x") * (80 * MIB)
+    spend(0.2)
+    progress.step("after")
+    del held
+    meter.stop()
+    small, large, after = meter.steps
+    assert [step.name for step in meter.steps] == ["small", "large", "after"]
+    assert large.peak_mb > small.peak_mb + 60
+    assert after.peak_mb < large.peak_mb
+    assert large.cpu_seconds >= 0.15
+    assert shown.steps == ["small", "large", "after"]
+
+
+@pytest.mark.slow
+def test_a_child_counts_as_a_process_of_its_own() -> None:
+    code = "import time; x = bytearray(50_000_000); t = time.time()\nwhile time.time() < t + 1.5: 0"
+    meter = Meter(os.getpid(), left_out="py-spy")
+    subprocess.run([sys.executable, "-c", code], check=True)
+    meter.stop()
+    _, child = meter.processes
+    assert child.name == "process 2"
+    assert child.peak_mb >= 50
+    assert child.cpu_seconds > 0
+
+
+@pytest.mark.parametrize("kind", ["cpu", "memory"])
+def test_without_the_extra_the_command_that_installs_it_is_named(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "find_spec", lambda _: None)
+    with pytest.raises(MissingExtra, match=rf"profiler={kind} needs .*'classmark\[profile\]'"):
+        Profiler(kind, 100, "a test")  # type: ignore[arg-type]
+
+
+def test_a_sampler_that_may_not_look_says_why_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusing = tmp_path / "py-spy"
+    refusing.write_text("#!/bin/sh\necho 'Error: Permission Denied: Try again' >&2\nexit 1\n")
+    refusing.chmod(0o755)
+    monkeypatch.setattr(profiler, "sampler_path", lambda: str(refusing))
+    with (
+        pytest.raises(WorkerFailed, match=r"cannot look .*: Permission Denied: .*SYS_PTRACE"),
+        Profiler("cpu", 100, "a test"),
+    ):
+        pass
