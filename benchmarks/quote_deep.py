@@ -1,4 +1,4 @@
-"""Markdown of the deep tier: what a frozen encoder adds, how fast it runs, and a cascade."""
+"""Markdown of the deep tier: frozen encoder, speed, compression, cascade, and how it is fitted."""
 
 from __future__ import annotations
 
@@ -105,4 +105,117 @@ def cascade(report: dict[str, Any]) -> str:
         f"where it asks; on test it asks for {at['deep_share']:.0%} of the papers, is "
         f"{at['cheaper']:.1f} times cheaper than the deep model and loses "
         f"{100 * at['loss']:+.1f} points against always asking.\n"
+    )
+
+
+def loading(report: dict[str, Any]) -> str:
+    """Return papers a second of each format by workers, with and without buckets."""
+    names = {"arrays": "arrays of tokens", "jsonl": "JSON lines", "csv": "CSV"}
+    rows: dict[tuple[str, bool], list[str]] = {}
+    for cell in report["loading"]:
+        kind = (cell["format"], cell["bucketed"])
+        if kind not in rows:
+            rows[kind] = [
+                names.get(kind[0], kind[0].capitalize()),
+                "yes" if kind[1] else "no",
+                f"{cell['padding']:.0%}",
+                f"{cell['mb']:.1f}",
+                f"{cell['read_s']:.2f}",
+                f"{cell['papers_per_cpu_s']:,.0f}",
+            ]
+        rows[kind].append(f"{cell['papers_per_s']:,.0f}")
+    head = ["format", "buckets", "padding", "MB", "read, s", "papers per CPU-second"]
+    head += [f"papers/s, {n} worker{'s' * (n != 1)}" for n in report["workers"]]
+    invented = "invented " if report["generated"] else ""
+    once = report["trainer"]
+    return (
+        f"{markdown(head, rows.values())}\nBatches of {report['batch_size']}, "
+        f"{report['papers']:,} {invented}papers of {report['mean_tokens']:.0f} tokens in the mean. "
+        f"`classmark train` takes {once['read_cpu_s']:.2f} CPU-seconds to read them and "
+        f"{once['tokenise_cpu_s']:.2f} to make tokens of them, once. {where_and_when(report)}"
+        f"{_shared(report)}.\n"
+    )
+
+
+def loading_fit(report: dict[str, Any]) -> str:
+    """Return the speed of a fit by workers, and the share of its time that it waits."""
+    rows = [
+        [
+            str(fit["workers"]),
+            "yes" if fit["bucketed"] else "no",
+            f"{fit['papers_per_s']:.1f}",
+            f"{fit['papers_per_cpu_s']:.1f}",
+            f"{fit['waited_share']:.2%}",
+        ]
+        for fit in report["fit"]
+    ]
+    head = ["workers", "buckets", "papers/s", "papers per CPU-second of the fit", "waiting"]
+    return f"{markdown(head, rows)}\n{where_and_when(report)}{_shared(report)}.\n"
+
+
+def distributed(report: dict[str, Any]) -> str:
+    """Return what a step took by one process and by two."""
+    step = report["step"]
+    rows = [
+        [name, f"{m['wall_s']:.2f}", f"{m['cpu_s']:.2f}", f"{step['papers'] / m['cpu_s']:.1f}"]
+        for name, m in report["measured"].items()
+    ]
+    head = ["a step by", "seconds", "CPU-seconds", "papers per CPU-second"]
+    return (
+        f"{markdown(head, rows)}\n{step['papers']} papers of {step['tokens']} tokens, median of "
+        f"{step['rounds']} rounds in turns. The exchange of "
+        f"{report['gradient_bytes'] / 1e6:.0f} MB of gradients alone takes "
+        f"{report['exchange_s']:.2f} s. {where_and_when(report)}{_shared(report)}.\n"
+    )
+
+
+def distributed_model(report: dict[str, Any]) -> str:
+    """Return the derived share of calculation of each number of processes."""
+    rows, papers = [], report["step"]["papers"]
+    for of in report["derived"]:
+        for key, words in (("papers_a_step_fixed", "in all"), ("papers_a_process_fixed", "each")):
+            shown = [f"{step['efficiency']:.0%}" for step in of[key][1:]]
+            most = f"{of[key][-1]['papers_per_s']:,.0f}"
+            rows.append([of["name"], f"{papers} {words}", *shown, most])
+    counts = [step["processes"] for step in report["derived"][0]["papers_a_step_fixed"]]
+    head = ["derived, not measured", "papers a step", *(f"{n} processes" for n in counts[1:])]
+    sources = dict.fromkeys(f"{of['name']}: {of['source']}" for of in report["derived"])
+    return (
+        f"{markdown([*head, f'papers/s, {counts[-1]} processes'], rows)}\n"
+        f"{report['paper_gflop']:.1f} GFLOP a paper, {report['gradient_bytes'] / 1e6:.0f} MB of "
+        f"gradients, ring exchange. {'. '.join(sources)}.\n"
+    )
+
+
+def _shared(report: dict[str, Any]) -> str:
+    load = report["provenance"]["load_average"]["before"]
+    return f"; the machine was shared (load {load:.0f}), so CPU-seconds tell more than seconds"
+
+
+def compression(report: dict[str, Any]) -> str:
+    """Return every way to compress, with what it loses beside fp32 in ONNX."""
+    rows = [
+        [
+            f"**{way['name']}**" if way["best"] else way["name"],
+            f"`{way['option']}`" if way["option"] else "",
+            f"{way['mb']:.1f}",
+            f"{way['top_1']:.3f}",
+            points(way["beside"]),
+            f"{way['papers_per_cpu_s']:,.0f}",
+            f"{way['papers_per_s']:,.0f}",
+            f"{way['one_paper_cpu_ms']['p50']:.1f}",
+            f"{way['one_paper_ms']['p50']:.1f}",
+        ]
+        for way in report["ways"]
+    ]
+    head = ["", "`export`", "MB", "top-1", "points beside fp32", "papers per CPU-second"]
+    head += ["papers/s", "one paper, CPU-ms", "one paper, ms"]
+    papers, load = report["papers"], report["provenance"]["load_average"]["before"]
+    return (
+        f"{markdown(head, rows)}\n{papers['test']:,} test papers of at most "
+        f"{report['max_length']} tokens, one thread; the teacher's head was fitted on "
+        f"{papers['train']:,} papers, what is tuned on {papers['tuned']:,}. Bold: no other of its "
+        "tier is at least as accurate, as small and as fast. The machine was shared (load "
+        f"{load:.0f} on {report['provenance']['cores']} cores): compare CPU time, not the wall "
+        f"times beside it; {where_and_when(report)}.\n"
     )

@@ -17,7 +17,7 @@ from classmark.errors import MissingExtra
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
 
-    from classmark.pipeline.config import ConfigKey
+    from classmark.pipeline.keys import ConfigKey
 
 _RESULTS = {
     "top_1": "top-1",
@@ -43,6 +43,12 @@ Resume the fit of a transformer that was stopped or killed, or choose keys by ex
   classmark train resume=runs/transformer-STAMP.unfinished
   classmark train experiment=fast dataset.path=DIR
 
+Fit a transformer with several processes of this machine, or of several machines:
+
+\b
+  classmark train model=transformer model.devices=2 dataset.path=DIR
+  torchrun --nnodes 2 ... -m classmark train model=transformer dataset.path=DIR
+
 Choices: tracker=auto|csv|mlflow|wandb, several as tracker=[csv,mlflow,wandb]; experiment=wheel
 or debug (linear), fast, balanced, optimized_distilbert, frozen_head, debug/overfit, debug/limit or
 debug/profiler (transformer).
@@ -56,7 +62,7 @@ class KeysCommand(TyperCommand):
     @staticmethod
     def keys() -> dict[str, list[ConfigKey]]:
         """Return the keys by group."""
-        from classmark.pipeline.config import describe_keys
+        from classmark.pipeline.keys import describe_keys
 
         return describe_keys()
 
@@ -98,7 +104,7 @@ def train(
     """Compose the configuration, fit, and print the run folder."""
     require_training()
     from classmark.cli.progress import StepLines
-    from classmark.pipeline import compose_config
+    from classmark.pipeline import compose_config, is_first_process
     from classmark.pipeline import train as fit
     from classmark.tracking.runs import read_summary
 
@@ -109,6 +115,8 @@ def train(
         return
     with StepLines() as progress:
         folder = fit(config, command=shlex.join(["classmark", "train", *words]), progress=progress)
+    if not is_first_process():  # the first one writes the run, maybe on another machine
+        return
     metrics = read_summary(folder).metrics
     if as_json:
         typer.echo(json.dumps({"run": str(folder), "metrics": metrics}))

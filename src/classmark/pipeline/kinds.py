@@ -6,6 +6,7 @@ A kind is a wing of this room, ``classmark.pipeline.KIND``, a class of options, 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -17,6 +18,7 @@ from classmark.errors import InvalidConfig, MissingExtra
 from classmark.records import DatasetManifest, Progress
 from classmark.records.run import Kind
 from classmark.training import CascadeConfig, LinearConfig, TransformerConfig
+from classmark.training.transformer.processes import read_variables
 
 if TYPE_CHECKING:
     from classmark.pipeline.config import TrainConfig
@@ -34,14 +36,19 @@ class ModelKind:
         extra: that a fit needs besides ``train``; "" if none.
         packages: whose versions a run records besides those of every kind.
         can_resume: whether a fit writes checkpoints.
+        can_share: whether several processes can make a fit.
         no_formats: why ``export`` cannot write a format, and what to do instead, by its name.
+        not_smaller: why ``export`` can neither prune nor quantise it, and what to do instead; ""
+            if it can.
     """
 
     options: type[ModelConfig]
     extra: str = ""
     packages: tuple[str, ...] = ()
     can_resume: bool = False
+    can_share: bool = False
     no_formats: Mapping[str, str] = field(default_factory=dict)
+    not_smaller: str = ""
 
 
 _NO_CASCADE = "a cascade is two models and a threshold. Export the run of its deep model."
@@ -55,12 +62,15 @@ KINDS: dict[Kind, ModelKind] = {
             "hash words or spell LaTeX and Unicode as words. Export a bundle, which needs numpy "
             "alone.",
         },
+        not_smaller="its rows have two bits each, and it keeps only the terms that matter most. "
+        "Train it with a smaller model.max_features.",
     ),
     "transformer": ModelKind(
         TransformerConfig,
         extra="deep",
         packages=("torch", "lightning", "transformers", "safetensors", "tokenizers"),
         can_resume=True,
+        can_share=True,
         no_formats={
             "onnx": "ONNX has no operator that gives the characters of a text, so a graph cannot "
             "make tokens of it. Export a bundle: its model.onnx goes from tokens to logits, its "
@@ -70,7 +80,8 @@ KINDS: dict[Kind, ModelKind] = {
     "cascade": ModelKind(
         CascadeConfig,
         packages=("onnxruntime", "tokenizers"),
-        no_formats={"hf": _NO_CASCADE, "onnx": _NO_CASCADE},
+        no_formats=dict.fromkeys(("hf", "onnx", "bento"), _NO_CASCADE),
+        not_smaller=_NO_CASCADE,
     ),
 }
 
@@ -109,6 +120,37 @@ def check_format(kind: Kind, format_: str) -> None:
     reason = KINDS[kind].no_formats.get(format_)
     if reason is not None:
         raise InvalidConfig(f"--format {format_} of a {kind} run: {reason}")
+
+
+def check_processes(kind: Kind) -> None:
+    """Refuse to fit in several processes what only one can.
+
+    Raises:
+        InvalidConfig: torchrun has started several, or its variables are half set.
+    """
+    place = read_variables(os.environ)
+    if place and place.count > 1 and not KINDS[kind].can_share:
+        raise InvalidConfig(
+            f"model={kind} is fitted by one process, and torchrun has started {place.count}. Start "
+            "the command without it."
+        )
+
+
+def is_first_process() -> bool:
+    """Return whether this process writes and prints; of several processes one does."""
+    place = read_variables(os.environ)
+    return place is None or place.is_first
+
+
+def check_smaller(kind: Kind) -> None:
+    """Check that ``export`` can prune and quantise a kind of model.
+
+    Raises:
+        InvalidConfig: it cannot; says why, and what to do instead.
+    """
+    reason = KINDS[kind].not_smaller
+    if reason:
+        raise InvalidConfig(f"--prune and --quantize of a {kind} run: {reason}")
 
 
 def wing(kind: Kind) -> Wing:

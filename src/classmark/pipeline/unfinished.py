@@ -18,6 +18,8 @@ from classmark.tracking.tracker import flat
 
 CHECKPOINTS, BEST = "checkpoints", "best"
 _FREE = ("dataset.path", "runs_dir", "resume")
+HOW = ("model.devices", "model.strategy", "model.workers")
+"""Keys that say how a fit is made, not which: a resumed run may have others."""
 _GIVE = "Give the folder that the interrupted `classmark train` named."
 
 
@@ -139,7 +141,7 @@ def check_same_fit(folder: Path, composed: Mapping[str, Any]) -> None:
     read_unfinished(folder)
     before, now = dict(flat(read_config(folder))), dict(flat(composed))
     for key in sorted(before.keys() | now.keys()):
-        if key in _FREE or key.startswith(("tracker.", "profiler.")):
+        if key in (*_FREE, *HOW) or key.startswith(("tracker.", "profiler.", "trainer.")):
             continue
         if before.get(key) != now.get(key):
             raise InvalidConfig(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from classmark.training.transformer.checkpoint import (
     read_checkpoints,
     step_of,
 )
-from classmark.training.transformer.module import random_states, seed_everything, set_random_states
 
 pytestmark = pytest.mark.slow  # reason: imports Lightning
 
@@ -117,17 +115,3 @@ def test_the_newest_come_first_and_two_are_kept(tmp_path: Path) -> None:
     SafeCheckpointIO().remove_checkpoint(checkpoint_path(tmp_path, 10))
     assert [step_of(path) for path in list_checkpoints(tmp_path)] == [100]
     assert list_checkpoints(tmp_path / "absent") == []
-
-
-def test_random_states_come_back_through_a_checkpoint(tmp_path: Path) -> None:
-    def draw() -> list[float]:
-        return [random.random(), float(np.random.rand()), float(torch.rand(()))]
-
-    before = random_states()
-    seed_everything(5)
-    SafeCheckpointIO().save_checkpoint(random_states(), tmp_path / "c")
-    drawn = draw()
-    assert draw() != drawn
-    set_random_states(SafeCheckpointIO().load_checkpoint(tmp_path / "c"))
-    assert draw() == drawn
-    set_random_states(before)

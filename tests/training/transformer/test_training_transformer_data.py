@@ -9,7 +9,8 @@ pytest.importorskip("torch")
 
 import torch
 
-from classmark.training.transformer.data import Order, StepLoader, TokenisedPapers
+from classmark.training.transformer.data import Order, Step, StepLoader, TokenisedPapers
+from classmark.training.transformer.processes import Processes
 
 pytestmark = pytest.mark.slow  # reason: imports torch
 
@@ -50,18 +51,52 @@ def test_a_step_takes_as_many_batches_as_are_accumulated() -> None:
     assert len(order(accumulation=3).steps(0)[-1]) == 2
 
 
-def test_the_loader_goes_on_where_it_was() -> None:
-    def loader() -> StepLoader:
-        return StepLoader(order(), 2, lambda rows: {"rows": torch.from_numpy(rows)})
+def with_rows(rows: np.ndarray) -> dict[str, torch.Tensor]:
+    return {"rows": torch.from_numpy(rows), "weights": torch.ones(len(rows))}
 
-    whole = [[batch["rows"].tolist() for batch in step] for step in loader()]
+
+def rows_of(step: Step) -> list[list[int]]:
+    return [batch["rows"].tolist() for batch in step["batches"]]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_the_loader_goes_on_where_it_was(workers: int) -> None:
+    def loader() -> StepLoader:
+        return StepLoader(order(), 2, with_rows, workers=workers)
+
+    whole = [rows_of(step) for step in loader()]
     assert len(whole) == len(loader()) == 32
     for position in (0, 5, 16, 31, 32):
         resumed = loader()
         resumed.load_state_dict({"position": position})
-        rest = [[batch["rows"].tolist() for batch in step] for step in resumed]
-        assert rest == whole[position:]
+        assert [rows_of(step) for step in resumed] == whole[position:]
         assert resumed.state_dict() == {"position": 32}
+
+
+def test_what_workers_made_ahead_does_not_count_as_seen() -> None:
+    loader = StepLoader(order(), 2, with_rows, workers=2)
+    steps = iter(loader)
+    seen = [rows_of(next(steps)) for _ in range(3)]
+    assert loader.state_dict() == {"position": 3}
+    resumed = StepLoader(order(), 2, with_rows)
+    resumed.load_state_dict({"position": 2})
+    assert rows_of(next(iter(resumed))) == seen[2]
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_share_each_step_and_calculate_as_often(count: int) -> None:
+    shared = order(accumulation=4, lengths=LENGTHS[:460])
+    alone = list(StepLoader(shared, 1, with_rows))
+    places = [Processes(rank=rank, count=count, local_count=count) for rank in range(count)]
+    parts = [list(StepLoader(shared, 1, with_rows, processes=place)) for place in places]
+    assert [len(part) for part in parts] == [len(alone)] * count
+    for step, *beside in zip(alone, *parts, strict=True):
+        weighed = [batch for part in beside for batch in part["batches"] if batch["weights"].sum()]
+        by_number = sorted(weighed, key=lambda batch: batch["number"])
+        assert [batch["rows"].tolist() for batch in by_number] == rows_of(step)
+        assert {part["papers"] for part in beside} == {step["papers"]}
+        assert len({len(part["batches"]) for part in beside}) == 1
+    assert len(alone[-1]["batches"]) % count, "the last step must leave a process without a batch"
 
 
 def test_short_papers_are_filled_up_with_padding() -> None:

@@ -7,11 +7,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from classmark.dataset import DatasetSplit, read_split
-from classmark.errors import Interrupted, TrainingFailed
+from classmark.errors import (
+    Interrupted,
+    InvalidConfig,
+    InvalidDataset,
+    TrainingFailed,
+    WorkerFailed,
+)
 from classmark.kernels import RawScores
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.profiled import operations_folder
@@ -35,6 +43,7 @@ from classmark.pipeline.unfinished import (
     read_unfinished,
 )
 from classmark.records import (
+    SILENT,
     DatasetManifest,
     EncoderFacts,
     Progress,
@@ -45,7 +54,9 @@ from classmark.records import (
 )
 from classmark.storage import atomic_file, expand_home, write_json
 from classmark.tracking import Trackers
+from classmark.tracking.tracker import flat
 from classmark.training import TransformerConfig
+from classmark.training.transformer.processes import Processes, joined
 from classmark.wire import ModelRef
 
 if TYPE_CHECKING:
@@ -64,7 +75,7 @@ class _Split:
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """The configuration of a fit, and what was read for it."""
+    """The configuration of a fit, the processes that make it, and what was read for it."""
 
     config: TrainConfig
     options: TransformerConfig
@@ -72,15 +83,18 @@ class _Work:
     encoder: Encoder
     splits: dict[str, _Split]
     progress: Progress
+    processes: Processes
 
 
 def train(config: TrainConfig, manifest: DatasetManifest, command: str, progress: Progress) -> Path:
     """Return the run folder of a fit, new or resumed.
 
-    A tracker that fails is one warning, and the fit continues.
+    A tracker that fails is one warning, and the fit continues. Of several processes the first
+    writes the run and shows progress.
 
     Raises:
-        InvalidConfig: an option does not fit the encoder, or there is no such run to resume.
+        InvalidConfig: an option does not fit the encoder or the machine, processes were started
+            with different options, or there is no such run to resume.
         InvalidDataset: the training papers cannot be read, or have one label only.
         LabelMismatch: the run to resume, or to start from, has other labels.
         EncoderNotFound: the encoder is nowhere.
@@ -89,20 +103,40 @@ def train(config: TrainConfig, manifest: DatasetManifest, command: str, progress
         Interrupted: the user ended it; says how to resume it.
         OutputBusy: another process fits the run to resume.
         StorageFailed: nothing can be written where runs go.
+        WorkerFailed: another process of the fit has gone; says how to resume it.
     """
+    options = config.options(TransformerConfig)
+    beside = partial(train, config, manifest, command, SILENT)
+    with joined(options, beside) as processes:
+        _check_same_work(config, manifest, processes)
+        if processes.is_first:
+            return _lead(config, manifest, command, progress, processes)
+        return _take_part(config, manifest, processes)
+
+
+def _lead(
+    config: TrainConfig,
+    manifest: DatasetManifest,
+    command: str,
+    progress: Progress,
+    processes: Processes,
+) -> Path:
+    """Return the run folder, which this process writes."""
     options = config.options(TransformerConfig)
     with ExitStack() as stack:
         if config.resume is not None:
             stack.enter_context(hold_run(config.resume))
         run = _run_to_resume(config, manifest)
         _check_start(options, manifest, config.dataset)
-        work = _read(config, options, manifest, progress)
+        work = _read(config, manifest, progress, processes)
         if run is None:
             folder = stack.enter_context(reserve_run_folder(config.runs_dir, config.kind))
             stack.enter_context(hold_run(unfinished_folder(folder)))
             run = begin_unfinished(folder, start_record(config, manifest, command, folder))
             write_config(run.folder, config)
         stack.enter_context(_kept_or_gone(run))
+        with processes.lost_ones():
+            processes.share(run.finished_folder)
         start = start_record(config, manifest, command, run.finished_folder)
         _fit_and_write(work, run, start)
     # Not locked any more, because an open file keeps a folder from being renamed on some systems.
@@ -110,10 +144,41 @@ def train(config: TrainConfig, manifest: DatasetManifest, command: str, progress
     return run.finish()
 
 
+def _take_part(config: TrainConfig, manifest: DatasetManifest, processes: Processes) -> Path:
+    """Return the run folder, which the first process writes."""
+    work = _read(config, manifest, SILENT, processes)
+    with processes.lost_ones(), TemporaryDirectory(prefix="classmark-fit-") as folder:
+        finished = processes.share(Path(folder))
+        _score(work, _fit(work, Path(folder), Trackers()))
+    return finished
+
+
+def _check_same_work(config: TrainConfig, manifest: DatasetManifest, processes: Processes) -> None:
+    """Check that this process was started for the fit of the first one.
+
+    Raises:
+        InvalidConfig: it has other options.
+        InvalidDataset: it has other papers.
+    """
+    digest, composed = processes.share((manifest.digest, config.composed))
+    if digest != manifest.digest:
+        raise InvalidDataset(
+            f"process {processes.rank} has the dataset {config.dataset} with digest "
+            f"{manifest.digest[:12]}, the first one has {digest[:12]}. Copy that dataset here."
+        )
+    mine, first = dict(flat(config.composed)), dict(flat(composed))
+    for key in sorted(mine.keys() | first.keys()):
+        if key.startswith(("model.", "seed")) and mine.get(key) != first.get(key):
+            raise InvalidConfig(
+                f"{key} is {mine.get(key)!r} in process {processes.rank}, {first.get(key)!r} in "
+                "the first one. Start all of them with the same command."
+            )
+
+
 def _fit_and_write(work: _Work, run: Unfinished, start: RunStart) -> None:
     name = run.finished_folder.name
     with tracked(work.config, run.folder, name, start, work.progress) as trackers:
-        fitted = _fit(work, run, trackers)
+        fitted = _fit(work, run.folder, trackers)
         tables = _score(work, fitted)
         work.progress.step("writing the run")
         _write(run, work, fitted, tables, start)
@@ -135,11 +200,9 @@ def _check_start(options: TransformerConfig, manifest: DatasetManifest, dataset:
 
 
 def _read(
-    config: TrainConfig,
-    options: TransformerConfig,
-    manifest: DatasetManifest,
-    progress: Progress,
+    config: TrainConfig, manifest: DatasetManifest, progress: Progress, processes: Processes
 ) -> _Work:
+    options = config.options(TransformerConfig)
     progress.step(f"loading the encoder {options.encoder}")
     from classmark.kernels.tokens import PairTokenizer
     from classmark.training.transformer import load_encoder, tokenise
@@ -155,10 +218,10 @@ def _read(
         progress.step(f"reading {len(split):,} papers of the {name} split")
         pairs = list(zip(split.titles, split.abstracts, strict=True))
         splits[name] = _Split(split, tokenise(tokenizer, pairs, progress))
-    return _Work(config, options, manifest, encoder, splits, progress)
+    return _Work(config, options, manifest, encoder, splits, progress, processes)
 
 
-def _fit(work: _Work, run: Unfinished, trackers: Trackers) -> Fitted:
+def _fit(work: _Work, folder: Path, trackers: Trackers) -> Fitted:
     from classmark.training.transformer import (
         Targets,
         TransformerFit,
@@ -179,11 +242,13 @@ def _fit(work: _Work, run: Unfinished, trackers: Trackers) -> Fitted:
         cross_list_share=options.cross_list_share,
         weights=paper_weights(labels, n_labels, options.class_weights),
     )
-    start = None if options.start is None else expand_home(options.start)
+    # The first process gives its weights to the others.
+    has_start = work.processes.is_first and options.start is not None
+    start = expand_home(str(options.start)) if has_start else None
     fit = TransformerFit(
         config=options,
         seed=work.config.seed,
-        folder=run.folder,
+        folder=folder,
         encoder=work.encoder,
         papers=train.papers,
         targets=targets,
@@ -191,7 +256,8 @@ def _fit(work: _Work, run: Unfinished, trackers: Trackers) -> Fitted:
         start=None if start is None else (read_start(start), start),
         progress=work.progress,
         trackers=trackers,
-        profile=operations_folder(work.config, run.folder),
+        processes=work.processes,
+        profile=operations_folder(work.config, folder),
     )
     what = f"{len(labels):,} papers, epochs: {options.epochs}"
     work.progress.step(f"fitting {options.encoder}: {what}")
@@ -207,8 +273,11 @@ def _score(work: _Work, fitted: Fitted) -> dict[str, ScoreTable]:
         if not len(held.split):
             continue
         work.progress.step(f"scoring {len(held.split):,} papers of the {name} split")
-        with memory_errors(work.options):
-            scores = score_papers(fitted.model, held.papers, work.options.batch_size, work.progress)
+        with memory_errors(work.options), work.processes.lost_ones():
+            scores = score_papers(
+                *(fitted.model, held.papers, work.options.batch_size),
+                *(work.progress, work.processes),
+            )
         raw, ref = RawScores(scores, held.papers.known_share), ModelRef("model", "0", "")
         labels = work.manifest.labels
         tables[f"model-{name}"] = make_table(raw, held.split, name, work.manifest, labels, ref)
@@ -262,21 +331,30 @@ def _kept_or_gone(run: Unfinished) -> Iterator[None]:
     """Keep the folder of a run that ends early if it has a checkpoint, and say how to resume it."""
     try:
         yield
-    except (KeyboardInterrupt, Interrupted) as error:
+    except BaseException as error:
         if not run.has_checkpoint:
             run.discard()
-            raise KeyboardInterrupt from error
-        again = shlex.join(["classmark", "train", f"resume={run.folder}"])
-        raise Interrupted(f"interrupted: the run is kept. Resume it with: {again}") from error
-    except TrainingFailed as error:
-        if not run.has_checkpoint:
-            run.discard()
+            if isinstance(error, Interrupted):
+                raise KeyboardInterrupt from error
             raise
-        raise type(error)(
-            f"{error} The last good checkpoint is kept: model.start={run.folder} begins a new run "
+        advised = _with_advice(error, run.folder)
+        if advised is None:
+            raise
+        raise advised from error
+
+
+def _with_advice(error: BaseException, folder: Path) -> Exception | None:
+    """Return an error that says what to do with the run that is kept; None if there is nothing."""
+    if isinstance(error, KeyboardInterrupt | Interrupted):
+        again = shlex.join(["classmark", "train", f"resume={folder}"])
+        return Interrupted(f"interrupted: the run is kept. Resume it with: {again}")
+    if isinstance(error, WorkerFailed):
+        return WorkerFailed(
+            f"{error} The run is kept: start all processes again with resume={folder}"
+        )
+    if isinstance(error, TrainingFailed):
+        return type(error)(
+            f"{error} The last good checkpoint is kept: model.start={folder} begins a new run "
             "with its weights."
-        ) from error
-    except BaseException:
-        if not run.has_checkpoint:
-            run.discard()
-        raise
+        )
+    return None

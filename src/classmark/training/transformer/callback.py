@@ -71,6 +71,7 @@ class FitCallback(Callback):
         self.interrupted = False
         self._fit, self._config, self._folder = fit, fit.config, fit.folder
         self._log, self.progress = log, fit.progress
+        self._processes = fit.processes
         self._steps_an_epoch = steps_an_epoch
         self._n_steps = steps_an_epoch * fit.config.epochs
         self._resumed_at_s = self._saved_at_s = time.monotonic()
@@ -109,10 +110,12 @@ class FitCallback(Callback):
         state.seconds = self._seconds_before + time.monotonic() - self._resumed_at_s
         self._keep(facts)
         ends_epoch = state.step % self._steps_an_epoch == 0
-        limit = self._config.time_limit_minutes
-        if limit is not None and state.seconds >= 60 * limit and state.step < self._n_steps:
+        is_late, self.interrupted, is_time_to_save = self._processes.any_of(
+            self._is_late(), self.interrupted, self._is_time_to_save()
+        )
+        if is_late:
             state.stopped = "time limit"
-        if ends_epoch or state.stopped or self.interrupted or self._is_time_to_save():
+        if ends_epoch or state.stopped or self.interrupted or is_time_to_save:
             self._save(trainer)
         self.check_interrupted()
         if ends_epoch or state.stopped:
@@ -129,7 +132,9 @@ class FitCallback(Callback):
         if len(valid.papers):
             self.progress.step(f"measuring epoch {epoch} on the valid split")
             counted = _EndsAtInterrupt(self)
-            scores = score_papers(model, valid.papers, self._config.batch_size, counted)
+            scores = score_papers(
+                model, valid.papers, self._config.batch_size, counted, self._processes
+            )
             module.thaw()
             values = measure(scores, valid.labels)
             self._log.write("valid", epoch, state.step, values)
@@ -157,7 +162,8 @@ class FitCallback(Callback):
         value = values.get(monitor)
         sign = -1 if monitor in _LOWER_IS_BETTER else 1
         if value is None or state.best is None or sign * value > sign * state.best:
-            write_weights(model, best_weights(self._folder / BEST, epoch))
+            place = best_weights(self._folder / BEST, epoch)
+            write_weights(model, place, written=self._processes.is_first)
             state.best, state.best_epoch, state.epochs_since = value, epoch, 0
             return
         state.epochs_since += 1
@@ -198,6 +204,10 @@ class FitCallback(Callback):
             seconds_left=(self._n_steps - state.step) / a_second,
         )
         self.progress.note(str(pace))
+
+    def _is_late(self) -> bool:
+        limit, state = self._config.time_limit_minutes, self.state
+        return limit is not None and state.seconds >= 60 * limit and state.step < self._n_steps
 
     def _is_time_to_save(self) -> bool:
         return time.monotonic() - self._saved_at_s >= 60 * self._config.checkpoint_minutes

@@ -19,6 +19,7 @@ from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from classmark.errors import CheckpointCorrupt, InvalidDataset, LabelMismatch
 from classmark.storage import (
@@ -175,16 +176,29 @@ def _from_json(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     raise ValueError(f"{STATE} holds an unknown kind {kind!r}")
 
 
-def write_weights(model: Any, path: Path) -> None:
+def undivided(tensor: Tensor) -> Tensor:
+    """Return a tensor that processes have divided as one; each of them must ask for it."""
+    gathered: Tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return gathered
+
+
+def write_weights(model: Any, path: Path, *, written: bool = True) -> None:
     """Write a model's weights in float32, whole or not at all.
+
+    Args:
+        model: its processes must all call this if they have divided it.
+        path: of the file.
+        written: whether this process is the one to write it.
 
     Raises:
         StorageFailed: they cannot be written.
     """
     tensors = {
-        name: tensor.detach().to("cpu", torch.float32).clone().contiguous()
+        name: undivided(tensor).detach().to("cpu", torch.float32).clone().contiguous()
         for name, tensor in model.state_dict().items()
     }
+    if not written:
+        return
     with atomic_file(path) as file:
         file.write(save(tensors))
 

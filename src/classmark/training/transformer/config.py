@@ -13,6 +13,7 @@ ClassWeights = Literal["none", "sqrt", "balanced"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Monitor = Literal["top_1", "top_5", "macro_f1", "loss"]
 Device = Literal["auto", "cpu", "gpu"]
+Strategy = Literal["ddp", "fsdp"]
 
 _CHOICES = {
     "pooling": Pooling,
@@ -21,6 +22,7 @@ _CHOICES = {
     "precision": Precision,
     "monitor": Monitor,
     "device": Device,
+    "strategy": Strategy,
 }
 _MOST = 1_000_000_000
 _LIMITS: dict[str, tuple[float, float]] = {
@@ -45,6 +47,8 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "max_samples": (2, _MOST),
     "max_held_out": (1, _MOST),
     "checkpoint_minutes": (0.0, 1e6),
+    "devices": (1, 1024),
+    "workers": (0, 256),
     "threads": (1, 256),
 }
 
@@ -67,7 +71,7 @@ class TransformerConfig:
             head alone; 0: all from the start.
         epochs: passes over the training papers.
         batch_size: papers that are in memory at once.
-        accumulation: batches whose gradients make one step.
+        accumulation: batches whose gradients make one step; processes share them equally.
         bucketed: put papers of similar length into a batch, so that less is padding.
         rate: step of the encoder's top layer at its highest (AdamW).
         head_rate: the same for the head.
@@ -91,7 +95,12 @@ class TransformerConfig:
         checkpoint_minutes: minutes between two checkpoints; one also ends every epoch. 0: after
             every step.
         device: ``cpu``, ``gpu``, or ``auto``, the best available.
-        threads: of torch on the CPU; None: torch chooses.
+        devices: processes of the fit on this machine, each with a GPU or its share of the
+            processors. They make the steps that one would make; torchrun joins machines.
+        strategy: of several processes: ``ddp``, where each holds the whole model, or ``fsdp``,
+            which divides weights, gradients and optimiser among them.
+        workers: processes that make batches beside each process of the fit; 0: it does itself.
+        threads: of torch on the CPU in each process; None: its share of the processors.
     """
 
     encoder: str
@@ -125,6 +134,9 @@ class TransformerConfig:
     deterministic: bool
     checkpoint_minutes: float
     device: Device
+    devices: int
+    strategy: Strategy
+    workers: int
     threads: int | None
 
     def __post_init__(self) -> None:
@@ -140,6 +152,12 @@ class TransformerConfig:
                 )
         if not self.encoder.strip():
             raise InvalidConfig("model.encoder is empty. Name 'packaged', a folder or a hub name.")
+        if self.strategy == "fsdp" and (self.unfreeze_epochs or self.precision == "fp16"):
+            raise InvalidConfig(
+                "model.strategy=fsdp fits the same layers from the start, in fp32 or bf16: give "
+                f"model.unfreeze_epochs=0 (now {self.unfreeze_epochs}) and another precision than "
+                f"fp16 (now {self.precision}), or model.strategy=ddp."
+            )
 
     @property
     def papers_a_step(self) -> int:

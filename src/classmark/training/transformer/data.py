@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from classmark.kernels.tokens import PairTokenizer
 from classmark.records import SILENT, Progress
@@ -18,6 +19,7 @@ from classmark.tracking import Trackers
 from classmark.training.transformer.config import ClassWeights, TransformerConfig
 from classmark.training.transformer.encoder import Encoder
 from classmark.training.transformer.network import soft_targets
+from classmark.training.transformer.processes import ALONE, Processes
 
 _POOL_BATCHES = 50
 _TOKENISE_PAPERS = 500
@@ -147,28 +149,87 @@ class Order:
         ]
 
 
+class Step(TypedDict):
+    """What one process does for a step.
+
+    Attributes:
+        papers: of the whole step, those of other processes too.
+        batches: its own, with ``number``, the place in the step. A process that has none gets a
+            batch without weight, so that all of them calculate as often.
+    """
+
+    papers: int
+    batches: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Share:
+    """The batches of a step that are those of one process; None beside one that has no weight."""
+
+    papers: int
+    numbers: list[int]
+    rows: list[Rows]
+    is_filled_up: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Steps(Dataset[Step]):
+    """Makes the tensors of a share; pickled for workers where a process cannot be forked."""
+
+    make_batch: Callable[[Rows], dict[str, Tensor]]
+
+    def __getitem__(self, share: _Share) -> Step:
+        batches: list[dict[str, Any]] = [self.make_batch(rows) for rows in share.rows]
+        for batch, number in zip(batches, share.numbers, strict=True):
+            batch["number"] = number
+        if share.is_filled_up:
+            batches[-1]["weights"] = torch.zeros_like(batches[-1]["weights"])
+        return {"papers": share.papers, "batches": batches}
+
+
 class StepLoader:
     """Yields the batches of every step of a fit, from a position on; Lightning saves where it is.
+
+    The position counts steps that were yielded, not those that workers have made ahead, and a step
+    has the same batches whatever the number of processes that share them.
 
     Attributes:
         position: steps that were yielded.
     """
 
     def __init__(
-        self, order: Order, epochs: int, make_batch: Callable[[Rows], dict[str, Tensor]]
+        self,
+        order: Order,
+        epochs: int,
+        make_batch: Callable[[Rows], dict[str, Tensor]],
+        *,
+        workers: int = 0,
+        processes: Processes = ALONE,
     ) -> None:
-        self._order, self._epochs, self._make_batch = order, epochs, make_batch
+        self._order, self._epochs, self._steps = order, epochs, _Steps(make_batch)
+        self._workers, self._processes = workers, processes
         self.position = 0
 
     def __len__(self) -> int:
         return self._order.steps_an_epoch * self._epochs
 
-    def __iter__(self) -> Iterator[list[dict[str, Tensor]]]:
-        while self.position < len(self):
-            epoch, first = divmod(self.position, self._order.steps_an_epoch)
-            for batches in self._order.steps(epoch)[first:]:
-                self.position += 1
-                yield [self._make_batch(rows) for rows in batches]
+    def __iter__(self) -> Iterator[Step]:
+        made: DataLoader[Step] = DataLoader(
+            self._steps,
+            batch_size=None,
+            sampler=_From(self._shares, self.position),
+            num_workers=self._workers,
+            generator=torch.Generator(),  # else it draws from the fit's
+        )
+        for step in made:
+            self.position += 1
+            yield step
+
+    def _shares(self, position: int) -> Iterator[_Share]:
+        for at in range(position // self._order.steps_an_epoch, self._epochs):
+            first = max(0, position - at * self._order.steps_an_epoch)
+            for batches in self._order.steps(at)[first:]:
+                yield _share_of(batches, self._processes)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position."""
@@ -177,6 +238,25 @@ class StepLoader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a position."""
         self.position = int(state["position"])
+
+
+@dataclass(frozen=True)
+class _From:
+    """Iterates over the steps from a position on, each time again."""
+
+    steps: Callable[[int], Iterator[_Share]]
+    position: int
+
+    def __iter__(self) -> Iterator[_Share]:
+        return self.steps(self.position)
+
+
+def _share_of(batches: Sequence[Rows], processes: Processes) -> _Share:
+    numbers = list(range(processes.rank, len(batches), processes.count))
+    lacks = len(numbers) < -(-len(batches) // processes.count)
+    numbers += [0] * lacks
+    papers = sum(len(rows) for rows in batches)
+    return _Share(papers, numbers, [batches[n] for n in numbers], lacks)
 
 
 Floats = NDArray[np.float32]
@@ -222,6 +302,15 @@ class Targets:
         return np.asarray(made.numpy(), np.float32)
 
 
+def make_batch(papers: TokenisedPapers, targets: Targets, rows: Rows) -> dict[str, Tensor]:
+    """Return some papers with their targets and weights, as tensors."""
+    return {
+        **papers.pad(rows),
+        "targets": torch.from_numpy(targets.of(rows)),
+        "weights": torch.from_numpy(targets.weights[rows]),
+    }
+
+
 def paper_weights(labels: NDArray[np.int16], n_labels: int, kind: ClassWeights) -> Floats:
     """Return the weight of each paper by how frequent its label is: float32 [n], mean 1."""
     power = {"none": 0.0, "sqrt": 0.5, "balanced": 1.0}[kind]
@@ -258,6 +347,7 @@ class TransformerFit:
         start: weights to start from, and the run they are of; None: the encoder's own.
         progress: of stages, papers, loss and speed.
         trackers: keep the numbers of every step and epoch.
+        processes: that make the fit together.
         profile: folder for how long each operation took; None: nothing is measured.
     """
 
@@ -271,4 +361,5 @@ class TransformerFit:
     start: tuple[dict[str, Tensor], Path] | None = None
     progress: Progress = SILENT
     trackers: Trackers = field(default_factory=Trackers)
+    processes: Processes = ALONE
     profile: Path | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +40,12 @@ from classmark.training.transformer.checkpoint import (
     step_of,
 )
 from classmark.training.transformer.config import TransformerConfig
-from classmark.training.transformer.data import Order, Rows, StepLoader, TransformerFit
+from classmark.training.transformer.data import Order, StepLoader, TransformerFit, make_batch
 from classmark.training.transformer.model import check_length
 from classmark.training.transformer.module import TransformerModule, seed_everything
 from classmark.training.transformer.network import EncoderClassifier
+from classmark.training.transformer.processes import Processes, processors
+from classmark.training.transformer.strategies import trainer_options
 
 LOG = "log.csv"
 _PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -53,6 +57,7 @@ _REMARKS = (
     r".*does not have many workers",
     r"GPU available but not used",
     r".*isinstance\(treespec, LeafSpec\)",  # Lightning's own call of torch
+    r".*`broadcast_buffers` is deprecated",  # what replaces it is newer than the oldest torch
 )
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_cpu")
 
@@ -80,27 +85,30 @@ def fit_transformer(fit: TransformerFit) -> Fitted:
     """
     config = fit.config
     with ExitStack() as stack:
-        stack.enter_context(_torch_settings(config))
+        stack.enter_context(_torch_settings(config, fit.processes))
         stack.enter_context(_quiet_lightning())
         stack.enter_context(memory_errors(config))
+        stack.enter_context(fit.processes.lost_ones())
         model = _new_model(fit)
+        fitted = copy.deepcopy(model) if config.strategy == "fsdp" else model
         module, loader, steps_an_epoch = _prepare(fit, model)
-        found = _newest_checkpoint(fit.folder / CHECKPOINTS, fit.progress)
-        before = state_of(found[1]) if found else FitState()
+        checkpoint, before = _begin(fit, model)
         drop_later_steps(fit.folder, before.step, before.validated)
         log = stack.enter_context(FitLog(fit.folder / LOG, before.step, before.validated))
         callback = FitCallback(fit, log, steps_an_epoch)
         stack.enter_context(_deferred_interrupts(callback))
-        if found:
+        if checkpoint:
             callback.load_state_dict(asdict(before))
-            _measure_if_broken_off(found[1], module, callback, fit.progress)
+            _measure_if_broken_off(module, callback, fit.progress)
         if not callback.is_done:
             trainer = _trainer(fit, callback)
-            trainer.fit(module, loader, ckpt_path=str(found[0]) if found else None)
+            trainer.fit(module, loader, ckpt_path=checkpoint)
         callback.check_interrupted()
-        model.cpu()
-        set_weights(model, *_best(fit.folder, callback.state))
-    return Fitted(model.eval(), callback.state)
+        fitted.cpu()
+        if fit.processes.is_first:
+            set_weights(fitted, *_best(fit.folder, callback.state))
+        fit.processes.copy_weights(fitted)
+    return Fitted(fitted.eval(), callback.state)
 
 
 def _new_model(fit: TransformerFit) -> EncoderClassifier:
@@ -129,16 +137,39 @@ def _prepare(
         seed=fit.seed,
     )
 
-    def make_batch(rows: Rows) -> dict[str, torch.Tensor]:
-        return {
-            **fit.papers.pad(rows),
-            "targets": torch.from_numpy(fit.targets.of(rows)),
-            "weights": torch.from_numpy(fit.targets.weights[rows]),
-        }
-
-    loader = StepLoader(order, config.epochs, make_batch)
-    module = TransformerModule(model, config, n_steps=len(loader), n_epochs=config.epochs)
+    loader = StepLoader(
+        order,
+        config.epochs,
+        partial(make_batch, fit.papers, fit.targets),
+        workers=config.workers,
+        processes=fit.processes,
+    )
+    module = TransformerModule(
+        model,
+        config,
+        n_steps=len(loader),
+        n_epochs=config.epochs,
+        seed=fit.seed,
+        processes=fit.processes,
+    )
     return module, loader, order.steps_an_epoch
+
+
+def _begin(fit: TransformerFit, model: EncoderClassifier) -> tuple[str | None, FitState]:
+    """Return the checkpoint that a fit goes on from, and how far it is.
+
+    The first process chooses; all have its weights then.
+    """
+    found = None
+    if fit.processes.is_first:
+        found = _newest_checkpoint(fit.folder / CHECKPOINTS, fit.progress)
+    before = state_of(found[1]) if found else FitState()
+    if found:
+        TransformerModule(model, fit.config, n_steps=1, n_epochs=1).load_state_dict(
+            found[1]["state_dict"]
+        )
+    fit.processes.copy_weights(model)
+    return fit.processes.share((str(found[0].resolve()) if found else None, before))
 
 
 def _newest_checkpoint(folder: Path, progress: Progress) -> tuple[Path, dict[str, Any]] | None:
@@ -156,11 +187,10 @@ def _newest_checkpoint(folder: Path, progress: Progress) -> tuple[Path, dict[str
 
 
 def _measure_if_broken_off(
-    checkpoint: dict[str, Any], module: TransformerModule, callback: FitCallback, progress: Progress
+    module: TransformerModule, callback: FitCallback, progress: Progress
 ) -> None:
     """Measure an epoch that a checkpoint was written between the end and the measure of."""
     if callback.needs_validation:
-        module.load_state_dict(checkpoint["state_dict"])
         callback.validate(module)
     if callback.is_done:
         progress.step("every step was made before the interruption")
@@ -169,18 +199,18 @@ def _measure_if_broken_off(
 def _trainer(fit: TransformerFit, callback: FitCallback) -> Trainer:
     config = fit.config
     callbacks: list[Any] = [callback]
+    options = trainer_options(config, fit.processes)
     if fit.profile is not None:
         callbacks.append(ProfileSteps(fit.profile))
     precision: Any = _PRECISIONS[config.precision]
     return Trainer(
         accelerator=config.device,
-        devices=1,
         precision=precision,
         # The loader runs through all epochs, so that a resumed fit only needs its position.
         max_epochs=1,
         deterministic=config.deterministic,
         callbacks=callbacks,
-        plugins=[SafeCheckpointIO()],
+        **{**options, "plugins": [SafeCheckpointIO(), *options["plugins"]]},
         default_root_dir=fit.folder,
         logger=False,
         enable_checkpointing=False,
@@ -226,7 +256,7 @@ def _smaller(config: TransformerConfig) -> str:
 
 
 @contextmanager
-def _torch_settings(config: TransformerConfig) -> Iterator[None]:
+def _torch_settings(config: TransformerConfig, processes: Processes) -> Iterator[None]:
     """Set threads and determinism, and put back what was there, random states too."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
@@ -234,6 +264,8 @@ def _torch_settings(config: TransformerConfig) -> Iterator[None]:
         try:
             if config.threads is not None:
                 torch.set_num_threads(config.threads)
+            elif processes.count > 1:
+                torch.set_num_threads(max(1, processors() // processes.local_count))
             yield
         finally:
             torch.set_num_threads(threads)

@@ -19,6 +19,7 @@ from classmark.evaluation import (
 from classmark.records import Progress
 from classmark.training.transformer.data import TokenisedPapers
 from classmark.training.transformer.network import EncoderClassifier
+from classmark.training.transformer.processes import ALONE, Processes
 
 
 def longest_text(encoder: Any) -> int | None:
@@ -51,23 +52,29 @@ def score_papers(
     papers: TokenisedPapers,
     batch_size: int,
     progress: Progress,
+    processes: Processes = ALONE,
 ) -> NDArray[np.float32]:
     """Return the logits of papers in float32, in their order: [n, k].
 
-    Papers of similar length are scored together, so that little is padding. The model is left
-    in the mode for inference.
+    Papers of similar length are scored together, so that little is padding. Processes share the
+    batches, and each gets all scores. The model is left in the mode for inference.
     """
     model.eval()
     device = next(model.parameters()).device
     scores = np.zeros((len(papers), model.head.out_features), dtype=np.float32)
     order = np.argsort(papers.lengths, kind="stable")
     with torch.no_grad():
-        for first in range(0, len(order), batch_size):
-            rows = order[first : first + batch_size]
+        for first in range(0, len(order), batch_size * processes.count):
+            turn = order[first : first + batch_size * processes.count]
+            mine = turn[processes.rank * batch_size :][:batch_size]
+            # Who has none repeats others: a model that is divided needs all processes each time.
+            rows = mine if len(mine) else turn[:batch_size]
             batch = {name: part.to(device) for name, part in papers.pad(rows).items()}
-            scores[rows] = model(**batch).float().cpu().numpy()
-            progress.advance(len(rows))
-    return scores
+            given = model(**batch).float().cpu().numpy()
+            if len(mine):
+                scores[mine] = given
+            progress.advance(len(turn))
+    return processes.total(scores)
 
 
 def measure(scores: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, float]:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from classmark.errors import TrainingFailed
+from classmark.training.transformer.checkpoint import undivided
 from classmark.training.transformer.config import TransformerConfig
+from classmark.training.transformer.data import Step
 from classmark.training.transformer.network import EncoderClassifier, cross_entropy
-
-_RANDOM = "random_states"
+from classmark.training.transformer.processes import ALONE, Processes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +50,20 @@ class TransformerModule(LightningModule):
 
     Lightning's own optimisation is off (``automatic_optimization``), so that a step weighs every
     paper alike whatever the batches, and ends before an update that is not finite.
+
+    What a batch draws (dropout) depends on the seed, the step and its place in the step alone: a
+    resumed fit needs no random state, and it does not matter which process has the batch.
     """
 
     def __init__(
-        self, model: EncoderClassifier, config: TransformerConfig, *, n_steps: int, n_epochs: int
+        self,
+        model: EncoderClassifier,
+        config: TransformerConfig,
+        *,
+        n_steps: int,
+        n_epochs: int,
+        seed: int = 0,
+        processes: Processes = ALONE,
     ) -> None:
         """Take a model to fit.
 
@@ -60,6 +72,8 @@ class TransformerModule(LightningModule):
             config: rates, freezing, clipping.
             n_steps: of the whole fit.
             n_epochs: of the whole fit.
+            seed: of what is drawn in a step.
+            processes: that make each step together.
         """
         super().__init__()
         self.automatic_optimization = False
@@ -69,7 +83,7 @@ class TransformerModule(LightningModule):
         self._layers: int | None = None
         self._gradient_norm = 0.0
         self._step = 0
-        self._states_to_set: dict[str, Any] | None = None
+        self._seed, self._processes = seed, processes
         self.facts: StepFacts | None = None
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -78,12 +92,25 @@ class TransformerModule(LightningModule):
         schedule = LambdaLR(optimiser, lambda n: rate_share(n, self._n_steps, self._config))
         return {"optimizer": optimiser, "lr_scheduler": schedule}
 
-    def training_step(self, batches: Sequence[dict[str, Tensor]], batch_idx: int) -> None:
+    def configure_model(self) -> None:
+        """Divide the model among the processes, layer by layer, where the strategy is to."""
+        if self._config.strategy != "fsdp":
+            return
+        from torch.distributed.fsdp import FSDPModule, fully_shard
+
+        if self.device_mesh is None or isinstance(self.model, FSDPModule):
+            return
+        mesh = self.device_mesh["data_parallel"]
+        for name in self.model.layers:
+            fully_shard(self.model.encoder.get_submodule(name), mesh=mesh)
+        fully_shard(self.model, mesh=mesh)
+
+    def training_step(self, step: Step, batch_idx: int) -> None:
         """Make one update.
 
         Args:
-            batches: each with ``ids``, ``mask``, ``types`` (int64 [n, t]), ``targets`` (float32
-                [n, k], rows sum to 1) and ``weights`` (float32 [n]).
+            step: its batches have ``ids``, ``mask``, ``types`` (int64 [n, t]), ``targets``
+                (float32 [n, k], rows sum to 1) and ``weights`` (float32 [n]).
             batch_idx: steps done before.
 
         Raises:
@@ -92,14 +119,17 @@ class TransformerModule(LightningModule):
         optimiser: Any = self.optimizers()
         schedule: Any = self.lr_schedulers()
         self._begin(batch_idx)
-        papers = sum(len(batch["weights"]) for batch in batches)
+        batches, papers = step["batches"], step["papers"]
         loss = 0.0
         optimiser.zero_grad()
-        for batch in batches:
-            part = self._loss(batch) / papers
-            loss += float(part.detach())
-            self._check_number("loss", loss)
-            self.manual_backward(part)
+        for left, batch in zip(reversed(range(len(batches))), batches, strict=True):
+            with self._kept_here() if left else nullcontext():
+                # Gradients become their mean over the processes; a step is of their sum.
+                part = self._loss(batch) / (papers / self._processes.count)
+                loss += float(part.detach()) / self._processes.count
+                self.manual_backward(part)
+        loss = self._processes.sum(loss)
+        self._check_number("loss", loss)
         rates = schedule.get_last_lr()
         optimiser.step()
         schedule.step()
@@ -116,17 +146,9 @@ class TransformerModule(LightningModule):
         """Clip the gradient, which is not scaled any more here."""
         with_gradient = [p for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(with_gradient, self._config.clip or math.inf)
-        self._gradient_norm = float(norm)
+        self._gradient_norm = float(undivided(norm))
         if self._config.precision != "fp16":  # there the scaler leaves such a step out
             self._check_number("gradient", self._gradient_norm)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the random states."""
-        checkpoint[_RANDOM] = random_states()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the random states until the next step begins: what comes before it draws too."""
-        self._states_to_set = checkpoint[_RANDOM]
 
     def thaw(self) -> None:
         """Let the next step set the modes of the layers: somebody else has used the model."""
@@ -134,16 +156,22 @@ class TransformerModule(LightningModule):
 
     def _begin(self, step: int) -> None:
         self._step = step
-        if self._states_to_set is not None:
-            set_random_states(self._states_to_set)
-            self._states_to_set = None
         layers = trained_layers(step / self._steps_an_epoch, self.model.n_layers, self._config)
         if layers != self._layers:
             self.model.train_top(layers)
             self._layers = layers
 
-    def _loss(self, batch: dict[str, Tensor]) -> Tensor:
+    def _kept_here(self) -> AbstractContextManager[None]:
+        """Return a context in which gradients are added up but not yet exchanged."""
+        strategy = self.trainer.strategy
+        if isinstance(strategy, ParallelStrategy):
+            context: AbstractContextManager[None] = strategy.block_backward_sync()
+            return context
+        return nullcontext()
+
+    def _loss(self, batch: dict[str, Any]) -> Tensor:
         """Return the summed weighted cross-entropy of a batch against its soft targets."""
+        torch.manual_seed(seed_of(self._seed, self._step, batch["number"]))
         with self.trainer.precision_plugin.forward_context():
             logits = self.model(batch["ids"], batch["mask"], batch["types"])
         return cross_entropy(logits, batch["targets"], batch["weights"])
@@ -157,23 +185,9 @@ class TransformerModule(LightningModule):
             )
 
 
-def random_states() -> dict[str, Any]:
-    """Return the states of Python, numpy, torch and its GPUs, as a checkpoint can hold them."""
-    return {
-        "python": random.getstate(),
-        "numpy": np.random.get_state(),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def set_random_states(states: dict[str, Any]) -> None:
-    """Set what ``random_states`` returned; GPUs only where there are as many."""
-    random.setstate(states["python"])
-    np.random.set_state(states["numpy"])
-    torch.set_rng_state(states["torch"])
-    if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(states["cuda"])
+def seed_of(*place: int) -> int:
+    """Return a seed that whole numbers from 0, such as a seed and a step, give together."""
+    return int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0])
 
 
 def seed_everything(seed: int) -> None:
