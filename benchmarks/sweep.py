@@ -79,8 +79,10 @@ def measure(options: argparse.Namespace) -> Measured:
     study: Path = options.study
     text = (study / "sweep.json").read_text(encoding="utf-8")
     report = SweepReport.from_dict(json.loads(text))
+    seeds = [int(seed) for seed in options.seeds.split(",") if seed]
+    if not seeds:
+        return report.to_dict()
     experiments = {"default": [], "best": [f"experiment={study / 'best.yaml'}"]}
-    seeds = [int(seed) for seed in options.seeds.split(",")]
     runs = {
         name: [
             fitted(options.work / f"{name}-{seed}", options, *words, f"seed={seed}")
@@ -106,6 +108,6 @@ if __name__ == "__main__":
             "--study": {"type": Path, "required": True, "help": "folder of the study"},
             "--dataset": {"type": Path, "required": True, "help": "that it was begun on"},
             "--work": {"type": Path, "required": True, "help": "folder for the fits"},
-            "--seeds": {"default": "8,9,10", "help": "of the fits, none of them the sweep's"},
+            "--seeds": {"default": "8,9,10", "help": 'of the fits, none the sweep\'s; "": no fits'},
         },
     )

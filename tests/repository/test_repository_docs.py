@@ -39,6 +39,8 @@ def check(words: list[str]) -> None:
         second = (*words, "--help")[1]
         if second in command.commands:
             command = command.commands[second]
+        elif default := getattr(command, "default_command", ""):
+            command = command.commands[default]
         else:  # a group may be a command itself: classmark evaluate --scores FILE
             assert command.invoke_without_command, f"no command {' '.join(words[:2])!r}"
             assert second.startswith("-"), f"no command {' '.join(words[:2])!r}"

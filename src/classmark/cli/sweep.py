@@ -44,12 +44,14 @@ agent` to work on it with several processes. best.yaml in it is an experiment:
 
 
 class _Group(TyperGroup):
-    """Runs ``run`` if the first word is not a command."""
+    """Runs one of its commands if the first word does not name one."""
+
+    default_command = "run"
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
-        """Put ``run`` before overrides and options."""
+        """Put the command before overrides and options."""
         if args and args[0] not in {*self.commands, "--help", "-h"}:
-            args = ["run", *args]
+            args = [self.default_command, *args]
         return super().parse_args(ctx, args)
 
 

@@ -70,12 +70,12 @@ def read_range(key: str, given: object) -> Range:
     """Return the range of a key of the space, checked.
 
     Raises:
-        InvalidConfig: it is none.
+        InvalidConfig: it is not one.
     """
     example = "Write {low: 1, high: 5}, {low: 0.01, high: 1.0, log: true} or {choices: [1, 2]}."
     where = f"sweep.space.{key}"
     if not isinstance(given, dict) or given.keys() - {field.name for field in fields(Range)}:
-        raise InvalidConfig(f"{where} is {given!r}, which is no range. {example}")
+        raise InvalidConfig(f"{where} is {given!r}, which is not a range. {example}")
     found = Range(**{**given, "choices": tuple(given.get("choices") or ())})
     numbers = [found.low, found.high, *([] if found.step is None else [found.step])]
     is_range = all(type(n) in (int, float) for n in numbers) and type(found.log) is bool
@@ -83,7 +83,7 @@ def read_range(key: str, given: object) -> Range:
         if found.low is not None or found.high is not None:
             raise InvalidConfig(f"{where} has choices and low or high. {example}")
     elif not is_range:
-        raise InvalidConfig(f"{where} is {given!r}, which is no range. {example}")
+        raise InvalidConfig(f"{where} is {given!r}, which is not a range. {example}")
     elif problem := _problem_of(found):
         raise InvalidConfig(f"{where} is {given!r}: {problem}.")
     return found
