@@ -137,7 +137,8 @@ def servers(report: Any, model: str) -> str:
     rows = []
     for name, found in report["loads"][model].items():
         over = found["overload"]
-        each = [point["cpu_ms_per_request"] for point in found["single"]]
+        all_answered = (p for p in found["single"] if not p["refused"] + p["broken"])
+        each = [point["cpu_ms_per_request"] for point in all_answered]
         late = sum(over["other"].values())
         sent = max(1, over["answered"] + over["refused"] + late)
         shares = [f"{n / sent:.0%}" for n in (over["refused"], late)]
