@@ -56,8 +56,8 @@ def model(r: Measured) -> str:
     head = ["papers", "tier", "nodes", "hours", "cost", "bottleneck, and how busy workers are"]
     ray = r["engines"]["ray"]
     return (
-        f"{markdown(head, rows)}\nA run takes as long as its slowest part, and the fixed seconds of "
-        f"the busy machine above ({ray['seconds_fixed']:.0f}, and {ray['start']['seconds']:.0f} "
+        f"{markdown(head, rows)}\nA run takes as long as its slowest part, and the fixed seconds "
+        f"of the busy machine above ({ray['seconds_fixed']:.0f}, and {ray['start']['seconds']:.0f} "
         "for the start). The parts are the workers; the readers, which unpack and divide gzip "
         f"files, one for {assumed['workers_a_reader']} workers; the driver, which takes the parts, "
         "by its CPU time or by its network. CPU time is that of the table above; for the deep "
