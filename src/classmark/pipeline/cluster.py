@@ -105,7 +105,7 @@ def train_on_cluster(config: TrainConfig, command: str, progress: Progress) -> P
 def _fit(part: _Part, workers: int) -> str:
     import ray.exceptions
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-    from ray.train.data_parallel_trainer import DataParallelTrainer
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
     with TemporaryDirectory(prefix="classmark-") as place:
         trainer = DataParallelTrainer(
