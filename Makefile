@@ -7,6 +7,9 @@ PYTHON ?= python3
 DEMO_VENV ?= .venv
 TEST_VENV ?= .venv-test
 DVC_VENV ?= .venv-dvc
+BENTO_VENV ?= .venv-bento
+LITSERVE_VENV ?= .venv-litserve
+RAY_VENV ?= .venv-ray
 # Tests run on all cores, a file on one of them: fixtures of a module are made once. The longest
 # files begin first (tests/conftest.py); xdist would begin with those of the most tests.
 PARALLEL ?= --numprocesses auto --dist loadfile --no-loadscope-reorder
@@ -41,7 +44,7 @@ LOCK_AS_TESTED = $(LOCK) --constraints requirements/test.txt
 .DEFAULT_GOAL := help
 # Tests start hundreds of Pythons; without its caches each would compile every module that it imports.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help demo test quick core test-dvc images test-images check docs site links report pictures bench lock system-deps clean
+.PHONY: help demo test quick core test-dvc test-bento test-ray images test-images check docs site links report pictures bench lock system-deps clean
 
 ##@ Use
 
@@ -71,6 +74,12 @@ core: $(TEST_VENV)/.ready  ## Run the quick tests of the rooms that answer a pap
 
 test-dvc: $(DVC_VENV)/.ready  ## Run the tests of versioned data with DVC, a bucket too (own .venv-dvc)
 	$(DVC_VENV)/$(BIN)/python -m pytest -q --no-cov tests/pipeline/test_pipeline_dvc.py $(PYTEST_ARGS)
+
+test-bento: $(BENTO_VENV)/.ready  ## Run the tests of bentos, which BentoML builds and serves (own .venv-bento)
+	$(BENTO_VENV)/$(BIN)/python -m pytest -q --no-cov tests/service/test_service_bento.py $(PYTEST_ARGS)
+
+test-ray: $(RAY_VENV)/.ready  ## Run the tests of many machines with Ray: clusters of two nodes (own .venv-ray)
+	$(RAY_VENV)/$(BIN)/python -m pytest -q --no-cov tests/cluster $(PYTEST_ARGS)
 
 ##@ Containers
 
@@ -133,14 +142,18 @@ lock: $(TEST_VENV)/.ready  ## Resolve requirements/*.txt again from pyproject.to
 	$(LOCK) --extra train --extra serve --extra profile --group test -o requirements/test.txt
 	$(LOCK_AS_TESTED) --extra train --extra serve --extra profile --group dev -o requirements/check.txt
 	$(LOCK) --resolution lowest-direct --extra train --extra serve --extra xlsx --extra profile -o requirements/lowest.txt
-	$(LOCK_AS_TESTED) --override requirements/left-out.in --extra deep --extra track --extra wandb -o requirements/deep.txt
+	$(LOCK_AS_TESTED) --override requirements/left-out.in --extra deep --extra track --extra wandb --extra sweep -o requirements/deep.txt
 	$(LOCK_AS_TESTED) --extra dvc --extra client --group test --group bucket -o requirements/dvc.txt
+	$(LOCK_AS_TESTED) --constraints requirements/deep.txt --override requirements/left-out.in \
+		--extra ray --extra deep --extra client --group test --group bucket -o requirements/ray.txt
 	$(LOCK_AS_TESTED) --extra train -o requirements/train.txt
 	$(LOCK_AS_TESTED) --extra data -o requirements/data.txt
 	$(LOCK_AS_TESTED) --constraints requirements/deep.txt --extra track --group store -o requirements/tracking.txt
 	$(LOCK_AS_TESTED) --constraints requirements/deep.txt --extra data --extra onnx -o requirements/data-onnx.txt
 	$(LOCK_AS_TESTED) --extra serve -o requirements/serve.txt
 	$(LOCK_AS_TESTED) --constraints requirements/deep.txt --extra serve --extra onnx -o requirements/serve-onnx.txt
+	$(LOCK) --extra bentoml --extra train --extra onnx --group test -o requirements/bento.txt
+	$(LOCK_AS_TESTED) --constraints requirements/serve-onnx.txt --extra onnx --group litserve -o requirements/litserve.txt
 	$(LOCK_AS_TESTED) -o requirements/core.txt
 	$(subst pyproject.toml,,$(LOCK_AS_TESTED)) --group setup -o requirements/setup.txt
 	$(subst pyproject.toml,,$(LOCK_AS_TESTED)) --group release -o requirements/release.txt
@@ -158,7 +171,7 @@ system-deps:  ## Install the Debian packages that tests drive
 	$$sudo apt-get update -q && $$sudo apt-get install -q -y --no-install-recommends $$packages; fi
 
 clean:  ## Remove everything that make made, environments included
-	rm -rf $(DEMO_VENV) $(TEST_VENV) $(DVC_VENV) $(LOWEST_VENV) $(RELEASE_VENV) build dist demo site report.html htmlcov .coverage .coverage.* src/*.egg-info
+	rm -rf $(DEMO_VENV) $(TEST_VENV) $(DVC_VENV) $(RAY_VENV) $(BENTO_VENV) $(LITSERVE_VENV) $(LOWEST_VENV) $(RELEASE_VENV) build dist demo site report.html htmlcov .coverage .coverage.* src/*.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests benchmarks \( -name __pycache__ -o -name '*.so' -o -name '*.pyd' \) -exec rm -rf {} +
 
@@ -197,6 +210,23 @@ endif
 $(DVC_VENV)/.locked: requirements/setup.txt requirements/dvc.txt
 	$(call make_venv,$(DVC_VENV))
 	$(call install,$(DVC_VENV),dvc)
+	@touch $@
+
+$(BENTO_VENV)/.locked: requirements/setup.txt requirements/bento.txt
+	$(call make_venv,$(BENTO_VENV))
+	$(call install,$(BENTO_VENV),bento)
+	@touch $@
+
+$(LITSERVE_VENV)/.locked: requirements/setup.txt requirements/litserve.txt
+	$(call make_venv,$(LITSERVE_VENV))
+	$(call install,$(LITSERVE_VENV),litserve)
+	@touch $@
+
+# Ray Train fits the deep tier, so torch comes too, as into the test environment.
+$(RAY_VENV)/.locked: requirements/setup.txt requirements/ray.txt
+	$(call make_venv,$(RAY_VENV))
+	$(PYTHON) -m pip --python $(RAY_VENV) install --quiet --disable-pip-version-check $(TORCH)
+	$(call install,$(RAY_VENV),ray) --no-deps
 	@touch $@
 
 $(TEST_VENV)/.ready-check: $(TEST_VENV)/.ready requirements/check.txt

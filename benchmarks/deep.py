@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 
 from classmark.bundle import read_manifest
 from classmark.dataset import load_manifest, read_split
-from classmark.export.onnx import Network, quantise_network, to_onnx
+from classmark.export.onnx import Network, to_onnx
+from classmark.export.weights import quantise_network
 from classmark.kernels.encoder import EncoderConfig, EncoderScorer, default_threads
 from classmark.papers import read_papers
 from classmark.pipeline.run_folder import find_dataset

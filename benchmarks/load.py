@@ -279,6 +279,7 @@ async def open_loop(
     return {
         "sent_per_s": round(n / spent, 1),
         "goodput_per_s": round(len(in_time) / spent, 2),
+        "answered": len(tally.answered_s),
         "answered_ms": quantiles_ms(tally.answered_s),
         "refused": len(tally.refused_s),
         "refused_ms": quantiles_ms(tally.refused_s),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -10,27 +13,40 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from classmark import Classifier
+from classmark.wire import to_json
 
-classifier = Classifier()
-
-
-async def classify(request: Request) -> Response:
-    """Return the answer to one paper, or the answers to a batch."""
-    body = json.loads(await request.body())
-    papers = body.get("papers", [body])
-    answers = [answer.to_dict() for answer in classifier.classify(papers)]
-    content = {"answers": answers} if "papers" in body else answers[0]
-    return Response(json.dumps(content), media_type="application/json")
+MODEL_VARIABLE = "BENCHMARK_MODEL"
 
 
-async def ready(request: Request) -> Response:  # noqa: ARG001 - Starlette's signature
-    """Return that the model is loaded."""
-    return PlainTextResponse("ready")
+def load() -> Classifier:
+    """Return the classifier of the model to serve."""
+    return Classifier(os.environ.get(MODEL_VARIABLE))
 
 
-app = Starlette(
-    routes=[
-        Route("/v1/classify", classify, methods=["POST"]),
-        Route("/readyz", ready),
-    ]
-)
+def replies(classifier: Classifier, bodies: Sequence[dict[str, Any]]) -> list[bytes]:
+    """Return the answers to requests as JSON; the papers of all of them are scored in one go."""
+    papers = [body.get("papers", [body]) for body in bodies]
+    answers = iter(classifier.classify([paper for own in papers for paper in own]))
+    found = []
+    for body, own in zip(bodies, papers, strict=True):
+        documents = [next(answers) for _ in own]
+        found.append(to_json({"answers": documents} if "papers" in body else documents[0]))
+    return found
+
+
+def create() -> Starlette:
+    """Return the application, with the model loaded."""
+    classifier = load()
+
+    async def classify(request: Request) -> Response:
+        """Return the answer to one paper, or the answers to a batch."""
+        [reply] = replies(classifier, [json.loads(await request.body())])
+        return Response(reply, media_type="application/json")
+
+    async def ready(request: Request) -> Response:  # noqa: ARG001 - Starlette's signature
+        """Return that the model is loaded."""
+        return PlainTextResponse("ready")
+
+    return Starlette(
+        routes=[Route("/v1/classify", classify, methods=["POST"]), Route("/readyz", ready)]
+    )

@@ -18,6 +18,7 @@ from typing import Any
 import quote_deep
 import quote_peers
 import quote_prose
+import quote_ray
 import quote_report
 from classmark import taxonomy
 from classmark.bundle import read_manifest
@@ -369,6 +370,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "containers": containers,
     "faults": faults,
     "scale": scale,
+    "ray_overhead": lambda: quote_ray.overhead(read_report("ray-scale")),
+    "ray_model": lambda: quote_ray.model(read_report("ray-scale")),
     "service": service,
     "never_right": never_right,
     "mixes": mixes,
@@ -384,6 +387,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "two_cores": lambda: quote_deep.tries(read_report("two-cores")),
     "deep_kernels": lambda: quote_deep.kernels(read_report("deep")),
     "deep_serving": lambda: quote_deep.serving(read_report("deep")),
+    "compression": lambda: quote_deep.compression(read_report("compression")),
     "cascade": lambda: quote_deep.cascade(read_report("cascade")),
     "loading": lambda: quote_deep.loading(read_report("loading")),
     "loading_fit": lambda: quote_deep.loading_fit(read_report("loading")),
@@ -397,6 +401,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "service_levels": lambda: quote_prose.service_levels(read_report),
     "scale_note": lambda: quote_prose.scale_note(read_report),
     **{name: partial(make, read_report) for name, make in quote_report.BLOCKS.items()},
+    "servers_fast": lambda: quote_peers.servers(read_report("servers"), "fast"),
+    "servers_deep": lambda: quote_peers.servers(read_report("servers"), "deep"),
     "decay": lambda: quote_peers.decay_by_year(read_report("decay")),
     "decay_age": lambda: quote_peers.decay_by_age(read_report("decay")),
 }
@@ -409,8 +415,7 @@ def render(text: str) -> str:
 
 def main() -> None:
     """Write, or with --check fail if a number is stale."""
-    how_to = ("classify-millions", "compare-with-peers", "run-in-containers", "serve-in-production")
-    pages = [f"docs/how-to/{name}.md" for name in (*how_to, "several-processes")]
+    pages = [str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/how-to/*.md"))]
     pages += [str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/explanation/*.md"))]
     wanted = {ROOT / name: text for name, text in packaged().items()}
     named = (

@@ -1,4 +1,4 @@
-"""Markdown of the deep tier: a frozen encoder, its speed, a cascade, and how it is fitted."""
+"""Markdown of the deep tier: frozen encoder, speed, compression, cascade, and how it is fitted."""
 
 from __future__ import annotations
 
@@ -190,3 +190,32 @@ def distributed_model(report: dict[str, Any]) -> str:
 def _shared(report: dict[str, Any]) -> str:
     load = report["provenance"]["load_average"]["before"]
     return f"; the machine was shared (load {load:.0f}), so CPU-seconds tell more than seconds"
+
+
+def compression(report: dict[str, Any]) -> str:
+    """Return every way to compress, with what it loses beside fp32 in ONNX."""
+    rows = [
+        [
+            f"**{way['name']}**" if way["best"] else way["name"],
+            f"`{way['option']}`" if way["option"] else "",
+            f"{way['mb']:.1f}",
+            f"{way['top_1']:.3f}",
+            points(way["beside"]),
+            f"{way['papers_per_cpu_s']:,.0f}",
+            f"{way['papers_per_s']:,.0f}",
+            f"{way['one_paper_cpu_ms']['p50']:.1f}",
+            f"{way['one_paper_ms']['p50']:.1f}",
+        ]
+        for way in report["ways"]
+    ]
+    head = ["", "`export`", "MB", "top-1", "points beside fp32", "papers per CPU-second"]
+    head += ["papers/s", "one paper, CPU-ms", "one paper, ms"]
+    papers, load = report["papers"], report["provenance"]["load_average"]["before"]
+    return (
+        f"{markdown(head, rows)}\n{papers['test']:,} test papers of at most "
+        f"{report['max_length']} tokens, one thread; the teacher's head was fitted on "
+        f"{papers['train']:,} papers, what is tuned on {papers['tuned']:,}. Bold: no other of its "
+        "tier is at least as accurate, as small and as fast. The machine was shared (load "
+        f"{load:.0f} on {report['provenance']['cores']} cores): compare CPU time, not the wall "
+        f"times beside it; {where_and_when(report)}.\n"
+    )

@@ -1,4 +1,4 @@
-"""The tables of the peers and of decay, from their committed reports."""
+"""The tables of the peers, of other servers and of decay, from their committed reports."""
 
 from __future__ import annotations
 
@@ -127,3 +127,35 @@ def decay_by_age(report: Any) -> str:
     n = report["settings"]["recent_papers"]
     head = ["years between fit and papers", "years compared"]
     return markdown([*head, f"points lost, newest {n:,}", "points lost, all papers"], rows, "---")
+
+
+def servers(report: Any, model: str) -> str:
+    """Return what servers do under loads with one model."""
+    rows = []
+    for name, found in report["loads"][model].items():
+        best, over = found["best"], found["overload"]
+        n = over["papers_per_request"]
+        rate = f"{best['requests_per_s']:,.0f}" if best else "none"
+        unanswered = over["refused"] + sum(over["other"].values())
+        share = unanswered / max(1, unanswered + over["answered"])
+        rows.append(
+            [
+                name,
+                rate,
+                f"{min(point['cpu_ms_per_request'] for point in found['single']):.2f}",
+                f"{found['ready_s']:.1f} ({found['ready_cpu_s']:.1f})",
+                found["pss_mb"],
+                f"{n * over['peak']['answered_per_s']:,.0f}",
+                f"{n * over['goodput_per_s']:,.0f}",
+                f"{over['answered_ms'].get('p50', 0):,.0f}",
+                f"{share:.0%}",
+            ]
+        )
+    head = ["server", f"papers/s, p99 ≤ {report['p99_limit_ms']} ms", "CPU-ms a paper"]
+    head += ["start, s (CPU-s)", "memory, MB", "papers/s, 8 clients", "3 times that: in time"]
+    head += ["p50, ms", "refused"]
+    load = report["loads_measured"][model]
+    return markdown(head, rows) + (
+        f"\n{report['workers']} workers each; {where_and_when(report)}; load average of the "
+        f"machine {load['before']:.0f} to {load['after']:.0f}.\n"
+    )

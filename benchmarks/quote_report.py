@@ -1,11 +1,11 @@
-"""Sentences of reports/README.md that hold numbers, written from the committed reports."""
+"""Sentences of reports/README.md, and a table of a how-to page, written from committed reports."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from report import SHIPPED
+from report import SHIPPED, markdown, where_and_when
 
 Read = Callable[[str], Any]
 
@@ -92,6 +92,35 @@ def aims(read: Read) -> str:
     )
 
 
+def findings(read: Read) -> str:
+    """Return what profiles led to, with CPU seconds before and after, as a table with its note."""
+    report = read("profile")
+    rows = [
+        (
+            f"{found['workload']}, `{found['after']['commit']}`",
+            found["seen"],
+            found["mended"],
+            f"{found['before']['cpu_s']:.2f}",
+            f"{found['after']['cpu_s']:.2f}",
+        )
+        for found in report["findings"]
+    ]
+    table = markdown(("command, commit", "seen", "mended", "before", "after"), rows, rest="---")
+    n_turns = min(len(end["each"]) for found in report["findings"] for end in sides(found))
+    facts = report["provenance"]
+    busy = f"load {facts['load_average']['after']:.0f} on {facts['cores']} cores"
+    return (
+        f"{table}\n*CPU seconds for {report['papers']:,} papers, the median of {n_turns} turns or "
+        f"more. The machine had other work ({busy}), which makes every command slower. "
+        f"{where_and_when(report)}.*\n"
+    )
+
+
+def sides(found: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a finding's command took before and after."""
+    return found["before"], found["after"]
+
+
 BLOCKS: dict[str, Callable[[Read], str]] = {
     "report_accuracy": accuracy,
     "report_images": images,
@@ -100,4 +129,5 @@ BLOCKS: dict[str, Callable[[Read], str]] = {
     "report_speed": speed,
     "report_scale": scale,
     "report_aims": aims,
+    "findings": findings,
 }

@@ -1,231 +1,191 @@
 """Other servers under the same loads and faults: what our process tree and our layers are for.
 
-python benchmarks/servers.py [--output benchmarks/reports/servers.json]   (needs the group `bench`)
+python benchmarks/servers.py [--output benchmarks/reports/servers.json] [--models fast,deep=BUNDLE]
+    [--parts loads,faults] [--only NAME,NAME] [--plot docs/images/servers.svg]
 
-All have two workers and the shipped model on this machine. Beside ``classmark serve`` stand the
-least application (``plain_app.py``: Starlette alone) on uvicorn and on granian.
+Needs the group `bench`. All have two workers, the same model and this machine. Beside `classmark
+serve` stand the least application (`plain_app.py`: Starlette alone) on uvicorn and on granian, our
+bento on BentoML, and LitServe, the last two with batches and without. Loads: a curve of single
+papers, batches of 100, and an open loop at three times the rate that a closed loop reached; goodput
+is what is answered within a second. All servers run, and take the loads in turns; the best round
+counts, because other work on the machine only ever takes time away.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import json
 import os
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from faults import workers_of
-from load import (
-    Connections,
-    Tally,
-    batch_bodies,
-    measure,
-    quantiles_ms,
-    request_of,
-    single_bodies,
-)
-from report import run_benchmark
-from service import HOST, answers, free_port, memory_mb
+from faults import overload, say
+from load import batch_bodies, measure, request_of, single_bodies
+from report import run_benchmark, start_plot, write_plot
+from server_faults import measure_faults
+from server_kinds import DEADLINE_S, SERVERS, WORKERS, Running, prepared, running
+from service import memory_mb
+from watch import tree
 
-WORKERS = 2
-CONNECTIONS = (1, 8, 32)
-CLIENTS = 8
-KILL_EVERY_S = 2.0
-STOPPED_S = 40.0
-PATIENCE_S = 15
-HEADER_BYTES, BODY_BYTES = 64 << 20, 256 << 20
-_PLAIN = ["plain_app:app", "--host", HOST, "--workers", str(WORKERS)]
-SERVERS = {
-    "classmark": ["-m", "classmark", "serve", "--host", HOST, "--workers", str(WORKERS)],
-    "uvicorn": ["-m", "uvicorn", *_PLAIN, "--log-level", "error"],
-    "granian": ["-m", "granian", *_PLAIN, "--interface", "asgi", "--respawn-failed-workers"],
-}
+LEVELS = (1, 4, 8, 16, 32)
+P99_LIMIT_MS = 50
+BATCH_PAPERS = 100
+OVERLOADS = 2
 
 
-@dataclass
-class Running:
-    """A server that runs.
+def measure_loads(
+    names: list[str], model: str, rounds: int, seconds: float
+) -> dict[str, dict[str, Any]]:
+    """Return what servers do under loads, which they take in turns while the others wait.
 
-    Attributes:
-        url: its address.
-        pid: of the process that was started.
-        stop_s: seconds from SIGTERM to its end, once it has ended; None if it had to be killed.
+    Args:
+        names: of the servers.
+        model: a path, or "" for the packaged one.
+        rounds: of each load; the best counts.
+        seconds: of each load.
     """
-
-    url: str
-    pid: int
-    stop_s: float | None = None
-
-
-@contextmanager
-def running(name: str, folder: Path) -> Iterator[Running]:
-    """Start a server for the block; stop it with SIGTERM, and all of it with SIGKILL after that."""
-    port = free_port()
-    server = Running(f"http://{HOST}:{port}", 0)
-    command = [sys.executable, *SERVERS[name], "--port", str(port)]
-    environment = {**os.environ, "CLASSMARK_HOME": str(folder), "CLASSMARK_SERVE_DRAIN_S": "0.1"}
-    with (folder / f"{name}.log").open("ab") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, env=environment, start_new_session=True
-        )
-    server.pid = process.pid
-    try:
-        while not answers(f"{server.url}/readyz"):
-            if process.poll() is not None:
-                sys.exit(f"{name} did not start: {(folder / f'{name}.log').read_text()[-2000:]}")
-            time.sleep(0.02)
-        yield server
-    finally:
-        asked = time.monotonic()
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(PATIENCE_S)
-            server.stop_s = round(time.monotonic() - asked, 2)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def measure_server(name: str, folder: Path, seconds: float, fault_seconds: float) -> dict[str, Any]:
-    """Return what one server does under loads and faults, each on a fresh start of it."""
-    singles, batches = single_bodies(500), batch_bodies(8, 200)
-    with running(name, folder) as server:
-        address = f"{server.url}/v1/classify"
-        measure(address, singles, 8, 2)
-        points = [measure(address, singles, n, seconds).to_dict() for n in CONNECTIONS]
-        batch = measure(address, batches, WORKERS, seconds).to_dict()
-    requests = [request_of(body) for body in singles]
-    with running(name, folder) as server:
-        kills = asyncio.run(with_faults(server, requests, fault_seconds, signal.SIGKILL))
-    with running(name, folder) as server:
-        stopped = asyncio.run(with_faults(server, requests, STOPPED_S, signal.SIGSTOP))
-    stopped["stop_s"] = server.stop_s
-    return {
-        "single": points,
-        "batch_papers_per_s": round(batch["requests_per_s"] * 200),
-        "kills": kills,
-        "stopped": stopped,
-        "long_header": endless(name, folder, b"X-Filler: ", HEADER_BYTES),
-        "large_body": endless(name, folder, b"", BODY_BYTES),
-    }
-
-
-async def with_faults(
-    server: Running, requests: list[bytes], seconds: float, fault: signal.Signals
-) -> dict[str, Any]:
-    """Return how a load fares while workers are killed in turn, or while one of them is stopped."""
-    tally, ends = Tally(), time.monotonic() + seconds
-    connections = Connections(server.url)
-    unanswered = 0
-
-    async def ask(place: int) -> None:
-        nonlocal unanswered
-        while time.monotonic() < ends:
-            try:
-                async with asyncio.timeout_at(asyncio.get_running_loop().time() + 10):
-                    await connections.ask(requests[place % len(requests)], tally)
-            except TimeoutError:
-                unanswered += 1
-            place += CLIENTS
-
-    async def hurt() -> None:
-        place = 0
-        while time.monotonic() < ends - KILL_EVERY_S:
-            await asyncio.sleep(KILL_EVERY_S)
-            if workers := answering_children(server.pid):
-                os.kill(workers[place % len(workers)], fault)
-                place += 1
-            if fault == signal.SIGSTOP:
-                return
-
-    await asyncio.gather(hurt(), *(ask(i) for i in range(CLIENTS)))
-    connections.close()
-    return {
-        "seconds": seconds,
-        "answered_per_s": round(len(tally.answered_s) / seconds, 1),
-        "latency_ms": quantiles_ms(tally.answered_s),
-        "failed": sum(tally.other.values()),
-        "unanswered_after_10_s": unanswered,
-        "other": tally.other,
-    }
-
-
-def answering_children(pid: int) -> list[int]:
-    """Return the workers of a server, without helpers that Python starts beside them."""
-    found = []
-    for child in workers_of(pid):
-        command = Path(f"/proc/{child}/cmdline").read_bytes()
-        if b"resource_tracker" not in command:
-            found.append(child)
+    singles = single_bodies(500)
+    # Of an encoder a batch of 100 papers takes longer than the deadline.
+    crowd = singles if model else batch_bodies(16, BATCH_PAPERS)
+    requests = [request_of(body, 1000 * DEADLINE_S) for body in crowd]
+    found: dict[str, dict[str, Any]] = {}
+    with prepared(names, model) as folder, ExitStack() as started:
+        servers = {name: started.enter_context(running(name, model, folder)) for name in names}
+        for name, server in servers.items():
+            found[name] = {"ready_s": server.ready_s, "ready_cpu_s": round(cpu_s(server.pid), 2)}
+            measure(f"{server.url}/v1/classify", singles, 8, 2)
+        points = curves(servers, singles, rounds, seconds)
+        overs = overloads(servers, requests, max(2.0, seconds))
+        for name, server in servers.items():
+            found[name] |= {
+                **memory_mb(server.pid),
+                "single": points[name],
+                "best": best_within(points[name]),
+                "overload": {"papers_per_request": 1 if model else BATCH_PAPERS, **overs[name]},
+            }
     return found
 
 
-def endless(name: str, folder: Path, field: bytes, n_bytes: int) -> dict[str, Any]:
-    """Return the answer to so many bytes in one header field or body, and the memory they took."""
-    with running(name, folder) as server:
-        before = memory_mb(server.pid)["pss_mb"]
-        head = (
-            b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        )
-        head += field if field else b"Content-Length: %d\r\n\r\n" % n_bytes
-        port = int(server.url.rpartition(":")[2])
-        start = time.monotonic()
-        with socket.create_connection((HOST, port), timeout=30) as connection:
-            status, sent = _send(connection, head, n_bytes)
-        return {
-            "bytes": n_bytes,
-            "sent_before_the_answer": sent,
-            "answer": status,
-            "seconds": round(time.monotonic() - start, 2),
-            "memory_growth_mb": memory_mb(server.pid)["pss_mb"] - before,
-        }
+def curves(
+    servers: Mapping[str, Running], bodies: list[str], rounds: int, seconds: float
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the best round of each level of load on each server."""
+    tries: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+    for number in range(rounds):
+        for level in LEVELS:
+            say(f"round {number + 1}, {level} connections, load {os.getloadavg()[0]:.0f}")
+            for name, server in servers.items():
+                tries[name, level].append(one_point(server, bodies, level, seconds))
+    return {name: [best_of(tries[name, level]) for level in LEVELS] for name in servers}
 
 
-def _send(connection: socket.socket, head: bytes, n_bytes: int) -> tuple[str, int]:
-    sent, block = 0, b"x" * (1 << 20)
-    try:
-        connection.sendall(head)
-        while sent < n_bytes:
-            connection.sendall(block)
-            sent += len(block)
-        if not head.endswith(b"\r\n\r\n"):
-            connection.sendall(b"\r\nContent-Length: 0\r\n\r\n")
-    except OSError:
-        pass
-    try:
-        answer = connection.recv(4096)
-    except OSError as error:
-        return type(error).__name__, sent
-    return (answer.split(b"\r\n")[0].decode("latin-1") or "closed"), sent
+def one_point(server: Running, bodies: list[str], level: int, seconds: float) -> dict[str, Any]:
+    """Return a level of load, with the processor time of the server for each request."""
+    before = cpu_s(server.pid)
+    point = measure(f"{server.url}/v1/classify", bodies, level, seconds).to_dict()
+    n = max(1.0, point["requests_per_s"] * max(1, round(seconds)))
+    return {**point, "cpu_ms_per_request": round(1000 * (cpu_s(server.pid) - before) / n, 3)}
+
+
+def best_of(tries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the fastest of some rounds, with the rates of all and the least processor time."""
+    fastest = max(tries, key=lambda point: float(point["requests_per_s"]))
+    return {
+        **fastest,
+        "cpu_ms_per_request": min(point["cpu_ms_per_request"] for point in tries),
+        "requests_per_s_each": [point["requests_per_s"] for point in tries],
+    }
+
+
+def overloads(
+    servers: Mapping[str, Running], requests: list[bytes], seconds: float
+) -> dict[str, dict[str, Any]]:
+    """Return what three times the load does to each server: of some rounds that of most goodput."""
+    tries = defaultdict(list)
+    for _ in range(OVERLOADS):
+        for name, server in servers.items():
+            say(f"overload of {name}, load {os.getloadavg()[0]:.0f}")
+            tries[name].append(overload(server.url, requests, seconds, 1000 * DEADLINE_S))
+    return {
+        name: max(found, key=lambda over: float(over["goodput_per_s"]))
+        for name, found in tries.items()
+    }
+
+
+def best_within(points: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the point of most throughput whose p99 is within the limit, None if there is none."""
+    within = [p for p in points if p["p99_ms"] <= P99_LIMIT_MS and not p["refused"] + p["broken"]]
+    return max(within, key=lambda point: float(point["requests_per_s"]), default=None)
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor time of a process and all below it, user and system."""
+    ticks = 0
+    for process in tree(pid):
+        with suppress(OSError):  # it has ended meanwhile
+            ticks += sum(map(int, Path(f"/proc/{process}/stat").read_text().split()[13:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def measure_all(options: argparse.Namespace) -> dict[str, Any]:
-    """Return what each server does."""
+    """Return the parts that were asked for, beside those that the report has from before."""
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)
-    found = {}
-    with tempfile.TemporaryDirectory() as name:
-        for server in options.only.split(","):
-            print(f"measuring {server} ...", file=sys.stderr, flush=True)
-            found[server] = measure_server(
-                server, Path(name), options.seconds, options.fault_seconds
-            )
-    return {"invented": True, "workers": WORKERS, "servers": found}
+    names = options.only.split(";")
+    result: dict[str, Any] = {"servers": {}, "loads": {}, "loads_measured": {}}
+    if options.output and options.output.exists():
+        result |= json.loads(options.output.read_text(encoding="utf-8"))
+    result |= {"invented": True, "workers": WORKERS, "p99_limit_ms": P99_LIMIT_MS}
+    parts = options.parts.split(",")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    if "loads" in parts:
+        for model, _, path in (given.partition("=") for given in options.models.split(",")):
+            load = {"before": round(os.getloadavg()[0], 1)}
+            place = path and str(Path(path).resolve())
+            found = measure_loads(names, place, options.rounds, options.seconds)
+            result["loads"][model] = {**result["loads"].get(model, {}), **found}
+            load["after"] = round(os.getloadavg()[0], 1)
+            result["loads_measured"][model] = {**load, "date": now}
+    if "faults" in parts:
+        with prepared(names, "") as folder:
+            for name in names:
+                say(f"faults of {name} ...")
+                found = measure_faults(name, folder, options.fault_seconds)
+                result["servers"].setdefault(name, {}).update(found)
+    return result
+
+
+def plot(result: dict[str, Any], path: Path) -> None:
+    """Draw p99 over throughput of each server, a panel for each model."""
+    loads = result["loads"]
+    figure, panels = start_plot().subplots(
+        1, len(loads), figsize=(5 * len(loads), 4), layout="constrained", squeeze=False
+    )
+    for axes, (model, servers) in zip(panels[0], loads.items(), strict=True):
+        for place, (name, found) in enumerate(servers.items()):
+            rates = [point["requests_per_s"] for point in found["single"]]
+            p99 = [point["p99_ms"] for point in found["single"]]
+            style = "--" if name.endswith("no batches") else "-"
+            axes.plot(rates, p99, style, marker="o", markersize=3, color=f"C{place}", label=name)
+        axes.axhline(result["p99_limit_ms"], color="#c0c0c0", linewidth=0.8)
+        axes.set(xlabel="single papers/s", ylabel="p99, ms", xscale="log", yscale="log")
+        axes.set_title(f"{model} model, {result['workers']} workers", size=9)
+        axes.legend(frameon=False, fontsize=7)
+    write_plot(figure, path)
 
 
 FLAGS: dict[str, dict[str, Any]] = {
-    "--seconds": {"type": float, "default": 6, "help": "of each load; 6"},
+    "--models": {"default": "fast", "help": "fast (the packaged one), deep=BUNDLE, of the loads"},
+    "--parts": {"default": "loads,faults", "help": "parts; others in --output stay"},
+    "--seconds": {"type": float, "default": 3, "help": "of each load; 3"},
+    "--rounds": {"type": int, "default": 5, "help": "of the loads; 5"},
     "--fault-seconds": {"type": float, "default": 30, "help": "of killing workers; 30"},
-    "--only": {"default": ",".join(SERVERS), "help": "servers to measure"},
+    "--only": {"default": ";".join(SERVERS), "help": "servers, separated by semicolons"},
 }
 
 if __name__ == "__main__":
-    run_benchmark(__doc__, measure_all, FLAGS, tiny={"seconds": 1, "fault_seconds": 3})
+    few = {"seconds": 1, "rounds": 1, "fault_seconds": 3}
+    run_benchmark(__doc__, measure_all, FLAGS, tiny=few, plot=plot)

@@ -20,8 +20,9 @@ import classmark
 from classmark.bundle import find_bundle
 from classmark.cli.app import VERBS, app, load_verb
 from classmark.errors import ClassmarkError
-from classmark.pipeline.config import ConfigKey, default_words, describe_keys, meanings, type_words
+from classmark.pipeline.keys import ConfigKey, default_words, describe_keys, meanings, type_words
 from classmark.pipeline.stages import describe_stage_keys
+from classmark.pipeline.sweep import describe_sweep_keys
 
 _CONF = Path(classmark.__file__).parent / "conf"
 _MOST_COLUMNS = 8
@@ -86,6 +87,11 @@ def stage_keys() -> str:
     return _keys(next(iter(describe_stage_keys().values())))
 
 
+def sweep_keys() -> str:
+    """Return the keys of ``classmark sweep`` that ``classmark train`` does not have."""
+    return _keys(next(iter(describe_sweep_keys().values())))
+
+
 def _keys(keys: Iterable[ConfigKey]) -> str:
     rows = [(code(k.name), k.type, code(k.default), k.meaning) for k in keys]
     return table(("key", "type", "default", "meaning"), rows)
@@ -120,9 +126,20 @@ def service_settings() -> str:
     """Return every setting of the service."""
     from classmark.service.settings import ServiceSettings
 
-    options = {param.name for param in load_verb("serve").params}
-    said, rows = meanings(ServiceSettings), []
-    for name, field in ServiceSettings.model_fields.items():
+    options = {param.name for param in load_verb("serve").params if param.name}
+    return _settings_table(ServiceSettings, "CLASSMARK_SERVE_", options)
+
+
+def bento_settings() -> str:
+    """Return every setting of a bento."""
+    from classmark.service.settings import BENTO_PREFIX, BentoSettings
+
+    return _settings_table(BentoSettings, BENTO_PREFIX, set())
+
+
+def _settings_table(settings: Any, prefix: str, options: set[str]) -> str:
+    said, rows = meanings(settings), []
+    for name, field in settings.model_fields.items():
         option = f"`--{name.replace('_', '-')}`<br>" if name in options else ""
         bounds = [
             f"{words} {getattr(bound, key):g}"
@@ -131,9 +148,11 @@ def service_settings() -> str:
             if getattr(bound, key, None) is not None
         ]
         kind = " ".join([type_words(field.annotation), *bounds])
-        setting = f"{option}`CLASSMARK_SERVE_{name.upper()}`"
+        setting = f"{option}`{prefix}{name.upper()}`"
         rows.append((setting, kind, code(field.default), said[name]))
-    return table(("option, variable", "type", "default", "meaning"), rows)
+    return table(
+        ("option, variable" if options else "variable", "type", "default", "meaning"), rows
+    )
 
 
 def room_configs() -> str:
@@ -292,8 +311,10 @@ PARTS = {
     "help of every verb": cli_help,
     "keys of train": train_keys,
     "keys of the stages": stage_keys,
+    "keys of a sweep": sweep_keys,
     "groups of conf": config_groups,
     "settings of the service": service_settings,
+    "settings of a bento": bento_settings,
     "options of the rooms": room_configs,
     "operations": http_operations,
     "card of the model": model_card,

@@ -44,7 +44,7 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> DeepFolders:
     run = write_deep_run(root / "run", root / "dataset", root / "tiny")
     for name, precision in (("deep", "fp32"), ("deepint", "int8")):
         export_run(
-            run, root / f"{name}-1.0", ExportOptions(name=name, version="1.0", precision=precision)
+            run, root / f"{name}-1.0", ExportOptions(name=name, version="1.0", quantize=precision)
         )
     return DeepFolders(
         root / "dataset", root / "tiny", run, root / "deep-1.0", root / "deepint-1.0"

@@ -1,4 +1,4 @@
-"""Draws the figures of docs/path from the committed reports, the shipped model and invented papers.
+"""Draws figures of the docs from the committed reports, the shipped model and invented papers.
 
 python benchmarks/figures [--check]
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parents[2] / "docs" / "images"
 FIGURES = {
+    "compression.svg": "of_compression",
     "path-1-papers.svg": "of_papers",
     "path-2-dataset.svg": "of_dataset",
     "path-3-fast-model.svg": "of_model",

@@ -24,7 +24,8 @@
     │   ├── BundleCorrupt
     │   ├── BundleIncompatible
     │   ├── CheckpointCorrupt
-    │   └── RunCorrupt
+    │   ├── RunCorrupt
+    │   └── InvalidStudy
     ├── Refused                everything can be read, but a check fails
     │   ├── ContractViolation
     │   ├── LeakFound
@@ -33,6 +34,7 @@
     │   ├── ParityFailed
     │   ├── GateFailed
     │   ├── InvalidEvent
+    │   ├── FitStopped
     │   └── TrainingFailed
     │       └── OutOfMemory
     ├── Unavailable            a package, file system, process, or network fails
@@ -220,6 +222,10 @@ class RunCorrupt(DamagedFile):
     """A file of a run is missing or damaged, or was written by a newer classmark."""
 
 
+class InvalidStudy(DamagedFile):
+    """The study of a sweep is damaged, or not a study."""
+
+
 class Refused(ClassmarkError):
     """Everything can be read, but a check fails."""
 
@@ -252,6 +258,10 @@ class InvalidEvent(Refused):
     """A prediction or feedback contradicts itself."""
 
     blames_request = True
+
+
+class FitStopped(Refused):
+    """A fit was ended by what watches it, because others do better."""
 
 
 class TrainingFailed(Refused):
@@ -302,6 +312,10 @@ class OutputBusy(Unavailable):
 
 class WorkerFailed(Unavailable):
     """A worker process did not start, or died, and retries did not help."""
+
+
+class ClusterFailed(Unavailable):
+    """A cluster does not answer, this machine is not part of it, or its nodes lack something."""
 
 
 class ListenFailed(Unavailable):

@@ -23,7 +23,12 @@ ROOT = Path(__file__).parents[2]
 RunBenchmark = Callable[..., dict[str, Any]]
 # tests/service runs the one (Locust patches sockets), tests/repository the other.
 NOT_IMPORTED = ("locustfile", "__main__")
-NEEDED = {"screenshots": "playwright", "python_pages": "griffe", "hooks": "mkdocs"}
+NEEDED = {
+    "litserve_app": "litserve",
+    "screenshots": "playwright",
+    "python_pages": "griffe",
+    "hooks": "mkdocs",
+}
 SCRIPTS = sorted(
     path
     for folder in ("benchmarks", "benchmarks/figures", "docs")
@@ -55,6 +60,19 @@ def test_the_fast_tier_is_measured_beside_yardsticks_of_the_same_run(
         assert found["times"][kernel]["python"] == pytest.approx(rate / yard, abs=0.01)
     assert found["max_resident_mb"] > 0
     assert found["tiny"] is True
+
+
+@pytest.mark.slow  # starts two servers with two workers each
+def test_servers_are_measured_beside_each_other(run_benchmark: RunBenchmark) -> None:
+    names = ["classmark", "uvicorn"]
+    words = ("--parts", "loads", "--only", ";".join(names), "--tiny")
+    found = run_benchmark("servers.py", *words)["loads"]["fast"]
+    assert list(found) == names
+    for server in found.values():
+        assert all(point["requests_per_s"] > 0 for point in server["single"])
+        assert all(point["cpu_ms_per_request"] > 0 for point in server["single"])
+        assert server["overload"]["answered"] > 0
+        assert server["pss_mb"] > 0
 
 
 def test_yardsticks_give_every_paper_a_score_for_each_label(tmp_path: Path) -> None:

@@ -84,7 +84,10 @@ def test_strict_is_the_line_of_one_process(dump: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("dump.jsonl --workers 2", "--workers needs --output FILE that ends in .parquet"),
+        (
+            "dump.jsonl --workers 2",
+            "ray need --output FILE that ends in .parquet",
+        ),
         (
             "dump.jsonl --workers 2 --output o.csv --json",
             "--json is not the format of --output o.c",

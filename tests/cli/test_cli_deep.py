@@ -23,7 +23,7 @@ def test_export_tells_the_precision_it_kept_and_the_bundle_classifies(
 ) -> None:
     bundle = tmp_path / "mine-1.0"
     words = ("export", deep.run, "--output", bundle, "--dataset", deep.dataset)
-    result = run(*words, "--precision", "int8", "--json")
+    result = run(*words, "--quantize", "int8", "--json")
     assert result.exit_code == 0, result.output
     seen = json.loads(result.stdout)
     assert seen["bundle"] == str(bundle)
@@ -37,9 +37,22 @@ def test_export_tells_the_precision_it_kept_and_the_bundle_classifies(
 
 
 def test_an_unknown_precision_is_a_usage_error(deep: DeepFolders, tmp_path: Path) -> None:
-    result = run("export", deep.run, "--output", tmp_path / "x-1.0", "--precision", "int4")
+    result = run("export", deep.run, "--output", tmp_path / "x-1.0", "--quantize", "int4")
     assert result.exit_code == 2
-    assert "--precision 'int4' must be one of auto, fp32, int8" in result.stderr
+    assert "--quantize 'int4' must be one of auto, fp32, fp16, int8" in result.stderr
+
+
+def test_export_prunes_and_says_what_that_loses(deep: DeepFolders, tmp_path: Path) -> None:
+    words = ("export", deep.run, "--output", tmp_path / "mine-1.0", "--prune", "vocabulary=0.3")
+    result = run(*words, "--quantize", "fp16", "--most-loss", "1", "--json")
+    assert result.exit_code == 0, result.output
+    seen = json.loads(result.stdout)
+    assert seen["pruning"]["pruned"] == "vocabulary=0.3"
+    assert f"pruned vocabulary=0.3: it {seen['pruning']['reason']}" in result.stderr
+    assert seen["precision"]["kept"] == "fp16"
+    refused = run(*words, "--overwrite")
+    assert refused.exit_code == 1
+    assert "120 labelled validation papers are too few" in " ".join(refused.stderr.split())
 
 
 def test_a_folder_for_transformers_is_written_and_described(
@@ -59,7 +72,7 @@ def test_a_folder_for_transformers_is_written_and_described(
     ("words", "reason"),
     [
         (("--format", "onnx"), "its model.onnx goes from tokens to logits"),
-        (("--format", "hf", "--precision", "int8"), "--format hf writes fp32"),
+        (("--format", "hf", "--quantize", "int8"), "--format hf writes fp32"),
     ],
 )
 def test_a_format_that_an_encoder_cannot_have_is_refused(

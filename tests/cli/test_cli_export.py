@@ -157,7 +157,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     [
         ("hf", "Transformers has no class for a linear model over hashed words."),
         ("onnx", "ONNX has no operator that gives the characters of a text"),
-        ("gguf", "--format 'gguf' must be one of bundle, hf, onnx."),
+        ("gguf", "--format 'gguf' must be one of bundle, hf, onnx, bento."),
     ],
 )
 def test_a_format_that_a_linear_model_cannot_have_is_refused_with_the_reason(
@@ -169,6 +169,17 @@ def test_a_format_that_a_linear_model_cannot_have_is_refused_with_the_reason(
     assert reason in " ".join(result.stderr.split())
     assert "quantising" not in result.stderr
     assert not output.exists()
+
+
+@pytest.mark.parametrize("words", [("--prune", "layers=1"), ("--quantize", "int8")])
+def test_a_linear_model_is_neither_pruned_nor_quantised_again(
+    run_folder: Path, tmp_path: Path, words: tuple[str, str]
+) -> None:
+    result = run("export", run_folder, "--output", tmp_path / "mine-1.0", *words)
+    assert result.exit_code == 2
+    reason = "--prune and --quantize of a linear run: its rows have two bits each"
+    assert reason in " ".join(result.stderr.split())
+    assert not (tmp_path / "mine-1.0").exists()
 
 
 def test_texts_with_a_byte_order_mark_are_read(tmp_path: Path) -> None:

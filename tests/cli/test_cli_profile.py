@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -220,3 +222,43 @@ def test_without_the_extra_every_verb_names_the_command_that_installs_it(
     result = run(verb, *(["x"] if verb != "serve" else []))
     assert result.exit_code == 1
     assert "pip install 'classmark[profile]'" in result.stderr
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "profile.md"
+
+
+def test_the_page_shows_what_is_refused_as_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done" / "profile.json").write_text("{}")
+    (tmp_path / "papers.csv").write_text("title,abstract\nGraphs,We colour sparse graphs.\n")
+    section = PAGE.read_text("utf-8").partition("## What is refused")[2]
+    shown = section.partition("```text\n")[2].partition("```")[0].splitlines()
+    for asked, answered in zip(shown[::2], shown[1::2], strict=True):
+        words = shlex.split(asked.removeprefix("$ classmark "))
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code != 0
+        assert result.stderr.splitlines() == [answered], asked
+    assert not (tmp_path / "profiles").exists()
+
+
+@pytest.mark.slow
+def test_the_page_lists_the_files_and_the_columns_of_a_profile(
+    papers: Path, tmp_path: Path
+) -> None:
+    text = PAGE.read_text("utf-8")
+    result = done("classify", "--", papers, cwd=tmp_path)
+    folder = tmp_path / result.stdout.strip()
+    listed = re.findall(
+        r"^\| `([\w.]+)` \|", text.partition("| file in the folder |")[2], re.MULTILINE
+    )
+    assert sorted(listed) == names(folder)
+    shape = [re.sub(r"[\d,.]+", "0", line) for line in result.stderr.splitlines()[:2]]
+    assert shape == [re.sub(r"[\d,.]+", "0", line) for line in text_block(text, "done after")[:2]]
+
+
+def text_block(text: str, beginning: str) -> list[str]:
+    """Return the lines of the page's first block that begins so."""
+    return (beginning + text.partition(f"```text\n{beginning}")[2].partition("```")[0]).splitlines()

@@ -408,7 +408,7 @@ def test_a_dataset_does_not_depend_on_the_chunks_it_is_built_in(
 ) -> None:
     rows = [*records(COUNTS), record(3, title="A"), record(60, summary="n/a")]
     _, whole = build(write_source(rows))
-    monkeypatch.setattr("classmark.dataset.build.intake._CHUNK_PAPERS", 7)
+    monkeypatch.setattr("classmark.dataset.build.intake.CHUNK_PAPERS", 7)
     monkeypatch.setattr("classmark.dataset.build.intake._MIN_PART_PAPERS", 3)
     monkeypatch.setattr("classmark.dataset.build.intake._MAX_PARTS", 4)
     monkeypatch.setattr("classmark.dataset.build.writing._BATCH_PAPERS", 5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def test_an_encoder_without_segments_has_no_such_input(deep: DeepFolders, tmp_pa
             return self.inner(ids, mask, torch.zeros_like(types))
 
     whole = network_of(deep.run)
-    network = Network(Plain(), False, whole.n_labels, whole.tokenizer)
+    network = replace(whole, module=Plain(), reads_types=False)
     assert network.inputs == ("input_ids", "attention_mask")
     assert check_parity(network, to_onnx(network), golden_papers(10)) < FP32_TOLERANCE
 
@@ -139,7 +140,7 @@ def test_two_fits_with_the_same_seed_have_the_same_digest(
         again = {**seen, "date": f"2026-02-03 {name}", "command": f"the command of {name}"}
         (run / "provenance.json").write_text(json.dumps(again))
         output = tmp_path / name / "mine-1.0"
-        export_run(run, output, ExportOptions(name="mine", version="1.0", precision=precision))
+        export_run(run, output, ExportOptions(name="mine", version="1.0", quantize=precision))
         digests.add(read_digest(output))
         seals.add(read_seal(output))
     assert (len(digests), len(seals)) == (1, 2)
@@ -236,7 +237,7 @@ def test_scores_of_the_fit_that_disagree_stop_the_export(deep: DeepFolders, tmp_
         export_run(
             *(run, tmp_path / "x-1.0"),
             ExportOptions(
-                name="x", version="1.0", dataset=deep.dataset, precision=precision, overwrite=True
+                name="x", version="1.0", dataset=deep.dataset, quantize=precision, overwrite=True
             ),
         )
 
@@ -248,8 +249,8 @@ def test_scores_of_the_fit_that_disagree_stop_the_export(deep: DeepFolders, tmp_
 
 
 def test_unknown_precisions_and_losses_are_refused() -> None:
-    with pytest.raises(InvalidConfig, match=r"--precision 'int4' must be one of auto, fp32, int8"):
-        ExportOptions(name="x", version="1.0", precision="int4")  # type: ignore[arg-type]
+    with pytest.raises(InvalidConfig, match=r"--quantize 'int4' must be one of auto, fp32, fp16"):
+        ExportOptions(name="x", version="1.0", quantize="int4")  # type: ignore[arg-type]
     with pytest.raises(InvalidConfig, match=r"--most-loss 2 must be within 0..1"):
         ExportOptions(name="x", version="1.0", most_loss=2)
 

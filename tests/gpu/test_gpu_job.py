@@ -160,7 +160,7 @@ def test_what_comes_back_becomes_a_run_that_can_be_exported(
     table = ScoreTable.read(run / "scores" / "model-test.npz")
     assert table.ids == read_split(dataset, "test").ids
     bundle = tmp_path / "deep-1.0"
-    export_run(run, bundle, ExportOptions(name="deep", version="1.0", precision="fp32"))
+    export_run(run, bundle, ExportOptions(name="deep", version="1.0", quantize="fp32"))
     answer = Classifier(bundle).classify("Colouring sparse graphs\nWe colour sparse graphs.")
     assert answer.model.name == "deep"
 

@@ -36,7 +36,7 @@ def test_a_call_is_as_wide_as_its_cost_and_below_its_caller() -> None:
     step = found["<step> (b.py:3): 60, 60.0 %"]
     assert float(fit["width"]) / float(step["width"]) == pytest.approx(1.5, rel=0.01)
     assert float(step["y"]) > float(fit["y"])
-    assert (fit["class"], step["class"]) == ("flame-own", "flame-other")
+    assert (fit["class"], step["class"]) == ("band first", "count")
 
 
 def test_calls_that_everything_begins_with_are_left_out() -> None:

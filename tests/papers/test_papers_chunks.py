@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classmark.errors import UnreadableSource, UsageError
-from classmark.papers import ChunkSize, papers_of, read_chunks, read_papers
+from classmark.papers import ChunkSize, Columns, ReadOptions, papers_of, read_chunks, read_papers
 from classmark.records import BadRecord, Paper
 
 PAPER = json.dumps({"title": "Naïve graphs", "abstract": "Wörter."}, ensure_ascii=False).encode()
@@ -47,8 +47,9 @@ def dumps(draw: st.DrawFn) -> bytes:
 
 
 def chunked(path: Path, size: ChunkSize, **options: int) -> list[Paper | BadRecord]:
-    chunks = read_chunks(path, size, **options)  # type: ignore[arg-type]
-    return [record for chunk in chunks for record in papers_of(chunk, **options)]  # type: ignore[arg-type]
+    given = ReadOptions(name="", **options)  # type: ignore[arg-type]
+    chunks = read_chunks(path, size, options=given)
+    return [record for chunk in chunks for record in papers_of(chunk, given)]
 
 
 @pytest.mark.slow
@@ -68,7 +69,9 @@ def test_chunks_of_any_size_give_the_records_of_the_whole(
 def test_a_line_over_the_limit_is_not_held(tmp_path: Path) -> None:
     path = tmp_path / "dump.jsonl"
     path.write_bytes(PAPER + b"\n" + PAPER + b'\n{"title": "' + b"x" * 99_999 + b'"}\n' + PAPER)
-    chunks = list(read_chunks(path, ChunkSize(100, 10), max_record_bytes=1_000))
+    chunks = list(
+        read_chunks(path, ChunkSize(100, 10), options=ReadOptions(name="", max_record_bytes=1_000))
+    )
     assert max(len(chunk.content) for chunk in chunks) < 1_200
     records = chunked(path, ChunkSize(100, 10), max_record_bytes=1_000)
     assert [record.id for record in records] == ["1", "2", "3", "4"]
@@ -117,7 +120,11 @@ def test_xml_and_workbooks_give_records(tmp_path: Path, size: ChunkSize) -> None
 def test_json_arrays_and_mapped_columns(tmp_path: Path) -> None:
     path = tmp_path / "papers.json"
     path.write_text(json.dumps([{"Titel": "graph"}, {"Titel": "string"}]))
-    (chunk,) = read_chunks(path, ChunkSize(1000, 10), columns={"title": "Titel"})
+    (chunk,) = read_chunks(
+        path,
+        ChunkSize(1000, 10),
+        options=ReadOptions(name="", columns=Columns(given={"title": "Titel"})),
+    )
     assert [getattr(record, "title", None) for record in papers_of(chunk)] == ["graph", "string"]
 
 

@@ -13,6 +13,7 @@ from classmark.errors import InvalidConfig, UsageError
 from classmark.pipeline import compose_config
 from classmark.pipeline.config import KINDS
 from classmark.pipeline.run_folder import start_record, write_config
+from classmark.pipeline.sweep import compose_sweep
 from classmark.pipeline.unfinished import begin_unfinished
 from classmark.tracking import has_mlflow, has_wandb
 from classmark.training import TransformerConfig
@@ -42,6 +43,9 @@ def test_every_file_of_the_configuration_composes(choice: str) -> None:
     if choice == "tracker=wandb" and not has_wandb():
         pytest.skip("W&B is not installed")
     needed = ["model.deep=deep"] if choice == "model=cascade" else []
+    if choice.startswith("sweep="):
+        assert compose_sweep([choice, DATASET]).base.kind in KINDS
+        return
     needed += ["model=transformer"] if choice == "profiler=torch" else []
     assert compose_config([choice, *needed, DATASET]).kind in KINDS
 

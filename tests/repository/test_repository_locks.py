@@ -102,8 +102,8 @@ def test_no_lock_names_an_index_or_a_path(path: Path) -> None:
 
 @pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)
 def test_no_lock_holds_torch(path: Path) -> None:
-    with_trackers = path.stem in ("deep", "tracking")
-    left_out = {"torch"} if with_trackers else {"torch", "lightning", "mlflow", "wandb"}
+    is_heavy = path.stem in ("deep", "ray", "tracking")
+    left_out = {"torch"} if is_heavy else {"torch", "lightning", "mlflow", "wandb"}
     assert not left_out & {pin.name for pin in pins(path.stem)}
 
 

@@ -103,9 +103,10 @@ def test_every_key_of_train_and_every_choice_stands_in_the_configuration(
 def test_every_variable_that_the_source_names_stands_in_the_configuration(
     configuration: str,
 ) -> None:
-    from classmark.service.settings import ServiceSettings
+    from classmark.service.settings import BENTO_PREFIX, BentoSettings, ServiceSettings
 
     named = {f"CLASSMARK_SERVE_{name.upper()}" for name in ServiceSettings.model_fields}
+    named |= {f"{BENTO_PREFIX}{name.upper()}" for name in BentoSettings.model_fields}
     for path in (ROOT / "src").rglob("*.py"):
         named |= set(_VARIABLE.findall(path.read_text("utf-8")))
     assert len(named) > 25

@@ -123,8 +123,8 @@ def test_every_command_of_the_tutorial_prints_what_the_page_shows() -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs the extra deep")
-@pytest.mark.parametrize("name", ["hugging-face", "several-processes"])
-def test_every_command_of_a_page_about_deep_models_prints_what_it_shows(name: str) -> None:
+@pytest.mark.parametrize("name", ["compress-models", "hugging-face", "several-processes"])
+def test_every_command_of_a_page_about_the_deep_tier_prints_what_it_shows(name: str) -> None:
     page = ROOT / "docs" / "how-to" / f"{name}.md"
     run = subprocess.run(
         [sys.executable, SCRIPT, page], capture_output=True, text=True, check=False, timeout=580

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from start_of_a_run import START
 
-from classmark.errors import InvalidConfig, TrackerDown
+from classmark.errors import FitStopped, InvalidConfig, TrackerDown
 from classmark.records import Silent
 from classmark.tracking import (
     CsvTracker,
@@ -117,6 +117,19 @@ def test_a_warning_that_cannot_be_written_stops_nothing_either() -> None:
     good = Notes()
     use(Trackers([Notes("start"), good], Broken()))
     assert len(good.calls) == 6
+
+
+def test_a_tracker_that_stops_a_fit_is_the_only_one_whose_error_passes() -> None:
+    class Stops(Notes):
+        def metrics(
+            self, values: Mapping[str, float], *, step: int, epoch: int | None = None
+        ) -> None:
+            raise FitStopped("others do better")
+
+    good = Notes()
+    with pytest.raises(FitStopped, match="others do better"):
+        use(Trackers([good, Stops()]))
+    assert good.calls[-1] == "metrics {'loss': 0.5} 1 2"
 
 
 def read_csv(folder: Path) -> list[dict[str, str]]:

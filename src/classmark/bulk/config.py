@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from classmark.cluster import Engine, check_engine
 from classmark.errors import UsageError
 from classmark.papers import Columns
 from classmark.runtime import DEFAULT_TOP
@@ -21,8 +22,9 @@ class BulkJob:
     """What to classify, and into what.
 
     Attributes:
-        inputs: regular files, read one after the other.
+        inputs: regular files, of this machine or in a bucket, in this order.
         output: the file to write; ``OUTPUT.parts`` beside it holds what is done.
+        upload_to: where in a bucket the output goes instead; the parts stay beside ``output``.
         layout: of the output.
         model: as for ``Classifier``.
         top, threshold, explain: as for ``Classifier.classify``.
@@ -42,6 +44,7 @@ class BulkJob:
     format: str = "auto"
     columns: Mapping[str, str] | Columns = field(default_factory=dict)
     raw_cells: bool = False
+    upload_to: Path | None = None
 
     def __post_init__(self) -> None:
         if self.explain and self.layout != "jsonl":
@@ -58,25 +61,32 @@ class BulkJob:
 
 @dataclass(frozen=True, kw_only=True)
 class BulkConfig:
-    """How the work is divided.
+    """How the work is divided, and who does it.
 
     Attributes:
-        workers: processes that read and classify; the calling one only divides and joins.
+        engine: ``local``, processes of this machine; ``ray``, a cluster.
+        address: of the cluster, as for ``cluster.connect``; None: one of this machine.
+        workers: processes that read and classify; the calling one only divides and joins. None:
+            one, or as many as a cluster has CPUs.
         chunk_bytes: bytes of lines, or characters of text, that make a part; memory is about
             twice as much a worker, over what the code and the model take.
         chunk_records: records that make a part, where it is not lines that are divided.
         row_group: rows of a row group of Parquet.
     """
 
-    workers: int = 1
+    engine: Engine = "local"
+    address: str | None = None
+    workers: int | None = None
     chunk_bytes: int = 4 << 20
     chunk_records: int = 2_000
     row_group: int = 1 << 16
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value < 1:
+        for name in ("workers", "chunk_bytes", "chunk_records", "row_group"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, got {value}.")
+        check_engine(self.engine, self.address)
 
 
 @dataclass(frozen=True, kw_only=True)

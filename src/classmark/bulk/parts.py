@@ -23,6 +23,8 @@ FOLDER_SUFFIX = ".parts"
 MANIFEST_FILE = "manifest.json"
 _PART_SUFFIX = ".part"
 _DIGITS_IN_NAMES = 16
+_MOST_CHUNKS = 10**8
+"""Of a file: 400 TB of lines."""
 _END = struct.Struct("<Q8s")
 _MAGIC = b"cmpart01"
 
@@ -44,8 +46,13 @@ class PartSummary:
     input_bytes: int
 
 
+def part_number(source: int, chunk: int) -> int:
+    """Return the number of a part: by file and chunk, so that files can be divided apart."""
+    return source * _MOST_CHUNKS + chunk
+
+
 class Parts:
-    """The parts of one run, by their number from 0.
+    """The parts of one run, by their number.
 
     The name of a part begins with the digest of what it was made from, so that a part of another
     run, written by a worker that outlived it, is never taken for one of this run.
@@ -57,19 +64,26 @@ class Parts:
 
     def path(self, index: int) -> Path:
         """Return where a part lies, or will."""
-        return self.folder / f"{self._prefix}-{index:08d}{_PART_SUFFIX}"
+        return self.folder / f"{self._prefix}-{index:014d}{_PART_SUFFIX}"
 
     def has(self, index: int) -> bool:
         """Return whether a part is done."""
         return self.path(index).exists()
 
+    def numbers(self) -> frozenset[int]:
+        """Return the numbers of the existing parts."""
+        return frozenset(int(path.stem.rpartition("-")[2]) for path in self._existing())
+
     def summaries(self) -> Iterator[PartSummary]:
         """Yield what each existing part holds; parts that a power failure cut short are removed."""
-        for path in sorted(self.folder.glob(f"{self._prefix}-*{_PART_SUFFIX}")):
+        for path in self._existing():
             try:
                 yield read_summary(path)
             except StorageFailed:
                 path.unlink()
+
+    def _existing(self) -> list[Path]:
+        return sorted(self.folder.glob(f"{self._prefix}-*{_PART_SUFFIX}"))
 
     @contextmanager
     def writing(self, index: int) -> Iterator[IO[bytes]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -12,24 +12,34 @@ from typing import IO, Any
 from classmark import __version__
 from classmark.bulk.config import BulkConfig, BulkJob, BulkReport
 from classmark.bulk.encode import arrow, write_parquet
-from classmark.bulk.parts import Parts, folder_of, open_results, prepare, read_summary, remove_parts
+from classmark.bulk.parts import (
+    Parts,
+    folder_of,
+    open_results,
+    part_number,
+    prepare,
+    read_summary,
+    remove_parts,
+)
 from classmark.bulk.pool import Pool
-from classmark.bulk.worker import MAX_SHOWN_BAD, Task, WorkPlan
+from classmark.bulk.worker import MAX_SHOWN_BAD, Division, Done, WorkPlan
 from classmark.bundle import find_bundle
 from classmark.errors import InvalidPaper, StorageFailed, UnreadableSource
-from classmark.papers import RECIPE_VERSION, ChunkSize, Columns, read_chunks
+from classmark.papers import RECIPE_VERSION, Columns
 from classmark.records import CSV_MARK, Progress, csv_header
 from classmark.runtime import Classifier
 from classmark.storage import (
     atomic_file,
     check_apart,
     check_file_place,
+    content_mark,
+    is_remote,
     locked_folder,
     publish,
-    sha256_file,
+    upload,
 )
 
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 _JOINED_FILE = "joined"
 _COPIED_BYTES = 1 << 20
 
@@ -78,23 +88,29 @@ class _Run:
         self._total_bytes = sum(path.stat().st_size for path in job.inputs)
         self._done_bytes = 0
         self._n_before = self._n_done = 0
-        self._n_parts = self._n_reported = 0
-        self._sources: list[Path] = []
+        self._reported = (0, 0)
+        self._n_chunks: Mapping[int, int] = {}
         self._n_records = self._n_bad = 0
 
     def classify(self, classifier: Classifier) -> BulkReport:
         """Classify what is not done yet, and join all."""
         started = time.perf_counter()
         self._count_what_is_done()
+        division = Division(self._job, self._config, self._parts.numbers())
+        self._n_chunks = division.n_chunks
         plan = WorkPlan(self._job, self._parts, classifier.model.digest)
-        with closing(Pool(plan, self._config.workers).run(self._tasks())) as finished:
+        with closing(_run_tasks(plan, division, self._config)) as finished:
             for done in finished:
                 self._advance(done.records, done.input_bytes)
                 self._report_in_order()
         self._report_in_order()
         if self._n_bad > MAX_SHOWN_BAD and self._reports_bad:
             self._progress.warn(f"... and {self._n_bad - MAX_SHOWN_BAD:,} more bad records.")
-        paths = [self._parts.path(index) for index in range(self._n_parts)]
+        paths = [
+            self._parts.path(part_number(source, chunk))
+            for source, n_chunks in sorted(self._n_chunks.items())
+            for chunk in range(n_chunks)
+        ]
         join_parts(paths, self._job, classifier, row_group=self._config.row_group)
         return BulkReport(
             records=self._n_records,
@@ -129,21 +145,6 @@ class _Run:
             self._n_done = self._n_before
         self._progress.step("classifying", done=self._n_before, share=self._share())
 
-    def _tasks(self) -> Iterator[Task]:
-        """Yield the chunks whose parts are not there."""
-        size = ChunkSize(self._config.chunk_bytes, self._config.chunk_records)
-        for path in self._job.inputs:
-            before = 0
-            for chunk in read_chunks(
-                path, size, format=self._job.format, columns=self._job.columns
-            ):
-                index = self._n_parts
-                self._n_parts += 1
-                self._sources.append(path)
-                if not self._parts.has(index):
-                    yield Task(index, str(path), chunk, chunk.end_byte - before)
-                before = chunk.end_byte
-
     def _advance(self, n_records: int, n_bytes: int) -> None:
         self._n_done += n_records
         self._done_bytes += n_bytes
@@ -154,17 +155,33 @@ class _Run:
 
     def _report_in_order(self) -> None:
         """Report bad records of every part that has all parts before it."""
-        while self._n_reported < self._n_parts and self._parts.has(self._n_reported):
-            summary = read_summary(self._parts.path(self._n_reported))
-            source = self._sources[self._n_reported]
-            self._n_reported += 1
+        while (part := self._next_to_report()) is not None:
+            source, chunk = self._reported
+            self._reported = source, chunk + 1
+            summary = read_summary(part)
+            name = self._job.inputs[source]
             if summary.bad and self._job.strict:
-                raise InvalidPaper(f"{source}{summary.bad_lines[0]}")
+                raise InvalidPaper(f"{name}{summary.bad_lines[0]}")
             if self._reports_bad:
                 for line in summary.bad_lines[: max(0, MAX_SHOWN_BAD - self._n_bad)]:
-                    self._progress.warn(f"error: {source}{line}")
+                    self._progress.warn(f"error: {name}{line}")
             self._n_records += summary.records
             self._n_bad += summary.bad
+
+    def _next_to_report(self) -> Path | None:
+        source, chunk = self._reported
+        while chunk == self._n_chunks.get(source):
+            source, chunk = self._reported = source + 1, 0
+        index = part_number(source, chunk)
+        return self._parts.path(index) if self._parts.has(index) else None
+
+
+def _run_tasks(plan: WorkPlan, division: Division, config: BulkConfig) -> Generator[Done]:
+    if config.engine == "local":
+        return Pool(plan, config.workers or 1).run(division.tasks())
+    from classmark.bulk.cluster import run_on_cluster
+
+    return run_on_cluster(plan, division, config)
 
 
 def _check_output(job: BulkJob) -> None:
@@ -173,7 +190,8 @@ def _check_output(job: BulkJob) -> None:
             f"{job.output} is a device or a pipe; bulk joins its parts into a file. Choose a file."
         )
     check_file_place(job.output)
-    check_apart((job.output, folder_of(job.output)), (*job.inputs, Path(job.model or "")))
+    inputs = [path for path in job.inputs if not is_remote(path)]
+    check_apart((job.output, folder_of(job.output)), (*inputs, Path(job.model or "")))
     if job.layout == "parquet":
         arrow()  # says so now if it is missing
 
@@ -192,14 +210,14 @@ def _manifest(job: BulkJob, config: BulkConfig, classifier: Classifier) -> dict[
 
 
 def _read_content(path: Path) -> list[str]:
-    """Return the digest of a whole file, and the suffixes that its format may follow from.
+    """Return the mark of the content of a file, and the suffixes that its format may follow from.
 
     Size and time of change may stay as they are where the content changes.
     """
     try:
-        return [sha256_file(path), *path.suffixes[-2:]]
+        return [content_mark(path), *path.suffixes[-2:]]
     except OSError as error:
-        raise UnreadableSource(f"{path} cannot be opened: {error.strerror}.") from error
+        raise UnreadableSource(f"{path} cannot be opened: {error.strerror or error}.") from error
 
 
 def _shown(folder: Path) -> Path:
@@ -227,7 +245,10 @@ def join_parts(
                 file.write(f"{mark}{header}".encode())
             for path in parts:
                 _copy(path, file)
-    publish(joined, job.output)
+    if job.upload_to is not None:
+        upload(joined, job.upload_to)
+    else:
+        publish(joined, job.output)
 
 
 def _copy(path: Path, file: IO[bytes]) -> None:

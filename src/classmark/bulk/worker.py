@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from operator import attrgetter
+from pathlib import Path
+from typing import IO
 
-from classmark.bulk.config import BulkJob
+from classmark.bulk.config import BulkConfig, BulkJob
 from classmark.bulk.encode import make_encoder
-from classmark.bulk.parts import Parts, PartSummary, end_part
+from classmark.bulk.parts import Parts, PartSummary, end_part, part_number
 from classmark.errors import BundleCorrupt, ClassmarkError
-from classmark.papers import Chunk, papers_of
+from classmark.papers import Chunk, ChunkSize, Columns, ReadOptions, papers_of, read_chunks
 from classmark.records import BadRecord
 from classmark.runtime import Classifier, in_batches
 
@@ -25,7 +28,7 @@ class Task:
     """A chunk to work on.
 
     Attributes:
-        index: number of its part, from 0.
+        index: number of its part.
         source: name of its file, for messages.
         chunk: what to classify.
         input_bytes: how much of the input it covers, in bytes on disk.
@@ -44,6 +47,38 @@ class Done:
     index: int
     records: int
     input_bytes: int
+
+
+class Division:
+    """How the inputs are cut: the same job and sizes give the same chunks on any machine.
+
+    Attributes:
+        n_chunks: of the files that have been divided to their end, by number of the file.
+    """
+
+    def __init__(self, job: BulkJob, config: BulkConfig, done: frozenset[int]) -> None:
+        """Divide the inputs of a job but for the parts that are done."""
+        self._job = job
+        self._size = ChunkSize(config.chunk_bytes, config.chunk_records)
+        self._done = done
+        self.n_chunks: dict[int, int] = {}
+
+    def tasks(self) -> Iterator[Task]:
+        """Yield the chunks of all files whose parts are not done."""
+        for number in range(len(self._job.inputs)):
+            yield from self.tasks_of(number)
+
+    def tasks_of(self, number: int) -> Iterator[Task]:
+        """Yield the chunks of one file whose parts are not done."""
+        path, job = self._job.inputs[number], self._job
+        before = n_chunks = 0
+        for chunk in read_chunks(path, self._size, format=job.format, options=_options(job)):
+            index = part_number(number, n_chunks)
+            n_chunks += 1
+            if index not in self._done:
+                yield Task(index, str(path), chunk, chunk.end_byte - before)
+            before = chunk.end_byte
+        self.n_chunks[number] = n_chunks
 
 
 @dataclass(frozen=True)
@@ -81,30 +116,49 @@ def work(connection: Connection, plan: WorkPlan) -> None:
 
 
 def _work(connection: Connection, plan: WorkPlan) -> None:
-    classifier = Classifier(plan.job.model)
-    if classifier.model.digest != plan.model_digest:
-        raise BundleCorrupt(f"{plan.job.model} was replaced during the run. Start the run again.")
+    classifier = open_model(plan.job.model, plan)
     while True:
         task: Task = connection.recv()
         summary = write_part(task, classifier, plan)
         connection.send(Done(task.index, summary.records, task.input_bytes))
 
 
+def _options(job: BulkJob) -> ReadOptions:
+    return ReadOptions(name="", columns=Columns.of(job.columns))
+
+
+def open_model(folder: str | Path | None, plan: WorkPlan) -> Classifier:
+    """Return the model of a run.
+
+    Raises:
+        BundleCorrupt: it is another one by now.
+    """
+    classifier = Classifier(folder)
+    if classifier.model.digest != plan.model_digest:
+        raise BundleCorrupt(f"{plan.job.model} was replaced during the run. Start the run again.")
+    return classifier
+
+
 def write_part(task: Task, classifier: Classifier, plan: WorkPlan) -> PartSummary:
-    """Read and classify a chunk, write its part, and return what it holds."""
+    """Read and classify a chunk, write its part into its place, and return what it holds."""
+    with plan.parts.writing(task.index) as part:
+        return fill_part(part, task, classifier, plan.job)
+
+
+def fill_part(part: IO[bytes], task: Task, classifier: Classifier, job: BulkJob) -> PartSummary:
+    """Read and classify a chunk, write its part into a file, and return what it holds."""
     size_chars = attrgetter("size_chars")
     n_records = n_bad = 0
     bad_lines: list[str] = []
-    with plan.parts.writing(task.index) as part:
-        encoder = make_encoder(part, classifier, plan.job)
-        for batch in in_batches(papers_of(task.chunk, columns=plan.job.columns), size_chars):
-            encoder.write(batch)
-            n_records += len(batch)
-            bad = [record for record in batch if isinstance(record, BadRecord)]
-            n_bad += len(bad)
-            missing = MAX_SHOWN_BAD - len(bad_lines)
-            bad_lines += [record.line("") for record in bad[:missing]]
-        encoder.close()
-        summary = PartSummary(n_records, n_bad, tuple(bad_lines), task.input_bytes)
-        end_part(part, summary)
+    encoder = make_encoder(part, classifier, job)
+    for batch in in_batches(papers_of(task.chunk, _options(job)), size_chars):
+        encoder.write(batch)
+        n_records += len(batch)
+        bad = [record for record in batch if isinstance(record, BadRecord)]
+        n_bad += len(bad)
+        missing = MAX_SHOWN_BAD - len(bad_lines)
+        bad_lines += [record.line("") for record in bad[:missing]]
+    encoder.close()
+    summary = PartSummary(n_records, n_bad, tuple(bad_lines), task.input_bytes)
+    end_part(part, summary)
     return summary

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from classmark.bundle.find import FoundBundle, find_bundle, list_bundles
     from classmark.bundle.load import Bundle, load_bundle
     from classmark.bundle.manifest import manifest_digest, read_digest, read_manifest
-    from classmark.bundle.write import write_bundle
+    from classmark.bundle.write import describe_files, write_bundle
 
 _HOMES = {
     "Bundle": "classmark.bundle.load",
@@ -24,12 +24,14 @@ _HOMES = {
     "manifest_digest": "classmark.bundle.manifest",
     "read_digest": "classmark.bundle.manifest",
     "read_manifest": "classmark.bundle.manifest",
+    "describe_files": "classmark.bundle.write",
     "write_bundle": "classmark.bundle.write",
 }
 
 __all__ = [
     "Bundle",
     "FoundBundle",
+    "describe_files",
     "find_bundle",
     "list_bundles",
     "load_bundle",

@@ -51,7 +51,7 @@ def write_bundle(
     with atomic_folder(folder, overwrite=overwrite) as temporary:
         _write_arrays(temporary, arrays)
         _write_texts(temporary, texts)
-        files = _describe_files(temporary)
+        files = describe_files(temporary)
         manifest = replace(manifest, files=files, format_version=FORMAT_VERSION)
         if categories := tuple(measured):
             _write_texts(temporary, {MEASURED_FILE: render_measured(categories)})
@@ -95,7 +95,8 @@ def _write_texts(folder: Path, texts: Mapping[str, str | bytes]) -> None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def _describe_files(folder: Path) -> dict[str, BundleFile]:
+def describe_files(folder: Path) -> dict[str, BundleFile]:
+    """Return digest and size of every file of a folder, by its relative path."""
     return {
         path.relative_to(folder).as_posix(): BundleFile(
             sha256=sha256_file(path), bytes=path.stat().st_size

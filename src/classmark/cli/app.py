@@ -44,6 +44,7 @@ VERBS = {
         "classmark.cli.dataset.command", "Download papers, build a dataset, invent a sample."
     ),
     "train": Verb("classmark.cli.train", "Fit a model on a dataset."),
+    "sweep": Verb("classmark.cli.sweep", "Search the options of a fit, by many fits."),
     "runs": Verb("classmark.cli.runs", "Show what was trained, and with which result."),
     "evaluate": Verb(
         "classmark.cli.evaluate.command", "Measure a model or its scores, or compare two."

@@ -52,26 +52,38 @@ def export(
         typer.Option(
             "--non-papers",
             metavar="FILE|none",
-            help="JSON lines of texts that are out of scope; none: nothing is. Left out, texts "
-            "that classmark invented are taken.",
+            help="JSON lines of texts that are out of scope; none: nothing is. Left out, invented "
+            "texts are taken.",
         ),
     ] = None,
     format_: Annotated[
         str | None,
         typer.Option(
             "--format",
-            metavar="bundle|hf|onnx",
-            help="What to write; hf: a folder that Transformers loads, of a transformer.",
+            metavar="bundle|hf|onnx|bento",
+            help="What to write; hf: a folder that Transformers loads, of a transformer; bento: a "
+            "folder that BentoML serves.",
         ),
     ] = None,
-    precision: Annotated[
+    prune: Annotated[
         str | None,
-        typer.Option(metavar="auto|fp32|int8", help="Of a transformer; auto keeps what wins."),
+        typer.Option(
+            metavar="WHAT",
+            help="What leaves a transformer: any of vocabulary=SHARE,layers=N,heads=N.",
+        ),
+    ] = None,
+    quantize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|fp32|fp16|int8",
+            help="Weights of a transformer; auto takes int8 if it wins, else fp32.",
+        ),
     ] = None,
     most_loss: Annotated[
         float | None,
         typer.Option(
-            metavar="P", help="Accuracy that int8 may lose with auto, 0..1, whole interval; 0.005."
+            metavar="P",
+            help="Accuracy that pruning may lose, and int8 with auto, 0..1, whole interval; 0.005.",
         ),
     ] = None,
     threshold: Annotated[
@@ -83,12 +95,14 @@ def export(
 ) -> None:
     """Convert a run, calibrate it on valid, measure it on test, and write the bundle.
 
-    With --format hf, write a folder for Transformers instead, and compare its answers.
+    With --format hf, write a folder for Transformers instead, and compare its answers; with
+    --format bento, a folder for BentoML that holds the bundle.
     """
     require_training()
     from classmark.cli.progress import StepLines
     from classmark.pages import evaluation_text
     from classmark.pipeline import ExportOptions, export_run
+    from classmark.pipeline.export import CHOICES
     from classmark.storage import check_apart, check_file_place, write_json
 
     name, version = split_name(output)
@@ -98,11 +112,12 @@ def export(
     check_apart((output, report), (run, dataset, about, texts_file))
     check_ending("--report", report, (".json",))
     words = ["classmark", "export", str(run), "--output", str(output)]
-    words += ["--dataset", str(dataset)] if dataset else []
-    words += ["--format", format_] if format_ else []
+    named = {"dataset": dataset, "format": format_, "prune": prune, "quantize": quantize}
+    words += [word for k, v in named.items() if v is not None for word in (f"--{k}", str(v))]
     given = {
         "format": format_,
-        "precision": precision,
+        "prune": prune,
+        "quantize": quantize,
         "most_loss": most_loss,
         "threshold": threshold,
     }
@@ -124,7 +139,7 @@ def export(
         size = sum(f.bytes for f in manifest.files.values())
         written = "bundle" if options.format == "bundle" else "folder"
         facts = {written: str(output), "bytes": size, "metrics": manifest.metrics}
-        choice = {k: v for k, v in manifest.provenance.items() if k == "precision"}
+        choice = {k: v for k, v in manifest.provenance.items() if k in CHOICES}
         typer.echo(json.dumps({**facts, **choice}))
         return
     typer.echo(evaluation_text(measured, weakest=5))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from classmark.cluster import Engine
 from classmark.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,9 +22,41 @@ RawCells = Annotated[
     ),
 ]
 
+EngineOption = Annotated[
+    Engine,
+    typer.Option(help="Who does the work: processes of this machine, or a cluster of Ray."),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Cluster to work on, or auto for the one that this machine is a node of; a cluster "
+        "of this machine alone if not given.",
+    ),
+]
 COLUMNS_METAVAR = "title=T,abstract=A"
 _ADVICE = "Name yours with --columns title=…,abstract=…"
 _SHOWN_CHARS = 60
+
+
+def parse_place(text: str) -> Path:
+    """Return the path of an argument, which may be an address in a bucket."""
+    from classmark.storage import locate
+
+    return locate(text)
+
+
+def refuse_buckets(*places: Path | str | None) -> None:
+    """Refuse addresses in a bucket where only this machine works.
+
+    Raises:
+        UsageError: names the first.
+    """
+    from classmark.storage import is_remote
+
+    for place in places:
+        if place is not None and is_remote(place):
+            raise UsageError(f"{place} is in a bucket. Give --engine ray to read and write there.")
 
 
 def columns_option(text: str | None) -> Columns:

@@ -15,7 +15,7 @@ from classmark.cli.train import KeysCommand, require_training
 from classmark.errors import GateFailed, UsageError
 
 if TYPE_CHECKING:
-    from classmark.pipeline.config import ConfigKey
+    from classmark.pipeline.keys import ConfigKey
     from classmark.pipeline.stages import PipelineConfig, StageReport
 
 _RUN_HELP = """Build a dataset, train, export and evaluate; skip what has not changed.

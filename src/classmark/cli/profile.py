@@ -155,14 +155,15 @@ def _folder_for(verb: str, output: Path | None) -> Iterator[Path]:
 
     check_profiler("cpu")
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    folder = (output or Path("profiles") / f"{verb}-{stamp}").absolute()
+    folder = output or Path("profiles") / f"{verb}-{stamp}"
     check_folder(folder)
+    is_first = not folder.parent.exists()
     try:
         with locked_folder(folder.with_name(f".{folder.name}.profiling")):
-            yield output or folder.relative_to(Path.cwd())
+            yield folder
     finally:
-        if output is None:
-            with suppress(OSError):  # it holds other profiles
+        if is_first:
+            with suppress(OSError):  # it holds the profile
                 folder.parent.rmdir()
 
 

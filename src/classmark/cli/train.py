@@ -17,7 +17,7 @@ from classmark.errors import MissingExtra
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
 
-    from classmark.pipeline.config import ConfigKey
+    from classmark.pipeline.keys import ConfigKey
 
 _RESULTS = {
     "top_1": "top-1",
@@ -62,7 +62,7 @@ class KeysCommand(TyperCommand):
     @staticmethod
     def keys() -> dict[str, list[ConfigKey]]:
         """Return the keys by group."""
-        from classmark.pipeline.config import describe_keys
+        from classmark.pipeline.keys import describe_keys
 
         return describe_keys()
 

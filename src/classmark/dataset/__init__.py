@@ -6,10 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from classmark.dataset.build.build import Origin, build_dataset
+    from classmark.dataset.build.cluster import ReadOnCluster
     from classmark.dataset.build.writing import check_leaks
     from classmark.dataset.config import DatasetConfig, DownloadConfig, SampleConfig
     from classmark.dataset.download.download import Download, fetch_dataset
-    from classmark.dataset.folder import DatasetSplit, iter_texts, load_manifest, read_split
+    from classmark.dataset.folder import (
+        MANIFEST_FILE,
+        DatasetSplit,
+        iter_texts,
+        load_manifest,
+        read_split,
+    )
     from classmark.dataset.sample.sample import (
         sample_csv,
         sample_dataset,
@@ -18,11 +25,13 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "MANIFEST_FILE": "folder",
     "DatasetConfig": "config",
     "DatasetSplit": "folder",
     "Download": "download.download",
     "DownloadConfig": "config",
     "Origin": "build.build",
+    "ReadOnCluster": "build.cluster",
     "SampleConfig": "config",
     "build_dataset": "build.build",
     "check_leaks": "build.leaks",
@@ -37,11 +46,13 @@ _HOMES = {
 }
 
 __all__ = [
+    "MANIFEST_FILE",
     "DatasetConfig",
     "DatasetSplit",
     "Download",
     "DownloadConfig",
     "Origin",
+    "ReadOnCluster",
     "SampleConfig",
     "build_dataset",
     "check_leaks",

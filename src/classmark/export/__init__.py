@@ -2,6 +2,7 @@
 
 from classmark.export.card import render_card
 from classmark.export.policy import fit_curve, fit_policy
+from classmark.export.pruning import Pruning
 from classmark.export.quantise import quantise
 
-__all__ = ["fit_curve", "fit_policy", "quantise", "render_card"]
+__all__ = ["Pruning", "fit_curve", "fit_policy", "quantise", "render_card"]

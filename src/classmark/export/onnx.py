@@ -5,10 +5,9 @@ The TorchScript exporter, because its graphs run faster here (docs/decisions).
 
 from __future__ import annotations
 
-import logging
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from classmark.errors import MissingExtra, ParityFailed
 from classmark.export.precision import Choice, Trial, choose_precision
+from classmark.export.weights import halve_network, quantise_network
 from classmark.kernels.encoder import INPUTS, OUTPUT, EncoderConfig, EncoderScorer
 from classmark.kernels.tokens import PairTokenizer
 from classmark.storage import scratch_folder
@@ -32,6 +32,11 @@ a ten-thousandth. Some 1e-6 is usual."""
 PARITY_PAPERS, TIMED_PAPERS = 64, 128
 """Papers of the sample that are compared with torch, and that speed is measured on."""
 _ROUNDS = 3
+_CHANGES: dict[str, Callable[[bytes], bytes]] = {
+    "fp32": bytes,
+    "fp16": halve_network,
+    "int8": quantise_network,
+}
 _EDGES = (("", "a"), ("On", ""), ("Word " * 400, "word " * 4000), ("", r"$x^2$ \alpha"))
 
 Papers = Sequence[tuple[str, str]]
@@ -46,12 +51,14 @@ class Network:
         reads_types: it looks at the types.
         n_labels: k.
         tokenizer: makes its tokens.
+        tokenizer_json: what the tokenizer was read from.
     """
 
     module: nn.Module
     reads_types: bool
     n_labels: int
     tokenizer: PairTokenizer
+    tokenizer_json: bytes
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -97,7 +104,7 @@ def export_network(
     Args:
         network: the fitted one.
         sample: papers of the validation split: for parity, speed and accuracy.
-        precision: ``auto``, ``fp32`` or ``int8``, as ``choose_precision`` takes it.
+        precision: ``auto``, ``fp32``, ``fp16`` or ``int8``, as ``choose_precision`` takes it.
         most_loss: the same.
 
     Raises:
@@ -106,11 +113,9 @@ def export_network(
     """
     plain = to_onnx(network)
     check_parity(network, plain, sample.papers[:PARITY_PAPERS])
-    models = {"fp32": plain}
-    if precision != "fp32":
-        models["int8"] = quantise_network(plain)
-    wanted = models if precision == "auto" else {precision: models[precision]}
-    trials = {name: _try(network, model, name, sample) for name, model in wanted.items()}
+    names = ("fp32", "int8") if precision == "auto" else (precision,)
+    models = {name: _CHANGES[name](plain) for name in names}
+    trials = {name: _try(network, model, name, sample) for name, model in models.items()}
     choice = choose_precision(trials, precision, most_loss)
     return Exported(models[choice.kept], plain, trials, choice)
 
@@ -127,7 +132,7 @@ def check_parity(network: Network, model: bytes, papers: Papers) -> float:
         ParityFailed: it is more than ``FP32_TOLERANCE`` allows.
     """
     tried = [*papers, *_EDGES]
-    given = _scorer(network, model, "fp32").score(tried).scores
+    given = network_scorer(network, model, "fp32").score(tried).scores
     expected = torch_logits(network, tried)
     difference = float(np.abs(given - expected).max())
     allowed = FP32_TOLERANCE * max(1.0, float(np.abs(expected).max()) / 10)
@@ -166,39 +171,12 @@ def to_onnx(network: Network) -> bytes:
         return path.read_bytes()
 
 
-def quantise_network(model: bytes) -> bytes:
-    """Return the network with weights in int8, per channel, activations as they come.
-
-    Embeddings too: they are half of MiniLM, and cost no accuracy that could be measured.
-    """
-    try:
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-    except ImportError as error:
-        raise MissingExtra("exporting an encoder", "deep") from error
-    with scratch_folder() as folder:
-        before, after = folder / "fp32.onnx", folder / "int8.onnx"
-        before.write_bytes(model)
-        quietened = logging.root.manager.disable
-        logging.disable(logging.WARNING)  # it recommends a step that changes nothing here
-        try:
-            quantize_dynamic(
-                before,
-                after,
-                per_channel=True,
-                weight_type=QuantType.QInt8,
-                op_types_to_quantize=["MatMul", "Gemm", "Gather"],
-            )
-        finally:
-            logging.disable(quietened)
-        return after.read_bytes()
-
-
 def torch_logits(network: Network, papers: Papers) -> NDArray[np.float32]:
     """Return the logits that torch gives, each paper by itself: float32 [n, k]."""
     torch = _torch()
     module = network.module.eval()
     rows = []
-    with torch.inference_mode(), _one_thread():
+    with torch.inference_mode(), one_thread():
         for encoded in network.tokenizer.encode(papers):
             ids = torch.from_numpy(encoded.ids.astype(np.int64))[None]
             types = torch.from_numpy(encoded.types.astype(np.int64))[None]
@@ -207,7 +185,7 @@ def torch_logits(network: Network, papers: Papers) -> NDArray[np.float32]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Let torch run on one thread: several that wait for each other stand still on a busy host."""
     torch = _torch()
     before = torch.get_num_threads()
@@ -235,7 +213,7 @@ def _by_name(network: Network) -> Any:
 
 
 def _try(network: Network, model: bytes, precision: str, sample: Sample) -> Trial:
-    scorer = _scorer(network, model, precision)
+    scorer = network_scorer(network, model, precision)
     timed = sample.papers[:TIMED_PAPERS]
     speeds = []
     for _ in range(_ROUNDS if timed else 0):
@@ -251,7 +229,8 @@ def _try(network: Network, model: bytes, precision: str, sample: Sample) -> Tria
     )
 
 
-def _scorer(network: Network, model: bytes, precision: str) -> EncoderScorer:
+def network_scorer(network: Network, model: bytes, precision: str = "fp32") -> EncoderScorer:
+    """Return what scores papers with the graph of a network, on one thread."""
     config = EncoderConfig(precision, network.inputs, network.n_labels, threads=1)
     return EncoderScorer(model, network.tokenizer, config)
 

@@ -46,7 +46,7 @@ class Choice:
     """The precision that is kept, and why.
 
     Attributes:
-        kept: ``fp32`` or ``int8``.
+        kept: ``fp32``, ``fp16`` or ``int8``.
         reason: in one sentence.
         papers: labelled papers that both were compared on; 0 where none was asked for.
         most_loss: accuracy that int8 may lose, 0..1.
@@ -70,6 +70,51 @@ class Choice:
         return facts
 
 
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """What a smaller network loses of the accuracy of a larger one.
+
+    Attributes:
+        words: the rest of a sentence about the smaller one.
+        papers: labelled papers that both were compared on.
+        most_loss: that may be lost, 0..1.
+        change: accuracy of the larger (a) and the smaller (b), with the paired interval; None if
+            the papers are too few to tell.
+    """
+
+    words: str
+    papers: int
+    most_loss: float
+    change: Difference | None = None
+
+    @property
+    def is_small(self) -> bool:
+        """Tell whether the whole interval of the loss lies within what may be lost."""
+        return self.change is not None and _turned(self.change.low) <= self.most_loss
+
+
+def measure_loss(before: NDArray[np.bool_], after: NDArray[np.bool_], most_loss: float) -> Loss:
+    """Return what is lost between two networks.
+
+    Args:
+        before: bool [n], for each labelled paper whether the larger network is right.
+        after: bool [n], the same papers with the smaller one.
+        most_loss: accuracy that may be lost, 0..1.
+    """
+    n = len(before)
+    if n < least_papers(most_loss):
+        return Loss(words=_too_few(n, most_loss), papers=n, most_loss=most_loss)
+    config = EvaluationConfig()
+    change = compare_shares(before, after, config)
+    # What is lost is the change turned round, and so are the ends of its interval.
+    loss, low, high = (_turned(v) for v in (change.difference, change.high, change.low))
+    words = (
+        f"loses {loss:.4f} of accuracy ({config.level:.0%} interval {low:.4f} to {high:.4f}, "
+        f"{n:,} papers)"
+    )
+    return Loss(words=words, papers=n, most_loss=most_loss, change=change)
+
+
 def choose_precision(trials: dict[str, Trial], precision: str, most_loss: float) -> Choice:
     """Return the precision to keep, and why.
 
@@ -83,38 +128,29 @@ def choose_precision(trials: dict[str, Trial], precision: str, most_loss: float)
     if precision != "auto":
         return Choice(kept=precision, reason=f"{precision} was asked for")
     fp32, int8 = trials["fp32"], trials["int8"]
-    gain, n = int8.papers_per_cpu_s / max(fp32.papers_per_cpu_s, 1e-9), len(fp32.right)
-    measured = f"int8 is {gain:.2f} times as fast"
-    if n < least_papers(most_loss):
-        return Choice(
-            kept="fp32",
-            reason=f"{measured}, but {_too_few(n, most_loss)}",
-            papers=n,
-            most_loss=most_loss,
-        )
-    config = EvaluationConfig()
-    change = compare_shares(fp32.right, int8.right, config)
-    # What is lost is the change turned round, and so are the ends of its interval.
-    loss, low, high = (
-        0.0 - round(value or 0.0, 6) for value in (change.difference, change.high, change.low)
-    )
-    measured += (
-        f" and loses {loss:.4f} of accuracy ({config.level:.0%} interval {low:.4f} "
-        f"to {high:.4f}, {n:,} papers)"
-    )
-    kept, reason = "fp32", measured
-    if gain <= 1:
-        reason += ": it is not faster"
-    elif high > most_loss:
-        reason += f": it may be more than {most_loss:g}"
+    gain = int8.papers_per_cpu_s / max(fp32.papers_per_cpu_s, 1e-9)
+    loss = measure_loss(fp32.right, int8.right, most_loss)
+    kept, reason = "fp32", f"int8 is {gain:.2f} times as fast"
+    if loss.change is None:
+        reason += f", but {loss.words}"
+    elif gain <= 1:
+        reason += f" and {loss.words}: it is not faster"
+    elif not loss.is_small:
+        reason += f" and {loss.words}: it may be more than {most_loss:g}"
     else:
-        kept = "int8"
-    return Choice(kept=kept, reason=reason, papers=n, most_loss=most_loss, accuracy=change)
+        kept, reason = "int8", f"{reason} and {loss.words}"
+    return Choice(
+        kept=kept, reason=reason, papers=loss.papers, most_loss=most_loss, accuracy=loss.change
+    )
 
 
 def least_papers(most_loss: float) -> float:
     """Return how many papers it takes to tell a loss: even none lost of fewer would not tell."""
     return max(LEAST_PAPERS, ceil(RULE_OF_THREE / most_loss)) if most_loss else float("inf")
+
+
+def _turned(value: float | None) -> float:
+    return 0.0 - round(value or 0.0, 6)
 
 
 def _too_few(n: int, most_loss: float) -> str:

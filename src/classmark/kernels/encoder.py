@@ -32,7 +32,7 @@ from classmark.kernels.tokens import LEAST_LENGTH, TOKENS_VERSION, Encoded, Pair
 
 MODEL_FILE, TOKENIZER_FILE = "model.onnx", "tokenizer.json"
 MOST_LENGTH = 8192
-PRECISIONS = ("fp32", "int8")
+PRECISIONS = ("fp32", "fp16", "int8")
 RUN_TOKENS = 512
 """Tokens of a run in fp32, padding among them: one paper a run costs 3 % more, 2,048 tokens cost
 20 % more, 8,192 cost 45 % more (MiniLM-L6, one thread; docs/log.md)."""
@@ -49,7 +49,7 @@ class EncoderConfig:
     """The network of a transformer bundle.
 
     Attributes:
-        precision: ``fp32`` or ``int8``.
+        precision: of the weights, ``fp32``, ``fp16`` or ``int8``.
         inputs: names of the inputs that the network takes, of ``INPUTS``.
         n_labels: k, columns of the logits.
         curve: from logits to scores; None leaves them.
@@ -97,7 +97,7 @@ class EncoderScorer:
     def score(self, papers: Sequence[tuple[str, str]]) -> RawScores:
         """Return the scores and whole-token shares of raw (title, abstract) pairs.
 
-        A paper's scores do not depend on the others: to the bit in int8, to 1e-4 in fp32.
+        A paper's scores do not depend on the others: to the bit in int8, else to 1e-4.
         """
         encoded = self._tokenizer.encode(papers)
         logits = np.empty((len(encoded), self._config.n_labels), dtype=np.float32)
@@ -147,7 +147,7 @@ class EncoderScorer:
         return 1 if self._config.precision == "int8" else RUN_TOKENS
 
     def _run(self, group: list[Encoded]) -> NDArray[np.float32]:
-        feed = _padded(group, self._tokenizer.pad_id)
+        feed = padded(group, self._tokenizer.pad_id)
         wanted = {name: feed[name] for name in self._config.inputs}
         session, expected = self._in_this_process(), (len(group), self._config.n_labels)
         try:
@@ -204,7 +204,7 @@ def load_scorer(bundle: Bundle) -> EncoderScorer:
 def _read_config(bundle: BundleReader, n_labels: int) -> EncoderConfig:
     precision, inputs = bundle.parameter("precision"), bundle.parameter("inputs")
     if precision not in PRECISIONS:
-        bundle.refuse(f"is in {shown(precision)}, this classmark runs {' and '.join(PRECISIONS)}")
+        bundle.refuse(f"is in {shown(precision)}, this classmark runs {', '.join(PRECISIONS)}")
     if not isinstance(inputs, list | tuple) or not all(name in INPUTS for name in inputs):
         bundle.refuse(f"has inputs {shown(inputs)}, they must be of {', '.join(INPUTS)}")
     return EncoderConfig(precision, tuple(inputs), n_labels, bundle.curve())
@@ -248,7 +248,7 @@ def plan_runs(lengths: Sequence[int], run_tokens: int) -> Iterator[list[int]]:
         yield run
 
 
-def _padded(group: list[Encoded], pad_id: int) -> dict[str, NDArray[np.int64]]:
+def padded(group: list[Encoded], pad_id: int) -> dict[str, NDArray[np.int64]]:
     """Return the inputs of a run: int64 [n, t] each."""
     shape = (len(group), max(len(encoded) for encoded in group))
     ids = np.full(shape, pad_id, dtype=np.int64)

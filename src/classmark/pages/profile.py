@@ -138,7 +138,7 @@ def _mark(frame: _Frame, x: float, y: float, width: float, cost: str) -> str:
     name, room = _FILE.sub("", frame.name), int((width - 6) / _CHAR)
     words = name if len(name) <= room else f"{name[: room - 1]}\u2026"
     shown = text(x + 3, y + 12, words, "start", "call") if room > 3 else ""
-    css = "flame-own" if "classmark/" in frame.name else "flame-other"
+    css = "band first" if "classmark/" in frame.name else "count"
     title = f"<title>{escape(frame.name)}: {cost}</title>"
     return f"<g>{title}{bar(x, y, width, _ROW - 1, css)}{shown}</g>"
 

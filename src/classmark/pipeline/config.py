@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_origin, get_type_hints
@@ -20,7 +19,8 @@ from classmark.records.fields import WrongField, read_value
 from classmark.records.run import Kind
 from classmark.storage import expand_home
 from classmark.tracking import TrackerConfig, read_tracker
-from classmark.tracking.tracker import flat
+from classmark.tracking.tracker import Tracker, flat
+from classmark.training import TrainerConfig
 
 _Options = TypeVar("_Options", bound=ModelConfig)
 
@@ -29,14 +29,14 @@ _TEXT_KEYS = (
     *("model.encoder", "model.start", "model.fast", "model.deep", "profiler.folder"),
 )
 _MAY_BE_NULL = ("resume", "model.start", "profiler.folder")
+_WHO = ("tracker", "profiler", "trainer")
+"""Groups of keys that decide nothing about a fit."""
 _COLUMNS = "build.columns"
 _BY_NAME = ("model.period_weights", _COLUMNS)
 """Keys that hold values by any name."""
 _NAME = re.compile(r"[\w-]+")
 _UNKNOWN = re.compile(r"Could not override '([^']+)'\.")
 """How Hydra says that there is no such key."""
-_VARIABLE = re.compile(r"\$\{oc\.env:(\w+),(.*)\}")
-_MEANING = re.compile(r"^ {4}(\w[\w, ]*): (.*(?:\n {8}.*)*)", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +49,11 @@ class TrainConfig:
         seed: of all that is drawn at random, from 0; the same seed gives the same weights.
         runs_dir: folder in which the run gets a folder of its own.
         tracker: who keeps the run beside its own folder.
+        trainer: who makes the fit of a transformer.
         profiler: what the fit is profiled for.
         resume: folder of an unfinished run to resume; None: a new run.
         composed: everything as Hydra composed it, for the record.
+        watchers: further trackers, which may end the fit; it measures every epoch for them.
     """
 
     dataset: Path
@@ -60,8 +62,10 @@ class TrainConfig:
     runs_dir: Path
     resume: Path | None
     tracker: TrackerConfig
+    trainer: TrainerConfig
     profiler: ProfilerConfig
     composed: dict[str, Any]
+    watchers: tuple[Tracker, ...] = ()
 
     @property
     def kind(self) -> Kind:
@@ -104,14 +108,12 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     more = [] if dataset else [f"dataset.path={folder}"]
     more += [] if {"model", "experiment"} & given.keys() else ["model=transformer"]
     composed = compose("train", [*overrides, *more])
-    groups = {key.partition(".")[0] for key in others if key not in HOW}
-    if groups - {"tracker", "profiler"}:
+    if any(key.partition(".")[0] not in _WHO and key not in HOW for key in others):
         check_same_fit(folder, composed)
     continued = resumed_config(folder, dataset)
     names = [key.partition(".")[2] for key in HOW if key in given]
     model = {**continued["model"], **{name: composed["model"][name] for name in names}}
-    of_this_command = ("tracker", "profiler") if others else ("profiler",)
-    own = {group: composed[group] for group in of_this_command}
+    own = {name: composed[name] for name in (_WHO if others else ("profiler",))}
     return read_train_config({**continued, "model": model, **own})
 
 
@@ -135,7 +137,7 @@ def compose(
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    spelled = [_spelled_for_hydra(override) for override in overrides]
+    spelled = [_spelled_for_hydra(_stored_experiment(override)) for override in overrides]
     ConfigStore.instance().store(group="more", name=name, package="_global_", node=dict(more))
     try:
         with initialize_config_module("classmark.conf", version_base="1.3"):
@@ -149,7 +151,7 @@ def compose(
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         reason = " ".join(str(error).partition("Config search path")[0].split())
         if unknown := _UNKNOWN.match(reason):
-            raise _unknown_key(unknown[1], more) from error
+            raise _unknown_key(unknown[1], more, name) from error
         raise InvalidConfig(
             f"{reason} (given: {' '.join(overrides) or 'nothing'}). "
             "See `classmark train --help` for the keys."
@@ -157,14 +159,17 @@ def compose(
     return dict(composed)
 
 
-def _unknown_key(name: str, more: Mapping[str, Any] = MappingProxyType({})) -> InvalidConfig:
+def _unknown_key(
+    name: str, more: Mapping[str, Any] = MappingProxyType({}), file: str = "train"
+) -> InvalidConfig:
     """Return the error of a key that is not known: the nearest ones, or the kind that has it."""
     known = {
         *(key for key, _ in flat(more)),
         *(f"model.{field.name}" for kind in KINDS.values() for field in fields(kind.options)),
         *(f"tracker.{field.name}" for field in fields(TrackerConfig)),
         *(f"profiler.{field.name}" for field in fields(ProfilerConfig)),
-        *("dataset.path", "seed", "runs_dir", "resume", "model", "tracker", "profiler"),
+        *(f"trainer.{field.name}" for field in fields(TrainerConfig)),
+        *("dataset.path", "seed", "runs_dir", "resume", "model", *_WHO),
         "experiment",
     }
     if name in known:
@@ -176,8 +181,32 @@ def _unknown_key(name: str, more: Mapping[str, Any] = MappingProxyType({})) -> I
         return InvalidConfig(f"{name} is a key of model={' and model='.join(kinds)} only.")
     near = get_close_matches(name, sorted(known))
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
-    verb = "pipeline run" if more else "train"
+    verb = {"pipeline": "pipeline run"}.get(file, file)
     return InvalidConfig(f"{name} is unknown. {hint}See `classmark {verb} --help` for the keys.")
+
+
+def _stored_experiment(override: str) -> str:
+    """Return an override that names a file of the user's as an experiment, stored for Hydra."""
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import DictConfig, OmegaConf
+
+    key, _, value = override.partition("=")
+    file = Path(value.strip("'\""))
+    if key != "experiment" or file.suffix not in (".yaml", ".yml"):
+        return override
+    try:
+        content = OmegaConf.load(expand_home(str(file)))
+    except Exception as error:  # YAML has a tree of errors of its own
+        raise InvalidConfig(
+            f"{override} cannot be read ({' '.join(str(error).split())}). Give a file such as "
+            "best.yaml of a sweep, or the name of an experiment."
+        ) from error
+    if not isinstance(content, DictConfig):
+        raise InvalidConfig(f"{override} is not an experiment: it holds no keys.")
+    name = f"file-{hashlib.sha256(str(file.absolute()).encode()).hexdigest()[:12]}"
+    store = ConfigStore.instance()
+    store.store(group="experiment", name=name, package="_global_", node=content)
+    return f"experiment={name}"
 
 
 def _spelled_for_hydra(override: str) -> str:
@@ -217,13 +246,16 @@ def read_train_config(composed: dict[str, Any]) -> TrainConfig:
     """
     kind = _read_kind(composed)
     options = KINDS[kind].options
-    groups = {"dataset", "model", "tracker", "profiler"}
-    _check_keys("", composed, {"seed", "runs_dir", "resume", *groups})
+    # Runs of before have no trainer.
+    composed = {"trainer": vars(TrainerConfig()), **composed}
+    _check_keys("", composed, {"seed", "runs_dir", "resume", "dataset", "model", *_WHO})
+    _check_keys("trainer.", composed["trainer"], {key.name for key in fields(TrainerConfig)})
     _check_keys("dataset.", composed["dataset"], {"path"})
     _check_keys("model.", composed["model"], {"kind", *(key.name for key in fields(options))})
     model = {key: value for key, value in composed["model"].items() if key != "kind"}
-    for key, hint in get_type_hints(options).items():
-        _check_value(f"model.{key}", model[key], hint)
+    for group, documented in (("model", options), ("trainer", TrainerConfig)):
+        for key, hint in get_type_hints(documented).items():
+            _check_value(f"{group}.{key}", composed[group][key], hint)
     seed, resume = composed["seed"], composed["resume"]
     if type(seed) is not int or seed < 0:
         raise InvalidConfig(f"seed must be a whole number from 0, got {seed!r}.")
@@ -237,6 +269,7 @@ def read_train_config(composed: dict[str, Any]) -> TrainConfig:
         resume=None if resume is None else expand_home(str(resume)),
         tracker=read_tracker(composed),
         profiler=_read_profiler(composed, kind),
+        trainer=TrainerConfig(**composed["trainer"]),
         composed=composed,
     )
 
@@ -278,95 +311,3 @@ def _check_value(name: str, value: Any, hint: Any) -> None:
         if error.wanted.startswith("a number") and isinstance(error.value, float):
             return  # it is not finite, and the options say what is in range
         raise InvalidConfig(f"{error.name} must be {error.wanted}, got {error.value!r}.") from error
-
-
-@dataclass(frozen=True)
-class ConfigKey:
-    """A key of ``classmark train``: its type and default in words, and what it means."""
-
-    name: str
-    type: str
-    default: str
-    meaning: str
-
-
-def describe_keys() -> dict[str, list[ConfigKey]]:
-    """Return all keys: those of every kind of model first, then each kind's own."""
-    top, said, hints = _defaults("train"), meanings(TrainConfig), get_type_hints(TrainConfig)
-    every = [ConfigKey("dataset.path", "path", "required", said["dataset"])]
-    for name in ("seed", "runs_dir", "resume"):
-        default = default_words(top[name])
-        every.append(ConfigKey(name, type_words(hints[name]), default, said[name]))
-    tracker = {**top["tracker"], **_defaults("tracker/auto")}
-    every += _keys_of("tracker", TrackerConfig, tracker)
-    every += _keys_of("profiler", ProfilerConfig, top["profiler"])
-    kinds = {
-        f"model={kind}": [
-            ConfigKey("model.kind", "text", kind, "what is fitted; model=KIND sets it."),
-            *_keys_of("model", found.options, _defaults(f"model/{kind}")),
-        ]
-        for kind, found in KINDS.items()
-    }
-    return {"every kind of model": every, **kinds}
-
-
-def _defaults(name: str) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-
-    text = (files("classmark.conf") / f"{name}.yaml").read_text(encoding="utf-8")
-    composed: Any = OmegaConf.to_container(OmegaConf.create(text))
-    return dict(composed)
-
-
-def _keys_of(group: str, documented: type, defaults: Mapping[str, Any]) -> list[ConfigKey]:
-    hints, said = get_type_hints(documented), meanings(documented)
-    return [
-        ConfigKey(f"{group}.{name}", type_words(hints[name]), default_words(defaults[name]), words)
-        for name, words in said.items()
-    ]
-
-
-def meanings(documented: type) -> dict[str, str]:
-    """Return what the docstring of a class says of each attribute.
-
-    Raises:
-        LookupError: an attribute is not explained.
-    """
-    text = inspect.getdoc(documented) or ""
-    section = text.partition("Attributes:\n")[2]
-    found = {
-        name.strip(): " ".join(meaning.replace("``", "`").split())
-        for names, meaning in _MEANING.findall(section)
-        for name in names.split(",")
-    }
-    public = {name for name in get_type_hints(documented) if not name.startswith("_")}
-    missing = public - {"model_config"} - set(found)
-    if missing:
-        raise LookupError(f"{documented.__name__}: no meaning of {sorted(missing)}")
-    return found
-
-
-def default_words(value: object) -> str:
-    """Return a default as it is written on the command line; nothing for none."""
-    if value == "???":
-        return "required"
-    if value is None or value in ("", {}, ()):
-        return ""
-    if found := _VARIABLE.fullmatch(str(value)):
-        default = found[2].strip('"')
-        return f"${found[1]}, else {default}" if default else f"${found[1]}"
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def type_words(hint: Any) -> str:
-    """Return a type in words."""
-    plain = {int: "integer", float: "number", str: "text", bool: "boolean", Path: "path"}
-    if hint in plain:
-        return plain[hint]
-    text = str(hint)
-    if "Mapping[str, float]" in text:
-        return "number by name"
-    inner = [name for kind, name in plain.items() if kind.__name__ in text]
-    if "Literal" in text:
-        return "one of " + ", ".join(re.findall(r"'(\w+)'", text))
-    return inner[0] if inner else text

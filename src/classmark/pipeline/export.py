@@ -10,15 +10,16 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from classmark.bundle.files import MANIFEST_FILE
 from classmark.dataset import iter_texts, load_manifest
 from classmark.errors import InvalidConfig, InvalidDataset
 from classmark.evaluation import EvaluationConfig, evaluate_table
 from classmark.evaluation.robustness import OtherTexts, read_non_papers
-from classmark.export import fit_curve, fit_policy
+from classmark.export import Pruning, fit_curve, fit_policy
 from classmark.kernels import RawScores, Scorer, count_terms
 from classmark.kernels.calibration import CalibrationCurve
 from classmark.papers import RECIPE_VERSION
-from classmark.pipeline.kinds import check_format
+from classmark.pipeline.kinds import check_format, check_smaller
 from classmark.pipeline.run_folder import find_dataset, without_folders
 from classmark.pipeline.scoring import Source, score_split, with_curve, with_policy
 from classmark.records import (
@@ -39,8 +40,10 @@ from classmark.wire import ModelRef
 HEADLINE = ("top_1", "top_3", "top_5", "macro_f1", "ece", "set_coverage", "set_size")
 _PROVENANCE = ("command", "seed", "dataset_digest", "date", "commit", "packages", "generated")
 
-Precision = Literal["auto", "fp32", "int8"]
-Format = Literal["bundle", "hf", "onnx"]
+CHOICES = ("precision", "pruning")
+"""What a candidate's provenance says of a choice that an export made."""
+Quantize = Literal["auto", "fp32", "fp16", "int8"]
+Format = Literal["bundle", "hf", "onnx", "bento"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +57,14 @@ class ExportOptions:
         non_papers: texts that are out of scope; None: those that classmark invents.
         overwrite: replace a bundle that exists.
         format: ``bundle``; ``hf``, a folder that Transformers loads, in fp32 and calibrated by a
-            temperature alone; ``onnx``, one graph from text to scores, which no kind has yet.
+            temperature alone; ``onnx``, one graph from text to scores, which no kind has yet;
+            ``bento``, a folder that BentoML serves, with the bundle in it.
         command: the command line to name in the report.
-        precision: of a transformer: ``auto`` measures and decides, ``fp32`` and ``int8`` decide.
-        most_loss: validation accuracy that int8 may lose with ``auto``, 0..1: the interval of what
-            it loses must lie within it.
+        quantize: precision of a transformer's weights: ``auto`` measures fp32 and int8 and decides;
+            ``fp32``, ``fp16`` and ``int8`` decide.
+        prune: what leaves a transformer, as ``vocabulary=SHARE,layers=N,heads=N``; "": nothing.
+        most_loss: validation accuracy that pruning may lose, and int8 with ``auto``, 0..1: the
+            interval of what is lost must lie within it.
         threshold: of a cascade: another point of its curve; None is the one the run chose.
     """
 
@@ -70,25 +76,42 @@ class ExportOptions:
     overwrite: bool = False
     format: Format = "bundle"
     command: str = ""
-    precision: Precision = "auto"
+    quantize: Quantize = "auto"
+    prune: str = ""
     most_loss: float = 0.005
     threshold: float | None = None
 
     def __post_init__(self) -> None:
-        for name, choices in (("precision", Precision), ("format", Format)):
+        for name, choices in (("quantize", Quantize), ("format", Format)):
             if getattr(self, name) not in get_args(choices):
                 raise InvalidConfig(
                     f"--{name} {getattr(self, name)!r} must be one of "
                     f"{', '.join(get_args(choices))}."
                 )
-        if self.format == "hf" and self.precision == "int8":
+        if self.format == "hf" and self.quantize in ("fp16", "int8"):
             raise InvalidConfig(
-                "--precision int8 is of bundles; --format hf writes fp32. Leave one of them out."
+                f"--quantize {self.quantize} is of bundles; --format hf writes fp32. Leave one of "
+                "them out."
+            )
+        pruning = self.pruning
+        if self.format == "hf" and pruning.heads:
+            raise InvalidConfig(
+                "--prune heads is of bundles: a configuration of Transformers has as many heads in "
+                "each layer. Prune layers or vocabulary with --format hf."
             )
         for name in ("most_loss", "threshold"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise InvalidConfig(f"--{name.replace('_', '-')} {value} must be within 0..1.")
+
+    @property
+    def pruning(self) -> Pruning:
+        """Return what leaves a transformer.
+
+        Raises:
+            InvalidConfig: ``prune`` is not understood.
+        """
+        return Pruning.parse(self.prune)
 
     @property
     def model(self) -> ModelRef:
@@ -161,14 +184,22 @@ def open_run(
 
     Raises:
         RunNotFound, RunCorrupt: as ``RunRecord.read`` says.
-        InvalidConfig: this kind of model cannot be written in the format.
+        InvalidConfig: it is a bundle, or this kind of model cannot be written in the format, or
+            made smaller.
         InvalidDataset: its dataset is missing or has changed.
         StorageFailed: the bundle cannot be written there, or would replace what it is made from.
     """
     check_apart((output,), (run_folder, options.dataset))
     check_folder_place(output, overwrite=options.overwrite)
+    if (run_folder / MANIFEST_FILE).is_file():
+        raise InvalidConfig(
+            f"{run_folder} is a bundle, which is exported already. Give the run that it was made "
+            "from: its CARD.md names it."
+        )
     record = RunRecord.read(run_folder)
     check_format(record.kind, options.format)
+    if options.pruning or options.quantize != "auto":
+        check_smaller(record.kind)
     dataset = options.dataset or find_dataset(run_folder, record)
     check_apart((output,), (dataset,))
     manifest = load_manifest(dataset)
@@ -201,7 +232,7 @@ def evaluate(
 ) -> tuple[ScoreTable, EvaluationReport]:
     """Return the scores of the test split, and their report.
 
-    The report says which precision was kept and why, if there was a choice.
+    The report says what was pruned, and which precision was kept and why.
     """
     raw = score_split(candidate.scorer, run.source, "test", run.record.labels, run.options.model)
     test = with_curve(raw, calibration.curve)
@@ -210,7 +241,7 @@ def evaluate(
         config=EvaluationConfig(),
         command=run.options.command,
     )
-    choice = {key: v for key, v in candidate.provenance.items() if key == "precision"}
+    choice = {key: v for key, v in candidate.provenance.items() if key in CHOICES}
     return test, replace(report, config={**report.config, **choice})
 
 

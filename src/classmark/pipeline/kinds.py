@@ -38,6 +38,8 @@ class ModelKind:
         can_resume: whether a fit writes checkpoints.
         can_share: whether several processes can make a fit.
         no_formats: why ``export`` cannot write a format, and what to do instead, by its name.
+        not_smaller: why ``export`` can neither prune nor quantise it, and what to do instead; ""
+            if it can.
     """
 
     options: type[ModelConfig]
@@ -46,6 +48,7 @@ class ModelKind:
     can_resume: bool = False
     can_share: bool = False
     no_formats: Mapping[str, str] = field(default_factory=dict)
+    not_smaller: str = ""
 
 
 _NO_CASCADE = "a cascade is two models and a threshold. Export the run of its deep model."
@@ -59,6 +62,8 @@ KINDS: dict[Kind, ModelKind] = {
             "hash words or spell LaTeX and Unicode as words. Export a bundle, which needs numpy "
             "alone.",
         },
+        not_smaller="its rows have two bits each, and it keeps only the terms that matter most. "
+        "Train it with a smaller model.max_features.",
     ),
     "transformer": ModelKind(
         TransformerConfig,
@@ -75,7 +80,8 @@ KINDS: dict[Kind, ModelKind] = {
     "cascade": ModelKind(
         CascadeConfig,
         packages=("onnxruntime", "tokenizers"),
-        no_formats={"hf": _NO_CASCADE, "onnx": _NO_CASCADE},
+        no_formats=dict.fromkeys(("hf", "onnx", "bento"), _NO_CASCADE),
+        not_smaller=_NO_CASCADE,
     ),
 }
 
@@ -134,6 +140,17 @@ def is_first_process() -> bool:
     """Return whether this process writes and prints; of several processes one does."""
     place = read_variables(os.environ)
     return place is None or place.is_first
+
+
+def check_smaller(kind: Kind) -> None:
+    """Check that ``export`` can prune and quantise a kind of model.
+
+    Raises:
+        InvalidConfig: it cannot; says why, and what to do instead.
+    """
+    reason = KINDS[kind].not_smaller
+    if reason:
+        raise InvalidConfig(f"--prune and --quantize of a {kind} run: {reason}")
 
 
 def wing(kind: Kind) -> Wing:

@@ -12,6 +12,8 @@ from pathlib import Path
 from classmark.bundle import write_bundle
 from classmark.dataset import load_manifest
 from classmark.export import render_card
+from classmark.export.bento import check_bentoml, write_bento
+from classmark.pipeline.cluster import train_on_cluster
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.export import (
     Candidate,
@@ -27,6 +29,7 @@ from classmark.pipeline.kinds import check_packages, check_processes, wing
 from classmark.pipeline.profiled import profiled
 from classmark.pipeline.run_folder import check_runs_dir
 from classmark.records import SILENT, BundleManifest, EvaluationReport, Progress
+from classmark.storage import scratch_folder
 
 
 def train(config: TrainConfig, *, command: str, progress: Progress = SILENT) -> Path:
@@ -49,6 +52,8 @@ def train(config: TrainConfig, *, command: str, progress: Progress = SILENT) -> 
         ClassmarkError: what else the wing of the kind raises.
     """
     check_packages(config.kind)
+    if config.trainer.engine == "ray":
+        return train_on_cluster(config, command, progress)
     check_processes(config.kind)
     check_runs_dir(config.runs_dir)
     with profiled(config, command, progress) as fit:
@@ -74,14 +79,23 @@ def export_run(
         RunNotFound: there is no such run.
         RunCorrupt: a file of the run is missing or damaged.
         InvalidDataset: its dataset is missing or has changed.
-        InvalidConfig: this kind of model cannot be written in the format.
-        ParityFailed: the converted model does not give what the fitted one gave.
+        InvalidConfig: this kind of model cannot be written in the format, or made smaller.
+        ParityFailed: the converted model does not give what the fitted one gave, or the pruned one
+            may have lost too much.
         MissingExtra: packages that this kind of model needs are not installed.
         StorageFailed: the bundle cannot be written, or would replace what it is made from.
     """
     run = open_run(run_folder, output, options, progress)
     if options.format == "hf":
         return _export_to_hugging_face(run, output)
+    if options.format == "bento":
+        return _export_to_bento(run, output)
+    return _write_bundle(run, output)
+
+
+def _write_bundle(run: RunToExport, output: Path) -> tuple[BundleManifest, EvaluationReport]:
+    """Write the bundle of a run; return its manifest, and its report on the test split."""
+    options = run.options
     candidate = wing(run.record.kind).make_candidate(run)
     bundle, report = _measure(run, candidate)
     facts = card_facts(run, candidate, bundle)
@@ -103,6 +117,16 @@ def _measure(run: RunToExport, candidate: Candidate) -> tuple[BundleManifest, Ev
     return describe_bundle(run, candidate, calibration, test, report), report
 
 
+def _export_to_bento(run: RunToExport, output: Path) -> tuple[BundleManifest, EvaluationReport]:
+    """Write a folder that BentoML serves, which holds the bundle."""
+    check_bentoml()
+    with scratch_folder() as scratch:
+        bundle, report = _write_bundle(run, scratch / output.name)
+        run.progress.step("building the bento")
+        files = write_bento(scratch / output.name, output, overwrite=run.options.overwrite)
+    return replace(bundle, files=files), report
+
+
 def _export_to_hugging_face(
     run: RunToExport, output: Path
 ) -> tuple[BundleManifest, EvaluationReport]:
@@ -110,10 +134,11 @@ def _export_to_hugging_face(
 
     Without a curve, which no class of Transformers has.
     """
+    from classmark.pipeline.transformer.export import candidate_of
     from classmark.pipeline.transformer.huggingface import open_network, write_folder
 
-    run = replace(run, options=replace(run.options, precision="fp32"))
-    network = open_network(run)
-    candidate = replace(wing(run.record.kind).make_candidate(run), wants_curve=False)
+    run = replace(run, options=replace(run.options, quantize="fp32"))
+    prepared = open_network(run)
+    candidate = replace(candidate_of(run, prepared), wants_curve=False)
     bundle, report = _measure(run, candidate)
-    return write_folder(run, output, network, candidate, bundle, report), report
+    return write_folder(run, output, prepared.network, candidate, bundle, report), report

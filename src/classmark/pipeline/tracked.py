@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from classmark.dataset.folder import MANIFEST_FILE
-from classmark.errors import EmptyEvaluation, Interrupted
+from classmark.errors import EmptyEvaluation, FitStopped, Interrupted
 from classmark.evaluation import EvaluationConfig, evaluate_table
 from classmark.export import fit_curve, fit_policy
 from classmark.pages import render_figures
@@ -47,7 +47,7 @@ def tracked(
         start: its record.
         progress: warns of a tracker that fails.
     """
-    trackers = make_trackers(config.tracker, folder, progress)
+    trackers = make_trackers(config.tracker, folder, progress, config.watchers)
     manifest = config.dataset / MANIFEST_FILE
     trackers.start(
         RunInfo(
@@ -61,8 +61,8 @@ def tracked(
     try:
         yield trackers
     except BaseException as error:
-        failed = isinstance(error, Exception) and not isinstance(error, Interrupted)
-        trackers.finish("failed" if failed else "stopped")
+        stopped = isinstance(error, Interrupted | FitStopped) or not isinstance(error, Exception)
+        trackers.finish("stopped" if stopped else "failed")
         raise
     if config.tracker.services:
         progress.step(f"handing the run to {config.tracker.services}")

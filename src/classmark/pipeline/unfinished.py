@@ -141,7 +141,7 @@ def check_same_fit(folder: Path, composed: Mapping[str, Any]) -> None:
     read_unfinished(folder)
     before, now = dict(flat(read_config(folder))), dict(flat(composed))
     for key in sorted(before.keys() | now.keys()):
-        if key in (*_FREE, *HOW) or key.startswith(("tracker.", "profiler.")):
+        if key in (*_FREE, *HOW) or key.startswith(("tracker.", "profiler.", "trainer.")):
             continue
         if before.get(key) != now.get(key):
             raise InvalidConfig(

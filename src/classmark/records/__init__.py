@@ -56,6 +56,7 @@ from classmark.records.run import (
     TransformerPart,
 )
 from classmark.records.scores import ScoreTable
+from classmark.records.sweep import SweepReport, SweepTrial, TrialState
 
 __all__ = [
     "CSV_MARK",
@@ -102,7 +103,10 @@ __all__ = [
     "SliceReport",
     "Speeds",
     "SplitFile",
+    "SweepReport",
+    "SweepTrial",
     "TransformerPart",
+    "TrialState",
     "csv_header",
     "csv_lines",
     "csv_text",

@@ -21,6 +21,14 @@ from classmark.storage.places import (
     is_stream,
     recover_output,
 )
+from classmark.storage.remote import (
+    content_mark,
+    files_of,
+    is_remote,
+    locate,
+    staged_folder,
+    upload,
+)
 
 __all__ = [
     "LOCK_FILE",
@@ -29,8 +37,12 @@ __all__ = [
     "check_apart",
     "check_file_place",
     "check_folder_place",
+    "content_mark",
     "expand_home",
+    "files_of",
+    "is_remote",
     "is_stream",
+    "locate",
     "locked_file",
     "locked_folder",
     "publish",
@@ -40,7 +52,9 @@ __all__ = [
     "restored_on_failure",
     "scratch_folder",
     "sha256_file",
+    "staged_folder",
     "storage_errors",
+    "upload",
     "write_json",
     "write_text",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -114,13 +114,16 @@ def read_tracker(composed: Mapping[str, Any]) -> TrackerConfig:
     return config
 
 
-def make_trackers(config: TrackerConfig, run_folder: Path, progress: Progress) -> Trackers:
+def make_trackers(
+    config: TrackerConfig, run_folder: Path, progress: Progress, more: Sequence[Tracker] = ()
+) -> Trackers:
     """Return who keeps a run: its folder's ``metrics.csv`` always, others as configured.
 
     Args:
         config: the ``tracker`` group.
         run_folder: where the run is, or will be; the stores of the others are beside it.
         progress: warns of each tracker that fails.
+        more: further trackers, which come last.
     """
     trackers: list[Tracker] = [CsvTracker(run_folder)]
     if config.with_mlflow:
@@ -132,4 +135,4 @@ def make_trackers(config: TrackerConfig, run_folder: Path, progress: Progress) -
         url, mode = config.wandb_url, config.wandb
         place = WandbPlace.beside(run_folder.parent, url, config.experiment, mode)
         trackers.append(WandbTracker(place, config.patience_s))
-    return Trackers(trackers, progress)
+    return Trackers([*trackers, *more], progress)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from classmark.errors import FitStopped
 from classmark.records import SILENT, Progress, RunStart
 
 SQLITE = "sqlite:///"
@@ -37,7 +38,10 @@ class RunInfo:
 
 
 class Tracker(Protocol):
-    """Keeps configuration and results of a run; every call is cheap and may raise."""
+    """Keeps configuration and results of a run; every call is cheap and may raise.
+
+    One that raises ``FitStopped`` ends the fit; any other error ends only the tracker.
+    """
 
     @property
     def name(self) -> str:
@@ -70,7 +74,7 @@ class Tracker(Protocol):
 
 
 class Trackers:
-    """Several trackers as one that never fails.
+    """Several trackers as one that never fails; only ``FitStopped`` passes through.
 
     Args:
         trackers: who keep the run.
@@ -111,6 +115,8 @@ class Trackers:
         for tracker in list(self._trackers):
             try:
                 call(tracker)
+            except FitStopped:
+                raise
             except Exception as error:  # noqa: BLE001 - training continues in any case
                 self._trackers.remove(tracker)
                 reason = " ".join(str(error).split()) or type(error).__name__

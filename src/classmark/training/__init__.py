@@ -1,6 +1,6 @@
 """Fits a model: vocabulary and weights of a linear one, the encoder of a transformer."""
 
-from classmark.training.config import CascadeConfig, LinearConfig
+from classmark.training.config import CascadeConfig, LinearConfig, TrainerConfig
 from classmark.training.linear import (
     LinearFit,
     LinearWeights,
@@ -22,6 +22,7 @@ __all__ = [
     "LinearFit",
     "LinearWeights",
     "SparsePapers",
+    "TrainerConfig",
     "TransformerConfig",
     "choose_frequent",
     "fit_linear",

@@ -5,7 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from classmark.cluster import Engine, check_engine
 from classmark.errors import InvalidConfig
+
+_MOST_WORKERS = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """Who makes the fit of a transformer; it decides nothing about the model.
+
+    Attributes:
+        engine: ``local``, this machine, or the machines that torchrun joins; ``ray``, a cluster,
+            whose nodes all see the dataset and the folder of the runs.
+        address: of the cluster, HOST:PORT or auto; null: one of this machine.
+        workers: processes of the fit on the cluster, each with one CPU.
+    """
+
+    engine: Engine = "local"
+    address: str | None = None
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        check_engine(self.engine, self.address)
+        if not 1 <= self.workers <= _MOST_WORKERS:
+            raise InvalidConfig(
+                f"trainer.workers is {self.workers}, it must be from 1 to {_MOST_WORKERS}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

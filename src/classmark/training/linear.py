@@ -12,6 +12,7 @@ Bengio et al. 2013, arXiv:1308.3432, for the gradient that passes straight throu
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,6 +84,8 @@ class LinearFit:
         stage: what trackers call the fit.
         progress: of papers, loss and speed.
         trackers: keep the loss of every epoch.
+        each_epoch: gets the number of each epoch, from 1, and the weights at its end, which the
+            next one changes.
     """
 
     papers: SparsePapers
@@ -96,6 +99,7 @@ class LinearFit:
     stage: str = "model"
     progress: Progress = SILENT
     trackers: Trackers = field(default_factory=Trackers)
+    each_epoch: Callable[[int, LinearWeights], None] | None = None
 
     @property
     def epochs(self) -> int:
@@ -136,6 +140,8 @@ def fit_linear(fit: LinearFit) -> tuple[LinearWeights, list[float]]:
                 )
             losses.append(loss / len(order))
             fit.trackers.metrics({f"{fit.stage}/loss": losses[-1]}, step=epoch, epoch=epoch)
+            if fit.each_epoch is not None:
+                fit.each_epoch(epoch, descent.weights())
     embedding = round_rows(descent.embedding) if descent.rounded else descent.embedding
     return LinearWeights(fit.keys, embedding, descent.head, descent.bias), losses
 
@@ -249,6 +255,10 @@ class _Descent:
         _adagrad(self.bias, self._bias_squares, gradient.mean(axis=0), rate)
         self._update_rows(batch, back, self._rate * share_left, pool)
         return loss
+
+    def weights(self) -> LinearWeights:
+        """Return the weights as they are now; nothing is copied."""
+        return LinearWeights(self.fit.keys, self.embedding, self.head, self.bias)
 
     def _update_rows(
         self, batch: NDArray[np.int64], gradients: Floats, rate: float, pool: ThreadPoolExecutor

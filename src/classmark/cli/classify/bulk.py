@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -11,11 +12,26 @@ from classmark.cli.progress import progress_bar
 from classmark.errors import UsageError
 
 if TYPE_CHECKING:
-    from classmark.bulk import BulkLayout
+    from classmark.bulk import BulkConfig, BulkLayout, BulkReport
     from classmark.cli.classify.command import Layout, Options
     from classmark.cli.classify.sources import Source
+    from classmark.cluster import Engine
 
 _MAX_SHOWN_CHARS = 60
+
+
+@dataclass(frozen=True)
+class Work:
+    """Who classifies; see ``BulkConfig``."""
+
+    engine: Engine
+    address: str | None
+    workers: int | None
+
+    @property
+    def in_bulk(self) -> bool:
+        """Whether files are divided, so that only files can be classified."""
+        return self.engine != "local" or self.workers is not None
 
 
 def bulk_layout(layout: Layout, output: Path | None) -> BulkLayout:
@@ -25,7 +41,9 @@ def bulk_layout(layout: Layout, output: Path | None) -> BulkLayout:
         UsageError: there is no output or layout, or it cannot be written in parts.
     """
     if output is None:
-        raise UsageError("--workers needs --output FILE that ends in .parquet, .jsonl or .csv.")
+        raise UsageError(
+            "--workers and --engine ray need --output FILE that ends in .parquet, .jsonl or .csv."
+        )
     if layout == "json":
         raise UsageError("JSON is one document, which is not written in parts. Use JSON lines.")
     if layout == "human":
@@ -42,19 +60,23 @@ def run_bulk(
     *,
     model: str | None,
     output: Path | None,
-    workers: int | None,
+    work: Work,
 ) -> tuple[int, int]:
     """Classify files in bulk; return (bad records, records)."""
     from classmark.bulk import BulkConfig, BulkJob, classify_files
+    from classmark.storage import files_of, is_remote
 
-    if workers is not None and workers < 1:
-        raise UsageError(f"--workers must be at least 1, got {workers}.")
+    if work.workers is not None and work.workers < 1:
+        raise UsageError(f"--workers must be at least 1, got {work.workers}.")
     if options.check_category:
         raise UsageError("--check-category is for one process. Leave --workers out.")
-    config = BulkConfig(workers=workers or 1)
+    config = BulkConfig(engine=work.engine, address=work.address, workers=work.workers)
+    inputs = list(map(_path, sources))
+    output = output or Path()
     job = BulkJob(
-        inputs=tuple(map(_path, sources)),
-        output=output or Path(),
+        inputs=tuple(files_of(inputs) if config.engine == "ray" else inputs),
+        output=Path(output.name) if is_remote(output) else output,
+        upload_to=output if is_remote(output) else None,
         layout=cast("BulkLayout", options.layout),
         model=model,
         top=options.top,
@@ -67,13 +89,15 @@ def run_bulk(
     )
     with progress_bar("classifying") as progress:
         report = classify_files(job, config, progress)
-    print_error(_closing_line(report.records, report.before, report.seconds, config.workers))
+    print_error(_closing_line(report, config))
     return report.bad, report.records
 
 
 def _path(source: Source) -> Path:
+    from classmark.storage import locate
+
     if source.kind == "file":
-        return Path(source.value)
+        return locate(source.value)
     what = source.value if source.kind == "stdin" else f"the text {source.value!r}"
     shown = what if len(what) <= _MAX_SHOWN_CHARS else f"{what[: _MAX_SHOWN_CHARS - 1]}…"
     raise UsageError(
@@ -81,9 +105,10 @@ def _path(source: Source) -> Path:
     )
 
 
-def _closing_line(n_records: int, n_before: int, seconds: float, workers: int) -> str:
-    n_now = n_records - n_before
-    rate = n_now / seconds if seconds else 0.0
-    before = f" ({n_before:,} were done before)" if n_before else ""
-    noun = "worker" if workers == 1 else "workers"
-    return f"{n_now:,} papers in {seconds:,.1f} s, {rate:,.0f} papers/s, {workers} {noun}{before}"
+def _closing_line(report: BulkReport, config: BulkConfig) -> str:
+    n_now = report.records - report.before
+    rate = n_now / report.seconds if report.seconds else 0.0
+    before = f" ({report.before:,} were done before)" if report.before else ""
+    workers = config.workers or (1 if config.engine == "local" else None)
+    who = "a cluster" if workers is None else f"{workers} worker{'' if workers == 1 else 's'}"
+    return f"{n_now:,} papers in {report.seconds:,.1f} s, {rate:,.0f} papers/s, {who}{before}"

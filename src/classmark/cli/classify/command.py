@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from classmark.cli.classify.bulk import bulk_layout, run_bulk
-from classmark.cli.options import COLUMNS_METAVAR, RawCells, columns_option, complete_model
+from classmark.cli.classify.bulk import Work, bulk_layout, run_bulk
+from classmark.cli.options import (
+    COLUMNS_METAVAR,
+    AddressOption,
+    EngineOption,
+    RawCells,
+    columns_option,
+    complete_model,
+    parse_place,
+    refuse_buckets,
+)
 from classmark.cli.output import (
     check_ending,
     file_or_stdout,
@@ -20,6 +29,7 @@ from classmark.cli.output import (
     stdout_encoding,
 )
 from classmark.cli.progress import progress_bar
+from classmark.cluster import check_engine
 from classmark.errors import InvalidPaper, UsageError
 
 if TYPE_CHECKING:
@@ -134,7 +144,7 @@ def classify(
     ] = False,
     raw_cells: RawCells = False,
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="FILE",
             help="Write here, whole or not at all, in the format of its ending: .csv .jsonl .json "
@@ -147,6 +157,8 @@ def classify(
             metavar="N", help="Classify files by the million with N processes; needs --output."
         ),
     ] = None,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad record.")] = False,
     columns: Annotated[
         str | None,
@@ -168,15 +180,17 @@ def classify(
     An argument with a known suffix (.csv .jsonl .bib .xml .xlsx .gz ...) or a path separator is a
     file; anything else is a text. Exit code 1 if a record could not be read.
     """
-    output = file_or_stdout(output)
-    layout = choose_layout(output, jsonl=jsonl, json=as_json, csv=as_csv)
-    in_bulk = workers is not None or layout == "parquet"
+    target = file_or_stdout(None if output is None else parse_place(output))
+    layout = choose_layout(target, jsonl=jsonl, json=as_json, csv=as_csv)
+    check_engine(engine, address)
+    work = Work(engine, address, workers)
+    in_bulk = work.in_bulk or layout == "parquet"
     options = Options(
         top=top,
         threshold=threshold,
         explain=explain,
         strict=strict,
-        layout=bulk_layout(layout, output) if in_bulk else layout,
+        layout=bulk_layout(layout, target) if in_bulk else layout,
         columns=columns_option(columns),
         format=format,
         raw_cells=raw_cells,
@@ -188,10 +202,12 @@ def classify(
     if not sources:
         typer.echo(ctx.get_help(), err=True)
         raise typer.Exit(2)
+    if engine == "local":
+        refuse_buckets(target, *(source.value for source in sources if source.kind == "file"))
     if in_bulk:
-        n_bad, n_records = run_bulk(sources, options, model=model, output=output, workers=workers)
+        n_bad, n_records = run_bulk(sources, options, model=model, output=target, work=work)
     else:
-        n_bad, n_records = run(sources, options, model=model, output=output)
+        n_bad, n_records = run(sources, options, model=model, output=target)
     if n_bad:
         print_error(f"{n_bad} of {n_records} records could not be read.")
         raise typer.Exit(1)

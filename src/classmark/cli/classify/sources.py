@@ -13,6 +13,7 @@ from classmark.errors import UnreadableSource
 from classmark.papers import KNOWN_SUFFIXES, read_papers
 from classmark.records import BadRecord, Paper
 from classmark.runtime.intake import read_items
+from classmark.storage import is_remote
 
 if TYPE_CHECKING:
     from classmark.cli.classify.command import Options
@@ -49,7 +50,7 @@ class Source:
             return cls("stdin", "standard input")
         if not is_file_argument(argument):
             return cls("text", _as_text(argument))
-        if not os.path.lexists(argument):
+        if not is_remote(argument) and not os.path.lexists(argument):
             raise UnreadableSource(
                 f"no file {_as_text(argument)[:_MAX_SHOWN_CHARS]!r}. Check the path; if it is a "
                 "text, end it with a full stop or pass it on standard input."

@@ -14,9 +14,16 @@ import typer
 from classmark.cli.dataset.download import download
 from classmark.cli.dataset.needs import need_packages
 from classmark.cli.dataset.stats import stats
-from classmark.cli.options import columns_option
+from classmark.cli.options import (
+    AddressOption,
+    EngineOption,
+    columns_option,
+    parse_place,
+    refuse_buckets,
+)
 from classmark.cli.output import check_ending, print_error
 from classmark.cli.progress import progress_bar
+from classmark.cluster import check_engine
 from classmark.dataset.config import (
     MAX_SAMPLE_CATEGORIES,
     MIN_SAMPLE_CATEGORIES,
@@ -45,14 +52,14 @@ app.command()(download)
 app.command()(stats)
 
 Sources = Annotated[
-    list[Path],
+    list[str],
     typer.Argument(
         metavar="FILES",
         help="Files of papers: Kaggle CSV, arXiv metadata dump, Parquet, JSON lines, BibTeX; "
         "also gzipped or zipped.",
     ),
 ]
-Output = Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")]
+Output = Annotated[str, typer.Option(metavar="DIR", help="Folder to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the contents of DIR.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the manifest's summary as JSON.")]
 Periods = Annotated[
@@ -124,6 +131,8 @@ def build(
     columns: Columns = "",
     format: Format = _BUILD.format,
     strict: Strict = _BUILD.strict,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -145,15 +154,25 @@ def build(
         format=format,
         strict=strict,
     )
+    check_engine(engine, address)
     need_packages("building datasets")
-    from classmark.dataset import Origin, build_dataset
+    from classmark.dataset import MANIFEST_FILE, Origin, ReadOnCluster, build_dataset
+    from classmark.storage import files_of, staged_folder
 
-    origin = Origin(command=_command_line())
-    with progress_bar() as progress:
+    if engine == "local":
+        refuse_buckets(output, *sources)
+    read = ReadOnCluster(address) if engine == "ray" else None
+    target, papers = parse_place(output), [parse_place(source) for source in sources]
+    papers = papers if read is None else files_of(papers)
+    origin = Origin(command=_command_line(), read=read)
+    with (
+        progress_bar() as progress,
+        staged_folder(target, last=MANIFEST_FILE, overwrite=overwrite) as folder,
+    ):
         manifest = build_dataset(
-            sources, output, config, origin=origin, overwrite=overwrite, progress=progress
+            papers, folder, config, origin=origin, overwrite=overwrite, progress=progress
         )
-    _report(manifest, output, as_json=as_json)
+    _report(manifest, target, as_json=as_json)
 
 
 Papers = Annotated[int, typer.Option(metavar="N", help="Number of papers.")]

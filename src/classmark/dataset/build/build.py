@@ -12,7 +12,7 @@ import polars as pl
 
 from classmark import taxonomy
 from classmark.dataset.build.cleaning import clean
-from classmark.dataset.build.intake import Intake, read_sources
+from classmark.dataset.build.intake import Intake, Read, read_sources
 from classmark.dataset.build.ledger import Ledger
 from classmark.dataset.build.splits import assign_periods, assign_splits
 from classmark.dataset.build.writing import check_leaks, write_splits
@@ -22,7 +22,7 @@ from classmark.dataset.folder import INVENTED_ID_PREFIX, MANIFEST_FILE, SPLITS
 from classmark.errors import InvalidConfig, InvalidDataset, UnknownCategory
 from classmark.papers import RECIPE_VERSION
 from classmark.records import SILENT, DatasetManifest, Progress, SplitFile
-from classmark.storage import atomic_folder, check_apart, write_json
+from classmark.storage import atomic_folder, check_apart, is_remote, write_json
 
 SCRATCH = "scratch"
 """Folder in a dataset that is being built: texts wait there until they are written."""
@@ -30,15 +30,17 @@ SCRATCH = "scratch"
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where a dataset comes from, for its manifest.
+    """Where a dataset comes from.
 
     Attributes:
         command: the command line that writes it.
         options: further options for the manifest's ``config``, e.g. those of the generator.
+        read: who reads the sources, which decides nothing about the dataset; None: this process.
     """
 
     command: str = ""
     options: dict[str, Any] | None = None
+    read: Read | None = None
 
 
 def build_dataset(
@@ -69,10 +71,12 @@ def build_dataset(
     """
     if not sources:
         raise InvalidConfig("there is nothing to build from. Name one or more files of papers.")
-    check_apart((output,), (*sources, config.test_ids, config.valid_ids))
+    local = [source for source in sources if not is_remote(source)]
+    check_apart((output,), (*local, config.test_ids, config.valid_ids))
     with atomic_folder(output, overwrite=overwrite) as folder:
-        intake = read_sources(sources, folder / SCRATCH, config, progress)
-        return write_dataset(folder, intake, config, origin or Origin(), progress)
+        origin = origin or Origin()
+        intake = read_sources(sources, folder / SCRATCH, config, progress, origin.read)
+        return write_dataset(folder, intake, config, origin, progress)
 
 
 def write_dataset(

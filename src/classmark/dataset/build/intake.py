@@ -11,9 +11,11 @@ import os
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,13 @@ from numpy.typing import NDArray
 from classmark.dataset.config import DatasetConfig
 from classmark.dataset.folder import INTAKE_SCHEMA, TEXT_COLUMNS
 from classmark.errors import ContractViolation
-from classmark.papers import Columns, abstract_fingerprint, canonical_id, read_papers
+from classmark.papers import (
+    Columns,
+    ReadOptions,
+    abstract_fingerprint,
+    canonical_id,
+    read_papers,
+)
 from classmark.records import SILENT, BadRecord, Paper, Progress
 from classmark.storage import sha256_file
 
@@ -158,7 +166,8 @@ class TextStore:
         return self._folder / f"chunk-{number}"
 
 
-_CHUNK_PAPERS = 20_000
+CHUNK_PAPERS = 20_000
+_Record = Paper | BadRecord
 _COLUMNS_ADVICE = "Name yours in the setting columns (--columns title=…,abstract=…)"
 _REPORT_EVERY_RECORDS = 1_000
 
@@ -195,56 +204,79 @@ class Intake:
         return f"{self.sources[source]['name']}:{place}" if source >= 0 else f"paper {row + 1}"
 
 
-class _Collector:
-    """Gathers papers column by column; of every 20,000 the texts go to disk."""
+@dataclass(frozen=True)
+class Batch:
+    """Neighbouring records of a source, as columns; made wherever the source is read.
 
-    def __init__(self, texts: TextStore, config: DatasetConfig, progress: Progress) -> None:
+    Attributes:
+        frame: the readable papers: the columns of ``INTAKE_SCHEMA``, and what ``judge_texts`` says.
+        read: records, good or bad.
+        bad: kind and sentence of each record that cannot be read.
+    """
+
+    frame: pl.DataFrame
+    read: int
+    bad: tuple[tuple[str, str], ...]
+
+
+def make_batch(records: Iterable[Paper | BadRecord], source: str, prefix: str) -> Batch:
+    """Return records as columns.
+
+    Args:
+        records: of one source.
+        source: its name, for messages.
+        prefix: what ids that are bare numbers begin with.
+    """
+    rows, bad = [], []
+    for record in records:
+        if isinstance(record, BadRecord):
+            bad.append((record.kind, f"{source}, {record.message.rstrip('.')}."))
+        else:
+            rows.append(_row(record, prefix))
+    frame = judge_texts(pl.DataFrame(rows, schema=INTAKE_SCHEMA, orient="row"))
+    return Batch(frame, len(rows) + len(bad), tuple(bad))
+
+
+class Collector:
+    """Gathers batches in their order; the texts of each go to disk."""
+
+    def __init__(self, texts: TextStore, config: DatasetConfig) -> None:
         self.texts = texts
         self.bad_records: Counter[str] = Counter()
         self.first_bad: dict[str, str] = {}
         self.read = 0
         self._strict = config.strict
-        self._progress = progress
-        self._chunks: list[pl.DataFrame] = []
-        self._rows: list[tuple[object, ...]] = []
+        self._frames = [make_batch((), "", "").frame.drop(TEXT_COLUMNS)]
 
-    def collect(self, records: Iterable[Paper | BadRecord], *, source: str, prefix: str) -> None:
-        for record in records:
-            self.read += 1
-            if isinstance(record, BadRecord):
-                self._count_bad(record, source)
-            else:
-                self._rows.append(_row(record, prefix))
-            if len(self._rows) >= _CHUNK_PAPERS:
-                self._close_chunk()
-            if self.read % _REPORT_EVERY_RECORDS == 0:
-                self._progress.advance(_REPORT_EVERY_RECORDS)
+    def take(self, batch: Batch) -> None:
+        """Take the next records.
+
+        Raises:
+            ContractViolation: one is bad, and the build is strict.
+        """
+        self.read += batch.read
+        for kind, what in batch.bad:
+            self.first_bad.setdefault(kind, what)
+            if self._strict:
+                raise ContractViolation(
+                    f"{what} Correct the record, or leave out --strict to skip and count it."
+                )
+            self.bad_records[kind] += 1
+        if batch.frame.height:
+            self.texts.add(batch.frame)
+            self._frames.append(batch.frame.drop(TEXT_COLUMNS))
 
     def frame(self) -> pl.DataFrame:
-        self._close_chunk()
-        return pl.concat(self._chunks, rechunk=True).with_row_index("row")
-
-    def _count_bad(self, record: BadRecord, source: str) -> None:
-        what = f"{source}, {record.message.rstrip('.')}."
-        self.first_bad.setdefault(record.kind, what)
-        if self._strict:
-            raise ContractViolation(
-                f"{what} Correct the record, or leave out --strict to skip and count it."
-            )
-        self.bad_records[record.kind] += 1
-
-    def _close_chunk(self) -> None:
-        chunk = judge_texts(pl.DataFrame(self._rows, schema=INTAKE_SCHEMA, orient="row"))
-        self._rows.clear()
-        self.texts.add(chunk)
-        self._chunks.append(chunk.drop(TEXT_COLUMNS))
+        """Return what is known of the readable papers but the texts, with their rows."""
+        return pl.concat(self._frames, rechunk=True).with_row_index("row")
 
 
 def collect_papers(papers: Iterable[Paper], scratch: Path, config: DatasetConfig) -> Intake:
     """Return papers that come from no file, e.g. invented ones; texts wait in a new folder."""
     texts = TextStore(scratch)
-    collector = _Collector(texts, config, SILENT)
-    collector.collect(papers, source="papers", prefix="")
+    collector = Collector(texts, config)
+    for batch in batches_of(papers, "papers", ""):
+        collector.take(batch)
     return Intake(frame=collector.frame(), texts=texts, bad_records={}, first_bad={}, sources=())
 
 
@@ -253,8 +285,12 @@ def read_sources(
     scratch: Path,
     config: DatasetConfig,
     progress: Progress = SILENT,
+    read: Read | None = None,
 ) -> Intake:
     """Read every source, streamed; the texts wait in a new folder, ``scratch``.
+
+    ``read`` yields the batches of all sources in order, and None after the last of each; without it
+    this process reads them.
 
     Ids that are bare numbers are numbers of records, not of papers: with several sources they
     get the number of the source before them (``2-17``), or they would collide.
@@ -263,16 +299,17 @@ def read_sources(
         UnreadableSource: a source is missing, binary, in no known format ...
         ContractViolation: a record cannot be read and the build is strict.
     """
-    collector = _Collector(TextStore(scratch), config, progress)
+    collector = Collector(TextStore(scratch), config)
     facts, first_rows = [], []
-    for number, source in enumerate(sources, start=1):
-        before = collector.read
-        progress.step(f"reading {source.name}", done=before)
-        first_rows.append(before - collector.bad_records.total())
-        prefix = f"{number}-" if len(sources) > 1 else ""
-        collector.collect(_records(source, config), source=source.name, prefix=prefix)
-        read = collector.read - before
-        facts.append({"name": source.name, "sha256": sha256_file(source), "read": read})
+    with closing((read or _read_here)(sources, config, progress)) as batches:
+        for source in sources:
+            before = collector.read
+            progress.step(f"reading {source.name}", done=before)
+            first_rows.append(before - collector.bad_records.total())
+            for batch in iter(partial(next, batches), None):
+                collector.take(batch)
+            n_read = collector.read - before
+            facts.append({"name": source.name, "sha256": sha256_file(source), "read": n_read})
     return Intake(
         frame=collector.frame(),
         texts=collector.texts,
@@ -283,14 +320,53 @@ def read_sources(
     )
 
 
-def _records(source: Path, config: DatasetConfig) -> Iterator[Paper | BadRecord]:
-    return read_papers(
-        source,
-        format=config.format,
+Read = Callable[[Sequence[Path], DatasetConfig, Progress], Generator[Batch | None]]
+
+
+def id_prefix(number: int, n_sources: int) -> str:
+    """Return what bare numbers begin with in the source of a number, from 0."""
+    return f"{number + 1}-" if n_sources > 1 else ""
+
+
+def read_options(config: DatasetConfig) -> ReadOptions:
+    """Return how the records of a source are read."""
+    return ReadOptions(
+        name="",
         columns=Columns(given=config.columns, advice=_COLUMNS_ADVICE),
         strict_dates=True,
         whole_labels=config.labels == "free",
     )
+
+
+def _read_here(
+    sources: Sequence[Path], config: DatasetConfig, progress: Progress
+) -> Generator[Batch | None]:
+    options = read_options(config)
+    for number, source in enumerate(sources):
+        records = read_papers(
+            source,
+            format=config.format,
+            columns=options.columns,
+            strict_dates=options.strict_dates,
+            whole_labels=options.whole_labels,
+        )
+        prefix = id_prefix(number, len(sources))
+        yield from batches_of(_counted(records, progress), source.name, prefix)
+        yield None
+
+
+def _counted(records: Iterable[_Record], progress: Progress) -> Iterator[_Record]:
+    for number, record in enumerate(records, start=1):
+        if number % _REPORT_EVERY_RECORDS == 0:
+            progress.advance(_REPORT_EVERY_RECORDS)
+        yield record
+
+
+def batches_of(records: Iterable[Paper | BadRecord], source: str, prefix: str) -> Iterator[Batch]:
+    """Yield records in batches; the arguments are those of ``make_batch``."""
+    rest = iter(records)
+    while group := list(islice(rest, CHUNK_PAPERS)):
+        yield make_batch(group, source, prefix)
 
 
 def _row(paper: Paper, prefix: str) -> tuple[object, ...]:

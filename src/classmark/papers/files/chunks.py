@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from classmark.papers.fields import DEFAULT_MAX_RECORD_BYTES, Columns, Place, ReadOptions
+from classmark.papers.fields import Place, ReadOptions
 from classmark.papers.files.detect import format_of
 from classmark.papers.files.jsonfiles import read_json_lines
 from classmark.papers.files.lines import is_cut, skip_line, too_long
@@ -48,8 +48,7 @@ def read_chunks(
     size: ChunkSize,
     *,
     format: str = "auto",
-    columns: Mapping[str, str] | Columns | None = None,
-    max_record_bytes: int = DEFAULT_MAX_RECORD_BYTES,
+    options: ReadOptions | None = None,
 ) -> Iterator[Chunk]:
     """Yield a file in chunks; the same file and size give the same chunks.
 
@@ -57,36 +56,30 @@ def read_chunks(
         path: the file.
         size: of a chunk; a longer line makes a longer chunk.
         format: as for ``read_papers``.
-        columns: as for ``read_papers``.
-        max_record_bytes: as for ``read_papers``.
+        options: how records are read; its name is not used.
 
     Raises:
         UsageError, UnreadableSource, WrongColumns, MissingExtra: as ``read_papers``.
     """
     check_format(format)
-    options = ReadOptions(
-        name=str(path), columns=Columns.of(columns), max_record_bytes=max_record_bytes
-    )
+    options = replace(options or ReadOptions(name=""), name=str(path))
     with damage_named(options.name), open_path(path) as source:
         found = format_of(source, options.columns.marks) if format == "auto" else format
         if found == LINE_FORMAT:
-            yield from _line_chunks(source.stream, size.bytes, max_record_bytes, source.position)
+            yield from _line_chunks(
+                source.stream, size.bytes, options.max_record_bytes, source.position
+            )
         else:
             records = read_source(source, found, options)
             yield from _record_chunks(records, size, source.position)
 
 
-def papers_of(
-    chunk: Chunk,
-    *,
-    columns: Mapping[str, str] | Columns | None = None,
-    max_record_bytes: int = DEFAULT_MAX_RECORD_BYTES,
-) -> Iterator[Paper | BadRecord]:
+def papers_of(chunk: Chunk, options: ReadOptions | None = None) -> Iterator[Paper | BadRecord]:
     """Yield the papers of a chunk, as ``read_papers`` would within the whole file."""
     if not isinstance(chunk.content, bytes):
         return iter(chunk.content)
-    options = ReadOptions(name="", columns=Columns.of(columns), max_record_bytes=max_record_bytes)
-    return read_json_lines(io.BytesIO(chunk.content), options, chunk.first_line)
+    lines = io.BytesIO(chunk.content)
+    return read_json_lines(lines, options or ReadOptions(name=""), chunk.first_line)
 
 
 def _line_chunks(

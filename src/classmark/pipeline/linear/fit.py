@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from classmark.dataset import iter_texts, read_split
 from classmark.errors import InvalidConfig
+from classmark.evaluation import macro_f1, top_k_accuracy
 from classmark.kernels import RawScores
 from classmark.kernels.linear import LinearScorer
 from classmark.pipeline.config import TrainConfig
@@ -136,6 +137,7 @@ def _fit_and_prune(work: _Work) -> tuple[LinearWeights, LinearWeights]:
             stage=stage,
             progress=work.progress,
             trackers=work.trackers,
+            each_epoch=None if start else _measures(work, keys),
         )
         work.progress.step(f"fitting the {stage}: {len(keys):,} features, epochs: {task.epochs}")
         fitted, losses = fit_linear(task)
@@ -147,6 +149,27 @@ def _fit_and_prune(work: _Work) -> tuple[LinearWeights, LinearWeights]:
     kept = np.sort(rank_by_importance(parent, papers)[: options.max_features])
     del papers  # what it has on disk goes with it
     return parent, fit("model", keys[kept], parent.select(kept))[0]
+
+
+def _measures(work: _Work, keys: NDArray[np.uint64]) -> Callable[[int, LinearWeights], None] | None:
+    """Return what measures each epoch on the valid split, if something watches the fit."""
+    config = work.config
+    valid = read_split(config.dataset, "valid", work.manifest, texts=False)
+    if not config.watchers or not len(valid):
+        return None
+    texts = iter_texts(config.dataset, "valid", work.manifest)
+    papers = to_sparse(read_occurrences(texts, SILENT), keys)
+
+    def measure(epoch: int, weights: LinearWeights) -> None:
+        scores = weights.score(papers)
+        values = {
+            "valid/top_1": top_k_accuracy(scores, valid.labels),
+            "valid/top_5": top_k_accuracy(scores, valid.labels, 5),
+            "valid/macro_f1": macro_f1(scores, valid.labels),
+        }
+        work.trackers.metrics(values, step=epoch, epoch=epoch)
+
+    return measure
 
 
 def _score_stages(

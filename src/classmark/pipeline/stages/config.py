@@ -12,17 +12,15 @@ from classmark.bundle.find import NAME_PATTERN, VERSION_PATTERN
 from classmark.dataset import DatasetConfig, SampleConfig
 from classmark.errors import InvalidConfig
 from classmark.evaluation import EvaluationConfig
-from classmark.pipeline.config import (
+from classmark.pipeline.config import TrainConfig, compose, read_train_config
+from classmark.pipeline.export import ExportOptions, Quantize
+from classmark.pipeline.keys import (
     ConfigKey,
-    TrainConfig,
-    compose,
     default_words,
     describe_keys,
     meanings,
-    read_train_config,
     type_words,
 )
-from classmark.pipeline.export import ExportOptions, Precision
 from classmark.records.fields import WrongField, read_fields, read_value
 
 _Group = TypeVar("_Group")
@@ -43,15 +41,18 @@ class ExportParams:
     Attributes:
         name, version: of the bundle.
         about: file with Markdown for the card; "": nothing is added.
-        precision: of a transformer: ``auto`` measures and decides, ``fp32`` and ``int8`` decide.
-        most_loss: validation accuracy that int8 may lose with ``auto``, 0..1.
+        quantize: precision of a transformer's weights: ``auto`` measures fp32 and int8 and decides;
+            ``fp32``, ``fp16`` and ``int8`` decide.
+        prune: what leaves a transformer, as ``vocabulary=SHARE,layers=N,heads=N``; "": nothing.
+        most_loss: validation accuracy that pruning may lose, and int8 with ``auto``, 0..1.
         threshold: of a cascade: another point of its curve; None is the one the run chose.
     """
 
     name: str = "mine"
     version: str = "1.0"
     about: str = ""
-    precision: Precision = ExportOptions.precision
+    quantize: Quantize = ExportOptions.quantize
+    prune: str = ExportOptions.prune
     most_loss: float = ExportOptions.most_loss
     threshold: float | None = ExportOptions.threshold
 

@@ -75,7 +75,8 @@ def _train(config: PipelineConfig, command: str, progress: Progress) -> None:
     if (unfinished := _unfinished_fit(config, progress)) is not None:
         progress.step(f"resuming {unfinished.name}")
         continued = {**resumed_config(unfinished, DATASET), "runs_dir": "."}
-        fit = read_train_config({**continued, "tracker": fit.composed["tracker"]})
+        ours = {group: fit.composed[group] for group in ("tracker", "profiler")}
+        fit = read_train_config({**continued, **ours})
     try:
         folder = train(fit, command=command, progress=progress)
     except Interrupted as error:

@@ -21,7 +21,7 @@ from classmark.kernels.calibration import softmax
 from classmark.papers import normalise
 from classmark.pipeline.export import Candidate, RunToExport, card_facts
 from classmark.pipeline.run_folder import without_folders
-from classmark.pipeline.transformer.export import draw_sample, read_network, tokenizer_json
+from classmark.pipeline.transformer.export import Prepared, draw_sample, prepare
 from classmark.records import BundleFile, BundleManifest, EvaluationReport, TransformerPart
 from classmark.storage import atomic_folder, sha256_file
 from classmark.training.transformer.encoder import quiet_transformers
@@ -65,8 +65,8 @@ abstract through `classmark.papers.normalise` first."""
 _FACTS = ("labels", "tokens", "text recipe, featuriser", "temperature", "dataset", "fitted")
 
 
-def open_network(run: RunToExport) -> Network:
-    """Return the fitted network of a run that Transformers has a class for.
+def open_network(run: RunToExport) -> Prepared:
+    """Return the network of a run that Transformers has a class for.
 
     Raises:
         InvalidConfig: it has none for its pooling or its encoder.
@@ -79,8 +79,8 @@ def open_network(run: RunToExport) -> Network:
             f"--format hf: no class of Transformers has model.pooling={pooling}. Export a bundle, "
             f"or train with model.pooling={POOLINGS[0]} or {POOLINGS[1]}."
         )
-    network = read_network(run.folder, run.record)
-    encoder: Any = network.module.encoder
+    prepared = prepare(run)
+    encoder: Any = prepared.network.module.encoder
     kind = encoder.config.model_type
     if kind != "bert" and getattr(encoder, "pooler", None) is not None:
         raise InvalidConfig(
@@ -88,7 +88,7 @@ def open_network(run: RunToExport) -> Network:
             "that has our pooling does not take. Export a bundle, or fit an encoder without one "
             "(of BERT's, DistilBERT's or ELECTRA's type)."
         )
-    return network
+    return prepared
 
 
 def write_folder(
@@ -104,7 +104,7 @@ def write_folder(
     Args:
         run: of the network.
         output: the folder.
-        network: what ``open_network`` returned.
+        network: of what ``open_network`` returned.
         candidate: what the run contributes to a bundle in fp32.
         bundle: what a bundle in fp32 without a curve would say of the run.
         report: of the test split.
@@ -117,7 +117,7 @@ def write_folder(
     run.progress.step("writing the folder for Transformers")
     with atomic_folder(output, overwrite=run.options.overwrite) as folder, quiet_transformers():
         _make_model(network, bundle.labels, temperature).save_pretrained(folder)
-        _make_tokenizer(tokenizer_json(run.folder), network).save_pretrained(folder)
+        _make_tokenizer(network).save_pretrained(folder)
         card = _render_readme(run, candidate, bundle, report)
         (folder / "README.md").write_text(card, encoding="utf-8")
         run.progress.step("comparing its answers with those of the run")
@@ -224,11 +224,11 @@ def _text_config(encoder: dict[str, Any]) -> dict[str, Any]:
     return {"rms_norm_eps": 1e-6, **text}  # of the image part
 
 
-def _make_tokenizer(content: bytes, network: Network) -> Any:
+def _make_tokenizer(network: Network) -> Any:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer.from_buffer(content)
+    tokenizer = Tokenizer.from_buffer(network.tokenizer_json)
     tokenizer.no_padding()
     tokenizer.no_truncation()
     special = {

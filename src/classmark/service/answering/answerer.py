@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +18,7 @@ from msgspec import structs
 
 from classmark.errors import NoHomeFolder, TextTooLong
 from classmark.journal import Journal, JournalConfig, default_journal_path
+from classmark.kernels import RawScores
 from classmark.papers import text_fingerprint
 from classmark.records import (
     BadRecord,
@@ -97,7 +99,13 @@ def answer_papers(
     classifier: Classifier, papers: Sequence[Paper], options: AnswerOptions
 ) -> list[Scored]:
     """Return the answers to papers, in the calling thread."""
-    raw = classifier.score(papers)
+    return answers_of(classifier, papers, classifier.score(papers), options)
+
+
+def answers_of(
+    classifier: Classifier, papers: Sequence[Paper], raw: RawScores, options: AnswerOptions
+) -> list[Scored]:
+    """Return the answers that raw scores of papers give."""
     answers = classifier.answers(
         papers, raw, top=options.top, threshold=options.threshold, explain=options.explain
     )
@@ -183,17 +191,47 @@ class Answerer:
             check()
             chunk = questions[start : start + CHUNK_PAPERS]
             good = [q for q in chunk if isinstance(q, Question)]
-            answers = iter(self._classify(good, options))
-            documents += [
-                q.published()
-                if isinstance(q, BadRecord)
-                else self._publish(q, next(answers), options, index)
-                for index, q in enumerate(chunk, start)
-            ]
+            documents += self._published(chunk, self._classify(good, options), options, start)
         outcomes = Counter(d.reason if isinstance(d, Answer) else "error" for d in documents)
         for outcome, n in outcomes.items():
             self._metrics.papers_done(outcome, n)
         return documents
+
+    def answer_together(
+        self, requests: Sequence[tuple[Sequence[Question | BadRecord], AnswerOptions]]
+    ) -> list[list[Document]]:
+        """Return the published answers to each of some requests; their papers are scored in one go.
+
+        Args:
+            requests: the questions of each, and how to answer them.
+        """
+        papers = [[q.paper for q in asked if isinstance(q, Question)] for asked, _ in requests]
+        raw = self.classifier.score(chain.from_iterable(papers))
+        documents, end = [], 0
+        for (asked, options), own in zip(requests, papers, strict=True):
+            first, end = end, end + len(own)
+            good = [q for q in asked if isinstance(q, Question)]
+            scored = answers_of(
+                self.classifier, own, raw.rows(first, end), self._for_all(good, options)
+            )
+            documents.append(self._published(asked, scored, options))
+        return documents
+
+    def _published(
+        self,
+        questions: Sequence[Question | BadRecord],
+        scored: Sequence[Scored],
+        options: AnswerOptions,
+        first: int = 0,
+    ) -> list[Document]:
+        """Return answers in the order of the questions, bad records in their places."""
+        answers = iter(scored)
+        return [
+            q.published()
+            if isinstance(q, BadRecord)
+            else self._publish(q, next(answers), options, index)
+            for index, q in enumerate(questions, first)
+        ]
 
     def _classify(self, questions: Sequence[Question], options: AnswerOptions) -> list[Scored]:
         if self.batcher is not None and questions:

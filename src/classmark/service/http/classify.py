@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from classmark.errors import ClassmarkError
 from classmark.records import BadRecord, Paper
-from classmark.service.answering.answerer import Answerer, AnswerOptions, Question
+from classmark.service.answering.answerer import Answerer, AnswerOptions, Document, Question
 from classmark.service.answering.batching import Batcher
 from classmark.service.problems import Problem, invalid_field, problem_of
 from classmark.service.requests.body import MAX_DIRECT_BODY_BYTES, check_media_type, read_body
@@ -31,7 +31,7 @@ from classmark.service.requests.schemas import (
     UnreadPaper,
 )
 from classmark.service.requests.threads import work_size
-from classmark.wire import Batch, Published, to_json
+from classmark.wire import Batch, ModelRef, Published, to_json
 
 if TYPE_CHECKING:
     from classmark.records import PredictionSource
@@ -73,10 +73,10 @@ def check_backlog(service: Service, exchange: Exchange) -> None:
         service.threads.backlog.check(exchange.remaining_s, stated)
 
 
-def check_count(service: Service, n_papers: int) -> None:
+def check_count(n_papers: int, most: int) -> None:
     """Raise a problem if there are more papers than a request may have."""
-    if n_papers > service.settings.max_papers:
-        raise too_many_papers(service.settings.max_papers)
+    if n_papers > most:
+        raise too_many_papers(most)
 
 
 def longest_paper_bytes(service: Service) -> int:
@@ -191,14 +191,24 @@ def _answer(service: Service, exchange: Exchange, request: ClassifyRequest) -> R
     answerer = service.answerer
     if request.papers is None:
         return Reply(to_json(answerer.answer(question_of(answerer, request), options)))
-    own = request.model_fields_set - ClassifyOptions.model_fields.keys() - {"papers"}
-    if own:
-        raise invalid_field(min(own), "cannot be sent beside papers; put it into the papers")
-    check_count(service, len(request.papers))
+    check_batch(request, request.papers, service.settings.max_papers)
     questions = [_question(service, exchange, paper) for paper in request.papers]
     documents = answerer.answer_many(questions, options, exchange.check_deadline)
     exchange.facts["papers"] = len(documents)
-    return Reply(json_with(Batch((), answerer.model), "answers", documents, ANSWERS_AT_ONCE))
+    return Reply(batch_json(answerer.model, documents))
+
+
+def check_batch(request: ClassifyRequest, papers: Sequence[PaperIn], most: int) -> None:
+    """Raise a problem if a batch has fields of a paper beside its papers, or too many of them."""
+    own = request.model_fields_set - ClassifyOptions.model_fields.keys() - {"papers"}
+    if own:
+        raise invalid_field(min(own), "cannot be sent beside papers; put it into the papers")
+    check_count(len(papers), most)
+
+
+def batch_json(model: ModelRef, documents: Sequence[Document]) -> bytes:
+    """Return the JSON of the answers to a batch."""
+    return json_with(Batch((), model), "answers", documents, ANSWERS_AT_ONCE)
 
 
 def json_with(whole: Published, name: str, values: Sequence[Any], at_once: int) -> bytes:
@@ -214,8 +224,13 @@ def _question(service: Service, exchange: Exchange, paper: PaperIn) -> Question 
     exchange.check_deadline()  # the nearest names of an unknown category take a millisecond
     if isinstance(paper, UnreadPaper):
         return bad_record(None, too_long(service))
+    return question_or_bad(service.answerer, paper)
+
+
+def question_or_bad(answerer: Answerer, paper: PaperIn) -> Question | BadRecord:
+    """Return the question that a paper of a batch asks, or what is wrong with it."""
     try:
-        return question_of(service.answerer, paper)
+        return question_of(answerer, paper)
     except (Problem, ClassmarkError) as error:
         return bad_record(paper.id, error)
 

@@ -118,7 +118,7 @@ def _answer(service: Service, exchange: Exchange, body: bytes) -> Reply:
         seen = shown(unknown[0]) if unknown else "a name twice"
         raise invalid_field("outputs", f"{seen!r} is not one of {', '.join(_OUTPUTS)}, each once")
     papers = _papers(request.inputs)
-    check_count(service, len(papers))
+    check_count(len(papers), service.settings.max_papers)
     answerer = service.answerer
     questions = [Question(_checked(answerer, paper, i)) for i, paper in enumerate(papers)]
     top = min(request.parameters.top, len(answerer.classifier.labels))

@@ -58,7 +58,7 @@ async def read_body(exchange: Exchange, threads: Threads, max_bytes: int) -> byt
 async def _receive(exchange: Exchange, max_bytes: int) -> list[bytes]:
     """Return the body as it was sent, in parts."""
     if exchange.stated_body_bytes > max_bytes:
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     parts: list[bytes] = []
     size = 0
     while True:
@@ -68,7 +68,7 @@ async def _receive(exchange: Exchange, max_bytes: int) -> list[bytes]:
         chunk: bytes = message.get("body", b"")
         size += len(chunk)
         if size > max_bytes:
-            raise _too_large(max_bytes)
+            raise too_large(max_bytes)
         parts.append(chunk)
         if not message.get("more_body"):
             return parts
@@ -112,7 +112,7 @@ def unpack(body: bytes, max_bytes: int, check: Callable[[], None]) -> bytes:
             content += stream.decompress(piece, _PIECE_BYTES)
             position -= len(stream.unused_data)
             if len(content) > max_bytes:
-                raise _too_large(max_bytes, "unpacks to more")
+                raise too_large(max_bytes, "unpacks to more")
     except zlib.error as error:
         raise _damaged(str(error).rpartition(": ")[2]) from error
     return bytes(content)
@@ -149,7 +149,8 @@ def _damaged(why: str) -> Problem:
     )
 
 
-def _too_large(max_bytes: int, how: str = "is larger") -> Problem:
+def too_large(max_bytes: int, how: str = "is larger") -> Problem:
+    """Return the problem of a body that is too large."""
     # The connection stays open and the rest is discarded, so that the client reads the answer; if
     # the body never ends, the connection is closed when it is late.
     return Problem(

@@ -1,0 +1,133 @@
+"""The trials of a sweep, and what they show: the content of its report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from classmark.errors import InvalidReport
+from classmark.records.fields import WrongField, read_fields
+from classmark.wire import to_builtins
+
+SWEEP_FORMAT_VERSION = 1
+TrialState = Literal["complete", "pruned", "failed", "running", "waiting"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepTrial:
+    """One fit of a sweep.
+
+    Attributes:
+        number: from 0, in the order in which they began.
+        state: ``pruned`` ended early because others did better; ``failed`` gave no value.
+        value: the metric on the valid split; None unless complete.
+        values: that were tried, by key; those of the default have ``is_default``.
+        measured: metric during the fit, by the share of its epochs that were done, in percent.
+        seconds: wall time; None if it has not ended.
+        cpu_seconds: of all threads of the process; None if it has not ended.
+        is_default: this trial has the values of the configuration before the sweep.
+        retry_of: number of the trial that was killed or interrupted, None if there is none.
+        error: why it failed, "" if it did not.
+    """
+
+    number: int
+    state: TrialState
+    value: float | None
+    values: dict[str, Any]
+    measured: dict[str, float]
+    seconds: float | None
+    cpu_seconds: float | None
+    is_default: bool
+    retry_of: int | None
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepReport:
+    """Every trial of a study, and what is needed to repeat it.
+
+    Attributes:
+        name: of the study.
+        kind: of the model.
+        metric: on the valid split; higher is better.
+        n_valid: papers of the valid split that it was measured on.
+        n_train: papers of the train split.
+        dataset_digest: digest of the dataset manifest.
+        generated: the papers were invented by the sample generator.
+        budget: of trials; None if there is none.
+        date: ISO date and time (UTC).
+        machine: system, processor architecture, CPUs, Python and numpy versions.
+        command: the command line, "" if it was called from Python.
+        packages: versions by name.
+        space: where each key was sought, by key.
+        importance: share of each key in what sets the best trials apart, 0..1; empty while too few
+            are complete.
+        trials: in the order in which they began.
+    """
+
+    name: str
+    kind: str
+    metric: str
+    n_valid: int
+    n_train: int
+    dataset_digest: str
+    generated: bool
+    budget: int | None
+    date: str
+    machine: str
+    command: str
+    packages: dict[str, str]
+    space: dict[str, dict[str, Any]]
+    importance: dict[str, float]
+    trials: tuple[SweepTrial, ...]
+    format_version: int = field(default=SWEEP_FORMAT_VERSION)
+
+    @property
+    def best(self) -> SweepTrial | None:
+        """Return the best complete trial, the first one of equals; None if none is complete."""
+        complete = [t for t in self.trials if t.value is not None]
+        return max(complete, key=lambda t: (t.value, -t.number), default=None)
+
+    @property
+    def default(self) -> SweepTrial | None:
+        """Return the complete trial of the configuration before the sweep."""
+        found = (t for t in self.trials if t.is_default and t.value is not None)
+        return next(found, None)
+
+    def bests(self) -> Iterator[tuple[SweepTrial, float]]:
+        """Yield each complete trial with the best value up to it."""
+        best = float("-inf")
+        for trial in self.trials:
+            if trial.value is not None:
+                best = max(best, trial.value)
+                yield trial, best
+
+    def count(self, state: TrialState) -> int:
+        """Return how many trials are in a state."""
+        return sum(trial.state == state for trial in self.trials)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of a report."""
+        value: dict[str, Any] = to_builtins(self)
+        return value
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> SweepReport:
+        """Read the JSON object of a report.
+
+        Raises:
+            InvalidReport: another format version, or a key is missing or unknown.
+        """
+        if value.get("format_version") != SWEEP_FORMAT_VERSION:
+            raise InvalidReport(
+                f"report format version is {value.get('format_version')!r}, this classmark reads "
+                f"{SWEEP_FORMAT_VERSION}. Write it again with `classmark sweep report`."
+            )
+        try:
+            return read_fields(cls, {k: v for k, v in value.items() if k != "provenance"})
+        except WrongField as error:
+            raise InvalidReport(
+                f"the report is not of format {SWEEP_FORMAT_VERSION}: {error}. "
+                "Write it again with `classmark sweep report`."
+            ) from error
