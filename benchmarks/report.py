@@ -233,6 +233,9 @@ def _versions() -> dict[str, str]:
 
 def _shown(word: str | Path) -> str:
     """Return a word of a command without what only this machine has."""
+    name, equals, value = str(word).partition("=")
+    if equals:
+        return f"{name}={_shown(value)}"
     path = Path(word)
     if not path.is_absolute():
         return str(word)
