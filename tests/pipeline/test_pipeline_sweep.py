@@ -240,8 +240,8 @@ def test_a_deep_trial_that_lags_behind_ends_in_the_fit_and_leaves_nothing(
     found = compose_sweep(
         [
             *("sweep=transformer", f"dataset.path={papers}", f"runs_dir={tmp_path}"),
-            *(f"model.encoder={encoder}", "model.max_length=32"),
-            *("model.head_rate=0.1", "model.epochs=2", "model.threads=1", "model.batch_size=64"),
+            *(f"model.encoder={encoder}", "model.max_length=48", "model.accumulation=1"),
+            *("model.head_rate=0.1", "model.epochs=2", "model.threads=1", "model.batch_size=8"),
             *(f"~{SPACE}.{key}" for key in (*keys, "cross_list_share", "pooling", "decay")),
             *(f"~{SPACE}.head_rate", f"+{SPACE}.head_rate={{choices: [0.1, 1e-9]}}"),
             *("sweep.trials=4", "sweep.first_share=0.5", "sweep.random_trials=4"),
