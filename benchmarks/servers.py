@@ -25,7 +25,7 @@ from typing import Any
 
 from faults import overload, say
 from load import batch_bodies, measure, request_of, single_bodies
-from report import run_benchmark, start_plot, write_plot
+from report import plain_numbers, run_benchmark, start_plot, write_plot
 from server_faults import measure_faults
 from server_kinds import DEADLINE_S, SERVERS, WORKERS, Running, prepared, running
 from service import memory_mb
@@ -173,8 +173,11 @@ def plot(result: dict[str, Any], path: Path) -> None:
                 levels, cpu_ms, style, marker="o", markersize=3, color=f"C{place}", label=name
             )
         axes.set(xlabel="connections", ylabel="CPU-ms a paper", xscale="log", yscale="log")
+        plain_numbers(axes.xaxis, levels)
+        plain_numbers(axes.yaxis)
         axes.set_title(f"{model} model, {result['workers']} workers", size=9)
-        axes.legend(frameon=False, fontsize=7)
+    handles, names = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     write_plot(figure, path)
 
 
