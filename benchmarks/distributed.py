@@ -221,7 +221,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def plot(report: dict[str, Any], path: Path) -> None:
     """Draw the derived efficiency over the number of processes."""
-    figure, axes = start_plot().subplots(figsize=(7, 3.2), layout="constrained")
+    figure, axes = start_plot().subplots(figsize=(8.5, 3.2), layout="constrained")
     colours = ("#c0d4f4", "#7aa6e8", "#1f5fbf", "#d9822b")
     for of, colour in zip(report["derived"], colours, strict=True):
         for key, style in (("papers_a_process_fixed", "-"), ("papers_a_step_fixed", ":")):
@@ -235,7 +235,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
     papers = report["step"]["papers"]
     axes.set_title(f"share of a step that is not exchange, %; solid: {papers} papers each, dotted: "
                    f"{papers} in all", size=9)  # fmt: skip
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(loc="outside right center", frameon=False, fontsize=8)
     write_plot(figure, path)
 
 

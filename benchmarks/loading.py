@@ -40,7 +40,7 @@ from classmark.training.transformer import (
 )
 from classmark.training.transformer.data import Order, StepLoader
 from classmark.training.transformer.network import cross_entropy
-from report import run_benchmark, start_plot, write_plot
+from report import plain_numbers, run_benchmark, start_plot, write_plot
 
 WORKERS = (0, 1, 2)
 FORMATS = ("parquet", "jsonl", "csv", "arrays")
@@ -231,9 +231,10 @@ def plot(report: dict[str, Any], path: Path) -> None:
         of = [r for r in report["loading"] if r["workers"] == workers and r["bucketed"]]
         places = [i + (shift - 1) * 0.27 for i in range(len(of))]
         bars = left.bar(places, [r["papers_per_s"] for r in of], 0.25, color=colour,
-                        label=f"{workers} workers")  # fmt: skip
+                        label=f"{workers} worker{'s' * (workers != 1)}")  # fmt: skip
         left.bar_label(bars, [f"{r['papers_per_s']:,.0f}" for r in of], size=7)
     left.set_yscale("log")
+    plain_numbers(left.yaxis)
     left.set_xticks(range(len(FORMATS)), FORMATS)
     left.set_title("papers a second from the file to batches, with buckets", size=9)
     left.legend(frameon=False, fontsize=8)

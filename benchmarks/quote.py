@@ -40,7 +40,7 @@ from report import (
 
 PACKAGED = f"src/classmark/bundles/{SHIPPED}"
 CARD = "CARD.md"
-_BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- (?!end )(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _METRICS = {
     "top_1": "top-1",
     "top_3": "top-3",

@@ -54,12 +54,14 @@ def model(r: Measured) -> str:
         for run in derived["runs"]
     ]
     head = ["papers", "tier", "nodes", "hours", "cost", "bottleneck, and how busy workers are"]
+    ray = r["engines"]["ray"]
     return (
-        f"{markdown(head, rows)}\nA run takes as long as its slowest part: the workers; the "
-        "processes that unpack and divide gzip files, one for "
-        f"{assumed['workers_a_reader']} workers; the one that takes the parts, by its CPU time or "
-        "by its network. CPU time is that of the table above; for the deep tier, that of "
-        f"`deep.json` (ONNX int8). Assumed: {assumed['cores_a_node']} cores a node, "
+        f"{markdown(head, rows)}\nA run takes as long as its slowest part, and the fixed seconds "
+        f"of the busy machine above ({ray['seconds_fixed']:.0f}, and {ray['start']['seconds']:.0f} "
+        "for the start). The parts are the workers; the readers, which unpack and divide gzip "
+        f"files, one for {assumed['workers_a_reader']} workers; the driver, which takes the parts, "
+        "by its CPU time or by its network. CPU time is that of the table above; for the deep "
+        f"tier, that of `deep.json` (ONNX int8). Assumed: {assumed['cores_a_node']} cores a node, "
         f"${assumed['dollars_a_core_hour']} a core-hour, {assumed['driver_gbit_s']:g} Gbit/s, "
         "papers as long as the generated ones, and as many files as processes read them. 250 "
         "million is about all of OpenAlex.\n"

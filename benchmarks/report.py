@@ -197,6 +197,20 @@ def start_plot() -> Any:
     return plt
 
 
+def plain_numbers(axis: Any, ticks: Sequence[float] = ()) -> None:
+    """Write the numbers of a logarithmic axis as 200, not as 2 x 10^2; at some ticks only."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    def plain_text(value: float, _: int) -> str:
+        return f"{value:,g}" if ticks or f"{value:e}"[0] in "125" else ""
+
+    plain = FuncFormatter(plain_text)
+    axis.set_major_formatter(plain)
+    axis.set_minor_formatter(NullFormatter() if ticks else plain)
+    if ticks:
+        axis.set_ticks(ticks)
+
+
 def write_plot(figure: Any, path: Path) -> None:
     """Write a figure as SVG or PNG, by its suffix."""
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
@@ -233,6 +247,9 @@ def _versions() -> dict[str, str]:
 
 def _shown(word: str | Path) -> str:
     """Return a word of a command without what only this machine has."""
+    name, equals, value = str(word).partition("=")
+    if equals:
+        return f"{name}={_shown(value)}"
     path = Path(word)
     if not path.is_absolute():
         return str(word)

@@ -25,7 +25,7 @@ from typing import Any
 
 from faults import overload, say
 from load import batch_bodies, measure, request_of, single_bodies
-from report import run_benchmark, start_plot, write_plot
+from report import plain_numbers, run_benchmark, start_plot, write_plot
 from server_faults import measure_faults
 from server_kinds import DEADLINE_S, SERVERS, WORKERS, Running, prepared, running
 from service import memory_mb
@@ -159,21 +159,25 @@ def measure_all(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
-    """Draw p99 over throughput of each server, a panel for each model."""
+    """Draw the processor time of a paper over the connections, a panel for each model."""
     loads = result["loads"]
     figure, panels = start_plot().subplots(
         1, len(loads), figsize=(5 * len(loads), 4), layout="constrained", squeeze=False
     )
     for axes, (model, servers) in zip(panels[0], loads.items(), strict=True):
         for place, (name, found) in enumerate(servers.items()):
-            rates = [point["requests_per_s"] for point in found["single"]]
-            p99 = [point["p99_ms"] for point in found["single"]]
+            levels = [point["concurrency"] for point in found["single"]]
+            cpu_ms = [point["cpu_ms_per_request"] for point in found["single"]]
             style = "--" if name.endswith("no batches") else "-"
-            axes.plot(rates, p99, style, marker="o", markersize=3, color=f"C{place}", label=name)
-        axes.axhline(result["p99_limit_ms"], color="#c0c0c0", linewidth=0.8)
-        axes.set(xlabel="single papers/s", ylabel="p99, ms", xscale="log", yscale="log")
+            axes.plot(
+                levels, cpu_ms, style, marker="o", markersize=3, color=f"C{place}", label=name
+            )
+        axes.set(xlabel="connections", ylabel="CPU-ms a paper", xscale="log", yscale="log")
+        plain_numbers(axes.xaxis, levels)
+        plain_numbers(axes.yaxis)
         axes.set_title(f"{model} model, {result['workers']} workers", size=9)
-        axes.legend(frameon=False, fontsize=7)
+    handles, names = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     write_plot(figure, path)
 
 

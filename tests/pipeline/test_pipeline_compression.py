@@ -78,7 +78,7 @@ def test_a_pruned_network_is_refused_if_it_may_lose_more_than_is_allowed(
     output = tmp_path / "small-1.0"
     with pytest.raises(
         ParityFailed,
-        match=r"--prune layers=1: the smaller network cannot be judged: 120 labelled .* too few",
+        match=r"--prune layers=1: what it loses cannot be judged: 120 labelled .* too few",
     ):
         export_run(deep.run, output, options(prune="layers=1", most_loss=0.005))
     with pytest.raises(

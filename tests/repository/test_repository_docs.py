@@ -44,6 +44,10 @@ def check(words: list[str]) -> None:
         else:  # a group may be a command itself: classmark evaluate --scores FILE
             assert command.invoke_without_command, f"no command {' '.join(words[:2])!r}"
             assert second.startswith("-"), f"no command {' '.join(words[:2])!r}"
+    if "--" in words:  # what follows is of the command that `profile` runs
+        at = words.index("--")
+        check([words[1], *words[at + 1 :]])
+        words = words[:at]
     known = {opt for p in command.params for opt in (*p.opts, *p.secondary_opts)} | {"--help"}
     used = {word.partition("=")[0] for word in words if word.startswith("--")}
     assert used <= known, f"{' '.join(words)}: no option {sorted(used - known)}"

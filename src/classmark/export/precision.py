@@ -102,8 +102,8 @@ def measure_loss(before: NDArray[np.bool_], after: NDArray[np.bool_], most_loss:
         most_loss: accuracy that may be lost, 0..1.
     """
     n = len(before)
-    if n < least_papers(most_loss):
-        return Loss(words=_too_few(n, most_loss), papers=n, most_loss=most_loss)
+    if reason := too_few(n, most_loss):
+        return Loss(words=reason, papers=n, most_loss=most_loss)
     config = EvaluationConfig()
     change = compare_shares(before, after, config)
     # What is lost is the change turned round, and so are the ends of its interval.
@@ -153,7 +153,10 @@ def _turned(value: float | None) -> float:
     return 0.0 - round(value or 0.0, 6)
 
 
-def _too_few(n: int, most_loss: float) -> str:
+def too_few(n: int, most_loss: float) -> str:
+    """Return why n labelled papers cannot tell a loss, "" if they can."""
+    if n >= least_papers(most_loss):
+        return ""
     if not most_loss:
         return "no number of papers shows that nothing is lost"
     return (

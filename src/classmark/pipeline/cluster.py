@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -105,9 +106,10 @@ def train_on_cluster(config: TrainConfig, command: str, progress: Progress) -> P
 def _fit(part: _Part, workers: int) -> str:
     import ray.exceptions
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-    from ray.train.data_parallel_trainer import DataParallelTrainer
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-    with TemporaryDirectory(prefix="classmark-") as place:
+    with TemporaryDirectory(prefix="classmark-") as place, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of settings that only Ray touches
         trainer = DataParallelTrainer(
             part.__call__,
             scaling_config=ScalingConfig(num_workers=workers),

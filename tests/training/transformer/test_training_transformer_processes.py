@@ -19,6 +19,8 @@ from classmark.training.transformer.processes import (
     read_variables,
 )
 
+pytestmark = pytest.mark.timeout(900)  # reason: processes import torch, on a busy machine slowly
+
 SET = {
     "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2",
     "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500",
@@ -188,3 +190,38 @@ def test_a_process_that_does_not_start_is_an_error_at_once(
         joined(config("model.devices=2"), does_not_start),
     ):
         raise AssertionError("it did not start")
+
+
+@needs_torch
+def test_the_state_of_an_optimiser_is_divided_in_the_order_of_its_groups(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch = pytest.importorskip("torch")
+    from lightning.fabric.plugins.environments.lightning import find_free_network_port
+    from torch.distributed import destroy_process_group, init_process_group
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    from classmark.training.transformer.strategies import _divided_state
+
+    def with_optimiser(model: Any) -> Any:
+        reversed_ = [{"params": [p]} for p in reversed(list(model.parameters()))]
+        return torch.optim.AdamW(reversed_)
+
+    for name, value in {**SET, "RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1",
+                        "MASTER_PORT": str(find_free_network_port())}.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    whole, divided = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    before = with_optimiser(whole)
+    whole(torch.ones(1, 3)).sum().backward()
+    before.step()
+    init_process_group("gloo")
+    try:
+        fully_shard(divided, mesh=init_device_mesh("cpu", (1,)))
+        after = with_optimiser(divided)
+        after.load_state_dict(_divided_state(after, before.state_dict()))
+        for mine, theirs in zip(whole.parameters(), divided.parameters(), strict=True):
+            kept = after.state[theirs]["exp_avg"].full_tensor()
+            assert torch.equal(kept, before.state[mine]["exp_avg"])
+    finally:
+        destroy_process_group()

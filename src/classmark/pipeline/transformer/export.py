@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from classmark.dataset import iter_texts, read_split
 from classmark.errors import MissingExtra, ParityFailed, UnreadableSource
-from classmark.export.precision import Loss, measure_loss
+from classmark.export.precision import Loss, measure_loss, too_few
 from classmark.kernels import Scorer
 from classmark.kernels.tokens import TOKENS_VERSION, PairTokenizer
 from classmark.pipeline.export import Candidate, RunToExport
@@ -72,6 +72,12 @@ def prepare(run: RunToExport) -> Prepared:
         return Prepared(network, ids, sample)
     from classmark.export.onnx import PARITY_PAPERS, check_parity, network_scorer, to_onnx
 
+    reason = too_few(int((sample.labels >= 0).sum()), run.options.most_loss)
+    if reason:
+        raise ParityFailed(
+            f"--prune {run.options.pruning}: what it loses cannot be judged: {reason}. Allow more "
+            "with --most-loss, or build a dataset with a larger valid split."
+        )
     plain = to_onnx(network)
     check_parity(network, plain, sample.papers[:PARITY_PAPERS])
     scorer = network_scorer(network, plain)
@@ -84,10 +90,9 @@ def prepare(run: RunToExport) -> Prepared:
     )
     run.progress.step(f"pruned {run.options.pruning}: it {loss.words}")
     if not loss.is_small:
-        why = f"may lose more than {loss.most_loss:g}: it " if loss.change else "cannot be judged: "
         raise ParityFailed(
-            f"--prune {run.options.pruning}: the smaller network {why}{loss.words}. Prune less, or "
-            "allow more with --most-loss."
+            f"--prune {run.options.pruning}: the smaller network may lose more than "
+            f"{loss.most_loss:g}: it {loss.words}. Prune less, or allow more with --most-loss."
         )
     return Prepared(pruned, ids, sample, _facts_of_pruning(run, loss))
 

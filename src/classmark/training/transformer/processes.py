@@ -239,7 +239,7 @@ def _connected(
     import torch.distributed as dist
 
     place = read_variables(os.environ)
-    if place is None:  # pragma: no cover - whoever calls has read or set them
+    if place is None:  # pragma: no cover - the caller has read or set them
         raise InvalidConfig("no variables of torchrun are set.")
     on_gpu = config.device != "cpu" and torch.cuda.is_available()
     if on_gpu:
