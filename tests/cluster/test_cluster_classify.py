@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -124,6 +125,10 @@ class Deadly(dict[str, str]):
 
 
 def test_papers_that_kill_every_worker_end_the_run(nodes: Any, tmp_path: Path) -> None:
+    from ray import cloudpickle
+
+    # The nodes cannot import this file.
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
     dump = write_dump(tmp_path / "dump.jsonl", 2)
     with pytest.raises(WorkerFailed, match="died"):
         run_job(job_of(dump, tmp_path / "o.csv", columns=Deadly(title="title")), config=on(nodes))

@@ -74,7 +74,7 @@ def run_flow(flow: Flow) -> Generator[Any]:
                     raise result.error
                 yield result
     except (ray.exceptions.RayError, UserCodeException) as error:
-        raise WorkerFailed(_first_cause(error)) from error
+        raise WorkerFailed(_reason(error)) from error
 
 
 def _dataset(flow: Flow) -> Any:
@@ -168,6 +168,18 @@ def _packed(objects: list[Any]) -> dict[str, Any]:
 def _unpacked(rows: dict[str, Any]) -> Iterator[Any]:
     for held in rows[_COLUMN]:
         yield held.object
+
+
+def _reason(error: BaseException) -> str:
+    from ray.exceptions import OutOfMemoryError, RayActorError, WorkerCrashedError
+
+    cause = _first_cause(error)
+    if not isinstance(error, OutOfMemoryError | RayActorError | WorkerCrashedError):
+        return cause
+    return (
+        f"a worker of the cluster died, and {_TRIES} more over the same work. If memory is short, "
+        f"run again with fewer workers. Ray says: {cause}"
+    )
 
 
 def _first_cause(error: BaseException) -> str:
