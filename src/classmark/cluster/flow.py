@@ -86,7 +86,7 @@ def _dataset(flow: Flow) -> Any:
     context.execution_options.preserve_order = flow.in_order
     # A block holds one item: what is large enough is not held back until more has come.
     context.target_max_block_size = context.target_min_block_size = 1
-    # A node that dies while a worker starts on it is no fault of the work.
+    # A node that dies while a worker starts on it did not fail at the work.
     context.max_consecutive_actor_init_deaths = _TRIES
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     with DataContext.current(context):
@@ -132,7 +132,7 @@ class _Opaque:
 
 
 class _Worker:
-    """A process of a node; what it needs is made with the first item, so that errors are told."""
+    """A process of a node; what it needs is made with the first item, so that its errors are results."""
 
     def __init__(self, held: _Opaque) -> None:
         self._make_work = held.make_work

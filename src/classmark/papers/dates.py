@@ -39,7 +39,7 @@ def parse_date(text: str) -> str:
         InvalidPaper: no such form, or no such day.
     """
     try:
-        # A long text is no date that comes again, and the cache would keep it.
+        # A long text does not come again as a date, and the cache would keep it.
         return (_iso_day if len(text) <= _LONGEST_KEPT else _iso_day.__wrapped__)(text)
     except ValueError as error:
         raise InvalidPaper(

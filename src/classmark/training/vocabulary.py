@@ -154,7 +154,7 @@ def _count_in_chunk(papers: list[tuple[str, str]]) -> Occurrences:
         order = np.argsort(text, kind="stable")
         key, text = key[order], text[order]
     bounds = np.searchsorted(text, np.arange(len(papers) + 1)).tolist()
-    # Each paper's keys by themselves: a sort of them all by (text, key) takes ten times as long.
+    # Each paper's keys by themselves: one sort of all by (text, key) takes ten times the time.
     for first_key, end in pairwise(bounds):
         key[first_key:end].sort()
     new = np.ones(len(key), dtype=np.bool_)
