@@ -132,7 +132,7 @@ class _Opaque:
 
 
 class _Worker:
-    """A process of a node; what it needs is made with the first item, so that its errors are results."""
+    """A process of a node. It makes what it needs with the first item: then errors are results."""
 
     def __init__(self, held: _Opaque) -> None:
         self._make_work = held.make_work
