@@ -35,9 +35,14 @@ sys.meta_path.insert(0, Blocker())
 for name in {modules!r}:
     module = importlib.import_module(name)
     for item in pkgutil.walk_packages(getattr(module, "__path__", ()), name + "."):
-        importlib.import_module(item.name)
+        if item.name not in {elsewhere!r}:
+            importlib.import_module(item.name)
 {then}
 """
+
+
+ELSEWHERE = {"classmark.service.bento"}
+"""Modules that only BentoML imports, in an environment of its own."""
 
 
 def rooms() -> set[str]:
@@ -47,7 +52,9 @@ def rooms() -> set[str]:
 
 
 def run_without(blocked: list[str], modules: list[str], then: str = "") -> Any:
-    code = IMPORT_WITHOUT.format(blocked=set(blocked), modules=modules, then=then)
+    code = IMPORT_WITHOUT.format(
+        blocked=set(blocked), modules=modules, elsewhere=ELSEWHERE, then=then
+    )
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=False
     )
