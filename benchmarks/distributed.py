@@ -178,7 +178,7 @@ def scaling(
         found.append({
             "processes": n, "compute_s": compute, "exchange_s": exchange,
             "papers_per_s": of_all / (compute + exchange),
-            "efficiency": round(compute / (compute + exchange), 4),
+            "efficiency": float(f"{compute / (compute + exchange):.4g}"),
         })  # fmt: skip
     return found
 

@@ -257,5 +257,5 @@ FLAGS: dict[str, dict[str, Any]] = {
 }
 
 if __name__ == "__main__":
-    tiny = {"papers": 200, "steps": 1, "max_length": 32}
+    tiny = {"papers": 200, "steps": 1, "max_length": 128}
     run_benchmark(__doc__, measure, FLAGS, tiny=tiny, plot=plot)

@@ -43,6 +43,7 @@
     │   ├── StorageFailed
     │   ├── OutputBusy
     │   ├── WorkerFailed
+    │   ├── ClusterFailed
     │   ├── ListenFailed
     │   ├── DownloadFailed
     │   ├── RetryLater

@@ -79,13 +79,18 @@ CLASHES = {
     "export --output": Clash("export run --overwrite --output {}", "run/provenance.json"),
     "export --report": Clash("export run --output out-1.0 --report {}", "run/config.yaml"),
     "export --report, about": Clash("export run --output out-1.0 --about ids --report {}", "ids"),
+    "sweep export --output": Clash(
+        "sweep export experiment=own.yaml dataset.path=dataset --output {}", "own.yaml"
+    ),
     "journal export --output": Clash(
         "journal export --journal journal.sqlite --output {}", "journal.sqlite"
     ),
 }
-# They read nothing that could be harmed: `demo` replaces only what it made itself.
+# They read nothing that could be harmed: `demo` replaces only what it made itself. `profile` writes
+# only into a new folder.
 READ_NOTHING = {
     *("dataset sample --output", "dataset sample --csv", "dataset sample --dump", "demo --output"),
+    *(f"profile {command} --output" for command in ("classify", "serve", "train")),
 }
 OUTPUTS = ("output", "html", "markdown", "report", "unpack", "csv", "dump")
 
@@ -99,6 +104,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (work / "papers.jsonl").write_text('{"id": "1", "title": "Graphs", "abstract": "We colour."}\n')
     (work / "ids").write_text("1\n")
     (work / "gates.json").write_text("{}")
+    (work / "own.yaml").write_text("# @package _global_\nseed: 8\n")
     data = f"dataset.path={work / 'dataset'}"
     trained = run("train", "experiment=debug", data, f"runs_dir={work}", "model.min_papers=3")
     Path(trained.stdout.strip()).rename(work / "run")

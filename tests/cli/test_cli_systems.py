@@ -100,7 +100,8 @@ def test_every_room_can_be_imported_on_windows(tmp_path: Path) -> None:
         "for room in rooms:\n"
         "    package = importlib.import_module(f'classmark.{room}')\n"
         "    for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
-        "        importlib.import_module(module.name)\n"
+        "        if not module.name.endswith('.bento'):\n"  # BentoML imports it where it is
+        "            importlib.import_module(module.name)\n"
         "        print(module.name)\n"
     )
     done = subprocess.run(

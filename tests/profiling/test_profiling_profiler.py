@@ -78,14 +78,14 @@ def test_steps_have_their_own_time_and_peak() -> None:
 
 @pytest.mark.slow
 def test_a_child_counts_as_a_process_of_its_own() -> None:
-    code = "import time; x = bytearray(50_000_000); t = time.time()\nwhile time.time() < t + 1.5: 0"
+    code = "import time; x = bytearray(50_000_000)\nwhile time.process_time() < 1.5: 0"
     meter = Meter(os.getpid(), left_out="py-spy")
     subprocess.run([sys.executable, "-c", code], check=True)
     meter.stop()
-    _, child = meter.processes
-    assert child.name == "process 2"
+    # What earlier tests left running idles.
+    [child] = [process for process in meter.processes[1:] if process.cpu_seconds > 0.5]
+    assert child.name.startswith("process ")
     assert child.peak_mb >= 50
-    assert child.cpu_seconds > 0
 
 
 @pytest.mark.parametrize("kind", ["cpu", "memory"])

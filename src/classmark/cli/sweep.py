@@ -169,7 +169,11 @@ def export(
     require_training()
     from classmark.pipeline.sweep import compose_sweep
     from classmark.pipeline.sweep.experiment import wandb_text
+    from classmark.storage import check_apart
 
+    given = dict(override.partition("=")[::2] for override in overrides or ())
+    if output and "experiment" in given:
+        check_apart((output,), (Path(given["experiment"]),))
     text = wandb_text(compose_sweep(overrides or []))
     with open_sink(file_or_stdout(output)) as write:
         write(text)

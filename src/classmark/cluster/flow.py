@@ -11,8 +11,6 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from classmark.errors import ClassmarkError, WorkerFailed
 
 _COLUMN = "object"
@@ -160,6 +158,8 @@ class _Held:
 
 
 def _packed(objects: list[Any]) -> dict[str, Any]:
+    import numpy as np
+
     column = np.empty(len(objects), dtype=object)
     column[:] = [_Held(item) for item in objects]
     return {_COLUMN: column}

@@ -88,7 +88,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         StorageFailed: something is there already, or the reason of the file system.
     """
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise StorageFailed(f"{folder} already exists. Choose another folder for the profile.")
     check_folder_place(folder)
 
