@@ -188,7 +188,10 @@ def distributed_model(report: dict[str, Any]) -> str:
 
 
 def _shared(report: dict[str, Any]) -> str:
-    load = report["provenance"]["load_average"]["before"]
+    facts = report["provenance"]
+    load = facts["load_average"]["before"]
+    if load <= facts["cores"]:
+        return ""
     return f"; the machine was shared (load {load:.0f}), so CPU-seconds tell more than seconds"
 
 
