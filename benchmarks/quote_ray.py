@@ -31,11 +31,9 @@ def overhead(r: Measured) -> str:
         "CPU-seconds a million more",
     ]
     same = "the same" if r["same_bytes"] else "NOT the same"
-    load = r["provenance"]["load_average"]
     return (
         f"{markdown(head, rows)}\n{few} / {many} generated papers into Parquet; the bytes are "
-        f"{same}. {where_and_when(r)}. Other programs were running (load {load['before']:.0f} to "
-        f"{load['after']:.0f}), which lengthens the seconds, and the CPU-seconds hardly.\n"
+        f"{same}. {where_and_when(r)}.\n"
     )
 
 
@@ -57,7 +55,7 @@ def model(r: Measured) -> str:
     ray = r["engines"]["ray"]
     return (
         f"{markdown(head, rows)}\nA run takes as long as its slowest part, and the fixed seconds "
-        f"of the busy machine above ({ray['seconds_fixed']:.0f}, and {ray['start']['seconds']:.0f} "
+        f"of the machine above ({ray['seconds_fixed']:.0f}, and {ray['start']['seconds']:.0f} "
         "for the start). The parts are the workers; the readers, which unpack and divide gzip "
         f"files, one for {assumed['workers_a_reader']} workers; the driver, which takes the parts, "
         "by its CPU time or by its network. CPU time is that of the table above; for the deep "
