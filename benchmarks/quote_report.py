@@ -107,12 +107,9 @@ def findings(read: Read) -> str:
     ]
     table = markdown(("command, commit", "seen", "mended", "before", "after"), rows, rest="---")
     n_turns = min(len(end["each"]) for found in report["findings"] for end in sides(found))
-    facts = report["provenance"]
-    busy = f"load {facts['load_average']['after']:.0f} on {facts['cores']} cores"
     return (
         f"{table}\n*CPU seconds for {report['papers']:,} papers, the median of {n_turns} turns or "
-        f"more. The machine had other work ({busy}), which makes every command slower. "
-        f"{where_and_when(report)}.*\n"
+        f"more. {where_and_when(report)}.*\n"
     )
 
 
