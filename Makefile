@@ -78,8 +78,10 @@ test-dvc: $(DVC_VENV)/.ready  ## Run the tests of versioned data with DVC, a buc
 test-bento: $(BENTO_VENV)/.ready  ## Run the tests of bentos, which BentoML builds and serves (own .venv-bento)
 	$(BENTO_VENV)/$(BIN)/python -m pytest -q --no-cov tests/service/test_service_bento.py $(PYTEST_ARGS)
 
+# On a busy machine Ray now and then gives up starting a cluster or a worker: such tests run once more.
 test-ray: $(RAY_VENV)/.ready  ## Run the tests of many machines with Ray: clusters of two nodes (own .venv-ray)
-	$(RAY_VENV)/$(BIN)/python -m pytest -q --no-cov tests/cluster $(PYTEST_ARGS)
+	$(RAY_VENV)/$(BIN)/python -m pytest -q --no-cov tests/cluster $(PYTEST_ARGS) || \
+	$(RAY_VENV)/$(BIN)/python -m pytest -q --no-cov tests/cluster $(PYTEST_ARGS) --last-failed
 
 ##@ Containers
 

@@ -14,8 +14,9 @@ from typing import Any
 from classmark.errors import ClassmarkError, WorkerFailed
 
 _COLUMN = "object"
-_TRIES = 3
-"""An item is tried as often on other processes before its run ends."""
+_TRIES = 10
+"""An item is tried as often again before its run ends: many tries find only that a node is gone."""
+_INIT_TRIES = 3
 
 Work = Callable[[Any], Any]
 
@@ -85,7 +86,7 @@ def _dataset(flow: Flow) -> Any:
     # A block holds one item: what is large enough is not held back until more has come.
     context.target_max_block_size = context.target_min_block_size = 1
     # A node that dies while a worker starts on it did not fail at the work.
-    context.max_consecutive_actor_init_deaths = _TRIES
+    context.max_consecutive_actor_init_deaths = _INIT_TRIES
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     with DataContext.current(context):
         sources = ray.data.from_items(
@@ -177,8 +178,8 @@ def _reason(error: BaseException) -> str:
     if not isinstance(error, OutOfMemoryError | RayActorError | WorkerCrashedError):
         return cause
     return (
-        f"a worker of the cluster died, and {_TRIES} more over the same work. If memory is short, "
-        f"run again with fewer workers. Ray says: {cause}"
+        f"workers of the cluster died over the same work, in {_TRIES} more tries too. If memory is "
+        f"short, run again with fewer workers. Ray says: {cause}"
     )
 
 
