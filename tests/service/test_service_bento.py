@@ -135,7 +135,7 @@ def is_up(url: str) -> bool:
 
 
 def comparable(reply: httpx.Response) -> tuple[int, str, Any]:
-    """Return a reply without the names that every request gets anew."""
+    """Return a reply without the names that differ in every request."""
     text = re.sub(r'"(prediction_id|instance)":"[^"]*"', r'"\1":""', reply.text)
     return reply.status_code, reply.headers["content-type"].partition(";")[0], json.loads(text)
 

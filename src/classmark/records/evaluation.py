@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from classmark.errors import InvalidReport
-from classmark.records.fields import WrongField, read_fields
+from classmark.records.fields import read_report
 from classmark.wire import ModelRef, to_builtins
 
 FORMAT_VERSION = 1
@@ -128,16 +127,5 @@ class EvaluationReport:
         Raises:
             InvalidReport: another format version, or a key is missing or unknown.
         """
-        if value.get("format_version") != FORMAT_VERSION:
-            raise InvalidReport(
-                f"report format version is {value.get('format_version')!r}, this classmark reads "
-                f"{FORMAT_VERSION}. Write the report again with `classmark evaluate`."
-            )
-        derived = {"headline", "provenance"}  # the second is added to committed reports
-        try:
-            return read_fields(cls, {k: v for k, v in value.items() if k not in derived})
-        except WrongField as error:
-            raise InvalidReport(
-                f"the report is not of format {FORMAT_VERSION}: {error}. "
-                "Write it again with `classmark evaluate`."
-            ) from error
+        given = {key: v for key, v in value.items() if key != "headline"}
+        return read_report(cls, given, FORMAT_VERSION, "classmark evaluate")

@@ -11,6 +11,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from classmark.errors import InvalidReport
+
 _Record = TypeVar("_Record")
 
 _WORDS: dict[Any, tuple[tuple[type, ...], str]] = {
@@ -152,3 +154,30 @@ def _read_plain(hint: Any, value: Any, where: str) -> Any:
 def _shown(value: Any) -> str:
     text = ascii(value)
     return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
+
+
+def read_report(
+    cls: type[_Record], value: Mapping[str, Any], version: int, command: str
+) -> _Record:
+    """Return the report that a JSON object holds; who measured it where is left out.
+
+    Args:
+        cls: of the report.
+        value: the object.
+        version: format that this classmark reads.
+        command: that writes such a report, for messages.
+
+    Raises:
+        InvalidReport: another format version, or a key is missing or unknown.
+    """
+    if value.get("format_version") != version:
+        raise InvalidReport(
+            f"report format version is {value.get('format_version')!r}, this classmark reads "
+            f"{version}. Write it again with `{command}`."
+        )
+    try:
+        return read_fields(cls, {k: v for k, v in value.items() if k != "provenance"})
+    except WrongField as error:
+        raise InvalidReport(
+            f"the report is not of format {version}: {error}. Write it again with `{command}`."
+        ) from error

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from classmark.errors import InvalidGates, InvalidReport
+from classmark.errors import InvalidGates
 from classmark.records.comparison import Difference
 from classmark.records.evaluation import MetricValue
-from classmark.records.fields import WrongField, read_fields
+from classmark.records.fields import WrongField, read_fields, read_report
 from classmark.wire import ModelRef, to_builtins
 
 ROBUSTNESS_FORMAT_VERSION = 1
@@ -99,18 +99,7 @@ class RobustnessReport:
         Raises:
             InvalidReport: another format version, or a key is missing or unknown.
         """
-        if value.get("format_version") != ROBUSTNESS_FORMAT_VERSION:
-            raise InvalidReport(
-                f"report format version is {value.get('format_version')!r}, this classmark reads "
-                f"{ROBUSTNESS_FORMAT_VERSION}. Write it again with `classmark evaluate robustness`."
-            )
-        try:
-            return read_fields(cls, {k: v for k, v in value.items() if k != "provenance"})
-        except WrongField as error:
-            raise InvalidReport(
-                f"the report is not of format {ROBUSTNESS_FORMAT_VERSION}: {error}. "
-                "Write it again with `classmark evaluate robustness`."
-            ) from error
+        return read_report(cls, value, ROBUSTNESS_FORMAT_VERSION, "classmark evaluate robustness")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from classmark.errors import InvalidReport
-from classmark.records.fields import WrongField, read_fields
+from classmark.records.fields import read_report
 from classmark.wire import to_builtins
 
 SWEEP_FORMAT_VERSION = 1
@@ -119,15 +118,4 @@ class SweepReport:
         Raises:
             InvalidReport: another format version, or a key is missing or unknown.
         """
-        if value.get("format_version") != SWEEP_FORMAT_VERSION:
-            raise InvalidReport(
-                f"report format version is {value.get('format_version')!r}, this classmark reads "
-                f"{SWEEP_FORMAT_VERSION}. Write it again with `classmark sweep report`."
-            )
-        try:
-            return read_fields(cls, {k: v for k, v in value.items() if k != "provenance"})
-        except WrongField as error:
-            raise InvalidReport(
-                f"the report is not of format {SWEEP_FORMAT_VERSION}: {error}. "
-                "Write it again with `classmark sweep report`."
-            ) from error
+        return read_report(cls, value, SWEEP_FORMAT_VERSION, "classmark sweep report")
