@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 import sysconfig
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from classmark.errors import InvalidConfig, MissingExtra, StorageFailed
+from classmark.records.fields import read_group
 from classmark.storage import check_folder_place, expand_home
 
 Kind = Literal["none", "cpu", "memory", "torch"]
@@ -51,13 +52,7 @@ def read_profiler(composed: Mapping[str, Any]) -> ProfilerConfig:
         InvalidConfig: a key is unknown or missing, or a value of the wrong type or out of range.
         MissingExtra: what the profiler needs is not installed.
     """
-    given = composed.get("profiler")
-    if not isinstance(given, dict):
-        raise InvalidConfig(f"profiler must be a group of keys, got {given!r}.")
-    known = {field.name for field in fields(ProfilerConfig)}
-    for key in sorted(known ^ set(given)):
-        problem = "missing" if key in known else "unknown"
-        raise InvalidConfig(f"profiler.{key} is {problem}. It knows {', '.join(sorted(known))}.")
+    given = read_group(composed, "profiler", ProfilerConfig)
     if type(given["rate"]) is not int:
         raise InvalidConfig(f"profiler.rate must be a whole number, got {given['rate']!r}.")
     folder = given["folder"]

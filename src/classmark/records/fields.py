@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from classmark.errors import InvalidReport
+from classmark.errors import InvalidConfig, InvalidReport
 
 _Record = TypeVar("_Record")
 
@@ -181,3 +181,24 @@ def read_report(
         raise InvalidReport(
             f"the report is not of format {version}: {error}. Write it again with `{command}`."
         ) from error
+
+
+def read_group(composed: Mapping[str, Any], name: str, documented: type) -> dict[str, Any]:
+    """Return a group of keys of a composed configuration, whose values are not checked yet.
+
+    Args:
+        composed: the configuration.
+        name: of the group.
+        documented: the dataclass whose fields are the keys.
+
+    Raises:
+        InvalidConfig: it is not a group, or a key is unknown or missing.
+    """
+    given = composed.get(name)
+    if not isinstance(given, dict):
+        raise InvalidConfig(f"{name} must be a group of keys, got {given!r}.")
+    known = {field.name for field in fields(documented)}
+    for key in sorted(known ^ set(given)):
+        problem = "missing" if key in known else "unknown"
+        raise InvalidConfig(f"{name}.{key} is {problem}. It knows {', '.join(sorted(known))}.")
+    return given

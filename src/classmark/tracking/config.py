@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from classmark.errors import InvalidConfig, MissingExtra
 from classmark.records import Progress
+from classmark.records.fields import read_group
 from classmark.tracking.csvfile import CsvTracker
 from classmark.tracking.mlflow import MlflowStore, MlflowTracker
 from classmark.tracking.tracker import Tracker, Trackers
@@ -94,14 +95,8 @@ def read_tracker(composed: Mapping[str, Any]) -> TrackerConfig:
         InvalidConfig: a key is unknown or missing, or a value of the wrong type or out of range.
         MissingExtra: MLflow or W&B is asked for and not installed.
     """
-    given = composed.get("tracker")
-    if not isinstance(given, dict):
-        raise InvalidConfig(f"tracker must be a group of keys, got {given!r}.")
-    known = {field.name for field in fields(TrackerConfig)}
-    for key in sorted(known ^ set(given)):
-        problem = "missing" if key in known else "unknown"
-        raise InvalidConfig(f"tracker.{key} is {problem}. It knows {', '.join(sorted(known))}.")
-    for key in sorted(known - {"patience_s"}):
+    given = read_group(composed, "tracker", TrackerConfig)
+    for key in sorted(given.keys() - {"patience_s"}):
         if not isinstance(given[key], str):
             raise InvalidConfig(f"tracker.{key} must be a word, got {given[key]!r}.")
     if type(given["patience_s"]) not in (int, float):
