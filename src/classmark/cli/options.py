@@ -82,3 +82,9 @@ def complete_model(incomplete: str) -> list[str]:
 
     specs = sorted({found.spec for found in list_bundles()})
     return [spec for spec in specs if spec.startswith(incomplete)]
+
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE...", help="Hydra overrides, as `classmark train` takes."),
+]

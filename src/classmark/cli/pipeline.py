@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from classmark.cli.options import Overrides
 from classmark.cli.train import KeysCommand, require_training
 from classmark.errors import GateFailed, UsageError
 
@@ -59,10 +60,6 @@ class _Command(KeysCommand):
         return describe_stage_keys()
 
 
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="KEY=VALUE...", help="Hydra overrides, as `classmark train` takes."),
-]
 Folder = Annotated[
     Path,
     typer.Option(metavar="DIR", help="Folder of the pipeline; paths in keys are relative to it."),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer.core import TyperGroup
 
-from classmark.cli.options import AsJson
+from classmark.cli.options import AsJson, Overrides
 from classmark.cli.output import file_or_stdout, open_sink, print_error
 from classmark.cli.train import KeysCommand, require_training
 from classmark.errors import MissingExtra
@@ -76,10 +76,6 @@ class _Command(KeysCommand):
         return describe_sweep_keys()
 
 
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="KEY=VALUE...", help="Hydra overrides, as `classmark train` takes."),
-]
 Study = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.")]
 Dataset = Annotated[
     Path | None,
