@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -180,8 +181,14 @@ def test_the_dev_container_is_built_from_files_that_exist_and_calls_targets_that
     assert (folder / container["build"]["context"]).resolve() == ROOT
     command = container["postCreateCommand"].partition(" && ")[0]
     assert re.fullmatch(r"make \S+", command)
+    # The variables that a `make` around the tests was called with are not those of this call.
+    environment = {key: os.environ[key] for key in ("HOME", "PATH") if key in os.environ}
     done = subprocess.run(
-        [*command.split(), "--dry-run"], cwd=ROOT, capture_output=True, check=False
+        [*command.split(), "--dry-run"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 
