@@ -79,11 +79,23 @@ def test_steps_have_their_own_time_and_peak() -> None:
 @pytest.mark.slow
 def test_a_child_counts_as_a_process_of_its_own() -> None:
     code = "import time; x = bytearray(50_000_000)\nwhile time.process_time() < 1.5: 0"
-    meter = Meter(os.getpid(), left_out="py-spy")
-    subprocess.run([sys.executable, "-c", code], check=True)
-    meter.stop()
-    # What earlier tests left running idles.
-    [child] = [process for process in meter.processes[1:] if process.cpu_seconds > 0.5]
+    # A parent of its own: the process of the tests has children that earlier tests left running.
+    parent_code = (
+        f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {code!r}])\n"
+        "print('done', flush=True)\ninput()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", parent_code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        meter = Meter(parent.pid, left_out="py-spy")
+        assert parent.stdout.readline() == b"done\n"
+        meter.stop()
+        parent.stdin.write(b"\n")
+        parent.stdin.close()
+    _, child = meter.processes
+    assert child.cpu_seconds > 0.5
     assert child.name.startswith("process ")
     assert child.peak_mb >= 50
 
