@@ -45,7 +45,7 @@ def test_entries_become_papers(tmp_path: Path) -> None:
             abstract=r"We study {\"o}, at length",
             category_code="q-bio.GN",
             published_date="2020-07-01",
-            authors="Author, A. and Other, B.",
+            authors=("Author, A.", "Other, B."),
         ),
         Paper(id="second", title="{Doubly braced}", published_date="1999-01-01"),
     ]

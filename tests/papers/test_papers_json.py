@@ -55,7 +55,7 @@ def test_a_line_of_the_arxiv_dump_becomes_a_paper(tmp_path: Path) -> None:
             categories=("hep-ph", "hep-th"),
             published_date="2007-04-02",
             updated_date="2008-11-26",
-            authors="A. Author, B. Author",
+            authors=("A. Author",),
         )
     ]
 
@@ -81,7 +81,7 @@ def test_lists_of_categories_and_authors_are_read() -> None:
             abstract="A",
             category_code="cs.LG",
             categories=("cs.LG", "stat.ML"),
-            authors="X, Y",
+            authors=("X", "Y"),
         )
     ]
 
@@ -146,7 +146,7 @@ def test_halves_of_surrogate_pairs_are_replaced_so_that_papers_can_be_written() 
     (paper,) = read(json.dumps(record))
     assert isinstance(paper, Paper)
     assert (paper.title, paper.abstract) == ("\ufffd half", "whole \U0001d49c")
-    assert paper.authors == "\ufffd"
+    assert paper.authors == ("\ufffd",)
 
 
 def test_halves_of_surrogate_pairs_in_keys_are_replaced_too() -> None:

@@ -68,15 +68,15 @@ CSL = {"id": "muster2021", "title": TITLE, "abstract": ABSTRACT, "issued": {"dat
 KNOWN = {
     "Crossref": (
         CROSSREF,
-        paper("10.99999/1", authors="A. Muster, A Collaboration", published_date="2021-05-01"),
+        paper("10.99999/1", authors=("A. Muster", "A Collaboration"), published_date="2021-05-01"),
     ),
     "OpenAlex": (
         OPENALEX,
-        paper(OPENALEX["id"], authors="A. Muster", published_date="2021-05-04"),
+        paper(OPENALEX["id"], authors=("A. Muster",), published_date="2021-05-04"),
     ),
     "Semantic Scholar": (
         SEMANTIC_SCHOLAR,
-        paper("2101.99901", authors="A. Muster", published_date="2021-01-01"),
+        paper("2101.99901", authors=("A. Muster",), published_date="2021-01-01"),
     ),
     "Inspire": (
         INSPIRE,
@@ -84,12 +84,12 @@ KNOWN = {
             "2101.99901",
             category_code="hep-th",
             categories=("hep-th", "gr-qc"),
-            authors="Muster, A.",
+            authors=("Muster, A.",),
             published_date="2021-01-02",
         ),
     ),
     "Hugging Face": (HUGGING_FACE, paper("r1")),
-    "Zotero": (ZOTERO, paper("AB12", authors="A. Muster", published_date="2021-01-01")),
+    "Zotero": (ZOTERO, paper("AB12", authors=("A. Muster",), published_date="2021-01-01")),
     "CSL-JSON": (CSL, paper("muster2021", published_date="2021-01-01")),
 }
 

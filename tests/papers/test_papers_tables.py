@@ -42,7 +42,7 @@ def test_a_kaggle_row_becomes_a_paper_with_iso_dates(tmp_path: Path) -> None:
             category_code="cs.AI",
             published_date="1993-08-01",
             updated_date="2003-09-02",
-            authors="['M. L. Ginsberg']",
+            authors=("M. L. Ginsberg",),
         )
     ]
 
@@ -240,7 +240,7 @@ def test_one_empty_field_more_than_the_header_is_passed_over() -> None:
         "\ufeffPT\tAU\tTI\tSO\tAB\tUT\tDA\r\nJ\tX, A\tA slow planet\tJ\tWe wait.\tWOS:1\t\t\r\n"
     )
     (paper,) = read(content)
-    assert paper == Paper(id="WOS:1", title="A slow planet", abstract="We wait.", authors="X, A")
+    assert paper == Paper(id="WOS:1", title="A slow planet", abstract="We wait.", authors=("X, A",))
     (bad,) = read("title,abstract\nA,B,C\n")
     assert isinstance(bad, BadRecord)
 
@@ -283,7 +283,7 @@ def test_utf_16_is_read_with_a_mark_and_without(encoding: str) -> None:
                 title="A planet",
                 abstract="We wait.",
                 published_date="2021-05-01",
-                authors="X, A",
+                authors=("X, A",),
             ),
         ),
         (
@@ -294,18 +294,18 @@ def test_utf_16_is_read_with_a_mark_and_without(encoding: str) -> None:
                 title="A planet",
                 abstract="We wait.",
                 published_date="2021-01-01",
-                authors="X, A",
+                authors=("X, A",),
             ),
         ),
         (
             "Publication Type,Authors,Article Title,Abstract,UT (Unique WOS ID)",
             'J,"X, A",A planet,We wait.,WOS:1',
-            paper("WOS:1", authors="X, A"),
+            paper("WOS:1", authors=("X, A",)),
         ),
         (
             "PMID,Title,Authors,Citation,Publication Year,DOI",
             "7,A planet,X A,J 2021,2021,10.1/x",
-            paper("7", abstract="", authors="X A", published_date="2021-01-01"),
+            paper("7", abstract="", authors=("X A",), published_date="2021-01-01"),
         ),
     ],
     ids=["Zotero", "Scopus", "Web of Science", "PubMed"],

@@ -87,7 +87,7 @@ KNOWN = {
             category_code="astro-ph.EP",
             categories=("astro-ph.EP",),
             published_date="2021-05-04",
-            authors="Muster, A., Beispiel, B.",
+            authors=("Muster, A.", "Beispiel, B."),
         ),
     ),
     "nbib": (
@@ -97,7 +97,7 @@ KNOWN = {
             title=TITLE,
             abstract=ABSTRACT,
             published_date="2021-05-01",
-            authors="Muster, Anna",
+            authors=("Muster, Anna",),
         ),
     ),
     "wos": (
@@ -107,7 +107,7 @@ KNOWN = {
             title=TITLE,
             abstract=ABSTRACT,
             published_date="2021-05-04",
-            authors="Muster, A, Beispiel, B",
+            authors=("Muster, A", "Beispiel, B"),
         ),
     ),
     "enw": (
@@ -119,7 +119,7 @@ KNOWN = {
             category_code="hep-th",
             categories=("hep-th",),
             published_date="2021-05-04",
-            authors="Muster, A., Beispiel, B.",
+            authors=("Muster, A.", "Beispiel, B."),
         ),
     ),
 }

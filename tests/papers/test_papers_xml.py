@@ -34,7 +34,7 @@ def test_atom_is_read_with_its_categories_dates_and_authors() -> None:
         categories=("math.CO", "cs.DM"),
         published_date="2024-01-02",
         updated_date="2024-02-03",
-        authors="Ada Sieve, Bo Graph",
+        authors=("Ada Sieve", "Bo Graph"),
     )
 
 
@@ -61,7 +61,7 @@ def test_atom_of_arxiv_that_holds_an_error_is_one_error() -> None:
                 categories=("hep-lat", "cs.LG"),
                 published_date="2024-01-03",
                 updated_date="2024-03-01",
-                authors="Ada Sieve",
+                authors=("Ada Sieve",),
             ),
         ),
         (
@@ -74,7 +74,7 @@ def test_atom_of_arxiv_that_holds_an_error_is_one_error() -> None:
                 categories=("hep-lat",),
                 published_date="2024-01-03",
                 updated_date="2024-01-04",
-                authors="Ada Sieve and Bo Graph",
+                authors=("Ada Sieve", "Bo Graph"),
             ),
         ),
         (
@@ -87,7 +87,7 @@ def test_atom_of_arxiv_that_holds_an_error_is_one_error() -> None:
                 categories=("cs.LG", "hep-th"),
                 published_date="2024-01-05",
                 updated_date="2024-02-05",
-                authors="Sieve, Ada, Graph, Bo",
+                authors=("Sieve, Ada", "Graph, Bo"),
             ),
         ),
     ],
@@ -147,7 +147,7 @@ def test_endnote_is_read() -> None:
         title="Growth of E. coli",
         abstract="We grow it.",
         published_date="2021-01-01",
-        authors="Sieve, A.",
+        authors=("Sieve, A.",),
     )
 
 
@@ -157,7 +157,7 @@ def test_pubmed_is_read_and_its_markup_taken_out() -> None:
         title="Growth in H_{2}O of E. coli",
         abstract="AIM: To grow.\nRESULT: It grew.",
         published_date="2020-03-01",
-        authors="Ada Sieve, The Group",
+        authors=("Ada Sieve", "The Group"),
     )
 
 
@@ -168,7 +168,7 @@ def test_the_front_matter_of_jats_is_one_paper() -> None:
         "Bounds on n",
         "We bound it.",
     )
-    assert (paper.published_date, paper.authors) == ("2021-02-03", "Ada Sieve")
+    assert (paper.published_date, paper.authors) == ("2021-02-03", ("Ada Sieve",))
     assert only(response(record(JATS.partition("\n")[2]))).id == "10.1/w"
 
 

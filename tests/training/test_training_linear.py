@@ -41,6 +41,7 @@ def config(**changes: Any) -> LinearConfig:
         "label_smoothing": 0.1,
         "period_weights": {},
         "threads": 2,
+        "max_author_entries": 0,
     }
     return LinearConfig(**{**values, **changes})
 
@@ -263,6 +264,7 @@ def test_importance_grows_with_how_much_of_the_papers_a_feature_is() -> None:
         ("hidden_dropout", 1.0),
         ("label_smoothing", -0.1),
         ("threads", 0),
+        ("max_author_entries", -1),
     ],
 )
 def test_an_option_out_of_range_is_refused_by_name(key: str, value: float) -> None:

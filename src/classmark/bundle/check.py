@@ -91,7 +91,7 @@ def _problems(manifest: BundleManifest) -> Iterator[str]:
         yield f"policy is {shown(manifest.policy)}, it must be an object."
     yield from _of_policy(manifest.policy, len(manifest.labels))
     yield from _of_files(manifest.files)
-    for name in ("parameters", "metrics", "provenance"):
+    for name in ("parameters", "metrics", "provenance", "authors"):
         if not isinstance(getattr(manifest, name), dict):
             yield f"{name} is {shown(getattr(manifest, name))}, it must be an object."
     yield from _of_columns(manifest.columns)

@@ -178,8 +178,8 @@ def _corrupt(path: Path, problem: str) -> BundleCorrupt:
 def _deciding(value: dict[str, Any]) -> dict[str, Any]:
     """Return the part of a manifest that decides answers."""
     files = {n: file for n, file in value["files"].items() if not n.endswith(_FOR_PEOPLE)}
-    columns = {"columns": value["columns"]} if "columns" in value else {}
-    return {**{key: value[key] for key in _DECIDING}, "files": files, **columns}
+    deciding = {key: value[key] for key in (*_DECIDING, "columns", "authors") if key in value}
+    return {**deciding, "files": files}
 
 
 def _digest_of(value: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from classmark.dataset.folder import (
         MANIFEST_FILE,
         DatasetSplit,
+        iter_authors,
         iter_texts,
         load_manifest,
         read_split,
@@ -36,6 +37,7 @@ _HOMES = {
     "build_dataset": "build.build",
     "check_leaks": "build.leaks",
     "fetch_dataset": "download.download",
+    "iter_authors": "folder",
     "iter_texts": "folder",
     "load_manifest": "folder",
     "read_split": "folder",
@@ -57,6 +59,7 @@ __all__ = [
     "build_dataset",
     "check_leaks",
     "fetch_dataset",
+    "iter_authors",
     "iter_texts",
     "load_manifest",
     "read_split",

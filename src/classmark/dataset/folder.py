@@ -20,6 +20,7 @@ from classmark.dataset.config import LabelSpace
 from classmark.dataset.digest import dataset_digest, rows_digest
 from classmark.errors import InvalidDataset
 from classmark.records import DatasetManifest, SplitFile
+from classmark.records.values import author_names
 from classmark.storage import sha256_file
 
 SPLITS = ("train", "valid", "test")
@@ -195,6 +196,20 @@ def iter_texts(directory: Path, split: str, manifest: DatasetManifest) -> Iterat
     with _reading(path), pq.ParquetFile(path) as file:
         for batch in file.iter_batches(_STREAMED_PAPERS, columns=list(_TEXTS)):
             yield from zip(*(batch.column(name).to_pylist() for name in _TEXTS), strict=True)
+
+
+def iter_authors(
+    directory: Path, split: str, manifest: DatasetManifest
+) -> Iterator[tuple[str, ...]]:
+    """Yield the names of the authors of each paper of a split; memory does not grow with it.
+
+    Raises:
+        InvalidDataset: there is no such split, or its file cannot be read.
+    """
+    path = _split_path(directory, split, manifest)
+    with _reading(path), pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(_STREAMED_PAPERS, columns=["authors"]):
+            yield from map(author_names, batch.column("authors").to_pylist())
 
 
 def _json_object(path: Path) -> dict[str, object]:

@@ -26,9 +26,10 @@ N = TypeVar("N", bound=np.generic)
 class BundleReader:
     """Reads arrays and parameters of one bundle; every method refuses what is out of bounds."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, parameters: Mapping[str, Any] | None = None) -> None:
+        """Read a bundle and these parameters; without them, those of its kernel."""
         self._bundle = bundle
-        self._parameters = bundle.manifest.parameters
+        self._parameters = bundle.manifest.parameters if parameters is None else parameters
 
     def refuse(self, problem: str) -> NoReturn:
         """Refuse the bundle.

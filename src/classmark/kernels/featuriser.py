@@ -108,6 +108,15 @@ def keys_in_numpy(folded: Folded) -> Keys:
     return Keys(_mix(np.concatenate(raw)), is_word, np.concatenate(owners))
 
 
+def hash_texts(texts: Sequence[bytes]) -> NDArray[np.uint64]:
+    """Return a key for each text, uint64 [n]: the hash of its bytes as if they were one word."""
+    lengths = np.array([len(text) for text in texts], dtype=np.intp)
+    ends: NDArray[np.intp] = np.cumsum(lengths)
+    starts = ends - lengths
+    buffer = np.frombuffer(b"".join(texts), dtype=np.uint8)
+    return _mix(_word_hashes(buffer, starts, ends))
+
+
 def terms(title: str, abstract: str) -> list[tuple[str, int]]:
     """Return (term, key) of every feature occurrence of one paper; a pair reads ``word word``."""
     spelled: list[str] = []

@@ -21,16 +21,26 @@ class RawScores:
         known_share: float32 [n], share of the text's terms that the model knows, 0..1.
         n_terms: int32 [n], words of each text as ``count_terms`` returns them; None if nobody
             counted them, and then no prediction set is withheld for having too few.
+        text_scores: float32 [n, k], what the text alone gives, where authors were used for some
+            of the papers; else None.
+        used_authors: bool [n], for which of them; None with ``text_scores``.
     """
 
     scores: NDArray[np.float32]
     known_share: NDArray[np.float32]
     n_terms: NDArray[np.int32] | None = None
+    text_scores: NDArray[np.float32] | None = None
+    used_authors: NDArray[np.bool_] | None = None
 
     def rows(self, start: int, end: int) -> RawScores:
         """Return the scores of the papers from ``start`` to before ``end``."""
-        n_terms = None if self.n_terms is None else self.n_terms[start:end]
-        return RawScores(self.scores[start:end], self.known_share[start:end], n_terms)
+        return RawScores(
+            self.scores[start:end],
+            self.known_share[start:end],
+            None if self.n_terms is None else self.n_terms[start:end],
+            None if self.text_scores is None else self.text_scores[start:end],
+            None if self.used_authors is None else self.used_authors[start:end],
+        )
 
     @classmethod
     def joined(cls, parts: Sequence[RawScores]) -> RawScores:
@@ -38,11 +48,26 @@ class RawScores:
         if len(parts) == 1:
             return parts[0]
         counts = [part.n_terms for part in parts if part.n_terms is not None]
+        has_authors = any(part.used_authors is not None for part in parts)
         return cls(
             np.concatenate([part.scores for part in parts]),
             np.concatenate([part.known_share for part in parts]),
             np.concatenate(counts) if len(counts) == len(parts) else None,
+            np.concatenate([part.of_text for part in parts]) if has_authors else None,
+            np.concatenate([part.with_authors for part in parts]) if has_authors else None,
         )
+
+    @property
+    def of_text(self) -> NDArray[np.float32]:
+        """Return what the text alone gives: float32 [n, k]."""
+        return self.scores if self.text_scores is None else self.text_scores
+
+    @property
+    def with_authors(self) -> NDArray[np.bool_]:
+        """Return for which papers authors were used: bool [n]."""
+        if self.used_authors is None:
+            return np.zeros(len(self.known_share), dtype=np.bool_)
+        return self.used_authors
 
 
 def count_terms(papers: Iterable[tuple[str, str]], most: int) -> NDArray[np.int32]:

@@ -15,7 +15,7 @@ from typing import Any
 from classmark.errors import InvalidPaper, UsageError, WrongColumns
 from classmark.papers.dates import parse_date
 from classmark.papers.markup import without_markup
-from classmark.records import BadRecord, Paper, is_missing
+from classmark.records import BadRecord, Paper, author_names, is_missing
 
 DEFAULT_MAX_RECORD_BYTES = 32 * 1024 * 1024
 MAX_ID_CHARS = 1000
@@ -243,6 +243,7 @@ def build_paper(values: Mapping[str, Any], place: Place, options: ReadOptions) -
         title, abstract = (without_markup(_text(values, name)) for name in ("title", "abstract"))
         categories = _categories(values.get("categories"), whole=options.whole_labels)
         code = _text(values, "category_code").strip() or (categories[0] if categories else None)
+        authors = author_names(values.get("authors"))
     except InvalidPaper as error:
         return place.bad("wrong_type", str(error), known_id)
     if not title.strip() and not abstract.strip():
@@ -260,7 +261,7 @@ def build_paper(values: Mapping[str, Any], place: Place, options: ReadOptions) -
         categories=categories,
         published_date=published,
         updated_date=updated,
-        authors=_authors(values.get("authors")),
+        authors=authors,
         place=place.number,
     )
 
@@ -341,12 +342,6 @@ def _date(value: object, *, strict: bool) -> str | None:
         if strict:
             raise
         return None
-
-
-def _authors(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    return value if isinstance(value, str) else ""
 
 
 def listed(names: list[str]) -> str:

@@ -18,13 +18,16 @@ from classmark.evaluation.robustness import OtherTexts, read_non_papers
 from classmark.export import Pruning, fit_curve, fit_policy
 from classmark.kernels import RawScores, Scorer, count_terms
 from classmark.kernels.calibration import CalibrationCurve
+from classmark.kernels.joining import AuthorJoin
 from classmark.papers import RECIPE_VERSION
+from classmark.pipeline.authors import FittedAuthors, fit_author_join, join_table
 from classmark.pipeline.kinds import check_format, check_smaller
 from classmark.pipeline.run_folder import find_dataset, without_folders
 from classmark.pipeline.scoring import Source, score_split, with_curve, with_policy
 from classmark.records import (
     BundleManifest,
     EvaluationReport,
+    MetricValue,
     Paper,
     Policy,
     Progress,
@@ -40,6 +43,8 @@ from classmark.wire import ModelRef
 HEADLINE = ("top_1", "top_3", "top_5", "macro_f1", "ece", "set_coverage", "set_size")
 _PROVENANCE = ("command", "seed", "dataset_digest", "date", "commit", "packages", "generated")
 
+_WITH = " with authors"
+"""After the name of a period: of its metrics with all evidence."""
 CHOICES = ("precision", "pruning")
 """What a candidate's provenance says of a choice that an export made."""
 Quantize = Literal["auto", "fp32", "fp16", "int8"]
@@ -147,6 +152,7 @@ class Candidate:
         facts: rows of the card.
         provenance: more of it.
         wants_curve: False where the scores are calibrated already.
+        authors: the table of the run; None if it has none.
     """
 
     what: str
@@ -158,6 +164,7 @@ class Candidate:
     facts: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     wants_curve: bool = True
+    authors: FittedAuthors | None = None
 
     def score_texts(self, texts: Sequence[str], curve: CalibrationCurve | None) -> RawScores | None:
         """Return the scores of texts as the bundle will give them; None if there are no texts."""
@@ -175,6 +182,7 @@ class Calibration:
     curve: CalibrationCurve | None
     policy: Policy
     others: OtherTexts
+    authors: AuthorJoin | None
 
 
 def open_run(
@@ -212,19 +220,21 @@ def open_run(
 
 
 def calibrate(run: RunToExport, candidate: Candidate) -> Calibration:
-    """Return curve and policy, fitted on the valid split and on texts that are not papers."""
+    """Return curve, policy and join, fitted on the valid split and texts that are not papers."""
     source, labels = run.source, run.record.labels
     valid = score_split(candidate.scorer, source, "valid", labels, run.options.model)
     curve = fit_curve(valid) if candidate.wants_curve else None
+    valid = with_curve(valid, curve)
     others = read_non_papers() if run.options.non_papers is None else run.options.non_papers
     policy = fit_policy(
-        with_curve(valid, curve),
+        valid,
         candidate.score_texts(others.texts, curve),
         # How many words each text has, as far as it matters for its set.
         count_terms(iter_texts(source.dataset, "valid", source.manifest), 2 * SET_TERMS),
         has_cross_lists=run.record.label_space == "arxiv" or bool((valid.listed_count > 1).any()),
     )
-    return Calibration(curve, policy, others)
+    authors = fit_author_join(source, candidate.authors, valid, policy.temperature)
+    return Calibration(curve, policy, others, authors)
 
 
 def evaluate(
@@ -245,6 +255,27 @@ def evaluate(
     return test, replace(report, config={**report.config, **choice})
 
 
+def evaluate_with_authors(
+    run: RunToExport, join: AuthorJoin, policy: Policy, test: ScoreTable
+) -> EvaluationReport:
+    """Return the report of the test papers, with authors where the table knows any.
+
+    Args:
+        run: whose test papers are measured.
+        join: of authors and text.
+        policy: of both.
+        test: scores of the text alone.
+    """
+    joined = join_table(join, run.source, test, policy.temperature)
+    return evaluate_table(
+        with_policy(joined, policy), config=EvaluationConfig(), command=run.options.command
+    )
+
+
+def _metrics_by_period(report: EvaluationReport) -> dict[str, Mapping[str, MetricValue]]:
+    return {"all": report.metrics, **{p.name: p.metrics for p in report.periods}}
+
+
 def describe_bundle(
     run: RunToExport,
     candidate: Candidate,
@@ -254,7 +285,10 @@ def describe_bundle(
 ) -> BundleManifest:
     """Return the manifest of the bundle, without the digests of its files."""
     record = run.record
-    measured = {"all": report.metrics, **{p.name: p.metrics for p in report.periods}}
+    measured = _metrics_by_period(report)
+    if calibration.authors:
+        joined = evaluate_with_authors(run, calibration.authors, calibration.policy, test)
+        measured |= {f"{name}{_WITH}": m for name, m in _metrics_by_period(joined).items()}
     bundle = BundleManifest(
         name=run.options.name,
         version=run.options.version,
@@ -267,6 +301,7 @@ def describe_bundle(
         policy=calibration.policy,
         files={},
         columns=run.source.manifest.columns,
+        authors=calibration.authors.to_dict() if calibration.authors else {},
         parameters=candidate.parameters(calibration.curve),
         metrics={
             period: {key: round(metrics[key].value, 4) for key in HEADLINE if key in metrics}
@@ -308,12 +343,23 @@ def card_facts(run: RunToExport, candidate: Candidate, bundle: BundleManifest) -
         "kind": candidate.what,
         "labels": f"{len(bundle.labels)} ({bundle.label_space})",
         **candidate.facts,
+        **({"authors": _authors_in_words(candidate, bundle)} if bundle.authors else {}),
         "text recipe, featuriser": f"{bundle.text_recipe}, {bundle.featuriser}",
         "temperature": f"{bundle.policy.temperature:.3f}",
         "dataset": f"sha256 {record.dataset_digest[:16]}",
         "fitted": f"{record.date}, seed {record.seed}",
         "out of scope": _scope_in_words(bundle.provenance["other_texts"]),
     }
+
+
+def _authors_in_words(candidate: Candidate, bundle: BundleManifest) -> str:
+    """Return how many names the table has, and what it does to the test papers."""
+    names = candidate.authors.facts.names if candidate.authors else 0
+    top = {name: bundle.metrics[name]["top_1"] for name in ("all", f"all{_WITH}")}
+    return (
+        f"{names:,} names, as fingerprints: top-1 {top[f'all{_WITH}']:.3f} where a paper comes with "
+        f"its authors, {top['all']:.3f} without"
+    )
 
 
 def _scope_in_words(scope: Mapping[str, Any]) -> str:

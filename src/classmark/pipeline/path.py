@@ -13,6 +13,7 @@ from classmark.bundle import write_bundle
 from classmark.dataset import load_manifest
 from classmark.export import render_card
 from classmark.export.bento import check_bentoml, write_bento
+from classmark.kernels.joining import AuthorJoin
 from classmark.pipeline.cluster import train_on_cluster
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.export import (
@@ -97,24 +98,28 @@ def _write_bundle(run: RunToExport, output: Path) -> tuple[BundleManifest, Evalu
     """Write the bundle of a run; return its manifest, and its report on the test split."""
     options = run.options
     candidate = wing(run.record.kind).make_candidate(run)
-    bundle, report = _measure(run, candidate)
+    bundle, report, authors = _measure(run, candidate)
     facts = card_facts(run, candidate, bundle)
     card = render_card(f"{options.name} {options.version}", report, facts, options.about)
+    arrays = {**candidate.arrays, **(authors.bundle_arrays() if authors else {})}
     written = write_bundle(
-        *(output, bundle, candidate.arrays, {**candidate.files, "CARD.md": card}),
+        *(output, bundle, arrays, {**candidate.files, "CARD.md": card}),
         overwrite=options.overwrite,
         measured=report.categories,
     )
     return written, report
 
 
-def _measure(run: RunToExport, candidate: Candidate) -> tuple[BundleManifest, EvaluationReport]:
-    """Return the manifest of a bundle, and its report on the test split."""
+def _measure(
+    run: RunToExport, candidate: Candidate
+) -> tuple[BundleManifest, EvaluationReport, AuthorJoin | None]:
+    """Return the manifest of a bundle, its report on the test split, and its join."""
     run.progress.step("calibrating on the valid split")
     calibration = calibrate(run, candidate)
     run.progress.step("measuring on the test split")
     test, report = evaluate(run, candidate, calibration)
-    return describe_bundle(run, candidate, calibration, test, report), report
+    bundle = describe_bundle(run, candidate, calibration, test, report)
+    return bundle, report, calibration.authors
 
 
 def _export_to_bento(run: RunToExport, output: Path) -> tuple[BundleManifest, EvaluationReport]:
@@ -140,5 +145,5 @@ def _export_to_hugging_face(
     run = replace(run, options=replace(run.options, quantize="fp32"))
     prepared = open_network(run)
     candidate = replace(candidate_of(run, prepared), wants_curve=False)
-    bundle, report = _measure(run, candidate)
+    bundle, report, _ = _measure(run, candidate)
     return write_folder(run, output, prepared.network, candidate, bundle, report), report

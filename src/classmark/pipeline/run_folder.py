@@ -14,11 +14,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from classmark import __version__
 from classmark.errors import InvalidDataset, OutputBusy, StorageFailed
 from classmark.pipeline.kinds import KINDS
 from classmark.pipeline.tracked import write_figures
 from classmark.records import DatasetManifest, RunRecord, RunStart, ScoreTable
+from classmark.records.run import damaged_run
 from classmark.storage import (
     atomic_file,
     check_folder_place,
@@ -84,6 +88,29 @@ def write_tables(folder: Path, tables: Mapping[str, ScoreTable]) -> None:
         with atomic_file(folder / "scores" / f"{name}.npz") as file:
             file.write(table.to_bytes())
     write_figures(folder, tables)
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write what ``np.save`` writes, whose error on a full disk does not say that it is full."""
+    array = np.ascontiguousarray(array)
+    with path.open("wb") as file:
+        header = np.lib.format.header_data_from_array_1_0(array)
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(array.data)
+
+
+def read_array(folder: Path, file: str) -> NDArray[Any]:
+    """Return an array of a run folder.
+
+    Raises:
+        RunCorrupt: it is missing or damaged.
+    """
+    try:
+        array: NDArray[Any] = np.load(folder / file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        problem = "it is missing" if isinstance(error, FileNotFoundError) else str(error)
+        raise damaged_run(folder, file, problem) from error
+    return array
 
 
 def check_runs_dir(runs_dir: Path) -> None:

@@ -24,7 +24,7 @@ from classmark.records.evaluation import (
     SliceReport,
 )
 from classmark.records.lines import CSV_MARK, csv_header, csv_lines, csv_text, json_line
-from classmark.records.paper import BadRecord, Paper, is_missing, text_of, text_of_id
+from classmark.records.paper import BadRecord, Paper
 from classmark.records.prediction import (
     FeedbackEvent,
     Prediction,
@@ -44,6 +44,7 @@ from classmark.records.robustness import (
     RobustnessReport,
 )
 from classmark.records.run import (
+    AuthorFacts,
     CascadeModel,
     CascadePart,
     CascadePoint,
@@ -57,11 +58,13 @@ from classmark.records.run import (
 )
 from classmark.records.scores import ScoreTable
 from classmark.records.sweep import SweepReport, SweepTrial, TrialState
+from classmark.records.values import author_names, is_missing, text_of, text_of_id
 
 __all__ = [
     "CSV_MARK",
     "SILENT",
     "Agreement",
+    "AuthorFacts",
     "BadRecord",
     "BundleFile",
     "BundleManifest",
@@ -107,6 +110,7 @@ __all__ = [
     "SweepTrial",
     "TransformerPart",
     "TrialState",
+    "author_names",
     "csv_header",
     "csv_lines",
     "csv_text",

@@ -11,6 +11,7 @@ from classmark.errors import BundleIncompatible
 FORMAT_VERSION = 2
 READ_VERSIONS = (1, 2)
 """In format 1 the digest covers everything, dates too."""
+_OPTIONAL = ("columns", "authors")
 SET_TERMS = 30
 """Below about so many words, sets of the packaged model hold the right category less often than
 promised: see ``sets`` in ``benchmarks/reports/reliability.json``."""
@@ -69,6 +70,7 @@ class BundleManifest:
         provenance: dataset digest, run, commit, packages, date, command; not part of the digest.
         columns: field of a paper -> column that the papers of its dataset were read from; fields
             that were read from one of the usual names are left out.
+        authors: what the kernel needs for the author table; empty for a bundle without one.
     """
 
     name: str
@@ -85,6 +87,7 @@ class BundleManifest:
     metrics: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     columns: dict[str, str] = field(default_factory=dict)
+    authors: dict[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,8 +95,9 @@ class BundleManifest:
         value = asdict(self)
         if self.policy.set_terms == SET_TERMS:  # older bundles lack it, and keep their digest
             del value["policy"]["set_terms"]
-        if not self.columns:  # bundles that were written before there were any keep their digest
-            del value["columns"]
+        for name in _OPTIONAL:  # bundles that were written before there were any keep their digest
+            if not value[name]:
+                del value[name]
         return value
 
     @classmethod

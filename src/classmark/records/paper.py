@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from numbers import Number
 from typing import Any
 
 from classmark import wire
 from classmark.errors import InvalidPaper
+from classmark.records.values import author_names, is_missing, text_of, text_of_id
 
-_MISSING_OF_PANDAS = ("NAType", "NaTType")
-"""Recognised by name, so that pandas need not be installed."""
 MAX_SHOWN_TITLE_CHARS = 1000
+_YEAR_DIGITS = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +26,7 @@ class Paper:
         categories: all listed categories, primary first; empty if unknown.
         published_date: ISO date of the first version, else None.
         updated_date: ISO date of the newest version, else None.
-        authors: the authors as one string.
+        authors: names as the record writes them; empty if unknown.
         place: number of its line, row or item in the file it comes from, 0 if it comes from none.
     """
 
@@ -38,7 +37,7 @@ class Paper:
     categories: tuple[str, ...] = ()
     published_date: str | None = None
     updated_date: str | None = None
-    authors: str = ""
+    authors: tuple[str, ...] = ()
     place: int = field(default=0, compare=False, repr=False)
 
     @property
@@ -51,8 +50,8 @@ class Paper:
     @property
     def size_chars(self) -> int:
         """Characters of all its texts: what counts where papers are held in memory."""
-        texts = (self.id or "", self.title, self.abstract, self.category_code or "", self.authors)
-        return sum(map(len, (*texts, *self.categories)))
+        texts = (self.id or "", self.title, self.abstract, self.category_code or "")
+        return sum(map(len, (*texts, *self.categories, *self.authors)))
 
     @classmethod
     def from_text(cls, text: str, id: str | None = None) -> Paper:
@@ -66,7 +65,8 @@ class Paper:
     def from_mapping(cls, record: Mapping[str, Any]) -> Paper:
         """Read a mapping with ``title`` and/or ``abstract`` (or ``summary``).
 
-        ``id`` and ``category_code`` are read too; a value may be missing as ``is_missing`` tells.
+        ``id``, ``category_code``, ``published_date`` and ``authors`` (as ``author_names`` says) are
+        read too; a value may be missing as ``is_missing`` tells.
 
         Raises:
             InvalidPaper: neither key is there with a value, or a value is not a string.
@@ -85,40 +85,15 @@ class Paper:
             title=text_of(title, "title"),
             abstract=text_of(abstract, "abstract"),
             category_code=category if isinstance(category, str) else None,
+            published_date=_date_of(record.get("published_date")),
+            authors=author_names(record.get("authors")),
         )
 
 
-def is_missing(value: object) -> bool:
-    """Tell whether a value stands for none: None, or the NaN, NA or NaT that tables have for it."""
-    if isinstance(value, str):
-        return False
-    if value is None or type(value).__name__ in _MISSING_OF_PANDAS:
-        return True
-    return isinstance(value, Number) and bool(value != value)  # noqa: PLR0124 - true of a NaN
-
-
-def text_of(value: object, name: str) -> str:
-    """Return a text, "" for a missing one.
-
-    Args:
-        value: of a field; of a list of strings (Crossref lists titles) the first counts.
-        name: of the field, for the error.
-
-    Raises:
-        InvalidPaper: it is anything else.
-    """
-    if isinstance(value, str):
-        return value
-    if is_missing(value):
-        return ""
-    if name == "title" and isinstance(value, list) and all(isinstance(v, str) for v in value):
-        return value[0] if value else ""
-    raise InvalidPaper(f"{name} must be a string, got {type(value).__name__}")
-
-
-def text_of_id(value: object) -> str | None:
-    """Return an identifier, which may be a number, as a text; None for a missing one."""
-    return None if is_missing(value) else str(value)
+def _date_of(value: object) -> str | None:
+    """Return a date as text, of which the year counts; None for anything else."""
+    text = value.isoformat() if hasattr(value, "isoformat") else value
+    return text if isinstance(text, str) and text[:_YEAR_DIGITS].isdecimal() else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -33,16 +33,35 @@ class Features:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AuthorFacts:
+    """The author table of a run.
+
+    Attributes:
+        entries: of the table; 0 if the run has none.
+        names: of authors, as fingerprints.
+        first_year: of the first period.
+        scale: what one step of the profile adds to a logit.
+    """
+
+    entries: int = 0
+    names: int = 0
+    first_year: int = 0
+    scale: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LinearPart:
     """What only the run of a linear model has.
 
     Attributes:
         features: before and after pruning.
         kernel: that scored the held-out papers; "" if it was not noted.
+        authors: of its table.
     """
 
     features: Features
     kernel: str = ""
+    authors: AuthorFacts = AuthorFacts()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

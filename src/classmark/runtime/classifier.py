@@ -15,6 +15,7 @@ from classmark.bundle import Bundle, find_bundle, load_bundle
 from classmark.errors import BundleIncompatible, UsageError
 from classmark.kernels import RawScores, Scorer, check_text_recipe, count_terms, make_scorer
 from classmark.kernels.explanation import explain as explain_answer
+from classmark.kernels.joining import load_join
 from classmark.papers import Columns
 from classmark.records import BadRecord, BundleManifest, Paper
 from classmark.runtime.intake import ErrorMode, OneItem, is_one_paper, read_items
@@ -112,6 +113,7 @@ class Classifier:
         self._most_terms = 2 * manifest.policy.set_terms
         self._temperature = manifest.policy.temperature
         self._scorer = scorer
+        self._join = load_join(bundle)
         self.labels = self._decider.labels
         self.names = self._decider.names
         self.categories = Labels(manifest)
@@ -132,7 +134,8 @@ class Classifier:
     def _score_batch(self, papers: Sequence[Paper]) -> RawScores:
         pairs = [(paper.title, paper.abstract) for paper in papers]
         raw = self._scorer.score(pairs)
-        return RawScores(raw.scores, raw.known_share, count_terms(pairs, self._most_terms))
+        raw = RawScores(raw.scores, raw.known_share, count_terms(pairs, self._most_terms))
+        return raw if self._join is None else self._join.join(raw, papers, self._temperature)
 
     def decide(self, raw: RawScores, *, threshold: float | None = None) -> Decisions:
         """Return what the policy makes of raw scores as arrays: ``classify`` without its objects.

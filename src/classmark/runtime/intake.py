@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from classmark.errors import InvalidPaper, UsageError
 from classmark.papers import without_markup
-from classmark.records import BadRecord, Paper, is_missing, text_of, text_of_id
+from classmark.records import BadRecord, Paper, author_names, is_missing, text_of, text_of_id
 
 OnePaper: TypeAlias = str | Paper | Mapping[str, Any]
 OneItem: TypeAlias = OnePaper | BadRecord
@@ -58,6 +58,7 @@ def check_paper(paper: Paper) -> Paper:
             id=text_of_id(paper.id),
             title=text_of(paper.title, "title"),
             abstract=text_of(paper.abstract, "abstract"),
+            authors=author_names(paper.authors),
         )
     title, abstract = without_markup(paper.title), without_markup(paper.abstract)
     if not abstract.strip() and not title.strip():
@@ -68,7 +69,8 @@ def check_paper(paper: Paper) -> Paper:
 
 def _is_of_texts(paper: Paper) -> bool:
     texts = isinstance(paper.title, str) and isinstance(paper.abstract, str)
-    return texts and (paper.id is None or isinstance(paper.id, str))
+    names = isinstance(paper.authors, tuple) and all(isinstance(n, str) for n in paper.authors)
+    return texts and names and (paper.id is None or isinstance(paper.id, str))
 
 
 def _read_item(item: object, place: str, errors: ErrorMode) -> Paper | BadRecord:

@@ -123,6 +123,8 @@ class Decider:
         """
         self._check(raw, threshold)
         probabilities, energy = softmax(raw.scores, self._policy.temperature)
+        if raw.text_scores is not None:  # the text alone says what is in scope
+            _, energy = softmax(raw.text_scores, self._policy.temperature)
         order = np.argsort(-probabilities, axis=1, kind="stable")
         top = order[:, 0]
         needed = self._thresholds[top] if threshold is None else np.full(len(top), float(threshold))
@@ -204,6 +206,8 @@ class Decider:
             self._check(raw, threshold)
         check_top(top)
         array, energy = softmax(raw.scores, self._policy.temperature)
+        if raw.text_scores is not None:
+            _, energy = softmax(raw.text_scores, self._policy.temperature)
         row = array[0]
         count = max(top, int(np.count_nonzero(row >= self._cutoff)))
         columns = np.argsort(-row, kind="stable")[:count]

@@ -53,6 +53,8 @@ class LinearConfig:
             the model from claiming too much (docs/log.md).
         period_weights: weight of a paper by the name of its period; others weigh 1.
         threads: threads of the sparse sums; the result does not depend on it.
+        max_author_entries: maximum size of the author table: an entry is how many papers of a
+            label, listing and period of two years an author has; 0 fits no table.
     """
 
     max_features: int
@@ -68,6 +70,7 @@ class LinearConfig:
     label_smoothing: float
     period_weights: Mapping[str, float]
     threads: int
+    max_author_entries: int
 
     def __post_init__(self) -> None:
         limits = {
@@ -83,6 +86,7 @@ class LinearConfig:
             "hidden_dropout": (0.0, 0.95),
             "label_smoothing": (0.0, 0.9),
             "threads": (1, 256),
+            "max_author_entries": (0, 50_000_000),
         }
         for key, (low, high) in limits.items():
             if not low <= getattr(self, key) <= high:

@@ -382,7 +382,7 @@ def _row(paper: Paper, prefix: str) -> tuple[object, ...]:
         paper.categories,
         paper.published_date,
         paper.updated_date,
-        paper.authors,
+        str(list(paper.authors)) if paper.authors else "",
         abstract_fingerprint(paper),
         paper.place,
     )

@@ -92,12 +92,9 @@ def _written_columns(papers: pl.DataFrame, config: DatasetConfig) -> pl.DataFram
 
 
 def _first_author() -> pl.Expr:
-    """Return the first of a Python list as text, quotes kept as in the Kaggle file, or of names."""
-    authors = pl.col("authors").str.strip_chars()
-    quoted = authors.str.extract(r"""^\[\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""")
-    plain = authors.str.extract(r"^(.+?)(?:\s+and\s|;|,|$)").str.strip_chars()
-    is_list = authors.str.starts_with("[")
-    return pl.when(is_list).then(quoted).otherwise(pl.format("'{}'", plain)).fill_null("")
+    """Return the first of a Python list as text, quotes kept as in the Kaggle file."""
+    first = pl.col("authors").str.extract(r"""^\[("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""")
+    return first.fill_null("")
 
 
 _MAX_NAMED_LEAKS = 3

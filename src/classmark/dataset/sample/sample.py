@@ -172,7 +172,7 @@ def _paper(random: Random, writer: Writer, plan: _Plan, number: int, config: Sam
         categories=(plan.label, *plan.cross_lists),
         published_date=published,
         updated_date=updated,
-        authors=repr(writer.authors(random)),
+        authors=tuple(writer.authors(random)),
     )
 
 
@@ -209,8 +209,8 @@ def _kaggle_row(paper: Paper) -> dict[str, Any]:
         "category_code": code,
         "published_date": _kaggle_date(paper.published_date or ""),
         "updated_date": _kaggle_date(paper.updated_date or ""),
-        "authors": paper.authors,
-        "first_author": paper.authors.strip("[]").split(", ")[0],
+        "authors": str(list(paper.authors)),
+        "first_author": repr(paper.authors[0]),
         "summary": paper.abstract,
         "summary_word_count": len(paper.abstract.split()),
     }
@@ -224,7 +224,7 @@ def _kaggle_date(iso_date: str) -> str:
 def _dump_record(paper: Paper) -> dict[str, Any]:
     """Return the keys of arXiv's dump, in its order; what is not invented is null there."""
     published, updated = paper.published_date or "", paper.updated_date or ""
-    names = [name.strip("'") for name in paper.authors.strip("[]").split(", ")]
+    names = paper.authors
     days = [published] if updated == published else [published, updated]
     return {
         "id": paper.id,

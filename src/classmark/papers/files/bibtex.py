@@ -12,6 +12,7 @@ from classmark.errors import InvalidPaper, UnreadableSource
 from classmark.papers.fields import Place, ReadOptions, build_paper
 from classmark.papers.files.lines import read_whole
 from classmark.records import BadRecord, Paper
+from classmark.records.values import MAX_AUTHORS_CHARS
 
 if TYPE_CHECKING:
     from bibtexparser.model import Block, DuplicateFieldKeyBlock
@@ -151,8 +152,16 @@ def _values(key: str, fields: dict[str, str], options: ReadOptions) -> dict[str,
         "abstract": _mapped(fields, options, "abstract"),
         "category_code": fields.get("primaryclass") or fields.get("eprintclass"),
         "published_date": fields.get("date") or _year_and_month(fields),
-        "authors": fields.get("author"),
+        "authors": _authors(fields.get("author", "")),
     }
+
+
+def _authors(field: str) -> list[str]:
+    """Return the names between "and", which braces protect; a name in braces loses them."""
+    from bibtexparser.middlewares.names import split_multiple_persons_names
+
+    names = split_multiple_persons_names(field) if len(field) <= MAX_AUTHORS_CHARS else [field]
+    return [name.strip().removeprefix("{").removesuffix("}") for name in names]
 
 
 def _mapped(fields: dict[str, str], options: ReadOptions, name: str) -> str | None:

@@ -47,7 +47,7 @@ def with_usual_keys(record: Record) -> Record:
         if inner is not None:
             record = {str(key).strip().lower(): value for key, value in inner.items()}
     found = {name: read(record) for name, read in _READERS.items() if record.get(name) is None}
-    found["authors"] = _authors(record) or record.get("authors")
+    found["authors"] = _authors(record)
     if not isinstance(record.get("terms"), str | list):  # other sources keep other things there
         record = {name: value for name, value in record.items() if name != "terms"}
     return {**record, **{name: value for name, value in found.items() if value is not None}}
@@ -122,23 +122,27 @@ def _date_parts(issued: object) -> str | None:
     return "-".join([f"{parts[0]:04d}", *(f"{part:02d}" for part in parts[1:])]) if parts else None
 
 
-def _authors(record: Record) -> str | None:
+def _authors(record: Record) -> object:
+    """Return what is to be read as the authors; names that are parsed already come first."""
+    parsed = record.get("authors_parsed")
+    if isinstance(parsed, list) and all(map(_is_parsed, parsed)):
+        return [" ".join(filter(None, (*name[1:2], name[0], *name[2:3]))) for name in parsed]
     for key in ("authors", "authorships", "author", "creators"):
         people = record.get(key)
-        if isinstance(people, list) and any(isinstance(person, dict) for person in people):
-            return ", ".join(filter(None, map(_name, people)))
+        if isinstance(people, list):  # Zotero's editors are creators too
+            return [p for p in people if _role(p) in (None, "author")]
+        if people is not None:
+            return people
     return None
 
 
-def _name(person: object) -> str:
-    if not isinstance(person, dict):
-        return str(person)
-    inner = person.get("author")
-    if isinstance(inner, dict):
-        return _name(inner)
-    whole = next((person[k] for k in ("name", "display_name", "full_name") if person.get(k)), None)
-    parts = [person.get(k) for k in ("given", "family", "firstName", "lastName")]
-    return str(whole) if whole else " ".join(str(part) for part in parts if part)
+def _is_parsed(name: object) -> bool:
+    """Tell whether a name is a list of surname, first name and suffix, as in arXiv's dump."""
+    return isinstance(name, list) and bool(name) and all(isinstance(part, str) for part in name)
+
+
+def _role(person: object) -> object:
+    return person.get("creatorType") if isinstance(person, dict) else None
 
 
 def _text(value: object) -> str | None:

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from classmark.export import quantise
 from classmark.kernels.featuriser import FEATURISER_VERSION
 from classmark.kernels.linear import DIM, LinearScorer
+from classmark.pipeline.authors import read_authors
 from classmark.pipeline.export import Candidate, RunToExport
+from classmark.pipeline.run_folder import read_array, write_array
 from classmark.records.run import damaged_run
 from classmark.training import LinearWeights
 
@@ -36,6 +38,7 @@ def make_candidate(run: RunToExport) -> Candidate:
         parameters=lambda curve: replace(arrays, curve=curve).parameters(),
         arrays=arrays.arrays(),
         facts={"features": f"{len(fitted.keys):,}"},
+        authors=read_authors(run.folder, run.record),
     )
 
 
@@ -43,16 +46,7 @@ def write_weights(folder: Path, weights: LinearWeights) -> None:
     """Write the arrays of a fit as ``weights/*.npy`` into a run folder."""
     (folder / "weights").mkdir()
     for name in WEIGHTS:
-        _write_array(folder / "weights" / f"{name}.npy", getattr(weights, name))
-
-
-def _write_array(path: Path, array: NDArray[Any]) -> None:
-    """Write what ``np.save`` writes, whose error on a full disk does not say that it is full."""
-    array = np.ascontiguousarray(array)
-    with path.open("wb") as file:
-        header = np.lib.format.header_data_from_array_1_0(array)
-        np.lib.format.write_array_header_1_0(file, header)
-        file.write(array.data)
+        write_array(folder / "weights" / f"{name}.npy", getattr(weights, name))
 
 
 def read_weights(folder: Path, n_labels: int) -> LinearWeights:
@@ -63,12 +57,7 @@ def read_weights(folder: Path, n_labels: int) -> LinearWeights:
     """
     arrays: dict[str, NDArray[Any]] = {}
     for name in WEIGHTS:
-        file = f"weights/{name}.npy"
-        try:
-            arrays[name] = np.load(folder / file, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            problem = "it is missing" if isinstance(error, FileNotFoundError) else str(error)
-            raise damaged_run(folder, file, problem) from error
+        arrays[name] = read_array(folder, f"weights/{name}.npy")
     for name, problem in _weights_problems(arrays, n_labels):
         raise damaged_run(folder, f"weights/{name}.npy", problem)
     return LinearWeights(**arrays)

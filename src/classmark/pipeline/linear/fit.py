@@ -16,6 +16,7 @@ from classmark.errors import InvalidConfig
 from classmark.evaluation import macro_f1, top_k_accuracy
 from classmark.kernels import RawScores
 from classmark.kernels.linear import LinearScorer
+from classmark.pipeline.authors import FittedAuthors, fit_authors
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.linear.export import write_weights
 from classmark.pipeline.run_folder import (
@@ -25,10 +26,11 @@ from classmark.pipeline.run_folder import (
     write_record,
     write_tables,
 )
-from classmark.pipeline.scoring import check_labels, make_table
+from classmark.pipeline.scoring import Source, check_labels, make_table
 from classmark.pipeline.tracked import keep_results, tracked
 from classmark.records import (
     SILENT,
+    AuthorFacts,
     DatasetManifest,
     Features,
     LinearPart,
@@ -91,6 +93,7 @@ def train(config: TrainConfig, manifest: DatasetManifest, command: str, progress
 def _fit_and_write(work: _Work, folder: Path, start: RunStart) -> dict[str, ScoreTable]:
     started = time.monotonic()
     parent, weights = _fit_and_prune(work)
+    authors = _fit_authors(work)
     work.progress.step("scoring the valid and test splits")
     stages = {"parent": parent, "model": weights}
     tables = {
@@ -104,10 +107,25 @@ def _fit_and_write(work: _Work, folder: Path, start: RunStart) -> dict[str, Scor
         part=LinearPart(
             features=Features(parent=len(parent.keys), kept=len(weights.keys)),
             kernel=LinearScorer.best_kernel(),
+            authors=authors.facts if authors else AuthorFacts(),
         ),
     )
-    _write(work, folder, record, weights, tables)
+    with atomic_folder(folder) as temporary:
+        _write(work, temporary, record, weights, tables)
+        if authors:
+            authors.write(temporary)
     return tables
+
+
+def _fit_authors(work: _Work) -> FittedAuthors | None:
+    """Return table and profile of the authors; None if the dataset or the options have none."""
+    config, manifest = work.config, work.manifest
+    return fit_authors(
+        Source(config.dataset, manifest, work.progress),
+        read_split(config.dataset, "train", manifest, texts=False),
+        max_entries=work.options.max_author_entries,
+        seed=config.seed,
+    )
 
 
 def _fit_and_prune(work: _Work) -> tuple[LinearWeights, LinearWeights]:
@@ -195,15 +213,14 @@ def _write(
     weights: LinearWeights,
     tables: Mapping[str, ScoreTable],
 ) -> None:
-    """Write the run folder, whole or not at all."""
-    with atomic_folder(folder) as temporary:
-        write_config(temporary, work.config)
-        write_record(temporary, record)
-        lines = [f"{stage},{epoch},{loss:.6f}\n" for stage, epoch, loss in work.log]
-        text = "stage,epoch,loss\n" + "".join(lines)
-        (temporary / "log.csv").write_text(text, encoding="utf-8", newline="\n")
-        write_weights(temporary, weights)
-        write_tables(temporary, tables)
+    """Write what every run of a linear model has."""
+    write_config(folder, work.config)
+    write_record(folder, record)
+    lines = [f"{stage},{epoch},{loss:.6f}\n" for stage, epoch, loss in work.log]
+    text = "stage,epoch,loss\n" + "".join(lines)
+    (folder / "log.csv").write_text(text, encoding="utf-8", newline="\n")
+    write_weights(folder, weights)
+    write_tables(folder, tables)
 
 
 def _scratch_for(n_papers: int, runs_dir: Path) -> Path | None:

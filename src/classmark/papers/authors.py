@@ -1,0 +1,68 @@
+r"""The only normaliser of authors' names: from a name as it is written to the keys that mean it.
+
+A name is folded: LaTeX accents and Unicode accents go, letters become lower case. "Surname, First"
+is turned round, apostrophes go, other characters than letters separate words, a
+suffix such as "Jr." goes. The *full* key is all words; the *initial* key is the last word and the first letter of
+the first one, so that "Noether, E." and "Emmy Noether" share it. A name of one word is both keys.
+Particles count as words: "Jan van der Berg" has the initial key "berg j". Two people who share a
+key cannot be told apart.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import NamedTuple
+
+AUTHORS_VERSION = "1"
+"""Written into every bundle with an author table, and checked when it is loaded."""
+MAX_NAME_CHARS = 300
+"""What follows is not read."""
+
+_LATEX_ACCENT = re.compile(r"\\[`'^\"~=.uvHtcdbkr]\s*\{?\s*\\?([A-Za-z])\}?")
+_LATEX_LETTER = re.compile(r"\\(ss|ae|oe|aa|AE|OE|AA|[oOlLij])(?![A-Za-z])\s*")
+_LATEX_LETTERS = {"aa": "a", "AA": "a"}
+_LETTERS = str.maketrans({"ø": "o", "ł": "l", "ß": "ss", "æ": "ae", "œ": "oe", "đ": "d", "ı": "i"})
+_JOINED = str.maketrans("", "", "'’`{}")
+_WORD = re.compile(r"[^\W\d_]+")
+_SUFFIXES = frozenset(("jr", "sr", "ii", "iii", "iv"))
+
+
+class AuthorKeys(NamedTuple):
+    """The keys of a name: all its words, and surname with first initial; never empty."""
+
+    full: str
+    initial: str
+
+
+def author_keys(name: str) -> AuthorKeys | None:
+    """Return the keys of a name, None for a text without a letter."""
+    words = _words(name[:MAX_NAME_CHARS])
+    while len(words) > 1 and words[-1] in _SUFFIXES:
+        words.pop()
+    if not words:
+        return None
+    full = " ".join(words)
+    return AuthorKeys(full, f"{words[-1]} {words[0][0]}" if len(words) > 1 else full)
+
+
+def _words(name: str) -> list[str]:
+    """Return the words of a name, folded, the surname last."""
+    folded = _fold(name)
+    last, comma, first = folded.partition(",")
+    others = _WORD.findall(first)
+    if comma and not _SUFFIXES.issuperset(others):
+        return [*others, *_WORD.findall(last)]
+    return _WORD.findall(folded)
+
+
+def _fold(name: str) -> str:
+    """Return a name in lower case without accents and without what joins the parts of a word."""
+    if "\\" in name:
+        name = _LATEX_ACCENT.sub(r"\1", name)
+        name = _LATEX_LETTER.sub(lambda m: _LATEX_LETTERS.get(m[1], m[1]), name)
+    name = name.casefold()
+    if not name.isascii():
+        parts = unicodedata.normalize("NFKD", name.translate(_LETTERS))
+        name = "".join(c for c in parts if not unicodedata.combining(c)).casefold()
+    return name.translate(_JOINED)

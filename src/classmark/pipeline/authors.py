@@ -1,0 +1,210 @@
+"""The author table of a fit, and its join with the text: fitted, kept in a run, put in a bundle.
+
+No name is kept: a run folder holds the same fingerprints as a bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from itertools import islice, pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, vstack
+
+from classmark.dataset import DatasetSplit, iter_authors
+from classmark.export import fit_curve
+from classmark.export.authors import CountedPapers, count_authors
+from classmark.kernels import RawScores
+from classmark.kernels.authors import AuthorArrays, AuthorTable
+from classmark.kernels.calibration import log_softmax
+from classmark.kernels.joining import AuthorJoin, JoinWeights, Sides, take_votes
+from classmark.pipeline.run_folder import read_array, write_array
+from classmark.pipeline.scoring import Source
+from classmark.records import AuthorFacts, LinearPart, Paper, RunRecord, ScoreTable
+from classmark.training.authors import fit_join, fit_profile
+
+_FOLDER = "authors"
+_CHUNK_PAPERS = 2_000
+_LEAST_FOR_JOIN = 200
+"""With fewer validation papers of known authors, nothing says how far to trust the table."""
+_LEAST_GAIN_ERRORS = 2
+"""A table is kept if its gain on papers that no weight has seen is more than so many standard
+errors."""
+
+
+@dataclass(frozen=True, eq=False)
+class FittedAuthors:
+    """The table and the profile of a fit."""
+
+    arrays: AuthorArrays
+    facts: AuthorFacts
+
+    @property
+    def table(self) -> AuthorTable:
+        """Return what finds authors in the arrays."""
+        return AuthorTable(self.arrays, self.facts.first_year)
+
+    def write(self, folder: Path) -> None:
+        """Write the arrays as ``authors/*.npy`` into a run folder."""
+        (folder / _FOLDER).mkdir()
+        for field in fields(self.arrays):
+            write_array(folder / _FOLDER / f"{field.name}.npy", getattr(self.arrays, field.name))
+
+
+def read_authors(folder: Path, record: RunRecord) -> FittedAuthors | None:
+    """Return the table of a run; None if it has none.
+
+    Raises:
+        RunCorrupt: an array is missing or damaged.
+    """
+    facts = record.part.authors if isinstance(record.part, LinearPart) else AuthorFacts()
+    if not facts.entries:
+        return None
+    names = [field.name for field in fields(AuthorArrays)]
+    arrays = {name: read_array(folder, f"{_FOLDER}/{name}.npy") for name in names}
+    return FittedAuthors(AuthorArrays(**arrays), facts)
+
+
+def fit_authors(
+    source: Source, split: DatasetSplit, *, max_entries: int, seed: int
+) -> FittedAuthors | None:
+    """Return table and profile of the training papers; None if they name no author.
+
+    Args:
+        source: the dataset.
+        split: its training papers.
+        max_entries: of the table; 0 fits none.
+        seed: of the profile.
+    """
+    if not max_entries:
+        return None
+    source.progress.step("counting the authors")
+    counted = count_authors(
+        CountedPapers(
+            authors=_authors(source, "train"),
+            years=split.years,
+            listed_indptr=split.listed_indptr,
+            listed_indices=split.listed_indices,
+            n_labels=len(source.manifest.labels),
+        ),
+        max_entries,
+    )
+    if counted is None:
+        return None
+    arrays, first_year = counted
+    features, rows = _training_features(source, split, AuthorTable(arrays, first_year))
+    if not len(rows):
+        return None
+    source.progress.step(f"fitting the profile of authors: {len(rows):,} papers")
+    profile, scale = fit_profile(
+        features,
+        split.labels[rows],
+        arrays.prior,
+        seed=seed,
+        each_epoch=lambda epoch, loss: source.progress.note(f"epoch {epoch}: loss {loss:.4f}"),
+    )
+    facts = AuthorFacts(
+        entries=len(arrays.labels), names=len(arrays.names), first_year=first_year, scale=scale
+    )
+    return FittedAuthors(replace(arrays, profile=profile), facts)
+
+
+def fit_author_join(
+    source: Source, fitted: FittedAuthors | None, valid: ScoreTable, temperature: float
+) -> AuthorJoin | None:
+    """Return how table and text are joined; None if that does not help papers it has not seen.
+
+    Args:
+        source: the dataset.
+        fitted: the table; None gives None.
+        valid: scores of the valid split by the text alone, of all its papers in their order.
+        temperature: that makes them probabilities.
+    """
+    if fitted is None:
+        return None
+    source.progress.step("joining authors and text")
+    votes = fitted.table.votes(list(_authors(source, valid.split)), valid.years)
+    rows = np.flatnonzero(votes.known.any(axis=1) & (valid.primary >= 0))
+    if len(rows) < _LEAST_FOR_JOIN:
+        return None
+    table = valid.select(rows)
+    join = AuthorJoin(fitted.table, fitted.arrays, fitted.facts.scale, JoinWeights.none())
+    sides = join.sides(table.scores, take_votes(votes, rows), temperature)
+    even, odd = np.arange(0, len(rows), 2), np.arange(1, len(rows), 2)
+    gains = _gains(_fit_join(join, sides, table, even), sides, table, odd)
+    if gains.mean() <= _LEAST_GAIN_ERRORS * gains.std() / np.sqrt(len(odd)):
+        source.progress.note("the authors do not help on validation papers: no table")
+        return None
+    return _fit_join(join, sides, table, np.arange(len(rows)))
+
+
+def _fit_join(
+    join: AuthorJoin, sides: Sides, table: ScoreTable, rows: NDArray[np.int64]
+) -> AuthorJoin:
+    """Return a join with weights and a curve that are fitted on some papers of a table."""
+    sides, table = sides.rows(rows), table.select(rows)
+    weights = fit_join(sides, join.arrays.prior, table.primary, _period_weights(table), seed=0)
+    join = replace(join, weights=weights)
+    return replace(join, curve=fit_curve(replace(table, scores=join.score(sides))))
+
+
+def _gains(
+    join: AuthorJoin, sides: Sides, table: ScoreTable, rows: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return what authors add to log p(true label) of some papers: float64 [n]."""
+    sides, labels = sides.rows(rows), table.primary[rows]
+    joined = log_softmax(join.score(sides), 1.0)
+    gains: NDArray[np.float64] = (joined - sides.text)[np.arange(len(rows)), labels]
+    return gains
+
+
+def join_table(
+    join: AuthorJoin, source: Source, table: ScoreTable, temperature: float
+) -> ScoreTable:
+    """Return the scores of a split with authors, where the table knows any."""
+    raw = RawScores(table.scores, table.known_share)
+    names = _authors(source, table.split)
+    papers = [
+        Paper(authors=authors, published_date=f"{year:04}" if year else None)
+        for authors, year in zip(names, table.years.tolist(), strict=True)
+    ]
+    parts = [
+        join.join(raw.rows(i, i + _CHUNK_PAPERS), papers[i : i + _CHUNK_PAPERS], temperature)
+        for i in range(0, len(papers), _CHUNK_PAPERS)
+    ]
+    return replace(table, scores=RawScores.joined(parts).scores) if parts else table
+
+
+def _authors(source: Source, split: str) -> Iterator[tuple[str, ...]]:
+    return iter_authors(source.dataset, split, source.manifest)
+
+
+def _training_features(
+    source: Source, split: DatasetSplit, table: AuthorTable
+) -> tuple[csr_array, NDArray[np.int64]]:
+    """Return the features of the training papers with known authors, and which papers these are.
+
+    A paper's own entries are left out.
+    """
+    source.progress.step(f"looking up the authors of {len(split):,} training papers")
+    authors = _authors(source, "train")
+    parts, rows, first = [], [], 0
+    while names := list(islice(authors, _CHUNK_PAPERS)):
+        indptr = split.listed_indptr[first : first + len(names) + 1]
+        own = [split.listed_indices[i:j] for i, j in pairwise(indptr.tolist())]
+        votes = table.votes(names, split.years[first : first + len(names)], own=own)
+        known = np.flatnonzero(votes.known.any(axis=1))
+        parts.append(csr_array(take_votes(votes, known).features().astype(np.int16)))
+        rows.append(known + first)
+        first += len(names)
+        source.progress.advance(len(names))
+    return vstack(parts, format="csr"), np.concatenate(rows)
+
+
+def _period_weights(table: ScoreTable) -> NDArray[np.float64]:
+    """Return weights by which all periods count alike: float64 [n]."""
+    _, period, counts = np.unique(table.periods, return_inverse=True, return_counts=True)
+    return 1.0 / counts[period]

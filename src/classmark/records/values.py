@@ -1,0 +1,168 @@
+"""The values of a record, as people really write them, to the values of a paper."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from numbers import Number
+from typing import Any
+
+from classmark.errors import InvalidPaper
+
+MAX_AUTHORS_CHARS = 1_000_000
+"""Of all authors of a paper: the largest collaborations stay below a tenth of it."""
+_SHOWN_CHARS = 60
+_MISSING_OF_PANDAS = ("NAType", "NaTType")
+"""Recognised by name, so that pandas need not be installed."""
+_WHOLE_NAMES = ("name", "display_name", "full_name", "raw_author_name")
+_PARTS_OF_NAMES = (("given", "family"), ("firstName", "lastName"), ("first", "last"))
+_BETWEEN_PEOPLE = re.compile(r"\s+and\s+|\s*[;\n]\s*|\s*,\s*and\s+|\s+&\s+")
+_IN_PARENTHESES = re.compile(r"\([^()]*\)")
+_ET_AL = re.compile(r"(?:^|[\s,]+)et\.?\s*al\b\.?\s*$", re.IGNORECASE)
+_INITIALS = re.compile(r"(?:[^\W\d_](?:\.|\b)[\s-]*){1,4}|[A-Z]{2,3}")
+_SUFFIX = re.compile(r"(?:jr|sr|ii|iii|iv)\.?", re.IGNORECASE)
+
+
+def is_missing(value: object) -> bool:
+    """Tell whether a value stands for none: None, or the NaN, NA or NaT that tables have for it."""
+    if isinstance(value, str):
+        return False
+    if value is None or type(value).__name__ in _MISSING_OF_PANDAS:
+        return True
+    return isinstance(value, Number) and bool(value != value)  # noqa: PLR0124 - true of a NaN
+
+
+def text_of(value: object, name: str) -> str:
+    """Return a text, "" for a missing one.
+
+    Args:
+        value: of a field; of a list of strings (Crossref lists titles) the first counts.
+        name: of the field, for the error.
+
+    Raises:
+        InvalidPaper: it is anything else.
+    """
+    if isinstance(value, str):
+        return value
+    if is_missing(value):
+        return ""
+    if name == "title" and isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return value[0] if value else ""
+    raise InvalidPaper(f"{name} must be a string, got {type(value).__name__}")
+
+
+def text_of_id(value: object) -> str | None:
+    """Return an identifier, which may be a number, as a text; None for a missing one."""
+    return None if is_missing(value) else str(value)
+
+
+def author_names(value: object) -> tuple[str, ...]:
+    """Return the names of a paper's authors, as they are written, in their order.
+
+    Args:
+        value: a text (see ``split_authors``), a list of texts or of objects with a name, or one
+            object; a missing value gives none.
+
+    Raises:
+        InvalidPaper: it is anything else, or too long.
+    """
+    if isinstance(value, str):
+        return split_authors(value)
+    if is_missing(value):
+        return ()
+    items: Iterable[object] = [value] if isinstance(value, Mapping) else _items(value)
+    names = [_name_of(item) for item in items if not is_missing(item)]
+    _check_length(sum(map(len, names)))
+    return tuple(name for name in map(_tidy, names) if name)
+
+
+def split_authors(text: str) -> tuple[str, ...]:
+    """Return the names in a text that lists them.
+
+    Names are between semicolons, line ends, "and" or "&", else between commas, unless what is
+    before a comma is a surname ("Noether, Emmy"). A Python or JSON list as a text is read as that.
+    What is in parentheses and "et al." are left out.
+
+    Raises:
+        InvalidPaper: it is longer than ``MAX_AUTHORS_CHARS``.
+    """
+    _check_length(len(text))
+    text = text.strip()
+    if text.startswith("[") and text.endswith("]"):
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            listed = ast.literal_eval(text)
+            if isinstance(listed, list):
+                return author_names(listed)
+        text = text.strip("[]").replace("'", "").replace('"', "")
+    parts = _BETWEEN_PEOPLE.split(_IN_PARENTHESES.sub(" ", text))
+    names = [name for part in parts for name in _between_commas(part)]
+    return tuple(name for name in map(_tidy, names) if name)
+
+
+def _items(value: object) -> Iterable[object]:
+    if isinstance(value, list | tuple) or (hasattr(value, "tolist") and hasattr(value, "dtype")):
+        return value  # type: ignore[return-value]
+    raise _no_authors(value)
+
+
+def _name_of(item: object) -> str:
+    """Return the name of one author of a list."""
+    if isinstance(item, str):
+        return item
+    if isinstance(item, Mapping):
+        return _name_in(item)
+    raise _no_authors(item)
+
+
+def _name_in(person: Mapping[str, Any]) -> str:
+    inner = person.get("author")
+    if isinstance(inner, Mapping):
+        return _name_in(inner)
+    whole = next((person[k] for k in _WHOLE_NAMES if isinstance(person.get(k), str)), "")
+    if whole:
+        return str(whole)
+    for keys in _PARTS_OF_NAMES:
+        parts = [part for part in map(person.get, keys) if isinstance(part, str) and part]
+        if parts:
+            return " ".join(parts)
+    raise _no_authors(person)
+
+
+def _between_commas(text: str) -> list[str]:
+    """Return the names of a text without other separators."""
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) > 1 and _SUFFIX.fullmatch(parts[-1]):
+        *others, last = _between_commas(", ".join(parts[:-1]))
+        return [*others, f"{last} {parts[-1]}"]
+    if all(_INITIALS.fullmatch(part) for part in parts[1::2]) and len(parts) % 2 == 0:
+        return [f"{last}, {first}" for last, first in zip(parts[::2], parts[1::2], strict=True)]
+    is_inverted = len(parts) == 2 and " " not in parts[0]
+    return [text] if is_inverted else parts
+
+
+def _tidy(name: str) -> str:
+    """Return a name on one line without "et al."; "" if nothing is left."""
+    name = _ET_AL.sub("", " ".join(name.split()))
+    return name.strip(" ,;") if name.lower() not in ("and", "others", "et al") else ""
+
+
+def _check_length(n_chars: int) -> None:
+    if n_chars > MAX_AUTHORS_CHARS:
+        raise InvalidPaper(
+            f"authors have {n_chars:,} characters, at most {MAX_AUTHORS_CHARS:,} are read. Give "
+            "the names of the authors only."
+        )
+
+
+def _no_authors(value: object) -> InvalidPaper:
+    try:
+        seen = repr(value)
+    except RecursionError:  # lists in lists in lists
+        seen = "…"
+    seen = seen if len(seen) <= _SHOWN_CHARS else f"{seen[:_SHOWN_CHARS]}…"
+    return InvalidPaper(
+        "authors must be names: a text, a list of texts, or a list of objects with a name; got "
+        f"{type(value).__name__} {seen}"
+    )

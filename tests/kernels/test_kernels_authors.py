@@ -1,0 +1,257 @@
+"""The author table counts what a reader would count by hand, whatever the batch and the order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse import csr_array
+
+from classmark.export.authors import CountedPapers, count_authors
+from classmark.kernels import RawScores
+from classmark.kernels.authors import (
+    MOST_AUTHORS,
+    N_FEATURES,
+    ONE_PAPER,
+    AuthorTable,
+    Votes,
+    column_type,
+)
+from classmark.kernels.joining import AuthorJoin, JoinWeights, take_votes
+from classmark.records import Paper
+from classmark.training.authors import Steps, fit_join, fit_profile
+
+K = 3
+# Names, year, columns: the primary first.
+PAPERS = [
+    (["Ada Sieve"], 2010, [0]),
+    (["Ada Sieve", "Bo Graph"], 2012, [1, 0]),
+    (["Bo Graph"], 2012, [2]),
+    (["Ann Sieve"], 2012, [2, 1]),
+    ([], 2012, [0]),
+    (["Cy Undated"], 0, [0]),
+]
+
+
+def counted(
+    papers: Sequence[tuple[list[str], int, list[int]]] = PAPERS, max_entries: int = 1000
+) -> AuthorTable:
+    columns = [listed for _, _, listed in papers]
+    found = count_authors(
+        CountedPapers(
+            authors=[names for names, _, _ in papers],
+            years=np.array([year for _, year, _ in papers], dtype=np.int16),
+            listed_indptr=np.cumsum([0, *map(len, columns)]).astype(np.int64),
+            listed_indices=np.concatenate([*map(np.array, columns), []]).astype(np.int16),
+            n_labels=K,
+        ),
+        max_entries,
+    )
+    assert found is not None
+    return AuthorTable(*found)
+
+
+def papers_of(votes: Votes) -> list[list[list[float]]]:
+    """Votes in papers, two digits."""
+    return np.round(votes.votes / ONE_PAPER, 2).tolist()  # type: ignore[no-any-return]
+
+
+def votes_of(table: AuthorTable, names: list[str], year: int) -> Votes:
+    return table.votes([names], np.array([year]))
+
+
+def test_earlier_papers_count_less_the_longer_ago_they_are() -> None:
+    votes = votes_of(counted(), ["Ada Sieve"], 2012)
+    by_name, cross_listed, by_initial, initial_cross_listed = papers_of(votes)[0]
+    # One paper of two years ago, exp(-2 / 4), one of the same two years; three by the initials.
+    assert by_name == [0.61, 1.0, 0.0]
+    assert cross_listed == [1.0, 0.0, 0.0]
+    assert by_initial == [0.61, 1.0, 1.0]
+    assert initial_cross_listed == [1.0, 1.0, 0.0]
+    assert (votes.known.tolist(), votes.authors.tolist()) == ([[1, 1]], [1])
+
+
+def test_papers_of_later_periods_do_not_count() -> None:
+    assert papers_of(votes_of(counted(), ["Ada Sieve"], 2010))[0][0] == [1.0, 0.0, 0.0]
+    assert not votes_of(counted(), ["Bo Graph"], 2010).known.any()
+
+
+def test_without_a_year_all_papers_count() -> None:
+    table = counted()
+    assert papers_of(votes_of(table, ["Ada Sieve"], 0)) == papers_of(
+        votes_of(table, ["Ada Sieve"], 2013)
+    )
+
+
+def test_initials_find_a_name_that_is_spelled_out_elsewhere() -> None:
+    votes = votes_of(counted(), ["Graph, B."], 2012)
+    assert votes.known.tolist() == [[0, 1]]
+    assert papers_of(votes)[0][2] == [0.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("names", [[], ["Nobody Known"], ["Cy Undated"], ["12"]])
+def test_authors_without_papers_in_the_table_give_nothing(names: list[str]) -> None:
+    votes = votes_of(counted(), names, 2012)
+    assert not votes.votes.any()
+    assert not votes.known.any()
+
+
+def test_no_author_counts_more_than_three_papers() -> None:
+    table = counted([(["Ada Sieve"], 2012, [0])] * 30 + [(["Bo Graph"], 2012, [1])])
+    votes = votes_of(table, ["Ada Sieve", "Bo Graph"], 2012)
+    assert papers_of(votes)[0][0] == [3.0, 1.0, 0.0]
+
+
+def test_a_papers_own_entries_are_left_out_of_its_votes() -> None:
+    table = counted()
+    own = [np.array(listed, dtype=np.int16) for _, _, listed in PAPERS]
+    years = np.array([year for _, year, _ in PAPERS])
+    votes = table.votes([names for names, _, _ in PAPERS], years, own=own)
+    by_name = np.array(papers_of(votes))[:, 0].tolist()
+    assert by_name[0] == [0.0, 0.0, 0.0]  # her first paper
+    assert by_name[1] == [0.61, 0.0, 1.0]  # her first, and his other one
+    assert by_name[2] == [0.0, 1.0, 0.0]
+    assert votes.known.tolist()[0] == [0, 0]
+
+
+def test_two_authors_with_the_same_initials_leave_their_paper_out_twice() -> None:
+    papers = [(["Ada Sieve", "Ann Sieve"], 2012, [1])]
+    own = [np.array([1], dtype=np.int16)]
+    votes = counted(papers).votes([papers[0][0]], np.array([2012]), own=own)
+    assert not votes.votes.any()
+
+
+def test_an_author_is_counted_once_in_a_paper_and_the_first_ones_only() -> None:
+    table = counted([(["Ada Sieve", "Sieve, Ada"], 2012, [0])])
+    assert papers_of(votes_of(table, ["Ada Sieve"] * 2, 2012))[0][0] == [1.0, 0.0, 0.0]
+    crowd = [f"Nobody {'x' * (i % 50 + 1)}{chr(97 + i // 50)}" for i in range(MOST_AUTHORS)]
+    assert not votes_of(table, [*crowd, "Ada Sieve"], 2012).known.any()
+
+
+def test_a_table_that_must_be_smaller_keeps_those_with_recent_papers() -> None:
+    papers = [(["Old Hand"], 1990, [0]), (["New Comer"], 2012, [1])]
+    table = counted(papers, max_entries=1)
+    assert votes_of(table, ["New Comer"], 2012).known.all()
+    assert not votes_of(table, ["Old Hand"], 2012).known.any()
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.sampled_from(["Ada Sieve", "Ann Sieve", "Bo Graph", "Plato"]), max_size=3),
+            st.integers(2000, 2009),
+            st.permutations([0, 1, 2]).map(lambda columns: columns[:2]),
+        ),
+        min_size=1,
+        max_size=20,
+    )
+)
+def test_each_papers_votes_are_those_that_it_gets_alone(
+    papers: list[tuple[list[str], int, list[int]]],
+) -> None:
+    papers = [(["Ada Sieve"], 2000, [0]), *papers]
+    table = counted(papers)
+    names, years = [p[0] for p in papers], np.array([p[1] for p in papers])
+    together = table.votes(names, years)
+    for i in range(len(papers)):
+        alone = table.votes(names[i : i + 1], years[i : i + 1])
+        assert np.array_equal(alone.votes[0], together.votes[i])
+        assert np.array_equal(alone.features()[0], together.features()[i])
+
+
+def test_no_paper_with_an_author_gives_no_table() -> None:
+    papers = CountedPapers(
+        authors=[[]],
+        years=np.array([2012]),
+        listed_indptr=np.array([0, 1]),
+        listed_indices=np.array([0], dtype=np.int16),
+        n_labels=K,
+    )
+    assert count_authors(papers, 10) is None
+
+
+def test_columns_of_many_labels_have_two_bytes() -> None:
+    assert [column_type(k) for k in (2, 256, 257)] == [np.uint8, np.uint8, np.uint16]
+
+
+def fitted_join() -> AuthorJoin:
+    """A join on a table in which two authors write of one label each."""
+    papers = [(["Ada Sieve"], 2012, [0]), (["Bo Graph"], 2012, [1])] * 4
+    table = counted(papers)
+    votes = table.votes([names for names, _, _ in papers], np.array([2012] * 8))
+    labels = np.array([listed[0] for _, _, listed in papers])
+    arrays = table._arrays
+    steps = Steps(epochs=100, batch_size=8, rate=0.05, decay=1e-5)
+    losses: list[float] = []
+    profile, scale = fit_profile(
+        csr_array(votes.features()),
+        labels,
+        arrays.prior,
+        seed=1,
+        each_epoch=lambda _, loss: losses.append(loss),
+        steps=steps,
+    )
+    assert len(losses) == 100
+    assert losses[-1] < losses[0]
+    join = AuthorJoin(table, replace(arrays, profile=profile), scale, JoinWeights.none())
+    unsure = np.zeros((8, K), dtype=np.float32)
+    sides = join.sides(unsure, votes, 1.0)
+    weights = fit_join(sides, arrays.prior, labels, np.ones(8), seed=1, steps=steps)
+    return replace(join, weights=weights)
+
+
+def raw_of(n: int) -> RawScores:
+    scores = np.tile(np.array([0.0, 0.0, 0.5], np.float32), (n, 1))
+    return RawScores(scores, np.ones(n, dtype=np.float32))
+
+
+def test_known_authors_move_the_answer_and_unknown_ones_do_not_touch_a_bit() -> None:
+    raw = raw_of(4)
+    papers = [
+        Paper(title="T", authors=("A. Sieve",)),
+        Paper(title="T"),
+        Paper(title="T", authors=("Nobody Known",)),
+        Paper(title="T", authors=("Bo Graph",), published_date="2013-01-01"),
+    ]
+    joined = fitted_join().join(raw, papers, 1.0)
+    assert joined.scores.argmax(axis=1).tolist() == [0, 2, 2, 1]
+    assert joined.with_authors.tolist() == [True, False, False, True]
+    assert joined.text_scores is raw.scores
+    assert np.array_equal(joined.scores[1:3], raw.scores[1:3])
+
+
+@pytest.mark.parametrize("authors", [(), ("Nobody Known",)])
+def test_without_known_authors_the_scores_are_the_very_same(authors: tuple[str, ...]) -> None:
+    raw = raw_of(1)
+    assert fitted_join().join(raw, [Paper(title="T", authors=authors)], 1.0) is raw
+    assert not raw.with_authors.any()
+    assert raw.of_text is raw.scores
+
+
+def test_papers_before_the_first_entry_have_no_known_authors() -> None:
+    raw = raw_of(1)
+    paper = Paper(title="T", authors=("Ada Sieve",), published_date="2005")
+    assert fitted_join().join(raw, [paper], 1.0) is raw
+
+
+def test_scores_of_batches_are_joined_with_what_is_known_of_authors() -> None:
+    raw, papers = raw_of(2), [Paper(title="T", authors=("Ada Sieve",)), Paper(title="U")]
+    join = fitted_join()
+    whole = join.join(raw, papers, 1.0)
+    parts = [join.join(raw.rows(i, i + 1), papers[i : i + 1], 1.0) for i in range(2)]
+    again = RawScores.joined(parts)
+    assert np.array_equal(again.scores, whole.scores)
+    assert again.with_authors.tolist() == [True, False]
+    assert np.array_equal(again.of_text, raw.scores)
+    assert np.array_equal(whole.rows(0, 1).of_text, raw.scores[:1])
+
+
+def test_votes_of_some_papers_are_taken_by_row() -> None:
+    votes = counted().votes([["Ada Sieve"], []], np.array([2012, 2012]))
+    taken = take_votes(votes, np.array([1]))
+    assert taken.features().shape == (1, N_FEATURES * K)
+    assert not taken.features().any()

@@ -1,0 +1,176 @@
+"""From a dataset that names authors to a bundle that uses them, and back to text alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from classmark import Classifier, Paper
+from classmark.dataset import (
+    DatasetConfig,
+    SampleConfig,
+    build_dataset,
+    iter_authors,
+    load_manifest,
+    read_split,
+    sample_papers,
+)
+from classmark.errors import BundleIncompatible, RunCorrupt
+from classmark.pipeline import ExportOptions, export_run
+from classmark.records import AuthorFacts, LinearPart, RunRecord
+from spoilt_bundles import npy, rewrite, setting
+
+pytestmark = pytest.mark.slow  # reason: fits models
+
+TrainRun = Callable[..., Path]
+SECRET = "Verysecretsurname"
+
+
+def written(folder: Path, *, helpful: bool) -> Path:
+    """A dataset whose papers each have an author of their category, or of none."""
+    papers = sample_papers(SampleConfig(papers=3000, categories=24, noise=0.0, drift=0.0))
+    lines = []
+    for i, paper in enumerate(papers):
+        family = paper.category_code if helpful else chr(97 + i % 24)
+        word = "".join(c for c in str(family).lower() if c.isalpha())
+        name = f"{chr(97 + i % 7)}. {SECRET}{word}"
+        record = {
+            "id": paper.id,
+            "title": paper.title,
+            "abstract": " ".join(paper.abstract.split()[:6]),
+            "category_code": paper.category_code,
+            "categories": list(paper.categories),
+            "published_date": paper.published_date,
+            "authors": [name],
+        }
+        lines.append(json.dumps(record) + "\n")
+    source = folder / "papers.jsonl"
+    source.write_text("".join(lines), encoding="utf-8")
+    config = DatasetConfig(valid_share=0.2, test_share=0.1, periods=("2015-12-31",))
+    build_dataset([source], folder / "dataset", config)
+    return folder / "dataset"
+
+
+@pytest.fixture(scope="module")
+def authored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("authored"), helpful=True)
+
+
+@pytest.fixture(scope="module")
+def authored_run(train_run: TrainRun, authored: Path) -> Path:
+    return train_run(data=authored)
+
+
+@pytest.fixture(scope="module")
+def authored_bundle(authored_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "authored-1.0"
+    export_run(authored_run, folder, ExportOptions(name="authored", version="1.0"))
+    return folder
+
+
+def test_a_dataset_gives_back_the_names_that_its_papers_came_with(authored: Path) -> None:
+    lines = (authored.parent / "papers.jsonl").read_text(encoding="utf-8").splitlines()
+    came = {r["id"]: tuple(r["authors"]) for r in map(json.loads, lines)}
+    manifest = load_manifest(authored)
+    for split in manifest.splits:
+        ids = read_split(authored, split, manifest, texts=False).ids
+        kept = dict(zip(ids, iter_authors(authored, split, manifest), strict=True))
+        assert kept == {id: came[id] for id in ids}
+
+
+def test_a_run_keeps_fingerprints_and_no_name(authored_run: Path, authored_bundle: Path) -> None:
+    part = RunRecord.read(authored_run).part
+    assert isinstance(part, LinearPart)
+    assert part.authors.entries > part.authors.names > 24
+    for folder in (authored_run, authored_bundle):
+        for path in folder.rglob("*"):
+            assert not path.is_file() or SECRET.lower() not in path.read_bytes().lower().decode(
+                "latin-1"
+            )
+
+
+def test_known_authors_make_answers_better(authored: Path, authored_bundle: Path) -> None:
+    metrics = json.loads((authored_bundle / "bundle.json").read_text())["metrics"]
+    assert metrics["all with authors"]["top_1"] > metrics["all"]["top_1"] + 0.1
+    assert set(metrics) >= {f"{name} with authors" for name in load_manifest(authored).periods}
+
+
+def test_an_answer_without_known_authors_is_that_of_the_text(authored_bundle: Path) -> None:
+    classifier = Classifier(authored_bundle)
+    plain = {"title": "A short text", "abstract": "of little use"}
+    alone = classifier.classify(plain)
+    assert classifier.classify({**plain, "authors": ["Nobody Known"]}) == alone
+    code = next(label for label in classifier.labels if label != alone.ranked[0].code)
+    word = "".join(c for c in code.lower() if c.isalpha())
+    moved = classifier.classify({**plain, "authors": f"A. {SECRET}{word}"})
+    assert moved.ranked[0].code == code
+
+
+def test_a_batch_gives_each_paper_the_answer_that_it_gets_alone(authored_bundle: Path) -> None:
+    classifier = Classifier(authored_bundle)
+    papers = [
+        Paper(title=f"Text {i}", authors=(f"B. {SECRET}{word}",) if i % 3 else ())
+        for i, word in enumerate(["cslg", "mathco", "quantph", "csds"] * 5)
+    ]
+    together = classifier.classify(papers)
+    assert together == [classifier.classify(paper) for paper in papers]
+
+
+def test_authors_that_say_nothing_give_no_table(train_run: TrainRun, tmp_path: Path) -> None:
+    run = train_run(data=written(tmp_path, helpful=False))
+    manifest, _ = export_run(run, tmp_path / "m-1.0", ExportOptions(name="m", version="1.0"))
+    assert not manifest.authors
+    assert not any(name.startswith("arrays/author_") for name in manifest.files)
+
+
+def test_a_fit_without_a_table_is_asked_for_by_its_size(
+    train_run: TrainRun, authored: Path
+) -> None:
+    part = RunRecord.read(train_run("model.max_author_entries=0", data=authored)).part
+    assert isinstance(part, LinearPart)
+    assert part.authors == AuthorFacts()
+
+
+def test_a_run_whose_table_is_damaged_is_named(authored_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(authored_run, tmp_path / "run"))
+    (run / "authors" / "labels.npy").unlink()
+    with pytest.raises(RunCorrupt, match=r"authors/labels\.npy.*missing"):
+        export_run(run, tmp_path / "m-1.0", ExportOptions(name="m", version="1.0"))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "problem"),
+    [
+        ("author_labels", lambda a: np.full_like(a, 200), "author_labels with numbers from 200"),
+        ("author_variants", lambda a: a * 0, "author_variants that does not sum to"),
+        ("author_prior", lambda a: a + np.float32(np.nan), "author_prior with numbers from nan"),
+        ("author_profile", lambda a: a[:-1], "author_profile of int16"),
+        ("join_context", lambda a: a * 0, "join_context with numbers from 0"),
+        ("join_sides", lambda a: a.astype(np.float64), "join_sides of float64"),
+    ],
+)
+def test_arrays_that_no_table_can_have_are_refused(
+    authored_bundle: Path,
+    tmp_path: Path,
+    name: str,
+    change: Callable[[np.ndarray], np.ndarray],
+    problem: str,
+) -> None:
+    folder = Path(shutil.copytree(authored_bundle, tmp_path / "authored-1.0"))
+    changed = change(np.load(folder / "arrays" / f"{name}.npy"))
+    rewrite(folder, files={f"arrays/{name}.npy": npy(changed)})
+    with pytest.raises(BundleIncompatible, match=problem):
+        Classifier(folder)
+
+
+def test_keys_of_another_version_are_refused(authored_bundle: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(authored_bundle, tmp_path / "authored-1.0"))
+    authors = json.loads((folder / "bundle.json").read_text())["authors"]
+    rewrite(folder, setting("authors", to={**authors, "version": "9"}))
+    with pytest.raises(BundleIncompatible, match=r"keys of authors of version '9'.*has '1'"):
+        Classifier(folder)

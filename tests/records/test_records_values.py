@@ -1,0 +1,124 @@
+"""Names of authors are read from whatever shape records have them in, and nothing else is."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from classmark.errors import InvalidPaper
+from classmark.records import Paper, author_names
+from classmark.records.values import MAX_AUTHORS_CHARS, split_authors
+
+WORDS = st.text(st.characters(categories=["Lu", "Ll"]), min_size=2, max_size=12).filter(
+    lambda word: word.lower() not in ("and", "et", "al", "others", "jr", "sr", "ii", "iii", "iv")
+)
+NAMES = st.tuples(WORDS, WORDS).map(" ".join)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("A. Author, B. Writer and C. Editor", ("A. Author", "B. Writer", "C. Editor")),
+        ("Author, A. and Writer, B.", ("Author, A.", "Writer, B.")),
+        ("Author, A., Writer, B. C.", ("Author, A.", "Writer, B. C.")),
+        ("Noether, Emmy", ("Noether, Emmy",)),
+        ("van der Berg, J. K.", ("van der Berg, J. K.",)),
+        ("A. Author (Inst. of X, Y), B. Writer", ("A. Author", "B. Writer")),
+        ("Ada Sieve; Bo Graph", ("Ada Sieve", "Bo Graph")),
+        ("Ada Sieve & Bo Graph", ("Ada Sieve", "Bo Graph")),
+        ("J. Smith, Jr.", ("J. Smith Jr.",)),
+        ("Smith, J., Jr.", ("Smith, J. Jr.",)),
+        ("A. Author et al.", ("A. Author",)),
+        ("ATLAS Collaboration", ("ATLAS Collaboration",)),
+        ("['Ada Sieve', \"Bo O'Graph\"]", ("Ada Sieve", "Bo O'Graph")),
+        ("[Ada Sieve, Bo Graph]", ("Ada Sieve", "Bo Graph")),
+        (" , ;", ()),
+        ("", ()),
+    ],
+)
+def test_a_text_is_split_into_the_names_that_it_lists(text: str, names: tuple[str, ...]) -> None:
+    assert split_authors(text) == author_names(text) == names
+
+
+@pytest.mark.parametrize(
+    "people",
+    [
+        ["Ada Sieve", "Bo Graph", None, math.nan],
+        [{"name": "Ada Sieve"}, {"name": "Bo Graph"}],
+        [{"given": "Ada", "family": "Sieve"}, {"firstName": "Bo", "lastName": "Graph"}],
+        [{"author": {"display_name": "Ada Sieve"}}, {"full_name": "Bo Graph"}],
+        ("Ada  Sieve", "Bo\nGraph"),
+    ],
+)
+def test_lists_of_names_and_of_people_are_read(people: object) -> None:
+    assert author_names(people) == ("Ada Sieve", "Bo Graph")
+
+
+def test_one_person_is_a_list_of_one() -> None:
+    assert author_names({"name": "Ada Sieve"}) == ("Ada Sieve",)
+
+
+@pytest.mark.parametrize("missing", [None, math.nan, [], ""])
+def test_missing_authors_are_none(missing: object) -> None:
+    assert author_names(missing) == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "seen"),
+    [
+        (5, "int 5"),
+        ([1], "int 1"),
+        ([["Sieve", "Ada"]], r"list \['Sieve', 'Ada'\]"),
+        ([{"orcid": "0"}], r"dict \{'orcid': '0'\}"),
+        (True, "bool True"),
+        ([{"name": "x" * 100, "deep": 1}, {"y" * 100: 1}], "dict .*…"),
+    ],
+)
+def test_anything_else_is_refused_with_what_was_seen(value: object, seen: str) -> None:
+    with pytest.raises(InvalidPaper, match=f"authors must be names.*got {seen}"):
+        author_names(value)
+
+
+def test_a_text_of_a_megabyte_and_more_is_refused() -> None:
+    with pytest.raises(InvalidPaper, match=r"authors have 1,000,001 characters, at most 1,000,000"):
+        split_authors("x" * (MAX_AUTHORS_CHARS + 1))
+    with pytest.raises(InvalidPaper, match="Give the names"):
+        author_names(["x" * MAX_AUTHORS_CHARS, "y"])
+
+
+@pytest.mark.parametrize(
+    "text", ["(" * 200_000, "A, " * 100_000, "a" * 900_000, "[" * 100_000 + "]"]
+)
+def test_long_texts_take_no_more_than_linear_time(text: str) -> None:
+    split_authors(text)  # the limit on the time of a test ends what is quadratic
+
+
+def test_five_thousand_authors_are_read() -> None:
+    names = tuple(f"Author {chr(97 + i % 26)}{i}" for i in range(5_000))
+    assert split_authors(", ".join(names)) == names
+
+
+@given(st.lists(NAMES, max_size=5))
+def test_a_python_list_as_text_is_read_as_the_list(names: list[str]) -> None:
+    assert author_names(str(names)) == tuple(names)
+
+
+@given(st.lists(NAMES, min_size=1, max_size=5), st.sampled_from(["; ", " and ", "\n", " & "]))
+def test_names_between_separators_are_found(names: list[str], separator: str) -> None:
+    assert split_authors(separator.join(names)) == tuple(names)
+
+
+@given(st.text())
+def test_any_text_gives_names_without_blanks_at_their_ends(text: str) -> None:
+    assert all(name and name == name.strip() for name in split_authors(text))
+
+
+def test_a_paper_from_a_mapping_has_its_authors_and_year() -> None:
+    paper = Paper.from_mapping(
+        {"title": "T", "authors": ["Ada Sieve"], "published_date": "2020-01-02"}
+    )
+    assert (paper.authors, paper.published_date) == (("Ada Sieve",), "2020-01-02")
+    assert Paper.from_mapping({"title": "T", "published_date": 5}).published_date is None
