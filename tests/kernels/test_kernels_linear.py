@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classmark.bundle import load_bundle
+from classmark.bundle import find_bundle, load_bundle
 from classmark.errors import BundleIncompatible
 from classmark.kernels import featuriser, linear
 from classmark.kernels.featuriser import Folded, feature_keys, fold_all, keys_in_numpy, terms
@@ -195,7 +195,7 @@ def test_the_kernel_refuses_arrays_of_the_wrong_size() -> None:
 
 
 def test_vectors_are_the_numbers_that_the_head_turns_into_logits_in_both_kernels() -> None:
-    scorer = make_scorer(load_bundle(find_bundle(None)))
+    scorer = linear.load_scorer(load_bundle(find_bundle(None)))
     papers = [("Graphs", "We colour sparse graphs with few colours."), ("", "qqqq zzzz")]
     arrays = scorer._arrays
     vectors = scorer.vectors(papers)

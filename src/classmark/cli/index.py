@@ -171,9 +171,7 @@ class Reading:
         self._titles = titles
         self._bad = self._read = 0
 
-    def batches(
-        self, sources: list[Path], progress: Progress
-    ) -> Iterator[tuple[list[Entry], Any]]:
+    def batches(self, sources: list[Path], progress: Progress) -> Iterator[tuple[list[Entry], Any]]:
         """Yield entries and vectors of all papers.
 
         Raises:
@@ -204,7 +202,7 @@ class Reading:
         files, free = _files(source)
         whole_labels = free or self._classifier.categories.space == "free"
         for file in files:
-            columns = {} if source.is_dir() else self._columns
+            columns = None if source.is_dir() else self._columns
             for item in read_papers(file, columns=columns, whole_labels=whole_labels):
                 self._read += 1
                 (record,) = read_items(item, errors="return")

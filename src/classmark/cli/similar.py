@@ -14,9 +14,12 @@ from classmark.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from classmark.cli.classify.sources import Source
     from classmark.cli.output import Write
     from classmark.records import BadRecord, Paper
     from classmark.wire import Similar
+
+_NONE = "no similar paper. The text has nothing in common with the index that the model knows."
 
 Row = tuple["Paper | BadRecord", "tuple[Similar, ...] | None"]
 
@@ -82,7 +85,7 @@ def similar(
 
 
 def _find(
-    sources: Sequence[object], place: Path, model: str | None, *, top: int, columns: str | None
+    sources: Sequence[Source], place: Path, model: str | None, *, top: int, columns: str | None
 ) -> tuple[list[Row], int]:
     """Return each record with its similar papers, and how many could not be read."""
     from classmark.cli.classify.command import Options
@@ -102,13 +105,16 @@ def _find(
         columns=classifier.columns.overruled_by(columns_option(columns)),
         format="auto",
     )
-    records = list(
-        read_records(sources, options, lambda line: print_error(f"error: {line}"), whole_labels=False)  # type: ignore[arg-type]
-    )
+    whole_labels = classifier.categories.space == "free"
+    records = list(read_records(sources, options, _report, whole_labels=whole_labels))
     papers = [record for record in records if isinstance(record, Paper)]
     answers = iter(found.similar(classifier.vectors(papers), top))
     rows = [(r, next(answers) if isinstance(r, Paper) else None) for r in records]
     return rows, len(records) - len(papers)
+
+
+def _report(line: str) -> None:
+    print_error(f"error: {line}")
 
 
 def _write(rows: Sequence[Row], write: Write, *, jsonl: bool, as_json: bool) -> None:
@@ -137,9 +143,14 @@ def _published(record: Paper | BadRecord, papers: tuple[Similar, ...] | None) ->
 def _table(papers: Sequence[Similar]) -> str:
     """Return aligned lines: similarity, id, year, categories, title."""
     if not papers:
-        return "no similar paper: the model knows no word of the text.\n"
+        return f"{_NONE}\n"
     cells = [
-        (f"{p.similarity:.3f}", printable(p.id), str(p.year or ""), printable(" ".join(p.categories)))
+        (
+            f"{p.similarity:.3f}",
+            printable(p.id),
+            str(p.year or ""),
+            printable(" ".join(p.categories)),
+        )
         for p in papers
     ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

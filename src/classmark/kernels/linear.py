@@ -161,9 +161,9 @@ class LinearScorer:
         return LinearScorer(unchanged, use_kernel=self._kernel is not None)
 
     def vectors(self, papers: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
-        """Return the hidden vectors of raw (title, abstract) pairs: whole numbers, float32 [n, 128].
+        """Return the hidden vectors of raw (title, abstract) pairs, float32 [n, 128].
 
-        A text without a known term gives zeros.
+        The numbers are whole. A text without a known term gives zeros.
         """
         return self._hidden_scorer.score(papers).scores
 

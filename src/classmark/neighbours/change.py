@@ -43,7 +43,7 @@ from classmark.storage import (
 from classmark.wire import ModelRef
 
 GROWTH = 1.4
-"""An index whose lists are so many times too few or too many gets new ones: after twice the rows."""
+"""Lists that are so many times too few or too many are found again: after twice the rows."""
 _MOST_CODES = 1 << 16
 
 

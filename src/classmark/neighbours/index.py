@@ -210,7 +210,8 @@ class Index:
     def similar(self, vectors: Floats, n: int) -> list[tuple[Similar, ...]]:
         """Return the n most similar papers to each vector, the nearest first.
 
-        A vector of zeros, of a text without a known word, is similar to nothing.
+        Papers whose similarity is not positive are left out: they have nothing in common. A vector
+        of zeros, of a text without a known word, is similar to nothing.
 
         Raises:
             UsageError: as ``search``.
@@ -231,9 +232,7 @@ class Index:
             title=self.title_of(row),
         )
 
-    def _search_one(
-        self, vector: Floats, k: int, probes: int
-    ) -> tuple[NDArray[np.int64], Floats]:
+    def _search_one(self, vector: Floats, k: int, probes: int) -> tuple[NDArray[np.int64], Floats]:
         a = self.arrays
         order = _best(a.centroids @ vector, min(len(a.centroids), max(probes, k)))
         places, values, n_found = [], [], 0

@@ -51,7 +51,7 @@ def decode(rows: NDArray[np.uint8], bits: int) -> Floats:
 def unit(vectors: Floats) -> Floats:
     """Return vectors of length 1; one of zeros stays."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(length > 0, length, 1)
+    return np.asarray(vectors / np.where(length > 0, length, 1), dtype=np.float32)
 
 
 def inverse_lengths(rows: NDArray[np.uint8], bits: int) -> Floats:

@@ -132,7 +132,7 @@ class Classifier:
         return RawScores.joined(parts)
 
     def vectors(self, x: OneItem | Iterable[OneItem]) -> NDArray[np.float32]:
-        """Return what the model makes of papers before its head, float32 [n, 128], for an ``Index``.
+        """Return the vectors of papers for an ``Index``: float32 [n, 128], before the head.
 
         Args:
             x: as for ``classify``; one paper gives one row.
