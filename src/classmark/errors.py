@@ -218,7 +218,7 @@ class BundleIncompatible(DamagedFile):
 
 
 class IndexCorrupt(DamagedFile):
-    """A folder is no index of papers, or a file of it is missing, cut off or changed."""
+    """A folder is not an index of papers, or a file of it is missing, cut off or changed."""
 
 
 class IndexIncompatible(DamagedFile):

@@ -176,3 +176,12 @@ def test_an_index_of_a_model_that_is_not_installed_says_so(own: Path) -> None:
     (own / "index.json").write_text(json.dumps(manifest))
     done = run("similar", TEXT, "--index", own, "--model", "fast", code=1)
     assert "build the index again" in done.stderr
+
+
+@pytest.mark.slow  # several processes
+def test_every_command_of_the_page_prints_what_it_shows() -> None:
+    root = Path(__file__).parents[2]
+    page = root / "docs" / "how-to" / "find-similar-papers.md"
+    command = [sys.executable, str(root / "docs" / "tutorial_run.py"), str(page)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr + done.stdout

@@ -56,7 +56,7 @@ def build(
         ),
     ] = None,
     bits: Annotated[
-        int, typer.Option(metavar="N", help="Of each number: 8, or 4 for half the size.")
+        int, typer.Option(metavar="N", help="Of each number: 8, or 4 for a smaller index.")
     ] = 8,
     titles: Annotated[
         bool | None,
@@ -66,7 +66,7 @@ def build(
     ] = None,
     columns: ColumnsOption = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an index that is there.")
+        bool, typer.Option("--overwrite", help="Replace an existing index.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

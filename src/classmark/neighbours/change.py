@@ -102,8 +102,8 @@ def build_index(
         path: the folder.
         batches: the papers; of those with the same id the last one counts.
         model: that the vectors come from.
-        bits: of each number of a row; 4 halve the index and find fewer true neighbours.
-        overwrite: replace an index that is there.
+        bits: of each number of a row; 4 make it smaller and find fewer true neighbours.
+        overwrite: replace an existing index.
 
     Raises:
         TrainingFailed: there is no paper.

@@ -26,7 +26,7 @@ _REPAIR = "Build it again with `classmark index build`"
 
 @dataclass(frozen=True, kw_only=True)
 class IndexManifest:
-    """What an index says of itself.
+    """What the manifest of an index records.
 
     Attributes:
         format_version: of the folder.
@@ -119,7 +119,7 @@ class Index:
 
     Attributes:
         path: the folder.
-        manifest: what it says of itself.
+        manifest: what `index.json` records.
         arrays: memory-mapped, to be read only.
     """
 
@@ -135,7 +135,7 @@ class Index:
             model: that vectors will come from (``Classifier.model``); None checks it later.
 
         Raises:
-            IndexCorrupt: it is no index, or a file of it is missing, cut off or changed.
+            IndexCorrupt: it is not an index, or a file of it is missing, cut off or changed.
             IndexIncompatible: it has another format, text recipe or model.
         """
         folder = Path(path)
@@ -294,7 +294,7 @@ def _read_manifest(folder: Path) -> IndexManifest:
 
 
 def _manifest_of(value: dict[str, Any]) -> IndexManifest:
-    """Return a manifest from JSON; raises KeyError, TypeError or ValueError if it is none."""
+    """Return a manifest from JSON; raises KeyError, TypeError or ValueError if invalid."""
     manifest = IndexManifest(
         **{
             **value,
