@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,9 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, index: Index) -> Iterator[Any]:
-    from conftest import running
-
+def server(start_shared: Callable[..., Any], index: Index) -> Iterator[Any]:
     options = ("--workers", "1", "--index", str(index.path))
-    with running(tmp_path_factory.mktemp("server"), *options) as started:
+    with start_shared(*options) as started:
         yield started
 
 
@@ -94,10 +92,8 @@ def test_an_index_of_another_model_stops_the_service_before_it_listens(tmp_path:
 
 class TestWithoutAnIndex:
     @pytest.fixture
-    def server(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-        from conftest import running
-
-        with running(tmp_path, "--workers", "1") as started:
+    def server(self, start: Callable[..., Any]) -> Iterator[Any]:
+        with start("--workers", "1") as started:
             yield started
 
     def test_it_is_refused_with_what_to_do(self, client: httpx.Client, server: Any) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from classmark import Classifier
 from classmark.neighbours import Entry, build_index
-from conftest import running
 
 pytestmark = pytest.mark.slow  # a browser
 
@@ -18,13 +17,15 @@ TITLE = "<img src=x onerror=alert(1)> Colouring <b>sparse</b> graphs"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def server(
+    tmp_path_factory: pytest.TempPathFactory, start_shared: Callable[..., Any]
+) -> Iterator[Any]:
     classifier = Classifier()
     folder = tmp_path_factory.mktemp("similar")
     vectors = classifier.vectors(["We colour sparse graphs with few colours."])
     entries = [Entry("10.1/a&b", 2019, ("math.CO", "cs.DM"), TITLE)]
     build_index(folder / "index", [(entries, vectors)], classifier.model)
-    with running(folder / "server", "--workers", "1", "--index", str(folder / "index")) as started:
+    with start_shared("--workers", "1", "--index", str(folder / "index")) as started:
         yield started
 
 
