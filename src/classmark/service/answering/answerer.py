@@ -151,6 +151,18 @@ class Answerer:
         """How many similar papers a request may ask for; 0 without an index."""
         return MOST_SIMILAR if self.index is not None else 0
 
+    def check_similar(self, n: int) -> None:
+        """Check that there is an index if similar papers are asked for.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if n and self.index is None:
+            raise UsageError(
+                "similar: this service has no index of papers. Leave it out; the operator can give "
+                "one with `classmark serve --index`."
+            )
+
     def checked(self, paper: Paper) -> Paper:
         """Return a paper that can be classified.
 
@@ -252,16 +264,8 @@ class Answerer:
         return answer_papers(self.classifier, [q.paper for q in questions], options)
 
     def _for_all(self, questions: Sequence[Question], options: AnswerOptions) -> AnswerOptions:
-        """Return options that rank enough categories: all of them, to find that of an author.
-
-        Raises:
-            UsageError: similar papers are asked for, but there is no index.
-        """
-        if options.similar and self.index is None:
-            raise UsageError(
-                "similar: this service has no index of papers. Leave it out; the operator can give "
-                "one with `classmark serve --index`."
-            )
+        """Return options that rank enough categories: all of them, to find that of an author."""
+        self.check_similar(options.similar)
         if any(question.author_category is not None for question in questions):
             return replace(options, top=len(self.classifier.labels))
         least = 1 if self.journal is None else KEPT_CATEGORIES
