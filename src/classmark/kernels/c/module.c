@@ -5,6 +5,7 @@
 #include <Python.h>
 
 #include "fit.h"
+#include "fold.h"
 #include "score.h"
 
 enum { MAX_BUFFERS = 12, MAX_LOCKED_BYTES = 8192 };
@@ -46,6 +47,27 @@ static int check_offsets(const Py_buffer *text, const Py_buffer *offsets) {
     for (Py_ssize_t i = 1; i < n; i++)
         if (at[i] < at[i - 1]) return wrong_size("offsets");
     return 1;
+}
+
+static PyObject *py_fold(PyObject *self, PyObject *args) {
+    (void)self;
+    Py_ssize_t n[2];
+    const char *fields[2];
+    for (int i = 0; i < 2; i++) {
+        PyObject *text = PyTuple_GetItem(args, i);
+        fields[i] = text ? PyUnicode_AsUTF8AndSize(text, &n[i]) : NULL;
+        if (!fields[i]) return NULL;
+        if (PyUnicode_GetLength(text) != n[i]) Py_RETURN_NONE; /* not ASCII */
+    }
+    uint8_t *out = malloc(n[0] + n[1] + 2);
+    if (!out) return PyErr_NoMemory();
+    int64_t title = fold_field(fields[0], n[0], out);
+    int64_t abstract = title < 0 ? -1 : fold_field(fields[1], n[1], out + title);
+    PyObject *folded = NULL;
+    if (abstract >= 0) folded = PyBytes_FromStringAndSize((char *)out, title + abstract);
+    free(out);
+    if (abstract < 0) Py_RETURN_NONE;
+    return folded;
 }
 
 static PyObject *py_feature_keys(PyObject *self, PyObject *args) {
@@ -190,6 +212,9 @@ static PyObject *py_variant(PyObject *self, PyObject *args) {
 }
 
 static PyMethodDef methods[] = {
+    {"fold", py_fold, METH_VARARGS,
+     "fold(title, abstract): the folded text of two spelled texts; None if they are not of ASCII, or "
+     "have quotation marks of LaTeX."},
     {"feature_keys", py_feature_keys, METH_VARARGS,
      "feature_keys(text, offsets, keys, is_word, starts): keys of every text."},
     {"score", py_score, METH_VARARGS,
