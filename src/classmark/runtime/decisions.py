@@ -7,10 +7,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from classmark.kernels.featuriser import KERNEL
 from classmark.wire import NoSetReason, Reason
 
 REASONS: tuple[Reason, ...] = ("accepted", "below_threshold", "out_of_scope")
 ACCEPTED, BELOW_THRESHOLD, OUT_OF_SCOPE = range(3)
+
+MOST_INSERTED = 128
+"""Labels of a paper that the C kernel puts in order by insertion; it would be slow for more."""
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -106,6 +110,20 @@ def in_order(
         top: how many of each paper to name at least; more than k gives all.
         cutoff: all of this probability or a higher one are named.
     """
+    n, k = probabilities.shape
+    if KERNEL is not None and top <= MOST_INSERTED and cutoff * MOST_INSERTED >= 1:
+        columns, falling = np.empty(n * k + 1, dtype=np.int64), np.empty(n * k + 1)
+        starts = np.empty(n + 1, dtype=np.int64)
+        KERNEL.order(probabilities, columns, falling, starts, top, cutoff)
+        m = int(starts[-1])
+        return columns[:m].astype(np.intp), falling[:m].copy(), starts.astype(np.intp, copy=False)
+    return _in_order_in_numpy(probabilities, top, cutoff)
+
+
+def _in_order_in_numpy(
+    probabilities: Floats, top: int, cutoff: float
+) -> tuple[NDArray[np.intp], Floats, NDArray[np.intp]]:
+    """Return the same, and perhaps further labels as probable as the last one: the reference."""
     n, k = probabilities.shape
     least = np.full(n, cutoff)
     if top < k:  # the others need not be sorted for the last of the first ones to be found

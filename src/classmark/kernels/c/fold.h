@@ -74,6 +74,18 @@ static int is_plain(const uint8_t *s, int64_t n) {
     return !found;
 }
 
+/* How many words Python's split() finds in ASCII, counted up to most. */
+static int64_t count_words(const char *text, int64_t n, int64_t most) {
+    int64_t words = 0;
+    for (int64_t i = 0, was_blank = 1; i < n && words < most; i++) {
+        uint8_t c = (uint8_t)text[i];
+        int is_blank = c <= ' ' && (c == ' ' || (c >= 9 && c <= 13) || c >= 28);
+        words += was_blank && !is_blank;
+        was_blank = is_blank;
+    }
+    return words;
+}
+
 /* Write a finished field and a line end to out, which has room for n + 1; returns the length. */
 static int64_t fold_field(const char *text, int64_t n, uint8_t *out) {
     const uint8_t *s = (const uint8_t *)text;
