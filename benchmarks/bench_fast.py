@@ -158,9 +158,7 @@ def measure_published(classifier: Classifier, papers: list[Paper], rounds: int) 
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(rounds):
             for name, work in ways.items():
-                start = time.process_time()
-                work()
-                spent[name].append(time.process_time() - start)
+                spent[name].append(seconds_of(work, 1))
             for name, options in COMMANDS.items():
                 many, one = (
                     seconds_of_command(some, Path(folder), *options)
