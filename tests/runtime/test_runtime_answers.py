@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from classmark import Classifier
-from classmark.kernels import RawScores
+from classmark.kernels import RawScores, count_terms
+from classmark.kernels.featuriser import KERNEL
 from classmark.records import BadRecord, BundleManifest, Policy
 from classmark.runtime import Answers, Decider
+from classmark.runtime.decisions import MOST_INSERTED, in_order, in_order_in_numpy
 from classmark.wire import AuthorCategory, Evidence, ModelRef, Reliability, to_json
 
 LABELS = {
@@ -26,6 +28,7 @@ LABELS = {
 K = len(LABELS["free"])
 PAPERS = ["Graph colouring\nEvery planar graph has four colours.", "", "Dark matter in galaxies."]
 
+needs_kernel = pytest.mark.skipif(KERNEL is None, reason="no C compiler at install")
 texts = st.text(st.characters(), max_size=8)  # surrogates too
 shares = st.floats(0, 1)
 
@@ -101,6 +104,35 @@ def test_only_the_labels_that_answers_can_name_are_put_in_order(
         named = decisions.columns[start:end]
         assert named.tolist() == order[row, : len(named)].tolist()
         assert len(named) >= min(top, K)
+
+
+@needs_kernel
+@given(
+    arrays(np.float64, (3, K), elements=st.floats(0, 1) | st.sampled_from([0.0, 0.1, 0.5])),
+    st.integers(1, K + 2),
+    st.floats(1 / MOST_INSERTED, 1),
+)
+def test_the_c_kernel_puts_the_same_labels_in_the_same_order(
+    probabilities: Any, top: int, cutoff: float
+) -> None:
+    columns, falling, starts = in_order(probabilities, top, cutoff)
+    reference, _, all_starts = in_order_in_numpy(probabilities, top, cutoff)
+    for row in range(3):
+        named = columns[starts[row] : starts[row + 1]].tolist()
+        expected = reference[all_starts[row] : all_starts[row + 1]].tolist()
+        assert named == expected[: len(named)]
+        assert len(named) == max(min(top, K), int((probabilities[row] >= cutoff).sum()))
+        assert falling[starts[row] : starts[row + 1]].tolist() == probabilities[row][named].tolist()
+
+
+@needs_kernel
+@given(st.text(st.characters(max_codepoint=127)), st.text("a \t\n\x1c\x85é"), st.integers(0, 9))
+def test_the_c_kernel_counts_the_words_that_python_splits(
+    title: str, abstract: str, most: int
+) -> None:
+    expected = min(most, len(title.split()) + len(abstract.split()))
+    if len(title) + len(abstract) < most * 10:
+        assert count_terms([(title, abstract)], most).tolist() == [expected]
 
 
 def test_answers_are_compared_sliced_added_and_shown_as_a_list(classifier: Classifier) -> None:

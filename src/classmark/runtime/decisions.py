@@ -117,10 +117,10 @@ def in_order(
         KERNEL.order(probabilities, columns, falling, starts, top, cutoff)
         m = int(starts[-1])
         return columns[:m].astype(np.intp), falling[:m].copy(), starts.astype(np.intp, copy=False)
-    return _in_order_in_numpy(probabilities, top, cutoff)
+    return in_order_in_numpy(probabilities, top, cutoff)
 
 
-def _in_order_in_numpy(
+def in_order_in_numpy(
     probabilities: Floats, top: int, cutoff: float
 ) -> tuple[NDArray[np.intp], Floats, NDArray[np.intp]]:
     """Return the same, and perhaps further labels as probable as the last one: the reference."""
