@@ -6,6 +6,11 @@ Without --papers invented ones are used (the sample generator's), so that anybod
 is of the process's CPU, on one core, from raw title and abstract to calibrated scores, and to
 published answers. The yardsticks score the same papers right after: compare ratios, not rates,
 between machines.
+
+``published`` is measured in rounds in which each way to publish comes once, the yardsticks among
+them: the list of ``Classifier.classify``; the same with each answer looked at; its JSON lines; a
+batch of the service without HTTP; and the commands that write JSON lines of a file, less what they
+take for one paper.
 """
 
 from __future__ import annotations
@@ -16,11 +21,14 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # one core is measured; set before num
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,9 +40,12 @@ from classmark.dataset import SampleConfig, sample_papers
 from classmark.kernels.linear import LinearScorer, load_scorer
 from classmark.papers import read_papers
 from report import run_benchmark
-from yardsticks import text_yardsticks
+from yardsticks import text_yardsticks, tfidf_yardstick
 
 BATCH, ONES = 500, 300
+COMMANDS = {"classify --jsonl": ("--jsonl",), "bulk, one worker": ("--workers", "1")}
+COMMAND_TIMES = 4
+"""So often commands get the papers, so that what they take to start is the smaller part."""
 # A process of its own: this one has read the papers with other libraries. VmHWM (Linux), since
 # ru_maxrss of a child starts at what its parent held.
 _CHILD = """
@@ -92,6 +103,79 @@ def times_yardsticks(found: dict[str, Any]) -> dict[str, dict[str, float]]:
     }
 
 
+def _each(score: Callable[[Pairs], object], batches: list[Pairs]) -> None:
+    for batch in batches:
+        score(batch)
+
+
+def batch_of_service(classifier: Classifier) -> Callable[[list[Paper]], object]:
+    """Return what answers batches as the service does, without HTTP and journal."""
+    from classmark.service.answering.answerer import Answerer, AnswerOptions, Question
+    from classmark.service.http.classify import batch_json
+    from classmark.service.metrics import Metrics
+    from classmark.service.settings import ServiceSettings
+
+    answerer = Answerer(classifier, ServiceSettings(), Metrics())
+
+    def answer(papers: list[Paper]) -> None:
+        for start in range(0, len(papers), BATCH):
+            asked = [Question(answerer.checked(p)) for p in papers[start : start + BATCH]]
+            documents = answerer.answer_many(asked, AnswerOptions(), lambda: None)
+            batch_json(answerer.model, documents)
+
+    return answer
+
+
+def seconds_of_command(papers: list[Paper], folder: Path, *options: str) -> float:
+    """Return the CPU-seconds of ``classmark classify`` over a file of papers."""
+    source, target = folder / f"{len(papers)}.jsonl", folder / "answers.jsonl"
+    if not source.exists():
+        rows = ({"id": p.id, "title": p.title, "abstract": p.abstract} for p in papers)
+        source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = [sys.executable, "-m", "classmark", "classify", str(source), "--output", str(target)]
+    target.unlink(missing_ok=True)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([*command, *options], capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def measure_published(classifier: Classifier, papers: list[Paper], rounds: int) -> dict[str, Any]:
+    """Return the rate of each way to publish answers, and how many times a yardstick's it is."""
+    pairs = [(p.title, p.abstract) for p in papers]
+    batches = [pairs[i : i + BATCH] for i in range(0, len(pairs), BATCH)]
+    serve = batch_of_service(classifier)
+    ways: dict[str, Callable[[], object]] = {
+        "list": lambda: classifier.classify(papers),
+        "looked at": lambda: [answer.primary for answer in classifier.classify(papers)],
+        "JSON lines": lambda: b"\n".join(classifier.classify(papers).json_objects()),
+        "batch of the service": lambda: serve(papers),
+    }
+    yardsticks = {**text_yardsticks(), **tfidf_yardstick(pairs)}
+    for name, score in yardsticks.items():
+        ways[name] = partial(_each, score, batches)
+    spent: dict[str, list[float]] = {name: [] for name in (*ways, *COMMANDS)}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(rounds):
+            for name, work in ways.items():
+                spent[name].append(seconds_of(work, 1))
+            for name, options in COMMANDS.items():
+                many, one = (
+                    seconds_of_command(some, Path(folder), *options)
+                    for some in (papers * COMMAND_TIMES, papers[:1])
+                )
+                spent[name].append(max(many - one, 1e-3) / COMMAND_TIMES)
+    rates = {name: len(papers) / statistics.median(times) for name, times in spent.items()}
+    return {
+        name: {
+            "papers_per_cpu_second": round(rate),
+            "times": {other: round(rate / rates[other], 2) for other in yardsticks},
+        }
+        for name, rate in rates.items()
+        if name not in yardsticks
+    }
+
+
 def resident_mb(papers: list[Paper]) -> int:
     """Return the peak memory of a process that classifies a stream of papers in batches."""
     lines = "\n".join(json.dumps({"title": p.title, "abstract": p.abstract}) for p in papers)
@@ -114,14 +198,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     pairs = [(p.title, p.abstract) for p in papers]
     arrays = load_scorer(load_bundle(find_bundle(None)))._arrays
     classifier = Classifier()
-    answers = seconds_of(lambda: classifier.classify(papers), rounds)
     found = {
         "papers": len(papers),
         "invented": options.papers is None,
         "mean_bytes": round(statistics.mean(len(t) + len(a) for t, a in pairs)),
         "numpy": measure_kernel(LinearScorer(arrays, use_kernel=False), pairs, rounds),
         "c": measure_kernel(LinearScorer(arrays), pairs, rounds),
-        "answers_per_cpu_second": round(len(papers) / answers),
+        "published": measure_published(classifier, papers, rounds),
         "max_resident_mb": resident_mb(papers),
         "yardsticks": {
             name: measure_rate(score, pairs, rounds) for name, score in text_yardsticks().items()

@@ -48,7 +48,9 @@ def sets_of(table: ScoreTable, dataset: Path) -> list[dict[str, Any]]:
     found = []
     for what, texts in parts.items():
         raw = classifier.score(Paper(title=title, abstract=abstract) for title, abstract in texts)
-        holds = classifier.decide(raw).in_set[rows, table.primary[rows]]
+        decisions, wanted = classifier.decide(raw), table.primary[rows]
+        holds = decisions.probabilities[rows, wanted] >= classifier.policy.set_threshold
+        holds |= decisions.first[rows] == wanted
         n_words = [len(title.split()) + len(abstract.split()) for title, abstract in texts]
         coverage = share_interval(int(holds.sum()), len(rows))
         found.append({"what": what, "words": np.mean(n_words), "coverage": asdict(coverage)})

@@ -47,7 +47,7 @@ def answers_to(n_papers: int) -> list[wire.Answer]:
     """Return the answers of the packaged model to the golden papers, repeated."""
     rows = [json.loads(line) for line in PAPERS.read_text(encoding="utf-8").splitlines()]
     papers = [Paper(id=row["id"], title=row["title"], abstract=row["abstract"]) for row in rows]
-    return Classifier("fast").classify(islice(cycle(papers), n_papers))
+    return list(Classifier("fast").classify(islice(cycle(papers), n_papers)))
 
 
 def as_dataclasses() -> dict[str, type]:

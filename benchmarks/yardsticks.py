@@ -54,6 +54,25 @@ def text_yardsticks() -> dict[str, Score]:
     return found
 
 
+def tfidf_yardstick(pairs: Sequence[tuple[str, str]]) -> dict[str, Score]:
+    """Return scikit-learn's TF-IDF of words and word pairs with one product; none without it.
+
+    Args:
+        pairs: titles and abstracts that the vocabulary is made of.
+    """
+    if find_spec("sklearn") is None:
+        return {}
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectoriser = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32)
+    vectoriser.fit([f"{t}\n{a}" for t, a in pairs])
+    shape = (len(vectoriser.vocabulary_), LABELS)
+    weights = np.random.default_rng(SEED).standard_normal(shape, dtype=np.float32)
+    return {
+        "TF-IDF": lambda papers: vectoriser.transform([f"{t}\n{a}" for t, a in papers]) @ weights
+    }
+
+
 def count_json_lines(path: Path) -> int:
     """Return how many JSON objects a file has, one a line, each parsed."""
     with path.open("rb") as lines:

@@ -56,6 +56,12 @@ def test_the_fast_tier_is_measured_beside_yardsticks_of_the_same_run(
             part["papers_per_cpu_second"] for part in (found[kernel], found["yardsticks"]["python"])
         )
         assert found["times"][kernel]["python"] == pytest.approx(rate / yard, abs=0.01)
+    published = found["published"]
+    assert set(published) == {
+        *("list", "looked at", "JSON lines", "batch of the service"),
+        *("classify --jsonl", "bulk, one worker"),
+    }
+    assert set(published["list"]["times"]) >= names
     assert found["max_resident_mb"] > 0
     assert found["tiny"] is True
 

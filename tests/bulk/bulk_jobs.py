@@ -12,8 +12,9 @@ from typing import Any
 
 from classmark.bulk import BulkConfig, BulkJob, BulkReport, classify_files
 from classmark.papers import read_papers
-from classmark.records import SILENT, BadRecord, Paper, Progress, json_line
+from classmark.records import SILENT, BadRecord, Paper, Progress
 from classmark.runtime import Classifier
+from classmark.wire import to_json
 
 TINY = BulkConfig(workers=2, chunk_bytes=600, chunk_records=3, row_group=7)
 """Parts of a few papers each."""
@@ -91,12 +92,12 @@ def kill_in_the_middle(source: Path, output: Path) -> list[str]:
 
 def json_lines_in_one_process(classifier: Classifier, source: Path) -> bytes:
     """Return what one process writes, one paper after the other."""
-    text = ""
+    text = b""
     for record in read_papers(source):
-        result = record if isinstance(record, BadRecord) else classifier.classify(record)
+        result = classifier.classify(record, errors="return")
         assert isinstance(record, Paper | BadRecord)
-        text += json_line(result) + "\n"
-    return text.encode()
+        text += to_json(result.published() if isinstance(result, BadRecord) else result) + b"\n"
+    return text
 
 
 def folder_of(output: Path) -> Path:

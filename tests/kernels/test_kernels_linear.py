@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from classmark.bundle import find_bundle, load_bundle
 from classmark.errors import BundleIncompatible
 from classmark.kernels import featuriser, linear
-from classmark.kernels.featuriser import Folded, feature_keys, fold_all, keys_in_numpy, terms
+from classmark.kernels.featuriser import Folded, feature_keys, fold, fold_all, keys_in_numpy, terms
 from classmark.kernels.linear import (
     DIM,
     MAX_COUNT,
@@ -27,6 +27,7 @@ from classmark.kernels.linear import (
     fingerprint,
     slot_of,
 )
+from classmark.papers import normalise
 
 WORDS = [
     "galaxies",
@@ -52,6 +53,7 @@ TEXTS = st.lists(
     ),
     max_size=5,
 )
+MARKUP = st.text(st.sampled_from("aZ1 -_^{}$~`'\\\x01\n\té"), max_size=24)
 needs_kernel = pytest.mark.skipif(featuriser.KERNEL is None, reason="no C compiler at install")
 
 
@@ -75,6 +77,14 @@ def some_arrays(seed: int = 0, n_slots: int = 900, k: int = 7) -> LinearArrays:
         hidden_scale=0.07,
         logit_scale=1e-5,
     )
+
+
+@needs_kernel
+@given(MARKUP, MARKUP)
+@settings(max_examples=500)
+def test_a_text_is_folded_in_c_as_the_recipe_normalises_it(title: str, abstract: str) -> None:
+    folded = f"{normalise(title)}\n{normalise(abstract)}\n".lower().encode("utf-8", "ignore")
+    assert fold(title, abstract) == folded
 
 
 @needs_kernel

@@ -45,7 +45,7 @@ def answer(manifest: MakeManifest) -> Callable[..., Answer]:
     ) -> Answer:
         decider = Decider(manifest(policy=policy(**changes)), MODEL)
         raw = RawScores(np.log([row]).astype(np.float32), np.float32([known]))
-        return decider.answers(decider.decide(raw, threshold=threshold), ["7"], top=4)[0]
+        return decider.answers(raw, ["7"], top=4, threshold=threshold).answers[0]
 
     return run
 
@@ -62,7 +62,7 @@ def decide_all(scores: np.ndarray, **changes: Any) -> list[Answer]:
     k = scores.shape[1]
     decider = decider_of(k, **changes)
     raw = RawScores(scores.astype(np.float32), np.ones(len(scores), np.float32))
-    return decider.answers(decider.decide(raw), [None] * len(scores), top=k)
+    return decider.answers(raw, [None] * len(scores), top=k).answers
 
 
 def test_a_probable_label_is_the_primary(answer: Callable[..., Answer]) -> None:
@@ -124,8 +124,8 @@ def test_energy_is_the_log_sum_exp_of_the_scaled_scores(manifest: MakeManifest) 
             scope_threshold=0.5 + 3 * energy + offset,
         )
         decider = Decider(manifest(policy=scope), MODEL)
-        decisions = decider.decide(RawScores(scores, np.zeros(1, np.float32)))
-        assert decider.answers(decisions, [None], top=1)[0].reason == reason
+        raw = RawScores(scores, np.zeros(1, np.float32))
+        assert decider.answers(raw, [None], top=1).answers[0].reason == reason
 
 
 def test_cross_lists_reach_their_own_thresholds_and_leave_out_the_primary(
@@ -162,7 +162,7 @@ def test_a_text_of_too_few_known_terms_has_no_set(
     raw = RawScores(np.float32([[9, 0, 0, 0]]), np.float32([known_share]), counts)
     for result in (
         decider.answer(raw, None, top=1),
-        decider.answers(decider.decide(raw), [None], top=1)[0],
+        decider.answers(raw, [None], top=1).answers[0],
     ):
         assert result.primary == "cs.LG"
         assert result.set == (("cs.LG",) if has_set else None)
@@ -175,7 +175,7 @@ def test_each_ranked_category_says_how_it_fared(manifest: MakeManifest) -> None:
     raw = RawScores(np.float32([[3, 1, 2, 0]]), np.ones(1, np.float32))
     for result in (
         decider.answer(raw, None, top=3),
-        decider.answers(decider.decide(raw), [None], top=3)[0],
+        decider.answers(raw, [None], top=3).answers[0],
     ):
         assert [r.reliability for r in result.ranked] == [*measured.values(), None]
         assert [r["reliability"] for r in result.to_dict()["ranked"]] == [
@@ -206,8 +206,8 @@ def test_improbable_levels_are_left_out(answer: Callable[..., Answer]) -> None:
 
 def test_free_labels_are_their_own_names_and_have_no_levels(manifest: MakeManifest) -> None:
     decider = Decider(manifest(labels=("red", "blue"), label_space="free", policy=policy(2)), MODEL)
-    decisions = decider.decide(RawScores(np.float32([[0, 3]]), np.ones(1, np.float32)))
-    (result,) = decider.answers(decisions, [None], top=9)
+    raw = RawScores(np.float32([[0, 3]]), np.ones(1, np.float32))
+    (result,) = decider.answers(raw, [None], top=9).answers
     assert [(r.code, r.name) for r in result.ranked] == [("blue", "blue"), ("red", "red")]
     assert (result.levels.archive, result.levels.group) == ((), ())
 
@@ -219,19 +219,17 @@ def test_equal_scores_rank_in_label_order(answer: Callable[..., Answer]) -> None
 def test_an_empty_batch_gives_no_answers(manifest: MakeManifest) -> None:
     decider = Decider(manifest(), MODEL)
     empty = RawScores(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
-    assert decider.answers(decider.decide(empty), [], top=5) == []
+    assert decider.answers(empty, [], top=5).answers == []
 
 
 @pytest.mark.parametrize("top", [0, -1])
 def test_top_below_one_is_refused(manifest: MakeManifest, top: int) -> None:
     decider = Decider(manifest(), MODEL)
-    decisions = decider.decide(RawScores(np.zeros((1, 4), np.float32), np.ones(1, np.float32)))
+    raw = RawScores(np.zeros((1, 4), np.float32), np.ones(1, np.float32))
     with pytest.raises(UsageError, match=f"top must be at least 1, got {top}"):
-        decider.answers(decisions, [None], top=top)
+        decider.answers(raw, [None], top=top)
     with pytest.raises(UsageError, match=f"top must be at least 1, got {top}"):
-        decider.answer(
-            RawScores(np.zeros((1, 4), np.float32), np.ones(1, np.float32)), None, top=top
-        )
+        decider.answer(raw, None, top=top)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -323,5 +321,5 @@ def test_one_paper_alone_gets_the_answer_it_gets_in_a_batch(
     other = np.linspace(-1, 1, k, dtype=np.float32)[None]
     raw = RawScores(scores, np.float32([known_share]), np.int32([n_terms]))
     both = RawScores.joined([RawScores(other, np.float32([0.5]), np.int32([60])), raw])
-    in_batch = decider.answers(decider.decide(both, threshold=threshold), ["other", "x"], top=top)
-    assert decider.answer(raw, "x", top=top, threshold=threshold) == in_batch[1]
+    in_batch = decider.answers(both, ["other", "x"], top=top, threshold=threshold)
+    assert decider.answer(raw, "x", top=top, threshold=threshold) == in_batch.answers[1]

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from classmark.bulk.config import BulkJob
 from classmark.bulk.parts import open_results
 from classmark.errors import MissingExtra
-from classmark.records import BadRecord, Paper, csv_lines, json_line
-from classmark.runtime import REASONS, Classifier, selected_columns
+from classmark.records import BadRecord, Paper, csv_lines
+from classmark.runtime import REASONS, Classifier
 from classmark.wire import ModelRef
 
 Records = Sequence[Paper | BadRecord]
@@ -40,17 +40,16 @@ class TextEncoder:
     def write(self, records: Records) -> None:
         """Write a batch."""
         job = self._job
-        papers = [record for record in records if isinstance(record, Paper)]
+        job = self._job
         answers = self._classifier.classify(
-            papers, top=job.top, threshold=job.threshold, explain=job.explain
+            records, top=job.top, threshold=job.threshold, explain=job.explain, errors="return"
         )
         if job.layout == "csv":
-            text = csv_lines(zip(papers, answers, strict=True), raw_cells=job.raw_cells)
+            pairs = zip(records, answers, strict=True)
+            text = csv_lines(pairs, raw_cells=job.raw_cells)
+            self._file.write(text.encode("utf-8", "replace"))
         else:
-            rest = iter(answers)
-            results = (r if isinstance(r, BadRecord) else next(rest) for r in records)
-            text = "".join(json_line(result) + "\n" for result in results)
-        self._file.write(text.encode("utf-8", "replace"))
+            self._file.writelines(line + b"\n" for line in answers.json_objects())
 
     def close(self) -> None:
         """Nothing comes after the last line."""
@@ -129,22 +128,19 @@ class ColumnsEncoder:
         """Yield the columns between id and error."""
         array = self._pa.array
         raw = self._classifier.score(papers)
-        decisions = self._classifier.decide(raw, threshold=self._threshold)
-        order = decisions.order[:, : self._top]
-        falling = np.take_along_axis(decisions.probabilities, order, axis=1).astype(np.float32)
-        is_accepted = decisions.reasons == REASONS.index("accepted")
-        yield self._labels.take(array(order[:, 0], mask=~is_accepted))
+        decisions = self._classifier.decide(raw, top=self._top, threshold=self._threshold)
+        ranked = decisions.ranked(self._top)
+        falling = decisions.falling[ranked].astype(np.float32)
+        yield self._labels.take(array(decisions.first, mask=~decisions.accepted))
         yield self._reasons.take(array(decisions.reasons))
         yield array(falling[:, 0])
         ends = np.arange(1, len(papers) + 1) * self._top
-        yield self._code_lists(order.ravel(), ends)
+        yield self._code_lists(decisions.columns[ranked].ravel(), ends)
         yield self._lists(array(falling.ravel()), ends)
-        yield self._code_lists(*selected_columns(decisions.order, decisions.cross_listed))
-        has_set = decisions.has_set
+        yield self._code_lists(*decisions.selected(decisions.cross_listed))
         # Parquet takes no list that is null and yet holds something.
-        published = decisions.in_set & has_set[:, None]
-        columns, ends = selected_columns(decisions.order, published)
-        yield self._lists(self._labels.take(array(columns)), ends, array(~has_set))
+        columns, ends = decisions.selected(decisions.published_set)
+        yield self._lists(self._labels.take(array(columns)), ends, array(~decisions.has_set))
         yield self._texts(decisions.no_set_reasons())
 
     def _code_lists(self, columns: NDArray[np.intp], ends: NDArray[np.intp]) -> Any:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from classmark.papers import normalise
+from classmark.papers import finish, normalise, spell
 
 try:
     KERNEL: Any = import_module("classmark.kernels._kernel")
@@ -64,8 +64,18 @@ class Keys(NamedTuple):
 
 def fold(title: str, abstract: str) -> bytes:
     """Return the folded text of one raw title and abstract."""
-    text = f"{normalise(title)}\n{normalise(abstract)}\n"
-    return text.lower().encode("utf-8", "ignore")
+    if KERNEL is not None:
+        title, abstract = spell(title), spell(abstract)
+        if title.isascii() and abstract.isascii():
+            folded: bytes | None = KERNEL.fold(title, abstract)
+            if folded is not None:
+                return folded
+        return _lowered(finish(title), finish(abstract))
+    return _lowered(normalise(title), normalise(abstract))
+
+
+def _lowered(title: str, abstract: str) -> bytes:
+    return f"{title}\n{abstract}\n".lower().encode("utf-8", "ignore")
 
 
 def fold_all(papers: Sequence[tuple[str, str]]) -> Folded:

@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from classmark.kernels.featuriser import KERNEL
+
 _LONG_WORD_CHARS = 10
 
 
@@ -82,6 +84,9 @@ def count_terms(papers: Iterable[tuple[str, str]], most: int) -> NDArray[np.int3
 def _count(title: str, abstract: str, most: int) -> int:
     if len(title) + len(abstract) >= most * _LONG_WORD_CHARS:
         return most
+    if KERNEL is not None and title.isascii() and abstract.isascii():
+        counted: int = KERNEL.count_words(title, abstract, most)
+        return counted
     return min(most, len(title.split(None, most)) + len(abstract.split(None, most)))
 
 

@@ -10,7 +10,9 @@ from classmark.papers.markup import without_markup
 from classmark.papers.recipe import (
     RECIPE_VERSION,
     abstract_fingerprint,
+    finish,
     normalise,
+    spell,
     text_fingerprint,
 )
 
@@ -25,6 +27,7 @@ __all__ = [
     "abstract_fingerprint",
     "canonical_id",
     "detect_format",
+    "finish",
     "normalise",
     "papers_of",
     "parse_columns",
@@ -32,6 +35,7 @@ __all__ = [
     "read_chunks",
     "read_papers",
     "read_stream",
+    "spell",
     "text_fingerprint",
     "without_markup",
 ]

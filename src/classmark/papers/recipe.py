@@ -70,13 +70,18 @@ def normalise(text: str) -> str:
     digits of other scripts, without combining marks. ``normalise`` of its own output changes
     nothing, and the time is linear in the length of the text.
     """
-    if text.isascii():
-        if _is_plain(text):
-            return text
-    else:
+    return text if text.isascii() and _is_plain(text) else finish(spell(text))
+
+
+def spell(text: str) -> str:
+    """Return a text with Unicode and commands spelled out: the first part of ``normalise``."""
+    if not text.isascii():
         text = _fold_unicode(text)
-    if "\\" in text:
-        text = _COMMAND.sub(_spell_command, text)
+    return _COMMAND.sub(_spell_command, text) if "\\" in text else text
+
+
+def finish(text: str) -> str:
+    """Return a spelled text without markup, with single blanks: the rest of ``normalise``."""
     text = _drop_markup(text)
     if SOFT_SPACE in text:
         text = _BETWEEN_WORDS.sub(" ", text).replace(SOFT_SPACE, "")

@@ -158,7 +158,7 @@ class _Judge:
         for first in range(0, len(papers), _CHUNK_PAPERS):
             chunk = papers[first : first + _CHUNK_PAPERS]
             decisions = self._classifier.decide(self._classifier.score(chunk))
-            top = decisions.order[:, 0].astype(np.int64)
+            top = decisions.first.astype(np.int64)
             yield (
                 top,
                 rank_of_primary(decisions.probabilities, primary[first : first + len(chunk)]),

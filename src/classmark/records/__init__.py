@@ -23,7 +23,7 @@ from classmark.records.evaluation import (
     MetricValue,
     SliceReport,
 )
-from classmark.records.lines import CSV_MARK, csv_header, csv_lines, csv_text, json_line
+from classmark.records.lines import CSV_MARK, csv_header, csv_lines, csv_text
 from classmark.records.paper import BadRecord, Paper
 from classmark.records.prediction import (
     FeedbackEvent,
@@ -117,7 +117,6 @@ __all__ = [
     "derived_prediction_id",
     "is_missing",
     "is_prediction_id",
-    "json_line",
     "new_prediction_id",
     "text_of",
     "text_of_id",

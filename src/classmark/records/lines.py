@@ -1,4 +1,4 @@
-"""The published answer in text: JSON lines and CSV rows."""
+"""The published answer as rows of CSV."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from classmark.records.paper import BadRecord, Paper
-from classmark.wire import Answer, to_json
+from classmark.wire import Answer
 
 CSV_COLUMNS = (
     *("id", "title", "primary", "name", "reason", "probability"),
@@ -23,11 +23,6 @@ _BLANK = "\x00-\x20\x7f-\xa0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u3000\
 _FORMULA = re.compile(f"[\t\r\n]|[{_BLANK}]*[=+@\\-\uff1d\uff0b\uff20\uff0d]")
 
 
-def json_line(result: Answer | BadRecord) -> str:
-    """Return the published object on one line, without its end."""
-    return to_json(result if isinstance(result, Answer) else result.published()).decode()
-
-
 def csv_header(top: int) -> str:
     """Return the line of column names: ``CSV_COLUMNS``, then three for each rank."""
     ranks = (f"top{i}" for i in range(1, top + 1))
@@ -35,9 +30,19 @@ def csv_header(top: int) -> str:
     return csv_text([[*CSV_COLUMNS, *columns]])
 
 
-def csv_lines(answered: Iterable[tuple[Paper, Answer]], *, raw_cells: bool = False) -> str:
-    """Return one line for each paper and its answer, under the columns of ``csv_header``."""
-    return csv_text((_csv_row(paper, answer) for paper, answer in answered), raw_cells=raw_cells)
+def csv_lines(
+    results: Iterable[tuple[object, Answer | BadRecord]], *, raw_cells: bool = False
+) -> str:
+    """Return one line for each paper and its answer, under the columns of ``csv_header``.
+
+    Bad records have no line.
+    """
+    rows = (
+        _csv_row(paper, answer)
+        for paper, answer in results
+        if isinstance(paper, Paper) and isinstance(answer, Answer)
+    )
+    return csv_text(rows, raw_cells=raw_cells)
 
 
 def _csv_row(paper: Paper, answer: Answer) -> list[str]:

@@ -1,16 +1,18 @@
 """Bundle + papers -> Answer: featuriser, kernel, policy; numpy only."""
 
+from classmark.runtime.answers import Answers
 from classmark.runtime.classifier import DEFAULT_TOP, Classifier, in_batches
+from classmark.runtime.decisions import REASONS, Decisions
 from classmark.runtime.intake import check_paper
-from classmark.runtime.policy import REASONS, Decider, Decisions, selected_columns
+from classmark.runtime.policy import Decider
 
 __all__ = [
     "DEFAULT_TOP",
     "REASONS",
+    "Answers",
     "Classifier",
     "Decider",
     "Decisions",
     "check_paper",
     "in_batches",
-    "selected_columns",
 ]

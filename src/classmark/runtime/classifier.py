@@ -20,9 +20,11 @@ from classmark.kernels.joining import load_join
 from classmark.kernels.linear import DIM, LinearScorer
 from classmark.papers import Columns
 from classmark.records import BadRecord, BundleManifest, Paper
+from classmark.runtime.answers import Answers, Made, Mixed, Part
+from classmark.runtime.decisions import Decisions
 from classmark.runtime.intake import ErrorMode, OneItem, is_one_paper, read_items
 from classmark.runtime.labels import Labels
-from classmark.runtime.policy import Decider, Decisions, check_top
+from classmark.runtime.policy import Decider, check_top
 from classmark.wire import Answer, ModelRef
 
 MAX_BATCH_PAPERS = 500
@@ -162,18 +164,19 @@ class Classifier:
         raw = RawScores(raw.scores, raw.known_share, count_terms(pairs, self._most_terms))
         return raw if self._join is None else self._join.join(raw, papers, self._temperature)
 
-    def decide(self, raw: RawScores, *, threshold: float | None = None) -> Decisions:
+    def decide(self, raw: RawScores, *, top: int = 1, threshold: float | None = None) -> Decisions:
         """Return what the policy makes of raw scores as arrays: ``classify`` without its objects.
 
         Args:
             raw: as ``score`` returns them.
+            top: how many labels of each paper to put in order at least.
             threshold: as for ``classify``.
 
         Raises:
             UsageError: the threshold is out of range.
             InvalidScores: the scores are not of this model's shape, or not finite.
         """
-        return self._decider.decide(raw, threshold=threshold)
+        return self._decider.decide(raw, top=top, threshold=threshold)
 
     @overload  # a string is an iterable of strings too; it is read as one paper
     def classify(  # type: ignore[overload-overlap]
@@ -183,7 +186,7 @@ class Classifier:
     @overload
     def classify(
         self, x: Iterable[OneItem], *, errors: Literal["raise"] = ..., **options: Unpack[Options]
-    ) -> list[Answer]: ...
+    ) -> Answers[Answer]: ...
 
     @overload
     def classify(  # type: ignore[overload-overlap]
@@ -193,7 +196,7 @@ class Classifier:
     @overload
     def classify(
         self, x: Iterable[OneItem], *, errors: Literal["return"], **options: Unpack[Options]
-    ) -> list[Answer | BadRecord]: ...
+    ) -> Answers[Answer | BadRecord]: ...
 
     def classify(
         self,
@@ -204,7 +207,7 @@ class Classifier:
         explain: bool = False,
         check_category: bool = False,
         errors: ErrorMode = "raise",
-    ) -> Answer | BadRecord | Sequence[Answer | BadRecord]:
+    ) -> Answer | BadRecord | Answers[Answer | BadRecord]:
         """Classify one paper, or many.
 
         Args:
@@ -222,7 +225,8 @@ class Classifier:
                 that the command line and the service give) and answers the others.
 
         Returns:
-            One answer for one paper, a list for an iterable of them (also of one, or none).
+            One answer for one paper; for an iterable of them (also of one, or none) a sequence that
+            equals a list of the answers, and makes each when it is asked for.
 
         Raises:
             InvalidPaper: an item is not a paper or has no text; says which one.
@@ -230,11 +234,12 @@ class Classifier:
             InvalidScores: the model gave numbers that cannot be published.
         """
         answer_batch = self._checked_batch if check_category else self._answer_batch
-        results: list[Answer | BadRecord] = []
+        parts: list[Part | Mixed | Made] = []
         for batch in in_batches(read_items(x, errors), _n_chars):
             papers = [item for item in batch if isinstance(item, Paper)]
-            answers = iter(answer_batch(papers, top, threshold, explain) if papers else ())
-            results += [item if isinstance(item, BadRecord) else next(answers) for item in batch]
+            answered = answer_batch(papers, top, threshold, explain) if papers else Made(())
+            parts.append(answered if len(papers) == len(batch) else Mixed(answered, batch))
+        results: Answers[Answer | BadRecord] = Answers(parts)
         return results[0] if is_one_paper(x) else results
 
     def answers(
@@ -245,7 +250,7 @@ class Classifier:
         top: int = DEFAULT_TOP,
         threshold: float | None = None,
         explain: bool = False,
-    ) -> list[Answer]:
+    ) -> Answers[Answer]:
         """Return the answers that raw scores of n papers give, as ``classify`` does.
 
         Args:
@@ -258,44 +263,57 @@ class Classifier:
         Raises:
             UsageError, InvalidScores: as ``classify``.
         """
+        return Answers([self._part(papers, raw, top, threshold, explain)] if papers else [])
+
+    def _part(
+        self,
+        papers: Sequence[Paper],
+        raw: RawScores,
+        top: int,
+        threshold: float | None,
+        explain: bool,
+    ) -> Part | Made:
         if len(papers) == 1 and not explain:
-            return [self._decider.answer(raw, papers[0].id, top=top, threshold=threshold)]
-        decisions = self._decider.decide(raw, threshold=threshold)
-        answers = self._decider.answers(decisions, [paper.id for paper in papers], top=top)
-        return self._explained(papers, decisions, answers) if explain else answers
+            return Made([self._decider.answer(raw, papers[0].id, top=top, threshold=threshold)])
+        ids = [paper.id for paper in papers]
+        part = self._decider.answers(raw, ids, top=top, threshold=threshold)
+        return part.with_extra(self._explained(papers, part.decisions)) if explain else part
+
+    def _answer_batch(
+        self, papers: Sequence[Paper], top: int, threshold: float | None, explain: bool
+    ) -> Part | Made:
+        return self._part(papers, self._score_batch(papers), top, threshold, explain)
 
     def _checked_batch(
         self, papers: Sequence[Paper], top: int, threshold: float | None, explain: bool
-    ) -> list[Answer]:
+    ) -> Made:
         """Return answers with what they make of the categories that the papers come with."""
         check_top(top)
-        answers = self._answer_batch(papers, len(self.labels), threshold, explain)
+        answers = self._answer_batch(papers, len(self.labels), threshold, explain).answers
         verdicts = [
             self.categories.verdict_on(answer, paper.category_code) if paper.category_code else None
             for paper, answer in zip(papers, answers, strict=True)
         ]
-        return [
-            replace(answer, ranked=answer.ranked[:top], author_category=verdict)
-            for answer, verdict in zip(answers, verdicts, strict=True)
-        ]
-
-    def _answer_batch(
-        self, papers: Sequence[Paper], top: int, threshold: float | None, explain: bool
-    ) -> list[Answer]:
-        raw = self._score_batch(papers)
-        return self.answers(papers, raw, top=top, threshold=threshold, explain=explain)
+        return Made(
+            [
+                replace(answer, ranked=answer.ranked[:top], author_category=verdict)
+                for answer, verdict in zip(answers, verdicts, strict=True)
+            ]
+        )
 
     def _explained(
-        self, papers: Sequence[Paper], decisions: Decisions, answers: list[Answer]
-    ) -> list[Answer]:
-        explained = []
-        method = self._scorer.explanation_method
-        pairs = decisions.order[:, :2].tolist()
-        for paper, (best, second), answer in zip(papers, pairs, answers, strict=True):
-            terms = self._scorer.contributions(paper.title, paper.abstract, best, second)
-            evidence = explain_answer(terms, temperature=self._temperature)
-            explained.append(replace(answer, explanation=evidence, explanation_method=method))
-        return explained
+        self, papers: Sequence[Paper], decisions: Decisions
+    ) -> dict[str, Sequence[object]]:
+        """Return the fields of an explanation, a value for each paper."""
+        pairs = decisions.columns[decisions.ranked(2)].tolist()
+        terms = (
+            self._scorer.contributions(paper.title, paper.abstract, best, second)
+            for paper, (best, second) in zip(papers, pairs, strict=True)
+        )
+        return {
+            "explanation": [explain_answer(t, temperature=self._temperature) for t in terms],
+            "explanation_method": [self._scorer.explanation_method] * len(papers),
+        }
 
 
 def _restore(kind: type[Classifier], path: str, digest: str, scorer: Scorer | None) -> Classifier:

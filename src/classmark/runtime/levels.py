@@ -56,15 +56,25 @@ def make_levels(parents: list[tuple[str, str]]) -> LevelSums:
     )
 
 
+def likely_levels(sums: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+    """Return the levels of n rows that are probable enough, most probable first.
+
+    Returns:
+        How many each row has: intp [n]; and, row after row, their columns and probabilities.
+    """
+    rows, columns = np.nonzero(sums >= MIN_LEVEL_PROBABILITY)
+    falling = sums[rows, columns]
+    order = np.lexsort((-falling, rows))
+    return np.bincount(rows, minlength=len(sums)), columns[order], falling[order]
+
+
 def levels_of(sums: Floats, codes: tuple[str, ...]) -> list[tuple[Level, ...]]:
     """Return the levels of each row that are probable enough, most probable first."""
-    order = np.argsort(-sums, axis=1, kind="stable")
-    falling = np.take_along_axis(sums, order, axis=1)
-    counts = (falling >= MIN_LEVEL_PROBABILITY).sum(axis=1).tolist()
-    return [
-        tuple([Level(codes[i], p) for i, p in zip(columns[:count], values, strict=False)])
-        for columns, values, count in zip(order.tolist(), falling.tolist(), counts, strict=True)
-    ]
+    counts, columns, falling = likely_levels(sums)
+    pairs = zip(columns.tolist(), falling.tolist(), strict=True)
+    levels = [Level(codes[i], p) for i, p in pairs]
+    ends = np.cumsum(counts).tolist()
+    return [tuple(levels[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def levels_of_one(sums: list[float], codes: tuple[str, ...]) -> tuple[Level, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,63 +13,30 @@ from classmark.errors import BundleIncompatible, InvalidScores, UsageError
 from classmark.kernels import RawScores
 from classmark.kernels.calibration import softmax
 from classmark.records import BundleManifest
-from classmark.runtime.levels import levels_of, levels_of_one, make_levels
+from classmark.runtime.answers import Part
+from classmark.runtime.decisions import (
+    ACCEPTED,
+    BELOW_THRESHOLD,
+    OUT_OF_SCOPE,
+    REASONS,
+    Decisions,
+    Floats,
+    Mask,
+    in_order,
+    why_no_set,
+)
+from classmark.runtime.levels import levels_of_one, make_levels
+from classmark.runtime.lines import Form
 from classmark.wire import (
     Answer,
     Category,
     Levels,
     ModelRef,
-    NoSetReason,
-    Ranked,
-    Reason,
     Reliability,
 )
 
-REASONS: tuple[Reason, ...] = ("accepted", "below_threshold", "out_of_scope")
-_ACCEPTED, _BELOW_THRESHOLD, _OUT_OF_SCOPE = range(3)
-
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, eq=False)
-class Decisions:
-    """What the policy decided on n papers, as arrays; k labels, a archives, g groups.
-
-    Attributes:
-        probabilities: float64 [n, k], calibrated; each row sums to 1.
-        order: intp [n, k], columns by falling probability, equal ones in label order.
-        reasons: int8 [n], index into the reasons of an answer.
-        cross_listed: bool [n, k], labels beside an accepted primary.
-        in_set: bool [n, k], the prediction set; never empty.
-        has_set: bool [n], the set is published: the text is in scope, of enough known terms.
-        archives: float64 [n, a], sums of probabilities.
-        groups: float64 [n, g], sums of the archives.
-    """
-
-    probabilities: Floats
-    order: NDArray[np.intp]
-    reasons: NDArray[np.int8]
-    cross_listed: Mask
-    in_set: Mask
-    has_set: Mask
-    archives: Floats
-    groups: Floats
-
-    @property
-    def accepted(self) -> Mask:
-        """Bool [n], the top label is the primary."""
-        return np.asarray(self.reasons == _ACCEPTED)
-
-    @property
-    def out_of_scope(self) -> Mask:
-        """Bool [n], not like the papers that the model knows."""
-        return np.asarray(self.reasons == _OUT_OF_SCOPE)
-
-    def no_set_reasons(self) -> list[NoSetReason | None]:
-        """Return why each paper has no published set; None where it has one."""
-        pairs = zip(self.has_set.tolist(), self.reasons.tolist(), strict=True)
-        return [None if has_set else _why_no_set(reason) for has_set, reason in pairs]
+LEAST_NAMED = 2
+"""Of each paper: an explanation is about its first label and its second one."""
 
 
 class Decider:
@@ -104,91 +70,79 @@ class Decider:
         categories = _categories(manifest) if is_arxiv else []
         self.names = tuple(c.name for c in categories) or manifest.labels
         measured = reliability or {}
-        self._reliability = tuple(measured.get(label) for label in self.labels)
         self._levels = make_levels([(c.group, c.archive) for c in categories])
+        self._form = Form(
+            labels=self.labels,
+            names=self.names,
+            reliability=tuple(measured.get(label) for label in self.labels),
+            archives=self._levels.archive_codes,
+            groups=self._levels.group_codes,
+            model=model,
+        )
         self._thresholds = self._per_label("thresholds")
         self._cross_list_thresholds = self._per_label("cross_list_thresholds")
         self._cutoff = min(self._policy.set_threshold, *self._policy.cross_list_thresholds)
 
-    def decide(self, raw: RawScores, *, threshold: float | None = None) -> Decisions:
+    def decide(self, raw: RawScores, *, top: int = 1, threshold: float | None = None) -> Decisions:
         """Decide on a batch.
 
         Args:
             raw: scores of n papers over the k labels of the bundle.
+            top: how many labels of each paper to put in order at least.
             threshold: replaces every label's own threshold of acceptance, 0..1.
 
         Raises:
             InvalidScores: a score is not a finite number, or the shapes do not fit.
-            UsageError: the threshold is not within 0..1.
+            UsageError: the threshold is not within 0..1, or ``top`` is below 1.
         """
         self._check(raw, threshold)
+        check_top(top)
         probabilities, energy = softmax(raw.scores, self._policy.temperature)
         if raw.text_scores is not None:  # the text alone says what is in scope
             _, energy = softmax(raw.text_scores, self._policy.temperature)
-        order = np.argsort(-probabilities, axis=1, kind="stable")
-        top = order[:, 0]
-        needed = self._thresholds[top] if threshold is None else np.full(len(top), float(threshold))
-        rows = np.arange(len(top))
-        reasons = self._reasons(probabilities[rows, top] >= needed, raw.known_share, energy)
-        in_set = probabilities >= self._policy.set_threshold
-        in_set[rows, top] = True
-        cross_listed = probabilities >= self._cross_list_thresholds
-        cross_listed[rows, top] = False
-        cross_listed[reasons != _ACCEPTED] = False
+        columns, falling, starts = in_order(probabilities, top, self._cutoff)
+        firsts = starts[:-1]
+        needed = self._thresholds[columns[firsts]] if threshold is None else threshold
+        reasons = self._reasons(falling[firsts] >= needed, raw.known_share, energy)
+        in_set = falling >= self._policy.set_threshold
+        in_set[firsts] = True
+        cross_listed = falling >= self._cross_list_thresholds[columns]
+        cross_listed[firsts] = False
+        cross_listed &= np.repeat(reasons == ACCEPTED, np.diff(starts))
         archives, groups = self._levels.sums(probabilities)
-        has_set = (reasons != _OUT_OF_SCOPE) & self._has_terms(raw)
+        has_set = (reasons != OUT_OF_SCOPE) & self._has_terms(raw)
         return Decisions(
-            *(probabilities, order, reasons, cross_listed, in_set, has_set, archives, groups),
+            *(probabilities, columns, falling, starts, reasons),
+            *(cross_listed, in_set, has_set, archives, groups),
         )
 
-    def answers(self, decisions: Decisions, ids: Sequence[str | None], *, top: int) -> list[Answer]:
-        """Return the published answer of each paper.
+    def answers(
+        self,
+        raw: RawScores,
+        ids: Sequence[str | None],
+        *,
+        top: int,
+        threshold: float | None = None,
+    ) -> Part:
+        """Return the answers of a batch, each made when it is asked for.
 
         Args:
-            decisions: as ``decide`` returned them.
+            raw: scores of n papers.
             ids: n identifiers.
             top: how many categories to rank, at least 1; more than there are gives all.
+            threshold: as for ``decide``.
 
         Raises:
-            UsageError: ``top`` is below 1.
+            InvalidScores, UsageError: as ``decide``.
         """
         check_top(top)
-        # Lists, because reading single array elements is many times slower; of the top ones only.
-        order = decisions.order[:, :top]
-        falling = np.take_along_axis(decisions.probabilities, order, axis=1)
-        rows = zip(
-            ids,
-            order.tolist(),
-            falling.tolist(),
-            decisions.reasons.tolist(),
-            _selected(decisions.order, decisions.cross_listed),
-            _selected(decisions.order, decisions.in_set),
-            decisions.no_set_reasons(),
-            levels_of(decisions.archives, self._levels.archive_codes),
-            levels_of(decisions.groups, self._levels.group_codes),
-            strict=True,
-        )
-        labels = self.labels
-        return [
-            Answer(
-                id=id,
-                primary=labels[columns[0]] if reason == _ACCEPTED else None,
-                reason=REASONS[reason],
-                probability=values[0],
-                ranked=self._ranked(columns, values, len(columns)),
-                cross_lists=tuple([labels[i] for i in cross]),
-                set=tuple([labels[i] for i in in_set]) if no_set is None else None,
-                set_reason=no_set,
-                levels=Levels(archives, groups),
-                model=self._model,
-            )
-            for id, columns, values, reason, cross, in_set, no_set, archives, groups in rows
-        ]
+        decisions = self.decide(raw, top=max(top, LEAST_NAMED), threshold=threshold)
+        return Part(self._form, decisions.named(), ids, min(top, len(self.labels)))
 
     def answer(
         self, raw: RawScores, identifier: str | None, *, top: int, threshold: float | None = None
     ) -> Answer:
-        """Return the answer of one paper: what ``decide`` and ``answers`` give, in half the time.
+        """Return the answer of one paper: what ``answers`` gives, in half the time.
 
         Only the labels that the answer can name are put in order, not all k of them.
 
@@ -199,7 +153,7 @@ class Decider:
             threshold: as for ``decide``.
 
         Raises:
-            InvalidScores, UsageError: as ``decide`` and ``answers``.
+            InvalidScores, UsageError: as ``decide``.
         """
         is_one = raw.scores.shape == (1, len(self.labels)) and len(raw.known_share) == 1
         if threshold is not None or not is_one or not _is_finite(raw):
@@ -216,18 +170,18 @@ class Decider:
         reason = self._reason(order[0], falling[0], raw.known_share[0], energy[0], threshold)
         archives, groups = self._levels.sums(array)
         counts = raw.n_terms
-        has_set = reason != _OUT_OF_SCOPE and (
+        has_set = reason != OUT_OF_SCOPE and (
             counts is None or float(raw.known_share[0]) * int(counts[0]) >= self._policy.set_terms
         )
         return Answer(
             id=identifier,
-            primary=self.labels[order[0]] if reason == _ACCEPTED else None,
+            primary=self.labels[order[0]] if reason == ACCEPTED else None,
             reason=REASONS[reason],
             probability=falling[0],
-            ranked=self._ranked(order, falling, top),
-            cross_lists=self._cross_lists(order, falling) if reason == _ACCEPTED else (),
+            ranked=self._form.ranked(order[:top], falling),
+            cross_lists=self._cross_lists(order, falling) if reason == ACCEPTED else (),
             set=self._set(order, falling) if has_set else None,
-            set_reason=None if has_set else _why_no_set(reason),
+            set_reason=None if has_set else why_no_set(reason),
             levels=Levels(
                 levels_of_one(archives[0].tolist(), self._levels.archive_codes),
                 levels_of_one(groups[0].tolist(), self._levels.group_codes),
@@ -247,14 +201,9 @@ class Decider:
         bias, share_weight, energy_weight = self._policy.scope_weights
         scope = bias + share_weight * float(known_share) + energy_weight * float(energy)
         if scope < self._policy.scope_threshold:
-            return _OUT_OF_SCOPE
+            return OUT_OF_SCOPE
         needed = self._policy.thresholds[best] if threshold is None else threshold
-        return _ACCEPTED if probability >= needed else _BELOW_THRESHOLD
-
-    def _ranked(self, order: list[int], falling: list[float], top: int) -> tuple[Ranked, ...]:
-        labels, names, reliability = self.labels, self.names, self._reliability
-        pairs = zip(order[:top], falling, strict=False)
-        return tuple([Ranked(labels[i], names[i], p, reliability[i]) for i, p in pairs])
+        return ACCEPTED if probability >= needed else BELOW_THRESHOLD
 
     def _set(self, order: list[int], falling: list[float]) -> tuple[str, ...]:
         """Return the prediction set: the top label, and all that are probable enough."""
@@ -272,8 +221,8 @@ class Decider:
     ) -> NDArray[np.int8]:
         bias, share_weight, energy_weight = self._policy.scope_weights
         scope = bias + share_weight * known_share.astype(np.float64) + energy_weight * energy
-        reasons = np.where(reaches, np.int8(_ACCEPTED), np.int8(_BELOW_THRESHOLD))
-        reasons[scope < self._policy.scope_threshold] = _OUT_OF_SCOPE
+        reasons = np.where(reaches, np.int8(ACCEPTED), np.int8(BELOW_THRESHOLD))
+        reasons[scope < self._policy.scope_threshold] = OUT_OF_SCOPE
         return reasons
 
     def _has_terms(self, raw: RawScores) -> Mask:
@@ -306,29 +255,6 @@ class Decider:
                 "Export it again."
             )
         return values
-
-
-def _why_no_set(reason: int) -> NoSetReason:
-    return "out_of_scope" if reason == _OUT_OF_SCOPE else "few_known_terms"
-
-
-def _selected(order: NDArray[np.intp], mask: Mask) -> list[list[int]]:
-    """Return the columns chosen by a mask, for each row by falling probability."""
-    columns, ends = (array.tolist() for array in selected_columns(order, mask))
-    return [columns[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-
-
-def selected_columns(
-    order: NDArray[np.intp], mask: Mask
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the columns chosen by a mask, row after row, and where each row ends: intp [n].
-
-    Args:
-        order: as in ``Decisions``; each row's columns come in this order.
-        mask: as in ``Decisions``: which of them.
-    """
-    rows, ranks = np.nonzero(np.take_along_axis(mask, order, axis=1))
-    return order[rows, ranks], np.cumsum(mask.sum(axis=1))
 
 
 def _is_finite(raw: RawScores) -> bool:

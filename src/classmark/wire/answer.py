@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -12,7 +13,9 @@ Verdict = Literal["confirmed", "plausible", "challenged", "unknown"]
 
 
 def _plain(value: Any) -> Any:
-    """Return a number or a text of numpy as Python's own."""
+    """Return a number or a text of numpy as Python's own, and any sequence as a list."""
+    if isinstance(value, Sequence):
+        return list(value)
     try:
         return value.item()
     except AttributeError:

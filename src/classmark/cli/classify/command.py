@@ -220,7 +220,6 @@ def run(
     from classmark.bundle import find_bundle
     from classmark.cli.classify.sources import read_records
     from classmark.cli.classify.writers import make_writer
-    from classmark.records import BadRecord
     from classmark.runtime import Classifier, in_batches
     from classmark.storage import check_apart, check_file_place
 
@@ -252,9 +251,9 @@ def run(
                     check_category=options.check_category,
                     errors="return",
                 )
-                writer.write(list(zip(batch, results, strict=True)))
+                writer.write(batch, results)
                 n_records += len(batch)
-                n_bad += sum(isinstance(result, BadRecord) for result in results)
+                n_bad += results.n_bad
                 progress.advance(len(batch))
         writer.close()
     return n_bad, n_records

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from classmark.cli.output import Write, csv_mark, printable, spelled, stdout_encoding
-from classmark.records import BadRecord, Paper, csv_header, csv_lines, json_line
+from classmark.records import BadRecord, Paper, csv_header, csv_lines
 from classmark.wire import Answer, Ranked
 
 if TYPE_CHECKING:
     from classmark.cli.classify.command import Options
     from classmark.cli.classify.sources import Source
-    from classmark.runtime import Classifier
+    from classmark.runtime import Answers, Classifier
 
 _BAR = "█"
 ABSTAIN = "abstain"
@@ -28,8 +28,10 @@ _NO_SET = {
     "few_known_terms": "none: too few words that the model knows",
 }
 
-Results = Sequence[tuple[Paper | BadRecord, Answer | BadRecord]]
-"""Records in order, each with its answer or with what was wrong."""
+Records = Sequence[Paper | BadRecord]
+if TYPE_CHECKING:
+    Results = Answers[Answer | BadRecord]
+    """Of each record its answer, or what was wrong."""
 
 
 def make_writer(
@@ -68,8 +70,8 @@ class Writer(Protocol):
     shows_errors: bool
     """Whether a bad record has its place in this format; else it is reported on stderr."""
 
-    def write(self, results: Results) -> None:
-        """Write a batch of results, in order."""
+    def write(self, records: Records, results: Results, /) -> None:
+        """Write the results of a batch of records, in order."""
         ...
 
     def close(self) -> None:
@@ -87,9 +89,9 @@ class LineWriter:
         self._threshold_of = threshold_of
         self._widths = (0, len(ABSTAIN))
 
-    def write(self, results: Results) -> None:
+    def write(self, _: Records, results: Results, /) -> None:
         """Write a batch; columns never get narrower than in the batch before."""
-        rows = [self._row(result) for _, result in results if isinstance(result, Answer)]
+        rows = [self._row(result) for result in results if isinstance(result, Answer)]
         ids, primaries = self._widths
         self._widths = ids, primaries = (
             max([ids, *(len(row[0]) for row in rows)]),
@@ -122,9 +124,9 @@ class TableWriter:
         self._bar = bar
         self._before = ""
 
-    def write(self, results: Results) -> None:
+    def write(self, _: Records, results: Results, /) -> None:
         """Write the answers one below the other."""
-        for _, result in results:
+        for result in results:
             if isinstance(result, Answer):
                 self._write(self._before + "\n".join(self._lines(result)) + "\n")
                 self._before = "\n"
@@ -170,12 +172,12 @@ class FirstDecides:
         self._lines = lines
         self._chosen: Writer | None = None
 
-    def write(self, results: Results) -> None:
+    def write(self, records: Records, results: Results, /) -> None:
         """Write a batch."""
         if self._chosen is None:
-            is_text = len(results) == 1 and results[0][1].id is None
+            is_text = len(results) == 1 and results[0].id is None
             self._chosen = self._table if is_text else self._lines
-        self._chosen.write(results)
+        self._chosen.write(records, results)
 
     def close(self) -> None:
         """Nothing comes after the last answer."""
@@ -189,9 +191,9 @@ class JsonLinesWriter:
     def __init__(self, write: Write) -> None:
         self._write = write
 
-    def write(self, results: Results) -> None:
+    def write(self, _: Records, results: Results, /) -> None:
         """Write a batch."""
-        self._write("".join(json_line(result) + "\n" for _, result in results))
+        self._write("".join([line.decode() + "\n" for line in results.json_objects()]))
 
     def close(self) -> None:
         """Nothing comes after the last line."""
@@ -206,10 +208,10 @@ class JsonWriter:
         self._write = write
         self._before, self._between, self._after = ("", "", "\n") if single else ("[", ",\n", "]\n")
 
-    def write(self, results: Results) -> None:
+    def write(self, _: Records, results: Results, /) -> None:
         """Write a batch."""
-        for _, result in results:
-            self._write(self._before + json_line(result))
+        for line in results.json_objects():
+            self._write(self._before + line.decode())
             self._before = self._between
 
     def close(self) -> None:
@@ -228,14 +230,10 @@ class CsvWriter:
         self._raw_cells = raw_cells
         self._write(mark + csv_header(top))
 
-    def write(self, results: Results) -> None:
+    def write(self, records: Records, results: Results, /) -> None:
         """Write a batch."""
-        answered = [
-            (paper, answer)
-            for paper, answer in results
-            if isinstance(paper, Paper) and isinstance(answer, Answer)
-        ]
-        self._write(csv_lines(answered, raw_cells=self._raw_cells))
+        pairs = zip(records, results, strict=True)
+        self._write(csv_lines(pairs, raw_cells=self._raw_cells))
 
     def close(self) -> None:
         """Nothing comes after the last row."""

@@ -5,6 +5,8 @@
 #include <Python.h>
 
 #include "fit.h"
+#include "fold.h"
+#include "order.h"
 #include "score.h"
 
 enum { MAX_BUFFERS = 12, MAX_LOCKED_BYTES = 8192 };
@@ -46,6 +48,70 @@ static int check_offsets(const Py_buffer *text, const Py_buffer *offsets) {
     for (Py_ssize_t i = 1; i < n; i++)
         if (at[i] < at[i - 1]) return wrong_size("offsets");
     return 1;
+}
+
+/* Take two texts; returns 0 if they are not both of ASCII, -1 if they are no texts. */
+static int take_ascii(PyObject *args, const char *fields[2], Py_ssize_t n[2]) {
+    for (int i = 0; i < 2; i++) {
+        PyObject *text = PyTuple_GetItem(args, i);
+        fields[i] = text ? PyUnicode_AsUTF8AndSize(text, &n[i]) : NULL;
+        if (!fields[i]) return -1;
+        if (PyUnicode_GetLength(text) != n[i]) return 0;
+    }
+    return 1;
+}
+
+static PyObject *py_count_words(PyObject *self, PyObject *args) {
+    (void)self;
+    Py_ssize_t n[2];
+    const char *fields[2];
+    int found = take_ascii(args, fields, n);
+    if (found < 0) return NULL;
+    if (!found) Py_RETURN_NONE;
+    PyObject *limit = PyTuple_GetItem(args, 2);
+    int64_t most = limit ? PyLong_AsLongLong(limit) : 0;
+    if (PyErr_Occurred()) return NULL;
+    int64_t words = count_words(fields[0], n[0], most);
+    return PyLong_FromLongLong(words + count_words(fields[1], n[1], most - words));
+}
+
+static PyObject *py_order(PyObject *self, PyObject *args) {
+    (void)self;
+    Buffers b;
+    if (!take(&b, args, 0, 4, 0xE)) return NULL;
+    PyObject *top = PyTuple_GetItem(args, 4), *cutoff = PyTuple_GetItem(args, 5);
+    int64_t n = b.views[3].len / 8 - 1, k = n > 0 ? b.views[0].len / 8 / n : 0;
+    int64_t least = top ? PyLong_AsLongLong(top) : 0, *starts = b.views[3].buf;
+    double lowest = cutoff ? PyFloat_AsDouble(cutoff) : 0;
+    int ok = !PyErr_Occurred();
+    if (ok && (n < 0 || b.views[1].len < 8 * (n * k + 1) || b.views[2].len < 8 * (n * k + 1)))
+        ok = wrong_size("output");
+    if (ok) starts[0] = 0;
+    for (int64_t i = 0; ok && i < n; i++)
+        starts[i + 1] = starts[i] + named_in_order((const double *)b.views[0].buf + i * k, k, least,
+                                                   lowest, (int64_t *)b.views[1].buf + starts[i],
+                                                   (double *)b.views[2].buf + starts[i]);
+    release(&b);
+    if (!ok) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_fold(PyObject *self, PyObject *args) {
+    (void)self;
+    Py_ssize_t n[2];
+    const char *fields[2];
+    int found = take_ascii(args, fields, n);
+    if (found < 0) return NULL;
+    if (!found) Py_RETURN_NONE;
+    uint8_t *out = malloc(n[0] + n[1] + 2);
+    if (!out) return PyErr_NoMemory();
+    int64_t title = fold_field(fields[0], n[0], out);
+    int64_t abstract = title < 0 ? -1 : fold_field(fields[1], n[1], out + title);
+    PyObject *folded = NULL;
+    if (abstract >= 0) folded = PyBytes_FromStringAndSize((char *)out, title + abstract);
+    free(out);
+    if (abstract < 0) Py_RETURN_NONE;
+    return folded;
 }
 
 static PyObject *py_feature_keys(PyObject *self, PyObject *args) {
@@ -190,6 +256,13 @@ static PyObject *py_variant(PyObject *self, PyObject *args) {
 }
 
 static PyMethodDef methods[] = {
+    {"fold", py_fold, METH_VARARGS,
+     "fold(title, abstract): the folded text of two spelled texts; None if they are not of ASCII, or "
+     "have quotation marks of LaTeX."},
+    {"count_words", py_count_words, METH_VARARGS,
+     "count_words(title, abstract, most): how many words; None if they are not of ASCII."},
+    {"order", py_order, METH_VARARGS,
+     "order(probabilities, columns, falling, starts, top, cutoff): the labels that answers name."},
     {"feature_keys", py_feature_keys, METH_VARARGS,
      "feature_keys(text, offsets, keys, is_word, starts): keys of every text."},
     {"score", py_score, METH_VARARGS,
