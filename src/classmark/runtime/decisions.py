@@ -114,7 +114,8 @@ def in_order(
     if KERNEL is not None and top <= MOST_INSERTED and cutoff * MOST_INSERTED >= 1:
         columns, falling = np.empty(n * k + 1, dtype=np.int64), np.empty(n * k + 1)
         starts = np.empty(n + 1, dtype=np.int64)
-        KERNEL.order(probabilities, columns, falling, starts, top, cutoff)
+        ordered = np.ascontiguousarray(probabilities)  # scores of a cascade may be in another order
+        KERNEL.order(ordered, columns, falling, starts, top, cutoff)
         m = int(starts[-1])
         return columns[:m].astype(np.intp), falling[:m].copy(), starts.astype(np.intp, copy=False)
     return in_order_in_numpy(probabilities, top, cutoff)
