@@ -371,6 +371,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "faults": faults,
     "scale": scale,
     "ray_overhead": lambda: quote_ray.overhead(read_report("ray-scale")),
+    "neighbours": lambda: quote_prose.neighbours(read_report("neighbours")),
     "ray_model": lambda: quote_ray.model(read_report("ray-scale")),
     "service": service,
     "never_right": never_right,

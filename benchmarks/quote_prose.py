@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from report import SHIPPED, markdown, points
+from report import SHIPPED, Measured, markdown, points, where_and_when
 
 Read = Callable[[str], Any]
 
@@ -176,3 +176,26 @@ def _share(level: Any, metric: str) -> str:
 
 def _yes(is_held: bool) -> str:
     return "yes" if is_held else "short"
+
+
+def neighbours(r: Measured) -> str:
+    """Return what an index finds and takes, by bits and by lists that a search reads."""
+    rows = [
+        (
+            bits,
+            f"{found['bytes_per_paper']:.0f}",
+            f"{found['build']['wall_s']:.0f}",
+            lists,
+            f"{point['recall']:.3f}",
+            f"{point['median_ms']:.2f} / {point['p95_ms']:.2f}",
+        )
+        for bits, found in r["bits"].items()
+        for lists, point in found["probes"].items()
+    ]
+    head = ["bits", "bytes a paper", "build, s", "lists read", f"recall of the nearest {r['k']}"]
+    return (
+        f"{markdown([*head, 'a query, median / p95, ms'], rows)}\n{r['papers']:,} papers, of "
+        f"which {r['real_papers']:,} are real and the others sums of two; {r['queries']} queries. "
+        f"Making the vectors of the real ones takes {r['vectors_cpu_s']:.0f} CPU-seconds more. "
+        f"{where_and_when(r)}.\n"
+    )

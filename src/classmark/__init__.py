@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from classmark.errors import ClassmarkError
+    from classmark.neighbours import Index
     from classmark.records import BadRecord, Paper
     from classmark.runtime import Classifier
     from classmark.wire import Answer
@@ -17,10 +18,19 @@ _HOMES = {
     "BadRecord": "classmark.records",
     "Classifier": "classmark.runtime",
     "ClassmarkError": "classmark.errors",
+    "Index": "classmark.neighbours",
     "Paper": "classmark.records",
 }
 
-__all__ = ["Answer", "BadRecord", "Classifier", "ClassmarkError", "Paper", "__version__"]
+__all__ = [
+    "Answer",
+    "BadRecord",
+    "Classifier",
+    "ClassmarkError",
+    "Index",
+    "Paper",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -23,6 +23,8 @@
     │   ├── JournalTooNew
     │   ├── BundleCorrupt
     │   ├── BundleIncompatible
+    │   ├── IndexCorrupt
+    │   ├── IndexIncompatible
     │   ├── CheckpointCorrupt
     │   ├── RunCorrupt
     │   └── InvalidStudy
@@ -213,6 +215,14 @@ class BundleCorrupt(DamagedFile):
 
 class BundleIncompatible(DamagedFile):
     """A bundle has another format or text recipe, or contradicts itself."""
+
+
+class IndexCorrupt(DamagedFile):
+    """A folder is not an index of papers, or a file of it is missing, cut off or changed."""
+
+
+class IndexIncompatible(DamagedFile):
+    """An index of papers has another format, text recipe or model."""
 
 
 class CheckpointCorrupt(DamagedFile):

@@ -194,3 +194,15 @@ def test_the_picture_of_the_pipeline_is_drawn(tmp_path: Path) -> None:
     subprocess.run([str(word) for word in (*command, "--only", "pipeline")], check=True)
     picture = tmp_path / "reports" / "figures" / "pipeline.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow  # a process of its own
+def test_an_index_of_papers_is_measured_against_brute_force(run_benchmark: RunBenchmark) -> None:
+    found = run_benchmark("neighbours.py", "--tiny")
+    assert found["papers"] == 4000
+    assert 0 < found["real_papers"] < 4000
+    for bits, least in (("8", 0.97), ("4", 0.7)):
+        part = found["bits"][bits]
+        assert all(point["recall"] >= least for point in part["probes"].values())
+        assert part["lists"] == 1
+    assert found["bits"]["4"]["bytes_per_paper"] < found["bits"]["8"]["bytes_per_paper"]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classmark.bundle import load_bundle
+from classmark.bundle import find_bundle, load_bundle
 from classmark.errors import BundleIncompatible
 from classmark.kernels import featuriser, linear
 from classmark.kernels.featuriser import Folded, feature_keys, fold_all, keys_in_numpy, terms
@@ -192,3 +192,16 @@ def test_the_kernel_refuses_arrays_of_the_wrong_size() -> None:
         )
     with pytest.raises(ValueError, match="offsets has the wrong size"):
         LinearScorer(arrays)._score_in_c(Folded(b"abc", np.array([0, 9])))
+
+
+def test_vectors_are_the_numbers_that_the_head_turns_into_logits_in_both_kernels() -> None:
+    scorer = linear.load_scorer(load_bundle(find_bundle(None)))
+    papers = [("Graphs", "We colour sparse graphs with few colours."), ("", "qqqq zzzz")]
+    arrays = scorer._arrays
+    vectors = scorer.vectors(papers)
+    assert vectors.dtype == np.float32
+    assert vectors.shape == (2, DIM)
+    assert not vectors[1].any()
+    logits = (vectors.astype(np.float64) @ arrays.head.T) * arrays.logit_scale + arrays.bias
+    assert np.array_equal(logits.astype(np.float32), scorer._logits(papers).scores)
+    assert np.array_equal(vectors, LinearScorer(arrays, use_kernel=False).vectors(papers))

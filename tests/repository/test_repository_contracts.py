@@ -17,7 +17,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 CONTRACTS = {item["id"]: item for item in PYPROJECT["tool"]["importlinter"]["contracts"]}
 SERVING = {
     *("client", "errors", "records", "taxonomy", "storage", "papers", "bundle"),
-    *("kernels", "runtime", "registry", "journal", "service", "bulk", "wire"),
+    *("kernels", "neighbours", "runtime", "registry", "journal", "service", "bulk", "wire"),
 }
 DOWNWARDS = "imports go downwards only"
 NEVER_SERVED = ["torch", "lightning", "transformers", "sklearn", "scipy", "hydra", "omegaconf"]

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classmark import Classifier, Paper
-from classmark.bundle import load_bundle
+from classmark.bundle import find_bundle, load_bundle
 from classmark.errors import (
     BundleCorrupt,
     BundleIncompatible,
@@ -266,3 +266,22 @@ def test_the_packaged_model_says_what_each_category_was_worth_in_its_test() -> N
 )
 def test_terms_are_counted_as_far_as_they_matter(title: str, abstract: str, n_terms: int) -> None:
     assert count_terms([(title, abstract)], 60).tolist() == [n_terms]
+
+
+def test_vectors_are_those_of_the_kernel_for_one_paper_and_for_many() -> None:
+    classifier = Classifier()
+    one, two = classifier.vectors([FULL, "We colour graphs."])
+    assert one.shape == (128,)
+    assert (classifier.vectors(FULL)[0] == one).all()
+    assert (one != two).any()
+    assert classifier.vectors([]).shape == (0, 128)
+
+
+def test_a_model_that_is_not_of_the_fast_tier_has_no_vectors() -> None:
+    class Other:
+        explanation_method = "occlusion"
+
+    bundle = load_bundle(find_bundle("fast"))
+    classifier = Classifier.from_bundle(bundle, scorer=cast("Any", Other()))
+    with pytest.raises(UsageError, match=r"model fast has no vectors.*--model fast"):
+        classifier.vectors(FULL)

@@ -129,6 +129,16 @@ def client(server: Server) -> Iterator[httpx.Client]:
         yield opened
 
 
+@pytest.fixture(scope="session")
+def start_shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Return a function that starts a server for several tests, as a context manager."""
+
+    def begin(*options: str) -> Any:
+        return running(tmp_path_factory.mktemp("shared"), *options)
+
+    return begin
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Callable[..., Any]:
     """Return a function that starts a server of the test's own, as a context manager."""

@@ -36,6 +36,7 @@ from classmark.client import (
     Reliability,
     Requests,
     ServiceProblem,
+    Similar,
     Status,
     protocol,
 )
@@ -62,6 +63,7 @@ SCHEMAS = {
     "RecordErrorOut": RecordError,
     "ReliabilityOut": Reliability,
     "RequestCountsOut": Requests,
+    "SimilarOut": Similar,
     "StatusOut": Status,
 }
 

@@ -37,6 +37,8 @@ VERBS = {
     "classify": Verb(
         "classmark.cli.classify.command", "Classify papers: a text, files, or standard input."
     ),
+    "similar": Verb("classmark.cli.similar", "Find the most similar papers of an index."),
+    "index": Verb("classmark.cli.index", "Build, change and show an index of papers."),
     "models": Verb("classmark.cli.models", "List the installed models, or show one."),
     "serve": Verb("classmark.cli.serve", "Answer over HTTP, with a web page, until stopped."),
     "keys": Verb("classmark.cli.keys", "Make, list and revoke API keys of the service."),

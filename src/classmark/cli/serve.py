@@ -34,6 +34,10 @@ def serve(
             autocompletion=complete_model,
         ),
     ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(metavar="INDEX", help="Offer similar papers of this index; see `index`."),
+    ] = None,
     journal: Annotated[
         str | None,
         typer.Option(metavar="FILE|off", help="Where predictions and feedback are kept."),

@@ -35,6 +35,7 @@ from classmark.wire import (
     RecordError,
     Reliability,
     Requests,
+    Similar,
     Status,
 )
 
@@ -64,6 +65,7 @@ __all__ = [
     "ServiceBusy",
     "ServiceProblem",
     "ServiceUnreachable",
+    "Similar",
     "Status",
     "UnexpectedAnswer",
 ]

@@ -92,6 +92,7 @@ class AsyncClient:
         top: int | None = None,
         threshold: float | None = None,
         explain: bool = False,
+        similar: int = 0,
     ) -> Answer | list[Answer | BadRecord]:
         """Classify one paper, or several in order; a long list is sent in parts.
 
@@ -101,12 +102,13 @@ class AsyncClient:
             top: how many categories to rank.
             threshold: accept from this probability on, not from the model's own.
             explain: list the terms that decided.
+            similar: how many similar papers to add; the service needs an index for it.
 
         Raises:
             ServiceProblem: the service refused; of several papers a bad one is a ``BadRecord``.
             ClientError: it was not reached, too slow, or not classmark.
         """
-        options = options_of(top, threshold, explain=explain)
+        options = options_of(top, threshold, explain=explain, similar=similar)
         if is_one(papers):
             return await self._send(one_call(cast("OnePaper", papers), options))
         found: list[Answer | BadRecord] = []

@@ -61,6 +61,7 @@ class Options(TypedDict, total=False):
     top: int | None
     threshold: float | None
     explain: bool
+    similar: int
 
 
 class Prediction(wire.Prediction, frozen=True, kw_only=True):
@@ -311,9 +312,12 @@ def file_call(
     return Call(method="POST", path="/v1/files", read=_read_file, form=form, file=(called, content))
 
 
-def options_of(top: int | None, threshold: float | None, *, explain: bool) -> dict[str, Any]:
+def options_of(
+    top: int | None, threshold: float | None, *, explain: bool, similar: int = 0
+) -> dict[str, Any]:
     """Return the options that are given; the others are the service's to choose."""
-    given = {"top": top, "threshold": threshold, "explain": explain or None}
+    flags = {"explain": explain or None, "similar": similar or None}
+    given = {"top": top, "threshold": threshold, **flags}
     return {key: value for key, value in given.items() if value is not None}
 
 

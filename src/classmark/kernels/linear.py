@@ -13,8 +13,8 @@ slots (Belazzougui et al. 2009, "Hash, displace, and compress"); ``fingerprints`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -150,6 +150,22 @@ class LinearScorer:
     def kernel(self) -> str:
         """Name of the code path: ``numpy``, ``c`` or ``c-avx2``."""
         return "numpy" if self._kernel is None else str(self._kernel.variant())
+
+    @cached_property
+    def _hidden_scorer(self) -> LinearScorer:
+        """The same sums with a head that changes nothing, so that its logits are the vector."""
+        a = self._arrays
+        unchanged = replace(
+            a, head=np.eye(DIM, dtype=np.int16), bias=np.zeros(DIM), logit_scale=1.0, curve=None
+        )
+        return LinearScorer(unchanged, use_kernel=self._kernel is not None)
+
+    def vectors(self, papers: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        """Return the hidden vectors of raw (title, abstract) pairs, float32 [n, 128].
+
+        The numbers are whole. A text without a known term gives zeros.
+        """
+        return self._hidden_scorer.score(papers).scores
 
     @staticmethod
     def best_kernel() -> str:

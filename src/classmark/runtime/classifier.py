@@ -10,12 +10,14 @@ from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from classmark.bundle import Bundle, find_bundle, load_bundle
 from classmark.errors import BundleIncompatible, UsageError
 from classmark.kernels import RawScores, Scorer, check_text_recipe, count_terms, make_scorer
 from classmark.kernels.explanation import explain as explain_answer
 from classmark.kernels.joining import load_join
+from classmark.kernels.linear import DIM, LinearScorer
 from classmark.papers import Columns
 from classmark.records import BadRecord, BundleManifest, Paper
 from classmark.runtime.intake import ErrorMode, OneItem, is_one_paper, read_items
@@ -130,6 +132,29 @@ class Classifier:
             empty = np.zeros((0, len(self.labels)), dtype=np.float32)
             return RawScores(empty, np.zeros(0, dtype=np.float32))
         return RawScores.joined(parts)
+
+    def vectors(self, x: OneItem | Iterable[OneItem]) -> NDArray[np.float32]:
+        """Return the vectors of papers for an ``Index``: float32 [n, 128], before the head.
+
+        Args:
+            x: as for ``classify``; one paper gives one row.
+
+        Raises:
+            InvalidPaper: an item is not a paper or has no text; says which one.
+            UsageError: the model is not of the fast tier.
+        """
+        if not isinstance(self._scorer, LinearScorer):
+            raise UsageError(
+                f"the model {self.model.name} has no vectors for an index of papers; only models "
+                "of the fast tier have. Use --model fast."
+            )
+        scorer = self._scorer
+        papers = [item for item in read_items(x, "raise") if isinstance(item, Paper)]
+        parts = [
+            scorer.vectors([(paper.title, paper.abstract) for paper in batch])
+            for batch in in_batches(papers, _n_chars)
+        ]
+        return np.concatenate([np.zeros((0, DIM), dtype=np.float32), *parts])
 
     def _score_batch(self, papers: Sequence[Paper]) -> RawScores:
         pairs = [(paper.title, paper.abstract) for paper in papers]

@@ -130,6 +130,7 @@ class Answering:
         options = AnswerOptions(
             top=request.top, threshold=request.threshold, explain=request.explain
         )
+        self._answerer.check_similar(request.similar)
         if request.papers is None:
             return [question_of(self._answerer, request)], options
         check_batch(request, request.papers, self._most_papers)

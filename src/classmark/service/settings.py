@@ -124,6 +124,7 @@ class ServiceSettings(BaseSettings):
         port: port to listen on; 0 takes a free one.
         workers: processes; 0 means one per core (for a deep model, per group of threads).
         model: name, ``NAME@VERSION`` or path of the model; None means the default one.
+        index: folder of an index of papers, see ``classmark index``; None offers no similar papers.
         journal: file of the journal, None for the usual place, ``off`` for none.
         journal_text: keep the text of papers in the journal.
         journal_keep_days: delete predictions and feedback from the journal after this many days,
@@ -183,6 +184,7 @@ class ServiceSettings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     workers: Annotated[int, Field(ge=0), AfterValidator(_checked_workers)] = 0
     model: str | None = None
+    index: Path | None = None
     journal: str | None = None
     journal_text: bool = False
     journal_keep_days: Annotated[float, Field(ge=0.01, le=36_500)] | None = None

@@ -134,6 +134,24 @@ class AuthorCategory(Published, frozen=True):
     probability: float = 0.0
 
 
+class Similar(Published, frozen=True, omit_defaults=True):
+    """A paper of an index that is similar to another one.
+
+    Attributes:
+        id: as the index has it.
+        year: of its first version; None if unknown.
+        categories: the primary first; empty if unknown.
+        similarity: cosine of what the model makes of the two texts, 0..1.
+        title: None if the index keeps no titles.
+    """
+
+    id: str
+    year: int | None
+    categories: tuple[str, ...]
+    similarity: float
+    title: str | None = None
+
+
 class Answer(Published, frozen=True, kw_only=True, omit_defaults=True):
     """The categories of one paper; ``docs/reference/answer.md`` describes the JSON object.
 
@@ -154,6 +172,7 @@ class Answer(Published, frozen=True, kw_only=True, omit_defaults=True):
         prediction_id: names the answer in feedback; only from the service.
         title: of the paper, on one line, cut if it is very long; only for files sent to the
             service.
+        similar: papers of an index, the most similar first; None unless requested.
     """
 
     id: str | None
@@ -171,6 +190,7 @@ class Answer(Published, frozen=True, kw_only=True, omit_defaults=True):
     author_category: AuthorCategory | None = None
     prediction_id: str = ""
     title: str | None = None
+    similar: tuple[Similar, ...] | None = None
 
 
 class RecordError(Published, frozen=True, omit_defaults=True):

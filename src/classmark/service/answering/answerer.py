@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import structs
 
-from classmark.errors import NoHomeFolder, TextTooLong
+from classmark.errors import NoHomeFolder, TextTooLong, UsageError
 from classmark.journal import Journal, JournalConfig, default_journal_path
 from classmark.kernels import RawScores
+from classmark.neighbours import Index
+from classmark.neighbours.index import MOST_SIMILAR
 from classmark.papers import text_fingerprint
 from classmark.records import (
     BadRecord,
@@ -31,7 +33,7 @@ from classmark.records import (
 from classmark.runtime import Classifier, check_paper
 from classmark.service.logs import log
 from classmark.service.settings import JOURNAL_OFF
-from classmark.wire import Answer
+from classmark.wire import Answer, Similar
 from classmark.wire import BadRecord as PublishedBadRecord
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class AnswerOptions:
         source: which endpoint answers.
         started: ``time.monotonic`` when the request came.
         idempotency_key: of the client; the same key, text and place give the same id.
+        similar: how many similar papers of the index to add; 0 adds none.
     """
 
     top: int = 5
@@ -68,6 +71,7 @@ class AnswerOptions:
     source: PredictionSource = "classify"
     started: float = 0.0
     idempotency_key: str | None = None
+    similar: int = 0
 
 
 @dataclass
@@ -120,6 +124,7 @@ class Answerer:
         batcher: the queue of a deep model; None if papers are answered as they come.
         journal: None if none is kept.
         model: the model that answers.
+        index: whose papers are offered as similar; None if there is none.
     """
 
     def __init__(
@@ -130,14 +135,33 @@ class Answerer:
         *,
         journal: Journal | None = None,
         batcher: Batcher | None = None,
+        index: Index | None = None,
     ) -> None:
         self.classifier = classifier
         self.batcher = batcher
         self.journal = journal
+        self.index = index
         self._metrics = metrics
         self._keep_text = settings.journal_text
         self._max_text_chars = settings.max_text_chars
         self.model = classifier.model
+
+    @property
+    def most_similar(self) -> int:
+        """How many similar papers a request may ask for; 0 without an index."""
+        return MOST_SIMILAR if self.index is not None else 0
+
+    def check_similar(self, n: int) -> None:
+        """Check that there is an index if similar papers are asked for.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if n and self.index is None:
+            raise UsageError(
+                "similar: this service has no index of papers. Leave it out; the operator can give "
+                "one with `classmark serve --index`."
+            )
 
     def checked(self, paper: Paper) -> Paper:
         """Return a paper that can be classified.
@@ -241,6 +265,7 @@ class Answerer:
 
     def _for_all(self, questions: Sequence[Question], options: AnswerOptions) -> AnswerOptions:
         """Return options that rank enough categories: all of them, to find that of an author."""
+        self.check_similar(options.similar)
         if any(question.author_category is not None for question in questions):
             return replace(options, top=len(self.classifier.labels))
         least = 1 if self.journal is None else KEPT_CATEGORIES
@@ -263,7 +288,13 @@ class Answerer:
             ranked=answer.ranked[: options.top],
             author_category=author and self.classifier.categories.verdict(answer, author),
             prediction_id=prediction_id,
+            similar=self._similar(question.paper, options.similar),
         )
+
+    def _similar(self, paper: Paper, n: int) -> tuple[Similar, ...] | None:
+        if self.index is None or not n:
+            return None
+        return self.index.similar(self.classifier.vectors(paper), n)[0]
 
     def _event(
         self, question: Question, scored: Scored, options: AnswerOptions, prediction_id: str

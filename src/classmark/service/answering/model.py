@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from classmark.bundle import Bundle, find_bundle, load_bundle
-from classmark.errors import BundleIncompatible, MissingExtra
+from classmark.errors import BundleIncompatible, MissingExtra, UsageError
 from classmark.kernels.cascade import with_members
 from classmark.kernels.encoder import THREADS_VARIABLE, default_threads, usable_cores
+from classmark.neighbours import Index
 from classmark.records import Paper
 from classmark.runtime import Classifier
 from classmark.service.settings import ServiceSettings
+from classmark.wire import ModelRef
 
 WARM_UP = Paper(
     title="Graph colouring with learned heuristics",
@@ -85,12 +87,20 @@ def open_model(settings: ServiceSettings) -> OpenedModel:
     Raises:
         BundleNotFound, BundleCorrupt, BundleIncompatible: it cannot be loaded.
         MissingExtra: it needs packages that are not installed.
+        IndexCorrupt, IndexIncompatible: the index cannot be read, or is of another model.
+        UsageError: an index is given, but the model has no vectors.
     """
     bundle = read_bundle(settings)
     manifest = bundle.manifest
     if manifest.kind == FAST_KIND:
         loaded = Model(bundle)
+        open_index(settings, loaded.classifier.model)
         return OpenedModel(loaded.spec, settings.worker_count, loaded)
+    if settings.index is not None:
+        raise UsageError(
+            f"--index needs a model of the fast tier; {manifest.name} is of kind {manifest.kind}. "
+            "Leave --index out, or serve the model that the index was built with."
+        )
     if any(find_spec(name) is None for name in ("onnxruntime", "tokenizers")):
         raise MissingExtra(f"the model {manifest.name} of kind {manifest.kind}", "onnx")
     cores, threads = usable_cores(), default_threads()
@@ -98,6 +108,15 @@ def open_model(settings: ServiceSettings) -> OpenedModel:
     # If the operator chose the number of workers but not of threads, workers share the cores.
     os.environ.setdefault(THREADS_VARIABLE, str(max(1, min(threads, cores // count))))
     return OpenedModel(f"{manifest.name}@{manifest.version}", count, bundle)
+
+
+def open_index(settings: ServiceSettings, model: ModelRef) -> Index | None:
+    """Return the index of a service, None if it has none.
+
+    Raises:
+        IndexCorrupt, IndexIncompatible: it cannot be read, or is of another model.
+    """
+    return None if settings.index is None else Index.open(settings.index, model=model)
 
 
 def read_bundle(settings: ServiceSettings) -> Bundle:

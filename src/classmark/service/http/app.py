@@ -130,7 +130,7 @@ def create_app(service: Service) -> Gateway:
     for tag, rows in _routes(service.model).items():
         for row in rows:
             add_route(app, service, row, tag)
-    details_of(service.model)
+    details_of(service.model, service.answerer.most_similar)
     add_document(app, service)
     return Gateway(app, service)
 

@@ -32,7 +32,7 @@ async def categories(service: Service, _: Exchange) -> Reply:
 
 async def models(service: Service, _: Exchange) -> Reply:
     """The model that answers here, with its card and its measured metrics."""
-    return Reply(details_of(service.model))
+    return Reply(details_of(service.model, service.answerer.most_similar))
 
 
 async def healthz(_: Service, __: Exchange) -> Reply:
@@ -79,8 +79,13 @@ def _label_space(name: str) -> LabelSpace:
 
 
 @lru_cache(maxsize=1)
-def details_of(model: Model) -> bytes:
-    """Return the answer about the loaded model; made once, since it looks at the disk."""
+def details_of(model: Model, most_similar: int) -> bytes:
+    """Return the answer about the loaded model; made once, since it looks at the disk.
+
+    Args:
+        model: the model.
+        most_similar: papers that a request may ask for; 0 without an index.
+    """
     manifest, ref = model.bundle.manifest, model.classifier.model
     details = ModelDetails(
         name=ref.name,
@@ -92,6 +97,7 @@ def details_of(model: Model) -> bytes:
         metrics=manifest.metrics,
         set_coverage=manifest.policy.set_coverage,
         rarely_right=tuple(rarely_right(manifest.labels, model.bundle.reliability)),
+        similar=most_similar,
         default=_is_default(model),
     )
     return to_json(Models((details,)))

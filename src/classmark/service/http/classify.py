@@ -113,7 +113,7 @@ async def classify(service: Service, exchange: Exchange) -> Reply:
         batcher = service.answerer.batcher
         if batcher is not None:
             return await _answer_in_batch(service.answerer, batcher, exchange, request)
-        if not request.explain:
+        if not request.explain and not request.similar:
             return _answer(service, exchange, request)
     return await service.threads.run(exchange, lambda: _answer(service, exchange, request), size)
 
@@ -182,6 +182,7 @@ def answer_options(
         source=source,
         started=exchange.started,
         idempotency_key=exchange.idempotency_key(),
+        similar=asked.similar,
     )
 
 

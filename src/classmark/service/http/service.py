@@ -16,7 +16,7 @@ from classmark.errors import ClassmarkError, UnknownCategory
 from classmark.records import utc_text
 from classmark.service.answering.answerer import Answerer, open_journal
 from classmark.service.answering.batching import Batcher, BatchLimits
-from classmark.service.answering.model import WARM_UP, Model, read_bundle
+from classmark.service.answering.model import WARM_UP, Model, open_index, read_bundle
 from classmark.service.http.gateway import Traffic
 from classmark.service.keys import write_last_uses
 from classmark.service.logs import AccessLog, level_number, log_failure, log_rarely, set_up_logs
@@ -69,12 +69,14 @@ class Service:
 
         Raises:
             BundleNotFound, BundleCorrupt, BundleIncompatible: the model cannot be loaded.
+            IndexCorrupt, IndexIncompatible: the index cannot be used.
             InvalidKeys: the file of API keys cannot be read.
             JournalTooNew: the journal was written by a newer classmark.
             OSError: the system has no thread left for it.
         """
         self.settings = settings
         self.model = model if isinstance(model, Model) else Model(model or read_bundle(settings))
+        index = open_index(settings, self.model.classifier.model)
         self.metrics = Metrics(place)
         self.admission = Admission(settings, self.metrics, place)
         self.traffic = Traffic(settings.max_concurrency)
@@ -98,7 +100,7 @@ class Service:
             )
             batcher = Batcher(classifier, batch_limits, self.metrics)
         self.answerer = Answerer(
-            classifier, settings, self.metrics, journal=self.journal, batcher=batcher
+            classifier, settings, self.metrics, journal=self.journal, batcher=batcher, index=index
         )
         self._started_at_s = time.time() if place is None else place.started_at_s
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, create_model
 
 from classmark import wire
 from classmark.bundle.check import MOST_LABEL_CHARS
+from classmark.neighbours.index import MOST_SIMILAR
 from classmark.records.prediction import ID_PATTERN, MAX_COMMENT_CHARS
 from classmark.wire import Published
 
@@ -71,6 +72,15 @@ class ClassifyOptions(_Strict):
     top: Top = 5
     threshold: Threshold | None = None
     explain: Annotated[bool, Field(description="List the terms that decided.")] = False
+    similar: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=MOST_SIMILAR,
+            description="How many similar papers of the service's index to add; without an index "
+            "it is refused.",
+        ),
+    ] = 0
 
 
 class PaperRequest(PaperIn, ClassifyOptions):

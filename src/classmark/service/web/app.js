@@ -2,6 +2,7 @@
 // and the service reaches the document only as text nodes, never as markup.
 
 const TOP = 10; // categories asked for, so that a prediction set is rarely longer than the ranking
+const SIMILAR_SHOWN = 5;
 const ALWAYS_SHOWN = 5; // categories listed even if the set is smaller
 const ROWS_A_STEP = 100; // table rows added at a time
 const EXPLAINED_FILE_BYTES = 1 << 20; // above it the rows of a file come without reasons
@@ -174,11 +175,13 @@ const categories = once(async () => {
   return all.filter(({ active }) => active !== false);
 });
 
+let similarShown = 0; // papers like this one that the service can find
 let coverage = null; // that prediction sets were built for, 0..1
 const model = once(async () => {
   const { models } = await call("v1/models");
   const answering = models.find((one) => one.default) ?? models[0];
   coverage = answering.set_coverage ?? null;
+  similarShown = Math.min(SIMILAR_SHOWN, answering.similar ?? 0);
   return answering;
 });
 
@@ -318,9 +321,9 @@ function classify() {
   const paper = readPaper(text);
   if (location.hash.startsWith("#p=") && text !== linked) history.pushState(null, "", "./");
   work(async (signal) => {
-    const body = { ...paper, top: TOP, explain: true };
-    const answer = await call("v1/classify", { body, signal });
     await catalogue();
+    const body = { ...paper, top: TOP, explain: true, ...(similarShown ? { similar: similarShown } : {}) };
+    const answer = await call("v1/classify", { body, signal });
     show(answerView(answer, { ...paper, text }));
     say(verdict(answer).join(answer.primary && !ownLabels ? `, ${answer.primary}. ` : ". "));
   });
@@ -422,6 +425,7 @@ function answerView(answer, paper) {
   else view.querySelector(".verdict").remove();
   fillRanking(answer, view, slot);
   fillCrossLists(answer, view, slot);
+  fillSimilar(answer, view, slot);
   fillReasons(answer, paper, view, slot);
   const { name, version, digest } = answer.model;
   slot("origin").textContent = `Answered by ${name} ${version}, ${digest.slice(0, 12)}`;
@@ -485,6 +489,15 @@ function rankedRow({ code, name, probability, reliability }) {
 function fillCrossLists({ cross_lists: codes }, view, slot) {
   if (!codes.length) return void view.querySelector('[data-part="cross"]').remove();
   slot("cross").append(...codes.map((code) => el("li", {}, ...codeAndName(code))));
+}
+
+/** Papers of the index that are like this one, with what is known of them. */
+function fillSimilar({ similar }, view, slot) {
+  if (!similar?.length) return void view.querySelector('[data-part="similar"]').remove();
+  slot("similar").append(...similar.map(({ id, year, categories, similarity, title }) => el("li", {},
+    el("span", { class: "name" }, title ?? id),
+    el("span", { class: "share" }, similarity.toFixed(2)),
+    el("small", {}, [title && id, year, categories.join(" ")].filter(Boolean).join(", ")))));
 }
 
 // ---- why -------------------------------------------------------------------------------------

@@ -1,0 +1,284 @@
+"""Builds an index, adds papers and removes them; a folder is replaced as a whole, or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classmark.errors import NotFound, TrainingFailed
+from classmark.neighbours.index import (
+    FORMAT_VERSION,
+    MANIFEST_FILE,
+    Arrays,
+    Index,
+    IndexManifest,
+    array_file,
+    joined_starts,
+)
+from classmark.neighbours.rows import (
+    Bits,
+    Floats,
+    find_centroids,
+    inverse_lengths,
+    lists_for,
+    lists_of,
+    quantise,
+    row_bytes,
+)
+from classmark.papers import RECIPE_VERSION
+from classmark.storage import (
+    atomic_folder,
+    check_folder_place,
+    locked_folder,
+    sha256_file,
+    write_text,
+)
+from classmark.wire import ModelRef
+
+GROWTH = 1.4
+"""Lists that are so many times too few or too many are found again: after twice the rows."""
+_MOST_CODES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What an index keeps of a paper beside its row.
+
+    Attributes:
+        id: names it; a later paper of the same id replaces it.
+        year: of its first version, 0 if unknown.
+        categories: the primary first.
+        title: "" to keep none.
+    """
+
+    id: str
+    year: int = 0
+    categories: tuple[str, ...] = ()
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a change did to an index.
+
+    Attributes:
+        added: papers that are new.
+        replaced: papers whose id was there.
+        removed: papers that are gone.
+        papers: in the index now.
+    """
+
+    added: int = 0
+    replaced: int = 0
+    removed: int = 0
+    papers: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Content:
+    """Papers in memory: entries, and their rows uint8 [n, bytes]."""
+
+    entries: list[Entry]
+    rows: NDArray[np.uint8]
+
+
+Batches = Iterable[tuple[list[Entry], Floats]]
+"""Entries and their vectors float32 [n, 128], as ``Classifier.vectors`` returns them."""
+
+
+def build_index(
+    path: Path, batches: Batches, model: ModelRef, *, bits: Bits = 8, overwrite: bool = False
+) -> Change:
+    """Write an index of papers, whole or not at all.
+
+    Args:
+        path: the folder.
+        batches: the papers; of those with the same id the last one counts.
+        model: that the vectors come from.
+        bits: of each number of a row; 4 make it smaller and find fewer true neighbours.
+        overwrite: replace an existing index.
+
+    Raises:
+        TrainingFailed: there is no paper.
+        OutputBusy: another run is changing this index.
+        StorageFailed: something is in the way, or it cannot be written.
+    """
+    with _held(path):
+        check_folder_place(path, overwrite=overwrite)
+        content, replaced = _latest(_gathered(batches, bits))
+        n = len(content.entries)
+        if not n:
+            raise TrainingFailed("no paper to index was read. Check the files.")
+        _write(path, content, find_centroids(content.rows, bits), (model, bits), overwrite)
+    return Change(added=n, replaced=replaced, papers=n)
+
+
+def add_papers(path: Path, batches: Batches, model: ModelRef) -> Change:
+    """Add papers to an index; those whose id is there replace the old ones.
+
+    Raises:
+        IndexCorrupt, IndexIncompatible: it cannot be read, or is of another model.
+        OutputBusy, StorageFailed: as ``build_index``.
+    """
+    with _held(path):
+        index = Index.open(path, model=model)
+        old, bits = _content_of(index), index.manifest.bits
+        new, _ = _latest(_gathered(batches, bits))
+        rows = np.concatenate([old.rows, new.rows])
+        content, replaced = _latest(_Content(old.entries + new.entries, rows))
+        _write(path, content, _centroids_for(index, content.rows), (model, bits), True)
+    n = len(content.entries)
+    return Change(added=len(new.entries) - replaced, replaced=replaced, papers=n)
+
+
+def remove_papers(path: Path, ids: Collection[str]) -> Change:
+    """Remove papers from an index; nothing changes if one of them is not in it.
+
+    Raises:
+        NotFound: there is no paper of one of the ids.
+        IndexCorrupt, IndexIncompatible: it cannot be read.
+        OutputBusy, StorageFailed: as ``build_index``.
+    """
+    with _held(path):
+        index = Index.open(path)
+        content, gone = _content_of(index), set(ids)
+        unknown = gone - {entry.id for entry in content.entries}
+        if unknown:
+            raise NotFound(
+                f"the index {path} has no paper {min(unknown)!r}"
+                f"{f' and {len(unknown) - 1} more' if len(unknown) > 1 else ''}. Nothing was "
+                "removed. Check the ids."
+            )
+        keep = [i for i, entry in enumerate(content.entries) if entry.id not in gone]
+        left = _Content([content.entries[i] for i in keep], content.rows[keep])
+        manifest = index.manifest
+        _write(path, left, _centroids_for(index, left.rows), (manifest.model, manifest.bits), True)
+    return Change(removed=len(gone), papers=len(keep))
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Let no other run change an index meanwhile."""
+    with locked_folder(path.with_name(f"{path.name}.work"), "wait until it is done"):
+        yield
+
+
+def _gathered(batches: Batches, bits: Bits) -> _Content:
+    entries: list[Entry] = []
+    rows = [np.zeros((0, row_bytes(bits)), dtype=np.uint8)]
+    for some, vectors in batches:
+        entries += some
+        rows.append(quantise(vectors, bits))
+    return _Content(entries, np.concatenate(rows))
+
+
+def _latest(content: _Content) -> tuple[_Content, int]:
+    """Return the last paper of each id, in their order, and how many others there were."""
+    last = {entry.id: i for i, entry in enumerate(content.entries)}
+    keep = sorted(last.values())
+    kept = _Content([content.entries[i] for i in keep], content.rows[keep])
+    return kept, len(content.entries) - len(keep)
+
+
+def _content_of(index: Index) -> _Content:
+    """Return the papers of an index, in memory."""
+    entries = [
+        Entry(
+            index.id_of(row),
+            int(index.years[row]),
+            index.categories_of(row),
+            index.title_of(row) or "",
+        )
+        for row in range(len(index))
+    ]
+    return _Content(entries, np.array(index.arrays.rows))
+
+
+def _centroids_for(index: Index, rows: NDArray[np.uint8]) -> Floats:
+    """Return the lists of an index, or new ones if it has changed too much for them."""
+    bits, lists = index.manifest.bits, index.manifest.lists
+    wanted = lists_for(len(rows))
+    if min(wanted, lists) > 1 and max(wanted, lists) <= GROWTH * min(wanted, lists):
+        return np.array(index.arrays.centroids)
+    return find_centroids(rows, bits)
+
+
+def _write(
+    path: Path,
+    content: _Content,
+    centroids: Floats,
+    of: tuple[ModelRef, Bits],
+    overwrite: bool,
+) -> None:
+    model, bits = of
+    owner = lists_of(content.rows, bits, centroids)
+    order = np.argsort(owner, kind="stable")
+    entries = [content.entries[i] for i in order.tolist()]
+    codes = tuple(sorted({code for entry in entries for code in entry.categories}))
+    if len(codes) > _MOST_CODES:
+        raise TrainingFailed(
+            f"the papers have {len(codes):,} categories, an index holds {_MOST_CODES:,}. Check "
+            "the column of categories."
+        )
+    starts = np.searchsorted(owner[order], np.arange(len(centroids) + 1)).astype(np.int64)
+    arrays = _arrays(entries, content.rows[order], (centroids, starts), codes, bits)
+    with atomic_folder(path, overwrite=overwrite) as folder:
+        files = {name: _save(folder, name, array) for name, array in vars(arrays).items()}
+        manifest = IndexManifest(
+            format_version=FORMAT_VERSION,
+            papers=len(entries),
+            lists=len(centroids),
+            bits=bits,
+            has_titles=bool(len(arrays.titles)),
+            model=model,
+            text_recipe=RECIPE_VERSION,
+            codes=codes,
+            files=files,
+        )
+        text = json.dumps(manifest.to_dict(), indent=1, ensure_ascii=False)
+        write_text(folder / MANIFEST_FILE, text + "\n")
+
+
+def _arrays(
+    entries: list[Entry],
+    rows: NDArray[np.uint8],
+    lists: tuple[Floats, NDArray[np.int64]],
+    codes: tuple[str, ...],
+    bits: Bits,
+) -> Arrays:
+    column = {code: i for i, code in enumerate(codes)}
+    ids, id_starts = _texts(entry.id for entry in entries)
+    titles, title_starts = _texts(entry.title for entry in entries)
+    columns = [column[code] for entry in entries for code in entry.categories]
+    return Arrays(
+        centroids=lists[0],
+        starts=lists[1],
+        rows=rows,
+        inverse_lengths=inverse_lengths(rows, bits),
+        years=np.array([entry.year for entry in entries], dtype=np.int16),
+        categories=np.array(columns, dtype=np.uint16),
+        category_starts=joined_starts([len(entry.categories) for entry in entries]),
+        ids=ids,
+        id_starts=id_starts,
+        titles=titles,
+        title_starts=title_starts,
+    )
+
+
+def _texts(texts: Iterable[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    encoded = [text.encode("utf-8", "replace") for text in texts]
+    content = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+    return content, joined_starts([len(text) for text in encoded])
+
+
+def _save(folder: Path, name: str, array: object) -> tuple[int, str]:
+    path = folder / array_file(name)
+    np.save(path, cast("NDArray[np.generic]", array), allow_pickle=False)
+    return path.stat().st_size, sha256_file(path)
