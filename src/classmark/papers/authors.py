@@ -1,8 +1,8 @@
 r"""The only normaliser of authors' names: from a name as it is written to the keys that mean it.
 
 A name is folded: LaTeX accents and Unicode accents go, letters become lower case. "Surname, First"
-is turned round, apostrophes go, other characters than letters separate words, a
-suffix such as "Jr." goes. The *full* key is all words; the *initial* key is the last word and the first letter of
+is turned round, apostrophes go, other characters than letters separate words, a suffix such as
+"Jr." goes. The *full* key is all words; the *initial* key is the last word and the first letter of
 the first one, so that "Noether, E." and "Emmy Noether" share it. A name of one word is both keys.
 Particles count as words: "Jan van der Berg" has the initial key "berg j". Two people who share a
 key cannot be told apart.

@@ -357,8 +357,8 @@ def _authors_in_words(candidate: Candidate, bundle: BundleManifest) -> str:
     names = candidate.authors.facts.names if candidate.authors else 0
     top = {name: bundle.metrics[name]["top_1"] for name in ("all", f"all{_WITH}")}
     return (
-        f"{names:,} names, as fingerprints: top-1 {top[f'all{_WITH}']:.3f} where a paper comes with "
-        f"its authors, {top['all']:.3f} without"
+        f"{names:,} names, as fingerprints: top-1 {top[f'all{_WITH}']:.3f} where papers come with "
+        f"their authors, {top['all']:.3f} without"
     )
 
 
