@@ -84,9 +84,8 @@ def split_authors(text: str) -> tuple[str, ...]:
     """Return the names in a text that lists them.
 
     Names are between semicolons, line ends, "and" or "&", else between commas, unless what is
-    before a comma is a surname ("Noether, Emmy"). A line that is wrapped before an indented one goes
-    on there. A Python or JSON list as a text is read as that.
-    What is in parentheses and "et al." are left out.
+    before a comma is a surname ("Noether, Emmy"). A line goes on in an indented one. A Python or
+    JSON list as a text is read as that. What is in parentheses and "et al." are left out.
 
     Raises:
         InvalidPaper: it is longer than ``MAX_AUTHORS_CHARS``.
