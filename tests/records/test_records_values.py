@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -29,7 +30,14 @@ NAMES = st.tuples(WORDS, WORDS).map(" ".join)
         ("A. Author (Inst. of X, Y), B. Writer", ("A. Author", "B. Writer")),
         ("Ada Sieve; Bo Graph", ("Ada Sieve", "Bo Graph")),
         ("Ada Sieve & Bo Graph", ("Ada Sieve", "Bo Graph")),
+        ("van der Berg, Jan Piet", ("van der Berg, Jan Piet",)),
+        ("Sieve Graph, Ada", ("Sieve Graph, Ada",)),
+        ("Ada Sieve,\n  Bo\n  Graph", ("Ada Sieve", "Bo Graph")),
+        ("Sieve, Ada\nGraph, Bo", ("Sieve, Ada", "Graph, Bo")),
+        ("Author, A. and\n Writer, B.", ("Author, A.", "Writer, B.")),
         ("J. Smith, Jr.", ("J. Smith Jr.",)),
+        ("Smith, Jr., John", ("Smith, John",)),
+        ("J. Smith, Jr., A. Author", ("J. Smith", "A. Author")),
         ("Smith, J., Jr.", ("Smith, J. Jr.",)),
         ("A. Author et al.", ("A. Author",)),
         ("ATLAS Collaboration", ("ATLAS Collaboration",)),
@@ -122,3 +130,15 @@ def test_a_paper_from_a_mapping_has_its_authors_and_year() -> None:
     )
     assert (paper.authors, paper.published_date) == (("Ada Sieve",), "2020-01-02")
     assert Paper.from_mapping({"title": "T", "published_date": 5}).published_date is None
+
+
+@pytest.mark.parametrize(
+    "filler",
+    [" ", ",", ", jr", ", jr, x", "\n", " and ", "(", ")", "[", "{", "'", "\\", "a. ", "; "],
+)
+def test_what_a_hostile_text_repeats_is_read_in_linear_time(filler: str) -> None:
+    text = filler * (MAX_AUTHORS_CHARS // 10 // len(filler))
+    start = time.process_time()
+    for value in (f"x{text}x", f"x, {text}!", f"['{text}", [f"x{text}x"]):
+        author_names(value)
+    assert time.process_time() - start < 10  # quadratic time would be minutes

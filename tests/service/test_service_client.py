@@ -40,6 +40,7 @@ from classmark.client import (
     Status,
     protocol,
 )
+from classmark.client.protocol import paper_body
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TITLE = "Spectral gaps of random regular graphs"
@@ -286,3 +287,9 @@ def test_missing_values_are_left_out_and_a_missing_paper_costs_its_place(server:
     for result in (results[1], results[3], results[4]):
         assert isinstance(result, BadRecord)
         assert result.error.kind == "invalid_paper"
+
+
+def test_a_paper_is_sent_with_the_authors_that_it_has() -> None:
+    paper = Paper(title="T", authors=("Ada Sieve", "Bo Graph"))
+    assert paper_body(paper)["authors"] == ["Ada Sieve", "Bo Graph"]
+    assert "authors" not in paper_body(Paper(title="T"))

@@ -114,6 +114,29 @@ def test_a_deadline_that_is_no_time_is_refused(client: httpx.Client, value: str)
     assert problem(client.post("/v1/classify", json=PAPER, headers=headers))["status"] == 400
 
 
+@pytest.mark.parametrize(
+    "authors",
+    ["Sieve, Ada; Graph, Bo", ["Ada Sieve", {"name": "Bo Graph", "orcid": "0"}], [], None],
+)
+def test_authors_are_taken_with_one_paper_and_with_many(
+    client: httpx.Client, authors: object
+) -> None:
+    paper = {**PAPER, "authors": authors}
+    answer = client.post("/v1/classify", json=paper).json()
+    assert answer["ranked"] == client.post("/v1/classify", json=PAPER).json()["ranked"]
+    batch = client.post("/v1/classify", json={"papers": [paper]}).json()
+    assert batch["answers"][0]["ranked"] == answer["ranked"]
+
+
+@pytest.mark.parametrize("authors", [5, [5], [["Sieve", "Ada"]], [{"orcid": "0"}], {"name": "A"}])
+def test_authors_that_are_no_names_are_refused_by_field(
+    client: httpx.Client, authors: object
+) -> None:
+    reply = client.post("/v1/classify", json={**PAPER, "authors": authors})
+    assert problem(reply)["status"] == 422
+    assert "authors" in reply.text
+
+
 def test_the_authors_category_is_confirmed_or_challenged(client: httpx.Client) -> None:
     paper = {"title": "Dualities of branes", "abstract": "We study branes in string theory. " * 5}
     for author, verdict in (("hep-th", "confirmed"), ("cs.CL", "challenged")):

@@ -97,8 +97,9 @@ class AsyncClient:
         """Classify one paper, or several in order; a long list is sent in parts.
 
         Args:
-            papers: a text, a mapping with ``title`` and/or ``abstract`` (or ``text``; ``id`` and
-                ``author_category`` beside), an object such as ``classmark.Paper``, or many.
+            papers: a text, a mapping with ``title`` and/or ``abstract`` (or ``text``; ``id``,
+                ``authors`` and ``author_category`` beside), an object such as
+                ``classmark.Paper``, or many.
             top: how many categories to rank.
             threshold: accept from this probability on, not from the model's own.
             explain: list the terms that decided.

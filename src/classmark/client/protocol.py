@@ -334,6 +334,9 @@ def paper_body(paper: OnePaper) -> dict[str, Any]:
         body: Mapping[str, Any] = paper
     else:
         body = {"id": paper.id, "title": paper.title, "abstract": paper.abstract}
+        authors = getattr(paper, "authors", ())
+        if authors:
+            body = {**body, "authors": list(authors)}
     return {key: value for key, value in body.items() if not _is_missing(value)}
 
 

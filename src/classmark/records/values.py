@@ -18,9 +18,11 @@ _MISSING_OF_PANDAS = ("NAType", "NaTType")
 """Recognised by name, so that pandas need not be installed."""
 _WHOLE_NAMES = ("name", "display_name", "full_name", "raw_author_name")
 _PARTS_OF_NAMES = (("given", "family"), ("firstName", "lastName"), ("first", "last"))
-_BETWEEN_PEOPLE = re.compile(r"\s+and\s+|\s*[;\n]\s*|\s*,\s*and\s+|\s+&\s+")
+_WRAPPED = re.compile(r"\n[ \t]")
+"""The end of a line whose next one is indented, as arXiv's dump and BibTeX files wrap them."""
+_BETWEEN_PEOPLE = re.compile(r" ?, ?and | and |[;\n]| & ")
 _IN_PARENTHESES = re.compile(r"\([^()]*\)")
-_ET_AL = re.compile(r"(?:^|[\s,]+)et\.?\s*al\b\.?\s*$", re.IGNORECASE)
+_ET_AL = re.compile(r"(?:^|[ ,])et\.? ?al\.?$", re.IGNORECASE)
 _INITIALS = re.compile(r"(?:[^\W\d_](?:\.|\b)[\s-]*){1,4}|[A-Z]{2,3}")
 _SUFFIX = re.compile(r"(?:jr|sr|ii|iii|iv)\.?", re.IGNORECASE)
 
@@ -82,8 +84,8 @@ def split_authors(text: str) -> tuple[str, ...]:
     """Return the names in a text that lists them.
 
     Names are between semicolons, line ends, "and" or "&", else between commas, unless what is
-    before a comma is a surname ("Noether, Emmy"). A Python or JSON list as a text is read as that.
-    What is in parentheses and "et al." are left out.
+    before a comma is a surname ("Noether, Emmy"). A line goes on in an indented one. A Python or
+    JSON list as a text is read as that. What is in parentheses and "et al." are left out.
 
     Raises:
         InvalidPaper: it is longer than ``MAX_AUTHORS_CHARS``.
@@ -96,7 +98,9 @@ def split_authors(text: str) -> tuple[str, ...]:
             if isinstance(listed, list):
                 return author_names(listed)
         text = text.strip("[]").replace("'", "").replace('"', "")
-    parts = _BETWEEN_PEOPLE.split(_IN_PARENTHESES.sub(" ", text))
+    lines = _WRAPPED.sub(" ", _IN_PARENTHESES.sub(" ", text)).splitlines()
+    # With single blanks no separator has a repetition, which would take quadratic time.
+    parts = _BETWEEN_PEOPLE.split("\n".join(" ".join(line.split()) for line in lines))
     names = [name for part in parts for name in _between_commas(part)]
     return tuple(name for name in map(_tidy, names) if name)
 
@@ -132,14 +136,20 @@ def _name_in(person: Mapping[str, Any]) -> str:
 
 def _between_commas(text: str) -> list[str]:
     """Return the names of a text without other separators."""
-    parts = [part.strip() for part in text.split(",")]
-    if len(parts) > 1 and _SUFFIX.fullmatch(parts[-1]):
-        *others, last = _between_commas(", ".join(parts[:-1]))
-        return [*others, f"{last} {parts[-1]}"]
-    if all(_INITIALS.fullmatch(part) for part in parts[1::2]) and len(parts) % 2 == 0:
-        return [f"{last}, {first}" for last, first in zip(parts[::2], parts[1::2], strict=True)]
-    is_inverted = len(parts) == 2 and " " not in parts[0]
-    return [text] if is_inverted else parts
+    first, *others = (part.strip() for part in text.split(","))
+    suffix = f" {others[-1]}" if others and _SUFFIX.fullmatch(others[-1]) else ""
+    parts = [first, *(part for part in others if not _SUFFIX.fullmatch(part))]
+    if len(parts) % 2 == 0 and all(_INITIALS.fullmatch(part) for part in parts[1::2]):
+        parts = [f"{last}, {first}" for last, first in zip(parts[::2], parts[1::2], strict=True)]
+    elif len(parts) == 2 and _is_inverted(*parts):
+        parts = [", ".join(parts)]
+    parts[-1] += suffix
+    return parts
+
+
+def _is_inverted(before: str, after: str) -> bool:
+    """Tell "Noether, Emmy" and "van der Berg, Jan Piet" from two names."""
+    return " " not in before or " " not in after or before[0].islower()
 
 
 def _tidy(name: str) -> str:

@@ -6,12 +6,13 @@ The loop answers nothing that could hold it for more than about a millisecond: s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from classmark.errors import ClassmarkError
-from classmark.records import BadRecord, Paper
+from classmark.records import BadRecord, Paper, author_names
 from classmark.service.answering.answerer import Answerer, AnswerOptions, Document, Question
 from classmark.service.answering.batching import Batcher
 from classmark.service.problems import Problem, invalid_field, problem_of
@@ -25,6 +26,7 @@ from classmark.service.requests.scan import (
     without,
 )
 from classmark.service.requests.schemas import (
+    AuthorIn,
     ClassifyOptions,
     ClassifyRequest,
     PaperIn,
@@ -142,7 +144,10 @@ def parse(service: Service, exchange: Exchange, body: bytes) -> ClassifyRequest:
     request = validate(_REQUEST, rest, is_whole=not batches)
     if batches:
         papers = Elements(
-            _PAPERS, ("papers",), longest, lambda: UnreadPaper(text=None, author_category=None)
+            _PAPERS,
+            ("papers",),
+            longest,
+            lambda: UnreadPaper(text=None, authors=None, author_category=None),
         )
         request.papers = papers.validate(body, batches[0], exchange.check_deadline)
     return request
@@ -241,7 +246,7 @@ def question_of(answerer: Answerer, paper: PaperIn) -> Question:
 
     Raises:
         Problem: it has two kinds of text.
-        InvalidPaper, TextTooLong: it has no text, or too much of it.
+        InvalidPaper, TextTooLong: it has no text, or too much of it or of authors.
         UnknownCategory: the author's category is unknown.
     """
     identifier = None if paper.id is None else str(paper.id)
@@ -251,10 +256,18 @@ def question_of(answerer: Answerer, paper: PaperIn) -> Question:
         given = Paper.from_text(paper.text, identifier)
     else:
         given = Paper(id=identifier, title=paper.title or "", abstract=paper.abstract or "")
+    if paper.authors:
+        given = replace(given, authors=_names(paper.authors))
     author = paper.author_category
     if author is not None:
         author = answerer.classifier.categories.author_category(author)
     return Question(answerer.checked(given), author)
+
+
+def _names(authors: str | list[str | AuthorIn]) -> tuple[str, ...]:
+    if isinstance(authors, str):
+        return author_names(authors)
+    return author_names([one if isinstance(one, str) else one.name for one in authors])
 
 
 def bad_record(identifier: str | int | None, error: Problem | ClassmarkError) -> BadRecord:

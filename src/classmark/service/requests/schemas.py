@@ -44,6 +44,12 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class AuthorIn(BaseModel):
+    """One author; other keys are ignored."""
+
+    name: str
+
+
 class PaperIn(_Strict):
     """One paper: ``title`` and/or ``abstract``, or one ``text``."""
 
@@ -54,6 +60,11 @@ class PaperIn(_Strict):
         None,
         description="In place of title and abstract. Its first line is the title if it has more "
         "than one line; else it is an abstract.",
+    )
+    authors: str | list[str | AuthorIn] | None = Field(
+        None,
+        description="Names of the authors, or one text that lists them; evidence for a model that "
+        "has a table of authors. They are not stored.",
     )
     author_category: Code | None = Field(
         None,
