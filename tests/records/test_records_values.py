@@ -142,3 +142,27 @@ def test_what_a_hostile_text_repeats_is_read_in_linear_time(filler: str) -> None
     for value in (f"x{text}x", f"x, {text}!", f"['{text}", [f"x{text}x"]):
         author_names(value)
     assert time.process_time() - start < 10  # quadratic time would be minutes
+
+
+def test_tex_in_a_list_as_text_is_taken_as_it_is() -> None:
+    names = (r"Paul Erd\H{o}s", r"S\o ren")
+    assert author_names(r"['Paul Erd\H{o}s', 'S\\o ren']") == names
+
+
+def test_objects_in_objects_are_read_one_deep() -> None:
+    person: dict[str, object] = {"name": "Ada Sieve"}
+    for _ in range(2):
+        person = {"author": person}
+    with pytest.raises(InvalidPaper, match="list of objects with a name"):
+        author_names([person])
+
+
+def test_names_that_a_dataset_could_not_be_read_back_with_are_refused() -> None:
+    with pytest.raises(InvalidPaper, match=r"at most 1,000,000"):
+        author_names(["a"] * (MAX_AUTHORS_CHARS // 4))
+
+
+@given(st.lists(st.text(), max_size=5) | st.text().filter(lambda text: "[" not in text))
+def test_the_column_of_a_dataset_gives_back_the_names_of_any_paper(value: object) -> None:
+    names = author_names(value)
+    assert author_names(str(list(names))) == names

@@ -12,7 +12,8 @@ from typing import Any
 from classmark.errors import InvalidPaper
 
 MAX_AUTHORS_CHARS = 1_000_000
-"""Of all authors of a paper: the largest collaborations stay below a tenth of it."""
+"""Of all authors of a paper, as a text and as a Python list of names: the largest collaborations
+stay below a tenth of it."""
 _SHOWN_CHARS = 60
 _MISSING_OF_PANDAS = ("NAType", "NaTType")
 """Recognised by name, so that pandas need not be installed."""
@@ -24,6 +25,9 @@ _BETWEEN_PEOPLE = re.compile(r" ?, ?and | and |[;\n]| & ")
 _IN_PARENTHESES = re.compile(r"\([^()]*\)")
 _ET_AL = re.compile(r"(?:^|[ ,])et\.? ?al\.?$", re.IGNORECASE)
 _INITIALS = re.compile(r"(?:[^\W\d_](?:\.|\b)[\s-]*){1,4}|[A-Z]{2,3}")
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPES = frozenset("\\'\"abfnrtvxuUN01234567\n")
+"""What Python reads after a backslash in a text; it warns of anything else, such as TeX."""
 _SUFFIX = re.compile(r"(?:jr|sr|ii|iii|iv)\.?", re.IGNORECASE)
 
 
@@ -75,9 +79,7 @@ def author_names(value: object) -> tuple[str, ...]:
     if is_missing(value):
         return ()
     items: Iterable[object] = [value] if isinstance(value, Mapping) else _items(value)
-    names = [_name_of(item) for item in items if not is_missing(item)]
-    _check_length(sum(map(len, names)))
-    return tuple(name for name in map(_tidy, names) if name)
+    return _tidied([_name_of(item) for item in items if not is_missing(item)])
 
 
 def split_authors(text: str) -> tuple[str, ...]:
@@ -94,15 +96,18 @@ def split_authors(text: str) -> tuple[str, ...]:
     text = text.strip()
     if text.startswith("[") and text.endswith("]"):
         with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-            listed = ast.literal_eval(text)
+            listed = ast.literal_eval(_ESCAPE.sub(_as_python, text))
             if isinstance(listed, list):
                 return author_names(listed)
         text = text.strip("[]").replace("'", "").replace('"', "")
     lines = _WRAPPED.sub(" ", _IN_PARENTHESES.sub(" ", text)).splitlines()
     # With single blanks no separator has a repetition, which would take quadratic time.
     parts = _BETWEEN_PEOPLE.split("\n".join(" ".join(line.split()) for line in lines))
-    names = [name for part in parts for name in _between_commas(part)]
-    return tuple(name for name in map(_tidy, names) if name)
+    return _tidied([name for part in parts for name in _between_commas(part)])
+
+
+def _as_python(escape: re.Match[str]) -> str:
+    return escape[0] if escape[1] in _ESCAPES else f"\\{escape[0]}"
 
 
 def _items(value: object) -> Iterable[object]:
@@ -122,8 +127,7 @@ def _name_of(item: object) -> str:
 
 def _name_in(person: Mapping[str, Any]) -> str:
     inner = person.get("author")
-    if isinstance(inner, Mapping):
-        return _name_in(inner)
+    person = inner if isinstance(inner, Mapping) else person
     whole = next((person[k] for k in _WHOLE_NAMES if isinstance(person.get(k), str)), "")
     if whole:
         return str(whole)
@@ -150,6 +154,13 @@ def _between_commas(text: str) -> list[str]:
 def _is_inverted(before: str, after: str) -> bool:
     """Tell "Noether, Emmy" and "van der Berg, Jan Piet" from two names."""
     return " " not in before or " " not in after or before[0].islower()
+
+
+def _tidied(names: list[str]) -> tuple[str, ...]:
+    _check_length(sum(map(len, names)))
+    kept = [name for name in map(_tidy, names) if name]
+    _check_length(len(str(kept)))  # so that what a dataset writes of it can be read again
+    return tuple(kept)
 
 
 def _tidy(name: str) -> str:
