@@ -3,9 +3,9 @@ r"""The only normaliser of authors' names: from a name as it is written to the k
 A name is folded: LaTeX accents and Unicode accents go, letters become lower case. "Surname, First"
 is turned round, apostrophes go, other characters than letters separate words, a suffix such as
 "Jr." goes. The *full* key is all words; the *initial* key is the last word and the first letter of
-the first one, so that "Noether, E." and "Emmy Noether" share it. A name of one word is both keys.
-Particles count as words: "Jan van der Berg" has the initial key "berg j". Two people who share a
-key cannot be told apart.
+the first one, so that "Noether, E." and "Emmy Noether" share it. A name of one word is both keys,
+and so is the name of a collaboration. Particles count as words: "Jan van der Berg" has the initial
+key "berg j". Two people who share a key cannot be told apart.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _LETTERS = str.maketrans({"ø": "o", "ł": "l", "ß": "ss", "æ": "ae", "œ": "o
 _JOINED = str.maketrans("", "", "'’`{}")
 _WORD = re.compile(r"[^\W\d_]+")
 _SUFFIXES = frozenset(("jr", "sr", "ii", "iii", "iv"))
+_GROUPS = frozenset(("collaboration", "collaborations", "consortium", "group", "team"))
 
 
 class AuthorKeys(NamedTuple):
@@ -38,22 +39,27 @@ class AuthorKeys(NamedTuple):
 def author_keys(name: str) -> AuthorKeys | None:
     """Return the keys of a name, None for a text without a letter."""
     words = _words(name[:MAX_NAME_CHARS])
-    while len(words) > 1 and words[-1] in _SUFFIXES:
-        words.pop()
     if not words:
         return None
     full = " ".join(words)
-    return AuthorKeys(full, f"{words[-1]} {words[0][0]}" if len(words) > 1 else full)
+    is_person = len(words) > 1 and words[-1] not in _GROUPS
+    return AuthorKeys(full, f"{words[-1]} {words[0][0]}" if is_person else full)
 
 
 def _words(name: str) -> list[str]:
-    """Return the words of a name, folded, the surname last."""
-    folded = _fold(name)
-    last, comma, first = folded.partition(",")
-    others = _WORD.findall(first)
-    if comma and not _SUFFIXES.issuperset(others):
-        return [*others, *_WORD.findall(last)]
-    return _WORD.findall(folded)
+    """Return the words of a name, folded, the surname last; a suffix only if there is no other."""
+    last, _, first = _fold(name)[:MAX_NAME_CHARS].partition(",")
+    surname, others = (_without_suffixes(_WORD.findall(part)) for part in (last, first))
+    if _SUFFIXES.issuperset(others):  # "King, Jr."
+        return surname or others
+    return [*others, *surname]
+
+
+def _without_suffixes(words: list[str]) -> list[str]:
+    kept = list(words)
+    while len(kept) > 1 and kept[-1] in _SUFFIXES:
+        kept.pop()
+    return kept
 
 
 def _fold(name: str) -> str:
