@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -109,6 +110,20 @@ def test_an_answer_without_known_authors_is_that_of_the_text(authored_bundle: Pa
     word = "".join(c for c in code.lower() if c.isalpha())
     moved = classifier.classify({**plain, "authors": f"A. {SECRET}{word}"})
     assert moved.ranked[0].code == code
+
+
+def test_an_explanation_lists_what_the_authors_change(authored_bundle: Path) -> None:
+    classifier = Classifier(authored_bundle)
+    paper = {"title": "A short text", "abstract": "of little use"}
+    known = {**paper, "authors": f"A. {SECRET}cslg"}
+    with_authors, alone = classifier.classify([known, paper], explain=True)
+    first, second = with_authors.ranked[:2]
+    terms = {evidence.term: evidence.weight for evidence in with_authors.explanation}
+    assert "(authors)" in terms
+    assert math.fsum(terms.values()) == pytest.approx(
+        math.log(first.probability / second.probability), abs=1e-4
+    )
+    assert "(authors)" not in {evidence.term for evidence in alone.explanation}
 
 
 def test_a_batch_gives_each_paper_the_answer_that_it_gets_alone(authored_bundle: Path) -> None:

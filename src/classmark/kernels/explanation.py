@@ -17,6 +17,8 @@ N_TERMS = 12
 BIAS = "(bias)"
 RESIDUAL = "(residual)"
 OTHER_TERMS = "(other terms)"
+AUTHORS = "(authors)"
+"""What the authors add to the text, or take from it."""
 MOST_WORDS = 48
 """Words that are left out in turn, each at the price of a paper."""
 _WORD = re.compile(r"[^\W_][\w'-]*[^\W_]")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from classmark.bundle import Bundle, find_bundle, load_bundle
 from classmark.errors import BundleIncompatible, UsageError
 from classmark.kernels import RawScores, Scorer, check_text_recipe, count_terms, make_scorer
+from classmark.kernels.explanation import AUTHORS
 from classmark.kernels.explanation import explain as explain_answer
 from classmark.kernels.joining import load_join
 from classmark.kernels.linear import DIM, LinearScorer
@@ -277,7 +278,7 @@ class Classifier:
             return Made([self._decider.answer(raw, papers[0].id, top=top, threshold=threshold)])
         ids = [paper.id for paper in papers]
         part = self._decider.answers(raw, ids, top=top, threshold=threshold)
-        return part.with_extra(self._explained(papers, part.decisions)) if explain else part
+        return part.with_extra(self._explained(papers, raw, part.decisions)) if explain else part
 
     def _answer_batch(
         self, papers: Sequence[Paper], top: int, threshold: float | None, explain: bool
@@ -302,14 +303,22 @@ class Classifier:
         )
 
     def _explained(
-        self, papers: Sequence[Paper], decisions: Decisions
+        self, papers: Sequence[Paper], raw: RawScores, decisions: Decisions
     ) -> dict[str, Sequence[object]]:
-        """Return the fields of an explanation, a value for each paper."""
-        pairs = decisions.columns[decisions.ranked(2)].tolist()
-        terms = (
+        """Return the fields of an explanation, a value for each paper.
+
+        Where authors were used, what they change in the difference of the text is one entry more.
+        """
+        pairs = decisions.columns[decisions.ranked(2)]
+        rows = np.arange(len(papers))[:, None]
+        joined, alone = raw.scores[rows, pairs], raw.of_text[rows, pairs]
+        changes = (joined - alone).astype(float)
+        terms = [
             self._scorer.contributions(paper.title, paper.abstract, best, second)
-            for paper, (best, second) in zip(papers, pairs, strict=True)
-        )
+            for paper, (best, second) in zip(papers, pairs.tolist(), strict=True)
+        ]
+        for row in np.flatnonzero(raw.with_authors):
+            terms[row] = [*terms[row], (AUTHORS, float(changes[row, 0] - changes[row, 1]))]
         return {
             "explanation": [explain_answer(t, temperature=self._temperature) for t in terms],
             "explanation_method": [self._scorer.explanation_method] * len(papers),

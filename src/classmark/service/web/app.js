@@ -30,6 +30,7 @@ const TERMS_IN_WORDS = {
   "(bias)": "how common each of the two is",
   "(other terms)": "all other words together",
   "(residual)": "what no single word explains",
+  "(authors)": "what its authors wrote about before",
   "(rounding)": "rounding",
 };
 
