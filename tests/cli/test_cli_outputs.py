@@ -52,6 +52,12 @@ CLASHES = {
     "dataset stats --markdown": Clash(
         "dataset stats dataset --markdown {}", "dataset/manifest.json"
     ),
+    "index build --output": Clash(
+        "index build papers.jsonl --overwrite --output {}", "papers.jsonl"
+    ),
+    "index build --output, dataset": Clash(
+        "index build dataset --overwrite --output {}", "dataset/train.parquet"
+    ),
     "evaluate --output": Clash("evaluate --scores scores.npz --output {}", "scores.npz"),
     "evaluate --html": Clash("evaluate --scores scores.npz --html {}", "scores.npz"),
     "evaluate --write-scores": Clash(

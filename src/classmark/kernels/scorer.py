@@ -59,6 +59,20 @@ class RawScores:
             np.concatenate([part.with_authors for part in parts]) if has_authors else None,
         )
 
+    def changed_by_authors(self, pairs: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return what authors change in the difference between two columns of each paper.
+
+        Args:
+            pairs: [n, 2], the columns.
+
+        Returns:
+            float64 [n], in raw logits.
+        """
+        rows = np.arange(len(pairs))[:, None]
+        changes = (self.scores[rows, pairs] - self.of_text[rows, pairs]).astype(np.float64)
+        difference: NDArray[np.float64] = changes[:, 0] - changes[:, 1]
+        return difference
+
     @property
     def of_text(self) -> NDArray[np.float32]:
         """Return what the text alone gives: float32 [n, k]."""

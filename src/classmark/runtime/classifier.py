@@ -305,20 +305,15 @@ class Classifier:
     def _explained(
         self, papers: Sequence[Paper], raw: RawScores, decisions: Decisions
     ) -> dict[str, Sequence[object]]:
-        """Return the fields of an explanation, a value for each paper.
-
-        Where authors were used, what they change in the difference of the text is one entry more.
-        """
+        """Return the fields of an explanation, a value for each paper."""
         pairs = decisions.columns[decisions.ranked(2)]
-        rows = np.arange(len(papers))[:, None]
-        joined, alone = raw.scores[rows, pairs], raw.of_text[rows, pairs]
-        changes = (joined - alone).astype(float)
+        changes = raw.changed_by_authors(pairs).tolist()
         terms = [
             self._scorer.contributions(paper.title, paper.abstract, best, second)
             for paper, (best, second) in zip(papers, pairs.tolist(), strict=True)
         ]
         for row in np.flatnonzero(raw.with_authors):
-            terms[row] = [*terms[row], (AUTHORS, float(changes[row, 0] - changes[row, 1]))]
+            terms[row] = [*terms[row], (AUTHORS, changes[row])]
         return {
             "explanation": [explain_answer(t, temperature=self._temperature) for t in terms],
             "explanation_method": [self._scorer.explanation_method] * len(papers),
