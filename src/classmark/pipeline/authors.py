@@ -104,7 +104,6 @@ def fit_authors(
         split.labels[rows],
         arrays.prior,
         seed=seed,
-        each_epoch=lambda epoch, loss: source.progress.note(f"epoch {epoch}: loss {loss:.4f}"),
     )
     facts = AuthorFacts(
         entries=len(arrays.labels), names=len(arrays.names), first_year=first_year, scale=scale
