@@ -158,7 +158,7 @@ class Promises(RuleBasedStateMachine):
 
 TestPromises = pytest.mark.slow(Promises.TestCase)
 TestPromises.settings = settings(
-    max_examples=40,
+    max_examples=12,  # each starts several processes
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

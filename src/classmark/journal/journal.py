@@ -76,7 +76,7 @@ class Journal:
 
         Returns:
             False if it was dropped, which is counted: too many wait, the journal is closed, or it
-            is no event.
+            is not an event.
         """
         try:
             packed = pack_event(event)

@@ -77,7 +77,7 @@ def pack_event(event: Event) -> bytes:
     """Return an event as the writer takes it.
 
     Raises:
-        KeyError, TypeError, ValueError, OverflowError: it is no event, or holds what is not text,
+        KeyError, TypeError, ValueError, OverflowError: it is not an event, or holds what is not text,
             a number or a list.
     """
     kind = _KINDS[type(event)]
