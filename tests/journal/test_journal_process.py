@@ -181,8 +181,8 @@ def test_frames_come_back_whole_or_not_at_all(contents: list[bytes], cut: int) -
         ends.append(stream.tell())
     left = io.BytesIO(stream.getvalue()[: max(0, ends[-1] - cut)])
     found = []
-    while (content := receive_frame(left)) is not None:
-        found.append(content)
+    while (frame := receive_frame(left)) is not None:
+        found.append(frame)
     n_whole = sum(end <= max(0, ends[-1] - cut) for end in ends[1:])
     assert found == contents[:n_whole]
 

@@ -78,7 +78,7 @@ def pack_event(event: Event) -> bytes:
 
     Raises:
         KeyError, TypeError, ValueError, OverflowError: it is not an event, or holds what is not text,
-            a number or a list.
+            than texts, numbers and lists.
     """
     kind = _KINDS[type(event)]
     try:
