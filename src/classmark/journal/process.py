@@ -77,8 +77,8 @@ def pack_event(event: Event) -> bytes:
     """Return an event as the writer takes it.
 
     Raises:
-        KeyError, TypeError, ValueError, OverflowError: it is not an event, or holds what is not text,
-            than texts, numbers and lists.
+        KeyError, TypeError, ValueError, OverflowError: it is not an event, or holds something
+            other than texts, numbers and lists.
     """
     kind = _KINDS[type(event)]
     try:
