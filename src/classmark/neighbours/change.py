@@ -142,7 +142,7 @@ def remove_papers(path: Path, ids: Collection[str]) -> Change:
     """Remove papers from an index; nothing changes if one of them is not in it.
 
     Raises:
-        NotFound: there is no paper of one of the ids.
+        NotFound: the index has no paper with one of these ids.
         IndexCorrupt, IndexIncompatible: it cannot be read.
         OutputBusy, StorageFailed: as ``build_index``.
     """

@@ -5,7 +5,7 @@ is turned round, apostrophes go, other characters than letters separate words, a
 "Jr." goes. The *full* key is all words; the *initial* key is the last word and the first letter of
 the first one, so that "Noether, E." and "Emmy Noether" share it. A name of one word is both keys,
 and so is the name of a collaboration. Particles count as words: "Jan van der Berg" has the initial
-key "berg j". Two people who share a key cannot be told apart.
+key "berg j". Two people with the same key count as one.
 """
 
 from __future__ import annotations
