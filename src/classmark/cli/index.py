@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from classmark.cli.options import COLUMNS_METAVAR, AsJson, columns_option, complete_model
+from classmark.cli.options import AsJson, ColumnsOption, columns_option, complete_model
 from classmark.cli.output import print_error, printable
 from classmark.cli.progress import progress_bar
 from classmark.errors import UnreadableSource, UsageError
@@ -33,12 +33,6 @@ Place = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of the inde
 Sources = Annotated[
     list[Path],
     typer.Argument(metavar="PAPERS...", help="Dataset folders, or files that classify reads."),
-]
-ColumnsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--columns", metavar=COLUMNS_METAVAR, help="Columns or keys, if they have other names."
-    ),
 ]
 
 

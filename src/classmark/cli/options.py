@@ -34,7 +34,22 @@ AddressOption = Annotated[
         "of this machine alone if not given.",
     ),
 ]
-COLUMNS_METAVAR = "title=T,abstract=A"
+TextsOrFiles = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="TEXT|FILES|-",
+        help="A text (title, newline, abstract; or an abstract), files of papers, or - for "
+        "standard input.",
+    ),
+]
+ColumnsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="title=T,abstract=A",
+        help="Columns or keys to read, if they have other names.",
+    ),
+]
 _ADVICE = "Name yours with --columns title=…,abstract=…"
 _SHOWN_CHARS = 60
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from classmark.cli.options import columns_option, complete_model
+from classmark.cli.options import ColumnsOption, TextsOrFiles, columns_option, complete_model
 from classmark.cli.output import open_sink, print_error, printable, stdout_encoding
 from classmark.errors import UsageError
 
@@ -31,14 +31,7 @@ def register(app: typer.Typer) -> None:
 
 def similar(
     ctx: typer.Context,
-    inputs: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="TEXT|FILES|-",
-            help="A text (title, newline, abstract; or an abstract), files of papers, or - for "
-            "standard input.",
-        ),
-    ] = None,
+    inputs: TextsOrFiles = None,
     *,
     index: Annotated[
         Path, typer.Option(metavar="INDEX", help="Folder that `classmark index build` wrote.")
@@ -54,12 +47,7 @@ def similar(
     top: Annotated[int, typer.Option(metavar="K", help="How many papers to find.")] = 5,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object a line.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="title=T,abstract=A", help="Columns or keys to read, if they have other names."
-        ),
-    ] = None,
+    columns: ColumnsOption = None,
 ) -> None:
     """Find the papers of an index that are most similar to a text, or to each paper of files.
 

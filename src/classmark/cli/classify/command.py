@@ -12,10 +12,11 @@ import typer
 
 from classmark.cli.classify.bulk import Work, bulk_layout, run_bulk
 from classmark.cli.options import (
-    COLUMNS_METAVAR,
     AddressOption,
+    ColumnsOption,
     EngineOption,
     RawCells,
+    TextsOrFiles,
     columns_option,
     complete_model,
     parse_place,
@@ -105,14 +106,7 @@ def register(app: typer.Typer) -> None:
 
 def classify(
     ctx: typer.Context,
-    inputs: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="TEXT|FILES|-",
-            help="A text (title, newline, abstract; or an abstract), files of papers, or - for "
-            "standard input.",
-        ),
-    ] = None,
+    inputs: TextsOrFiles = None,
     *,
     model: Annotated[
         str | None,
@@ -160,12 +154,7 @@ def classify(
     engine: EngineOption = "local",
     address: AddressOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad record.")] = False,
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar=COLUMNS_METAVAR, help="Columns or keys to read, if they have other names."
-        ),
-    ] = None,
+    columns: ColumnsOption = None,
     format: Annotated[
         str,
         typer.Option(
