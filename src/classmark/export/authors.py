@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from classmark.export.perfect_hash import build_perfect_hash
 from classmark.kernels.authors import (
     CROSS_LISTED,
+    FADING_YEARS,
     LAST_PERIOD,
     MOST_AUTHORS,
     N_FEATURES,
     PERIOD_YEARS,
     AuthorArrays,
     column_type,
+    expand,
 )
 from classmark.kernels.featuriser import hash_texts
 from classmark.kernels.linear import fingerprint
@@ -99,13 +101,11 @@ def _count(
     papers: CountedPapers, paper: Ints, person: Ints, first_year: int
 ) -> tuple[Ints, Ints, Ints]:
     """Return person, entry and count, sorted by both: an entry is label, listing and period."""
-    length = np.diff(papers.listed_indptr)[paper]
-    owner = np.repeat(np.arange(len(paper)), length)
-    before = np.cumsum(length) - length
-    place = np.arange(len(owner)) - before[owner]
-    labels = papers.listed_indices[papers.listed_indptr[paper][owner] + place].astype(np.int64)
+    first = papers.listed_indptr[paper]
+    owner, place = expand(first, papers.listed_indptr[paper + 1] - first)
+    labels = papers.listed_indices[place].astype(np.int64)
     period = (papers.years[paper[owner]].astype(np.int64) - first_year) // PERIOD_YEARS
-    period = np.minimum(period, LAST_PERIOD) + np.where(place > 0, CROSS_LISTED, 0)
+    period = np.minimum(period, LAST_PERIOD) + np.where(place > first[owner], CROSS_LISTED, 0)
     entry = labels * 256 + period
     pair = np.stack([person[owner], entry])
     order = np.lexsort(pair[::-1])
@@ -123,7 +123,7 @@ def _worth_keeping(person: Ints, entries: Ints, counts: Ints, most: int) -> NDAr
         _, name = np.unique(person, return_inverse=True)
         period = entries & LAST_PERIOD
         apart = (period.max() - period) * PERIOD_YEARS
-        worth = np.bincount(name, weights=counts * np.exp(-apart / 4))
+        worth = np.bincount(name, weights=counts * np.exp(-apart / FADING_YEARS))
         order = np.argsort(-worth, kind="stable")
         sizes = np.bincount(name)[order]
         kept = np.isin(name, order[np.cumsum(sizes) <= most])

@@ -25,6 +25,8 @@ from classmark.kernels.linear import bucket_of, fingerprint, slot_of
 from classmark.papers.authors import AuthorKeys, author_keys
 
 PERIOD_YEARS = 2
+FADING_YEARS = 4
+"""A paper counts exp(-years apart / 4)."""
 ONE_PAPER = 1024
 """The weight of one paper of the same period."""
 MOST_AUTHORS = 200
@@ -33,7 +35,6 @@ CROSS_LISTED = 0x80
 """Set in a period's byte where the label was a cross-list, not the primary."""
 LAST_PERIOD = CROSS_LISTED - 1
 
-_FADING_YEARS = 4
 _CAP = 3 * ONE_PAPER
 _WHOLE = 1 << 16
 _LOG_STEPS, _LOG_SHIFT, _LOG_ENTRIES = 256, 3, 4096
@@ -192,7 +193,7 @@ class AuthorTable:
         wanted = fingerprint(hashes)
         first = self._first_name[slots]
         length = np.where(slots >= 0, self._first_name[slots + 1] - first, 0)
-        occurrence, place = _expand(first, length)
+        occurrence, place = expand(first, length)
         fits = np.flatnonzero(self._arrays.names[place] == wanted[occurrence])[::-1]
         names = np.full(len(slots), -1, dtype=np.int64)
         names[occurrence[fits]] = place[fits]
@@ -219,7 +220,7 @@ class AuthorTable:
         """
         a, k = self._arrays, self.n_labels
         first, end = entries
-        occurrence, entry = _expand(first, end - first)
+        occurrence, entry = expand(first, end - first)
         apart = period[occurrence] - (a.periods[entry] & LAST_PERIOD)
         weight = self._fading[np.clip(apart, -1, len(self._fading) - 2)] * a.counts[entry]
         is_cross_list = a.periods[entry] >= CROSS_LISTED
@@ -255,7 +256,7 @@ class _Own:
         length = np.array([len(columns) for columns in self.listed], dtype=np.int64)
         flat = np.concatenate(self.listed).astype(np.int64)
         starts = np.cumsum(length) - length
-        author, place = _expand(starts[self.owner], length[self.owner])
+        author, place = expand(starts[self.owner], length[self.owner])
         listing = (place != starts[self.owner][author]).astype(np.int64)
         return (self.owner[author] * _LISTINGS + listing) * k + flat[place], author
 
@@ -281,7 +282,7 @@ def _bincount(places: Ints, weights: NDArray[Any], size: int) -> Ints:
     return np.bincount(places, weights=weights, minlength=size).astype(np.int64)
 
 
-def _expand(first: Ints, length: Ints) -> tuple[Ints, Ints]:
+def expand(first: Ints, length: Ints) -> tuple[Ints, Ints]:
     """Return (range, place) of every place in ranges that begin at ``first``."""
     owner = np.repeat(np.arange(len(first)), length)
     before = np.cumsum(length) - length
@@ -303,7 +304,7 @@ def _keys(name: str) -> AuthorKeys | None:
 def _fading() -> Ints:
     """Return the weight of a paper by periods apart; the last one is that of a later paper, 0."""
     years = np.arange(LAST_PERIOD + 1) * PERIOD_YEARS
-    weights = np.array([round(ONE_PAPER * math.exp(-year / _FADING_YEARS)) for year in years])
+    weights = np.array([round(ONE_PAPER * math.exp(-year / FADING_YEARS)) for year in years])
     return np.append(weights, 0).astype(np.int64)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from classmark.kernels.authors import N_FEATURES
+from classmark.kernels.calibration import softmax
 from classmark.kernels.joining import N_CONTEXT, N_HIDDEN, N_SIDES, JoinWeights, Sides
 
 Floats = NDArray[np.float64]
@@ -67,7 +68,7 @@ def fit_profile(
     losses: list[float] = []
     for rows in adam.batches():
         batch = features[rows].astype(np.float64) / _FEATURE_STEPS
-        p = _softmax(batch @ weights + prior)
+        p, _ = softmax(batch @ weights + prior, 1.0)
         own = np.arange(len(rows)), labels[rows]
         losses.append(float(-np.log(np.maximum(p[own], _TINY)).mean()))
         p[own] -= 1
@@ -111,7 +112,7 @@ def fit_join(
     adam = _Adam([hidden, out], steps, len(labels), seed)
     for rows in adam.batches():
         inner = _with_one(np.tanh(seen[rows] @ hidden))
-        p = _softmax(np.einsum("nj,njk->nk", inner @ out, parts[rows]))
+        p, _ = softmax(np.einsum("nj,njk->nk", inner @ out, parts[rows]), 1.0)
         p[np.arange(len(rows)), labels[rows]] -= 1
         p *= (weights[rows] / weights[rows].sum())[:, None]
         of_sides = np.einsum("nk,njk->nj", p, parts[rows])
@@ -162,13 +163,6 @@ class _Adam:
             first += (1 - _FIRST_MOMENT) * (slope - first)
             second += (1 - _SECOND_MOMENT) * (slope * slope - second)
             array -= rate * (first / first_bias) / (np.sqrt(second / second_bias) + _TINY)
-
-
-def _softmax(logits: Floats) -> Floats:
-    logits = logits - logits.max(axis=1, keepdims=True)
-    np.exp(logits, out=logits)
-    logits /= logits.sum(axis=1, keepdims=True)
-    return logits
 
 
 def _with_one(values: Floats) -> Floats:
