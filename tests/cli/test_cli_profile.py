@@ -107,8 +107,11 @@ def test_a_fit_is_profiled_step_by_step(dataset: Path, tmp_path: Path) -> None:
     assert str(run_folder.relative_to(tmp_path)) in result.stderr
     report = json.loads((tmp_path / "p" / "profile.json").read_text("utf-8"))
     steps = [step["name"].split(":")[0] for step in report["steps"]]
-    assert steps[1:] == ["fitting the parent", "fitting the model",
-                         "scoring the valid and test splits"]  # fmt: skip
+    assert steps[1:] == [
+        *("fitting the parent", "fitting the model"),
+        *("counting the authors", "looking up the authors of 474 training papers"),
+        *("fitting the profile of authors", "scoring the valid and test splits"),
+    ]
     assert all(step["peak_mb"] > 20 for step in report["steps"])
 
 

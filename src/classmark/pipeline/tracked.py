@@ -30,7 +30,7 @@ CALIBRATED_ECE = "test/ece_calibrated"
 _MODEL = "model-"
 # They need a policy, which `classmark export` fits; and micro-F1 is top-1 by another name.
 _NOT_YET = ("set_coverage", "set_size", "micro_f1")
-_MODEL_FILES = ("weights/**/*", "encoder/**/*", f"scores/{_MODEL}*")
+_MODEL_FILES = ("weights/**/*", "authors/**/*", "encoder/**/*", f"scores/{_MODEL}*")
 _FILES = ("config.yaml", RunRecord.FILE, "log.csv")
 
 
