@@ -37,11 +37,13 @@ VERBS = {
     "classify": Verb(
         "classmark.cli.classify.command", "Classify papers: a text, files, or standard input."
     ),
-    "similar": Verb("classmark.cli.similar", "Find the most similar papers of an index."),
-    "index": Verb("classmark.cli.index", "Build, change and show an index of papers."),
+    "similar": Verb("classmark.cli.index.similar", "Find the most similar papers of an index."),
+    "index": Verb("classmark.cli.index.command", "Build, change and show an index of papers."),
     "models": Verb("classmark.cli.models", "List the installed models, or show one."),
-    "serve": Verb("classmark.cli.serve", "Answer over HTTP, with a web page, until stopped."),
-    "keys": Verb("classmark.cli.keys", "Make, list and revoke API keys of the service."),
+    "serve": Verb(
+        "classmark.cli.service.serve", "Answer over HTTP, with a web page, until stopped."
+    ),
+    "keys": Verb("classmark.cli.service.keys", "Make, list and revoke API keys of the service."),
     "dataset": Verb(
         "classmark.cli.dataset.command", "Download papers, build a dataset, invent a sample."
     ),
@@ -55,9 +57,10 @@ VERBS = {
     "pipeline": Verb(
         "classmark.cli.pipeline", "Build, train, export and evaluate, as far as anything changed."
     ),
-    "journal": Verb("classmark.cli.journal", "Show, export and delete what was predicted."),
+    "journal": Verb("classmark.cli.service.journal", "Show, export and delete what was predicted."),
     "profile": Verb(
-        "classmark.cli.profile", "Run a command under a profiler: what takes time and memory."
+        "classmark.cli.profile.command",
+        "Run a command under a profiler: what takes time and memory.",
     ),
     "doctor": Verb("classmark.cli.doctor", "Check what works here, and say how to mend the rest."),
     "demo": Verb("classmark.cli.demo", "Run the whole path on a generated corpus."),

@@ -1,12 +1,6 @@
 """Frozen records that packages exchange, each with its JSON or array form."""
 
 from classmark.records.bundle import BundleFile, BundleManifest, Policy
-from classmark.records.comparison import (
-    Agreement,
-    CategoryDifference,
-    ComparisonReport,
-    Difference,
-)
 from classmark.records.dataset import DatasetManifest, SplitFile
 from classmark.records.details import (
     CategoryDetail,
@@ -18,7 +12,11 @@ from classmark.records.details import (
     SliceGroup,
 )
 from classmark.records.evaluation import (
+    Agreement,
+    CategoryDifference,
     CategoryReport,
+    ComparisonReport,
+    Difference,
     EvaluationReport,
     MetricValue,
     SliceReport,

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from classmark.errors import InvalidGates
-from classmark.records.comparison import Difference
-from classmark.records.evaluation import MetricValue
+from classmark.records.evaluation import Difference, MetricValue
 from classmark.records.fields import WrongField, read_fields, read_report
 from classmark.wire import ModelRef, to_builtins
 

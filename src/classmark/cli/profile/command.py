@@ -131,7 +131,7 @@ def serve(
     """
     if seconds <= 0 or connections < 1 or batch < 1:
         raise UsageError("--seconds must be above 0, --connections and --batch at least 1.")
-    from classmark.cli.profile_serve import Load, bodies_of, profile_service
+    from classmark.cli.profile.service import Load, bodies_of, profile_service
 
     load = Load(bodies=bodies_of(papers, batch), connections=connections, seconds=seconds)
     with _folder_for("serve", output) as folder:

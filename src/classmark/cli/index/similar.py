@@ -78,7 +78,7 @@ def _find(
     """Return each record with its similar papers, and how many could not be read."""
     from classmark.cli.classify.command import Options
     from classmark.cli.classify.sources import read_records
-    from classmark.cli.index import model_of
+    from classmark.cli.index.command import model_of
     from classmark.neighbours import Index
     from classmark.records import Paper
 

@@ -1,0 +1,1 @@
+"""Verbs about an index of papers: ``index`` builds it, ``similar`` asks it."""
