@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from classmark.errors import RunCorrupt, RunNotFound
 from classmark.pipeline.unfinished import write_record
 from classmark.records import (
+    AuthorFacts,
     CascadeModel,
     CascadePart,
     CascadePoint,
@@ -32,7 +33,7 @@ plain = st.recursive(st.none() | st.booleans() | st.integers() | texts, st.lists
 points = st.builds(CascadePoint, **dict.fromkeys(CascadePoint.__slots__, numbers))
 models = st.builds(CascadeModel, **dict.fromkeys(CascadeModel.__slots__, texts))
 parts: st.SearchStrategy[Part] = st.one_of(
-    st.from_type(LinearPart),
+    st.builds(LinearPart, authors=st.builds(AuthorFacts, scale=numbers)),
     st.builds(
         TransformerPart,
         papers=st.dictionaries(texts, st.integers(), max_size=3),

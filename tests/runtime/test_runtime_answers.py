@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
 from collections.abc import Sequence
 from typing import Any
 
@@ -151,12 +149,6 @@ def test_answers_are_compared_sliced_added_and_shown_as_a_list(classifier: Class
     assert (made[3] in answers, answers.index(made[1])) == (True, 1)
     assert repr(answers) == repr(made)
     assert answers.n_bad == 400
-
-
-def test_answers_are_pickled_and_copied_as_a_list(classifier: Classifier) -> None:
-    answers = classifier.classify(PAPERS[::2])
-    assert pickle.loads(pickle.dumps(answers)) == list(answers)
-    assert copy.deepcopy(answers) == copy.copy(answers) == list(answers)
 
 
 def test_a_place_that_is_not_there_is_named(classifier: Classifier) -> None:

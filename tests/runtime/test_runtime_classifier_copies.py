@@ -139,6 +139,12 @@ def test_a_class_of_the_callers_own_is_kept(bundle: Path) -> None:
     assert type(copy.deepcopy(Named(bundle))) is Named
 
 
+def test_answers_are_pickled_and_copied_as_a_list() -> None:
+    answers = Classifier().classify([TEXT, "Sparse graphs"])
+    assert pickle.loads(pickle.dumps(answers)) == list(answers)
+    assert copy.deepcopy(answers) == copy.copy(answers) == list(answers)
+
+
 # --- other processes ----------------------------------------------------------------------------
 
 

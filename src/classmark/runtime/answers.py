@@ -124,7 +124,7 @@ class Mixed:
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """Answers that are there already."""
+    """Answers that were made before."""
 
     answers: Sequence[Answer]
 

@@ -13,8 +13,9 @@ static inline int is_alphanumeric(uint8_t c) { return is_letter(c) || (uint8_t)(
 
 static inline uint8_t lower(uint8_t c) { return c | ((uint8_t)(c - 'A') < 26 ? 32 : 0); }
 
-/* Markup becomes blanks or nothing; s[n] may be read and is no sign. Returns the new length, or -1
-   if there are quotation marks of LaTeX, which are rare and left to the reference. */
+/* Markup becomes blanks or nothing; s[n] may be read, and must not be markup itself. Returns the
+   new length, or -1 if there are quotation marks of LaTeX, which are rare and left to the
+   reference. */
 static int64_t drop_markup(const uint8_t *s, int64_t n, uint8_t *out) {
     int64_t m = 0;
     for (int64_t i = 0; i < n; i++) {

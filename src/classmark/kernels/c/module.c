@@ -50,7 +50,7 @@ static int check_offsets(const Py_buffer *text, const Py_buffer *offsets) {
     return 1;
 }
 
-/* Take two texts; returns 0 if they are not both of ASCII, -1 if they are no texts. */
+/* Take two texts; returns 0 if they are not both of ASCII, -1 for anything other than texts. */
 static int take_ascii(PyObject *args, const char *fields[2], Py_ssize_t n[2]) {
     for (int i = 0; i < 2; i++) {
         PyObject *text = PyTuple_GetItem(args, i);
