@@ -22,7 +22,9 @@ class StableAbiWheel(bdist_wheel):
 KERNEL = Extension(
     "classmark.kernels._kernel",
     sources=["src/classmark/kernels/c/module.c"],
-    depends=[f"src/classmark/kernels/c/{name}.h" for name in ("fold", "order", "text", "score", "fit")],
+    depends=[
+        f"src/classmark/kernels/c/{name}.h" for name in ("fold", "order", "text", "score", "fit")
+    ],
     # Debug information names the folder of the build; the same source gives the same bytes.
     extra_compile_args=["/O2"] if sysconfig.get_platform().startswith("win") else ["-O3", "-g0"],
     py_limited_api=not FREE_THREADED,
