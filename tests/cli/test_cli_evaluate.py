@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +57,16 @@ def asked(table: ScoreTable, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str,
 
     monkeypatch.setattr(classmark.pipeline, "score_dataset", score_dataset, raising=False)
     return calls
+
+
+def test_what_evaluates_needs_no_library_that_fits() -> None:
+    code = (
+        "import sys\n"
+        "for name in ('scipy', 'hydra', 'sklearn', 'torch'): sys.modules[name] = None\n"
+        "from classmark.pipeline import score_dataset"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def run(*arguments: str | Path) -> tuple[int, str, str]:

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, vstack
 
 from classmark.dataset import DatasetSplit, iter_authors
 from classmark.export import fit_curve
@@ -25,6 +25,9 @@ from classmark.pipeline.run_folder import read_array, write_array
 from classmark.pipeline.scoring import Source
 from classmark.records import AuthorFacts, LinearPart, Paper, RunRecord, ScoreTable
 from classmark.training.authors import fit_join, fit_profile
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 _FOLDER = "authors"
 _CHUNK_PAPERS = 2_000
@@ -188,6 +191,8 @@ def _training_features(
 
     A paper's own entries are left out.
     """
+    from scipy.sparse import csr_array, vstack
+
     source.progress.step(f"looking up the authors of {len(split):,} training papers")
     authors = _authors(source, "train")
     parts, rows, first = [], [], 0

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from classmark.kernels.authors import N_FEATURES
 from classmark.kernels.calibration import softmax
 from classmark.kernels.joining import N_CONTEXT, N_HIDDEN, N_SIDES, JoinWeights, Sides
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Floats = NDArray[np.float64]
 _FEATURE_STEPS = 256
