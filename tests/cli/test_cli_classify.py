@@ -143,7 +143,7 @@ def test_json_lines_are_the_published_objects(papers_csv: Path) -> None:
     assert all(len(a["ranked"]) == 2 for a in answers)
     assert set(answers[0]) == {
         "id", "primary", "reason", "probability", "ranked", "cross_lists", "set", "set_reason",
-        "levels", "model",
+        "levels", "evidence", "model",
     }  # fmt: skip
     assert (answers[0]["set"], answers[0]["set_reason"]) == (None, "few_known_terms")
     assert [ranked["reliability"] for ranked in answers[0]["ranked"]] == [None, None]

@@ -9,9 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from classmark import Classifier, Paper
+from classmark.cli.app import app
 from classmark.dataset import (
     DatasetConfig,
     SampleConfig,
@@ -24,6 +27,7 @@ from classmark.dataset import (
 from classmark.errors import BundleIncompatible, RunCorrupt
 from classmark.pipeline import ExportOptions, export_run
 from classmark.records import AuthorFacts, LinearPart, RunRecord
+from classmark.wire import TextAlone
 from spoilt_bundles import npy, rewrite, setting
 
 pytestmark = pytest.mark.slow  # reason: fits models
@@ -110,6 +114,56 @@ def test_an_answer_without_known_authors_is_that_of_the_text(authored_bundle: Pa
     word = "".join(c for c in code.lower() if c.isalpha())
     moved = classifier.classify({**plain, "authors": f"A. {SECRET}{word}"})
     assert moved.ranked[0].code == code
+
+
+def test_an_answer_says_what_it_is_based_on(authored_bundle: Path) -> None:
+    classifier = Classifier(authored_bundle)
+    plain = {"title": "A short text", "abstract": "of little use"}
+    code = next(c for c in classifier.labels if c != classifier.classify(plain).ranked[0].code)
+    known = {**plain, "authors": [f"A. {SECRET}{''.join(filter(str.isalpha, code.lower()))}"]}
+    unknown = {"title": "", "abstract": "of little use", "authors": ["Nobody Known"]}
+
+    alone, moved, other = classifier.classify([plain, known, unknown])
+    assert alone.evidence == ("title", "abstract")
+    assert moved.evidence == ("title", "abstract", "authors")
+    assert other.evidence == ("abstract",)
+    assert moved.ranked[0].code == code
+    assert moved.text_alone == TextAlone(alone.ranked[0].code, alone.probability)
+    assert alone.text_alone is None
+    assert other.text_alone is None
+    assert classifier.classify(known) == moved
+    assert classifier.classify(known, authors=False) == alone
+
+
+def test_the_command_says_what_an_answer_is_based_on(authored_bundle: Path, tmp_path: Path) -> None:
+    word = "".join(filter(str.isalpha, Classifier(authored_bundle).labels[0].lower()))
+    record = {"id": "7", "title": "A short text", "authors": [f"A. {SECRET}{word}"]}
+    file = tmp_path / "papers.jsonl"
+    file.write_text(json.dumps(record) + "\n", encoding="utf-8")
+
+    def classify(*options: str | Path) -> str:
+        words = ("classify", file, "--model", authored_bundle, *options)
+        done = CliRunner().invoke(app, list(map(str, words)))
+        assert done.exit_code == 0, done.stderr
+        return done.stdout
+
+    [known] = map(json.loads, classify("--jsonl").splitlines())
+    assert known["evidence"] == ["title", "authors"]
+    [alone] = map(json.loads, classify("--jsonl", "--no-authors").splitlines())
+    assert alone["evidence"] == ["title"]
+    assert known["text_alone"]["code"] == alone["ranked"][0]["code"]
+    table = [" ".join(line.split()) for line in classify("--explain").splitlines()]
+    assert "based on title, authors" in table
+    assert f"text alone {alone['ranked'][0]['code']} {alone['probability']:.2f}" in table
+    for name, options in (("with", ()), ("without", ("--no-authors",))):
+        for ending in ("jsonl", "csv", "parquet"):
+            classify("--workers", "1", "--output", tmp_path / f"{name}.{ending}", *options)
+    assert json.loads((tmp_path / "without.jsonl").read_text()) == alone
+    assert json.loads((tmp_path / "with.jsonl").read_text()) == known
+    assert known["ranked"][0]["code"] in (tmp_path / "with.csv").read_text()
+    assert known["ranked"][0]["code"] not in (tmp_path / "without.csv").read_text().split(",")[2:]
+    pages = [pq.read_table(tmp_path / f"{name}.parquet") for name in ("with", "without")]
+    assert pages[0]["probability"][0] != pages[1]["probability"][0]
 
 
 def test_an_explanation_lists_what_the_authors_change(authored_bundle: Path) -> None:

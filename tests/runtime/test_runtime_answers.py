@@ -61,12 +61,14 @@ def deciders(draw: st.DrawFn) -> Decider:
 def raws(n: int) -> st.SearchStrategy[RawScores]:
     """Return scores with ties, and with labels of no probability at all."""
     numbers = st.floats(-30, 30, width=32) | st.sampled_from([0.0, 1.0, -(2.0**100)])
-    return st.builds(
-        RawScores,
-        arrays(np.float32, (n, K), elements=numbers),
+    scores = arrays(np.float32, (n, K), elements=numbers)
+    common = (
+        scores,
         arrays(np.float32, n, elements=st.floats(0, 1, width=32)),
         arrays(np.int32, n, elements=st.integers(0, 60)),
     )
+    used = arrays(np.bool_, n)
+    return st.builds(RawScores, *common) | st.builds(RawScores, *common, scores, used)
 
 
 @given(st.data(), deciders(), st.integers(0, 4), st.integers(1, K + 2))
@@ -79,6 +81,7 @@ def test_json_from_arrays_is_that_of_each_answer(
     evidence = st.builds(Evidence, texts, st.floats(-9, 9))
     chosen = st.builds(AuthorCategory, texts, st.just("plausible"), st.none(), shares)
     further: dict[str, Sequence[Any]] = {
+        "evidence": draw(st.sampled_from([(), ("title",), ("abstract", "authors")])),
         "title": draw(st.none() | texts),
         "prediction_id": draw(texts),
         "author_category": draw(st.none() | chosen),

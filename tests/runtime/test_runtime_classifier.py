@@ -26,8 +26,8 @@ from classmark.errors import (
 from classmark.kernels import count_terms
 from classmark.kernels.explanation import N_TERMS, explain
 from classmark.papers import RECIPE_VERSION
-from classmark.runtime import classifier as classifier_module
 from classmark.runtime import in_batches
+from classmark.runtime import intake as intake_module
 
 REPORTS = Path(__file__).parents[2] / "benchmarks" / "reports"
 GRAPH_TEXT = "A graph paper\nWe colour a graph and its graph minor"
@@ -149,8 +149,8 @@ def test_an_explanation_leaves_nothing_unsaid(weights: list[float], temperature:
 
 
 def test_batches_are_bounded_by_papers_and_by_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classifier_module, "MAX_BATCH_PAPERS", 3)
-    monkeypatch.setattr(classifier_module, "MAX_BATCH_CHARS", 10)
+    monkeypatch.setattr(intake_module, "MAX_BATCH_PAPERS", 3)
+    monkeypatch.setattr(intake_module, "MAX_BATCH_CHARS", 10)
     sizes = [1, 1, 1, 1, 9, 2, 50, 1]
     assert list(in_batches(sizes, lambda n: n)) == [[1, 1, 1], [1, 9], [2], [50], [1]]
     assert list(in_batches([], len)) == []
@@ -165,7 +165,7 @@ def test_batches_read_no_further_than_they_must() -> None:
             yield i
 
     next(in_batches(source(), lambda _: 1))
-    assert len(read) == classifier_module.MAX_BATCH_PAPERS + 1
+    assert len(read) == intake_module.MAX_BATCH_PAPERS + 1
 
 
 def test_batching_does_not_change_answers(
@@ -173,7 +173,7 @@ def test_batching_does_not_change_answers(
 ) -> None:
     texts = [f"{'graph ' * (i % 3)} string {i}" for i in range(20)]
     whole = classifier.classify(texts, explain=True)
-    monkeypatch.setattr(classifier_module, "MAX_BATCH_PAPERS", 3)
+    monkeypatch.setattr(intake_module, "MAX_BATCH_PAPERS", 3)
     assert classifier.classify(texts, explain=True) == whole
 
 

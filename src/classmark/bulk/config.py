@@ -27,7 +27,7 @@ class BulkJob:
         upload_to: where in a bucket the output goes instead; the parts stay beside ``output``.
         layout: of the output.
         model: as for ``Classifier``.
-        top, threshold, explain: as for ``Classifier.classify``.
+        top, threshold, explain, authors: as for ``Classifier.classify``.
         strict: stop at the first bad record.
         format, columns: as for ``read_papers``.
         raw_cells: of CSV, as for ``csv_text``.
@@ -40,6 +40,7 @@ class BulkJob:
     top: int = DEFAULT_TOP
     threshold: float | None = None
     explain: bool = False
+    authors: bool = True
     strict: bool = False
     format: str = "auto"
     columns: Mapping[str, str] | Columns = field(default_factory=dict)

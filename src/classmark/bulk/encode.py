@@ -42,7 +42,12 @@ class TextEncoder:
         job = self._job
         job = self._job
         answers = self._classifier.classify(
-            records, top=job.top, threshold=job.threshold, explain=job.explain, errors="return"
+            records,
+            top=job.top,
+            threshold=job.threshold,
+            explain=job.explain,
+            authors=job.authors,
+            errors="return",
         )
         if job.layout == "csv":
             pairs = zip(records, answers, strict=True)
@@ -104,6 +109,7 @@ class ColumnsEncoder:
         self._schema = parquet_schema()
         self._classifier = classifier
         self._threshold = job.threshold
+        self._authors = job.authors
         self._top = min(job.top, len(classifier.labels))
         self._labels = self._texts(classifier.labels)
         self._reasons = self._texts(REASONS)
@@ -127,7 +133,7 @@ class ColumnsEncoder:
     def _columns(self, papers: Sequence[Paper]) -> Iterator[Any]:
         """Yield the columns between id and error."""
         array = self._pa.array
-        raw = self._classifier.score(papers)
+        raw = self._classifier.score(papers, authors=self._authors)
         decisions = self._classifier.decide(raw, top=self._top, threshold=self._threshold)
         ranked = decisions.ranked(self._top)
         falling = decisions.falling[ranked].astype(np.float32)

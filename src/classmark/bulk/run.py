@@ -199,7 +199,8 @@ def _check_output(job: BulkJob) -> None:
 def _manifest(job: BulkJob, config: BulkConfig, classifier: Classifier) -> dict[str, Any]:
     """Return what the parts are made from, by topic."""
     reading = (job.format, dict(Columns.of(job.columns).given))
-    options = (job.layout, job.top, job.threshold, job.explain, *reading, job.raw_cells)
+    answering = (job.top, job.threshold, job.explain, job.authors)
+    options = (job.layout, *answering, *reading, job.raw_cells)
     return {
         "the input": [_read_content(path) for path in job.inputs],
         "the model": classifier.model.digest,

@@ -73,6 +73,14 @@ class RawScores:
         difference: NDArray[np.float64] = changes[:, 0] - changes[:, 1]
         return difference
 
+    def changed_tops(self) -> dict[int, int]:
+        """Return the papers whose first column authors changed, with that of the text alone."""
+        if self.text_scores is None:
+            return {}
+        of_text = self.text_scores.argmax(axis=1)
+        rows = np.flatnonzero(of_text != self.scores.argmax(axis=1))
+        return dict(zip(rows.tolist(), of_text[rows].tolist(), strict=True))
+
     @property
     def of_text(self) -> NDArray[np.float32]:
         """Return what the text alone gives: float32 [n, k]."""

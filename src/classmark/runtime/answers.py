@@ -48,10 +48,11 @@ class Part:
     def answers(self) -> list[Answer]:
         """The answers, made once."""
         answers = list(self._made())
-        for name, values in self.extra.items():
-            pairs = zip(answers, values, strict=True)
-            answers = [replace(answer, **{name: value}) for answer, value in pairs]
-        return answers
+        names = tuple(self.extra)
+        rows = zip(answers, zip(*self.extra.values(), strict=True), strict=True) if names else ()
+        return [
+            replace(answer, **dict(zip(names, values, strict=True))) for answer, values in rows
+        ] or answers
 
     def json_objects(self) -> list[bytes]:
         """Return the JSON object of each answer, without the answers being made."""

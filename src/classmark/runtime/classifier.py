@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 from msgspec.structs import replace
@@ -23,16 +23,20 @@ from classmark.papers import Columns
 from classmark.records import BadRecord, BundleManifest, Paper
 from classmark.runtime.answers import Answers, Made, Mixed, Part
 from classmark.runtime.decisions import Decisions
-from classmark.runtime.intake import ErrorMode, OneItem, is_one_paper, read_items
+from classmark.runtime.intake import (
+    ErrorMode,
+    OneItem,
+    evidence_of,
+    in_batches,
+    is_one_paper,
+    n_chars,
+    read_items,
+)
 from classmark.runtime.labels import Labels
 from classmark.runtime.policy import Decider, check_top
 from classmark.wire import Answer, ModelRef
 
-MAX_BATCH_PAPERS = 500
-MAX_BATCH_CHARS = 4 << 20
 DEFAULT_TOP = 5
-
-T = TypeVar("T")
 
 
 class Options(TypedDict, total=False):
@@ -42,6 +46,7 @@ class Options(TypedDict, total=False):
     threshold: float | None
     explain: bool
     check_category: bool
+    authors: bool
 
 
 class Classifier:
@@ -128,9 +133,14 @@ class Classifier:
         self.parameters = manifest.parameters
         self.columns = _columns(manifest)
 
-    def score(self, papers: Iterable[Paper]) -> RawScores:
-        """Return the raw scores of papers, before any policy: logits, and what is known of them."""
-        parts = [self._score_batch(batch) for batch in in_batches(papers, _n_chars)]
+    def score(self, papers: Iterable[Paper], *, authors: bool = True) -> RawScores:
+        """Return the raw scores of papers, before any policy: logits, and what is known of them.
+
+        Args:
+            papers: each with a text.
+            authors: as for ``classify``.
+        """
+        parts = [self._score_batch(batch, authors=authors) for batch in in_batches(papers, n_chars)]
         if not parts:
             empty = np.zeros((0, len(self.labels)), dtype=np.float32)
             return RawScores(empty, np.zeros(0, dtype=np.float32))
@@ -155,15 +165,17 @@ class Classifier:
         papers = [item for item in read_items(x, "raise") if isinstance(item, Paper)]
         parts = [
             scorer.vectors([(paper.title, paper.abstract) for paper in batch])
-            for batch in in_batches(papers, _n_chars)
+            for batch in in_batches(papers, n_chars)
         ]
         return np.concatenate([np.zeros((0, DIM), dtype=np.float32), *parts])
 
-    def _score_batch(self, papers: Sequence[Paper]) -> RawScores:
+    def _score_batch(self, papers: Sequence[Paper], *, authors: bool) -> RawScores:
         pairs = [(paper.title, paper.abstract) for paper in papers]
         raw = self._scorer.score(pairs)
         raw = RawScores(raw.scores, raw.known_share, count_terms(pairs, self._most_terms))
-        return raw if self._join is None else self._join.join(raw, papers, self._temperature)
+        if self._join is None or not authors:
+            return raw
+        return self._join.join(raw, papers, self._temperature)
 
     def decide(self, raw: RawScores, *, top: int = 1, threshold: float | None = None) -> Decisions:
         """Return what the policy makes of raw scores as arrays: ``classify`` without its objects.
@@ -199,7 +211,7 @@ class Classifier:
         self, x: Iterable[OneItem], *, errors: Literal["return"], **options: Unpack[Options]
     ) -> Answers[Answer | BadRecord]: ...
 
-    def classify(
+    def classify(  # noqa: PLR0913 - all of them are options of a caller
         self,
         x: OneItem | Iterable[OneItem],
         *,
@@ -207,6 +219,7 @@ class Classifier:
         threshold: float | None = None,
         explain: bool = False,
         check_category: bool = False,
+        authors: bool = True,
         errors: ErrorMode = "raise",
     ) -> Answer | BadRecord | Answers[Answer | BadRecord]:
         """Classify one paper, or many.
@@ -221,6 +234,8 @@ class Classifier:
             explain: list the terms that decided between the top category and the runner-up.
             check_category: say what the answer makes of the category that a paper comes with
                 (``category_code``): ``Answer.author_category``.
+            authors: use what the model knows of a paper's authors from their earlier papers, if it
+                has a table of authors; ``Answer.evidence`` says whether it did.
             errors: ``raise`` lets the first item that cannot be classified fail the call;
                 ``return`` puts a ``BadRecord`` in its place (its ``to_dict`` is the JSON object
                 that the command line and the service give) and answers the others.
@@ -234,11 +249,14 @@ class Classifier:
             UsageError: ``top``, ``threshold`` or ``errors`` is out of range.
             InvalidScores: the model gave numbers that cannot be published.
         """
-        answer_batch = self._checked_batch if check_category else self._answer_batch
+        answer_batch = self._checked_part if check_category else self._part
         parts: list[Part | Mixed | Made] = []
-        for batch in in_batches(read_items(x, errors), _n_chars):
+        for batch in in_batches(read_items(x, errors), n_chars):
             papers = [item for item in batch if isinstance(item, Paper)]
-            answered = answer_batch(papers, top, threshold, explain) if papers else Made(())
+            answered: Part | Made = Made(())
+            if papers:
+                raw = self._score_batch(papers, authors=authors)
+                answered = answer_batch(papers, raw, top, threshold, explain)
             parts.append(answered if len(papers) == len(batch) else Mixed(answered, batch))
         results: Answers[Answer | BadRecord] = Answers(parts)
         return results[0] if is_one_paper(x) else results
@@ -274,23 +292,26 @@ class Classifier:
         threshold: float | None,
         explain: bool,
     ) -> Part | Made:
+        evidence = list(map(evidence_of, papers, raw.with_authors.tolist()))
         if len(papers) == 1 and not explain:
-            return Made([self._decider.answer(raw, papers[0].id, top=top, threshold=threshold)])
+            answer = self._decider.answer(raw, papers[0].id, top=top, threshold=threshold)
+            return Made([replace(answer, evidence=evidence[0])])
         ids = [paper.id for paper in papers]
         part = self._decider.answers(raw, ids, top=top, threshold=threshold)
+        part = part.with_extra({"evidence": evidence})
         return part.with_extra(self._explained(papers, raw, part.decisions)) if explain else part
 
-    def _answer_batch(
-        self, papers: Sequence[Paper], top: int, threshold: float | None, explain: bool
-    ) -> Part | Made:
-        return self._part(papers, self._score_batch(papers), top, threshold, explain)
-
-    def _checked_batch(
-        self, papers: Sequence[Paper], top: int, threshold: float | None, explain: bool
+    def _checked_part(
+        self,
+        papers: Sequence[Paper],
+        raw: RawScores,
+        top: int,
+        threshold: float | None,
+        explain: bool,
     ) -> Made:
         """Return answers with what they make of the categories that the papers come with."""
         check_top(top)
-        answers = self._answer_batch(papers, len(self.labels), threshold, explain).answers
+        answers = self._part(papers, raw, len(self.labels), threshold, explain).answers
         verdicts = [
             self.categories.verdict_on(answer, paper.category_code) if paper.category_code else None
             for paper, answer in zip(papers, answers, strict=True)
@@ -364,30 +385,6 @@ def _stamps(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
     except OSError:  # loading says what is wrong
         return ()
     return tuple(sorted((name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in files))
-
-
-def in_batches(items: Iterable[T], n_chars: Callable[[T], int]) -> Iterator[list[T]]:
-    """Yield items in lists that are bounded by number and by text, never empty.
-
-    Args:
-        items: read only as far as the list that is being made needs it.
-        n_chars: length of the text of an item; one over the bound gets its own batch.
-    """
-    batch: list[T] = []
-    size_chars = 0
-    for item in items:
-        item_chars = n_chars(item)
-        if batch and (len(batch) == MAX_BATCH_PAPERS or size_chars + item_chars > MAX_BATCH_CHARS):
-            yield batch
-            batch, size_chars = [], 0
-        batch.append(item)
-        size_chars += item_chars
-    if batch:
-        yield batch
-
-
-def _n_chars(paper: Paper | BadRecord) -> int:
-    return 0 if isinstance(paper, BadRecord) else len(paper.title) + len(paper.abstract)
 
 
 def _columns(manifest: BundleManifest) -> Columns:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from itertools import compress, product
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from classmark.errors import InvalidPaper, UsageError
 from classmark.papers import without_markup
 from classmark.records import BadRecord, Paper, author_names, is_missing, text_of, text_of_id
+from classmark.wire import EvidenceKind
 
 OnePaper: TypeAlias = str | Paper | Mapping[str, Any]
 OneItem: TypeAlias = OnePaper | BadRecord
 ErrorMode: TypeAlias = Literal["raise", "return"]
+T = TypeVar("T")
 
+MAX_BATCH_PAPERS = 500
+MAX_BATCH_CHARS = 4 << 20
+
+_PARTS: tuple[EvidenceKind, ...] = ("title", "abstract", "authors")
+_EVIDENCE = {used: tuple(compress(_PARTS, used)) for used in product((False, True), repeat=3)}
 _TEXT_KEYS = frozenset(("title", "abstract", "summary"))
 
 
@@ -37,6 +45,36 @@ def read_items(x: OneItem | Iterable[OneItem], errors: ErrorMode) -> list[Paper 
     if isinstance(x, bytes | bytearray) or _is_table(x) or not isinstance(x, Iterable):
         raise _no_paper(x)
     return [_read_item(item, f"item {index}: ", errors) for index, item in enumerate(x)]
+
+
+def in_batches(items: Iterable[T], n_chars: Callable[[T], int]) -> Iterator[list[T]]:
+    """Yield items in lists that are bounded by number and by text, never empty.
+
+    Args:
+        items: read only as far as the list that is being made needs it.
+        n_chars: length of the text of an item; one over the bound gets its own batch.
+    """
+    batch: list[T] = []
+    size_chars = 0
+    for item in items:
+        item_chars = n_chars(item)
+        if batch and (len(batch) == MAX_BATCH_PAPERS or size_chars + item_chars > MAX_BATCH_CHARS):
+            yield batch
+            batch, size_chars = [], 0
+        batch.append(item)
+        size_chars += item_chars
+    if batch:
+        yield batch
+
+
+def n_chars(paper: Paper | BadRecord) -> int:
+    """Return the length of the text of an item."""
+    return 0 if isinstance(paper, BadRecord) else len(paper.title) + len(paper.abstract)
+
+
+def evidence_of(paper: Paper, used_authors: object) -> tuple[EvidenceKind, ...]:
+    """Return what an answer is based on."""
+    return _EVIDENCE[bool(paper.title.strip()), bool(paper.abstract.strip()), bool(used_authors)]
 
 
 def is_one_paper(x: object) -> bool:

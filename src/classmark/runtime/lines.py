@@ -207,9 +207,11 @@ def _extra(
     for name in _FIELDS:
         if name in extra and (name in _BEFORE_MODEL) == before_model:
             key, default = b',"%s":' % name.encode(), _DEFAULTS[name]
-            first = pieces.add(
-                b"" if value == default else key + to_json(value) for value in extra[name]
-            )
+            once: dict[int, bytes] = {}  # most papers share one object
+            for value in extra[name]:
+                if id(value) not in once:
+                    once[id(value)] = b"" if value == default else key + to_json(value)
+            first = pieces.add(once[id(value)] for value in extra[name])
             yield 1, first + np.arange(n)
 
 

@@ -33,6 +33,7 @@ from classmark.wire import (
     Levels,
     ModelRef,
     Reliability,
+    TextAlone,
 )
 
 LEAST_NAMED = 2
@@ -137,7 +138,11 @@ class Decider:
         """
         check_top(top)
         decisions = self.decide(raw, top=max(top, LEAST_NAMED), threshold=threshold)
-        return Part(self._form, decisions.named(), ids, min(top, len(self.labels)))
+        part = Part(self._form, decisions.named(), ids, min(top, len(self.labels)))
+        if raw.text_scores is None:
+            return part
+        alone = self._text_alone(raw)
+        return part.with_extra({"text_alone": [alone.get(row) for row in range(len(ids))]})
 
     def answer(
         self, raw: RawScores, identifier: str | None, *, top: int, threshold: float | None = None
@@ -186,8 +191,20 @@ class Decider:
                 levels_of_one(archives[0].tolist(), self._levels.archive_codes),
                 levels_of_one(groups[0].tolist(), self._levels.group_codes),
             ),
+            text_alone=self._text_alone(raw).get(0),
             model=self._model,
         )
+
+    def _text_alone(self, raw: RawScores) -> dict[int, TextAlone]:
+        """Return what the text alone ranks first, of the papers where authors changed that."""
+        changed = raw.changed_tops()
+        if not changed:
+            return {}
+        probabilities, _ = softmax(raw.of_text[list(changed)], self._policy.temperature)
+        pairs = zip(changed.items(), probabilities, strict=True)
+        return {
+            row: TextAlone(self.labels[top], float(values[top])) for (row, top), values in pairs
+        }
 
     def _reason(
         self,

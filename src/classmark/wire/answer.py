@@ -10,6 +10,7 @@ import msgspec
 Reason = Literal["accepted", "below_threshold", "out_of_scope"]
 NoSetReason = Literal["out_of_scope", "few_known_terms"]
 Verdict = Literal["confirmed", "plausible", "challenged", "unknown"]
+EvidenceKind = Literal["title", "abstract", "authors"]
 
 
 def _plain(value: Any) -> Any:
@@ -105,6 +106,13 @@ class Levels(Published, frozen=True):
     group: tuple[Level, ...] = ()
 
 
+class TextAlone(Published, frozen=True):
+    """The category that the text alone ranks first, with its probability, 0..1."""
+
+    code: str
+    probability: float
+
+
 class Evidence(Published, frozen=True):
     """One term and what it adds to (top - runner-up), in logits."""
 
@@ -168,6 +176,9 @@ class Answer(Published, frozen=True, kw_only=True, omit_defaults=True):
         set: the prediction set; None, with ``set_reason``, where it would promise too much.
         set_reason: why there is no set; None if there is one.
         levels: sums of probabilities by archive and by group.
+        evidence: what the answer is based on: parts of the paper, and its authors if earlier papers
+            of at least one are known and they were to be used.
+        text_alone: what the text alone ranks first, where authors changed that; else None.
         explanation: terms for and against the top category; None unless requested.
         explanation_method: ``exact_linear`` or ``occlusion``; None unless requested.
         model: the model that answered.
@@ -187,6 +198,8 @@ class Answer(Published, frozen=True, kw_only=True, omit_defaults=True):
     set: tuple[str, ...] | None
     set_reason: NoSetReason | None = None
     levels: Levels
+    evidence: tuple[EvidenceKind, ...] = ()
+    text_alone: TextAlone | None = None
     explanation: tuple[Evidence, ...] | None = None
     explanation_method: str | None = None
     model: ModelRef

@@ -82,6 +82,7 @@ def run_bulk(
         top=options.top,
         threshold=options.threshold,
         explain=options.explain,
+        authors=options.authors,
         strict=options.strict,
         format=options.format,
         columns=options.columns,

@@ -84,6 +84,7 @@ class Options:
     format: str
     raw_cells: bool = False
     check_category: bool = False
+    authors: bool = True
 
     def __post_init__(self) -> None:
         if self.top < 1:
@@ -129,6 +130,10 @@ def classify(
     check_category: Annotated[
         bool,
         typer.Option("--check-category", help="In JSON, judge the category a record has."),
+    ] = False,
+    no_authors: Annotated[
+        bool,
+        typer.Option("--no-authors", help="Use the text alone, not what is known of the authors."),
     ] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object a line.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
@@ -184,6 +189,7 @@ def classify(
         format=format,
         raw_cells=raw_cells,
         check_category=check_category,
+        authors=not no_authors,
     )
     from classmark.cli.classify.sources import read_arguments
 
@@ -238,6 +244,7 @@ def run(
                     threshold=options.threshold,
                     explain=options.explain,
                     check_category=options.check_category,
+                    authors=options.authors,
                     errors="return",
                 )
                 writer.write(batch, results)
