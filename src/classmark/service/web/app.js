@@ -31,6 +31,8 @@ const TERMS_IN_WORDS = {
   "(other terms)": "all other words together",
   "(residual)": "what no single word explains",
   "(authors)": "what its authors wrote about before",
+  "(neighbours)": "the categories of similar papers",
+  "(authors and neighbours)": "what its authors wrote before, and similar papers",
   "(rounding)": "rounding",
 };
 
@@ -466,8 +468,9 @@ function fillVerdict(answer, view, slot) {
 
 /** What an answer is based on, and what the text alone says where authors changed that. */
 function basedOn({ evidence = [], text_alone: alone }, paper) {
-  const last = evidence.length - 1;
-  const parts = [evidence.slice(0, last).join(", "), evidence[last]].filter(Boolean).join(" and ");
+  const words = evidence.map((kind) => (kind === "neighbours" ? "similar papers" : kind));
+  const last = words.pop();
+  const parts = [words.join(", "), last].filter(Boolean).join(" and ");
   const unknown = paper?.authors && !evidence.includes("authors");
   return [parts && `Based on ${parts}.`, unknown && "The model knows no earlier paper of these authors.",
     alone && `The text alone says: ${called(alone.code)}, ${percent(alone.probability)}.`].filter(Boolean).join("\n");
@@ -567,7 +570,7 @@ function evidenceRow({ term, weight }, heaviest) {
 /** Title and abstract as paragraphs, with the words of the explanation marked. */
 function markedText({ title, abstract }, explanation) {
   const weights = new Map(explanation.map(({ term, weight }) => [term, weight]));
-  const heaviest = Math.max(...[...weights].filter(([term]) => !TERMS_IN_WORDS[term])
+  const heaviest = Math.max(...[...weights].filter(([term]) => !/[(:]/.test(term)) // of words alone
     .map(([, weight]) => Math.abs(weight)), 0);
   return [["title", title], ["", abstract]].filter(([, text]) => text).map(([kind, text]) =>
     el("p", kind ? { class: kind } : {}, ...markedWords(text, weights, heaviest)));
