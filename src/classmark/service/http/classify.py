@@ -49,7 +49,7 @@ again; with the answer around it a millisecond is not exceeded. Longer texts go 
 NON_ASCII_COST_CHARS = 40
 """Characters beyond ASCII are normalised one by one: a distinct one takes up to 2 us, as long as 80
 plain ones; one that comes again takes a tenth of that."""
-AUTHOR_COST_CHARS = 15
+AUTHOR_COST_CHARS = 30
 """A character of the authors takes as long as this many of a plain text: a name is read in 3 us,
 and what its author wrote before is counted in 8."""
 
