@@ -54,6 +54,7 @@ HEADER = "{'descr': '|i1', 'fortran_order': False, 'shape': (3, 4), }"
         (setting("policy", "temperature", to=1e-300), "temperature must be above 0, got 1e-300"),
         (setting("policy", "set_coverage", to=1.1), "set_coverage must be within 0..1, got 1.1"),
         (setting("policy", "set_threshold", to=None), "set_threshold must be within 0..1"),
+        (setting("policy", "author_set_threshold", to=2), "author_set_threshold must be within"),
         (setting("policy", "set_terms", to=1.5), "set_terms must be a whole number within 0..1000"),
         (setting("policy", "set_terms", to=-1), "set_terms must be a whole number within 0..1000"),
         (setting("policy", "scope_weights", to=[0, 0]), "scope_weights must be 3 numbers"),

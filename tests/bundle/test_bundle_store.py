@@ -134,6 +134,19 @@ def test_counts_that_cannot_be_are_refused_although_their_digest_is_right(
         load_bundle(folder)
 
 
+def test_sets_of_answers_without_authors_leave_the_digest_of_older_bundles(
+    manifest: MakeManifest,
+) -> None:
+    usual = manifest()
+    assert "author_set_threshold" not in usual.to_dict()["policy"]
+    other = replace(usual, policy=replace(usual.policy, author_set_threshold=0.25))
+    assert BundleManifest.from_dict(other.to_dict()) == other
+    policies = (usual.policy, other.policy)
+    of_authors = [policy.set_threshold_of(used_authors=True) for policy in policies]
+    assert of_authors == [usual.policy.set_threshold, 0.25]
+    assert other.policy.set_threshold_of(used_authors=False) == usual.policy.set_threshold
+
+
 def test_the_default_number_of_terms_for_a_set_leaves_the_digest_of_older_bundles(
     manifest: MakeManifest,
 ) -> None:

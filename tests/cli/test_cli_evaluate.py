@@ -50,7 +50,9 @@ def asked(table: ScoreTable, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str,
     """Let the pipeline answer with the table; collects what it was asked to score."""
     calls: list[tuple[str, Path, str]] = []
 
-    def score_dataset(model: str, dataset: Path, split: str, progress: Progress) -> ScoreTable:
+    def score_dataset(
+        model: str, dataset: Path, split: str, progress: Progress, *, authors: bool
+    ) -> ScoreTable:
         calls.append((model, dataset, split))
         progress.advance(4)
         return table

@@ -81,7 +81,9 @@ def test_compare_scores_a_dataset_with_both_models(
 ) -> None:
     asked: list[tuple[str, Path, str]] = []
 
-    def score_dataset(model: str, dataset: Path, split: str, progress: Progress) -> ScoreTable:
+    def score_dataset(
+        model: str, dataset: Path, split: str, progress: Progress, *, authors: bool
+    ) -> ScoreTable:
         asked.append((model, dataset, split))
         return table_of([0, 1, 2, 0], model)
 

@@ -33,6 +33,13 @@ def table() -> ScoreTable:
 def test_a_sound_table_is_read_back(tmp_path: Path) -> None:
     (tmp_path / "t.npz").write_bytes(table().to_bytes())
     assert ScoreTable.read(tmp_path / "t.npz").labels == ("a", "b")
+    used = replace(
+        table(), set_threshold=0.5, used_authors=np.array([True, False]), author_set_threshold=0.2
+    )
+    (tmp_path / "t.npz").write_bytes(used.to_bytes())
+    read = ScoreTable.read(tmp_path / "t.npz")
+    assert read.set_thresholds.tolist() == [0.2, 0.5]
+    assert read.select(np.array([1])).set_thresholds.tolist() == [0.5]
 
 
 @pytest.mark.parametrize(
@@ -47,6 +54,10 @@ def test_a_sound_table_is_read_back(tmp_path: Path) -> None:
         (lambda t: replace(t, temperature=math.nan), "not numbers from 0"),
         (lambda t: replace(t, set_threshold="x"), "not numbers from 0"),
         (lambda t: replace(t, thresholds=(0.5, -1.0)), "not numbers from 0"),
+        (
+            lambda t: replace(t, used_authors=np.zeros(2, np.bool_), author_set_threshold="x"),
+            "not numbers from 0",
+        ),
     ],
 )
 def test_a_table_that_would_be_counted_wrongly_is_refused(

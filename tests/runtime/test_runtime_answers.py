@@ -47,6 +47,7 @@ def deciders(draw: st.DrawFn) -> Decider:
         cross_list_thresholds=draw(many),
         set_threshold=draw(shares),
         set_terms=draw(st.integers(0, 60)),
+        author_set_threshold=draw(st.none() | shares),
         scope_weights=(0.0, 1.0, 0.0),
         scope_threshold=draw(shares),
     )
@@ -105,6 +106,16 @@ def test_only_the_labels_that_answers_can_name_are_put_in_order(
         named = decisions.columns[start:end]
         assert named.tolist() == order[row, : len(named)].tolist()
         assert len(named) >= min(top, K)
+
+
+@given(st.data(), deciders(), st.integers(1, K + 2))
+def test_one_paper_gets_the_answer_that_it_gets_among_others(
+    data: st.DataObject, decider: Decider, top: int
+) -> None:
+    raw = data.draw(raws(3))
+    together = decider.answers(raw, ["a", "b", "c"], top=top).answers
+    alone = [decider.answer(raw.rows(i, i + 1), "abc"[i], top=top) for i in range(3)]
+    assert together == alone
 
 
 @needs_kernel

@@ -39,6 +39,7 @@ def config(**changes: Any) -> LinearConfig:
         "weight_decay": 0.0,
         "hidden_dropout": 0.2,
         "label_smoothing": 0.1,
+        "parts_share": 0.0,
         "period_weights": {},
         "threads": 2,
         "max_author_entries": 0,

@@ -6,13 +6,22 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from classmark.errors import TrainingFailed
 from classmark.kernels import featuriser
 from classmark.kernels.featuriser import terms
 from classmark.kernels.linear import MAX_COUNT
 from classmark.records import SILENT
-from classmark.training import choose_frequent, read_occurrences, to_sparse, vocabulary
+from classmark.training import (
+    choose_frequent,
+    choose_papers,
+    parts_of,
+    read_occurrences,
+    to_sparse,
+    vocabulary,
+)
 from classmark.training.vocabulary import Occurrences
 from recording import Recording
 
@@ -26,6 +35,34 @@ def key_of(term: str) -> int:
 
 def read(abstracts: list[str]) -> Occurrences:
     return read_occurrences([("", a) for a in abstracts], SILENT)
+
+
+@given(
+    st.lists(st.tuples(st.text(max_size=9), st.text("ab. ?!\n", max_size=40)), max_size=12),
+    st.floats(0, 1),
+    st.integers(0, 99),
+)
+def test_a_part_is_a_title_or_neighbouring_sentences(
+    papers: list[tuple[str, str]], share: float, seed: int
+) -> None:
+    chosen = choose_papers(len(papers), share, seed)
+    parts = list(parts_of(papers, chosen, seed))
+    assert len(parts) == len(chosen) == round(share * len(papers))
+    assert np.all(np.diff(chosen) > 0)
+    for row, (title, abstract) in zip(chosen.tolist(), parts, strict=True):
+        if abstract:
+            assert not title
+            assert " ".join(abstract.split()) in " ".join(papers[row][1].split())
+        else:
+            assert title == papers[row][0]
+    assert parts == list(parts_of(papers, chosen, seed))
+
+
+def test_titles_and_sentences_are_both_drawn() -> None:
+    papers = [(f"Title {i}.", "One. Two. Three. Four.") for i in range(200)]
+    parts = list(parts_of(papers, choose_papers(200, 1.0, 7), 7))
+    assert 60 < sum(1 for title, _ in parts if title) < 140
+    assert {abstract for _, abstract in parts} == {"", "One. Two.", "Two. Three.", "Three. Four."}
 
 
 def test_each_feature_of_a_paper_is_listed_once_with_its_count() -> None:

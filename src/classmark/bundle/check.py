@@ -177,7 +177,8 @@ def _of_policy(policy: Policy, k: int) -> Iterator[str]:
 
 
 def _of_sets(policy: Policy) -> Iterator[str]:
-    for name in ("set_threshold", "set_coverage"):
+    own = () if policy.author_set_threshold is None else ("author_set_threshold",)
+    for name in ("set_threshold", "set_coverage", *own):
         if not is_number(getattr(policy, name), 0, 1):
             yield f"{name} must be within 0..1, got {shown(getattr(policy, name))}."
     if type(policy.set_terms) is not int or not 0 <= policy.set_terms <= MOST_SET_TERMS:

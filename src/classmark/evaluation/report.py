@@ -156,4 +156,5 @@ def _options(config: EvaluationConfig, table: ScoreTable) -> dict[str, Any]:
         "set_threshold": table.set_threshold,
         "set_coverage": table.set_coverage,
         "thresholds": bool(table.thresholds),
+        **({} if table.used_authors is None else {"authors": int(table.used_authors.sum())}),
     }

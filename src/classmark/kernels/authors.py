@@ -91,11 +91,14 @@ class Votes:
             initials.
         known: int64 [n, 2], authors with earlier papers, by name and by initial.
         authors: int64 [n], authors that were looked up.
+        ages: int64 [n], periods from the paper to the newest one of the table; 0 for a later paper
+            and for one of an unknown year.
     """
 
     votes: Ints
     known: Ints
     authors: Ints
+    ages: Ints
 
     def features(self) -> NDArray[np.float64]:
         """Return whole numbers [n, 6 k]: logarithms of the votes, shares of the primaries."""
@@ -155,14 +158,16 @@ class AuthorTable:
                 their own entries are left out.
         """
         found = self._look_up(authors)
-        period = self._periods_of(years)[found.owner]
+        periods = self._periods_of(years)
+        period = periods[found.owner]
         levels = [
             self._count(found, entries, period, None if own is None else _own(found, own, level))
             for level, entries in enumerate(self._ranges(found))
         ]
         votes = np.concatenate([counted for counted, _ in levels], axis=1)
         known = np.stack([n for _, n in levels], axis=1)
-        return Votes(votes, known, np.bincount(found.owner, minlength=found.n_papers))
+        ages = np.maximum(self._newest - periods, 0)
+        return Votes(votes, known, np.bincount(found.owner, minlength=found.n_papers), ages)
 
     def _periods_of(self, years: NDArray[np.integer[Any]]) -> Ints:
         periods = (years.astype(np.int64) - self.first_year) // PERIOD_YEARS

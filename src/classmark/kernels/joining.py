@@ -37,7 +37,7 @@ from classmark.papers.authors import AUTHORS_VERSION
 from classmark.records import Paper
 
 Floats = NDArray[np.float64]
-N_CONTEXT = 11
+N_CONTEXT = 12
 N_HIDDEN = 16
 N_SIDES = 3
 _FIRST_YEARS = (1, 9999)
@@ -47,7 +47,7 @@ _YEAR_DIGITS = 4
 class JoinWeights(NamedTuple):
     """The network that weighs text, authors and prior; float32 arrays.
 
-    ``context`` [2, 11]: mean and spread of what it sees; ``hidden`` [12, 16] and ``sides`` [17, 3]
+    ``context`` [2, 12]: mean and spread of what it sees; ``hidden`` [13, 16] and ``sides`` [17, 3]
     have their biases in the last row.
     """
 
@@ -232,7 +232,7 @@ def _read_weights(reader: BundleReader) -> JoinWeights:
 
 def take_votes(votes: Votes, rows: NDArray[np.intp]) -> Votes:
     """Return the votes of some papers."""
-    return Votes(votes.votes[rows], votes.known[rows], votes.authors[rows])
+    return Votes(votes.votes[rows], votes.known[rows], votes.authors[rows], votes.ages[rows])
 
 
 def _years(papers: Sequence[Paper]) -> NDArray[np.int64]:
@@ -242,7 +242,7 @@ def _years(papers: Sequence[Paper]) -> NDArray[np.int64]:
 
 
 def _context(text: Floats, authors: Floats, votes: Votes) -> Floats:
-    """Return what the network sees of n papers: float64 [n, 11]."""
+    """Return what the network sees of n papers: float64 [n, 12]."""
     p_text, p_authors = np.exp(text), np.exp(authors)
     papers = votes.votes[:, ::2].sum(axis=2) / ONE_PAPER
     return np.stack(
@@ -254,6 +254,7 @@ def _context(text: Floats, authors: Floats, votes: Votes) -> Floats:
             *(p_authors.max(axis=1), -(p_authors * authors).sum(axis=1)),
             (p_text * p_authors).sum(axis=1),
             np.log1p(votes.authors),
+            np.log1p(votes.ages),
         ],
         axis=1,
     )

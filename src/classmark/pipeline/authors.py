@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from itertools import islice, pairwise
+from itertools import islice, pairwise, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classmark.dataset import DatasetSplit, iter_authors
-from classmark.export import fit_curve
+from classmark.evaluation import fit_set_threshold
+from classmark.export import SET_COVERAGE, fit_curve
 from classmark.export.authors import CountedPapers, count_authors
 from classmark.kernels import RawScores
 from classmark.kernels.authors import AuthorArrays, AuthorTable
 from classmark.kernels.calibration import log_softmax
 from classmark.kernels.joining import AuthorJoin, JoinWeights, Sides, take_votes
 from classmark.pipeline.run_folder import read_array, write_array
-from classmark.pipeline.scoring import Source
-from classmark.records import AuthorFacts, LinearPart, Paper, RunRecord, ScoreTable
+from classmark.pipeline.scoring import Source, as_paper
+from classmark.records import AuthorFacts, LinearPart, RunRecord, ScoreTable
 from classmark.training.authors import fit_join, fit_profile
 
 if TYPE_CHECKING:
@@ -116,8 +117,11 @@ def fit_authors(
 
 def fit_author_join(
     source: Source, fitted: FittedAuthors | None, valid: ScoreTable, temperature: float
-) -> AuthorJoin | None:
-    """Return how table and text are joined; None if that does not help papers it has not seen.
+) -> tuple[AuthorJoin, float] | None:
+    """Return how table and text are joined, and the threshold of the sets of such answers.
+
+    None if that does not help. Gain, curve and threshold are measured on papers that the weights
+    have not seen: each half of the papers by weights of the other half.
 
     Args:
         source: the dataset.
@@ -135,32 +139,28 @@ def fit_author_join(
     table = valid.select(rows)
     join = AuthorJoin(fitted.table, fitted.arrays, fitted.facts.scale, JoinWeights.none())
     sides = join.sides(table.scores, take_votes(votes, rows), temperature)
-    even, odd = np.arange(0, len(rows), 2), np.arange(1, len(rows), 2)
-    gains = _gains(_fit_join(join, sides, table, even), sides, table, odd)
-    if gains.mean() <= _LEAST_GAIN_ERRORS * gains.std() / np.sqrt(len(odd)):
+    halves = np.arange(0, len(rows), 2), np.arange(1, len(rows), 2)
+    unseen = np.empty_like(table.scores)
+    for seen, others in (halves, halves[::-1]):
+        unseen[others] = _with_weights(join, sides, table, seen).score(sides.rows(others))
+    curve = fit_curve(replace(table, scores=unseen))
+    probabilities = log_softmax(unseen if curve is None else curve.apply(unseen), 1.0)
+    gains = (probabilities - sides.text)[np.arange(len(rows)), table.primary]
+    if gains.mean() <= _LEAST_GAIN_ERRORS * gains.std() / np.sqrt(len(rows)):
         source.progress.note("the authors do not help on validation papers: no table")
         return None
-    return _fit_join(join, sides, table, np.arange(len(rows)))
+    threshold = fit_set_threshold(np.exp(probabilities), table.primary, SET_COVERAGE)
+    join = _with_weights(join, sides, table, np.arange(len(rows)))
+    return replace(join, curve=curve), threshold
 
 
-def _fit_join(
+def _with_weights(
     join: AuthorJoin, sides: Sides, table: ScoreTable, rows: NDArray[np.int64]
 ) -> AuthorJoin:
-    """Return a join with weights and a curve that are fitted on some papers of a table."""
+    """Return a join with weights that are fitted on some papers of a table."""
     sides, table = sides.rows(rows), table.select(rows)
     weights = fit_join(sides, join.arrays.prior, table.primary, _period_weights(table), seed=0)
-    join = replace(join, weights=weights)
-    return replace(join, curve=fit_curve(replace(table, scores=join.score(sides))))
-
-
-def _gains(
-    join: AuthorJoin, sides: Sides, table: ScoreTable, rows: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Return what authors add to log p(true label) of some papers: float64 [n]."""
-    sides, labels = sides.rows(rows), table.primary[rows]
-    joined = log_softmax(join.score(sides), 1.0)
-    gains: NDArray[np.float64] = (joined - sides.text)[np.arange(len(rows)), labels]
-    return gains
+    return replace(join, weights=weights)
 
 
 def join_table(
@@ -169,15 +169,15 @@ def join_table(
     """Return the scores of a split with authors, where the table knows any."""
     raw = RawScores(table.scores, table.known_share)
     names = _authors(source, table.split)
-    papers = [
-        Paper(authors=authors, published_date=f"{year:04}" if year else None)
-        for authors, year in zip(names, table.years.tolist(), strict=True)
-    ]
+    papers = list(map(as_paper, repeat(("", "")), names, table.years.tolist()))
     parts = [
         join.join(raw.rows(i, i + _CHUNK_PAPERS), papers[i : i + _CHUNK_PAPERS], temperature)
         for i in range(0, len(papers), _CHUNK_PAPERS)
     ]
-    return replace(table, scores=RawScores.joined(parts).scores) if parts else table
+    if not parts:
+        return table
+    joined = RawScores.joined(parts)
+    return replace(table, scores=joined.scores, used_authors=joined.used_authors)
 
 
 def _authors(source: Source, split: str) -> Iterator[tuple[str, ...]]:

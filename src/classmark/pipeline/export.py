@@ -233,7 +233,11 @@ def calibrate(run: RunToExport, candidate: Candidate) -> Calibration:
         count_terms(iter_texts(source.dataset, "valid", source.manifest), 2 * SET_TERMS),
         has_cross_lists=run.record.label_space == "arxiv" or bool((valid.listed_count > 1).any()),
     )
-    authors = fit_author_join(source, candidate.authors, valid, policy.temperature)
+    joined = fit_author_join(source, candidate.authors, valid, policy.temperature)
+    if joined is None:
+        return Calibration(curve, policy, others, None)
+    authors, set_threshold = joined
+    policy = replace(policy, author_set_threshold=set_threshold)
     return Calibration(curve, policy, others, authors)
 
 

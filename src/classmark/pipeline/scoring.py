@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from classmark.dataset import DatasetSplit, iter_texts, load_manifest, read_split
+from classmark.dataset import DatasetSplit, iter_authors, iter_texts, load_manifest, read_split
 from classmark.errors import InvalidDataset, LabelMismatch
 from classmark.evaluation.robustness import LATEX
 from classmark.kernels import RawScores, Scorer
@@ -21,8 +21,17 @@ from classmark.wire import ModelRef
 CHUNK_PAPERS = 500
 
 
-def score_dataset(model: str, dataset: Path, split: str, progress: Progress) -> ScoreTable:
+def score_dataset(
+    model: str, dataset: Path, split: str, progress: Progress, *, authors: bool = True
+) -> ScoreTable:
     """Score a split of a dataset with an installed model.
+
+    Args:
+        model: as for ``Classifier``.
+        dataset: its folder.
+        split: its name.
+        progress: of the papers.
+        authors: use those that the dataset names, if the model has a table of authors.
 
     Raises:
         LabelMismatch: the model has none of the dataset's labels.
@@ -36,7 +45,7 @@ def score_dataset(model: str, dataset: Path, split: str, progress: Progress) -> 
         )
     source = Source(dataset, manifest, progress)
     labels = tuple(classifier.labels)
-    table = score_split(classifier, source, split, labels, classifier.model)
+    table = score_split(classifier, source, split, labels, classifier.model, authors=authors)
     return with_policy(table, classifier.policy)
 
 
@@ -55,6 +64,8 @@ def score_split(
     name: str,
     labels: tuple[str, ...],
     model: ModelRef,
+    *,
+    authors: bool = False,
 ) -> ScoreTable:
     """Return the scores of a split, as a scorer gives them, or a classifier's, before any policy.
 
@@ -64,21 +75,30 @@ def score_split(
         name: of the split.
         labels: k codes, the columns of the scores.
         model: who scores.
+        authors: let a classifier use those that the dataset names.
     """
     split = read_split(source.dataset, name, source.manifest, texts=False)
     texts = iter_texts(source.dataset, name, source.manifest)
+    names = iter_authors(source.dataset, name, source.manifest) if authors else repeat(())
+    papers = map(as_paper, texts, names, split.years.tolist())
     parts = []
-    while pairs := list(islice(texts, CHUNK_PAPERS)):
+    while chunk := list(islice(papers, CHUNK_PAPERS)):
         if isinstance(scorer, Classifier):
-            parts.append(scorer.score([Paper(title=t, abstract=a) for t, a in pairs]))
+            parts.append(scorer.score(chunk))
         else:
-            parts.append(scorer.score(pairs))
-        source.progress.advance(len(pairs))
-    raw = RawScores(
-        np.concatenate([np.zeros((0, len(labels)), np.float32), *(p.scores for p in parts)]),
-        np.concatenate([np.zeros(0, np.float32), *(p.known_share for p in parts)]),
-    )
-    return make_table(raw, split, name, source.manifest, labels, model)
+            parts.append(scorer.score([(paper.title, paper.abstract) for paper in chunk]))
+        source.progress.advance(len(chunk))
+    none = RawScores(np.zeros((0, len(labels)), np.float32), np.zeros(0, np.float32))
+    raw = RawScores.joined(parts or [none])
+    table = make_table(raw, split, name, source.manifest, labels, model)
+    return replace(table, used_authors=raw.used_authors)
+
+
+def as_paper(text: tuple[str, str], authors: tuple[str, ...], year: int) -> Paper:
+    """Return a paper of a dataset: (title, abstract), authors, and year or 0."""
+    title, abstract = text
+    published = f"{year:04}" if year else None
+    return Paper(title=title, abstract=abstract, authors=authors, published_date=published)
 
 
 def with_policy(table: ScoreTable, policy: Policy) -> ScoreTable:
@@ -88,6 +108,7 @@ def with_policy(table: ScoreTable, policy: Policy) -> ScoreTable:
             **table.__dict__,
             "temperature": policy.temperature,
             "set_threshold": policy.set_threshold,
+            "author_set_threshold": policy.author_set_threshold,
             "set_coverage": policy.set_coverage,
             "thresholds": policy.thresholds,
         }

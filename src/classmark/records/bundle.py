@@ -34,6 +34,7 @@ class Policy:
         thresholds: k values in label order; below its own, the top label is not accepted.
         cross_list_thresholds: k values; a further label that reaches its own is a cross-list.
         set_threshold: probability from which a label is in the prediction set.
+        author_set_threshold: the same for answers that use authors; None: ``set_threshold``.
         set_coverage: coverage that the set was built for, 0..1.
         set_terms: with fewer known terms, a text gets no prediction set; 0 gives every text one.
         scope_weights: (bias, known_share, energy) of the scope score, a logistic regression.
@@ -48,6 +49,12 @@ class Policy:
     scope_weights: tuple[float, float, float] = (0.0, 0.0, 0.0)
     scope_threshold: float = -1.0
     set_terms: int = SET_TERMS
+    author_set_threshold: float | None = None
+
+    def set_threshold_of(self, *, used_authors: bool) -> float:
+        """Return the probability from which a label is in the set of an answer."""
+        own = self.author_set_threshold
+        return own if used_authors and own is not None else self.set_threshold
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,9 +100,12 @@ class BundleManifest:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of ``bundle.json`` (without digest and seal)."""
         value = asdict(self)
-        if self.policy.set_terms == SET_TERMS:  # older bundles lack it, and keep their digest
+        # Bundles that were written before there were any keep their digest.
+        if self.policy.set_terms == SET_TERMS:
             del value["policy"]["set_terms"]
-        for name in _OPTIONAL:  # bundles that were written before there were any keep their digest
+        if self.policy.author_set_threshold is None:
+            del value["policy"]["author_set_threshold"]
+        for name in _OPTIONAL:
             if not value[name]:
                 del value[name]
         return value

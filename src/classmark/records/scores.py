@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,8 @@ class ScoreTable:
         model: who scored.
         dataset_digest: digest of the dataset manifest, "" if there is none.
         split: name of the split, "" if there is none.
+        used_authors: bool [n], for which papers authors were used; None if for none.
+        author_set_threshold: ``set_threshold`` of these papers; None if it is the same.
         generated: the papers were invented by the sample generator; reports must say so.
     """
 
@@ -71,6 +74,8 @@ class ScoreTable:
     dataset_digest: str = ""
     split: str = ""
     generated: bool = False
+    used_authors: NDArray[np.bool_] | None = None
+    author_set_threshold: float | None = None
 
     def __post_init__(self) -> None:
         n, k = len(self.ids), len(self.labels)
@@ -84,6 +89,8 @@ class ScoreTable:
             "known_share": (self.known_share.shape, (n,)),
             "thresholds": ((len(self.thresholds) or k,), (k,)),
         }
+        if self.used_authors is not None:
+            shapes["used_authors"] = (self.used_authors.shape, (n,))
         for name, (seen, wanted) in shapes.items():
             if seen != wanted:
                 raise InvalidScores(
@@ -94,12 +101,22 @@ class ScoreTable:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def set_thresholds(self) -> NDArray[np.float64]:
+        """Return the probability from which a label is in each paper's set: float64 [n]."""
+        thresholds = np.full(len(self), self.set_threshold, dtype=np.float64)
+        if self.used_authors is not None and self.author_set_threshold is not None:
+            thresholds[self.used_authors] = self.author_set_threshold
+        return thresholds
+
     def select(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> ScoreTable:
         """Return the table of some rows: a mask [n] or indices, in that order."""
         index = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         values = {**self.__dict__}
         for name in ("scores", "primary", "listed", "listed_count", "years", "known_share"):
             values[name] = values[name][index]
+        if self.used_authors is not None:
+            values["used_authors"] = self.used_authors[index]
         values["ids"] = tuple(self.ids[i] for i in index)
         values["periods"] = tuple(self.periods[i] for i in index)
         return ScoreTable(**values)
@@ -117,6 +134,10 @@ class ScoreTable:
             "split": self.split,
             "generated": self.generated,
         }
+        extra: dict[str, Any] = {}
+        if self.used_authors is not None:
+            meta["author_set_threshold"] = self.author_set_threshold
+            extra["used_authors"] = self.used_authors
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer,
@@ -130,6 +151,7 @@ class ScoreTable:
             labels=_pack_texts(self.labels),
             ids=_pack_texts(self.ids),
             periods=_pack_texts(self.periods),
+            **extra,
         )
         return buffer.getvalue()
 
@@ -170,7 +192,8 @@ class ScoreTable:
             )
         if not (np.isfinite(self.scores).all() and np.isfinite(self.known_share).all()):
             yield "it has scores that are not finite numbers"
-        numbers = (self.temperature, self.set_threshold, self.set_coverage, *self.thresholds)
+        own = () if self.author_set_threshold is None else (self.author_set_threshold,)
+        numbers = (self.temperature, self.set_threshold, self.set_coverage, *own, *self.thresholds)
         if not all(type(v) in (int, float) and 0 <= v < math.inf for v in numbers):
             yield f"temperature, thresholds and coverage are {numbers[:3]}, not numbers from 0"
         if not self.temperature > 0:
@@ -184,6 +207,7 @@ class ScoreTable:
             raise ValueError(f"format version is not {FORMAT_VERSION}")
         labels = _unpack_texts(arrays["labels"])
         listed = np.unpackbits(arrays["listed"].astype(np.uint8), axis=1, count=len(labels))
+        used = arrays.get("used_authors")
         return cls(
             labels=labels,
             ids=_unpack_texts(arrays["ids"]),
@@ -194,6 +218,7 @@ class ScoreTable:
             listed_count=arrays["listed_count"].astype(np.int16),
             years=arrays["years"].astype(np.int16),
             known_share=arrays["known_share"].astype(np.float32),
+            used_authors=None if used is None else used.astype(np.bool_),
             **{**meta, "model": ModelRef(**meta["model"])},
         )
 

@@ -32,7 +32,7 @@ class Labels:
         self.codes = manifest.labels
         self.space = manifest.label_space
         self._model = f"{manifest.name} {manifest.version}"
-        self._set_threshold = manifest.policy.set_threshold
+        self._policy = manifest.policy
         self._known = frozenset(self.codes)
         self._by_spelling = _by_spelling(self.codes)
         self._unknown_message = lru_cache(_N_REMEMBERED)(self._make_unknown_message)
@@ -103,7 +103,8 @@ class Labels:
         is_likely = probability > _MOST_OF_THE_PROBABILITY and answer.reason != "out_of_scope"
         is_confirmed = is_likely or archive == archive_of.get(answer.primary or "")
         likely = {archive_of[code] for code in (*(answer.set or ()), *answer.cross_lists)}
-        is_plausible = answer.set is None or archive in likely or probability >= self._set_threshold
+        lowest = self._policy.set_threshold_of(used_authors="authors" in answer.evidence)
+        is_plausible = answer.set is None or archive in likely or probability >= lowest
         return _verdict(archive, rank, probability, is_confirmed, is_plausible)
 
     def _make_unknown_message(self, category: str) -> str:

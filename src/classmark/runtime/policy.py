@@ -82,7 +82,10 @@ class Decider:
         )
         self._thresholds = self._per_label("thresholds")
         self._cross_list_thresholds = self._per_label("cross_list_thresholds")
-        self._cutoff = min(self._policy.set_threshold, *self._policy.cross_list_thresholds)
+        self._set_thresholds = np.array(
+            [self._policy.set_threshold_of(used_authors=used) for used in (False, True)]
+        )
+        self._cutoff = min(*self._set_thresholds.tolist(), *self._policy.cross_list_thresholds)
 
     def decide(self, raw: RawScores, *, top: int = 1, threshold: float | None = None) -> Decisions:
         """Decide on a batch.
@@ -105,7 +108,8 @@ class Decider:
         firsts = starts[:-1]
         needed = self._thresholds[columns[firsts]] if threshold is None else threshold
         reasons = self._reasons(falling[firsts] >= needed, raw.known_share, energy)
-        in_set = falling >= self._policy.set_threshold
+        of_sets = self._set_thresholds[raw.with_authors.astype(np.intp)]
+        in_set = falling >= np.repeat(of_sets, np.diff(starts))
         in_set[firsts] = True
         cross_listed = falling >= self._cross_list_thresholds[columns]
         cross_listed[firsts] = False
@@ -185,7 +189,7 @@ class Decider:
             probability=falling[0],
             ranked=self._form.ranked(order[:top], falling),
             cross_lists=self._cross_lists(order, falling) if reason == ACCEPTED else (),
-            set=self._set(order, falling) if has_set else None,
+            set=self._set(order, falling, raw) if has_set else None,
             set_reason=None if has_set else why_no_set(reason),
             levels=Levels(
                 levels_of_one(archives[0].tolist(), self._levels.archive_codes),
@@ -222,9 +226,9 @@ class Decider:
         needed = self._policy.thresholds[best] if threshold is None else threshold
         return ACCEPTED if probability >= needed else BELOW_THRESHOLD
 
-    def _set(self, order: list[int], falling: list[float]) -> tuple[str, ...]:
+    def _set(self, order: list[int], falling: list[float], raw: RawScores) -> tuple[str, ...]:
         """Return the prediction set: the top label, and all that are probable enough."""
-        lowest = self._policy.set_threshold
+        lowest = self._set_thresholds[int(raw.with_authors[0])]
         pairs = zip(order[1:], falling[1:], strict=True)
         return (self.labels[order[0]], *[self.labels[i] for i, p in pairs if p >= lowest])
 

@@ -12,6 +12,8 @@ from classmark.training.transformer.config import TransformerConfig
 from classmark.training.vocabulary import (
     SparsePapers,
     choose_frequent,
+    choose_papers,
+    parts_of,
     read_occurrences,
     to_sparse,
 )
@@ -25,7 +27,9 @@ __all__ = [
     "TrainerConfig",
     "TransformerConfig",
     "choose_frequent",
+    "choose_papers",
     "fit_linear",
+    "parts_of",
     "rank_by_importance",
     "read_occurrences",
     "round_rows",

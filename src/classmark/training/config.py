@@ -51,6 +51,8 @@ class LinearConfig:
         hidden_dropout: share of the hidden vector that is dropped in a step, 0..1.
         label_smoothing: share of the target that is spread over all labels, 0..1; it keeps
             the model from claiming too much (docs/log.md).
+        parts_share: share of the papers of which a part (the title, or two sentences) is fitted
+            too, 0..1; it makes answers to short texts better.
         period_weights: weight of a paper by the name of its period; others weigh 1.
         threads: threads of the sparse sums; the result does not depend on it.
         max_author_entries: maximum size of the author table: an entry is how many papers of a
@@ -68,6 +70,7 @@ class LinearConfig:
     weight_decay: float
     hidden_dropout: float
     label_smoothing: float
+    parts_share: float
     period_weights: Mapping[str, float]
     threads: int
     max_author_entries: int
@@ -85,6 +88,7 @@ class LinearConfig:
             "weight_decay": (0.0, 1.0),
             "hidden_dropout": (0.0, 0.95),
             "label_smoothing": (0.0, 0.9),
+            "parts_share": (0.0, 1.0),
             "threads": (1, 256),
             "max_author_entries": (0, 50_000_000),
         }

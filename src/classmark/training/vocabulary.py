@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise
@@ -20,6 +21,8 @@ CHUNK_PAPERS = 5_000
 _LEAST_SHARD_BITS = 4
 _SHARD_KEYS = 1 << 25
 _SLICE_KEYS = 1 << 22
+_SENTENCE_END = re.compile(r"(?<=[.?!])\s+")
+_SENTENCES = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +60,40 @@ class SparsePapers:
     def release(self) -> None:
         """Let go of what was read of mapped arrays."""
         release_pages(self.columns, self.values)
+
+
+def choose_papers(n: int, share: float, seed: int) -> NDArray[np.int64]:
+    """Return which of n papers a part is taken of, ascending."""
+    random = np.random.default_rng(seed)
+    return np.sort(random.permutation(n)[: round(share * n)]).astype(np.int64)
+
+
+def parts_of(
+    papers: Iterable[tuple[str, str]], chosen: NDArray[np.int64], seed: int
+) -> Iterator[tuple[str, str]]:
+    """Yield a part of each chosen paper: its title, or two neighbouring sentences of its abstract.
+
+    Args:
+        papers: title and abstract of all papers, read as a stream.
+        chosen: int64, ascending: which of them.
+        seed: of which part.
+    """
+    random = np.random.default_rng(seed)
+    wanted = iter(chosen.tolist())
+    row = next(wanted, None)
+    for i, (title, abstract) in enumerate(papers):
+        if i == row:
+            yield _part(title, abstract, random)
+            row = next(wanted, None)
+
+
+def _part(title: str, abstract: str, random: np.random.Generator) -> tuple[str, str]:
+    sentences = _SENTENCE_END.split(abstract.strip())
+    draw = int(random.integers(0, 2 * max(1, len(sentences) - 1)))
+    if draw % 2 == 0 or not abstract.strip():
+        return title, ""
+    first = draw // 2
+    return "", " ".join(sentences[first : first + _SENTENCES])
 
 
 def read_occurrences(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,6 +57,9 @@ def evaluate(
         Path | None, typer.Option(metavar="DIR", help="Dataset folder that --model scores.")
     ] = None,
     split: Split = None,
+    no_authors: Annotated[
+        bool, typer.Option("--no-authors", help="Let --model score the text alone.")
+    ] = False,
     write_scores: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the scores of --model to FILE.")
     ] = None,
@@ -77,6 +81,8 @@ def evaluate(
         _refuse_options_before(context)
         return
     source = _choose_source(scores, model, dataset, split, write_scores)
+    if no_authors:
+        source = _without_authors(source)
     check_places((output, html, write_scores), source.inputs())
     check_endings(output, html)
     check_ending("--write-scores", write_scores, (".npz",))
@@ -122,6 +128,15 @@ def _choose_source(
     raise UsageError(
         f"evaluate needs either --scores FILE alone, or --model M with --dataset DIR; got {seen}."
     )
+
+
+def _without_authors(source: StoredScores | ModelScores) -> ModelScores:
+    if isinstance(source, StoredScores):
+        raise UsageError(
+            "--no-authors is about how --model scores; a stored table is measured as it is. Leave "
+            "it out, or give --model M and --dataset DIR."
+        )
+    return replace(source, authors=False)
 
 
 def _measure(

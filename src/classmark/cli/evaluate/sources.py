@@ -41,16 +41,27 @@ class StoredScores:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelScores:
-    """A model, and the split of a dataset to score."""
+    """A model, and the split of a dataset to score.
+
+    Attributes:
+        model: as for ``Classifier``.
+        dataset: its folder.
+        split: its name.
+        keep_at: where the scores are kept; None: not beyond the command.
+        authors: use those that the dataset names.
+    """
 
     model: str
     dataset: Path
     split: str
     keep_at: Path | None
+    authors: bool = True
 
     def options(self) -> list[str]:
         """Return the options that name this source on a command line."""
         options = ["--model", self.model, "--dataset", str(self.dataset), "--split", self.split]
+        if not self.authors:
+            options.append("--no-authors")
         return options + (["--write-scores", str(self.keep_at)] if self.keep_at else [])
 
     def inputs(self) -> list[Path | None]:
@@ -78,7 +89,9 @@ class ModelScores:
         from classmark.storage import atomic_file
 
         with progress_bar(f"scoring {self.split}") as progress:
-            table = score_dataset(self.model, self.dataset, self.split, progress)
+            table = score_dataset(
+                self.model, self.dataset, self.split, progress, authors=self.authors
+            )
         with atomic_file(file) as stream:
             stream.write(table.to_bytes())
         return StoredScores(file)

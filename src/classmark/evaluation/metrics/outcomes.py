@@ -161,7 +161,7 @@ def _ranking_values(table: ScoreTable) -> dict[str, Floats | Bools]:
 def _probability_values(
     table: ScoreTable, probabilities: NDArray[np.float64]
 ) -> dict[str, Floats | Bools]:
-    sets = prediction_sets(probabilities, table.set_threshold)
+    sets = prediction_sets(probabilities, table.set_thresholds[:, None])
     values: dict[str, Floats | Bools] = {
         "nll": rows.log_losses(probabilities, table.primary),
         "brier": rows.brier_scores(probabilities, table.primary),

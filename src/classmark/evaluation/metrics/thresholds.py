@@ -148,14 +148,14 @@ def fit_set_threshold(probabilities: Floats, primary: Ints, coverage: float = 0.
     return float(np.partition(truths, rows.size - rank)[rows.size - rank])
 
 
-def prediction_sets(probabilities: Floats, threshold: float) -> Bools:
+def prediction_sets(probabilities: Floats, threshold: float | Floats) -> Bools:
     """Return which labels are in each paper's set, bool [n, k]; no set is empty.
 
     A set that would be empty gets the top label, which only adds coverage.
 
     Args:
         probabilities: float [n, k], calibrated.
-        threshold: from ``fit_set_threshold``.
+        threshold: from ``fit_set_threshold``, or one for each paper, [n, 1].
     """
     sets = np.asarray(probabilities >= threshold, dtype=np.bool_)
     empty = np.flatnonzero(~sets.any(axis=1))

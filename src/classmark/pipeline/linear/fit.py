@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,9 @@ from classmark.training import (
     LinearWeights,
     SparsePapers,
     choose_frequent,
+    choose_papers,
     fit_linear,
+    parts_of,
     rank_by_importance,
     read_occurrences,
     to_sparse,
@@ -133,12 +136,17 @@ def _fit_and_prune(work: _Work) -> tuple[LinearWeights, LinearWeights]:
     config, options, manifest = work.config, work.options, work.manifest
     split = read_split(config.dataset, "train", manifest, texts=False)
     check_labels(split, config.dataset)
+    parts = choose_papers(len(split), options.parts_share, config.seed)
     folder = _scratch_for(len(split), config.runs_dir)
     where = " (features on disk)" if folder else ""
-    work.progress.step(f"reading {len(split):,} training papers{where}")
+    work.progress.step(
+        f"reading {len(split):,} training papers, and parts of {len(parts):,}{where}"
+    )
     texts = iter_texts(config.dataset, "train", manifest)
-    occurrences = read_occurrences(texts, work.progress, folder)
+    further = parts_of(iter_texts(config.dataset, "train", manifest), parts, config.seed)
+    occurrences = read_occurrences(chain(texts, further), work.progress, folder)
     weights = np.array([options.period_weights.get(p, 1.0) for p in split.periods], np.float32)
+    rows = np.concatenate([np.arange(len(split)), parts])
 
     def fit(
         stage: str, keys: NDArray[np.uint64], start: LinearWeights | None = None
@@ -146,8 +154,8 @@ def _fit_and_prune(work: _Work) -> tuple[LinearWeights, LinearWeights]:
         task = LinearFit(
             papers=to_sparse(occurrences, keys, folder),
             keys=keys,
-            labels=split.labels,
-            weights=weights,
+            labels=split.labels[rows],
+            weights=weights[rows],
             config=options,
             n_labels=len(manifest.labels),
             seed=config.seed,
