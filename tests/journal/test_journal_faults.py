@@ -18,6 +18,7 @@ from journal_events import PATIENCE_S, prediction, wait_until
 from classmark.journal import Journal, JournalConfig, database, read_predictions
 from classmark.journal.database import journal_files
 from classmark.journal.forget import Forgettable, forget
+from classmark.journal.writer import FileWriter
 
 Open = Callable[..., Journal]
 
@@ -131,26 +132,18 @@ def test_a_read_only_disk_is_counted_and_recovers(open_journal: Open, small_disk
     assert ids_in(path) == [event.prediction_id]
 
 
-def test_a_database_that_may_not_grow_is_counted_and_recovers(
-    open_journal: Open, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_database_that_may_not_grow_keeps_nothing_of_a_batch_and_recovers(path: Path) -> None:
     """The portable form of the full disk: SQLite's own limit of pages."""
-    max_pages = [24]
-
-    def open_small(path: Path, **options: int) -> sqlite3.Connection:
-        connection = open_writer(path, **options)
-        connection.execute(f"PRAGMA max_page_count = {max_pages[0]}")
-        return connection
-
-    open_writer = database.open_writer
-    monkeypatch.setattr(database, "open_writer", open_small)
-    journal = open_journal()
+    writer = FileWriter(JournalConfig(path=path))
+    writer.open().execute("PRAGMA max_page_count = 24")
     events = [prediction() for _ in range(500)]
-    assert all(journal.record(event) for event in events)
-    wait_until(lambda: journal.status().failing, "the database is full")
-    assert "the disk is full. Free some space" in str(journal.status().last_error)
-    max_pages[0] = 10_000
-    assert journal.flush(PATIENCE_S)
+    with pytest.raises(sqlite3.OperationalError, match="full") as fault:
+        writer.write(events)
+    assert "the disk is full. Free some space" in database.in_words(fault.value)
+    assert ids_in(path) == []
+    writer.close()  # the next connection has no such limit
+    assert writer.write(events).written == 500
+    writer.close()
     assert ids_in(path) == sorted(event.prediction_id for event in events)
 
 

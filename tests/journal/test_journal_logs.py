@@ -17,9 +17,10 @@ import pytest
 from journal_events import PATIENCE_S, feedback, prediction, wait_until
 
 from classmark.errors import InvalidJournal
-from classmark.journal import Journal, JournalStatus
+from classmark.journal import Journal, JournalConfig, JournalStatus
 from classmark.journal.database import journal_files
 from classmark.journal.journal import FaultLog
+from classmark.journal.writer import FileWriter
 
 Open = Callable[..., Journal]
 posix = pytest.mark.skipif(os.name == "nt", reason="there are no such modes")
@@ -73,7 +74,7 @@ def test_no_file_of_a_journal_can_be_read_by_others_for_a_moment(
 
 @posix
 def test_a_journal_is_private_before_sqlite_opens_it(
-    open_journal: Open, path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[dict[str, int]] = []
 
@@ -86,10 +87,11 @@ def test_a_journal_is_private_before_sqlite_opens_it(
     monkeypatch.setattr("sqlite3.connect", connect)
     before = os.umask(0)
     try:
-        assert open_journal().flush(PATIENCE_S)
+        writer = FileWriter(JournalConfig(path=path))
+        writer.open()
+        writer.close()
     finally:
         os.umask(before)
-    wait_until(lambda: bool(found), "the journal is opened")
     assert found[0] == {path.name: 0o600}
 
 
