@@ -61,7 +61,9 @@ def test_no_file_of_a_journal_can_be_read_by_others_for_a_moment(
         for _ in range(400):
             journal.record(prediction(text="x" * 1_000))
         assert journal.flush(PATIENCE_S)
-        wait_until(lambda: len(journal_files(path)) > 1, "a second file is begun")
+        journal.record(prediction())  # goes into the next file
+        assert journal.flush(PATIENCE_S)
+        assert len(journal_files(path)) > 1
         assert set(modes(path.parent).values()) == {0o600}
     finally:
         os.umask(before)

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from journal_events import PATIENCE_S, feedback, ids_in, prediction, wait_until
+from journal_events import PATIENCE_S, feedback, has_ended, ids_in, prediction, wait_until
 
 from classmark.journal import Journal, JournalConfig
 from classmark.journal.process import (
@@ -51,14 +51,6 @@ def writer_of(journal: Journal) -> int:
     assert journal.flush(PATIENCE_S)
     assert journal.writer_pid is not None
     return journal.writer_pid
-
-
-def has_ended(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return True
-    return state == "Z"
 
 
 @posix

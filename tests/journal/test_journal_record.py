@@ -28,13 +28,17 @@ def ids_in(path: Path) -> list[str]:
     return [found.event.prediction_id for found in read_predictions(path)]
 
 
-def test_a_recorded_prediction_is_found_as_it_was(open_journal: Open) -> None:
+@pytest.mark.parametrize("used_authors", [True, False])
+def test_a_recorded_prediction_is_found_as_it_was(open_journal: Open, used_authors: bool) -> None:
     journal = open_journal()
-    event = prediction(paper_id="quant-ph/0101001", author_category="hep-th")
+    event = prediction(
+        paper_id="quant-ph/0101001", author_category="hep-th", used_authors=used_authors
+    )
     assert journal.record(event)
     found = journal.find(event.prediction_id)
     assert found is not None
     assert found.event == event
+    assert found.event.used_authors is used_authors
     assert found.feedback == ()
 
 

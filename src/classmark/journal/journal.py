@@ -29,6 +29,7 @@ _EVENTS_PER_TRANSACTION = 2_000
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.1, 2.0
 _EVENT_BYTES = 600  # what an event without texts takes, roughly
 _READ_AFTER_WRITE_S = 1.0
+_AFTER_KILL_S = 2.0  # an answer on its way still counts; ends in milliseconds unless the disk hangs
 NOT_WRITTEN = "journal cannot be written"
 DROPPED = "journal events dropped"
 NOT_DELETED = "old part of the journal not deleted"
@@ -62,6 +63,7 @@ class Journal:
         self._in_hand: list[bytes] = []
         self._queued_bytes = 0
         self._accepted = self._settled = self._written = self._dropped = 0
+        self._is_tried = False
         self._failing = False
         self._last_error: str | None = None
         self._faults, self._old_faults = FaultLog(), FaultLog()
@@ -116,12 +118,17 @@ class Journal:
         return self._writer.pid
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until everything recorded so far is written or refused; False if time ran out."""
+        """Wait until everything recorded so far is written or refused; False if time ran out.
+
+        At the start it also waits until the writer has opened the file, or has said why it cannot.
+        """
         with self._settled_more:
             wanted = self._accepted
             self._hurry.set()
             self._wake.set()
-            return self._settled_more.wait_for(lambda: self._settled >= wanted, timeout_s)
+            return self._settled_more.wait_for(
+                lambda: self._is_tried and self._settled >= wanted, timeout_s
+            )
 
     def find(self, prediction_id: str) -> Prediction | None:
         """Return a prediction with its feedback, None if there is none; reads the disk.
@@ -167,7 +174,7 @@ class Journal:
         self._thread.join(timeout_s + _FIRST_RETRY_S)
         if self._thread.is_alive():  # the writer does not answer
             self._writer.kill()
-            self._thread.join(_FIRST_RETRY_S)
+            self._thread.join(_AFTER_KILL_S)
         with self._lock:
             lost = len(self._queue) + len(self._in_hand)
             self._dropped += lost
@@ -179,6 +186,7 @@ class Journal:
     def _run(self) -> None:
         gather_s = self._config.flush_window_ms / 1000 / _COMMITS_PER_WINDOW
         retry_s = _FIRST_RETRY_S
+        began_s = time.monotonic()
         self._write()
         while not self._is_finished():
             if self._failing:
@@ -187,9 +195,11 @@ class Journal:
             else:
                 retry_s = _FIRST_RETRY_S
                 self._wake.wait()
-                self._hurry.wait(gather_s)
+                # From batch to batch: what waits for a slow commit must not also wait afterwards.
+                self._hurry.wait(max(0.0, began_s + gather_s - time.monotonic()))
             self._hurry.clear()
             self._wake.clear()
+            began_s = time.monotonic()
             self._write()
         self._writer.close()
 
@@ -222,13 +232,17 @@ class Journal:
         else:
             with self._lock:
                 self._failing = False
+        with self._settled_more:
+            self._is_tried = True
+            self._settled_more.notify_all()
         self._faults.report(self.status())
 
     def _take(self) -> list[bytes]:
         """Return the oldest events; they are kept until they are settled."""
         with self._lock:
-            if not self._in_hand:
-                self._in_hand, self._queue = self._queue, []
+            # Also behind those of an attempt that failed: what came meanwhile wakes nobody again.
+            self._in_hand += self._queue
+            self._queue = []
             return self._in_hand[:_EVENTS_PER_TRANSACTION]
 
     def _settle(self, events: list[bytes], outcome: Outcome) -> None:
