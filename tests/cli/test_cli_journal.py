@@ -48,7 +48,7 @@ def event(number: int, **changes: Any) -> PredictionEvent:
 def events(models_home: Path) -> list[PredictionEvent]:
     """Write three predictions and feedback into the default journal, and return the former."""
     assert models_home.parent.name == "home"
-    written = [event(1, at_utc=OLD), event(2), event(3, model=MINE)]
+    written = [event(1, at_utc=OLD), event(2, used_authors=True), event(3, model=MINE)]
     said = FeedbackEvent(
         prediction_id=written[1].prediction_id,
         category="math.CO",
@@ -93,6 +93,7 @@ def test_status_of_no_journal_is_empty(models_home: Path) -> None:
 def test_export_writes_json_lines_with_all_feedback(events: list[PredictionEvent]) -> None:
     lines = exported()
     assert [PredictionEvent.from_dict(line) for line in lines] == events
+    assert [line["used_authors"] for line in lines] == [False, True, False]
     assert [len(line["feedback"]) for line in lines] == [0, 1, 0]
     assert run("export").stderr == "exported 3 predictions to standard output.\n"
 
@@ -122,6 +123,7 @@ def test_export_writes_csv_that_can_be_read_back(
     assert run("export", "--output", str(output)).exit_code == 0
     rows = list(csv.DictReader(io.StringIO(output.read_text("utf-8-sig"), newline="")))
     assert [row["prediction_id"] for row in rows] == [e.prediction_id for e in events]
+    assert [row["used_authors"] for row in rows] == ["false", "true", "false"]
     assert rows[1]["feedback_category"] == "math.CO"
     assert rows[1]["feedback_comment"] == 'it says "graph", not\nlearning'
     assert json.loads(rows[0]["set"]) == ["cs.LG", "stat.ML"]
@@ -160,6 +162,7 @@ def test_export_writes_parquet_with_types(events: list[PredictionEvent], tmp_pat
     assert [row["prediction_id"] for row in rows] == [e.prediction_id for e in events]
     assert rows[0]["ranked"][0] == {"code": "cs.LG", "probability": 0.75}
     assert (rows[0]["set"], rows[0]["n_chars"]) == (["cs.LG", "stat.ML"], 900)
+    assert [row["used_authors"] for row in rows] == [False, True, False]
     assert rows[1]["feedback_category"] == "math.CO"
 
 

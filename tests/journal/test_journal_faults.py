@@ -13,22 +13,26 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from journal_events import PATIENCE_S, prediction, wait_until
+from journal_events import PATIENCE_S, has_ended, prediction, wait_until
 
 from classmark.journal import Journal, JournalConfig, database, read_predictions
 from classmark.journal.database import journal_files
 from classmark.journal.forget import Forgettable, forget
+from classmark.journal.writer import FileWriter
 
 Open = Callable[..., Journal]
 
-# Records without pause or end, and says after each event which one it was and when.
+# Records without pause or end, and says after each event which one it was and when; at first, which
+# process writes.
 WRITER = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from classmark.journal import Journal, JournalConfig
-from journal_events import prediction
+from journal_events import PATIENCE_S, prediction
 journal = Journal(JournalConfig(path=Path(sys.argv[1]), rotate_bytes=int(sys.argv[3])))
+assert journal.flush(PATIENCE_S)
+print(journal.writer_pid, flush=True)
 while True:
     event = prediction()
     kept = journal.record(event)
@@ -71,14 +75,19 @@ def start_writer(path: Path, rotate_bytes: int = NEVER_BYTES) -> subprocess.Pope
 
 
 def kill_after(process: subprocess.Popen[str], n_lines: int) -> tuple[int, list[list[str]]]:
-    """Kill a writer after so many events; return when, and all that it said."""
+    """Kill one that records after so many events; return when, and all that it said.
+
+    What it had passed on is written by then.
+    """
     assert process.stdout is not None
+    writer_pid = int(process.stdout.readline())
     lines = [process.stdout.readline() for _ in range(n_lines)]
     at_ns = time.monotonic_ns()
     process.send_signal(signal.SIGKILL)
     lines += process.stdout.readlines()
     process.stdout.close()
     assert process.wait() == -signal.SIGKILL
+    wait_until(lambda: has_ended(writer_pid), "its writer has ended")
     return at_ns, [line.split() for line in lines if line.endswith("\n")]
 
 
@@ -101,6 +110,22 @@ def test_a_full_disk_is_counted_and_recovers(open_journal: Open, small_disk: Pat
     assert not journal.status().failing
     assert set(ids_in(path)) == {first.prediction_id, *(e.prediction_id for e in kept)}
     assert journal.status().written == 1 + len(kept)
+
+
+def test_what_comes_while_writing_fails_is_written_without_another_event(
+    open_journal: Open, path: Path
+) -> None:
+    obstacle = path.parent
+    obstacle.write_text("in the way of the folder")
+    journal = open_journal()
+    events = [prediction(), prediction()]
+    for event in events:  # the second comes when the first has been tried
+        journal.record(event)
+        assert not journal.flush(0.3)
+        wait_until(lambda: journal.status().failing, "the journal notices the obstacle")
+    obstacle.unlink()
+    wait_until(lambda: journal.status().queued == 0, "both are written")
+    assert ids_in(path) == sorted(event.prediction_id for event in events)
 
 
 def test_a_disk_that_is_full_at_the_start_is_counted_and_recovers(
@@ -131,26 +156,18 @@ def test_a_read_only_disk_is_counted_and_recovers(open_journal: Open, small_disk
     assert ids_in(path) == [event.prediction_id]
 
 
-def test_a_database_that_may_not_grow_is_counted_and_recovers(
-    open_journal: Open, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_database_that_may_not_grow_keeps_nothing_of_a_batch_and_recovers(path: Path) -> None:
     """The portable form of the full disk: SQLite's own limit of pages."""
-    max_pages = [24]
-
-    def open_small(path: Path, **options: int) -> sqlite3.Connection:
-        connection = open_writer(path, **options)
-        connection.execute(f"PRAGMA max_page_count = {max_pages[0]}")
-        return connection
-
-    open_writer = database.open_writer
-    monkeypatch.setattr(database, "open_writer", open_small)
-    journal = open_journal()
+    writer = FileWriter(JournalConfig(path=path))
+    writer.open().execute("PRAGMA max_page_count = 24")
     events = [prediction() for _ in range(500)]
-    assert all(journal.record(event) for event in events)
-    wait_until(lambda: journal.status().failing, "the database is full")
-    assert "the disk is full. Free some space" in str(journal.status().last_error)
-    max_pages[0] = 10_000
-    assert journal.flush(PATIENCE_S)
+    with pytest.raises(sqlite3.OperationalError, match="full") as fault:
+        writer.write(events)
+    assert "the disk is full. Free some space" in database.in_words(fault.value)
+    assert ids_in(path) == []
+    writer.close()  # the next connection has no such limit
+    assert writer.write(events).written == 500
+    writer.close()
     assert ids_in(path) == sorted(event.prediction_id for event in events)
 
 
@@ -245,7 +262,8 @@ def test_forgetting_while_another_process_writes_loses_nothing_else(path: Path) 
     doomed = ids_in(path)[:200:20]
     for prediction_id in doomed:
         assert forget(path, Forgettable(prediction_ids=(prediction_id,))).predictions == 1
-    killed_ns, said = kill_after(writer, 800)
+    # More than the pipe holds: some of them are recorded after the last `forget` let the file go.
+    killed_ns, said = kill_after(writer, 2_500)
     old = {event for event, at_ns, _ in said if killed_ns - int(at_ns) > WINDOW_NS}
     found = set(ids_in(path))
     assert all(ok == "1" for _, _, ok in said)

@@ -29,6 +29,7 @@ from classmark.journal.forget import Forgettable, forget
 from classmark.journal.migrations import MIGRATIONS, migrate
 from classmark.journal.reading import PredictionFilter, summarise
 from classmark.journal.writer import FileWriter
+from classmark.records import PredictionEvent
 from classmark.wire import ModelRef
 
 Open = Callable[..., Journal]
@@ -185,6 +186,48 @@ def test_a_file_of_an_older_classmark_is_brought_up_to_date_by_reading_it(path: 
     event = prediction()
     write(path, event)
     assert ids_in(path) == [event.prediction_id]
+
+
+def test_a_journal_from_before_authors_is_read_written_and_exported(path: Path) -> None:
+    """Its closed file and the live one lack the column, as do lines that were exported from it."""
+    old = [
+        begin_before_authors(path),
+        begin_before_authors(path.with_name("journal.000002.sqlite")),
+    ]
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE journal_file SET closed_at_utc = '2026-11-01T00:00:00.000Z'")
+    connection.close()
+    new = prediction(used_authors=True)
+    write(path, new)
+    found = {p.event.prediction_id: p.event.used_authors for p in read_predictions(path)}
+    assert found == {**dict.fromkeys(old, False), new.prediction_id: True}
+    for file in journal_files(path):
+        connection = sqlite3.connect(file)
+        names = [row[0] for row in connection.execute("SELECT name FROM migrations")]
+        assert names == list(MIGRATIONS)
+        connection.close()
+    line = new.to_dict()
+    del line["used_authors"]
+    assert PredictionEvent.from_dict(line).used_authors is False
+
+
+def begin_before_authors(path: Path) -> str:
+    """Begin a file with one prediction as the version before wrote it; return its id."""
+    path.parent.mkdir(exist_ok=True)
+    connection = sqlite3.connect(path, isolation_level=None)
+    names = list(MIGRATIONS)[: list(MIGRATIONS).index("0003_used_authors")]
+    migrate(connection, path, {name: MIGRATIONS[name] for name in names})
+    event = prediction()
+    connection.execute("INSERT INTO journal_file VALUES (1, ?, NULL)", (event.at_utc,))
+    connection.execute("INSERT INTO models VALUES (1, 'fast', '1.0', ?)", ("d" * 64,))
+    connection.execute(
+        "INSERT INTO predictions VALUES (?, ?, 1, NULL, '0123456789abcdef', 'cs.LG', 'accepted', "
+        """'[["cs.LG",0.75]]', '["cs.LG"]', '[]', 0.5, 900, 140, 0.25, 1.5, 'classify', NULL, """
+        "NULL)",
+        (event.prediction_id, event.at_utc),
+    )
+    connection.close()
+    return event.prediction_id
 
 
 # --- forgetting ------------------------------------------------------------------------------

@@ -28,13 +28,17 @@ def ids_in(path: Path) -> list[str]:
     return [found.event.prediction_id for found in read_predictions(path)]
 
 
-def test_a_recorded_prediction_is_found_as_it_was(open_journal: Open) -> None:
+@pytest.mark.parametrize("used_authors", [True, False])
+def test_a_recorded_prediction_is_found_as_it_was(open_journal: Open, used_authors: bool) -> None:
     journal = open_journal()
-    event = prediction(paper_id="quant-ph/0101001", author_category="hep-th")
+    event = prediction(
+        paper_id="quant-ph/0101001", author_category="hep-th", used_authors=used_authors
+    )
     assert journal.record(event)
     found = journal.find(event.prediction_id)
     assert found is not None
     assert found.event == event
+    assert found.event.used_authors is used_authors
     assert found.feedback == ()
 
 
@@ -113,7 +117,7 @@ def test_an_event_that_the_database_refuses_costs_only_itself(
         feedback(prediction().prediction_id, 7),  # type: ignore[arg-type]
         prediction(),
     ]
-    assert all(journal.record(event) for event in events)
+    assert [journal.record(event) for event in events] == [True, False, True, True, True, True]
     assert journal.flush(PATIENCE_S)
     status = journal.status()
     assert (status.written, status.dropped, status.failing) == (2, 4, False)
@@ -150,7 +154,7 @@ def test_more_than_the_capacity_is_dropped_and_counted(open_journal: Open, path:
 @pytest.mark.slow
 def test_long_texts_count_against_the_capacity(open_journal: Open, path: Path) -> None:
     path.parent.parent.joinpath("journal").write_text("in the way of the folder")
-    journal = open_journal(capacity_chars=10_000)
+    journal = open_journal(capacity_bytes=10_000)
     texts = [prediction(text="x" * 4_000) for _ in range(5)]
     assert [journal.record(event) for event in texts] == [True, True, False, False, False]
 

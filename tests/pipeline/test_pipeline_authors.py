@@ -25,8 +25,12 @@ from classmark.dataset import (
     sample_papers,
 )
 from classmark.errors import BundleIncompatible, RunCorrupt
+from classmark.journal import Journal, JournalConfig, read_predictions
 from classmark.pipeline import ExportOptions, export_run
 from classmark.records import AuthorFacts, LinearPart, RunRecord
+from classmark.service import ServiceSettings
+from classmark.service.answering.answerer import Answerer, AnswerOptions, Question
+from classmark.service.metrics import Metrics
 from classmark.wire import TextAlone
 from spoilt_bundles import npy, rewrite, setting
 
@@ -164,6 +168,30 @@ def test_the_command_says_what_an_answer_is_based_on(authored_bundle: Path, tmp_
     assert known["ranked"][0]["code"] not in (tmp_path / "without.csv").read_text().split(",")[2:]
     pages = [pq.read_table(tmp_path / f"{name}.parquet") for name in ("with", "without")]
     assert pages[0]["probability"][0] != pages[1]["probability"][0]
+
+
+def test_the_journal_keeps_that_authors_were_used_but_no_name(
+    authored_bundle: Path, tmp_path: Path
+) -> None:
+    classifier = Classifier(authored_bundle)
+    word = "".join(filter(str.isalpha, classifier.labels[0].lower()))
+    known, unknown = (f"a. {SECRET}{word}",), (f"{SECRET} Nobody",)
+    path = tmp_path / "journal.sqlite"
+    journal = Journal(JournalConfig(path=path))
+    answerer = Answerer(classifier, ServiceSettings(), Metrics(), journal=journal)
+    asked = [
+        [Question(Paper(title="A title", authors=names))] for names in (known, unknown, (), known)
+    ]
+    together = [question for questions in asked for question in questions]
+    given = [
+        answerer.answer_many(questions, AnswerOptions(top=1), lambda: None)
+        for questions in [*asked, together]
+    ]
+    assert journal.close(60.0) == 0
+    kept = {p.event.prediction_id: p.event.used_authors for p in read_predictions(path)}
+    assert kept == {a.prediction_id: "authors" in a.evidence for some in given for a in some}
+    assert [kept[a.prediction_id] for a in given[-1]] == [True, False, False, True]
+    assert SECRET.encode() not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
 
 
 def test_an_explanation_lists_what_the_authors_change(authored_bundle: Path) -> None:

@@ -31,7 +31,7 @@ class JournalConfig:
         path: the first file; later ones are stored beside it as ``NAME.000002.sqlite`` and so on.
         keep_text: write the texts of papers, not only their fingerprints and features.
         capacity_events: events that may wait in memory; further ones are dropped and counted.
-        capacity_chars: the same for the sum of their texts, ids and comments, in characters.
+        capacity_bytes: the same for the sum of them as they are passed to the writer, in bytes.
         flush_window_ms: a process that is killed loses at most the newest events of this time.
         rotate_bytes: a file that has grown to this is closed for good and a new one begun.
         rotate_days: the same for its age; None means that only the size counts.
@@ -39,13 +39,13 @@ class JournalConfig:
             a fifteenth of it later; None keeps them. Files are closed after a thirtieth of it.
         max_bytes: the oldest files are deleted while all of them take more; None sets no bound.
             Files are closed at an eighth of it.
-        busy_timeout_ms: how long the background thread waits for another process to finish.
+        busy_timeout_ms: how long the writer waits for another process to finish.
     """
 
     path: Path = field(default_factory=default_journal_path)
     keep_text: bool = False
     capacity_events: int = 16_384
-    capacity_chars: int = 32 * 1024 * 1024
+    capacity_bytes: int = 32 * 1024 * 1024
     flush_window_ms: int = 250
     rotate_bytes: int = 256 * 1024 * 1024
     rotate_days: float | None = None
@@ -56,7 +56,7 @@ class JournalConfig:
     def __post_init__(self) -> None:
         lowest = {
             "capacity_events": 1,
-            "capacity_chars": 1,
+            "capacity_bytes": 1,
             "flush_window_ms": 1,
             "rotate_bytes": _SMALLEST_FILE_BYTES,
             "rotate_days": 0,

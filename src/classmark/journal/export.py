@@ -27,7 +27,9 @@ _TYPES = {  # as pyarrow calls them, and two of our own
     "n_words": "int64",
     "latex_share": "double",
     "latency_ms": "double",
-    **dict.fromkeys(("source", "author_category", "text"), "string"),
+    **dict.fromkeys(("source", "author_category"), "string"),
+    "used_authors": "bool",
+    "text": "string",
     **dict.fromkeys(("feedback_category", "feedback_comment", "feedback_at_utc"), "string"),
 }
 COLUMNS = tuple(_TYPES)
@@ -112,4 +114,5 @@ def _batches(predictions: Iterable[Prediction]) -> Iterator[list[Prediction]]:
 
 
 def _cell(value: object) -> object:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple) else value
+    is_json = isinstance(value, list | tuple | bool)
+    return json.dumps(value, ensure_ascii=False) if is_json else value

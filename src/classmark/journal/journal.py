@@ -1,4 +1,8 @@
-"""The journal of one process: a queue with a limit, and one thread that writes it down."""
+"""The journal of one process: a queue with a limit, and one thread that feeds the writer.
+
+The thread only passes packed events on and waits. A thread that writes takes the interpreter's lock
+at every statement of SQLite, and requests wait for it (decision 0061).
+"""
 
 from __future__ import annotations
 
@@ -14,16 +18,18 @@ from classmark.journal import database
 from classmark.journal.config import LOGGER_NAME, JournalConfig, JournalStatus
 from classmark.journal.database import journal_files
 from classmark.journal.forget import Retention
+from classmark.journal.process import Batch, WriterProcess, pack_event, problem_of
 from classmark.journal.reading import find_prediction
-from classmark.journal.writer import Event, FileWriter
-from classmark.records import FeedbackEvent, Prediction, PredictionEvent
+from classmark.journal.writer import Event, FileWriter, Outcome
+from classmark.records import Prediction
 
 # Two commits in a window, so that an event is written within it though commits take time.
 _COMMITS_PER_WINDOW = 2
 _EVENTS_PER_TRANSACTION = 2_000
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.1, 2.0
-_EVENT_CHARS = 600  # what an event weighs besides its texts, roughly
+_EVENT_BYTES = 600  # what an event without texts takes, roughly
 _READ_AFTER_WRITE_S = 1.0
+_AFTER_KILL_S = 2.0  # an answer on its way still counts; ends in milliseconds unless the disk hangs
 NOT_WRITTEN = "journal cannot be written"
 DROPPED = "journal events dropped"
 NOT_DELETED = "old part of the journal not deleted"
@@ -33,13 +39,13 @@ _log = logging.getLogger(LOGGER_NAME)
 
 
 class Journal:
-    """Writes events down in the background; may be shared by threads, not by processes.
+    """Has events written in the background; may be shared by threads, not by processes.
 
     Each process makes its own, after it was forked or spawned; they may share a path.
     """
 
     def __init__(self, config: JournalConfig) -> None:
-        """Start the thread. A file that cannot be opened now is tried again later.
+        """Start a thread, and the process that writes. What fails now is tried again later.
 
         Raises:
             JournalTooNew: the journal was written by a newer classmark.
@@ -53,15 +59,17 @@ class Journal:
         self._lock = threading.Lock()
         self._settled_more = threading.Condition(self._lock)
         self._wake, self._hurry = threading.Event(), threading.Event()
-        self._queue: list[Event] = []
-        self._in_hand: list[Event] = []
-        self._queued_chars = 0
+        self._queue: list[bytes] = []
+        self._in_hand: list[bytes] = []
+        self._queued_bytes = 0
         self._accepted = self._settled = self._written = self._dropped = 0
+        self._is_tried = False
         self._failing = False
         self._last_error: str | None = None
         self._faults, self._old_faults = FaultLog(), FaultLog()
         self._retention = Retention(config)
         self._deadline: float | None = None
+        self._writer = WriterProcess(config)
         self._thread = threading.Thread(target=self._run, name="classmark-journal", daemon=True)
         self._thread.start()
 
@@ -69,19 +77,23 @@ class Journal:
         """Take an event to be written soon; never waits for the disk and never raises.
 
         Returns:
-            False if it was dropped, which is counted: too many wait, or the journal is closed.
+            False if it was dropped, which is counted: too many wait, the journal is closed, or it
+            is not an event.
         """
-        chars = _chars_of(event)
+        try:
+            packed = pack_event(event)
+        except (LookupError, TypeError, ValueError, OverflowError):
+            packed = b""
         with self._lock:
             taken = (
                 self._deadline is None
-                and chars is not None
+                and bool(packed)
                 and len(self._queue) + len(self._in_hand) < self._config.capacity_events
-                and self._queued_chars + chars <= self._config.capacity_chars + _EVENT_CHARS
+                and self._queued_bytes + len(packed) <= self._config.capacity_bytes + _EVENT_BYTES
             )
             if taken:
-                self._queue.append(event)
-                self._queued_chars += chars or 0
+                self._queue.append(packed)
+                self._queued_bytes += len(packed)
                 self._accepted += 1
             else:
                 self._dropped += 1
@@ -100,13 +112,23 @@ class Journal:
                 last_error=self._last_error,
             )
 
+    @property
+    def writer_pid(self) -> int | None:
+        """Number of the process that writes, None while there is none."""
+        return self._writer.pid
+
     def flush(self, timeout_s: float) -> bool:
-        """Wait until everything recorded so far is written or refused; False if time ran out."""
+        """Wait until everything recorded so far is written or refused; False if time ran out.
+
+        At the start it also waits until the writer has opened the file, or has said why it cannot.
+        """
         with self._settled_more:
             wanted = self._accepted
             self._hurry.set()
             self._wake.set()
-            return self._settled_more.wait_for(lambda: self._settled >= wanted, timeout_s)
+            return self._settled_more.wait_for(
+                lambda: self._is_tried and self._settled >= wanted, timeout_s
+            )
 
     def find(self, prediction_id: str) -> Prediction | None:
         """Return a prediction with its feedback, None if there is none; reads the disk.
@@ -140,7 +162,7 @@ class Journal:
                 writer.close()
 
     def close(self, timeout_s: float) -> int:
-        """Write what waits, stop the thread, and return how many events were lost.
+        """Have written what waits, end the writer, and return how many events were lost.
 
         Args:
             timeout_s: what is not written by then is lost.
@@ -150,6 +172,9 @@ class Journal:
             self._hurry.set()
             self._wake.set()
         self._thread.join(timeout_s + _FIRST_RETRY_S)
+        if self._thread.is_alive():  # the writer does not answer
+            self._writer.kill()
+            self._thread.join(_AFTER_KILL_S)
         with self._lock:
             lost = len(self._queue) + len(self._in_hand)
             self._dropped += lost
@@ -159,10 +184,10 @@ class Journal:
     # --- the thread ----------------------------------------------------------------------------
 
     def _run(self) -> None:
-        writer = FileWriter(self._config)
         gather_s = self._config.flush_window_ms / 1000 / _COMMITS_PER_WINDOW
         retry_s = _FIRST_RETRY_S
-        self._write(writer)
+        began_s = time.monotonic()
+        self._write()
         while not self._is_finished():
             if self._failing:
                 self._hurry.wait(self._within_deadline(retry_s))
@@ -170,12 +195,13 @@ class Journal:
             else:
                 retry_s = _FIRST_RETRY_S
                 self._wake.wait()
-                self._hurry.wait(gather_s)
+                # From batch to batch: what waits for a slow commit must not also wait afterwards.
+                self._hurry.wait(max(0.0, began_s + gather_s - time.monotonic()))
             self._hurry.clear()
             self._wake.clear()
-            self._write(writer)
-        with suppress(sqlite3.Error):
-            writer.close()
+            began_s = time.monotonic()
+            self._write()
+        self._writer.close()
 
     def _is_finished(self) -> bool:
         with self._lock:
@@ -188,60 +214,48 @@ class Journal:
             return seconds
         return max(0.0, min(seconds, self._deadline - time.monotonic()))
 
-    def _write(self, writer: FileWriter) -> None:
-        """Write everything that waits, or keep it and note why that is not possible."""
+    def _write(self) -> None:
+        """Have everything written that waits, or keep it and note why that is not possible."""
         try:
-            if self._deadline is not None:
-                writer.limit_waiting(round(self._within_deadline(60) * 1000))
-            writer.open()
-            while events := self._take():
-                outcome = writer.write(events)
-                self._settle(len(events), outcome.refused, outcome.problem)
+            while True:  # at first without events: the writer then opens the file
+                wait_ms = self._config.busy_timeout_ms
+                if self._deadline is not None:
+                    wait_ms = min(wait_ms, round(self._within_deadline(60) * 1000))
+                events = self._take()
+                outcome = self._writer.write(Batch(wait_ms, events))
+                self._settle(events, outcome)
+                if len(events) < _EVENTS_PER_TRANSACTION:
+                    break
         except Exception as error:  # noqa: BLE001 - the thread lives as long as the process
             with self._lock:
-                self._failing, self._last_error = True, self._problem(error)
-            with suppress(sqlite3.Error):  # the next attempt opens a new one
-                writer.close()
+                self._failing, self._last_error = True, problem_of(self._config, error)
         else:
             with self._lock:
                 self._failing = False
+        with self._settled_more:
+            self._is_tried = True
+            self._settled_more.notify_all()
         self._faults.report(self.status())
 
-    def _take(self) -> list[Event]:
+    def _take(self) -> list[bytes]:
         """Return the oldest events; they are kept until they are settled."""
         with self._lock:
-            if not self._in_hand:
-                self._in_hand, self._queue = self._queue, []
+            # Also behind those of an attempt that failed: what came meanwhile wakes nobody again.
+            self._in_hand += self._queue
+            self._queue = []
             return self._in_hand[:_EVENTS_PER_TRANSACTION]
 
-    def _settle(self, n_events: int, n_refused: int, problem: str | None) -> None:
+    def _settle(self, events: list[bytes], outcome: Outcome) -> None:
         with self._settled_more:
-            self._queued_chars -= sum(_chars_of(e) or 0 for e in self._in_hand[:n_events])
-            del self._in_hand[:n_events]
-            self._written += n_events - n_refused
-            self._dropped += n_refused
-            self._settled += n_events
+            self._queued_bytes -= sum(map(len, events))
+            del self._in_hand[: len(events)]
+            self._written += outcome.written
+            self._dropped += outcome.refused
+            self._settled += len(events)
             self._failing = False
-            if problem is not None:
-                self._last_error = problem
+            if outcome.problem is not None:
+                self._last_error = outcome.problem
             self._settled_more.notify_all()
-
-    def _problem(self, error: Exception) -> str:
-        if isinstance(error, ClassmarkError):
-            return str(error)
-        if isinstance(error, sqlite3.Error | OSError):
-            return f"journal {self._config.path}: {database.in_words(error)}"
-        return f"journal {self._config.path}: {type(error).__name__}: {error}"
-
-
-def _chars_of(event: Event) -> int | None:
-    """Return the memory that an event takes, None for anything else."""
-    try:
-        if isinstance(event, PredictionEvent):
-            return _EVENT_CHARS + len(event.text or "") + len(event.paper_id or "")
-        return _EVENT_CHARS + len(event.comment or "") if isinstance(event, FeedbackEvent) else None
-    except TypeError:
-        return None
 
 
 class FaultLog:

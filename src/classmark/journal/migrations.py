@@ -67,9 +67,12 @@ BEGIN
 END;
 """
 
+_USED_AUTHORS = "ALTER TABLE predictions ADD COLUMN used_authors INTEGER NOT NULL DEFAULT 0;"
+
 MIGRATIONS: Mapping[str, str] = {
     "0001_predictions_and_feedback": _TABLES,
     "0002_forgotten": _FORGOTTEN,
+    "0003_used_authors": _USED_AUTHORS,
 }
 
 

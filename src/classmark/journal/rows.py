@@ -18,13 +18,13 @@ Row = tuple[Any, ...]
 PREDICTION_COLUMNS = (
     *("prediction_id", "at_utc", "model", "paper_id", "text_fingerprint", "primary_code"),
     *("reason", "ranked", "prediction_set", "cross_lists", "known_share", "n_chars", "n_words"),
-    *("latex_share", "latency_ms", "source", "author_category", "text"),
+    *("latex_share", "latency_ms", "source", "author_category", "used_authors", "text"),
 )
 # Written first wins: a retry of a request, or of a transaction, is the same event.
 _VALUES = f"({', '.join('?' * len(PREDICTION_COLUMNS))})"
 
 
-_ROWS_AT_ONCE = (500, 100, 20)  # 500 rows have 9,000 values; SQLite takes 32,766
+_ROWS_AT_ONCE = (500, 100, 20)  # 500 rows have 9,500 values; SQLite takes 32,766
 _INSERT_MANY = {
     n_rows: f"INSERT INTO predictions ({', '.join(PREDICTION_COLUMNS)}) "  # noqa: S608 - no input
     f"VALUES {', '.join([_VALUES] * n_rows)} ON CONFLICT (prediction_id) DO NOTHING"
@@ -99,6 +99,7 @@ def prediction_row(event: PredictionEvent, model: int, *, keep_text: bool) -> Ro
         event.latency_ms,
         event.source,
         storable(event.author_category),
+        event.used_authors,
         storable(event.text) if keep_text else None,
     )
 
@@ -118,6 +119,7 @@ def prediction_of(row: Row) -> PredictionEvent:
             ranked=tuple((code, share) for code, share in json.loads(values.pop("ranked"))),
             set=tuple(json.loads(values.pop("prediction_set"))),
             cross_lists=tuple(json.loads(values.pop("cross_lists"))),
+            used_authors=bool(values.pop("used_authors")),
             **values,
         )
     except (ValueError, TypeError) as error:

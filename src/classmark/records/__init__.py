@@ -1,4 +1,11 @@
-"""Frozen records that packages exchange, each with its JSON or array form."""
+"""Frozen records that packages exchange, each with its JSON or array form.
+
+``ScoreTable`` loads lazily, because it needs numpy, which the writer of a journal does not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from classmark.records.bundle import BundleFile, BundleManifest, Policy
 from classmark.records.dataset import DatasetManifest, SplitFile
@@ -54,9 +61,11 @@ from classmark.records.run import (
     Speeds,
     TransformerPart,
 )
-from classmark.records.scores import ScoreTable
 from classmark.records.sweep import SweepReport, SweepTrial, TrialState
 from classmark.records.values import author_names, is_missing, text_of, text_of_id
+
+if TYPE_CHECKING:
+    from classmark.records.scores import ScoreTable
 
 __all__ = [
     "CSV_MARK",
@@ -121,3 +130,12 @@ __all__ = [
     "utc_text",
     "utc_text_from",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load ``ScoreTable`` when it is first used."""
+    if name != "ScoreTable":
+        raise AttributeError(f"module 'classmark.records' has no attribute {name!r}")
+    from classmark.records.scores import ScoreTable
+
+    return ScoreTable

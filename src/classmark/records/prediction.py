@@ -118,6 +118,7 @@ class PredictionEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         latency_ms: from the request to the answer.
         source: which endpoint answered.
         author_category: the category that the author gave, canonical.
+        used_authors: whether earlier papers of its authors counted; nothing else is kept of them.
         text: title, newline, abstract; only where the journal was asked to keep texts.
     """
 
@@ -138,6 +139,7 @@ class PredictionEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     latency_ms: float
     source: PredictionSource = "classify"
     author_category: str | None = None
+    used_authors: bool = False
     text: str | None = None
 
     def to_dict(self) -> dict[str, Any]:

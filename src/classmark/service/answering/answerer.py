@@ -346,6 +346,7 @@ class Answerer:
             source=options.source,
             paper_id=paper.id,
             author_category=question.author_category,
+            used_authors="authors" in answer.evidence,
             text=text if self._keep_text else None,
         )
 

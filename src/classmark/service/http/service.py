@@ -37,6 +37,8 @@ CHORES_PAUSE_S = 60.0
 CHORES_CLOSE_S = 1.0
 JOURNAL_CLOSE_S = 5.0
 """Of the grace period, for the last events of the journal."""
+JOURNAL_OPEN_S = 2.0
+"""A worker waits this long for the writer, so that its first events wait no longer than others."""
 
 
 class Service:
@@ -111,6 +113,8 @@ class Service:
             self.model.classifier.categories.canonical("unknown")
         if self.answerer.batcher is not None:
             self.answerer.batcher.start([WARM_UP] * _TIMED_PAPERS)
+        if self.journal is not None:
+            self.journal.flush(JOURNAL_OPEN_S)
         self.metrics.worker_started(self._started_at_s, self.model.classifier.model)
         self.traffic.is_ready = True
 
