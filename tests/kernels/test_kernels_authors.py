@@ -307,7 +307,7 @@ def test_c_and_numpy_say_the_same_of_any_table(
     arrays = replace(
         a,
         counts=random.integers(0, 256, len(a.counts)).astype(np.uint8),
-        labels=random.integers(0, K, len(a.labels)).astype(random.choice([np.uint8, np.uint16])),
+        labels=random.integers(0, K, len(a.labels)).astype(np.uint8 if seed % 2 else np.uint16),
         profile=random.integers(-(1 << 15), 1 << 15, a.profile.shape).astype(np.int16),
     )
     papers = [*asked, *((names, year) for names, year, _ in known)]

@@ -171,6 +171,8 @@ class AuthorTable:
         self._newest = newest
         self._fading = _fading()
         self._kernel: Any = KERNEL if use_kernel else None
+        is_cross_list = arrays.periods >= CROSS_LISTED
+        self._places = arrays.labels + np.uint16(self.n_labels) * is_cross_list
 
     def said(self, authors: Sequence[Sequence[str]], years: NDArray[np.integer[Any]]) -> Said:
         """Return what the authors of n papers say; arguments as for ``votes``."""
@@ -185,7 +187,7 @@ class AuthorTable:
         self._kernel.authors(
             _latin(),
             *(a.displacements, a.initials, a.names, self._first_name, self._first_entry),
-            *(a.labels, a.periods, a.counts, a.profile),
+            *(self._places, a.periods, a.counts, a.profile),
             *(_fading_by_byte(), _logarithms()),
             *(periods, facts, sums, authors, _keys),
         )

@@ -20,6 +20,7 @@
 #define SHARE_STEPS 255
 #define FEATURES_IN_32_BITS 48 /* of at most 1244 times 32768 */
 #define AUTHORS_AHEAD 8
+#define BLOCK 8
 #define N_FACTS 5
 #define N_VOTES 4
 #define N_FEATURES 6
@@ -128,14 +129,13 @@ static int name_keys(const uint8_t *s, int64_t n, const uint8_t *latin, NameKeys
 typedef struct {
     const uint16_t *displacements, *initials, *names;
     const int64_t *first_name, *first_entry; /* [n_slots + 1], [n_names + 1] */
-    const void *labels;                      /* [n_entries] of one byte, or of two if is_wide */
+    const uint16_t *places;                  /* [n_entries]: column, k more for a cross-list */
     const uint8_t *periods, *counts;         /* [n_entries] */
     const int16_t *profile;                  /* [N_FEATURES * k, k] */
     const int32_t *fading;                   /* [N_PERIODS, 256]: by a paper's and a byte of periods */
     const int64_t *logs;                     /* [LOG_ENTRIES] */
     uint64_t n_buckets, n_slots;
     int64_t k;
-    int is_wide;
 } Table;
 
 /* The entries of one author: from first to end by initials, within them to name_end by name. */
@@ -144,24 +144,27 @@ typedef struct {
 } Entries;
 
 typedef struct {
-    int64_t *sums;     /* [N_VOTES, k], zero between papers */
-    int32_t *touched;  /* [N_VOTES * k + 1]: those that are not zero */
+    int64_t *sums;     /* [N_VOTES * k], zero between papers */
+    int32_t *touched;  /* [N_VOTES * k + 1]: places in sums that are not zero */
     int32_t *features; /* [N_FEATURES * k + 1], and their values */
     int32_t *values;
     int32_t *products; /* [k] */
-    int64_t n_touched;
+    uint8_t *blocks;   /* [n_blocks + 1]: 1 where one of BLOCK places may not be zero */
+    int64_t n_blocks;
 } Tally;
 
-static void free_tally(Tally *t) { free(t->sums), free(t->touched); }
+static void free_tally(Tally *t) { free(t->sums), free(t->touched), free(t->blocks); }
 
 static int make_tally(Tally *t, int64_t k) {
-    t->sums = calloc(N_VOTES * k, sizeof(int64_t));
+    t->n_blocks = (N_VOTES * k + BLOCK - 1) / BLOCK;
+    t->sums = calloc(t->n_blocks * BLOCK, sizeof(int64_t));
+    t->blocks = calloc(t->n_blocks, 1);
     t->touched = malloc(((N_VOTES + 2 * N_FEATURES + 1) * k + 3) * sizeof(int32_t));
+    if (!t->sums || !t->blocks || !t->touched) return 0;
     t->features = t->touched + N_VOTES * k + 1;
     t->values = t->features + N_FEATURES * k + 1;
     t->products = t->values + N_FEATURES * k + 1;
-    t->n_touched = 0;
-    return t->sums && t->touched;
+    return 1;
 }
 
 /* Find n authors. Each step fetches what the next one reads, for all of them. */
@@ -195,40 +198,49 @@ static void find_authors(const Table *t, const NameKeys *keys, int64_t n, Entrie
 }
 
 /* Add the votes of one author, at most MOST_VOTES of primaries; returns whether there are any. */
-INLINE int add_votes(const Table *t, Tally *tally, int64_t first, int64_t end, int64_t level,
+INLINE int add_votes(const Table *t, Tally *tally, int64_t first, int64_t end, int32_t base,
                      const int32_t *fading) {
-    const uint8_t *periods = t->periods, *counts = t->counts, *narrow = t->labels;
-    const uint16_t *wide = t->labels;
-    int64_t total = 0, m = tally->n_touched, k = t->k, *sums = tally->sums + 2 * level * k;
-    int32_t *touched = tally->touched, base = (int32_t)(2 * level * k);
+    const uint8_t *periods = t->periods, *counts = t->counts;
+    const uint16_t *places = t->places;
+    int64_t total = 0, *sums = tally->sums;
+    uint8_t *blocks = tally->blocks;
     /* Of cross-lists the weights are 0 here. */
     for (int64_t e = first; e < end; e++) total += (int64_t)fading[periods[e]] * counts[e];
     if (!total) return 0;
     int64_t share = ((int64_t)MOST_VOTES << WHOLE_BITS) / total;
     share = share > 1 << WHOLE_BITS ? 1 << WHOLE_BITS : share;
     for (int64_t e = first; e < end; e++) {
-        int64_t label = t->is_wide ? wide[e] : narrow[e];
-        int64_t votes = fading[periods[e] & ~CROSS_LISTED] * counts[e] * share;
-        int64_t at = (periods[e] >> 7) * k + label;
-        touched[m] = base + (int32_t)at; /* kept where it is the first one; without a branch */
-        m += (votes != 0) & (sums[at] == 0);
-        sums[at] += votes;
+        int32_t at = base + places[e];
+        sums[at] += fading[periods[e] & ~CROSS_LISTED] * counts[e] * share;
+        blocks[at / BLOCK] = 1;
     }
-    tally->n_touched = m;
     return 1;
 }
 
-/* Turn the votes into features; returns how many are not zero. Papers of both levels go to totals. */
+/* List the places that have votes, rising, without a branch; returns how many. */
+INLINE int64_t touched_places(Tally *tally) {
+    int64_t n_found = 0, m = 0;
+    int32_t *found = tally->features; /* free until there are features */
+    for (int64_t i = 0; i < tally->n_blocks; i++) found[n_found] = (int32_t)i, n_found += tally->blocks[i];
+    for (int64_t i = 0; i < n_found; i++) {
+        tally->blocks[found[i]] = 0;
+        for (int32_t at = found[i] * BLOCK; at < found[i] * BLOCK + BLOCK; at++)
+            tally->touched[m] = at, m += tally->sums[at] != 0;
+    }
+    return m;
+}
+
+/* Turn the votes into features; returns how many are not zero. Votes of primaries go to totals. */
 INLINE int64_t take_features(const Table *t, Tally *tally, int64_t totals[2]) {
-    int64_t m = 0, k = t->k;
+    int64_t m = 0, k = t->k, n_touched = touched_places(tally);
     totals[0] = totals[1] = 0;
-    for (int64_t i = 0; i < tally->n_touched; i++) {
+    for (int64_t i = 0; i < n_touched; i++) {
         int64_t at = tally->touched[i];
         tally->sums[at] >>= WHOLE_BITS;
         int level = at >= 2 * k;
         if (at - level * 2 * k < k) totals[level] += tally->sums[at];
     }
-    for (int64_t i = 0; i < tally->n_touched; i++) {
+    for (int64_t i = 0; i < n_touched; i++) {
         int64_t at = tally->touched[i], votes = tally->sums[at], level = at >= 2 * k;
         int64_t step = votes >> LOG_SHIFT, label = at - level * 2 * k;
         tally->sums[at] = 0;
@@ -240,7 +252,6 @@ INLINE int64_t take_features(const Table *t, Tally *tally, int64_t totals[2]) {
         tally->values[m] = (int32_t)((uint32_t)(votes * SHARE_STEPS) / (uint32_t)totals[level]);
         m += tally->values[m] != 0;
     }
-    tally->n_touched = 0;
     return m;
 }
 
@@ -275,7 +286,7 @@ INLINE void count_paper_body(const Table *t, Tally *tally, const Entries *found,
     facts[0] = n, facts[1] = facts[2] = 0;
     for (int64_t i = 0; i < n; i++) {
         facts[1] += add_votes(t, tally, found[i].name, found[i].name_end, 0, fading);
-        facts[2] += add_votes(t, tally, found[i].first, found[i].end, 1, fading);
+        facts[2] += add_votes(t, tally, found[i].first, found[i].end, (int32_t)(2 * t->k), fading);
     }
     add_profile(t, tally, take_features(t, tally, facts + 3), sums);
 }
@@ -309,7 +320,7 @@ static void count_papers(const Table *t, Tally *tally, const Entries *found, con
     int64_t n_fetched = 0;
     for (int64_t i = 0; i < n; i++) {
         for (; n_fetched < starts[n] && n_fetched < starts[i + 1] + AUTHORS_AHEAD; n_fetched++) {
-            PREFETCH((const uint8_t *)t->labels + (found[n_fetched].first << t->is_wide));
+            PREFETCH(t->places + found[n_fetched].first);
             PREFETCH(t->periods + found[n_fetched].first);
             PREFETCH(t->counts + found[n_fetched].first);
         }

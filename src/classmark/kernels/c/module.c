@@ -244,12 +244,12 @@ static int read_table(Table *t, const Buffers *b) {
     t->displacements = v[0].buf, t->n_buckets = v[0].len / 2;
     t->initials = v[1].buf, t->n_slots = v[1].len / 2;
     t->names = v[2].buf, t->first_name = v[3].buf, t->first_entry = v[4].buf;
-    t->labels = v[5].buf, t->is_wide = v[5].len != n_entries, t->periods = v[6].buf;
+    t->places = v[5].buf, t->periods = v[6].buf;
     t->counts = v[7].buf, t->profile = v[8].buf, t->fading = v[9].buf, t->logs = v[10].buf;
     t->k = v[11].len ? v[13].len / v[11].len : 0;
     if (b->views[0].len != 2 * N_LATIN || !t->n_buckets || !t->n_slots || t->k < 1 ||
         v[3].len != (Py_ssize_t)(t->n_slots + 1) * 8 || v[4].len != (n_names + 1) * 8 ||
-        v[5].len != n_entries << t->is_wide || v[7].len != n_entries ||
+        v[5].len != 2 * n_entries || v[7].len != n_entries ||
         v[8].len != N_FEATURES * t->k * t->k * 2 || v[9].len != N_PERIODS * 256 * 4 ||
         v[10].len != LOG_ENTRIES * 8 || t->first_name[t->n_slots] != n_names ||
         t->first_entry[n_names] != n_entries)
@@ -371,7 +371,7 @@ static PyMethodDef methods[] = {
      "score(text, offsets, displacements, fingerprints, rows, scale_codes, weights, norms, head, "
      "bias, scores, known_share, hidden_scale, logit_scale): logits of every text."},
     {"authors", py_authors, METH_VARARGS,
-     "authors(latin, displacements, initials, names, first_name, first_entry, labels, periods, "
+     "authors(latin, displacements, initials, names, first_name, first_entry, places, periods, "
      "counts, profile, fading, logs, paper_periods, facts, sums, papers, keys_of): what the author "
      "table says of papers, a list of tuples of names."},
     {"sum_rows", py_sum_rows, METH_VARARGS,
