@@ -130,17 +130,19 @@ class AuthorJoin:
     def sides(self, scores: NDArray[np.float32], said: Said, temperature: float) -> Sides:
         """Return what scores and authors of n papers say: all of known authors."""
         text = log_softmax(scores, temperature)
-        authors = log_softmax(said.sums * self.scale + self.arrays.prior, 1.0)
+        logits = said.sums * self.scale
+        logits += self.arrays.prior
+        authors = log_softmax(logits, 1.0)
         return Sides(text, authors, _context(text, authors, said))
 
     def score(self, sides: Sides) -> NDArray[np.float32]:
         """Return joined scores of n papers, float32 [n, k]: logits at a temperature of 1."""
         weights = self.weights.weigh(sides.context)
-        joined = (
-            weights[:, :1] * sides.text
-            + weights[:, 1:2] * sides.authors
-            + weights[:, 2:] * self.arrays.prior
-        ).astype(np.float32)
+        sums = weights[:, :1] * sides.text
+        part = weights[:, 1:2] * sides.authors
+        sums += part
+        sums += np.multiply(weights[:, 2:], self.arrays.prior, out=part)
+        joined = sums.astype(np.float32)
         return joined if self.curve is None else self.curve.apply(joined)
 
     def to_dict(self) -> dict[str, Any]:
@@ -234,16 +236,21 @@ def _years(papers: Sequence[Paper]) -> NDArray[np.int64]:
 
 def _context(text: Floats, authors: Floats, said: Said) -> Floats:
     """Return what the network sees of n papers: float64 [n, 11]."""
-    p_text, p_authors = np.exp(text), np.exp(authors)
+    p_text, p_authors, product = np.exp(text), np.exp(authors), np.empty_like(text)
     papers = said.papers / ONE_PAPER
+
+    def sums_of(a: Floats, b: Floats) -> Floats:
+        sums: Floats = np.multiply(a, b, out=product).sum(axis=1)
+        return sums
+
     return np.stack(
         [
-            *(p_text.max(axis=1), -(p_text * text).sum(axis=1)),
+            *(p_text.max(axis=1), -sums_of(p_text, text)),
             *(np.log1p(said.known[:, 0]), np.log1p(said.known[:, 1])),
             said.known[:, 0] / np.maximum(said.authors, 1),
             *(np.log1p(papers[:, 0]), np.log1p(papers[:, 1])),
-            *(p_authors.max(axis=1), -(p_authors * authors).sum(axis=1)),
-            (p_text * p_authors).sum(axis=1),
+            *(p_authors.max(axis=1), -sums_of(p_authors, authors)),
+            sums_of(p_text, p_authors),
             np.log1p(said.authors),
         ],
         axis=1,
@@ -252,6 +259,7 @@ def _context(text: Floats, authors: Floats, said: Said) -> Floats:
 
 def _affine(values: Floats, weights: NDArray[np.float32]) -> Floats:
     """Return values @ weights + bias, each row for itself: the sums of a batch are those of one."""
-    product = values[:, :, None] * weights[None, :-1].astype(np.float64)
-    sums: Floats = product.sum(axis=1) + weights[-1]
-    return sums
+    sums = values[:, :1] * weights[0]
+    for i, row in enumerate(weights[1:-1], 1):
+        sums += values[:, i : i + 1] * row
+    return sums + weights[-1]
