@@ -259,7 +259,7 @@ def _context(text: Floats, authors: Floats, said: Said) -> Floats:
 
 def _affine(values: Floats, weights: NDArray[np.float32]) -> Floats:
     """Return values @ weights + bias, each row for itself: the sums of a batch are those of one."""
-    sums = values[:, :1] * weights[0]
-    for i, row in enumerate(weights[1:-1], 1):
-        sums += values[:, i : i + 1] * row
-    return sums + weights[-1]
+    # The inputs come first: whole rows are added then, and the order of the sum is the same.
+    products = values.T[:, :, None] * weights[:-1, None].astype(np.float64)
+    sums: Floats = products.sum(axis=0) + weights[-1]
+    return sums
