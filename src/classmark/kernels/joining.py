@@ -113,7 +113,7 @@ class AuthorJoin:
         """
         if not any(paper.authors for paper in papers):
             return raw
-        votes = self.table.votes([p.authors for p in papers], _years(papers))
+        votes = self.table.votes([p.authors for p in papers], years_of(papers))
         rows = np.flatnonzero(votes.known.any(axis=1))
         if not len(rows):
             return raw
@@ -235,7 +235,7 @@ def take_votes(votes: Votes, rows: NDArray[np.intp]) -> Votes:
     return Votes(votes.votes[rows], votes.known[rows], votes.authors[rows])
 
 
-def _years(papers: Sequence[Paper]) -> NDArray[np.int64]:
+def years_of(papers: Sequence[Paper]) -> NDArray[np.int64]:
     """Return the year of each paper, 0 where it is unknown."""
     dates = [(paper.published_date or "")[:_YEAR_DIGITS] for paper in papers]
     return np.array([int(d) if d.isdecimal() else 0 for d in dates], dtype=np.int64)
