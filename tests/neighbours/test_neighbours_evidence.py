@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
-import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -154,15 +152,6 @@ def test_changes_keep_how_far_an_index_is_trusted(tmp_path: Path, classifier: Cl
     add_papers(index.path, [([Entry("c")], classifier.vectors([SPARSE]))], classifier.model)
     remove_papers(index.path, ["a"])
     assert Index.open(index.path).manifest.evidence == WEIGHTS
-
-
-def test_copies_and_pickles_keep_the_index(tmp_path: Path) -> None:
-    index = indexed(tmp_path, Classifier(), Entry("a", 2019, ("cs.CG",)))
-    classifier = Classifier(index=index.path)
-    answer = classifier.classify(PLANAR)
-    assert "neighbours" in answer.evidence
-    for twin in (copy.copy(classifier), pickle.loads(pickle.dumps(classifier))):
-        assert twin.classify(PLANAR) == answer
 
 
 HOSTILE = [

@@ -20,6 +20,13 @@ from classmark.bundle import find_bundle
 from classmark.client.problems import ServiceBusy, ServiceProblem
 from classmark.errors import BundleCorrupt, BundleIncompatible, BundleNotFound, ClassmarkError
 from classmark.kernels import RawScores
+from classmark.neighbours import (
+    Entry,
+    EvidenceWeights,
+    SideWeights,
+    build_index,
+    set_evidence,
+)
 from classmark.papers import RECIPE_VERSION
 from classmark.runtime import pickling
 from classmark.wire import ProblemDocument
@@ -228,3 +235,17 @@ def test_a_problem_of_a_service_survives_the_way_between_processes(
     restored = pickle.loads(pickle.dumps(error))
     assert type(restored) is kind
     assert (str(restored), restored.retry_after_s) == (str(error), 2.0)
+
+
+def test_copies_and_pickles_use_the_index_of_neighbours(tmp_path: Path) -> None:
+    plain, text = Classifier(), "We colour sparse graphs with few colours."
+    entries = [Entry("a", 2019, ("cs.CG",))]
+    build_index(tmp_path / "index", [(entries, plain.vectors([text]))], plain.model)
+    weights = EvidenceWeights(1.1, SideWeights((1.0, 0.5, 0.5, 0.0)))
+    set_evidence(tmp_path / "index", weights, plain.model)
+    classifier = plain.with_index(tmp_path / "index")
+    answer = classifier.classify(text)
+    assert answer.evidence == ("abstract", "neighbours")
+    for twin in (copy.copy(classifier), pickle.loads(pickle.dumps(classifier))):
+        assert twin.classify(text) == answer
+    assert plain.classify(text).evidence == ("abstract",)
