@@ -138,6 +138,14 @@ def calibrate(
     split: Annotated[
         str, typer.Option(metavar="S", help="Papers that the model was not fitted on.")
     ] = "valid",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="M",
+            help="Model that the index was built with, if it is not installed under its name.",
+            autocompletion=complete_model,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Find how far the papers of an index are trusted, for `classify --index`.
@@ -148,7 +156,7 @@ def calibrate(
     from classmark.neighbours import Index
     from classmark.pipeline.neighbours import calibrate_index
 
-    classifier = model_of(Index.open(index).manifest, index)
+    classifier = model_of(Index.open(index).manifest, index, model)
     with progress_bar("asking") as progress:
         done = calibrate_index(index, classifier, dataset, split, progress)
     if as_json:
