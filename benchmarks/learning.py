@@ -239,18 +239,21 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     pool = first_ranked(pool, int(len(pool) * options.share)).sort("published_date", "id")
     test = pl.concat(wanted.values())
     fixed = fit(pool, test, options.first, options.work)
+    years = [options.first, *(BUCKETS[name][0] - 1 for name in wanted)]
+    seen = set(pool.filter(pl.col("year") <= options.first)["category_code"])
     report: dict[str, Any] = {
         "dataset_digest": load_manifest(options.dataset, verify=False).digest,
         "fixed_until": options.first,
         "steps_a_year": options.steps,
         "share_of_papers": options.share,
-        "fixed": {"labels": len(fixed.columns), "has_authors": fixed.join is not None},
+        "papers": {str(y): len(pool.filter(pl.col("year") <= y)) for y in years},
+        "fixed": {"labels": len(seen), "has_authors": fixed.join is not None},
         "tests": {},
     }
     for name, frame in wanted.items():
         renewed = fit(pool, test, BUCKETS[name][0] - 1, options.work)
         found = describe(answer(fixed, renewed, pool, frame, options))
-        unseen = sum(code not in fixed.columns for code in frame["category_code"]) / len(frame)
+        unseen = sum(code not in seen for code in frame["category_code"]) / len(frame)
         report["tests"][name] = {**found, "unseen_share": round(unseen, 4)}
         print(name, report["tests"][name], file=sys.stderr)
     return report
