@@ -39,7 +39,9 @@ def quantise(vectors: Floats, bits: int) -> NDArray[np.uint8]:
     step = _STEPS[bits] * np.sqrt(np.square(vectors).mean(axis=1, keepdims=True))
     half = 1 << (bits - 1)
     codes = np.clip(np.floor(vectors / np.where(step > 0, step, 1)), -half, half - 1) + half
-    shifted = codes.astype(np.uint8).reshape(len(vectors), -1, 8 // bits) << _shifts(bits)
+    shifted = codes.astype(np.uint8).reshape(len(vectors), row_bytes(bits), 8 // bits) << _shifts(
+        bits
+    )
     return np.asarray(np.bitwise_or.reduce(shifted, axis=2), dtype=np.uint8)
 
 
