@@ -29,7 +29,7 @@ PAPERS = Path(__file__).parents[1] / "tests" / "golden" / "papers.jsonl"
 ROUNDS = 9
 PARTS = (
     *(wire.Reliability, wire.Ranked, wire.Level, wire.Levels, wire.Evidence, wire.ModelRef),
-    *(wire.AuthorCategory, wire.Similar, wire.Answer),
+    *(wire.AuthorCategory, wire.Similar, wire.TextAlone, wire.Answer),
 )
 
 

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from authored_models import authored_model
 from classmark.bundle import Bundle, write_bundle
 from classmark.kernels import RawScores
 from classmark.records import BundleManifest, CategoryReport, Policy
 from deep_bundles import deep, fast_bundle
 from own_labels import own_model
 
-__all__ = ["deep", "fast_bundle", "own_model"]
+__all__ = ["authored_model", "deep", "fast_bundle", "own_model"]
 # A time that a busy machine takes says nothing; a hang ends at the limit of a test.
 settings.register_profile("unhurried", settings.default, deadline=None)
 settings.load_profile("unhurried")

@@ -36,6 +36,11 @@ class Server:
         self.url = url
         self._errors = errors
 
+    @property
+    def home(self) -> Path:
+        """Return its ``$CLASSMARK_HOME``."""
+        return self._errors.parent / "home"
+
     def client(self, **options: Any) -> httpx.Client:
         """Return a client; close it."""
         # Plain HTTP: certificates that nobody asks for would take longer than many a test.
@@ -119,6 +124,16 @@ def own_server(tmp_path_factory: pytest.TempPathFactory, own_model: Path) -> Ite
     """Return a server whose model has own labels; a module takes it by overriding ``server``."""
     options = ("--workers", "1", "--model", str(own_model))
     with running(tmp_path_factory.mktemp("own"), *options) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def authored_server(
+    tmp_path_factory: pytest.TempPathFactory, authored_model: Path
+) -> Iterator[Server]:
+    """Return a server whose model knows authors; a module takes it by overriding ``server``."""
+    options = ("--workers", "1", "--model", str(authored_model))
+    with running(tmp_path_factory.mktemp("authored"), *options) as started:
         yield started
 
 

@@ -38,6 +38,7 @@ from classmark.client import (
     ServiceProblem,
     Similar,
     Status,
+    TextAlone,
     protocol,
 )
 from classmark.client.protocol import paper_body
@@ -66,6 +67,7 @@ SCHEMAS = {
     "RequestCountsOut": Requests,
     "SimilarOut": Similar,
     "StatusOut": Status,
+    "TextAloneOut": TextAlone,
 }
 
 

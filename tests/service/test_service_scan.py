@@ -15,6 +15,7 @@ from classmark.service.problems import Problem
 from classmark.service.requests.scan import Elements, find_arrays, validate, without
 
 MIB = 1 << 20
+LONG, NAMES = b"l" * 70_000, b'"",' * 9_000
 ANY: TypeAdapter[list[Any]] = TypeAdapter(list[Any])
 TEXTS = st.text(alphabet=st.sampled_from('ab"\\[]{},: é\n'), max_size=6)
 VALUES = st.recursive(
@@ -53,6 +54,15 @@ def test_what_is_cut_out_and_what_is_left_are_the_document(
     assert json.loads(without(body, [array], [b'"here"'])) == {**document, "items": "here"}
 
 
+@pytest.mark.parametrize("text", ["short", "l" * 70_000], ids=["short", "long"])
+@pytest.mark.parametrize("name", ['Ada ["\\,]} Sieve', {"name": "A, B", "ids": "[1]"}])
+def test_lists_of_authors_may_be_long_wherever_they_are(name: Any, text: str) -> None:
+    names = [name] * 5_000 + [{"name": "nested", "ids": [{"a": 1}]}] * 100
+    item = {"text": text, "authors": names, "after": ["x", {"y": []}]}
+    body = json.dumps({"items": [item, item, 3], "authors": [name] * 70}).encode()
+    assert read(body, ANY) == [item, item, 3]
+
+
 def test_arrays_deep_in_a_document_are_found() -> None:
     body = b'{"inputs": [{"data": [1]}, {"name": ["data"], "data": ["a", [2]]}], "data": [3]}'
     found = find_arrays(body, [b"inputs", None, b"data"], 1000)
@@ -78,13 +88,20 @@ def test_strings_end_where_they_end(quotes: str) -> None:
         (b"[" + b"{}," * 2 * MIB, "invalid_request"),
         (b"{" + b'"a":1,' * MIB, "invalid_request"),
         (b'{"items":[' + (b"[" + b"1," * 60 + b"1],") * 999, "invalid_request"),
+        (b'{"items":[{"authors":[' + b'"",' * 10_000 + b'""]}]}', "invalid_request"),
+        (b'{"items":[{"a":[' + b'"",' * MIB, "invalid_request"),
+        (
+            b'{"items":[' + (b'{"a":"%b","authors":[' % LONG + NAMES + b'""]},') * 25,
+            "invalid_request",
+        ),
         (b'"' * 8 * MIB, "invalid_request"),
         (b"[" * 8 * MIB, "malformed_json"),
         (b'{"a":' * MIB, "malformed_json"),
     ],
     ids=[
         *("elements", "commas", "another array", "an array at the top", "keys", "parts"),
-        *("strings", "arrays in arrays", "objects in objects"),
+        *("authors", "no authors", "authors of all", "strings"),
+        *("arrays in arrays", "objects in objects"),
     ],
 )
 def test_a_document_is_bounded_in_its_structure(body: bytes, kind: str) -> None:

@@ -74,6 +74,10 @@ def test_the_client_asks_for_them(server: Any, index: Index) -> None:
     with Client(server.url) as client:
         answer = client.classify(PAPER, similar=2)
         assert [paper.to_dict() for paper in answer.similar or ()] == found_in_python(index, 2)
+        file = client.classify_file(PAPER["text"].encode(), similar=1)
+        assert [paper.to_dict() for paper in file.answers[0].similar or ()] == found_in_python(
+            index, 1
+        )
         assert client.models()[0].similar == 100
 
 

@@ -37,6 +37,7 @@ from classmark.wire import (
     Requests,
     Similar,
     Status,
+    TextAlone,
 )
 
 __all__ = [
@@ -67,5 +68,6 @@ __all__ = [
     "ServiceUnreachable",
     "Similar",
     "Status",
+    "TextAlone",
     "UnexpectedAnswer",
 ]

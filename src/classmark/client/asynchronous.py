@@ -29,7 +29,6 @@ from classmark.client.protocol import (
     file_call,
     get,
     is_one,
-    never_ready,
     one_call,
     options_of,
     prediction_call,
@@ -93,6 +92,7 @@ class AsyncClient:
         threshold: float | None = None,
         explain: bool = False,
         similar: int = 0,
+        authors: bool = True,
     ) -> Answer | list[Answer | BadRecord]:
         """Classify one paper, or several in order; a long list is sent in parts.
 
@@ -104,12 +104,13 @@ class AsyncClient:
             threshold: accept from this probability on, not from the model's own.
             explain: list the terms that decided.
             similar: how many similar papers to add; the service needs an index for it.
+            authors: use what the model knows of the authors; False answers from the text alone.
 
         Raises:
             ServiceProblem: the service refused; of several papers a bad one is a ``BadRecord``.
             ClientError: it was not reached, too slow, or not classmark.
         """
-        options = options_of(top, threshold, explain=explain, similar=similar)
+        options = options_of(top, threshold, explain=explain, similar=similar, authors=authors)
         if is_one(papers):
             return await self._send(one_call(cast("OnePaper", papers), options))
         found: list[Answer | BadRecord] = []
@@ -122,28 +123,24 @@ class AsyncClient:
         file: Path | bytes,
         *,
         name: str | None = None,
-        top: int | None = None,
-        threshold: float | None = None,
-        explain: bool = False,
         columns: Mapping[str, str] | None = None,
+        **options: Unpack[Options],
     ) -> FileAnswers:
         """Classify every paper of a file in any format that the service reads.
 
         Args:
             file: a path, or the content.
             name: what to call it; only the ending matters.
-            top: how many categories to rank.
-            threshold: accept from this probability on, not from the model's own.
-            explain: list the terms that decided.
             columns: field of a paper -> column or key, where they do not have the usual names:
                 ``{"title": "Titel", "abstract": "Zusammenfassung"}``.
+            options: as for ``classify``: ``top``, ``threshold``, ``explain``, ``similar`` and
+                ``authors``.
 
         Raises:
             OSError: it cannot be read.
             ClientError: as ``classify``.
         """
-        options = options_of(top, threshold, explain=explain)
-        return await self._send(file_call(file, name, options, columns))
+        return await self._send(file_call(file, name, options_of(**options), columns))
 
     async def feedback(self, prediction_id: str, category: str, comment: str | None = None) -> None:
         """Say what the right category of a paper is.
@@ -199,7 +196,10 @@ class AsyncClient:
         deadline = time.monotonic() + timeout_s
         while not await self.ready():
             if time.monotonic() >= deadline:
-                raise never_ready(self.url, timeout_s)
+                raise ServiceUnreachable(
+                    f"{self.url} was not ready within {timeout_s:g} s. Check the address, and the "
+                    "log of `classmark serve`."
+                )
             await sleep(READY_PAUSE_S)
 
     async def _classify_batch(

@@ -62,6 +62,7 @@ class Options(TypedDict, total=False):
     threshold: float | None
     explain: bool
     similar: int
+    authors: bool
 
 
 class Prediction(wire.Prediction, frozen=True, kw_only=True):
@@ -313,11 +314,16 @@ def file_call(
 
 
 def options_of(
-    top: int | None, threshold: float | None, *, explain: bool, similar: int = 0
+    top: int | None = None,
+    threshold: float | None = None,
+    *,
+    explain: bool = False,
+    similar: int = 0,
+    authors: bool = True,
 ) -> dict[str, Any]:
     """Return the options that are given; the others are the service's to choose."""
     flags = {"explain": explain or None, "similar": similar or None}
-    given = {"top": top, "threshold": threshold, **flags}
+    given = {"top": top, "threshold": threshold, **flags, "authors": None if authors else False}
     return {key: value for key, value in given.items() if value is not None}
 
 
@@ -353,7 +359,7 @@ def batches(papers: Iterable[OnePaper], max_papers: int) -> Iterator[list[dict[s
     n_chars = 0
     for paper in papers:
         body = paper_body(paper)
-        chars = sum(len(value) for value in body.values() if isinstance(value, str))
+        chars = sum(len(v if isinstance(v, str) else repr(v)) for v in body.values())
         if batch and (len(batch) == max_papers or n_chars + chars > _MAX_BATCH_CHARS):
             yield batch
             batch, n_chars = [], 0
@@ -390,11 +396,3 @@ def feedback_call(prediction_id: str, category: str, comment: str | None) -> Cal
     if comment is not None:
         body["comment"] = comment
     return Call(method="POST", path="/v1/feedback", read=lambda _: None, body=body)
-
-
-def never_ready(url: str, timeout_s: float) -> ServiceUnreachable:
-    """Return the error of a service that did not become ready in time."""
-    return ServiceUnreachable(
-        f"{url} was not ready within {timeout_s:g} s. Check the address, and the log of "
-        "`classmark serve`."
-    )

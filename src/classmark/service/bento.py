@@ -128,7 +128,10 @@ class Answering:
 
     def _questions(self, request: ClassifyRequest) -> _Asked:
         options = AnswerOptions(
-            top=request.top, threshold=request.threshold, explain=request.explain
+            top=request.top,
+            threshold=request.threshold,
+            explain=request.explain,
+            authors=request.authors is not False,
         )
         self._answerer.check_similar(request.similar)
         if request.papers is None:

@@ -140,7 +140,7 @@ class ServiceSettings(BaseSettings):
         rate_per_minute: maximum requests of a client per minute; 0 for no limit.
         rate_burst: requests that a client may make at once before the rate applies.
         max_body_bytes: maximum body of a request.
-        max_text_chars: maximum title and abstract of one paper together.
+        max_text_chars: maximum title and abstract of one paper together, and maximum authors.
         max_papers: maximum papers of a batch.
         max_concurrency: maximum requests in work at once in a worker; more get 503. A request is in
             work from the last byte of its body on.

@@ -54,6 +54,7 @@ class ModelDetails(Published, frozen=True, kw_only=True):
         metrics: as measured when the model was exported.
         set_coverage: coverage that prediction sets were built for, 0..1.
         rarely_right: categories that were measured, and never right when they came first.
+        authors: whether it has a table of authors, and so answers better where they are known.
         similar: most papers that ``similar`` may ask for; 0 if the service has no index.
         default: whether commands use it when none is named.
     """
@@ -67,6 +68,7 @@ class ModelDetails(Published, frozen=True, kw_only=True):
     metrics: dict[str, Any]
     set_coverage: float = 0.0
     rarely_right: tuple[str, ...] = ()
+    authors: bool = False
     similar: int = 0
     default: bool
 

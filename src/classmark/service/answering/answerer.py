@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,6 +26,7 @@ from classmark.records import (
     BadRecord,
     Paper,
     PredictionEvent,
+    author_names,
     derived_prediction_id,
     new_prediction_id,
     utc_text,
@@ -62,6 +63,7 @@ class AnswerOptions:
         started: ``time.monotonic`` when the request came.
         idempotency_key: of the client; the same key, text and place give the same id.
         similar: how many similar papers of the index to add; 0 adds none.
+        authors: whether the authors of the papers are evidence.
     """
 
     top: int = 5
@@ -72,6 +74,12 @@ class AnswerOptions:
     started: float = 0.0
     idempotency_key: str | None = None
     similar: int = 0
+    authors: bool = True
+
+    def papers_of(self, questions: Iterable[Question]) -> list[Paper]:
+        """Return what is to be scored: the papers, without authors that are to be left out."""
+        papers = (question.paper for question in questions)
+        return [p if self.authors or not p.authors else replace(p, authors=()) for p in papers]
 
 
 @dataclass
@@ -168,7 +176,7 @@ class Answerer:
 
         Raises:
             InvalidPaper: it has no text.
-            TextTooLong: it has more text than this service takes.
+            TextTooLong: it has more text than this service takes, or longer authors.
         """
         n_chars = len(paper.title) + len(paper.abstract)
         if n_chars > self._max_text_chars:
@@ -176,7 +184,25 @@ class Answerer:
                 f"the text has {n_chars:,} characters, more than {self._max_text_chars:,}. Send "
                 "title and abstract, not the whole paper."
             )
+        self._check_authors(paper.authors)
         return check_paper(paper)
+
+    def author_names(self, authors: str | Sequence[str]) -> tuple[str, ...]:
+        """Return the names of authors, given as a text or one by one.
+
+        Raises:
+            InvalidPaper, TextTooLong: they are longer than this service takes.
+        """
+        self._check_authors((authors,) if isinstance(authors, str) else authors)
+        return author_names(authors)
+
+    def _check_authors(self, authors: Sequence[str]) -> None:
+        n_chars = sum(map(len, authors))
+        if n_chars > self._max_text_chars:
+            raise TextTooLong(
+                f"the authors have {n_chars:,} characters, more than {self._max_text_chars:,}. "
+                "Send their names only."
+            )
 
     def answer(self, question: Question, options: AnswerOptions) -> Answer:
         """Return the published answer to one question."""
@@ -192,7 +218,7 @@ class Answerer:
             Overloaded: they would not be ready in time.
         """
         options = self._for_all(questions, options)
-        return batcher.submit([question.paper for question in questions], options)
+        return batcher.submit(options.papers_of(questions), options)
 
     def finish(self, question: Question, scored: Scored, options: AnswerOptions) -> Answer:
         """Return the published form of the only answer of a request, counted and recorded."""
@@ -229,12 +255,12 @@ class Answerer:
         Args:
             requests: the questions of each, and how to answer them.
         """
-        papers = [[q.paper for q in asked if isinstance(q, Question)] for asked, _ in requests]
+        questions = [[q for q in asked if isinstance(q, Question)] for asked, _ in requests]
+        papers = [o.papers_of(good) for good, (_, o) in zip(questions, requests, strict=True)]
         raw = self.classifier.score(chain.from_iterable(papers))
         documents, end = [], 0
-        for (asked, options), own in zip(requests, papers, strict=True):
+        for (asked, options), good, own in zip(requests, questions, papers, strict=True):
             first, end = end, end + len(own)
-            good = [q for q in asked if isinstance(q, Question)]
             scored = answers_of(
                 self.classifier, own, raw.rows(first, end), self._for_all(good, options)
             )
@@ -261,7 +287,7 @@ class Answerer:
         if self.batcher is not None and questions:
             return self.submit(self.batcher, questions, options).result()
         options = self._for_all(questions, options)
-        return answer_papers(self.classifier, [q.paper for q in questions], options)
+        return answer_papers(self.classifier, options.papers_of(questions), options)
 
     def _for_all(self, questions: Sequence[Question], options: AnswerOptions) -> AnswerOptions:
         """Return options that rank enough categories: all of them, to find that of an author."""

@@ -97,6 +97,7 @@ def details_of(model: Model, most_similar: int) -> bytes:
         metrics=manifest.metrics,
         set_coverage=manifest.policy.set_coverage,
         rarely_right=tuple(rarely_right(manifest.labels, model.bundle.reliability)),
+        authors=bool(manifest.authors),
         similar=most_similar,
         default=_is_default(model),
     )

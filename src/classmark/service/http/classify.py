@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from classmark.errors import ClassmarkError
-from classmark.records import BadRecord, Paper, author_names
+from classmark.records import BadRecord, Paper
 from classmark.service.answering.answerer import Answerer, AnswerOptions, Document, Question
 from classmark.service.answering.batching import Batcher
 from classmark.service.problems import Problem, invalid_field, problem_of
@@ -26,7 +26,8 @@ from classmark.service.requests.scan import (
     without,
 )
 from classmark.service.requests.schemas import (
-    AuthorIn,
+    NO_AUTHORS,
+    BatchOptions,
     ClassifyOptions,
     ClassifyRequest,
     PaperIn,
@@ -48,6 +49,9 @@ again; with the answer around it a millisecond is not exceeded. Longer texts go 
 NON_ASCII_COST_CHARS = 40
 """Characters beyond ASCII are normalised one by one: a distinct one takes up to 2 us, as long as 80
 plain ones; one that comes again takes a tenth of that."""
+AUTHOR_COST_CHARS = 30
+"""A character of the authors takes as long as this many of a plain text: a name is read in 3 us,
+and what its author wrote before is counted in 8."""
 
 ANSWERS_AT_ONCE = 16
 """Written in one go: some 50 us."""
@@ -156,7 +160,10 @@ def parse(service: Service, exchange: Exchange, body: bytes) -> ClassifyRequest:
 def is_short(request: ClassifyRequest) -> bool:
     """Return whether one paper may be answered in the event loop."""
     texts = (request.title, request.abstract, request.text)
-    return sum(_cost_chars(text) for text in texts if text) <= MAX_DIRECT_COST_CHARS
+    cost = sum(_cost_chars(text) for text in texts if text)
+    names = names_of(request)
+    n_chars = len(names) if isinstance(names, str) else sum(len(name) + 1 for name in names)
+    return cost + AUTHOR_COST_CHARS * n_chars <= MAX_DIRECT_COST_CHARS
 
 
 def _cost_chars(text: str) -> int:
@@ -176,9 +183,16 @@ async def _answer_in_batch(
 
 
 def answer_options(
-    exchange: Exchange, source: PredictionSource, asked: ClassifyOptions
+    exchange: Exchange, source: PredictionSource, asked: ClassifyOptions, *, authors: bool = True
 ) -> AnswerOptions:
-    """Return how to answer a request that came to an endpoint."""
+    """Return how to answer a request that came to an endpoint.
+
+    Args:
+        exchange: with its deadline.
+        source: the endpoint.
+        asked: what the request says.
+        authors: whether the authors of its papers are evidence.
+    """
     return AnswerOptions(
         top=asked.top,
         threshold=asked.threshold,
@@ -188,12 +202,14 @@ def answer_options(
         started=exchange.started,
         idempotency_key=exchange.idempotency_key(),
         similar=asked.similar,
+        authors=authors,
     )
 
 
 def _answer(service: Service, exchange: Exchange, request: ClassifyRequest) -> Reply:
     """Return the reply to a checked request; runs in the loop or in a thread."""
-    options = answer_options(exchange, "classify", request)
+    uses_authors = request.authors is not False
+    options = answer_options(exchange, "classify", request, authors=uses_authors)
     answerer = service.answerer
     if request.papers is None:
         return Reply(to_json(answerer.answer(question_of(answerer, request), options)))
@@ -206,7 +222,9 @@ def _answer(service: Service, exchange: Exchange, request: ClassifyRequest) -> R
 
 def check_batch(request: ClassifyRequest, papers: Sequence[PaperIn], most: int) -> None:
     """Raise a problem if a batch has fields of a paper beside its papers, or too many of them."""
-    own = request.model_fields_set - ClassifyOptions.model_fields.keys() - {"papers"}
+    own = request.model_fields_set - BatchOptions.model_fields.keys() - {"papers"}
+    if isinstance(request.authors, str | list):
+        own |= {"authors"}
     if own:
         raise invalid_field(min(own), "cannot be sent beside papers; put it into the papers")
     check_count(len(papers), most)
@@ -245,7 +263,7 @@ def question_of(answerer: Answerer, paper: PaperIn) -> Question:
     """Return the question that a request asks.
 
     Raises:
-        Problem: it has two kinds of text.
+        Problem: it has two kinds of text, or no names for authors.
         InvalidPaper, TextTooLong: it has no text, or too much of it or of authors.
         UnknownCategory: the author's category is unknown.
     """
@@ -256,18 +274,22 @@ def question_of(answerer: Answerer, paper: PaperIn) -> Question:
         given = Paper.from_text(paper.text, identifier)
     else:
         given = Paper(id=identifier, title=paper.title or "", abstract=paper.abstract or "")
+    if isinstance(paper.authors, bool) and paper.authors:
+        raise invalid_field("authors", NO_AUTHORS)
     if paper.authors:
-        given = replace(given, authors=_names(paper.authors))
+        given = replace(given, authors=answerer.author_names(names_of(paper)))
     author = paper.author_category
     if author is not None:
         author = answerer.classifier.categories.author_category(author)
     return Question(answerer.checked(given), author)
 
 
-def _names(authors: str | list[str | AuthorIn]) -> tuple[str, ...]:
-    if isinstance(authors, str):
-        return author_names(authors)
-    return author_names([one if isinstance(one, str) else one.name for one in authors])
+def names_of(paper: PaperIn) -> str | list[str]:
+    """Return the authors of a paper as one text, or name by name."""
+    authors = paper.authors
+    if isinstance(authors, list):
+        return [one if isinstance(one, str) else one.name for one in authors]
+    return authors if isinstance(authors, str) else ""
 
 
 def bad_record(identifier: str | int | None, error: Problem | ClassmarkError) -> BadRecord:

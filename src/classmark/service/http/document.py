@@ -49,7 +49,8 @@ def _tensor(name: str, *data: str) -> dict[str, Any]:
 
 _PAPER = {"id": "2401.00001", "title": _TITLE, "abstract": _ABSTRACT}
 _NOTE = {"id": "note", "text": "A string theory note\nWe study dualities of branes."}
-PAPER = _example("One paper", **_PAPER, author_category="math.CO", top=3)
+_AUTHORS = ["Ada Sieve", "Bo Graph"]
+PAPER = _example("One paper", **_PAPER, authors=_AUTHORS, author_category="math.CO", top=3)
 BATCH = _example("A batch", papers=[_PAPER, _NOTE], top=3)
 FEEDBACK = _example(
     "The paper belongs elsewhere",
@@ -68,6 +69,7 @@ INFER = _example(
     inputs=[
         _tensor("title", _TITLE, "Dualities of branes"),
         _tensor("abstract", _ABSTRACT, "We study dualities of branes in string theory."),
+        _tensor("authors", "; ".join(_AUTHORS), ""),
     ],
     outputs=[{"name": "code"}, {"name": "probability"}],
 )

@@ -12,6 +12,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, create_form_parser
 
 from classmark.errors import ClassmarkError, UsageError
+from classmark.neighbours.index import MOST_SIMILAR
 from classmark.papers import Columns, parse_columns
 from classmark.records import BadRecord, Paper
 from classmark.service.answering.answerer import Answerer, AnswerOptions, Question
@@ -26,7 +27,7 @@ from classmark.service.requests.body import check_media_type, read_body
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.file_reading import Record, read_file
 from classmark.service.requests.reader_pool import is_small
-from classmark.service.requests.schemas import MAX_TOP, ClassifyOptions
+from classmark.service.requests.schemas import MAX_TOP, BatchOptions
 from classmark.service.requests.threads import ITEM_BYTES, PAPER_BYTES
 from classmark.wire import Answer, FileAnswers
 
@@ -48,6 +49,12 @@ SCHEMA = {
         "top": {"type": "integer", "minimum": 1, "maximum": MAX_TOP, "default": 5},
         "threshold": {"type": "number", "minimum": 0, "maximum": 1},
         "explain": {"type": "boolean", "default": False},
+        "similar": {"type": "integer", "minimum": 0, "maximum": MOST_SIMILAR, "default": 0},
+        "authors": {
+            "type": "boolean",
+            "default": True,
+            "description": "Whether the authors of the papers are evidence.",
+        },
         "columns": {
             "type": "string",
             "description": "Names of columns or keys, where they are not the usual ones: "
@@ -195,10 +202,10 @@ def _text(value: bytes | None) -> str:
 def _options(exchange: Exchange, values: dict[str, str]) -> AnswerOptions:
     given = {name: value for name, value in values.items() if value and name != "columns"}
     try:
-        asked = ClassifyOptions.model_validate_strings(given)
+        asked = BatchOptions.model_validate_strings(given)
     except ValidationError as error:
         raise invalid_request(error.errors()) from error
-    return answer_options(exchange, "files", asked)
+    return answer_options(exchange, "files", asked, authors=asked.authors)
 
 
 def _columns(values: dict[str, str]) -> Columns:

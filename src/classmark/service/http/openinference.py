@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, TypeAdapter
@@ -43,7 +44,8 @@ if TYPE_CHECKING:
 
 _REQUEST = TypeAdapter(InferRequest)
 _DATA: TypeAdapter[list[str]] = TypeAdapter(Annotated[list[str], Field(fail_fast=True)])
-_INPUTS = ("title", "abstract", "text")
+_TEXTS = ("title", "abstract", "text")
+_INPUTS = (*_TEXTS, "authors")
 # name -> (datatype, shape of one paper, value of one answer)
 _OUTPUTS: dict[str, tuple[str, tuple[int, ...], Callable[[Answer], Any]]] = {
     "code": ("BYTES", (-1,), lambda d: [r.code for r in d.ranked]),
@@ -54,6 +56,8 @@ _OUTPUTS: dict[str, tuple[str, tuple[int, ...], Callable[[Answer], Any]]] = {
     "set_reason": ("BYTES", (), lambda d: [d.set_reason or ""]),
     "reliability": ("BYTES", (-1,), lambda d: [to_json(r.reliability).decode() for r in d.ranked]),
     "cross_lists": ("BYTES", (), lambda d: [to_json(d.cross_lists).decode()]),
+    "evidence": ("BYTES", (), lambda d: [to_json(d.evidence).decode()]),
+    "text_alone": ("BYTES", (), lambda d: [to_json(d.text_alone).decode()]),
     "prediction_id": ("BYTES", (), lambda d: [d.prediction_id]),
 }
 VALUES_AT_ONCE = 4096
@@ -83,7 +87,11 @@ async def model_ready(service: Service, exchange: Exchange) -> Reply:
 
 
 async def model_metadata(service: Service, exchange: Exchange) -> Reply:
-    """Tensors that the model takes and gives: ``title`` and/or ``abstract``, or ``text``."""
+    """Tensors that the model takes and gives.
+
+    ``title`` and/or ``abstract``, or ``text``; beside them ``authors``, the names of a paper as one
+    text, "" for none.
+    """
     _check_model(service.model, exchange)
     ref = service.model.classifier.model
     outputs = (
@@ -117,13 +125,16 @@ def _answer(service: Service, exchange: Exchange, body: bytes) -> Reply:
     if unknown or len(set(wanted)) < len(wanted):
         seen = shown(unknown[0]) if unknown else "a name twice"
         raise invalid_field("outputs", f"{seen!r} is not one of {', '.join(_OUTPUTS)}, each once")
-    papers = _papers(request.inputs)
+    papers, authors = _papers(request.inputs)
     check_count(len(papers), service.settings.max_papers)
     answerer = service.answerer
-    questions = [Question(_checked(answerer, paper, i)) for i, paper in enumerate(papers)]
+    questions = [
+        Question(_checked(answerer, paper, names, i))
+        for i, (paper, names) in enumerate(zip(papers, authors, strict=True))
+    ]
     top = min(request.parameters.top, len(answerer.classifier.labels))
     asked = ClassifyOptions(top=top, threshold=request.parameters.threshold)
-    options = answer_options(exchange, "infer", asked)
+    options = answer_options(exchange, "infer", asked, authors=request.parameters.authors)
     documents = answerer.answer_many(questions, options, exchange.check_deadline)
     exchange.facts["papers"] = len(documents)
     model = answerer.model
@@ -166,24 +177,28 @@ def _tensor_json(name: str, answers: list[Answer], top: int) -> bytes:
     return json_with(tensor, "data", data, VALUES_AT_ONCE)
 
 
-def _papers(inputs: list[TensorIn]) -> list[Paper]:
+def _papers(inputs: list[TensorIn]) -> tuple[list[Paper], list[str]]:
+    """Return papers, and the authors of each as one text."""
     by_name = {tensor.name: tensor for tensor in inputs}
     unknown = [name for name in by_name if name not in _INPUTS]
     if unknown or len(by_name) < len(inputs):
         seen = shown(unknown[0]) if unknown else "a name twice"
         raise invalid_field("inputs", f"{seen!r} is not one of {', '.join(_INPUTS)}, each once")
-    if "text" in by_name and len(by_name) > 1:
+    sent = [name for name in by_name if name in _TEXTS]
+    if "text" in sent and len(sent) > 1:
         raise invalid_field("inputs", "'text' replaces title and abstract; send one or the other")
     counts = {_count(tensor) for tensor in inputs}
     if len(counts) != 1:
         raise invalid_field("inputs", f"have different numbers of papers: {sorted(counts)}")
-    if "text" in by_name:
-        return [Paper.from_text(text) for text in by_name["text"].data]
     (n_papers,) = counts
     empty = [""] * n_papers
-    titles, abstracts = (by_name[n].data if n in by_name else empty for n in _INPUTS[:2])
+    titles, abstracts, texts, authors = (
+        by_name[n].data if n in by_name else empty for n in _INPUTS
+    )
+    if "text" in by_name:
+        return [Paper.from_text(text) for text in texts], authors
     pairs = zip(titles, abstracts, strict=True)
-    return [Paper(title=title, abstract=abstract) for title, abstract in pairs]
+    return [Paper(title=title, abstract=abstract) for title, abstract in pairs], authors
 
 
 def _count(tensor: TensorIn) -> int:
@@ -195,9 +210,9 @@ def _count(tensor: TensorIn) -> int:
     return n
 
 
-def _checked(answerer: Answerer, paper: Paper, index: int) -> Paper:
+def _checked(answerer: Answerer, paper: Paper, authors: str, index: int) -> Paper:
     try:
-        return answerer.checked(paper)
+        return answerer.checked(replace(paper, authors=answerer.author_names(authors)))
     except ClassmarkError as error:
         problem = problem_of(error)
         raise Problem(problem.kind, f"paper {index}: {problem.detail}") from error

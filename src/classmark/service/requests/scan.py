@@ -23,6 +23,11 @@ Path = tuple[str | int, ...]
 MAX_DEPTH = 32
 MAX_ENTRIES = 64
 """Of an object, and of an array that is not cut out; no schema here has that many."""
+LONG_KEY = b"authors"
+MAX_NAMES = 10_000
+"""Entries of an array of this key: the largest collaborations list some 5,000 authors."""
+NAMES_PER_ELEMENT = 200
+"""On average, where an element is too long to be passed in one call: more are never looked up."""
 TOKENS_PER_ELEMENT = 32
 """A paper with all of its fields has 17 strings, brackets and commas."""
 SPARE_TOKENS = 1024
@@ -40,12 +45,18 @@ _TOKEN = re.compile(rb'["\[\]{},]')
 _IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _STRING = rb'(?:"[^"]*+"(?<!\\")|"(?:[^"\\]++|\\.)*+")'
 """Tried without escapes first, three times as fast."""
-_PLAIN = re.compile(
-    rb"[ \t\r\n]*+(?:%b|\{(?:[^\"{}\[\]]*+%b){0,%d}+[^\"{}\[\]]*+\})[ \t\r\n]*+(?=[,\]])"
-    % (_STRING, _STRING, MAX_ENTRIES),
-    re.DOTALL,
-)
+_REST = rb"[^\"{}\[\]]*+"
+"""Of an object or array without others in it: all except strings."""
+_FLAT = rb"(?:%b|\{(?:%b%b){0,%d}+%b\})" % (_STRING, _REST, _STRING, MAX_ENTRIES, _REST)
 """A string, or an object without others in it: of 32 fields, if all are strings."""
+_LIST = rb"\[(?:%b%b){0,%d}+%b\]" % (_REST, _FLAT, MAX_NAMES, _REST)
+_ELEMENT = rb"(?:%b|\{(?:%b(?:%b|%b)){0,%d}+%b\})" % (
+    *(_STRING, _REST, _STRING, _LIST, MAX_ENTRIES, _REST),
+)
+"""A string, or an object that holds no other things than strings and flat lists."""
+_PASSED = rb"[ \t\r\n]*+%b[ \t\r\n]*+(?=[,\]])"
+_PLAIN = re.compile(_PASSED % _ELEMENT, re.DOTALL)
+_NAME = re.compile(_PASSED % _FLAT, re.DOTALL)
 _POSITION = re.compile(r" at line \d+ column \d+$")
 _BLANK = b" \t\r\n"
 
@@ -69,6 +80,7 @@ class _Container:
     """An open object or array: the key being read (None in an array), the entries so far."""
 
     key: bytes | None
+    most: int = MAX_ENTRIES
     n_entries: int = 1
 
 
@@ -101,6 +113,7 @@ class _Scan:
         self._array: _Container | None = None
         self._array_start = self._element_start = 0
         self._elements: list[tuple[int, int]] = []
+        self._names_left = NAMES_PER_ELEMENT * most + MAX_NAMES
 
     def run(self) -> list[Array]:
         """Return the arrays at the place, up to where the body is clearly not JSON."""
@@ -120,12 +133,14 @@ class _Scan:
             if not self._take(kind, start, position):
                 break
             if self._array is not None and self._element_start == position:
-                position = self._pass_plain(position)
+                position = self._pass(_PLAIN, position)
+            elif self._open and self._open[-1].most > MAX_ENTRIES:
+                position = self._pass(_NAME, position)
         return self.found
 
-    def _pass_plain(self, position: int) -> int:
-        """Skip plain elements, one call each; all elements of an honest document are plain."""
-        while match := _PLAIN.match(self._body, position, position + _WINDOW_BYTES):
+    def _pass(self, entry: re.Pattern[bytes], position: int) -> int:
+        """Skip entries of one form, one call each; nearly all of an honest document have it."""
+        while match := entry.match(self._body, position, position + _WINDOW_BYTES):
             end = match.end()
             if self._body[end] != _COMMA:
                 return end
@@ -150,7 +165,8 @@ class _Scan:
 
     def _enter(self, kind: int, start: int) -> None:
         is_array = kind == _OPEN_ARRAY
-        container = _Container(None if is_array else b"")
+        is_long = is_array and bool(self._open) and self._open[-1].key == LONG_KEY
+        container = _Container(None if is_array else b"", MAX_NAMES if is_long else MAX_ENTRIES)
         if is_array and self._array is None and [c.key for c in self._open] == self._place:
             self._array, self._elements = container, []
             self._array_start, self._element_start = start, start + 1
@@ -172,8 +188,12 @@ class _Scan:
             self._element_start = start + 1
             if container.n_entries > self._most:
                 raise too_many_papers(self._most)
-        elif container.n_entries > MAX_ENTRIES:
-            raise _too_much(f"an object or array of more than {MAX_ENTRIES} entries")
+        elif container.n_entries > container.most:
+            raise _too_much(f"an object or array of more than {container.most} entries")
+        elif container.most > MAX_ENTRIES:
+            self._names_left -= 1
+            if self._names_left < 0:
+                raise _too_much("too many names of authors")
 
     def _leave(self, start: int) -> None:
         self._expects_key = False

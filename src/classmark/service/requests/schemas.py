@@ -10,7 +10,18 @@ from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    create_model,
+)
+from pydantic_core import PydanticCustomError
 
 from classmark import wire
 from classmark.bundle.check import MOST_LABEL_CHARS
@@ -50,6 +61,27 @@ class AuthorIn(BaseModel):
     name: str
 
 
+NO_AUTHORS = (
+    "Input should be names: a string, or an array of strings or of objects with a name; or false, "
+    "to leave the authors out"
+)
+Names = str | Annotated[list[str | AuthorIn], Field(fail_fast=True)]
+
+
+def _one_error(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    """Return valid authors; what is wrong with others is one error, not one for each form."""
+    try:
+        found = validate(value)
+    except ValidationError:
+        found = None
+    if found is None or (isinstance(found, bool) and found is not value):  # 0 equals False
+        raise PydanticCustomError("authors", NO_AUTHORS)
+    return found
+
+
+_OneError = WrapValidator(_one_error)
+
+
 class PaperIn(_Strict):
     """One paper: ``title`` and/or ``abstract``, or one ``text``."""
 
@@ -61,10 +93,10 @@ class PaperIn(_Strict):
         description="In place of title and abstract. Its first line is the title if it has more "
         "than one line; else it is an abstract.",
     )
-    authors: str | list[str | AuthorIn] | None = Field(
+    authors: Annotated[Literal[False] | Names, _OneError] | None = Field(
         None,
         description="Names of the authors, or one text that lists them; evidence for a model that "
-        "has a table of authors. They are not stored.",
+        "has a table of authors, and never stored. false leaves them out.",
     )
     author_category: Code | None = Field(
         None,
@@ -98,7 +130,15 @@ class PaperRequest(PaperIn, ClassifyOptions):
     """One paper, and how to answer."""
 
 
-class BatchRequest(ClassifyOptions):
+class BatchOptions(ClassifyOptions):
+    """How to answer many papers."""
+
+    authors: Annotated[
+        StrictBool, Field(description="Whether the authors of the papers are evidence.")
+    ] = True
+
+
+class BatchRequest(BatchOptions):
     """Many papers, and how to answer."""
 
     papers: list[PaperIn] = Field(min_length=1)
@@ -107,6 +147,7 @@ class BatchRequest(ClassifyOptions):
 class ClassifyRequest(PaperRequest):
     """Either form, in one validation step; which one it is shows in ``papers``."""
 
+    authors: Annotated[StrictBool | Names, _OneError] | None = None  # type: ignore[assignment]
     papers: Annotated[list[PaperIn], Field(min_length=1, fail_fast=True)] | None = None
 
 
@@ -145,6 +186,7 @@ class InferParameters(BaseModel):
 
     top: Top = 5
     threshold: Threshold | None = None
+    authors: StrictBool = True
 
 
 class InferRequest(BaseModel):
@@ -169,6 +211,7 @@ _NAMES = {
 }
 """Of schemas that are not called as their class is, with ``Out``."""
 _EXACT: dict[tuple[type[Published], str], Any] = {
+    (wire.Answer, "evidence"): tuple[wire.EvidenceKind, ...],
     (wire.Answer, "prediction_id"): str,
     (wire.AuthorCategory, "verdict"): Literal["confirmed", "plausible", "challenged"],
     (wire.FeedbackReceipt, "accepted"): Literal[True],

@@ -31,6 +31,8 @@ const TERMS_IN_WORDS = {
   "(other terms)": "all other words together",
   "(residual)": "what no single word explains",
   "(authors)": "what its authors wrote about before",
+  "(neighbours)": "the categories of similar papers",
+  "(authors and neighbours)": "what its authors wrote before, and similar papers",
   "(rounding)": "rounding",
 };
 
@@ -177,12 +179,16 @@ const categories = once(async () => {
 });
 
 let similarShown = 0; // papers like this one that the service can find
+let knowsAuthors = false; // the model has a table of authors
 let coverage = null; // that prediction sets were built for, 0..1
 const model = once(async () => {
   const { models } = await call("v1/models");
   const answering = models.find((one) => one.default) ?? models[0];
   coverage = answering.set_coverage ?? null;
   similarShown = Math.min(SIMILAR_SHOWN, answering.similar ?? 0);
+  knowsAuthors = answering.authors ?? false;
+  $("authors-part").hidden = !knowsAuthors;
+  describeReading();
   return answering;
 });
 
@@ -258,7 +264,7 @@ function bringIntoView(place) {
 
 // ---- from what was pasted to a paper ---------------------------------------------------------
 
-/** Title and abstract of a pasted text; a copied arXiv page is stripped of what is around them. */
+/** Title and abstract of a pasted text, and what a copied arXiv page says of its authors. */
 function readPaper(text) {
   const page = text.trim();
   const marked = /^[ \t]*abstract[ \t]*[:.\n—-]\s*/im.exec(page);
@@ -269,6 +275,7 @@ function readPaper(text) {
     return {
       title: title.trim(),
       abstract: after.split(/^\s*(?:comments|subjects|cite as|keywords|journal ref\w*)\s*:/im)[0].trim(),
+      authors: /^[ \t]*authors?[ \t]*:\s*(.+)$/im.exec(before)?.[1].trim(),
     };
   }
   const [first, ...rest] = page.replace(/^title[ \t]*:\s*/i, "").split("\n");
@@ -291,7 +298,7 @@ function recordsIn(text) {
 }
 
 function describeReading() {
-  $("clear").hidden = !box.value;
+  $("clear").hidden = !box.value && !$("authors").value;
   $("reading").textContent = readingOf(box.value);
 }
 
@@ -299,12 +306,21 @@ function readingOf(text) {
   if (!text.trim()) return "The first line is read as the title. A copied arXiv page, BibTeX or RIS works too.";
   const records = recordsIn(text);
   if (records) return `Read as ${records}.`;
-  const { title, abstract } = readPaper(text);
+  const { title, abstract, authors } = readPaper(text);
+  const names = authors && namesToUse(authors) === authors ? ", its authors" : "";
   const words = count(abstract.split(/\s+/).filter(Boolean).length, "word");
   const short = title.length > 60 ? `${title.slice(0, 58)}…` : title;
-  return title ? `Read as the title “${short}” and an abstract of ${words}.`
+  return title ? `Read as the title “${short}”${names} and an abstract of ${words}.`
     : `Read as an abstract of ${words} without a title.`;
 }
+
+/** The names that count: those of the field, else those of a pasted page; undefined if none do. */
+function namesToUse(pasted) {
+  return knowsAuthors && $("use-authors").checked ? $("authors").value.trim() || pasted : undefined;
+}
+
+/** What tells one paper in the address from another. */
+const sameAs = (text, authors) => JSON.stringify([text, authors || ""]);
 
 function classify() {
   const text = box.value;
@@ -320,12 +336,13 @@ function classify() {
     return;
   }
   const paper = readPaper(text);
-  if (location.hash.startsWith("#p=") && text !== linked) history.pushState(null, "", "./");
+  if (location.hash.startsWith("#p=") && sameAs(text, $("authors").value) !== linked) history.pushState(null, "", "./");
   work(async (signal) => {
     await catalogue();
-    const body = { ...paper, top: TOP, explain: true, ...(similarShown ? { similar: similarShown } : {}) };
+    const authors = namesToUse(paper.authors);
+    const body = { ...paper, authors, top: TOP, explain: true, ...(similarShown ? { similar: similarShown } : {}) };
     const answer = await call("v1/classify", { body, signal });
-    show(answerView(answer, { ...paper, text }));
+    show(answerView(answer, { ...paper, text, authors }));
     say(verdict(answer).join(answer.primary && !ownLabels ? `, ${answer.primary}. ` : ". "));
   });
 }
@@ -337,6 +354,7 @@ function classifyFile(file, columns = {}) {
     form.append("file", file);
     form.append("top", TOP);
     form.append("explain", file.size <= EXPLAINED_FILE_BYTES);
+    if (!$("use-authors").checked) form.append("authors", false);
     if (Object.keys(columns).length) form.append("columns", JSON.stringify(columns));
     const { answers, unread } = await answersOrColumns(form, signal);
     if (unread) return askColumns(file, unread, columns);
@@ -424,6 +442,7 @@ function answerView(answer, paper) {
   const [view, slot] = copy("answer");
   if (paper) fillVerdict(answer, view, slot);
   else view.querySelector(".verdict").remove();
+  slot("based").textContent = basedOn(answer, paper);
   fillRanking(answer, view, slot);
   fillCrossLists(answer, view, slot);
   fillSimilar(answer, view, slot);
@@ -445,6 +464,16 @@ function fillVerdict(answer, view, slot) {
   slot("mark").hidden = ownLabels && primary !== null && !fitsSpine(primary);
   slot("mark").classList.toggle("long", slot("mark").textContent.length > LABEL_CHARS);
   slot("share").textContent = primary ? percent(probability) : "";
+}
+
+/** What an answer is based on, and what the text alone says where authors changed that. */
+function basedOn({ evidence = [], text_alone: alone }, paper) {
+  const words = evidence.map((kind) => (kind === "neighbours" ? "similar papers" : kind));
+  const last = words.pop();
+  const parts = [words.join(", "), last].filter(Boolean).join(" and ");
+  const unknown = paper?.authors && !evidence.includes("authors");
+  return [parts && `Based on ${parts}.`, unknown && "The model knows no earlier paper of these authors.",
+    alone && `The text alone says: ${called(alone.code)}, ${percent(alone.probability)}.`].filter(Boolean).join("\n");
 }
 
 function fillRanking({ ranked, set, set_reason: why }, view, slot) {
@@ -541,7 +570,7 @@ function evidenceRow({ term, weight }, heaviest) {
 /** Title and abstract as paragraphs, with the words of the explanation marked. */
 function markedText({ title, abstract }, explanation) {
   const weights = new Map(explanation.map(({ term, weight }) => [term, weight]));
-  const heaviest = Math.max(...[...weights].filter(([term]) => !TERMS_IN_WORDS[term])
+  const heaviest = Math.max(...[...weights].filter(([term]) => !/[(:]/.test(term)) // of words alone
     .map(([, weight]) => Math.abs(weight)), 0);
   return [["title", title], ["", abstract]].filter(([, text]) => text).map(([kind, text]) =>
     el("p", kind ? { class: kind } : {}, ...markedWords(text, weights, heaviest)));
@@ -583,7 +612,7 @@ function bindActions(answer, paper, view, slot) {
   const act = (name) => view.querySelector(`[data-act="${name}"]`);
   act("json").addEventListener("click", () =>
     offerDownload("answer.json", "application/json", `${JSON.stringify(answer, null, 2)}\n`));
-  if (paper) act("link").addEventListener("click", async () => slot("extra").replaceChildren(await linkPanel(paper.text)));
+  if (paper) act("link").addEventListener("click", async () => slot("extra").replaceChildren(await linkPanel(paper)));
   else act("link").remove();
   if (!answer.primary || !answer.prediction_id) act("right").remove();
   if (answer.prediction_id) bindFeedback(answer, act, slot("extra"), slot("trouble"));
@@ -619,11 +648,12 @@ function bindFeedback(answer, act, extra, trouble) {
   });
 }
 
-async function linkPanel(text) {
+async function linkPanel({ text, authors }) {
   const [panel, slot] = copy("link");
-  const url = new URL(`./#p=${await packText(text)}`, location.href).href;
+  const names = authors && readPaper(text).authors !== authors ? `&a=${await packText(authors)}` : "";
+  const url = new URL(`./#p=${await packText(text)}${names}`, location.href).href;
   history.replaceState(null, "", url);
-  linked = text;
+  linked = sameAs(text, names && authors);
   slot("url").value = url;
   slot("copied").textContent = await navigator.clipboard?.writeText(url)
     .then(() => "Copied.", () => "Copy it from here.") ?? "Copy it from here.";
@@ -890,11 +920,14 @@ async function unpackText(packed) {
   return new TextDecoder("utf-8", { fatal: true }).decode(await through(bytes, new DecompressionStream("deflate-raw")));
 }
 
-let linked = ""; // the text that the address holds
+let linked = ""; // the paper that the address holds
 
 async function openLink(packed) {
+  const [text, authors] = packed.split("&a=");
   try {
-    box.value = linked = await unpackText(packed);
+    box.value = await unpackText(text);
+    $("authors").value = authors ? await unpackText(authors) : "";
+    linked = sameAs(box.value, $("authors").value);
   } catch {
     showFault(new Fault("This link is damaged or incomplete.", "Ask for it again, or paste the paper itself."),
       $("notice"), () => openLink(packed));
@@ -1048,9 +1081,9 @@ function bindTheme() {
 
 function bindForm() {
   $("paper-form").addEventListener("submit", (event) => (event.preventDefault(), classify()));
-  box.addEventListener("input", describeReading);
+  for (const field of [box, $("authors"), $("use-authors")]) field.addEventListener("input", describeReading);
   $("clear").addEventListener("click", () => {
-    box.value = "";
+    box.value = $("authors").value = "";
     describeReading();
     box.focus();
   });
@@ -1104,6 +1137,7 @@ async function offerExamples() {
     type: "button",
     onclick: () => {
       box.value = `${title}\n\n${abstract}`;
+      $("authors").value = "";
       describeReading();
       classify();
     },
