@@ -34,6 +34,7 @@ DOCS_ADDRESS ?= 127.0.0.1:8001
 BENCHMARKS := $(wildcard benchmarks/bench_*.py) benchmarks/service.py
 SCRIPTS := .ci/run deploy/docker/locked
 WORKFLOWS := $(wildcard .github/workflows/*.yml)
+NEIGHBOURS := packages/classmark-neighbours
 # The rooms that answer a paper: what must work on every platform.
 CORE_TESTS := $(wildcard $(addprefix tests/, \
 	bulk bundle cli client golden journal kernels papers records runtime storage taxonomy wire))
@@ -44,7 +45,7 @@ LOCK_AS_TESTED = $(LOCK) --constraints requirements/test.txt
 .DEFAULT_GOAL := help
 # Tests start hundreds of Pythons; without its caches each would compile every module that it imports.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help demo test quick core test-dvc test-bento test-ray images test-images check docs site links report pictures bench lock system-deps clean
+.PHONY: help demo test quick core test-dvc test-bento test-ray images test-images check docs site links report pictures bench neighbours-wheel lock system-deps clean
 
 ##@ Use
 
@@ -139,6 +140,12 @@ bench: $(TEST_VENV)/.ready  ## Run the benchmarks; each prints the machine and w
 	@for file in $(BENCHMARKS); do echo "== $$file"; $(TEST_VENV)/$(BIN)/python $$file || exit 1; done
 
 ##@ Maintain
+
+# The training papers of the packaged model: an index with the others would know the answers of a test.
+neighbours-wheel: $(TEST_VENV)/.ready  ## Build the wheel of papers that are evidence, from DATASET, into dist/
+	$(RUN) classmark index build $(DATASET)/train.parquet --no-titles --bits 2 --overwrite --output $(NEIGHBOURS)/src/classmark_neighbours/index
+	$(RUN) classmark index calibrate $(NEIGHBOURS)/src/classmark_neighbours/index $(DATASET)
+	$(RUN) pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist $(NEIGHBOURS)
 
 lock: $(TEST_VENV)/.ready  ## Resolve requirements/*.txt again from pyproject.toml, with hashes
 	$(LOCK) --extra train --extra serve --extra profile --group test -o requirements/test.txt

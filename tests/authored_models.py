@@ -43,7 +43,7 @@ def write_authored_model(folder: Path) -> Path:
     weights = JoinWeights.none()
     weights.context[1] = 1.0
     weights.sides[-1] = 0.6, 0.8, 0.0
-    join = AuthorJoin(AuthorTable(arrays, first_year), arrays, SCALE, weights)
+    join = AuthorJoin(AuthorTable(arrays, first_year), SCALE, weights)
     manifest = replace(packaged.manifest, name="authored", version="1.0", authors=join.to_dict())
     files = {**packaged.arrays, **join.bundle_arrays()}
     write_bundle(folder, manifest, files, {"CARD.md": "# authored 1.0\n"})

@@ -156,7 +156,7 @@ def test_records_that_cannot_be_read_are_reported_and_the_others_indexed(tmp_pat
         (("similar", TEXT, "--index", "{index}", "--json", "--jsonl"), 2, "exclude each other"),
         (("index", "build", "nowhere.bib", "--output", "{folder}/new"), 1, "no file 'nowhere.bib'"),
         (("index", "build", "{folder}", "--output", "{folder}-new"), 1, "is not a dataset folder"),
-        (("index", "build", "x.bib", "--output", "{folder}/n", "--bits", "2"), 2, "--bits must be"),
+        (("index", "build", "x.bib", "--output", "{folder}/n", "--bits", "3"), 2, "--bits must be"),
     ],
 )
 def test_what_cannot_work_says_why(

@@ -105,7 +105,7 @@ def test_more_neighbours_than_papers_leave_places_empty(tmp_path: Path) -> None:
     assert (found.similarity[:, 3:] == 0).all()
 
 
-@pytest.mark.parametrize(("bits", "least"), [(8, 0.97), (4, 0.8)])
+@pytest.mark.parametrize(("bits", "least"), [(8, 0.97), (4, 0.8), (2, 0.5)])
 def test_an_index_with_lists_finds_most_of_what_brute_force_finds(
     tmp_path: Path, bits: Bits, least: float
 ) -> None:
@@ -133,7 +133,7 @@ def test_a_search_for_more_than_its_lists_hold_reads_further_lists(tmp_path: Pat
     first=st.lists(st.integers(0, 12), max_size=10),
     second=st.lists(st.integers(0, 12), max_size=10),
     gone=st.sets(st.integers(0, 12)),
-    bits=st.sampled_from([8, 4]),
+    bits=st.sampled_from([8, 4, 2]),
 )
 def test_adding_and_removing_give_what_building_anew_gives(
     tmp_path_factory: pytest.TempPathFactory,
@@ -169,14 +169,14 @@ def test_adding_and_removing_give_what_building_anew_gives(
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.sampled_from([8, 4]), st.integers(0, 1000))
+@given(st.sampled_from([8, 4, 2]), st.integers(0, 1000))
 def test_rows_keep_the_direction_of_a_vector(bits: Bits, seed: int) -> None:
     vectors = np.random.default_rng(seed).normal(size=(4, 128)).astype(np.float32)
     back = decode(quantise(vectors, bits), bits)
     cosine = (
         (back * vectors).sum(1) / np.linalg.norm(back, axis=1) / np.linalg.norm(vectors, axis=1)
     )
-    assert cosine.min() > (0.9999 if bits == 8 else 0.98)
+    assert cosine.min() > {8: 0.9999, 4: 0.98, 2: 0.88}[bits]
 
 
 def test_lists_are_found_anew_after_twice_the_papers_and_kept_before(tmp_path: Path) -> None:

@@ -20,8 +20,15 @@ from classmark.bundle import find_bundle
 from classmark.client.problems import ServiceBusy, ServiceProblem
 from classmark.errors import BundleCorrupt, BundleIncompatible, BundleNotFound, ClassmarkError
 from classmark.kernels import RawScores
+from classmark.neighbours import (
+    Entry,
+    EvidenceWeights,
+    SideWeights,
+    build_index,
+    set_evidence,
+)
 from classmark.papers import RECIPE_VERSION
-from classmark.runtime import classifier as classifier_module
+from classmark.runtime import pickling
 from classmark.wire import ProblemDocument
 from deep_bundles import DeepFolders, copy_of, write_cascade
 
@@ -32,9 +39,9 @@ TEXT = "A graph paper\nWe colour a graph and its graph minor"
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
     """Let every test read its bundle itself."""
-    classifier_module._loaded.cache_clear()
+    pickling._loaded.cache_clear()
     yield
-    classifier_module._loaded.cache_clear()
+    pickling._loaded.cache_clear()
 
 
 @pytest.fixture
@@ -96,14 +103,14 @@ def test_a_pool_that_unpickles_for_every_task_reads_the_bundle_once(
 ) -> None:
     pickled = pickle.dumps(Classifier(bundle))
     n_read = 0
-    load = classifier_module.load_bundle
+    load = pickling.load_bundle
 
     def counted(folder: Path) -> Any:
         nonlocal n_read
         n_read += 1
         return load(folder)
 
-    monkeypatch.setattr(classifier_module, "load_bundle", counted)
+    monkeypatch.setattr(pickling, "load_bundle", counted)
     first, second = pickle.loads(pickled), pickle.loads(pickled)
     first.labels = ()
     assert second.labels
@@ -123,7 +130,7 @@ class FlatScorer:
 
 
 def test_a_scorer_of_the_callers_own_is_pickled_too(bundle: Path) -> None:
-    loaded = classifier_module.load_bundle(bundle)
+    loaded = pickling.load_bundle(bundle)
     classifier = Classifier.from_bundle(loaded, scorer=FlatScorer())
     restored = pickle.loads(pickle.dumps(classifier))
     assert type(restored._scorer) is FlatScorer
@@ -228,3 +235,17 @@ def test_a_problem_of_a_service_survives_the_way_between_processes(
     restored = pickle.loads(pickle.dumps(error))
     assert type(restored) is kind
     assert (str(restored), restored.retry_after_s) == (str(error), 2.0)
+
+
+def test_copies_and_pickles_use_the_index_of_neighbours(tmp_path: Path) -> None:
+    plain, text = Classifier(), "We colour sparse graphs with few colours."
+    entries = [Entry("a", 2019, ("cs.CG",))]
+    build_index(tmp_path / "index", [(entries, plain.vectors([text]))], plain.model)
+    weights = EvidenceWeights(1.1, SideWeights((1.0, 0.5, 0.5, 0.0)))
+    set_evidence(tmp_path / "index", weights, plain.model)
+    classifier = plain.with_index(tmp_path / "index")
+    answer = classifier.classify(text)
+    assert answer.evidence == ("abstract", "neighbours")
+    for twin in (copy.copy(classifier), pickle.loads(pickle.dumps(classifier))):
+        assert twin.classify(text) == answer
+    assert plain.classify(text).evidence == ("abstract",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +15,13 @@ import pytest
 
 from classmark import Classifier, Index
 from classmark.client import Client, ServiceProblem
-from classmark.neighbours import Entry, build_index
+from classmark.neighbours import (
+    Entry,
+    EvidenceWeights,
+    SideWeights,
+    build_index,
+    set_evidence,
+)
 
 TEXTS = {
     "colour": "We colour sparse graphs with few colours and bound their chromatic number.",
@@ -79,6 +86,22 @@ def test_a_number_out_of_range_is_refused(client: httpx.Client, n: Any) -> None:
     reply = client.post("/v1/classify", json={**PAPER, "similar": n})
     assert reply.status_code == 422
     assert reply.json()["errors"][0]["field"] == "similar"
+
+
+def test_a_calibrated_index_is_evidence_for_every_answer(
+    start_shared: Callable[..., Any], index: Index, tmp_path: Path
+) -> None:
+    shutil.copytree(index.path, tmp_path / "index")
+    weights = EvidenceWeights(1.1, SideWeights((0.8, 0.5, 0.2, 0.0)))
+    set_evidence(tmp_path / "index", weights, Classifier().model)
+    expected = Classifier(index=tmp_path / "index").classify(PAPER["text"]).to_dict()
+    assert expected["evidence"] == ["abstract", "neighbours"]
+    with start_shared("--workers", "1", "--index", str(tmp_path / "index")) as started:
+        answer = httpx.post(f"{started.url}/v1/classify", json=PAPER).json()
+        papers = {"papers": [PAPER, PAPER]}
+        answers = httpx.post(f"{started.url}/v1/classify", json=papers).json()["answers"]
+    for found in (answer, *answers):
+        assert {name: found[name] for name in expected} == expected
 
 
 def test_an_index_of_another_model_stops_the_service_before_it_listens(tmp_path: Path) -> None:

@@ -71,17 +71,10 @@ class BundleReader:
 
     def curve(self) -> CalibrationCurve | None:
         """Return the calibration curve, None if the bundle has none."""
-        value = self.parameter("curve")
-        if value is None:
-            return None
-        if not isinstance(value, dict) or sorted(value) != ["factors", "gaps"]:
-            self.refuse(f"has the curve {shown(value)}, it must have gaps and factors")
-        gaps = self._numbers(value, "gaps", len(GAP_KNOTS), 0)
-        # Of a factor of 0 or less, the order of the labels would not be that of the logits.
-        factors = self._numbers(value, "factors", len(TOP_KNOTS), 1 / MOST_SCALE)
-        if gaps[0] != 0 or list(gaps) != sorted(gaps):
-            self.refuse(f"has a curve whose gaps do not rise from 0: {shown(list(gaps))}")
-        return CalibrationCurve(gaps, factors)
+        try:
+            return curve_of(self.parameter("curve"))
+        except ValueError as error:
+            self.refuse(str(error))
 
     def array(self, name: str, dtype: type[N], shape: tuple[int | None, ...]) -> NDArray[N]:
         """Return an array of this type and shape; None stands for any length above 0."""
@@ -107,17 +100,33 @@ class BundleReader:
                 f"be within {low:g}..{high:g}"
             )
 
-    def _numbers(
-        self, value: Mapping[str, Any], name: str, n: int, low: float
-    ) -> tuple[float, ...]:
-        numbers = value[name]
-        if (
-            not isinstance(numbers, list | tuple)
-            or len(numbers) != n
-            or not all(is_number(number, low, MOST_SCALE) for number in numbers)
-        ):
-            self.refuse(
-                f"has a curve with {name} {shown(numbers)}, it must have {n} numbers within "
-                f"{low:g}..{MOST_SCALE:g}"
-            )
-        return tuple(float(number) for number in numbers)
+
+def curve_of(value: object) -> CalibrationCurve | None:
+    """Return a curve from its JSON object; None if there is none.
+
+    Raises:
+        ValueError: it is not a curve; says what it has.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, dict) or sorted(value) != ["factors", "gaps"]:
+        raise ValueError(f"has the curve {shown(value)}, it must have gaps and factors")
+    gaps = numbers_of(value["gaps"], "a curve with gaps", len(GAP_KNOTS), 0)
+    # Of a factor of 0 or less, the order of the labels would not be that of the logits.
+    factors = numbers_of(value["factors"], "a curve with factors", len(TOP_KNOTS), 1 / MOST_SCALE)
+    if gaps[0] != 0 or list(gaps) != sorted(gaps):
+        raise ValueError(f"has a curve whose gaps do not rise from 0: {shown(list(gaps))}")
+    return CalibrationCurve(gaps, factors)
+
+
+def numbers_of(value: object, name: str, n: int, low: float) -> tuple[float, ...]:
+    """Return n numbers from ``low`` to ``MOST_SCALE``; raises ValueError if they are not that."""
+    if (
+        not isinstance(value, list | tuple)
+        or len(value) != n
+        or not all(is_number(number, low, MOST_SCALE) for number in value)
+    ):
+        raise ValueError(
+            f"has {name} {shown(value)}, it must have {n} numbers within {low:g}..{MOST_SCALE:g}"
+        )
+    return tuple(float(number) for number in value)

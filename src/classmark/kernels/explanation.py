@@ -17,8 +17,12 @@ N_TERMS = 12
 BIAS = "(bias)"
 RESIDUAL = "(residual)"
 OTHER_TERMS = "(other terms)"
-AUTHORS = "(authors)"
-"""What the authors add to the text, or take from it."""
+BESIDE_TEXT = {
+    (True, False): "(authors)",
+    (False, True): "(neighbours)",
+    (True, True): "(authors and neighbours)",
+}
+"""What else adds to the text or takes from it, by whether authors and neighbours were used."""
 MOST_WORDS = 48
 """Words that are left out in turn, each at the price of a paper."""
 _WORD = re.compile(r"[^\W_][\w'-]*[^\W_]")

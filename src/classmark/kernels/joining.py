@@ -116,7 +116,7 @@ class AuthorJoin:
         """
         if not any(paper.authors for paper in papers):
             return raw
-        said = self.table.said([p.authors for p in papers], _years(papers))
+        said = self.table.said([p.authors for p in papers], years_of(papers))
         rows = np.flatnonzero(said.known.any(axis=1))
         if not len(rows):
             return raw
@@ -228,7 +228,7 @@ def _read_weights(reader: BundleReader) -> JoinWeights:
     return JoinWeights(**arrays)
 
 
-def _years(papers: Sequence[Paper]) -> NDArray[np.int64]:
+def years_of(papers: Sequence[Paper]) -> NDArray[np.int64]:
     """Return the year of each paper, 0 where it is unknown."""
     dates = [(paper.published_date or "")[:_YEAR_DIGITS] for paper in papers]
     return np.array([int(d) if d.isdecimal() else 0 for d in dates], dtype=np.int64)

@@ -23,9 +23,10 @@ class RawScores:
         known_share: float32 [n], share of the text's terms that the model knows, 0..1.
         n_terms: int32 [n], words of each text as ``count_terms`` returns them; None if nobody
             counted them, and then no prediction set is withheld for having too few.
-        text_scores: float32 [n, k], what the text alone gives, where authors were used for some
-            of the papers; else None.
-        used_authors: bool [n], for which of them; None with ``text_scores``.
+        text_scores: float32 [n, k], what the text alone gives, where authors or neighbours were
+            used for some of the papers; else None.
+        used_authors: bool [n], for which of them authors were; None if for none.
+        used_neighbours: bool [n], for which of them neighbours were; None if for none.
     """
 
     scores: NDArray[np.float32]
@@ -33,6 +34,7 @@ class RawScores:
     n_terms: NDArray[np.int32] | None = None
     text_scores: NDArray[np.float32] | None = None
     used_authors: NDArray[np.bool_] | None = None
+    used_neighbours: NDArray[np.bool_] | None = None
 
     def rows(self, start: int, end: int) -> RawScores:
         """Return the scores of the papers from ``start`` to before ``end``."""
@@ -42,6 +44,7 @@ class RawScores:
             None if self.n_terms is None else self.n_terms[start:end],
             None if self.text_scores is None else self.text_scores[start:end],
             None if self.used_authors is None else self.used_authors[start:end],
+            None if self.used_neighbours is None else self.used_neighbours[start:end],
         )
 
     @classmethod
@@ -50,17 +53,18 @@ class RawScores:
         if len(parts) == 1:
             return parts[0]
         counts = [part.n_terms for part in parts if part.n_terms is not None]
-        has_authors = any(part.used_authors is not None for part in parts)
+        has_more = any(part.text_scores is not None for part in parts)
         return cls(
             np.concatenate([part.scores for part in parts]),
             np.concatenate([part.known_share for part in parts]),
             np.concatenate(counts) if len(counts) == len(parts) else None,
-            np.concatenate([part.of_text for part in parts]) if has_authors else None,
-            np.concatenate([part.with_authors for part in parts]) if has_authors else None,
+            np.concatenate([part.of_text for part in parts]) if has_more else None,
+            np.concatenate([part.with_authors for part in parts]) if has_more else None,
+            np.concatenate([part.with_neighbours for part in parts]) if has_more else None,
         )
 
     def changed_by_authors(self, pairs: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return what authors change in the difference between two columns of each paper.
+        """Return what authors and neighbours change in the difference of two columns of each paper.
 
         Args:
             pairs: [n, 2], the columns.
@@ -74,7 +78,7 @@ class RawScores:
         return difference
 
     def changed_tops(self) -> dict[int, int]:
-        """Return the papers whose first column authors changed, with that of the text alone."""
+        """Return the papers whose first column is not that of the text alone, with the latter."""
         if self.text_scores is None:
             return {}
         of_text = self.text_scores.argmax(axis=1)
@@ -92,6 +96,13 @@ class RawScores:
         if self.used_authors is None:
             return np.zeros(len(self.known_share), dtype=np.bool_)
         return self.used_authors
+
+    @property
+    def with_neighbours(self) -> NDArray[np.bool_]:
+        """Return for which papers neighbours were used: bool [n]."""
+        if self.used_neighbours is None:
+            return np.zeros(len(self.known_share), dtype=np.bool_)
+        return self.used_neighbours
 
 
 def count_terms(papers: Iterable[tuple[str, str]], most: int) -> NDArray[np.int32]:

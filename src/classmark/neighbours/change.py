@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from classmark.errors import NotFound, TrainingFailed
+from classmark.neighbours.evidence import EvidenceWeights
 from classmark.neighbours.index import (
     FORMAT_VERSION,
     MANIFEST_FILE,
@@ -34,6 +35,7 @@ from classmark.neighbours.rows import (
 )
 from classmark.papers import RECIPE_VERSION
 from classmark.storage import (
+    atomic_file,
     atomic_folder,
     check_folder_place,
     locked_folder,
@@ -81,6 +83,14 @@ class Change:
     papers: int = 0
 
 
+class _Of(NamedTuple):
+    """What an index is of, whatever its papers are."""
+
+    model: ModelRef
+    bits: Bits
+    evidence: EvidenceWeights | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class _Content:
     """Papers in memory: entries, and their rows uint8 [n, bytes]."""
@@ -102,7 +112,8 @@ def build_index(
         path: the folder.
         batches: the papers; of those with the same id the last one counts.
         model: that the vectors come from.
-        bits: of each number of a row; 4 make it smaller and find fewer true neighbours.
+        bits: of each number of a row; fewer make it smaller and find fewer true neighbours, which
+            are as good as evidence.
         overwrite: replace an existing index.
 
     Raises:
@@ -116,7 +127,7 @@ def build_index(
         n = len(content.entries)
         if not n:
             raise TrainingFailed("no paper to index was read. Check the files.")
-        _write(path, content, find_centroids(content.rows, bits), (model, bits), overwrite)
+        _write(path, content, find_centroids(content.rows, bits), _Of(model, bits), overwrite)
     return Change(added=n, replaced=replaced, papers=n)
 
 
@@ -133,7 +144,7 @@ def add_papers(path: Path, batches: Batches, model: ModelRef) -> Change:
         new, _ = _latest(_gathered(batches, bits))
         rows = np.concatenate([old.rows, new.rows])
         content, replaced = _latest(_Content(old.entries + new.entries, rows))
-        _write(path, content, _centroids_for(index, content.rows), (model, bits), True)
+        _write(path, content, _centroids_for(index, content.rows), _of(index), True)
     n = len(content.entries)
     return Change(added=len(new.entries) - replaced, replaced=replaced, papers=n)
 
@@ -158,9 +169,22 @@ def remove_papers(path: Path, ids: Collection[str]) -> Change:
             )
         keep = [i for i, entry in enumerate(content.entries) if entry.id not in gone]
         left = _Content([content.entries[i] for i in keep], content.rows[keep])
-        manifest = index.manifest
-        _write(path, left, _centroids_for(index, left.rows), (manifest.model, manifest.bits), True)
+        _write(path, left, _centroids_for(index, left.rows), _of(index), True)
     return Change(removed=len(gone), papers=len(keep))
+
+
+def set_evidence(path: Path, weights: EvidenceWeights, model: ModelRef) -> None:
+    """Keep in an index how its papers count as evidence; later changes of it keep that.
+
+    Raises:
+        IndexCorrupt, IndexIncompatible: it cannot be read, or is of another model.
+        OutputBusy, StorageFailed: as ``build_index``.
+    """
+    with _held(path):
+        manifest = Index.open(path, model=model).manifest
+        text = _manifest_text(replace(manifest, evidence=weights))
+        with atomic_file(path / MANIFEST_FILE) as file:
+            file.write(text.encode())
 
 
 @contextmanager
@@ -201,6 +225,15 @@ def _content_of(index: Index) -> _Content:
     return _Content(entries, np.array(index.arrays.rows))
 
 
+def _of(index: Index) -> _Of:
+    manifest = index.manifest
+    return _Of(manifest.model, manifest.bits, manifest.evidence)
+
+
+def _manifest_text(manifest: IndexManifest) -> str:
+    return json.dumps(manifest.to_dict(), indent=1, ensure_ascii=False) + "\n"
+
+
 def _centroids_for(index: Index, rows: NDArray[np.uint8]) -> Floats:
     """Return the lists of an index, or new ones if it has changed too much for them."""
     bits, lists = index.manifest.bits, index.manifest.lists
@@ -214,10 +247,10 @@ def _write(
     path: Path,
     content: _Content,
     centroids: Floats,
-    of: tuple[ModelRef, Bits],
+    of: _Of,
     overwrite: bool,
 ) -> None:
-    model, bits = of
+    model, bits, evidence = of
     owner = lists_of(content.rows, bits, centroids)
     order = np.argsort(owner, kind="stable")
     entries = [content.entries[i] for i in order.tolist()]
@@ -241,9 +274,9 @@ def _write(
             text_recipe=RECIPE_VERSION,
             codes=codes,
             files=files,
+            evidence=evidence,
         )
-        text = json.dumps(manifest.to_dict(), indent=1, ensure_ascii=False)
-        write_text(folder / MANIFEST_FILE, text + "\n")
+        write_text(folder / MANIFEST_FILE, _manifest_text(manifest))
 
 
 def _arrays(

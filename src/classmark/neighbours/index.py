@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from classmark.errors import IndexCorrupt, IndexIncompatible, UsageError
+from classmark.errors import IndexCorrupt, IndexIncompatible, NotFound, UsageError
 from classmark.kernels.linear import DIM
+from classmark.neighbours.evidence import EvidenceWeights
 from classmark.neighbours.rows import PROBES, Bits, Floats, decode, row_bytes, unit
 from classmark.papers import RECIPE_VERSION
 from classmark.storage import sha256_file
@@ -21,6 +23,9 @@ from classmark.wire import ModelRef, Similar
 MANIFEST_FILE = "index.json"
 FORMAT_VERSION = 1
 MOST_SIMILAR = 100
+PACKAGED = "arxiv"
+"""Names the index of the package ``classmark-neighbours``: papers of arXiv."""
+_PACKAGE = "classmark_neighbours"
 _REPAIR = "Build it again with `classmark index build`"
 
 
@@ -32,12 +37,13 @@ class IndexManifest:
         format_version: of the folder.
         papers: rows.
         lists: that a search chooses from; 1 compares all rows.
-        bits: of each of the 128 numbers of a row, 8 or 4.
+        bits: of each of the 128 numbers of a row, 8, 4 or 2.
         has_titles: whether titles are kept.
         model: whose numbers the rows are.
         text_recipe: version of the normaliser.
         codes: all categories that papers have.
         files: bytes and SHA-256 of each array.
+        evidence: how the papers count as evidence; None until the index is calibrated.
     """
 
     format_version: int
@@ -49,6 +55,7 @@ class IndexManifest:
     text_recipe: str
     codes: tuple[str, ...]
     files: dict[str, tuple[int, str]]
+    evidence: EvidenceWeights | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object."""
@@ -131,14 +138,16 @@ class Index:
         """Check and map an index.
 
         Args:
-            path: the folder that ``classmark index build`` wrote.
+            path: the folder that ``classmark index build`` wrote; ``arxiv`` is that of the package
+                classmark-neighbours.
             model: that vectors will come from (``Classifier.model``); None checks it later.
 
         Raises:
+            NotFound: the package is not installed.
             IndexCorrupt: it is not an index, or a file of it is missing, cut off or changed.
             IndexIncompatible: it has another format, text recipe or model.
         """
-        folder = Path(path)
+        folder = _packaged() if str(path) == PACKAGED else Path(path)
         manifest = _read_manifest(folder)
         index = cls(folder, manifest, _read_arrays(folder, manifest))
         if model is not None:
@@ -249,6 +258,19 @@ class Index:
         return rows[best], similarity[best]
 
 
+def _packaged() -> Path:
+    """Return the folder of arXiv's papers: one of that name here, else that of the package."""
+    here, spec = Path(PACKAGED), find_spec(_PACKAGE)
+    if here.is_dir():
+        return here
+    if spec is None or spec.origin is None:
+        raise NotFound(
+            f"the index {PACKAGED!r} is not installed. Install the package "
+            f"{_PACKAGE.replace('_', '-')}, or give the folder of an index."
+        )
+    return Path(spec.origin).parent / "index"
+
+
 def _best(values: Floats, k: int) -> NDArray[np.intp]:
     """Return the places of the k greatest values, falling; equal ones in their order."""
     places = np.arange(len(values))
@@ -295,15 +317,17 @@ def _read_manifest(folder: Path) -> IndexManifest:
 
 def _manifest_of(value: dict[str, Any]) -> IndexManifest:
     """Return a manifest from JSON; raises KeyError, TypeError or ValueError if invalid."""
+    evidence = value.get("evidence")
     manifest = IndexManifest(
         **{
             **value,
             "model": ModelRef(**value["model"]),
             "codes": tuple(map(str, value["codes"])),
             "files": {name: (int(size), str(sha)) for name, (size, sha) in value["files"].items()},
+            "evidence": evidence and EvidenceWeights.from_dict(evidence),
         }
     )
-    if manifest.bits not in (4, 8) or manifest.files.keys() != _DTYPES.keys():
+    if manifest.bits not in get_args(Bits) or manifest.files.keys() != _DTYPES.keys():
         raise ValueError(f"bits {manifest.bits!r}, files {', '.join(manifest.files)}")
     if not all(type(n) is int and n >= 0 for n in (manifest.papers, manifest.lists)):
         raise ValueError(f"papers {manifest.papers!r}, lists {manifest.lists!r}")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, overload
 
@@ -15,10 +13,11 @@ from numpy.typing import NDArray
 from classmark.bundle import Bundle, find_bundle, load_bundle
 from classmark.errors import BundleIncompatible, UsageError
 from classmark.kernels import RawScores, Scorer, check_text_recipe, count_terms, make_scorer
-from classmark.kernels.explanation import AUTHORS
+from classmark.kernels.explanation import BESIDE_TEXT
 from classmark.kernels.explanation import explain as explain_answer
 from classmark.kernels.joining import load_join
 from classmark.kernels.linear import DIM, LinearScorer
+from classmark.neighbours import Index, NeighbourJoin
 from classmark.papers import Columns
 from classmark.records import BadRecord, BundleManifest, Paper
 from classmark.runtime.answers import Answers, Made, Mixed, Part
@@ -33,6 +32,7 @@ from classmark.runtime.intake import (
     read_items,
 )
 from classmark.runtime.labels import Labels
+from classmark.runtime.pickling import restore
 from classmark.runtime.policy import Decider, check_top
 from classmark.wire import Answer, ModelRef
 
@@ -64,20 +64,28 @@ class Classifier:
         columns: what the papers that it was trained on were read from, for ``read_papers``.
     """
 
-    def __init__(self, model: str | Path | None = None) -> None:
+    _neighbours: NeighbourJoin | None
+
+    def __init__(
+        self, model: str | Path | None = None, *, index: str | Path | Index | None = None
+    ) -> None:
         """Find, verify and load a model.
 
         Args:
             model: ``NAME``, ``NAME@VERSION`` or a path; None means the default model.
+            index: of papers whose categories are evidence too; see ``with_index``.
 
         Raises:
             BundleNotFound: there is no such model; says which there are.
             BundleCorrupt: a file of it is missing or has changed.
             BundleIncompatible: it was made for another format, text recipe or taxonomy, or holds
                 values that no model can have.
+            IndexCorrupt, IndexIncompatible, UsageError: the index cannot be used.
         """
         bundle = load_bundle(find_bundle(model))
         self._set_up(bundle, make_scorer(bundle))
+        if index is not None:
+            self._neighbours = self._joined_with(index)
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, *, scorer: Scorer | None = None) -> Classifier:
@@ -100,7 +108,22 @@ class Classifier:
 
         A scorer that was given to ``from_bundle`` is pickled too.
         """
-        return _restore, (type(self), str(self._path), self.model.digest, self._own_scorer)
+        index = self._neighbours and str(self._neighbours.index.path.resolve())
+        return restore, (type(self), str(self._path), self.model.digest, self._own_scorer, index)
+
+    def with_index(self, index: str | Path | Index) -> Classifier:
+        """Return a classifier that shares the model, and uses the papers of an index as evidence.
+
+        Args:
+            index: of this model, with weights that ``classmark index calibrate`` has found.
+
+        Raises:
+            IndexCorrupt, IndexIncompatible: it cannot be read, or is of another model.
+            UsageError: it is not calibrated, or the model has no vectors.
+        """
+        twin = self.__copy__()
+        twin._neighbours = self._joined_with(index)
+        return twin
 
     def __copy__(self) -> Classifier:
         """Return another classifier that shares the model, which no call changes."""
@@ -124,6 +147,7 @@ class Classifier:
         self._temperature = manifest.policy.temperature
         self._scorer = scorer
         self._join = load_join(bundle)
+        self._neighbours = None
         self.labels = self._decider.labels
         self.names = self._decider.names
         self.categories = Labels(manifest)
@@ -156,26 +180,42 @@ class Classifier:
             InvalidPaper: an item is not a paper or has no text; says which one.
             UsageError: the model is not of the fast tier.
         """
-        if not isinstance(self._scorer, LinearScorer):
-            raise UsageError(
-                f"the model {self.model.name} has no vectors for an index of papers; only models "
-                "of the fast tier have. Use --model fast."
-            )
-        scorer = self._scorer
         papers = [item for item in read_items(x, "raise") if isinstance(item, Paper)]
-        parts = [
-            scorer.vectors([(paper.title, paper.abstract) for paper in batch])
-            for batch in in_batches(papers, n_chars)
-        ]
+        parts = [self._vectors(batch) for batch in in_batches(papers, n_chars)]
         return np.concatenate([np.zeros((0, DIM), dtype=np.float32), *parts])
+
+    def _vectors(self, papers: Sequence[Paper]) -> NDArray[np.float32]:
+        return self._linear_scorer().vectors([(paper.title, paper.abstract) for paper in papers])
+
+    def _linear_scorer(self) -> LinearScorer:
+        if isinstance(self._scorer, LinearScorer):
+            return self._scorer
+        raise UsageError(
+            f"the model {self.model.name} has no vectors for an index of papers; only models "
+            "of the fast tier have. Use --model fast."
+        )
+
+    def _joined_with(self, index: str | Path | Index) -> NeighbourJoin:
+        self._linear_scorer()
+        opened = index if isinstance(index, Index) else Index.open(index)
+        opened.check_model(self.model)
+        weights = opened.manifest.evidence
+        if weights is None:
+            raise UsageError(
+                f"the index {opened.path} is not calibrated, so nothing says how far to trust its "
+                "papers. Run: classmark index calibrate INDEX DATASET"
+            )
+        return NeighbourJoin(opened, self.labels, weights)
 
     def _score_batch(self, papers: Sequence[Paper], *, authors: bool) -> RawScores:
         pairs = [(paper.title, paper.abstract) for paper in papers]
         raw = self._scorer.score(pairs)
         raw = RawScores(raw.scores, raw.known_share, count_terms(pairs, self._most_terms))
-        if self._join is None or not authors:
-            return raw
-        return self._join.join(raw, papers, self._temperature)
+        if self._join is not None and authors:
+            raw = self._join.join(raw, papers, self._temperature)
+        if self._neighbours is not None:
+            raw = self._neighbours.join(raw, papers, self._temperature, self._vectors)
+        return raw
 
     def decide(self, raw: RawScores, *, top: int = 1, threshold: float | None = None) -> Decisions:
         """Return what the policy makes of raw scores as arrays: ``classify`` without its objects.
@@ -292,7 +332,8 @@ class Classifier:
         threshold: float | None,
         explain: bool,
     ) -> Part | Made:
-        evidence = list(map(evidence_of, papers, raw.with_authors.tolist()))
+        used = raw.with_authors.tolist(), raw.with_neighbours.tolist()
+        evidence = list(map(evidence_of, papers, *used))
         if len(papers) == 1 and not explain:
             answer = self._decider.answer(raw, papers[0].id, top=top, threshold=threshold)
             return Made([replace(answer, evidence=evidence[0])])
@@ -333,58 +374,13 @@ class Classifier:
             self._scorer.contributions(paper.title, paper.abstract, best, second)
             for paper, (best, second) in zip(papers, pairs.tolist(), strict=True)
         ]
-        for row in np.flatnonzero(raw.with_authors):
-            terms[row] = [*terms[row], (AUTHORS, changes[row])]
+        for row in np.flatnonzero(raw.with_authors | raw.with_neighbours):
+            name = BESIDE_TEXT[bool(raw.with_authors[row]), bool(raw.with_neighbours[row])]
+            terms[row] = [*terms[row], (name, changes[row])]
         return {
             "explanation": [explain_answer(t, temperature=self._temperature) for t in terms],
             "explanation_method": [self._scorer.explanation_method] * len(papers),
         }
-
-
-def _restore(kind: type[Classifier], path: str, digest: str, scorer: Scorer | None) -> Classifier:
-    """Return a classifier that was pickled.
-
-    Raises:
-        BundleNotFound, BundleCorrupt, BundleIncompatible: the bundle is not there any more, was
-            damaged, or is another one now.
-    """
-    if scorer is not None:
-        return kind.from_bundle(_load_same(Path(path), digest), scorer=scorer)
-    restored = kind.__new__(kind)
-    vars(restored).update(vars(_loaded(path, digest, _stamps(Path(path)), os.getpid())))
-    return restored
-
-
-@lru_cache(maxsize=1)  # a pool unpickles the classifier for each of its tasks
-def _loaded(path: str, digest: str, *_: object) -> Classifier:
-    """Return the classifier of a bundle.
-
-    Args:
-        path: of the bundle.
-        digest: that it must have.
-        _: the stamps of its files (when one is replaced, the bundle is read again), and the
-            process that asks (a deep model has threads, which no fork survives).
-    """
-    return Classifier.from_bundle(_load_same(Path(path), digest))
-
-
-def _load_same(path: Path, digest: str) -> Bundle:
-    bundle = load_bundle(path)
-    if bundle.digest != digest:
-        raise BundleIncompatible(
-            f"the model at {path} was replaced: it has digest {bundle.digest[:12]}, the pickled "
-            f"classifier had {digest[:12]}. Make a new classifier of it, or put the old model back."
-        )
-    return bundle
-
-
-def _stamps(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
-    """Return a stamp of each file of a folder, which changes when the file is replaced."""
-    try:
-        files = [(str(path), path.stat()) for path in folder.rglob("*")]
-    except OSError:  # loading says what is wrong
-        return ()
-    return tuple(sorted((name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in files))
 
 
 def _columns(manifest: BundleManifest) -> Columns:

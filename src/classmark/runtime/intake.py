@@ -20,8 +20,8 @@ T = TypeVar("T")
 MAX_BATCH_PAPERS = 500
 MAX_BATCH_CHARS = 4 << 20
 
-_PARTS: tuple[EvidenceKind, ...] = ("title", "abstract", "authors")
-_EVIDENCE = {used: tuple(compress(_PARTS, used)) for used in product((False, True), repeat=3)}
+_PARTS: tuple[EvidenceKind, ...] = ("title", "abstract", "authors", "neighbours")
+_EVIDENCE = {used: tuple(compress(_PARTS, used)) for used in product((False, True), repeat=4)}
 _TEXT_KEYS = frozenset(("title", "abstract", "summary"))
 
 
@@ -72,9 +72,12 @@ def n_chars(paper: Paper | BadRecord) -> int:
     return 0 if isinstance(paper, BadRecord) else len(paper.title) + len(paper.abstract)
 
 
-def evidence_of(paper: Paper, used_authors: object) -> tuple[EvidenceKind, ...]:
+def evidence_of(
+    paper: Paper, used_authors: bool, used_neighbours: bool
+) -> tuple[EvidenceKind, ...]:
     """Return what an answer is based on."""
-    return _EVIDENCE[bool(paper.title.strip()), bool(paper.abstract.strip()), bool(used_authors)]
+    has_title, has_abstract = bool(paper.title.strip()), bool(paper.abstract.strip())
+    return _EVIDENCE[has_title, has_abstract, used_authors, used_neighbours]
 
 
 def is_one_paper(x: object) -> bool:

@@ -10,7 +10,7 @@ import msgspec
 Reason = Literal["accepted", "below_threshold", "out_of_scope"]
 NoSetReason = Literal["out_of_scope", "few_known_terms"]
 Verdict = Literal["confirmed", "plausible", "challenged", "unknown"]
-EvidenceKind = Literal["title", "abstract", "authors"]
+EvidenceKind = Literal["title", "abstract", "authors", "neighbours"]
 
 
 def _plain(value: Any) -> Any:
@@ -176,9 +176,11 @@ class Answer(Published, frozen=True, kw_only=True, omit_defaults=True):
         set: the prediction set; None, with ``set_reason``, where it would promise too much.
         set_reason: why there is no set; None if there is one.
         levels: sums of probabilities by archive and by group.
-        evidence: what the answer is based on: parts of the paper, and its authors if earlier papers
-            of at least one are known and they were to be used.
-        text_alone: what the text alone ranks first, where authors changed that; else None.
+        evidence: what the answer is based on: parts of the paper, its authors if earlier papers
+            of at least one are known and they were to be used, and neighbours in an index if they
+            were asked.
+        text_alone: what the text alone ranks first, where authors or neighbours changed that; else
+            None.
         explanation: terms for and against the top category; None unless requested.
         explanation_method: ``exact_linear`` or ``occlusion``; None unless requested.
         model: the model that answered.

@@ -70,6 +70,8 @@ def run_bulk(
         raise UsageError(f"--workers must be at least 1, got {work.workers}.")
     if options.check_category:
         raise UsageError("--check-category is for one process. Leave --workers out.")
+    if options.index is not None:
+        raise UsageError("--index is for one process, and not for Parquet. Leave --workers out.")
     config = BulkConfig(engine=work.engine, address=work.address, workers=work.workers)
     inputs = list(map(_path, sources))
     output = output or Path()

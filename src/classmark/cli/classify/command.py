@@ -85,6 +85,7 @@ class Options:
     raw_cells: bool = False
     check_category: bool = False
     authors: bool = True
+    index: Path | None = None
 
     def __post_init__(self) -> None:
         if self.top < 1:
@@ -135,6 +136,14 @@ def classify(
         bool,
         typer.Option("--no-authors", help="Use the text alone, not what is known of the authors."),
     ] = False,
+    index: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="INDEX",
+            help="Use similar papers of a calibrated index too; `arxiv` is that of the package "
+            "classmark-neighbours.",
+        ),
+    ] = None,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object a line.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
     as_csv: Annotated[
@@ -190,6 +199,7 @@ def classify(
         raw_cells=raw_cells,
         check_category=check_category,
         authors=not no_authors,
+        index=index,
     )
     from classmark.cli.classify.sources import read_arguments
 
@@ -222,7 +232,7 @@ def run(
         check_file_place(output)
     folder = find_bundle(model)
     check_apart((output,), (folder, *(source.path for source in sources)))
-    classifier = Classifier(folder)
+    classifier = Classifier(folder, index=options.index)
     options = replace(options, columns=classifier.columns.overruled_by(options.columns))
     whole_labels = classifier.categories.space == "free"
     n_bad = n_records = 0

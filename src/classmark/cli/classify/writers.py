@@ -159,7 +159,7 @@ class TableWriter:
             first, *others = answer.levels.archive[:_MAX_SHOWN_ARCHIVES]
             shown = [first, *(level for level in others if level.probability >= _MIN_SHOWN)]
             yield "archives", ", ".join(f"{level.code} {level.probability:.2f}" for level in shown)
-        if "authors" in answer.evidence:
+        if not {"authors", "neighbours"}.isdisjoint(answer.evidence):
             yield "based on", ", ".join(answer.evidence)
         if answer.text_alone is not None:
             yield "text alone", f"{answer.text_alone.code} {answer.text_alone.probability:.2f}"

@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
 from classmark.cli.options import AsJson, ColumnsOption, columns_option, complete_model
 from classmark.cli.output import print_error, printable
 from classmark.cli.progress import progress_bar
+from classmark.cli.train import require_training
 from classmark.errors import UnreadableSource, UsageError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def build(
         ),
     ] = None,
     bits: Annotated[
-        int, typer.Option(metavar="N", help="Of each number: 8, or 4 for a smaller index.")
+        int, typer.Option(metavar="N", help="Of each number: 8, or 4 or 2 for a smaller index.")
     ] = 8,
     titles: Annotated[
         bool | None,
@@ -69,11 +70,12 @@ def build(
     Exit code 1 if a record could not be read; the others are indexed.
     """
     from classmark.neighbours import build_index
+    from classmark.neighbours.rows import Bits
     from classmark.runtime import Classifier
     from classmark.storage import check_apart, check_folder_place
 
-    if bits not in (8, 4):
-        raise UsageError(f"--bits must be 8 or 4, got {bits}.")
+    if bits not in get_args(Bits):
+        raise UsageError(f"--bits must be 8, 4 or 2, got {bits}.")
     check_folder_place(output, overwrite=overwrite)
     check_apart((output,), sources)
     classifier = Classifier(model)
@@ -83,7 +85,7 @@ def build(
             output,
             reading.batches(sources, progress),
             classifier.model,
-            bits=8 if bits == 8 else 4,
+            bits=cast("Bits", bits),
             overwrite=overwrite,
         )
     _report(done, as_json=as_json)
@@ -126,6 +128,48 @@ def remove(
     _report(remove_papers(index, ids), as_json=as_json)
 
 
+@app.command("calibrate")
+def calibrate(
+    index: Place,
+    dataset: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="Folder of `classmark dataset build`.")
+    ],
+    *,
+    split: Annotated[
+        str, typer.Option(metavar="S", help="Papers that the model was not fitted on.")
+    ] = "valid",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="M",
+            help="Model that the index was built with, if it is not installed under its name.",
+            autocompletion=complete_model,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find how far the papers of an index are trusted, for `classify --index`.
+
+    Half of the papers of the split say whether neighbours help; the index stays as it was if not.
+    """
+    require_training()
+    from classmark.neighbours import Index
+    from classmark.pipeline.neighbours import calibrate_index
+
+    classifier = model_of(Index.open(index).manifest, index, model)
+    with progress_bar("asking") as progress:
+        done = calibrate_index(index, classifier, dataset, split, progress)
+    if as_json:
+        typer.echo(json.dumps(asdict(done)))
+        return
+    for name, gain in (("text alone", done.text), ("with authors", done.authors)):
+        what = "asked" if gain.helps else "not asked"
+        typer.echo(
+            f"{name:<12}  {what}: top-1 {gain.top_1_before:.3f} -> {gain.top_1_after:.3f} on "
+            f"{gain.papers:,} unsure papers"
+        )
+
+
 @app.command("info")
 def info(index: Place, as_json: AsJson = False) -> None:
     """Verify an index, and say what is in it."""
@@ -142,6 +186,7 @@ def info(index: Place, as_json: AsJson = False) -> None:
         "titles": manifest.has_titles,
         "bits": manifest.bits,
         "lists": manifest.lists,
+        "calibrated": manifest.evidence is not None,
         "bytes": sum(size for size, _ in manifest.files.values()),
         "model": manifest.model.to_dict(),
     }

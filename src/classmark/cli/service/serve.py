@@ -36,7 +36,10 @@ def serve(
     ] = None,
     index: Annotated[
         Path | None,
-        typer.Option(metavar="INDEX", help="Offer similar papers of this index; see `index`."),
+        typer.Option(
+            metavar="INDEX",
+            help="Offer similar papers of this index, and use it as evidence if it is calibrated.",
+        ),
     ] = None,
     journal: Annotated[
         str | None,

@@ -119,6 +119,13 @@ def open_index(settings: ServiceSettings, model: ModelRef) -> Index | None:
     return None if settings.index is None else Index.open(settings.index, model=model)
 
 
+def with_evidence(classifier: Classifier, index: Index | None) -> Classifier:
+    """Return the classifier of a service, which uses an index that is calibrated as evidence."""
+    if index is None or index.manifest.evidence is None:
+        return classifier
+    return classifier.with_index(index)
+
+
 def read_bundle(settings: ServiceSettings) -> Bundle:
     """Find, read and verify the bundle of a service, with the members of a cascade.
 

@@ -16,7 +16,7 @@ from classmark.errors import ClassmarkError, UnknownCategory
 from classmark.records import utc_text
 from classmark.service.answering.answerer import Answerer, open_journal
 from classmark.service.answering.batching import Batcher, BatchLimits
-from classmark.service.answering.model import WARM_UP, Model, open_index, read_bundle
+from classmark.service.answering.model import WARM_UP, Model, open_index, read_bundle, with_evidence
 from classmark.service.http.gateway import Traffic
 from classmark.service.keys import write_last_uses
 from classmark.service.logs import AccessLog, level_number, log_failure, log_rarely, set_up_logs
@@ -94,7 +94,7 @@ class Service:
             if self.journal is not None:  # or its thread would be cut off while it writes
                 self.journal.close(JOURNAL_CLOSE_S)
             raise
-        classifier, batcher = self.model.classifier, None
+        classifier, batcher = with_evidence(self.model.classifier, index), None
         if not self.model.is_fast:  # a fast one answers as requests come
             wait_s = settings.batch_wait_ms / 1000
             batch_limits = BatchLimits(

@@ -1,0 +1,1 @@
+"""Holds the folder ``index``, which ``classmark.Index.open("arxiv")`` finds; no code."""

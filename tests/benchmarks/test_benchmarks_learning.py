@@ -1,0 +1,62 @@
+"""Learning without retraining: the parts on small numbers, the script on invented papers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from learning import describe, listed_of, periods
+
+WHAT = ("text", "index", "authors", "authors and index")
+RunBenchmark = Callable[..., dict[str, Any]]
+
+
+def test_a_year_is_divided_by_the_days_on_which_its_parts_begin() -> None:
+    dates = ["2012-01-31", "2012-02-01", "2012-06-30", "2012-12-31"]
+    frame = pl.DataFrame({"published_date": dates})
+    parts = [(day, part["published_date"].to_list()) for day, part in periods(frame, 2012, 4)]
+    assert parts == [
+        ("2012-01-01", dates[:2]),
+        ("2012-04-01", dates[2:3]),
+        ("2012-10-01", dates[3:]),
+    ]
+    assert [len(part) for _, part in periods(frame, 2012, 1)] == [4]
+
+
+def test_the_primary_category_comes_first_and_once() -> None:
+    frame = pl.DataFrame({"category_code": ["a", "b", "c"], "categories": ["b a", "b", None]})
+    assert listed_of(frame) == [("a", "b"), ("b",), ("c",)]
+
+
+def test_what_comes_back_is_the_share_of_what_retraining_gives() -> None:
+    def hits(*share: float) -> np.ndarray[Any, Any]:
+        return np.repeat(np.array(share), 100)
+
+    ways = {
+        "fixed": hits(1, 0, 0, 0),
+        "grown": hits(1, 1, 0, 0),
+        "retrained": hits(1, 1, 1, 0),
+    }
+    found = describe({f"{way}: {what}": h for way, h in ways.items() for what in WHAT})
+    assert found["papers"] == 400
+    assert found["top_1"]["grown: authors"]["value"] == 0.5
+    share = found["recovered"]["authors and index"]
+    assert share["low"] < share["value"] == 0.5 < share["high"]
+    same = {name: hits(1, 0) for name in found["top_1"]}
+    assert describe(same)["recovered"] == {}
+
+
+@pytest.mark.slow  # two fits in processes of their own
+def test_learning_compares_what_grows_with_what_is_fitted_again(
+    invented: Path, tmp_path: Path, run_benchmark: RunBenchmark
+) -> None:
+    found = run_benchmark("learning.py", "--dataset", invented, "--work", tmp_path, "--tiny")
+    assert found["fixed_until"] == 2009
+    top_1 = found["tests"]["2012"]["top_1"]
+    assert {name.split(":")[0] for name in top_1} == {"fixed", "grown", "retrained"}
+    assert all(0 <= one["low"] <= one["value"] <= one["high"] <= 1 for one in top_1.values())
