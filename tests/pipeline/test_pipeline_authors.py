@@ -22,6 +22,7 @@ from classmark.dataset import (
     iter_authors,
     load_manifest,
     read_split,
+    sample_dataset,
     sample_papers,
 )
 from classmark.errors import BundleIncompatible, RunCorrupt
@@ -90,6 +91,18 @@ def test_a_dataset_gives_back_the_names_that_its_papers_came_with(authored: Path
         ids = read_split(authored, split, manifest, texts=False).ids
         kept = dict(zip(ids, iter_authors(authored, split, manifest), strict=True))
         assert kept == {id: came[id] for id in ids}
+
+
+def test_the_authors_of_invented_papers_are_worth_a_table(
+    train_run: TrainRun, tmp_path: Path
+) -> None:
+    dataset = tmp_path / "dataset"
+    sample_dataset(dataset, SampleConfig(papers=4000), command="a test")
+    manifest, _ = export_run(
+        train_run(data=dataset), tmp_path / "m-1.0", ExportOptions(name="m", version="1.0")
+    )
+    metrics = manifest.metrics
+    assert metrics["all with authors"]["top_1"] > metrics["all"]["top_1"] + 0.01
 
 
 def test_a_run_keeps_fingerprints_and_no_name(authored_run: Path, authored_bundle: Path) -> None:
