@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from classmark.export.authors import CountedPapers, count_authors
+from classmark.bundle import Bundle, load_bundle, write_bundle
+from classmark.errors import Refused
+from classmark.export.authors import CountedPapers, Forgotten, count_authors, forget_authors
 from classmark.kernels import RawScores
 from classmark.kernels.authors import (
     MOST_AUTHORS,
@@ -21,9 +24,10 @@ from classmark.kernels.authors import (
     Votes,
     column_type,
 )
-from classmark.kernels.joining import AuthorJoin, JoinWeights, take_votes
+from classmark.kernels.joining import AuthorJoin, JoinWeights, load_join, take_votes
 from classmark.records import Paper
 from classmark.training.authors import Steps, fit_join, fit_profile
+from conftest import tiny_manifest
 
 K = 3
 # Names, year, columns: the primary first.
@@ -176,6 +180,58 @@ def test_no_paper_with_an_author_gives_no_table() -> None:
 
 def test_columns_of_many_labels_have_two_bytes() -> None:
     assert [column_type(k) for k in (2, 256, 257)] == [np.uint8, np.uint8, np.uint16]
+
+
+def as_bundle(folder: Path, table: AuthorTable) -> Bundle:
+    """A bundle whose weights are zero; its table is this one."""
+    join = AuthorJoin(table, table._arrays, 1.0, JoinWeights.none())
+    spread = join.weights._replace(context=np.ones_like(join.weights.context))
+    join = replace(join, weights=spread)
+    manifest = tiny_manifest(labels=("cs.LG", "math.CO", "quant-ph"), authors=join.to_dict())
+    write_bundle(folder, manifest, join.bundle_arrays())
+    return load_bundle(folder)
+
+
+def without(folder: Path, table: AuthorTable, *names: str) -> tuple[AuthorTable, Forgotten]:
+    done = forget_authors(
+        as_bundle(folder / "a-1.0", table),
+        names,
+        folder / "a-1.1",
+        name="a",
+        version="1.1",
+        overwrite=False,
+    )
+    join = load_join(load_bundle(folder / "a-1.1"))
+    assert join is not None
+    return join.table, done
+
+
+def test_a_forgotten_name_leaves_what_others_with_its_initials_wrote(tmp_path: Path) -> None:
+    table, done = without(tmp_path, counted(), "Sieve, Ada", "Ada Sieve")
+    assert (done.names, done.entries, done.sharing) == (1, 3, 1)
+    votes = votes_of(table, ["Ada Sieve"], 2012)
+    assert votes.known.tolist() == [[0, 1]]  # by her initials, which Ann Sieve shares
+    assert papers_of(votes)[0][2] == [0.0, 0.0, 1.0]
+    for name in ("Ann Sieve", "Bo Graph"):
+        before = votes_of(counted(), [name], 2012).votes[0, :2]
+        assert np.array_equal(votes_of(table, [name], 2012).votes[0, :2], before)
+    table, _ = without(tmp_path / "both", counted(), "Ada Sieve", "Ann Sieve")
+    assert not votes_of(table, ["Ada Sieve", "A. Sieve"], 2012).known.any()
+
+
+def test_papers_without_a_year_are_counted_from_the_same_period_when_its_only_author_is_forgotten(
+    tmp_path: Path,
+) -> None:
+    papers = [*PAPERS, (["New Comer"], 2020, [0])]
+    table, _ = without(tmp_path, counted(papers), "New Comer")
+    undated = [votes_of(t, ["Bo Graph", "Ada Sieve"], 0).votes for t in (counted(papers), table)]
+    assert np.array_equal(*undated)
+    assert not votes_of(table, ["New Comer"], 0).known.any()
+
+
+def test_the_only_author_of_a_table_is_not_forgotten(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"only name in the table.*max_author_entries=0"):
+        without(tmp_path, counted(PAPERS[:1]), "Ada Sieve")
 
 
 def fitted_join() -> AuthorJoin:

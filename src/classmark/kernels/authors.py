@@ -169,6 +169,11 @@ class AuthorTable:
         ages = np.maximum(self._newest - periods, 0)
         return Votes(votes, known, np.bincount(found.owner, minlength=found.n_papers), ages)
 
+    def place(self, name: str) -> tuple[int, int]:
+        """Return slot and place of a name; -1 for what the table does not know."""
+        found = self._look_up([[name]])
+        return (int(found.slots[0]), int(found.names[0])) if len(found.slots) else (-1, -1)
+
     def _periods_of(self, years: NDArray[np.integer[Any]]) -> Ints:
         periods = (years.astype(np.int64) - self.first_year) // PERIOD_YEARS
         return np.where(years > 0, periods, self._newest)

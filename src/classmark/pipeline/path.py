@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from classmark.bundle import write_bundle
+from classmark.bundle.files import CARD_FILE
 from classmark.dataset import load_manifest
 from classmark.export import render_card
 from classmark.export.bento import check_bentoml, write_bento
@@ -103,7 +104,7 @@ def _write_bundle(run: RunToExport, output: Path) -> tuple[BundleManifest, Evalu
     card = render_card(f"{options.name} {options.version}", report, facts, options.about)
     arrays = {**candidate.arrays, **(authors.bundle_arrays() if authors else {})}
     written = write_bundle(
-        *(output, bundle, arrays, {**candidate.files, "CARD.md": card}),
+        *(output, bundle, arrays, {**candidate.files, CARD_FILE: card}),
         overwrite=options.overwrite,
         measured=report.categories,
     )
