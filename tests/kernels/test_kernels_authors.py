@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +22,11 @@ from classmark.kernels.authors import (
     N_FEATURES,
     ONE_PAPER,
     AuthorTable,
+    Career,
     Votes,
     column_type,
 )
+from classmark.kernels.explanation import author_terms
 from classmark.kernels.joining import AuthorJoin, JoinWeights, load_join, take_votes
 from classmark.records import Paper
 from classmark.training.authors import Steps, fit_join, fit_profile
@@ -278,6 +281,64 @@ def test_known_authors_move_the_answer_and_unknown_ones_do_not_touch_a_bit() -> 
     assert joined.with_authors.tolist() == [True, False, False, True]
     assert joined.text_scores is raw.scores
     assert np.array_equal(joined.scores[1:3], raw.scores[1:3])
+
+
+def test_a_career_counts_the_papers_up_to_the_period_of_the_paper() -> None:
+    authors = ["Nobody Known", "Sieve, A.", "Bo Graph", "Graph, Bo", "12"]
+    [sieve, graph] = counted().careers(authors, 2013)
+    assert (sieve.name, dict(sieve.papers), sieve.is_named) == (
+        "Sieve, A.",
+        {0: 1, 1: 1, 2: 1},
+        False,
+    )
+    assert (graph.name, dict(graph.papers), graph.is_named) == ("Bo Graph", {1: 1, 2: 1}, True)
+    [sieve] = counted().careers(["Ada Sieve", "Bo Graph"], 2011)
+    assert dict(sieve.papers) == {0: 1}
+    assert counted().careers([], 2012) == []
+
+
+def test_the_authors_of_a_paper_share_what_they_change() -> None:
+    join, raw, pair = fitted_join(), raw_of(1), [0, 1]
+
+    def gap(*names: str) -> float:
+        return gap_of(join, raw, names)
+
+    for names in (["Ada Sieve"], ["Ada Sieve", "Bo Graph"], ["A. Sieve", "Nobody", "Bo Graph"]):
+        paper, change = Paper(title="T", authors=tuple(names)), gap(*names) - gap()
+        shares = join.shares(raw, paper, pair, 1.0, change)
+        assert [career.name for career, _ in shares] == [n for n in names if n != "Nobody"]
+        assert sum(weight for _, weight in shares) == pytest.approx(change, abs=1e-12)
+    both = gap("Ada Sieve", "Bo Graph")
+    paper = Paper(title="T", authors=("Ada Sieve", "Bo Graph"))
+    [(_, ada), (_, bo)] = join.shares(raw, paper, pair, 1.0, both - gap())
+    assert ada == pytest.approx((gap("Ada Sieve") - gap() + both - gap("Bo Graph")) / 2)
+    assert ada > 0 > bo
+
+
+def gap_of(join: AuthorJoin, raw: RawScores, names: tuple[str, ...]) -> float:
+    scores = join.join(raw, [Paper(title="T", authors=names)], 1.0).scores.astype(float)
+    return float(scores[0, 0] - scores[0, 1])
+
+
+@pytest.mark.parametrize(
+    ("career", "term"),
+    [
+        (
+            Career("Emmy  Noether", Counter({1: 9, 0: 3}), True),
+            "Emmy Noether: 12 earlier papers: b 9, a 3",
+        ),
+        (
+            Career("E. N", Counter({0: 1}), False),
+            "E. N (by surname and initial): 1 earlier paper: a 1",
+        ),
+        (
+            Career("X" * 99, Counter({0: 4, 1: 3, 2: 2, 3: 1}), True),
+            f"{'X' * 59}…: 10 earlier papers: a 4, b 3, c 2, others 1",
+        ),
+    ],
+)
+def test_an_author_is_a_term_with_the_largest_part_of_the_career(career: Career, term: str) -> None:
+    assert author_terms([(career, 0.5)], "abcd", 0.5) == [(term, 0.5)]
 
 
 @pytest.mark.parametrize("authors", [(), ("Nobody Known",)])

@@ -12,10 +12,11 @@ whole numbers, so that no order of them matters.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,6 +125,20 @@ class _Lookups:
     names: Ints
 
 
+class Career(NamedTuple):
+    """What the table counts for an author of a paper.
+
+    Attributes:
+        name: as the paper spells it.
+        papers: up to the period of the paper, by the column of their primary label.
+        is_named: False where no such name is known, but its surname and first initial are.
+    """
+
+    name: str
+    papers: Counter[int]
+    is_named: bool
+
+
 class AuthorTable:
     """Finds authors in the arrays of a bundle; may be shared by threads.
 
@@ -168,6 +183,39 @@ class AuthorTable:
         known = np.stack([n for _, n in levels], axis=1)
         ages = np.maximum(self._newest - periods, 0)
         return Votes(votes, known, np.bincount(found.owner, minlength=found.n_papers), ages)
+
+    def careers(self, authors: Sequence[str], year: int) -> list[Career]:
+        """Return what is known of the authors of a paper, in their order; others are left out.
+
+        Args:
+            authors: names.
+            year: of the paper, 0 if unknown.
+        """
+        spelled: dict[AuthorKeys | None, str] = {}
+        for name in authors[:MOST_AUTHORS]:
+            spelled.setdefault(_keys(name), name)
+        spelled.pop(None, None)
+        each = [[name] for name in spelled.values()]
+        years = np.full(len(each), year)
+        known = self.votes(each, years).known > 0
+        ranges, latest = self._ranges(self._look_up(each)), self._periods_of(years)
+        careers = []
+        for row in np.flatnonzero(known.any(axis=1)):
+            first, end = ranges[0 if known[row, 0] else 1]
+            entries = slice(first[row], end[row])
+            papers = self._papers(entries, int(latest[row]))
+            careers.append(Career(each[row][0], papers, bool(known[row, 0])))
+        return careers
+
+    def _papers(self, entries: slice, latest: int) -> Counter[int]:
+        """Return the papers of entries by the column of their primary label."""
+        a, papers = self._arrays, Counter[int]()
+        for label, period, count in zip(
+            *(array[entries].tolist() for array in (a.labels, a.periods, a.counts)), strict=True
+        ):
+            if period <= min(latest, LAST_PERIOD):  # that of a cross-list is above
+                papers[label] += count
+        return papers
 
     def place(self, name: str) -> tuple[int, int]:
         """Return slot and place of a name; -1 for what the table does not know."""

@@ -27,13 +27,14 @@ from classmark.kernels.authors import (
     ONE_PAPER,
     AuthorArrays,
     AuthorTable,
+    Career,
     Votes,
     column_type,
 )
 from classmark.kernels.calibration import CalibrationCurve, log_softmax
 from classmark.kernels.checks import MOST_SCALE, BundleReader
 from classmark.kernels.scorer import RawScores
-from classmark.papers.authors import AUTHORS_VERSION
+from classmark.papers.authors import AUTHORS_VERSION, AuthorKeys, author_keys
 from classmark.records import Paper
 
 Floats = NDArray[np.float64]
@@ -123,6 +124,39 @@ class AuthorJoin:
         used = np.zeros(len(papers), dtype=np.bool_)
         used[rows] = True
         return replace(raw, scores=scores, text_scores=raw.scores, used_authors=used)
+
+    def shares(
+        self, raw: RawScores, paper: Paper, pair: Sequence[int], temperature: float, change: float
+    ) -> list[tuple[Career, float]]:
+        """Return what each known author of a paper adds to the difference of two columns.
+
+        The mean of what the author adds to the text alone and of what is lost without the author,
+        and an equal part of what these leave: the sum is the change by all authors. For one or two
+        known authors this is the Shapley value.
+
+        Args:
+            raw: what the text of this paper alone gives.
+            paper: the paper.
+            pair: the columns.
+            temperature: as for ``join``.
+            change: by all authors, in raw logits.
+        """
+        careers = self.table.careers(paper.authors, int(_years([paper])[0]))
+        known, n = [career.name for career in careers], len(careers)
+        if not n:
+            return []
+        unknown = [name for name in paper.authors if author_keys(name) not in _keys_of(known)]
+        alone = [(*unknown, name) for name in known]
+        without = [(*unknown, *(other for other in known if other != name)) for name in known]
+        papers = [
+            Paper(authors=tuple(authors), published_date=paper.published_date)
+            for authors in (unknown, *alone, *without, (*unknown, *known))
+        ]
+        joined = self.join(RawScores.joined([raw] * len(papers)), papers, temperature).scores
+        gaps = np.subtract(*joined.astype(np.float64)[:, list(pair)].T)
+        weights = (gaps[1 : n + 1] - gaps[0] + gaps[-1] - gaps[n + 1 : -1]) / 2
+        weights += (change - weights.sum()) / n
+        return list(zip(careers, weights.tolist(), strict=True))
 
     def sides(self, scores: NDArray[np.float32], votes: Votes, temperature: float) -> Sides:
         """Return what scores and votes of n papers say: all of known authors."""
@@ -233,6 +267,10 @@ def _read_weights(reader: BundleReader) -> JoinWeights:
 def take_votes(votes: Votes, rows: NDArray[np.intp]) -> Votes:
     """Return the votes of some papers."""
     return Votes(votes.votes[rows], votes.known[rows], votes.authors[rows], votes.ages[rows])
+
+
+def _keys_of(names: Sequence[str]) -> set[AuthorKeys | None]:
+    return set(map(author_keys, names))
 
 
 def _years(papers: Sequence[Paper]) -> NDArray[np.int64]:

@@ -86,6 +86,11 @@ class RawScores:
         """Return what the text alone gives: float32 [n, k]."""
         return self.scores if self.text_scores is None else self.text_scores
 
+    def text_of(self, row: int) -> RawScores:
+        """Return what the text alone gives one paper."""
+        part = slice(row, row + 1)
+        return RawScores(self.of_text[part], self.known_share[part])
+
     @property
     def with_authors(self) -> NDArray[np.bool_]:
         """Return for which papers authors were used: bool [n]."""

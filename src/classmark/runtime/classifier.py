@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from classmark.bundle import Bundle, find_bundle, load_bundle
 from classmark.errors import BundleIncompatible, UsageError
 from classmark.kernels import RawScores, Scorer, check_text_recipe, count_terms, make_scorer
-from classmark.kernels.explanation import AUTHORS
+from classmark.kernels.explanation import author_terms
 from classmark.kernels.explanation import explain as explain_answer
 from classmark.kernels.joining import load_join
 from classmark.kernels.linear import DIM, LinearScorer
@@ -333,8 +333,10 @@ class Classifier:
             self._scorer.contributions(paper.title, paper.abstract, best, second)
             for paper, (best, second) in zip(papers, pairs.tolist(), strict=True)
         ]
-        for row in np.flatnonzero(raw.with_authors):
-            terms[row] = [*terms[row], (AUTHORS, changes[row])]
+        for row in np.flatnonzero(raw.with_authors).tolist():
+            of = (papers[row], pairs[row].tolist(), self._temperature, changes[row])
+            shares = self._join.shares(raw.text_of(row), *of) if self._join else []
+            terms[row] += author_terms(shares, self.labels, changes[row])
         return {
             "explanation": [explain_answer(t, temperature=self._temperature) for t in terms],
             "explanation_method": [self._scorer.explanation_method] * len(papers),
