@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from classmark import Classifier, Paper
+from classmark.bundle import load_bundle
 from classmark.cli.app import app
 from classmark.dataset import (
     DatasetConfig,
@@ -206,6 +207,42 @@ def test_the_journal_keeps_that_authors_were_used_but_no_name(
     assert kept == {a.prediction_id: "authors" in a.evidence for some in given for a in some}
     assert [kept[a.prediction_id] for a in given[-1]] == [True, False, False, True]
     assert SECRET.encode() not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_a_model_of_many_own_labels_has_a_table_of_authors(
+    train_run: TrainRun, tmp_path: Path
+) -> None:
+    labels = [f"Shelf {i}; übrig" for i in range(260)]
+    records = [
+        {
+            "id": f"{i}-{n}",
+            "title": f"About theme{chr(97 + i % 20)} and topic{n}",
+            "abstract": f"The theme{chr(97 + i % 20)} of method{n % 7}, number{i}x{n}.",
+            "category_code": label,
+            "published_date": f"{2000 + n}-01-01",
+            "authors": [f"{chr(97 + n % 2)}. {SECRET}{chr(97 + i // 26)}{chr(97 + i % 26)}"],
+        }
+        for i, label in enumerate(labels)
+        for n in range(16)
+    ]
+    source = tmp_path / "papers.jsonl"
+    source.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+    config = DatasetConfig(labels="free", min_papers=5, valid_share=0.2, test_share=0.1)
+    build_dataset([source], tmp_path / "dataset", config)
+    folder = tmp_path / "own-1.0"
+    manifest, _ = export_run(
+        train_run(data=tmp_path / "dataset"), folder, ExportOptions(name="own", version="1.0")
+    )
+    assert manifest.label_space == "free"
+    assert manifest.metrics["all with authors"]["top_1"] > manifest.metrics["all"]["top_1"] + 0.3
+    arrays = load_bundle(folder).arrays
+    assert arrays["author_labels"].dtype == np.uint16
+    assert int(arrays["author_labels"].max()) == 259
+    paper = {"title": "About themet and topic3", "authors": [f"a. {SECRET}jz"]}
+    answer = Classifier(folder).classify(paper, explain=True)
+    assert answer.ranked[0].code == labels[259]
+    assert answer.evidence == ("title", "authors")
+    assert any(labels[259] in evidence.term for evidence in answer.explanation or ())
 
 
 def test_an_explanation_lists_what_the_authors_change(authored_bundle: Path) -> None:
