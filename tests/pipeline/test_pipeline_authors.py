@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
+from authored_papers import SECRET, TrainRun, written
 from classmark import Classifier, Paper
 from classmark.bundle import load_bundle
 from classmark.cli.app import app
@@ -25,7 +26,6 @@ from classmark.dataset import (
     load_manifest,
     read_split,
     sample_dataset,
-    sample_papers,
 )
 from classmark.errors import BundleIncompatible, RunCorrupt
 from classmark.journal import Journal, JournalConfig, read_predictions
@@ -38,51 +38,6 @@ from classmark.wire import TextAlone
 from spoilt_bundles import npy, rewrite, setting
 
 pytestmark = pytest.mark.slow  # reason: fits models
-
-TrainRun = Callable[..., Path]
-SECRET = "Verysecretsurname"
-
-
-def written(folder: Path, *, helpful: bool) -> Path:
-    """A dataset whose papers each have an author of their category, or of none."""
-    papers = sample_papers(SampleConfig(papers=3000, categories=24, noise=0.0, drift=0.0))
-    lines = []
-    for i, paper in enumerate(papers):
-        family = paper.category_code if helpful else chr(97 + i % 24)
-        word = "".join(c for c in str(family).lower() if c.isalpha())
-        name = f"{chr(97 + i % 7)}. {SECRET}{word}"
-        record = {
-            "id": paper.id,
-            "title": paper.title,
-            "abstract": " ".join(paper.abstract.split()[:6]),
-            "category_code": paper.category_code,
-            "categories": list(paper.categories),
-            "published_date": paper.published_date,
-            "authors": [name],
-        }
-        lines.append(json.dumps(record) + "\n")
-    source = folder / "papers.jsonl"
-    source.write_text("".join(lines), encoding="utf-8")
-    config = DatasetConfig(valid_share=0.2, test_share=0.1, periods=("2015-12-31",))
-    build_dataset([source], folder / "dataset", config)
-    return folder / "dataset"
-
-
-@pytest.fixture(scope="module")
-def authored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return written(tmp_path_factory.mktemp("authored"), helpful=True)
-
-
-@pytest.fixture(scope="module")
-def authored_run(train_run: TrainRun, authored: Path) -> Path:
-    return train_run(data=authored)
-
-
-@pytest.fixture(scope="module")
-def authored_bundle(authored_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "authored-1.0"
-    export_run(authored_run, folder, ExportOptions(name="authored", version="1.0"))
-    return folder
 
 
 def test_a_dataset_gives_back_the_names_that_its_papers_came_with(authored: Path) -> None:
@@ -293,84 +248,6 @@ def test_a_run_whose_table_is_damaged_is_named(authored_run: Path, tmp_path: Pat
     (run / "authors" / "labels.npy").unlink()
     with pytest.raises(RunCorrupt, match=r"authors/labels\.npy.*missing"):
         export_run(run, tmp_path / "m-1.0", ExportOptions(name="m", version="1.0"))
-
-
-def words_of(label: str) -> str:
-    return "".join(filter(str.isalpha, label.lower()))
-
-
-def forget(*words: str | Path) -> Result:
-    return CliRunner().invoke(app, ["models", "forget-author", *map(str, words)])
-
-
-def test_a_forgotten_author_counts_as_unknown_and_others_as_before(
-    authored_bundle: Path, tmp_path: Path
-) -> None:
-    before = Classifier(authored_bundle)
-    name = f"a. {SECRET}{words_of(before.labels[0])}"
-    made = forget(
-        name.upper(), "--model", authored_bundle, "--output", tmp_path / "mine-1.1", "--json"
-    )
-    assert made.exit_code == 0, made.stderr
-    after = Classifier(tmp_path / "mine-1.1")
-    facts = json.loads(made.stdout)
-    assert facts["forgotten"] == 1
-    assert facts["entries"] > 1
-    assert facts["digest"] == after.model.digest != before.model.digest
-    assert (after.model.name, after.model.version) == ("mine", "1.1")
-    card = (tmp_path / "mine-1.1" / "CARD.md").read_text()
-    assert card.startswith("# mine 1.1\n")
-    assert "## Forgotten authors" in card
-    measured = [folder / "measured.json" for folder in (authored_bundle, tmp_path / "mine-1.1")]
-    assert measured[0].read_bytes() == measured[1].read_bytes()
-
-    paper = {"title": "A short text", "abstract": "of little use"}
-    forgotten = {**paper, "authors": [name]}
-    assert "authors" in before.classify(forgotten).evidence
-    assert after.classify(forgotten).ranked == after.classify(paper).ranked
-    assert after.classify(forgotten).evidence == ("title", "abstract")
-    others = [
-        Paper(title="A short text", authors=(f"{initial}. {SECRET}{words_of(label)}",))
-        for label in before.labels
-        for initial in "abcdefg"
-    ]
-    known = [paper for paper in others if paper.authors[0] != name]
-    assert len(known) == len(others) - 1
-    assert np.array_equal(before.score(known).scores, after.score(known).scores)
-
-
-@pytest.mark.parametrize(
-    ("name", "problem"),
-    [
-        ("Nobody Known", "does not know 'Nobody Known'; 0 other names share"),
-        (f"Abraham {SECRET}cslg", "does not know .*; 1 other names share"),
-        ("12", "does not know '12'"),
-    ],
-)
-def test_an_author_that_is_not_there_cannot_be_forgotten(
-    authored_bundle: Path, tmp_path: Path, name: str, problem: str
-) -> None:
-    known = f"a. {SECRET}cslg"
-    made = forget(known, name, "--model", authored_bundle, "--output", tmp_path / "mine-1.1")
-    assert made.exit_code == 1
-    assert re.search(problem.replace("; 1", "; 0"), " ".join(made.stderr.split()))
-    alone = forget(name, "--model", authored_bundle, "--output", tmp_path / "mine-1.1")
-    assert re.search(problem, " ".join(alone.stderr.split()))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_model_without_a_table_has_nobody_to_forget(bundle: Path, tmp_path: Path) -> None:
-    made = forget("Ada Sieve", "--model", bundle, "--output", tmp_path / "mine-1.1")
-    assert made.exit_code == 1
-    assert "has no table of authors" in " ".join(made.stderr.split())
-
-
-def test_a_model_is_not_replaced_by_the_one_without_an_author(authored_bundle: Path) -> None:
-    made = forget(
-        f"a. {SECRET}cslg", "--model", authored_bundle, "--output", authored_bundle, "--overwrite"
-    )
-    assert made.exit_code == 1
-    assert Classifier(authored_bundle).model.name == "authored"
 
 
 @pytest.mark.parametrize(

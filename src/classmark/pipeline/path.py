@@ -138,13 +138,13 @@ def _export_to_hugging_face(
 ) -> tuple[BundleManifest, EvaluationReport]:
     """Write a folder that Transformers loads; it measures what a bundle in fp32 would give.
 
-    Without a curve, which no class of Transformers has.
+    Without a curve and without authors, which no class of Transformers has.
     """
     from classmark.pipeline.transformer.export import candidate_of
     from classmark.pipeline.transformer.huggingface import open_network, write_folder
 
     run = replace(run, options=replace(run.options, quantize="fp32"))
     prepared = open_network(run)
-    candidate = replace(candidate_of(run, prepared), wants_curve=False)
+    candidate = replace(candidate_of(run, prepared), wants_curve=False, authors=None)
     bundle, report, _ = _measure(run, candidate)
     return write_folder(run, output, prepared.network, candidate, bundle, report), report
