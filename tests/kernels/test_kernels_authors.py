@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,10 +28,10 @@ from classmark.kernels.authors import (
 )
 from classmark.kernels.explanation import author_terms
 from classmark.kernels.joining import AuthorJoin, JoinWeights, load_join, take_votes
-from classmark.records import Paper
+from classmark.records import BundleManifest, Paper
 from classmark.training.authors import Steps, fit_join, fit_profile
-from conftest import tiny_manifest
 
+Manifest = Callable[..., BundleManifest]
 K = 3
 # Names, year, columns: the primary first.
 PAPERS = [
@@ -185,19 +185,21 @@ def test_columns_of_many_labels_have_two_bytes() -> None:
     assert [column_type(k) for k in (2, 256, 257)] == [np.uint8, np.uint8, np.uint16]
 
 
-def as_bundle(folder: Path, table: AuthorTable) -> Bundle:
+def as_bundle(folder: Path, table: AuthorTable, manifest: Manifest) -> Bundle:
     """A bundle whose weights are zero; its table is this one."""
     join = AuthorJoin(table, table._arrays, 1.0, JoinWeights.none())
     spread = join.weights._replace(context=np.ones_like(join.weights.context))
     join = replace(join, weights=spread)
-    manifest = tiny_manifest(labels=("cs.LG", "math.CO", "quant-ph"), authors=join.to_dict())
-    write_bundle(folder, manifest, join.bundle_arrays())
+    described = manifest(labels=("cs.LG", "math.CO", "quant-ph"), authors=join.to_dict())
+    write_bundle(folder, described, join.bundle_arrays())
     return load_bundle(folder)
 
 
-def without(folder: Path, table: AuthorTable, *names: str) -> tuple[AuthorTable, Forgotten]:
+def without(
+    folder: Path, manifest: Manifest, table: AuthorTable, *names: str
+) -> tuple[AuthorTable, Forgotten]:
     done = forget_authors(
-        as_bundle(folder / "a-1.0", table),
+        as_bundle(folder / "a-1.0", table, manifest),
         names,
         folder / "a-1.1",
         name="a",
@@ -209,8 +211,10 @@ def without(folder: Path, table: AuthorTable, *names: str) -> tuple[AuthorTable,
     return join.table, done
 
 
-def test_a_forgotten_name_leaves_what_others_with_its_initials_wrote(tmp_path: Path) -> None:
-    table, done = without(tmp_path, counted(), "Sieve, Ada", "Ada Sieve")
+def test_a_forgotten_name_leaves_what_others_with_its_initials_wrote(
+    tmp_path: Path, manifest: Manifest
+) -> None:
+    table, done = without(tmp_path, manifest, counted(), "Sieve, Ada", "Ada Sieve")
     assert (done.names, done.entries, done.sharing) == (1, 3, 1)
     votes = votes_of(table, ["Ada Sieve"], 2012)
     assert votes.known.tolist() == [[0, 1]]  # by her initials, which Ann Sieve shares
@@ -218,23 +222,23 @@ def test_a_forgotten_name_leaves_what_others_with_its_initials_wrote(tmp_path: P
     for name in ("Ann Sieve", "Bo Graph"):
         before = votes_of(counted(), [name], 2012).votes[0, :2]
         assert np.array_equal(votes_of(table, [name], 2012).votes[0, :2], before)
-    table, _ = without(tmp_path / "both", counted(), "Ada Sieve", "Ann Sieve")
+    table, _ = without(tmp_path / "both", manifest, counted(), "Ada Sieve", "Ann Sieve")
     assert not votes_of(table, ["Ada Sieve", "A. Sieve"], 2012).known.any()
 
 
 def test_papers_without_a_year_are_counted_from_the_same_period_when_its_only_author_is_forgotten(
-    tmp_path: Path,
+    tmp_path: Path, manifest: Manifest
 ) -> None:
     papers = [*PAPERS, (["New Comer"], 2020, [0])]
-    table, _ = without(tmp_path, counted(papers), "New Comer")
+    table, _ = without(tmp_path, manifest, counted(papers), "New Comer")
     undated = [votes_of(t, ["Bo Graph", "Ada Sieve"], 0).votes for t in (counted(papers), table)]
     assert np.array_equal(*undated)
     assert not votes_of(table, ["New Comer"], 0).known.any()
 
 
-def test_the_only_author_of_a_table_is_not_forgotten(tmp_path: Path) -> None:
+def test_the_only_author_of_a_table_is_not_forgotten(tmp_path: Path, manifest: Manifest) -> None:
     with pytest.raises(Refused, match=r"only name in the table.*max_author_entries=0"):
-        without(tmp_path, counted(PAPERS[:1]), "Ada Sieve")
+        without(tmp_path, manifest, counted(PAPERS[:1]), "Ada Sieve")
 
 
 def fitted_join() -> AuthorJoin:
