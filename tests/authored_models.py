@@ -10,8 +10,9 @@ import pytest
 
 from classmark.bundle import find_bundle, load_bundle, write_bundle
 from classmark.export.authors import CountedPapers, count_authors
-from classmark.kernels.authors import N_FEATURES, AuthorTable
+from classmark.kernels.authors import AuthorTable
 from classmark.kernels.joining import AuthorJoin, JoinWeights
+from classmark.kernels.votes import N_FEATURES
 
 KNOWN = {"Ada Sieve": "hep-ex", "Bo Graph": "q-bio.NC", "Émile Léger-Müller": "cs.CR"}
 """Who wrote before, and about what."""

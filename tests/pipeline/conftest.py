@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from authored_papers import TrainRun, authored, authored_bundle, authored_run
 from classmark.dataset import SampleConfig, sample_dataset
 from classmark.evaluation.robustness import OtherTexts
 from classmark.pipeline import ExportOptions, compose_config, export_run, train
 
 NON_PAPERS = ["2 eggs, 200 g flour", "ring me when you are home", "terms of sale apply to all"] * 4
-TrainRun = Callable[..., Path]
+
+__all__ = ["authored", "authored_bundle", "authored_run"]
 
 
 @pytest.fixture(scope="session")

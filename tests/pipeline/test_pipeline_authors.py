@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from authored_papers import SECRET, TrainRun, written
 from classmark import Classifier, Paper
+from classmark.bundle import load_bundle
 from classmark.cli.app import app
 from classmark.dataset import (
     DatasetConfig,
@@ -22,7 +25,7 @@ from classmark.dataset import (
     iter_authors,
     load_manifest,
     read_split,
-    sample_papers,
+    sample_dataset,
 )
 from classmark.errors import BundleIncompatible, RunCorrupt
 from classmark.journal import Journal, JournalConfig, read_predictions
@@ -36,51 +39,6 @@ from spoilt_bundles import npy, rewrite, setting
 
 pytestmark = pytest.mark.slow  # reason: fits models
 
-TrainRun = Callable[..., Path]
-SECRET = "Verysecretsurname"
-
-
-def written(folder: Path, *, helpful: bool) -> Path:
-    """A dataset whose papers each have an author of their category, or of none."""
-    papers = sample_papers(SampleConfig(papers=3000, categories=24, noise=0.0, drift=0.0))
-    lines = []
-    for i, paper in enumerate(papers):
-        family = paper.category_code if helpful else chr(97 + i % 24)
-        word = "".join(c for c in str(family).lower() if c.isalpha())
-        name = f"{chr(97 + i % 7)}. {SECRET}{word}"
-        record = {
-            "id": paper.id,
-            "title": paper.title,
-            "abstract": " ".join(paper.abstract.split()[:6]),
-            "category_code": paper.category_code,
-            "categories": list(paper.categories),
-            "published_date": paper.published_date,
-            "authors": [name],
-        }
-        lines.append(json.dumps(record) + "\n")
-    source = folder / "papers.jsonl"
-    source.write_text("".join(lines), encoding="utf-8")
-    config = DatasetConfig(valid_share=0.2, test_share=0.1, periods=("2015-12-31",))
-    build_dataset([source], folder / "dataset", config)
-    return folder / "dataset"
-
-
-@pytest.fixture(scope="module")
-def authored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return written(tmp_path_factory.mktemp("authored"), helpful=True)
-
-
-@pytest.fixture(scope="module")
-def authored_run(train_run: TrainRun, authored: Path) -> Path:
-    return train_run(data=authored)
-
-
-@pytest.fixture(scope="module")
-def authored_bundle(authored_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "authored-1.0"
-    export_run(authored_run, folder, ExportOptions(name="authored", version="1.0"))
-    return folder
-
 
 def test_a_dataset_gives_back_the_names_that_its_papers_came_with(authored: Path) -> None:
     lines = (authored.parent / "papers.jsonl").read_text(encoding="utf-8").splitlines()
@@ -90,6 +48,18 @@ def test_a_dataset_gives_back_the_names_that_its_papers_came_with(authored: Path
         ids = read_split(authored, split, manifest, texts=False).ids
         kept = dict(zip(ids, iter_authors(authored, split, manifest), strict=True))
         assert kept == {id: came[id] for id in ids}
+
+
+def test_the_authors_of_invented_papers_are_worth_a_table(
+    train_run: TrainRun, tmp_path: Path
+) -> None:
+    dataset = tmp_path / "dataset"
+    sample_dataset(dataset, SampleConfig(papers=4000), command="a test")
+    manifest, _ = export_run(
+        train_run(data=dataset), tmp_path / "m-1.0", ExportOptions(name="m", version="1.0")
+    )
+    metrics = manifest.metrics
+    assert metrics["all with authors"]["top_1"] > metrics["all"]["top_1"] + 0.01
 
 
 def test_a_run_keeps_fingerprints_and_no_name(authored_run: Path, authored_bundle: Path) -> None:
@@ -194,6 +164,42 @@ def test_the_journal_keeps_that_authors_were_used_but_no_name(
     assert SECRET.encode() not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
 
 
+def test_a_model_of_many_own_labels_has_a_table_of_authors(
+    train_run: TrainRun, tmp_path: Path
+) -> None:
+    labels = [f"Shelf {i}; übrig" for i in range(260)]
+    records = [
+        {
+            "id": f"{i}-{n}",
+            "title": f"About theme{chr(97 + i % 20)} and topic{n}",
+            "abstract": f"The theme{chr(97 + i % 20)} of method{n % 7}, number{i}x{n}.",
+            "category_code": label,
+            "published_date": f"{2000 + n}-01-01",
+            "authors": [f"{chr(97 + n % 2)}. {SECRET}{chr(97 + i // 26)}{chr(97 + i % 26)}"],
+        }
+        for i, label in enumerate(labels)
+        for n in range(16)
+    ]
+    source = tmp_path / "papers.jsonl"
+    source.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+    config = DatasetConfig(labels="free", min_papers=5, valid_share=0.2, test_share=0.1)
+    build_dataset([source], tmp_path / "dataset", config)
+    folder = tmp_path / "own-1.0"
+    manifest, _ = export_run(
+        train_run(data=tmp_path / "dataset"), folder, ExportOptions(name="own", version="1.0")
+    )
+    assert manifest.label_space == "free"
+    assert manifest.metrics["all with authors"]["top_1"] > manifest.metrics["all"]["top_1"] + 0.3
+    arrays = load_bundle(folder).arrays
+    assert arrays["author_labels"].dtype == np.uint16
+    assert int(arrays["author_labels"].max()) == 259
+    paper = {"title": "About themet and topic3", "authors": [f"a. {SECRET}jz"]}
+    answer = Classifier(folder).classify(paper, explain=True)
+    assert answer.ranked[0].code == labels[259]
+    assert answer.evidence == ("title", "authors")
+    assert any(labels[259] in evidence.term for evidence in answer.explanation or ())
+
+
 def test_an_explanation_lists_what_the_authors_change(authored_bundle: Path) -> None:
     classifier = Classifier(authored_bundle)
     paper = {"title": "A short text", "abstract": "of little use"}
@@ -201,11 +207,15 @@ def test_an_explanation_lists_what_the_authors_change(authored_bundle: Path) -> 
     with_authors, alone = classifier.classify([known, paper], explain=True)
     first, second = with_authors.ranked[:2]
     terms = {evidence.term: evidence.weight for evidence in with_authors.explanation}
-    assert "(authors)" in terms
+    [author] = [term for term in terms if SECRET in term]
+    assert re.fullmatch(rf"A\. {SECRET}cslg: \d+ earlier papers: cs\.LG \d+(, .*)?", author)
     assert math.fsum(terms.values()) == pytest.approx(
         math.log(first.probability / second.probability), abs=1e-4
     )
-    assert "(authors)" not in {evidence.term for evidence in alone.explanation}
+    assert not any(SECRET in evidence.term for evidence in alone.explanation)
+    raw = classifier.score([Paper(title="A short text", authors=(f"A. {SECRET}cslg",))])
+    [anonymous] = classifier.answers([Paper(title="A short text")], raw, explain=True)
+    assert "(authors)" in {evidence.term for evidence in anonymous.explanation or ()}
 
 
 def test_a_batch_gives_each_paper_the_answer_that_it_gets_alone(authored_bundle: Path) -> None:

@@ -6,12 +6,14 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from classmark.kernels.authors import AuthorArrays
 from classmark.records import SILENT, Progress
 from recording import Recording
 
@@ -86,6 +88,7 @@ def record_of(folder: Path) -> dict[str, Any]:
 def test_the_folder_holds_what_export_reads_and_nothing_of_the_way_there(run_folder: Path) -> None:
     files = {p.relative_to(run_folder).as_posix() for p in run_folder.rglob("*") if p.is_file()}
     assert files == {
+        *(f"authors/{field.name}.npy" for field in fields(AuthorArrays)),
         "config.yaml",
         "encoder/config.json",
         "encoder/tokenizer.json",

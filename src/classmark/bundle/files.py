@@ -15,6 +15,7 @@ from pathlib import Path
 from classmark.errors import BundleCorrupt, unreadable
 
 MANIFEST_FILE = "bundle.json"
+CARD_FILE = "CARD.md"
 MOST_MANIFEST_BYTES = 4 << 20
 """The manifest of 10,000 labels takes a tenth of it."""
 

@@ -227,6 +227,18 @@ def read_measured(folder: Path) -> dict[str, Reliability]:
     return found
 
 
+def read_measured_bytes(folder: Path) -> bytes:
+    """Return the content of ``measured.json``, for another bundle; b"" if there is none.
+
+    Raises:
+        BundleCorrupt: the file cannot be read.
+    """
+    try:
+        return read_small(folder / MEASURED_FILE)
+    except FileNotFoundError:
+        return b""
+
+
 def rarely_right(labels: Iterable[str], reliability: Mapping[str, Reliability]) -> list[str]:
     """Return the labels that were measured, and not once right when they came first."""
     return [

@@ -25,7 +25,7 @@ def write_bundle(
     arrays: Mapping[str, NDArray[np.generic]],
     texts: Mapping[str, str | bytes] | None = None,
     overwrite: bool = False,
-    measured: Iterable[CategoryReport] = (),
+    measured: Iterable[CategoryReport] | bytes = (),
 ) -> BundleManifest:
     """Write a bundle folder atomically and return its manifest with the digest of every file.
 
@@ -36,7 +36,8 @@ def write_bundle(
         texts: further files by relative path, e.g. ``CARD.md``.
         overwrite: replace an existing bundle.
         measured: how the categories fared on test papers; kept beside the manifest, which does not
-            list it, so that the digest is the same for a bundle that was measured again.
+            list it, so that the digest is the same for a bundle that was measured again. Or, as
+            bytes, what ``measured.json`` of another bundle holds.
 
     Raises:
         InvalidConfig: the manifest contradicts itself, a file name is not plain, or an ONNX model
@@ -53,10 +54,15 @@ def write_bundle(
         _write_texts(temporary, texts)
         files = describe_files(temporary)
         manifest = replace(manifest, files=files, format_version=FORMAT_VERSION)
-        if categories := tuple(measured):
-            _write_texts(temporary, {MEASURED_FILE: render_measured(categories)})
+        if content := measured if isinstance(measured, bytes) else _rendered(measured):
+            _write_texts(temporary, {MEASURED_FILE: content})
         (temporary / MANIFEST_FILE).write_bytes(render_manifest(manifest))
     return manifest
+
+
+def _rendered(measured: Iterable[CategoryReport]) -> str:
+    categories = tuple(measured)
+    return render_measured(categories) if categories else ""
 
 
 def _check_files(

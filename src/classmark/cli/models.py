@@ -1,4 +1,4 @@
-"""``classmark models``: the installed models, and the details of one."""
+"""``classmark models``: the installed models, the details of one, and one without an author."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from classmark.records import BundleManifest
 
 app = typer.Typer(
-    help="List the installed models, or show one.",
+    help="List the installed models, show one, or write one without an author.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
@@ -102,6 +102,63 @@ def print_path(spec: Spec = DEFAULT_NAME, as_json: AsJson = False) -> None:
     """Print the folder of a model."""
     path = str(find_bundle(spec).resolve())
     typer.echo(json.dumps({"path": path}) if as_json else path)
+
+
+@app.command("forget-author", short_help="Write a model without an author.")
+def forget_author(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="As papers spell it, in quotation marks.")
+    ],
+    *,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", metavar="DIR", help="Folder to write, called NAME-VERSION (fast-2.0.1)."
+        ),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="M", help="NAME, NAME@VERSION or PATH.", autocompletion=complete_model
+        ),
+    ] = DEFAULT_NAME,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a model whose table of authors does not know a name any more.
+
+    All entries of papers by exactly this name go. Another spelling (E. Noether for Emmy Noether)
+    is another name, which other people may share: give it too if it is theirs. An author found by
+    surname and initial alone is then what the other names say, if there are any. A name that the
+    table does not know ends with exit code 1, and nothing is written.
+    """
+    from classmark.bundle import load_bundle, manifest_digest
+    from classmark.cli.export import split_name
+    from classmark.export.authors import forget_authors
+
+    name, version = split_name(output)
+    forgotten = forget_authors(
+        *(load_bundle(find_bundle(model)), names, output),
+        name=name,
+        version=version,
+        overwrite=overwrite,
+    )
+    facts = {
+        "bundle": str(output),
+        "digest": manifest_digest(forgotten.manifest),
+        "forgotten": forgotten.names,
+        "entries": forgotten.entries,
+        "sharing_initials": forgotten.sharing,
+    }
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    typer.echo(
+        f"removed {forgotten.entries} entries of {forgotten.names} names; {forgotten.sharing} "
+        "other names share surname and first initial, and stay.",
+        err=True,
+    )
+    typer.echo(str(output))
 
 
 def _listed() -> list[_Listed]:

@@ -35,7 +35,7 @@ _HOMES = {
     "ReadOnCluster": "build.cluster",
     "SampleConfig": "config",
     "build_dataset": "build.build",
-    "check_leaks": "build.leaks",
+    "check_leaks": "build.writing",
     "fetch_dataset": "download.download",
     "iter_authors": "folder",
     "iter_texts": "folder",

@@ -1,28 +1,40 @@
-"""The author table of a bundle, counted from training papers; no name is in it."""
+"""The author table of a bundle, counted from training papers; no name is in it.
+
+An author can be taken out again: ``forget_authors`` writes a bundle without some.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from classmark.bundle import Bundle, write_bundle
+from classmark.bundle.files import CARD_FILE
+from classmark.bundle.manifest import read_measured_bytes
+from classmark.errors import NotFound, Refused
 from classmark.export.perfect_hash import build_perfect_hash
 from classmark.kernels.authors import (
     CROSS_LISTED,
     FADING_YEARS,
     LAST_PERIOD,
     MOST_AUTHORS,
-    N_FEATURES,
     PERIOD_YEARS,
     AuthorArrays,
+    AuthorTable,
     column_type,
     expand,
 )
 from classmark.kernels.featuriser import hash_texts
+from classmark.kernels.joining import load_join
 from classmark.kernels.linear import fingerprint
-from classmark.papers.authors import author_keys
+from classmark.kernels.votes import N_FEATURES
+from classmark.papers.authors import MAX_NAME_CHARS, author_keys
+from classmark.records import BundleManifest
+from classmark.storage import check_apart
 
 Ints = NDArray[np.int64]
 _HASHED_PAPERS = 5_000
@@ -173,3 +185,149 @@ def _log_prior(papers: CountedPapers) -> NDArray[np.float32]:
     counts = np.bincount(primaries, minlength=papers.n_labels) + 1.0
     prior: NDArray[np.float32] = np.log(counts / counts.sum()).astype(np.float32)
     return prior
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forgotten:
+    """What a bundle has lost.
+
+    Attributes:
+        manifest: of the new bundle.
+        names: that were removed.
+        entries: of these.
+        sharing: names that stay and share surname and first initial with a removed one.
+    """
+
+    manifest: BundleManifest
+    names: int
+    entries: int
+    sharing: int
+
+
+def forget_authors(
+    bundle: Bundle, names: Sequence[str], folder: Path, *, name: str, version: str, overwrite: bool
+) -> Forgotten:
+    """Write a bundle without the entries of some authors.
+
+    The entries behind all words of a name go, and with them what they added to its initials. The
+    entries of other names with these initials stay.
+
+    Args:
+        bundle: with a table of authors.
+        names: to forget, each as papers spell it.
+        folder: the bundle to write.
+        name: of the new bundle.
+        version: of the new bundle.
+        overwrite: replace a bundle that exists.
+
+    Raises:
+        NotFound: the bundle has no table, or one without one of the names; nothing is written.
+        Refused: nobody else would be left.
+        StorageFailed: the folder cannot be written, or is the bundle itself.
+    """
+    check_apart((folder,), (bundle.path,))
+    join = load_join(bundle)
+    if join is None:
+        raise NotFound(
+            f"model {bundle.manifest.name} {bundle.manifest.version} has no table of authors: "
+            "there is nobody to forget."
+        )
+    arrays, first_year = join.arrays, join.table.first_year
+    entries, slots = 0, set[int]()
+    authors = {author_keys(author): author for author in names}
+    for author in authors.values():
+        slot, place = _place(arrays, first_year, author)
+        entries += int(arrays.n_entries[place])
+        slots.add(slot)
+        arrays = _without(arrays, slot, place)
+    others = {n: array for n, array in bundle.arrays.items() if n not in arrays.arrays()}
+    manifest = write_bundle(
+        folder,
+        _renamed(bundle, name, version, len(authors)),
+        {**others, **arrays.arrays()},
+        {**bundle.contents, **_card(bundle, name, version, len(authors))},
+        overwrite=overwrite,
+        measured=read_measured_bytes(bundle.path),
+    )
+    sharing = int(arrays.variants[sorted(slots)].sum())
+    return Forgotten(manifest=manifest, names=len(authors), entries=entries, sharing=sharing)
+
+
+def _place(arrays: AuthorArrays, first_year: int, name: str) -> tuple[int, int]:
+    """Return slot and place of a name.
+
+    Raises:
+        NotFound: the table does not know the name.
+        Refused: nobody else would be left.
+    """
+    slot, place = AuthorTable(arrays, first_year).place(name)
+    if place < 0:
+        sharing = int(arrays.variants[slot]) if slot >= 0 else 0
+        raise NotFound(
+            f"the table of authors does not know {name[:MAX_NAME_CHARS]!r}; {sharing} other names "
+            "share surname and first initial. Spell the name as papers do, in quotation marks."
+        )
+    if len(arrays.names) == 1:
+        raise Refused(
+            f"{name[:MAX_NAME_CHARS]!r} is the only name in the table. Train again with "
+            "model.max_author_entries=0, and export that run."
+        )
+    return slot, place
+
+
+def _without(arrays: AuthorArrays, slot: int, place: int) -> AuthorArrays:
+    """Return a table without a name; what it says of all others is the same to the last bit."""
+    ends = np.cumsum(arrays.n_entries, dtype=np.int64)
+    entries = np.arange(ends[place] - arrays.n_entries[place], ends[place])
+    variants, initials = arrays.variants.copy(), arrays.initials.copy()
+    variants[slot] -= 1
+    initials[slot] *= variants[slot] > 0
+    kept = replace(
+        arrays,
+        variants=variants,
+        initials=initials,
+        names=np.delete(arrays.names, place),
+        n_entries=np.delete(arrays.n_entries, place),
+        labels=np.delete(arrays.labels, entries),
+        periods=np.delete(arrays.periods, entries),
+        counts=np.delete(arrays.counts, entries),
+    )
+    return _with_newest(kept, int((arrays.periods & LAST_PERIOD).max()))
+
+
+def _with_newest(arrays: AuthorArrays, newest: int) -> AuthorArrays:
+    """Return a table whose newest period is this one; an entry of no paper keeps it.
+
+    Papers without a year are counted from there.
+    """
+    if int((arrays.periods & LAST_PERIOD).max()) == newest:
+        return arrays
+    n_entries = arrays.n_entries.copy()
+    n_entries[0] += 1
+    return replace(
+        arrays,
+        n_entries=n_entries,
+        labels=np.insert(arrays.labels, 0, 0),
+        periods=np.insert(arrays.periods, 0, newest),
+        counts=np.insert(arrays.counts, 0, 0),
+    )
+
+
+def _renamed(bundle: Bundle, name: str, version: str, n: int) -> BundleManifest:
+    manifest = bundle.manifest
+    forgotten = {"authors": n, "model": f"{manifest.name}@{manifest.version}"}
+    provenance = {**manifest.provenance, "forgotten": {**forgotten, "digest": bundle.digest}}
+    return replace(manifest, name=name, version=version, provenance=provenance)
+
+
+def _card(bundle: Bundle, name: str, version: str, n: int) -> dict[str, str]:
+    """Return the card under its new title, with a note; nothing if the bundle has none."""
+    if CARD_FILE not in bundle.contents:
+        return {}
+    old = f"{bundle.manifest.name} {bundle.manifest.version}"
+    text = bundle.contents[CARD_FILE].decode(errors="replace")
+    note = (
+        f"## Forgotten authors\n\n{n} of the table of {old} (digest {bundle.digest[:16]}). "
+        "All numbers were measured before."
+    )
+    return {CARD_FILE: f"{text.replace(f'# {old}', f'# {name} {version}', 1)}\n{note}\n"}

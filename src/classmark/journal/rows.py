@@ -30,7 +30,7 @@ _INSERT_MANY = {
     f"VALUES {', '.join([_VALUES] * n_rows)} ON CONFLICT (prediction_id) DO NOTHING"
     for n_rows in _ROWS_AT_ONCE
 }
-# Said again is said later: of A, B, A the last word is A.
+# AuthorEvidence again is evidence later: of A, B, A the last word is A.
 INSERT_FEEDBACK = (
     "INSERT INTO feedback (prediction_id, category, comment, at_utc) VALUES (?, ?, ?, ?) "
     "ON CONFLICT (prediction_id, category, comment) DO UPDATE SET at_utc = excluded.at_utc "

@@ -12,23 +12,23 @@ whole numbers, so that no order of them matters.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from classmark.kernels.featuriser import KERNEL, hash_texts
 from classmark.kernels.linear import bucket_of, fingerprint, slot_of
+from classmark.kernels.votes import LISTINGS, ONE_PAPER, AuthorEvidence, Ints, Votes, logarithms
 from classmark.papers.authors import AuthorKeys, author_keys, latin_letters
 
 PERIOD_YEARS = 2
 FADING_YEARS = 4
 """A paper counts exp(-years apart / 4)."""
-ONE_PAPER = 1024
-"""The weight of one paper of the same period."""
 MOST_AUTHORS = 200
 """Of a paper with more authors, these first ones count."""
 CROSS_LISTED = 0x80
@@ -37,16 +37,7 @@ LAST_PERIOD = CROSS_LISTED - 1
 
 _CAP = 3 * ONE_PAPER
 _WHOLE = 1 << 16
-_LOG_STEPS, _LOG_SHIFT, _LOG_ENTRIES = 256, 3, 4096
-_SHARE_STEPS = 255
 _KEPT_NAMES = 1 << 16
-
-Ints = NDArray[np.int64]
-_LISTINGS = 2
-N_VOTES = 4
-"""Kinds of votes: by names and by initials, of primaries and of cross-lists."""
-N_FEATURES = 6
-"""Features a label: the logarithm of each kind of vote, the shares of both primaries."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,70 +74,6 @@ class AuthorArrays:
 
 
 @dataclass(frozen=True, eq=False)
-class Votes:
-    """What the earlier papers of the authors of n papers say; k labels.
-
-    Attributes:
-        votes: int64 [n, 4, k], in 1/1024 papers: primaries and cross-lists by names, then both by
-            initials.
-        known: int64 [n, 2], authors with earlier papers, by name and by initial.
-        authors: int64 [n], authors that were looked up.
-        ages: int64 [n], periods from the paper to the newest one of the table; 0 for a later paper
-            and for one of an unknown year.
-    """
-
-    votes: Ints
-    known: Ints
-    authors: Ints
-    ages: Ints
-
-    def features(self) -> NDArray[np.float64]:
-        """Return whole numbers [n, 6 k]: logarithms of the votes, shares of the primaries."""
-        n = len(self.votes)
-        logs = _logarithms()[np.minimum(self.votes >> _LOG_SHIFT, _LOG_ENTRIES - 1)]
-        primaries = self.votes[:, ::_LISTINGS]
-        totals = np.maximum(primaries.sum(axis=2, keepdims=True), 1)
-        shares = primaries * _SHARE_STEPS // totals
-        both = np.concatenate([logs, shares], axis=1)
-        return both.reshape(n, -1).astype(np.float64)
-
-    def said(self, profile: NDArray[np.int16]) -> Said:
-        """Return what the votes say by a profile."""
-        # Products of whole numbers below 2^53: exact in any order.
-        sums = self.features() @ profile.astype(np.float64)
-        papers = self.votes[:, ::_LISTINGS].sum(axis=2)
-        return Said(sums, papers, self.known, self.authors, self.ages)
-
-    def rows(self, rows: NDArray[np.intp]) -> Votes:
-        """Return the votes of some papers."""
-        return Votes(self.votes[rows], self.known[rows], self.authors[rows], self.ages[rows])
-
-
-@dataclass(frozen=True, eq=False)
-class Said:
-    """What the authors of n papers say; whole numbers, the same from the C kernel and from numpy.
-
-    Attributes:
-        sums: float64 [n, k], features times profile.
-        papers: int64 [n, 2], sum of the votes of primaries, by names and by initials.
-        known: as in ``Votes``.
-        authors: the same.
-        ages: the same.
-    """
-
-    sums: NDArray[np.float64]
-    papers: Ints
-    known: Ints
-    authors: Ints
-    ages: Ints
-
-    def rows(self, rows: NDArray[np.intp]) -> Said:
-        """Return what some of the papers' authors say."""
-        counts = (self.papers[rows], self.known[rows], self.authors[rows], self.ages[rows])
-        return Said(self.sums[rows], *counts)
-
-
-@dataclass(frozen=True, eq=False)
 class _Lookups:
     """The authors of n papers: occurrence j is of paper ``owner[j]``.
 
@@ -157,6 +84,20 @@ class _Lookups:
     owner: Ints
     slots: Ints
     names: Ints
+
+
+class Career(NamedTuple):
+    """What the table counts for an author of a paper.
+
+    Attributes:
+        name: as the paper spells it.
+        papers: up to the period of the paper, by the column of their primary label.
+        is_named: False where no such name is known, but its surname and first initial are.
+    """
+
+    name: str
+    papers: Counter[int]
+    is_named: bool
 
 
 class AuthorTable:
@@ -181,13 +122,15 @@ class AuthorTable:
         is_cross_list = arrays.periods >= CROSS_LISTED
         self._places = arrays.labels + np.uint16(self.n_labels) * is_cross_list
 
-    def said(self, authors: Sequence[Sequence[str]], years: NDArray[np.integer[Any]]) -> Said:
+    def evidence(
+        self, authors: Sequence[Sequence[str]], years: NDArray[np.integer[Any]]
+    ) -> AuthorEvidence:
         """Return what the authors of n papers say; arguments as for ``votes``."""
         if self._kernel is None or not authors:
-            return self.votes(authors, years).said(self.arrays.profile)
-        return self._said_in_c([tuple(names) for names in authors], self._periods_of(years))
+            return self.votes(authors, years).evidence(self.arrays.profile)
+        return self._evidence_in_c([tuple(names) for names in authors], self._periods_of(years))
 
-    def _said_in_c(self, authors: list[tuple[str, ...]], periods: Ints) -> Said:
+    def _evidence_in_c(self, authors: list[tuple[str, ...]], periods: Ints) -> AuthorEvidence:
         a, n = self.arrays, len(authors)
         facts = np.empty((n, 5), dtype=np.int64)
         sums = np.empty((n, self.n_labels), dtype=np.float64)
@@ -195,10 +138,12 @@ class AuthorTable:
             _latin(),
             *(a.displacements, a.initials, a.names, self._first_name, self._first_entry),
             *(self._places, a.periods, a.counts, a.profile),
-            *(_fading_by_byte(), _logarithms()),
+            *(_fading_by_byte(), logarithms()),
             *(periods, facts, sums, authors, _keys),
         )
-        return Said(sums, facts[:, 3:], facts[:, 1:3], facts[:, 0], self._ages_of(periods))
+        return AuthorEvidence(
+            sums, facts[:, 3:], facts[:, 1:3], facts[:, 0], self._ages_of(periods)
+        )
 
     def votes(
         self,
@@ -226,6 +171,44 @@ class AuthorTable:
         known = np.stack([n for _, n in levels], axis=1)
         n_authors = np.bincount(found.owner, minlength=found.n_papers)
         return Votes(votes, known, n_authors, self._ages_of(periods))
+
+    def careers(self, authors: Sequence[str], year: int) -> list[Career]:
+        """Return what is known of the authors of a paper, in their order; others are left out.
+
+        Args:
+            authors: names.
+            year: of the paper, 0 if unknown.
+        """
+        spelled: dict[AuthorKeys | None, str] = {}
+        for name in authors[:MOST_AUTHORS]:
+            spelled.setdefault(_keys(name), name)
+        spelled.pop(None, None)
+        each = [[name] for name in spelled.values()]
+        years = np.full(len(each), year)
+        known = self.votes(each, years).known > 0
+        ranges, latest = self._ranges(self._look_up(each)), self._periods_of(years)
+        careers = []
+        for row in np.flatnonzero(known.any(axis=1)):
+            first, end = ranges[0 if known[row, 0] else 1]
+            entries = slice(first[row], end[row])
+            papers = self._papers(entries, int(latest[row]))
+            careers.append(Career(each[row][0], papers, bool(known[row, 0])))
+        return careers
+
+    def _papers(self, entries: slice, latest: int) -> Counter[int]:
+        """Return the papers of entries by the column of their primary label."""
+        a, papers = self.arrays, Counter[int]()
+        for label, period, count in zip(
+            *(array[entries].tolist() for array in (a.labels, a.periods, a.counts)), strict=True
+        ):
+            if period <= min(latest, LAST_PERIOD):  # that of a cross-list is above
+                papers[label] += count
+        return papers
+
+    def place(self, name: str) -> tuple[int, int]:
+        """Return slot and place of a name; -1 for what the table does not know."""
+        found = self._look_up([[name]])
+        return (int(found.slots[0]), int(found.names[0])) if len(found.slots) else (-1, -1)
 
     def _periods_of(self, years: NDArray[np.integer[Any]]) -> Ints:
         periods = (years.astype(np.int64) - self.first_year) // PERIOD_YEARS
@@ -294,15 +277,15 @@ class AuthorTable:
         if own is not None:
             total -= own.times * ONE_PAPER
         share = np.where(total > 0, np.minimum(_WHOLE, (_CAP * _WHOLE) // np.maximum(total, 1)), 0)
-        column = (found.owner[occurrence] * _LISTINGS + is_cross_list) * k + a.labels[entry]
-        size = found.n_papers * _LISTINGS * k
+        column = (found.owner[occurrence] * LISTINGS + is_cross_list) * k + a.labels[entry]
+        size = found.n_papers * LISTINGS * k
         sums = _bincount(column, weight * share[occurrence], size)
         if own is not None:
             columns, occurrences = own.columns(k)
             left_out = (own.times * ONE_PAPER * share)[occurrences]
             sums = np.maximum(sums - _bincount(columns, left_out, size), 0)
         known = _bincount(found.owner, total > 0, found.n_papers)
-        return (sums // _WHOLE).reshape(-1, _LISTINGS, k), known
+        return (sums // _WHOLE).reshape(-1, LISTINGS, k), known
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,7 +307,7 @@ class _Own:
         starts = np.cumsum(length) - length
         author, place = expand(starts[self.owner], length[self.owner])
         listing = (place != starts[self.owner][author]).astype(np.int64)
-        return (self.owner[author] * _LISTINGS + listing) * k + flat[place], author
+        return (self.owner[author] * LISTINGS + listing) * k + flat[place], author
 
 
 def column_type(k: int) -> type[np.uint8] | type[np.uint16]:
@@ -389,10 +372,3 @@ def _fading_by_byte() -> NDArray[np.int32]:
 @lru_cache(maxsize=1)
 def _latin() -> bytes:
     return latin_letters()
-
-
-@lru_cache(maxsize=1)
-def _logarithms() -> Ints:
-    """Return log(1 + 4 papers) in 1/256, by votes in steps of 1/128 paper."""
-    papers = (np.arange(_LOG_ENTRIES) << _LOG_SHIFT) / ONE_PAPER
-    return np.array([round(_LOG_STEPS * math.log1p(4 * p)) for p in papers], dtype=np.int64)

@@ -6,10 +6,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from classmark.kernels.scorer import RawScores
 from classmark.papers import normalise
 from classmark.wire import Evidence
+
+if TYPE_CHECKING:
+    from classmark.kernels.authors import Career
 
 EXACT_LINEAR = "exact_linear"
 OCCLUSION = "occlusion"
@@ -22,11 +26,13 @@ BESIDE_TEXT = {
     (False, True): "(neighbours)",
     (True, True): "(authors and neighbours)",
 }
-"""What else adds to the text or takes from it, by whether authors and neighbours were used."""
+"""What else adds to the text or takes from it: authors whose names were not kept, neighbours."""
 MOST_WORDS = 48
 """Words that are left out in turn, each at the price of a paper."""
 _WORD = re.compile(r"[^\W_][\w'-]*[^\W_]")
 _LEAST_CHARS = 3
+_NAME_CHARS = 60
+_LABELS = 3
 
 Score = Callable[[Sequence[tuple[str, str]]], RawScores]
 
@@ -56,6 +62,47 @@ def explain(
     if not others:
         return (*listed, remainder)
     return (*listed, remainder, Evidence(OTHER_TERMS, math.fsum(e.weight for e in others)))
+
+
+def terms_beside_text(
+    shares: Sequence[tuple[Career, float]],
+    labels: Sequence[str],
+    change: float,
+    *,
+    used_authors: bool = True,
+    used_neighbours: bool = False,
+) -> list[tuple[str, float]]:
+    """Return a term for each known author: "Emmy Noether: 12 earlier papers: math.RA 9, math.AC 3".
+
+    What the authors leave of the change is a term of the neighbours, if they were used.
+
+    The name is spelled as the paper spells it, cut if it is long. An author whose name is unknown
+    is found by surname and first initial, which other people may share.
+
+    Args:
+        shares: what each author adds.
+        labels: of the columns.
+        change: by all of them, which is one term if nobody knows who they were.
+        used_authors: whether they were used.
+        used_neighbours: the same of neighbours.
+    """
+    terms = [(_author_term(career, labels), weight) for career, weight in shares]
+    if terms and not used_neighbours:
+        return terms
+    rest = change - math.fsum(weight for _, weight in terms)
+    return [*terms, (BESIDE_TEXT[used_authors and not terms, used_neighbours], rest)]
+
+
+def _author_term(career: Career, labels: Sequence[str]) -> str:
+    name = " ".join(career.name.split())
+    name = name if len(name) <= _NAME_CHARS else f"{name[: _NAME_CHARS - 1]}…"
+    found = "" if career.is_named else " (by surname and initial)"
+    n = career.papers.total()
+    parts = [f"{labels[column]} {count}" for column, count in career.papers.most_common(_LABELS)]
+    if rest := n - sum(count for _, count in career.papers.most_common(_LABELS)):
+        parts.append(f"others {rest}")
+    papers = "1 earlier paper" if n == 1 else f"{n:,} earlier papers"
+    return f"{name}{found}: {papers}: {', '.join(parts)}"
 
 
 def occlude(

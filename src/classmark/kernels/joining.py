@@ -22,18 +22,12 @@ from numpy.typing import NDArray
 from classmark.bundle import Bundle
 from classmark.bundle.check import shown
 from classmark.errors import BundleIncompatible
-from classmark.kernels.authors import (
-    N_FEATURES,
-    ONE_PAPER,
-    AuthorArrays,
-    AuthorTable,
-    Said,
-    column_type,
-)
+from classmark.kernels.authors import AuthorArrays, AuthorTable, Career, column_type
 from classmark.kernels.calibration import CalibrationCurve, log_softmax
 from classmark.kernels.checks import MOST_SCALE, BundleReader
 from classmark.kernels.scorer import RawScores
-from classmark.papers.authors import AUTHORS_VERSION
+from classmark.kernels.votes import N_FEATURES, ONE_PAPER, AuthorEvidence
+from classmark.papers.authors import AUTHORS_VERSION, AuthorKeys, author_keys
 from classmark.records import Paper
 
 Floats = NDArray[np.float64]
@@ -116,24 +110,64 @@ class AuthorJoin:
         """
         if not any(paper.authors for paper in papers):
             return raw
-        said = self.table.said([p.authors for p in papers], years_of(papers))
-        rows = np.flatnonzero(said.known.any(axis=1))
+        evidence = self.table.evidence([p.authors for p in papers], years_of(papers))
+        rows = np.flatnonzero(evidence.known.any(axis=1))
         if not len(rows):
             return raw
         scores = raw.scores.copy()
-        sides = self.sides(raw.scores[rows], said.rows(rows), temperature)
+        sides = self.sides(raw.scores[rows], evidence.rows(rows), temperature)
         scores[rows] = self.score(sides) * temperature
         used = np.zeros(len(papers), dtype=np.bool_)
         used[rows] = True
         return replace(raw, scores=scores, text_scores=raw.scores, used_authors=used)
 
-    def sides(self, scores: NDArray[np.float32], said: Said, temperature: float) -> Sides:
+    def shares(
+        self,
+        raw: RawScores,
+        paper: Paper,
+        pair: Sequence[int],
+        temperature: float,
+        change: float | None = None,
+    ) -> list[tuple[Career, float]]:
+        """Return what each known author of a paper adds to the difference of two columns.
+
+        The mean of what the author adds to the text alone and of what is lost without the author,
+        and an equal part of what these leave: the sum is the change by all authors. For one or two
+        known authors this is the Shapley value.
+
+        Args:
+            raw: what the text of this paper alone gives.
+            paper: the paper.
+            pair: the columns.
+            temperature: as for ``join``.
+            change: by all authors, in raw logits; None: as it comes out.
+        """
+        careers = self.table.careers(paper.authors, int(years_of([paper])[0]))
+        known, n = [career.name for career in careers], len(careers)
+        if not n:
+            return []
+        unknown = [name for name in paper.authors if author_keys(name) not in _keys_of(known)]
+        alone = [(*unknown, name) for name in known]
+        without = [(*unknown, *(other for other in known if other != name)) for name in known]
+        papers = [
+            Paper(authors=tuple(authors), published_date=paper.published_date)
+            for authors in (unknown, *alone, *without, (*unknown, *known))
+        ]
+        joined = self.join(RawScores.joined([raw] * len(papers)), papers, temperature).scores
+        gaps = np.subtract(*joined.astype(np.float64)[:, list(pair)].T)
+        weights = (gaps[1 : n + 1] - gaps[0] + gaps[-1] - gaps[n + 1 : -1]) / 2
+        weights += ((gaps[-1] - gaps[0] if change is None else change) - weights.sum()) / n
+        return list(zip(careers, weights.tolist(), strict=True))
+
+    def sides(
+        self, scores: NDArray[np.float32], evidence: AuthorEvidence, temperature: float
+    ) -> Sides:
         """Return what scores and authors of n papers say: all of known authors."""
         text = log_softmax(scores, temperature)
-        logits = said.sums * self.scale
+        logits = evidence.sums * self.scale
         logits += self.arrays.prior
         authors = log_softmax(logits, 1.0)
-        return Sides(text, authors, _context(text, authors, said))
+        return Sides(text, authors, _context(text, authors, evidence))
 
     def score(self, sides: Sides) -> NDArray[np.float32]:
         """Return joined scores of n papers, float32 [n, k]: logits at a temperature of 1."""
@@ -228,16 +262,20 @@ def _read_weights(reader: BundleReader) -> JoinWeights:
     return JoinWeights(**arrays)
 
 
+def _keys_of(names: Sequence[str]) -> set[AuthorKeys | None]:
+    return set(map(author_keys, names))
+
+
 def years_of(papers: Sequence[Paper]) -> NDArray[np.int64]:
     """Return the year of each paper, 0 where it is unknown."""
     dates = [(paper.published_date or "")[:_YEAR_DIGITS] for paper in papers]
     return np.array([int(d) if d.isdecimal() else 0 for d in dates], dtype=np.int64)
 
 
-def _context(text: Floats, authors: Floats, said: Said) -> Floats:
+def _context(text: Floats, authors: Floats, evidence: AuthorEvidence) -> Floats:
     """Return what the network sees of n papers: float64 [n, 12]."""
     p_text, p_authors, product = np.exp(text), np.exp(authors), np.empty_like(text)
-    papers = said.papers / ONE_PAPER
+    papers = evidence.papers / ONE_PAPER
 
     def sums_of(a: Floats, b: Floats) -> Floats:
         sums: Floats = np.multiply(a, b, out=product).sum(axis=1)
@@ -246,13 +284,13 @@ def _context(text: Floats, authors: Floats, said: Said) -> Floats:
     return np.stack(
         [
             *(p_text.max(axis=1), -sums_of(p_text, text)),
-            *(np.log1p(said.known[:, 0]), np.log1p(said.known[:, 1])),
-            said.known[:, 0] / np.maximum(said.authors, 1),
+            *(np.log1p(evidence.known[:, 0]), np.log1p(evidence.known[:, 1])),
+            evidence.known[:, 0] / np.maximum(evidence.authors, 1),
             *(np.log1p(papers[:, 0]), np.log1p(papers[:, 1])),
             *(p_authors.max(axis=1), -sums_of(p_authors, authors)),
             sums_of(p_text, p_authors),
-            np.log1p(said.authors),
-            np.log1p(said.ages),
+            np.log1p(evidence.authors),
+            np.log1p(evidence.ages),
         ],
         axis=1,
     )

@@ -63,7 +63,7 @@ class RawScores:
             np.concatenate([part.with_neighbours for part in parts]) if has_more else None,
         )
 
-    def changed_by_authors(self, pairs: NDArray[np.intp]) -> NDArray[np.float64]:
+    def changed_beside_text(self, pairs: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return what authors and neighbours change in the difference of two columns of each paper.
 
         Args:
@@ -89,6 +89,11 @@ class RawScores:
     def of_text(self) -> NDArray[np.float32]:
         """Return what the text alone gives: float32 [n, k]."""
         return self.scores if self.text_scores is None else self.text_scores
+
+    def text_of(self, row: int) -> RawScores:
+        """Return what the text alone gives one paper."""
+        part = slice(row, row + 1)
+        return RawScores(self.of_text[part], self.known_share[part])
 
     @property
     def with_authors(self) -> NDArray[np.bool_]:

@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from classmark.dataset import DatasetSplit, iter_authors
+from classmark.bundle import Bundle
+from classmark.dataset import DatasetSplit, iter_authors, read_split
 from classmark.evaluation import fit_set_threshold
 from classmark.export import SET_COVERAGE, fit_curve
 from classmark.export.authors import CountedPapers, count_authors
 from classmark.kernels import RawScores
 from classmark.kernels.authors import AuthorArrays, AuthorTable
 from classmark.kernels.calibration import log_softmax
-from classmark.kernels.joining import AuthorJoin, JoinWeights, Sides
+from classmark.kernels.joining import AuthorJoin, JoinWeights, Sides, load_join
 from classmark.pipeline.run_folder import read_array, write_array
 from classmark.pipeline.scoring import Source, as_paper
-from classmark.records import AuthorFacts, LinearPart, RunRecord, ScoreTable
+from classmark.records import AuthorFacts, LinearPart, RunRecord, ScoreTable, TransformerPart
 from classmark.training.authors import fit_join, fit_profile
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class FittedAuthors:
 
     def write(self, folder: Path) -> None:
         """Write the arrays as ``authors/*.npy`` into a run folder."""
-        (folder / _FOLDER).mkdir()
+        (folder / _FOLDER).mkdir(exist_ok=True)  # a run that was ended while it was written
         for field in fields(self.arrays):
             write_array(folder / _FOLDER / f"{field.name}.npy", getattr(self.arrays, field.name))
 
@@ -64,7 +65,8 @@ def read_authors(folder: Path, record: RunRecord) -> FittedAuthors | None:
     Raises:
         RunCorrupt: an array is missing or damaged.
     """
-    facts = record.part.authors if isinstance(record.part, LinearPart) else AuthorFacts()
+    part = record.part
+    facts = part.authors if isinstance(part, LinearPart | TransformerPart) else AuthorFacts()
     if not facts.entries:
         return None
     names = [field.name for field in fields(AuthorArrays)]
@@ -72,19 +74,32 @@ def read_authors(folder: Path, record: RunRecord) -> FittedAuthors | None:
     return FittedAuthors(AuthorArrays(**arrays), facts)
 
 
-def fit_authors(
-    source: Source, split: DatasetSplit, *, max_entries: int, seed: int
-) -> FittedAuthors | None:
+def authors_of(bundle: Bundle, labels: tuple[str, ...]) -> FittedAuthors | None:
+    """Return the table of a bundle with these labels in this order; None if it has none."""
+    join = load_join(bundle)
+    if join is None or bundle.manifest.labels != labels:
+        return None
+    arrays = join.arrays
+    facts = AuthorFacts(
+        entries=len(arrays.labels),
+        names=len(arrays.names),
+        first_year=join.table.first_year,
+        scale=join.scale,
+    )
+    return FittedAuthors(arrays, facts)
+
+
+def fit_authors(source: Source, *, max_entries: int, seed: int) -> FittedAuthors | None:
     """Return table and profile of the training papers; None if they name no author.
 
     Args:
         source: the dataset.
-        split: its training papers.
         max_entries: of the table; 0 fits none.
         seed: of the profile.
     """
     if not max_entries:
         return None
+    split = read_split(source.dataset, "train", source.manifest, texts=False)
     source.progress.step("counting the authors")
     counted = count_authors(
         CountedPapers(
@@ -132,13 +147,13 @@ def fit_author_join(
     if fitted is None:
         return None
     source.progress.step("joining authors and text")
-    said = fitted.table.said(list(_authors(source, valid.split)), valid.years)
-    rows = np.flatnonzero(said.known.any(axis=1) & (valid.primary >= 0))
+    evidence = fitted.table.evidence(list(_authors(source, valid.split)), valid.years)
+    rows = np.flatnonzero(evidence.known.any(axis=1) & (valid.primary >= 0))
     if len(rows) < _LEAST_FOR_JOIN:
         return None
     table = valid.select(rows)
     join = AuthorJoin(fitted.table, fitted.facts.scale, JoinWeights.none())
-    sides = join.sides(table.scores, said.rows(rows), temperature)
+    sides = join.sides(table.scores, evidence.rows(rows), temperature)
     halves = np.arange(0, len(rows), 2), np.arange(1, len(rows), 2)
     unseen = np.empty_like(table.scores)
     for seen, others in (halves, halves[::-1]):

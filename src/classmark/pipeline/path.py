@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from classmark.bundle import write_bundle
+from classmark.bundle.files import CARD_FILE
 from classmark.dataset import load_manifest
 from classmark.export import render_card
 from classmark.export.bento import check_bentoml, write_bento
@@ -103,7 +104,7 @@ def _write_bundle(run: RunToExport, output: Path) -> tuple[BundleManifest, Evalu
     card = render_card(f"{options.name} {options.version}", report, facts, options.about)
     arrays = {**candidate.arrays, **(authors.bundle_arrays() if authors else {})}
     written = write_bundle(
-        *(output, bundle, arrays, {**candidate.files, "CARD.md": card}),
+        *(output, bundle, arrays, {**candidate.files, CARD_FILE: card}),
         overwrite=options.overwrite,
         measured=report.categories,
     )
@@ -137,13 +138,13 @@ def _export_to_hugging_face(
 ) -> tuple[BundleManifest, EvaluationReport]:
     """Write a folder that Transformers loads; it measures what a bundle in fp32 would give.
 
-    Without a curve, which no class of Transformers has.
+    Without a curve and without authors, which no class of Transformers has.
     """
     from classmark.pipeline.transformer.export import candidate_of
     from classmark.pipeline.transformer.huggingface import open_network, write_folder
 
     run = replace(run, options=replace(run.options, quantize="fp32"))
     prepared = open_network(run)
-    candidate = replace(candidate_of(run, prepared), wants_curve=False)
+    candidate = replace(candidate_of(run, prepared), wants_curve=False, authors=None)
     bundle, report, _ = _measure(run, candidate)
     return write_folder(run, output, prepared.network, candidate, bundle, report), report

@@ -87,6 +87,7 @@ class TransformerPart:
         best_epoch: the epoch whose weights were kept, from 1; 0 if none was measured.
         stopped: why the fit ended before its last epoch, "" if it did not.
         job: report of ``deploy/gpu/job.py``, None for a fit of `classmark train`.
+        authors: of its table.
     """
 
     encoder: EncoderFacts
@@ -97,6 +98,7 @@ class TransformerPart:
     best_epoch: int = 0
     stopped: str = ""
     job: dict[str, Any] | None = None
+    authors: AuthorFacts = AuthorFacts()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

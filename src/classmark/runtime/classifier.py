@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from classmark.bundle import Bundle, find_bundle, load_bundle
 from classmark.errors import BundleIncompatible, UsageError
 from classmark.kernels import RawScores, Scorer, check_text_recipe, count_terms, make_scorer
-from classmark.kernels.explanation import BESIDE_TEXT
-from classmark.kernels.explanation import explain as explain_answer
 from classmark.kernels.joining import load_join
 from classmark.kernels.linear import DIM, LinearScorer
 from classmark.neighbours import Index, NeighbourJoin
@@ -22,6 +20,7 @@ from classmark.papers import Columns
 from classmark.records import BadRecord, BundleManifest, Paper
 from classmark.runtime.answers import Answers, Made, Mixed, Part
 from classmark.runtime.decisions import Decisions
+from classmark.runtime.explaining import Explainer
 from classmark.runtime.intake import (
     ErrorMode,
     OneItem,
@@ -340,7 +339,10 @@ class Classifier:
         ids = [paper.id for paper in papers]
         part = self._decider.answers(raw, ids, top=top, threshold=threshold)
         part = part.with_extra({"evidence": evidence})
-        return part.with_extra(self._explained(papers, raw, part.decisions)) if explain else part
+        if not explain:
+            return part
+        explainer = Explainer(self._scorer, self._join, self.labels, self._temperature)
+        return part.with_extra(explainer.fields(papers, raw, part.decisions))
 
     def _checked_part(
         self,
@@ -363,24 +365,6 @@ class Classifier:
                 for answer, verdict in zip(answers, verdicts, strict=True)
             ]
         )
-
-    def _explained(
-        self, papers: Sequence[Paper], raw: RawScores, decisions: Decisions
-    ) -> dict[str, Sequence[object]]:
-        """Return the fields of an explanation, a value for each paper."""
-        pairs = decisions.columns[decisions.ranked(2)]
-        changes = raw.changed_by_authors(pairs).tolist()
-        terms = [
-            self._scorer.contributions(paper.title, paper.abstract, best, second)
-            for paper, (best, second) in zip(papers, pairs.tolist(), strict=True)
-        ]
-        for row in np.flatnonzero(raw.with_authors | raw.with_neighbours):
-            name = BESIDE_TEXT[bool(raw.with_authors[row]), bool(raw.with_neighbours[row])]
-            terms[row] = [*terms[row], (name, changes[row])]
-        return {
-            "explanation": [explain_answer(t, temperature=self._temperature) for t in terms],
-            "explanation_method": [self._scorer.explanation_method] * len(papers),
-        }
 
 
 def _columns(manifest: BundleManifest) -> Columns:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from classmark.kernels.authors import N_FEATURES
 from classmark.kernels.calibration import softmax
 from classmark.kernels.joining import N_CONTEXT, N_HIDDEN, N_SIDES, JoinWeights, Sides
+from classmark.kernels.votes import N_FEATURES
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

@@ -172,7 +172,7 @@ def _paper(random: Random, writer: Writer, plan: _Plan, number: int, config: Sam
         categories=(plan.label, *plan.cross_lists),
         published_date=published,
         updated_date=updated,
-        authors=tuple(writer.authors(random)),
+        authors=tuple(writer.authors(random, subject)),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,12 @@ _PARTS = (("opening", 1, 2), ("approach", 1, 2), ("result", 1, 3), ("closing", 0
 """Part of an abstract with the least and the greatest number of its sentences."""
 
 _MAX_AUTHORS = 4
+_COMMUNITY = 60
+"""People who write about a category again and again; the first ones write most."""
+_STRIDE = 4001
+"""Spreads the communities over all names: it shares no factor with their number."""
+_HOME_SHARE, _GUEST_SHARE = 0.65, 0.2
+"""Authors from the community of the category, and from those that it borrows terms from."""
 _LEAST_NUMBER, _GREATEST_NUMBER = 3, 60
 
 
@@ -81,7 +88,8 @@ class Writer:
         }
         self._connectors = phrasing["connectors"]
         self._shared: dict[str, list[str]] = phrasing["shared"]
-        self._names = phrasing["names"]
+        self._names: dict[str, Sequence[str]] = phrasing["names"]
+        self._communities = {code: place for place, code in enumerate(vocabulary)}
 
     def title(self, random: Random, subject: Subject) -> str:
         """Return an invented title."""
@@ -98,15 +106,32 @@ class Writer:
                 sentences.append(_capitalised(sentence))
         return " ".join(sentences)
 
-    def authors(self, random: Random) -> list[str]:
-        """Return one to four invented names."""
+    def authors(self, random: Random, subject: Subject) -> list[str]:
+        """Return one to four invented names: most of people who write about the subject often."""
         count = 1 + int(random.random() * _MAX_AUTHORS)
-        return [self._name(random) for _ in range(count)]
+        return list(dict.fromkeys(self._author(random, subject) for _ in range(count)))
 
-    def _name(self, random: Random) -> str:
-        initial = pick(random, self._names["initials"])
-        surname = pick(random, self._names["beginnings"]) + pick(random, self._names["endings"])
-        return f"{initial}. {surname}"
+    def _author(self, random: Random, subject: Subject) -> str:
+        """Return a member of a community, or a passer-by, who may be somebody's namesake."""
+        kind, member, guest = (random.random() for _ in range(3))
+        if kind >= _HOME_SHARE + _GUEST_SHARE:
+            return self._name(int(member * self._n_names()))
+        others = subject.others
+        code = subject.code if kind < _HOME_SHARE else others[int(guest * len(others))]
+        place = self._communities[code] * _COMMUNITY + int(member * member * _COMMUNITY)
+        return self._name(place * _STRIDE % self._n_names())
+
+    def _n_names(self) -> int:
+        return math.prod(map(len, self._names.values()))
+
+    def _name(self, number: int) -> str:
+        """Return one of all names that can be made."""
+        parts = []
+        for kind in ("initials", "beginnings", "endings"):
+            number, place = divmod(number, len(self._names[kind]))
+            parts.append(self._names[kind][place])
+        initial, beginning, ending = parts
+        return f"{initial}. {beginning}{ending}"
 
     def _sentence(self, random: Random, part: str, subject: Subject) -> str:
         style = self.vocabulary[subject.code].style

@@ -9,6 +9,7 @@ from pathlib import Path
 from classmark.bundle import load_bundle, read_digest
 from classmark.kernels import make_scorer
 from classmark.kernels.cascade import CASCADE_VERSION, CascadeScorer, find_member, make_member
+from classmark.pipeline.authors import authors_of
 from classmark.pipeline.export import Candidate, RunToExport
 from classmark.records import CascadeModel, CascadePart
 
@@ -25,7 +26,9 @@ def make_candidate(run: RunToExport) -> Candidate:
     folders = [_find_part(run.folder, model) for model in models.values()]
     run.progress.step(f"joining {' and '.join(folder.name for folder in folders)} at {threshold:g}")
     labels = run.record.labels
-    fast, deep = (make_member(load_bundle(folder), labels, make_scorer) for folder in folders)
+    bundles = [load_bundle(folder) for folder in folders]
+    fast, deep = (make_member(bundle, labels, make_scorer) for bundle in bundles)
+    tables = (authors_of(bundle, labels) for bundle in bundles)
     named = {name: _reference(model) for name, model in models.items()}
     parameters = {**named, "threshold": threshold, "mix": part.mix}
     return Candidate(
@@ -36,6 +39,7 @@ def make_candidate(run: RunToExport) -> Candidate:
         facts=_cascade_facts(part, threshold),
         provenance={"speeds": asdict(part.speeds)},
         wants_curve=False,
+        authors=next((table for table in tables if table), None),
     )
 
 

@@ -17,7 +17,7 @@ from classmark.errors import InvalidConfig
 from classmark.evaluation import macro_f1, top_k_accuracy
 from classmark.kernels import RawScores
 from classmark.kernels.linear import LinearScorer
-from classmark.pipeline.authors import FittedAuthors, fit_authors
+from classmark.pipeline.authors import fit_authors
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.linear.export import write_weights
 from classmark.pipeline.run_folder import (
@@ -96,7 +96,11 @@ def train(config: TrainConfig, manifest: DatasetManifest, command: str, progress
 def _fit_and_write(work: _Work, folder: Path, start: RunStart) -> dict[str, ScoreTable]:
     started = time.monotonic()
     parent, weights = _fit_and_prune(work)
-    authors = _fit_authors(work)
+    authors = fit_authors(
+        Source(work.config.dataset, work.manifest, work.progress),
+        max_entries=work.options.max_author_entries,
+        seed=work.config.seed,
+    )
     work.progress.step("scoring the valid and test splits")
     stages = {"parent": parent, "model": weights}
     tables = {
@@ -118,17 +122,6 @@ def _fit_and_write(work: _Work, folder: Path, start: RunStart) -> dict[str, Scor
         if authors:
             authors.write(temporary)
     return tables
-
-
-def _fit_authors(work: _Work) -> FittedAuthors | None:
-    """Return table and profile of the authors; None if the dataset or the options have none."""
-    config, manifest = work.config, work.manifest
-    return fit_authors(
-        Source(config.dataset, manifest, work.progress),
-        read_split(config.dataset, "train", manifest, texts=False),
-        max_entries=work.options.max_author_entries,
-        seed=config.seed,
-    )
 
 
 def _fit_and_prune(work: _Work) -> tuple[LinearWeights, LinearWeights]:

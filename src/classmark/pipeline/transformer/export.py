@@ -16,6 +16,7 @@ from classmark.errors import MissingExtra, ParityFailed, UnreadableSource
 from classmark.export.precision import Loss, measure_loss, too_few
 from classmark.kernels import Scorer
 from classmark.kernels.tokens import TOKENS_VERSION, PairTokenizer
+from classmark.pipeline.authors import read_authors
 from classmark.pipeline.export import Candidate, RunToExport
 from classmark.pipeline.scoring import Source
 from classmark.records import RunRecord, ScoreTable, TransformerPart
@@ -177,6 +178,7 @@ def candidate_of(run: RunToExport, prepared: Prepared) -> Candidate:
         files={MODEL_FILE: exported.model, TOKENIZER_FILE: network.tokenizer_json},
         facts=_facts_of(exported, prepared),
         provenance={"encoder": asdict(part.encoder), "precision": choice.to_dict(), **pruning},
+        authors=read_authors(run.folder, run.record),
     )
 
 

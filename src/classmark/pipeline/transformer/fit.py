@@ -21,6 +21,7 @@ from classmark.errors import (
     WorkerFailed,
 )
 from classmark.kernels import RawScores
+from classmark.pipeline.authors import FittedAuthors, fit_authors
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.profiled import operations_folder
 from classmark.pipeline.run_folder import (
@@ -31,7 +32,7 @@ from classmark.pipeline.run_folder import (
     write_record,
     write_tables,
 )
-from classmark.pipeline.scoring import check_labels, draw_papers, make_table
+from classmark.pipeline.scoring import Source, check_labels, draw_papers, make_table
 from classmark.pipeline.tracked import keep_results, tracked
 from classmark.pipeline.unfinished import (
     Unfinished,
@@ -44,6 +45,7 @@ from classmark.pipeline.unfinished import (
 )
 from classmark.records import (
     SILENT,
+    AuthorFacts,
     DatasetManifest,
     EncoderFacts,
     Progress,
@@ -180,8 +182,15 @@ def _fit_and_write(work: _Work, run: Unfinished, start: RunStart) -> None:
     with tracked(work.config, run.folder, name, start, work.progress) as trackers:
         fitted = _fit(work, run.folder, trackers)
         tables = _score(work, fitted)
+        authors = fit_authors(
+            Source(work.config.dataset, work.manifest, work.progress),
+            max_entries=work.options.max_author_entries,
+            seed=work.config.seed,
+        )
         work.progress.step("writing the run")
-        _write(run, work, fitted, tables, start)
+        if authors:
+            authors.write(run.folder)
+        _write(run, work, fitted, tables, _finished(work, fitted, start, authors))
         keep_results(trackers, run.folder, tables)
 
 
@@ -289,7 +298,7 @@ def _write(
     work: _Work,
     fitted: Fitted,
     tables: dict[str, ScoreTable],
-    start: RunStart,
+    record: RunRecord,
 ) -> None:
     """Write what the finished run has and the unfinished one lacks; the record comes last."""
     from classmark.training.transformer import write_weights
@@ -301,10 +310,12 @@ def _write(
         file.write(encoder.tokenizer_json)
     write_json(run.folder / "encoder" / "tokenizer_config.json", encoder.tokenizer_config)
     write_tables(run.folder, tables)
-    write_record(run.folder, _finished(work, fitted, start))
+    write_record(run.folder, record)
 
 
-def _finished(work: _Work, fitted: Fitted, start: RunStart) -> RunRecord:
+def _finished(
+    work: _Work, fitted: Fitted, start: RunStart, authors: FittedAuthors | None
+) -> RunRecord:
     options, encoder, state = work.options, work.encoder, fitted.state
     return start.finished(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -322,6 +333,7 @@ def _finished(work: _Work, fitted: Fitted, start: RunStart) -> RunRecord:
             steps=state.step,
             best_epoch=state.best_epoch,
             stopped=state.stopped,
+            authors=authors.facts if authors else AuthorFacts(),
         ),
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from classmark.bundle import Bundle, find_bundle, load_bundle
+from classmark.bundle.files import CARD_FILE
 from classmark.errors import BundleIncompatible, MissingExtra, UsageError
 from classmark.kernels.cascade import with_members
 from classmark.kernels.encoder import THREADS_VARIABLE, default_threads, usable_cores
@@ -21,7 +22,6 @@ WARM_UP = Paper(
     abstract="We prove a bound on the chromatic number of sparse graphs and learn a heuristic.",
 )
 FAST_KIND = "linear"
-CARD_FILE = "CARD.md"
 
 
 class Model:

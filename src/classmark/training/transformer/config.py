@@ -50,6 +50,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "devices": (1, 1024),
     "workers": (0, 256),
     "threads": (1, 256),
+    "max_author_entries": (0, 50_000_000),
 }
 
 
@@ -101,6 +102,8 @@ class TransformerConfig:
             which divides weights, gradients and optimiser among them.
         workers: processes that make batches beside each process of the fit; 0: it does itself.
         threads: of torch on the CPU in each process; None: its share of the processors.
+        max_author_entries: maximum size of the author table, counted from all training papers, as
+            for a linear model; 0 fits no table.
     """
 
     encoder: str
@@ -138,6 +141,7 @@ class TransformerConfig:
     strategy: Strategy
     workers: int
     threads: int | None
+    max_author_entries: int
 
     def __post_init__(self) -> None:
         for key, (low, high) in _LIMITS.items():
