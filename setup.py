@@ -23,7 +23,8 @@ KERNEL = Extension(
     "classmark.kernels._kernel",
     sources=["src/classmark/kernels/c/module.c"],
     depends=[
-        f"src/classmark/kernels/c/{name}.h" for name in ("fold", "order", "text", "score", "fit")
+        f"src/classmark/kernels/c/{name}.h"
+        for name in ("fold", "order", "text", "score", "authors", "fit")
     ],
     # Debug information names the folder of the build; the same source gives the same bytes.
     extra_compile_args=["/O2"] if sysconfig.get_platform().startswith("win") else ["-O3", "-g0"],

@@ -10,7 +10,8 @@ between machines.
 ``published`` is measured in rounds in which each way to publish comes once, the yardsticks among
 them: the list of ``Classifier.classify``; the same with each answer looked at; its JSON lines; a
 batch of the service without HTTP; and the commands that write JSON lines of a file, less what they
-take for one paper.
+take for one paper. ``authors`` compares lists of answers with and without the authors of the same
+papers, for a model that has a table of them.
 """
 
 from __future__ import annotations
@@ -176,6 +177,29 @@ def measure_published(classifier: Classifier, papers: list[Paper], rounds: int) 
     }
 
 
+def measure_authors(
+    classifier: Classifier, papers: list[Paper], rounds: int
+) -> dict[str, Any] | None:
+    """Return microseconds of CPU a paper without and with authors, and how many papers use them.
+
+    None for a model without a table of authors.
+    """
+    if classifier._join is None:
+        return None
+    spent: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(rounds):
+        for authors, times in spent.items():
+            classify = partial(classifier.classify, papers, authors=authors)
+            times.append(seconds_of(classify, 1) / len(papers) * 1e6)
+    without, with_authors = (statistics.median(times) for times in spent.values())
+    return {
+        "without_us": round(without, 1),
+        "with_us": round(with_authors, 1),
+        "cost": round(with_authors / without - 1, 2),
+        "papers_of_known_authors": int(classifier.score(papers).with_authors.sum()),
+    }
+
+
 def resident_mb(papers: list[Paper]) -> int:
     """Return the peak memory of a process that classifies a stream of papers in batches."""
     lines = "\n".join(json.dumps({"title": p.title, "abstract": p.abstract}) for p in papers)
@@ -205,6 +229,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "numpy": measure_kernel(LinearScorer(arrays, use_kernel=False), pairs, rounds),
         "c": measure_kernel(LinearScorer(arrays), pairs, rounds),
         "published": measure_published(classifier, papers, rounds),
+        "authors": measure_authors(classifier, papers, rounds),
         "max_resident_mb": resident_mb(papers),
         "yardsticks": {
             name: measure_rate(score, pairs, rounds) for name, score in text_yardsticks().items()

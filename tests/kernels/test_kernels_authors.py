@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
@@ -21,7 +22,8 @@ from classmark.kernels.authors import (
     Votes,
     column_type,
 )
-from classmark.kernels.joining import AuthorJoin, JoinWeights, take_votes
+from classmark.kernels.featuriser import KERNEL
+from classmark.kernels.joining import AuthorJoin, JoinWeights
 from classmark.records import Paper
 from classmark.training.authors import Steps, fit_join, fit_profile
 
@@ -38,7 +40,9 @@ PAPERS = [
 
 
 def counted(
-    papers: Sequence[tuple[list[str], int, list[int]]] = PAPERS, max_entries: int = 1000
+    papers: Sequence[tuple[list[str], int, list[int]]] = PAPERS,
+    max_entries: int = 1000,
+    n_labels: int = K,
 ) -> AuthorTable:
     columns = [listed for _, _, listed in papers]
     found = count_authors(
@@ -47,7 +51,7 @@ def counted(
             years=np.array([year for _, year, _ in papers], dtype=np.int16),
             listed_indptr=np.cumsum([0, *map(len, columns)]).astype(np.int64),
             listed_indices=np.concatenate([*map(np.array, columns), []]).astype(np.int16),
-            n_labels=K,
+            n_labels=n_labels,
         ),
         max_entries,
     )
@@ -184,7 +188,7 @@ def fitted_join() -> AuthorJoin:
     table = counted(papers)
     votes = table.votes([names for names, _, _ in papers], np.array([2012] * 8))
     labels = np.array([listed[0] for _, _, listed in papers])
-    arrays = table._arrays
+    arrays = table.arrays
     steps = Steps(epochs=100, batch_size=8, rate=0.05, decay=1e-5)
     losses: list[float] = []
     profile, scale = fit_profile(
@@ -197,9 +201,10 @@ def fitted_join() -> AuthorJoin:
     )
     assert len(losses) == 100
     assert losses[-1] < losses[0]
-    join = AuthorJoin(table, replace(arrays, profile=profile), scale, JoinWeights.none())
+    table = AuthorTable(replace(arrays, profile=profile), table.first_year)
+    join = AuthorJoin(table, scale, JoinWeights.none())
     unsure = np.zeros((8, K), dtype=np.float32)
-    sides = join.sides(unsure, votes, 1.0)
+    sides = join.sides(unsure, votes.said(profile), 1.0)
     weights = fit_join(sides, arrays.prior, labels, np.ones(8), seed=1, steps=steps)
     return replace(join, weights=weights)
 
@@ -252,6 +257,115 @@ def test_scores_of_batches_are_joined_with_what_is_known_of_authors() -> None:
 
 def test_votes_of_some_papers_are_taken_by_row() -> None:
     votes = counted().votes([["Ada Sieve"], []], np.array([2012, 2012]))
-    taken = take_votes(votes, np.array([1]))
+    taken = votes.rows(np.array([1]))
     assert taken.features().shape == (1, N_FEATURES * K)
     assert not taken.features().any()
+
+
+needs_kernel = pytest.mark.skipif(KERNEL is None, reason="no C compiler at install")
+SURNAMES = ["Sieve", "Graph", "Erdős", "Gödel", "O'Neil", "Ångström", "Collaboration", "王", "Jr."]
+LISTED = st.lists(
+    st.builds(
+        "{} {}".format, st.sampled_from(["Ada", "A.", "Ann", "Bo", ""]), st.sampled_from(SURNAMES)
+    ),
+    max_size=4,
+)
+# Whatever takes part in folding, and what C leaves to the reference.
+PARTS = ["Jr", "III", "Team", " ", ",", "'", "`", "{", "\\", '\\"o', "\0", "_", "7", "’"]
+HOSTILE = st.lists(
+    st.one_of(
+        st.sampled_from(PARTS),
+        st.characters(max_codepoint=0x7F),
+        st.characters(max_codepoint=0x180),
+        st.characters(),
+    ),
+    max_size=30,
+).map("".join)
+
+
+def assert_same_from_c(table: AuthorTable, names: list[list[str]], years: Sequence[int]) -> None:
+    """Both paths say the same to the last bit."""
+    slow = AuthorTable(table.arrays, table.first_year, use_kernel=False)
+    fast, wanted = (t.said(names, np.array(years, dtype=np.int64)) for t in (table, slow))
+    assert np.array_equal(fast.sums, wanted.sums)
+    assert np.array_equal(fast.papers, wanted.papers)
+    assert np.array_equal(fast.known, wanted.known)
+    assert np.array_equal(fast.authors, wanted.authors)
+    assert np.array_equal(fast.ages, wanted.ages)
+
+
+@needs_kernel
+@given(
+    st.lists(st.tuples(LISTED, st.integers(1990, 2024), st.integers(0, 2)), min_size=1),
+    st.lists(st.tuples(LISTED, st.sampled_from([0, 1, 1990, 2011, 2012, 2030, 9999]))),
+    st.integers(0, 2**32 - 1),
+)
+def test_c_and_numpy_say_the_same_of_any_table(
+    known: list[tuple[list[str], int, int]], asked: list[tuple[list[str], int]], seed: int
+) -> None:
+    table = counted(
+        [(["Ada Sieve"], 2000, [0]), *((n, year, [c, (c + 1) % K]) for n, year, c in known)]
+    )
+    random, a = np.random.default_rng(seed), table.arrays
+    arrays = replace(
+        a,
+        counts=random.integers(0, 256, len(a.counts)).astype(np.uint8),
+        labels=random.integers(0, K, len(a.labels)).astype(np.uint8 if seed % 2 else np.uint16),
+        profile=random.integers(-(1 << 15), 1 << 15, a.profile.shape).astype(np.int16),
+    )
+    papers = [*asked, *((names, year) for names, year, _ in known)]
+    table = AuthorTable(arrays, table.first_year)
+    assert_same_from_c(table, [names for names, _ in papers], [year for _, year in papers])
+
+
+@needs_kernel
+@given(st.lists(HOSTILE, min_size=1, max_size=5))
+@example(["King, Jr.", ", Jr.", "King, Ada, Jr.", "Jr., III", "King Team", "Ada King III"])
+def test_c_and_numpy_find_the_same_authors_by_any_name(names: list[str]) -> None:
+    table = counted([([*names, "Ada Sieve"], 2012, [1])])
+    swapped = [f"{name.partition(' ')[2]}, {name.partition(' ')[0]}" for name in names]
+    asked = [names, swapped, [name.upper() for name in names], *([name] for name in names)]
+    assert_same_from_c(table, asked, [2012] * len(asked))
+
+
+@needs_kernel
+@pytest.mark.parametrize(
+    "name",
+    ["Ada " + "x" * 295, "Ada " + "x" * 297, "Ada " + "é" * 148, "A " * 400, "Ada\ud800 Sieve"],
+)
+def test_c_and_numpy_cut_long_and_broken_names_alike(name: str) -> None:
+    table = counted([([name[:298], "Ada Sieve"], 2012, [1])])
+    assert_same_from_c(table, [[name], [name[:298]], [name + "y"], [name[:200]]], [2012] * 4)
+
+
+@needs_kernel
+def test_c_reads_the_first_authors_of_a_crowd_only() -> None:
+    crowd = [f"Nobody {chr(97 + i // 26)}{chr(97 + i % 26)}x" for i in range(MOST_AUTHORS)]
+    table = counted([(["Ada Sieve", *crowd], 2012, [0])])
+    assert_same_from_c(table, [[*crowd, "Ada Sieve"], ["Ada Sieve", *crowd], crowd * 2], [2012] * 3)
+
+
+@needs_kernel
+@pytest.mark.parametrize("weight", [-(1 << 15), (1 << 15) - 1])
+def test_sums_of_many_great_features_are_exact_in_c(weight: int) -> None:
+    crowd = [f"Ada S{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(100)]
+    table = counted([([name], 2012, [i]) for i, name in enumerate(crowd)] * 3, n_labels=100)
+    profile = np.full_like(table.arrays.profile, weight)
+    table = AuthorTable(replace(table.arrays, profile=profile), table.first_year)
+    assert np.abs(table.said([crowd], np.array([2012])).sums).min() > 1 << 31
+    assert_same_from_c(table, [crowd, crowd[:49], crowd[::-1]], [2012] * 3)
+
+
+@needs_kernel
+def test_c_refuses_arrays_that_do_not_fit_each_other() -> None:
+    table = counted()
+    spoilt = AuthorTable(replace(table.arrays, counts=table.arrays.counts[1:]), table.first_year)
+    with pytest.raises(ValueError, match="table has the wrong size"):
+        spoilt.said([["Ada Sieve"]], np.array([2012]))
+
+
+@needs_kernel
+def test_a_name_that_is_no_text_fails_as_with_numpy() -> None:
+    names: Any = [("Ada Sieve", 7)]
+    with pytest.raises(TypeError):
+        counted().said(names, np.array([2012]))

@@ -6,7 +6,7 @@ the names that share it, and behind each name its papers counted by label, listi
 
 A paper's *votes* are those counts, each weighted by exp(-years apart / 4); papers of later periods
 than the paper itself count nothing, and no author counts more than three papers. All sums are of
-whole numbers, so that no order of them matters.
+whole numbers, so that no order of them matters: ``c/authors.h`` does the same, bit for bit.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classmark.kernels.featuriser import hash_texts
+from classmark.kernels.featuriser import KERNEL, hash_texts
 from classmark.kernels.linear import bucket_of, fingerprint, slot_of
-from classmark.papers.authors import AuthorKeys, author_keys
+from classmark.papers.authors import AuthorKeys, author_keys, latin_letters
 
 PERIOD_YEARS = 2
 FADING_YEARS = 4
@@ -110,6 +110,40 @@ class Votes:
         both = np.concatenate([logs, shares], axis=1)
         return both.reshape(n, -1).astype(np.float64)
 
+    def said(self, profile: NDArray[np.int16]) -> Said:
+        """Return what the votes say by a profile."""
+        # Products of whole numbers below 2^53: exact in any order.
+        sums = self.features() @ profile.astype(np.float64)
+        papers = self.votes[:, ::_LISTINGS].sum(axis=2)
+        return Said(sums, papers, self.known, self.authors, self.ages)
+
+    def rows(self, rows: NDArray[np.intp]) -> Votes:
+        """Return the votes of some papers."""
+        return Votes(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+@dataclass(frozen=True, eq=False)
+class Said:
+    """What the authors of n papers say; whole numbers, the same from the C kernel and from numpy.
+
+    Attributes:
+        sums: float64 [n, k], features times profile.
+        papers: int64 [n, 2], sum of the votes of primaries, by names and by initials.
+        known: as in ``Votes``.
+        authors: the same.
+        ages: the same.
+    """
+
+    sums: NDArray[np.float64]
+    papers: Ints
+    known: Ints
+    authors: Ints
+    ages: Ints
+
+    def rows(self, rows: NDArray[np.intp]) -> Said:
+        """Return what some of the papers' authors say."""
+        return Said(*(getattr(self, field.name)[rows] for field in fields(self)))
+
 
 @dataclass(frozen=True, eq=False)
 class _Lookups:
@@ -128,19 +162,42 @@ class AuthorTable:
     """Finds authors in the arrays of a bundle; may be shared by threads.
 
     Attributes:
+        arrays: those it looks into.
         n_labels: k.
         first_year: the first one of period 0.
     """
 
-    def __init__(self, arrays: AuthorArrays, first_year: int) -> None:
+    def __init__(self, arrays: AuthorArrays, first_year: int, *, use_kernel: bool = True) -> None:
         self.n_labels = len(arrays.prior)
         self.first_year = first_year
-        self._arrays = arrays
+        self.arrays = arrays
         self._first_name = _starts(arrays.variants)
         self._first_entry = _starts(arrays.n_entries)
         newest = int((arrays.periods & LAST_PERIOD).max(initial=0))
         self._newest = newest
         self._fading = _fading()
+        self._kernel: Any = KERNEL if use_kernel else None
+        is_cross_list = arrays.periods >= CROSS_LISTED
+        self._places = arrays.labels + np.uint16(self.n_labels) * is_cross_list
+
+    def said(self, authors: Sequence[Sequence[str]], years: NDArray[np.integer[Any]]) -> Said:
+        """Return what the authors of n papers say; arguments as for ``votes``."""
+        if self._kernel is None or not authors:
+            return self.votes(authors, years).said(self.arrays.profile)
+        return self._said_in_c([tuple(names) for names in authors], self._periods_of(years))
+
+    def _said_in_c(self, authors: list[tuple[str, ...]], periods: Ints) -> Said:
+        a, n = self.arrays, len(authors)
+        facts = np.empty((n, 5), dtype=np.int64)
+        sums = np.empty((n, self.n_labels), dtype=np.float64)
+        self._kernel.authors(
+            _latin(),
+            *(a.displacements, a.initials, a.names, self._first_name, self._first_entry),
+            *(self._places, a.periods, a.counts, a.profile),
+            *(_fading_by_byte(), _logarithms()),
+            *(periods, facts, sums, authors, _keys),
+        )
+        return Said(sums, facts[:, 3:], facts[:, 1:3], facts[:, 0], self._ages(periods))
 
     def votes(
         self,
@@ -166,8 +223,11 @@ class AuthorTable:
         ]
         votes = np.concatenate([counted for counted, _ in levels], axis=1)
         known = np.stack([n for _, n in levels], axis=1)
-        ages = np.maximum(self._newest - periods, 0)
-        return Votes(votes, known, np.bincount(found.owner, minlength=found.n_papers), ages)
+        n_authors = np.bincount(found.owner, minlength=found.n_papers)
+        return Votes(votes, known, n_authors, self._ages(periods))
+
+    def _ages(self, periods: Ints) -> Ints:
+        return np.maximum(self._newest - periods, 0)
 
     def _periods_of(self, years: NDArray[np.integer[Any]]) -> Ints:
         periods = (years.astype(np.int64) - self.first_year) // PERIOD_YEARS
@@ -182,7 +242,7 @@ class AuthorTable:
             found.pop(None, None)
             keys += [key for key in found if key is not None]
             owner += [paper] * len(found)
-        a = self._arrays
+        a = self.arrays
         hashes = hash_texts([key.initial.encode() for key in keys])
         slots = slot_of(
             hashes,
@@ -199,7 +259,7 @@ class AuthorTable:
         first = self._first_name[slots]
         length = np.where(slots >= 0, self._first_name[slots + 1] - first, 0)
         occurrence, place = expand(first, length)
-        fits = np.flatnonzero(self._arrays.names[place] == wanted[occurrence])[::-1]
+        fits = np.flatnonzero(self.arrays.names[place] == wanted[occurrence])[::-1]
         names = np.full(len(slots), -1, dtype=np.int64)
         names[occurrence[fits]] = place[fits]
         return names
@@ -223,7 +283,7 @@ class AuthorTable:
             period: of the paper of each.
             own: what is left out.
         """
-        a, k = self._arrays, self.n_labels
+        a, k = self.arrays, self.n_labels
         first, end = entries
         occurrence, entry = expand(first, end - first)
         apart = period[occurrence] - (a.periods[entry] & LAST_PERIOD)
@@ -311,6 +371,23 @@ def _fading() -> Ints:
     years = np.arange(LAST_PERIOD + 1) * PERIOD_YEARS
     weights = np.array([round(ONE_PAPER * math.exp(-year / FADING_YEARS)) for year in years])
     return np.append(weights, 0).astype(np.int64)
+
+
+@lru_cache(maxsize=1)
+def _fading_by_byte() -> NDArray[np.int32]:
+    """Return the weight of a paper by period of the answered one and byte of ``periods``.
+
+    int32 [256, 256]: the first row is of period -1 and before, the last one of 254 and after. The
+    weights of cross-lists are 0.
+    """
+    apart = np.arange(-1, 255)[:, None] - np.arange(CROSS_LISTED)
+    weights = _fading()[np.clip(apart, -1, LAST_PERIOD)]
+    return np.concatenate([weights, np.zeros_like(weights)], axis=1).astype(np.int32)
+
+
+@lru_cache(maxsize=1)
+def _latin() -> bytes:
+    return latin_letters()
 
 
 @lru_cache(maxsize=1)

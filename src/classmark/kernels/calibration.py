@@ -45,7 +45,9 @@ class CalibrationCurve:
         """
         gap = logits.max(axis=1, keepdims=True) - logits
         mapped = np.interp(gap, GAP_KNOTS, self.gaps)
-        top = 1.0 / np.exp(-mapped.astype(dtype)).sum(axis=1)
+        numbers = mapped.astype(dtype)
+        np.exp(np.negative(numbers, out=numbers), out=numbers)
+        top = 1.0 / numbers.sum(axis=1)
         mapped *= -np.interp(top, TOP_KNOTS, self.factors)[:, None]
         scores: NDArray[Any] = mapped.astype(dtype)
         return scores
@@ -138,7 +140,7 @@ def log_softmax(scores: NDArray[Any], temperature: float) -> Floats:
 
 def _shifted(scores: NDArray[Any], temperature: float) -> tuple[Floats, Floats]:
     """Return scaled scores minus the highest of each row, so that no exponent is above 0."""
-    scaled = scores.astype(np.float64) / temperature
+    scaled: Floats = np.divide(scores, temperature, dtype=np.float64)
     highest = scaled.max(axis=1, keepdims=True, initial=-np.inf)
     scaled -= highest
     return scaled, highest

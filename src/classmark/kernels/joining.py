@@ -27,7 +27,7 @@ from classmark.kernels.authors import (
     ONE_PAPER,
     AuthorArrays,
     AuthorTable,
-    Votes,
+    Said,
     column_type,
 )
 from classmark.kernels.calibration import CalibrationCurve, log_softmax
@@ -89,17 +89,20 @@ class AuthorJoin:
 
     Attributes:
         table: finds authors.
-        arrays: of the table.
         scale: what one step of ``arrays.profile`` adds to a logit.
         weights: of the three sides.
         curve: makes joined scores probabilities; None leaves them.
     """
 
     table: AuthorTable
-    arrays: AuthorArrays
     scale: float
     weights: JoinWeights
     curve: CalibrationCurve | None = None
+
+    @property
+    def arrays(self) -> AuthorArrays:
+        """Return those of the table."""
+        return self.table.arrays
 
     def join(self, raw: RawScores, papers: Sequence[Paper], temperature: float) -> RawScores:
         """Return the scores of n papers with what is known of their authors.
@@ -113,37 +116,33 @@ class AuthorJoin:
         """
         if not any(paper.authors for paper in papers):
             return raw
-        votes = self.table.votes([p.authors for p in papers], _years(papers))
-        rows = np.flatnonzero(votes.known.any(axis=1))
+        said = self.table.said([p.authors for p in papers], _years(papers))
+        rows = np.flatnonzero(said.known.any(axis=1))
         if not len(rows):
             return raw
-        sides = self.sides(raw.scores[rows], take_votes(votes, rows), temperature)
         scores = raw.scores.copy()
+        sides = self.sides(raw.scores[rows], said.rows(rows), temperature)
         scores[rows] = self.score(sides) * temperature
         used = np.zeros(len(papers), dtype=np.bool_)
         used[rows] = True
         return replace(raw, scores=scores, text_scores=raw.scores, used_authors=used)
 
-    def sides(self, scores: NDArray[np.float32], votes: Votes, temperature: float) -> Sides:
-        """Return what scores and votes of n papers say: all of known authors."""
+    def sides(self, scores: NDArray[np.float32], said: Said, temperature: float) -> Sides:
+        """Return what scores and authors of n papers say: all of known authors."""
         text = log_softmax(scores, temperature)
-        authors = self.profile(votes)
-        return Sides(text, authors, _context(text, authors, votes))
-
-    def profile(self, votes: Votes) -> Floats:
-        """Return log p(label | authors) of n papers: float64 [n, k]."""
-        # Products of whole numbers below 2^53: exact in any order.
-        sums = votes.features() @ self.arrays.profile.astype(np.float64)
-        return log_softmax(sums * self.scale + self.arrays.prior, 1.0)
+        logits = said.sums * self.scale
+        logits += self.arrays.prior
+        authors = log_softmax(logits, 1.0)
+        return Sides(text, authors, _context(text, authors, said))
 
     def score(self, sides: Sides) -> NDArray[np.float32]:
         """Return joined scores of n papers, float32 [n, k]: logits at a temperature of 1."""
         weights = self.weights.weigh(sides.context)
-        joined = (
-            weights[:, :1] * sides.text
-            + weights[:, 1:2] * sides.authors
-            + weights[:, 2:] * self.arrays.prior
-        ).astype(np.float32)
+        sums = weights[:, :1] * sides.text
+        part = weights[:, 1:2] * sides.authors
+        sums += part
+        sums += np.multiply(weights[:, 2:], self.arrays.prior, out=part)
+        joined = sums.astype(np.float32)
         return joined if self.curve is None else self.curve.apply(joined)
 
     def to_dict(self) -> dict[str, Any]:
@@ -182,7 +181,6 @@ def load_join(bundle: Bundle) -> AuthorJoin | None:
     arrays = _read_arrays(reader, len(manifest.labels))
     return AuthorJoin(
         AuthorTable(arrays, reader.whole_number("first_year", *_FIRST_YEARS)),
-        arrays,
         reader.number("scale", 0, MOST_SCALE),
         _read_weights(reader),
         reader.curve(),
@@ -230,31 +228,31 @@ def _read_weights(reader: BundleReader) -> JoinWeights:
     return JoinWeights(**arrays)
 
 
-def take_votes(votes: Votes, rows: NDArray[np.intp]) -> Votes:
-    """Return the votes of some papers."""
-    return Votes(votes.votes[rows], votes.known[rows], votes.authors[rows], votes.ages[rows])
-
-
 def _years(papers: Sequence[Paper]) -> NDArray[np.int64]:
     """Return the year of each paper, 0 where it is unknown."""
     dates = [(paper.published_date or "")[:_YEAR_DIGITS] for paper in papers]
     return np.array([int(d) if d.isdecimal() else 0 for d in dates], dtype=np.int64)
 
 
-def _context(text: Floats, authors: Floats, votes: Votes) -> Floats:
+def _context(text: Floats, authors: Floats, said: Said) -> Floats:
     """Return what the network sees of n papers: float64 [n, 12]."""
-    p_text, p_authors = np.exp(text), np.exp(authors)
-    papers = votes.votes[:, ::2].sum(axis=2) / ONE_PAPER
+    p_text, p_authors, product = np.exp(text), np.exp(authors), np.empty_like(text)
+    papers = said.papers / ONE_PAPER
+
+    def sums_of(a: Floats, b: Floats) -> Floats:
+        sums: Floats = np.multiply(a, b, out=product).sum(axis=1)
+        return sums
+
     return np.stack(
         [
-            *(p_text.max(axis=1), -(p_text * text).sum(axis=1)),
-            *(np.log1p(votes.known[:, 0]), np.log1p(votes.known[:, 1])),
-            votes.known[:, 0] / np.maximum(votes.authors, 1),
+            *(p_text.max(axis=1), -sums_of(p_text, text)),
+            *(np.log1p(said.known[:, 0]), np.log1p(said.known[:, 1])),
+            said.known[:, 0] / np.maximum(said.authors, 1),
             *(np.log1p(papers[:, 0]), np.log1p(papers[:, 1])),
-            *(p_authors.max(axis=1), -(p_authors * authors).sum(axis=1)),
-            (p_text * p_authors).sum(axis=1),
-            np.log1p(votes.authors),
-            np.log1p(votes.ages),
+            *(p_authors.max(axis=1), -sums_of(p_authors, authors)),
+            sums_of(p_text, p_authors),
+            np.log1p(said.authors),
+            np.log1p(said.ages),
         ],
         axis=1,
     )
@@ -262,6 +260,7 @@ def _context(text: Floats, authors: Floats, votes: Votes) -> Floats:
 
 def _affine(values: Floats, weights: NDArray[np.float32]) -> Floats:
     """Return values @ weights + bias, each row for itself: the sums of a batch are those of one."""
-    product = values[:, :, None] * weights[None, :-1].astype(np.float64)
-    sums: Floats = product.sum(axis=1) + weights[-1]
+    # The inputs come first: whole rows are added then, and the order of the sum is the same.
+    products = values.T[:, :, None] * weights[:-1, None].astype(np.float64)
+    sums: Floats = products.sum(axis=0) + weights[-1]
     return sums

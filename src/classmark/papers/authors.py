@@ -68,7 +68,20 @@ def _fold(name: str) -> str:
         name = _LATEX_ACCENT.sub(r"\1", name)
         name = _LATEX_LETTER.sub(lambda m: _LATEX_LETTERS.get(m[1], m[1]), name)
     name = name.casefold()
-    if not name.isascii():
-        parts = unicodedata.normalize("NFKD", name.translate(_LETTERS))
-        name = "".join(c for c in parts if not unicodedata.combining(c)).casefold()
-    return name.translate(_JOINED)
+    return (name if name.isascii() else _without_accents(name)).translate(_JOINED)
+
+
+def _without_accents(name: str) -> str:
+    parts = unicodedata.normalize("NFKD", name.translate(_LETTERS))
+    return "".join(c for c in parts if not unicodedata.combining(c)).casefold()
+
+
+def latin_letters() -> bytes:
+    """Return what each character from U+0080 to U+017F folds to: two bytes of ASCII, 0 for none.
+
+    Both are 0 for a character that does not fold to one or two of ASCII.
+    """
+    folded = (_without_accents(chr(code).casefold()) for code in range(0x80, 0x180))
+    return b"".join(
+        f.encode().ljust(2, b"\0") if f.isascii() and 0 < len(f) <= 2 else b"\0\0" for f in folded
+    )

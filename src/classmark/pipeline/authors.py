@@ -21,7 +21,7 @@ from classmark.export.authors import CountedPapers, count_authors
 from classmark.kernels import RawScores
 from classmark.kernels.authors import AuthorArrays, AuthorTable
 from classmark.kernels.calibration import log_softmax
-from classmark.kernels.joining import AuthorJoin, JoinWeights, Sides, take_votes
+from classmark.kernels.joining import AuthorJoin, JoinWeights, Sides
 from classmark.pipeline.run_folder import read_array, write_array
 from classmark.pipeline.scoring import Source, as_paper
 from classmark.records import AuthorFacts, LinearPart, RunRecord, ScoreTable
@@ -132,13 +132,13 @@ def fit_author_join(
     if fitted is None:
         return None
     source.progress.step("joining authors and text")
-    votes = fitted.table.votes(list(_authors(source, valid.split)), valid.years)
-    rows = np.flatnonzero(votes.known.any(axis=1) & (valid.primary >= 0))
+    said = fitted.table.said(list(_authors(source, valid.split)), valid.years)
+    rows = np.flatnonzero(said.known.any(axis=1) & (valid.primary >= 0))
     if len(rows) < _LEAST_FOR_JOIN:
         return None
     table = valid.select(rows)
-    join = AuthorJoin(fitted.table, fitted.arrays, fitted.facts.scale, JoinWeights.none())
-    sides = join.sides(table.scores, take_votes(votes, rows), temperature)
+    join = AuthorJoin(fitted.table, fitted.facts.scale, JoinWeights.none())
+    sides = join.sides(table.scores, said.rows(rows), temperature)
     halves = np.arange(0, len(rows), 2), np.arange(1, len(rows), 2)
     unseen = np.empty_like(table.scores)
     for seen, others in (halves, halves[::-1]):
@@ -201,7 +201,7 @@ def _training_features(
         own = [split.listed_indices[i:j] for i, j in pairwise(indptr.tolist())]
         votes = table.votes(names, split.years[first : first + len(names)], own=own)
         known = np.flatnonzero(votes.known.any(axis=1))
-        parts.append(csr_array(take_votes(votes, known).features().astype(np.int16)))
+        parts.append(csr_array(votes.rows(known).features().astype(np.int16)))
         rows.append(known + first)
         first += len(names)
         source.progress.advance(len(names))

@@ -1,15 +1,16 @@
-/* The optional C kernel: the same answers as featuriser.py and linear.py, faster.
+/* The optional C kernel: the same answers as featuriser.py, linear.py and authors.py, faster.
    Limited API (one binary for every Python from 3.11); long calls release the GIL. */
 #define Py_LIMITED_API 0x030B0000
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "authors.h"
 #include "fit.h"
 #include "fold.h"
 #include "order.h"
 #include "score.h"
 
-enum { MAX_BUFFERS = 12, MAX_LOCKED_BYTES = 8192 };
+enum { MAX_BUFFERS = 15, MAX_LOCKED_BYTES = 8192, MAX_LOCKED_AUTHORS = 64, MOST_AUTHORS = 200 };
 
 typedef struct {
     Py_buffer views[MAX_BUFFERS];
@@ -196,6 +197,107 @@ static PyObject *py_score(PyObject *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+/* The keys of a name in C, or else from keys_of. Returns 1, 0 for a name without any, -1 on errors. */
+static int take_keys(PyObject *name, PyObject *keys_of, const uint8_t *latin, NameKeys *keys) {
+    Py_ssize_t n[2] = {PyUnicode_GetLength(name), 0};
+    if (n[0] < 0) return -1;
+    const char *text[2] = {NULL, NULL};
+    if (n[0] <= MAX_NAME_BYTES && !(text[0] = PyUnicode_AsUTF8AndSize(name, &n[0]))) PyErr_Clear();
+    int found = text[0] ? name_keys((const uint8_t *)text[0], n[0], latin, keys) : -1;
+    if (found >= 0) return found;
+    PyObject *both = PyObject_CallFunctionObjArgs(keys_of, name, NULL);
+    if (!both || both == Py_None) {
+        Py_XDECREF(both);
+        return both ? 0 : -1;
+    }
+    found = 1;
+    for (int i = 0; i < 2 && found > 0; i++) {
+        PyObject *key = PyTuple_GetItem(both, i);
+        text[i] = key ? PyUnicode_AsUTF8AndSize(key, &n[i]) : NULL;
+        if (!text[i]) found = -1;
+    }
+    if (found > 0) {
+        keys->full = hash_text((const uint8_t *)text[0], n[0]);
+        keys->initial = hash_text((const uint8_t *)text[1], n[1]);
+    }
+    Py_DECREF(both);
+    return found;
+}
+
+/* Write the keys of a paper's names from *m on, each once, where there is room for MOST_AUTHORS. */
+static int take_names(PyObject *listed, PyObject *keys_of, const uint8_t *latin, NameKeys *keys,
+                      int64_t *m) {
+    Py_ssize_t n = PyTuple_Size(listed);
+    int64_t first = *m;
+    for (Py_ssize_t i = 0; i < n && i < MOST_AUTHORS; i++) {
+        int found = take_keys(PyTuple_GetItem(listed, i), keys_of, latin, keys + *m);
+        if (found < 0) return 0;
+        for (int64_t j = first; found && j < *m; j++) found = keys[j].full != keys[*m].full;
+        *m += found;
+    }
+    return n >= 0;
+}
+
+static int read_table(Table *t, const Buffers *b) {
+    const Py_buffer *v = b->views + 1;
+    Py_ssize_t n_names = v[2].len / 2, n_entries = v[6].len;
+    t->displacements = v[0].buf, t->n_buckets = v[0].len / 2;
+    t->initials = v[1].buf, t->n_slots = v[1].len / 2;
+    t->names = v[2].buf, t->first_name = v[3].buf, t->first_entry = v[4].buf;
+    t->places = v[5].buf, t->periods = v[6].buf;
+    t->counts = v[7].buf, t->profile = v[8].buf, t->fading = v[9].buf, t->logs = v[10].buf;
+    t->k = v[11].len ? v[13].len / v[11].len : 0;
+    if (b->views[0].len != 2 * N_LATIN || !t->n_buckets || !t->n_slots || t->k < 1 ||
+        v[3].len != (Py_ssize_t)(t->n_slots + 1) * 8 || v[4].len != (n_names + 1) * 8 ||
+        v[5].len != 2 * n_entries || v[7].len != n_entries ||
+        v[8].len != N_FEATURES * t->k * t->k * 2 || v[9].len != N_PERIODS * 256 * 4 ||
+        v[10].len != LOG_ENTRIES * 8 || t->first_name[t->n_slots] != n_names ||
+        t->first_entry[n_names] != n_entries)
+        return wrong_size("table");
+    return 1;
+}
+
+static PyObject *py_authors(PyObject *self, PyObject *args) {
+    (void)self;
+    Buffers b;
+    if (!take(&b, args, 0, 15, 0x6000)) return NULL;
+    PyObject *papers = PyTuple_GetItem(args, 15), *keys_of = PyTuple_GetItem(args, 16);
+    Table t;
+    Tally tally = {0};
+    int64_t n = b.views[12].len / 8, most = 0, m = 0;
+    int64_t *starts = malloc((n + 1) * sizeof *starts);
+    NameKeys *keys = NULL;
+    Entries *found = NULL;
+    int ok = papers && keys_of && read_table(&t, &b);
+    if (ok && (PyList_Size(papers) != n || b.views[13].len < n * N_FACTS * 8))
+        ok = wrong_size("output");
+    for (int64_t i = 0; ok && i < n; i++) {
+        Py_ssize_t listed = PyTuple_Size(PyList_GetItem(papers, i));
+        ok = listed >= 0;
+        most += listed < MOST_AUTHORS ? listed : MOST_AUTHORS;
+    }
+    if (ok) {
+        keys = malloc((most + 1) * sizeof *keys), found = malloc((most + 1) * sizeof *found);
+        ok = keys && found && starts && make_tally(&tally, t.k);
+        if (!ok) PyErr_NoMemory();
+    }
+    for (int64_t i = 0; ok && i < n; i++) {
+        starts[i] = m;
+        ok = take_names(PyList_GetItem(papers, i), keys_of, b.views[0].buf, keys, &m);
+    }
+    if (ok) {
+        starts[n] = m;
+        PyThreadState *state = m > MAX_LOCKED_AUTHORS ? PyEval_SaveThread() : NULL;
+        find_authors(&t, keys, m, found);
+        count_papers(&t, &tally, found, starts, b.views[12].buf, n, b.views[13].buf, b.views[14].buf);
+        if (state) PyEval_RestoreThread(state);
+    }
+    free(starts), free(keys), free(found), free_tally(&tally);
+    release(&b);
+    if (!ok) return NULL;
+    Py_RETURN_NONE;
+}
+
 static int read_batch(Batch *x, const Buffers *b, int64_t dim) {
     x->columns = b->views[0].buf, x->values = b->views[1].buf;
     x->starts = b->views[2].buf, x->papers = b->views[3].buf;
@@ -268,6 +370,10 @@ static PyMethodDef methods[] = {
     {"score", py_score, METH_VARARGS,
      "score(text, offsets, displacements, fingerprints, rows, scale_codes, weights, norms, head, "
      "bias, scores, known_share, hidden_scale, logit_scale): logits of every text."},
+    {"authors", py_authors, METH_VARARGS,
+     "authors(latin, displacements, initials, names, first_name, first_entry, places, periods, "
+     "counts, profile, fading, logs, paper_periods, facts, sums, papers, keys_of): what the author "
+     "table says of papers, a list of tuples of names."},
     {"sum_rows", py_sum_rows, METH_VARARGS,
      "sum_rows(columns, values, starts, papers, embedding, sums, dim, rounds)."},
     {"update_rows", py_update_rows, METH_VARARGS,

@@ -63,12 +63,19 @@ static int make_workspace(Workspace *w, int64_t longest_bytes) {
     return w->keys && w->is_word && w->slots && w->counts && w->table;
 }
 
-INLINE uint32_t slot_of(const Model *m, uint64_t key) {
-    uint64_t bucket = ((key >> 32) * m->n_buckets) >> 32;
+INLINE uint32_t slot_among(const uint16_t *displacements, uint64_t n_buckets, uint64_t n_slots,
+                           uint64_t key) {
+    uint64_t bucket = ((key >> 32) * n_buckets) >> 32;
     uint64_t g = key * SLOT_FACTOR;
-    uint32_t place = (uint32_t)(g >> 32) + m->displacements[bucket] * ((uint32_t)g | 1u);
-    return (uint32_t)(((uint64_t)place * m->n_slots) >> 32);
+    uint32_t place = (uint32_t)(g >> 32) + displacements[bucket] * ((uint32_t)g | 1u);
+    return (uint32_t)(((uint64_t)place * n_slots) >> 32);
 }
+
+INLINE uint32_t slot_of(const Model *m, uint64_t key) {
+    return slot_among(m->displacements, m->n_buckets, m->n_slots, key);
+}
+
+INLINE uint16_t fingerprint_of(uint64_t key) { return (uint16_t)key ? (uint16_t)key : 1; }
 
 /* Known features of one text with their counts; returns how many, sets the share of known words. */
 INLINE int64_t known_features(const Model *m, Workspace *w, const uint8_t *text, int64_t n,
@@ -86,8 +93,7 @@ INLINE int64_t known_features(const Model *m, Workspace *w, const uint8_t *text,
     memset(w->table, 0, (mask + 1) * sizeof(uint32_t));
     for (int64_t i = 0; i < n_keys; i++) {
         uint32_t slot = w->slots[i];
-        uint16_t wanted = (uint16_t)w->keys[i];
-        if (m->fingerprints[slot] != (wanted ? wanted : 1)) continue;
+        if (m->fingerprints[slot] != fingerprint_of(w->keys[i])) continue;
         known_words += w->is_word[i];
         uint64_t at = (slot * 0x9E3779B1u >> 8) & mask;
         while (w->table[at] && w->slots[w->table[at] - 1] != slot) at = (at + 1) & mask;
