@@ -85,6 +85,10 @@ CLASHES = {
     "export --output": Clash("export run --overwrite --output {}", "run/provenance.json"),
     "export --report": Clash("export run --output out-1.0 --report {}", "run/config.yaml"),
     "export --report, about": Clash("export run --output out-1.0 --about ids --report {}", "ids"),
+    "models forget-author --output": Clash(
+        "models forget-author Ada --model ./mine-1.0 --overwrite --output {}",
+        "mine-1.0/bundle.json",
+    ),
     "sweep export --output": Clash(
         "sweep export experiment=own.yaml dataset.path=dataset --output {}", "own.yaml"
     ),
@@ -160,7 +164,7 @@ def spellings(path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("name", [name for name in CLASHES if "build" not in name])
 def test_an_output_that_is_an_input_is_refused_before_any_work(here: Path, name: str) -> None:
     command, victim = CLASHES[name]
-    is_for_a_folder = ("--output" in name and name.startswith("export")) or "--unpack" in command
+    is_for_a_folder = name.startswith(("export --output", "models")) or "--unpack" in command
     names = [Path(victim).parent] if is_for_a_folder else list(spellings(Path(victim)))
     if "--unpack" in command:
         names = [Path()]
