@@ -132,9 +132,8 @@ def _fit_and_prune(work: _Work) -> tuple[LinearWeights, LinearWeights]:
     parts = choose_papers(len(split), options.parts_share, config.seed)
     folder = _scratch_for(len(split), config.runs_dir)
     where = " (features on disk)" if folder else ""
-    work.progress.step(
-        f"reading {len(split):,} training papers, and parts of {len(parts):,}{where}"
-    )
+    of_parts = f", and parts of {len(parts):,}" if len(parts) else ""
+    work.progress.step(f"reading {len(split):,} training papers{of_parts}{where}")
     texts = iter_texts(config.dataset, "train", manifest)
     further = parts_of(iter_texts(config.dataset, "train", manifest), parts, config.seed)
     occurrences = read_occurrences(chain(texts, further), work.progress, folder)
