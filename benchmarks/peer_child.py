@@ -21,9 +21,9 @@ from classmark.records import ScoreTable
 from classmark.storage import atomic_file, write_json
 from classmark.wire import ModelRef
 from peer_heads import score_cached_minilm
-from peer_kinds import Job, Pairs, Scorer
+from peer_kinds import Job, Scorer
 from peer_models import PEERS
-from peer_papers import Papers
+from peer_papers import Papers, Row
 
 BATCH, N_ALONE = 500, 100
 
@@ -69,8 +69,8 @@ def _table(
     if scorer is None:
         scores = score_cached_minilm(folder / "model", papers, split, embeddings)
     else:
-        pairs = list(zip(part.titles, part.abstracts, strict=True))
-        batches = [pairs[i : i + BATCH] for i in range(0, len(pairs), BATCH)]
+        rows = papers.rows(split)
+        batches = [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]
         scores = np.concatenate([scorer(batch) for batch in batches])
     listed = np.zeros(scores.shape, dtype=np.bool_)
     listed[np.repeat(np.arange(len(part)), np.diff(part.listed_indptr)), part.listed_indices] = True
@@ -94,27 +94,27 @@ def _table(
 def serve(name: str, folder: Path, papers_file: Path) -> dict[str, Any]:
     """Load a model alone and return its speed in batches and for one paper, and its memory."""
     lines = papers_file.read_text(encoding="utf-8").splitlines()
-    pairs: Pairs = [tuple(json.loads(line)) for line in lines[: PEERS[name].speed_papers]]
+    rows = [Row(*json.loads(line)) for line in lines[: PEERS[name].speed_papers]]
     scorer = PEERS[name].load(folder / "model")
-    scorer(pairs[:8])
+    scorer(rows[:8])
     cpu, wall = time.process_time(), time.monotonic()
-    for first in range(0, len(pairs), BATCH):
-        scorer(pairs[first : first + BATCH])
+    for first in range(0, len(rows), BATCH):
+        scorer(rows[first : first + BATCH])
     cpu, wall = time.process_time() - cpu, time.monotonic() - wall
     return {
-        "papers": len(pairs),
-        "papers_per_cpu_s": round(len(pairs) / max(cpu, 1e-6), 1),
-        "papers_per_s": round(len(pairs) / max(wall, 1e-6), 1),
-        **_measure_alone(scorer, pairs[:N_ALONE]),
+        "papers": len(rows),
+        "papers_per_cpu_s": round(len(rows) / max(cpu, 1e-6), 1),
+        "papers_per_s": round(len(rows) / max(wall, 1e-6), 1),
+        **_measure_alone(scorer, rows[:N_ALONE]),
         "peak_mb": peak_mb(),
     }
 
 
-def _measure_alone(scorer: Scorer, pairs: Pairs) -> dict[str, float]:
+def _measure_alone(scorer: Scorer, rows: list[Row]) -> dict[str, float]:
     cpu, wall = [], []
-    for pair in pairs:
+    for row in rows:
         start = (time.process_time(), time.monotonic())
-        scorer([pair])
+        scorer([row])
         cpu.append(time.process_time() - start[0])
         wall.append(time.monotonic() - start[1])
     return {

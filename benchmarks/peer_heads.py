@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peer_kinds import Job, Pairs, Scorer, Scores, as_text
+from peer_kinds import Job, Rows, Scorer, Scores, as_text
 from peer_papers import Papers
 from peer_tfidf import load_head, save_head
 
@@ -49,7 +49,7 @@ def fit_wordllama(job: Job) -> dict[str, Any]:
 def load_wordllama(model: Path) -> Scorer:
     """Return the scores of the head on static embeddings."""
     embed, head = _wordllama(), load_head(model)
-    return lambda pairs: head(embed(as_text(pairs)))
+    return lambda rows: head(embed(as_text(rows)))
 
 
 def fit_minilm(job: Job) -> dict[str, Any]:
@@ -73,8 +73,8 @@ def load_minilm(model: Path) -> Scorer:
     tokenizer, encoder = load_encoder()
     head = load_head(model)
 
-    def score(pairs: Pairs) -> Scores:
-        vectors = embed(as_text(pairs), tokenizer, encoder).astype(np.float32)
+    def score(rows: Rows) -> Scores:
+        vectors = embed(as_text(rows), tokenizer, encoder).astype(np.float32)
         return head(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
     return score

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peer_papers import Papers
+from classmark.papers.authors import author_keys
+from peer_papers import Papers, Row
 
-Pairs = Sequence[tuple[str, str]]
+Rows = Sequence[Row]
 Scores = NDArray[np.float32]
-Scorer = Callable[[Pairs], Scores]
+Scorer = Callable[[Rows], Scores]
 SEED = 7
 
 
@@ -92,6 +93,17 @@ class Peer:
         return [p for p in found if p.is_file() and p.suffix not in {".py", ".pyc"}]
 
 
-def as_text(pairs: Pairs) -> list[str]:
+def as_text(rows: Rows) -> list[str]:
     """Return title and abstract of each paper as one text."""
-    return [f"{title}\n{abstract}" for title, abstract in pairs]
+    return [f"{row.title}\n{row.abstract}" for row in rows]
+
+
+def with_authors(rows: Rows) -> list[str]:
+    """Return the same with a word for each author, and one for surname and first initial."""
+    return [f"{text} {_author_words(row)}" for text, row in zip(as_text(rows), rows, strict=True)]
+
+
+def _author_words(row: Row) -> str:
+    keys = [found for name in row.authors if (found := author_keys(name)) is not None]
+    words = dict.fromkeys(word for key in keys for word in (key.full, key.initial))
+    return " ".join(f"au_{word.replace(' ', '_')}" for word in words)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from classmark import Classifier, Paper
+from classmark import Classifier
+from classmark.pipeline.scoring import as_paper
 from classmark.records import Silent
 from peer_heads import fit_minilm, fit_wordllama, load_minilm, load_wordllama
-from peer_kinds import SEED, Job, Pairs, Peer, Scorer, Scores, as_text
+from peer_kinds import SEED, Job, Peer, Rows, Scorer, Scores, as_text, with_authors
 from peer_tfidf import (
     fit_tfidf_logistic,
     fit_tfidf_svc,
@@ -51,10 +53,15 @@ def fit_classmark(job: Job) -> dict[str, Any]:
     return {"options": list(FAST_OPTIONS), "model": config.composed["model"]}
 
 
-def load_classmark(model: Path) -> Scorer:
-    """Return the scores of the bundle."""
+def load_classmark(model: Path, *, authors: bool = False) -> Scorer:
+    """Return the scores of the bundle, of the text alone or with its authors."""
     classifier = Classifier(model / "bundle")
-    return lambda pairs: classifier.score([Paper(title=t, abstract=a) for t, a in pairs]).scores
+
+    def score(rows: Rows) -> Scores:
+        papers = (as_paper((row.title, row.abstract), row.authors, row.year) for row in rows)
+        return classifier.score(papers, authors=authors).scores
+
+    return score
 
 
 def fit_nothing(job: Job) -> dict[str, Any]:
@@ -99,9 +106,9 @@ def load_fasttext(model: Path) -> Scorer:
     fitted = fasttext.load_model(str(model / "model.bin"))
     k = json.loads((model / "labels.json").read_text())
 
-    def score(pairs: Pairs) -> Scores:
-        scores = np.full((len(pairs), k), np.log(1e-9), dtype=np.float32)
-        for row, text in enumerate(as_text(pairs)):
+    def score(rows: Rows) -> Scores:
+        scores = np.full((len(rows), k), np.log(1e-9), dtype=np.float32)
+        for row, text in enumerate(as_text(rows)):
             # The binding itself: the package's predict() does not work with numpy 2.
             for probability, label in fitted.f.predict(_fasttext_line(text) + "\n", k, 0.0, ""):
                 scores[row, int(label.removeprefix("__label__"))] = np.log(max(probability, 1e-9))
@@ -120,6 +127,22 @@ PEERS = {
     ),
     "tfidf-svc": Peer(
         "TF-IDF + LinearSVC", ("sklearn",), fit_tfidf_svc, load_tfidf_linear, probabilities=False
+    ),
+    "classmark-authors": Peer(
+        "classmark fast, with authors", (), fit_classmark, partial(load_classmark, authors=True)
+    ),
+    "tfidf-logistic-authors": Peer(
+        "TF-IDF + logistic regression, with authors",
+        ("sklearn",),
+        partial(fit_tfidf_logistic, words=with_authors),
+        partial(load_tfidf_linear, words=with_authors),
+    ),
+    "tfidf-svc-authors": Peer(
+        "TF-IDF + LinearSVC, with authors",
+        ("sklearn",),
+        partial(fit_tfidf_svc, words=with_authors),
+        partial(load_tfidf_linear, words=with_authors),
+        probabilities=False,
     ),
     "fasttext": Peer("fastText, supervised", ("fasttext",), fit_fasttext, load_fasttext),
     "wordllama": Peer(

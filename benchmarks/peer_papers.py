@@ -12,11 +12,11 @@ import tempfile
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
-from classmark.dataset import DatasetSplit, load_manifest, read_split
+from classmark.dataset import DatasetSplit, iter_authors, load_manifest, read_split
 from classmark.records import DatasetManifest
 
 SEED = b"classmark peers 1"
@@ -56,6 +56,15 @@ def first_ranked(frame: pl.DataFrame, n: int) -> pl.DataFrame:
     return frame.with_columns(ranks).sort("rank").drop("rank").head(n)
 
 
+class Row(NamedTuple):
+    """What a peer is told of a paper; ``year`` is 0 if it is unknown."""
+
+    title: str
+    abstract: str
+    authors: tuple[str, ...] = ()
+    year: int = 0
+
+
 @dataclass(frozen=True)
 class Papers:
     """A dataset folder with its manifest; splits are read when they are asked for."""
@@ -70,6 +79,13 @@ class Papers:
     def split(self, name: str) -> DatasetSplit:
         """Return the papers of a split."""
         return read_split(self.folder, name, self.manifest)
+
+    def rows(self, name: str) -> list[Row]:
+        """Return the papers of a split as peers are told of them."""
+        split = self.split(name)
+        authors = iter_authors(self.folder, name, self.manifest)
+        told = zip(split.titles, split.abstracts, authors, split.years.tolist(), strict=True)
+        return [Row(*one) for one in told]
 
     def texts(self, name: str) -> list[str]:
         """Return title and abstract of each paper of a split, a line each."""

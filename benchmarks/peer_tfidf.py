@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from peer_kinds import SEED, Job, Pairs, Scorer, Scores, as_text
+from peer_kinds import SEED, Job, Rows, Scorer, Scores, as_text
 
+Words = Callable[[Rows], list[str]]
 TFIDF: dict[str, Any] = {"ngram_range": (1, 2), "min_df": 3, "max_features": 100_000}
 TFIDF |= {"sublinear_tf": True}
 SEED_TFIDF: dict[str, Any] = {"ngram_range": (1, 3), "min_df": 5, "max_df": 0.715}
@@ -22,25 +23,27 @@ XGB: dict[str, Any] = {"max_depth": 8, "learning_rate": 0.043, "early_stopping_r
 XGB |= {"tree_method": "exact"}  # sparse columns: "hist" reaches the same loss 3.5 times slower
 
 
-def fit_tfidf_logistic(job: Job) -> dict[str, Any]:
+def fit_tfidf_logistic(job: Job, words: Words = as_text) -> dict[str, Any]:
     """Fit multinomial logistic regression on TF-IDF."""
     from sklearn.linear_model import LogisticRegression
 
-    return _fit_tfidf_linear(job, LogisticRegression(**LOGISTIC), LOGISTIC)
+    return _fit_tfidf_linear(job, LogisticRegression(**LOGISTIC), LOGISTIC, words)
 
 
-def fit_tfidf_svc(job: Job) -> dict[str, Any]:
+def fit_tfidf_svc(job: Job, words: Words = as_text) -> dict[str, Any]:
     """Fit one linear support vector machine a category on TF-IDF."""
     from sklearn.svm import LinearSVC
 
-    return _fit_tfidf_linear(job, LinearSVC(random_state=SEED, **SVC), SVC)
+    return _fit_tfidf_linear(job, LinearSVC(random_state=SEED, **SVC), SVC, words)
 
 
-def _fit_tfidf_linear(job: Job, head: Any, settings: dict[str, Any]) -> dict[str, Any]:
+def _fit_tfidf_linear(
+    job: Job, head: Any, settings: dict[str, Any], words: Words
+) -> dict[str, Any]:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     job.watch.run()
-    texts, labels = job.papers.texts("train"), job.papers.split("train").labels
+    texts, labels = words(job.papers.rows("train")), job.papers.split("train").labels
     vectoriser = TfidfVectorizer(dtype=np.float32, **TFIDF)
     head.fit(vectoriser.fit_transform(texts), labels)
     _save_vectoriser(vectoriser, job.model)
@@ -82,10 +85,10 @@ def load_head(model: Path) -> Callable[[Any], Scores]:
     return lambda x: np.asarray(x @ weights + bias, dtype=np.float32)
 
 
-def load_tfidf_linear(model: Path) -> Scorer:
+def load_tfidf_linear(model: Path, words: Words = as_text) -> Scorer:
     """Return the scores of a linear head on TF-IDF."""
     vectoriser, head = _load_vectoriser(model, TFIDF), load_head(model)
-    return lambda pairs: head(vectoriser.transform(as_text(pairs)))
+    return lambda rows: head(vectoriser.transform(words(rows)))
 
 
 def fit_tfidf_xgboost(job: Job) -> dict[str, Any]:
@@ -113,8 +116,8 @@ def load_tfidf_xgboost(model: Path) -> Scorer:
     booster = Booster(model_file=str(model / "trees.ubj"))
     vectoriser = _load_vectoriser(model, SEED_TFIDF)
 
-    def score(pairs: Pairs) -> Scores:
-        x = DMatrix(vectoriser.transform(as_text(pairs)))
+    def score(rows: Rows) -> Scores:
+        x = DMatrix(vectoriser.transform(as_text(rows)))
         return np.asarray(booster.predict(x, output_margin=True), dtype=np.float32)
 
     return score

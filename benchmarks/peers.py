@@ -29,9 +29,10 @@ from report import run_benchmark
 
 N_TRAIN, N_VALID, N_TEST = 50_000, 4_000, 30_000
 HERE = Path(__file__).parent
+WITH_AUTHORS = ("classmark-authors", "tfidf-logistic-authors", "tfidf-svc-authors")
 COMPARISONS = {
     "all": ("classmark", "classmark-shipped", "tfidf-logistic", "tfidf-svc", "fasttext",
-            "wordllama", "minilm"),
+            "wordllama", "minilm", *WITH_AUTHORS),
     "five": ("classmark", "tfidf-xgboost", "tfidf-logistic", "tfidf-svc"),
 }  # fmt: skip
 REFERENCE = "classmark"
@@ -131,9 +132,8 @@ def write_speed_papers(papers: Papers) -> Path:
     """Write the first test papers for the timing, which reads no Parquet; return the file."""
     path = papers.folder.with_name(f"{papers.folder.name}-speed.jsonl")
     if not path.exists():
-        split = papers.split("test")
-        pairs = zip(split.titles[:2_000], split.abstracts[:2_000], strict=True)
-        path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
+        lines = (json.dumps(row) + "\n" for row in papers.rows("test")[:2_000])
+        path.write_text("".join(lines), encoding="utf-8")
     return path
 
 
@@ -191,5 +191,5 @@ if __name__ == "__main__":
         "--papers": {"type": int, "default": N_TRAIN, "help": "papers to fit on; 50,000"},
         "--only": {"nargs": "*", "help": "peers to measure; all without it"},
     }
-    tiny = {"papers": 420, "only": ["classmark", "minilm", "tfidf-xgboost"]}
+    tiny = {"papers": 420, "only": ["classmark", "minilm", "tfidf-xgboost", WITH_AUTHORS[1]]}
     run_benchmark(__doc__, measure, flags, tiny=tiny, plot=plot)

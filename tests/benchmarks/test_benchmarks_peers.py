@@ -10,9 +10,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from peer_kinds import Stopwatch
+from peer_kinds import Stopwatch, with_authors
 from peer_models import PEERS
-from peer_papers import draw_capped, draw_stratified, find_dataset
+from peer_papers import Row, draw_capped, draw_stratified, find_dataset
 from peers import COMPARISONS
 
 RunBenchmark = Callable[..., dict[str, Any]]
@@ -61,6 +61,12 @@ def test_without_papers_the_script_says_what_to_give(tmp_path: Path) -> None:
         find_dataset(None, None, tmp_path)
 
 
+def test_authors_are_words_of_their_own_for_peers_that_read_them() -> None:
+    row = Row("Graphs", "We colour.", ("Noether, Emmy", "E. Noether", "ATLAS Collaboration"))
+    expected = "Graphs\nWe colour. au_emmy_noether au_noether_e au_e_noether au_atlas_collaboration"
+    assert with_authors([row, Row("", "x")]) == [expected, "\nx "]
+
+
 def test_every_peer_that_is_compared_exists_and_is_compared() -> None:
     assert {name for names in COMPARISONS.values() for name in names} == set(PEERS)
 
@@ -82,6 +88,7 @@ def test_peers_are_measured_and_a_missing_package_is_reported(
     assert len(result["comparisons"]["five"]["categories"]) == 5
     assert plot.read_text().startswith("<?xml")
     for comparison, name, module in (
+        ("all", "tfidf-logistic-authors", "sklearn"),
         ("all", "minilm", "torch"),
         ("five", "tfidf-xgboost", "xgboost"),
     ):
