@@ -1,4 +1,4 @@
-"""Learning without retraining: the parts on small numbers, the script on invented papers."""
+"""What authors and a growing index add: the parts on small numbers, the scripts on made-up papers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from classmark.dataset import SampleConfig, sample_dataset
+from classmark.pipeline import compose_config, train
 from learning import describe, listed_of, periods
 
 WHAT = ("text", "index", "authors", "authors and index")
@@ -49,6 +51,27 @@ def test_what_comes_back_is_the_share_of_what_retraining_gives() -> None:
     assert share["low"] < share["value"] == 0.5 < share["high"]
     same = {name: hits(1, 0) for name in found["top_1"]}
     assert describe(same)["recovered"] == {}
+
+
+@pytest.mark.slow  # a fit, and three tables of authors
+def test_authors_are_measured_by_how_much_is_known_of_them(
+    tmp_path: Path, run_benchmark: RunBenchmark
+) -> None:
+    dataset = tmp_path / "dataset"
+    sample_dataset(dataset, SampleConfig(papers=6000), periods=("2017-12-31",))
+    options = [f"dataset.path={dataset}", f"runs_dir={tmp_path / 'runs'}", "tracker=csv"]
+    run = train(compose_config(options), command="test")
+    words = ("--dataset", dataset, "--run", run, "--entries", "300", "3000")
+    found = run_benchmark("authors.py", *words, "--plot", tmp_path / "authors.svg")
+    assert found["with_authors"]["all"]["top_1"] > found["text"]["all"]["top_1"]
+    unknown, *known = found["by_known_authors"]
+    assert unknown["gain"]["difference"] == 0
+    assert max(group["gain"]["difference"] for group in known) > 0
+    assert sum(group["papers"] for group in found["by_earlier_papers"]) <= found["papers"]
+    sizes = [one["entries"] for one in found["sizes"]]
+    assert sizes == sorted(sizes)
+    assert found["sizes"][-1]["metrics"] == found["with_authors"]
+    assert (tmp_path / "authors.svg").read_text().startswith("<?xml")
 
 
 @pytest.mark.slow  # two fits in processes of their own
