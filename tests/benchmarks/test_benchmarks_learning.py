@@ -1,4 +1,4 @@
-"""What authors and a growing index add: the parts on small numbers, the scripts on made-up papers."""
+"""What authors and a growing index add: the parts on small numbers, the scripts on made-up ones."""
 
 from __future__ import annotations
 

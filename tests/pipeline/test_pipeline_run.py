@@ -19,13 +19,14 @@ from classmark import __version__
 from classmark import dataset as datasets
 from classmark.dataset import DatasetConfig, build_dataset, load_manifest
 from classmark.errors import InvalidConfig, InvalidDataset, RunCorrupt, RunNotFound, TrainingFailed
+from classmark.kernels.calibration import log_softmax
 from classmark.pipeline import compose_config, train
 from classmark.pipeline import run_folder as run_folders
 from classmark.pipeline.linear.export import WEIGHTS, read_weights
 from classmark.pipeline.run_folder import describe_environment
-from classmark.records import LinearPart, RunRecord, ScoreTable
+from classmark.records import SILENT, LinearPart, RunRecord, ScoreTable
 from classmark.storage import sha256_file
-from classmark.training import LinearWeights
+from classmark.training import LinearWeights, read_occurrences, to_sparse
 from recording import Recording
 
 pytestmark = pytest.mark.slow  # reason: fits models
@@ -44,6 +45,18 @@ def digests(run: Path) -> list[str]:
 @pytest.fixture
 def copy_of_run(run_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run_folder, tmp_path / "run"))
+
+
+def test_parts_of_papers_make_titles_alone_say_more(train_run: TrainRun, dataset: Path) -> None:
+    split = datasets.read_split(dataset, "test", load_manifest(dataset))
+    titles = read_occurrences([(title, "") for title in split.titles], SILENT)
+
+    def loss(weight: float) -> float:
+        fitted = _read(train_run("model.parts_share=1.0", f"model.parts_weight={weight}"))
+        log_p = log_softmax(fitted.score(to_sparse(titles, fitted.keys)), 1.0)
+        return float(-log_p[np.arange(len(split)), split.labels].mean())
+
+    assert loss(1.0) < loss(0.0) - 0.1
 
 
 def test_the_same_seed_gives_the_same_files_on_any_number_of_threads(

@@ -40,6 +40,7 @@ def config(**changes: Any) -> LinearConfig:
         "hidden_dropout": 0.2,
         "label_smoothing": 0.1,
         "parts_share": 0.0,
+        "parts_weight": 0.3,
         "period_weights": {},
         "threads": 2,
         "max_author_entries": 0,

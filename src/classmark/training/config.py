@@ -53,6 +53,7 @@ class LinearConfig:
             the model from claiming too much (docs/log.md).
         parts_share: share of the papers of which a part (the title, or two sentences) is fitted
             too, 0..1; it makes answers to short texts better.
+        parts_weight: weight of such a part in the loss; a paper has that of its period.
         period_weights: weight of a paper by the name of its period; others weigh 1.
         threads: threads of the sparse sums; the result does not depend on it.
         max_author_entries: maximum size of the author table: an entry is how many papers of a
@@ -71,6 +72,7 @@ class LinearConfig:
     hidden_dropout: float
     label_smoothing: float
     parts_share: float
+    parts_weight: float
     period_weights: Mapping[str, float]
     threads: int
     max_author_entries: int
@@ -89,6 +91,7 @@ class LinearConfig:
             "hidden_dropout": (0.0, 0.95),
             "label_smoothing": (0.0, 0.9),
             "parts_share": (0.0, 1.0),
+            "parts_weight": (0.0, 1.0),
             "threads": (1, 256),
             "max_author_entries": (0, 50_000_000),
         }

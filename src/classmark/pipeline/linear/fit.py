@@ -139,6 +139,8 @@ def _fit_and_prune(work: _Work) -> tuple[LinearWeights, LinearWeights]:
     occurrences = read_occurrences(chain(texts, further), work.progress, folder)
     weights = np.array([options.period_weights.get(p, 1.0) for p in split.periods], np.float32)
     rows = np.concatenate([np.arange(len(split)), parts])
+    weights = weights[rows]
+    weights[len(split) :] *= np.float32(options.parts_weight)
 
     def fit(
         stage: str, keys: NDArray[np.uint64], start: LinearWeights | None = None
@@ -147,7 +149,7 @@ def _fit_and_prune(work: _Work) -> tuple[LinearWeights, LinearWeights]:
             papers=to_sparse(occurrences, keys, folder),
             keys=keys,
             labels=split.labels[rows],
-            weights=weights[rows],
+            weights=weights,
             config=options,
             n_labels=len(manifest.labels),
             seed=config.seed,
