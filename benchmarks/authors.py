@@ -5,7 +5,7 @@ python benchmarks/authors.py --dataset DIR --run RUN --output benchmarks/reports
 
 RUN is a run of the linear model on DIR with an author table. Each group of the test papers is
 measured by the text alone and with authors, on the same papers. Smaller tables are counted and
-fitted anew; curve, weights and threshold of every size are fitted on the valid papers.
+fitted again; curve, weights and threshold of every size are fitted on the valid papers.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def first_ranked(frame: pl.DataFrame, n: int) -> pl.DataFrame:
 
 
 class Row(NamedTuple):
-    """What a peer is told of a paper; ``year`` is 0 if it is unknown."""
+    """What a peer may read of a paper; ``year`` is 0 if it is unknown."""
 
     title: str
     abstract: str
@@ -81,11 +81,11 @@ class Papers:
         return read_split(self.folder, name, self.manifest)
 
     def rows(self, name: str) -> list[Row]:
-        """Return the papers of a split as peers are told of them."""
+        """Return what a peer may read of the papers of a split."""
         split = self.split(name)
         authors = iter_authors(self.folder, name, self.manifest)
-        told = zip(split.titles, split.abstracts, authors, split.years.tolist(), strict=True)
-        return [Row(*one) for one in told]
+        fields = (split.titles, split.abstracts, authors, split.years.tolist())
+        return [Row(*values) for values in zip(*fields, strict=True)]
 
     def texts(self, name: str) -> list[str]:
         """Return title and abstract of each paper of a split, a line each."""

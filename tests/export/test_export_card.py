@@ -46,6 +46,16 @@ def report(**changes: Any) -> EvaluationReport:
     return EvaluationReport(**{**values, **changes})
 
 
+def test_authors_have_rows_of_their_own_and_what_can_go_wrong_is_said() -> None:
+    plain = render_card("m", report(), {})
+    card = render_card("m", report(), {}, with_authors=report())
+    rows = [line for line in card.splitlines() if ", with authors |" in line]
+    assert len(rows) == 1 + len(report().periods)
+    assert "forget-author" in card
+    assert ", with authors" not in plain
+    assert "forget-author" not in plain
+
+
 def test_the_card_has_facts_periods_and_further_sections() -> None:
     card = render_card("mine 1.0", report(), {"seed": "7"}, "## Limits\n\nNone known.")
     assert card.startswith("# mine 1.0\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from classmark.evaluation import weakest_categories
-from classmark.records import EvaluationReport
+from classmark.records import EvaluationReport, MetricValue
 from classmark.records.evaluation import FEW_PAPERS
 
 _COLUMNS = {
@@ -25,8 +25,24 @@ _WEAKEST = 20
 WEAKEST = "## Weakest categories"
 
 
+_AUTHORS = """## Authors
+
+Where a paper names authors, the model uses what their earlier papers were about; the rows *with
+authors* measure that, over all test papers. It can go wrong: people who share a name, or a surname
+and a first initial, count as one person; someone who changes fields is expected in the old one for a
+while; nothing is known of a newcomer, and the answer is then that of the text. The model contains
+fingerprints and no names, but anyone who has a name can ask it what that author's papers were
+about. `classmark models forget-author` writes a model without an author, and `--no-authors` answers
+from the text alone."""
+
+
 def render_card(
-    title: str, report: EvaluationReport, facts: Mapping[str, str], about: str = ""
+    title: str,
+    report: EvaluationReport,
+    facts: Mapping[str, str],
+    about: str = "",
+    *,
+    with_authors: EvaluationReport | None = None,
 ) -> str:
     """Return the card as Markdown.
 
@@ -35,9 +51,11 @@ def render_card(
         report: of the test split, by the bundle's own kernel.
         facts: rows of the table of facts.
         about: further sections in Markdown: data, intended use, limits, licence.
+        with_authors: the same papers with their authors; None for a bundle without a table.
     """
     parts = [f"# {title}", _warning(report), _facts(facts), "## Measured on the test split"]
-    parts += [_by_period(report), about.strip(), WEAKEST, weakest_table(report)]
+    parts += [_by_period(report, with_authors), _AUTHORS if with_authors else "", about.strip()]
+    parts += [WEAKEST, weakest_table(report)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -51,15 +69,23 @@ def _facts(facts: Mapping[str, str]) -> str:
     return _table(("fact", "value"), list(facts.items()))
 
 
-def _by_period(report: EvaluationReport) -> str:
-    rows = [("all", report.n, report.metrics)]
-    rows += [(part.name, part.n, part.metrics) for part in report.periods]
+def _by_period(report: EvaluationReport, with_authors: EvaluationReport | None) -> str:
+    rows = _rows(report, "") + (_rows(with_authors, ", with authors") if with_authors else [])
     shown = [key for key in _COLUMNS if key in report.metrics]
     cells = [
         (name, f"{n:,}", *(f"{metrics[key].value:.3f}" if key in metrics else "" for key in shown))
         for name, n, metrics in rows
     ]
     return _table(("period", "papers", *(_COLUMNS[key] for key in shown)), cells)
+
+
+def _rows(
+    report: EvaluationReport, beside: str
+) -> list[tuple[str, int, Mapping[str, MetricValue]]]:
+    """Return name, papers and metrics of all papers and of each period."""
+    parts = [("all", report.n, report.metrics)]
+    parts += [(part.name, part.n, part.metrics) for part in report.periods]
+    return [(f"{name}{beside}", n, metrics) for name, n, metrics in parts]
 
 
 def weakest_table(report: EvaluationReport) -> str:

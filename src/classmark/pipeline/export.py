@@ -260,17 +260,19 @@ def evaluate(
 
 
 def evaluate_with_authors(
-    run: RunToExport, join: AuthorJoin, policy: Policy, test: ScoreTable
-) -> EvaluationReport:
+    run: RunToExport, calibration: Calibration, test: ScoreTable
+) -> EvaluationReport | None:
     """Return the report of the test papers, with authors where the table knows any.
 
     Args:
         run: whose test papers are measured.
-        join: of authors and text.
-        policy: of both.
+        calibration: of text and authors; None is returned if it has no join.
         test: scores of the text alone.
     """
-    joined = join_table(join, run.source, test, policy.temperature)
+    if calibration.authors is None:
+        return None
+    policy = calibration.policy
+    joined = join_table(calibration.authors, run.source, test, policy.temperature)
     return evaluate_table(
         with_policy(joined, policy), config=EvaluationConfig(), command=run.options.command
     )
@@ -286,12 +288,12 @@ def describe_bundle(
     calibration: Calibration,
     test: ScoreTable,
     report: EvaluationReport,
+    joined: EvaluationReport | None,
 ) -> BundleManifest:
     """Return the manifest of the bundle, without the digests of its files."""
     record = run.record
     measured = _metrics_by_period(report)
-    if calibration.authors:
-        joined = evaluate_with_authors(run, calibration.authors, calibration.policy, test)
+    if joined:
         measured |= {f"{name}{_WITH}": m for name, m in _metrics_by_period(joined).items()}
     bundle = BundleManifest(
         name=run.options.name,

@@ -14,10 +14,10 @@ from classmark.bundle.files import CARD_FILE
 from classmark.dataset import load_manifest
 from classmark.export import render_card
 from classmark.export.bento import check_bentoml, write_bento
-from classmark.kernels.joining import AuthorJoin
 from classmark.pipeline.cluster import train_on_cluster
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.export import (
+    Calibration,
     Candidate,
     ExportOptions,
     RunToExport,
@@ -25,6 +25,7 @@ from classmark.pipeline.export import (
     card_facts,
     describe_bundle,
     evaluate,
+    evaluate_with_authors,
     open_run,
 )
 from classmark.pipeline.kinds import check_packages, check_processes, wing
@@ -99,9 +100,15 @@ def _write_bundle(run: RunToExport, output: Path) -> tuple[BundleManifest, Evalu
     """Write the bundle of a run; return its manifest, and its report on the test split."""
     options = run.options
     candidate = wing(run.record.kind).make_candidate(run)
-    bundle, report, authors = _measure(run, candidate)
-    facts = card_facts(run, candidate, bundle)
-    card = render_card(f"{options.name} {options.version}", report, facts, options.about)
+    bundle, report, calibration, joined = _measure(run, candidate)
+    card = render_card(
+        f"{options.name} {options.version}",
+        report,
+        card_facts(run, candidate, bundle),
+        options.about,
+        with_authors=joined,
+    )
+    authors = calibration.authors
     arrays = {**candidate.arrays, **(authors.bundle_arrays() if authors else {})}
     written = write_bundle(
         *(output, bundle, arrays, {**candidate.files, CARD_FILE: card}),
@@ -113,14 +120,18 @@ def _write_bundle(run: RunToExport, output: Path) -> tuple[BundleManifest, Evalu
 
 def _measure(
     run: RunToExport, candidate: Candidate
-) -> tuple[BundleManifest, EvaluationReport, AuthorJoin | None]:
-    """Return the manifest of a bundle, its report on the test split, and its join."""
+) -> tuple[BundleManifest, EvaluationReport, Calibration, EvaluationReport | None]:
+    """Return the manifest of a bundle, its report on the test split, and what was calibrated.
+
+    Last the report with authors, if the bundle has a table.
+    """
     run.progress.step("calibrating on the valid split")
     calibration = calibrate(run, candidate)
     run.progress.step("measuring on the test split")
     test, report = evaluate(run, candidate, calibration)
-    bundle = describe_bundle(run, candidate, calibration, test, report)
-    return bundle, report, calibration.authors
+    joined = evaluate_with_authors(run, calibration, test)
+    bundle = describe_bundle(run, candidate, calibration, test, report, joined)
+    return bundle, report, calibration, joined
 
 
 def _export_to_bento(run: RunToExport, output: Path) -> tuple[BundleManifest, EvaluationReport]:
@@ -146,5 +157,5 @@ def _export_to_hugging_face(
     run = replace(run, options=replace(run.options, quantize="fp32"))
     prepared = open_network(run)
     candidate = replace(candidate_of(run, prepared), wants_curve=False, authors=None)
-    bundle, report, _ = _measure(run, candidate)
+    bundle, report, *_ = _measure(run, candidate)
     return write_folder(run, output, prepared.network, candidate, bundle, report), report
