@@ -403,6 +403,14 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "distributed": lambda: quote_deep.distributed(read_report("distributed")),
     "distributed_model": lambda: quote_deep.distributed_model(read_report("distributed")),
     "since_fast_1_0": lambda: quote_prose.since_fast_1_0(read_report),
+    "authors_by_period": lambda: quote_prose.authors_by_period(read_report),
+    "authors_known": lambda: quote_prose.authors_by_group(
+        read_report, "by_known_authors", "known authors of the paper"
+    ),
+    "authors_careers": lambda: quote_prose.authors_by_group(
+        read_report, "by_earlier_papers", "earlier papers of the best-known one"
+    ),
+    "authors_by_size": lambda: quote_prose.authors_by_size(read_report),
     "aims": lambda: quote_prose.aims(read_report, bundle_bytes()),
     "robustness_notes": lambda: quote_prose.robustness_notes(read_report),
     "scope_note": lambda: quote_prose.scope_note(read_report),

@@ -13,6 +13,8 @@ Read = Callable[[str], Any]
 TOP_1 = (0.635, 0.600, 0.620)
 TOP_5 = (0.932, 0.908, 0.910)
 MAX_ECE = 0.02
+UNBOUNDED = 10_000
+"""A group of papers up to this number has no upper bound."""
 MAX_POINTS_LOST = 0.3
 # fast 1.0 by period; `git show d670b8f:benchmarks/reports/fast-1.0-test.json` is its report.
 FAST_1_0 = {
@@ -68,6 +70,64 @@ def aims(read: Read, bundle_bytes: int) -> str:
         ["bundle of at most 18 MB", "", "", "", f"{bundle_bytes / 1e6:.1f}"],
     ]
     return markdown(["goal", "until 2017", "2018-19", "from 2020", "notes"], rows)
+
+
+def authors_by_period(read: Read) -> str:
+    """Return the metrics of each period by the text alone and with authors, as a table."""
+    report = read("authors")
+    names = {"top_1": "top-1", "top_5": "top-5", "precision_at_1_listed": "P@1 any listed",
+             "macro_f1": "macro-F1", "ece": "ECE", "set_coverage": "coverage of the 90 % set",
+             "set_size": "its size"}  # fmt: skip
+    rows = [
+        [period, row["papers"], words, *(f"{row[name]:.3f}" for name in names)]
+        for period in (name for name in report["text"] if name != "all")
+        for words, row in (
+            ("text", report["text"][period]),
+            ("with authors", report["with_authors"][period]),
+        )
+    ]
+    return markdown(["period", "papers", "evidence", *names.values()], rows, "---") + (
+        f"\nEarlier papers of at least one author are known for {report['share_known']:.0%} of the "
+        "test papers; both rows are of all of them.\n"
+    )
+
+
+def authors_by_group(read: Read, group: str, head: str) -> str:
+    """Return top-1 by how much is known of a paper's authors, as a table."""
+    rows = [
+        (
+            _bounds(part["from"], part["to"]),
+            part["papers"],
+            f"{part['text']:.3f}",
+            f"{part['with_authors']:.3f}",
+            points(part["gain"]),
+        )
+        for part in read("authors")[group]
+    ]
+    return markdown([head, "papers", "text", "with authors", "change, points"], rows)
+
+
+def authors_by_size(read: Read) -> str:
+    """Return top-1 by the size of the author table, as a table."""
+    report = read("authors")
+    periods = [name for name in report["text"] if name != "all"]
+    rows = [
+        (
+            f"{size['entries']:,}",
+            f"{size['mb']:.1f}",
+            f"{size['mb_compressed']:.1f}",
+            *(f"{size['metrics'][name]['top_1']:.3f}" for name in periods),
+        )
+        for size in report["sizes"]
+        if size["metrics"]
+    ]
+    return markdown(["entries", "MB", "MB compressed", *periods], rows)
+
+
+def _bounds(low: int, high: int) -> str:
+    if low == high:
+        return str(low)
+    return f"{low} or more" if high >= UNBOUNDED else f"{low} to {high}"
 
 
 def robustness_notes(read: Read) -> str:

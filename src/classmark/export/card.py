@@ -29,8 +29,8 @@ _AUTHORS = """## Authors
 
 Where a paper names authors, the model uses what their earlier papers were about; the rows *with
 authors* measure that, over all test papers. It can go wrong: people who share a name, or a surname
-and a first initial, count as one person; someone who changes fields is expected in the old one for a
-while; nothing is known of a newcomer, and the answer is then that of the text. The model contains
+and a first initial, count as one person; someone who changes fields is expected in the old one for
+a while; nothing is known of a newcomer, and the answer is then that of the text. The model contains
 fingerprints and no names, but anyone who has a name can ask it what that author's papers were
 about. `classmark models forget-author` writes a model without an author, and `--no-authors` answers
 from the text alone."""
