@@ -101,6 +101,15 @@ def steps_of(train: Sequence[str], *, has_next: bool) -> list[Step]:
             ],
             (report(f"{SHIPPED}-parent-test"),),
         ),
+        Step(
+            "authors",
+            lambda found: [
+                *(PYTHON, str(ROOT / "benchmarks/authors.py"), "--dataset", "dataset"),
+                *("--run", found["train"], "--output", "authors.json"),
+                *("--plot", "authors.svg"),
+            ],
+            (report("authors"), ("authors.svg", "docs/images/authors.svg")),
+        ),
         script("data_card.py", "data-card"),
         script("reliability.py", "reliability"),
         Step(
