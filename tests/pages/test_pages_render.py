@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -52,6 +53,10 @@ def test_a_table_tells_what_was_left_out_and_where_the_papers_are_from(
     assert "papers   1, 1 more without a primary that the model knows" in text
     assert "data     valid split of dataset eeeeeeeeeeee" in text
     assert "interval" not in text
+    assert "authors" not in text
+    used = replace(table, used_authors=np.array([True, False]))
+    text = evaluation_text(evaluate_table(used, config=EvaluationConfig(draws=0)))
+    assert "authors  used for 1 papers" in text
 
 
 def test_the_weakest_categories_come_first_and_those_of_few_papers_are_marked(

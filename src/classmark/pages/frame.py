@@ -45,6 +45,7 @@ def origin(report: EvaluationReport | RobustnessReport, **more: str) -> dict[str
         "dataset digest": report.dataset_digest,
         "split": report.split,
         "papers": "invented by the sample generator" if report.generated else "as given",
+        **({"authors": f"used for {config['authors']:,} papers"} if "authors" in config else {}),
         **more,
         "measured": f"{report.date}; seed {config['seed']}, {drawn}",
         "machine": report.machine,

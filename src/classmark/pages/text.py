@@ -75,6 +75,8 @@ def _evaluation_head(report: EvaluationReport) -> str:
         lines.append(f"data     {report.split or 'unnamed'} split{digest}")
     left_out = f", {report.n_unknown:,} more without a primary that the model knows"
     lines.append(f"papers   {report.n:,}" + (left_out if report.n_unknown else ""))
+    if "authors" in report.config:
+        lines.append(f"authors  used for {report.config['authors']:,} papers")
     return "\n".join(lines)
 
 
