@@ -268,7 +268,7 @@ def stopped_reader(server: Any) -> Iterator[int]:
     with server.client() as client:
         assert post(client, "a.csv.gz", PACKED_CSV).status_code == 200
     (worker,) = server.workers()
-    (reader,) = children(worker)
+    (reader,) = filter(is_reader, children(worker))
     os.kill(reader, signal.SIGSTOP)
     try:
         yield reader
@@ -332,6 +332,6 @@ def test_readers_end_with_their_worker(start: Any) -> None:
     with start("--workers", "1") as server, server.client() as client:
         post(client, "a.csv.gz", PACKED_CSV)
         (worker,) = server.workers()
-        (reader,) = children(worker)
+        (reader,) = filter(is_reader, children(worker))
         os.kill(worker, signal.SIGKILL)
         until(lambda: not Path(f"/proc/{reader}").exists())
