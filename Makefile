@@ -145,7 +145,7 @@ bench: $(TEST_VENV)/.ready  ## Run the benchmarks; each prints the machine and w
 neighbours-wheel: $(TEST_VENV)/.ready  ## Build the wheel of papers that are evidence, from DATASET, into dist/
 	$(RUN) classmark index build $(DATASET)/train.parquet --no-titles --bits 2 --overwrite --output $(NEIGHBOURS)/src/classmark_neighbours/index
 	$(RUN) classmark index calibrate $(NEIGHBOURS)/src/classmark_neighbours/index $(DATASET)
-	$(RUN) pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist $(NEIGHBOURS)
+	$(RUN) uv build --quiet --wheel --no-build-isolation --python $(TEST_VENV)/bin/python --out-dir dist $(NEIGHBOURS)
 
 lock: $(TEST_VENV)/.ready  ## Resolve requirements/*.txt again from pyproject.toml, with hashes
 	$(LOCK) --extra train --extra serve --extra profile --group test -o requirements/test.txt

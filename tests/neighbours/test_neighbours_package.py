@@ -29,8 +29,9 @@ def test_the_wheel_holds_an_index_that_is_found_where_it_is_installed(tmp_path: 
     )
     weights = EvidenceWeights(1.1, SideWeights((1.0, 0.5, 0.5, 0.0)))
     set_evidence(index, weights, classifier.model)
-    words = ("--quiet", "--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", tmp_path)
-    command = [sys.executable, "-m", "pip", "wheel", *words, package]
+    words = ("--quiet", "--offline", "--no-build-isolation", "--python", sys.executable)
+    uv = Path(sys.executable).with_name("uv")
+    command = [uv, "build", "--wheel", *words, "--out-dir", tmp_path, package]
     subprocess.run([str(word) for word in command], check=True)
     [wheel] = tmp_path.glob("classmark_neighbours-*-py3-none-any.whl")
     with zipfile.ZipFile(wheel) as content:
