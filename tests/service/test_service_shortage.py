@@ -125,7 +125,7 @@ def test_shared_memory_that_cannot_be_had_is_one_line(tmp_path: Path, preload: P
 
 @pytest.mark.slow
 def test_a_fork_that_fails_is_tried_again_and_the_others_go_on(start: Any, preload: Path) -> None:
-    # The first ones are those of two workers, and of the process beside each that writes the journal.
+    # The first ones are of two workers, and of the process beside each that writes the journal.
     faults = failing(preload, "fork:5:EAGAIN")
     with start("--workers", "2", **faults) as server:
         victim, other = server.workers()
