@@ -144,6 +144,15 @@ def test_the_summary_counts_files_predictions_and_waiting_feedback(path: Path) -
     assert summary.bytes > 0
 
 
+def test_feedback_that_was_sent_again_after_the_next_file_was_begun_counts_once(path: Path) -> None:
+    late = feedback(prediction().prediction_id)
+    write(path, late)
+    rotate(path)
+    write(path, late)
+    summary = summarise(path)
+    assert (len(summary.files), summary.feedback, summary.waiting_feedback) == (2, 1, 1)
+
+
 def test_the_summary_of_nothing_is_empty(path: Path) -> None:
     assert asdict(summarise(path)) == {
         **{"path": str(path), "files": (), "bytes": 0, "models": {}},

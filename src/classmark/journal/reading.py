@@ -163,7 +163,8 @@ def summarise(path: Path) -> JournalSummary:
     models: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     times: list[str] = []
-    commented: list[str] = []
+    # The same line in two files is one: a retry may come after the next file was begun.
+    commented: set[tuple[str, str, str]] = set()
     with readers(path) as opened:
         for file, connection in opened.items():
             with journal_errors(file):
@@ -171,15 +172,14 @@ def summarise(path: Path) -> JournalSummary:
                 n_predictions, n_texts, *between = connection.execute(query).fetchone()
                 counts.update(predictions=n_predictions, with_text=n_texts)
                 times += filter(None, between)
-                commented += (
-                    id for (id,) in connection.execute("SELECT prediction_id FROM feedback")
-                )
+                query = "SELECT prediction_id, category, comment FROM feedback"
+                commented.update(connection.execute(query))
                 query = (
                     "SELECT name || '@' || version, count(*) FROM predictions "
                     "JOIN models ON models.id = predictions.model GROUP BY 1 ORDER BY 1"
                 )
                 models.update(dict(connection.execute(query)))
-        waiting = set(commented)
+        waiting = {id for id, _, _ in commented}
         query = "SELECT 1 FROM predictions WHERE prediction_id = ?"
         for connection in opened.values():
             waiting = {i for i in waiting if not connection.execute(query, (i,)).fetchone()}
@@ -190,7 +190,7 @@ def summarise(path: Path) -> JournalSummary:
         predictions=counts["predictions"],
         with_text=counts["with_text"],
         feedback=len(commented),
-        waiting_feedback=sum(one in waiting for one in commented),
+        waiting_feedback=sum(id in waiting for id, _, _ in commented),
         oldest_utc=min(times, default=None),
         newest_utc=max(times, default=None),
         models=dict(models),
