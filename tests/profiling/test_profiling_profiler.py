@@ -65,8 +65,8 @@ def test_steps_have_their_own_time_and_peak() -> None:
     progress.step("large")
     held = bytearray(b"x") * (80 * MIB)
     spend(0.2)
-    progress.step("after")
     del held
+    progress.step("after")
     meter.stop()
     small, large, after = meter.steps
     assert [step.name for step in meter.steps] == ["small", "large", "after"]
