@@ -99,6 +99,16 @@ def complete_model(incomplete: str) -> list[str]:
     return [spec for spec in specs if spec.startswith(incomplete)]
 
 
+IndexedModel = Annotated[
+    str | None,
+    typer.Option(
+        metavar="M",
+        help="Model that the index was built with, if it is not installed under its name.",
+        autocompletion=complete_model,
+    ),
+]
+
+
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE...", help="Hydra overrides, as `classmark train` takes."),

@@ -89,3 +89,12 @@ def watched(browser: Browser, url: str, **options: Any) -> Iterator[Tab]:
         assert tab.complaints == []
     finally:
         context.close()
+
+
+def assert_fits_everybody(page: Any, viewport: dict[str, int]) -> None:
+    """Fail, naming the elements, if axe finds something, or a part is wider than the screen."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    assert [(v["id"], [node["html"] for node in v["nodes"]]) for v in found] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
-from classmark.cli.options import AsJson, ColumnsOption, columns_option, complete_model
+from classmark.cli.options import (
+    AsJson,
+    ColumnsOption,
+    IndexedModel,
+    columns_option,
+    complete_model,
+)
 from classmark.cli.output import print_error, printable
 from classmark.cli.progress import progress_bar
 from classmark.cli.train import require_training
@@ -138,14 +144,7 @@ def calibrate(
     split: Annotated[
         str, typer.Option(metavar="S", help="Papers that the model was not fitted on.")
     ] = "valid",
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="M",
-            help="Model that the index was built with, if it is not installed under its name.",
-            autocompletion=complete_model,
-        ),
-    ] = None,
+    model: IndexedModel = None,
     as_json: AsJson = False,
 ) -> None:
     """Find how far the papers of an index are trusted, for `classify --index`.

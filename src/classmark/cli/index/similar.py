@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from classmark.cli.options import ColumnsOption, TextsOrFiles, columns_option, complete_model
+from classmark.cli.options import ColumnsOption, IndexedModel, TextsOrFiles, columns_option
 from classmark.cli.output import open_sink, print_error, printable, stdout_encoding
 from classmark.errors import UsageError
 
@@ -36,14 +36,7 @@ def similar(
     index: Annotated[
         Path, typer.Option(metavar="INDEX", help="Folder that `classmark index build` wrote.")
     ],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="M",
-            help="Model that the index was built with, if it is not installed under its name.",
-            autocompletion=complete_model,
-        ),
-    ] = None,
+    model: IndexedModel = None,
     top: Annotated[int, typer.Option(metavar="K", help="How many papers to find.")] = 5,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object a line.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
