@@ -9,6 +9,7 @@ TEST_VENV ?= .venv-test
 DVC_VENV ?= .venv-dvc
 BENTO_VENV ?= .venv-bento
 LITSERVE_VENV ?= .venv-litserve
+EVIDENTLY_VENV ?= .venv-evidently
 RAY_VENV ?= .venv-ray
 # Tests run on all cores, a file on one of them: fixtures of a module are made once. The longest
 # files begin first (tests/conftest.py); xdist would begin with those of the most tests.
@@ -21,7 +22,8 @@ TORCH := --requirement requirements/torch.in
 # make lock UPGRADE=--upgrade takes the newest versions; without it only what must change changes.
 UPGRADE ?=
 # Debian packages that tests drive (make system-deps installs them).
-SYSTEM_PACKAGES := chromium wrk systemd docker.io docker-compose debootstrap
+SYSTEM_PACKAGES := chromium wrk systemd docker.io docker-compose debootstrap postgresql \
+	prometheus prometheus-alertmanager
 # Ubuntu's chromium is a snap in disguise; any of these is enough (GitHub's runners have Chrome).
 BROWSERS := chromium chromium-browser google-chrome
 
@@ -37,7 +39,7 @@ WORKFLOWS := $(wildcard .github/workflows/*.yml)
 NEIGHBOURS := packages/classmark-neighbours
 # The rooms that answer a paper: what must work on every platform.
 CORE_TESTS := $(wildcard $(addprefix tests/, \
-	bulk bundle cli client golden journal kernels papers records runtime storage taxonomy wire))
+	bulk bundle cli client golden journal kernels papers records registry runtime storage taxonomy wire))
 LOCK = $(TEST_VENV)/$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
 LOCK_AS_TESTED = $(LOCK) --constraints requirements/test.txt
@@ -45,7 +47,7 @@ LOCK_AS_TESTED = $(LOCK) --constraints requirements/test.txt
 .DEFAULT_GOAL := help
 # Tests start hundreds of Pythons; without its caches each would compile every module that it imports.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help demo test quick core test-dvc test-bento test-ray images test-images check docs site links report pictures bench neighbours-wheel lock system-deps clean
+.PHONY: help demo test quick core test-dvc test-bento test-evidently test-ray images test-images check docs site links report pictures bench neighbours-wheel lock system-deps clean
 
 ##@ Use
 
@@ -56,7 +58,7 @@ help:  ## Show this list
 		/^[a-z][a-z -]*:.*## / {k = split($$1, names, " "); \
 			for (i = 1; i <= k; i++) printf "  make %-16s %s\n", names[i], $$2}' $(MAKEFILE_LIST)
 
-demo: $(DEMO_VENV)/.ready  ## Sample corpus, train, evaluate, export, classify (own .venv, no torch)
+demo: $(DEMO_VENV)/.ready  ## Sample corpus, train, evaluate, export, classify, watch (own .venv, no torch)
 	$(DEMO_VENV)/$(BIN)/classmark demo --output demo
 
 ##@ Test
@@ -78,6 +80,9 @@ test-dvc: $(DVC_VENV)/.ready  ## Run the tests of versioned data with DVC, a buc
 
 test-bento: $(BENTO_VENV)/.ready  ## Run the tests of bentos, which BentoML builds and serves (own .venv-bento)
 	$(BENTO_VENV)/$(BIN)/python -m pytest -q --no-cov tests/service/test_service_bento.py $(PYTEST_ARGS)
+
+test-evidently: $(EVIDENTLY_VENV)/.ready  ## Run the tests of Evidently's report of drift (own .venv-evidently)
+	$(EVIDENTLY_VENV)/$(BIN)/python -m pytest -q --no-cov tests/monitor/test_monitor_evidently.py $(PYTEST_ARGS)
 
 # On a busy machine Ray now and then gives up starting a cluster or a worker: such tests run once more.
 test-ray: $(RAY_VENV)/.ready  ## Run the tests of many machines with Ray: clusters of two nodes (own .venv-ray)
@@ -148,9 +153,9 @@ neighbours-wheel: $(TEST_VENV)/.ready  ## Build the wheel of papers that are evi
 	$(RUN) uv build --quiet --wheel --no-build-isolation --python $(TEST_VENV)/bin/python --out-dir dist $(NEIGHBOURS)
 
 lock: $(TEST_VENV)/.ready  ## Resolve requirements/*.txt again from pyproject.toml, with hashes
-	$(LOCK) --extra train --extra serve --extra profile --group test -o requirements/test.txt
-	$(LOCK_AS_TESTED) --extra train --extra serve --extra profile --group dev -o requirements/check.txt
-	$(LOCK) --resolution lowest-direct --extra train --extra serve --extra xlsx --extra profile -o requirements/lowest.txt
+	$(LOCK) --extra train --extra serve --extra profile --extra sign --extra postgres --extra otel --group test -o requirements/test.txt
+	$(LOCK_AS_TESTED) --extra train --extra serve --extra profile --extra sign --extra postgres --extra otel --group dev -o requirements/check.txt
+	$(LOCK) --resolution lowest-direct --extra train --extra serve --extra xlsx --extra profile --extra sign --extra postgres -o requirements/lowest.txt
 	$(LOCK_AS_TESTED) --override requirements/left-out.in --extra deep --extra track --extra wandb --extra sweep -o requirements/deep.txt
 	$(LOCK_AS_TESTED) --extra dvc --extra client --group test --group bucket -o requirements/dvc.txt
 	$(LOCK_AS_TESTED) --constraints requirements/deep.txt --override requirements/left-out.in \
@@ -162,6 +167,7 @@ lock: $(TEST_VENV)/.ready  ## Resolve requirements/*.txt again from pyproject.to
 	$(LOCK_AS_TESTED) --extra serve -o requirements/serve.txt
 	$(LOCK_AS_TESTED) --constraints requirements/deep.txt --extra serve --extra onnx -o requirements/serve-onnx.txt
 	$(LOCK) --extra bentoml --extra train --extra onnx --group test -o requirements/bento.txt
+	$(LOCK) --extra monitor --extra train --group test -o requirements/evidently.txt
 	$(LOCK_AS_TESTED) --constraints requirements/serve-onnx.txt --extra onnx --group litserve -o requirements/litserve.txt
 	$(LOCK_AS_TESTED) -o requirements/core.txt
 	$(subst pyproject.toml,,$(LOCK_AS_TESTED)) --group setup -o requirements/setup.txt
@@ -173,6 +179,7 @@ system-deps:  ## Install the Debian packages that tests drive
 		packages=$$(echo $$packages | sed 's/^chromium *//'); fi; done; \
 	if command -v systemd-analyze >/dev/null; then packages=$$(echo $$packages | sed 's/ *systemd//'); fi; \
 	if docker version >/dev/null 2>&1; then packages=$$(echo $$packages | sed 's/ *docker.io//; s/ *debootstrap//'); fi; \
+	if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then packages=$$(echo $$packages | sed 's/ *postgresql//'); fi; \
 	if docker compose version >/dev/null 2>&1; then packages=$$(echo $$packages | sed 's/ *docker-compose//'); fi; \
 	if [ -z "$$packages" ]; then echo "system-deps: no Debian package is needed"; \
 	elif ! command -v apt-get >/dev/null; then echo "system-deps: no apt-get here; install yourself: $$packages"; \
@@ -180,7 +187,7 @@ system-deps:  ## Install the Debian packages that tests drive
 	$$sudo apt-get update -q && $$sudo apt-get install -q -y --no-install-recommends $$packages; fi
 
 clean:  ## Remove everything that make made, environments included
-	rm -rf $(DEMO_VENV) $(TEST_VENV) $(DVC_VENV) $(RAY_VENV) $(BENTO_VENV) $(LITSERVE_VENV) $(LOWEST_VENV) $(RELEASE_VENV) build dist demo site report.html htmlcov .coverage .coverage.* src/*.egg-info
+	rm -rf $(DEMO_VENV) $(TEST_VENV) $(DVC_VENV) $(RAY_VENV) $(BENTO_VENV) $(EVIDENTLY_VENV) $(LITSERVE_VENV) $(LOWEST_VENV) $(RELEASE_VENV) build dist demo site report.html htmlcov .coverage .coverage.* src/*.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests benchmarks \( -name __pycache__ -o -name '*.so' -o -name '*.pyd' \) -exec rm -rf {} +
 
@@ -202,9 +209,10 @@ install = $(1)/$(BIN)/uv pip install --quiet --python $(1) --require-hashes -r r
 # $(call install_classmark,DIR): this checkout into DIR, its C kernel compiled if that is possible.
 install_classmark = $(1)/$(BIN)/uv pip install --quiet --python $(1) --no-deps --no-build-isolation --editable .
 
-$(DEMO_VENV)/.locked: requirements/setup.txt requirements/train.txt
+$(DEMO_VENV)/.locked: requirements/setup.txt requirements/train.txt requirements/serve.txt
 	$(call make_venv,$(DEMO_VENV))
 	$(call install,$(DEMO_VENV),train)
+	$(call install,$(DEMO_VENV),serve)
 	@touch $@
 
 $(TEST_VENV)/.locked: requirements/setup.txt requirements/test.txt requirements/deep.txt
@@ -224,6 +232,12 @@ $(DVC_VENV)/.locked: requirements/setup.txt requirements/dvc.txt
 $(BENTO_VENV)/.locked: requirements/setup.txt requirements/bento.txt
 	$(call make_venv,$(BENTO_VENV))
 	$(call install,$(BENTO_VENV),bento)
+	@touch $@
+
+# With pandas 2: Evidently cannot be imported with pandas 3, which the test environment has.
+$(EVIDENTLY_VENV)/.locked: requirements/setup.txt requirements/evidently.txt
+	$(call make_venv,$(EVIDENTLY_VENV))
+	$(call install,$(EVIDENTLY_VENV),evidently)
 	@touch $@
 
 $(LITSERVE_VENV)/.locked: requirements/setup.txt requirements/litserve.txt

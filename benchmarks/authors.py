@@ -1,11 +1,12 @@
 """Measures what authors add to a fitted run: by how many are known, how long they wrote, how large.
 
-python benchmarks/authors.py --dataset DIR --run RUN --output benchmarks/reports/authors.json
-    --plot docs/images/authors.svg
+python benchmarks/authors.py --dataset DIR --run RUN --model BUNDLE
+    --output benchmarks/reports/authors.json --plot docs/images/authors.svg
 
-RUN is a run of the linear model on DIR with an author table. Each group of the test papers is
-measured by the text alone and with authors, on the same papers. Smaller tables are counted and
-fitted again; curve, weights and threshold of every size are fitted on the valid papers.
+RUN is a run of the linear model on DIR with an author table, and BUNDLE what `export` made of it.
+Each group of the test papers is measured by the text alone and with authors, on the same papers.
+Smaller tables are counted and fitted again; the weights of every size are fitted on the valid
+papers.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from numpy.typing import NDArray
 from classmark.dataset import iter_authors, load_manifest
 from classmark.evaluation import EvaluationConfig, compare_shares, evaluate_table, fit_temperature
 from classmark.export import fit_curve
-from classmark.kernels.joining import AuthorJoin
 from classmark.pipeline.authors import (
     FittedAuthors,
     fit_author_join,
@@ -31,7 +31,7 @@ from classmark.pipeline.authors import (
     join_table,
     read_authors,
 )
-from classmark.pipeline.scoring import Source, with_curve
+from classmark.pipeline.scoring import Source, score_dataset, with_curve
 from classmark.records import SILENT, RunRecord, ScoreTable
 from quote_prose import UNBOUNDED
 from report import run_benchmark, start_plot, write_plot
@@ -39,6 +39,7 @@ from report import run_benchmark, start_plot, write_plot
 ENTRIES = (125_000, 250_000, 500_000, 1_000_000, 1_500_000)
 KNOWN = ((0, 0), (1, 1), (2, 2), (3, 5), (6, UNBOUNDED))
 PAPERS = ((0, 0), (1, 1), (2, 4), (5, 19), (20, UNBOUNDED))
+OF_SIZES = ("top_1", "top_5", "macro_f1")
 METRICS = (
     "top_1",
     "top_5",
@@ -47,19 +48,20 @@ METRICS = (
     "ece_floor",
     "precision_at_1_listed",
     "set_coverage",
+    "set_size",
 )
 SEED = 7
 LEAST_PAPERS = 30
 """Fewer papers of a group say nothing."""
 
 
-def metrics_of(table: ScoreTable) -> dict[str, Any]:
-    """Return the metrics of a table over all papers and by period."""
+def metrics_of(table: ScoreTable, wanted: Sequence[str] = METRICS) -> dict[str, Any]:
+    """Return metrics of a table over all papers and by period."""
     report = evaluate_table(table, config=EvaluationConfig(draws=0))
     parts = [("all", report.n, report.metrics)]
     parts += [(part.name, part.n, part.metrics) for part in report.periods]
     return {
-        name: {"papers": n, **{key: round(m[key].value, 4) for key in METRICS if key in m}}
+        name: {"papers": n, **{key: round(m[key].value, 4) for key in wanted}}
         for name, n, m in parts
     }
 
@@ -115,14 +117,30 @@ def careers_of(fitted: FittedAuthors, source: Source, test: ScoreTable) -> NDArr
 
 def with_table(
     fitted: FittedAuthors, source: Source, valid: ScoreTable, test: ScoreTable, temperature: float
-) -> tuple[AuthorJoin, ScoreTable] | None:
-    """Return the join of a table and the test papers with it; None if it does not help."""
+) -> ScoreTable | None:
+    """Return the test papers with a table; None if it does not help."""
     found = fit_author_join(source, fitted, valid, temperature)
-    if found is None:
-        return None
-    join, threshold = found
-    values = {**test.__dict__, "author_set_threshold": threshold}
-    return join, join_table(join, source, ScoreTable(**values), temperature)
+    return None if found is None else join_table(found[0], source, test, temperature)
+
+
+def by_size(
+    fitted: FittedAuthors, source: Source, run: Path, entries: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Return size and metrics of smaller tables, and of the whole one."""
+    raw = {s: ScoreTable.read(run / f"scores/model-{s}.npz") for s in ("valid", "test")}
+    curve = fit_curve(raw["valid"])
+    valid, test = (with_curve(table, curve) for table in raw.values())
+    temperature = fit_temperature(valid.scores, valid.primary)
+    curve_of_sizes = []
+    for n in (*(n for n in entries if n < fitted.facts.entries), None):
+        table = fitted
+        if n is not None:
+            table = fit_authors(source, max_entries=n, seed=SEED) or fitted
+            print(f"{table.facts.entries:,} entries", file=sys.stderr, flush=True)
+        found = with_table(table, source, valid, test, temperature)
+        metrics = found and metrics_of(found, OF_SIZES)
+        curve_of_sizes.append({**sizes_of(table), "metrics": metrics})
+    return curve_of_sizes
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -132,37 +150,25 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if fitted is None:
         sys.exit(f"the run {options.run} has no table of authors. Train with one.")
     source = Source(options.dataset, load_manifest(options.dataset), SILENT)
-    raw = {s: ScoreTable.read(options.run / f"scores/model-{s}.npz") for s in ("valid", "test")}
-    curve = fit_curve(raw["valid"])
-    valid, test = (with_curve(table, curve) for table in raw.values())
-    temperature = fit_temperature(valid.scores, valid.primary)
-    test = ScoreTable(**{**test.__dict__, "temperature": temperature})
-    found = with_table(fitted, source, valid, test, temperature)
-    if found is None:
-        sys.exit("authors do not help on the valid papers of this run.")
-    _, joined = found
+    text, joined = (
+        score_dataset(str(options.model), options.dataset, "test", SILENT, authors=authors)
+        for authors in (False, True)
+    )
+    if joined.used_authors is None:
+        sys.exit(f"{options.model} has no table of authors: they did not help on its valid papers.")
     names = list(iter_authors(source.dataset, "test", source.manifest))
-    known = fitted.table.evidence(names, test.years).known[:, 0]
-    curve_of_sizes = []
-    for entries in (*(n for n in options.entries if n < fitted.facts.entries), None):
-        small = fitted
-        if entries is not None:
-            small = fit_authors(source, max_entries=entries, seed=SEED) or fitted
-            print(f"{small.facts.entries:,} entries", file=sys.stderr, flush=True)
-        measured = with_table(small, source, valid, test, temperature)
-        curve_of_sizes.append(
-            {**sizes_of(small), "metrics": metrics_of(measured[1]) if measured else None}
-        )
+    known = fitted.table.evidence(names, text.years).known[:, 0]
     return {
+        "model": text.model.to_dict(),
         "dataset_digest": record.dataset_digest,
-        "generated": test.generated,
-        "papers": len(test),
-        "share_known": round(float((known > 0).mean()), 4),
-        "text": metrics_of(test),
+        "generated": text.generated,
+        "papers": len(text),
+        "share_known": round(float(joined.used_authors.mean()), 4),
+        "text": metrics_of(text),
         "with_authors": metrics_of(joined),
-        "by_known_authors": by_group(test, joined, known, KNOWN),
-        "by_earlier_papers": by_group(test, joined, careers_of(fitted, source, test), PAPERS),
-        "sizes": curve_of_sizes,
+        "by_known_authors": by_group(text, joined, known, KNOWN),
+        "by_earlier_papers": by_group(text, joined, careers_of(fitted, source, text), PAPERS),
+        "sizes": by_size(fitted, source, options.run, options.entries),
     }
 
 
@@ -200,6 +206,7 @@ def _bounds(group: dict[str, Any]) -> str:
 FLAGS: dict[str, dict[str, Any]] = {
     "--dataset": {"type": Path, "required": True, "help": "folder of a built dataset"},
     "--run": {"type": Path, "required": True, "help": "a run on it, with a table of authors"},
+    "--model": {"type": Path, "required": True, "help": "its bundle"},
     "--entries": {
         "type": int, "nargs": "*", "default": ENTRIES, "help": "sizes of further tables",
     },

@@ -120,7 +120,7 @@ def load_fasttext(model: Path) -> Scorer:
 PEERS = {
     "classmark": Peer("classmark fast", (), fit_classmark, load_classmark),
     "classmark-shipped": Peer(
-        "classmark fast 1.1, as shipped (fitted on 464,113)", (), fit_nothing, load_classmark
+        "classmark fast 2.0, as shipped (fitted on 464,113)", (), fit_nothing, load_classmark
     ),
     "tfidf-logistic": Peer(
         "TF-IDF + logistic regression", ("sklearn",), fit_tfidf_logistic, load_tfidf_linear
@@ -130,6 +130,12 @@ PEERS = {
     ),
     "classmark-authors": Peer(
         "classmark fast, with authors", (), fit_classmark, partial(load_classmark, authors=True)
+    ),
+    "classmark-shipped-authors": Peer(
+        "classmark fast 2.0, as shipped, with authors",
+        (),
+        fit_nothing,
+        partial(load_classmark, authors=True),
     ),
     "tfidf-logistic-authors": Peer(
         "TF-IDF + logistic regression, with authors",

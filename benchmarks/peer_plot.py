@@ -15,6 +15,7 @@ LABELS = {
     "tfidf-logistic": "TF-IDF + logistic regr.",
     "tfidf-svc": "TF-IDF + LinearSVC",
     "classmark-authors": "classmark fast, with authors",
+    "classmark-shipped-authors": "as shipped, with authors",
     "tfidf-logistic-authors": "logistic regr., with authors",
     "tfidf-svc-authors": "LinearSVC, with authors",
     "fasttext": "fastText",

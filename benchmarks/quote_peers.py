@@ -130,24 +130,24 @@ def decay_by_age(report: Any) -> str:
 
 
 def servers(report: Any, model: str) -> str:
-    """Return what servers cost under loads with one model, by processor time and memory.
-
-    What depends on the rest of the machine (throughput, latencies, goodput) is in the report.
-    """
-    rows = []
+    """Return what servers do and cost under loads with one model."""
+    limit, rows = report["p99_limit_ms"], []
     for name, found in report["loads"][model].items():
-        over = found["overload"]
+        over, best = found["overload"], found["best"]
         all_answered = (p for p in found["single"] if not p["refused"] + p["broken"])
         each = [point["cpu_ms_per_request"] for point in all_answered]
         late = sum(over["other"].values())
         sent = max(1, over["answered"] + over["refused"] + late)
-        shares = [f"{n / sent:.0%}" for n in (over["refused"], late)]
-        cpu = [f"{each[0]:.2f}", f"{min(each):.2f}"]
-        rows.append([name, *cpu, f"{found['ready_cpu_s']:.1f}", found["pss_mb"], *shares])
-    head = ["server", "CPU-ms a paper, 1 connection", "at best", "start, CPU-s", "memory, MB"]
-    load = report["loads_measured"][model]
-    return markdown([*head, "at three times the load: refused", "504"], rows) + (
-        f"\n{report['workers']} workers each; {where_and_when(report)}; load average "
-        f"{load['before']:.0f} to {load['after']:.0f}, so that throughput and latencies in the "
-        "report say more about the machine than about the servers.\n"
+        rows.append(
+            [
+                *(name, f"{best['requests_per_s']:,.0f}" if best else "none", f"{min(each):.2f}"),
+                *(found["pss_mb"], f"{found['ready_s']:.1f}", f"{over['goodput_share']:.0%}"),
+                f"{over['refused'] / sent:.0%}",
+            ]
+        )
+    head = ["server", f"papers/s with p99 up to {limit} ms", "CPU-ms a paper at best"]
+    head += ["memory, MB", "ready, s", "goodput at three times the load", "refused there"]
+    return markdown(head, rows) + (
+        f"\n{report['workers']} workers each; {where_and_when(report)}; clients on the same cores, "
+        "all servers in memory. Goodput: answers within a second, of the peak of a closed loop.\n"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from report import SHIPPED, markdown, where_and_when
+from report import REPORTS, SHIPPED, markdown, where_and_when
 
 Read = Callable[[str], Any]
 
@@ -118,6 +118,123 @@ def sides(found: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return found["before"], found["after"]
 
 
+def storm(read: Read) -> str:
+    """Return what a storm did to the service, as a table; nothing before there was one."""
+    if not (REPORTS / "storm.json").exists():
+        return ""
+    r = read("storm")
+    h, client = r["headline"], r["client"]["answered"]
+    memory = [mb for _, mb in r["memory_mb"]]
+    rows = [
+        ("requests (minutes)", f"{h['requests']:,} ({h['minutes']:.0f})"),
+        (
+            "failed through the Python client",
+            f"{h['failed_through_the_client']} of {client + h['failed_through_the_client']:,}",
+        ),
+        ("failed on connections that do not try again", f"{h['failed_raw']:,}"),
+        (
+            "sampled answers that differ from the offline ones of their version",
+            f"{h['wrong_answers']} of {r['sampled']:,}",
+        ),
+        (
+            "from a change to the last worker, s: median (slowest)",
+            f"{h['swap_median_s']:.2f} ({h['swap_s']:.2f})",
+        ),
+        (
+            "p99 around a replacement, ms (in quiet times)",
+            f"{h['p99_swap_ms']:.0f} ({h['p99_quiet_ms']:.0f})",
+        ),
+        (
+            "most memory of all processes, MB: first half (second half)",
+            f"{max(memory[: len(memory) // 2])} ({max(memory[len(memory) // 2 :])})",
+        ),
+    ]
+    return (
+        markdown(["measured", "value"], rows) + f"\n{where_and_when(r)}; load on the same cores.\n"
+    )
+
+
+def drift_alarms(read: Read) -> str:
+    """Return false alarms, power and sizes on real papers; nothing before there was a report."""
+    if not (REPORTS / "drift-alarms.json").exists():
+        return ""
+    r = read("drift-alarms")
+    false = [
+        (
+            f"nothing has changed, {row['papers']:,} papers",
+            *(f"{row['alarms'][alpha]['whole']:.1%}" for alpha in ("0.05", "0.01")),
+            "",
+        )
+        for row in r["false_alarms"]
+    ]
+    found = [
+        (
+            f"{row['share']:.0%} of 1,000 papers from a hidden category",
+            *(f"{row['alarms'][alpha]:.1%}" for alpha in ("0.05", "0.01")),
+            f"{row['size']:.1%}",
+        )
+        for row in r["power"]
+    ]
+    head = ["papers of a window", "alarms at alpha 0.05", "at 0.01", "mean size"]
+    words = (
+        f"\n{min(x['trials'] for x in r['false_alarms']):,} windows of each length or more where "
+        f"nothing has changed, {r['power'][0]['trials']:,} of each other kind. "
+        f"{where_and_when(r)}.\n"
+    )
+    return markdown(head, [*false, *found]) + words
+
+
+STREAM_START = 2_000  # papers before the shift, as in drift_alarms.py
+
+
+def drift_beside(read: Read) -> str:
+    """Return names, sizes and the stream in words, and our test beside the kernel test."""
+    r = read("drift-alarms")
+    known = r["power_known"][-1]
+    hidden = next(row for row in r["power"] if row["share"] == known["share"])
+    means = [row["mean"] for row in r["sizes"]["0.1"]]
+    quiet, *shifted = r["streams"]
+    seldom, often, late = shifted
+    words = (
+        f"With {known['share']:.0%} from a category that the model knows, the category is among "
+        f"the three named first in {known['named_category']:.0%} of the alarms. With a hidden one, "
+        "the first name is one of the three categories that its papers are put into in "
+        f"{hidden['named_category']:.0%}, and, where texts are kept, the three words named first "
+        f"are all typical of the hidden category in {hidden['named_words']:.0%}; one or the other "
+        "holds "
+        f"in {hidden['named_right']:.0%}. The mean size of a share of 10% is {min(means):.1%} to "
+        f"{max(means):.1%} in windows of 200 to 5,000 papers.\n\n"
+        f"Of {quiet['trials']} streams of {quiet['papers']:,} papers without a change, "
+        f"{quiet['alarms']['0.01']:.1%} alarm (alpha 0.01). When {late['share']:.0%} come from a "
+        "hidden category, the stream alarms after a median of "
+        f"{late['median_delay']['0.01']:,.0f} papers; of {often['share']:.0%} it notices "
+        f"{often['alarms']['0.01']:.0%} within {quiet['papers'] - STREAM_START:,} papers, of "
+        f"{seldom['share']:.0%} {seldom['alarms']['0.01']:.0%}. So look at windows too.\n\n"
+    )
+    rows = [
+        [name, *(f"{row['alarms']['0.01']:.1%}" for row in found)]
+        for name, found in r["beside"].items()
+    ]
+    shares = [f"{row['share']:.0%}" for row in r["beside"]["classmark"]]
+    return words + markdown(["alarms at alpha 0.01, hidden share of 1,000", *shares], rows)
+
+
+def drift_evidently(read: Read) -> str:
+    """Return Evidently's tests beside ours on the same windows."""
+    found = read("drift-alarms")["evidently"]
+    ways = {"default": "its own", "any column": "any column", "0.05": "0.05", "0.01": "0.01"}
+    rows = [
+        [name, ways[way], *(f"{row['alarms'][way]:.0%}" for row in measured)]
+        for name, measured in found["alarms"].items()
+        for way in ways
+        if way in measured[0]["alarms"]
+    ]
+    shares = [f"{row['share']:.0%}" for row in found["alarms"]["classmark"]]
+    head = ["alarms, hidden share of 1,000 papers", "threshold or alpha", *shares]
+    words = f"\nEvidently {found['version']}, {found['trials']} windows of each kind.\n"
+    return markdown(head, rows) + words
+
+
 BLOCKS: dict[str, Callable[[Read], str]] = {
     "report_accuracy": accuracy,
     "report_images": images,
@@ -127,4 +244,8 @@ BLOCKS: dict[str, Callable[[Read], str]] = {
     "report_scale": scale,
     "report_aims": aims,
     "findings": findings,
+    "storm": storm,
+    "drift_alarms": drift_alarms,
+    "drift_beside": drift_beside,
+    "drift_evidently": drift_evidently,
 }

@@ -75,10 +75,19 @@ def steps_of(train: Sequence[str], *, has_next: bool) -> list[Step]:
         Step(
             "next-period",
             lambda found: [
-                *(*CLASSMARK, "export", found["next-train"], "--output", "next-1.1"),
+                *(*CLASSMARK, "export", found["next-train"], "--output", "next-2.0"),
                 *("--overwrite", "--report", "next-period.json"),
             ],
             (report("next-period"),),
+        ),
+        Step(
+            "next-authors",
+            lambda found: [
+                *(PYTHON, str(ROOT / "benchmarks/authors.py"), "--dataset", "next"),
+                *("--run", found["next-train"], "--model", "next-2.0", "--entries"),
+                *("--output", "authors-next.json"),
+            ],
+            (report("authors-next"),),
         ),
     ]
     robustness = f"robustness-{SHIPPED}"
@@ -105,7 +114,7 @@ def steps_of(train: Sequence[str], *, has_next: bool) -> list[Step]:
             "authors",
             lambda found: [
                 *(PYTHON, str(ROOT / "benchmarks/authors.py"), "--dataset", "dataset"),
-                *("--run", found["train"], "--output", "authors.json"),
+                *("--run", found["train"], "--model", SHIPPED, "--output", "authors.json"),
                 *("--plot", "authors.svg"),
             ],
             (report("authors"), ("authors.svg", "docs/images/authors.svg")),

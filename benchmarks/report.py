@@ -23,7 +23,7 @@ from classmark.kernels.linear import LinearScorer
 
 ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "benchmarks" / "reports"
-SHIPPED = "fast-1.1"  # the model in the wheel
+SHIPPED = "fast-2.0"  # the model in the wheel
 BY_THE_RUN = "by the run"
 FROM_THE_COMMIT = "from the commit that added it"
 FIELDS = ("recorded", "command", "date", "commit", "dirty", "cpu", "cores", "memory_gib",

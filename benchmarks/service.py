@@ -4,7 +4,8 @@ python benchmarks/service.py [--output benchmarks/reports/service.json] [--plot 
 
 Everything runs on this machine, the load generator (wrk, or httpx without it) too. The service is
 as it starts by itself: a worker a core, journal and access log on. Right after each level of load
-on it comes the same load on a bare FastAPI echo with one worker, which answers a body with itself.
+on it comes the same load on one without a journal, and on a bare FastAPI echo with one worker,
+which answers a body with itself.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ PATIENCE_S = 60
 AIMS = {
     "single_requests_per_s": 2_000,
     "single_p99_ms": P99_LIMIT_MS,
-    "share_of_echo": 0.8,
+    "share_of_echo": 0.85,
     "batch_papers_per_s": 10_000,
     "ready_s": 3,
     "resident_mb_one_worker": 250,
@@ -134,23 +135,26 @@ def measure_one_worker(folder: Path, seconds: float) -> dict[str, Any]:
 
 
 def measure_curves(folder: Path, levels: list[int], seconds: float) -> dict[str, Any]:
-    """Return the curves of single papers, of the echo, and of batches."""
+    """Return the curves of single papers, with and without journal, of the echo, and of batches."""
     single, batches = single_bodies(N_BODIES), batch_bodies(N_BATCHES, BATCH_PAPERS)
-    curves: dict[str, list[Point]] = {"single": [], "echo": [], "batch": []}
+    curves: dict[str, list[Point]] = {"single": [], "off": [], "echo": [], "batch": []}
     with (
         service(folder / "service") as (url, _, _),
+        service(folder / "off", "--journal", "off") as (off, _, _),
         yardstick(folder / "echo", "echo") as (bare, _),
     ):
-        classify_url, echo_url = f"{url}/v1/classify", f"{bare}/echo"
-        measure(classify_url, single, 16, 1)
-        measure(echo_url, single, 16, 1)
+        classify_url = f"{url}/v1/classify"
+        targets = {"single": classify_url, "off": f"{off}/v1/classify", "echo": f"{bare}/echo"}
+        for target in targets.values():
+            measure(target, single, 16, 1)
         for concurrency in levels:
-            for name, target in (("single", classify_url), ("echo", echo_url)):
+            for name, target in targets.items():
                 curves[name].append(shown(name, measure(target, single, concurrency, seconds)))
         for concurrency in [level for level in levels if level <= 8]:
             point = measure(classify_url, batches, concurrency, seconds)
             curves["batch"].append(shown("batch", point))
         status = httpx.get(f"{url}/v1/status", trust_env=False).json()
+    curves["single_without_journal"] = curves.pop("off")
     return {
         "workers": status["workers"],
         "journal": status["journal"],
@@ -180,6 +184,11 @@ def headline(curves: dict[str, Any], one_worker: dict[str, Any]) -> dict[str, An
         "echo_requests_per_s": round(best_echo["requests_per_s"]),
         "echo_p99_ms": best_echo["p99_ms"],
         "share_of_echo": round(best["requests_per_s"] / best_echo["requests_per_s"], 2),
+        "share_without_journal": round(
+            best_of(curves["single_without_journal"])["requests_per_s"]
+            / best_echo["requests_per_s"],
+            2,
+        ),
         "batch_papers_per_s": round(
             max(p["requests_per_s"] for p in curves["batch"]) * curves["batch_papers"]
         ),

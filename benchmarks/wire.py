@@ -2,7 +2,7 @@
 
 CPU time to make, write and read answers; CPU time of the import; packages that it installs. A
 library that is not installed is left out (cattrs is in no extra: pip install cattrs). The papers
-are the invented ones of tests/golden.
+are the invented ones of evaluation/behaviour.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ import time
 from collections.abc import Callable
 from importlib import metadata, util
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any, get_type_hints
 
 import msgspec
 from packaging.requirements import Requirement
 
-from classmark import Classifier, Paper, wire
+from classmark import Classifier, wire
+from classmark.evaluation.behaviour import invented_papers
 from report import run_benchmark
 
-PAPERS = Path(__file__).parents[1] / "tests" / "golden" / "papers.jsonl"
 ROUNDS = 9
 PARTS = (
     *(wire.Reliability, wire.Ranked, wire.Level, wire.Levels, wire.Evidence, wire.ModelRef),
@@ -45,9 +44,7 @@ def cpu_ms(work: Callable[[], object]) -> float:
 
 def answers_to(n_papers: int) -> list[wire.Answer]:
     """Return the answers of the packaged model to the golden papers, repeated."""
-    rows = [json.loads(line) for line in PAPERS.read_text(encoding="utf-8").splitlines()]
-    papers = [Paper(id=row["id"], title=row["title"], abstract=row["abstract"]) for row in rows]
-    return list(Classifier("fast").classify(islice(cycle(papers), n_papers)))
+    return list(Classifier("fast").classify(islice(cycle(invented_papers()), n_papers)))
 
 
 def as_dataclasses() -> dict[str, type]:

@@ -132,7 +132,7 @@ def service_settings() -> str:
 
 def bento_settings() -> str:
     """Return every setting of a bento."""
-    from classmark.service.settings import BENTO_PREFIX, BentoSettings
+    from classmark.service.bento_settings import BENTO_PREFIX, BentoSettings
 
     return _settings_table(BentoSettings, BENTO_PREFIX, set())
 
@@ -240,7 +240,7 @@ def model_card() -> str:
     """Return the card in the shipped bundle, one level of headings lower."""
     card = (find_bundle("fast") / "CARD.md").read_text(encoding="utf-8")
     card = re.sub(r"^#", "##", card, flags=re.MULTILINE)
-    card = re.sub(r"(?<=[a-z-])\*", r"\\*", card)  # hep-* is a family of archives, no emphasis
+    card = re.sub(r"\b([a-z]+-[a-z]*)\*", r"\1\\*", card)  # hep-* is a family, no emphasis
     return re.sub(r"(?:^\|.*\n)+", _upright, card, flags=re.MULTILINE)
 
 

@@ -16,11 +16,13 @@ from hypothesis import settings
 from authored_models import authored_model
 from classmark.bundle import Bundle, write_bundle
 from classmark.kernels import RawScores
-from classmark.records import BundleManifest, CategoryReport, Policy
+from classmark.records import BundleManifest, CategoryReport
 from deep_bundles import deep, fast_bundle
 from own_labels import own_model
+from postgres_server import postgres, postgres_server
+from tiny_bundles import tiny_manifest
 
-__all__ = ["authored_model", "deep", "fast_bundle", "own_model"]
+__all__ = ["authored_model", "deep", "fast_bundle", "own_model", "postgres", "postgres_server"]
 # A time that a busy machine takes says nothing; a hang ends at the limit of a test.
 settings.register_profile("unhurried", settings.default, deadline=None)
 settings.load_profile("unhurried")
@@ -86,31 +88,6 @@ def keep_runs_in_files() -> Iterator[None]:
         del os.environ["CLASSMARK_TRACKER"]
     else:
         os.environ["CLASSMARK_TRACKER"] = before
-
-
-LABELS = ("cs.LG", "hep-th", "math.CO", "stat.ML")
-
-
-def tiny_manifest(name: str = "tiny", version: str = "1.0", **changes: Any) -> BundleManifest:
-    labels = changes.pop("labels", LABELS)
-    values: dict[str, Any] = {
-        "name": name,
-        "version": version,
-        "kind": "linear",
-        "label_space": "arxiv",
-        "labels": labels,
-        "text_recipe": "1",
-        "featuriser": "1",
-        "taxonomy": "1",
-        "policy": Policy(
-            temperature=1.0,
-            thresholds=(0.5,) * len(labels),
-            cross_list_thresholds=(0.2,) * len(labels),
-            set_threshold=0.1,
-        ),
-        "files": {},
-    }
-    return BundleManifest(**{**values, **changes})
 
 
 @pytest.fixture

@@ -87,6 +87,7 @@ def write_cascade(folder: Path, parts: Mapping[str, Path]) -> Path:
         featuriser=CASCADE_VERSION,
         text_recipe=RECIPE_VERSION,
         parameters={**seen, "threshold": 0.9, "mix": 0.5},
+        authors={},
         files={},
     )
     write_bundle(folder, described, {})

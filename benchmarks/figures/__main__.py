@@ -21,6 +21,7 @@ FIGURES = {
     "path-5-evaluation.svg": "of_evaluation",
     "path-6-deep-model.svg": "of_deep",
     "path-7-service.svg": "of_service",
+    "path-8-monitor.svg": "of_monitor",
     "path-pipeline.svg": "of_pipeline",
     "path-rooms.svg": "of_rooms",
 }

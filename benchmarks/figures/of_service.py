@@ -15,7 +15,7 @@ WAY = [  # name, what it does, what it refuses with
     ("classifier", ["one bundle, shared", "by all workers"], "422"),
 ]
 KEPT = [
-    ("journal", ["prediction, feedback;", "its own thread, SQLite"]),
+    ("journal", ["prediction, feedback;", "its own writer process"]),
     ("metrics", ["counters of all workers", "in shared memory"]),
     ("log", ["a JSON line a request,", "without its text"]),
     ("supervisor", ["starts workers again,", "stops them in order"]),

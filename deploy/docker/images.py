@@ -35,6 +35,7 @@ HARDENED = (
     *("--security-opt", "no-new-privileges"),
 )
 _START_S, _READY_S = 60.0, 60.0
+_KEPT_LAYERS = "8GB"
 
 
 class NoEngine(Exception):
@@ -128,6 +129,9 @@ def _own_daemon(daemon: str, client: Path) -> Iterator[Engine]:
                     raise NoEngine(f"dockerd does not start: {' '.join(lines[-1:])}")
                 time.sleep(0.2)
             yield own
+            # Nobody else looks after its disk: images that a later build replaced, and old layers.
+            own.run("image", "prune", "--force", check=False)
+            own.run("builder", "prune", "--force", "--keep-storage", _KEPT_LAYERS, check=False)
         finally:
             process.terminate()
             process.wait()

@@ -101,7 +101,58 @@ SERVICE = (
            "waiting": "sum(classmark_journal_queued)",
            "failing": "max(classmark_journal_failing)"}, 24),
 )  # fmt: skip
-DASHBOARDS = {"service": ("classmark: service", SERVICE)}
+_BY_MODEL = "sum by (model) (rate({}[$__rate_interval]))"
+WATCH = (
+    Panel("Drift", "What the newest report of `classmark monitor` asks for.", "short",
+          {"{{action}}": "classmark_drift_action == 1"}, 4, number=True),
+    Panel("Report", "Age of the newest report.", "s",
+          {"": "max(classmark_drift_report_age_seconds)"}, 4, number=True),
+    Panel("Papers", "Compared by the newest report, and with feedback.", "short",
+          {"compared": "max(classmark_drift_papers)", "labels": "max(classmark_live_labels)"},
+          4, number=True),
+    Panel("Model for", "Since its promotion, or since its fit without a registry.", "s",
+          {"": "time() - max(classmark_champion_since_timestamp_seconds "
+               "or classmark_model_made_timestamp_seconds)"}, 4, number=True),
+    Panel("Registry", "Number of the change that every worker has followed.", "short",
+          {"": "max(classmark_registry_sequence)"}, 4, number=True),
+    Panel("Refused", "Models that the registry names and that cannot be used.", "short",
+          {"": "max(classmark_registry_refused)"}, 4, number=True),
+    Panel("Size of the shift", "Share of papers that would have to come from another field.",
+          "percentunit", {"size": "max(classmark_drift_size)"}),
+    Panel("Chance", "p-value of the newest window if nothing has changed.", "short",
+          {"p": "max(classmark_drift_p_value)"}),
+    Panel("Martingale", "Wealth of the continuous watch; 1 at the beginning.", "short",
+          {"martingale": "max(classmark_drift_martingale)"}),
+    Panel("Alarms", "1 for each kind of alarm of the newest report.", "short",
+          {"{{kind}}": "max by (kind) (classmark_drift_alarm)"}),
+    Panel("Confidence", "Mean probability of the first category, by model.", "percentunit",
+          {"{{model}}": _BY_MODEL.format("classmark_confidence_sum") + " / "
+                        + _BY_MODEL.format("classmark_confidence_count")}),
+    Panel("Abstained", "Share of answers without an accepted category, by model.", "percentunit",
+          {"{{model}}": _BY_MODEL.format("classmark_abstained_total") + " / "
+                        + _BY_MODEL.format("classmark_confidence_count")}),
+    Panel("Categories", "Shares of the ten that are first most often.", "percentunit",
+          {"{{category}}": f"topk(10, {_rate('classmark_first_category_total', 'category')} / "
+                           f"scalar({_rate('classmark_first_category_total')}))"}),
+    Panel("Versions", "Requests per second, by role of the version and outcome.", "reqps",
+          {"{{role}} {{outcome}}": "sum by (role, outcome) "
+                                   "(rate(classmark_version_requests_total[$__rate_interval]))"}),
+    Panel("Canary and shadow", "Share of compared papers with the same first category.",
+          "percentunit",
+          {"{{pair}}": 'sum by (pair) (rate(classmark_compared_total{top="same"}'
+                       "[$__rate_interval])) / " + _rate("classmark_compared_total", "pair")}),
+    Panel("Accuracy", "Estimated share of first categories that are right, with its interval.",
+          "percentunit", {"{{bound}}": "max by (bound) (classmark_drift_accuracy)"}),
+    Panel("Live accuracy", "Share that is right where feedback names the category, of the 30 days "
+          "before the newest report; people correct more often than they confirm.",
+          "percentunit", {"{{bound}}": "max by (bound) (classmark_live_accuracy)"}),
+    Panel("Waiting for the journal", "How long the oldest event has waited at least.", "s",
+          {"lag": "max(classmark_journal_lag_seconds)"}),
+)  # fmt: skip
+DASHBOARDS = {
+    "service": ("classmark: service", SERVICE),
+    "watch": ("classmark: watch", WATCH),
+}
 
 
 def render(uid: str) -> str:

@@ -24,7 +24,10 @@ RunBenchmark = Callable[..., dict[str, Any]]
 # tests/service runs the one (Locust patches sockets), tests/repository the other.
 NOT_IMPORTED = ("locustfile", "__main__")
 # Packages that not every environment of the tests has: a script that imports one is skipped there.
-OPTIONAL = {"griffe", "litserve", "lightning", "mkdocs", "playwright", "ray", "torch"}
+OPTIONAL = {
+    *("evidently", "griffe", "litserve", "lightning", "mkdocs", "pandas", "playwright", "ray"),
+    "torch",
+}
 SCRIPTS = sorted(
     path
     for folder in ("benchmarks", "benchmarks/figures", "docs")
@@ -109,6 +112,36 @@ def test_the_shipped_model_is_measured_on_shorter_texts_and_other_mixes(
     assert words == sorted(words, reverse=True)
     assert len(found["mixes"]["mixes"]) == 4
     assert all(0 <= mix["top_1"]["value"] <= 1 for mix in found["mixes"]["mixes"])
+
+
+@pytest.mark.slow  # a process of its own
+def test_accuracy_without_labels_is_measured_against_the_truth(
+    invented: Path, run_benchmark: RunBenchmark, tmp_path: Path
+) -> None:
+    plot = tmp_path / "label-free.svg"
+    words = ("--dataset", invented, "--model", "fast", "--tiny", "--plot", plot)
+    found = run_benchmark("label_free.py", *words)
+    for answers in ("text", "with authors"):
+        part = found[answers]
+        assert part["by_size"]["60"]["all"]["windows"] > 0
+        assert all(0 <= one["low"] <= one["estimate"] <= one["high"] <= 1 for one in part["months"])
+        assert part["alarms"]["false_alarms_unchanged"] <= 0.2
+    assert plot.read_text().startswith("<?xml")
+
+
+@pytest.mark.slow  # fits a model
+def test_drift_alarms_are_measured_and_drawn(
+    invented: Path, tmp_path: Path, run_benchmark: RunBenchmark
+) -> None:
+    plot = tmp_path / "drift.svg"
+    words = ("--dataset", invented, "--work", tmp_path, "--plot", plot, "--tiny")
+    found = run_benchmark("drift_alarms.py", *words)
+    assert found["false_alarms"][0]["papers"] == 100
+    assert found["power"][-1]["share"] == 0.2
+    assert 0 <= found["power"][-1]["alarms"]["0.05"] <= 1
+    assert found["streams"][0]["alarms"]["0.01"] <= 0.25
+    assert set(found["beside"]) == {"classmark", "kernel two-sample test"}
+    assert plot.read_text().startswith("<?xml")
 
 
 @pytest.mark.slow  # a process of its own

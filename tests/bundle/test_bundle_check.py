@@ -60,9 +60,9 @@ HEADER = "{'descr': '|i1', 'fortran_order': False, 'shape': (3, 4), }"
         (setting("policy", "scope_weights", to=[0, 0]), "scope_weights must be 3 numbers"),
         (setting("policy", "scope_weights", 2, to=1e300), "scope_weights must be 3 numbers"),
         (setting("policy", "scope_threshold", to="-1"), "scope_weights must be 3 numbers"),
-        (setting("policy", to=[]), "not of format 2"),
+        (setting("policy", to=[]), "not of format 3"),
         (setting("policy", "colour", to=1), "colour"),
-        (setting("files", to=[]), "not of format 2"),
+        (setting("files", to=[]), "not of format 3"),
         (setting("files", "CARD.md", "bytes", to=-1), "size of 'CARD.md' must be a whole number"),
         (setting("files", "CARD.md", "bytes", to=7.0), "size of 'CARD.md' must be a whole number"),
         (setting("files", "CARD.md", "bytes", to=1 << 40), "at most 2,147,483,647 bytes in all"),
@@ -80,8 +80,8 @@ HEADER = "{'descr': '|i1', 'fortran_order': False, 'shape': (3, 4), }"
         (setting("columns", to={"title": ""}), "column '' of 'title' must be the name of a"),
         (lambda v: v.pop("provenance"), "it lacks fields that every bundle has"),
         (lambda v: v["policy"].pop("set_coverage"), "it lacks fields that every bundle has"),
-        (setting("format_version", to=True), "format version True, this classmark reads 1 and 2"),
-        (setting("format_version", to=1.0), r"format version 1\.0, this classmark reads 1 and 2"),
+        (setting("format_version", to=True), "format version True, this classmark reads 1, 2, 3"),
+        (setting("format_version", to=1.0), r"format version 1\.0, this classmark reads 1, 2, 3"),
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_refused_although_its_digest_is_right(

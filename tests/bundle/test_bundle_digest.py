@@ -25,6 +25,7 @@ from classmark.bundle import (
 from classmark.bundle.manifest import read_seal, render_manifest
 from classmark.errors import BundleIncompatible
 from classmark.records import BundleManifest
+from classmark.records.manifests import BUNDLE_FORMAT
 
 Make = Callable[..., Path]
 MakeManifest = Callable[..., BundleManifest]
@@ -127,7 +128,7 @@ def test_a_model_of_format_1_is_sealed_again_without_a_changed_file(tmp_path: Pa
     for folder, metrics in zip(folders, ({}, {"reliability": {"cs.LG": 0.9}}), strict=True):
         manifest = replace(old.manifest, metrics=old.manifest.metrics | metrics)
         written = write_bundle(folder, manifest, old.arrays, old.contents)
-        assert written.format_version == 2
+        assert written.format_version == BUNDLE_FORMAT
         assert written.files == old.manifest.files
     first, second = map(load_bundle, folders)
     assert first.digest == second.digest == shipped.digest != old.digest

@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -212,7 +214,7 @@ def test_another_format_version_is_incompatible_and_both_are_named(make_bundle: 
     path = make_bundle() / "bundle.json"
     value = json.loads(path.read_bytes())
     path.write_text(json.dumps({**value, "format_version": 7}), encoding="utf-8")
-    with pytest.raises(BundleIncompatible, match=r"format version 7, this classmark reads 1 and 2"):
+    with pytest.raises(BundleIncompatible, match=r"format version 7, this classmark reads 1, 2, 3"):
         load_bundle(path.parent)
 
 
@@ -403,3 +405,31 @@ def test_a_bundle_that_is_replaced_without_end_is_refused(
     monkeypatch.setattr(load, "_is_still", lambda *_: False)
     with pytest.raises(BundleCorrupt, match=r"b was replaced 50 times while it was read\. Install"):
         load_bundle(tmp_path / "b")
+
+
+_REPLACE = """
+import threading
+from classmark.bundle import find_bundle, load_bundle
+from classmark.service.memory import own_bytes
+
+loaded = [None, None]
+
+def replace():
+    loaded.pop(0)
+    loaded.append(load_bundle(find_bundle("fast")))
+
+for turn in range(12):
+    thread = threading.Thread(target=replace)
+    thread.start()
+    thread.join()
+    if turn in (3, 11):
+        print(own_bytes("resident"))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much memory is resident")
+def test_the_memory_of_a_replaced_bundle_goes_back_to_the_system() -> None:
+    command = [sys.executable, "-c", _REPLACE]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    early, late = map(int, done.stdout.split())
+    assert late - early < 5_000_000  # from the heap it would be 50 million more

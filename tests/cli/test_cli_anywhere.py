@@ -136,7 +136,7 @@ def test_every_disk_may_be_read_only(read_only: list[str], tmp_path: Path) -> No
     papers.write_text(f'title,abstract\nGraphs,"{TEXT}"\n', encoding="utf-8")
     done = run("classify", papers, "--jsonl", before=read_only, HOME=str(tmp_path))
     assert (done.returncode, done.stderr) == (0, b"")
-    assert json.loads(done.stdout)["primary"] == "math.CO"
+    assert json.loads(done.stdout)["ranked"][0]["code"] == "math.CO"
     written = run("classify", papers, "--output", tmp_path / "out.csv", before=read_only)
     assert written.returncode == 1
     assert b"the file system is read-only. Choose another output." in written.stderr

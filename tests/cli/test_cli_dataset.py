@@ -74,7 +74,7 @@ def test_sample_dump_writes_what_build_reads_and_names_it(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("options", [[], ["--output", "a", "--csv", "b"]])
 def test_sample_wants_one_thing_to_write(options: list[str]) -> None:
-    with pytest.raises(UsageError, match=r"give one of --output DIR, --csv FILE and --dump FILE"):
+    with pytest.raises(UsageError, match=r"give one of --output DIR, --csv FILE, --dump FILE and"):
         run("sample", *options)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from typer.testing import CliRunner, Result
 from classmark import Classifier
 from classmark.cli.app import app
 
-LEAST = "1000"
+LEAST = "2000"
 
 
 def run(*arguments: str | Path) -> Result:
@@ -32,7 +33,18 @@ def test_it_runs_every_command_that_it_prints_and_may_be_run_again(tmp_path: Pat
         ["export", str(next((output / "runs").iterdir()))],
         ["evaluate", "--model"],
         ["classify", "--model"],
+        ["serve", "--model"],
+        ["dataset", "sample"],
+        ["monitor", "run"],
+        ["dataset", "sample"],
+        ["monitor", "run"],
     ]
+    _, ordinary, drifting = result.stdout.split("$ classmark monitor run ")
+    assert "nothing is beyond chance" in ordinary
+    assert "nothing is beyond chance" not in drifting
+    assert re.search(r"^(report|retrain|page): ", drifting, re.MULTILINE)
+    assert "carried by" in drifting
+    assert "Drift of demo@1.0" in (output / "drift.html").read_text(encoding="utf-8")
     assert result.stdout.endswith(f"The demo is complete. Everything it made is in {output}.\n")
     assert json.loads((output / "report.json").read_text(encoding="utf-8"))["generated"] is True
     assert Classifier(output / "models" / "demo-1.0").model.name == "demo"
@@ -54,7 +66,7 @@ def test_a_file_in_the_way_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "demo").read_text() == "mine"
 
 
-@pytest.mark.parametrize("papers", ["999", "0", "-5"])
+@pytest.mark.parametrize("papers", ["1999", "0", "-5"])
 def test_too_few_papers_are_refused_before_anything_is_made(tmp_path: Path, papers: str) -> None:
     result = run("--output", tmp_path / "demo", "--papers", papers)
     assert result.exit_code == 2

@@ -108,7 +108,7 @@ COMMANDS = {
         "evaluate --model ./mine-1.0 --dataset dataset --write-scores {}/out.npz",
         "out.npz",
     ),
-    "demo": ("demo --output {}/out --papers 1000", "out"),
+    "demo": ("demo --output {}/out --papers 2000", "out"),
 }
 
 

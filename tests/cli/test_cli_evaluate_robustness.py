@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from classmark.cli.app import app
-from classmark.cli.evaluate.robustness import read_gates
 from classmark.dataset import SampleConfig, sample_dataset
+from classmark.evaluation import read_gates
 from classmark.records import RobustnessGates, RobustnessReport
 
 pytestmark = pytest.mark.slow  # reason: fits models
@@ -48,7 +48,7 @@ def test_robustness_prints_a_table_of_kinds_and_levels(dataset: Path) -> None:
     assert code == 0
     assert out.startswith("invented sample papers")
     for words in (
-        "model    fast 1.1",
+        "model    fast 2.0",
         "typos: share of words",
         "  20 %",
         "English prose",

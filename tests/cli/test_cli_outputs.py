@@ -48,6 +48,12 @@ CLASHES = {
     "dataset download --unpack": Clash(
         "dataset download papers.jsonl --unpack {} --overwrite", "papers.jsonl"
     ),
+    "dataset extend --output": Clash(
+        "dataset extend dataset papers.jsonl --overwrite --output {}", "papers.jsonl"
+    ),
+    "dataset extend --output, dataset": Clash(
+        "dataset extend dataset papers.jsonl --overwrite --output {}", "dataset/train.parquet"
+    ),
     "dataset stats --html": Clash("dataset stats dataset --html {}", "dataset/test.parquet"),
     "dataset stats --markdown": Clash(
         "dataset stats dataset --markdown {}", "dataset/manifest.json"
@@ -82,6 +88,17 @@ CLASHES = {
         "evaluate robustness --model ./mine-1.0 --dataset dataset --write-gates {}",
         "mine-1.0/bundle.json",
     ),
+    "registry gate --output": Clash(
+        "registry gate ./mine-1.0 --against fast --dataset dataset --output {}",
+        "dataset/test.parquet",
+    ),
+    "registry gate --html": Clash(
+        "registry gate fast --against ./mine-1.0 --dataset dataset --html {}",
+        "mine-1.0/bundle.json",
+    ),
+    "registry goldens --output": Clash(
+        "registry goldens papers.jsonl --model ./mine-1.0 --output {}", "papers.jsonl"
+    ),
     "export --output": Clash("export run --overwrite --output {}", "run/provenance.json"),
     "export --report": Clash("export run --output out-1.0 --report {}", "run/config.yaml"),
     "export --report, about": Clash("export run --output out-1.0 --about ids --report {}", "ids"),
@@ -92,6 +109,20 @@ CLASHES = {
     "sweep export --output": Clash(
         "sweep export experiment=own.yaml dataset.path=dataset --output {}", "own.yaml"
     ),
+    "monitor run --output": Clash(
+        "monitor run --journal journal.sqlite --history history.sqlite --output {}",
+        "journal.sqlite",
+    ),
+    "monitor run --html": Clash(
+        "monitor run --journal journal.sqlite --history history.sqlite --html {}", "journal.sqlite"
+    ),
+    "monitor run --evidently": Clash(
+        "monitor run --journal journal.sqlite --history history.sqlite --evidently {}",
+        "journal.sqlite",
+    ),
+    "monitor report --html": Clash(
+        "monitor report --history journal.sqlite --html {}", "journal.sqlite"
+    ),
     "journal export --output": Clash(
         "journal export --journal journal.sqlite --output {}", "journal.sqlite"
     ),
@@ -100,9 +131,10 @@ CLASHES = {
 # only into a new folder.
 READ_NOTHING = {
     *("dataset sample --output", "dataset sample --csv", "dataset sample --dump", "demo --output"),
+    "harvest --output",
     *(f"profile {command} --output" for command in ("classify", "serve", "train")),
 }
-OUTPUTS = ("output", "html", "markdown", "report", "unpack", "csv", "dump")
+OUTPUTS = ("output", "html", "evidently", "markdown", "report", "unpack", "csv", "dump")
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from classmark import taxonomy
+from classmark.evaluation.behaviour import INVENTED_PAPERS_FILE
 from classmark.evaluation.robustness import NON_PAPERS_FILE
 
-GOLDEN = Path(__file__).parent
-EXAMPLES = GOLDEN.parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 KAGGLE_COLUMNS = [
     "id",
@@ -45,7 +45,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def golden_papers() -> list[dict[str, Any]]:
-    return read_jsonl(GOLDEN / "papers.jsonl")
+    return read_jsonl(INVENTED_PAPERS_FILE)
 
 
 @pytest.fixture(scope="module")

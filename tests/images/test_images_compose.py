@@ -25,17 +25,21 @@ Image = Callable[[str], str]
 pytestmark = [pytest.mark.images, pytest.mark.timeout(1_800)]
 
 DEPLOY = ROOT / "deploy"
-PORTS = ("CLASSMARK", "PROMETHEUS", "GRAFANA", "MLFLOW", "STORE")
+PORTS = ("CLASSMARK", "MONITOR", "PROMETHEUS", "ALERTMANAGER", "GRAFANA", "MLFLOW", "STORE")
 # Where no image can be pulled: the same program of Debian, and a server of the same protocol.
 STAND_INS = {
     "prometheus": f"FROM {BASE}\nRUN apt-get update -qq && apt-get install -qq -y prometheus "
     "&& mkdir /prometheus && chown 65534 /prometheus\n"
     'USER 65534\nENTRYPOINT ["prometheus"]\n',
+    "alertmanager": f"FROM {BASE}\nRUN apt-get update -qq && apt-get install -qq -y "
+    "prometheus-alertmanager && mkdir /alertmanager && chown 65534 /alertmanager\n"
+    'USER 65534\nENTRYPOINT ["prometheus-alertmanager"]\n',
     "store": "FROM classmark/tracking\nUSER root\nCOPY packages /packages\n"
     "ENV PYTHONPATH=/packages\n"
     'ENTRYPOINT ["sh", "-c", "exec python -m gcp_storage_emulator start --in-memory '
     '--host 0.0.0.0 --port 4443"]\n',
 }
+SENT = 200
 LOGGING = """
 import mlflow
 mlflow.set_tracking_uri("http://mlflow:5000")
@@ -118,9 +122,17 @@ def is_there(found: Engine, name: str, tag: str, folder: Path) -> bool:
     return True
 
 
-def ask(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=20) as reply:
+def ask(url: str, body: object = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=20) as reply:
         return json.loads(reply.read())
+
+
+def series(stack: Stack, query: str) -> Any:
+    """Return what Prometheus knows now."""
+    url = f"{stack.url('prometheus', 9090)}/api/v1/query?query={urllib.parse.quote(query)}"
+    return ask(url)["data"]["result"]
 
 
 def test_the_service_starts_alone(stack: Stack) -> None:
@@ -135,12 +147,8 @@ def test_the_service_starts_alone(stack: Stack) -> None:
 
 
 def test_the_dashboard_is_filled(stack: Stack) -> None:
-    prometheus = stack.url("prometheus", 9090)
-
     def values(query: str) -> Any:
-        query = query.replace("$__rate_interval", "1m")
-        found = ask(f"{prometheus}/api/v1/query?query={urllib.parse.quote(query)}")
-        return found["data"]["result"]
+        return series(stack, query.replace("$__rate_interval", "1m"))
 
     until(
         lambda: any(v["value"][1] != "0" for v in values("rate(classmark_papers_total[1m])")), 120
@@ -153,6 +161,44 @@ def test_the_dashboard_is_filled(stack: Stack) -> None:
     ]
     # Nothing was refused yet, so that nothing counted it.
     assert not set(empty) - {"Refusals"}
+
+
+def test_the_monitor_reads_the_journal_of_the_service_and_prometheus_its_report(
+    stack: Stack,
+) -> None:
+    def look() -> Any:
+        return ask(f"{stack.url('monitor', 8010)}/drift/run", {"newest": 10_000})
+
+    until(lambda: ask(f"{stack.url('service', 8000)}/readyz"))
+    command = [sys.executable, "-m", "classmark", "dataset", "sample", "--papers", str(SENT)]
+    command += ["--send", stack.url("service", 8000), "--rate", "500"]
+    subprocess.run(command, check=True, capture_output=True)
+    report = until(lambda: (found := look())["counts"]["compared"] >= SENT and found)
+    assert report["window"]["n_window"] == report["counts"]["compared"]
+    until(lambda: series(stack, f"classmark_drift_papers == {report['counts']['compared']}"))
+    assert series(stack, 'up{job="classmark-monitor"} == 1')
+    assert not series(stack, 'classmark_requests_total{job="classmark-monitor"}')
+
+    # A service that stops takes the log of its journal away, and nothing can make it again there.
+    stack.run("stop", "service")
+    alone = until(lambda: (found := look())["counts"]["read"] and found)
+    assert alone["counts"]["read"] >= report["counts"]["read"]
+    stack.run("start", "service")
+    until(lambda: ask(f"{stack.url('service', 8000)}/readyz"))
+
+
+def test_the_monitor_can_write_only_its_history(stack: Stack) -> None:
+    def is_refused(path: str) -> bool:
+        said = stack.run("exec", "-T", "monitor", "sh", "-c", f"(: > {path}) 2>&1 || true")
+        return "Read-only file system" in said
+
+    tries = ("/var/lib/service/journal/try", "/opt/try", "/var/lib/classmark/try")
+    assert [is_refused(path) for path in tries] == [True, True, False]
+    [container] = stack.run("ps", "--quiet", "monitor").split()
+    found = json.loads(stack.docker.run("inspect", container))[0]
+    assert found["HostConfig"]["CapDrop"] == ["ALL"]
+    state = "{{.State.Health.Status}}"
+    until(lambda: stack.docker.run("inspect", "--format", state, container) == "healthy")
 
 
 def test_grafana_shows_the_dashboard(stack: Stack) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 from classmark.journal import JournalConfig, read_predictions
 from classmark.journal.database import live_file, mark_closed, open_writer
 from classmark.journal.migrations import transaction
-from classmark.journal.writer import FileWriter
+from classmark.journal.place import Place
+from classmark.journal.writer import writer_for
 from classmark.records import FeedbackEvent, PredictionEvent, new_prediction_id, utc_text
 from classmark.wire import ModelRef
 
@@ -64,9 +65,9 @@ def has_ended(pid: int) -> bool:
     return not state.strip() or state.startswith("Z")
 
 
-def write(path: Path, *events: object, **options: object) -> None:
+def write(path: Place, *events: object, **options: object) -> None:
     """Write events as a process of its own would."""
-    writer = FileWriter(JournalConfig(path=path, **options))  # type: ignore[arg-type]
+    writer = writer_for(JournalConfig(path=path, **options))  # type: ignore[arg-type]
     writer.write(events)  # type: ignore[arg-type]
     writer.close()
 
@@ -79,7 +80,7 @@ def rotate(path: Path) -> None:
     connection.close()
 
 
-def ids_in(path: Path) -> list[str]:
+def ids_in(path: Place) -> list[str]:
     """Return the ids of all predictions of a journal."""
     return [found.event.prediction_id for found in read_predictions(path)]
 

@@ -156,6 +156,27 @@ def test_a_read_only_disk_is_counted_and_recovers(open_journal: Open, small_disk
     assert ids_in(path) == [event.prediction_id]
 
 
+def test_a_journal_on_a_read_only_disk_is_read_with_a_writer_and_without_one(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    """As a container sees it that mounts the folder of the service read-only."""
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    subprocess.run(["mount", "--bind", str(small_disk), str(mounted)], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(mounted)], check=True)
+        writer = FileWriter(JournalConfig(path=small_disk / "journal.sqlite"))
+        first, second = sorted((prediction(), prediction()), key=lambda e: e.prediction_id)
+        for written in ([first], [first, second]):
+            writer.write(written[-1:])
+            assert ids_in(mounted / "journal.sqlite") == [e.prediction_id for e in written]
+        writer.close()  # takes the log away, as with a file that is full
+        assert [file.name for file in mounted.iterdir()] == ["journal.sqlite"]
+        assert ids_in(mounted / "journal.sqlite") == [first.prediction_id, second.prediction_id]
+    finally:
+        subprocess.run(["umount", "--lazy", str(mounted)], check=True)
+
+
 def test_a_database_that_may_not_grow_keeps_nothing_of_a_batch_and_recovers(path: Path) -> None:
     """The portable form of the full disk: SQLite's own limit of pages."""
     writer = FileWriter(JournalConfig(path=path))

@@ -220,6 +220,40 @@ def test_a_journal_from_before_authors_is_read_written_and_exported(path: Path) 
     assert PredictionEvent.from_dict(line).used_authors is False
 
 
+def test_feedback_from_before_keys_were_kept_stays_and_what_is_forgotten_stays_away(
+    path: Path,
+) -> None:
+    path.parent.mkdir(exist_ok=True)
+    connection = sqlite3.connect(path, isolation_level=None)
+    names = list(MIGRATIONS)[: list(MIGRATIONS).index("0006_said_by")]
+    migrate(connection, path, {name: MIGRATIONS[name] for name in names})
+    kept, gone = prediction(), prediction()
+    connection.execute("INSERT INTO journal_file VALUES (1, ?, NULL)", (kept.at_utc,))
+    row = (kept.prediction_id, "hep-th", "of old", kept.at_utc)
+    connection.execute("INSERT INTO feedback VALUES (?, ?, ?, ?)", row)
+    connection.execute("INSERT INTO forgotten VALUES (?)", (gone.prediction_id,))
+    connection.close()
+    write(path, kept, feedback(kept.prediction_id, "hep-th", comment="of old", client="a1"))
+    write(path, feedback(gone.prediction_id))
+    (found,) = read_predictions(path)
+    assert [(said.category, said.client) for said in found.feedback] == [
+        ("hep-th", ""),
+        ("hep-th", "a1"),
+    ]
+    assert summarise(path).feedback == 2
+
+
+def test_the_same_words_of_two_clients_are_two_and_again_of_one_they_are_one(path: Path) -> None:
+    event = prediction()
+    for client in ("a1", "b2", "a1"):
+        write(path, event, feedback(event.prediction_id, client=client))
+        rotate(path)
+    (found,) = read_predictions(path)
+    assert sorted(said.client for said in found.feedback) == ["a1", "b2"]
+    assert summarise(path).feedback == 2
+    assert [said["client"] for said in found.to_dict()["feedback"]] == ["b2", "a1"]
+
+
 def begin_before_authors(path: Path) -> str:
     """Begin a file with one prediction as the version before wrote it; return its id."""
     path.parent.mkdir(exist_ok=True)
@@ -323,10 +357,10 @@ def test_a_dry_run_counts_the_same_and_changes_nothing(path: Path) -> None:
     event = old_prediction()
     write(path, event, feedback(event.prediction_id), prediction())
     wanted = Forgettable(before_utc="2021-01-01T00:00:00.000Z")
-    foretold = forget(path, wanted, dry_run=True)
+    planned = forget(path, wanted, dry_run=True)
     assert len(ids_in(path)) == 2
     done = forget(path, wanted)
-    assert (foretold.predictions, foretold.feedback) == (done.predictions, done.feedback) == (1, 1)
+    assert (planned.predictions, planned.feedback) == (done.predictions, done.feedback) == (1, 1)
 
 
 def test_forgetting_gives_space_back(path: Path) -> None:

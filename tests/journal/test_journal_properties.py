@@ -17,12 +17,13 @@ from hypothesis.stateful import (
     multiple,
     rule,
 )
-from journal_events import PATIENCE_S, feedback, prediction, wait_until
+from journal_events import PATIENCE_S, feedback, prediction
 
 from classmark.journal import Journal, JournalConfig, find_prediction, read_predictions
 from classmark.journal.database import live_file, open_writer
 from classmark.journal.forget import Forgettable, forget
 from classmark.journal.migrations import transaction
+from classmark.journal.place import Place
 from classmark.journal.reading import summarise
 from classmark.journal.writer import mark_closed
 from classmark.records import FeedbackEvent, PredictionEvent
@@ -36,12 +37,15 @@ class Promises(RuleBasedStateMachine):
 
     known = Bundle("known")
 
+    def begin_place(self) -> Place:
+        self.folder = tempfile.TemporaryDirectory()
+        return Path(self.folder.name) / "journal.sqlite"
+
     @initialize()
     def begin(self) -> None:
-        self.folder = tempfile.TemporaryDirectory()
-        self.path = Path(self.folder.name) / "journal.sqlite"
+        self.path = self.begin_place()
         self.journals = [self._open(), self._open()]
-        wait_until(self.path.exists, "the first file is begun")
+        assert self.journals[0].flush(PATIENCE_S)  # the first file is begun
         self.calls = [0, 0]
         self.events: dict[str, PredictionEvent] = {}
         self.said: dict[str, set[str]] = {}
@@ -89,6 +93,10 @@ class Promises(RuleBasedStateMachine):
 
     @rule()
     def close_file(self) -> None:
+        self.disturb()
+
+    def disturb(self) -> None:
+        assert isinstance(self.path, Path)
         connection = open_writer(live_file(self.path), busy_timeout_ms=10_000)
         with transaction(connection):
             mark_closed(connection)
@@ -153,7 +161,10 @@ class Promises(RuleBasedStateMachine):
         finally:
             for journal in self.journals:
                 journal.close(PATIENCE_S)
-            self.folder.cleanup()
+            self.end_place()
+
+    def end_place(self) -> None:
+        self.folder.cleanup()
 
 
 TestPromises = pytest.mark.slow(Promises.TestCase)

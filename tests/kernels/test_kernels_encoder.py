@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import subprocess
@@ -19,6 +18,7 @@ pytest.importorskip("onnxruntime")
 from classmark import Classifier
 from classmark.bundle import load_bundle, write_bundle
 from classmark.errors import BundleCorrupt, BundleIncompatible, InvalidConfig
+from classmark.evaluation.behaviour import invented_papers
 from classmark.kernels.encoder import (
     RUN_TOKENS,
     THREADS_VARIABLE,
@@ -32,15 +32,13 @@ from deep_bundles import DeepFolders, copy_of
 
 pytestmark = pytest.mark.slow  # importing torch and exporting an encoder take seconds
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "papers.jsonl"
 FP32_TOLERANCE = 1e-4
 
 Pairs = list[tuple[str, str]]
 
 
 def golden_papers() -> Pairs:
-    records = [json.loads(line) for line in GOLDEN.read_text("utf-8").splitlines()]
-    return [(r.get("title", ""), r.get("abstract", "")) for r in records]
+    return [(paper.title, paper.abstract) for paper in invented_papers()]
 
 
 @pytest.fixture(scope="module")

@@ -168,15 +168,17 @@ def test_adding_and_removing_give_what_building_anew_gives(
         assert Index.open(folder / "changed").search(vectors[:1], 3).rows.tolist() == [[-1] * 3]
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.sampled_from([8, 4, 2]), st.integers(0, 1000))
-def test_rows_keep_the_direction_of_a_vector(bits: Bits, seed: int) -> None:
-    vectors = np.random.default_rng(seed).normal(size=(4, 128)).astype(np.float32)
+@pytest.mark.parametrize(
+    ("bits", "least", "mean"), [(8, 0.9999, 0.9999), (4, 0.97, 0.99), (2, 0.88, 0.93)]
+)
+def test_rows_keep_the_direction_of_a_vector(bits: Bits, least: float, mean: float) -> None:
+    vectors = np.random.default_rng(0).normal(size=(4_000, 128)).astype(np.float32)
     back = decode(quantise(vectors, bits), bits)
     cosine = (
         (back * vectors).sum(1) / np.linalg.norm(back, axis=1) / np.linalg.norm(vectors, axis=1)
     )
-    assert cosine.min() > {8: 0.9999, 4: 0.98, 2: 0.88}[bits]
+    assert cosine.min() > least
+    assert cosine.mean() > mean
 
 
 def test_lists_are_found_anew_after_twice_the_papers_and_kept_before(tmp_path: Path) -> None:

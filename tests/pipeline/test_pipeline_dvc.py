@@ -21,8 +21,8 @@ pytestmark = [
     pytest.mark.slow,  # each call of DVC takes seconds
     pytest.mark.skipif(find_spec("dvc") is None, reason="needs the extra dvc: make test-dvc"),
 ]
-STAGES = ["build", "train", "export", "evaluate"]
-OUTPUTS = ("dataset", "run", "bundle", "evaluation", "plots", "metrics.json")
+STAGES = ["build", "train", "export", "evaluate", "gate", "register"]
+OUTPUTS = ("dataset", "run", "bundle", "evaluation", "plots", "metrics.json", "gate")
 BIN = str(Path(sys.executable).parent)
 
 
@@ -110,6 +110,7 @@ def test_repro_a_second_time_runs_nothing_and_leaves_nothing_to_commit(versioned
         ("min_papers: 5\n  small", "min_papers: 6\n  small", ["build"]),
         ("  rate: 0.1\n", "  rate: 0.2\n", ["train"]),
         ("  version: '1.0'", "  version: '1.1'", ["export"]),
+        ("  registry: registry", "  registry: shelf", ["gate", "register"]),
         ("  level: 0.95", "  level: 0.9", ["evaluate"]),
         ("  noise: 0.05", "  noise: 0.1", []),  # of the sample, which is not used
     ],
@@ -132,13 +133,13 @@ def test_push_clone_and_pull_give_the_same_bytes_and_the_clone_goes_on(
     assert (clone / "papers.csv").read_bytes() == (versioned / "papers.csv").read_bytes()
     assert running(call(clone, "dvc", "repro")) == []
     edit(clone, "  version: '1.0'", "  version: '1.1'")
-    assert running(call(clone, "dvc", "repro")) == ["export", "evaluate"]
+    assert running(call(clone, "dvc", "repro")) == STAGES[2:]
     assert json.loads((clone / "bundle/bundle.json").read_bytes())["version"] == "1.1"
 
 
 def test_metrics_and_plots_of_two_versions_can_be_compared(clone: Path) -> None:
     edit(clone, "  max_features: 485000", "  max_features: 50")
-    assert running(call(clone, "dvc", "repro")) == ["train", "export", "evaluate"]
+    assert running(call(clone, "dvc", "repro")) == STAGES[1:]
     (changed,) = json.loads(call(clone, "dvc", "metrics", "diff", "--json")).values()
     assert {"old", "new", "diff"} <= changed["top_1"].keys()
     printed = call(clone, "dvc", "plots", "diff", "--json")
@@ -174,7 +175,9 @@ def test_a_project_of_the_template_keeps_versions_beside_it(tmp_path: Path) -> N
     assert len(list((tmp_path / "marks-versions").rglob("*"))) > len(STAGES)
     commit(folder)
     tracked = set(call(folder, "git", "ls-files").split())
-    assert {"dvc.yaml", "dvc.lock", "params.yaml", "metrics.json", "data/papers.csv.dvc"} <= tracked
+    assert {"dvc.yaml", "dvc.lock", "params.yaml", "metrics.json", "registered.json"} <= tracked
+    assert "data/papers.csv.dvc" in tracked
+    assert not {path for path in tracked if path.startswith("registry/")}
     assert not {path for path in tracked if path.startswith(tuple(f"{o}/" for o in OUTPUTS))}
 
 

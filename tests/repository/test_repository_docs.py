@@ -39,6 +39,8 @@ def check(words: list[str]) -> None:
         second = (*words, "--help")[1]
         if second in command.commands:
             command = command.commands[second]
+            if hasattr(command, "commands"):  # a group in a group: registry keys
+                command = command.commands[words[2]]
         elif default := getattr(command, "default_command", ""):
             command = command.commands[default]
         else:  # a group may be a command itself: classmark evaluate --scores FILE

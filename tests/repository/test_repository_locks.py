@@ -70,6 +70,7 @@ def environment(platform: dict[str, str], python: str) -> dict[str, Any]:
         ("data", wanted(extras=("data",))),
         ("train", wanted(extras=("train",))),
         ("test", wanted(extras=("train",), groups=("test",))),
+        ("evidently", wanted(extras=("monitor", "train"), groups=("test",))),
         ("check", wanted(extras=("train",), groups=("dev",))),
         ("setup", members("setup")),
     ],

@@ -50,7 +50,7 @@ def test_the_figures_are_those_of_the_committed_reports() -> None:
 
 def test_every_figure_stands_in_a_page_of_the_path() -> None:
     pages = sorted((ROOT / "docs" / "path").glob("*.md"))
-    assert [page.name[:2] for page in pages] == ["01", "02", "03", "04", "05", "06", "07"]
+    assert [page.name[:2] for page in pages] == ["01", "02", "03", "04", "05", "06", "07", "08"]
     for number, page in enumerate(pages, start=1):
         assert re.search(rf"\.\./images/path-{number}-[\w-]+\.svg\)", page.read_text("utf-8"))
 
@@ -103,7 +103,8 @@ def test_every_key_of_train_and_every_choice_stands_in_the_configuration(
 def test_every_variable_that_the_source_names_stands_in_the_configuration(
     configuration: str,
 ) -> None:
-    from classmark.service.settings import BENTO_PREFIX, BentoSettings, ServiceSettings
+    from classmark.service.bento_settings import BENTO_PREFIX, BentoSettings
+    from classmark.service.settings import ServiceSettings
 
     named = {f"CLASSMARK_SERVE_{name.upper()}" for name in ServiceSettings.model_fields}
     named |= {f"{BENTO_PREFIX}{name.upper()}" for name in BentoSettings.model_fields}
@@ -162,7 +163,7 @@ def test_the_data_card_is_of_the_data_of_the_shipped_model() -> None:
 def test_a_wide_table_of_the_model_card_is_turned(generated: Any) -> None:
     card = generated.model_card()
     assert "| top-1 |" in card
-    assert max(line.count("|") for line in card.splitlines()) <= 9
+    assert max(line.count("|") for line in card.splitlines()) <= 10  # 4 rows, with and without
     assert r"hep-\*" in card
 
 

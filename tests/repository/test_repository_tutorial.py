@@ -130,3 +130,14 @@ def test_every_command_of_a_page_about_the_deep_tier_prints_what_it_shows(name: 
         [sys.executable, SCRIPT, page], capture_output=True, text=True, check=False, timeout=580
     )
     assert run.returncode == 0, run.stderr + run.stdout
+
+
+@pytest.mark.slow  # fits three models, and measures two beside another one
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_every_command_of_the_page_about_gates_prints_what_it_shows() -> None:
+    page = ROOT / "docs" / "how-to" / "gate-a-model.md"
+    run = subprocess.run(
+        [sys.executable, SCRIPT, page], capture_output=True, text=True, check=False, timeout=580
+    )
+    assert run.returncode == 0, run.stderr + run.stdout

@@ -246,7 +246,7 @@ def test_a_whole_abstract_gets_a_set_alone_and_in_a_batch() -> None:
 
 
 def test_the_packaged_model_says_what_each_category_was_worth_in_its_test() -> None:
-    report = json.loads((REPORTS / "fast-1.1-test.json").read_text("utf-8"))
+    report = json.loads((REPORTS / "fast-2.0-test.json").read_text("utf-8"))
     found = Classifier("fast").classify(FULL, top=149).ranked
     assert len(found) == len(report["categories"]) == 149
     measured = {ranked.code: ranked.reliability for ranked in found}

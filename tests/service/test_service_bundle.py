@@ -132,7 +132,8 @@ def test_workers_share_the_memory_of_their_model(start: Any) -> None:
             sizes = [
                 {key: int(kb) for key, kb in re.findall(r"^(\w+): +(\d+) kB", mapping, re.M)}
                 for mapping in re.split(r"^[0-9a-f]+-[0-9a-f]+ ", rollup, flags=re.M)[1:]
+                if "[heap]" not in mapping  # of each worker's own objects
             ]
             model = max(sizes, key=lambda size: size["Rss"] if size["Anonymous"] else 0)
-            assert model["Rss"] > 14_000  # the rows alone have 15.8 MB
-            assert model["Private_Dirty"] + model["Private_Clean"] < 1_000
+            # The rows alone have 15.8 MB. The system joins them with memory of the worker's own.
+            assert model["Rss"] - model["Private_Dirty"] - model["Private_Clean"] > 14_000

@@ -72,6 +72,8 @@ def test_every_example_of_a_json_body_is_accepted(
         content = operation.get("requestBody", {}).get("content", {})
         examples = content.get("application/json", {}).get("examples", {})
         address = path.replace("{model}", "fast").replace("{version}", version)
+        if path.startswith("/v1/registry"):
+            continue  # this service has none; see test_service_registry.py
         for example in examples.values():
             response = client.request(method, address, json=example["value"])
             assert response.status_code in (200, 202), f"{method} {path}: {response.text}"

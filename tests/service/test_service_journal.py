@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
+from classmark import Classifier, Paper
 from classmark.errors import ClassmarkError
+from classmark.journal import find_prediction
+from classmark.runtime.features import latex_share, read_features
 from classmark.service import Service, ServiceSettings, create_app
-from classmark.service.answering.answerer import latex_share
+from classmark.service.keys import create_key
 from classmark.service.problems import problem_of
 
 PAPER = {"title": "Graph colouring", "abstract": "We colour sparse $k$-graphs."}
@@ -53,6 +57,39 @@ def test_a_prediction_is_stored_with_its_feedback_but_without_its_text(
     assert 0 < found["known_share"] <= 1
     assert 0 < found["latex_share"] < 0.1
     assert found["feedback"][0]["category"] == "math.CO"
+
+
+def test_the_journal_keeps_the_scores_that_the_monitor_compares(
+    client: httpx.Client, server: Any
+) -> None:
+    prediction_id = client.post("/v1/classify", json=PAPER).json()["prediction_id"]
+    client.post("/v1/feedback", json={"prediction_id": prediction_id, "category": "math.CO"})
+    shown = stored(client, prediction_id)
+    assert not {"features", "client"} & set(shown)
+    kept = find_prediction(server.home / "journal" / "journal.sqlite", prediction_id)
+    assert kept is not None
+    classifier = Classifier()
+    expected = classifier.score([Paper(**PAPER)]).scores[0]
+    scores, english, foreign, has_abstract = read_features(
+        kept.event.features or b"", len(classifier.labels)
+    )
+    assert np.allclose(scores, expected, rtol=1e-3, atol=1e-3)
+    assert (round(english * 6), foreign, has_abstract) == (1, 0, True)
+    assert kept.event.client == ""
+
+
+@pytest.mark.slow  # starts a service of its own
+def test_the_journal_keeps_which_key_asked(start: Any, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    key, text = create_key(keys, "library", ("classify", "feedback", "admin"))
+    with start("--workers", "1", "--api-keys", str(keys)) as server, server.client() as client:
+        client.headers["Authorization"] = f"Bearer {text}"
+        prediction_id = client.post("/v1/classify", json=PAPER).json()["prediction_id"]
+        client.post("/v1/feedback", json={"prediction_id": prediction_id, "category": "math.CO"})
+        assert "client" not in stored(client, prediction_id)["feedback"][0]
+        kept = find_prediction(server.home / "journal" / "journal.sqlite", prediction_id)
+        assert kept is not None
+        assert (kept.event.client, kept.feedback[0].client) == (key.id, key.id)
 
 
 @pytest.mark.slow  # starts a service of its own

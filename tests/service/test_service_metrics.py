@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from waiting import until
 
+from classmark.journal import JournalStatus
+from classmark.service.families import FAMILIES, LAST_USE
 from classmark.service.memory import _RESERVED, MAX_SERIES, OTHER, SERIES, Place, Series, TreeMemory
 from classmark.service.metrics import (
-    FAMILIES,
-    LAST_USE,
     METHODS,
     SUPERVISOR,
     Metrics,
@@ -181,3 +182,36 @@ def test_a_worker_that_is_replaced_is_counted_as_a_restart(start: Any) -> None:
         until(lambda: "classmark_worker_restarts_total 1.0" in client.get("/metrics").text)
         resident = 'process_resident_memory_bytes{process="supervisor"}'
         assert resident in client.get("/metrics").text
+
+
+def test_answers_are_counted_by_confidence_abstention_and_first_category() -> None:
+    metrics = Metrics()
+    answers = [("cs.LG", 0.55, False), ("cs.LG", 0.95, False), ("math.CO", 0.05, True)]
+    metrics.answers_done("fast@2.0", answers)
+    metrics.answers_done("fast@2.0", [])
+    seen = shown(metrics)
+    assert seen['classmark_confidence_bucket{le="0.1",model="fast@2.0"}'] == 1
+    assert seen['classmark_confidence_bucket{le="0.6",model="fast@2.0"}'] == 2
+    assert seen['classmark_confidence_count{model="fast@2.0"}'] == 3
+    assert seen['classmark_confidence_sum{model="fast@2.0"}'] == pytest.approx(1.55)
+    assert seen['classmark_abstained_total{model="fast@2.0"}'] == 1
+    assert seen['classmark_first_category_total{category="cs.LG"}'] == 2
+    assert seen['classmark_first_category_total{category="math.CO"}'] == 1
+
+
+def test_the_lag_of_the_journal_grows_while_an_event_waits_and_ends_with_it() -> None:
+    metrics = Metrics()
+
+    def lag(written: int, queued: int) -> float:
+        status = JournalStatus(
+            written=written, dropped=0, queued=queued, failing=False, last_error=None
+        )
+        metrics.set_journal(status)
+        return shown(metrics)["classmark_journal_lag_seconds"]
+
+    assert lag(5, 0) == 0
+    assert lag(5, 3) < 1  # they came a moment ago
+    time.sleep(0.2)
+    assert lag(6, 9) >= 0.2  # the seventh was there then
+    assert lag(8, 9) < 0.2  # nothing that was there waits
+    assert lag(17, 0) == 0

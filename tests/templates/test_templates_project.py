@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 TEMPLATE = Path(__file__).parents[2] / "templates" / "project"
-STAGES = ["build", "train", "export", "evaluate"]
+STAGES = ["build", "train", "export", "evaluate", "gate", "register"]
 ANSWERS = {
     "name": "shelf-marks",
     "about": "Puts the papers of a library on their shelves.",

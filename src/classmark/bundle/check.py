@@ -12,7 +12,7 @@ from typing import TypeGuard
 
 from classmark.bundle.find import DIGEST_PATTERN, NAME_PATTERN, VERSION_PATTERN
 from classmark.records import BundleManifest
-from classmark.records.bundle import BundleFile, Policy
+from classmark.records.manifests import BundleFile, Policy
 
 ARRAYS_FOLDER = "arrays"
 MOST_LABELS = 10_000

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import mmap
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +35,7 @@ from classmark.wire import Reliability
 _MAX_ATTEMPTS = 50
 _LINE_BYTES = 64
 """Arrays begin where a line of the cache does, so that a row of 32 bytes is never in two."""
+_OWN_PAGES_BYTES = 256 * 1024
 _MAX_HEADER_BYTES = 16_384
 _HEADER_READERS = {
     (1, 0): npy.read_array_header_1_0,
@@ -200,7 +203,14 @@ def _fill(content: Bytes, file: io.RawIOBase) -> bool:
 
 
 def _aligned(n_bytes: int) -> Bytes:
-    """Return uninitialised memory that begins at a line of the cache."""
+    """Return memory that begins at a line of the cache.
+
+    A large array gets pages of its own, which the system has back when the model is freed. From the
+    heap it would not: there the next model does not fit into the place of the last one.
+    """
+    if n_bytes >= _OWN_PAGES_BYTES and sys.platform != "win32":
+        pages = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return np.frombuffer(pages, dtype=np.uint8)
     whole = np.empty(n_bytes + _LINE_BYTES, dtype=np.uint8)
     start = -int(whole.__array_interface__["data"][0]) % _LINE_BYTES
     return whole[start : start + n_bytes]

@@ -28,7 +28,7 @@ from classmark.bundle.check import (
 from classmark.bundle.files import MANIFEST_FILE, read_manifest_bytes, read_small
 from classmark.errors import BundleCorrupt, BundleIncompatible, BundleNotFound
 from classmark.records import BundleManifest, CategoryReport
-from classmark.records.bundle import READ_VERSIONS
+from classmark.records.manifests import READ_VERSIONS
 from classmark.wire import Reliability
 
 _DIGEST, _SEAL = "digest", "seal"
@@ -37,8 +37,11 @@ _DECIDING = (
     *("policy", "parameters"),
 )
 _FOR_PEOPLE = ".md"
-"""Suffix of texts such as ``CARD.md``; every other file is taken to decide answers."""
+"""Suffix of texts such as ``CARD.md``; they decide no answer."""
 MEASURED_FILE = "measured.json"
+REFERENCE_PREFIX = "reference_"
+"""Begins the names of the arrays that the monitor compares with, which decide no answer."""
+_REFERENCE_FILES = f"arrays/{REFERENCE_PREFIX}"
 _DIGITS = 3
 
 
@@ -47,8 +50,8 @@ def manifest_digest(manifest: BundleManifest) -> str:
 
     It is the SHA-256 of the canonical JSON of labels, policy, parameters, columns, the versions of
     recipe, featuriser and taxonomy, and the digests of the files that are read to answer. Name and
-    version, metrics, provenance and the card are not in it: a fit that is repeated with the same
-    seed has the same digest. In format 1 it is the seal.
+    version, metrics, provenance, the card and the reference are not in it: a fit that is repeated
+    with the same seed has the same digest. In format 1 it is the seal.
     """
     value = manifest.to_dict()
     return _digest_of(value if manifest.format_version == 1 else _deciding(value))
@@ -124,7 +127,7 @@ def _parse(folder: Path, content: bytes) -> BundleManifest:
     if type(version) is not int or version not in READ_VERSIONS:
         raise BundleIncompatible(
             f"{path} has format version {shown(version)}{_writer_of(value)}, this classmark "
-            f"reads {' and '.join(map(str, READ_VERSIONS))}. Install the matching classmark, or "
+            f"reads {', '.join(map(str, READ_VERSIONS))}. Install the matching classmark, or "
             "export the bundle again."
         )
     return _checked(path, content, value, _DIGEST if version == 1 else _SEAL)
@@ -177,7 +180,11 @@ def _corrupt(path: Path, problem: str) -> BundleCorrupt:
 
 def _deciding(value: dict[str, Any]) -> dict[str, Any]:
     """Return the part of a manifest that decides answers."""
-    files = {n: file for n, file in value["files"].items() if not n.endswith(_FOR_PEOPLE)}
+    files = {
+        name: file
+        for name, file in value["files"].items()
+        if not (name.endswith(_FOR_PEOPLE) or name.startswith(_REFERENCE_FILES))
+    }
     deciding = {key: value[key] for key in (*_DECIDING, "columns", "authors") if key in value}
     return {**deciding, "files": files}
 

@@ -15,7 +15,7 @@ from classmark.bundle.manifest import MEASURED_FILE, render_manifest, render_mea
 from classmark.bundle.onnx import MODEL_SUFFIX, onnx_problem
 from classmark.errors import InvalidConfig
 from classmark.records import BundleFile, BundleManifest, CategoryReport
-from classmark.records.bundle import FORMAT_VERSION
+from classmark.records.manifests import BUNDLE_FORMAT
 from classmark.storage import atomic_folder, sha256_file
 
 
@@ -53,7 +53,7 @@ def write_bundle(
         _write_arrays(temporary, arrays)
         _write_texts(temporary, texts)
         files = describe_files(temporary)
-        manifest = replace(manifest, files=files, format_version=FORMAT_VERSION)
+        manifest = replace(manifest, files=files, format_version=BUNDLE_FORMAT)
         if content := measured if isinstance(measured, bytes) else _rendered(measured):
             _write_texts(temporary, {MEASURED_FILE: content})
         (temporary / MANIFEST_FILE).write_bytes(render_manifest(manifest))

@@ -40,12 +40,18 @@ VERBS = {
     "similar": Verb("classmark.cli.index.similar", "Find the most similar papers of an index."),
     "index": Verb("classmark.cli.index.command", "Build, change and show an index of papers."),
     "models": Verb("classmark.cli.models", "List the installed models, or show one."),
+    "registry": Verb(
+        "classmark.cli.registry.command", "Keep models in a registry: add, promote, roll back."
+    ),
     "serve": Verb(
         "classmark.cli.service.serve", "Answer over HTTP, with a web page, until stopped."
     ),
     "keys": Verb("classmark.cli.service.keys", "Make, list and revoke API keys of the service."),
     "dataset": Verb(
         "classmark.cli.dataset.command", "Download papers, build a dataset, invent a sample."
+    ),
+    "harvest": Verb(
+        "classmark.cli.dataset.harvest", "Harvest the new papers of an archive over OAI-PMH."
     ),
     "train": Verb("classmark.cli.train", "Fit a model on a dataset."),
     "sweep": Verb("classmark.cli.sweep", "Search the options of a fit, by many fits."),
@@ -56,6 +62,9 @@ VERBS = {
     "export": Verb("classmark.cli.export", "Make a bundle of a finished run."),
     "pipeline": Verb(
         "classmark.cli.pipeline", "Build, train, export and evaluate, as far as anything changed."
+    ),
+    "monitor": Verb(
+        "classmark.cli.monitor.command", "Watch what a served model is asked: drift, with alarms."
     ),
     "journal": Verb("classmark.cli.service.journal", "Show, export and delete what was predicted."),
     "profile": Verb(

@@ -114,6 +114,14 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " if c.isspace() else "�" for c in text)
 
 
+def table(rows: Iterable[tuple[str, ...]]) -> str:
+    """Return rows as text, each column as wide as its widest cell."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)) for row in cells)
+    return "\n".join(line.rstrip() for line in lines)
+
+
 def stdout_encoding(*, for_people: bool) -> str:
     """Return the terminal's own encoding for what people read, UTF-8 for what programs read."""
     return (sys.stdout.encoding or "utf-8") if for_people else "utf-8"

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from classmark.pipeline.keys import ConfigKey
     from classmark.pipeline.stages import PipelineConfig, StageReport
 
-_RUN_HELP = """Build a dataset, train, export and evaluate; skip what has not changed.
+_RUN_HELP = """Build, train, export, evaluate, gate and register; skip what has not changed.
 
-Runs in the current folder, or in --folder, and writes dataset, run, bundle, evaluation, plots and
-metrics.json there. Without papers it invents a sample:
+Runs in the current folder, or in --folder, and writes dataset, run, bundle, evaluation, plots,
+metrics.json, gate and registered.json there. A bundle that passes the gate joins a registry, where
+`classmark registry promote` finds it; exit code 3 if it fails. Without papers it invents a sample:
 
 \b
   classmark pipeline run
@@ -42,7 +43,7 @@ The keys are those of `classmark pipeline run`.
 
 app = typer.Typer(
     name="pipeline",
-    help="Build, train, export and evaluate, as far as anything changed; with DVC or without.",
+    help="From papers to a registered model, as far as anything changed; with DVC or without.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
@@ -73,7 +74,7 @@ def run(
     folder: Folder = Path(),
     stage: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Only build, train, export or evaluate."),
+        typer.Option(metavar="NAME", help="Only this one, for example train."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would run, and why; write nothing.")

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import webbrowser
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from classmark.cli.options import AsJson
-from classmark.cli.output import print_error, printable
+from classmark.cli.output import print_error, table
 from classmark.errors import ClassmarkError, InvalidScores, OutputBusy, TrackerDown
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def list_all(runs_dir: RunsDir = RUNS_DIR, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps([run.to_dict() for run in runs], indent=2))
     elif runs:
-        typer.echo(_table([_COLUMNS, *map(_row, runs)]))
+        typer.echo(table([_COLUMNS, *map(_row, runs)]))
     elif not problems:
         typer.echo(f"no run in {runs_dir}.", err=True)
     for problem in problems:
@@ -121,7 +121,7 @@ def show(run: Run, runs_dir: RunsDir = RUNS_DIR, as_json: AsJson = False) -> Non
         *((f"config.{key}", value) for key, value in config.items()),
         *((name, _number(value)) for name, value in metrics.items()),
     ]
-    typer.echo(_table((name, str(value)) for name, value in rows))
+    typer.echo(table((name, str(value)) for name, value in rows))
 
 
 @app.command("compare", short_help="Show two runs side by side.")
@@ -152,7 +152,7 @@ def compare(
     rows = [("", runs[0].name, runs[1].name, "B - A")]
     rows += [(key, _shown(a), _shown(b), "") for key, (a, b) in differs.items()]
     rows += [(key, _number(a), _number(b), _difference(a, b)) for key, (a, b) in metrics.items()]
-    typer.echo(_table(rows))
+    typer.echo(table(rows))
 
 
 @app.command("sync", short_help="Upload the runs that W&B keeps on this machine.")
@@ -258,11 +258,3 @@ def _number(value: float | None) -> str:
 
 def _difference(a: float | None, b: float | None) -> str:
     return "" if a is None or b is None else f"{b - a:+.4f}"
-
-
-def _table(rows: Iterable[tuple[str, ...]]) -> str:
-    """Return rows as text, each column as wide as its widest cell."""
-    cells = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ("  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)) for row in cells)
-    return "\n".join(line.rstrip() for line in lines)

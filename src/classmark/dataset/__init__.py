@@ -7,9 +7,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from classmark.dataset.build.build import Origin, build_dataset
     from classmark.dataset.build.cluster import ReadOnCluster
-    from classmark.dataset.build.writing import check_leaks
-    from classmark.dataset.config import DatasetConfig, DownloadConfig, SampleConfig
+    from classmark.dataset.build.extend import NewPapers, extend_dataset
+    from classmark.dataset.build.writing import check_leaks, count_leaks
+    from classmark.dataset.config import (
+        DatasetConfig,
+        DownloadConfig,
+        ExtendConfig,
+        FeedbackPolicy,
+        HarvestConfig,
+        SampleConfig,
+    )
     from classmark.dataset.download.download import Download, fetch_dataset
+    from classmark.dataset.download.harvest import Harvest, harvest
     from classmark.dataset.folder import (
         MANIFEST_FILE,
         DatasetSplit,
@@ -24,6 +33,7 @@ if TYPE_CHECKING:
         sample_dump,
         sample_papers,
     )
+    from classmark.dataset.sample.wording import category_sentences
 
 _HOMES = {
     "MANIFEST_FILE": "folder",
@@ -31,12 +41,21 @@ _HOMES = {
     "DatasetSplit": "folder",
     "Download": "download.download",
     "DownloadConfig": "config",
+    "ExtendConfig": "config",
+    "FeedbackPolicy": "config",
+    "Harvest": "download.harvest",
+    "HarvestConfig": "config",
+    "NewPapers": "build.extend",
     "Origin": "build.build",
     "ReadOnCluster": "build.cluster",
     "SampleConfig": "config",
     "build_dataset": "build.build",
+    "category_sentences": "sample.wording",
     "check_leaks": "build.writing",
+    "count_leaks": "build.writing",
+    "extend_dataset": "build.extend",
     "fetch_dataset": "download.download",
+    "harvest": "download.harvest",
     "iter_authors": "folder",
     "iter_texts": "folder",
     "load_manifest": "folder",
@@ -53,12 +72,21 @@ __all__ = [
     "DatasetSplit",
     "Download",
     "DownloadConfig",
+    "ExtendConfig",
+    "FeedbackPolicy",
+    "Harvest",
+    "HarvestConfig",
+    "NewPapers",
     "Origin",
     "ReadOnCluster",
     "SampleConfig",
     "build_dataset",
+    "category_sentences",
     "check_leaks",
+    "count_leaks",
+    "extend_dataset",
     "fetch_dataset",
+    "harvest",
     "iter_authors",
     "iter_texts",
     "load_manifest",

@@ -1,4 +1,4 @@
-"""The options of `dataset build`, `sample` and `download`, checked before any work is done."""
+"""The options of `dataset build`, `extend`, `sample`, `download` and `harvest`, checked first."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ SmallCategories = Literal["drop", "merge", "keep"]
 
 DEFAULT_DATASET = "sumitm004/arxiv-scientific-research-papers-dataset"
 DEFAULT_API = "https://www.kaggle.com/api/v1"
+DEFAULT_ENDPOINT = "https://oaipmh.arxiv.org/oai"
 MIN_SAMPLE_CATEGORIES = 24
 MAX_SAMPLE_CATEGORIES = 28
 MAX_SEED = 2**63 - 1
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+_OAI_NAME = re.compile(r"[A-Za-z0-9_.!~*'():-]{1,200}")
+_MOST_TRUST = 1e6
+_LONGEST_WAIT_S, _MOST_DOUBLINGS = 30.0, 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +75,7 @@ class DatasetConfig:
         _check_range("min_papers", self.min_papers, 1, None)
         _check_range("seed", self.seed, 0, MAX_SEED)
         _check_increasing("periods", self.periods)
-        self._check_shares()
+        _check_held_out(self.test_share, self.valid_share)
         self._check_times()
         self._check_id_lists()
 
@@ -94,15 +98,6 @@ class DatasetConfig:
             values[name] = values[name].name if values[name] else None
         return values
 
-    def _check_shares(self) -> None:
-        for name, share in (("test_share", self.test_share), ("valid_share", self.valid_share)):
-            _check_range(name, share, 0.0, 1.0)
-        if self.test_share + self.valid_share >= 1:
-            raise InvalidConfig(
-                f"test_share {self.test_share} and valid_share {self.valid_share} leave no paper "
-                "for training. Choose shares whose sum is below 1."
-            )
-
     def _check_times(self) -> None:
         if self.split != "time":
             _check_absent(self, ("train_until", "valid_until"), "time")
@@ -118,6 +113,71 @@ class DatasetConfig:
             _check_absent(self, ("test_ids", "valid_ids"), "ids")
         elif self.test_ids is None:
             raise InvalidConfig("split=ids needs a list of test papers. Give --test-ids FILE.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedbackPolicy:
+    """When feedback is a label, and how much of a dataset may rest on one client.
+
+    A client is an API key; without keys all feedback is of one client, "". Of the words of a
+    client on a paper the last one counts. A paper rests on every client that named its label.
+
+    Attributes:
+        agree: clients that must name the label, each counted by its trust.
+        agreement: share of all trust on a paper that must be with the label, 0.5..1.
+        trust: how many clients one counts for, by the id of its key; 1 where it is not named, and
+            0 means that it is not heard.
+        checks: a client whose words on so many papers can be compared with known categories is
+            not heard if fewer than ``least_right`` of them name one.
+        least_right: share of the compared words, 0..1.
+        client_share: of all new papers, the most that may rest on one client, 0..1.
+        category_share: of the papers of one category, old and new, the most that may rest on one
+            client, 0..1.
+    """
+
+    agree: float = 2.0
+    agreement: float = 0.75
+    trust: Mapping[str, float] = field(default_factory=dict)
+    checks: int = 5
+    least_right: float = 0.5
+    client_share: float = 0.25
+    category_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.agree > 0:
+            raise InvalidConfig(f"agree is {self.agree}. Choose more than 0, for example 2.")
+        _check_range("agreement", self.agreement, 0.5, 1.0)
+        for client, trust in self.trust.items():
+            _check_range(f"the trust of {client!r}", trust, 0.0, _MOST_TRUST)
+        _check_range("checks", self.checks, 1, None)
+        for name in ("least_right", "client_share", "category_share"):
+            _check_range(name, getattr(self, name), 0.0, 1.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the policy as JSON values."""
+        return {**self.__dict__, "trust": dict(sorted(self.trust.items()))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtendConfig:
+    """How new papers join a dataset; everything else is as the dataset was built.
+
+    Attributes:
+        test_share: of the papers that are newer than the dataset, the last ones are for testing.
+        valid_share: those before them are for validation.
+        feedback: when feedback is a label.
+        columns, format, strict: of the sources, as in ``DatasetConfig``.
+    """
+
+    test_share: float = 0.1
+    valid_share: float = 0.1
+    feedback: FeedbackPolicy = field(default_factory=FeedbackPolicy)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    format: str = "auto"
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        _check_held_out(self.test_share, self.valid_share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,8 +226,36 @@ def name_periods(ends: tuple[str, ...]) -> tuple[str, ...]:
     return (f"until-{ends[0]}", *inner, f"from-{starts[-1]}")
 
 
+def close_periods(names: tuple[str, ...], end: str) -> tuple[str, ...]:
+    """Return the names of periods whose last, open one ends on a day, and of the new one after it.
+
+    A dataset without periods has one until that day. If the open period begins after that day, it
+    is the new one.
+    """
+    last = names[-1].removeprefix("from-") if names else ""
+    if last > end:
+        return names
+    after = _next_day(end)
+    if len(last) in (0, len("2020")) and end.endswith("-12-31"):
+        closed = end[:4] if last in ("", end[:4]) else f"{last}-{end[:4]}"
+        after = after[:4]
+    else:
+        closed = end if last in ("", end) else f"{last}-to-{end}"
+    return (*names[:-1], closed if last else f"until-{closed}", f"from-{after}")
+
+
 def _next_day(day: str) -> str:
     return date.fromordinal(date.fromisoformat(day).toordinal() + 1).isoformat()
+
+
+def _check_held_out(test_share: float, valid_share: float) -> None:
+    for name, share in (("test_share", test_share), ("valid_share", valid_share)):
+        _check_range(name, share, 0.0, 1.0)
+    if test_share + valid_share >= 1:
+        raise InvalidConfig(
+            f"test_share {test_share} and valid_share {valid_share} leave no paper for training. "
+            "Choose shares whose sum is below 1."
+        )
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -243,3 +331,47 @@ class Patience:
     timeout_s: float = 60.0
     attempts: int = 5
     wait_s: float = 1.0
+
+    def wait_after(self, failures: int) -> float:
+        """Return the seconds to wait after so many failures in a row."""
+        return min(_LONGEST_WAIT_S, self.wait_s * 2.0 ** min(failures - 1, _MOST_DOUBLINGS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class HarvestConfig:
+    """What to harvest over OAI-PMH, and where to.
+
+    Attributes:
+        output: folder of the papers and of what the next harvest goes on from.
+        since: first day of the records, by the day of their last change; None: where the last
+            harvest ended, or the beginning.
+        until: last day of the records; None: today.
+        set: name of a set of the archive; None: everything.
+        metadata: format of the metadata, ``arXiv``, ``arXivRaw`` or ``oai_dc``.
+        endpoint: base address of the archive's OAI-PMH.
+        pause_s: seconds between two requests; archives block who asks faster.
+        overlap_days: days before the end of the last harvest that are asked for again.
+    """
+
+    output: Path
+    since: str | None = None
+    until: str | None = None
+    set: str | None = None
+    metadata: str = "arXiv"
+    endpoint: str = DEFAULT_ENDPOINT
+    pause_s: float = 3.0
+    overlap_days: int = 1
+
+    def __post_init__(self) -> None:
+        days = tuple(day for day in (self.since, self.until) if day is not None)
+        for day in days:
+            _check_increasing("--from or --until", (day,))
+        if len(days) == 2 and days[0] > days[1]:
+            raise InvalidConfig(f"--from {days[0]} is after --until {days[1]}. Exchange them.")
+        for option, value in (("--metadata", self.metadata), ("--set", self.set)):
+            if value is not None and not _OAI_NAME.fullmatch(value):
+                raise InvalidConfig(
+                    f"{option} {value[:60]!r} is not a name of OAI-PMH. Use letters, digits and "
+                    "-_.!~*'(), in sets also colons: cs or physics:hep-th."
+                )
+        _check_range("--pause", self.pause_s, 0.0, None)

@@ -25,7 +25,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from classmark.records import SplitFile
-from classmark.records.dataset import BYTES_DIGEST_VERSION, FORMAT_VERSION
+from classmark.records.manifests import BYTES_DIGEST_VERSION, DATASET_FORMAT
 
 _BATCH_PAPERS = 10_000
 _NULL = "~"
@@ -49,7 +49,7 @@ def rows_digest(path: Path) -> str:
 
 
 def dataset_digest(
-    splits: Mapping[str, SplitFile], labels: tuple[str, ...], version: int = FORMAT_VERSION
+    splits: Mapping[str, SplitFile], labels: tuple[str, ...], version: int = DATASET_FORMAT
 ) -> str:
     """Return the digest of a dataset, 64 hexadecimal digits.
 

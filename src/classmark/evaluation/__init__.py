@@ -18,7 +18,13 @@ from classmark.evaluation.metrics.thresholds import (
     prediction_sets,
 )
 from classmark.evaluation.report import EvaluationConfig, evaluate_table
-from classmark.evaluation.robustness.gates import check_gates, count_gates, make_gates, other_papers
+from classmark.evaluation.robustness.gates import (
+    check_gates,
+    count_gates,
+    make_gates,
+    other_papers,
+    read_gates,
+)
 from classmark.evaluation.robustness.measure import (
     ROBUSTNESS_KINDS,
     RobustnessConfig,
@@ -51,6 +57,7 @@ __all__ = [
     "negative_log_likelihood",
     "other_papers",
     "prediction_sets",
+    "read_gates",
     "top_k_accuracy",
     "weakest_categories",
 ]

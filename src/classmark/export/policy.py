@@ -22,7 +22,7 @@ from classmark.evaluation import (
 from classmark.kernels import RawScores
 from classmark.kernels.calibration import GAP_KNOTS, TOP_KNOTS, CalibrationCurve, CurveLoss
 from classmark.records import Policy, ScoreTable
-from classmark.records.bundle import SET_TERMS
+from classmark.records.manifests import SET_TERMS
 
 SET_COVERAGE = 0.9
 _DIGITS = 4

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from classmark.bundle.find import home_folder
 from classmark.errors import InvalidConfig
+from classmark.journal.place import Address, Place
 
 LOGGER_NAME = "classmark.journal"
 _SMALLEST_FILE_BYTES = 64 * 1024
@@ -29,6 +30,7 @@ class JournalConfig:
 
     Attributes:
         path: the first file; later ones are stored beside it as ``NAME.000002.sqlite`` and so on.
+            Or the address of a database; the attributes about files have no effect then.
         keep_text: write the texts of papers, not only their fingerprints and features.
         capacity_events: events that may wait in memory; further ones are dropped and counted.
         capacity_bytes: the same for the sum of them as they are passed to the writer, in bytes.
@@ -38,11 +40,11 @@ class JournalConfig:
         keep_days: predictions and feedback are deleted this long after they were written, or up to
             a fifteenth of it later; None keeps them. Files are closed after a thirtieth of it.
         max_bytes: the oldest files are deleted while all of them take more; None sets no bound.
-            Files are closed at an eighth of it.
+            Files are closed at an eighth of it. Not for a database.
         busy_timeout_ms: how long the writer waits for another process to finish.
     """
 
-    path: Path = field(default_factory=default_journal_path)
+    path: Place = field(default_factory=default_journal_path)
     keep_text: bool = False
     capacity_events: int = 16_384
     capacity_bytes: int = 32 * 1024 * 1024
@@ -68,6 +70,22 @@ class JournalConfig:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise InvalidConfig(f"journal: {name} must be at least {least}, got {value}.")
+        if isinstance(self.path, Address) and self.max_bytes is not None:
+            raise InvalidConfig(
+                f"a journal in PostgreSQL has no largest size (got {self.max_bytes:,} bytes). "
+                "Use --journal-keep-days instead of --journal-max-mb."
+            )
+
+    @property
+    def first_file(self) -> Path:
+        """The first file.
+
+        Raises:
+            InvalidConfig: the journal is in a database, which has none.
+        """
+        if isinstance(self.path, Address):
+            raise InvalidConfig(f"{self.path} is a database. Give the file of a journal.")
+        return self.path
 
     @property
     def file_bytes(self) -> int:

@@ -21,6 +21,7 @@ from pathlib import Path
 from classmark.errors import ADVICE, InvalidJournal
 from classmark.journal.config import LOGGER_NAME
 from classmark.journal.migrations import migrate, pending_migrations
+from classmark.journal.place import Address, Connection, Place, postgres
 from classmark.records import utc_text
 
 _LOG_LIMIT_BYTES = 16 * 1024 * 1024
@@ -65,25 +66,51 @@ def open_writer(path: Path, *, busy_timeout_ms: int, secure: bool = False) -> sq
 
 
 @contextmanager
-def reader(path: Path) -> Iterator[sqlite3.Connection]:
-    """Yield a connection that only reads a file; one of an older classmark is brought up to date.
+def reader(part: Place) -> Iterator[Connection]:
+    """Yield a connection that reads a file or a database, brought up to date if it is older.
 
     Raises:
         JournalTooNew: it was written by a newer classmark.
-        InvalidJournal: it is missing, damaged or no journal.
+        InvalidJournal: it is missing, damaged or no journal, or the database cannot be read.
+        MissingExtra: the driver of the database is not installed.
     """
+    opened = postgres().reader(part) if isinstance(part, Address) else _file_reader(part)
+    with opened as connection:
+        yield connection
+
+
+@contextmanager
+def _file_reader(path: Path) -> Iterator[sqlite3.Connection]:
+    """Yield a connection that only reads a file."""
     if not path.is_file():
         raise InvalidJournal(f"there is no journal at {path}. Check the path.")
-    address, timeout_s = f"{path.absolute().as_uri()}?mode=ro", _READER_TIMEOUT_MS / 1000
-    with (
-        journal_errors(path),
-        closing(
-            sqlite3.connect(address, uri=True, timeout=timeout_s, isolation_level=None)
-        ) as connection,
-    ):
+    with journal_errors(path), ExitStack() as stack:
+        connection = stack.enter_context(closing(_connect(path, "mode=ro")))
+        if _is_frozen(connection, path):
+            connection = stack.enter_context(closing(_connect(path, "mode=ro&immutable=1")))
         if _needs_writer(connection, path):
             open_writer(path, busy_timeout_ms=_READER_TIMEOUT_MS).close()
         yield connection
+
+
+def _connect(path: Path, options: str) -> sqlite3.Connection:
+    address, timeout_s = f"{path.absolute().as_uri()}?{options}", _READER_TIMEOUT_MS / 1000
+    return sqlite3.connect(address, uri=True, timeout=timeout_s, isolation_level=None)
+
+
+def _is_frozen(connection: sqlite3.Connection, path: Path) -> bool:
+    """Return whether a file is on a read-only disk, and no writer has it open.
+
+    Its last writer took its log away, so the file is complete; but SQLite cannot begin another log
+    there, and reads the file only if it may expect that nothing changes.
+    """
+    try:
+        connection.execute("PRAGMA schema_version")
+    except sqlite3.OperationalError as error:
+        logs = with_logs(Path(os.path.realpath(path)))[1:]
+        cannot_open = error.sqlite_errorcode & _PRIMARY_CODE == sqlite3.SQLITE_CANTOPEN
+        return cannot_open and not any(log.exists() for log in logs)
+    return False
 
 
 def _needs_writer(connection: sqlite3.Connection, path: Path) -> bool:
@@ -100,29 +127,34 @@ def _needs_writer(connection: sqlite3.Connection, path: Path) -> bool:
 
 
 @contextmanager
-def readers(path: Path) -> Iterator[dict[Path, sqlite3.Connection]]:
-    """Yield connections that read the files of a journal, by file, the oldest first.
+def readers(place: Place) -> Iterator[dict[Place, Connection]]:
+    """Yield connections that read the parts of a journal, by part, the oldest first.
 
     A file that has been deleted since they were listed, because it need not be kept, is left out.
 
     Args:
-        path: the first file of the journal.
+        place: of the journal.
 
     Raises:
-        JournalTooNew, InvalidJournal: as ``reader``.
+        JournalTooNew, InvalidJournal, MissingExtra: as ``reader``.
     """
     with ExitStack() as stack:
         opened = {}
-        for file in journal_files(path):
+        for part in parts_of(place):
             try:
-                opened[file] = stack.enter_context(reader(file))
+                opened[part] = stack.enter_context(reader(part))
             except InvalidJournal:
-                if file.exists():
+                if not isinstance(part, Path) or part.exists():
                     raise
         yield opened
 
 
-def period_of(connection: sqlite3.Connection) -> tuple[str, str | None]:
+def parts_of(place: Place) -> list[Place]:
+    """Return what a journal consists of: its files that exist, oldest first, or a database."""
+    return [*journal_files(place)] if isinstance(place, Path) else [place]
+
+
+def period_of(connection: Connection) -> tuple[str, str | None]:
     """Return when a file was begun and when it was closed; None if it is the live one."""
     row = connection.execute("SELECT begun_at_utc, closed_at_utc FROM journal_file").fetchone()
     return (row[0], row[1]) if row else ("", None)
@@ -145,8 +177,8 @@ def is_empty(connection: sqlite3.Connection) -> bool:
 
 
 @contextmanager
-def journal_errors(path: Path) -> Iterator[None]:
-    """Turn errors of SQLite and of the system into one that names the file."""
+def journal_errors(path: Place) -> Iterator[None]:
+    """Turn errors of SQLite and of the system into one that names the file; see ``reader``."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:
@@ -293,3 +325,10 @@ def bytes_of(file: Path) -> int:
         with suppress(OSError):
             total += part.stat().st_size
     return total
+
+
+def size_of(part: Place, connection: Connection) -> int:
+    """Return the bytes of a part of a journal, which a connection reads."""
+    if isinstance(part, Path):
+        return bytes_of(part)
+    return int(connection.execute(postgres().BYTES).fetchone()[0])

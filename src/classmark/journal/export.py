@@ -29,10 +29,15 @@ _TYPES = {  # as pyarrow calls them, and two of our own
     "latency_ms": "double",
     **dict.fromkeys(("source", "author_category"), "string"),
     "used_authors": "bool",
-    "text": "string",
-    **dict.fromkeys(("feedback_category", "feedback_comment", "feedback_at_utc"), "string"),
+    **dict.fromkeys(("compared_version", "compared_digest", "compared_primary"), "string"),
+    "compared_code": "string",
+    **dict.fromkeys(("compared_probability", "compared_latency_ms"), "double"),
+    **dict.fromkeys(("client", "features", "text"), "string"),
+    **dict.fromkeys(("feedback_category", "feedback_comment"), "string"),
+    **dict.fromkeys(("feedback_at_utc", "feedback_client"), "string"),
 }
 COLUMNS = tuple(_TYPES)
+_COMPARED = tuple(name for name in COLUMNS if name.startswith("compared_"))
 
 
 def text_of(
@@ -99,10 +104,13 @@ def _flat(prediction: Prediction) -> dict[str, Any]:
     """Return one row: the prediction, and what was said of it last."""
     row = prediction.event.to_dict()
     row.update({f"model_{key}": value for key, value in row.pop("model").items()})
+    compared = row.pop("compared") or {}
+    own = {**compared, **compared.get("model", {})}
+    row.update({name: own.get(name.removeprefix("compared_")) for name in _COMPARED})
     ranked = row["ranked"]
     row["probability"] = ranked[0]["probability"] if ranked else None
     said = prediction.latest_feedback
-    for name in ("category", "comment", "at_utc"):
+    for name in ("category", "comment", "at_utc", "client"):
         row[f"feedback_{name}"] = getattr(said, name) if said else None
     return row
 

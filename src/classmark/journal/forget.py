@@ -31,6 +31,7 @@ from classmark.journal.database import (
     readers,
 )
 from classmark.journal.migrations import transaction
+from classmark.journal.place import Address, Connection, Place, postgres
 from classmark.records import is_prediction_id, utc_text
 
 _BUSY_TIMEOUT_MS = 30_000
@@ -73,7 +74,7 @@ class Forgotten:
     Attributes:
         predictions: how many predictions.
         feedback: how many pieces of feedback.
-        files_changed: files that they were deleted from.
+        files_changed: files that they were deleted from; none of a database.
         files_deleted: closed files that held nothing else and are gone.
     """
 
@@ -84,7 +85,7 @@ class Forgotten:
 
 
 def forget(
-    path: Path,
+    path: Place,
     wanted: Forgettable,
     *,
     dry_run: bool = False,
@@ -95,9 +96,10 @@ def forget(
     Afterwards no byte of them is in the files: deleted pages are overwritten, the log is emptied
     and the free space given back. Predictions named by id or paper stay deleted even if a retry
     of their request is recorded later. Other processes may write at the same time; they wait.
+    A database deletes the rows; its write-ahead log, replicas and backups keep what they had.
 
     Args:
-        path: the first file of the journal.
+        path: the first file of the journal, or the address of a database.
         wanted: what to delete.
         dry_run: only count.
         only: the one file to delete from; None for all.
@@ -106,6 +108,9 @@ def forget(
         InvalidJournal: there is no file, one cannot be read or written, or another process keeps
             reading it.
     """
+    if isinstance(path, Address):
+        ids, papers, before_utc = wanted.prediction_ids, wanted.paper_ids, wanted.before_utc or ""
+        return Forgotten(**postgres().forget(path, ids, papers, before_utc, dry_run=dry_run))
     if not journal_files(path):
         raise InvalidJournal(f"there is no journal at {path}. Check the path.")
     targets = _targets(path, wanted)
@@ -207,7 +212,7 @@ def _forget_in(path: Path, file: Path, targets: _Targets) -> Forgotten:
     return Forgotten(**counts, files_changed=(), files_deleted=(file,))
 
 
-def _mark_doomed(connection: sqlite3.Connection, targets: _Targets) -> None:
+def _mark_doomed(connection: Connection, targets: _Targets) -> None:
     """Fill the two temporary tables that ``_DOOMED`` reads."""
     connection.execute("PRAGMA temp_store = MEMORY")
     doomed = {"predictions": targets.prediction_ids, "feedback": targets.feedback_ids}
@@ -215,7 +220,7 @@ def _mark_doomed(connection: sqlite3.Connection, targets: _Targets) -> None:
         table = f"doomed_{name}"
         connection.execute(f"CREATE TEMP TABLE {table} (id TEXT PRIMARY KEY) WITHOUT ROWID")
         insert = f"INSERT INTO temp.{table} VALUES (?)"  # noqa: S608 - no input in it
-        connection.executemany(insert, [(value,) for value in sorted(ids)])
+        connection.cursor().executemany(insert, [(value,) for value in sorted(ids)])
 
 
 def _give_back_space(connection: sqlite3.Connection) -> None:
@@ -254,7 +259,7 @@ class Retention:
 
     def __init__(self, config: JournalConfig) -> None:
         """Take the limits of a configuration."""
-        self._path, self._max_bytes = config.path, config.max_bytes
+        self._path, self._max_bytes = config.first_file, config.max_bytes
         self._keep_days, self._file_days = config.keep_days, config.file_days or 0.0
         self._gone_through: dict[Path, str] = {}
 

@@ -14,13 +14,12 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from classmark.errors import ClassmarkError, InvalidJournal
-from classmark.journal import database
 from classmark.journal.config import LOGGER_NAME, JournalConfig, JournalStatus
-from classmark.journal.database import journal_files
-from classmark.journal.forget import Retention
+from classmark.journal.database import parts_of, reader
+from classmark.journal.inserter import Event, Outcome
 from classmark.journal.process import Batch, WriterProcess, pack_event, problem_of
 from classmark.journal.reading import find_prediction
-from classmark.journal.writer import Event, FileWriter, Outcome
+from classmark.journal.writer import writer_for
 from classmark.records import Prediction
 
 # Two commits in a window, so that an event is written within it though commits take time.
@@ -49,11 +48,13 @@ class Journal:
 
         Raises:
             JournalTooNew: the journal was written by a newer classmark.
+            MissingExtra: the journal is in a database, and its driver is not installed.
         """
+        self._chores = writer_for(config)
         # Any other fault is met by the thread, again and again.
         with suppress(InvalidJournal, OSError):
-            for file in journal_files(config.path)[-1:]:
-                with database.reader(file):
+            for part in parts_of(config.path)[-1:]:
+                with reader(part):
                     pass
         self._config = config
         self._lock = threading.Lock()
@@ -67,7 +68,6 @@ class Journal:
         self._failing = False
         self._last_error: str | None = None
         self._faults, self._old_faults = FaultLog(), FaultLog()
-        self._retention = Retention(config)
         self._deadline: float | None = None
         self._writer = WriterProcess(config)
         self._thread = threading.Thread(target=self._run, name="classmark-journal", daemon=True)
@@ -150,16 +150,13 @@ class Journal:
         """
         if self._config.keep_days is None and self._config.max_bytes is None:
             return
-        writer = FileWriter(self._config)
         try:
-            writer.begin_next_if_due()
-            self._retention.delete_files()
-            self._retention.shorten_files()
+            self._chores.delete_old()
         except (sqlite3.Error, OSError, ClassmarkError) as error:
             self._old_faults.say(NOT_DELETED, logging.ERROR, problem=str(error))
         finally:
             with suppress(sqlite3.Error):
-                writer.close()
+                self._chores.close()
 
     def close(self, timeout_s: float) -> int:
         """Have written what waits, end the writer, and return how many events were lost.

@@ -17,7 +17,6 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO
 
@@ -26,8 +25,10 @@ import msgspec
 from classmark.errors import ClassmarkError, InvalidJournal, WorkerFailed
 from classmark.journal import database
 from classmark.journal.config import LOGGER_NAME, JournalConfig
+from classmark.journal.inserter import Event, Outcome
+from classmark.journal.place import in_clear, place_of
 from classmark.journal.rows import storable
-from classmark.journal.writer import Event, FileWriter, Outcome
+from classmark.journal.writer import Writer, writer_for
 from classmark.records import FeedbackEvent, PredictionEvent
 
 _LENGTH_BYTES = 8
@@ -196,7 +197,7 @@ class WriterProcess:
                 env={**os.environ, "PYTHONPATH": path},
             )
             self._process = process
-        options = {**asdict(self._config), "path": str(self._config.path)}
+        options = {**asdict(self._config), "path": in_clear(self._config.path)}
         with suppress(OSError):  # that it has died already, reading its answer says
             send_frame(process.stdin, _pack(options))  # type: ignore[arg-type]
         return process
@@ -241,7 +242,7 @@ def main() -> None:
     if first is None:
         return
     options = msgspec.msgpack.decode(first)
-    serve(JournalConfig(**{**options, "path": Path(options["path"])}), frames, answers)
+    serve(JournalConfig(**{**options, "path": place_of(options["path"])}), frames, answers)
 
 
 def serve(config: JournalConfig, frames: BinaryIO, answers: BinaryIO) -> None:
@@ -249,7 +250,7 @@ def serve(config: JournalConfig, frames: BinaryIO, answers: BinaryIO) -> None:
     lines = _Lines()
     _log.addHandler(lines)
     _log.setLevel(logging.INFO)
-    writer = FileWriter(config)
+    writer = writer_for(config)
     try:
         while (frame := receive_frame(frames)) is not None:
             outcome, problem = None, None
@@ -268,7 +269,7 @@ def serve(config: JournalConfig, frames: BinaryIO, answers: BinaryIO) -> None:
             writer.close()
 
 
-def _write(writer: FileWriter, batch: Batch) -> Outcome:
+def _write(writer: Writer, batch: Batch) -> Outcome:
     writer.limit_waiting(batch.busy_timeout_ms)
     writer.open()
     events, refused, problem = [], 0, None

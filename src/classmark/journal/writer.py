@@ -1,4 +1,7 @@
-"""Writes batches of events into the live file, and begins the next one when that is full."""
+"""Writes batches of events into the live file, and begins the next one when that is full.
+
+``writer_for`` is the one place that knows that a journal may be a database instead.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,16 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Protocol
 
 from classmark.journal import database
 from classmark.journal.config import JournalConfig
 from classmark.journal.database import is_closed, journal_files, live_file, mark_closed, next_file
 from classmark.journal.forget import Retention, days_ago
+from classmark.journal.inserter import Event, Inserter, Outcome
 from classmark.journal.migrations import transaction
-from classmark.journal.rows import (
-    INSERT_FEEDBACK,
-    feedback_row,
-    insert_predictions,
-    prediction_row,
-)
-from classmark.records import FeedbackEvent, PredictionEvent, utc_text
-from classmark.wire import ModelRef
-
-Event = PredictionEvent | FeedbackEvent
+from classmark.journal.place import Address, postgres
+from classmark.records import utc_text
 
 _FILE_BYTES = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
 # Errors that a single event can cause; every other error concerns the file.
@@ -32,23 +28,50 @@ _EVENT_FAULTS = (
 )
 
 
-class Outcome(NamedTuple):
-    """What became of a batch: events written and refused, and why the last of these was."""
+class Writer(Protocol):
+    """Writes into a journal; belongs to one thread. Whatever it raises, it may be called again."""
 
-    written: int
-    refused: int
-    problem: str | None
+    def open(self) -> object:
+        """Have the journal ready to be written, its tables up to date."""
+        ...
+
+    def write(self, events: Sequence[Event]) -> Outcome:
+        """Write all events in one transaction; those that the database refuses are left out."""
+        ...
+
+    def limit_waiting(self, timeout_ms: int) -> None:
+        """Wait no longer than this for other processes from now on."""
+        ...
+
+    def delete_old(self) -> None:
+        """Delete what the configuration does not keep."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection, if there is one; the next call opens another."""
+        ...
+
+
+def writer_for(config: JournalConfig) -> Writer:
+    """Return what writes to the place of a journal.
+
+    Raises:
+        MissingExtra: that is a database, and its driver is not installed.
+    """
+    if isinstance(config.path, Address):
+        return postgres().PostgresWriter(config)  # type: ignore[no-any-return]
+    return FileWriter(config)
 
 
 class FileWriter:
     """Writes into the live file of a journal; belongs to one thread."""
 
     def __init__(self, config: JournalConfig) -> None:
-        self._config = config
+        self._config, self._first = config, config.first_file
         self._path: Path | None = None
         self._inode: tuple[int, int] | None = None
         self._connection: sqlite3.Connection | None = None
-        self._models: dict[ModelRef, int] = {}
+        self._inserter = Inserter(keep_text=config.keep_text, faults=_EVENT_FAULTS)
         self._busy_timeout_ms = config.busy_timeout_ms
         self._retention = Retention(config)
 
@@ -64,7 +87,7 @@ class FileWriter:
             connection = self.open()
             with transaction(connection):
                 if not is_closed(connection):
-                    outcome = self._write_rows(connection, events)
+                    outcome = self._inserter.insert(connection, events)
                     full = self._is_full(connection)
                     if full:
                         mark_closed(connection)
@@ -79,18 +102,18 @@ class FileWriter:
         if self._connection is not None and self._inode == _inode(self._path):
             return self._connection
         self.close()
-        path = live_file(self._config.path)
+        path = live_file(self._first)
         while True:
             connection = database.open_writer(path, busy_timeout_ms=self._busy_timeout_ms)
             try:
-                begin_file(connection, predecessor_of=path, first=self._config.path)
+                begin_file(connection, predecessor_of=path, first=self._first)
                 if not is_closed(connection):
                     break
             except BaseException:
                 connection.close()
                 raise
             connection.close()
-            path = next_file(self._config.path, path)
+            path = next_file(self._first, path)
         self._connection, self._path, self._inode = connection, path, _inode(path)
         self._retention.delete_files()
         return connection
@@ -110,6 +133,16 @@ class FileWriter:
             self.close()
             self.open()
 
+    def delete_old(self) -> None:
+        """Close the live file if that is due, and delete what is too old or too much.
+
+        Raises:
+            sqlite3.Error, OSError, ClassmarkError: it cannot be done now.
+        """
+        self.begin_next_if_due()
+        self._retention.delete_files()
+        self._retention.shorten_files()
+
     def limit_waiting(self, timeout_ms: int) -> None:
         """Wait no longer than this for other processes from now on."""
         self._busy_timeout_ms = min(timeout_ms, self._busy_timeout_ms)
@@ -119,48 +152,9 @@ class FileWriter:
     def close(self) -> None:
         """Close the connection, if there is one."""
         connection, self._connection = self._connection, None
-        self._models = {}
+        self._inserter.forget_models()
         if connection is not None:
             connection.close()
-
-    def _write_rows(self, connection: sqlite3.Connection, events: Sequence[Event]) -> Outcome:
-        for model in {e.model for e in events if isinstance(e, PredictionEvent)}:
-            self._know(connection, model)
-        connection.execute("SAVEPOINT batch")
-        try:
-            self._insert(connection, events)
-        except _EVENT_FAULTS:
-            connection.execute("ROLLBACK TO batch")
-        else:
-            return Outcome(len(events), 0, None)
-        refused, problem = 0, None
-        for event in events:
-            try:
-                self._insert(connection, [event])
-            except _EVENT_FAULTS as error:
-                refused += 1
-                problem = f"event {event.prediction_id} was refused: {error}"
-        return Outcome(len(events) - refused, refused, problem)
-
-    def _insert(self, connection: sqlite3.Connection, events: Sequence[Event]) -> None:
-        keep_text = self._config.keep_text
-        predictions = [e for e in events if isinstance(e, PredictionEvent)]
-        rows = [prediction_row(e, self._models[e.model], keep_text=keep_text) for e in predictions]
-        insert_predictions(connection, rows)
-        feedback = [feedback_row(e) for e in events if isinstance(e, FeedbackEvent)]
-        connection.executemany(INSERT_FEEDBACK, feedback)
-
-    def _know(self, connection: sqlite3.Connection, model: ModelRef) -> None:
-        """Learn the row of a model in the table ``models``, added if needed."""
-        if model in self._models:
-            return
-        values = (model.name, model.version, model.digest)
-        connection.execute(
-            "INSERT INTO models (name, version, digest) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-            values,
-        )
-        query = "SELECT id FROM models WHERE name = ? AND version = ? AND digest = ?"
-        self._models[model] = int(connection.execute(query, values).fetchone()[0])
 
     def _is_full(self, connection: sqlite3.Connection) -> bool:
         if connection.execute(_FILE_BYTES).fetchone()[0] >= self._config.file_bytes:

@@ -151,6 +151,10 @@ class LinearScorer:
         """Name of the code path: ``numpy``, ``c`` or ``c-avx2``."""
         return "numpy" if self._kernel is None else str(self._kernel.variant())
 
+    def in_numpy(self) -> LinearScorer:
+        """Return a scorer of the same arrays that leaves the C kernel out: the reference."""
+        return LinearScorer(self._arrays, use_kernel=False)
+
     @cached_property
     def _hidden_scorer(self) -> LinearScorer:
         """The same sums with a head that changes nothing, so that its logits are the vector."""

@@ -9,8 +9,9 @@ from classmark.pages.comparison import comparison_page
 from classmark.pages.evaluation import evaluation_page
 from classmark.pages.files import draw_cascade, render_figures
 from classmark.pages.frame import render
+from classmark.pages.gate import gate_page
 from classmark.pages.robustness import robustness_page
-from classmark.pages.text import comparison_text, evaluation_text, robustness_text
+from classmark.pages.text import comparison_text, evaluation_text, gate_text, robustness_text
 
 __all__ = [
     "comparison_page",
@@ -18,6 +19,8 @@ __all__ = [
     "draw_cascade",
     "evaluation_page",
     "evaluation_text",
+    "gate_page",
+    "gate_text",
     "render",
     "render_figures",
     "robustness_page",

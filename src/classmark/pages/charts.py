@@ -1,9 +1,11 @@
-"""Charts that several pages share: differences with intervals, bars by name, columns by number."""
+"""Charts that several pages share: differences with intervals, bars, columns, values over time."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from classmark.pages.svg import (
     WIDTH,
@@ -11,12 +13,15 @@ from classmark.pages.svg import (
     Scale,
     bar,
     columns_grid,
+    dot,
     figure,
     line,
+    path,
     rows_grid,
     text,
     ticks,
     upright_text,
+    upright_whisker,
     whisker,
 )
 from classmark.records import Difference, MetricValue
@@ -140,7 +145,74 @@ def changes(rows: Sequence[tuple[str, float]], label: str) -> Markup:
     return figure(WIDTH, bottom + 22, label, marks)
 
 
-def _legend(series: Sequence[Series]) -> Iterator[str]:
+@dataclass(frozen=True, kw_only=True)
+class Moments:
+    """Values over time.
+
+    Attributes:
+        name: for the legend.
+        css: colour class.
+        points: Unix time in seconds, and the value then; the oldest first.
+    """
+
+    name: str
+    css: str
+    points: Sequence[tuple[float, MetricValue]]
+
+
+def over_time(
+    series: Sequence[Moments], label: str, words: str, mark: float | None = None
+) -> Markup:
+    """Return values over time, on a scale of powers of ten where no value has an interval.
+
+    Args:
+        series: one or more, of one point or more each; values are 0..1.
+        label: what a screen reader says.
+        words: at the vertical axis.
+        mark: the value of a dashed line; None for no line.
+    """
+    metrics = [metric for part in series for _, metric in part.points]
+    is_logarithmic = all(metric.low is None for metric in metrics)
+    seconds = [at for part in series for at, _ in part.points]
+    x = Scale(min(seconds), max(max(seconds), min(seconds) + 1), 60, WIDTH - _RIGHT - 6)
+    place = _exponent if is_logarithmic else float
+    ends = [e for m in metrics for e in (m.low, m.value, m.high) if e is not None]
+    ends += [] if mark is None else [mark]
+    highest = 0.0 if is_logarithmic else 1.05 * max([*ends, 0.01])
+    lowest = min(math.floor(_exponent(min(ends))), -1) if is_logarithmic else 0.0
+    y = Scale(lowest, highest, 190, 28)
+    marks = [*_legend(series), upright_text(12, 109, words), *_rows_over_time(x, y, is_logarithmic)]
+    if mark is not None:
+        marks.append(line(x.start, y(place(mark)), x.end, y(place(mark)), "ideal"))
+    for part in series:
+        marks.append(path([(x(s), y(place(m.value))) for s, m in part.points], f"{part.css} curve"))
+        for at, m in part.points:
+            point = dot(x(at), y(place(m.value)), part.css, 2.5)
+            marks.append(point if is_logarithmic else upright_whisker(x(at), y, m, part.css, 2.5))
+    marks.append(line(x.start, 190, x.end, 190, "axis"))
+    marks.append(text(x.start, 208, _day(x.low), "start"))
+    marks.append(text(x.end, 208, _day(x.high), "end"))
+    return figure(WIDTH, 214, label, marks)
+
+
+def _rows_over_time(x: Scale, y: Scale, is_logarithmic: bool) -> Iterator[str]:
+    if not is_logarithmic:
+        yield from rows_grid(x, y, ticks(y.low, y.high, 4))
+        return
+    for exponent in (round(v) for v in ticks(y.low, y.high, 4) if v == round(v)):
+        yield line(x.start, y(exponent), x.end, y(exponent), "grid")
+        yield text(x.start - 6, y(exponent) + 4, f"{10.0**exponent:g}", "end")
+
+
+def _exponent(value: float) -> float:
+    return math.log10(max(value, 1e-300))
+
+
+def _day(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}"
+
+
+def _legend(series: Sequence[Series | Moments]) -> Iterator[str]:
     """Yield the names of two series or more with their colours, from the left."""
     if len(series) < 2:
         return

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from classmark.dataset.statistics.statistics import (
@@ -12,11 +13,21 @@ from classmark.dataset.statistics.statistics import (
     Comparison,
     DatasetStatistics,
 )
+from classmark.dataset.statistics.tally import (
+    MAX_FOREIGN_SHARE,
+    MIN_ENGLISH_SHARE,
+    MIN_JUDGED_WORDS,
+    NEAR_DUPLICATE_SHARE,
+)
 from classmark.pages.charts import Series, bars, changes, columns
-from classmark.pages.dataset_tables import Table, percent, tables
 from classmark.pages.frame import render
 from classmark.pages.svg import Markup
 
+SHOWN_ROWS = 20
+FORMULA = (
+    "Jensen-Shannon divergence in bits, 0 (the same) to 1 (nothing in common): "
+    "JSD(P, Q) = ½ Σ p log₂(p/m) + ½ Σ q log₂(q/m), m = (p + q)/2."
+)
 _GENERATED = "The papers are invented: nothing in them is true."
 _OPEN_TABLES = ("How far apart", "Category shifts", "Records", "Language, vocabulary, duplicates")
 _SHOWN_CATEGORIES = 25
@@ -25,6 +36,16 @@ _UNIT = "% of papers"
 
 Figure = tuple[str, Markup]
 """What it shows, and the SVG."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A heading, a sentence on what it shows, and cells; the first column is text."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
 
 
 def dataset_page(after: DatasetStatistics, comparison: Comparison | None = None) -> str:
@@ -162,3 +183,174 @@ def _plain(text: str) -> str:
     for mark in "`*_[]":
         text = text.replace(mark, f"\\{mark}")
     return " ".join(text.split())
+
+
+def tables(after: DatasetStatistics, comparison: Comparison | None = None) -> Iterator[Table]:
+    """Yield the tables of one dataset, or of what has changed in it first, then of both."""
+    before = comparison.before if comparison else None
+    if comparison:
+        yield _divergences(comparison)
+        yield _shifted(comparison)
+        yield _moved_words(comparison)
+    yield _overview(after, before)
+    yield _counted("Categories", after.categories, before.categories if before else None)
+    yield _counted("Years", after.years, before.years if before else None)
+    yield _lengths(after, before)
+    if after.pairs:
+        yield Table(
+            title="Most frequent cross-lists",
+            head=("label", "also listed in", "papers"),
+            rows=tuple((label, other, f"{count:,}") for label, other, count in after.pairs),
+        )
+    yield _quality(after, before)
+
+
+def percent(part: float, whole: float) -> str:
+    """Return a share as text."""
+    return f"{part / whole:.1%}" if whole else "-"
+
+
+def _counts(after: int, whole: int, before: int | None, old_whole: int) -> tuple[str, ...]:
+    """Return a number with its share; or both shares and the change in points."""
+    if before is None:
+        return f"{after:,}", percent(after, whole)
+    change = after / max(1, whole) - before / max(1, old_whole)
+    shares = (f"{part / max(1, all_):.2%}" for part, all_ in ((before, old_whole), (after, whole)))
+    return *shares, points(change)
+
+
+def points(change: float) -> str:
+    """Return a change of a share in percentage points, as text with its sign."""
+    return f"{100 * change:+.2f} pt"
+
+
+def _divergences(comparison: Comparison) -> Table:
+    rows = (
+        ("categories", f"{comparison.category_divergence:.4f}"),
+        ("years", f"{comparison.year_divergence:.4f}"),
+        ("words", f"{comparison.word_divergence:.4f}"),
+        ("running words that are new", f"{comparison.new_words:.2%}"),
+        ("papers in both, by id", f"{comparison.in_both:,}"),
+    )
+    return Table(
+        title="How far apart", head=("of", "divergence, or number"), rows=rows, note=FORMULA
+    )
+
+
+def _shifted(comparison: Comparison) -> Table:
+    rows = tuple(
+        (s.code, f"{s.before:.2%}", f"{s.after:.2%}", points(s.change))
+        for s in comparison.shifts[:SHOWN_ROWS]
+    )
+    return Table(
+        title="Category shifts",
+        head=("category", "before", "after", "change"),
+        rows=rows,
+        note=_rest(len(comparison.shifts)) + "Share of all papers, the largest change first.",
+    )
+
+
+def _moved_words(comparison: Comparison) -> Table:
+    rows = tuple(
+        (word, f"{1e4 * before:.1f}", f"{1e4 * after:.1f}", "more" if after > before else "fewer")
+        for word, before, after, _ in comparison.words
+    )
+    return Table(
+        title="Words that make the difference",
+        head=("word", "before", "after", "now"),
+        rows=rows,
+        note="Occurrences in 10,000 words, the largest part of the divergence first.",
+    )
+
+
+def _overview(after: DatasetStatistics, before: DatasetStatistics | None) -> Table:
+    dropped = {**(before.dropped if before else {}), **after.dropped}
+    rows = [("read", *_numbers(after.read, before.read if before else None))]
+    for reason in sorted(dropped):
+        old = before.dropped.get(reason, 0) if before else None
+        rows.append((f"dropped: {reason}", *_numbers(after.dropped.get(reason, 0), old)))
+    rows += [("kept", *_numbers(after.kept, before.kept if before else None))]
+    rows += [
+        (name, *_numbers(count, before.splits.get(name, 0) if before else None))
+        for name, count in after.splits.items()
+    ]
+    head = ("records", "before", "after", "change") if before else ("records", "number")
+    return Table(title="Records", head=head, rows=tuple(rows))
+
+
+def _numbers(after: int, before: int | None) -> tuple[str, ...]:
+    return (
+        (f"{after:,}",) if before is None else (f"{before:,}", f"{after:,}", f"{after - before:+,}")
+    )
+
+
+def _counted(title: str, after: Mapping[str, int], before: Mapping[str, int] | None) -> Table:
+    keys = list(after) + [key for key in before or () if key not in after]
+    shown = SHOWN_ROWS
+    if title == "Years":
+        keys.sort()
+        shown = len(keys)
+    whole, old_whole = sum(after.values()), sum((before or {}).values())
+    rows = tuple(
+        (key, *_counts(after.get(key, 0), whole, before.get(key, 0) if before else None, old_whole))
+        for key in keys[:shown]
+    )
+    head = ("before", "after", "change") if before else ("papers", "share")
+    note = _rest(len(keys), shown)
+    return Table(title=title, head=(title.lower(), *head), rows=rows, note=note)
+
+
+def _rest(number: int, shown: int = SHOWN_ROWS) -> str:
+    return f"{shown} of {number}. " if number > shown else ""
+
+
+def _lengths(after: DatasetStatistics, before: DatasetStatistics | None) -> Table:
+    rows = []
+    for noun, lengths, old in (
+        ("abstract", after.abstract_words, before.abstract_words if before else None),
+        ("title", after.title_words, before.title_words if before else None),
+    ):
+        for name in ("mean", "p5", "median", "p95", "max"):
+            new = lengths[name]
+            texts: tuple[str, ...] = (f"{new:,.1f}",)
+            if old:
+                texts = (f"{old[name]:,.1f}", f"{new:,.1f}", f"{new - old[name]:+,.1f}")
+            rows.append((f"{noun}, {name}", *texts))
+    head = ("before", "after", "change") if before else ("words",)
+    return Table(title="Lengths in words", head=("of", *head), rows=tuple(rows))
+
+
+def _quality(after: DatasetStatistics, before: DatasetStatistics | None) -> Table:
+    new, old = dict(_facts(after)), dict(_facts(before)) if before else {}
+    rows = tuple((name, *((old[name],) if before else ()), value) for name, value in new.items())
+    return Table(
+        title="Language, vocabulary, duplicates",
+        head=("of", "before", "after") if before else ("of", "number"),
+        rows=rows,
+        note=(
+            "Language is a heuristic: English is recognised by function words (the, of, and ...: "
+            f"{MIN_ENGLISH_SHARE:.0%} or more of {MIN_JUDGED_WORDS} or more words), another script "
+            f"by letters that are neither Latin nor Greek (more than {MAX_FOREIGN_SHARE:.0%}). "
+            "A near-duplicate begins or ends with the same eight words as another abstract and "
+            f"shares {NEAR_DUPLICATE_SHARE:.0%} of the words with it."
+        ),
+    )
+
+
+def _facts(statistics: DatasetStatistics) -> Iterator[tuple[str, str]]:
+    language, words, twice = statistics.language, statistics.words, statistics.duplicates
+    judged, kept = language.judged, statistics.kept
+    yield "listed in two categories or more", percent(statistics.cross_listed, kept)
+    yield "long enough to judge the language", f"{judged:,}"
+    yield (
+        "probably not English",
+        f"{language.not_english:,} ({percent(language.not_english, judged)})",
+    )
+    yield "in another script", f"{language.not_latin:,} ({percent(language.not_latin, kept)})"
+    yield "running words", f"{words.running:,}"
+    yield "distinct words", f"{words.distinct:,}"
+    yield "words that occur once", f"{words.once:,} ({percent(words.once, words.distinct)})"
+    yield "duplicate ids dropped", f"{twice.dropped_ids:,}"
+    yield "duplicate abstracts dropped", f"{twice.dropped_texts:,}"
+    yield "papers that share their title", f"{twice.same_title:,}"
+    yield "near-duplicate papers left", f"{twice.near:,}"

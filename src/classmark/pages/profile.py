@@ -11,7 +11,7 @@ from pathlib import Path
 from classmark.pages.frame import render
 from classmark.pages.svg import Markup, bar, figure, svg_file, text
 from classmark.profiling import Profile, Stacks
-from classmark.records.profile import FunctionCost, ProfileReport
+from classmark.records.experiments import FunctionCost, ProfileReport
 from classmark.storage import write_json, write_text
 
 STACKS_FILE, FLAME_FILE, PAGE_FILE = "stacks.txt", "flame.svg", "profile.html"

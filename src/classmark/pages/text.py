@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from classmark.evaluation import weakest_categories
@@ -9,6 +10,7 @@ from classmark.records import (
     ComparisonReport,
     Difference,
     EvaluationReport,
+    GateReport,
     MetricValue,
     RobustnessLevel,
     RobustnessReport,
@@ -248,6 +250,7 @@ ROBUSTNESS_COLUMNS = {
     "accepted_accuracy": "right",
     "agreement": "same",
 }
+OUTCOMES = ("passed", "failed", "not_checked")
 _NOTES = (
     "+/- clean: top-1 minus that of the clean papers in points, with its paired interval.",
     "conf.: mean probability of the top category. abst.: abstained. out: out of scope, a part of",
@@ -269,6 +272,49 @@ def robustness_text(report: RobustnessReport) -> str:
             lines += ["", titles[i]]
         lines.append(line)
     return "\n".join([*_robustness_head(report), "", *lines, "", *_NOTES])
+
+
+def gate_text(report: GateReport) -> str:
+    """Return what a gate found as text for people: counts by group, then what fails."""
+    rows: list[Sequence[str]] = [("group", "passed", "failed", "not checked")]
+    for group, outcomes in counts_by_group(report).items():
+        rows.append((group, *(f"{outcomes[kind]:,}" for kind in OUTCOMES)))
+    lines = [*_gate_head(report), "", aligned(rows, left=(0,))]
+    if report.failed:
+        lines += ["", "what fails:", *(f"  {check}" for check in report.failed)]
+    return "\n".join([*lines, "", verdict(report)])
+
+
+def counts_by_group(report: GateReport) -> dict[str, Counter[str]]:
+    """Return how many checks of each group have which outcome."""
+    found: dict[str, Counter[str]] = {}
+    for check in report.checks:
+        found.setdefault(check.group, Counter())[check.outcome] += 1
+    return found
+
+
+def verdict(report: GateReport) -> str:
+    """Return in one line whether the candidate passed."""
+    checked = sum(check.outcome != "not_checked" for check in report.checks)
+    if report.passed:
+        return (
+            f"passed: {'the only check holds' if checked == 1 else f'all {checked:,} checks hold'}"
+        )
+    if not report.failed:
+        return "refused: nothing could be checked"
+    return f"refused: {len(report.failed):,} of {checked:,} checks fail"
+
+
+def _gate_head(report: GateReport) -> list[str]:
+    lines = [GENERATED_WARNING, ""] if report.generated else []
+    for name, model in (("candidate", report.candidate), ("champion ", report.champion)):
+        words = f"{model.name} {model.version} ({model.digest[:12]})" if model else "none"
+        lines.append(f"{name}  {words}")
+    lines.append(f"data       {report.split} split of dataset {report.dataset_digest[:12]}")
+    lines.append(f"papers     {report.n:,}")
+    if report.left_out:
+        lines.append(f"left out   {', '.join(report.left_out)}: the rules do not ask for them")
+    return lines
 
 
 def points(difference: Difference | None) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from classmark.bundle.files import MANIFEST_FILE
 from classmark.dataset import iter_texts, load_manifest
-from classmark.errors import InvalidConfig, InvalidDataset
+from classmark.errors import InvalidConfig, InvalidDataset, MissingExtra, RunCorrupt
 from classmark.evaluation import EvaluationConfig, evaluate_table
 from classmark.evaluation.robustness import OtherTexts, read_non_papers
 from classmark.export import Pruning, fit_curve, fit_policy
@@ -22,7 +22,7 @@ from classmark.kernels.joining import AuthorJoin
 from classmark.papers import RECIPE_VERSION
 from classmark.pipeline.authors import FittedAuthors, fit_author_join, join_table
 from classmark.pipeline.kinds import check_format, check_smaller
-from classmark.pipeline.run_folder import find_dataset, without_folders
+from classmark.pipeline.run_folder import find_dataset, without_folder, without_folders
 from classmark.pipeline.scoring import Source, score_split, with_curve, with_policy
 from classmark.records import (
     BundleManifest,
@@ -34,10 +34,12 @@ from classmark.records import (
     RunRecord,
     ScoreTable,
 )
-from classmark.records.bundle import SET_TERMS
+from classmark.records.manifests import SET_TERMS
 from classmark.runtime import Decider
 from classmark.storage import check_apart, check_folder_place
 from classmark.taxonomy import VERSION as TAXONOMY_VERSION
+from classmark.tracking.runs import read_config
+from classmark.tracking.tracker import flat
 from classmark.wire import ModelRef
 
 HEADLINE = ("top_1", "top_3", "top_5", "macro_f1", "ece", "set_coverage", "set_size")
@@ -177,12 +179,13 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What was fitted on the valid split, and the other texts that were used for it."""
+    """What was fitted on the valid split, its scores, and the other texts that were used."""
 
     curve: CalibrationCurve | None
     policy: Policy
     others: OtherTexts
     authors: AuthorJoin | None
+    valid: ScoreTable
 
 
 def open_run(
@@ -235,10 +238,10 @@ def calibrate(run: RunToExport, candidate: Candidate) -> Calibration:
     )
     joined = fit_author_join(source, candidate.authors, valid, policy.temperature)
     if joined is None:
-        return Calibration(curve, policy, others, None)
+        return Calibration(curve, policy, others, None, valid)
     authors, set_threshold = joined
     policy = replace(policy, author_set_threshold=set_threshold)
-    return Calibration(curve, policy, others, authors)
+    return Calibration(curve, policy, others, authors, valid)
 
 
 def evaluate(
@@ -316,12 +319,23 @@ def describe_bundle(
         provenance={
             **{name: getattr(record, name) for name in _PROVENANCE},
             "command": without_folders(record.command),
+            "config": _model_options(run.folder),
             **candidate.provenance,
         },
     )
     held_out = candidate.score_texts(calibration.others.held_out, calibration.curve)
     scope = _measure_scope(Decider(bundle, run.options.model), calibration.others, test, held_out)
     return replace(bundle, provenance={**bundle.provenance, "other_texts": scope})
+
+
+def _model_options(folder: Path) -> dict[str, Any]:
+    """Return the composed options of the model of a run; empty if they cannot be read."""
+    try:
+        options = read_config(folder).get("model")
+    except (MissingExtra, RunCorrupt):
+        return {}
+    named = flat(options) if isinstance(options, dict) else ()
+    return {k: without_folder(value) if isinstance(value, str) else value for k, value in named}
 
 
 def _measure_scope(

@@ -7,13 +7,17 @@ of that kind, see ``kinds``.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
+
+import numpy as np
 
 from classmark.bundle import write_bundle
 from classmark.bundle.files import CARD_FILE
-from classmark.dataset import load_manifest
+from classmark.dataset import iter_texts, load_manifest
 from classmark.export import render_card
 from classmark.export.bento import check_bentoml, write_bento
+from classmark.pipeline.authors import join_table
 from classmark.pipeline.cluster import train_on_cluster
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.export import (
@@ -32,6 +36,9 @@ from classmark.pipeline.kinds import check_packages, check_processes, wing
 from classmark.pipeline.profiled import profiled
 from classmark.pipeline.run_folder import check_runs_dir
 from classmark.records import SILENT, BundleManifest, EvaluationReport, Progress
+from classmark.runtime import Decider
+from classmark.runtime.features import MOST_LABELS, WatchedPapers
+from classmark.runtime.reference import MOST_REFERENCE, Reference, make_reference
 from classmark.storage import scratch_folder
 
 
@@ -110,12 +117,40 @@ def _write_bundle(run: RunToExport, output: Path) -> tuple[BundleManifest, Evalu
     )
     authors = calibration.authors
     arrays = {**candidate.arrays, **(authors.bundle_arrays() if authors else {})}
+    if reference := _reference_of(run, bundle, calibration):
+        arrays |= reference.arrays()
     written = write_bundle(
         *(output, bundle, arrays, {**candidate.files, CARD_FILE: card}),
         overwrite=options.overwrite,
         measured=report.categories,
     )
     return written, report
+
+
+def _reference_of(
+    run: RunToExport, bundle: BundleManifest, calibration: Calibration
+) -> Reference | None:
+    """Return what the monitor will compare with: features of up to 5,000 valid papers.
+
+    Returns:
+        None for a model of so many labels that the journal does not keep its scores.
+    """
+    valid, source, authors = calibration.valid, run.source, calibration.authors
+    if len(bundle.labels) > MOST_LABELS:
+        return None
+    chosen = np.zeros(len(valid), dtype=np.bool_)
+    chosen[np.random.default_rng(run.record.seed).permutation(len(valid))[:MOST_REFERENCE]] = True
+    if authors is not None:
+        valid = replace(
+            valid,
+            used_authors=join_table(authors, source, valid, bundle.policy.temperature).used_authors,
+        )
+    texts = compress(iter_texts(source.dataset, "valid", source.manifest), chosen)
+    table = valid.select(chosen)
+    papers = WatchedPapers.of_texts(table.scores, table.known_share, texts, table.used_authors)
+    return make_reference(
+        papers, Decider(bundle, run.options.model), table.primary.astype(np.intp), table.years
+    )
 
 
 def _measure(

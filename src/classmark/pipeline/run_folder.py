@@ -208,10 +208,11 @@ def find_dataset(run_folder: Path, record: RunRecord) -> Path:
 
 def without_folders(command: str) -> str:
     """Return a command line with names for absolute paths: a bundle tells of no machine."""
-    return shlex.join(_name_of(word) for word in shlex.split(command))
+    return shlex.join(without_folder(word) for word in shlex.split(command))
 
 
-def _name_of(word: str) -> str:
+def without_folder(word: str) -> str:
+    """Return a word; of an absolute path, alone or after ``KEY=``, only the name."""
     key, equals, value = word.partition("=")
     for before, path in (("", word), (key + equals, value)):
         for flavour in (PurePosixPath(path), PureWindowsPath(path)):

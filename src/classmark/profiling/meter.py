@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from classmark.records import Progress
-from classmark.records.profile import ProcessCost, StepCost
+from classmark.records.experiments import ProcessCost, StepCost
 
 if TYPE_CHECKING:
     import psutil

@@ -23,7 +23,7 @@ from classmark.errors import MissingExtra, WorkerFailed
 from classmark.profiling.config import check_profiler, sampler_path
 from classmark.profiling.meter import Meter
 from classmark.profiling.stacks import Stack, Stacks, short_file
-from classmark.records.profile import ProfileKind, ProfileReport
+from classmark.records.experiments import ProfileKind, ProfileReport
 
 SAMPLER = "py-spy"
 _MOST_FUNCTIONS = 40

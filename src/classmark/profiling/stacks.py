@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 
-from classmark.records.profile import FunctionCost
+from classmark.records.experiments import FunctionCost
 
 Stack = tuple[str, ...]
 """Frames, the outermost first, each as ``name (file:line)``."""

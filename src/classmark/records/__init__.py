@@ -7,30 +7,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from classmark.records.bundle import BundleFile, BundleManifest, Policy
-from classmark.records.dataset import DatasetManifest, SplitFile
-from classmark.records.details import (
-    CategoryDetail,
-    ConfusionPair,
-    ErrorExample,
-    EvaluationDetails,
-    PaperFacts,
-    ReliabilityBin,
-    SliceGroup,
-)
 from classmark.records.evaluation import (
     Agreement,
+    CategoryDetail,
     CategoryDifference,
     CategoryReport,
     ComparisonReport,
+    ConfusionPair,
     Difference,
+    ErrorExample,
+    EvaluationDetails,
     EvaluationReport,
     MetricValue,
+    PaperFacts,
+    ReliabilityBin,
+    SliceGroup,
     SliceReport,
 )
+from classmark.records.experiments import SweepReport, SweepTrial, TrialState
+from classmark.records.gate import GateCheck, GateReport, GoldenAnswer, GoldenAnswers
 from classmark.records.lines import CSV_MARK, csv_header, csv_lines, csv_text
+from classmark.records.manifests import (
+    BundleFile,
+    BundleManifest,
+    DatasetManifest,
+    Policy,
+    SplitFile,
+)
 from classmark.records.paper import BadRecord, Paper
 from classmark.records.prediction import (
+    Compared,
     FeedbackEvent,
     Prediction,
     PredictionEvent,
@@ -42,6 +48,13 @@ from classmark.records.prediction import (
     utc_text_from,
 )
 from classmark.records.progress import SILENT, Progress, Silent
+from classmark.records.registry import (
+    Canary,
+    Channels,
+    Pointer,
+    PromotionEvent,
+    Registered,
+)
 from classmark.records.robustness import (
     RobustnessGates,
     RobustnessKind,
@@ -61,7 +74,6 @@ from classmark.records.run import (
     Speeds,
     TransformerPart,
 )
-from classmark.records.sweep import SweepReport, SweepTrial, TrialState
 from classmark.records.values import author_names, is_missing, text_of, text_of_id
 
 if TYPE_CHECKING:
@@ -75,12 +87,15 @@ __all__ = [
     "BadRecord",
     "BundleFile",
     "BundleManifest",
+    "Canary",
     "CascadeModel",
     "CascadePart",
     "CascadePoint",
     "CategoryDetail",
     "CategoryDifference",
     "CategoryReport",
+    "Channels",
+    "Compared",
     "ComparisonReport",
     "ConfusionPair",
     "DatasetManifest",
@@ -91,15 +106,22 @@ __all__ = [
     "EvaluationReport",
     "Features",
     "FeedbackEvent",
+    "GateCheck",
+    "GateReport",
+    "GoldenAnswer",
+    "GoldenAnswers",
     "LinearPart",
     "MetricValue",
     "Paper",
     "PaperFacts",
+    "Pointer",
     "Policy",
     "Prediction",
     "PredictionEvent",
     "PredictionSource",
     "Progress",
+    "PromotionEvent",
+    "Registered",
     "ReliabilityBin",
     "RobustnessGates",
     "RobustnessKind",

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from classmark.errors import InvalidConfig, InvalidReport
+from classmark.errors import InvalidConfig, InvalidReport, UsageError
 
 _Record = TypeVar("_Record")
 
@@ -202,3 +202,22 @@ def read_group(composed: Mapping[str, Any], name: str, documented: type) -> dict
         problem = "missing" if key in known else "unknown"
         raise InvalidConfig(f"{name}.{key} is {problem}. It knows {', '.join(sorted(known))}.")
     return given
+
+
+def check_ranges(record: object, ranges: Mapping[str, tuple[float, float]], what: str) -> None:
+    """Check that numbers of a record are within their bounds; None is not checked.
+
+    Args:
+        record: has the fields.
+        ranges: name of a field -> least and greatest value.
+        what: the record, after "of", in messages.
+
+    Raises:
+        UsageError: one is out of bounds, or not a number.
+    """
+    for name, (least, most) in ranges.items():
+        value = getattr(record, name)
+        if value is not None and not least <= value <= most:
+            raise UsageError(
+                f"{name} of {what} is {value:g}. Give a number from {least:g} to {most:g}."
+            )

@@ -96,6 +96,24 @@ def utc_text_from(text: str, units: Mapping[str, str], sign: int) -> str:
     return utc_text(round(moment.timestamp() * 1000))
 
 
+class Compared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What another version made of the same paper, in the background.
+
+    Attributes:
+        model: which version.
+        primary: the category that it accepted, None if it abstained.
+        code: the category that it ranked first.
+        probability: of that, 0..1.
+        latency_ms: of scoring alone.
+    """
+
+    model: ModelRef
+    primary: str | None
+    code: str
+    probability: float
+    latency_ms: float
+
+
 class PredictionEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One published prediction: what was answered, by whom, how fast, and features of the text.
 
@@ -119,6 +137,9 @@ class PredictionEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         source: which endpoint answered.
         author_category: the category that the author gave, canonical.
         used_authors: whether earlier papers of its authors counted; nothing else is kept of them.
+        compared: what another version made of it, during a canary or with a shadow.
+        client: id of the API key that asked; "" without keys.
+        features: what the monitor compares, see ``runtime.features``; None of an older classmark.
         text: title, newline, abstract; only where the journal was asked to keep texts.
     """
 
@@ -140,6 +161,9 @@ class PredictionEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     source: PredictionSource = "classify"
     author_category: str | None = None
     used_authors: bool = False
+    compared: Compared | None = None
+    client: str = ""
+    features: bytes | None = None
     text: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -173,12 +197,14 @@ class FeedbackEvent:
         category: canonical code.
         at_utc: when it was said, see ``utc_text``.
         comment: at most 500 characters.
+        client: id of the API key that said it; "" without keys.
     """
 
     prediction_id: str
     category: str
     at_utc: str
     comment: str | None = None
+    client: str = ""
 
     def __post_init__(self) -> None:
         if not is_prediction_id(self.prediction_id):
@@ -193,7 +219,8 @@ class FeedbackEvent:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of ``journal export``; the prediction around it has the id."""
-        return {"category": self.category, "at_utc": self.at_utc, "comment": self.comment}
+        names = ("category", "at_utc", "comment", "client")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True)

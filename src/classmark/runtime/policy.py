@@ -46,6 +46,7 @@ class Decider:
     Attributes:
         labels: k codes.
         names: k names, the codes themselves for free labels.
+        temperature: softmax(scores / temperature) is the calibrated probability.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Decider:
         self._policy = manifest.policy
         self._model = model
         self.labels = manifest.labels
+        self.temperature = manifest.policy.temperature
         is_arxiv = manifest.label_space == "arxiv"
         categories = _categories(manifest) if is_arxiv else []
         self.names = tuple(c.name for c in categories) or manifest.labels

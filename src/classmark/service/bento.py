@@ -23,6 +23,7 @@ from classmark.errors import ClassmarkError
 from classmark.records import BadRecord
 from classmark.runtime import Classifier
 from classmark.service.answering.answerer import Answerer, AnswerOptions, Document, Question
+from classmark.service.bento_settings import make_bento_settings
 from classmark.service.http.classify import batch_json, check_batch, question_of, question_or_bad
 from classmark.service.metrics import Metrics
 from classmark.service.problems import Problem, problem_of
@@ -32,7 +33,6 @@ from classmark.service.requests.schemas import ClassifyRequest
 from classmark.service.settings import (
     JOURNAL_OFF,
     ServiceSettings,
-    make_bento_settings,
     make_settings,
 )
 from classmark.wire import to_json

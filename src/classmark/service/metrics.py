@@ -1,12 +1,11 @@
-"""What the service counts: a row of ``FAMILIES`` a metric, summed over all workers of one tree."""
+"""What the service counts, summed over all workers of one tree."""
 
 from __future__ import annotations
 
 import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -14,117 +13,25 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
-from prometheus_client.utils import floatToGoString
 
+from classmark.service.families import ENDLESS, FAMILIES, LAST_USE, MODEL_INFO, Family
 from classmark.service.memory import OTHER, SERIES, Key, Place, Series, own_bytes
 
 if TYPE_CHECKING:
     from classmark.journal import JournalStatus
+    from classmark.service.drift import DriftNumbers
     from classmark.wire import ModelRef
 
 MEDIA_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
-# Two buckets per doubling from 0.25 ms, so that a percentile is off by at most a fifth.
-LATENCY_BUCKETS_S = tuple(round(0.00025 * 2 ** (i / 2), 6) for i in range(33))
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 METHODS = frozenset(
     ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 )
 """Others count as ``OTHER``: clients choose them, and each is a series."""
-_ENDLESS = float("inf")
-
-
-@dataclass(frozen=True)
-class Family:
-    """One metric.
-
-    Attributes:
-        kind: ``counter``, ``gauge`` or ``histogram``.
-        help: a sentence.
-        labels: their names.
-        edges: of a histogram, the upper edges of its buckets; the last one has no end.
-        edge_texts: the same as they are shown.
-        merge: how the gauges of several workers make one.
-        outlives: a gauge that still counts when its worker has died.
-    """
-
-    kind: str
-    help: str
-    labels: tuple[str, ...] = ()
-    edges: tuple[float, ...] = ()
-    edge_texts: tuple[str, ...] = ()
-    merge: Callable[[float, float], float] = float.__add__
-    outlives: bool = False
-
-
-def _counter(text: str, *labels: str) -> Family:
-    return Family("counter", text, labels)
-
-
-def _gauge(text: str, merge: Callable[[float, float], float] = float.__add__) -> Family:
-    return Family("gauge", text, merge=merge)
-
-
-def _histogram(text: str, edges: Iterable[float], *labels: str) -> Family:
-    whole = (*map(float, edges), _ENDLESS)
-    return Family("histogram", text, labels, whole, tuple(map(floatToGoString, whole)))
-
-
-_MODEL_LABELS = ("name", "version", "digest")
-MODEL_INFO = "classmark_model_info"
-LAST_USE = "classmark_key_last_use_timestamp_seconds"
+_FIRST_REFUSAL, _FIRST_FAULT = 400, 500
 SUPERVISOR = "supervisor"
 """What the supervisor is called where workers have their numbers."""
 _USE_STEP_S = 60
-# A gauge is that of the living: what a dead worker set no longer counts.
-FAMILIES: dict[str, Family] = {
-    "classmark_requests": _counter(
-        "Requests by route, method and status.", "route", "method", "status"
-    ),
-    "classmark_request_seconds": _histogram(
-        "From the first byte seen to the last byte given to the socket.",
-        LATENCY_BUCKETS_S,
-        "route",
-    ),
-    "classmark_papers": _counter("Papers classified, by outcome.", "outcome"),
-    "classmark_keys_refused": _counter(
-        "Requests refused for their API key, by kind of problem.", "reason"
-    ),
-    LAST_USE: Family(
-        "gauge",
-        "When an API key was last used since the service started, to the minute, in Unix time.",
-        ("key",),
-        merge=max,
-        outlives=True,
-    ),
-    "classmark_connections_refused": _counter(
-        "Connections refused before the application saw their request, by kind of problem.",
-        "reason",
-    ),
-    "classmark_requests_in_work": _gauge("Requests being answered now."),
-    "classmark_workers": _gauge("Workers alive."),
-    "classmark_worker_restarts": _counter("Workers started to replace one that died."),
-    MODEL_INFO: Family("gauge", "1; the labels say which model answers.", _MODEL_LABELS),
-    "process_resident_memory_bytes": Family("gauge", "Resident memory.", ("process",)),
-    "process_cpu_seconds": _counter("User and system CPU time spent.", "process"),
-    "classmark_start_time_seconds": _gauge("When the service started, in Unix time.", max),
-    "classmark_journal_written": _counter("Events that were written to the journal."),
-    "classmark_journal_dropped": _counter(
-        "Events that the journal lost: its queue was full, or it could not be written."
-    ),
-    "classmark_journal_queued": _gauge("Events that wait to be written."),
-    "classmark_journal_failing": _gauge("1 while the journal cannot be written.", max),
-    "classmark_queue_papers": _gauge("Papers that wait for the deep model."),
-    "classmark_queue_tokens": _gauge("Tokens that wait for the deep model."),
-    "classmark_batch_papers": _histogram(
-        "Papers of a batch of the deep model.", (1, 2, 4, 8, 16, 32, 64)
-    ),
-    "classmark_batch_tokens": _histogram(
-        "Tokens of a batch of the deep model.", (64, 128, 256, 512, 1024, 2048, 4096)
-    ),
-    "classmark_queue_refused": _counter(
-        "Requests refused at once because the queue is full or longer than their deadline."
-    ),
-}
 _JOURNAL_COUNTERS = ("written", "dropped")
 _JOURNAL_GAUGES = ("queued", "failing")
 
@@ -132,13 +39,20 @@ _JOURNAL_GAUGES = ("queued", "failing")
 class Metrics(Collector):
     """What a worker counts, and what all of them have counted."""
 
-    def __init__(self, place: Place | None = None, process: str | None = None) -> None:
+    def __init__(
+        self,
+        place: Place | None = None,
+        process: str | None = None,
+        drift: DriftNumbers | None = None,
+    ) -> None:
         """Begin to count, or continue the counts of the previous worker in the same place.
 
         Args:
             place: of this worker in its tree; None counts in this process alone.
             process: what its memory and time are shown as; None for the number of the worker.
+            drift: whose numbers are shown too; None for none.
         """
+        self._drift = drift
         if place is None:
             memory, slot = memoryview(bytearray(Series.SLOT_BYTES)), 0
         else:
@@ -148,6 +62,7 @@ class Metrics(Collector):
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         self._journal_seen = dict.fromkeys(_JOURNAL_COUNTERS, 0)
+        self._journal_mark = (0, time.monotonic())
         self._process = process or str(place.slot if place else 0)
         self._cpu_seen_s = 0.0
         self._model: Key = ()
@@ -176,9 +91,21 @@ class Metrics(Collector):
             model: what answers, if it is known.
         """
         if model is not None:
-            self._model = (model.name, model.version, model.digest)
+            self.set_model(model)
         self.set("classmark_workers", 1)
         self.set("classmark_start_time_seconds", at_s)
+
+    def version_done(self, role: str, status: int, seconds: float | None) -> None:
+        """Count a request that a version answered, and its time if it was for one paper."""
+        failed = "failed" if status >= _FIRST_FAULT else "refused"
+        outcome = "answered" if status < _FIRST_REFUSAL else failed
+        self.count("classmark_version_requests", role, outcome)
+        if seconds is not None and outcome == "answered":
+            self.observe("classmark_version_seconds", seconds, role)
+
+    def set_model(self, model: ModelRef) -> None:
+        """Say which model answers."""
+        self._model = (model.name, model.version, model.digest)
 
     def request_done(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a request."""
@@ -190,6 +117,30 @@ class Metrics(Collector):
         """Count papers by ``reason`` of their answer, or ``error``."""
         self.count("classmark_papers", outcome, n=n)
 
+    def answers_done(self, model: str, answers: Iterable[tuple[str, float, bool]]) -> None:
+        """Count what answers say.
+
+        Args:
+            model: ``NAME@VERSION``.
+            answers: first category, its probability, and whether it was not accepted.
+        """
+        family = FAMILIES["classmark_confidence"]
+        edges: Counter[str] = Counter()
+        categories: Counter[str] = Counter()
+        n_abstained, total = 0, 0.0
+        for category, probability, is_abstained in answers:
+            edges[family.edge_texts[bisect_left(family.edges, probability)]] += 1
+            categories[category] += 1
+            n_abstained += is_abstained
+            total += probability
+        for edge, n in edges.items():
+            self._own.add(("classmark_confidence_bucket", edge, model), n)
+        for category, n in categories.items():
+            self.count("classmark_first_category", category, n=n)
+        if edges:
+            self._own.add(("classmark_confidence_sum", "", model), total)
+            self.count("classmark_abstained", model, n=n_abstained)
+
     def key_used(self, key_id: str) -> None:
         """Note that a key was used, to the minute."""
         now = float(time.time() // _USE_STEP_S * _USE_STEP_S)
@@ -199,7 +150,7 @@ class Metrics(Collector):
 
     def last_uses(self) -> dict[str, float]:
         """Return when each key was last used, by id, in Unix time; of all workers."""
-        found = {key[2]: value for key, value in self._merged().items() if key[0] == LAST_USE}
+        found = {key[2]: value for key, value in self.values().items() if key[0] == LAST_USE}
         found.pop(OTHER, None)
         return found
 
@@ -225,6 +176,18 @@ class Metrics(Collector):
             self._journal_seen[name] = n
         for name in _JOURNAL_GAUGES:
             self.set(f"classmark_journal_{name}", float(getattr(status, name)))
+        self.set("classmark_journal_lag_seconds", self._lag_s(status))
+
+    def _lag_s(self, status: JournalStatus) -> float:
+        """Return how long at least the oldest waiting event has waited.
+
+        The mark is how many events had come by a moment; while fewer are done, one of them still
+        waits.
+        """
+        now, done = time.monotonic(), status.written + status.dropped
+        if done >= self._journal_mark[0]:
+            self._journal_mark = (done + status.queued, now)
+        return now - self._journal_mark[1] if status.queued else 0.0
 
     def set_process(self) -> None:
         """Publish the memory and CPU time of this process."""
@@ -264,20 +227,23 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family with the samples of all workers together."""
-        merged = self._merged()
+        merged = self.values()
         for name, family in FAMILIES.items():
             metric = Metric(name, family.help, family.kind)
             for sample, labels, value in _samples(name, family, merged):
                 metric.add_sample(sample, labels, value)
             yield metric
 
-    def _merged(self) -> dict[Key, float]:
+    def values(self) -> dict[Key, float]:
+        """Return every series, of all workers together."""
         merges = {name: family.merge for name, family in FAMILIES.items()}
         merged: dict[Key, float] = {}
         for series in self._all:
             for key, value in series.items():
                 merge = merges.get(key[0], float.__add__)
                 merged[key] = merge(merged[key], value) if key in merged else value
+        if self._drift is not None:
+            merged.update(self._drift.values())
         if self._model:  # a long name would not fit the memory of a series
             merged[MODEL_INFO, "", *self._model] = 1.0
         return merged
@@ -300,7 +266,9 @@ def _samples(
 ) -> Iterator[tuple[str, dict[str, str], float]]:
     """Yield the samples of a family; without labels there is one from the start."""
     main = {"counter": f"{name}_total", "gauge": name, "histogram": f"{name}_sum"}[family.kind]
-    found = {key[2:] for key in merged if key[0] == main} if family.labels else {()}
+    found: set[Key] = {()}
+    if family.labels or family.is_optional:
+        found = {key[2:] for key in merged if key[0] == main}
     for values in sorted(found):
         labels = dict(zip(family.labels, values, strict=True))
         if family.kind == "histogram":
@@ -338,7 +306,7 @@ def _quantile(edges: list[float], counts: dict[float, float], wanted: float) -> 
     low, below = 0.0, 0.0
     for edge in edges if wanted else ():
         if counts[edge] >= wanted:
-            if edge == _ENDLESS:
+            if edge == ENDLESS:
                 return round(low * 1000, 3)
             inside = (wanted - below) / (counts[edge] - below)
             return round((low + (edge - low) * inside) * 1000, 3)

@@ -15,13 +15,13 @@ from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from classmark.errors import InvalidConfig
+from classmark.journal.place import without_passwords
 from classmark.kernels.encoder import usable_cores
 from classmark.service.keys import SLOWEST_RATE, is_rate
 
 ANY_HOST = EVERY_PROXY = "*"
 JOURNAL_OFF = "off"
 PREFIX = "CLASSMARK_SERVE_"
-BENTO_PREFIX = "CLASSMARK_BENTO_"
 RELOADED = ("access_log", "log_file", "log_level")
 """Settings that a running service reads again from its settings file; see ``reread``."""
 MIB = 1 << 20
@@ -124,13 +124,17 @@ class ServiceSettings(BaseSettings):
         port: port to listen on; 0 takes a free one.
         workers: processes; 0 means one per core (for a deep model, per group of threads).
         model: name, ``NAME@VERSION`` or path of the model; None means the default one.
+        registry: folder of a registry whose changes the service follows; None serves ``model``.
+        channel: of the registry, whose bundle answers.
+        trusted_key: public key that signs its bundles, instead of those that the registry names.
         index: folder of an index of papers, see ``classmark index``; None offers no similar papers.
-        journal: file of the journal, None for the usual place, ``off`` for none.
+        journal: file of the journal or address of a database, None: the usual file, ``off``: none.
         journal_text: keep the text of papers in the journal.
-        journal_keep_days: delete predictions and feedback from the journal after this many days,
-            or up to a fifteenth of that later; None keeps them.
-        journal_max_mb: delete the oldest files of the journal while all of them together are larger
-            than this; None sets no limit.
+        journal_keep_days: delete predictions and feedback from the journal after this many days, or
+            up to a fifteenth of that later; None keeps them.
+        journal_max_mb: delete the oldest files of the journal while it is larger; None: no limit.
+        traces: address that the spans of requests are posted to, as OpenTelemetry's OTLP.
+        drift_report: file of ``classmark monitor run --output``, whose numbers ``/metrics`` shows.
         api_keys: file of API keys, see ``classmark keys``; None requires no key.
         allowed_hosts: host names that requests may use, separated by commas; ``*`` for any name. By
             default, without API keys: ``localhost``, the name of the machine, the value of
@@ -142,8 +146,7 @@ class ServiceSettings(BaseSettings):
         max_body_bytes: maximum body of a request.
         max_text_chars: maximum title and abstract of one paper together, and maximum authors.
         max_papers: maximum papers of a batch.
-        max_concurrency: maximum requests in work at once in a worker; more get 503. A request is in
-            work from the last byte of its body on.
+        max_concurrency: maximum whole requests being answered at once in a worker; more get 503.
         max_queue: maximum batches and long texts that wait for a thread of a worker; more get 503.
         max_connections: maximum open connections of a worker; above it, the newest of the client
             with the most is closed, with 503.
@@ -160,18 +163,17 @@ class ServiceSettings(BaseSettings):
         batch_wait_ms: deep model: how long a paper waits for others while nothing runs.
         deadline_ms: for a request, from its first byte; a client may ask for less.
         body_timeout_s: for a client to send the body of a request.
-        header_timeout_s: for a client to send the header of a request.
+        header_timeout_s: the same for its header.
         write_timeout_s: for a client to read an answer.
         keep_alive_s: how long an idle connection is kept open.
-        drain_s: between the signal to stop and the end of accepting connections; ``/readyz``
-            returns 503 meanwhile, so that a load balancer can choose another instance.
+        drain_s: from the signal to stop to the end of accepting connections; ``/readyz`` is 503.
         grace_s: from the signal to stop to the exit.
         stuck_after_s: a worker whose event loop is stuck for this long is killed and replaced.
         access_log: log one line per request.
         log_file: file to append the log to; None means stderr.
         log_level: lowest level to log.
-        trusted_proxies: addresses and networks, separated by commas, whose X-Forwarded-For is
-            trusted; empty for none, ``*`` for all.
+        trusted_proxies: addresses and networks, separated by commas, whose X-Forwarded-For counts;
+            ``*`` for all.
         settings: file with lines ``CLASSMARK_SERVE_NAME=VALUE``; options and environment variables
             override it. On SIGHUP its log settings are read again.
     """
@@ -184,11 +186,16 @@ class ServiceSettings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     workers: Annotated[int, Field(ge=0), AfterValidator(_checked_workers)] = 0
     model: str | None = None
+    registry: Path | None = None
+    channel: str = "champion"
+    trusted_key: Path | None = None
     index: Path | None = None
-    journal: str | None = None
+    journal: Annotated[str | None, Field(repr=False)] = None  # an address has a password
     journal_text: bool = False
     journal_keep_days: Annotated[float, Field(ge=0.01, le=36_500)] | None = None
     journal_max_mb: Annotated[int, Field(ge=16)] | None = None
+    traces: Annotated[str, Field(pattern="^https?://.+")] | None = None
+    drift_report: Path | None = None
     api_keys: Path | None = None
     allowed_hosts: Annotated[str, _that(parse_hosts)] = ""
     refused_keys_per_minute: Rate = 30.0
@@ -237,16 +244,13 @@ class ServiceSettings(BaseSettings):
         return not is_local and self.api_keys is None
 
     def without_effect(self, *, is_deep: bool) -> dict[str, str]:
-        """Return the settings that were given but have no effect, each with the reason.
-
-        Args:
-            is_deep: the model is a deep one.
-        """
+        """Return the settings that were given but have no effect, each with the reason."""
         off = {
             "no rate limits requests": (
                 not self.rate_per_minute and self.api_keys is None,
                 ("rate_burst",),
             ),
+            "there is no registry": (self.registry is None, ("channel", "trusted_key")),
             "there is no journal": (
                 self.journal == JOURNAL_OFF,
                 ("journal_text", "journal_keep_days", "journal_max_mb"),
@@ -354,45 +358,9 @@ def _variables_in(file: Path) -> dict[str, str]:
         name, equals, value = line.partition("=")
         if not equals or not name.upper().startswith(PREFIX):
             raise InvalidConfig(
-                f"{file}, line {number}: {line[:80]!r} does not set a variable of the service. "
-                f"Write {PREFIX}NAME=VALUE."
+                f"{file}, line {number}: {without_passwords(line)[:80]!r} does not set a variable "
+                f"of the service. Write {PREFIX}NAME=VALUE."
             )
         is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
         variables[name.strip()] = value[1:-1] if is_quoted else value
     return variables
-
-
-class BentoSettings(BaseSettings):
-    """How BentoML serves; set by the environment only.
-
-    BentoML's own ``--arg`` reaches a service in source code, and not one that was built.
-
-    Attributes:
-        workers: processes.
-        batching: whether requests that wait are answered together.
-        max_batch: maximum requests that are answered together.
-        max_latency_ms: a request that would take longer gets 503; with batching only.
-        max_concurrency: maximum requests in work at once, of all workers; more get 429.
-    """
-
-    model_config = SettingsConfigDict(env_prefix=BENTO_PREFIX, frozen=True)
-
-    workers: Count = 1
-    batching: bool = True
-    max_batch: Annotated[int, Field(ge=2)] = 64
-    max_latency_ms: Count = 10_000
-    max_concurrency: Count = 512
-
-
-def make_bento_settings() -> BentoSettings:
-    """Return the settings of a bento, from the environment.
-
-    Raises:
-        InvalidConfig: a value is invalid; names the variable and what it saw.
-    """
-    try:
-        return BentoSettings()
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = f"{BENTO_PREFIX}{first['loc'][0]}".upper()
-        raise InvalidConfig(f"{name} cannot be {first['input']!r}: {first['msg']}.") from error

@@ -3,6 +3,7 @@
 from classmark.storage.atomic import (
     atomic_file,
     atomic_folder,
+    discard,
     publish,
     restored_on_failure,
     scratch_folder,
@@ -10,6 +11,7 @@ from classmark.storage.atomic import (
     write_json,
     write_text,
 )
+from classmark.storage.durable import append
 from classmark.storage.failures import storage_errors
 from classmark.storage.leftovers import remove, remove_leftovers
 from classmark.storage.lock import LOCK_FILE, locked_file, locked_folder
@@ -32,12 +34,14 @@ from classmark.storage.remote import (
 
 __all__ = [
     "LOCK_FILE",
+    "append",
     "atomic_file",
     "atomic_folder",
     "check_apart",
     "check_file_place",
     "check_folder_place",
     "content_mark",
+    "discard",
     "expand_home",
     "files_of",
     "is_remote",

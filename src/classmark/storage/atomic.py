@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from classmark.errors import StorageFailed
+from classmark.storage.durable import sync_folder, sync_tree
 from classmark.storage.failures import storage_errors
 from classmark.storage.leftovers import (
     HALF_MADE,
@@ -86,7 +87,7 @@ def atomic_file(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
         with storage_errors(path):
             if os.name == "nt":  # pragma: no cover - not on this system
                 temporary.path.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
     finally:
         remove(temporary.path)
 
@@ -100,7 +101,7 @@ def publish(file: Path, path: Path) -> None:
     target = target_of(path)
     with storage_errors(path):
         file.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
 
 
 @contextmanager
@@ -122,9 +123,9 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         with storage_errors(path):
             yield temporary.path
-            _sync_tree(temporary.path)
+            sync_tree(temporary.path)
             _put(temporary.path, target, path, overwrite=overwrite)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
     finally:
         remove(temporary.path)
         close(temporary.handle)
@@ -186,6 +187,22 @@ def write_text(path: Path, text: str, *, private: bool = False) -> None:
 def write_json(path: Path, value: object, *, private: bool = False) -> None:
     """Write a JSON document atomically, indented, with a final newline."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", private=private)
+
+
+def discard(path: Path) -> None:
+    """Remove a folder in one step: after a kill it is whole, or no longer under its name.
+
+    What a kill leaves of it goes with ``recover_output`` of the same path.
+
+    Raises:
+        StorageFailed: it cannot be moved.
+    """
+    target = target_of(path)
+    with storage_errors(path):
+        aside = new_name(target, IN_WORK)
+        target.rename(aside)
+        sync_folder(target.parent)
+    remove(aside)
 
 
 def sha256_file(path: Path) -> str:
@@ -357,24 +374,3 @@ def _bring_back(old: Path, target: Path) -> None:
     if old.exists():
         old.rename(target)
     remove(half)
-
-
-def _sync_tree(folder: Path) -> None:
-    """Make sure that every file and every name in a folder is on the disk."""
-    for root, _, names in os.walk(folder):
-        for name in names:
-            _sync(Path(root, name))
-        _sync_folder(Path(root))
-
-
-def _sync_folder(path: Path) -> None:
-    if os.name != "nt":  # folders cannot be synced there
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

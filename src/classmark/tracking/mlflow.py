@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from classmark.tracking.child import ChildTracker
+from classmark.errors import TrackerDown
+from classmark.tracking.child import ChildTracker, first_cause
 from classmark.tracking.tracker import SQLITE, RunInfo, flat
 
 DATABASE = "mlflow.db"
@@ -20,7 +24,46 @@ _SHORT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
+_FEW_TRIES = {name: value for name, value in _SHORT.items() if "TIMEOUT" not in name}
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+
+
+def ask_child(module: str, uri: str, asked: Mapping[str, Any]) -> str:
+    """Return what a module's ``main`` printed, which runs in a process of its own, with MLflow.
+
+    Args:
+        module: its full name; its ``main`` calls ``answer_parent``.
+        uri: of MLflow, for the error.
+        asked: JSON that it reads from stdin.
+
+    Raises:
+        TrackerDown: it failed.
+    """
+    done = subprocess.run(
+        # -P: a file of the current folder must not replace a module.
+        (sys.executable, "-P", "-m", module),
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**_FEW_TRIES, **os.environ, **QUIET},
+        check=False,
+    )
+    said = done.stdout.strip()
+    if done.returncode:
+        raise TrackerDown(f"MLflow at {uri}: {said or f'ended with {done.returncode}'}")
+    return said
+
+
+def answer_parent(work: Callable[..., str]) -> int:
+    """Print what the work of ``ask_child`` returns, or what failed in one line and return 1."""
+    answer, sys.stdout = sys.stdout, Path(os.devnull).open("w")  # noqa: SIM115 - until the end
+    try:
+        said, code = work(**json.load(sys.stdin)), 0
+    except Exception as error:  # noqa: BLE001 - the parent decides what to do
+        said, code = first_cause(error), 1
+    print(said, file=answer, flush=True)
+    return code
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,6 @@ no pickle. It is imported in a process of its own, as for a fit.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -16,22 +13,17 @@ from typing import Any
 
 from classmark import __version__
 from classmark.bundle import load_bundle
-from classmark.errors import BundleIncompatible, MissingExtra, RunNotFound, TrackerDown
+from classmark.errors import BundleIncompatible, MissingExtra, RunNotFound
 from classmark.records import RunRecord
 from classmark.runtime import Classifier
-from classmark.tracking.child import first_cause
 from classmark.tracking.config import has_mlflow
-from classmark.tracking.mlflow import QUIET, MlflowStore
+from classmark.tracking.mlflow import MlflowStore, answer_parent, ask_child
 from classmark.tracking.mlflow_writer import check_sqlite
 
 MODEL = "model"
 """Name of the model within its run."""
 _TEXT_COLUMNS = ("id", "title", "abstract")
 _OPTIONS = {"top": ("long", 5), "threshold": ("double", None), "explain": ("boolean", False)}
-# A server that is down is given up after seconds, unless the environment says otherwise.
-_FEW_TRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
-# -P: a file of the current folder must not replace a module.
-_COMMAND = (sys.executable, "-P", "-m", __name__)
 
 
 def log_model(store: MlflowStore, run_name: str, record: RunRecord, bundle: Path) -> str:
@@ -58,18 +50,7 @@ def log_model(store: MlflowStore, run_name: str, record: RunRecord, bundle: Path
         "bundle": str(bundle.resolve()),
         "requirement": _check_bundle(bundle, run_name, record),
     }
-    done = subprocess.run(
-        _COMMAND,
-        input=json.dumps(asked),
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env={**_FEW_TRIES, **os.environ, **QUIET},
-        check=False,
-    )
-    said = done.stdout.strip()
-    if done.returncode:
-        raise TrackerDown(f"MLflow at {store.uri}: {said or f'ended with {done.returncode}'}")
+    said = ask_child(__name__, store.uri, asked)
     if not said:
         raise RunNotFound(
             f"MLflow at {store.uri} has no run {run_name!r}. Train with tracker=mlflow, or say "
@@ -160,13 +141,7 @@ def _log(store: dict[str, str], run_name: str, bundle: str, requirement: str) ->
 
 def main() -> int:
     """Log what stdin asks for; print the address, or what failed in one line and return 1."""
-    answer, sys.stdout = sys.stdout, Path(os.devnull).open("w")  # noqa: SIM115 - until the end
-    try:
-        said, code = _log(**json.load(sys.stdin)), 0
-    except Exception as error:  # noqa: BLE001 - the parent decides what to do
-        said, code = first_cause(error), 1
-    print(said, file=answer, flush=True)
-    return code
+    return answer_parent(_log)
 
 
 if __name__ == "__main__":

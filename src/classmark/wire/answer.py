@@ -189,6 +189,7 @@ class Answer(Published, frozen=True, kw_only=True, omit_defaults=True):
         title: of the paper, on one line, cut if it is very long; only for files sent to the
             service.
         similar: papers of an index, the most similar first; None unless requested.
+        label_change: whether a canary answered whose labels differ from those of the champion.
     """
 
     id: str | None
@@ -209,6 +210,7 @@ class Answer(Published, frozen=True, kw_only=True, omit_defaults=True):
     prediction_id: str = ""
     title: str | None = None
     similar: tuple[Similar, ...] | None = None
+    label_change: bool = False
 
 
 class RecordError(Published, frozen=True, omit_defaults=True):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import msgspec
+
 from classmark.wire.answer import ModelRef, Published
 
 LabelSpace = Literal["arxiv", "free"]
+Role = Literal["champion", "challenger", "shadow", "previous"]
 
 
 class Category(Published, frozen=True):
@@ -57,6 +60,7 @@ class ModelDetails(Published, frozen=True, kw_only=True):
         authors: whether it has a table of authors, and so answers better where they are known.
         similar: most papers that ``similar`` may ask for; 0 if the service has no index.
         default: whether commands use it when none is named.
+        role: what a service that follows a registry has it for; ``previous`` answered before.
     """
 
     name: str
@@ -71,10 +75,11 @@ class ModelDetails(Published, frozen=True, kw_only=True):
     authors: bool = False
     similar: int = 0
     default: bool
+    role: Role = "champion"
 
 
 class Models(Published, frozen=True):
-    """The models that answer."""
+    """The models that are loaded, the champion first."""
 
     models: tuple[ModelDetails, ...]
 
@@ -130,6 +135,66 @@ class Latency(Published, frozen=True):
     p99: float | None
 
 
+class RegisteredBundle(Published, frozen=True):
+    """A bundle that a registry names.
+
+    Attributes:
+        role: champion, challenger or shadow.
+        digest: of the bundle.
+        model: ``NAME@VERSION``.
+        percent: of the clients that a challenger answers, or of the papers that a shadow scores
+            too, 0..100; None for a champion.
+    """
+
+    role: str
+    digest: str
+    model: str
+    percent: float | None = None
+
+
+class RegistryEvent(Published, frozen=True, kw_only=True):
+    """A change of a registry.
+
+    Attributes:
+        sequence: number of the change.
+        at_utc: when it was made.
+        who: made it.
+        action: what was done.
+        why: the reason that was given, or the rule that decided.
+        bundle: ``NAME@VERSION`` of the bundle that it is about; None if it is about none.
+        digest: of that bundle.
+        outcome: how a canary ended: ``promoted``, ``rolled_back`` or ``stopped``.
+    """
+
+    sequence: int
+    at_utc: str
+    who: str
+    action: str
+    why: str
+    bundle: str | None
+    digest: str | None
+    outcome: str | None
+
+
+class RegistryState(Published, frozen=True, kw_only=True):
+    """What the registry of a service names.
+
+    Attributes:
+        sequence: number of the last change; ``classmark_registry_sequence`` of the metrics reaches
+            it when every worker has followed.
+        bundles: by role, the champion first.
+        rules: that end the canary; empty for none.
+        canary_started_utc: when the canary began; None without one.
+        events: the last changes, the latest first.
+    """
+
+    sequence: int
+    bundles: tuple[RegisteredBundle, ...]
+    rules: dict[str, Any]
+    canary_started_utc: str | None
+    events: tuple[RegistryEvent, ...]
+
+
 class Status(Published, frozen=True, kw_only=True):
     """How the service is doing.
 
@@ -141,6 +206,7 @@ class Status(Published, frozen=True, kw_only=True):
         latency_ms: of all workers together.
         papers: how many, by outcome.
         journal: its state; None without a journal.
+        registry: what it names; None without a registry, or while that cannot be read.
     """
 
     model: ModelRef
@@ -150,9 +216,30 @@ class Status(Published, frozen=True, kw_only=True):
     latency_ms: Latency
     papers: dict[str, int]
     journal: dict[str, Any] | None = None
+    registry: RegistryState | None = None
 
 
-class Health(Published, frozen=True):
-    """State of the process."""
+class RefusedBundle(Published, frozen=True):
+    """A bundle that a registry names, but that cannot be used.
+
+    Attributes:
+        digest: of the bundle; "" if the registry itself cannot be read, or a channel is empty.
+        kind: of the error; the log has the rest.
+    """
+
+    digest: str
+    kind: str
+
+
+class Health(Published, frozen=True, omit_defaults=True):
+    """State of the process.
+
+    Attributes:
+        status: in a word.
+        serving: digests of the bundles that answer, by role; only with a registry.
+        refused: what the registry names but cannot be used, by role; only with a registry.
+    """
 
     status: str
+    serving: dict[str, str] = msgspec.field(default_factory=dict)
+    refused: dict[str, RefusedBundle] = msgspec.field(default_factory=dict)

@@ -37,6 +37,11 @@ KINDS: dict[str, tuple[int, str]] = {
     "keys_unreadable": (503, "The API keys cannot be read"),
     "journal_unavailable": (503, "The journal cannot be used now"),
     "journal_off": (404, "There is no journal"),
+    "registry_off": (404, "There is no registry"),
+    "registry_refused": (409, "The registry refused the change"),
+    "look_running": (409, "A look is being made"),
+    "look_failed": (503, "The look failed"),
+    "registry_unavailable": (503, "The registry cannot be used now"),
     "deadline_exceeded": (504, "The answer was not ready in time"),
 }
 

@@ -182,13 +182,13 @@ def test_everything_is_reached_with_the_keyboard(tab: Any) -> None:
     page = tab.open()
     name = "document.activeElement.id || document.activeElement.textContent.trim()"
     reached = []
-    for _ in range(8):
+    for _ in range(10):
         page.keyboard.press("Tab")
         reached.append(page.evaluate(name).split("\n")[0])
     assert reached[:4] == ["Skip to the content", "classmark", "Classify", "Model and status"]
-    assert reached[4:6] == ["theme", "text"]
-    assert reached[6].startswith("Classify")
-    assert reached[7] == "file"
+    assert reached[4:8] == ["theme", "text", "authors", "use-authors"]
+    assert reached[8].startswith("Classify")
+    assert reached[9] == "file"
 
 
 def test_the_answer_is_announced(tab: Any) -> None:

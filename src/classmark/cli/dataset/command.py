@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
-from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from classmark.cli.dataset.download import download
+from classmark.cli.dataset.extend import extend
 from classmark.cli.dataset.needs import need_packages
+from classmark.cli.dataset.report import command_line, report
+from classmark.cli.dataset.send import (
+    ApiKey,
+    FeedbackShare,
+    Rate,
+    Send,
+    Traffic,
+    send_sample,
+)
 from classmark.cli.dataset.stats import stats
 from classmark.cli.options import (
     AddressOption,
@@ -21,7 +29,7 @@ from classmark.cli.options import (
     parse_place,
     refuse_buckets,
 )
-from classmark.cli.output import check_ending, print_error
+from classmark.cli.output import check_ending
 from classmark.cli.progress import progress_bar
 from classmark.cluster import check_engine
 from classmark.dataset.config import (
@@ -35,9 +43,6 @@ from classmark.dataset.config import (
 )
 from classmark.errors import UsageError
 
-if TYPE_CHECKING:
-    from classmark.records import DatasetManifest
-
 _BUILD = DatasetConfig()
 _SAMPLE = SampleConfig()
 
@@ -49,6 +54,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command()(download)
+app.command()(extend)
 app.command()(stats)
 
 Sources = Annotated[
@@ -164,7 +170,7 @@ def build(
     read = ReadOnCluster(address) if engine == "ray" else None
     target, papers = parse_place(output), [parse_place(source) for source in sources]
     papers = papers if read is None else files_of(papers)
-    origin = Origin(command=_command_line(), read=read)
+    origin = Origin(command=command_line(), read=read)
     with (
         progress_bar() as progress,
         staged_folder(target, last=MANIFEST_FILE, overwrite=overwrite) as folder,
@@ -172,7 +178,7 @@ def build(
         manifest = build_dataset(
             papers, folder, config, origin=origin, overwrite=overwrite, progress=progress
         )
-    _report(manifest, target, as_json=as_json)
+    report(manifest, target, as_json=as_json)
 
 
 Papers = Annotated[int, typer.Option(metavar="N", help="Number of papers.")]
@@ -222,19 +228,27 @@ def sample(
     drift: Drift = _SAMPLE.drift,
     categories: Categories = _SAMPLE.categories,
     periods: Periods = "",
+    send: Send = None,
+    rate: Rate = 100.0,
+    feedback: FeedbackShare = 0.0,
+    api_key: ApiKey = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Invent a labelled corpus from classmark's own terms and sentences; nothing in it is true.
 
     For trying things out where no data can be had. The last line on stdout is what was written.
+    With --send the papers are traffic of a running service, in order of time: with --drift its
+    later papers are of other terms, which `classmark monitor run` notices.
     """
     config = SampleConfig(papers=papers, seed=seed, noise=noise, drift=drift, categories=categories)
-    if sum(place is not None for place in (output, csv, dump)) != 1:
-        raise UsageError("give one of --output DIR, --csv FILE and --dump FILE.")
+    if sum(place is not None for place in (output, csv, dump, send)) != 1:
+        raise UsageError("give one of --output DIR, --csv FILE, --dump FILE and --send URL.")
     check_ending("--csv", csv, (".csv",))
     check_ending("--dump", dump, (".jsonl", ".ndjson", ".json", ".gz"))
     need_packages("building datasets")
+    if send is not None:
+        _send(config, Traffic(url=send, rate=rate, feedback=feedback, api_key=api_key), as_json)
     if file := csv or dump:
         _write_file(file, config, is_dump=dump is not None, overwrite=overwrite)
     if output is not None:
@@ -245,11 +259,21 @@ def sample(
                 output,
                 config,
                 periods=_listed(periods),
-                command=_command_line(),
+                command=command_line(),
                 overwrite=overwrite,
                 progress=progress,
             )
-        _report(manifest, output, as_json=as_json)
+        report(manifest, output, as_json=as_json)
+
+
+def _send(config: SampleConfig, traffic: Traffic, as_json: bool) -> None:
+    with progress_bar() as progress:
+        sent = send_sample(config, traffic, progress)
+    text = (
+        f"{sent.papers:,} papers: {sent.answers:,} answers, {sent.errors:,} errors, "
+        f"{sent.feedback:,} with feedback"
+    )
+    typer.echo(json.dumps(asdict(sent)) if as_json else text)
 
 
 def _write_file(path: Path, config: SampleConfig, *, is_dump: bool, overwrite: bool) -> None:
@@ -264,46 +288,3 @@ def _write_file(path: Path, config: SampleConfig, *, is_dump: bool, overwrite: b
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _command_line() -> str:
-    return shlex.join(["classmark", *sys.argv[1:]])
-
-
-def _report(manifest: DatasetManifest, output: Path, *, as_json: bool) -> None:
-    for drop in manifest.config["notes"]["large_drops"]:
-        what = f"{drop['rows']:,} of {manifest.read:,} rows were dropped ({drop['reason']})"
-        print_error(f"warning: {what}, e.g. {drop['example']} {drop['advice']}")
-    if as_json:
-        typer.echo(json.dumps({"path": str(output), **_summary(manifest)}))
-        return
-    for name, count in _summary_lines(manifest):
-        typer.echo(f"{name:<32}{count:>12,}")
-    if manifest.generated:
-        typer.echo("generated: the papers are invented")
-    typer.echo(str(output))
-
-
-def _summary(manifest: DatasetManifest) -> dict[str, Any]:
-    return {
-        "digest": manifest.digest,
-        "label_space": manifest.label_space,
-        "labels": len(manifest.labels),
-        "read": manifest.read,
-        "kept": manifest.kept,
-        "dropped": manifest.dropped,
-        "splits": {name: split.papers for name, split in manifest.splits.items()},
-        "periods": list(manifest.periods),
-        "notes": manifest.config["notes"],
-        "generated": manifest.generated,
-    }
-
-
-def _summary_lines(manifest: DatasetManifest) -> Iterator[tuple[str, int]]:
-    yield "read", manifest.read
-    for reason, count in manifest.dropped.items():
-        yield f"  dropped: {reason}", count
-    yield "kept", manifest.kept
-    for name, split in manifest.splits.items():
-        yield f"  {name}", split.papers
-    yield "categories", len(manifest.labels)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from classmark.cli.evaluate.report import (
 from classmark.cli.evaluate.sources import DEFAULT_SPLIT, model_folder
 from classmark.cli.options import complete_model
 from classmark.cli.output import check_ending, print_error
-from classmark.errors import GateFailed, InvalidGates, UsageError
+from classmark.errors import GateFailed, UsageError
 
 if TYPE_CHECKING:
     from classmark.evaluation import EvaluationConfig, RobustnessConfig
@@ -135,24 +134,9 @@ def _prepare(places: Places, subject: Subject) -> RobustnessGates | None:
     )
     check_endings(places.output, places.html)
     check_ending("--write-gates", places.write_gates, (".json",))
+    from classmark.evaluation import read_gates
+
     return None if places.gates is None else read_gates(places.gates)
-
-
-def read_gates(file: Path) -> RobustnessGates:
-    """Read a gate file.
-
-    Raises:
-        InvalidGates: it is missing, not JSON, of another format, or a minimum is not a share.
-    """
-    from classmark.records import RobustnessGates
-
-    try:
-        return RobustnessGates.from_dict(json.loads(file.read_text(encoding="utf-8-sig")))
-    except (OSError, ValueError, RecursionError, InvalidGates) as error:
-        raise InvalidGates(
-            f"gate file {file} cannot be used: {error}. Write one with "
-            "`classmark evaluate robustness --write-gates FILE`."
-        ) from error
 
 
 def _config(

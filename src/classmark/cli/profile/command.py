@@ -175,13 +175,15 @@ def _run_here(
     Raises:
         ClassmarkError: of the command; nothing is written then.
     """
+    from classmark.journal.place import without_passwords
     from classmark.pages.profile import write_profile
     from classmark.profiling import Profiler
     from classmark.profiling.config import ProfilerConfig
     from classmark.storage import atomic_folder
 
     config = ProfilerConfig(kind=kind, rate=rate, folder=None)
-    profiler = Profiler(kind, config.rate, shlex.join(["classmark", *words]))
+    command = without_passwords(shlex.join(["classmark", *words]))
+    profiler = Profiler(kind, config.rate, command)
     outcome: BaseException | None = None
     with atomic_folder(folder) as temporary:
         with (temporary / _OUTPUT_FILE).open("wb") as file, _stdout_to(file.fileno()):
@@ -220,7 +222,7 @@ def _stdout_to(handle: int) -> Iterator[None]:
 
 def _show(folder: Path, *, as_json: bool) -> None:
     """Print the functions that cost most to stderr, and the folder or its JSON to stdout."""
-    from classmark.records.profile import ProfileReport
+    from classmark.records.experiments import ProfileReport
 
     path = folder / ProfileReport.FILE
     report: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}

@@ -107,6 +107,7 @@ def profile_service(folder: Path, options: Sequence[str], load: Load, rate: int)
         WorkerFailed: the service does not start, or refuses every request.
         StorageFailed: the folder cannot be written.
     """
+    from classmark.journal.place import without_passwords
     from classmark.pages.profile import write_profile
     from classmark.profiling.config import ProfilerConfig
     from classmark.profiling.profiler import make_profile
@@ -122,7 +123,7 @@ def profile_service(folder: Path, options: Sequence[str], load: Load, rate: int)
         profile = make_profile(
             service.stacks,
             service.meter,
-            command=shlex.join(["classmark", *words]),
+            command=without_passwords(shlex.join(["classmark", *words])),
             rate=rate,
             interrupted=interrupted,
             load=load.facts(service.loaded_s),

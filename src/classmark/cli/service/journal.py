@@ -22,6 +22,7 @@ from classmark.cli.progress import progress_bar
 from classmark.errors import InvalidJournal, UsageError
 
 if TYPE_CHECKING:
+    from classmark.journal import Place
     from classmark.journal.export import Format
     from classmark.journal.forget import Forgotten
     from classmark.journal.reading import JournalSummary, PredictionFilter
@@ -39,25 +40,37 @@ _FORMAT_OF: dict[str, Format] = {
     ".csv": "csv",
     ".parquet": "parquet",
 }
-_AGE_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
 File = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--journal",
-        metavar="FILE",
-        help="First file of the journal; CLASSMARK_HOME/journal/journal.sqlite if left out.",
+        metavar="FILE|ADDRESS",
+        help="First file of the journal; CLASSMARK_HOME/journal/journal.sqlite if left out. Or a "
+        "database: postgresql://USER@HOST/NAME.",
     ),
+]
+
+Since = Annotated[
+    str | None, typer.Option(metavar="T", help="From this time on: 2026-11-24, or an age: 7d.")
+]
+Until = Annotated[
+    str | None, typer.Option(metavar="T", help="Before this time: 2026-11-24, or an age: 1d.")
 ]
 
 
 @app.command("path")
 def print_path(file: File = None, as_json: AsJson = False) -> None:
-    """Print the file that the next prediction goes into; it need not exist yet."""
+    """Print the file that the next prediction goes into; it need not exist yet.
+
+    A database is printed without its password.
+    """
     from classmark.journal.database import journal_files, live_file
 
-    path = _path(file)
-    facts = {"path": str(live_file(path)), "files": [str(f) for f in journal_files(path)]}
+    place = journal_place(file)
+    files = journal_files(place) if isinstance(place, Path) else []
+    live = live_file(place) if isinstance(place, Path) else place
+    facts = {"path": str(live), "files": [str(file) for file in files]}
     typer.echo(json.dumps(facts) if as_json else facts["path"])
 
 
@@ -66,7 +79,7 @@ def show_status(file: File = None, as_json: AsJson = False) -> None:
     """Count what is in the journal."""
     from classmark.journal.reading import summarise
 
-    summary = summarise(_path(file))
+    summary = summarise(journal_place(file))
     typer.echo(json.dumps(asdict(summary), indent=2) if as_json else _as_text(summary))
 
 
@@ -82,12 +95,8 @@ def export(
         typer.Option(metavar="F", help="jsonl, csv or parquet; by the ending of FILE, else jsonl."),
     ] = None,
     raw_cells: RawCells = False,
-    since: Annotated[
-        str | None, typer.Option(metavar="T", help="From this time on: 2026-11-24, or an age: 7d.")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(metavar="T", help="Before this time: 2026-11-24, or an age: 1d.")
-    ] = None,
+    since: Since = None,
+    until: Until = None,
     model: Annotated[
         str | None, typer.Option(metavar="M", help="Only of this model: NAME or NAME@VERSION.")
     ] = None,
@@ -96,13 +105,14 @@ def export(
 
     JSON lines hold all feedback, the columns of CSV and Parquet the latest. Times are UTC.
     """
-    from classmark.journal.database import journal_files, with_logs
+    from classmark.journal.database import parts_of, with_logs
     from classmark.storage import check_apart
 
-    path, output = _existing(file), file_or_stdout(output)
-    check_apart((output,), [f for database in journal_files(path) for f in with_logs(database)])
+    path, output = existing_journal(file), file_or_stdout(output)
+    files = [part for part in parts_of(path) if isinstance(part, Path)]
+    check_apart((output,), [f for database in files for f in with_logs(database)])
     chosen = _format(format, output)
-    wanted = _filter(since, until, model)
+    wanted = filter_of(since, until, model)
     if raw_cells and chosen != "csv":
         raise UsageError("--raw-cells is about the cells of CSV. Use --format csv with it.")
     n_written = _export(path, wanted, chosen, output, raw_cells=raw_cells)
@@ -129,25 +139,28 @@ def forget(
 ) -> None:
     """Delete predictions with their feedback and texts, at once and for good.
 
-    No byte of them stays in the files of the journal. The service may run meanwhile.
+    No byte of them stays in the files of the journal; a database may keep them in its log and its
+    backups. The service may run meanwhile.
     """
     from classmark.journal.forget import Forgettable
     from classmark.journal.forget import forget as forget_in
+    from classmark.journal.reading import moment_of
 
     wanted = Forgettable(
         prediction_ids=tuple(prediction_id or ()),
         paper_ids=tuple(paper_id or ()),
-        before_utc=None if older_than is None else _moment(older_than, "--older-than"),
+        before_utc=None if older_than is None else moment_of(older_than, "--older-than"),
     )
-    done = forget_in(_path(file), wanted, dry_run=dry_run)
+    place = journal_place(file)
+    done = forget_in(place, wanted, dry_run=dry_run)
     if as_json:
         typer.echo(json.dumps({"dry_run": dry_run, **asdict(done)}, default=str))
     else:
-        typer.echo(_forgotten_in_words(done, dry_run=dry_run))
+        typer.echo(_forgotten_in_words(done, place, dry_run=dry_run))
 
 
 def _export(
-    path: Path, wanted: PredictionFilter, chosen: Format, output: Path | None, *, raw_cells: bool
+    path: Place, wanted: PredictionFilter, chosen: Format, output: Path | None, *, raw_cells: bool
 ) -> int:
     """Write what is wanted; return how many predictions that were."""
     from classmark.journal import read_predictions
@@ -171,17 +184,25 @@ def _export(
     return n_written
 
 
-def _path(file: Path | None) -> Path:
-    from classmark.journal import default_journal_path
+def journal_place(file: str | None) -> Place:
+    """Return the file or database that --journal names, or the default file."""
+    from classmark.journal import default_journal_path, place_of
+    from classmark.journal.place import hide_password
 
-    return file or default_journal_path()
+    hide_password(file)
+    return place_of(file) if file else default_journal_path()
 
 
-def _existing(file: Path | None) -> Path:
-    from classmark.journal.database import journal_files
+def existing_journal(file: str | None) -> Place:
+    """Return the place that --journal names.
 
-    path = _path(file)
-    if not journal_files(path):
+    Raises:
+        InvalidJournal: there is no journal.
+    """
+    from classmark.journal.database import parts_of
+
+    path = journal_place(file)
+    if not parts_of(path):
         raise InvalidJournal(
             f"there is no journal at {path}. Check --journal, or run `classmark serve` first."
         )
@@ -207,29 +228,17 @@ def _format(given: str | None, output: Path | None) -> Format:
     return chosen
 
 
-def _filter(since: str | None, until: str | None, model: str | None) -> PredictionFilter:
-    from classmark.journal.reading import PredictionFilter
+def filter_of(since: str | None, until: str | None, model: str | None) -> PredictionFilter:
+    """Return which predictions --since, --until and --model mean."""
+    from classmark.journal.reading import PredictionFilter, moment_of
 
     name, _, version = (model or "").partition("@")
     return PredictionFilter(
-        since_utc=None if since is None else _moment(since, "--since"),
-        until_utc=None if until is None else _moment(until, "--until"),
+        since_utc=None if since is None else moment_of(since, "--since"),
+        until_utc=None if until is None else moment_of(until, "--until"),
         model=name or None,
         version=version or None,
     )
-
-
-def _moment(text: str, option: str) -> str:
-    """Return the time that an age or an ISO date means, as the journal writes it."""
-    from classmark.records import utc_text_from
-
-    try:
-        return utc_text_from(text, _AGE_UNITS, sign=-1)
-    except (ValueError, OverflowError) as error:
-        raise UsageError(
-            f"{option} is {text[:40]!r}, which is not a time. Give an age such as 90d, 12h or 30m, "
-            "or a date such as 2026-11-24 or 2026-11-24T12:00 (UTC)."
-        ) from error
 
 
 def _as_text(summary: JournalSummary) -> str:
@@ -238,9 +247,10 @@ def _as_text(summary: JournalSummary) -> str:
     waiting = (
         f", {summary.waiting_feedback:,} without prediction" if summary.waiting_feedback else ""
     )
+    files = f"{len(summary.files):,}, " if summary.files or not summary.bytes else ""
     rows = [
         ("path", summary.path),
-        ("files", f"{len(summary.files):,}, {summary.bytes / 1e6:.1f} MB"),
+        ("files" if files else "size", f"{files}{summary.bytes / 1e6:.1f} MB"),
         ("predictions", f"{summary.predictions:,}{with_text}"),
         ("feedback", f"{summary.feedback:,}{waiting}"),
         ("period", period),
@@ -250,12 +260,11 @@ def _as_text(summary: JournalSummary) -> str:
     return "\n".join(f"{printable(name):<{width}}  {printable(value)}" for name, value in rows)
 
 
-def _forgotten_in_words(done: Forgotten, *, dry_run: bool) -> str:
+def _forgotten_in_words(done: Forgotten, place: Place, *, dry_run: bool) -> str:
     verb = "would forget" if dry_run else "forgot"
     n_files = len(done.files_changed) + len(done.files_deleted)
-    text = (
-        f"{verb} {done.predictions:,} predictions and {done.feedback:,} feedback in {n_files} files"
-    )
+    where = f"{n_files} files" if isinstance(place, Path) else str(place)
+    text = f"{verb} {done.predictions:,} predictions and {done.feedback:,} feedback in {where}"
     if done.files_deleted:
         text += f", {len(done.files_deleted)} of which held nothing else and are deleted"
     return text + "."

@@ -14,6 +14,44 @@ from classmark.cli.output import silence_stdout
 Workers = Annotated[int | None, typer.Option(metavar="N", help="Processes; 0 is one a core.")]
 
 
+# What `classmark monitor serve` takes too.
+Host = Annotated[str | None, typer.Option(metavar="H", help="Address to listen on.")]
+ApiKeys = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Ask for an API key of this file; see `keys`."),
+]
+AllowedHosts = Annotated[
+    str | None,
+    typer.Option(metavar="NAMES", help="Names by which clients may ask, * for every name."),
+]
+RatePerMinute = Annotated[
+    float | None, typer.Option(metavar="N", help="Requests a client may make a minute.")
+]
+Deadline = Annotated[
+    int | None, typer.Option(metavar="MS", help="Longest time to answer a request.")
+]
+Grace = Annotated[
+    float | None, typer.Option(metavar="S", help="Longest time to stop after a signal.")
+]
+TrustedProxies = Annotated[
+    str | None,
+    typer.Option(metavar="IPS", help="Proxies whose X-Forwarded-For is believed."),
+]
+AccessLog = Annotated[
+    bool | None, typer.Option("--access-log/--no-access-log", help="Log every request.")
+]
+LogFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Append the log here instead of stderr.")
+]
+LogLevel = Annotated[
+    str | None, typer.Option(metavar="L", help="Lowest level to log: info, warning or error.")
+]
+Settings = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Read settings from here: CLASSMARK_SERVE_NAME=VALUE."),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the command ``serve`` to an app."""
     app.command(name="serve")(serve)
@@ -21,7 +59,7 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     *,
-    host: Annotated[str | None, typer.Option(metavar="H", help="Address to listen on.")] = None,
+    host: Host = None,
     port: Annotated[
         int | None, typer.Option(metavar="P", help="Port to listen on; 0 takes a free one.")
     ] = None,
@@ -34,6 +72,18 @@ def serve(
             autocompletion=complete_model,
         ),
     ] = None,
+    registry: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Serve what this registry names, and follow its changes."),
+    ] = None,
+    channel: Annotated[
+        str | None,
+        typer.Option(metavar="C", help="Channel of the registry: champion (default), challenger."),
+    ] = None,
+    trusted_key: Annotated[
+        Path | None,
+        typer.Option(metavar="PUB", help="Public key that must have signed what is served."),
+    ] = None,
     index: Annotated[
         Path | None,
         typer.Option(
@@ -43,7 +93,10 @@ def serve(
     ] = None,
     journal: Annotated[
         str | None,
-        typer.Option(metavar="FILE|off", help="Where predictions and feedback are kept."),
+        typer.Option(
+            metavar="FILE|ADDRESS|off",
+            help="Where predictions and feedback are kept: a file, or postgresql://USER@HOST/NAME.",
+        ),
     ] = None,
     journal_text: Annotated[
         bool | None,
@@ -55,17 +108,20 @@ def serve(
     journal_max_mb: Annotated[
         int | None, typer.Option(metavar="N", help="Largest size of the journal.")
     ] = None,
-    api_keys: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Ask for an API key of this file; see `keys`."),
-    ] = None,
-    allowed_hosts: Annotated[
+    traces: Annotated[
         str | None,
-        typer.Option(metavar="NAMES", help="Names by which clients may ask, * for every name."),
+        typer.Option(metavar="URL", help="Post traces of requests here (OTLP over HTTP)."),
     ] = None,
-    rate_per_minute: Annotated[
-        float | None, typer.Option(metavar="N", help="Requests a client may make a minute.")
+    drift_report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Show the numbers of this report of `monitor run --output` in /metrics.",
+        ),
     ] = None,
+    api_keys: ApiKeys = None,
+    allowed_hosts: AllowedHosts = None,
+    rate_per_minute: RatePerMinute = None,
     rate_burst: Annotated[
         int | None, typer.Option(metavar="N", help="Requests a client may make at once.")
     ] = None,
@@ -81,29 +137,13 @@ def serve(
     max_concurrency: Annotated[
         int | None, typer.Option(metavar="N", help="Requests in work at once in a worker.")
     ] = None,
-    deadline_ms: Annotated[
-        int | None, typer.Option(metavar="MS", help="Longest time to answer a request.")
-    ] = None,
-    grace_s: Annotated[
-        float | None, typer.Option(metavar="S", help="Longest time to stop after a signal.")
-    ] = None,
-    trusted_proxies: Annotated[
-        str | None,
-        typer.Option(metavar="IPS", help="Proxies whose X-Forwarded-For is believed."),
-    ] = None,
-    access_log: Annotated[
-        bool | None, typer.Option("--access-log/--no-access-log", help="Log every request.")
-    ] = None,
-    log_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Append the log here instead of stderr.")
-    ] = None,
-    log_level: Annotated[
-        str | None, typer.Option(metavar="L", help="Lowest level to log: info, warning or error.")
-    ] = None,
-    settings: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Read settings from here: CLASSMARK_SERVE_NAME=VALUE."),
-    ] = None,
+    deadline_ms: Deadline = None,
+    grace_s: Grace = None,
+    trusted_proxies: TrustedProxies = None,
+    access_log: AccessLog = None,
+    log_file: LogFile = None,
+    log_level: LogLevel = None,
+    settings: Settings = None,
 ) -> None:
     """Answer over HTTP until stopped.
 
@@ -112,15 +152,21 @@ def serve(
     the API keys and the settings of the log, and opens the log file again.
     """
     given = dict(locals())
+    from classmark.journal.place import hide_password
+
+    hide_password(journal)
     # One thread a worker for linear algebra: the workers are as many as the cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from classmark.service import make_settings
     from classmark.service import serve as run
+    from classmark.service.answering.journal import check_journal
 
-    raise typer.Exit(run(make_settings(**given), say=_say))
+    made = make_settings(**given)
+    check_journal(made)
+    raise typer.Exit(run(made, say=say))
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     """Write a line to stdout; the log has it too, so nobody need read it here."""
     try:
         typer.echo(line)

@@ -155,8 +155,8 @@ def _manifest(
         read=ledger.read,
         kept=papers.height,
         dropped=dict(sorted(ledger.dropped.items())),
-        counts=_counts(papers),
-        generated=_is_generated(papers),
+        counts=sizes_of(papers),
+        generated=is_generated(papers),
         text_recipe=RECIPE_VERSION,
         taxonomy=taxonomy.VERSION if config.labels == "arxiv" else "",
         config={**config.to_dict(), **(origin.options or {}), "notes": ledger.notes},
@@ -165,12 +165,13 @@ def _manifest(
     )
 
 
-def _is_generated(papers: pl.DataFrame) -> bool:
+def is_generated(papers: pl.DataFrame) -> bool:
     """Tell whether any paper is invented, also when it came through a file of the generator."""
     return bool(papers["id"].str.starts_with(INVENTED_ID_PREFIX).any())
 
 
-def _counts(papers: pl.DataFrame) -> dict[str, dict[str, int]]:
+def sizes_of(papers: pl.DataFrame) -> dict[str, dict[str, int]]:
+    """Return how many papers each category has, by split."""
     sizes = papers.group_by("split", "category_code").len().sort("category_code")
     return {
         split: dict(

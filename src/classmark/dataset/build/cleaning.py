@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from classmark import taxonomy
@@ -17,13 +19,17 @@ def clean(frame: pl.DataFrame, config: DatasetConfig, ledger: Ledger) -> pl.Data
     Retired categories go before duplicates do, or the twin with a usable label would go with the
     one without.
     """
+    frame = drop_duplicates(drop_unusable(frame, config, ledger), ledger)
+    return settle_small(frame, config, ledger)
+
+
+def drop_unusable(frame: pl.DataFrame, config: DatasetConfig, ledger: Ledger) -> pl.DataFrame:
+    """Return the papers with canonical labels that could be examples, each by itself."""
     frame = canonical_labels(frame, config, ledger)
     frame = keep_contract(frame, config, ledger)
     frame = drop_empty(drop_withdrawn(frame, ledger), ledger)
     frame = drop_undated(frame, config, ledger)
-    frame = drop_retired(frame, config, ledger)
-    frame = drop_duplicates(frame, ledger)
-    return settle_small(frame, config, ledger)
+    return drop_retired(frame, config, ledger)
 
 
 def drop_withdrawn(frame: pl.DataFrame, ledger: Ledger) -> pl.DataFrame:
@@ -56,6 +62,16 @@ def drop_duplicates(frame: pl.DataFrame, ledger: Ledger) -> pl.DataFrame:
     return ledger.settle(frame, first_texts, "duplicate_text")
 
 
+def drop_known(
+    frame: pl.DataFrame, known: pl.DataFrame, ledger: Ledger, prefix: str = "known"
+) -> pl.DataFrame:
+    """Drop papers whose id or abstract is among others, which have ``id`` and ``fingerprint``."""
+    same_id = pl.col("id").is_in(known["id"].implode())
+    frame = ledger.drop(frame, same_id, f"{prefix}_id")
+    same_text = pl.col("fingerprint").is_in(known["fingerprint"].implode())
+    return ledger.drop(frame, same_text & (pl.col("fingerprint") != ""), f"{prefix}_text")
+
+
 def canonical_labels(frame: pl.DataFrame, config: DatasetConfig, ledger: Ledger) -> pl.DataFrame:
     """Return the papers with canonical labels, and ``categories`` that begins with the label.
 
@@ -80,20 +96,25 @@ def drop_retired(frame: pl.DataFrame, config: DatasetConfig, ledger: Ledger) -> 
     return ledger.drop(frame, pl.col("category_code").is_in(retired), "retired_category")
 
 
-def settle_small(frame: pl.DataFrame, config: DatasetConfig, ledger: Ledger) -> pl.DataFrame:
+def settle_small(
+    frame: pl.DataFrame, config: DatasetConfig, ledger: Ledger, settled: Sequence[str] = ()
+) -> pl.DataFrame:
     """Drop, merge or keep the papers of categories with fewer than ``min_papers`` papers.
+
+    Categories that are ``settled`` are not small, however few papers they have.
 
     A merged paper moves to the first of its own cross-lists that is not small: it is listed
     there, so that its new label is true, if second choice.
     """
     sizes = frame.group_by("category_code").len().sort("category_code")
-    small = sizes.filter(pl.col("len") < config.min_papers)
+    is_large = (pl.col("len") >= config.min_papers) | pl.col("category_code").is_in(settled)
+    small = sizes.filter(~is_large)
     ledger.notes["small_categories"] = dict(small.iter_rows())
     if config.small == "keep" or small.is_empty():
         return frame
     is_small = pl.col("category_code").is_in(small["category_code"].implode())
     if config.small == "merge":
-        large = sizes.filter(pl.col("len") >= config.min_papers)["category_code"]
+        large = pl.Series([*sizes.filter(is_large)["category_code"], *settled], dtype=pl.String)
         moved = _move_to_cross_list(frame, is_small, large)
         ledger.notes["merged_papers"] = (
             frame.filter(is_small).height - moved.filter(is_small).height

@@ -301,7 +301,8 @@ def read_sources(
     """
     collector = Collector(TextStore(scratch), config)
     facts, first_rows = [], []
-    with closing((read or _read_here)(sources, config, progress)) as batches:
+    read = read or read_here([id_prefix(n, len(sources)) for n in range(len(sources))])
+    with closing(read(sources, config, progress)) as batches:
         for source in sources:
             before = collector.read
             progress.step(f"reading {source.name}", done=before)
@@ -338,11 +339,16 @@ def read_options(config: DatasetConfig) -> ReadOptions:
     )
 
 
+def read_here(prefixes: Sequence[str]) -> Read:
+    """Return what reads sources in this process; their bare numbers begin with these prefixes."""
+    return partial(_read_here, prefixes)
+
+
 def _read_here(
-    sources: Sequence[Path], config: DatasetConfig, progress: Progress
+    prefixes: Sequence[str], sources: Sequence[Path], config: DatasetConfig, progress: Progress
 ) -> Generator[Batch | None]:
     options = read_options(config)
-    for number, source in enumerate(sources):
+    for prefix, source in zip(prefixes, sources, strict=True):
         records = read_papers(
             source,
             format=config.format,
@@ -350,7 +356,6 @@ def _read_here(
             strict_dates=options.strict_dates,
             whole_labels=options.whole_labels,
         )
-        prefix = id_prefix(number, len(sources))
         yield from batches_of(_counted(records, progress), source.name, prefix)
         yield None
 

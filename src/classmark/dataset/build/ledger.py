@@ -36,6 +36,19 @@ _ADVICE = {
     "empty_abstract": ("title", "Name the column of the abstract: --columns abstract=NAME."),
     "duplicate_id": ("id", "Name the column of the id (--columns id=NAME) if it is another one."),
     "duplicate_text": ("title", "Of papers with the same abstract only the earliest is kept."),
+    "known_id": ("id", "The dataset has these papers, and keeps them as they are."),
+    "known_text": ("title", "The dataset has these abstracts, and keeps the papers as they are."),
+    "feedback_without_text": ("title", "Run the service with --journal-text to keep texts."),
+    "feedback_few_agree": ("title", "Ask for more feedback, lower --agree, or give --trust."),
+    "feedback_disputed": ("title", "The clients name different categories: lower --agreement."),
+    "feedback_client_share": (
+        "title",
+        "One client may not label more of the new papers: raise --client-share.",
+    ),
+    "feedback_category_share": (
+        "title",
+        "One client may not label more of a category: raise --category-share.",
+    ),
     "withdrawn": ("title", "Withdrawal notices are not papers; there is nothing to do."),
 }
 """The column to show of a dropped row and what to do about it, by reason."""
@@ -104,7 +117,9 @@ class Ledger:
         ]
 
     def _example(self, reason: str, where: Callable[[int, int], str]) -> str:
-        row = self.examples[reason]
+        row = self.examples.get(reason)
+        if row is None:
+            return "there is none."
         column = _ADVICE.get(reason, ("title", ""))[0]
         value = str(row.get(column) or "")
         cut = value if len(value) <= _SHOWN_CHARS else f"{value[:_SHOWN_CHARS]}…"

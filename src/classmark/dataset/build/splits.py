@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from classmark.papers import canonical_id
 _MAX_NAMED_IDS = 5
 
 
-def assign_periods(frame: pl.DataFrame, ends: tuple[str, ...]) -> pl.DataFrame:
+def assign_periods(
+    frame: pl.DataFrame, ends: Sequence[str], names: Sequence[str] | None = None
+) -> pl.DataFrame:
     """Return the papers with ``period``, the name of the period of their date, "" if no periods."""
-    names = name_periods(ends)
+    names = name_periods(tuple(ends)) if names is None else names
     period = pl.lit(names[-1] if names else "")
     for name, end in reversed(list(zip(names, ends, strict=False))):
         period = pl.when(pl.col("published_date") <= end).then(pl.lit(name)).otherwise(period)
@@ -78,6 +81,30 @@ def split_by_date(frame: pl.DataFrame, config: DatasetConfig) -> pl.DataFrame:
         .then(pl.lit("valid"))
         .otherwise(pl.lit("test"))
     )
+
+
+def split_newest(frame: pl.DataFrame, shares: tuple[float, float], seed: int) -> pl.DataFrame:
+    """Hold out the end of the timeline: the last papers for test, those before them for valid.
+
+    Args:
+        frame: the papers.
+        shares: for test, for valid.
+        seed: orders the papers of one day, as those of a stratum.
+    """
+    test, valid = (int(frame.height * share + 0.5) for share in shares)
+    drawn = frame.with_columns(draw=draw_numbers(frame["id"], seed))
+    ordered = (
+        drawn.sort("published_date", "draw", "id").drop("draw").with_row_index("place_in_time")
+    )
+    left = frame.height - pl.col("place_in_time").cast(pl.Int64)
+    split = (
+        pl.when(left <= test)
+        .then(pl.lit("test"))
+        .when(left <= test + valid)
+        .then(pl.lit("valid"))
+        .otherwise(pl.lit("train"))
+    )
+    return ordered.with_columns(split=split).drop("place_in_time")
 
 
 def split_by_ids(frame: pl.DataFrame, config: DatasetConfig, ledger: Ledger) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,13 +47,42 @@ def write_splits(
         path = folder / f"{split}.parquet"
         with system_errors():
             _write_split(path, rows, texts, config)
-        files[split] = SplitFile(
-            file=path.name,
-            sha256=sha256_file(path),
-            papers=rows.height,
-            rows_sha256=rows_digest(path),
-        )
+        files[split] = _split_file(path, rows.height)
     return files
+
+
+def append_splits(
+    folder: Path, before: Mapping[str, Path], new: Path, period: pl.Expr
+) -> dict[str, SplitFile]:
+    """Write the papers of one dataset and then those of another, and return the files by split.
+
+    They are streamed, so that memory does not grow with them.
+
+    Args:
+        folder: where they go.
+        before: files of the first dataset by split.
+        new: folder that ``write_splits`` filled.
+        period: of the papers before.
+    """
+    files = {}
+    for split, path in before.items():
+        added, whole = new / f"{split}.parquet", folder / f"{split}.parquet"
+        old = pl.scan_parquet(path, glob=False).with_columns(period=period)
+        parts = [
+            old.select(WRITTEN_COLUMNS).cast(pl.Schema(pl.read_parquet_schema(added))),
+            pl.scan_parquet(added, glob=False),
+        ]
+        with system_errors():
+            pl.concat(parts).sink_parquet(whole, compression="zstd", row_group_size=_GROUP_PAPERS)
+        with pq.ParquetFile(whole) as file:
+            files[split] = _split_file(whole, file.metadata.num_rows)
+    return files
+
+
+def _split_file(path: Path, papers: int) -> SplitFile:
+    return SplitFile(
+        file=path.name, sha256=sha256_file(path), papers=papers, rows_sha256=rows_digest(path)
+    )
 
 
 def _write_split(path: Path, rows: pl.DataFrame, texts: TextStore, config: DatasetConfig) -> None:
@@ -110,7 +139,7 @@ def check_leaks(files: Mapping[str, Path]) -> None:
     Raises:
         LeakFound: an id or an abstract is in two splits; the message names the first papers.
     """
-    papers = pl.concat([_identities(split, path) for split, path in files.items()])
+    papers = pl.concat([identities(split, path) for split, path in files.items()])
     for key, noun in (("canonical", "id"), ("fingerprint", "abstract")):
         leaks = (
             papers.filter(pl.col(key).is_duplicated())
@@ -126,7 +155,16 @@ def check_leaks(files: Mapping[str, Path]) -> None:
             )
 
 
-def _identities(split: str, path: Path) -> pl.DataFrame:
+def count_leaks(papers: Path, fitted: Sequence[Path]) -> int:
+    """Return how many papers of a written Parquet file are in others too, by id or abstract."""
+    ours = identities("", papers)
+    theirs = pl.concat([identities("", path) for path in fitted])
+    shared = [pl.col(key).is_in(theirs[key].implode()) for key in ("canonical", "fingerprint")]
+    return ours.filter(pl.any_horizontal(shared)).height
+
+
+def identities(split: str, path: Path) -> pl.DataFrame:
+    """Return ``id``, ``canonical``, ``fingerprint`` and ``split`` of a written Parquet file."""
     with pq.ParquetFile(path) as file:
         parts = [
             _identities_of(batch.to_pydict())

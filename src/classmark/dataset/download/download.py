@@ -187,13 +187,18 @@ def _remote(config: DownloadConfig) -> Remote:
             authorization=authorization(),
             credentials_remedy=CREDENTIALS_REMEDY,
         )
-    return Remote(url=_plain_address(config.source))
+    return Remote(url=plain_address(config.source))
 
 
-def _plain_address(url: str) -> str:
+def plain_address(url: str) -> str:
+    """Return an address without its fragment.
+
+    Raises:
+        UsageError: it is not a valid address, or holds a password.
+    """
     try:
         parts = urlsplit(url)
-        usable = bool(parts.hostname) and parts.port != 0
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
     if not usable or not url.isascii() or any(c.isspace() or not c.isprintable() for c in url):

@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email.message import Message
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any
@@ -27,6 +28,7 @@ from classmark.storage import storage_errors, write_json
 
 _PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
 _MAX_WAIT_S = 60.0
+USER_AGENT = f"classmark/{__version__}"
 
 
 class Interruption(Exception):
@@ -82,11 +84,25 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
+def _retry_after_s(headers: Message) -> float:
+    """Return how long a server asks to wait, in seconds or until a date; 0 if it does not."""
+    wait = headers.get("Retry-After", "").strip()
+    if wait.isascii() and wait.isdigit():
+        return float(wait)
+    try:
+        until = parsedate_to_datetime(wait).timestamp()
+        # By its own clock, as the date is: ours may be wrong.
+        date = headers.get("Date")
+        now = parsedate_to_datetime(date).timestamp() if date else time.time()
+    except (ValueError, OverflowError):
+        return 0.0
+    return max(0.0, until - now)
+
+
 def _status_refused(error: urllib.error.HTTPError, remote: Remote) -> Exception:
     where, status = shown(remote.url), f"HTTP {error.code}"
     if error.code in _PASSING_STATUS:
-        wait = error.headers.get("Retry-After", "")
-        wait_s = min(_MAX_WAIT_S, float(wait)) if wait.isdigit() else 0.0
+        wait_s = _retry_after_s(error.headers)
         return Interruption(f"{where} is unavailable ({status}). Try later.", wait_s=wait_s)
     if error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return DownloadFailed(
@@ -178,7 +194,7 @@ def fetch(remote: Remote, part: Part, patience: Patience, progress: Progress) ->
             started = part.size != at_start
             if not error.worth_retrying(started=started) or fruitless >= patience.attempts:
                 raise DownloadFailed(f"{error}{_kept(part)}") from error
-            time.sleep(max(error.wait_s, min(30.0, patience.wait_s * 2 ** (fruitless - 1))))
+            time.sleep(max(min(_MAX_WAIT_S, error.wait_s), patience.wait_after(fruitless)))
     raise DownloadFailed("the number of attempts must be 1 or more.")
 
 
@@ -195,7 +211,7 @@ def _attempt(remote: Remote, part: Part, patience: Patience, progress: Progress)
     request = urllib.request.Request(remote.url, headers=_headers(remote, part))  # noqa: S310
     if remote.authorization:
         request.add_unredirected_header("Authorization", remote.authorization)
-    opener = urllib.request.build_opener(_CarefulRedirects)
+    opener = urllib.request.build_opener(CarefulRedirects)
     try:
         with opener.open(request, timeout=patience.timeout_s) as response:
             _receive(remote, part, response, progress)
@@ -209,7 +225,7 @@ def _attempt(remote: Remote, part: Part, patience: Patience, progress: Progress)
 
 
 def _headers(remote: Remote, part: Part) -> dict[str, str]:
-    headers = {"User-Agent": f"classmark/{__version__}", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
     note = part.note()
     if part.size and note.get("url") == remote.url and note.get("validator"):
         headers["Range"] = f"bytes={part.size}-"
@@ -332,7 +348,7 @@ def _refuse_web_page(response: http.client.HTTPResponse, remote: Remote) -> None
         )
 
 
-class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
+class CarefulRedirects(urllib.request.HTTPRedirectHandler):
     """Follows to http and https, never from https to http; credentials stay at their origin."""
 
     def redirect_request(
@@ -344,6 +360,11 @@ class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
+        """Return the request to follow with; called by urllib.
+
+        Raises:
+            DownloadFailed: it is not safe to follow.
+        """
         old, new = urlsplit(req.full_url), urlsplit(newurl)
         if new.scheme not in ("http", "https") or (old.scheme, new.scheme) == ("https", "http"):
             raise DownloadFailed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,6 +169,17 @@ def load_vocabulary(n_categories: int) -> Vocabulary:
     entries = list(_load("vocabulary.json").items())[:n_categories]
     codes = {code for code, _ in entries}
     return {code: _entry(values, codes) for code, values in entries}
+
+
+def category_sentences() -> dict[str, str]:
+    """Return, for each category of the vocabulary, a sentence made of its terms."""
+    every = load_vocabulary(sys.maxsize)
+    return {code: _sentence(entry.terms) for code, entry in every.items()}
+
+
+def _sentence(terms: Mapping[str, tuple[str, ...]]) -> str:
+    topic, objects, method = terms["topics"][0], terms["objects"][:2], terms["methods"][0]
+    return f"We turn to {topic}: {objects[0]} and {objects[1]}, with {method}."
 
 
 def pick(random: Random, choices: Sequence[Choice]) -> Choice:

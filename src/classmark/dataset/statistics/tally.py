@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from classmark.dataset.folder import word_count
 from classmark.records import Progress
+from classmark.runtime.features import FUNCTION_WORDS
 
 MIN_ENGLISH_SHARE = 0.10
 MAX_FOREIGN_SHARE = 0.20
@@ -28,11 +29,6 @@ NEAR_DUPLICATE_SHARE = 0.8
 _SLICE_PAPERS = 20_000
 _EDGE_WORDS = 8
 _WORD = r"\p{L}[\p{L}'-]*"
-_ENGLISH = (
-    "the of and in to a we is for that with are on by this which from an be as at it can or has "
-    "have these our not between their its using also both such than one two all"
-)
-_FUNCTION_WORDS = _ENGLISH.split()
 
 Rows = NDArray[np.int64]
 
@@ -106,7 +102,7 @@ def _summed(counts: list[pl.DataFrame]) -> pl.DataFrame:
 
 def _facts(texts: pl.DataFrame) -> pl.DataFrame:
     word = pl.col("word")
-    known = word.list.eval(pl.element().is_in(_FUNCTION_WORDS)).list.mean()
+    known = word.list.eval(pl.element().is_in(list(FUNCTION_WORDS))).list.mean()
     letters = pl.col("text").str.count_matches(r"\p{L}")
     own = pl.col("text").str.count_matches(r"[\p{Latin}\p{Greek}]")
     is_judged = word.list.len() >= MIN_JUDGED_WORDS

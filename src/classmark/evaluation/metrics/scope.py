@@ -56,7 +56,7 @@ def fit_scope(known_share: Floats, energy: Floats, in_scope: Bools) -> tuple[flo
     # What varies less is rounding, as the energy of scores that are log-probabilities already.
     spread[spread <= _LEAST_SPREAD * (1 + np.abs(mean))] = 1.0
     mass = np.where(in_scope, 0.5 / n_papers, 0.5 / (in_scope.size - n_papers))
-    weights = _fit_logistic((raw - mean) / spread, in_scope, mass)
+    weights = fit_logistic((raw - mean) / spread, in_scope, mass)
     slopes = weights[1:] / spread
     return float(weights[0] - slopes @ mean), float(slopes[0]), float(slopes[1])
 
@@ -104,15 +104,30 @@ def choose_scope_threshold(in_scope_scores: Floats, false_rejection_rate: float 
     return float(np.partition(in_scope_scores, n_rejected)[n_rejected])
 
 
-def _fit_logistic(
-    features: NDArray[np.float64], truth: Bools, mass: NDArray[np.float64]
+def fit_logistic(
+    features: NDArray[np.float64],
+    truth: Bools,
+    mass: NDArray[np.float64],
+    *,
+    ridge: float = _RIDGE,
+    offset: NDArray[np.float64] | float = 0.0,
 ) -> NDArray[np.float64]:
-    """Newton's method (IRLS) on the ridge-penalised logistic loss; the bias is not penalised."""
+    """Return bias and weights of the ridge-penalised logistic loss: float64 [1 + d].
+
+    Newton's method (IRLS); the bias is not penalised.
+
+    Args:
+        features: float64 [n, d], standardised.
+        truth: bool [n].
+        mass: float64 [n], weight of each row, summing to 1.
+        ridge: penalty of the squared weights.
+        offset: float64 [n], added to the logit of each row; the weights are shrunk towards it.
+    """
     design = np.column_stack([np.ones(truth.size), features])
-    penalty = np.diag([0.0, *[_RIDGE] * features.shape[1]])
+    penalty = np.diag([0.0, *[ridge] * features.shape[1]])
     weights = np.zeros(design.shape[1])
     for _ in range(_MAX_STEPS):  # pragma: no branch - it converges long before
-        chance = 1.0 / (1.0 + np.exp(-np.clip(design @ weights, -500.0, 500.0)))
+        chance = 1.0 / (1.0 + np.exp(-np.clip(design @ weights + offset, -500.0, 500.0)))
         slope = design.T @ (mass * (chance - truth)) + penalty @ weights
         curvature = (design.T * (mass * chance * (1.0 - chance))) @ design + penalty
         step = _shortened(np.linalg.solve(curvature, slope))

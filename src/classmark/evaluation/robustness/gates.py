@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from classmark.errors import InvalidConfig, InvalidGates
 from classmark.evaluation.robustness import OTHER_KINDS
@@ -18,8 +20,8 @@ _UNITS = 10_000
 
 
 @dataclass(frozen=True)
-class GateFailure:
-    """A minimum that is not met; ``value`` is None where nothing could be measured."""
+class GateValue:
+    """A minimum and what was measured; ``value`` is None where nothing could be."""
 
     kind: str
     level: str
@@ -27,11 +29,31 @@ class GateFailure:
     value: float | None
     minimum: float
 
+    @property
+    def holds(self) -> bool:
+        """Whether the minimum is met."""
+        return self.value is not None and self.value >= self.minimum
+
     def __str__(self) -> str:
         where = f"{self.kind}, {self.level}: {self.metric}"
         if self.value is None:
             return f"{where} has no value, the minimum is {self.minimum:.4f}"
         return f"{where} is {self.value:.4f}, below {self.minimum:.4f}"
+
+
+def read_gates(file: Path) -> RobustnessGates:
+    """Read a gate file.
+
+    Raises:
+        InvalidGates: it is missing, not JSON, of another format, or a minimum is not a share.
+    """
+    try:
+        return RobustnessGates.from_dict(json.loads(file.read_text(encoding="utf-8-sig")))
+    except (OSError, ValueError, RecursionError, InvalidGates) as error:
+        raise InvalidGates(
+            f"gate file {file} cannot be used: {error}. Write one with "
+            "`classmark evaluate robustness --write-gates FILE`."
+        ) from error
 
 
 def make_gates(report: RobustnessReport, margin: float = DEFAULT_MARGIN) -> RobustnessGates:
@@ -65,8 +87,17 @@ def make_gates(report: RobustnessReport, margin: float = DEFAULT_MARGIN) -> Robu
     )
 
 
-def check_gates(report: RobustnessReport, gates: RobustnessGates) -> tuple[GateFailure, ...]:
+def check_gates(report: RobustnessReport, gates: RobustnessGates) -> tuple[GateValue, ...]:
     """Return the minima that a report does not hold.
+
+    Raises:
+        InvalidGates: as ``gate_values``.
+    """
+    return tuple(value for value in gate_values(report, gates) if not value.holds)
+
+
+def gate_values(report: RobustnessReport, gates: RobustnessGates) -> tuple[GateValue, ...]:
+    """Return every minimum with what a report says of it.
 
     Raises:
         InvalidGates: a kind or level was measured that has no minimum, or has one and was not
@@ -76,10 +107,9 @@ def check_gates(report: RobustnessReport, gates: RobustnessGates) -> tuple[GateF
     asked = {(kind, level) for kind, of_kind in gates.minimum.items() for level in of_kind}
     _refuse_missing(set(levels), asked)
     return tuple(
-        GateFailure(kind, level, metric, value, least)
+        GateValue(kind, level, metric, _value(levels[kind, level], metric), least)
         for (kind, level), metrics in ((at, gates.minimum[at[0]][at[1]]) for at in levels)
         for metric, least in metrics.items()
-        if (value := _value(levels[kind, level], metric)) is None or value < least
     )
 
 

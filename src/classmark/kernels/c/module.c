@@ -12,6 +12,13 @@
 
 enum { MAX_BUFFERS = 15, MAX_LOCKED_BYTES = 8192, MAX_LOCKED_AUTHORS = 64, MOST_AUTHORS = 200 };
 
+/* Return None with a reference of its own. The macro of Python's headers takes none from 3.12 on, where
+   None is immortal; on 3.11 a binary that was built there would use up None, call by call. */
+static PyObject *none(void) {
+    Py_IncRef(Py_None);
+    return Py_None;
+}
+
 typedef struct {
     Py_buffer views[MAX_BUFFERS];
     int n;
@@ -68,7 +75,7 @@ static PyObject *py_count_words(PyObject *self, PyObject *args) {
     const char *fields[2];
     int found = take_ascii(args, fields, n);
     if (found < 0) return NULL;
-    if (!found) Py_RETURN_NONE;
+    if (!found) return none();
     PyObject *limit = PyTuple_GetItem(args, 2);
     int64_t most = limit ? PyLong_AsLongLong(limit) : 0;
     if (PyErr_Occurred()) return NULL;
@@ -94,7 +101,7 @@ static PyObject *py_order(PyObject *self, PyObject *args) {
                                                    (double *)b.views[2].buf + starts[i]);
     release(&b);
     if (!ok) return NULL;
-    Py_RETURN_NONE;
+    return none();
 }
 
 static PyObject *py_fold(PyObject *self, PyObject *args) {
@@ -103,7 +110,7 @@ static PyObject *py_fold(PyObject *self, PyObject *args) {
     const char *fields[2];
     int found = take_ascii(args, fields, n);
     if (found < 0) return NULL;
-    if (!found) Py_RETURN_NONE;
+    if (!found) return none();
     uint8_t *out = malloc(n[0] + n[1] + 2);
     if (!out) return PyErr_NoMemory();
     int64_t title = fold_field(fields[0], n[0], out);
@@ -111,7 +118,7 @@ static PyObject *py_fold(PyObject *self, PyObject *args) {
     PyObject *folded = NULL;
     if (abstract >= 0) folded = PyBytes_FromStringAndSize((char *)out, title + abstract);
     free(out);
-    if (abstract < 0) Py_RETURN_NONE;
+    if (abstract < 0) return none();
     return folded;
 }
 
@@ -138,7 +145,7 @@ static PyObject *py_feature_keys(PyObject *self, PyObject *args) {
                                               keys + starts[i], is_word + starts[i], &words);
     Py_END_ALLOW_THREADS
     release(&b);
-    Py_RETURN_NONE;
+    return none();
 }
 
 static int read_model(Model *m, const Buffers *b) {
@@ -194,7 +201,7 @@ static PyObject *py_score(PyObject *self, PyObject *args) {
     free_workspace(&w);
     release(&b);
     if (!ok) return NULL;
-    Py_RETURN_NONE;
+    return none();
 }
 
 /* The keys of a name in C, or else from keys_of. Returns 1, 0 for a name without any, -1 on errors. */
@@ -295,7 +302,7 @@ static PyObject *py_authors(PyObject *self, PyObject *args) {
     free(starts), free(keys), free(found), free_tally(&tally);
     release(&b);
     if (!ok) return NULL;
-    Py_RETURN_NONE;
+    return none();
 }
 
 static int read_batch(Batch *x, const Buffers *b, int64_t dim) {
@@ -324,7 +331,7 @@ static PyObject *py_sum_rows(PyObject *self, PyObject *args) {
     }
     release(&b);
     if (!ok) return NULL;
-    Py_RETURN_NONE;
+    return none();
 }
 
 static PyObject *py_update_rows(PyObject *self, PyObject *args) {
@@ -347,7 +354,7 @@ static PyObject *py_update_rows(PyObject *self, PyObject *args) {
     }
     release(&b);
     if (!ok) return NULL;
-    Py_RETURN_NONE;
+    return none();
 }
 
 static PyObject *py_variant(PyObject *self, PyObject *args) {

@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import html.entities
 import re
-from collections.abc import Iterator
-from typing import BinaryIO
-from xml.etree.ElementTree import ParseError, TreeBuilder
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, Generic, TypeVar
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
 from classmark.errors import UnreadableSource
 from classmark.papers.fields import Place, ReadOptions, build_paper
 from classmark.papers.files.lines import UTF8_BOM, Problem, too_long
 from classmark.papers.files.xmlrecords import NoPaper, Reader, local_name, reader_of
 from classmark.records import BadRecord, Paper
+
+_Found = TypeVar("_Found")
+Make = Callable[[Element, Place], _Found]
+"""What makes something of an element that has been read whole, and of its place."""
+Find = Callable[[str, str], Make[_Found] | None]
+"""Returns what makes something of an element, by its ``{namespace}name`` and its parent's name."""
 
 MAX_DEPTH = 200
 MAX_ATTRIBUTES = 200
@@ -37,11 +43,12 @@ def read_xml(stream: BinaryIO, options: ReadOptions) -> Iterator[Paper | BadReco
         UnreadableSource: it holds no records, defines entities, or is nested absurdly deep.
     """
     line, rest, root, found = 1, b"", "", False
+    find = _papers(options)
     while True:
         line, rest = _next_document(stream, line, rest)
         if not rest:
             break
-        document = _Document(options, line, rest, is_first=not root)
+        document = XmlDocument(options, find, line, rest, is_first=not root)
         for record in document.records(rest, stream):
             found = True
             yield record
@@ -53,6 +60,27 @@ def read_xml(stream: BinaryIO, options: ReadOptions) -> Iterator[Paper | BadReco
         raise UnreadableSource(f"{options.name} is empty. Give a file with papers.")
     if not found:
         raise unknown_xml(options.name, root)
+
+
+def _papers(options: ReadOptions) -> Find[Paper | BadRecord]:
+    def find(tag: str, parent: str) -> Make[Paper | BadRecord] | None:
+        read = reader_of(tag, parent)
+        if read is None:
+            return None
+        return lambda element, place: paper_of(read, element, place, options)
+
+    return find
+
+
+def paper_of(
+    read: Reader, element: Element, place: Place, options: ReadOptions
+) -> Paper | BadRecord:
+    """Return the paper of a record, or what is wrong with it."""
+    try:
+        values = read(element)
+    except NoPaper as error:
+        return place.bad(error.kind, str(error), error.id)
+    return build_paper(values, place, options)
 
 
 def _next_document(stream: BinaryIO, line: int, rest: bytes) -> tuple[int, bytes]:
@@ -88,8 +116,8 @@ class _RootEnds(Exception):
         self.byte = byte
 
 
-class _Document:
-    """One XML document, and the records that have been found in it.
+class XmlDocument(Generic[_Found]):
+    """One XML document, and what has been found in it; safe for any input.
 
     Attributes:
         root: name of its outermost element.
@@ -99,7 +127,13 @@ class _Document:
     """
 
     def __init__(
-        self, options: ReadOptions, first_line: int, start: bytes, *, is_first: bool
+        self,
+        options: ReadOptions,
+        find: Find[_Found],
+        first_line: int,
+        start: bytes,
+        *,
+        is_first: bool = True,
     ) -> None:
         from defusedxml.ElementTree import DefusedXMLParser
 
@@ -111,12 +145,13 @@ class _Document:
         self._expat = parser.parser
         self._expat.StartDoctypeDeclHandler = self._doctype
         self._options = options
+        self._find = find
         self._first_line = first_line
         # Comments may follow the last document: they are not one that has been cut short.
         self._may_be_empty = not is_first and not start.startswith(b"<?xml")
         self._path: list[str] = []
-        self._record: _Record | None = None
-        self._found: list[Paper | BadRecord] = []
+        self._record: _Record[_Found] | None = None
+        self._found: list[_Found | BadRecord] = []
         self._n_fed = 0
         self.root = ""
         self.rest = b""
@@ -128,7 +163,7 @@ class _Document:
         number: int = self._expat.CurrentLineNumber
         return self._first_line + max(1, number) - 1
 
-    def records(self, piece: bytes, stream: BinaryIO) -> Iterator[Paper | BadRecord]:
+    def records(self, piece: bytes, stream: BinaryIO) -> Iterator[_Found | BadRecord]:
         """Yield the records of the document, which begins with a piece of the stream."""
         goes_on = True
         while goes_on:
@@ -199,11 +234,11 @@ class _Document:
             raise self._unreadable(f"gives an element {len(attributes)} attributes")
         self.root = self.root or name
         if self._record is None:
-            read = reader_of(tag, self._path[-1] if self._path else "")
-            if read is not None:
+            make = self._find(tag, self._path[-1] if self._path else "")
+            if make is not None:
                 place = Place("line", self.last_line)
                 self._record = _Record(
-                    place, read, len(self._path), self._expat.CurrentByteIndex, self._options
+                    place, make, len(self._path), self._expat.CurrentByteIndex, self._options
                 )
         self._path.append(name)
         if self._record is not None:
@@ -229,20 +264,20 @@ class _Document:
         """End the document."""
 
 
-class _Record:
+class _Record(Generic[_Found]):
     """One record while it is parsed; of one that is too large nothing is held."""
 
     def __init__(
         self,
         place: Place,
-        read: Reader,
+        make: Make[_Found],
         depth: int,
         first_byte: int,
         options: ReadOptions,
     ) -> None:
         self.place = place
         self.depth = depth
-        self._read = read
+        self._make = make
         self._first_byte = first_byte
         self._options = options
         self._tree = TreeBuilder()
@@ -275,12 +310,8 @@ class _Record:
         self._problem = self._problem or problem
         self._tree = TreeBuilder()
 
-    def result(self) -> Paper | BadRecord:
-        """Return the paper, or the record of what is wrong with it."""
+    def result(self) -> _Found | BadRecord:
+        """Return what is made of the record, or what is wrong with it."""
         if self._problem is not None:
             return self.place.bad(self._problem.kind, self._problem.message)
-        try:
-            values = self._read(self._tree.close())
-        except NoPaper as error:
-            return self.place.bad(error.kind, str(error), error.id)
-        return build_paper(values, self.place, self._options)
+        return self._make(self._tree.close(), self.place)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element
 
 from classmark import taxonomy
@@ -22,6 +22,8 @@ _OAI = "{http://www.openarchives.org/OAI/2.0/"
 _ARXIV = "{http://arxiv.org/schemas/atom}"
 _ADDRESS = re.compile(r"https?://arxiv\.org/abs/")
 _CATEGORY = re.compile(r"[a-z]+(?:-[a-z]+)?(?:\.[A-Za-z-]+)?")
+DELETED = "deleted"
+"""The kind of a record that its archive has deleted."""
 _IDENTIFIERS = ("arxiv", "pmid", "pmc", "doi")
 """Kinds that JATS has, best first."""
 
@@ -70,11 +72,34 @@ def _atom(entry: Element) -> Values:
     }
 
 
-def _oai(record: Element) -> Values:
-    id = _at(record, "header/identifier").removeprefix("oai:arXiv.org:")
+class OaiHeader(NamedTuple):
+    """The header of a record of OAI-PMH, "" for what it does not say."""
+
+    identifier: str
+    datestamp: str
+    is_deleted: bool
+
+
+def oai_header(record: Element) -> OaiHeader:
+    """Return the header of a record of OAI-PMH."""
     header = next(iter(_every(record, "header")), None)
-    if header is not None and header.get("status") == "deleted":
-        raise NoPaper("deleted", "the record has been deleted in its archive", id)
+    return OaiHeader(
+        identifier=_at(record, "header/identifier"),
+        datestamp=_at(record, "header/datestamp"),
+        is_deleted=header is not None and header.get("status") == "deleted",
+    )
+
+
+def oai_values(record: Element) -> Values:
+    """Return the fields of a record of OAI-PMH.
+
+    Raises:
+        NoPaper: it is deleted, or has no metadata that is read.
+    """
+    header = oai_header(record)
+    id = header.identifier.removeprefix("oai:arXiv.org:")
+    if header.is_deleted:
+        raise NoPaper(DELETED, "the record has been deleted in its archive", id)
     metadata = next(iter(_every(record, "metadata/*")), None)
     if metadata is None:
         raise NoPaper("no_metadata", "the record has no metadata", id)
@@ -167,7 +192,7 @@ def _pubmed(article: Element) -> Values:
 
 
 def _deleted_citations(element: Element) -> Values:
-    raise NoPaper("deleted", f"{len(element)} records are deleted in PubMed")
+    raise NoPaper(DELETED, f"{len(element)} records are deleted in PubMed")
 
 
 def _jats(front: Element) -> Values:
@@ -279,13 +304,13 @@ _BY_NAME: dict[str, Reader] = {
 }
 _BY_NAMESPACE: dict[tuple[str, str], Reader] = {
     (_ATOM, "entry"): _atom,
-    (_OAI, "record"): _oai,
+    (_OAI, "record"): oai_values,
     (_OAI, "error"): _oai_without_metadata,
     (_OAI, "header"): _oai_without_metadata,
 }
 _BY_PARENT: dict[tuple[str, str], Reader] = {
-    ("ListRecords", "record"): _oai,
-    ("GetRecord", "record"): _oai,
+    ("ListRecords", "record"): oai_values,
+    ("GetRecord", "record"): oai_values,
     ("article", "front"): _jats,
 }
 _PLAIN_BY_PARENT: dict[tuple[str, str], Reader] = {

@@ -26,7 +26,7 @@ from classmark.records.fields import WrongField, read_fields, read_value
 _Group = TypeVar("_Group")
 
 PARAMS_FILE = "params.yaml"
-PARAMETERS = ("papers", "sample", "build", "seed", "model", "export", "evaluate")
+PARAMETERS = ("papers", "sample", "build", "seed", "model", "export", "evaluate", "gate")
 """What decides the outputs of the stages, by its name in the configuration; trackers do not."""
 WRITER = "classmark"
 """The parameter that holds the version: other code may give other outputs."""
@@ -75,6 +75,27 @@ class ExportParams:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GateParams:
+    """What the bundle must pass, and where it is registered.
+
+    Attributes:
+        rules: file of the gate's rules; "": those of the package, of which for invented papers only
+            the ones that do not depend on what is true.
+        registry: folder of the registry, whose champion the bundle is compared with; it is made if
+            it does not exist.
+        key: file of a private key that signs the bundle; "": it is not signed.
+    """
+
+    rules: str = ""
+    registry: str = "registry"
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.registry:
+            raise InvalidConfig("gate.registry is empty. Name a folder, for example registry.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class PipelineConfig:
     """What the stages do. Paths are relative to the folder of the pipeline.
 
@@ -85,6 +106,7 @@ class PipelineConfig:
         train: the fit, as Hydra composed it; its dataset and its folder are the pipeline's.
         export: how the run becomes a bundle.
         evaluate: how the bundle is measured.
+        gate: what the bundle must pass, and where it is registered.
         params: what decides the outputs, with the names of the configuration.
         overrides: the command line that gave it; none if it was read from a file.
         written: version of classmark that wrote that file.
@@ -96,6 +118,7 @@ class PipelineConfig:
     train: TrainConfig
     export: ExportParams
     evaluate: EvaluationConfig
+    gate: GateParams
     params: dict[str, Any]
     overrides: tuple[str, ...] = ()
     written: str = ""
@@ -145,6 +168,8 @@ def read_params(file: Path, *, any_version: bool = False) -> PipelineConfig:
             f"{file} is of classmark {written}, this is {__version__}. Run `classmark pipeline "
             "init`: it keeps the values, and states the version."
         )
+    if any_version and written != __version__:  # it may be older than a group
+        given = {**_defaults(), **given}
     for key in sorted(given.keys() ^ set(PARAMETERS)):
         state = "unknown" if key in given else "missing"
         raise InvalidConfig(f"{file}: {key} is {state}. {_AGAIN}")
@@ -160,6 +185,7 @@ def _defaults() -> dict[str, Any]:
         "build": DatasetConfig().to_dict(),
         "export": asdict(ExportParams()),
         "evaluate": asdict(EvaluationConfig()),
+        "gate": asdict(GateParams()),
     }
 
 
@@ -175,6 +201,7 @@ def _read_config(composed: dict[str, Any], overrides: tuple[str, ...]) -> Pipeli
             train=read_train_config(fit),
             export=_read_group(ExportParams, composed, "export"),
             evaluate=_read_group(EvaluationConfig, composed, "evaluate"),
+            gate=_read_group(GateParams, composed, "gate"),
             params={WRITER: __version__, **{key: composed[key] for key in PARAMETERS}},
             overrides=overrides,
         )
@@ -200,7 +227,7 @@ def describe_stage_keys() -> dict[str, list[ConfigKey]]:
     found = [ConfigKey("papers", "list of paths", "", meanings(PipelineConfig)["papers"])]
     for name, record in (
         *(("sample", SampleConfig), ("build", DatasetConfig)),
-        *(("export", ExportParams), ("evaluate", EvaluationConfig)),
+        *(("export", ExportParams), ("evaluate", EvaluationConfig), ("gate", GateParams)),
     ):
         said, defaults, hints = meanings(record), _defaults()[name], get_type_hints(record)
         found += [

@@ -15,14 +15,14 @@ from classmark.pipeline.stages.config import (
     compose_pipeline,
     read_params,
 )
-from classmark.pipeline.stages.stages import LOG, METRICS, PLOTS, STAGES, Stage
+from classmark.pipeline.stages.stages import LOG, METRICS, PLOTS, REGISTERED, STAGES, Stage
 from classmark.pipeline.stages.walk import STATE_FOLDER
 from classmark.storage import write_text
 
 DVC_FILE = "dvc.yaml"
 _IGNORE_FILE = ".gitignore"
-_IGNORED = (f"/{STATE_FOLDER}/", f"/*{UNFINISHED}/", "/dvc_plots/")
-"""DVC adds the outputs of the stages to the same file."""
+_IGNORED = (f"/{STATE_FOLDER}/", f"/*{UNFINISHED}/", "/dvc_plots/", "/registry/")
+"""DVC adds the outputs of the stages to the same file. A registry is not an output: it stays."""
 _HEAD = {
     DVC_FILE: "# The stages of `classmark pipeline run`, written by `classmark pipeline init`.\n"
     "# Stages of your own go in the dvc.yaml of another folder.\n",
@@ -98,7 +98,8 @@ def pipeline_files(config: PipelineConfig) -> dict[str, str]:
 def _stage(stage: Stage, config: PipelineConfig) -> dict[str, Any]:
     deps = list(stage.inputs(config))
     # Git keeps the numbers, so that they can be compared between commits; the rest is in the cache.
-    outs = [{name: {"cache": False}} if name == METRICS else name for name in stage.outputs]
+    in_git = (METRICS, REGISTERED)
+    outs = [{name: {"cache": False}} if name in in_git else name for name in stage.outputs]
     return {
         "cmd": f"classmark pipeline run --stage {stage.name}",
         **({"deps": deps} if deps else {}),

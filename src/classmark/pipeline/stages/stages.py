@@ -6,14 +6,31 @@ import csv
 import io
 import shlex
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from classmark.bundle import read_manifest
+from classmark.bundle.manifest import manifest_digest
 from classmark.dataset import Origin, build_dataset, load_manifest, sample_dataset
-from classmark.errors import ClassmarkError, Interrupted, UnreadableSource
+from classmark.errors import (
+    CandidateRefused,
+    ClassmarkError,
+    Interrupted,
+    RegistryNotFound,
+    UnreadableSource,
+)
 from classmark.evaluation import evaluate_table
-from classmark.pages import render_figures
+from classmark.pages import gate_page, render_figures
+from classmark.pages.text import verdict
 from classmark.pipeline.config import read_train_config
+from classmark.pipeline.gate import (
+    DEFAULT_RULES,
+    SAMPLE_RULES,
+    GateSubject,
+    gate_candidate,
+    read_rules_file,
+)
 from classmark.pipeline.kinds import KINDS
 from classmark.pipeline.path import export_run, train
 from classmark.pipeline.run_folder import UNFINISHED
@@ -26,11 +43,15 @@ from classmark.pipeline.unfinished import (
     resumed_config,
 )
 from classmark.records import EvaluationReport, Progress
+from classmark.registry import Proof, Registry
 from classmark.storage import atomic_folder, remove, storage_errors, write_json, write_text
 
 DATASET, RUN, BUNDLE, EVALUATION = "dataset", "run", "bundle", "evaluation"
 METRICS, PLOTS = "metrics.json", "plots"
+GATE, REGISTERED = "gate", "registered.json"
 LOG = f"{RUN}/log.csv"
+_REPORT = "report.json"
+_WHO = "classmark pipeline"
 _MODEL_PATHS = ("encoder", "start", "fast", "deep")
 
 
@@ -126,7 +147,7 @@ def _evaluate(config: PipelineConfig, command: str, progress: Progress) -> None:
     report = evaluate_table(table, config=config.evaluate, command=command)
     with atomic_folder(Path(EVALUATION), overwrite=True) as folder:
         (folder / "scores.npz").write_bytes(table.to_bytes())
-        write_json(folder / "report.json", report.to_dict())
+        write_json(folder / _REPORT, report.to_dict())
     with atomic_folder(Path(PLOTS), overwrite=True) as folder:
         for name, content in render_figures(table).items():
             write_text(folder / name, content)
@@ -143,6 +164,55 @@ def _by_year(report: EvaluationReport) -> str:
         shares = (repr(year.metrics[name].value) for name in ("top_1", "top_5"))
         writer.writerow((year.name, year.n, *shares))
     return text.getvalue()
+
+
+def _gate(config: PipelineConfig, command: str, progress: Progress) -> None:
+    registry, candidate = _registry(config), read_manifest(Path(BUNDLE))
+    champion = registry.pointer().channels.champion if registry else None
+    if champion == manifest_digest(candidate):  # nothing to compare it with
+        champion = None
+    subject = GateSubject(
+        candidate=Path(BUNDLE),
+        champion=registry.bundle(champion) if registry and champion else None,
+        dataset=Path(DATASET),
+        registry=registry,
+    )
+    is_generated = load_manifest(Path(DATASET), verify=False).generated
+    file = Path(config.gate.rules) if config.gate.rules else None
+    rules = read_rules_file(file, SAMPLE_RULES if is_generated else DEFAULT_RULES)
+    report = gate_candidate(subject, rules, progress, command=command)
+    with atomic_folder(Path(GATE), overwrite=True) as folder:
+        write_json(folder / _REPORT, report.to_dict())
+        write_text(folder / "report.html", gate_page(report))
+    if not report.passed:
+        raise CandidateRefused(
+            f"{candidate.name} {candidate.version} is not registered, {verdict(report)}. Read "
+            f"{GATE}/report.html; the limits are gate.rules."
+        )
+
+
+def _register(config: PipelineConfig, command: str, progress: Progress) -> None:
+    """Add the bundle to the registry, unless it has one that answers the same."""
+    registry = _registry(config)
+    if registry is None:
+        registry = Registry.create(Path(config.gate.registry), who=_WHO, why=command)
+    digest = manifest_digest(read_manifest(Path(BUNDLE)))
+    if digest not in registry.pointer().bundles:
+        progress.step(f"adding {digest[:12]} to {registry.path}")
+        proof = Proof(key=Path(config.gate.key) if config.gate.key else None)
+        registry.add(Path(BUNDLE), who=_WHO, why=command, proof=proof)
+    registry.keep_report(Path(GATE, _REPORT).read_bytes())
+    known = registry.pointer().bundles[digest]
+    facts = {"digest": digest, "name": known.name, "version": known.version}
+    dataset = load_manifest(Path(DATASET), verify=False).digest
+    write_json(Path(REGISTERED), {**facts, "dataset_digest": dataset})
+
+
+def _registry(config: PipelineConfig) -> Registry | None:
+    """Return the registry, None if there is none yet."""
+    with suppress(RegistryNotFound):
+        return Registry.open(Path(config.gate.registry))
+    return None
 
 
 def _files_of_build(config: PipelineConfig) -> tuple[str, ...]:
@@ -189,6 +259,20 @@ STAGES = (
         lambda _: (DATASET, BUNDLE),
         (EVALUATION, PLOTS, METRICS),
         _evaluate,
+    ),
+    Stage(
+        "gate",
+        lambda _: (WRITER, "gate"),
+        lambda c: (DATASET, BUNDLE, *((c.gate.rules,) if c.gate.rules else ())),
+        (GATE,),
+        _gate,
+    ),
+    Stage(
+        "register",
+        lambda _: (WRITER, "gate.registry", "gate.key"),
+        lambda _: (DATASET, BUNDLE, GATE),
+        (REGISTERED,),
+        _register,
     ),
 )
 """The only list of stages: the walk, ``dvc.yaml`` and the help follow it."""

@@ -14,7 +14,7 @@ from classmark.bundle import read_manifest
 from classmark.bundle.manifest import manifest_digest
 from classmark.errors import ClassmarkError, InvalidConfig, StorageFailed, UnreadableSource
 from classmark.pipeline.stages.config import PipelineConfig
-from classmark.pipeline.stages.stages import BUNDLE, METRICS, STAGES, Stage, command_of
+from classmark.pipeline.stages.stages import BUNDLE, METRICS, REGISTERED, STAGES, Stage, command_of
 from classmark.records import SILENT, Progress
 from classmark.storage import locked_folder, sha256_file, storage_errors, write_json
 from classmark.tracking.tracker import flat
@@ -203,7 +203,7 @@ def _write_records(records: Mapping[str, dict[str, Any]]) -> None:
 
 
 def summary() -> dict[str, Any]:
-    """Return digest and metrics of the bundle in the current folder, as far as they exist."""
+    """Return bundle, metrics and what was registered in this folder, as far as they exist."""
     found: dict[str, Any] = {}
     try:
         manifest = read_manifest(Path(BUNDLE))
@@ -213,4 +213,6 @@ def summary() -> dict[str, Any]:
     found["bundle"] = {"path": BUNDLE, "name": manifest.name, "digest": digest}
     if Path(METRICS).is_file():
         found["metrics"] = json.loads(Path(METRICS).read_bytes())
+    if Path(REGISTERED).is_file():
+        found["registered"] = json.loads(Path(REGISTERED).read_bytes())
     return found

@@ -17,7 +17,7 @@ from classmark.pipeline.sweep.config import SweepPlan
 from classmark.pipeline.sweep.experiment import BEST_FILE, experiment_text
 from classmark.pipeline.sweep.study import DEFAULT, OpenStudy, retried, tried_values
 from classmark.records import DatasetManifest, SweepReport, SweepTrial
-from classmark.records.sweep import TrialState as State
+from classmark.records.experiments import TrialState as State
 from classmark.storage import write_json, write_text
 
 REPORT_FILE, PAGE_FILE = "sweep.json", "report.html"

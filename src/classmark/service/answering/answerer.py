@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import re
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import structs
 
-from classmark.errors import NoHomeFolder, TextTooLong, UsageError
-from classmark.journal import Journal, JournalConfig, default_journal_path
+from classmark.errors import TextTooLong, UsageError
+from classmark.journal import Journal
 from classmark.kernels import RawScores
 from classmark.neighbours import Index
 from classmark.neighbours.index import MOST_SIMILAR
@@ -25,28 +21,30 @@ from classmark.papers import text_fingerprint
 from classmark.records import (
     BadRecord,
     Paper,
-    PredictionEvent,
     author_names,
     derived_prediction_id,
     new_prediction_id,
-    utc_text,
 )
 from classmark.runtime import Classifier, check_paper
-from classmark.service.logs import log
-from classmark.service.settings import JOURNAL_OFF
+from classmark.runtime.features import keep_scores
+from classmark.service.answering.journal import KEPT_CATEGORIES, event_of
+from classmark.service.memory import OTHER
+from classmark.service.requests.tracing import step
 from classmark.wire import Answer, Similar
 from classmark.wire import BadRecord as PublishedBadRecord
 
 if TYPE_CHECKING:
     from classmark.records import PredictionSource
     from classmark.service.answering.batching import Batcher
+    from classmark.service.answering.comparing import Pairing
     from classmark.service.metrics import Metrics
+    from classmark.service.requests.tracing import Trace
     from classmark.service.settings import ServiceSettings
 
 CHUNK_PAPERS = 64
 """The deadline is checked between two chunks of a batch: some 3 ms of work."""
-KEPT_CATEGORIES = 10
-_LATEX = re.compile(r"\\(?:[A-Za-z]+|.)|[$^_{}~]", re.DOTALL)
+MOST_COUNTED = 250
+"""Labels that are a series of their own in the metrics: more than arXiv has."""
 
 Document = Answer | PublishedBadRecord
 Check = Callable[[], None]
@@ -64,6 +62,8 @@ class AnswerOptions:
         idempotency_key: of the client; the same key, text and place give the same id.
         similar: how many similar papers of the index to add; 0 adds none.
         authors: whether the authors of the papers are evidence.
+        client: id of the API key that asks, "" without keys.
+        trace: notes the steps of the request; None if nobody wants them.
     """
 
     top: int = 5
@@ -75,6 +75,8 @@ class AnswerOptions:
     idempotency_key: str | None = None
     similar: int = 0
     authors: bool = True
+    client: str = ""
+    trace: Trace | None = None
 
     def papers_of(self, questions: Iterable[Question]) -> list[Paper]:
         """Return what is to be scored: the papers, without authors that are to be left out."""
@@ -101,10 +103,11 @@ class Question:
 
 
 class Scored(NamedTuple):
-    """An answer, and the share of the text's terms that the model knows, 0..1."""
+    """An answer, the share of terms that the model knows (0..1), and scores for the journal."""
 
     answer: Answer
     known_share: float
+    scores: bytes
 
 
 def answer_papers(
@@ -121,7 +124,12 @@ def answers_of(
     answers = classifier.answers(
         papers, raw, top=options.top, threshold=options.threshold, explain=options.explain
     )
-    return list(map(Scored, answers, raw.known_share.tolist()))
+    return scored_of(answers, raw)
+
+
+def scored_of(answers: Iterable[Answer], raw: RawScores) -> list[Scored]:
+    """Return n answers with what the journal keeps of the scores they come from."""
+    return list(map(Scored, answers, raw.known_share.tolist(), keep_scores(raw)))
 
 
 class Answerer:
@@ -133,6 +141,8 @@ class Answerer:
         journal: None if none is kept.
         model: the model that answers.
         index: whose papers are offered as similar; None if there is none.
+        pairing: what its answers are compared with; None for nothing.
+        label_change: it has other labels than the champion, and its answers say so.
     """
 
     def __init__(
@@ -153,6 +163,12 @@ class Answerer:
         self._keep_text = settings.journal_text
         self._max_text_chars = settings.max_text_chars
         self.model = classifier.model
+        self.pairing: Pairing | None = None
+        self.label_change = False
+        self._spec = f"{self.model.name}@{self.model.version}"
+        # Own labels are their owner's words, and metrics are for everybody.
+        is_arxiv = classifier.names != classifier.labels
+        self._counted = frozenset(classifier.labels[:MOST_COUNTED] if is_arxiv else ())
 
     @property
     def most_similar(self) -> int:
@@ -222,9 +238,20 @@ class Answerer:
 
     def finish(self, question: Question, scored: Scored, options: AnswerOptions) -> Answer:
         """Return the published form of the only answer of a request, counted and recorded."""
-        answer = self._publish(question, scored, options)
+        with step(options.trace, "answer"):
+            answer = self._publish(question, scored, options)
         self._metrics.papers_done(answer.reason)
+        self._count([scored])
         return answer
+
+    def _count(self, scored: Iterable[Scored]) -> None:
+        """Count what answers say, before anything is cut for who asked."""
+        found = []
+        for answer, *_ in scored:
+            first = answer.ranked[0].code
+            category = first if first in self._counted else OTHER
+            found.append((category, answer.probability, answer.primary is None))
+        self._metrics.answers_done(self._spec, found)
 
     def answer_many(
         self, questions: Sequence[Question | BadRecord], options: AnswerOptions, check: Check
@@ -275,19 +302,22 @@ class Answerer:
         first: int = 0,
     ) -> list[Document]:
         """Return answers in the order of the questions, bad records in their places."""
+        self._count(scored)
         answers = iter(scored)
-        return [
-            q.published()
-            if isinstance(q, BadRecord)
-            else self._publish(q, next(answers), options, index)
-            for index, q in enumerate(questions, first)
-        ]
+        with step(options.trace, "answer"):
+            return [
+                q.published()
+                if isinstance(q, BadRecord)
+                else self._publish(q, next(answers), options, index)
+                for index, q in enumerate(questions, first)
+            ]
 
     def _classify(self, questions: Sequence[Question], options: AnswerOptions) -> list[Scored]:
-        if self.batcher is not None and questions:
-            return self.submit(self.batcher, questions, options).result()
-        options = self._for_all(questions, options)
-        return answer_papers(self.classifier, options.papers_of(questions), options)
+        with step(options.trace, "score"):
+            if self.batcher is not None and questions:
+                return self.submit(self.batcher, questions, options).result()
+            options = self._for_all(questions, options)
+            return answer_papers(self.classifier, options.papers_of(questions), options)
 
     def _for_all(self, questions: Sequence[Question], options: AnswerOptions) -> AnswerOptions:
         """Return options that rank enough categories: all of them, to find that of an author."""
@@ -306,8 +336,8 @@ class Answerer:
             if options.idempotency_key is None
             else derived_prediction_id(options.idempotency_key, f"{index} {question.fingerprint}")
         )
-        if self.journal is not None:
-            self.journal.record(self._event(question, scored, options, prediction_id))
+        with step(options.trace, "journal"):
+            self._record(question, scored, options, prediction_id)
         answer, author = scored.answer, question.author_category
         return structs.replace(
             answer,
@@ -315,67 +345,23 @@ class Answerer:
             author_category=author and self.classifier.categories.verdict(answer, author),
             prediction_id=prediction_id,
             similar=self._similar(question.paper, options.similar),
+            label_change=self.label_change,
         )
+
+    def _record(
+        self, question: Question, scored: Scored, options: AnswerOptions, prediction_id: str
+    ) -> None:
+        """Give an answer to the journal, at once or when another version has scored its paper."""
+        event, pairing = None, self.pairing
+        if self.journal is not None:
+            kept = self._keep_text
+            event = event_of(question, scored, options, prediction_id, keep_text=kept)
+        if pairing is not None and pairing.take(question, scored.answer, options, event):
+            return
+        if event is not None and self.journal is not None:
+            self.journal.record(event)
 
     def _similar(self, paper: Paper, n: int) -> tuple[Similar, ...] | None:
         if self.index is None or not n:
             return None
         return self.index.similar(self.classifier.vectors(paper), n)[0]
-
-    def _event(
-        self, question: Question, scored: Scored, options: AnswerOptions, prediction_id: str
-    ) -> PredictionEvent:
-        """Return what the journal keeps of an answer, with features of the text."""
-        answer, paper = scored.answer, question.paper
-        text = f"{paper.title}\n{paper.abstract}"
-        return PredictionEvent(
-            prediction_id=prediction_id,
-            at_utc=utc_text(),
-            model=answer.model,
-            text_fingerprint=question.fingerprint,
-            primary=answer.primary,
-            reason=answer.reason,
-            ranked=tuple([(r.code, r.probability) for r in answer.ranked[:KEPT_CATEGORIES]]),
-            set=answer.set or (),
-            cross_lists=answer.cross_lists,
-            known_share=scored.known_share,
-            n_chars=len(text) - 1,
-            n_words=len(text.split()),
-            latex_share=latex_share(text),
-            latency_ms=(time.monotonic() - options.started) * 1000,
-            source=options.source,
-            paper_id=paper.id,
-            author_category=question.author_category,
-            used_authors="authors" in answer.evidence,
-            text=text if self._keep_text else None,
-        )
-
-
-def latex_share(text: str) -> float:
-    """Return the share of characters that are LaTeX commands or signs, 0..1."""
-    if not any(sign in text for sign in "\\$^_{}~"):
-        return 0.0
-    # One by one: findall of a long text would hold the interpreter for 15 ms.
-    return sum(len(match[0]) for match in _LATEX.finditer(text)) / len(text)
-
-
-def open_journal(settings: ServiceSettings) -> Journal | None:
-    """Return the journal of a worker, None if none is kept.
-
-    Raises:
-        JournalTooNew: it was written by a newer classmark.
-    """
-    if settings.journal == JOURNAL_OFF:
-        return None
-    try:
-        path = Path(settings.journal) if settings.journal else default_journal_path()
-    except NoHomeFolder as error:
-        log("no journal is kept", logging.WARNING, problem=str(error))
-        return None
-    most, keep_days = settings.journal_max_mb, settings.journal_keep_days
-    max_bytes = None if most is None else most * 1_000_000
-    return Journal(
-        JournalConfig(
-            path=path, keep_text=settings.journal_text, keep_days=keep_days, max_bytes=max_bytes
-        )
-    )

@@ -21,7 +21,12 @@ from classmark.kernels import RawScores
 from classmark.kernels.explanation import MOST_WORDS
 from classmark.records import Paper
 from classmark.runtime import Classifier
-from classmark.service.answering.answerer import AnswerOptions, Scored, answer_papers
+from classmark.service.answering.answerer import (
+    AnswerOptions,
+    Scored,
+    answer_papers,
+    scored_of,
+)
 from classmark.service.metrics import Metrics
 from classmark.service.requests.threads import Backlog
 
@@ -144,10 +149,6 @@ class Batcher:
             self._changed.notify()
         return job.future
 
-    def publish(self) -> None:
-        """Set the metrics of the queue."""
-        self._metrics.set_queue(self.backlog.waiting, self.backlog.waiting_size)
-
     def _work(self) -> None:
         while True:
             turns = self._take()
@@ -236,7 +237,7 @@ class Batcher:
         answers = self._classifier.answers(
             job.papers, raw, top=options.top, threshold=options.threshold
         )
-        _give(job, list(map(Scored, answers, raw.known_share.tolist())))
+        _give(job, scored_of(answers, raw))
 
     def _explain(self, turn: _Turn) -> None:
         job = turn.job

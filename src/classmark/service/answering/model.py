@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.util import find_spec
+from pathlib import Path
 
 from classmark.bundle import Bundle, find_bundle, load_bundle
 from classmark.bundle.files import CARD_FILE
-from classmark.errors import BundleIncompatible, MissingExtra, UsageError
+from classmark.errors import BundleIncompatible, BundleNotFound, MissingExtra, UsageError
 from classmark.kernels.cascade import with_members
 from classmark.kernels.encoder import THREADS_VARIABLE, default_threads, usable_cores
 from classmark.neighbours import Index
 from classmark.records import Paper
+from classmark.registry import Registry
 from classmark.runtime import Classifier
 from classmark.service.settings import ServiceSettings
 from classmark.wire import ModelRef
@@ -50,6 +53,15 @@ class Model:
         return f"{self.classifier.model.name}@{self.classifier.model.version}"
 
     @property
+    def made_s(self) -> float | None:
+        """When it was fitted, in Unix time; None if its bundle does not say."""
+        try:
+            made = datetime.fromisoformat(self.bundle.manifest.provenance["date"])
+        except (KeyError, TypeError, ValueError):
+            return None
+        return made.timestamp()
+
+    @property
     def is_fast(self) -> bool:
         """Whether it answers requests as they come, without a queue; see ``Batcher``."""
         return self.bundle.manifest.kind == FAST_KIND
@@ -66,12 +78,14 @@ class OpenedModel:
 
     Attributes:
         spec: ``NAME@VERSION``.
+        digest: of its bundle.
         worker_count: processes to run.
         shared: what workers are forked with. A deep model has threads, which do not survive a fork:
             its workers make their own from the bundle that was read.
     """
 
     spec: str
+    digest: str
     worker_count: int
     shared: Model | Bundle
 
@@ -90,12 +104,20 @@ def open_model(settings: ServiceSettings) -> OpenedModel:
         IndexCorrupt, IndexIncompatible: the index cannot be read, or is of another model.
         UsageError: an index is given, but the model has no vectors.
     """
+    if settings.registry is not None and (settings.model or settings.index):
+        extra = "--model" if settings.model else "--index"
+        raise UsageError(
+            f"{extra} cannot be combined with --registry, which names a model that changes. Leave "
+            "one of them out."
+        )
     bundle = read_bundle(settings)
     manifest = bundle.manifest
+    if settings.registry is not None:  # a deep one may follow
+        _share_cores(settings)
     if manifest.kind == FAST_KIND:
         loaded = Model(bundle)
         open_index(settings, loaded.classifier.model)
-        return OpenedModel(loaded.spec, settings.worker_count, loaded)
+        return OpenedModel(loaded.spec, bundle.digest, settings.worker_count, loaded)
     if settings.index is not None:
         raise UsageError(
             f"--index needs a model of the fast tier; {manifest.name} is of kind {manifest.kind}. "
@@ -103,11 +125,17 @@ def open_model(settings: ServiceSettings) -> OpenedModel:
         )
     if any(find_spec(name) is None for name in ("onnxruntime", "tokenizers")):
         raise MissingExtra(f"the model {manifest.name} of kind {manifest.kind}", "onnx")
+    spec = f"{manifest.name}@{manifest.version}"
+    return OpenedModel(spec, bundle.digest, _share_cores(settings), bundle)
+
+
+def _share_cores(settings: ServiceSettings) -> int:
+    """Return how many workers of a deep model to run, each with its share of the cores."""
     cores, threads = usable_cores(), default_threads()
     count = settings.workers or max(1, cores // threads)
     # If the operator chose the number of workers but not of threads, workers share the cores.
     os.environ.setdefault(THREADS_VARIABLE, str(max(1, min(threads, cores // count))))
-    return OpenedModel(f"{manifest.name}@{manifest.version}", count, bundle)
+    return count
 
 
 def open_index(settings: ServiceSettings, model: ModelRef) -> Index | None:
@@ -131,8 +159,44 @@ def read_bundle(settings: ServiceSettings) -> Bundle:
 
     Raises:
         BundleNotFound, BundleCorrupt, BundleIncompatible: it cannot be loaded.
+        RegistryNotFound, RegistryCorrupt, RegistryTooNew: the registry cannot be read.
+        SignatureRefused: the registry has trusted keys, and none of them signed it.
+        UsageError: the registry has no such channel.
     """
-    return with_members(load_bundle(find_bundle(settings.model)))
+    if settings.registry is None:
+        return with_members(load_bundle(find_bundle(settings.model)))
+    registry = Registry.open(settings.registry, trusted_keys=_trusted(settings))
+    digest = registry.pointer().channel(settings.channel)
+    if digest is None:
+        raise BundleNotFound(
+            f"the channel {settings.channel} of the registry {settings.registry} is empty. Run "
+            "`classmark registry promote` first, or choose another --channel."
+        )
+    return with_members(registry.load(digest))
+
+
+def open_registry(path: Path, settings: ServiceSettings) -> Registry:
+    """Return a registry with the trusted key of a service; its files are read when asked for.
+
+    Raises:
+        InvalidKeys: the key cannot be read.
+    """
+    return Registry(path, _trusted(settings))
+
+
+def _trusted(settings: ServiceSettings) -> tuple[Path, ...]:
+    return () if settings.trusted_key is None else (settings.trusted_key,)
+
+
+def check_usable(bundle: Bundle) -> None:
+    """Check that a bundle can answer; of a deep one only that its members can be read.
+
+    Raises:
+        ClassmarkError: it cannot.
+    """
+    whole = with_members(bundle)
+    if whole.manifest.kind == FAST_KIND:
+        Model(whole)
 
 
 def _read_card(bundle: Bundle) -> str:

@@ -6,6 +6,7 @@ addresses are relative, so that a proxy may offer the service under any prefix.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -32,11 +33,14 @@ from classmark.service.http.catalogue import (
 from classmark.service.http.classify import classify
 from classmark.service.http.document import (
     BATCH,
+    CANARY,
     FEEDBACK,
     FILE,
     INFER,
     PAPER,
     PREDICTION_ID,
+    PROMOTE,
+    ROLLBACK,
     add_document,
     json_request,
     request_body,
@@ -46,15 +50,19 @@ from classmark.service.http.document import (
 from classmark.service.http.feedback import feedback, prediction
 from classmark.service.http.files import SCHEMA, classify_file
 from classmark.service.http.gateway import Gateway, Row, add_route
+from classmark.service.http.registry import promote, registry_state, roll_back, start_canary
 from classmark.service.http.service import Service
 from classmark.service.problems import Problem, shown
 from classmark.service.requests.exchange import Exchange, Fields, Reply
 from classmark.service.requests.schemas import (
     PREDICTION_ID_PATTERN,
     BatchRequest,
+    CanaryRequest,
     FeedbackRequest,
     InferRequest,
     PaperRequest,
+    PromoteRequest,
+    RollbackRequest,
 )
 from classmark.wire import (
     Answer,
@@ -69,6 +77,7 @@ from classmark.wire import (
     Models,
     Prediction,
     Readiness,
+    RegistryState,
     ServerMetadata,
     Status,
 )
@@ -114,7 +123,7 @@ def create_app(service: Service) -> Gateway:
     Args:
         service: its parts; started with the application's lifespan, closed by the caller.
     """
-    model = service.model
+    model, changes = service.model, service.follower is not None
     app = FastAPI(
         title="classmark",
         version=__version__,
@@ -127,16 +136,21 @@ def create_app(service: Service) -> Gateway:
         redirect_slashes=False,
         responses=responses(),
     )
-    for tag, rows in _routes(service.model).items():
+    for tag, rows in _routes(service.model, changes=changes).items():
         for row in rows:
             add_route(app, service, row, tag)
-    details_of(service.model, service.answerer.most_similar)
+    details_of(service.versions.champion)
     add_document(app, service)
     return Gateway(app, service)
 
 
-def _routes(model: Model) -> dict[str, list[Row]]:
-    """Return the endpoints by the chapter of the OpenAPI document; "" leaves them out of it."""
+def _routes(model: Model, *, changes: bool) -> dict[str, list[Row]]:
+    """Return the endpoints by the chapter of the OpenAPI document; "" leaves them out of it.
+
+    Args:
+        model: that answers.
+        changes: whether others may follow it.
+    """
     labels, ref = model.classifier.categories, model.classifier.model
     papers = {"paper": with_known_label(PAPER, labels), "batch": BATCH}
     one_or_many = json_request([PaperRequest, BatchRequest], papers)
@@ -162,19 +176,35 @@ def _routes(model: Model) -> dict[str, list[Row]]:
             Row("/readyz", readyz, "health", Health, accepting),
             Row("/metrics", metrics, "admin", None, _COUNTERS, _PLAIN_TEXT),
         ],
-        "open inference protocol": list(_inference_routes(ref, accepting)),
+        "registry": list(_registry_routes()),
+        "open inference protocol": list(_inference_routes(ref, accepting, changes=changes)),
         "": [Row("/", page, "public"), Row("/static/{name}", page, "public")],
     }
 
 
-def _inference_routes(ref: ModelRef, accepting: str) -> Iterator[Row]:
+def _registry_routes() -> Iterator[Row]:
+    place, state = "/v1/registry", RegistryState
+    yield Row(place, registry_state, "admin", state, "Say what the registry names")
+    changes = (
+        ("promote", promote, PromoteRequest, PROMOTE, "Make a bundle the champion"),
+        ("canary", start_canary, CanaryRequest, CANARY, "Begin a canary"),
+        ("rollback", roll_back, RollbackRequest, ROLLBACK, "Go one step back"),
+    )
+    for name, endpoint, model, example, summary in changes:
+        body = json_request([model], {name: example})
+        yield Row(f"{place}/{name}", endpoint, "admin", state, summary, body)
+
+
+def _inference_routes(ref: ModelRef, accepting: str, *, changes: bool) -> Iterator[Row]:
     v2, none = openinference, _parameters({})
     yield Row("/v2", v2.server_metadata, "public", ServerMetadata, "Metadata of the server", none)
     alive = "Check that the server is alive"
     yield Row("/v2/health/live", v2.live, "health", Readiness, alive, none)
     yield Row("/v2/health/ready", v2.ready, "health", Readiness, accepting, none)
-    model = {"model": {"schema": {"type": "string", "enum": [ref.name]}}}
-    version = {"version": {"schema": {"type": "string", "enum": [ref.version]}}}
+    model, version = (
+        {name: {"schema": {"type": "string", **({} if changes else {"enum": [only]})}}}
+        for name, only in (("model", ref.name), ("version", ref.version))
+    )
     infer = json_request([InferRequest], {"papers": INFER})
     about, answers = "Metadata of the model", "Check whether the model answers"
     for place, named in ((_MODEL, model), (_VERSION, model | version)):
@@ -202,6 +232,7 @@ def _lifespan(service: Service) -> Callable[[FastAPI], Any]:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.openapi()  # cached; made at the first request it would hold the event loop for 70 ms
         service.start()
+        service.follow(asyncio.get_running_loop())
         yield
         service.traffic.stop()
 

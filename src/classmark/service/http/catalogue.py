@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
-from functools import lru_cache
+from contextlib import suppress
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from msgspec import structs
 
 from classmark import taxonomy
 from classmark.bundle import find_bundle
@@ -12,13 +15,27 @@ from classmark.bundle.manifest import rarely_right
 from classmark.errors import ClassmarkError, NotReady
 from classmark.runtime.labels import Labels
 from classmark.service.answering.model import Model
+from classmark.service.answering.versions import Version
+from classmark.service.http.registry import state_of
 from classmark.service.metrics import MEDIA_TYPE as METRICS_TYPE
+from classmark.service.problems import Problem
 from classmark.service.requests.exchange import Exchange, Reply
-from classmark.wire import Categories, Category, Health, ModelDetails, Models, Status, to_json
+from classmark.wire import (
+    Categories,
+    Category,
+    Health,
+    ModelDetails,
+    Models,
+    RefusedBundle,
+    Status,
+    to_json,
+)
 from classmark.wire.documents import LabelSpace
 
 if TYPE_CHECKING:
     from classmark.service.http.service import Service
+
+_DETAILS: WeakKeyDictionary[Version, ModelDetails] = WeakKeyDictionary()
 
 
 async def categories(service: Service, _: Exchange) -> Reply:
@@ -31,8 +48,8 @@ async def categories(service: Service, _: Exchange) -> Reply:
 
 
 async def models(service: Service, _: Exchange) -> Reply:
-    """The model that answers here, with its card and its measured metrics."""
-    return Reply(details_of(service.model, service.answerer.most_similar))
+    """The models that are loaded, each with its card and its measured metrics."""
+    return Reply(to_json(Models(tuple(map(details_of, service.versions.all())))))
 
 
 async def healthz(_: Service, __: Exchange) -> Reply:
@@ -41,10 +58,21 @@ async def healthz(_: Service, __: Exchange) -> Reply:
 
 
 async def readyz(service: Service, _: Exchange) -> Reply:
-    """Requests are accepted: the model has answered once, and the service is not stopping."""
+    """Requests are accepted: the model has answered once, and the service is not stopping.
+
+    If the service follows a registry, the body names the bundles that answer, by channel, and
+    those that the registry names but that cannot be used, each with the kind of the error.
+    """
     if not service.traffic.is_ready:
         raise NotReady("the service is stopping")
-    return Reply(to_json(Health("ready")))
+    follower = service.follower
+    if follower is None:
+        return Reply(to_json(Health("ready")))
+    serving: dict[str, str] = {
+        version.role: version.ref.digest for version in service.versions.all()
+    }
+    faults = {role: RefusedBundle(f.digest, f.kind) for role, f in follower.faults.items()}
+    return Reply(to_json(Health("ready", serving=serving, refused=faults)))
 
 
 async def metrics(service: Service, exchange: Exchange) -> Reply:
@@ -57,11 +85,16 @@ async def status(service: Service, exchange: Exchange) -> Reply:
     """Requests, latency, papers and journal of all workers together."""
     summary = await service.threads.read(exchange, service.metrics.summary)
     uptime_s = round(time.time() - summary.pop("started_at_s"), 3)
-    counted, journal = summary.pop("journal"), service.answerer.journal
+    counted, journal = summary.pop("journal"), service.journal
     shown = None
     if journal is not None:
         shown = {**counted, "last_error": journal.status().last_error}
-    found = Status(model=service.answerer.model, uptime_s=uptime_s, journal=shown, **summary)
+    registry = None
+    if service.settings.registry is not None:
+        with suppress(Problem):  # /readyz and the log say why
+            registry = await service.threads.read(exchange, lambda: state_of(service))
+    model = service.answerer.model
+    found = Status(model=model, uptime_s=uptime_s, journal=shown, registry=registry, **summary)
     return Reply(to_json(found))
 
 
@@ -78,16 +111,19 @@ def _label_space(name: str) -> LabelSpace:
     return "arxiv" if name == "arxiv" else "free"
 
 
-@lru_cache(maxsize=1)
-def details_of(model: Model, most_similar: int) -> bytes:
-    """Return the answer about the loaded model; made once, since it looks at the disk.
+def details_of(version: Version) -> ModelDetails:
+    """Return what is published about a loaded version."""
+    details = _DETAILS.get(version)
+    if details is None:
+        details = _DETAILS[version] = _details_of(version)
+    return structs.replace(details, role=version.role)
 
-    Args:
-        model: the model.
-        most_similar: papers that a request may ask for; 0 without an index.
-    """
-    manifest, ref = model.bundle.manifest, model.classifier.model
-    details = ModelDetails(
+
+def _details_of(version: Version) -> ModelDetails:
+    """Return the same; made once, since it looks at the disk."""
+    model, ref = version.model, version.ref
+    manifest = model.bundle.manifest
+    return ModelDetails(
         name=ref.name,
         version=ref.version,
         digest=ref.digest,
@@ -98,10 +134,9 @@ def details_of(model: Model, most_similar: int) -> bytes:
         set_coverage=manifest.policy.set_coverage,
         rarely_right=tuple(rarely_right(manifest.labels, model.bundle.reliability)),
         authors=bool(manifest.authors),
-        similar=most_similar,
+        similar=version.answerer.most_similar,
         default=_is_default(model),
     )
-    return to_json(Models((details,)))
 
 
 def _is_default(model: Model) -> bool:

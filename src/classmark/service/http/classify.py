@@ -34,6 +34,7 @@ from classmark.service.requests.schemas import (
     UnreadPaper,
 )
 from classmark.service.requests.threads import work_size
+from classmark.service.requests.tracing import step
 from classmark.wire import Batch, ModelRef, Published, to_json
 
 if TYPE_CHECKING:
@@ -72,8 +73,9 @@ def check_backlog(service: Service, exchange: Exchange) -> None:
     Raises:
         Overloaded: too much waits for a thread, or for the deep model.
     """
-    if service.answerer.batcher is not None:
-        service.answerer.batcher.backlog.check(exchange.remaining_s)
+    batcher = service.version_of(exchange).answerer.batcher
+    if batcher is not None:
+        batcher.backlog.check(exchange.remaining_s)
     stated = exchange.stated_body_bytes
     if stated > MAX_DIRECT_BODY_BYTES:
         service.threads.backlog.check(exchange.remaining_s, stated)
@@ -116,9 +118,9 @@ async def classify(service: Service, exchange: Exchange) -> Reply:
     except ValidationError:
         request = parse(service, exchange, body)  # says more exactly what is wrong
     if request.papers is None and is_short(request):
-        batcher = service.answerer.batcher
-        if batcher is not None:
-            return await _answer_in_batch(service.answerer, batcher, exchange, request)
+        answerer = service.version_of(exchange).answerer
+        if answerer.batcher is not None:
+            return await _answer_in_batch(answerer, answerer.batcher, exchange, request)
         if not request.explain and not request.similar:
             return _answer(service, exchange, request)
     return await service.threads.run(exchange, lambda: _answer(service, exchange, request), size)
@@ -178,7 +180,8 @@ async def _answer_in_batch(
     """Return the reply to one paper for a deep model; the loop is free while it waits."""
     options = answer_options(exchange, "classify", request)
     question = question_of(answerer, request)
-    [scored] = await exchange.wait_for(answerer.submit(batcher, [question], options))
+    with step(options.trace, "score"):
+        [scored] = await exchange.wait_for(answerer.submit(batcher, [question], options))
     return Reply(to_json(answerer.finish(question, scored, options)))
 
 
@@ -203,6 +206,8 @@ def answer_options(
         idempotency_key=exchange.idempotency_key(),
         similar=asked.similar,
         authors=authors,
+        client="" if exchange.key is None else exchange.key.id,
+        trace=exchange.trace,
     )
 
 
@@ -210,7 +215,7 @@ def _answer(service: Service, exchange: Exchange, request: ClassifyRequest) -> R
     """Return the reply to a checked request; runs in the loop or in a thread."""
     uses_authors = request.authors is not False
     options = answer_options(exchange, "classify", request, authors=uses_authors)
-    answerer = service.answerer
+    answerer = service.version_of(exchange).answerer
     if request.papers is None:
         return Reply(to_json(answerer.answer(question_of(answerer, request), options)))
     check_batch(request, request.papers, service.settings.max_papers)
@@ -248,7 +253,7 @@ def _question(service: Service, exchange: Exchange, paper: PaperIn) -> Question 
     exchange.check_deadline()  # the nearest names of an unknown category take a millisecond
     if isinstance(paper, UnreadPaper):
         return bad_record(None, too_long(service))
-    return question_or_bad(service.answerer, paper)
+    return question_or_bad(service.version_of(exchange).answerer, paper)
 
 
 def question_or_bad(answerer: Answerer, paper: PaperIn) -> Question | BadRecord:

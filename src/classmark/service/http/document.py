@@ -14,21 +14,26 @@ from classmark.service.http.gateway import Row, add_route
 from classmark.service.requests.exchange import Exchange, Reply
 from classmark.service.requests.schemas import (
     BatchRequest,
+    CanaryRequest,
     FeedbackRequest,
     InferRequest,
     PaperRequest,
+    PromoteRequest,
+    RollbackRequest,
     response_schema,
 )
 from classmark.wire import KINDS, ProblemDocument, to_json
 
 if TYPE_CHECKING:
-    from classmark.service.http.service import Service
+    from classmark.service.http.host import Host
 
 _REF = "#/components/schemas/{model}"
 _BODIES: tuple[type[BaseModel], ...] = (
     *(PaperRequest, BatchRequest, FeedbackRequest, InferRequest),
+    *(PromoteRequest, CanaryRequest, RollbackRequest),
     response_schema(ProblemDocument),
 )
+PROBLEM = _BODIES[-1]
 
 _TITLE = "Spectral gaps of random regular graphs"
 _ABSTRACT = (
@@ -62,6 +67,14 @@ FILE = _example(
     "A table with two papers",
     file=f"id,title,abstract\n1,{_TITLE},{_ABSTRACT}\n2,Branes,We study dualities.\n",
 )
+PROMOTE = _example("By its name", bundle="fast@2.1", why="Better on the papers of 2026.")
+CANARY = _example(
+    "Five percent of the clients",
+    bundle="fast@2.1",
+    percent=5,
+    rules={"requests": 2000, "minutes": 30, "agreement": 0.8},
+)
+ROLLBACK = _example("With a reason", why="Too many abstentions.")
 INFER = _example(
     "Two papers",
     id="42",
@@ -112,15 +125,21 @@ def with_known_label(example: dict[str, Any], labels: Labels) -> dict[str, Any]:
     return {**example, "value": {**value, **own}}
 
 
-def add_document(app: FastAPI, service: Service) -> None:
-    """Add ``/openapi.json``, and let the document hold the schemas of those bodies too."""
+def add_document(app: FastAPI, service: Host, bodies: Sequence[type[BaseModel]] = _BODIES) -> None:
+    """Add ``/openapi.json``, and let the document hold the schemas of bodies too.
+
+    Args:
+        app: with its routes.
+        service: what they work with.
+        bodies: that the endpoints read themselves, and ``ProblemOut``.
+    """
     make = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = make()
             _, definitions = models_json_schema(
-                [(model, "validation") for model in _BODIES], ref_template=_REF
+                [(model, "validation") for model in bodies], ref_template=_REF
             )
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas.update(definitions.get("$defs", {}))
@@ -128,7 +147,7 @@ def add_document(app: FastAPI, service: Service) -> None:
             app.openapi_schema = document
         return app.openapi_schema
 
-    async def document_of_api(_: Service, __: Exchange) -> Reply:
+    async def document_of_api(_: Host, __: Exchange) -> Reply:
         return Reply(to_json(openapi()))
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from classmark.errors import Overloaded
+from classmark.errors import Overloaded, UnknownCategory
 from classmark.journal import Journal
 from classmark.records import FeedbackEvent, is_prediction_id, utc_text
-from classmark.service.answering.answerer import Answerer
 from classmark.service.problems import Problem, invalid_field, journal_unavailable, shown
 from classmark.service.requests.body import check_media_type, read_body
 from classmark.service.requests.exchange import Exchange, Reply
@@ -25,6 +25,9 @@ MAX_FEEDBACK_BYTES = 32 << 10
 
 _REQUEST = TypeAdapter(FeedbackRequest)
 
+_OF_THE_MONITOR = ("client", "features")
+"""What the journal keeps to be watched; of no use to who asked."""
+
 
 async def feedback(service: Service, exchange: Exchange) -> Reply:
     """Take the right category of a prediction; it is joined to the prediction later.
@@ -36,10 +39,11 @@ async def feedback(service: Service, exchange: Exchange) -> Reply:
     body = await read_body(exchange, service.threads, most)
     find_arrays(body, [], most=0)  # bounds its structure
     request = validate(_REQUEST, body)
-    code = service.answerer.classifier.categories.canonical(request.category)
+    code = _canonical(service, request.category)
     given = {**request.model_dump(), "category": code}
-    event = FeedbackEvent(at_utc=utc_text(), **given)
-    journal = _kept(service.answerer)
+    client = "" if exchange.key is None else exchange.key.id
+    event = FeedbackEvent(at_utc=utc_text(), client=client, **given)
+    journal = _kept(service)
     if not journal.record(event):
         if journal.status().failing:
             raise journal_unavailable("the journal cannot be written now")
@@ -53,22 +57,44 @@ async def prediction(service: Service, exchange: Exchange) -> Reply:
     if not is_prediction_id(identifier):
         message = f"{shown(identifier)!r} is not one; send the prediction_id of an answer"
         raise invalid_field("prediction_id", message)
-    journal = _kept(service.answerer)
+    journal = _kept(service)
     found = await service.threads.read(exchange, lambda: journal.find(identifier))
     if found is None:
         raise Problem(
             "not_found",
             f"the journal has no prediction {identifier}. One just made appears within a second.",
         )
-    return Reply(to_json(found.to_dict()))
+    kept = found.to_dict()
+    kept["feedback"] = [_public(said) for said in kept["feedback"]]
+    return Reply(to_json(_public(kept)))
 
 
-def _kept(answerer: Answerer) -> Journal:
+def _public(kept: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in kept.items() if name not in _OF_THE_MONITOR}
+
+
+def _canonical(service: Service, category: str) -> str:
+    """Return the category that somebody means, of the first loaded version that has it.
+
+    Raises:
+        UnknownCategory: the champion has none of that name, and no other version has.
+    """
+    champion, *others = [one.answerer.classifier.categories for one in service.versions.all()]
+    try:
+        return champion.canonical(category)
+    except UnknownCategory:
+        for labels in others:
+            with suppress(UnknownCategory):
+                return labels.canonical(category)
+        raise
+
+
+def _kept(service: Service) -> Journal:
     """Return the journal.
 
     Raises:
         Problem: there is none.
     """
-    if answerer.journal is None:
+    if service.journal is None:
         raise Problem("journal_off", "this service keeps no journal. The operator can turn it on.")
-    return answerer.journal
+    return service.journal

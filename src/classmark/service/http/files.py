@@ -90,11 +90,12 @@ async def classify_file(service: Service, exchange: Exchange) -> Reply:
     options = _options(exchange, form.values)
     if form.content is None:
         raise invalid_field("file", "is missing; send the file in a form field of this name")
-    columns = service.answerer.classifier.columns.overruled_by(_columns(form.values))
+    answerer = service.version_of(exchange).answerer
+    columns = answerer.classifier.columns.overruled_by(_columns(form.values))
     found, records = await _read(service, exchange, form, columns)
     size = ITEM_BYTES + sum(PAPER_BYTES + record.size_chars for record in records)
     return await service.threads.run(
-        exchange, lambda: _answer(service.answerer, exchange, options, found, records), size
+        exchange, lambda: _answer(answerer, exchange, options, found, records), size
     )
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from starlette.routing import Match
 
-from classmark.errors import ClassmarkError, Overloaded
+from classmark.errors import ClassmarkError
 from classmark.service.logs import AccessEntry, log, log_failure
 from classmark.service.problems import Problem, problem_of, shown
 from classmark.service.requests.body import ClientGone
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.types import Receive, Scope, Send
 
-    from classmark.service.http.service import Service
+    from classmark.service.http.host import Host
     from classmark.service.requests.admission import Access
     from classmark.wire import ModelRef
 
@@ -43,46 +43,6 @@ _HANG_UP = (b"connection", b"close")
 _OWN_FAULTS = ("internal_error", "journal_unavailable")
 
 
-class Traffic:
-    """The requests that a worker has in work, and whether it wants more.
-
-    Attributes:
-        in_work: requests that are here as a whole and being answered.
-        hang_ups: this many of the next responses end their connection, see ``worker.surplus``.
-        is_ready: warmed up and not asked to stop.
-        is_stopping: asked to stop; connections are not kept.
-    """
-
-    def __init__(self, most_in_work: int) -> None:
-        self._most_in_work = most_in_work
-        self.in_work = self.hang_ups = 0
-        self.is_ready = self.is_stopping = False
-
-    def begin(self, exchange: Exchange) -> None:
-        """Count a request that is here as a whole, until its answer is sent.
-
-        Raises:
-            Overloaded: too many are in work.
-        """
-        if self.in_work >= self._most_in_work:
-            raise Overloaded("too many requests are in work")
-        self.in_work += 1
-        exchange.is_in_work = True
-
-    def stop(self) -> None:
-        """Stop being ready; requests that come anyway are still answered."""
-        self.is_ready = False
-        self.is_stopping = True
-
-    def ends_connection(self) -> bool:
-        """Return whether the connection of the next response ends with it."""
-        if self.is_stopping:
-            return True
-        ends = self.hang_ups > 0
-        self.hang_ups -= ends
-        return ends
-
-
 class Gateway:
     """Answers requests with the endpoints of an application; see the module.
 
@@ -90,7 +50,7 @@ class Gateway:
         app: as given.
     """
 
-    def __init__(self, app: FastAPI, service: Service) -> None:
+    def __init__(self, app: FastAPI, service: Host) -> None:
         """Wrap an application.
 
         Args:
@@ -107,7 +67,6 @@ class Gateway:
             if isinstance(route, GuardedRoute) and "{" not in route.path
             for method in route.methods
         }
-        self._fields = [*model_fields(service.model.classifier.model), *_SECURITY_FIELDS]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -115,18 +74,24 @@ class Gateway:
             await self.app(scope, receive, send)
             return
         exchange = Exchange(scope, receive, self._service.settings.deadline_ms)
-        fields = [*self._fields, _HANG_UP] if self._traffic.ends_connection() else self._fields
+        hang_up = [_HANG_UP] if self._traffic.ends_connection() else []
         exchange.on_whole = self._traffic.begin
+        if self._service.tracer is not None:
+            exchange.trace = self._service.tracer.begin(exchange.headers)
         status = 500
         try:
             reply = await self._reply(exchange)
             status = reply.status
-            await _send(send, reply, [(b"x-request-id", exchange.request_id.encode()), *fields])
+            request_id = (b"x-request-id", exchange.request_id.encode())
+            fields = _common_fields(self._service.answered_by(exchange))
+            await _send(send, reply, [request_id, *fields, *hang_up])
         except ClientGone:
             status = 499
         finally:
             self._traffic.in_work -= exchange.is_in_work
             self._note(exchange, status)
+            if exchange.version is not None:
+                exchange.version.leave()
 
     async def _reply(self, exchange: Exchange) -> Reply:
         """Return the reply to a request, also if that is a problem."""
@@ -201,6 +166,9 @@ class Gateway:
         seconds, method = time.monotonic() - exchange.started, exchange.scope["method"]
         route = getattr(exchange.route, "path", UNMATCHED)
         self._service.metrics.request_done(route, method, status, seconds)
+        self._service.note_version(exchange, status, seconds)
+        if exchange.trace is not None and self._service.tracer is not None:
+            self._service.tracer.end(exchange.trace, method, route, status, exchange.request_id)
         if self._service.access_log is not None:
             duration_ms, client, facts = seconds * 1000, exchange.client, exchange.facts
             self._service.access_log.write(
@@ -244,6 +212,12 @@ def model_fields(ref: ModelRef) -> Fields:
     ]
 
 
+@lru_cache(maxsize=16)
+def _common_fields(ref: ModelRef) -> Fields:
+    """Return the header fields of every response."""
+    return [*model_fields(ref), *_SECURITY_FIELDS]
+
+
 # --- the routes of the application ----------------------------------------------------------------
 
 
@@ -275,7 +249,7 @@ class Row(NamedTuple):
     """
 
     path: str
-    endpoint: Callable[[Service, Exchange], Awaitable[Reply]]
+    endpoint: Callable[[Any, Exchange], Awaitable[Reply]]
     access: Access
     schema: Any = None
     summary: str = ""
@@ -283,7 +257,7 @@ class Row(NamedTuple):
     status: int = 200
 
 
-def add_route(app: FastAPI, service: Service, row: Row, tag: str = "") -> None:
+def add_route(app: FastAPI, service: Host, row: Row, tag: str = "") -> None:
     """Add an endpoint to an application.
 
     Args:

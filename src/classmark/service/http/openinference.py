@@ -12,7 +12,7 @@ from classmark import __version__
 from classmark.errors import ClassmarkError
 from classmark.records import Paper
 from classmark.service.answering.answerer import Answerer, Question
-from classmark.service.answering.model import Model
+from classmark.service.answering.versions import Version
 from classmark.service.http.catalogue import readyz
 from classmark.service.http.classify import (
     answer_options,
@@ -81,9 +81,9 @@ async def ready(service: Service, exchange: Exchange) -> Reply:
 
 async def model_ready(service: Service, exchange: Exchange) -> Reply:
     """The model answers."""
-    _check_model(service.model, exchange)
+    version = _version_of(service, exchange)
     await readyz(service, exchange)
-    return Reply(to_json(Readiness(name=service.model.classifier.model.name, ready=True)))
+    return Reply(to_json(Readiness(name=version.ref.name, ready=True)))
 
 
 async def model_metadata(service: Service, exchange: Exchange) -> Reply:
@@ -92,16 +92,17 @@ async def model_metadata(service: Service, exchange: Exchange) -> Reply:
     ``title`` and/or ``abstract``, or ``text``; beside them ``authors``, the names of a paper as one
     text, "" for none.
     """
-    _check_model(service.model, exchange)
-    ref = service.model.classifier.model
+    version = _version_of(service, exchange)
+    ref, given = version.ref, exchange.path_params.get("version")
+    named = [one.ref.version for one in service.versions.all() if one.ref.name == ref.name]
     outputs = (
         TensorMetadata(name, datatype, (-1, *shape))
         for name, (datatype, shape, _) in _OUTPUTS.items()
     )
     found = ModelMetadata(
         name=ref.name,
-        versions=(ref.version,),
-        platform=f"classmark_{service.model.bundle.manifest.kind}",
+        versions=(ref.version,) if given else tuple(dict.fromkeys(named)),
+        platform=f"classmark_{version.model.bundle.manifest.kind}",
         inputs=tuple(TensorMetadata(name, "BYTES", (-1,)) for name in _INPUTS),
         outputs=tuple(outputs),
     )
@@ -110,7 +111,7 @@ async def model_metadata(service: Service, exchange: Exchange) -> Reply:
 
 async def infer(service: Service, exchange: Exchange) -> Reply:
     """Classify n papers; each input is a BYTES tensor of shape [n]."""
-    _check_model(service.model, exchange)
+    _version_of(service, exchange)
     check_media_type(exchange, b"application/json")
     check_backlog(service, exchange)
     body = await read_body(exchange, service.threads, service.settings.max_body_bytes)
@@ -127,7 +128,7 @@ def _answer(service: Service, exchange: Exchange, body: bytes) -> Reply:
         raise invalid_field("outputs", f"{seen!r} is not one of {', '.join(_OUTPUTS)}, each once")
     papers, authors = _papers(request.inputs)
     check_count(len(papers), service.settings.max_papers)
-    answerer = service.answerer
+    answerer = service.version_of(exchange).answerer
     questions = [
         Question(_checked(answerer, paper, names, i))
         for i, (paper, names) in enumerate(zip(papers, authors, strict=True))
@@ -218,8 +219,19 @@ def _checked(answerer: Answerer, paper: Paper, authors: str, index: int) -> Pape
         raise Problem(problem.kind, f"paper {index}: {problem.detail}") from error
 
 
-def _check_model(model: Model, exchange: Exchange) -> None:
-    given, ref = exchange.path_params, model.classifier.model
-    if given["model"] != ref.name or given.get("version", ref.version) != ref.version:
-        spec = shown("@".join(str(given[n]) for n in ("model", "version") if n in given))
-        raise Problem("not_found", f"there is no model {spec!r} here, only {model.spec}. Use that.")
+def _version_of(service: Service, exchange: Exchange) -> Version:
+    """Return the version that an address names; without one, what answers this client.
+
+    Raises:
+        Problem: no such version is loaded.
+    """
+    name, version = exchange.path_params["model"], exchange.path_params.get("version")
+    chosen = service.version_of(exchange)
+    if chosen.ref.name == name and version in (None, chosen.ref.version):
+        return chosen
+    named = service.versions.named(name, version)
+    if named is None:
+        spec = shown(name if version is None else f"{name}@{version}")
+        there = ", ".join(one.model.spec for one in service.versions.all())
+        raise Problem("not_found", f"there is no model {spec!r} here, only {there}. Use that.")
+    return service.hold(exchange, named)

@@ -47,7 +47,7 @@ class GuardedProtocol(HttpToolsProtocol):
     settings: ServiceSettings
     metrics: Metrics
     on_connections: Callable[[int], None]
-    fields: Fields
+    fields: Callable[[], Fields]
     shares: Shares
     """All set by ``guarded_protocol``."""
 
@@ -357,7 +357,7 @@ class GuardedProtocol(HttpToolsProtocol):
             (b"content-type", MEDIA_TYPE),
             (b"content-length", b"%d" % len(body)),
             (b"connection", b"close"),
-            *self.fields,
+            *self.fields(),
             *problem.header_fields(),
         ]
         head = b"".join(b"%s: %s\r\n" % field for field in fields)
@@ -373,7 +373,7 @@ def guarded_protocol(
     settings: ServiceSettings,
     metrics: Metrics,
     on_connections: Callable[[int], None],
-    fields: Fields,
+    fields: Callable[[], Fields],
 ) -> type[asyncio.Protocol]:
     """Return the protocol of a worker.
 
@@ -381,13 +381,13 @@ def guarded_protocol(
         settings: with its limits.
         metrics: counts refused connections.
         on_connections: called with the number of open connections.
-        fields: header fields of every response.
+        fields: returns the header fields of every response.
     """
     bound = {
         "settings": settings,
         "metrics": metrics,
         "on_connections": staticmethod(on_connections),
-        "fields": fields,
+        "fields": staticmethod(fields),
         "shares": Shares(settings.trusted_proxies),
     }
     return cast(type[asyncio.Protocol], type("BoundProtocol", (GuardedProtocol,), bound))

@@ -39,6 +39,8 @@ async def read_body(exchange: Exchange, threads: Threads, max_bytes: int) -> byt
         ClientGone: the connection was closed.
     """
     parts = await _receive(exchange, max_bytes)
+    if exchange.trace is not None:
+        exchange.trace.note("read", exchange.trace.started_ns)
     exchange.on_whole(exchange)
     is_packed = _encoding(exchange) in _GZIP
     if sum(map(len, parts)) <= (MAX_DIRECT_BODY_BYTES if is_packed else JOINED_AT_ONCE_BYTES):

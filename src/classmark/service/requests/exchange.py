@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from classmark.service.problems import Problem, shown
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope
 
     from classmark.service.keys import Key
+    from classmark.service.requests.tracing import Trace
 
 T = TypeVar("T")
 
@@ -39,6 +40,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_CHANCE.seed)
 
 Fields = list[tuple[bytes, bytes]]
+
+
+class Held(Protocol):
+    """What answers a request, kept for it until its answer is sent."""
+
+    def leave(self) -> None:
+        """Let go of it."""
 
 
 @dataclass(slots=True)
@@ -74,6 +82,8 @@ class Exchange:
         facts: further fields of its log line.
         on_whole: called once the whole request is here; raises if that is one too many.
         is_in_work: counted among the requests in work.
+        version: what answers it; None while nobody has asked for it.
+        trace: of its steps; None if none is kept.
     """
 
     def __init__(self, scope: Scope, receive: Receive, default_deadline_ms: int) -> None:
@@ -91,6 +101,8 @@ class Exchange:
         self.facts: dict[str, Any] = {}
         self.on_whole: Callable[[Exchange], None] = lambda _: None
         self.is_in_work = False
+        self.version: Held | None = None
+        self.trace: Trace | None = None
 
     def limit_deadline(self) -> None:
         """Apply the client's deadline if it is the shorter one.

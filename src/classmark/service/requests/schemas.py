@@ -48,6 +48,7 @@ Threshold = Annotated[
         description="Accept from this probability on, not from the model's own thresholds.",
     ),
 ]
+_SPEC = "A channel, NAME@VERSION, or 8 or more digits of a digest."
 Code = Annotated[str, Field(min_length=1, max_length=MOST_LABEL_CHARS)]
 
 
@@ -157,6 +158,36 @@ class FeedbackRequest(_Strict):
     prediction_id: str = Field(pattern=PREDICTION_ID_PATTERN)
     category: Code
     comment: str | None = Field(None, max_length=MAX_COMMENT_CHARS)
+
+
+# --- the registry ---------------------------------------------------------------------------------
+
+BundleSpec = Annotated[str, Field(min_length=1, max_length=200, description=_SPEC)]
+Why = Annotated[str, Field(max_length=500, description="The reason, which the event keeps.")]
+
+
+class PromoteRequest(_Strict):
+    """A bundle that is to be the champion."""
+
+    bundle: BundleSpec
+    why: Why = ""
+    force: StrictBool = Field(False, description="Without a gate report; needs a reason.")
+
+
+class CanaryRequest(_Strict):
+    """A bundle that is to answer a share of the clients."""
+
+    bundle: BundleSpec
+    percent: float = Field(5.0, gt=0, le=100)
+    rules: dict[str, int | float | None] | None = Field(None, description="When it ends by itself.")
+    allow_label_change: StrictBool = False
+    why: Why = ""
+
+
+class RollbackRequest(_Strict):
+    """A step back."""
+
+    why: Why = ""
 
 
 # --- the Open Inference Protocol -----------------------------------------------------------------

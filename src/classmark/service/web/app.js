@@ -183,7 +183,7 @@ let knowsAuthors = false; // the model has a table of authors
 let coverage = null; // that prediction sets were built for, 0..1
 const model = once(async () => {
   const { models } = await call("v1/models");
-  const answering = models.find((one) => one.default) ?? models[0];
+  const answering = models[0]; // with a registry, others may follow that answer some clients
   coverage = answering.set_coverage ?? null;
   similarShown = Math.min(SIMILAR_SHOWN, answering.similar ?? 0);
   knowsAuthors = answering.authors ?? false;
@@ -950,9 +950,27 @@ async function readStatus() {
     ...(answering.value ? [modelFigure(answering.value)] : []),
     ...(status.value ? figures(status.value) : []),
   );
+  $("registry").replaceChildren(...(status.value?.registry ? registryParts(status.value.registry) : []));
   if (answering.value) $("status-time").textContent = `Read at ${new Date().toLocaleTimeString("en-GB")}.`;
   const failed = [answering, status].find(({ reason }) => reason);
   if (failed) showFault(failed.reason.asksKey ? keptFigures() : failed.reason, $("status-notice"), readStatus);
+}
+
+/** The bundles that the registry names, with their shares, and the last changes. */
+function registryParts({ bundles, events }) {
+  const share = ({ role, percent: share }) => ({
+    challenger: `canary: answers ${share}\u202f% of the clients`,
+    shadow: `scores ${share}\u202f% of the papers too`,
+  })[role] ?? "answers all others";
+  const named = bundles.map((one) => figure(
+    one.role[0].toUpperCase() + one.role.slice(1), one.model.replace("@", " "), `${share(one)}, digest ${one.digest.slice(0, 16)}`));
+  const rows = events.map(({ at_utc: at, action, outcome, bundle, who, why }) => [
+    `${at.slice(0, 10)} ${at.slice(11, 19)}`, [action, outcome].filter(Boolean).join(": ").replaceAll("_", " "), bundle ?? "", who, why]);
+  return [
+    el("h2", {}, "Registry"),
+    el("div", { class: "figures" }, ...named),
+    tableOf(["Time (UTC)", "Change", "Model", "Who", "Why"], rows),
+  ];
 }
 
 const keptFigures = () => new Fault(
@@ -1029,9 +1047,13 @@ function bullets(block) {
 function table(lines) {
   const [head, , ...rows] = lines.map((line) => line.replace(/^\||\|\s*$/g, "").split(/(?<!\\)\|/)
     .map((cell) => cell.trim().replaceAll("\\|", "|")));
+  return tableOf(head, rows, inline);
+}
+
+function tableOf(head, rows, inside = (cell) => [cell]) {
   const numeric = head.map((_, i) => rows.every((row) => /^[-+]?[\d.,]+( %)?$/.test(row[i] ?? "")));
   const cellsOf = (row, tag, more = {}) => row.map((cell, i) =>
-    el(tag, { ...more, class: numeric[i] && "number" }, ...inline(cell)));
+    el(tag, { ...more, class: numeric[i] && "number" }, ...inside(cell)));
   return el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": `Table: ${head.join(", ")}` }, el("table", {},
     el("thead", {}, el("tr", {}, ...cellsOf(head, "th", { scope: "col" }))),
     el("tbody", {}, ...rows.map((row) => el("tr", {}, ...cellsOf(row, "td"))))));

@@ -30,6 +30,7 @@ from classmark.service.memory import (
 )
 from classmark.service.metrics import SUPERVISOR, Metrics, forget_worker
 from classmark.service.requests.admission import RateTable
+from classmark.service.requests.tracing import check_tracing
 from classmark.service.settings import BACKLOG, ServiceSettings
 from classmark.service.workers import process
 from classmark.service.workers.process import (
@@ -43,6 +44,7 @@ from classmark.service.workers.process import (
     held,
     wake_up_on_signals,
 )
+from classmark.service.workers.watching import RegistryWatch
 
 HEALTHY_AFTER_S = 5.0
 FIRST_DELAY_S = 0.05
@@ -73,8 +75,9 @@ def serve(settings: ServiceSettings, say: Say = lambda _: None) -> int:
         raise ListenFailed("classmark serve needs Linux or macOS. On Windows run it in WSL.")
     started_at_s, needs_terminal = time.time(), ends_with_terminal()
     # A reload signal that comes now waits until there is something to reload.
-    with held(RELOAD_SIGNALS), _listening(settings) as listener:
+    with held(RELOAD_SIGNALS), listening(settings) as listener:
         set_up_logs(file=settings.log_file, level=settings.log_level)
+        check_tracing(settings.traces)
         model = open_model(settings)
         if settings.api_keys is not None:
             read_keys(settings.api_keys)
@@ -181,6 +184,7 @@ class Supervisor:
         self._slots = [_Slot(number) for number in range(self.model.worker_count)]
         own_place = Place(len(self._slots), self.memory, self.started_at_s)
         self._metrics = Metrics(own_place, SUPERVISOR)
+        self._registry = RegistryWatch(self.settings, self._metrics)
         self._counts = ConnectionCounts(self.memory[CONNECTIONS])
         self._watch = SilenceWatch(Heartbeats(self.memory[BEATS]), self.settings.stuck_after_s)
         with wake_up_on_signals(self._on_signal) as wake:
@@ -190,6 +194,7 @@ class Supervisor:
             in_order = False
             try:
                 while not self._is_stopping:
+                    self.model = self._registry.look(self.model)
                     self._start_due()
                     news = [worker.news for worker in self._workers()]
                     connection.wait([*news, wake], timeout=self._wait_s())
@@ -363,7 +368,7 @@ def _wait_for_ends(workers: list[WorkerProcess], deadline: float | None) -> list
 
 
 @contextmanager
-def _listening(settings: ServiceSettings) -> Iterator[socket.socket]:
+def listening(settings: ServiceSettings) -> Iterator[socket.socket]:
     """Yield a bound socket; it listens only once the model is loaded, so an open port is ready."""
     where = f"{settings.host}:{settings.port}"
     try:

@@ -24,12 +24,12 @@ import uvicorn
 
 from classmark.errors import ClassmarkError, InvalidConfig
 from classmark.service.http.app import create_app
-from classmark.service.http.gateway import model_fields
+from classmark.service.http.gateway import Gateway, model_fields
 from classmark.service.http.protocol import guarded_protocol
 from classmark.service.http.service import JOURNAL_CLOSE_S, Service
 from classmark.service.logs import log, log_failure, log_rarely, set_up_logs
 from classmark.service.memory import BEATS, CONNECTIONS, ConnectionCounts, Heartbeats, Place
-from classmark.service.settings import BACKLOG
+from classmark.service.settings import BACKLOG, ServiceSettings
 from classmark.service.workers.process import (
     HANDLED,
     READY,
@@ -272,12 +272,31 @@ def _serve(worker: Worker, listener: socket.socket) -> None:
 
 
 def _config(service: Service, on_connections: Callable[[int], None]) -> uvicorn.Config:
-    settings, model = service.settings, service.model.classifier.model
+    versions = service.versions
+    protocol = guarded_protocol(
+        service.settings,
+        service.metrics,
+        on_connections,
+        lambda: model_fields(versions.champion.ref),
+    )
+    return server_config(create_app(service), protocol, service.settings)
+
+
+def server_config(
+    app: Gateway, protocol: type[asyncio.Protocol], settings: ServiceSettings
+) -> uvicorn.Config:
+    """Return how uvicorn serves an application.
+
+    Args:
+        app: behind its gateway.
+        protocol: of ``guarded_protocol``.
+        settings: with the limits.
+    """
     # Answers in work may take the rest of the grace period.
     left_s = settings.grace_s - settings.drain_s - JOURNAL_CLOSE_S
     return uvicorn.Config(
-        create_app(service),
-        http=guarded_protocol(settings, service.metrics, on_connections, model_fields(model)),
+        app,
+        http=protocol,
         ws="none",
         lifespan="on",
         log_config=None,

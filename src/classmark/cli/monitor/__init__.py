@@ -1,0 +1,1 @@
+"""``classmark monitor``: drift of what a model is asked."""

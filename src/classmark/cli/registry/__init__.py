@@ -1,0 +1,1 @@
+"""``classmark registry``: models by digest, who serves, and how that came about."""

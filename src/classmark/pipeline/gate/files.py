@@ -1,0 +1,102 @@
+"""The file of rules: YAML that is read strictly, because a limit that is lost limits nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from classmark.errors import InvalidGates, MissingExtra
+from classmark.evaluation.gate import GateRules, read_rules
+
+if TYPE_CHECKING:
+    from yaml import Node
+
+DEFAULT_RULES = "gate.yaml"
+SAMPLE_RULES = "gate-sample.yaml"
+"""For models of invented papers."""
+MOST_BYTES = 1_000_000
+_WHERE = "See `classmark registry gate --help`, and conf/gate.yaml for an example."
+
+
+def read_rules_file(path: Path | None, packaged: str = DEFAULT_RULES) -> GateRules:
+    """Return the rules of a YAML or JSON file; paths in it are relative to its folder.
+
+    Args:
+        path: of the file; None: rules of the package.
+        packaged: which of these.
+
+    Raises:
+        InvalidGates: it cannot be read, a key is unknown or repeated, or a limit is
+            impossible.
+        MissingExtra: YAML cannot be read here.
+    """
+    name = f"the rules {path}" if path else f"the package's rules {packaged}"
+    try:
+        rules = read_rules(_parse(_read(path, packaged)))
+    except (OSError, InvalidGates, ValueError, OverflowError, RecursionError) as error:
+        reason = " ".join(str(error).split()).removesuffix(".")
+        raise InvalidGates(f"{name} cannot be used: {reason}. {_WHERE}") from error
+    return _from_folder(rules, path.parent) if path else rules
+
+
+def _read(path: Path | None, packaged: str) -> str:
+    content = path.read_bytes() if path else (files("classmark.conf") / packaged).read_bytes()
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"it has {len(content):,} bytes, at most {MOST_BYTES:,} are read")
+    return content.decode("utf-8-sig")
+
+
+def _parse(text: str) -> object:
+    """Return what a YAML text says.
+
+    Raises:
+        ValueError: it is not YAML, repeats a key, or has an alias.
+    """
+    try:
+        import yaml
+    except ImportError as error:  # pragma: no cover - it comes with polars' neighbours
+        raise MissingExtra("reading rules", "train") from error
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is not None:
+            _refuse_twins(root, set())
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"it is not YAML: {error}") from error
+
+
+def _refuse_twins(node: Node, seen: set[int]) -> None:
+    """Refuse repeated keys, and aliases, which can mean any number of keys."""
+    if id(node) in seen:
+        raise ValueError(f"it has an alias{_line(node)}; write the value out")
+    seen.add(id(node))
+    value: Any = node.value
+    if not isinstance(value, list):
+        return
+    pairs = [item for item in value if isinstance(item, tuple)]
+    keys = [key.value for key, _ in pairs if isinstance(key.value, str)]
+    for place, key in enumerate(keys):
+        if key in keys[:place]:
+            raise ValueError(f"the key {key!r} is repeated{_line(pairs[place][0])}")
+    for item in value:
+        for inner in item if isinstance(item, tuple) else (item,):
+            _refuse_twins(inner, seen)
+
+
+def _line(node: Node) -> str:
+    return f" (line {node.start_mark.line + 1})"
+
+
+def _from_folder(rules: GateRules, folder: Path) -> GateRules:
+    """Return rules whose paths begin where their file is."""
+    if rules.robustness is not None and rules.robustness.gates is not None:
+        gates = folder / rules.robustness.gates
+        rules = replace(rules, robustness=replace(rules.robustness, gates=gates))
+    if rules.goldens is not None:
+        rules = replace(rules, goldens=replace(rules.goldens, file=folder / rules.goldens.file))
+    if rules.fit is not None:
+        trained_on = tuple(folder / place for place in rules.fit.trained_on)
+        rules = replace(rules, fit=replace(rules.fit, trained_on=trained_on))
+    return rules

@@ -1,0 +1,209 @@
+"""The state of a registry, and the events that led to it: ``pointer.json`` and ``events.jsonl``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, get_args
+
+from classmark.errors import UsageError
+from classmark.records.fields import WrongField, read_fields
+
+FORMAT_VERSION = 1
+NO_EVENT = "0" * 64
+"""What the first event names as the one before it."""
+
+Channel = Literal["champion", "challenger", "shadow"]
+CHANNELS: tuple[Channel, ...] = get_args(Channel)
+Outcome = Literal["promoted", "rolled_back", "stopped"]
+# fmt: off
+Action = Literal[
+    "create", "add", "promote", "rollback", "start_canary", "end_canary", "set_shadow", "archive",
+    "collect", "trust", "revoke",
+]
+# fmt: on
+_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromotionEvent:
+    """One change of a registry.
+
+    Attributes:
+        sequence: 1 for the first change.
+        at_utc: what the clock of the machine said; the order of events is that of ``sequence``.
+        who: user name@host, or the name of an API key.
+        action: what was done.
+        why: the reason that was given; "" if none was.
+        from_digest: the bundle before, where one takes the place of another.
+        to_digest: the bundle that the change is about.
+        report: SHA-256 of the gate report that allowed it.
+        numbers: what the change was decided on, or settings of it.
+        previous: SHA-256 of the line of the event before.
+    """
+
+    sequence: int
+    at_utc: str
+    who: str
+    action: Action
+    why: str = ""
+    from_digest: str | None = None
+    to_digest: str | None = None
+    report: str | None = None
+    numbers: dict[str, Any] = field(default_factory=dict)
+    previous: str = NO_EVENT
+
+    def line(self) -> bytes:
+        """Return the one spelling of the event in ``events.jsonl``, without the line end."""
+        return canonical(asdict(self))
+
+    @property
+    def made_champion(self) -> str | None:
+        """Digest of the bundle that it made the champion; None if it made none."""
+        ended_well = self.numbers.get("outcome") == "promoted"
+        if self.action in ("promote", "rollback") or (self.action == "end_canary" and ended_well):
+            return self.to_digest
+        return None
+
+    def digest(self) -> str:
+        """Return the SHA-256 of its line, which the next event names."""
+        return hashlib.sha256(self.line()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of the event."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> PromotionEvent:
+        """Read the JSON object of an event.
+
+        Raises:
+            WrongField: names the field.
+        """
+        return read_fields(cls, value)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Channels:
+    """The digest of the bundle in each channel; None if it is empty."""
+
+    champion: str | None = None
+    challenger: str | None = None
+    shadow: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Canary:
+    """A share of requests goes to a candidate, until rules end it.
+
+    Attributes:
+        candidate: digest of its bundle, which is the challenger.
+        percent: of the requests, above 0 to 100.
+        rules: when it ends, as their YAML file has them.
+        started_utc: when it began.
+        allow_label_change: the candidate may have other labels than the champion.
+        report: SHA-256 of the gate report of the candidate; None if it was forced.
+    """
+
+    candidate: str
+    percent: float
+    rules: dict[str, Any]
+    started_utc: str
+    allow_label_change: bool = False
+    report: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Registered:
+    """What is known of a bundle in the registry without reading it.
+
+    Attributes:
+        name: of the bundle, as is ``version``.
+        version: e.g. ``2.0``.
+        seal: digest of all that its manifest says.
+        counter: in the statement that was signed; None if it is not signed.
+        sequence: of the event that added it.
+    """
+
+    name: str
+    version: str
+    seal: str
+    sequence: int
+    counter: int | None = None
+
+    @property
+    def spec(self) -> str:
+        """``NAME@VERSION``."""
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pointer:
+    """The whole state of a registry: what ``pointer.json`` holds.
+
+    Attributes:
+        sequence: how many changes there were.
+        channels: which bundle is in which.
+        archived: bundles that are kept, but serve no more.
+        former: champions before this one, the latest last.
+        bundles: every bundle, by digest, the oldest first.
+        canary: the one that runs.
+        shadow_percent: of the requests that the shadow scores too, 0 to 100.
+        trusted_keys: public keys in PEM, by fingerprint; with one, every bundle must be signed.
+        newest_signed: highest counter in a signed statement so far.
+        last_event: of the change that wrote this.
+    """
+
+    sequence: int
+    channels: Channels = Channels()
+    archived: tuple[str, ...] = ()
+    former: tuple[str, ...] = ()
+    bundles: dict[str, Registered] = field(default_factory=dict)
+    canary: Canary | None = None
+    shadow_percent: float = 0.0
+    trusted_keys: dict[str, str] = field(default_factory=dict)
+    newest_signed: int = 0
+    last_event: PromotionEvent
+    format_version: int = FORMAT_VERSION
+
+    def channel(self, name: str) -> str | None:
+        """Return the digest of the bundle in a channel; None if it is empty.
+
+        Raises:
+            UsageError: there is no such channel.
+        """
+        if name not in CHANNELS:
+            raise UsageError(f"{name[:40]!r} is not a channel. Use {', '.join(CHANNELS)}.")
+        digest: str | None = getattr(self.channels, name)
+        return digest
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of ``pointer.json``, without its digest."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Pointer:
+        """Read the JSON object of ``pointer.json``.
+
+        Raises:
+            WrongField: names the field.
+        """
+        pointer = read_fields(cls, value)
+        named = [d for d in asdict(pointer.channels).values() if d is not None]
+        for digest in (*named, *pointer.archived, *pointer.former, *pointer.bundles):
+            if not _DIGEST.fullmatch(digest):
+                raise WrongField("digest", digest, "64 hexadecimal digits")
+        by_age = sorted(pointer.bundles.items(), key=lambda item: item[1].sequence)
+        return replace(pointer, bundles=dict(by_age))
+
+
+def canonical(value: object) -> bytes:
+    """Return the one spelling of a JSON value that digests are made of.
+
+    Raises:
+        ValueError: it holds a number that is not finite.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

@@ -1,0 +1,93 @@
+"""The journal of a worker, as the settings say it, and what it keeps of an answer."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from classmark.errors import NoHomeFolder
+from classmark.journal import Journal, JournalConfig, Place, default_journal_path, place_of
+from classmark.journal.writer import writer_for
+from classmark.records import PredictionEvent, utc_text
+from classmark.runtime.features import keep_features, latex_share
+from classmark.service.logs import log
+from classmark.service.settings import JOURNAL_OFF, ServiceSettings
+
+if TYPE_CHECKING:
+    from classmark.service.answering.answerer import AnswerOptions, Question, Scored
+
+KEPT_CATEGORIES = 10
+
+
+def check_journal(settings: ServiceSettings) -> None:
+    """Refuse a journal that no worker could keep, before workers are started.
+
+    Raises:
+        InvalidConfig: the address is invalid, or a limit cannot be kept there.
+        MissingExtra: it is in PostgreSQL, and the extra is not installed.
+    """
+    if settings.journal not in (None, JOURNAL_OFF):
+        writer_for(_journal_config(settings, place_of(settings.journal)))
+
+
+def open_journal(settings: ServiceSettings) -> Journal | None:
+    """Return the journal of a worker, None if none is kept.
+
+    Raises:
+        JournalTooNew: it was written by a newer classmark.
+        InvalidConfig, MissingExtra: as ``check_journal``.
+    """
+    if settings.journal == JOURNAL_OFF:
+        return None
+    try:
+        place = place_of(settings.journal) if settings.journal else default_journal_path()
+    except NoHomeFolder as error:
+        log("no journal is kept", logging.WARNING, problem=str(error))
+        return None
+    return Journal(_journal_config(settings, place))
+
+
+def _journal_config(settings: ServiceSettings, place: Place) -> JournalConfig:
+    most, keep_days = settings.journal_max_mb, settings.journal_keep_days
+    max_bytes = None if most is None else most * 1_000_000
+    return JournalConfig(
+        path=place, keep_text=settings.journal_text, keep_days=keep_days, max_bytes=max_bytes
+    )
+
+
+def event_of(
+    question: Question,
+    scored: Scored,
+    options: AnswerOptions,
+    prediction_id: str,
+    *,
+    keep_text: bool,
+) -> PredictionEvent:
+    """Return what the journal keeps of an answer: features of the text, and the text if wanted."""
+    answer, paper = scored.answer, question.paper
+    text = f"{paper.title}\n{paper.abstract}"
+    words = text.split()
+    return PredictionEvent(
+        prediction_id=prediction_id,
+        at_utc=utc_text(),
+        model=answer.model,
+        text_fingerprint=question.fingerprint,
+        primary=answer.primary,
+        reason=answer.reason,
+        ranked=tuple([(r.code, r.probability) for r in answer.ranked[:KEPT_CATEGORIES]]),
+        set=answer.set or (),
+        cross_lists=answer.cross_lists,
+        known_share=scored.known_share,
+        n_chars=len(text) - 1,
+        n_words=len(words),
+        latex_share=latex_share(text),
+        latency_ms=(time.monotonic() - options.started) * 1000,
+        source=options.source,
+        paper_id=paper.id,
+        author_category=question.author_category,
+        used_authors="authors" in answer.evidence,
+        client=options.client,
+        features=keep_features(scored.scores, words, text, has_abstract=bool(paper.abstract)),
+        text=text if keep_text else None,
+    )
