@@ -54,6 +54,11 @@ from classmark.records.registry import (
     Pointer,
     PromotionEvent,
     Registered,
+    RetrainDecision,
+    RetrainEvent,
+    RetrainOrder,
+    RetrainReason,
+    RetrainState,
 )
 from classmark.records.robustness import (
     RobustnessGates,
@@ -123,6 +128,11 @@ __all__ = [
     "PromotionEvent",
     "Registered",
     "ReliabilityBin",
+    "RetrainDecision",
+    "RetrainEvent",
+    "RetrainOrder",
+    "RetrainReason",
+    "RetrainState",
     "RobustnessGates",
     "RobustnessKind",
     "RobustnessLevel",

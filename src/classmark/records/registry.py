@@ -1,4 +1,7 @@
-"""The state of a registry, and the events that led to it: ``pointer.json`` and ``events.jsonl``."""
+"""What replaces a model: the state of a registry, the events that led to it, and orders to retrain.
+
+``pointer.json``, ``events.jsonl`` and ``order.json`` hold them.
+"""
 
 from __future__ import annotations
 
@@ -198,6 +201,136 @@ class Pointer:
                 raise WrongField("digest", digest, "64 hexadecimal digits")
         by_age = sorted(pointer.bundles.items(), key=lambda item: item[1].sequence)
         return replace(pointer, bundles=dict(by_age))
+
+
+RetrainCause = Literal["alarm", "accuracy", "age", "asked"]
+"""What speaks for a new model: drift, lost accuracy, old papers, a person."""
+RetrainHindrance = Literal["no cause", "open order", "cooldown", "few papers", "no gain", "budget"]
+"""What speaks against it."""
+RetrainStart = Literal["full", "warm"]
+"""A fit begins with nothing, or with the weights of the champion."""
+# fmt: off
+RetrainStep = Literal[
+    "ordered", "extended", "trained", "exported", "evaluated", "gated", "registered", "shadow",
+    "canary", "failed", "promoted", "rolled_back", "refused", "abandoned",
+]
+# fmt: on
+RETRAIN_ENDS: tuple[RetrainStep, ...] = ("promoted", "rolled_back", "refused", "abandoned")
+"""Steps after which an order is closed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetrainReason:
+    """Something that speaks for a new model, or against it.
+
+    Attributes:
+        kind: what it is.
+        text: what was seen, in a sentence.
+    """
+
+    kind: RetrainCause | RetrainHindrance
+    text: str
+
+    @property
+    def speaks_for(self) -> bool:
+        """Whether it is a cause."""
+        return self.kind in get_args(RetrainCause)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetrainOrder:
+    """That a model is to be fitted, and why; whoever carries it out adds what became of it.
+
+    Attributes:
+        id: of the order; sorts by time.
+        created_at_utc: when.
+        champion: digest of the bundle that is to be replaced.
+        start: what the fit begins with.
+        reasons: the causes.
+        expected_gain: accuracy that the new model may win, 0..1; None if nothing says so.
+    """
+
+    id: str
+    created_at_utc: str
+    champion: str
+    start: RetrainStart
+    reasons: tuple[RetrainReason, ...]
+    expected_gain: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetrainDecision:
+    """An order, or why there is none.
+
+    Attributes:
+        order: None if something speaks against it.
+        reasons: all that was considered, causes first.
+    """
+
+    order: RetrainOrder | None
+    reasons: tuple[RetrainReason, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetrainEvent:
+    """A step of an order.
+
+    Attributes:
+        step: that is done, or ``failed``.
+        at_utc: when.
+        facts: what came of it.
+        cpu_s: CPU-seconds that it took.
+    """
+
+    step: RetrainStep
+    at_utc: str
+    facts: dict[str, Any] = field(default_factory=dict)
+    cpu_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetrainState:
+    """An order and its steps so far: what ``order.json`` holds.
+
+    Attributes:
+        order: that is carried out.
+        events: its steps, the oldest first.
+    """
+
+    order: RetrainOrder
+    events: tuple[RetrainEvent, ...]
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def outcome(self) -> RetrainStep | None:
+        """How it ended; None while it is open."""
+        return next((e.step for e in self.events if e.step in RETRAIN_ENDS), None)
+
+    @property
+    def cpu_hours(self) -> float:
+        """What it has cost."""
+        return sum(event.cpu_s for event in self.events) / 3600
+
+    def event(self, step: RetrainStep) -> RetrainEvent | None:
+        """Return the latest event of a step; None if there is none."""
+        return next((e for e in reversed(self.events) if e.step == step), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of ``order.json``."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> RetrainState:
+        """Read the JSON object of ``order.json``.
+
+        Raises:
+            WrongField: names the field.
+        """
+        return read_fields(cls, value)
 
 
 def canonical(value: object) -> bytes:
