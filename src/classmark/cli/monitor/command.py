@@ -30,7 +30,14 @@ from classmark.cli.monitor.options import (
 )
 from classmark.cli.options import AsJson
 from classmark.cli.output import check_ending, open_sink, print_error, table
-from classmark.cli.service.journal import File, Since, Until, existing_journal, filter_of
+from classmark.cli.service.journal import (
+    File,
+    Since,
+    Until,
+    existing_journal,
+    filter_of,
+    journal_place,
+)
 from classmark.errors import BundleNotFound, DriftFound, InvalidWindow, UsageError
 
 if TYPE_CHECKING:
@@ -126,14 +133,15 @@ def run(
     from classmark.pages.drift import drift_text
 
     _check_action(fail_on)
-    place = existing_journal(journal)
-    check_places((output, html, evidently), (place if isinstance(place, Path) else None, history))
+    named = journal_place(journal)
+    check_places((output, html, evidently), (named if isinstance(named, Path) else None, history))
     check_endings(output, html)
     if with_texts and html is None and evidently is None:
         raise UsageError("--with-texts is about a page. Give its file with --html or --evidently.")
     if evidently is not None:
         check_ending("--evidently", evidently, (".html", ".htm"))
         check_evidently()
+    place = existing_journal(journal)
     options = LookOptions(
         model=model,
         journal=place,
