@@ -255,7 +255,9 @@ def test_there_is_an_order_exactly_if_nothing_speaks_against_it(
 
 
 def test_an_order_survives_its_file() -> None:
-    state = order("promoted", days_ago=3)
+    decided = decide(ALARMED, POLICY).order
+    assert decided is not None
+    state = replace(order("promoted", days_ago=3), order=decided)
     assert RetrainState.from_dict(json.loads(json.dumps(state.to_dict()))) == state
     assert state.outcome == "promoted"
     assert state.cpu_hours == pytest.approx(1.0)

@@ -66,6 +66,9 @@ VERBS = {
     "monitor": Verb(
         "classmark.cli.monitor.command", "Watch what a served model is asked: drift, with alarms."
     ),
+    "retrain": Verb(
+        "classmark.cli.retrain.command", "Decide whether a model is fitted again; let it take over."
+    ),
     "journal": Verb("classmark.cli.service.journal", "Show, export and delete what was predicted."),
     "profile": Verb(
         "classmark.cli.profile.command",

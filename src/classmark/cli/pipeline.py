@@ -50,7 +50,7 @@ app = typer.Typer(
 )
 
 
-class _Command(KeysCommand):
+class PipelineCommand(KeysCommand):
     """Lists the keys of all stages below the options."""
 
     @staticmethod
@@ -67,7 +67,7 @@ Folder = Annotated[
 ]
 
 
-@app.command(help=_RUN_HELP, cls=_Command)
+@app.command(help=_RUN_HELP, cls=PipelineCommand)
 def run(
     overrides: Overrides = None,
     *,
@@ -90,10 +90,11 @@ def run(
     from classmark.pipeline.stages import summary, walk
 
     with _inside(folder, make=not dry_run):
-        config = _config(overrides or [])
+        config = config_of(overrides or [])
+        only = () if stage is None else (stage,)
         reports = []
         with StepLines() as progress:
-            for report in walk(config, only=stage, force=force, dry_run=dry_run, progress=progress):
+            for report in walk(config, only=only, force=force, dry_run=dry_run, progress=progress):
                 reports.append(report)
                 if not as_json:
                     typer.echo(_line(report))
@@ -158,7 +159,8 @@ def _inside(folder: Path, *, make: bool) -> Iterator[None]:
         yield
 
 
-def _config(overrides: list[str]) -> PipelineConfig:
+def config_of(overrides: list[str]) -> PipelineConfig:
+    """Return the configuration of ``params.yaml`` in the current folder, or of the overrides."""
     from classmark.pipeline.stages import PARAMS_FILE, compose_pipeline, read_params
 
     file = Path(PARAMS_FILE)

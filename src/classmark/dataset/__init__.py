@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from classmark.dataset.build.build import Origin, build_dataset
     from classmark.dataset.build.cluster import ReadOnCluster
-    from classmark.dataset.build.extend import NewPapers, extend_dataset
+    from classmark.dataset.build.extend import NewLabels, NewPapers, count_new, extend_dataset
     from classmark.dataset.build.writing import check_leaks, count_leaks
     from classmark.dataset.config import (
         DatasetConfig,
@@ -45,6 +45,7 @@ _HOMES = {
     "FeedbackPolicy": "config",
     "Harvest": "download.harvest",
     "HarvestConfig": "config",
+    "NewLabels": "build.extend",
     "NewPapers": "build.extend",
     "Origin": "build.build",
     "ReadOnCluster": "build.cluster",
@@ -53,6 +54,7 @@ _HOMES = {
     "category_sentences": "sample.wording",
     "check_leaks": "build.writing",
     "count_leaks": "build.writing",
+    "count_new": "build.extend",
     "extend_dataset": "build.extend",
     "fetch_dataset": "download.download",
     "harvest": "download.harvest",
@@ -76,6 +78,7 @@ __all__ = [
     "FeedbackPolicy",
     "Harvest",
     "HarvestConfig",
+    "NewLabels",
     "NewPapers",
     "Origin",
     "ReadOnCluster",
@@ -84,6 +87,7 @@ __all__ = [
     "category_sentences",
     "check_leaks",
     "count_leaks",
+    "count_new",
     "extend_dataset",
     "fetch_dataset",
     "harvest",

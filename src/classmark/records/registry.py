@@ -203,10 +203,15 @@ class Pointer:
         return replace(pointer, bundles=dict(by_age))
 
 
-RetrainCause = Literal["alarm", "accuracy", "age", "asked"]
-"""What speaks for a new model: drift, lost accuracy, old papers, a person."""
-RetrainHindrance = Literal["no cause", "open order", "cooldown", "few papers", "no gain", "budget"]
-"""What speaks against it."""
+# fmt: off
+RetrainKind = Literal[
+    "alarm", "accuracy", "age", "asked",
+    "no cause", "open order", "cooldown", "few papers", "no gain", "budget",
+]
+# fmt: on
+RETRAIN_CAUSES: tuple[RetrainKind, ...] = ("alarm", "accuracy", "age", "asked")
+"""What speaks for a new model: drift, lost accuracy, old papers, a person. The rest speaks
+against it."""
 RetrainStart = Literal["full", "warm"]
 """A fit begins with nothing, or with the weights of the champion."""
 # fmt: off
@@ -228,13 +233,13 @@ class RetrainReason:
         text: what was seen, in a sentence.
     """
 
-    kind: RetrainCause | RetrainHindrance
+    kind: RetrainKind
     text: str
 
     @property
     def speaks_for(self) -> bool:
         """Whether it is a cause."""
-        return self.kind in get_args(RetrainCause)
+        return self.kind in RETRAIN_CAUSES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -330,6 +335,8 @@ class RetrainState:
         Raises:
             WrongField: names the field.
         """
+        if value.get("format_version") != FORMAT_VERSION:
+            raise WrongField("format_version", value.get("format_version"), str(FORMAT_VERSION))
         return read_fields(cls, value)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ from classmark.records import (
     RetrainState,
 )
 from classmark.records.drift import Alarm, DriftReport
-from classmark.records.registry import RetrainCause
+from classmark.records.registry import RetrainKind
 from classmark.retrain.policy import RetrainPolicy, lost_with_age
 
 _SECONDS_OF_DAY = 86_400
@@ -131,7 +131,7 @@ def _causes(evidence: RetrainEvidence, policy: RetrainPolicy) -> Iterator[Retrai
         yield RetrainReason(kind="asked", text=evidence.asked)
 
 
-def _kind_of(alarm: Alarm) -> RetrainCause:
+def _kind_of(alarm: Alarm) -> RetrainKind:
     return "accuracy" if alarm.kind == "accuracy" else "alarm"
 
 
@@ -189,15 +189,26 @@ def _too_soon(
         )
 
 
+def spent_hours(orders: Iterable[RetrainState], policy: RetrainPolicy, at_utc: str) -> float:
+    """Return the CPU-hours that the orders of the span of the budget have taken.
+
+    Args:
+        orders: of any age.
+        policy: has the span.
+        at_utc: its end.
+    """
+    return sum(
+        state.cpu_hours
+        for state in orders
+        if _days_between(state.order.created_at_utc, at_utc) < policy.budget_days
+    )
+
+
 def _over_budget(
     evidence: RetrainEvidence, policy: RetrainPolicy, ended: list[RetrainState]
 ) -> Iterator[RetrainReason]:
     """Yield that what was spent, and what the last fit took, is more than the budget."""
-    spent = sum(
-        state.cpu_hours
-        for state in ended
-        if _days_between(state.order.created_at_utc, evidence.at_utc) < policy.budget_days
-    )
+    spent = spent_hours(ended, policy, evidence.at_utc)
     next_one = ended[-1].cpu_hours if ended else 0.0
     if spent + next_one > policy.budget_hours:
         yield RetrainReason(

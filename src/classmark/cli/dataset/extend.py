@@ -144,7 +144,7 @@ def extend(
     places = [existing_journal(one) for one in journal or []]
     new = NewPapers(
         sources=[parse_place(source) for source in sources or []],
-        feedback=(lambda: _predictions(places)) if places else None,
+        feedback=(lambda: predictions_of(places)) if places else None,
         command=command,
     )
     target = parse_place(output)
@@ -158,7 +158,8 @@ def extend(
     _report(manifest, target, as_json=as_json)
 
 
-def _predictions(places: Iterable[Place]) -> Iterator[Prediction]:
+def predictions_of(places: Iterable[Place]) -> Iterator[Prediction]:
+    """Yield the predictions of journals, one after the other."""
     from classmark.journal.reading import read_predictions
 
     return chain.from_iterable(map(read_predictions, places))

@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import polars as pl
 
-from classmark import taxonomy
 from classmark.dataset.build.build import SCRATCH, is_generated, sizes_of
 from classmark.dataset.build.cleaning import (
     drop_duplicates,
@@ -30,25 +29,46 @@ from classmark.dataset.build.feedback import (
 )
 from classmark.dataset.build.intake import Intake, read_here, read_sources
 from classmark.dataset.build.ledger import Ledger
+from classmark.dataset.build.parent import Parent, ends_of
 from classmark.dataset.build.splits import assign_periods, split_by_date, split_newest
-from classmark.dataset.build.writing import append_splits, check_leaks, identities, write_splits
+from classmark.dataset.build.writing import append_splits, check_leaks, write_splits
 from classmark.dataset.config import DatasetConfig, ExtendConfig, LabelSpace, close_periods
 from classmark.dataset.digest import dataset_digest
 from classmark.dataset.folder import (
     MANIFEST_FILE,
     SPLITS,
     categories_separator,
-    load_manifest,
-    read_frame,
 )
 from classmark.errors import InvalidConfig, InvalidDataset, UnreadableSource, unreadable
 from classmark.papers import RECIPE_VERSION
 from classmark.records import SILENT, DatasetManifest, Progress, SplitFile
-from classmark.storage import atomic_folder, check_apart, is_remote, sha256_file, write_json
+from classmark.storage import (
+    atomic_folder,
+    check_apart,
+    is_remote,
+    scratch_folder,
+    sha256_file,
+    write_json,
+)
 
 _PREFIX_CHARS = 8
 _NEW = "new"
 _ANY_DAY = "2000-12-31"  # with periods, a paper needs a date; the names are made later
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewLabels:
+    """What would join a dataset.
+
+    Attributes:
+        papers: with a label, which the dataset lacks.
+        newest: day of the newest of them, "" without any date.
+        fitted_until: day of the newest paper of the dataset.
+    """
+
+    papers: int
+    newest: str
+    fitted_until: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,60 +121,9 @@ def extend_dataset(
         raise InvalidConfig("there is nothing to add. Name files of papers, or give --journal.")
     check_apart((output,), (parent, *(s for s in new.sources if not is_remote(s))))
     progress.step(f"checking {parent.name}")
-    before = _Before.of(parent)
+    before = Parent.of(parent)
     with atomic_folder(output, overwrite=overwrite) as folder:
         return _Extension(before, new, config, progress).write(folder)
-
-
-@dataclass(frozen=True)
-class _Before:
-    """A dataset that is extended.
-
-    Attributes:
-        manifest: of it.
-        files: by split.
-        papers: ``id``, ``fingerprint`` and ``categories`` of each paper, as text.
-        newest: day of its newest paper, "" without any date.
-    """
-
-    manifest: DatasetManifest
-    files: dict[str, Path]
-    papers: pl.DataFrame
-    newest: str
-
-    @classmethod
-    def of(cls, folder: Path) -> _Before:
-        manifest = load_manifest(folder)
-        if manifest.label_space == "arxiv" and manifest.taxonomy != taxonomy.VERSION:
-            raise InvalidDataset(
-                f"{folder} is of version {manifest.taxonomy!r} of the taxonomy, this classmark has "
-                f"{taxonomy.VERSION!r}. Build it again from its sources."
-            )
-        if len(manifest.periods) != len(_ends(manifest)) + bool(_ends(manifest)):
-            raise InvalidDataset(
-                f"{folder / MANIFEST_FILE} names {len(manifest.periods)} periods for "
-                f"{len(_ends(manifest))} last days. Build the dataset again."
-            )
-        files = {name: folder / manifest.splits[name].file for name in SPLITS}
-        frames = [
-            identities(name, path)
-            .select(id="canonical", fingerprint="fingerprint")
-            .hstack(read_frame(path, texts=False).select("published_date", "categories"))
-            for name, path in files.items()
-        ]
-        papers = pl.concat(frames)
-        newest = papers["published_date"].max() or ""
-        return cls(manifest, files, papers.drop("published_date"), str(newest))
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Papers of each category."""
-        counts = self.manifest.counts.values()
-        return {code: sum(c.get(code, 0) for c in counts) for code in self.manifest.labels}
-
-
-def _ends(manifest: DatasetManifest) -> list[str]:
-    return list(manifest.config.get("periods") or [])
 
 
 def _build_config(manifest: DatasetManifest, config: ExtendConfig) -> DatasetConfig:
@@ -170,11 +139,29 @@ def _build_config(manifest: DatasetManifest, config: ExtendConfig) -> DatasetCon
     )
 
 
+def count_new(
+    parent: Path, new: NewPapers, config: ExtendConfig, progress: Progress = SILENT
+) -> NewLabels:
+    """Return what ``extend_dataset`` would add; nothing is written.
+
+    Raises:
+        InvalidDataset, InvalidJournal, UnreadableSource, ContractViolation: as ``extend_dataset``.
+    """
+    progress.step(f"checking {parent.name}")
+    before = Parent.of(parent)
+    if not new.sources and new.feedback is None:
+        return NewLabels(papers=0, newest="", fitted_until=before.newest)
+    with scratch_folder() as scratch:
+        papers = _Extension(before, new, config, progress).take(scratch / SCRATCH)[-1]
+    newest = str(papers["published_date"].max() or "")
+    return NewLabels(papers=papers.height, newest=newest, fitted_until=before.newest)
+
+
 class _Extension:
     """The work of one command."""
 
     def __init__(
-        self, before: _Before, new: NewPapers, config: ExtendConfig, progress: Progress
+        self, before: Parent, new: NewPapers, config: ExtendConfig, progress: Progress
     ) -> None:
         self._before, self._new, self._config, self._progress = before, new, config, progress
         self._build = _build_config(before.manifest, config)
@@ -182,12 +169,7 @@ class _Extension:
 
     def write(self, folder: Path) -> DatasetManifest:
         """Read, clean, split and write; return the manifest that was written."""
-        intake = self._read(folder / SCRATCH)
-        said = self._read_feedback(intake)
-        ledger = Ledger(intake.read + said.n_papers, intake.bad_records)
-        self._progress.step("cleaning")
-        papers = self._clean(intake, said, ledger)
-        ledger.check(papers.height)
+        intake, said, ledger, papers = self.take(folder / SCRATCH)
         self._check_new(papers, ledger)
         ledger.notes["large_drops"] = ledger.large_drops(_places(intake), intake.first_bad)
         papers, ends, names = self._split(papers)
@@ -203,6 +185,16 @@ class _Extension:
         manifest = self._manifest(intake, papers, splits, ledger, (ends, names, changes))
         write_json(folder / MANIFEST_FILE, manifest.to_dict())
         return manifest
+
+    def take(self, scratch: Path) -> tuple[Intake, FedBack, Ledger, pl.DataFrame]:
+        """Read and clean; return what was read, what was dropped, and the papers that join."""
+        intake = self._read(scratch)
+        said = self._read_feedback(intake)
+        ledger = Ledger(intake.read + said.n_papers, intake.bad_records)
+        self._progress.step("cleaning")
+        papers = self._clean(intake, said, ledger)
+        ledger.check(papers.height)
+        return intake, said, ledger, papers
 
     def _read(self, scratch: Path) -> Intake:
         """Read the sources; neither their order nor which others there are decides an id."""
@@ -270,7 +262,7 @@ class _Extension:
         there are others.
         """
         manifest = self._before.manifest
-        ends, names = _ends(manifest), manifest.periods
+        ends, names = ends_of(manifest), manifest.periods
         newest = self._before.newest or _day_before(str(papers["published_date"].min()))
         is_new = pl.col("published_date") > newest
         if papers.filter(is_new).height:

@@ -41,6 +41,17 @@ def read_rules_file(path: Path | None, packaged: str = DEFAULT_RULES) -> GateRul
     return _from_folder(rules, path.parent) if path else rules
 
 
+def read_yaml(path: Path) -> object:
+    """Return what a YAML or JSON file says, read strictly.
+
+    Raises:
+        OSError, ValueError, RecursionError: it cannot be read, is not YAML, repeats a key, or has
+            an alias.
+        MissingExtra: YAML cannot be read here.
+    """
+    return _parse(_read(path, ""))
+
+
 def _read(path: Path | None, packaged: str) -> str:
     content = path.read_bytes() if path else (files("classmark.conf") / packaged).read_bytes()
     if len(content) > MOST_BYTES:

@@ -6,6 +6,7 @@ from classmark.pipeline.stages.config import (
     compose_pipeline,
     describe_stage_keys,
     read_params,
+    with_groups,
 )
 from classmark.pipeline.stages.files import init_pipeline, pipeline_files, stale_files
 from classmark.pipeline.stages.walk import StageReport, summary, walk
@@ -22,4 +23,5 @@ __all__ = [
     "stale_files",
     "summary",
     "walk",
+    "with_groups",
 ]

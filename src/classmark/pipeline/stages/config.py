@@ -177,6 +177,14 @@ def read_params(file: Path, *, any_version: bool = False) -> PipelineConfig:
     return replace(_read_config({**composed, **given}, ()), written=str(written))
 
 
+def with_groups(
+    config: PipelineConfig, *, export: ExportParams, gate: GateParams
+) -> PipelineConfig:
+    """Return a configuration with another name of the bundle, and another registry."""
+    params = {**config.params, "export": asdict(export), "gate": asdict(gate)}
+    return replace(config, export=export, gate=gate, params=params)
+
+
 def _defaults() -> dict[str, Any]:
     """Return the keys that the fit does not have; the rooms define their defaults."""
     return {

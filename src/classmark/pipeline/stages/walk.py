@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -54,7 +54,7 @@ class _Walk:
 def walk(
     config: PipelineConfig,
     *,
-    only: str | None = None,
+    only: Collection[str] = (),
     force: bool = False,
     dry_run: bool = False,
     progress: Progress = SILENT,
@@ -63,7 +63,7 @@ def walk(
 
     Args:
         config: of all stages.
-        only: name of the one stage to run; None means all.
+        only: names of the stages to run; none means all.
         force: run stages without changes too, and replace outputs that the pipeline did not make.
         dry_run: say what would run; nothing is written.
         progress: of the stage that runs.
@@ -76,9 +76,9 @@ def walk(
         ClassmarkError: what else a stage raises.
     """
     names = [stage.name for stage in STAGES]
-    if only is not None and only not in names:
-        raise InvalidConfig(f"--stage {only!r} is unknown. Choose one of: {', '.join(names)}.")
-    chosen = [stage for stage in STAGES if only in (None, stage.name)]
+    if unknown := sorted(set(only) - set(names)):
+        raise InvalidConfig(f"--stage {unknown[0]!r} is unknown. Choose of: {', '.join(names)}.")
+    chosen = [stage for stage in STAGES if not only or stage.name in only]
     if dry_run:
         yield from _dry(_Walk(config, force, _read_records()), chosen)
         return
