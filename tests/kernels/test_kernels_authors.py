@@ -373,6 +373,7 @@ def test_votes_of_some_papers_are_taken_by_row() -> None:
     votes = counted().votes([["Ada Sieve"], []], np.array([2012, 2012]))
     taken = votes.rows(np.array([1]))
     assert taken.features().shape == (1, N_FEATURES * K)
+    assert taken.rows(np.array([], np.intp)).features().shape == (0, N_FEATURES * K)
     assert not taken.features().any()
 
 

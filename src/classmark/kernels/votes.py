@@ -48,7 +48,7 @@ class Votes:
         totals = np.maximum(primaries.sum(axis=2, keepdims=True), 1)
         shares = primaries * _SHARE_STEPS // totals
         both = np.concatenate([logs, shares], axis=1)
-        return both.reshape(n, -1).astype(np.float64)
+        return both.reshape(n, both.shape[1] * both.shape[2]).astype(np.float64)
 
     def evidence(self, profile: NDArray[np.int16]) -> AuthorEvidence:
         """Return what the votes say by a profile."""

@@ -14,7 +14,7 @@ from classmark.cli.dataset.extend import extend
 from classmark.cli.dataset.needs import need_packages
 from classmark.cli.dataset.report import command_line, report
 from classmark.cli.dataset.send import (
-    ApiKey,
+    ApiKeys,
     FeedbackShare,
     Rate,
     Send,
@@ -231,7 +231,7 @@ def sample(
     send: Send = None,
     rate: Rate = 100.0,
     feedback: FeedbackShare = 0.0,
-    api_key: ApiKey = None,
+    api_key: ApiKeys = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -248,7 +248,11 @@ def sample(
     check_ending("--dump", dump, (".jsonl", ".ndjson", ".json", ".gz"))
     need_packages("building datasets")
     if send is not None:
-        _send(config, Traffic(url=send, rate=rate, feedback=feedback, api_key=api_key), as_json)
+        _send(
+            config,
+            Traffic(url=send, rate=rate, feedback=feedback, api_keys=tuple(api_key or ())),
+            as_json,
+        )
     if file := csv or dump:
         _write_file(file, config, is_dump=dump is not None, overwrite=overwrite)
     if output is not None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import cycle, islice
 from random import Random
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,10 +37,13 @@ FeedbackShare = Annotated[
         min=0, max=1, metavar="SHARE", help="With --send: share whose category is sent as feedback."
     ),
 ]
-ApiKey = Annotated[
-    str | None,
+ApiKeys = Annotated[
+    list[str] | None,
     typer.Option(
-        envvar="CLASSMARK_API_KEY", metavar="KEY", help="With --send: API key of the service."
+        "--api-key",
+        envvar="CLASSMARK_API_KEY",
+        metavar="KEY",
+        help="With --send: API key of the service; several take turns.",
     ),
 ]
 
@@ -68,13 +72,13 @@ class Traffic:
         url: of the service.
         rate: maximum papers a second.
         feedback: share of the papers whose category is sent as feedback, 0..1.
-        api_key: None if the service asks for none.
+        api_keys: whose requests these are, in turn; none if the service asks for none.
     """
 
     url: str
     rate: float
     feedback: float
-    api_key: str | None = field(repr=False)
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
 
 
 def send_sample(config: SampleConfig, traffic: Traffic, progress: Progress) -> Sent:
@@ -95,9 +99,13 @@ def send_sample(config: SampleConfig, traffic: Traffic, progress: Progress) -> S
     n_batch = max(1, min(_MOST_IN_BATCH, round(traffic.rate * _BATCH_S)))
     progress.step(f"sending {len(papers):,} papers to {traffic.url}")
     try:
-        with Client(traffic.url, ClientConfig(api_key=traffic.api_key)) as client:
+        with ExitStack() as stack:
+            clients = [
+                stack.enter_context(Client(traffic.url, ClientConfig(api_key=key)))
+                for key in traffic.api_keys or (None,)
+            ]
             started = time.monotonic()
-            for batch in _batches(papers, n_batch):
+            for client, batch in zip(cycle(clients), _batches(papers, n_batch), strict=False):
                 for paper, answer in zip(batch, client.classify(batch), strict=True):
                     _count(sent, answer)
                     prediction_id = getattr(answer, "prediction_id", None)
