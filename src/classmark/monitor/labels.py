@@ -111,6 +111,36 @@ def live_accuracy(
     return tallies.result(as_of_utc or utc_text(), truths.n_disagreeing)
 
 
+def scores_over_time(
+    journal: Place, sources: LabelSources, *, papers_each: int
+) -> list[tuple[str, LiveScore]]:
+    """Return how right each version was over time: when, and the score of so many papers.
+
+    Args:
+        journal: its first file, or its database.
+        sources: of labels.
+        papers_each: papers with a known category of one score; a last one may have fewer.
+
+    Raises:
+        InvalidJournal: a file cannot be read.
+    """
+    truths = sources.read(journal, EVERYTHING)
+    found: list[tuple[str, LiveScore]] = []
+    open_ones: dict[str, tuple[str, _Tally]] = {}
+    for event in (prediction.event for prediction in read_predictions(journal)):
+        truth, _ = truths.of(event)
+        if not truth:
+            continue
+        version = f"{event.model.name}@{event.model.version}"
+        begun, tally = open_ones.setdefault(version, (event.at_utc, _Tally()))
+        tally.add(event, truth)
+        if tally.n == papers_each:
+            found.append((begun, tally.score(version)))
+            del open_ones[version]
+    rest = [(begun, tally.score(version)) for version, (begun, tally) in open_ones.items()]
+    return sorted(found + rest, key=lambda one: one[0])
+
+
 def _read_truths(
     truths: Truths, journal: Place, papers: Iterable[Paper | BadRecord], wanted: PredictionFilter
 ) -> Truths:

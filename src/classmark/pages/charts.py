@@ -160,8 +160,23 @@ class Moments:
     points: Sequence[tuple[float, MetricValue]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class TimeForm:
+    """How values over time are drawn.
+
+    Attributes:
+        mark: the value of a dashed line; None for no line.
+        flags: Unix times in seconds of upright lines, with a short name of each.
+        width: of the figure.
+    """
+
+    mark: float | None = None
+    flags: Sequence[tuple[float, str]] = ()
+    width: int = WIDTH
+
+
 def over_time(
-    series: Sequence[Moments], label: str, words: str, mark: float | None = None
+    series: Sequence[Moments], label: str, words: str, form: TimeForm = TimeForm()
 ) -> Markup:
     """Return values over time, on a scale of powers of ten where no value has an interval.
 
@@ -169,12 +184,13 @@ def over_time(
         series: one or more, of one point or more each; values are 0..1.
         label: what a screen reader says.
         words: at the vertical axis.
-        mark: the value of a dashed line; None for no line.
+        form: size, lines and names.
     """
     metrics = [metric for part in series for _, metric in part.points]
     is_logarithmic = all(metric.low is None for metric in metrics)
-    seconds = [at for part in series for at, _ in part.points]
-    x = Scale(min(seconds), max(max(seconds), min(seconds) + 1), 60, WIDTH - _RIGHT - 6)
+    mark = form.mark
+    seconds = [at for part in series for at, _ in part.points] + [at for at, _ in form.flags]
+    x = Scale(min(seconds), max(max(seconds), min(seconds) + 1), 60, form.width - _RIGHT - 6)
     place = _exponent if is_logarithmic else float
     ends = [e for m in metrics for e in (m.low, m.value, m.high) if e is not None]
     ends += [] if mark is None else [mark]
@@ -184,6 +200,9 @@ def over_time(
     marks = [*_legend(series), upright_text(12, 109, words), *_rows_over_time(x, y, is_logarithmic)]
     if mark is not None:
         marks.append(line(x.start, y(place(mark)), x.end, y(place(mark)), "ideal"))
+    for at, name in form.flags:
+        marks.append(line(x(at), y.start, x(at), y.end, "ideal"))
+        marks.append(text(x(at), y.end - 3, name))
     for part in series:
         marks.append(path([(x(s), y(place(m.value))) for s, m in part.points], f"{part.css} curve"))
         for at, m in part.points:
@@ -192,7 +211,7 @@ def over_time(
     marks.append(line(x.start, 190, x.end, 190, "axis"))
     marks.append(text(x.start, 208, _day(x.low), "start"))
     marks.append(text(x.end, 208, _day(x.high), "end"))
-    return figure(WIDTH, 214, label, marks)
+    return figure(form.width, 214, label, marks)
 
 
 def _rows_over_time(x: Scale, y: Scale, is_logarithmic: bool) -> Iterator[str]:

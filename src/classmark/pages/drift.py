@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from html import escape
 
-from classmark.pages.charts import Moments, Series, bars, changes, over_time
+from classmark.pages.charts import Moments, Series, TimeForm, bars, changes, over_time
 from classmark.pages.frame import render, with_note, wrapped
 from classmark.pages.svg import Markup
 from classmark.pages.text import aligned
@@ -333,7 +333,7 @@ def _over_time(report: DriftReport, history: Sequence[DriftReport]) -> tuple[Mar
         both.append(Moments(name="stream", css="second", points=stream))
     size = [Moments(name="size", css="first", points=sizes)]
     return (
-        over_time(both, "p-values over time", "p-value", report.alpha),
+        over_time(both, "p-values over time", "p-value", TimeForm(mark=report.alpha)),
         over_time(size, "Size over time with intervals", "share of papers"),
     )
 
