@@ -58,8 +58,8 @@ help:  ## Show this list
 		/^[a-z][a-z -]*:.*## / {k = split($$1, names, " "); \
 			for (i = 1; i <= k; i++) printf "  make %-16s %s\n", names[i], $$2}' $(MAKEFILE_LIST)
 
-demo: $(DEMO_VENV)/.ready  ## Sample corpus, train, evaluate, export, classify, watch (own .venv, no torch)
-	$(DEMO_VENV)/$(BIN)/classmark demo --output demo
+demo: $(DEMO_VENV)/.ready  ## Fit, serve, drift, retrain, replace on a sample; SHORT=1: to the first look (own .venv)
+	$(DEMO_VENV)/$(BIN)/classmark demo --output demo$(if $(SHORT), --short)
 
 ##@ Test
 

@@ -75,7 +75,7 @@ VERBS = {
         "Run a command under a profiler: what takes time and memory.",
     ),
     "doctor": Verb("classmark.cli.doctor", "Check what works here, and say how to mend the rest."),
-    "demo": Verb("classmark.cli.demo", "Run the whole path on a generated corpus."),
+    "demo": Verb("classmark.cli.demo.command", "Run the whole story on a generated corpus."),
 }
 
 

@@ -211,7 +211,8 @@ def over_time(
     marks.append(line(x.start, 190, x.end, 190, "axis"))
     marks.append(text(x.start, 208, _day(x.low), "start"))
     marks.append(text(x.end, 208, _day(x.high), "end"))
-    return figure(form.width, 214, label, marks)
+    css = "figure wide" if form.width > WIDTH else ""
+    return figure(form.width, 214, label, marks, css)
 
 
 def _rows_over_time(x: Scale, y: Scale, is_logarithmic: bool) -> Iterator[str]:

@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from classmark.pages.charts import Moments, TimeForm, over_time
-from classmark.pages.frame import interval, render, wrapped
+from classmark.pages.frame import render, wrapped
 from classmark.pages.svg import Markup
-from classmark.records import MetricValue, PromotionEvent, RetrainState
+from classmark.records import MetricValue, PromotionEvent, RetrainEvent, RetrainState
 from classmark.records.drift import DriftReport, LiveScore
 
 _WIDTH = 860
 _COLOURS = ("first", "second")
 _ALARM = "alarm"
 _ASKS = ("retrain", "page")
+_SHOWN_DIGITS = 12
 _QUIET = ("create", "collect", "trust", "revoke")
 
 
@@ -62,25 +63,60 @@ def timeline_page(timeline: Timeline) -> str:
 
 
 def _lead(timeline: Timeline) -> str:
-    champions = [c for c in timeline.changes if c.made_champion]
-    alarms = sum(report.action in _ASKS for report in timeline.reports)
-    return (
-        f"{alarms:,} alarms that ask for a new model, {len(timeline.orders):,} orders, "
-        f"{len(champions):,} champions."
+    counts = (
+        (sum(report.action in _ASKS for report in timeline.reports), "alarm"),
+        (len(timeline.orders), "order"),
+        (sum(bool(change.made_champion) for change in timeline.changes), "champion"),
     )
+    return ", ".join(f"{n:,} {word}{'s' * (n != 1)}" for n, word in counts) + "."
 
 
 def _tiles(timeline: Timeline) -> Iterator[tuple[str, str, str]]:
-    """Yield the accuracy at first, at its lowest and at last, and what the orders took."""
-    if timeline.scores:
-        first, last = timeline.scores[0][1], timeline.scores[-1][1]
-        lowest = min((score for _, score in timeline.scores), key=lambda s: s.top1.value)
-        for name, score in (("at first", first), ("at its lowest", lowest), ("at last", last)):
-            note = f"{interval(score.top1)}; {score.name}, {score.n:,} papers"
-            yield f"accuracy {name}", f"{score.top1.value:.1%}", note
+    """Yield the accuracy at first, before the latest champion and now, and the last order."""
+    scores = [score for _, score in timeline.scores]
+    for name, group in (("at first", scores[:1]), *_around_takeover(timeline)):
+        if n := sum(score.n for score in group):
+            share = sum(score.top1.value * score.n for score in group) / n
+            yield f"accuracy {name}", f"{share:.1%}", f"{group[0].name}, {n:,} papers"
+    if scores:
+        n = sum(score.n for score in scores)
+        yield "papers of a known category", f"{n:,}", f"in groups of {scores[0].n:,}"
     for order in timeline.orders[-1:]:
-        said = (order.outcome or order.events[-1].step).replace("_", " ")
-        yield "last order", said, f"{order.cpu_hours * 60:.1f} CPU-minutes"
+        outcome = (order.outcome or order.events[-1].step).replace("_", " ")
+        yield "last order", outcome, f"{order.cpu_hours * 60:.1f} CPU-minutes"
+    yield "champion", next(reversed(_champions(timeline)), "none"), "now"
+
+
+def _around_takeover(timeline: Timeline) -> Iterator[tuple[str, list[LiveScore]]]:
+    """Yield the scores between the first alarm and the latest champion, and those after it."""
+    taken = [change.at_utc for change in timeline.changes if change.made_champion]
+    alarms = [report.created_at_utc for report in timeline.reports if report.action in _ASKS]
+    if len(taken) > 1:
+        after, champion = taken[-1], _champions(timeline)[-1]
+        before = alarms[0] if alarms and alarms[0] < after else ""
+        others = [s for at, s in timeline.scores if before <= at < after and s.name != champion]
+        yield "before", others
+        yield "now", [s for at, s in timeline.scores if at >= after and s.name == champion]
+
+
+def _champions(timeline: Timeline) -> list[str]:
+    made = (change.made_champion for change in timeline.changes)
+    return [_name(timeline, digest) for digest in made if digest]
+
+
+def event_words(event: RetrainEvent) -> str:
+    """Return what a step of an order says, in a few words."""
+    facts = event.facts
+    for key in ("error", "why"):
+        if facts.get(key):
+            return str(facts[key])
+    if event.step == "extended":
+        return ", ".join(f"{n:,} new in {split}" for split, n in facts["new"].items())
+    if event.step == "evaluated" and "top_1" in facts:
+        return f"top-1 {facts['top_1']:.3f} on the test papers"
+    if event.step in ("shadow", "canary"):
+        return f"{facts['percent']:g} %"
+    return str(facts["digest"])[:_SHOWN_DIGITS] if event.step == "registered" else ""
 
 
 def _seconds(at_utc: str) -> float:
@@ -133,18 +169,26 @@ def _name(timeline: Timeline, digest: str | None) -> str:
 def _rows(timeline: Timeline) -> Iterator[tuple[str, str, Markup]]:
     """Yield what happened: when, what, and in words."""
     for report in timeline.reports:
-        said = "; ".join(alarm.text for alarm in report.alarms) or "nothing is beyond chance"
-        yield _moment(report.created_at_utc), f"monitor: {report.action}", wrapped(said)
+        yield _moment(report.created_at_utc), f"monitor: {report.action}", wrapped(_alarms(report))
     for state in timeline.orders:
         for event in state.events:
             causes = "; ".join(reason.text for reason in state.order.reasons)
-            said = causes if event.step == "ordered" else str(event.facts.get("why", ""))
-            yield _moment(event.at_utc), f"order: {event.step.replace('_', ' ')}", wrapped(said)
+            words = causes if event.step == "ordered" else event_words(event)
+            yield _moment(event.at_utc), f"order: {event.step.replace('_', ' ')}", wrapped(words)
     for change in timeline.changes:
         if change.action not in _QUIET:
-            said = " ".join(filter(None, (_name(timeline, change.to_digest), change.why)))
-            words = f"registry: {change.action.replace('_', ' ')}"
-            yield _moment(change.at_utc), words, wrapped(said)
+            words = ": ".join(filter(None, (_name(timeline, change.to_digest), change.why)))
+            what = f"registry: {change.action.replace('_', ' ')}"
+            yield _moment(change.at_utc), what, wrapped(words)
+
+
+def _alarms(report: DriftReport) -> str:
+    """Return what the alarms say that ask for most."""
+    if not report.alarms:
+        return "nothing is beyond chance"
+    asking = [alarm.text for alarm in report.alarms if alarm.action == report.action]
+    others = len(report.alarms) - len(asking)
+    return "; ".join(asking) + (f"; and {others} smaller" if others else "")
 
 
 def _moment(at_utc: str) -> str:

@@ -16,6 +16,7 @@ from classmark.cli.dataset.report import command_line, report
 from classmark.cli.dataset.send import (
     ApiKeys,
     FeedbackShare,
+    Newest,
     Rate,
     Send,
     Traffic,
@@ -231,6 +232,7 @@ def sample(
     send: Send = None,
     rate: Rate = 100.0,
     feedback: FeedbackShare = 0.0,
+    newest: Newest = None,
     api_key: ApiKeys = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -250,7 +252,13 @@ def sample(
     if send is not None:
         _send(
             config,
-            Traffic(url=send, rate=rate, feedback=feedback, api_keys=tuple(api_key or ())),
+            Traffic(
+                url=send,
+                rate=rate,
+                feedback=feedback,
+                newest=newest,
+                api_keys=tuple(api_key or ()),
+            ),
             as_json,
         )
     if file := csv or dump:

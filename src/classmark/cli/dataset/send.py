@@ -37,6 +37,10 @@ FeedbackShare = Annotated[
         min=0, max=1, metavar="SHARE", help="With --send: share whose category is sent as feedback."
     ),
 ]
+Newest = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="With --send: only the N newest of the papers."),
+]
 ApiKeys = Annotated[
     list[str] | None,
     typer.Option(
@@ -72,12 +76,14 @@ class Traffic:
         url: of the service.
         rate: maximum papers a second.
         feedback: share of the papers whose category is sent as feedback, 0..1.
+        newest: how many of the papers are sent, the newest ones; None for all.
         api_keys: whose requests these are, in turn; none if the service asks for none.
     """
 
     url: str
     rate: float
     feedback: float
+    newest: int | None = None
     api_keys: tuple[str, ...] = field(default=(), repr=False)
 
 
@@ -95,6 +101,7 @@ def send_sample(config: SampleConfig, traffic: Traffic, progress: Progress) -> S
     from classmark.dataset.sample.sample import sample_papers
 
     papers = sorted(sample_papers(config), key=lambda p: (p.published_date or "", p.id or ""))
+    papers = papers[-(traffic.newest or len(papers)) :]
     chance, sent = Random(config.seed), Sent()  # noqa: S311 - seeded, not for secrets
     n_batch = max(1, min(_MOST_IN_BATCH, round(traffic.rate * _BATCH_S)))
     progress.step(f"sending {len(papers):,} papers to {traffic.url}")

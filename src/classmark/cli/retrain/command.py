@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from classmark.bundle.find import home_folder
 from classmark.cli.dataset.extend import Journals, predictions_of
 from classmark.cli.dataset.report import command_line
 from classmark.cli.monitor.options import Kept, history_of
 from classmark.cli.options import AsJson, Overrides, parse_place
-from classmark.cli.output import table
 from classmark.cli.pipeline import PipelineCommand, config_of
 from classmark.cli.registry.options import Place as Registered
 from classmark.cli.registry.options import open_registry
-from classmark.cli.retrain.show import COLUMNS, print_decision, row_of, said, words_of
+from classmark.cli.retrain import status as status_command
+from classmark.cli.retrain.show import print_decision, words_of
+from classmark.cli.retrain.status import Folder, Rules, folder_of
 from classmark.cli.service.journal import existing_journal
 from classmark.cli.train import require_training
 from classmark.errors import CandidateRefused, ChangeRefused
@@ -71,12 +71,8 @@ app = typer.Typer(
     add_completion=False,
 )
 
-Folder = Annotated[
-    Path | None,
-    typer.Option(
-        "--folder", metavar="DIR", help="Folder of the orders; CLASSMARK_HOME/retrain if left out."
-    ),
-]
+app.command("status")(status_command.status)
+
 Dataset = Annotated[
     str | None,
     typer.Option(
@@ -89,9 +85,6 @@ Papers = Annotated[
     typer.Option(
         "--papers", metavar="FILE", help="File of new papers with categories; may be repeated."
     ),
-]
-Rules = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="YAML: policy, feedback and replacement.")
 ]
 Asked = Annotated[
     str,
@@ -153,7 +146,7 @@ def decide(
     from classmark.retrain import decide as decision_of
 
     given = _Given(folder, registry, dataset, papers, journal, history, rules, why)
-    sources = _open(given, Orders(_folder(folder)))
+    sources = _open(given, Orders(folder_of(folder)))
     with StepLines() as progress:
         evidence = _evidence(given, sources, progress)
     decision = decision_of(evidence, sources.rules.policy)
@@ -184,7 +177,7 @@ def run(
     from classmark.pipeline.retraining import held
 
     given = _Given(folder, registry, dataset, papers, journal, history, rules, why)
-    with held(_folder(folder)) as orders, StepLines() as progress:
+    with held(folder_of(folder)) as orders, StepLines() as progress:
         sources = _open(given, orders)
         opened = next((state for state in orders.all() if not state.outcome), None)
         order = opened or _order(given, sources, progress, as_json=as_json)
@@ -193,35 +186,6 @@ def run(
         task = _task(sources, overrides or [])
         state = _carry_out(task, sources, order, progress, wait=wait)
     _finish(state, as_json=as_json)
-
-
-@app.command()
-def status(folder: Folder = None, *, rules: Rules = None, as_json: AsJson = False) -> None:
-    """Show the orders so far, the steps of the last one, and what they have cost."""
-    from classmark.pipeline.retraining import read_retrain_rules
-    from classmark.retrain import Orders, spent_hours
-
-    orders = Orders(_folder(folder)).all()
-    policy = read_retrain_rules(rules).policy
-    spent = spent_hours(orders, policy, utc_text())
-    if as_json:
-        states = [{**state.to_dict(), "outcome": state.outcome} for state in orders]
-        budget = {"spent_hours": round(spent, 3), "budget_hours": policy.budget_hours}
-        typer.echo(json.dumps({"orders": states, **budget}))
-        return
-    if not orders:
-        typer.echo(f"no order yet in {_folder(folder)}")
-        return
-    rows = [row_of(state) for state in orders]
-    typer.echo(table([COLUMNS, *rows]))
-    typer.echo("")
-    for event in orders[-1].events:
-        typer.echo(f"{event.at_utc[:19]}  {event.step:<12}{said(event)}".rstrip())
-    typer.echo(f"\n{spent:.2f} of {policy.budget_hours:g} CPU-hours in {policy.budget_days:g} days")
-
-
-def _folder(given: Path | None) -> Path:
-    return given or home_folder("orders", "--folder") / "retrain"
 
 
 def _open(given: _Given, orders: Orders) -> _Sources:
@@ -348,12 +312,14 @@ def _finish(state: RetrainState, *, as_json: bool) -> None:
     Raises:
         CandidateRefused: the new model does not take over.
     """
+    from classmark.pages.timeline import event_words
+
+    last = event_words(state.events[-1])
     if as_json:
         typer.echo(json.dumps({**state.to_dict(), "outcome": state.outcome}))
     else:
-        last = state.events[-1]
-        typer.echo(f"order {state.order.id}: {words_of(state)}  {said(last)}".rstrip())
+        typer.echo(f"order {state.order.id}: {words_of(state)}  {last}".rstrip())
     if state.outcome in ("refused", "rolled_back"):
         raise CandidateRefused(
-            f"the new model of order {state.order.id} does not take over: {said(state.events[-1])}"
+            f"the new model of order {state.order.id} does not take over: {last}"
         )

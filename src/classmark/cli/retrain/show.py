@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from classmark.cli.registry.options import SHOWN_DIGITS
-
 if TYPE_CHECKING:
-    from classmark.records import RetrainDecision, RetrainEvent, RetrainState
+    from classmark.records import RetrainDecision, RetrainState
 
 COLUMNS = ("order", "bundle", "state", "CPU-hours", "because of")
 
@@ -44,19 +42,6 @@ def row_of(state: RetrainState) -> tuple[str, ...]:
         state.order.id,
         f"{ordered['name']}@{ordered['version']}",
         words_of(state),
-        f"{state.cpu_hours:.2f}",
+        f"{state.cpu_hours:.3g}",
         ", ".join(causes),
     )
-
-
-def said(event: RetrainEvent) -> str:
-    """Return what an event says, in a few words."""
-    facts = event.facts
-    for key in ("error", "why"):
-        if facts.get(key):
-            return str(facts[key])
-    if event.step == "extended":
-        return ", ".join(f"{n:,} new in {split}" for split, n in facts["new"].items())
-    if event.step == "registered":
-        return str(facts["digest"])[:SHOWN_DIGITS]
-    return ""

@@ -1,0 +1,1 @@
+"""``classmark demo``."""
