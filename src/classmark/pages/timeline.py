@@ -183,12 +183,13 @@ def _rows(timeline: Timeline) -> Iterator[tuple[str, str, Markup]]:
 
 
 def _alarms(report: DriftReport) -> str:
-    """Return what the alarms say that ask for most."""
+    """Return what the alarms say; of those about single keys, only how many there are."""
     if not report.alarms:
         return "nothing is beyond chance"
-    asking = [alarm.text for alarm in report.alarms if alarm.action == report.action]
-    others = len(report.alarms) - len(asking)
-    return "; ".join(asking) + (f"; and {others} smaller" if others else "")
+    said = [alarm.text for alarm in report.alarms if alarm.kind != "client"]
+    if keys := len(report.alarms) - len(said):
+        said.append(f"{keys} API key{'s' * (keys > 1)} alone")
+    return "; ".join(said)
 
 
 def _moment(at_utc: str) -> str:

@@ -104,6 +104,7 @@ class _Story:
     def _look(self, newest: int, *page: str) -> None:
         look = ["monitor", "run", "--model", self._champion(), "--journal", str(self.journal)]
         look += ["--history", self._history, "--newest", str(newest), "--no-stream"]
+        look += ["--retrain-size", "0.01"]
         self._run(*look, "--fail-on", "never", *page)
 
     def _champion(self) -> str:
