@@ -37,7 +37,7 @@ IN_FLIGHT = 8
 def get(url: str, body: object = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as reply:
+    with urllib.request.urlopen(request, timeout=120) as reply:
         return json.loads(reply.read())
 
 
@@ -88,15 +88,16 @@ def test_a_start_of_the_service_is_measured(docker: Engine, image: Image) -> Non
 
 def test_sigterm_answers_what_is_in_flight_and_exits_with_0(docker: Engine, image: Image) -> None:
     papers = [{"abstract": f"{TEXT} {n} " * 20} for n in range(1000)]
+    patient = ("--env", "CLASSMARK_SERVE_DEADLINE_MS=100000", "--env", "CLASSMARK_SERVE_GRACE_S=90")
     with (
-        running(docker, image("service")) as (container, url),
+        running(docker, image("service"), *patient) as (container, url),
         ThreadPoolExecutor(IN_FLIGHT) as threads,
     ):
         replies = [
             threads.submit(get, f"{url}/v1/classify", {"papers": papers}) for _ in range(IN_FLIGHT)
         ]
         until(lambda: in_work(url) >= IN_FLIGHT)
-        docker.run("stop", "--time", "60", container)
+        docker.run("stop", "--time", "100", container)
         assert [len(reply.result()["answers"]) for reply in replies] == [1000] * IN_FLIGHT
         state = json.loads(docker.run("inspect", container))[0]["State"]
         assert (state["ExitCode"], state["OOMKilled"]) == (0, False)
