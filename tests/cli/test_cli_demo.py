@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from classmark import Classifier
 from classmark.cli.app import app
+from classmark.registry import Registry
 
 LEAST = "2000"
 
@@ -23,7 +24,7 @@ def run(*arguments: str | Path) -> Result:
 def test_it_runs_every_command_that_it_prints_and_may_be_run_again(tmp_path: Path) -> None:
     output = tmp_path / "demo"
     for _ in range(2):
-        result = run("--output", output, "--papers", LEAST)
+        result = run("--short", "--output", output, "--papers", LEAST)
         assert result.exit_code == 0, result.stderr
     commands = [line.split()[2:4] for line in result.stdout.splitlines() if line.startswith("$ ")]
     assert commands == [
@@ -48,6 +49,40 @@ def test_it_runs_every_command_that_it_prints_and_may_be_run_again(tmp_path: Pat
     assert result.stdout.endswith(f"The demo is complete. Everything it made is in {output}.\n")
     assert json.loads((output / "report.json").read_text(encoding="utf-8"))["generated"] is True
     assert Classifier(output / "models" / "demo-1.0").model.name == "demo"
+
+
+@pytest.mark.slow  # reason: two models are fitted and served
+def test_the_story_ends_with_a_new_model_and_a_page(tmp_path: Path) -> None:
+    output = tmp_path / "demo"
+    result = run("--output", output, "--papers", "3000")
+    assert result.exit_code == 0, result.stderr
+    told = [line for line in result.stdout.splitlines() if line.startswith("$ ")]
+    verbs = [tuple(line.split()[2:4]) for line in told if not line.startswith("$ cat")]
+    assert verbs == [
+        ("dataset", "sample"),
+        ("pipeline", "run"),
+        ("registry", "promote"),
+        ("keys", "create"),
+        ("serve", "--registry"),
+        ("dataset", "sample"),
+        ("monitor", "run"),
+        ("dataset", "sample"),
+        ("monitor", "run"),
+        ("retrain", "run"),
+        ("retrain", "status"),
+    ]
+    _, ordinary, drifting = result.stdout.split("$ classmark monitor run ")
+    assert "nothing is beyond chance" in ordinary
+    assert re.search(r"^(retrain|page): ", drifting, re.MULTILINE)
+    assert "a new model is wanted" in drifting
+    assert re.search(r"^order \S+: promoted  all rules hold$", drifting, re.MULTILINE)
+    registry = Registry.open(output / "registry")
+    assert registry.pointer().bundles[registry.find("champion")].spec == "demo@1.1"
+    page = (output / "story.html").read_text(encoding="utf-8")
+    assert "Invented sample papers" in page
+    assert page.count("<svg") == 2
+    assert f"The story as a page: {output.resolve() / 'story.html'}" in result.stdout
+    assert "Start it again with: classmark serve --registry" in result.stdout
 
 
 def test_a_folder_of_others_is_left_alone(tmp_path: Path) -> None:

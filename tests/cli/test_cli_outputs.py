@@ -123,6 +123,11 @@ CLASHES = {
     "monitor report --html": Clash(
         "monitor report --history journal.sqlite --html {}", "journal.sqlite"
     ),
+    "retrain status --html": Clash(
+        "retrain status --journal journal.sqlite --history monitor.sqlite --registry registry "
+        "--html {}",
+        "journal.sqlite",
+    ),
     "journal export --output": Clash(
         "journal export --journal journal.sqlite --output {}", "journal.sqlite"
     ),

@@ -284,6 +284,7 @@ def _look(place: Place, newest: int) -> list[object]:
     registry = Registry.open(place.registry)
     model = registry.bundle(registry.find("champion"))
     look = ["monitor", "run", "--model", model, "--journal", place.journal, "--no-stream"]
+    look += ["--retrain-size", "0.02"]
     return [*look, "--newest", newest, *place.history()]
 
 

@@ -48,6 +48,9 @@ _MOST_WEIGHT = 30.0
 _RIDGE_CHANCE = 1e-2
 _RIDGE_DIFFERENCE = 1.0
 """Both chosen on the months of ``benchmarks/label_free.py``, decision 0070."""
+_RIDGE_PAPERS = 20
+"""The ridge of the chances is this over the papers of the reference, where that is more: few papers
+must not bend the confidence of others that are unlike them."""
 _FARTHEST = 6.0
 """Standard deviations at which a feature is cut off."""
 _LEAST_UNLIKE = 0.05
@@ -89,9 +92,8 @@ class AccuracyEstimator:
         offset = _logit(reference.top_probs[rows, 0])
         features = self._standardised(columns[rows])
         mass = np.full(len(rows), 1.0 / len(rows))
-        self._weights = fit_logistic(
-            features, correct > 0, mass, ridge=_RIDGE_CHANCE, offset=offset
-        )
+        ridge = max(_RIDGE_CHANCE, _RIDGE_PAPERS / len(rows))
+        self._weights = fit_logistic(features, correct > 0, mass, ridge=ridge, offset=offset)
         residuals = correct - self._chances(features, offset)
         self._error = float(residuals.std()) / sqrt(len(rows))
         self._slopes, self._draws = _learn_difference(features, residuals, truth[rows])

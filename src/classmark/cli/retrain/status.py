@@ -17,13 +17,12 @@ from classmark.cli.output import check_ending, print_error, table
 from classmark.cli.registry.options import Place as Registered
 from classmark.cli.registry.options import open_registry
 from classmark.cli.retrain.show import COLUMNS, row_of
-from classmark.cli.service.journal import File, existing_journal
+from classmark.cli.service.journal import File, existing_journal, journal_place
 from classmark.records import utc_text
 
 if TYPE_CHECKING:
     from classmark.monitor.history import History
     from classmark.records import RetrainState
-    from classmark.registry import Registry
 
 _PAPERS_EACH = 100
 """Papers with feedback of each point of a page."""
@@ -69,7 +68,7 @@ def status(
     orders = Orders(folder_of(folder)).all()
     policy = read_retrain_rules(rules).policy
     if html is not None:
-        _write_page(html, orders, open_registry(registry), history_of(history), journal)
+        _write_page(html, orders, registry, history_of(history), journal)
     spent = spent_hours(orders, policy, utc_text())
     if as_json:
         states = [{**state.to_dict(), "outcome": state.outcome} for state in orders]
@@ -89,7 +88,7 @@ def status(
 def _write_page(
     html: Path,
     orders: tuple[RetrainState, ...],
-    registry: Registry,
+    place_of_registry: Path | None,
     history: History,
     journal: str | None,
 ) -> None:
@@ -98,9 +97,10 @@ def _write_page(
     from classmark.pages.timeline import Timeline, timeline_page
     from classmark.storage import write_text
 
-    place = existing_journal(journal)
+    named = journal_place(journal)
+    check_places((html,), (named if isinstance(named, Path) else None, history.path))
     check_ending("--html", html, (".html", ".htm"))
-    check_places((html,), (place if isinstance(place, Path) else None, history.path))
+    place, registry = existing_journal(journal), open_registry(place_of_registry)
     pointer = registry.pointer()
     manifests = [read_manifest(registry.bundle(digest)) for digest in pointer.bundles]
     labels = LabelSources(feedback_of=(EVERY_KEY,))
