@@ -52,7 +52,7 @@ def held(folder: Path) -> Iterator[Orders]:
         OutputBusy: another process does.
         StorageFailed: the folder cannot be written.
     """
-    with locked_folder(folder, otherwise="wait until it has ended, or use another --folder"):
+    with locked_folder(folder, otherwise="use another --folder"):
         yield Orders(folder)
 
 
