@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -244,7 +245,7 @@ def test_mirror_keeps_the_aliases_of_mlflow_equal(
     run(place, "archive", "tiny@1.0")
     done = json.loads(run(place, "mirror", "--mlflow-uri", uri, "--json").stdout)
     assert done == {"added": 0, "deleted": 0, "aliases": {"champion": "2"}}
-    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
         tags = dict(
             database.execute("select version, value from model_version_tags where key = 'digest'")
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -255,7 +256,7 @@ def test_a_damaged_state_is_an_error_that_says_what_to_do(
     if damage is not None:
         path.write_bytes(damage * 200)
     else:
-        with sqlite3.connect(path) as connection:
+        with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("UPDATE harvest SET state = '{\"endpoint\": 3}'")
         connection.close()
     with pytest.raises(CheckpointCorrupt, match=r"is damaged .* harvest again"):
@@ -272,7 +273,7 @@ def test_a_state_that_cannot_be_written_is_an_error_of_the_disk(
 
 def test_the_state_of_a_newer_classmark_is_left_alone(archive: Archive, out: Path) -> None:
     run(archive, out)
-    with sqlite3.connect(out / "harvest.sqlite") as connection:
+    with closing(sqlite3.connect(out / "harvest.sqlite")) as connection, connection:
         connection.execute("PRAGMA user_version = 9")
     connection.close()
     with pytest.raises(CheckpointCorrupt, match="has format 9, this classmark reads 1"):

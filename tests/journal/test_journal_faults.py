@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -199,7 +199,7 @@ def test_a_database_that_another_process_holds_is_waited_for(
     assert journal.flush(PATIENCE_S)
     wait_until(path.exists, "the file is begun")
     event = prediction()
-    with sqlite3.connect(path, isolation_level=None, timeout=PATIENCE_S) as other:
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=PATIENCE_S)) as other, other:
         other.execute("BEGIN IMMEDIATE")
         journal.record(event)
         wait_until(lambda: journal.status().failing, "the journal waits in vain")
@@ -233,7 +233,7 @@ def test_sigkill_of_one_writer_leaves_the_others_writing(open_journal: Open, pat
     assert survivor.flush(PATIENCE_S)
     assert survivor.status().dropped == 0
     assert {event.prediction_id for event in events} <= set(ids_in(path))
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     connection.close()
 
@@ -271,7 +271,7 @@ def test_several_processes_rotate_without_losing_or_doubling(path: Path) -> None
         old = {event for event, at_ns, _ in said if killed_ns - int(at_ns) > WINDOW_NS}
         assert old <= set(found)
     for file in journal_files(path):
-        with sqlite3.connect(file) as connection:
+        with closing(sqlite3.connect(file)) as connection, connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         connection.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -203,7 +204,7 @@ def test_a_journal_from_before_authors_is_read_written_and_exported(path: Path) 
         begin_before_authors(path),
         begin_before_authors(path.with_name("journal.000002.sqlite")),
     ]
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE journal_file SET closed_at_utc = '2026-11-01T00:00:00.000Z'")
     connection.close()
     new = prediction(used_authors=True)

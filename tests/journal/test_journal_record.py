@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ def test_a_recorded_prediction_is_found_as_it_was(open_journal: Open, used_autho
         paper_id="quant-ph/0101001", author_category="hep-th", used_authors=used_authors
     )
     assert journal.record(event)
+    assert journal.flush(PATIENCE_S)
     found = journal.find(event.prediction_id)
     assert found is not None
     assert found.event == event
@@ -46,6 +48,7 @@ def test_the_text_is_left_out_unless_it_is_to_be_kept(open_journal: Open, path: 
     journal = open_journal()
     event = prediction(text="A secret\nabstract")
     journal.record(event)
+    assert journal.flush(PATIENCE_S)
     found = journal.find(event.prediction_id)
     assert found is not None
     assert found.event.text is None
@@ -57,6 +60,7 @@ def test_the_text_is_kept_on_request(open_journal: Open) -> None:
     journal = open_journal(keep_text=True)
     event = prediction(text="A title\nan abstract")
     journal.record(event)
+    assert journal.flush(PATIENCE_S)
     found = journal.find(event.prediction_id)
     assert found is not None
     assert found.event.text == "A title\nan abstract"
@@ -73,6 +77,7 @@ def test_feedback_is_joined_whether_it_comes_after_or_before(open_journal: Open)
         feedback(late.prediction_id, "hep-th", comment="it is about strings"),
     ):
         journal.record(event)
+    assert journal.flush(PATIENCE_S)
     found = [journal.find(event.prediction_id) for event in (early, late)]
     assert [[said.category for said in f.feedback] for f in found if f] == [["math.CO"], ["hep-th"]]
     assert found[1] is not None
@@ -87,6 +92,7 @@ def test_the_last_word_wins_when_somebody_changes_their_mind(open_journal: Open)
         journal.record(
             feedback(event.prediction_id, category, at_utc=f"2026-01-01T00:00:0{second}.000Z")
         )
+    assert journal.flush(PATIENCE_S)
     found = journal.find(event.prediction_id)
     assert found is not None
     assert [said.category for said in found.feedback] == ["hep-th", "math.CO"]
@@ -130,6 +136,7 @@ def test_halves_of_characters_and_nul_are_written(open_journal: Open) -> None:
     journal = open_journal(keep_text=True)
     event = prediction(paper_id="id \ud800", text="a\x00b \udfff 𝔘")
     journal.record(event)
+    assert journal.flush(PATIENCE_S)
     found = journal.find(event.prediction_id)
     assert found is not None
     assert (found.event.paper_id, found.event.text) == ("id ?", "a\x00b ? 𝔘")
@@ -196,7 +203,7 @@ def test_several_threads_lose_and_invent_nothing(open_journal: Open, path: Path)
 
 def test_a_journal_of_a_newer_classmark_is_refused(open_journal: Open, path: Path) -> None:
     open_journal().close(PATIENCE_S)
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("INSERT INTO migrations VALUES ('0099_later', 'now')")
     connection.close()
     with pytest.raises(JournalTooNew, match=r"by a newer classmark \(it has '0099_later'\)"):
@@ -205,7 +212,7 @@ def test_a_journal_of_a_newer_classmark_is_refused(open_journal: Open, path: Pat
 
 def test_a_file_of_something_else_is_left_alone_and_named(open_journal: Open, path: Path) -> None:
     path.parent.mkdir()
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE mine (x)")
     connection.close()
     journal = open_journal()

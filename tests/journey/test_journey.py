@@ -353,7 +353,7 @@ def _accuracy_recovers(load: Load, new_fields: set[str]) -> None:
 
 def _a_poisoned_model_is_stopped_by_the_gate(place: Place) -> None:
     """The labels of one category are flipped in the new papers."""
-    papers = invented(4000, 99, 28, 1.0)
+    papers = invented(10_000, 99, 24, 0.2)
     victim = Counter(paper.category_code for paper in papers).most_common(1)[0][0]
     other = next(p.category_code for p in papers if p.category_code != victim)
     flipped = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -273,7 +274,7 @@ def test_a_journal_that_cannot_be_read_is_said(
     damaged.write_bytes(content)
     assert "it is damaged" in run(damaged)
     newer.write_bytes(journal.read_bytes())
-    with sqlite3.connect(newer) as connection:
+    with closing(sqlite3.connect(newer)) as connection, connection:
         connection.execute("INSERT INTO migrations VALUES ('9999_future', '2030')")
     assert "was written by a newer classmark" in run(newer)
 
@@ -299,7 +300,7 @@ def test_a_model_without_a_reference_is_refused(
 def test_a_file_of_something_else_is_no_history(tmp_path: Path) -> None:
     text, other = tmp_path / "text", tmp_path / "other.sqlite"
     text.write_text("not a database, and long enough to be looked at as one\n" * 40)
-    with sqlite3.connect(other) as connection:
+    with closing(sqlite3.connect(other)) as connection, connection:
         connection.execute("CREATE TABLE something (a)")
     connection.close()
     for path, words in ((text, "cannot be used"), (other, "is not a history")):
@@ -310,7 +311,7 @@ def test_a_file_of_something_else_is_no_history(tmp_path: Path) -> None:
 def test_a_damaged_stream_is_named(watched_model: Watched, keep: Keep, tmp_path: Path) -> None:
     history = History(tmp_path / "monitor.sqlite")
     report = _look(watched_model, keep(watched_model.events(watched_model.usual[:60])), history)
-    with sqlite3.connect(history.path) as connection:
+    with closing(sqlite3.connect(history.path)) as connection, connection:
         connection.execute("UPDATE streams SET state = x'00'")
     connection.close()
     with pytest.raises(InvalidJournal, match="damaged stream"):

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -319,7 +319,7 @@ def test_a_start_that_cannot_work_says_why(
         LookOptions(model=str(watched_model.folder), journal=journal),
         History(tmp_path / "history.sqlite"),
     )
-    with sqlite3.connect(tmp_path / "history.sqlite") as connection:
+    with closing(sqlite3.connect(tmp_path / "history.sqlite")) as connection, connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
     code, said = _refused(_command(watched_model, journal, tmp_path))

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -293,7 +294,7 @@ def test_a_file_that_is_no_study_or_is_held_is_one_line(
     file.unlink()
     work(found)
     monkeypatch.setattr(study, "_WAIT_S", 0.05)
-    with sqlite3.connect(file, isolation_level=None) as other:
+    with closing(sqlite3.connect(file, isolation_level=None)) as other, other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StorageFailed, match=r"cannot be used \(database is locked\)"):
             work(plan("sweep.trials=2"))
