@@ -41,7 +41,7 @@ replacement:
   shadow_papers: 50
   percent: 50
   allow_label_change: true
-  rules: {requests: 20, minutes: 0, agreement: 0.4, abstention: null, p99_ratio: 50}
+  rules: {requests: 20, minutes: 0, agreement: 0.2, abstention: null, p99_ratio: 50}
 """
 _GATE = """\
 format_version: 1

@@ -72,7 +72,7 @@ def status(
     spent = spent_hours(orders, policy, utc_text())
     if as_json:
         states = [{**state.to_dict(), "outcome": state.outcome} for state in orders]
-        budget = {"spent_hours": round(spent, 3), "budget_hours": policy.budget_hours}
+        budget = {"spent_hours": round(spent, 6), "budget_hours": policy.budget_hours}
         typer.echo(json.dumps({"orders": states, **budget}))
         return
     if not orders:

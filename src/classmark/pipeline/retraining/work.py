@@ -87,7 +87,7 @@ def carry_out(
         work.failed(error)
         raise
     if work.state.outcome:
-        _tidy(orders, work.state)
+        _tidy(orders)
     return work.state
 
 
@@ -218,17 +218,18 @@ def _facts_of(stage: str) -> dict[str, Any]:
     )
 
 
-def _tidy(orders: Orders, ended: RetrainState) -> None:
-    """Remove large folders that nothing reads any more: the registry has the bundle.
+def _tidy(orders: Orders) -> None:
+    """Remove large folders of ended orders that nothing reads any more.
 
-    The dataset of the last promoted model stays, and so do run and reports of every order.
+    The registry has the bundles. The dataset of the last promoted model stays, and so do the run
+    and the reports of every order.
     """
-    for state in orders.all():
-        is_current = state.order.id == ended.order.id and ended.outcome == "promoted"
-        is_older = ended.outcome == "promoted" or state.outcome != "promoted"
-        if state.outcome and is_older and not is_current:
-            for name in (DATASET, BUNDLE):
-                remove(orders.place(state.order) / name)
+    ended = [state for state in orders.all() if state.outcome]
+    promoted = [state.order.id for state in ended if state.outcome == "promoted"]
+    for state in ended:
+        is_read = state.order.id in promoted[-1:]
+        for name in (BUNDLE,) if is_read else (BUNDLE, DATASET):
+            remove(orders.place(state.order) / name)
 
 
 def _cpu_s() -> float:
