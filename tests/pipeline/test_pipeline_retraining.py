@@ -17,9 +17,11 @@ from typer.testing import CliRunner, Result
 from classmark.cli.app import app
 from classmark.dataset import SampleConfig, load_manifest
 from classmark.dataset.sample.sample import sample_csv
-from classmark.errors import ChangeRefused
+from classmark.errors import ChangeRefused, InvalidConfig
 from classmark.pipeline.retraining import ReplacePolicy, RetrainRules, read_retrain_rules
 from classmark.pipeline.retraining.work import next_version
+from classmark.pipeline.stages import compose_pipeline
+from classmark.pipeline.stages.config import started_from
 from classmark.records.registry import RetrainStep
 from classmark.registry import Registry
 from classmark.storage import locked_folder
@@ -154,6 +156,25 @@ def test_the_next_order_extends_the_dataset_of_the_promoted_one(home: Home) -> N
     second = sorted(home.orders.glob("orders/*"))[-1]
     assert load_manifest(second / "dataset").lineage[-1] == digest
     assert home.order()["events"][0]["facts"]["version"] == "1.2"
+
+
+def test_a_warm_fit_starts_from_the_run_of_the_last_promoted_model(home: Home) -> None:
+    (home.folder / "rules.yaml").write_text(RULES.replace("policy: {", "policy: {start: warm, "))
+    ask(home)
+    assert "starting from" not in home.run().stderr, "there is no run yet: the first fit is full"
+    home.registry.end_canary("promoted", {}, who="a service")
+    home.run()
+    sample_csv(home.folder / "later.csv", SampleConfig(papers=200, seed=6, categories=24))
+    ran = home.run("--why", "again", papers="later.csv")
+    assert ran.exit_code == 0, ran.output
+    assert "starting from run: 24 known labels" in ran.stderr
+    assert "epochs: 1" in ran.stderr
+
+
+def test_a_warm_fit_of_a_kind_that_cannot_start_so_is_refused(home: Home) -> None:
+    config = compose_pipeline(["model=cascade", "model.fast=fast", "model.deep=deep"])
+    with pytest.raises(InvalidConfig, match="model=cascade cannot start from another run"):
+        started_from(config, home.folder)
 
 
 @pytest.mark.parametrize("outcome", ["rolled_back", "stopped"])

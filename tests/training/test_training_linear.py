@@ -19,6 +19,7 @@ from classmark.training import (
     fit_linear,
     linear,
     rank_by_importance,
+    round_rows,
 )
 from recording import Recording
 
@@ -28,12 +29,15 @@ needs_kernel = pytest.mark.skipif(KERNEL is None, reason="no C compiler at insta
 
 def config(**changes: Any) -> LinearConfig:
     values: dict[str, Any] = {
+        "start": None,
         "max_features": 1000,
         "min_papers": 1,
         "epochs": 4,
+        "warm_epochs": 1,
         "refine_epochs": 2,
         "batch_size": 32,
         "rate": 0.1,
+        "warm_rate": 0.05,
         "refine_rate": 0.05,
         "head_rate": 0.05,
         "weight_decay": 0.0,
@@ -73,6 +77,7 @@ def fit(
     seed: int = 7,
     weights: NDArray[np.float32] | None = None,
     start: LinearWeights | None = None,
+    is_warm: bool = False,
     **changes: Any,
 ) -> tuple[LinearWeights, list[float]]:
     papers, labels = toy
@@ -86,6 +91,7 @@ def fit(
             n_labels=N_LABELS,
             seed=seed,
             start=start,
+            is_warm=is_warm,
         )
     )
 
@@ -278,3 +284,34 @@ def test_a_period_weighs_from_0_to_1000() -> None:
     assert config(period_weights={"from-2020": 0}).period_weights == {"from-2020": 0}
     with pytest.raises(InvalidConfig, match=r"model.period_weights.from-2020 is -1"):
         config(period_weights={"from-2020": -1})
+
+
+def test_a_warm_fit_keeps_what_was_learned_and_rounds_nothing(
+    toy: tuple[SparsePapers, NDArray[np.int16]],
+) -> None:
+    learned, _ = fit(toy, epochs=5)
+    cold, _ = fit(toy, epochs=1)
+    warm, losses = fit(toy, start=learned, is_warm=True, warm_epochs=1)
+    assert len(losses) == 1
+    assert accuracy(warm, toy) >= accuracy(cold, toy)
+    assert accuracy(warm, toy) >= accuracy(learned, toy) - 0.02
+    assert not np.array_equal(warm.embedding, round_rows(warm.embedding))
+
+
+def test_weights_are_carried_over_to_other_features_and_labels() -> None:
+    rng = np.random.default_rng(3)
+    old = LinearWeights(
+        np.array([2, 5, 9], np.uint64),
+        rng.standard_normal((3, DIM), dtype=np.float32),
+        rng.standard_normal((DIM, 2), dtype=np.float32),
+        np.array([0.5, -1.0], np.float32),
+    )
+    keys = np.array([1, 5, 9, 11], np.uint64)
+    new = old.carried_over(keys, np.array([1, -1, 0]), seed=7)
+    assert new.keys is keys
+    assert np.array_equal(new.embedding[[1, 2]], old.embedding[[1, 2]])
+    assert not new.embedding[[0, 3]].any()
+    assert np.array_equal(new.head[:, [0, 2]], old.head[:, [1, 0]])
+    assert new.head[:, 1].any()
+    assert new.bias.tolist() == [-1.0, -1.0, 0.5]
+    assert {a.dtype for a in (new.embedding, new.head, new.bias)} == {np.dtype(np.float32)}

@@ -39,12 +39,16 @@ class LinearConfig:
     """Options of fitting a linear model.
 
     Attributes:
+        start: a run of a linear model whose weights the parent's fit starts from, as far as it has
+            the same features and labels; None: from nothing.
         max_features: maximum number of features in the bundle; the least important are pruned.
         min_papers: a feature must occur in this many training papers.
         epochs: passes of the parent's fit over the training papers.
+        warm_epochs: passes of a parent's fit that starts from another run.
         refine_epochs: passes after pruning, with the remaining features, in two bits.
         batch_size: papers in a step.
         rate: initial step of the rows; it falls linearly to 0 (row-wise AdaGrad).
+        warm_rate: the same for a fit that starts from another run.
         refine_rate: the same for the passes after pruning.
         head_rate: the same for head and bias.
         weight_decay: a row shrinks by this share of its step each time a paper has it.
@@ -60,12 +64,15 @@ class LinearConfig:
             label, listing and period of two years an author has; 0 fits no table.
     """
 
+    start: str | None
     max_features: int
     min_papers: int
     epochs: int
+    warm_epochs: int
     refine_epochs: int
     batch_size: int
     rate: float
+    warm_rate: float
     refine_rate: float
     head_rate: float
     weight_decay: float
@@ -82,9 +89,11 @@ class LinearConfig:
             "max_features": (1, 50_000_000),
             "min_papers": (1, 1_000_000),
             "epochs": (1, 1000),
+            "warm_epochs": (1, 1000),
             "refine_epochs": (1, 1000),
             "batch_size": (1, 65_536),
             "rate": (1e-6, 10.0),
+            "warm_rate": (1e-6, 10.0),
             "refine_rate": (1e-6, 10.0),
             "head_rate": (1e-6, 10.0),
             "weight_decay": (0.0, 1.0),

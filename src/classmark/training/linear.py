@@ -57,6 +57,27 @@ class LinearWeights:
         """Return the weights of some features, by index in ascending order."""
         return LinearWeights(self.keys[features], self.embedding[features], self.head, self.bias)
 
+    def carried_over(
+        self, keys: NDArray[np.uint64], columns: NDArray[np.intp], seed: int
+    ) -> LinearWeights:
+        """Return weights for other features and labels: those that are known keep theirs.
+
+        Rows of new features are zero, the head of a new label is drawn as at the start of a fit.
+
+        Args:
+            keys: uint64 [f], sorted: the features.
+            columns: integers [k], which label here each label there is; -1 for a new one.
+            seed: of the draw.
+        """
+        places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        embedding = np.where(
+            (self.keys[places] == keys)[:, None], self.embedding[places], np.float32(0)
+        )
+        drawn = _first_head(np.random.default_rng(seed), len(columns))
+        head = np.where(columns >= 0, self.head[:, columns], drawn)
+        bias = np.where(columns >= 0, self.bias[columns], self.bias.min())
+        return LinearWeights(keys, embedding, head, bias)
+
     def score(self, papers: SparsePapers) -> Floats:
         """Return the logits of papers: float32 [n, k]."""
         parts = []
@@ -81,6 +102,8 @@ class LinearFit:
         seed: of order, dropout and the first head.
         start: weights of the same features to continue from, by ``refine_epochs`` and
             ``refine_rate``; the rows of the result are then as ``round_rows`` gives them.
+        is_warm: the start is of another fit: ``warm_epochs`` and ``warm_rate`` count, and rows stay
+            whole.
         stage: what trackers call the fit.
         progress: of papers, loss and speed.
         trackers: keep the loss of every epoch.
@@ -96,6 +119,7 @@ class LinearFit:
     n_labels: int
     seed: int
     start: LinearWeights | None = None
+    is_warm: bool = False
     stage: str = "model"
     progress: Progress = SILENT
     trackers: Trackers = field(default_factory=Trackers)
@@ -104,13 +128,15 @@ class LinearFit:
     @property
     def epochs(self) -> int:
         """Return the passes over the papers."""
-        return self.config.epochs if self.start is None else self.config.refine_epochs
+        if self.start is None:
+            return self.config.epochs
+        return self.config.warm_epochs if self.is_warm else self.config.refine_epochs
 
 
 def fit_linear(fit: LinearFit) -> tuple[LinearWeights, list[float]]:
     """Return weights fitted to the labels of papers, and the mean loss of each epoch in nats.
 
-    From a start the weights are refined, with rows of two bits.
+    From a start the weights are refined, with rows of two bits; from a warm one with whole rows.
 
     Raises:
         TrainingFailed: the loss is not a number.
@@ -217,21 +243,26 @@ def sum_rows(
     return sums
 
 
+def _first_head(random: np.random.Generator, n_labels: int) -> NDArray[np.float32]:
+    """Return the head that a fit begins with: float32 [128, k]."""
+    drawn = random.standard_normal((DIM, n_labels), dtype=np.float32)
+    return np.asarray(drawn / np.float32(np.sqrt(DIM)), dtype=np.float32)
+
+
 class _Descent:
     """Weights on their way, with the state of AdaGrad."""
 
     def __init__(self, fit: LinearFit) -> None:
         self.fit, self.config, start = fit, fit.config, fit.start
-        self.rounded = start is not None
+        self.rounded = start is not None and not fit.is_warm
         self.random = np.random.default_rng(fit.seed)
         if start is None:
             self._rate = self.config.rate
             self.embedding = np.zeros((len(fit.keys), DIM), dtype=np.float32)
-            first = self.random.standard_normal((DIM, fit.n_labels), dtype=np.float32)
-            self.head = first / np.float32(np.sqrt(DIM))
+            self.head: NDArray[Any] = _first_head(self.random, fit.n_labels)
             self.bias = np.zeros(fit.n_labels, dtype=np.float32)
         else:
-            self._rate = self.config.refine_rate
+            self._rate = self.config.warm_rate if fit.is_warm else self.config.refine_rate
             self.embedding = start.embedding.copy()
             self.head, self.bias = start.head.copy(), start.bias.copy()
         self._row_squares = np.full(len(fit.keys), _FIRST_SQUARES, dtype=np.float32)

@@ -19,7 +19,7 @@ from classmark.kernels import RawScores
 from classmark.kernels.linear import LinearScorer
 from classmark.pipeline.authors import fit_authors
 from classmark.pipeline.config import TrainConfig
-from classmark.pipeline.linear.export import write_weights
+from classmark.pipeline.linear.export import read_weights, write_weights
 from classmark.pipeline.run_folder import (
     reserve_run_folder,
     start_record,
@@ -40,7 +40,7 @@ from classmark.records import (
     RunStart,
     ScoreTable,
 )
-from classmark.storage import atomic_folder
+from classmark.storage import atomic_folder, expand_home
 from classmark.tracking import Trackers
 from classmark.training import (
     LinearConfig,
@@ -143,7 +143,11 @@ def _fit_and_prune(work: _Work) -> tuple[LinearWeights, LinearWeights]:
     weights[len(split) :] *= np.float32(options.parts_weight)
 
     def fit(
-        stage: str, keys: NDArray[np.uint64], start: LinearWeights | None = None
+        stage: str,
+        keys: NDArray[np.uint64],
+        start: LinearWeights | None = None,
+        *,
+        is_warm: bool = False,
     ) -> tuple[LinearWeights, SparsePapers]:
         task = LinearFit(
             papers=to_sparse(occurrences, keys, folder),
@@ -154,10 +158,11 @@ def _fit_and_prune(work: _Work) -> tuple[LinearWeights, LinearWeights]:
             n_labels=len(manifest.labels),
             seed=config.seed,
             start=start,
+            is_warm=is_warm,
             stage=stage,
             progress=work.progress,
             trackers=work.trackers,
-            each_epoch=None if start else _measures(work, keys),
+            each_epoch=None if start and not is_warm else _measures(work, keys),
         )
         work.progress.step(f"fitting the {stage}: {len(keys):,} features, epochs: {task.epochs}")
         fitted, losses = fit_linear(task)
@@ -165,10 +170,34 @@ def _fit_and_prune(work: _Work) -> tuple[LinearWeights, LinearWeights]:
         return fitted, task.papers
 
     keys, _ = choose_frequent(occurrences, options.min_papers)
-    parent, papers = fit("parent", keys)
+    warm = _warm_start(work, keys)
+    parent, papers = fit("parent", keys, warm, is_warm=warm is not None)
     kept = np.sort(rank_by_importance(parent, papers)[: options.max_features])
     del papers  # what it has on disk goes with it
     return parent, fit("model", keys[kept], parent.select(kept))[0]
+
+
+def _warm_start(work: _Work, keys: NDArray[np.uint64]) -> LinearWeights | None:
+    """Return the weights of the run to start from, for these features and labels; None without.
+
+    Raises:
+        InvalidConfig: the folder is not such a run.
+        RunCorrupt: a file of it is damaged.
+    """
+    if work.options.start is None:
+        return None
+    folder = expand_home(work.options.start)
+    record = RunRecord.read(folder) if (folder / RunRecord.FILE).is_file() else None
+    if record is None or record.kind != "linear":
+        raise InvalidConfig(
+            f"model.start: {folder} is not a finished run of model=linear. Give the folder that "
+            "such a `classmark train` printed last, or leave it out."
+        )
+    columns = {label: column for column, label in enumerate(record.labels)}
+    known = np.array([columns.get(label, -1) for label in work.manifest.labels])
+    work.progress.step(f"starting from {folder.name}: {(known >= 0).sum():,} known labels")
+    weights = read_weights(folder, len(record.labels))
+    return weights.carried_over(keys, known, work.config.seed)
 
 
 def _measures(work: _Work, keys: NDArray[np.uint64]) -> Callable[[int, LinearWeights], None] | None:

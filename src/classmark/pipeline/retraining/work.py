@@ -24,8 +24,8 @@ from classmark.errors import (
 )
 from classmark.pipeline.retraining.policy import Retraining
 from classmark.pipeline.retraining.replace import replacements
-from classmark.pipeline.stages.config import PipelineConfig, with_groups
-from classmark.pipeline.stages.stages import BUNDLE, DATASET
+from classmark.pipeline.stages.config import PipelineConfig, started_from, with_groups
+from classmark.pipeline.stages.stages import BUNDLE, DATASET, RUN
 from classmark.pipeline.stages.walk import summary, walk
 from classmark.records import SILENT, Progress, RetrainOrder, RetrainState
 from classmark.records.registry import RetrainStep
@@ -201,7 +201,15 @@ class _Work:
         config, ordered = self._task.config, self.state.events[0].facts
         export = replace(config.export, name=ordered["name"], version=ordered["version"])
         gate = replace(config.gate, registry=str(self._task.registry.path.resolve()))
-        return with_groups(config, export=export, gate=gate)
+        config = with_groups(config, export=export, gate=gate)
+        run = _last_run(self._orders) if self.state.order.start == "warm" else None
+        return started_from(config, run) if run else config
+
+
+def _last_run(orders: Orders) -> Path | None:
+    """Return the run of the last promoted model, None before the first: that fit is a full one."""
+    promoted = [state.order for state in orders.all() if state.outcome == "promoted"]
+    return orders.place(promoted[-1]) / RUN if promoted else None
 
 
 def _facts_of(stage: str) -> dict[str, Any]:

@@ -185,6 +185,23 @@ def with_groups(
     return replace(config, export=export, gate=gate, params=params)
 
 
+def started_from(config: PipelineConfig, run: Path) -> PipelineConfig:
+    """Return a configuration whose fit starts from another run.
+
+    Raises:
+        InvalidConfig: this kind of model cannot.
+    """
+    model = dict(config.params["model"])
+    if "start" not in model:
+        raise InvalidConfig(
+            f"a fit of model={config.train.kind} cannot start from another run. Choose a policy "
+            "with start: full."
+        )
+    model["start"] = str(run)
+    train = read_train_config({**config.train.composed, "model": model})
+    return replace(config, train=train, params={**config.params, "model": model})
+
+
 def _defaults() -> dict[str, Any]:
     """Return the keys that the fit does not have; the rooms define their defaults."""
     return {

@@ -77,7 +77,9 @@ def walk(
     """
     names = [stage.name for stage in STAGES]
     if unknown := sorted(set(only) - set(names)):
-        raise InvalidConfig(f"--stage {unknown[0]!r} is unknown. Choose of: {', '.join(names)}.")
+        raise InvalidConfig(
+            f"--stage {unknown[0]!r} is unknown. Choose one of: {', '.join(names)}."
+        )
     chosen = [stage for stage in STAGES if not only or stage.name in only]
     if dry_run:
         yield from _dry(_Walk(config, force, _read_records()), chosen)
