@@ -15,7 +15,13 @@ from classmark.errors import InvalidReport
 from classmark.journal import JournalConfig
 from classmark.journal.reading import PredictionFilter
 from classmark.journal.writer import FileWriter
-from classmark.monitor.labels import MIN_CATEGORY_LABELS, live_accuracy
+from classmark.monitor.labels import (
+    EVERY_KEY,
+    MIN_CATEGORY_LABELS,
+    LabelSources,
+    live_accuracy,
+    scores_over_time,
+)
 from classmark.papers import read_papers, text_fingerprint
 from classmark.records import BadRecord, FeedbackEvent, Paper, PredictionEvent, new_prediction_id
 from classmark.records.drift import LiveAccuracy
@@ -302,3 +308,22 @@ def test_the_counts_add_up_whatever_was_said(
     assert Counter(m for _, m in pairs)[FIRST] >= next(
         (v.n for v in found.versions if v.name == "fast@1.0"), 0
     )
+
+
+def test_scores_over_time_are_of_each_version_in_groups(journal: Path) -> None:
+    times = [f"2024-11-05T12:00:{second:02d}.000Z" for second in range(6)]
+    models = (FIRST, FIRST, SECOND, FIRST, SECOND, FIRST)
+    ids = sorted(new_prediction_id() for _ in range(6))
+    events = [
+        asked(paper(number), prediction_id=ids[number], at_utc=times[number], model=models[number])
+        for number in range(6)
+    ]
+    truths = ("cs.LG", "math.CO", "cs.LG", "cs.LG", "cs.LG", "cs.LG")
+    words = [said(event, truth) for event, truth in zip(events, truths, strict=True)]
+    write(journal, *events, *words, asked(paper(9)))
+    found = scores_over_time(journal, LabelSources(feedback_of=(EVERY_KEY,)), papers_each=2)
+    assert [(at, s.name, s.n, s.top1.value) for at, s in found] == [
+        (times[0], "fast@1.0", 2, 0.5),
+        (times[2], "fast@2.0", 2, 1.0),
+        (times[3], "fast@1.0", 2, 1.0),
+    ]

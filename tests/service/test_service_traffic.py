@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from classmark.cli.app import app
 from classmark.journal import read_predictions
 from classmark.monitor.labels import live_accuracy
 from classmark.monitor.look import LookOptions, look
+from classmark.service.keys import create_key
 
 pytestmark = pytest.mark.slow  # starts a service of its own
 N = 900
@@ -48,6 +51,19 @@ def test_traffic_that_drifts_is_noticed_and_other_traffic_is_not(
         journal = server.home / "journal" / "journal.sqlite"
         until(lambda: live_accuracy(journal).n_feedback == sent["feedback"])
         assert 0.4 * N < sent["feedback"] < 0.6 * N
+
+
+def test_keys_take_turns_and_only_the_newest_papers_are_sent(start: Any, tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    made = [create_key(file, f"client {n}", ["classify", "feedback"]) for n in range(3)]
+    keys = [word for _, text in made for word in ("--api-key", text)]
+    with start("--workers", "1", "--api-keys", str(file)) as server:
+        sent = send(server.url, "--newest", "300", *keys)
+        assert sent["papers"] == sent["answers"] == 300
+        journal = server.home / "journal" / "journal.sqlite"
+        until(lambda: len(list(read_predictions(journal))) == 300)
+        clients = Counter(p.event.client for p in read_predictions(journal))
+        assert clients == {key.id: 100 for key, _ in made}
 
 
 def test_the_rate_is_kept(start: Any) -> None:
