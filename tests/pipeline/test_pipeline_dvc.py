@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from classmark.registry import Registry
 from emulated_bucket import emulated_bucket, objects
 
 pytestmark = [
@@ -28,7 +29,14 @@ BIN = str(Path(sys.executable).parent)
 
 def call(folder: Path, *words: str, **environment: str) -> str:
     """Return what a program prints in a folder, both streams together."""
-    done = subprocess.run(
+    done = attempt(folder, *words, **environment)
+    assert done.returncode == 0, f"{words}: {done.stdout}"
+    return done.stdout
+
+
+def attempt(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a folder, which may fail."""
+    return subprocess.run(
         words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         env={
             **os.environ, "PATH": BIN + os.pathsep + os.environ["PATH"], "DVC_NO_ANALYTICS": "1",
@@ -36,8 +44,6 @@ def call(folder: Path, *words: str, **environment: str) -> str:
             "DVC_SITE_CACHE_DIR": str(folder / ".dvc" / "tmp" / "site"), **environment,
         },
     )  # fmt: skip
-    assert done.returncode == 0, f"{words}: {done.stdout}"
-    return done.stdout
 
 
 def commit(folder: Path) -> None:
@@ -135,6 +141,43 @@ def test_push_clone_and_pull_give_the_same_bytes_and_the_clone_goes_on(
     edit(clone, "  version: '1.0'", "  version: '1.1'")
     assert running(call(clone, "dvc", "repro")) == STAGES[2:]
     assert json.loads((clone / "bundle/bundle.json").read_bytes())["version"] == "1.1"
+
+
+def test_a_dataset_that_was_not_pulled_names_the_command_that_gets_it(
+    versioned: Path, tmp_path: Path
+) -> None:
+    call(versioned, "dvc", "push")
+    call(tmp_path, "git", "clone", "--quiet", str(versioned), "clone")
+    clone = tmp_path / "clone"
+    orders = ("retrain", "run", "--folder", "orders", "--registry", str(versioned / "registry"))
+    registry = ("--registry", str(versioned / "registry"))
+    if not Registry.open(versioned / "registry").pointer().channels.champion:
+        call(versioned, "classmark", "registry", "promote", "mine@1.0", *registry)
+    refused = attempt(clone, "classmark", *orders, "--dataset", "dataset", "--why", "a test")
+    assert refused.returncode == 1
+    assert "DVC keeps it; get it with `dvc pull dataset`" in refused.stdout
+    assert not list((clone / "orders").glob("orders/*"))
+    call(clone, "dvc", "pull", "dataset")
+    decided = call(clone, "classmark", *orders, "--dataset", "dataset", "--why", "a test")
+    assert "0 new papers have a label" in decided
+
+
+def test_a_remote_that_is_down_is_an_error_and_the_next_push_is_whole(
+    versioned: Path, tmp_path: Path
+) -> None:
+    store, blocked = tmp_path / "store", tmp_path / "file"
+    blocked.write_text("not a folder")
+    call(versioned, "dvc", "remote", "add", "--force", "down", str(blocked / "store"))
+    failed = attempt(versioned, "dvc", "push", "--remote", "down")
+    assert failed.returncode != 0
+    assert str(blocked) in failed.stdout
+    assert blocked.read_text() == "not a folder"
+    call(versioned, "dvc", "remote", "modify", "down", "url", str(store))
+    call(versioned, "dvc", "push", "--remote", "down")
+    call(tmp_path, "git", "clone", "--quiet", str(versioned), "clone")
+    shutil.copy(versioned / ".dvc" / "config", tmp_path / "clone" / ".dvc" / "config")
+    call(tmp_path / "clone", "dvc", "pull", "--remote", "down")
+    assert content(tmp_path / "clone") == content(versioned)
 
 
 def test_metrics_and_plots_of_two_versions_can_be_compared(clone: Path) -> None:

@@ -120,6 +120,16 @@ class DatasetSplit:
         return len(self.ids)
 
 
+def _is_kept_by_dvc(path: Path) -> bool:
+    """Return whether files of DVC beside a path say that its content is elsewhere."""
+    lock = path.parent / "dvc.lock"
+    try:
+        named = f"path: {path.name}\n" in lock.read_text("utf-8") if lock.is_file() else False
+    except (OSError, UnicodeDecodeError):
+        return False
+    return named or path.with_name(f"{path.name}.dvc").is_file()
+
+
 def load_manifest(directory: Path, *, verify: bool = True) -> DatasetManifest:
     """Read the manifest of a dataset folder.
 
@@ -137,9 +147,12 @@ def load_manifest(directory: Path, *, verify: bool = True) -> DatasetManifest:
     except (FileNotFoundError, NotADirectoryError) as error:
         is_there, is_folder = directory.exists(), directory.is_dir()
         fault = f"it has no {MANIFEST_FILE}" if is_folder else "it is a file"
+        advice = "Write one with `classmark dataset build` or `classmark dataset sample`"
+        if _is_kept_by_dvc(directory):
+            advice = f"DVC keeps it; get it with `dvc pull {directory.name}` in {directory.parent}"
         raise InvalidDataset(
             f"{directory} is not a dataset folder: {fault if is_there else 'it does not exist'}. "
-            "Write one with `classmark dataset build` or `classmark dataset sample`."
+            f"{advice}."
         ) from error
     except (OSError, ValueError) as error:
         raise InvalidDataset(f"{path} cannot be read: {error}. Build the dataset again.") from error
