@@ -236,6 +236,15 @@ def test_a_canary_and_how_it_ended(registry: Registry, bundle: Path, tmp_path: P
     assert any("end canary: promoted by rules" in value for value in shown.values())
 
 
+def test_a_canary_that_ended_has_no_channel_any_more(registry: Registry, tmp_path: Path) -> None:
+    journal = tmp_path / "journal.sqlite"
+    digest = add_passed(registry, tmp_path, "5.0")
+    registry.start_canary(digest, percent=5, rules={}, who="ops@desk")
+    registry.rollback(who="ops@desk")
+    late = answered(tmp_path / "tiny-5.0", journal)
+    assert facts(late, journal, "--registry", registry.path)["registry"]["channel"] is None
+
+
 @with_signing
 def test_a_signature_is_verified_and_what_does_not_fit_is_a_line(
     bundle: Path, tmp_path: Path
