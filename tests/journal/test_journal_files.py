@@ -255,6 +255,23 @@ def test_the_same_words_of_two_clients_are_two_and_again_of_one_they_are_one(pat
     assert [said["client"] for said in found.to_dict()["feedback"]] == ["b2", "a1"]
 
 
+def test_a_prediction_from_before_the_version_was_kept_has_none(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    old, new = prediction(client="a1"), prediction(client="a1", service_version="1.2.3")
+    write(path, old)
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("DELETE FROM migrations WHERE name = '0007_answered_by'")
+    connection.execute("ALTER TABLE predictions DROP COLUMN service_version")
+    connection.close()
+    write(path, new)
+    found = {p.event.prediction_id: p.event for p in read_predictions(path)}
+    assert found == {old.prediction_id: old, new.prediction_id: new}
+    assert old.service_version == ""
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+
+
 def begin_before_authors(path: Path) -> str:
     """Begin a file with one prediction as the version before wrote it; return its id."""
     path.parent.mkdir(exist_ok=True)

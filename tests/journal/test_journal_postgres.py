@@ -73,6 +73,7 @@ predictions = st.builds(
     used_authors=st.booleans(),
     compared=st.none() | compared,
     client=texts,
+    service_version=texts,
     features=st.none() | st.binary(max_size=40),
     text=st.none() | st.text(),
 )
@@ -301,12 +302,12 @@ def test_an_older_journal_is_brought_up_to_date_by_who_reads_it(
 ) -> None:
     write(address, prediction())
     postgres.run(
-        "DELETE FROM classmark.migrations WHERE name = '0004_compared'",
-        "ALTER TABLE classmark.predictions DROP COLUMN compared",
+        "DELETE FROM classmark.migrations WHERE name IN ('0004_compared', '0007_answered_by')",
+        "ALTER TABLE classmark.predictions DROP COLUMN compared, DROP COLUMN service_version",
         database=address.parameters["dbname"],
     )
     (found,) = read_predictions(address)
-    assert found.event.compared is None
+    assert (found.event.compared, found.event.service_version) == (None, "")
 
 
 def test_feedback_from_before_keys_were_kept_stays(

@@ -17,6 +17,7 @@ from classmark.records import PromotionEvent, Registered
 from classmark.records.registry import Pointer
 from classmark.registry import Registry, changes
 from classmark.registry.documents import read_pointer, render
+from classmark.registry.lineage import channels_after
 from classmark.registry.log import read_events, settle
 from registry_folders import WHO, add_passed
 
@@ -117,6 +118,7 @@ def test_any_sequence_of_changes_keeps_the_chain_valid_and_the_pointer_whole(
         assert registry.verify() == ()
         events = registry.events()
         assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+        assert channels_after(events) == registry.pointer().channels
         lines = (folder / "events.jsonl").read_bytes()
         assert lines == b"".join(event.line() + b"\n" for event in events)
 

@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from classmark import Classifier, Paper
+from classmark import Classifier, Paper, __version__
 from classmark.errors import ClassmarkError
 from classmark.journal import find_prediction
 from classmark.runtime.features import latex_share, read_features
@@ -65,7 +65,7 @@ def test_the_journal_keeps_the_scores_that_the_monitor_compares(
     prediction_id = client.post("/v1/classify", json=PAPER).json()["prediction_id"]
     client.post("/v1/feedback", json={"prediction_id": prediction_id, "category": "math.CO"})
     shown = stored(client, prediction_id)
-    assert not {"features", "client"} & set(shown)
+    assert not {"features", "client", "service_version"} & set(shown)
     kept = find_prediction(server.home / "journal" / "journal.sqlite", prediction_id)
     assert kept is not None
     classifier = Classifier()
@@ -75,7 +75,7 @@ def test_the_journal_keeps_the_scores_that_the_monitor_compares(
     )
     assert np.allclose(scores, expected, rtol=1e-3, atol=1e-3)
     assert (round(english * 6), foreign, has_abstract) == (1, 0, True)
-    assert kept.event.client == ""
+    assert (kept.event.client, kept.event.service_version) == ("", __version__)
 
 
 @pytest.mark.slow  # starts a service of its own

@@ -43,6 +43,9 @@ VERBS = {
     "registry": Verb(
         "classmark.cli.registry.command", "Keep models in a registry: add, promote, roll back."
     ),
+    "lineage": Verb(
+        "classmark.cli.registry.lineage", "Show where an answer comes from: model, gate, data."
+    ),
     "serve": Verb(
         "classmark.cli.service.serve", "Answer over HTTP, with a web page, until stopped."
     ),

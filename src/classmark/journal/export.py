@@ -32,7 +32,7 @@ _TYPES = {  # as pyarrow calls them, and two of our own
     **dict.fromkeys(("compared_version", "compared_digest", "compared_primary"), "string"),
     "compared_code": "string",
     **dict.fromkeys(("compared_probability", "compared_latency_ms"), "double"),
-    **dict.fromkeys(("client", "features", "text"), "string"),
+    **dict.fromkeys(("client", "service_version", "features", "text"), "string"),
     **dict.fromkeys(("feedback_category", "feedback_comment"), "string"),
     **dict.fromkeys(("feedback_at_utc", "feedback_client"), "string"),
 }

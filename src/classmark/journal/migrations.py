@@ -102,6 +102,8 @@ BEGIN
 END;
 """
 
+_ANSWERED_BY = "ALTER TABLE predictions ADD COLUMN service_version TEXT NOT NULL DEFAULT '';"
+
 MIGRATIONS: Mapping[str, str] = {
     "0001_predictions_and_feedback": _FILE + _TABLES,
     "0002_forgotten": _FORGOTTEN,
@@ -109,6 +111,7 @@ MIGRATIONS: Mapping[str, str] = {
     "0004_compared": _COMPARED,
     "0005_watched": _WATCHED,
     "0006_said_by": _SAID_BY,
+    "0007_answered_by": _ANSWERED_BY,
 }
 
 # PostgreSQL makes the same tables of the same text, with these words for others. Texts are ordered

@@ -21,13 +21,13 @@ PREDICTION_COLUMNS = (
     *("prediction_id", "at_utc", "model", "paper_id", "text_fingerprint", "primary_code"),
     *("reason", "ranked", "prediction_set", "cross_lists", "known_share", "n_chars", "n_words"),
     *("latex_share", "latency_ms", "source", "author_category", "used_authors", "compared"),
-    *("client", "features", "text"),
+    *("client", "service_version", "features", "text"),
 )
 # Written first wins: a retry of a request, or of a transaction, is the same event.
 _VALUES = f"({', '.join('?' * len(PREDICTION_COLUMNS))})"
 
 
-_ROWS_AT_ONCE = (500, 100, 20)  # 500 rows have 11,000 values; SQLite takes 32,766
+_ROWS_AT_ONCE = (500, 100, 20)  # 500 rows have 11,500 values; SQLite takes 32,766
 _INSERT_MANY = {
     n_rows: f"INSERT INTO predictions ({', '.join(PREDICTION_COLUMNS)}) "  # noqa: S608 - no input
     f"VALUES {', '.join([_VALUES] * n_rows)} ON CONFLICT (prediction_id) DO NOTHING"
@@ -116,6 +116,7 @@ def prediction_row(event: PredictionEvent, model: int, *, keep_text: bool) -> Ro
         int(event.used_authors),  # PostgreSQL has no number for a bool
         None if event.compared is None else _pack(event.compared).decode(),
         event.client,
+        event.service_version,
         event.features,
         storable(event.text) if keep_text else None,
     )

@@ -139,6 +139,7 @@ class PredictionEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         used_authors: whether earlier papers of its authors counted; nothing else is kept of them.
         compared: what another version made of it, during a canary or with a shadow.
         client: id of the API key that asked; "" without keys.
+        service_version: version of classmark that answered; "" of one that did not say.
         features: what the monitor compares, see ``runtime.features``; None of an older classmark.
         text: title, newline, abstract; only where the journal was asked to keep texts.
     """
@@ -163,6 +164,7 @@ class PredictionEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     used_authors: bool = False
     compared: Compared | None = None
     client: str = ""
+    service_version: str = ""
     features: bytes | None = None
     text: str | None = None
 

@@ -94,6 +94,17 @@ def admit(
 def prove(folder: Path, bundle: Bundle, known: Registered, trusted: Mapping[str, str]) -> Bundle:
     """Return a bundle as it was loaded, if it is the one that was added and signed.
 
+    Args, Raises: as ``proof_of``.
+    """
+    proof_of(folder, bundle, known, trusted)
+    return bundle
+
+
+def proof_of(
+    folder: Path, bundle: Bundle, known: Registered, trusted: Mapping[str, str]
+) -> Statement | None:
+    """Return what a trusted key signed of the bundle that was added; None if no key is trusted.
+
     Args:
         folder: of the registry.
         bundle: loaded from its place there.
@@ -107,7 +118,7 @@ def prove(folder: Path, bundle: Bundle, known: Registered, trusted: Mapping[str,
     if bundle.digest != bundle.path.name or manifest_seal(bundle.manifest) != known.seal:
         raise unlike(bundle.path)
     if not trusted:
-        return bundle
+        return None
     path = folder / SIGNATURES / bundle.digest
     statement = _read(path, bundle, trusted)
     if statement.counter < (known.counter or 0):
@@ -115,7 +126,7 @@ def prove(folder: Path, bundle: Bundle, known: Registered, trusted: Mapping[str,
             f"{path} is number {statement.counter}, older than number {known.counter} that was "
             "added. Restore it from a copy of the registry."
         )
-    return bundle
+    return statement
 
 
 class _Signature(NamedTuple):

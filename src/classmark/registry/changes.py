@@ -174,7 +174,7 @@ def archive(pointer: Pointer, digests: Collection[str]) -> Change:
     """
     for digest in digests:
         registered_as(pointer, digest)
-        name = _channel_of(pointer.channels, digest)
+        name = channel_of(pointer.channels, digest)
         if name is not None:
             raise ChangeRefused(
                 f"{_called(pointer, digest)} is the {name}. Put another bundle there, then "
@@ -294,7 +294,8 @@ def _called(pointer: Pointer, digest: str) -> str:
     return f"{known.spec} ({digest[:SHOWN_DIGITS]})" if known else digest[:SHOWN_DIGITS]
 
 
-def _channel_of(channels: Channels, digest: str) -> str | None:
+def channel_of(channels: Channels, digest: str) -> str | None:
+    """Return the channel that has a bundle; None if none has."""
     named = {
         "champion": channels.champion,
         "challenger": channels.challenger,

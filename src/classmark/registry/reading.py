@@ -10,12 +10,13 @@ from typing import Self
 
 from classmark.bundle import Bundle, load_bundle
 from classmark.errors import BundleNotFound, RegistryCorrupt
-from classmark.records import Pointer, PromotionEvent
+from classmark.records import GateReport, Pointer, PromotionEvent
 from classmark.registry import changes
-from classmark.registry.admission import prove
+from classmark.registry.admission import proof_of, prove
 from classmark.registry.documents import POINTER_FILE, REGISTRY_FILE, read_document, read_pointer
 from classmark.registry.log import EVENTS_FILE, read_events
-from classmark.registry.shelf import BUNDLES, find_digest, members_of
+from classmark.registry.reports import read_report
+from classmark.registry.shelf import BUNDLES, REPORTS, find_digest, members_of
 from classmark.registry.signatures import fingerprint_of, read_public_key
 
 
@@ -115,6 +116,27 @@ class RegistryReader:
         if not members or not pointer.bundles.keys() >= set(members.values()):
             return bundle
         return replace(bundle, members={part: self.load(d) for part, d in members.items()})
+
+    def signed_by(self, digest: str) -> str | None:
+        """Return the fingerprint of the trusted key that signed a bundle, after verifying both.
+
+        None if no key is trusted.
+
+        Raises:
+            BundleNotFound, BundleCorrupt, SignatureRefused: as ``load``.
+        """
+        pointer, bundle = self.pointer(), load_bundle(self.bundle(digest))
+        known = changes.registered_as(pointer, digest)
+        statement = proof_of(self.path, bundle, known, self.trusted(pointer))
+        return statement.key if statement else None
+
+    def report(self, digest: str) -> GateReport:
+        """Return the gate report of a SHA-256.
+
+        Raises:
+            InvalidReport: it is gone, or was edited.
+        """
+        return read_report(self.path / REPORTS, digest)
 
     def events(self) -> list[PromotionEvent]:
         """Return every change, the oldest first.

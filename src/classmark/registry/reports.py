@@ -55,6 +55,27 @@ def passed_report(folder: Path, digest: str, report: Path | None) -> str | None:
     return keep_report(folder, content)
 
 
+def read_report(folder: Path, digest: str) -> GateReport:
+    """Return a gate report.
+
+    Args:
+        folder: of the reports of the registry.
+        digest: its SHA-256.
+
+    Raises:
+        InvalidReport: it is gone, or was edited.
+    """
+    path = folder / f"{digest}.json"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        advice = "Restore it from a copy of the registry"
+        raise InvalidReport(f"{path} {unreadable(error, advice)}") from error
+    if sha256(content).hexdigest() != digest:
+        raise InvalidReport(f"{path} was edited. Restore it from a copy of the registry.")
+    return _parsed(path, content)
+
+
 def _latest(folder: Path, digest: str) -> str | None:
     """Return the latest report about a bundle if it passed: a later failure counts."""
     found: list[tuple[int, str, bool]] = []
@@ -70,11 +91,15 @@ def _latest(folder: Path, digest: str) -> str | None:
 
 def _read(path: Path, content: bytes) -> tuple[str, bool]:
     """Return which bundle a report is about, and whether that passed."""
+    report = _parsed(path, content)
+    return report.candidate.digest, report.passed
+
+
+def _parsed(path: Path, content: bytes) -> GateReport:
     try:
-        report = GateReport.from_dict(json.loads(content))
+        return GateReport.from_dict(json.loads(content))
     except (ValueError, AttributeError, RecursionError, InvalidReport) as error:
         raise InvalidReport(
             f"{path} is not a gate report ({error}). Give the JSON that `classmark registry gate` "
             "wrote."
         ) from error
-    return report.candidate.digest, report.passed

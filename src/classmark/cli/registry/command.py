@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -22,6 +22,7 @@ from classmark.cli.registry.options import (
     Who,
     Why,
     called,
+    event_cells,
     open_registry,
     place_of,
     print_change,
@@ -30,9 +31,6 @@ from classmark.cli.registry.options import (
     who_is,
 )
 from classmark.cli.registry.show import diff, show
-
-if TYPE_CHECKING:
-    from classmark.records import PromotionEvent
 
 KEPT = 5
 """``classmark.registry.registry.KEPT``, which would load numpy for a help text."""
@@ -198,7 +196,7 @@ def events(
     if as_json:
         typer.echo(json.dumps([event.to_dict() for event in shown], indent=2))
         return
-    typer.echo(table([_row(event) for event in shown]))
+    typer.echo(table([event_cells(event) for event in shown]))
 
 
 @app.command("verify")
@@ -246,15 +244,6 @@ def collect(
 
 def _bundles(number: int) -> str:
     return "1 bundle" if number == 1 else f"{number} bundles"
-
-
-def _row(event: PromotionEvent) -> tuple[str, ...]:
-    digest = event.to_digest[:SHOWN_DIGITS] if event.to_digest else ""
-    forced = "forced: " if event.numbers.get("forced") else ""
-    action = event.action.replace("_", " ")
-    outcome = event.numbers.get("outcome")
-    what = f"{action}: {str(outcome).replace('_', ' ')}" if outcome else action
-    return str(event.sequence), event.at_utc, event.who, what, digest, f"{forced}{event.why}"
 
 
 app.command("gate")(gate)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from classmark.records import Pointer
+    from classmark.records import Pointer, PromotionEvent
     from classmark.registry import Registry
 
 SHOWN_DIGITS = 12
@@ -93,6 +93,16 @@ def roles_of(pointer: Pointer, digest: str) -> list[str]:
         "former": digest in pointer.former and digest != channels.champion,
     }
     return [role for role, is_so in roles.items() if is_so]
+
+
+def event_cells(event: PromotionEvent) -> tuple[str, ...]:
+    """Return number, time, who, what, the digits of a bundle and the reason of an event."""
+    digest = event.to_digest[:SHOWN_DIGITS] if event.to_digest else ""
+    forced = "forced: " if event.numbers.get("forced") else ""
+    action = event.action.replace("_", " ")
+    outcome = event.numbers.get("outcome")
+    what = f"{action}: {str(outcome).replace('_', ' ')}" if outcome else action
+    return str(event.sequence), event.at_utc, event.who, what, digest, f"{forced}{event.why}"
 
 
 def print_change(pointer: Pointer, *, as_json: bool) -> None:

@@ -27,7 +27,7 @@ def show(bundle: Spec, place: Place = None, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
-    typer.echo(table([(name, _shown(value)) for name, value in _flat(facts)]))
+    typer.echo(table([(name, shown(value)) for name, value in flat(facts)]))
 
 
 def diff(
@@ -41,7 +41,7 @@ def diff(
     `classmark evaluate compare` says whether a difference is more than chance.
     """
     registry = open_registry(place)
-    first, second = (dict(_flat(_facts(registry, registry.find(s)))) for s in (bundle, other))
+    first, second = (dict(flat(_facts(registry, registry.find(s)))) for s in (bundle, other))
     names = [n for n in {**first, **second} if first.get(n) != second.get(n)]
     if as_json:
         typer.echo(json.dumps({n: [first.get(n), second.get(n)] for n in names}, indent=2))
@@ -69,21 +69,22 @@ def _facts(registry: Registry, digest: str) -> dict[str, Any]:
     }
 
 
-def _flat(value: object, name: str = "") -> Iterator[tuple[str, Any]]:
+def flat(value: object, name: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (name with dots, value) of everything in nested objects."""
     if not isinstance(value, dict):
         yield name, value
         return
     for key, item in value.items():
-        yield from _flat(item, f"{name}.{key}" if name else str(key))
+        yield from flat(item, f"{name}.{key}" if name else str(key))
 
 
 def _cut(value: object) -> str:
-    text = _shown(value)
+    text = shown(value)
     return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a value in one cell of a table."""
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return "" if value is None else str(value)

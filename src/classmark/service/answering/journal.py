@@ -6,6 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from classmark import __version__
 from classmark.errors import NoHomeFolder
 from classmark.journal import Journal, JournalConfig, Place, default_journal_path, place_of
 from classmark.journal.writer import writer_for
@@ -88,6 +89,7 @@ def event_of(
         author_category=question.author_category,
         used_authors="authors" in answer.evidence,
         client=options.client,
+        service_version=__version__,
         features=keep_features(scored.scores, words, text, has_abstract=bool(paper.abstract)),
         text=text if keep_text else None,
     )

@@ -25,8 +25,8 @@ MAX_FEEDBACK_BYTES = 32 << 10
 
 _REQUEST = TypeAdapter(FeedbackRequest)
 
-_OF_THE_MONITOR = ("client", "features")
-"""What the journal keeps to be watched; of no use to who asked."""
+_OF_THE_OPERATOR = ("client", "features", "service_version")
+"""What the journal keeps for those who run the service; of no use to its clients."""
 
 
 async def feedback(service: Service, exchange: Exchange) -> Reply:
@@ -70,7 +70,7 @@ async def prediction(service: Service, exchange: Exchange) -> Reply:
 
 
 def _public(kept: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in kept.items() if name not in _OF_THE_MONITOR}
+    return {name: value for name, value in kept.items() if name not in _OF_THE_OPERATOR}
 
 
 def _canonical(service: Service, category: str) -> str:
