@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+import classmark
 from classmark.client import Client, ClientConfig
 from classmark.dataset.config import SampleConfig
 from classmark.dataset.sample.sample import sample_papers
@@ -70,7 +71,7 @@ def words(*given: object) -> list[str]:
     return [sys.executable, "-m", "classmark", *map(str, given)]
 
 
-def classmark(*given: object) -> subprocess.CompletedProcess[str]:
+def command(*given: object) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(
         words(*given), capture_output=True, text=True, check=False, timeout=_PATIENCE_S
@@ -79,7 +80,7 @@ def classmark(*given: object) -> subprocess.CompletedProcess[str]:
 
 def done(*given: object) -> str:
     """Run a command that must succeed; return what it prints."""
-    ran = classmark(*given)
+    ran = command(*given)
     assert ran.returncode == 0, ran.stderr[-3000:]
     return ran.stdout
 
@@ -153,6 +154,10 @@ class Place:
         return self.folder / "journal.sqlite"
 
     @property
+    def key(self) -> Path:
+        return self.folder / "key"
+
+    @property
     def orders(self) -> Path:
         return self.folder / "retrain"
 
@@ -164,6 +169,7 @@ class Place:
         dataset = self.folder / "pipeline" / "dataset"
         files = ["--folder", self.orders, "--registry", self.registry, "--dataset", dataset]
         rules = ["--rules", self.folder / "rules.yaml", f"gate.rules={self.folder / 'gate.yaml'}"]
+        rules += [f"gate.key={self.key}"]
         return words(*("retrain", "run", *files, *self.history(), *rules, "tracker=csv"), *more)
 
     def champion(self) -> str:
@@ -239,7 +245,11 @@ def test_a_model_is_replaced_when_the_papers_change_and_bad_ones_are_stopped(
     csv_file = sample(tmp_path, "papers.csv", first)
     keys = (f"papers=[{csv_file}]", "export.name=story", "tracker=csv")
     gate = (f"gate.registry={place.registry}", f"gate.rules={tmp_path / 'gate.yaml'}")
+    done("registry", "keys", "create", place.key)
+    gate = (*gate, f"gate.key={place.key}")
     done("pipeline", "run", "--folder", tmp_path / "pipeline", *keys, *gate)
+    public = place.key.with_name("key.pub")
+    done("registry", "keys", "trust", public, "--registry", place.registry)
     done("registry", "promote", "story@1.0", "--registry", place.registry)
     keys_file = tmp_path / "keys.json"
     scopes = ["classify", "feedback"]
@@ -273,7 +283,7 @@ def _half_of_new_fields(papers: Sequence[Paper], old_fields: set[str]) -> list[P
 
 def _ordinary_papers_are_no_alarm(place: Place, load: Load) -> None:
     until(lambda: summarise(place.journal).predictions >= 500, "500 predictions")
-    ran = classmark(*_look(place, 500))
+    ran = command(*_look(place, 500))
     assert ran.returncode == 0, ran.stdout
     decided = json.loads(done(*_decide(place), "--json"))
     assert decided["order"] is None or "alarm" not in {r["kind"] for r in decided["reasons"]}
@@ -298,7 +308,7 @@ def _papers_of_new_fields_are_an_alarm(place: Place, load: Load, changed: Sequen
     before = summarise(place.journal).predictions
     load.papers = changed
     until(lambda: summarise(place.journal).predictions >= before + 900, "900 new predictions")
-    ran = classmark(*_look(place, 800), "--json")
+    ran = command(*_look(place, 800), "--json")
     assert ran.returncode == 3, ran.stderr
     assert json.loads(ran.stdout)["action"] in ("retrain", "page")
 
@@ -306,11 +316,11 @@ def _papers_of_new_fields_are_an_alarm(place: Place, load: Load, changed: Sequen
 def _a_new_model_takes_over_although_processes_are_killed(
     place: Place, load: Load, service: int
 ) -> None:
-    command = place.retrain("--journal", place.journal)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as trainer:
+    run = place.retrain("--journal", place.journal)
+    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as trainer:
         until(lambda: "extended" in place.steps(), "the dataset is extended")
         second = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=_PATIENCE_S
+            run, capture_output=True, text=True, check=False, timeout=_PATIENCE_S
         )
         state = place.orders / "orders" / place.order()["order"]["id"] / ".pipeline" / "state.json"
         until(state.exists, "the fit has begun")
@@ -320,7 +330,7 @@ def _a_new_model_takes_over_although_processes_are_killed(
     assert second.returncode == 0 or "another run is at work" in second.stderr
     os.kill(_a_worker(service), signal.SIGKILL)
     ran = subprocess.run(
-        [*command, "--wait"], capture_output=True, text=True, check=False, timeout=_PATIENCE_S
+        [*run, "--wait"], capture_output=True, text=True, check=False, timeout=_PATIENCE_S
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
     steps = place.steps()
@@ -391,6 +401,16 @@ def _a_model_that_is_wrong_in_live_traffic_is_rolled_back(place: Place) -> None:
 
 def _every_answer_can_be_traced(place: Place, load: Load) -> None:
     for version in ("1.0", "1.1"):
-        words_of = ("lineage", load.prediction_ids[version], "--journal", place.journal)
-        found = done(*words_of, "--registry", place.registry)
-        assert f"story@{version}" in found or f"story {version}" in found
+        prediction_id = load.prediction_ids[version]
+        words = (prediction_id, "--journal", place.journal, "--registry", place.registry)
+        found = json.loads(done("lineage", *words, "--json"))
+        assert found["prediction"]["prediction_id"] == prediction_id
+        assert found["service_version"] == classmark.__version__
+        assert found["bundle"]["version"] == version
+        assert found["signature"]["key"]
+        assert found["registry"]["events"]
+        assert found["gate_report"]["passed"]
+        assert found["lineage"]["dataset_digest"]
+        assert found["lineage"]["config"]
+        assert "commit" in found["lineage"]
+        assert f"story@{version}" in done("lineage", *words)
