@@ -1,4 +1,4 @@
-"""Figure 6: what the encoder adds to the fast model, and the curve of a cascade of both."""
+"""Figure 3b: what the encoder adds to the fast model, and the curve of a cascade of both."""
 
 from __future__ import annotations
 

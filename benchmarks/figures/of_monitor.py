@@ -1,4 +1,4 @@
-"""Figure 8: from the journal and a reference to what a look says, and what it asks for."""
+"""Figure 7: from the journal and a reference to what a look says, and what it asks for."""
 
 from __future__ import annotations
 

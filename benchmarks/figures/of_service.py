@@ -1,4 +1,4 @@
-"""Figure 7: the way of a request through a worker, what may refuse it, and what is kept of it."""
+"""Figure 6: the way of a request through a worker, what may refuse it, and what is kept of it."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
@@ -137,10 +137,8 @@ def _fit_and_prune(work: _Work) -> tuple[LinearWeights, LinearWeights]:
     texts = iter_texts(config.dataset, "train", manifest)
     further = parts_of(iter_texts(config.dataset, "train", manifest), parts, config.seed)
     occurrences = read_occurrences(chain(texts, further), work.progress, folder)
-    weights = np.array([options.period_weights.get(p, 1.0) for p in split.periods], np.float32)
     rows = np.concatenate([np.arange(len(split)), parts])
-    weights = weights[rows]
-    weights[len(split) :] *= np.float32(options.parts_weight)
+    weights = _weights_of(split.periods, rows, options)
 
     def fit(
         stage: str,
@@ -175,6 +173,21 @@ def _fit_and_prune(work: _Work) -> tuple[LinearWeights, LinearWeights]:
     kept = np.sort(rank_by_importance(parent, papers)[: options.max_features])
     del papers  # what it has on disk goes with it
     return parent, fit("model", keys[kept], parent.select(kept))[0]
+
+
+def _weights_of(
+    periods: Sequence[str], rows: NDArray[np.intp], options: LinearConfig
+) -> NDArray[np.float32]:
+    """Return the weight of each paper in the loss, and after them of each part: float32 [n].
+
+    Args:
+        periods: of the papers.
+        rows: number of the paper of each of them: all papers, then those with parts.
+        options: the weights.
+    """
+    weights = np.array([options.period_weights.get(p, 1.0) for p in periods], np.float32)[rows]
+    weights[len(periods) :] *= np.float32(options.parts_weight)
+    return weights
 
 
 def _warm_start(work: _Work, keys: NDArray[np.uint64]) -> LinearWeights | None:

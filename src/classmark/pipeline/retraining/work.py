@@ -34,7 +34,7 @@ from classmark.storage import locked_folder, remove
 
 ATTEMPTS = 3
 """Failures of one step after which an order is given up."""
-_STEPS: dict[str, RetrainStep] = {
+STEPS: dict[str, RetrainStep] = {
     "train": "trained",
     "export": "exported",
     "evaluate": "evaluated",
@@ -182,15 +182,15 @@ class _Work:
 
     def _fit(self) -> bool:
         """Walk the stages after the dataset; return whether the new bundle passed the gate."""
-        config, order = self._config(), tuple(_STEPS)
+        config, order = self._config(), tuple(STEPS)
         with chdir(self._place):
             try:
-                self._step = _STEPS[order[0]]
+                self._step = STEPS[order[0]]
                 for report in walk(config, only=order, progress=self._progress):
-                    done = _STEPS[report.stage]
+                    done = STEPS[report.stage]
                     if not self.state.event(done):
                         self._add(done, _facts_of(report.stage))
-                    self._step = _STEPS[order[min(order.index(report.stage) + 1, len(order) - 1)]]
+                    self._step = STEPS[order[min(order.index(report.stage) + 1, len(order) - 1)]]
             except CandidateRefused as error:
                 self._add("refused", {"by": "gate", "why": str(error)})
                 return False
