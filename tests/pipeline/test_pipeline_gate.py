@@ -24,7 +24,7 @@ from classmark.dataset import (
     sample_dump,
 )
 from classmark.dataset.digest import dataset_digest
-from classmark.errors import EmptyEvaluation, InvalidGates, LabelMismatch, UsageError
+from classmark.errors import EmptyEvaluation, InvalidGates, InvalidKeys, LabelMismatch, UsageError
 from classmark.evaluation.gate import read_rules
 from classmark.pipeline import ExportOptions, export_run
 from classmark.pipeline.gate import GateSubject, gate_candidate
@@ -62,11 +62,14 @@ def gate(dataset: Path, bundle: Path, candidate: Path) -> Gate:
         against: Path | None = bundle,
         on: Path = dataset,
         registry: Registry | None = None,
+        key: Path | None = None,
         progress: Any = SILENT,
         **groups: Any,
     ) -> GateReport:
         rules = read_rules({"format_version": 1, "measurement": MEASUREMENT, **groups})
-        subject = GateSubject(candidate=of, champion=against, dataset=on, registry=registry)
+        subject = GateSubject(
+            candidate=of, champion=against, dataset=on, registry=registry, key=key
+        )
         return gate_candidate(subject, rules, progress, command="a test")
 
     return run
@@ -321,6 +324,22 @@ def test_a_signature_is_asked_of_the_registry(gate: Gate, candidate: Path, tmp_p
     check = gate(registry=strict, signature={"required": False}).checks[0]
     assert check.outcome == "failed"
     assert "signature" in check.note
+
+
+@pytest.mark.skipif(find_spec("model_signing") is None, reason="the extra sign is not installed")
+def test_a_candidate_that_will_be_signed_passes_if_the_key_is_trusted(
+    gate: Gate, tmp_path: Path
+) -> None:
+    registry = Registry.create(tmp_path / "registry", who=WHO)
+    for name in ("key", "other"):
+        create_key(tmp_path / name)
+    registry.trust(tmp_path / "key.pub", who=WHO)
+    check = gate(registry=registry, key=tmp_path / "key", signature={}).checks[0]
+    assert (check.outcome, check.note) == ("passed", "it is signed when it is added")
+    check = gate(registry=registry, key=tmp_path / "other", signature={}).checks[0]
+    assert (check.outcome, check.note) == ("failed", "other is not trusted")
+    with pytest.raises(InvalidKeys, match="nothing"):
+        gate(registry=registry, key=tmp_path / "nothing", signature={})
 
 
 @pytest.mark.skipif(find_spec("model_signing") is None, reason="the extra sign is not installed")

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -99,10 +100,30 @@ def read_public_key(path: Path) -> str:
 
 
 def own_public_key(key: Path) -> dict[str, str]:
-    """Return the public half of a private key that was read already, by its fingerprint."""
+    """Return the public half of a private key, by its fingerprint.
+
+    Raises:
+        MissingExtra: model-signing is not installed.
+        InvalidKeys: the key cannot be used.
+    """
     serialization, _ = _cryptography()
-    public = _spelled(serialization.load_pem_private_key(key.read_bytes(), None).public_key())
+    with _key_errors(key):
+        public = _spelled(serialization.load_pem_private_key(key.read_bytes(), None).public_key())
     return {fingerprint_of(public): public}
+
+
+@contextmanager
+def _key_errors(key: Path) -> Iterator[None]:
+    """Raise ``InvalidKeys`` for a private key that cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise InvalidKeys(f"{key} {unreadable(error, 'Give the file of a private key')}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InvalidKeys(
+            f"{key} is not a private key that signs without a password. Give one that "
+            "`classmark registry keys create` wrote."
+        ) from error
 
 
 def fingerprint_of(public_key: str) -> str:
@@ -126,15 +147,8 @@ def sign(bundle: Path, key: Path, counter: int) -> bytes:
         from model_signing import hashing, signing
     except ImportError as error:
         raise MissingExtra("signing a bundle", "sign") from error
-    try:
+    with _key_errors(key):
         signer = signing.ec_key.Signer(key)
-    except OSError as error:
-        raise InvalidKeys(f"{key} {unreadable(error, 'Give the file of a private key')}") from error
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InvalidKeys(
-            f"{key} is not a private key that signs without a password. Give one that "
-            "`classmark registry keys create` wrote."
-        ) from error
     payload = signing.signing.Payload(hashing.Config().hash(bundle))
     # As text: the numbers of a predicate are floats.
     payload.statement.pb.predicate.update({_OURS: {"counter": str(counter)}})

@@ -72,12 +72,14 @@ class GateSubject:
         champion: folder of the bundle in use; None if there is none.
         dataset: folder whose test papers are measured.
         registry: that would have the candidate's signature; None if there is none.
+        key: private key that signs the candidate when it is added after this; None if it is not.
     """
 
     candidate: Path
     champion: Path | None
     dataset: Path
     registry: Registry | None = None
+    key: Path | None = None
 
 
 def gate_candidate(
@@ -238,7 +240,7 @@ class _Measurement:
     def _signature(self, digest: str) -> Finding | None:
         if self._rules.signature is None:
             return None
-        return look_at_signature(self._subject.registry, digest)
+        return look_at_signature(self._subject.registry, digest, self._subject.key)
 
     def _leaks(self, candidate: Bundle) -> Leaks | None:
         if self._rules.fit is None:

@@ -33,6 +33,7 @@ from classmark.pipeline.scoring import as_paper
 from classmark.profiling.turns import ModelCost, median_interval, take_turns
 from classmark.records import DatasetManifest, Paper, Progress, RobustnessGates
 from classmark.registry import Registry
+from classmark.registry.signatures import own_public_key
 from classmark.runtime import Classifier
 
 SPLIT = "test"
@@ -142,17 +143,27 @@ def _size_mb(bundle: Bundle) -> float:
     return sum(file.stat().st_size for file in files) / _MB
 
 
-def look_at_signature(registry: Registry | None, digest: str) -> Finding:
-    """Return whether a key that a registry trusts signed a bundle of it.
+def look_at_signature(registry: Registry | None, digest: str, key: Path | None) -> Finding:
+    """Return whether a key that a registry trusts signed a bundle of it, or is going to.
+
+    Args:
+        registry: that would have the signature.
+        digest: of the bundle.
+        key: private key that will sign it when it is added; None if it is not added after this.
 
     Raises:
         BundleCorrupt: a file of the bundle has changed.
+        InvalidKeys: the key cannot be read.
     """
     if registry is None:
         return Finding(holds=None, note="no registry is given, which would have the signature")
     pointer = registry.pointer()
     if not registry.trusted(pointer):
         return Finding(holds=None, note="the registry trusts no key")
+    if digest not in pointer.bundles and key is not None:
+        trusted = own_public_key(key).keys() & registry.trusted(pointer).keys()
+        note = "it is signed when it is added" if trusted else f"{key.name} is not trusted"
+        return Finding(holds=bool(trusted), note=note)
     if digest not in pointer.bundles:
         return Finding(holds=False, note="it is not in the registry, which keeps signatures")
     try:

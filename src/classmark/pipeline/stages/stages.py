@@ -176,6 +176,7 @@ def _gate(config: PipelineConfig, command: str, progress: Progress) -> None:
         champion=registry.bundle(champion) if registry and champion else None,
         dataset=Path(DATASET),
         registry=registry,
+        key=Path(config.gate.key) if config.gate.key else None,
     )
     is_generated = load_manifest(Path(DATASET), verify=False).generated
     file = Path(config.gate.rules) if config.gate.rules else None
