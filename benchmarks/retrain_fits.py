@@ -165,7 +165,7 @@ class Timeline:
         papers = Papers.joined(parts)
         rows = np.arange(max(0, len(papers) - wanted), len(papers))
         chosen = np.random.default_rng(SEED).permutation(rows)
-        n_valid = min(self.n_valid, len(rows) // 5)
+        n_valid = min(self.n_valid, len(rows) // 3)
         return (papers.select(np.sort(chosen[n_valid:])), papers.select(np.sort(chosen[:n_valid])))
 
     @property

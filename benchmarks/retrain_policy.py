@@ -230,7 +230,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     dataset = find_dataset(options.dataset, options.data, options.work)
     manifest = load_manifest(dataset, verify=False)
     month = pl.col("published_date").str.slice(0, 7)
-    papers = read_papers(dataset).filter(month.is_between(READ_FROM, LAST))
+    papers = read_papers(dataset).filter((month >= READ_FROM) & (month <= LAST))
     folder = options.work / f"months-{manifest.digest[:12]}"
     timeline = make_timeline(papers, manifest.label_space, folder, options.train, options.valid)
     monitor = Monitor(timeline, timeline.kept, options.papers)
