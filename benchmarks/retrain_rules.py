@@ -42,16 +42,23 @@ class Moment:
         months = self.monitor.timeline.months
         return self.monitor.report(months[self.fitted], months[self.place])
 
-    def evidence(self, watch: WatchPolicy) -> RetrainEvidence:
-        """Return what `classmark retrain` would know; the labels come with the papers."""
-        timeline, report = self.monitor.timeline, self.report
+    def evidence(self, watch: WatchPolicy | None) -> RetrainEvidence:
+        """Return what `classmark retrain` would know; the labels come with the papers.
+
+        Args:
+            watch: what is an alarm; None: without a look at the papers.
+        """
+        timeline = self.monitor.timeline
+        reports: tuple[DriftReport, ...] = ()
+        if watch is not None:
+            reports = (replace(self.report, alarms=alarms_of(self.report, watch)),)
         return RetrainEvidence(
             at_utc=first_moment_after(timeline.months[self.place]),
             champion=timeline.months[self.fitted],
             fitted_until=last_day(timeline.months[self.fitted]),
             new_papers=sum(timeline.sizes[self.fitted + 1 : self.place + 1]),
             newest_paper=last_day(timeline.months[self.place]),
-            reports=(replace(report, alarms=alarms_of(report, watch)),),
+            reports=reports,
             orders=self.orders,
         )
 
@@ -104,7 +111,15 @@ def on_estimate(tolerance: float, pause: int = 1) -> Rule:
 
 def on_decision(policy: RetrainPolicy, watch: WatchPolicy) -> Rule:
     """Return the rule of ``classmark.retrain``: alarms, age, cooldown, papers, gain and budget."""
-    return lambda moment: decide(moment.evidence(watch), policy).order is not None
+
+    def rule(moment: Moment) -> bool:
+        # No report helps against these, and a look takes a second.
+        against = {reason.kind for reason in decide(moment.evidence(None), policy).reasons}
+        if against & {"cooldown", "few papers", "budget"}:
+            return False
+        return decide(moment.evidence(watch), policy).order is not None
+
+    return rule
 
 
 def ended_order(champion: str, at_utc: str, cpu_s: float) -> RetrainState:

@@ -1,4 +1,4 @@
-"""When a model is worth fitting again: rules and shares on small numbers, a replay of two models."""
+"""When a model is worth fitting again: rules, shares, and a replay of a few months."""
 
 from __future__ import annotations
 
