@@ -190,7 +190,7 @@ class Timeline:
     def weights_of(self, train: Papers, start: LinearWeights | None) -> LinearWeights:
         """Return the weights of a fit."""
         del start
-        return fit_full(train, len(self.labels))
+        return fit_weights(train, len(self.labels), None, options())
 
     def fit(self, until: str) -> Path:
         """Return the file of the fit at the end of a month, which is written if there is none."""
@@ -235,41 +235,19 @@ def make_timeline(
     return Timeline(folder, months, sizes, labels, space, n_train, n_valid)
 
 
-def fit_full(papers: Papers, n_labels: int) -> LinearWeights:
-    """Return the weights of a full fit: parent, pruning, refinement."""
-    config = options()
-    keys, _ = choose_frequent(papers.occurrences, config.min_papers)
-    task = _task(papers, keys, config, n_labels)
-    parent = fit_linear(task)[0]
-    kept = np.sort(rank_by_importance(parent, task.papers)[: config.max_features])
-    start = parent.select(kept)
-    return fit_linear(replace(_task(papers, keys[kept], config, n_labels), start=start))[0]
+def fit_weights(
+    papers: Papers, n_labels: int, champion: LinearWeights | None, config: LinearConfig
+) -> LinearWeights:
+    """Return the weights of a fit: parent, pruning, refinement.
 
-
-def fit_warm(papers: Papers, champion: LinearWeights, config: LinearConfig) -> LinearWeights:
-    """Return the weights of a fit that continues from those of a champion.
-
-    Features that it lacks begin at zero, and those that have become rare leave.
+    Args:
+        papers: to fit on.
+        n_labels: columns of the head.
+        champion: weights that the parent continues from, of the same labels; None: a full fit.
+        config: options of the fit.
     """
     keys, _ = choose_frequent(papers.occurrences, config.min_papers)
-    at = np.minimum(np.searchsorted(champion.keys, keys), len(champion.keys) - 1)
-    is_known = champion.keys[at] == keys
-    rows = np.where(is_known[:, None], champion.embedding[at], np.float32(0))
-    start = LinearWeights(keys, rows, champion.head, champion.bias)
-    return fit_linear(replace(_task(papers, keys, config, len(champion.bias)), start=start))[0]
-
-
-def score(weights: LinearWeights, papers: Papers) -> WatchedPapers:
-    """Return papers with scores, and the share of their distinct features that are known."""
-    sparse = to_sparse(papers.occurrences, weights.keys)
-    known = np.diff(sparse.starts) / np.maximum(np.diff(papers.occurrences.starts), 1)
-    return replace(papers.facts, scores=weights.score(sparse), known_share=known.astype(np.float32))
-
-
-def _task(
-    papers: Papers, keys: NDArray[np.uint64], config: LinearConfig, n_labels: int
-) -> LinearFit:
-    return LinearFit(
+    task = LinearFit(
         papers=to_sparse(papers.occurrences, keys),
         keys=keys,
         labels=papers.labels,
@@ -277,7 +255,23 @@ def _task(
         config=config,
         n_labels=n_labels,
         seed=SEED,
+        start=champion and champion.carried_over(keys, np.arange(n_labels), SEED),
+        is_warm=champion is not None,
     )
+    parent = fit_linear(task)[0]
+    kept = np.sort(rank_by_importance(parent, task.papers)[: config.max_features])
+    sparse = to_sparse(papers.occurrences, keys[kept])
+    refined = replace(
+        task, papers=sparse, keys=keys[kept], start=parent.select(kept), is_warm=False
+    )
+    return fit_linear(refined)[0]
+
+
+def score(weights: LinearWeights, papers: Papers) -> WatchedPapers:
+    """Return papers with scores, and the share of their distinct features that are known."""
+    sparse = to_sparse(papers.occurrences, weights.keys)
+    known = np.diff(sparse.starts) / np.maximum(np.diff(papers.occurrences.starts), 1)
+    return replace(papers.facts, scores=weights.score(sparse), known_share=known.astype(np.float32))
 
 
 def _write_papers(path: Path, frame: pl.DataFrame, column: dict[str, int]) -> None:

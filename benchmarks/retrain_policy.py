@@ -73,11 +73,12 @@ def rules() -> dict[str, tuple[str, Rule]]:
     usual = WatchPolicy()
     wide = WatchPolicy(retrain_size=0.1)
     found[DEFAULT] = ("decide", on_decision(RetrainPolicy(), usual))
-    for days in (60.0, 90.0, 180.0, 270.0):
+    for days in (60.0, 180.0):
         policy = RetrainPolicy(cooldown_days=days)
         found[f"cooldown {days:g} days"] = ("decide", on_decision(policy, usual))
-    slow = RetrainPolicy(least_gain=0.03)
-    found["least gain 0.03"] = ("decide", on_decision(slow, usual))
+    for days in (180.0, 270.0):
+        policy = RetrainPolicy(most_age_days=days)
+        found[f"age {days:g} days"] = ("decide", on_decision(policy, usual))
     soon = RetrainPolicy(cooldown_days=60.0)
     found["alarms of 0.1, cooldown 60 days"] = ("decide", on_decision(soon, wide))
     for tolerance in (0.02, 0.03):

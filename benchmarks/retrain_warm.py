@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classmark.training import LinearWeights
-from retrain_fits import Papers, Timeline, fit_warm, options
+from retrain_fits import Papers, Timeline, fit_weights, options
 from retrain_looks import Monitor
 
 AFTER, MOST_ENDS, EVERY = 12, 8, 12
 _Z = 1.96
 SETTINGS = {
-    "1 epoch at 0.02": ("model.refine_epochs=1", "model.refine_rate=0.02"),
-    "3 epochs at 0.05": ("model.refine_epochs=3", "model.refine_rate=0.05"),
-    "5 epochs at 0.1": ("model.refine_epochs=5", "model.refine_rate=0.1"),
+    "1 pass at 0.05": ("model.warm_epochs=1", "model.warm_rate=0.05"),
+    "3 passes at 0.05": ("model.warm_epochs=3", "model.warm_rate=0.05"),
+    "3 passes at 0.1": ("model.warm_epochs=3", "model.warm_rate=0.1"),
 }
 
 
@@ -64,7 +64,7 @@ class WarmTimeline(Timeline):
         """Return the weights of a continued fit, of a full one without a champion."""
         if start is None:
             return self.base.weights_of(train, None)
-        return fit_warm(train, start, options(*SETTINGS[self.setting]))
+        return fit_weights(train, len(self.labels), start, options(*SETTINGS[self.setting]))
 
 
 def measure_warm(monitor: Monitor, months: Sequence[str]) -> dict[str, Any] | None:

@@ -121,7 +121,7 @@ def test_the_share_recovered_lies_between_never_and_the_most_retrains() -> None:
 
 def test_a_continued_fit_begins_with_the_weights_of_the_champion(timeline: Timeline) -> None:
     warm = WarmTimeline(**vars(timeline), base=timeline, first="2009-12", gap=1, chained=True,
-                        setting="1 epoch at 0.02")  # fmt: skip
+                        setting="1 pass at 0.05")  # fmt: skip
     assert warm.start_of("2009-12") is None
     assert warm.kept != timeline.kept
     champion = timeline.model("2009-12").weights
