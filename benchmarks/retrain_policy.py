@@ -48,7 +48,8 @@ FIRST, LAST, READ_FROM = "2009-12", "2019-12", "2008-01"
 N_TRAIN, N_VALID, MOST_PAPERS = 30_000, 3_000, 2_000
 NEVER, MONTHLY, DEFAULT = "never", "monthly", "default"
 _Z = 1.96
-SCHEDULES = {MONTHLY: 1, "quarterly": 3, "every 4 months": 4, "every 6 months": 6, "yearly": 12}
+SCHEDULES = {MONTHLY: 1, "quarterly": 3, "every 4 months": 4, "every 6 months": 6,
+             "every 9 months": 9, "yearly": 12}  # fmt: skip
 
 Floats = NDArray[np.float64]
 
@@ -71,19 +72,16 @@ def rules() -> dict[str, tuple[str, Rule]]:
     found: dict[str, tuple[str, Rule]] = {NEVER: ("schedule", never())}
     found |= {name: ("schedule", every(months)) for name, months in SCHEDULES.items()}
     usual = WatchPolicy()
-    wide = WatchPolicy(retrain_size=0.1)
     found[DEFAULT] = ("decide", on_decision(RetrainPolicy(), usual))
     for days in (60.0, 180.0):
         policy = RetrainPolicy(cooldown_days=days)
         found[f"cooldown {days:g} days"] = ("decide", on_decision(policy, usual))
-    for days in (180.0, 270.0):
+    for days in (180.0, 365.0):
         policy = RetrainPolicy(most_age_days=days)
         found[f"age {days:g} days"] = ("decide", on_decision(policy, usual))
-    soon = RetrainPolicy(cooldown_days=60.0)
-    found["alarms of 0.1, cooldown 60 days"] = ("decide", on_decision(soon, wide))
     for tolerance in (0.02, 0.03):
         found[f"estimate {100 * tolerance:g} points lower"] = ("estimate", on_estimate(tolerance))
-    for watch in (usual, wide):
+    for watch in (usual, WatchPolicy(retrain_size=0.1)):
         found[f"alarm of {watch.retrain_size:g}"] = ("alarm", on_alarm(watch))
     return found
 
