@@ -27,21 +27,22 @@ def policies(report: Measured) -> str:
 
 def continued(report: Measured) -> str:
     """Return accuracy and cost of fits that continue from the champion, beside full ones."""
-    found = report["warm"]
-    full_s = found["full"]["cpu_s"]
-    rows: list[list[Any]] = [
-        [f"{row['gap']} months old{', chained' if row['chained'] else ''}", row["setting"],
-         f"{row['champion']:.3f}", f"{row['full']:.3f}", f"{row['accuracy']:.3f}",
-         points(row["over_full"], "value"), f"{100 * row['cpu_s'] / full_s:.0f} %"]
-        for row in found["warm"]
-    ]  # fmt: skip
-    head = ("champion", "continued by", "it stays", "full fit", "continued fit", "points over full",
-            "CPU-seconds of full")  # fmt: skip
-    note = (
-        f"Top-1 of the {found['months_after']} months after each of {len(found['ends'])} ends of "
-        f"years; a full fit takes {full_s:.0f} CPU-s."
-    )
-    return f"{markdown(head, rows)}\n{note}\n"
+    rows: list[list[Any]] = []
+    notes = []
+    for of, words in (("newest", "the newest papers"), ("all", "all papers since 2008")):
+        part = report["warm"][of]
+        full_s = part["full"]["cpu_s"]
+        for row in part["warm"]:
+            champion = f"{row['gap']} months old{', chained' if row['chained'] else ''}"
+            rows.append([words, champion, row["setting"], f"{row['champion']:.3f}",
+                         f"{row['full']:.3f}", f"{row['accuracy']:.3f}",
+                         points(row["over_full"], "value"),
+                         f"{100 * row['cpu_s'] / full_s:.0f} %"])  # fmt: skip
+        notes.append(f"a full fit on {words} takes {full_s:.0f} CPU-s ({len(part['ends'])} years)")
+    head = ("fitted on", "champion", "continued by", "it stays", "full fit", "continued fit",
+            "points over full", "CPU-seconds of full")  # fmt: skip
+    after = report["warm"]["months_after"]
+    return f"{markdown(head, rows)}\nTop-1 of the {after} months after; {'; '.join(notes)}.\n"
 
 
 def _percent(found: dict[str, float] | None) -> str:

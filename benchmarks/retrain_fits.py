@@ -46,7 +46,7 @@ from classmark.wire import ModelRef
 
 SEED, ACCEPTED_FROM = 7, 0.5
 # A fit on so few papers needs more passes than one on all (docs/log.md, peers and decay).
-TRAIN = ("model.epochs=10", "model.threads=1")
+TRAIN = ("model.epochs=10",)
 _FACTS = ("english_share", "foreign_share", "latex_share", "n_words", "has_abstract")
 _KEPT_MODELS = 24
 
@@ -133,6 +133,7 @@ class Timeline:
         space: of the labels.
         sizes: papers of each month.
         n_train, n_valid: papers of a fit, and those held out of them for its reference.
+        overrides: options of `classmark train`.
     """
 
     folder: Path
@@ -142,6 +143,7 @@ class Timeline:
     space: str
     n_train: int
     n_valid: int
+    overrides: tuple[str, ...]
 
     def papers(self, month: str) -> Papers:
         """Return the papers of a month."""
@@ -190,7 +192,7 @@ class Timeline:
     def weights_of(self, train: Papers, start: LinearWeights | None) -> LinearWeights:
         """Return the weights of a fit."""
         del start
-        return fit_weights(train, len(self.labels), None, options())
+        return fit_weights(train, len(self.labels), None, options(*self.overrides))
 
     def fit(self, until: str) -> Path:
         """Return the file of the fit at the end of a month, which is written if there is none."""
@@ -207,8 +209,10 @@ class Timeline:
 
 
 def options(*overrides: str) -> LinearConfig:
-    """Return the options of every fit, with further overrides."""
-    return compose_config(["dataset.path=none", *TRAIN, *overrides]).options(LinearConfig)
+    """Return the options of a fit on one thread: the result does not depend on their number."""
+    return compose_config(["dataset.path=none", "model.threads=1", *overrides]).options(
+        LinearConfig
+    )
 
 
 def make_timeline(
@@ -232,7 +236,7 @@ def make_timeline(
         path = folder / "months" / f"{month}.npz"
         if not path.exists():
             _write_papers(path, frame, column)
-    return Timeline(folder, months, sizes, labels, space, n_train, n_valid)
+    return Timeline(folder, months, sizes, labels, space, n_train, n_valid, TRAIN)
 
 
 def fit_weights(

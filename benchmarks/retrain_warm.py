@@ -1,14 +1,15 @@
 """Full fits beside fits that continue from the champion's weights: accuracy afterwards, and cost.
 
-At the end of a year both are fitted on the same newest papers. The champion was fitted a year or a
-quarter earlier; in a chain every champion was itself a continued fit, as it would be in a service.
+At the end of a year both are fitted on the same papers: on the newest ones, or on all that are
+known, with the passes of `classmark train`. The champion was fitted a year or a quarter earlier; in
+a chain every champion was itself a continued fit, as it would be in a service.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from retrain_fits import Papers, Timeline, fit_weights, options
 from retrain_looks import Monitor
 
 AFTER, MOST_ENDS, EVERY = 12, 8, 12
+ALL_PAPERS, MOST_ENDS_OF_ALL = 1_000_000, 3
 _Z = 1.96
 SETTINGS = {
     "1 pass at 0.05": ("model.warm_epochs=1", "model.warm_rate=0.05"),
@@ -64,7 +66,9 @@ class WarmTimeline(Timeline):
         """Return the weights of a continued fit, of a full one without a champion."""
         if start is None:
             return self.base.weights_of(train, None)
-        return fit_weights(train, len(self.labels), start, options(*SETTINGS[self.setting]))
+        return fit_weights(
+            train, len(self.labels), start, options(*self.overrides, *SETTINGS[self.setting])
+        )
 
 
 def measure_warm(monitor: Monitor, months: Sequence[str]) -> dict[str, Any] | None:
@@ -80,19 +84,42 @@ def measure_warm(monitor: Monitor, months: Sequence[str]) -> dict[str, Any] | No
     ends = [names[i] for i in range(first + EVERY, last - AFTER + 1, EVERY)][:MOST_ENDS]
     if not ends:
         return None
+    on_all = replace(timeline, n_train=ALL_PAPERS, overrides=())
+    variants = [(EVERY, False), (EVERY, True), (EVERY // 4, False)]
+    return {
+        "months_after": AFTER,
+        "newest": measure_continued(monitor, ends, variants),
+        "all": measure_continued(
+            Monitor(on_all, on_all.kept, monitor.most),
+            ends[1::2][:MOST_ENDS_OF_ALL],
+            variants[:1],
+        ),
+    }
+
+
+def measure_continued(
+    monitor: Monitor, ends: Sequence[str], variants: Sequence[tuple[int, bool]]
+) -> dict[str, Any]:
+    """Return cost of the full fits, and what each setting does.
+
+    Args:
+        monitor: of the full fits.
+        ends: months at whose ends both kinds are fitted.
+        variants: months between champion and fit, and whether champions are continued fits.
+    """
+    base, rows = monitor.timeline, []
     full = _hits(monitor, ends)
-    rows = []
-    for gap in (EVERY, EVERY // 4):
+    for gap, chained in variants:
         stale = _hits(monitor, ends, gap)
         for setting in SETTINGS:
-            for chained in (False, True) if gap == EVERY else (False,):
-                warm = WarmTimeline(**vars(timeline), base=timeline, first=names[first], gap=gap,
-                                    chained=chained, setting=setting)  # fmt: skip
-                print(f"continuing: {warm.kept.name}", file=sys.stderr, flush=True)
-                own = _hits(Monitor(warm, warm.kept, monitor.most), ends)
-                rows.append({"gap": gap, "setting": setting, "chained": chained,
-                             **_compare(own, full, stale), **_cost(warm, ends)})  # fmt: skip
-    return {"ends": ends, "months_after": AFTER, "full": _cost(timeline, ends), "warm": rows}
+            first = base.months[base.months.index(ends[0]) - gap]
+            warm = WarmTimeline(**vars(base), base=base, first=first, gap=gap, chained=chained,
+                                setting=setting)  # fmt: skip
+            print(f"continuing: {warm.kept.name}", file=sys.stderr, flush=True)
+            own = _hits(Monitor(warm, warm.kept, monitor.most), ends)
+            rows.append({"gap": gap, "setting": setting, "chained": chained,
+                         **_compare(own, full, stale), **_cost(warm, ends)})  # fmt: skip
+    return {"ends": list(ends), "full": _cost(base, ends), "warm": rows}
 
 
 def _hits(monitor: Monitor, ends: Sequence[str], earlier: int = 0) -> list[NDArray[np.bool_]]:

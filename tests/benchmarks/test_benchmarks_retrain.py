@@ -27,7 +27,7 @@ from retrain_rules import (
     on_decision,
     on_estimate,
 )
-from retrain_warm import WarmTimeline
+from retrain_warm import SETTINGS, WarmTimeline, measure_continued
 
 RunBenchmark = Callable[..., dict[str, Any]]
 MONTHS = ("2009-11", "2009-12", "2010-01", "2010-02", "2010-03")
@@ -129,6 +129,14 @@ def test_a_continued_fit_begins_with_the_weights_of_the_champion(timeline: Timel
     assert start is not None
     assert (start.keys == champion.keys).all()
     assert warm.model("2010-01").cost["cpu_s"] < timeline.model("2010-01").cost["cpu_s"]
+
+
+def test_continued_fits_are_measured_beside_full_ones_on_the_same_papers(monitor: Monitor) -> None:
+    found = measure_continued(monitor, ["2010-01"], [(1, False)])
+    assert [row["setting"] for row in found["warm"]] == list(SETTINGS)
+    for row in found["warm"]:
+        assert row["over_full"]["value"] == pytest.approx(row["accuracy"] - row["full"], abs=2e-4)
+        assert 0 < row["cpu_s"] < found["full"]["cpu_s"]
 
 
 @pytest.mark.slow  # a dozen fits, each of a second
