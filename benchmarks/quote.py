@@ -21,6 +21,7 @@ import quote_peers
 import quote_prose
 import quote_ray
 import quote_report
+import quote_retrain
 import quote_watch
 from classmark import taxonomy
 from classmark.bundle import read_manifest
@@ -431,6 +432,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "few_labels": lambda: quote_watch.joined(read_report("label-free")),
     "accuracy_alarms": lambda: quote_watch.alarms(read_report("label-free")),
     "decay": lambda: quote_peers.decay_by_year(read_report("decay")),
+    "retrain_policies": lambda: quote_retrain.policies(read_report("retrain-policy")),
+    "retrain_continued": lambda: quote_retrain.continued(read_report("retrain-policy")),
     "decay_age": lambda: quote_peers.decay_by_age(read_report("decay")),
 }
 

@@ -36,7 +36,7 @@ class RetrainPolicy:
     cooldown_days: float = 120.0
     least_papers: int = 1_000
     least_gain: float = 0.01
-    most_age_days: float = 365.0
+    most_age_days: float = 270.0
     budget_hours: float = 24.0
     budget_days: float = 365.0
     start: RetrainStart = "full"
