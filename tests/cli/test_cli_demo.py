@@ -52,6 +52,7 @@ def test_it_runs_every_command_that_it_prints_and_may_be_run_again(tmp_path: Pat
 
 
 @pytest.mark.slow  # reason: two models are fitted and served
+@pytest.mark.timeout(1200)
 def test_the_story_ends_with_a_new_model_and_a_page(tmp_path: Path) -> None:
     output = tmp_path / "demo"
     result = run("--output", output, "--papers", "3000")

@@ -229,6 +229,7 @@ def test_a_model_that_somebody_promoted_meanwhile_ends_the_order(home: Home) -> 
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL")
+@pytest.mark.timeout(1200)
 def test_a_kill_before_any_step_is_kept_loses_and_repeats_nothing(home: Home) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     steps = ["ordered", "extended", "trained", "exported", "evaluated", "gated", "registered"]
