@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ import typer
 from classmark.errors import InvalidJournal, ListenFailed
 
 _PATIENCE_S = 60.0
+_LOOK_S = 0.2
 
 
 class Runner:
@@ -43,41 +46,55 @@ def serving(folder: Path, *options: str) -> Iterator[str]:
         options: of ``classmark serve``.
     """
     words = ["serve", *options, "--port", "0", "--workers", "1"]
-    with (
-        (folder / "serve.log").open("wb") as log,
-        _beside([*words, "--no-access-log"], words, log.fileno()) as process,
-    ):
-        line = process.stdout.readline() if process.stdout else ""
-        found = re.search(r"http://\S+:\d+", line)
-        if found is None:
-            raise ListenFailed(f"the service does not start. See {log.name}.")
-        typer.echo(line.rstrip())
-        yield found[0]
-
-
-@contextmanager
-def traffic(folder: Path, words: list[str], keys: list[str]) -> Iterator[None]:
-    """Send papers beside the block, under keys that take turns; it ends with the block."""
-    given = [word for key in keys for word in ("--api-key", key)]
-    with (folder / "traffic.log").open("wb") as log, _beside([*words, *given], words, log.fileno()):
-        yield
-
-
-@contextmanager
-def _beside(words: list[str], shown: list[str], log: int) -> Iterator[subprocess.Popen[str]]:
-    """Run a command beside the block."""
-    typer.echo(f"\n$ classmark {shlex.join(shown)} &")
+    typer.echo(f"\n$ classmark {shlex.join(words)} &")
     # Other settings of a service on this machine would make this one another.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CLASSMARK_SERVE_")}
-    command = [sys.executable, "-m", "classmark", *words]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
-    ) as process:
+    command = [sys.executable, "-m", "classmark", *words, "--no-access-log"]
+    with (
+        (folder / "serve.log").open("wb") as log,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+        ) as process,
+    ):
         try:
-            yield process
+            line = process.stdout.readline() if process.stdout else ""
+            found = re.search(r"http://\S+:\d+", line)
+            if found is None:
+                raise ListenFailed(f"the service does not start. See {log.name}.")
+            typer.echo(line.rstrip())
+            yield found[0]
         finally:
             process.terminate()
             process.communicate()
+
+
+@contextmanager
+def traffic(folder: Path, words: list[str], seed: int, keys: list[str]) -> Iterator[None]:
+    """Send papers beside the block, however long that takes, under keys that take turns."""
+    typer.echo(f"\n$ classmark {shlex.join([*words, '--seed', str(seed)])} &")
+    stop = threading.Event()
+    with (folder / "traffic.log").open("ab") as log:
+        sender = threading.Thread(target=_send, args=(words, seed, keys, stop, log.fileno()))
+        sender.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            sender.join()
+
+
+def _send(words: list[str], first: int, keys: list[str], stop: threading.Event, log: int) -> None:
+    """Send one sample after another until told to stop."""
+    environment = {**os.environ, "CLASSMARK_API_KEY": " ".join(keys)}
+    for seed in itertools.count(first):
+        command = [sys.executable, "-m", "classmark", *words, "--seed", str(seed)]
+        with subprocess.Popen(command, stdout=log, stderr=log, env=environment) as process:
+            while process.poll() is None:
+                if stop.wait(_LOOK_S):
+                    process.terminate()
+                    return
+        if stop.wait(_LOOK_S):
+            return
 
 
 def wait_for(journal: Path, n: int) -> None:

@@ -80,13 +80,12 @@ class _Story:
     def ask(self, url: str) -> None:
         """Send papers like those of the dataset, then those of new fields, and retrain."""
         self._chapter("Ordinary papers: nothing to see")
-        with self._papers(url, _FIELDS, "--seed", "51"):
+        with self._papers(url, _FIELDS, 51):
             wait_for(self.journal, _ORDINARY)
         self._look(_ORDINARY)
         self._chapter("Papers of four more fields, with other words: an alarm")
         seen = predictions_in(self.journal)
-        drifting = ("--seed", "12", "--drift", "1", "--newest", "10000")
-        with self._papers(url, _MORE_FIELDS, *drifting):
+        with self._papers(url, _MORE_FIELDS, 12, "--drift", "1", "--newest", "10000"):
             wait_for(self.journal, seen + _DRIFTING)
             self._look(_DRIFTING, "--html", str(self.output / "drift.html"))
             self._retrain()
@@ -94,11 +93,11 @@ class _Story:
             wait_for(self.journal, seen + _AFTER)
 
     @contextmanager
-    def _papers(self, url: str, categories: int, *options: str) -> Iterator[None]:
+    def _papers(self, url: str, categories: int, seed: int, *options: str) -> Iterator[None]:
         """Send papers beside the block, as many as it takes."""
         words = ["dataset", "sample", "--send", url, "--rate", str(_RATE), "--papers", "20000"]
         words += ["--feedback", "0.9", "--categories", str(categories), *options]
-        with traffic(self.folder, words, self._keys):
+        with traffic(self.folder, words, seed, self._keys):
             yield
 
     def _look(self, newest: int, *page: str) -> None:
