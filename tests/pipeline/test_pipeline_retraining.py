@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -348,6 +350,17 @@ def test_rules_that_are_left_out_have_their_defaults(tmp_path: Path) -> None:
     file.write_text("replacement: {percent: 10}\n")
     assert read_retrain_rules(file) == RetrainRules(replacement=ReplacePolicy(percent=10))
     assert read_retrain_rules(None) == RetrainRules()
+
+
+def test_the_how_to_shows_every_rule_with_its_default(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "retrain.md").read_text("utf-8")
+    shown = next(part for part in re.findall(r"```yaml\n(.*?)```", page, re.S) if "policy:" in part)
+    file = tmp_path / "rules.yaml"
+    file.write_text(shown)
+    assert read_retrain_rules(file) == RetrainRules()
+    for name in asdict(RetrainRules()):
+        missing = [key for key in asdict(RetrainRules())[name] if f"{key}:" not in shown]
+        assert not missing
 
 
 @pytest.mark.parametrize(
