@@ -74,7 +74,7 @@ app = typer.Typer(
 app.command("status")(status_command.status)
 
 Dataset = Annotated[
-    str | None,
+    Path | None,
     typer.Option(
         metavar="DIR",
         help="Dataset of the champion. Once an order has been promoted, its dataset is taken.",
@@ -100,7 +100,7 @@ class _Given:
 
     folder: Path | None
     registry: Path | None
-    dataset: str | None
+    dataset: Path | None
     papers: list[str] | None
     journal: list[str] | None
     history: Path | None
@@ -212,12 +212,11 @@ def _open(given: _Given, orders: Orders) -> _Sources:
         feedback=(lambda: predictions_of(places)) if places else None,
         command=without_passwords(command_line()),
     )
-    first = None if given.dataset is None else parse_place(given.dataset)
     return _Sources(
         orders=orders,
         registry=registry,
         champion=champion,
-        dataset=current_dataset(orders, first),
+        dataset=current_dataset(orders, given.dataset),
         new=new,
         extend=ExtendConfig(feedback=rules.feedback),
         rules=rules,
