@@ -10,16 +10,19 @@ import numpy as np
 from peer_plot import BROWN, GREY, LIGHT
 from report import start_plot, write_plot
 
-_QUARTER, _YEAR = 3, 12
+_QUARTER = 3
+_BLUE = "#2f6f8f"
+_SHOWN = {"xlim": (0, 45), "ylim": (60, 101)}
+"""Never and monthly are the corners of the scale by definition, and are left out."""
 _LINES = {
     "never": (GREY, "-", "never"),
-    "yearly": (LIGHT, "-", "yearly"),
+    "yearly": (_BLUE, "-", "yearly"),
     "default": (BROWN, "-", "default policy"),
     "monthly": ("#202020", ":", "monthly"),
 }
 _KINDS = {
     "schedule": ("#202020", "o", "schedule"),
-    "alarm": ("#2f6f8f", "^", "alarms alone"),
+    "alarm": (_BLUE, "^", "alarms alone"),
     "estimate": ("#5f8f3f", "v", "estimated accuracy alone"),
     "decide": (LIGHT, "s", "classmark.retrain, other values"),
 }
@@ -71,5 +74,6 @@ def _draw_recovery(axes: Any, result: dict[str, Any]) -> None:
     if own["recovered"]:
         place = 100 * own["cost_share"], 100 * own["recovered"]["value"]
         axes.plot(*place, "*", color=BROWN, markersize=13, label="default policy")
-    axes.set(xlabel="CPU-hours of fits, % of monthly", ylabel="recovered, % of what monthly gains")
+    axes.set(xlabel="CPU-hours of fits, % of monthly", ylabel="recovered, % of what monthly gains",
+             **_SHOWN)  # fmt: skip
     axes.legend(frameon=False, fontsize=8, loc="lower right")

@@ -21,7 +21,7 @@ from retrain_fits import Papers, Timeline, fit_weights, options
 from retrain_looks import Monitor
 
 AFTER, MOST_ENDS, EVERY = 12, 8, 12
-ALL_PAPERS, MOST_ENDS_OF_ALL = 1_000_000, 3
+ALL_PAPERS, MOST_ENDS_OF_ALL = 1_000_000, 2
 _Z = 1.96
 SETTINGS = {
     "1 pass at 0.05": ("model.warm_epochs=1", "model.warm_rate=0.05"),
