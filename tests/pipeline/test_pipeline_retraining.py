@@ -170,7 +170,7 @@ def test_a_warm_fit_starts_from_the_run_of_the_last_promoted_model(home: Home) -
     ran = home.run("--why", "again", papers="later.csv")
     assert ran.exit_code == 0, ran.output
     assert "starting from run: 24 known labels" in ran.stderr
-    assert "epochs: 1" in ran.stderr
+    assert "epochs: 3" in ran.stderr, "passes of a warm fit"
 
 
 def test_a_warm_fit_of_a_kind_that_cannot_start_so_is_refused(home: Home) -> None:
