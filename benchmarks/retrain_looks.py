@@ -48,7 +48,7 @@ class Monitor:
     Attributes:
         timeline: papers and fits.
         folder: keeps hits and reports.
-        most: papers of a month that are asked, at most.
+        most: maximum number of papers of a month that are asked.
     """
 
     timeline: Timeline

@@ -235,7 +235,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     ends = {name: runs[name] for name in (NEVER, MONTHLY)}
     return {
         "note": "A retrain costs the mean CPU-seconds of all fits, reading their papers included; "
-        "the first fit is no retrain.",
+        "the first fit does not count.",
         "dataset_digest": manifest.digest,
         "generated": manifest.generated,
         "settings": {
@@ -263,7 +263,7 @@ if __name__ == "__main__":
         "--last": {"default": LAST, "help": "last month of the replay"},
         "--train": {"type": int, "default": N_TRAIN, "help": "papers of a fit; 30,000"},
         "--valid": {"type": int, "default": N_VALID, "help": "further papers, held out; 3,000"},
-        "--papers": {"type": int, "default": MOST_PAPERS, "help": "papers of a month at most"},
+        "--papers": {"type": int, "default": MOST_PAPERS, "help": "maximum papers of a month"},
         "--ages": {"type": int, "default": 24, "help": "months of age up to which looks are shown"},
     }
     tiny = {"first": "2012-12", "last": "2013-08", "train": 400, "valid": 300, "papers": 100}
