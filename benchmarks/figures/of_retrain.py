@@ -81,7 +81,7 @@ def _name_of(entry: str | dict[str, Any]) -> str:
 def _tried(y: float, step: str) -> list[str]:
     """Return a row of a step that the service takes part in."""
     if step not in get_args(RetrainStep):
-        raise ValueError(f"{step} is no step of an order")
+        raise ValueError(f"{step} is not a step of an order")
     middle = y + HEIGHT / 2
     return [
         box(STAGE, y, BOX, HEIGHT, "result"),

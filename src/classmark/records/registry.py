@@ -244,7 +244,7 @@ class RetrainReason:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetrainOrder:
-    """That a model is to be fitted, and why; whoever carries it out adds what became of it.
+    """That a model is to be fitted, and why. ``RetrainState`` adds what became of it.
 
     Attributes:
         id: of the order; sorts by time.

@@ -72,7 +72,7 @@ def decide(evidence: RetrainEvidence, policy: RetrainPolicy) -> RetrainDecision:
 
 
 def expected_gain(evidence: RetrainEvidence) -> float | None:
-    """Return the accuracy, 0..1, that a new model may win at most; None if nothing says how much.
+    """Return the accuracy, 0..1, that a new model may win; None if nothing says how much.
 
     The largest of: what a model loses between the newest fitted paper and the newest labelled one
     (``lost_with_age``), what the monitor estimates to be lost, what feedback shows to be lost, and

@@ -84,7 +84,7 @@ def traffic(folder: Path, words: list[str], seed: int, keys: list[str]) -> Itera
 
 
 def _send(words: list[str], first: int, keys: list[str], stop: threading.Event, log: int) -> None:
-    """Send one sample after another until told to stop."""
+    """Send one sample after another until the event is set."""
     environment = {**os.environ, "CLASSMARK_API_KEY": " ".join(keys)}
     for seed in itertools.count(first):
         command = [sys.executable, "-m", "classmark", *words, "--seed", str(seed)]

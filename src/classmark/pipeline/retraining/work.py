@@ -120,7 +120,7 @@ def next_version(versions: list[str]) -> str:
     """Return the version after the greatest one: 2.1 after 2.0, and 2.10 after 2.9.
 
     Args:
-        versions: such as ``2.0`` or ``1.4.2rc1``; what is no number counts as 0.
+        versions: such as ``2.0`` or ``1.4.2rc1``; other parts than numbers count as 0.
     """
     greatest = max((_numbers(version) for version in versions), default=(0,))
     padded = (*greatest, 0) if len(greatest) == 1 else greatest
