@@ -17,12 +17,14 @@ from registries import WHO, Versions
 from waiting import until
 
 from classmark.bundle import find_bundle, load_bundle
+from classmark.errors import InvalidScores
 from classmark.journal import read_predictions
 from classmark.records import Paper
 from classmark.service import Service, make_settings
 from classmark.service.answering import comparing
 from classmark.service.answering.answerer import AnswerOptions, Question
 from classmark.service.answering.comparing import Comparer, Pairing
+from classmark.service.answering.model import Model
 from classmark.service.answering.versions import Version, in_share
 
 TEXTS = ("Graph colouring\nWe colour sparse graphs.", "Branes\nWe study string dualities.")
@@ -187,6 +189,27 @@ def test_an_error_that_nobody_expects_leaves_what_answers(
     fault = service.follower.faults["champion"]
     assert (fault.digest, fault.kind) == (second, "internal_error")
     assert "somebody" not in fault.detail
+    assert service.model.spec == "fast@7.0"
+
+
+def test_a_bundle_that_cannot_answer_the_warm_up_leaves_what_answers(
+    make: Callable[..., Service], versions: Versions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = make()
+    asked: list[str] = []
+
+    def fail(model: Model) -> None:
+        asked.append(model.spec)
+        raise InvalidScores("the scores are not finite")
+
+    monkeypatch.setattr(Model, "warm_up", fail)
+    second = versions.add("7.1")
+    versions.promote(second)
+    look(service)
+    assert asked == ["fast@7.1"]
+    assert service.follower is not None
+    fault = service.follower.faults["champion"]
+    assert (fault.digest, fault.kind) == (second, "invalid_scores")
     assert service.model.spec == "fast@7.0"
 
 
