@@ -214,10 +214,10 @@ def test_a_journal_of_a_process_writes_and_finds(open_journal: Open, address: Ad
     event = prediction()
     assert journal.record(event)
     assert journal.record(feedback(event.prediction_id, "math.CO"))
+    assert journal.flush(PATIENCE_S)
     found = journal.find(event.prediction_id)
     assert found is not None
     assert (found.event, found.latest_feedback.category) == (event, "math.CO")  # type: ignore[union-attr]
-    assert journal.flush(PATIENCE_S)
     assert (journal.status().written, journal.status().last_error) == (2, None)
 
 
