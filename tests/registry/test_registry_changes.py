@@ -114,7 +114,7 @@ def test_rollback_goes_back_one_champion_at_a_time(registry: Registry, three: li
         registry.promote(digest, who=WHO)
     assert registry.rollback(who=WHO).channels.champion == three[1]
     assert registry.rollback(who=WHO, why="worse").channels.champion == three[0]
-    with pytest.raises(ChangeRefused, match="no champion to go back to"):
+    with pytest.raises(ChangeRefused, match="no champion to go back to: no earlier one is left"):
         registry.rollback(who=WHO)
     event = registry.events()[-1]
     assert (event.from_digest, event.to_digest, event.why) == (three[1], three[0], "worse")

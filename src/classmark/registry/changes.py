@@ -82,8 +82,7 @@ def roll_back(pointer: Pointer) -> Change:
         return end_canary(pointer, "rolled_back", {})
     if not pointer.former:
         raise ChangeRefused(
-            "there is no champion to go back to: this registry has not had two. Promote another "
-            "bundle."
+            "there is no champion to go back to: no earlier one is left. Promote another bundle."
         )
     *former, back = pointer.former
     champion = pointer.channels.champion
