@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -244,7 +244,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "papers_of_a_month_at_most": options.papers,
             "first_fit": options.first,
             "train": TRAIN,
-            "default": RetrainPolicy().to_dict(),
+            "default": asdict(RetrainPolicy()),
         },
         "months": months,
         "papers": [timeline.sizes[timeline.months.index(month)] for month in months],

@@ -57,8 +57,8 @@ def test_the_story_ends_with_a_new_model_and_a_page(tmp_path: Path) -> None:
     output = tmp_path / "demo"
     result = run("--output", output, "--papers", "3000")
     assert result.exit_code == 0, result.stderr
-    told = [line for line in result.stdout.splitlines() if line.startswith("$ ")]
-    verbs = [tuple(line.split()[2:4]) for line in told if not line.startswith("$ cat")]
+    printed = [line for line in result.stdout.splitlines() if line.startswith("$ ")]
+    verbs = [tuple(line.split()[2:4]) for line in printed if not line.startswith("$ cat")]
     assert verbs == [
         ("dataset", "sample"),
         ("pipeline", "run"),

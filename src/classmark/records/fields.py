@@ -204,6 +204,27 @@ def read_group(composed: Mapping[str, Any], name: str, documented: type) -> dict
     return given
 
 
+def read_rules(
+    record: type[_Record], value: Mapping[str, Any], what: str, they: str = "It"
+) -> _Record:
+    """Return rules as YAML or JSON has them; what is left out has its default.
+
+    Args:
+        record: a dataclass.
+        value: the object.
+        what: the rules, in messages.
+        they: pronoun for them.
+
+    Raises:
+        UsageError: a name is unknown, or a value cannot be used.
+    """
+    try:
+        return read_fields(record, dict(value))
+    except WrongField as error:
+        names = ", ".join(field.name for field in fields(record))  # type: ignore[arg-type]
+        raise UsageError(f"{what}: {error}. {they} may have {names}.") from error
+
+
 def check_ranges(record: object, ranges: Mapping[str, tuple[float, float]], what: str) -> None:
     """Check that numbers of a record are within their bounds; None is not checked.
 

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from classmark.errors import UsageError
-from classmark.records.fields import WrongField, check_ranges, read_fields
+from classmark.records.fields import check_ranges, read_rules
 from classmark.records.registry import Outcome
 from classmark.registry.sequential import Arm, ShareTest, log_mean, mean_evidence
 
@@ -62,11 +61,7 @@ class CanaryRules:
         Raises:
             UsageError: a name is unknown, or a value cannot be used.
         """
-        try:
-            return read_fields(cls, dict(value))
-        except WrongField as error:
-            names = ", ".join(cls.__dataclass_fields__)
-            raise UsageError(f"the rules of a canary: {error}. They may have {names}.") from error
+        return read_rules(cls, value, "the rules of a canary", "They")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the rules as the pointer has them."""

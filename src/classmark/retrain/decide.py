@@ -169,7 +169,7 @@ def _hindrances(
 
 def _nothing_wrong(evidence: RetrainEvidence) -> str:
     if not evidence.reports:
-        return "there is no report of the monitor about the champion, and it is not too old"
+        return "no report of the monitor is about the champion, and it is not too old"
     found = evidence.reports[-1]
     return f"the report of {found.created_at_utc} asks for no new model, and it is not too old"
 

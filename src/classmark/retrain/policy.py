@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from classmark.errors import UsageError
-from classmark.records.fields import WrongField, check_ranges, read_fields
+from classmark.records.fields import check_ranges, read_rules
 from classmark.records.registry import RetrainStart
 
 DAYS_OF_YEAR = 365.25
@@ -64,15 +64,7 @@ class RetrainPolicy:
         Raises:
             UsageError: a name is unknown, or a value cannot be used.
         """
-        try:
-            return read_fields(cls, dict(value))
-        except WrongField as error:
-            names = ", ".join(cls.__dataclass_fields__)
-            raise UsageError(f"the policy: {error}. It may have {names}.") from error
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the policy as JSON values."""
-        return asdict(self)
+        return read_rules(cls, value, "the policy")
 
 
 def lost_with_age(days: float) -> float:

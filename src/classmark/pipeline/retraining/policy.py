@@ -11,7 +11,7 @@ from classmark.dataset import ExtendConfig, FeedbackPolicy, NewPapers
 from classmark.errors import InvalidConfig, UsageError
 from classmark.pipeline.gate.files import read_yaml
 from classmark.pipeline.stages.config import PipelineConfig, with_groups
-from classmark.records.fields import WrongField, check_ranges, read_fields
+from classmark.records.fields import WrongField, check_ranges, read_fields, read_rules
 from classmark.registry import Registry
 from classmark.registry.rules import CanaryRules
 from classmark.retrain import RetrainPolicy
@@ -58,11 +58,7 @@ class ReplacePolicy:
         """
         given = dict(value)
         rules = given.pop("rules", None)
-        try:
-            read = read_fields(cls, given)
-        except WrongField as error:
-            names = ", ".join(cls.__dataclass_fields__)
-            raise UsageError(f"the replacement: {error}. It may have {names}.") from error
+        read = read_rules(cls, given, "the replacement")
         return read if rules is None else replace(read, rules=CanaryRules.from_dict(rules))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from classmark.errors import Overloaded
@@ -57,7 +58,7 @@ class Traffic:
         return ends
 
 
-class Host:
+class Host(ABC):
     """What a gateway guards: the parts of a process that answers, whatever its endpoints.
 
     Attributes:
@@ -89,11 +90,13 @@ class Host:
         self.access_log = _open_access_log(settings)
         self.tracer: Tracer | None = None
 
+    @abstractmethod
     def answered_by(self, exchange: Exchange) -> ModelRef:
         """Return the model that the response names."""
-        raise NotImplementedError
 
-    def note_version(self, exchange: Exchange, status: int, seconds: float) -> None:
+    def note_version(  # noqa: B027 - a process of one version has nothing to count
+        self, exchange: Exchange, status: int, seconds: float
+    ) -> None:
         """Count a request for the version that answered it, if there are several."""
 
     def reload(self, settings: ServiceSettings) -> None:
