@@ -153,8 +153,8 @@ neighbours-wheel: $(TEST_VENV)/.ready  ## Build the wheel of papers that are evi
 	$(RUN) uv build --quiet --wheel --no-build-isolation --python $(TEST_VENV)/bin/python --out-dir dist $(NEIGHBOURS)
 
 lock: $(TEST_VENV)/.ready  ## Resolve requirements/*.txt again from pyproject.toml, with hashes
-	$(LOCK) --extra train --extra serve --extra profile --extra sign --extra postgres --extra otel --group test -o requirements/test.txt
-	$(LOCK_AS_TESTED) --extra train --extra serve --extra profile --extra sign --extra postgres --extra otel --group dev -o requirements/check.txt
+	$(LOCK) --extra train --extra serve --extra profile --extra sign --extra postgres --extra otel --extra gcp --group test -o requirements/test.txt
+	$(LOCK_AS_TESTED) --extra train --extra serve --extra profile --extra sign --extra postgres --extra otel --extra gcp --group dev -o requirements/check.txt
 	$(LOCK) --resolution lowest-direct --extra train --extra serve --extra xlsx --extra profile --extra sign --extra postgres -o requirements/lowest.txt
 	$(LOCK_AS_TESTED) --override requirements/left-out.in --extra deep --extra track --extra wandb --extra sweep -o requirements/deep.txt
 	$(LOCK_AS_TESTED) --extra dvc --extra client --group test --group bucket -o requirements/dvc.txt
