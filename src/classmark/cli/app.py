@@ -73,6 +73,7 @@ VERBS = {
         "classmark.cli.retrain.command", "Decide whether a model is fitted again; let it take over."
     ),
     "journal": Verb("classmark.cli.service.journal", "Show, export and delete what was predicted."),
+    "cloud": Verb("classmark.cli.cloud.command", "Train, serve and watch on Google Cloud."),
     "profile": Verb(
         "classmark.cli.profile.command",
         "Run a command under a profiler: what takes time and memory.",

@@ -8,6 +8,7 @@
     │   ├── EncoderNotFound
     │   ├── RunNotFound
     │   ├── RegistryNotFound
+    │   ├── CloudNotFound
     │   └── UnknownCategory
     ├── DamagedFile            a file or record cannot be used as it is
     │   ├── UnreadableSource
@@ -45,6 +46,7 @@
     │   ├── ChangeRefused
     │   │   └── RegistryConflict
     │   ├── SignatureRefused
+    │   ├── CloudRefused
     │   ├── FitStopped
     │   └── TrainingFailed
     │       └── OutOfMemory
@@ -57,6 +59,7 @@
     │   ├── ClusterFailed
     │   ├── ListenFailed
     │   ├── DownloadFailed
+    │   ├── CloudFailed
     │   ├── RetryLater
     │   │   ├── Overloaded
     │   │   └── NotReady
@@ -71,41 +74,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from classmark.errors.families import (
+    ClassmarkError,
+    DamagedFile,
+    Interrupted,
+    NotFound,
+    Refused,
+    Unavailable,
+    UsageError,
+)
 from classmark.errors.system import ADVICE, advice, unreadable
 
-__all__ = ["ADVICE", "advice", "unreadable"]
-
-
-class ClassmarkError(Exception):
-    """Any error that classmark raises on purpose; the command line prints it as one line."""
-
-    exit_code = 1
-    """Exit code of the command line; families may set their own."""
-    blames_request = False
-    """Whether the request is at fault: over HTTP that is 4xx, and the message may be shown."""
-
-    @property
-    def kind(self) -> str:
-        """Stable machine-readable name, used in ``{"error": {"kind", "message"}}``."""
-        name = type(self).__name__
-        return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
-
-
-class UsageError(ClassmarkError):
-    """The command or function was called with options or arguments that cannot work."""
-
-    exit_code = 2
-    blames_request = True
+__all__ = [
+    "ADVICE",
+    "ClassmarkError",
+    "DamagedFile",
+    "Interrupted",
+    "NotFound",
+    "Refused",
+    "Unavailable",
+    "UsageError",
+    "advice",
+    "unreadable",
+]
 
 
 class InvalidConfig(UsageError):
     """A configuration key or value is unknown or out of range."""
 
     blames_request = False
-
-
-class NotFound(ClassmarkError):
-    """Nothing has the name that was given."""
 
 
 class BundleNotFound(NotFound):
@@ -124,14 +121,14 @@ class RegistryNotFound(NotFound):
     """There is no registry in that folder."""
 
 
+class CloudNotFound(NotFound):
+    """Google Cloud has no project, bucket, image, job or service of that name."""
+
+
 class UnknownCategory(NotFound):
     """A category is not one of arXiv's, an alias of one, or a label of the model."""
 
     blames_request = True
-
-
-class DamagedFile(ClassmarkError):
-    """A file, or a record in it, cannot be used as it is: damaged, incomplete or another format."""
 
 
 class UnreadableSource(DamagedFile):
@@ -230,10 +227,6 @@ class RegistryTooNew(DamagedFile):
     """A registry was written by a newer classmark."""
 
 
-class Refused(ClassmarkError):
-    """Everything can be read, but a check fails."""
-
-
 class ContractViolation(Refused):
     """Papers break the data contract of a dataset."""
 
@@ -292,6 +285,10 @@ class SignatureRefused(Refused):
     """A bundle is not signed by a trusted key, or is not what was signed."""
 
 
+class CloudRefused(Refused):
+    """Google Cloud refuses a request: a permission, the quota, an argument, or another change."""
+
+
 class FitStopped(Refused):
     """A fit was ended by what watches it, because others do better."""
 
@@ -302,10 +299,6 @@ class TrainingFailed(Refused):
 
 class OutOfMemory(TrainingFailed):
     """A fit needs more memory than there is."""
-
-
-class Unavailable(ClassmarkError):
-    """A package, file system, process or network that is needed is missing or fails."""
 
 
 class MissingExtra(Unavailable):
@@ -358,6 +351,10 @@ class DownloadFailed(Unavailable):
     """A file could not be fetched: refused, missing, cut off, or not what was expected."""
 
 
+class CloudFailed(Unavailable):
+    """Google Cloud does not answer, nobody is signed in, or what it runs has failed."""
+
+
 class RetryLater(Unavailable):
     """A service cannot answer now, but may soon.
 
@@ -390,9 +387,3 @@ class DeadlineExceeded(Unavailable):
 
 class TrackerDown(Unavailable):
     """A tracker cannot keep a run; training continues without it."""
-
-
-class Interrupted(ClassmarkError):
-    """The user stopped a command that can be resumed."""
-
-    exit_code = 130

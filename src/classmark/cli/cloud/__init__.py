@@ -1,0 +1,1 @@
+"""``classmark cloud``: the same system on Google Cloud."""

@@ -1,0 +1,35 @@
+"""``classmark cloud``: the group of its commands."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import typer
+
+from classmark.cli.cloud.options import Environment, environment_of
+from classmark.cli.options import AsJson
+
+app = typer.Typer(
+    name="cloud",
+    help="Train, serve and watch on Google Cloud, in the project that cloud.yaml names.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+
+@app.callback()
+def cloud() -> None:
+    """Train, serve and watch on Google Cloud, in the project that cloud.yaml names."""
+
+
+@app.command()
+def show(*, environment: Environment = None, as_json: AsJson = False) -> None:
+    """Show what the file of the environment says; nothing is asked of Google."""
+    found = environment_of(environment)
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=2))
+        return
+    for name, value in {**asdict(found), "repository": found.images}.items():
+        typer.echo(f"{name:<11} {value or 'none'}")

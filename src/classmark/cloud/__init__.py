@@ -1,0 +1,1 @@
+"""CLOUD: the same system on Google Cloud: training jobs, services, alert policies, costs."""
