@@ -4,8 +4,9 @@ For programs that are preloaded with the library of ``preload.py``. What they ru
 
 A first run without a fault lists the calls. Calls for the same file from the same place in the code
 (the same traceback of Python, line by line) are of one site, such as the pages of one transaction
-that SQLite writes. The first and the last call of each site fail; with ``CLASSMARK_ALL_FAULTS=1``
-every call does.
+that SQLite writes. One call of each site fails, the first of one and the last of the next, with one
+of the errors; with ``CLASSMARK_ALL_FAULTS=1`` every call does, with each error. Coverage is measured
+in the run without a fault only: it would double the time of the others.
 """
 
 from __future__ import annotations
@@ -75,23 +76,25 @@ class Program:
             place: of a function and the folder of the run: the part of a path that counts, or "".
         """
         for function, errors in faults.items():
-            numbers = self._numbers(function, place)
-            for error in errors:
-                for n in numbers:
-                    attempt, log = self._attempt(function, n, error, place)
-                    if log.exists() and " failed " in log.read_text():
-                        yield attempt
+            for n, error in self._calls(function, errors, place):
+                attempt, log = self._attempt(function, n, error, place)
+                if log.exists() and " failed " in log.read_text():
+                    yield attempt
 
-    def _numbers(self, function: str, place: Callable[[str, Path], str]) -> list[int]:
-        """Return which calls of a function are to fail."""
+    def _calls(
+        self, function: str, errors: Sequence[str], place: Callable[[str, Path], str]
+    ) -> list[tuple[int, str]]:
+        """Return which calls of a function are to fail, each with its error."""
         attempt, log = self._attempt(function, 0, "EIO", place)
         assert attempt.code == 0, attempt.errors
         called = sites(log, function) if log.exists() else []
         if os.environ.get(ALL) == "1":
-            return list(range(1, len(called) + MORE_CALLS + 1))
+            return [(n, e) for e in errors for n in range(1, len(called) + MORE_CALLS + 1)]
         last = {site: n for n, site in enumerate(called, 1)}
         first = {site: n for n, site in reversed(list(enumerate(called, 1)))}
-        return sorted({*first.values(), *last.values()})
+        each = [(last if i % 2 else first)[site] for i, site in enumerate(dict.fromkeys(called))]
+        at_least_all = range(max(len(each), len(errors) if each else 0))
+        return [(each[i % len(each)], errors[i % len(errors)]) for i in at_least_all]
 
     def _attempt(
         self, function: str, n: int, error: str, place: Callable[[str, Path], str]
@@ -118,7 +121,7 @@ class Program:
             finally:
                 set_fault(self.library, NO_FAULT)
 
-        code, errors = fork(run, folder)
+        code, errors = fork(run, folder, is_measured=n == 0)
         return Attempt(name.replace("-", " "), folder, code, errors), log
 
 
@@ -152,8 +155,14 @@ def set_fault(library: Path, fault: str) -> None:
     ctypes.CDLL(str(library)).set_fault(fault.encode())
 
 
-def fork(run: Callable[[], int], place: Path) -> tuple[int, str]:
-    """Return the exit code and the standard error of a function in a process of its own."""
+def fork(run: Callable[[], int], place: Path, *, is_measured: bool = True) -> tuple[int, str]:
+    """Return the exit code and the standard error of a function in a process of its own.
+
+    Args:
+        run: the function.
+        place: name of the files of the process, without an ending.
+        is_measured: whether its coverage counts, and that of the processes that it starts.
+    """
     errors = place.with_suffix(".stderr")
     sys.stdout.flush()  # or the child would write it too
     flush_coverage()
@@ -164,6 +173,8 @@ def fork(run: Callable[[], int], place: Path) -> tuple[int, str]:
             handle = os.open(errors, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
             os.dup2(handle, 2)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            if not is_measured:
+                stop_coverage()
             code = run()
             sys.stderr.flush()
         except BaseException:
@@ -183,6 +194,15 @@ def flush_coverage() -> None:
     current = coverage.Coverage.current() if coverage else None
     if current is not None:
         current.get_data()
+
+
+def stop_coverage() -> None:
+    """Measure no more lines in this process, nor in those that it starts."""
+    coverage = sys.modules.get("coverage")
+    current = coverage.Coverage.current() if coverage else None
+    if current is not None:
+        current.stop()
+        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
 
 def import_all_that(run: Callable[[], int], place: Path) -> None:

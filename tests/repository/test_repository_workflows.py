@@ -102,7 +102,7 @@ def test_make_knows_every_variable_that_a_workflow_sets(line: str) -> None:
 
 def test_every_target_of_a_workflow_is_run_by_ci_or_by_a_test() -> None:
     ci = re.findall(
-        r"^(?:[A-Z_0-9=]+ )?make ([a-z-]+)", (ROOT / ".ci/run").read_text("utf-8"), re.M
+        r"^\s*(?:[A-Z_0-9=]+ )?make ([a-z-]+)", (ROOT / ".ci/run").read_text("utf-8"), re.M
     )
     tests = ROOT.glob("tests/**/test_*.py")
     text = "\n".join(path.read_text("utf-8") for path in tests if path != Path(__file__))

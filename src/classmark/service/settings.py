@@ -133,6 +133,10 @@ class ServiceSettings(BaseSettings):
         journal_keep_days: delete predictions and feedback from the journal after this many days, or
             up to a fifteenth of that later; None keeps them.
         journal_max_mb: delete the oldest files of the journal while it is larger; None: no limit.
+        journal_copies: folder of a bucket (gs://BUCKET/PATH) into which the files of the journal
+            are copied, for a machine whose disk goes with it; None copies nothing.
+        journal_copies_s: seconds between two copies: a machine that vanishes loses at most the
+            predictions of this time. They are copied once more when the service stops.
         traces: address that the spans of requests are posted to, as OpenTelemetry's OTLP.
         drift_report: file of ``classmark monitor run --output``, whose numbers ``/metrics`` shows.
         api_keys: file of API keys, see ``classmark keys``; None requires no key.
@@ -194,6 +198,8 @@ class ServiceSettings(BaseSettings):
     journal_text: bool = False
     journal_keep_days: Annotated[float, Field(ge=0.01, le=36_500)] | None = None
     journal_max_mb: Annotated[int, Field(ge=16)] | None = None
+    journal_copies: str | None = None
+    journal_copies_s: Annotated[float, Field(ge=0.1, le=86_400)] = 60.0
     traces: Annotated[str, Field(pattern="^https?://.+")] | None = None
     drift_report: Path | None = None
     api_keys: Path | None = None
@@ -253,8 +259,9 @@ class ServiceSettings(BaseSettings):
             "there is no registry": (self.registry is None, ("channel", "trusted_key")),
             "there is no journal": (
                 self.journal == JOURNAL_OFF,
-                ("journal_text", "journal_keep_days", "journal_max_mb"),
+                ("journal_text", "journal_keep_days", "journal_max_mb", "journal_copies"),
             ),
+            "nothing is copied": (self.journal_copies is None, ("journal_copies_s",)),
             "no API key is asked for": (self.api_keys is None, ("refused_keys_per_minute",)),
             "the model is not a deep one": (
                 not is_deep,

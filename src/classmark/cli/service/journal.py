@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+import signal
+import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +22,7 @@ from classmark.cli.output import (
     printable,
 )
 from classmark.cli.progress import progress_bar
-from classmark.errors import InvalidJournal, UsageError
+from classmark.errors import ClassmarkError, InvalidJournal, UsageError
 
 if TYPE_CHECKING:
     from classmark.journal import Place
@@ -118,6 +121,64 @@ def export(
     n_written = _export(path, wanted, chosen, output, raw_cells=raw_cells)
     noun = "prediction" if n_written == 1 else "predictions"
     print_error(f"exported {n_written:,} {noun} to {output or 'standard output'}.")
+
+
+@app.command("ship")
+def ship(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="gs://BUCKET/PATH", help="Folder in a bucket that this journal has for itself."
+        ),
+    ],
+    *,
+    file: File = None,
+    every_s: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S", min=0.1, help="Copy again and again, every S seconds, until SIGTERM."
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write problems as JSON lines, like the service's log.")
+    ] = False,
+) -> None:
+    """Copy the files of a journal into a bucket, once or until stopped.
+
+    Only what has changed is copied, and once more when it is stopped. `classmark serve
+    --journal-copies` runs this beside a service.
+    """
+    from classmark.journal.shipping import Shipper
+    from classmark.storage import is_remote, locate
+
+    place = journal_place(file)
+    if not isinstance(place, Path):
+        raise UsageError(f"{place} is a database, which has no files. Give the file of a journal.")
+    if not is_remote(target):
+        raise UsageError(f"{target} is not in a bucket. Give gs://BUCKET/PATH.")
+    shipper = Shipper(place, locate(target))
+    if every_s is None:
+        if not place.is_file():
+            raise InvalidJournal(f"there is no journal at {place}. Check --journal.")
+        typer.echo(f"copied {shipper.ship()} files to {target}")
+        return
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    shipper.run(stop, every_s, log_problem if as_json else print_problem)
+
+
+def print_problem(error: ClassmarkError) -> None:
+    """Say that a copy failed, on stderr."""
+    print_error(f"not copied, and tried again: {error}")
+
+
+def log_problem(error: ClassmarkError) -> None:
+    """Say so as a JSON line."""
+    from classmark.service.logs import log, set_up_logs
+
+    set_up_logs()
+    log("journal not copied", logging.ERROR, problem=str(error))
 
 
 @app.command("forget")

@@ -108,6 +108,13 @@ def serve(
     journal_max_mb: Annotated[
         int | None, typer.Option(metavar="N", help="Largest size of the journal.")
     ] = None,
+    journal_copies: Annotated[
+        str | None,
+        typer.Option(
+            metavar="gs://BUCKET/PATH",
+            help="Copy the files of the journal there every minute, and when the service stops.",
+        ),
+    ] = None,
     traces: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Post traces of requests here (OTLP over HTTP)."),

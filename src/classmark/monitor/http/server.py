@@ -25,8 +25,12 @@ from classmark.service.http.gateway import model_fields
 from classmark.service.http.protocol import guarded_protocol
 from classmark.service.logs import log, log_failure, set_up_logs
 from classmark.service.settings import BACKLOG, ServiceSettings
-from classmark.service.workers.process import RELOAD_SIGNALS, STOP_SIGNALS, fit_descriptors
-from classmark.service.workers.supervisor import listening
+from classmark.service.workers.process import (
+    RELOAD_SIGNALS,
+    STOP_SIGNALS,
+    fit_descriptors,
+    listening,
+)
 from classmark.service.workers.worker import (
     EXIT_FAILED,
     HOUSEKEEPING_S,

@@ -7,13 +7,15 @@ import time
 from typing import TYPE_CHECKING
 
 from classmark import __version__
-from classmark.errors import NoHomeFolder
+from classmark.errors import InvalidConfig, NoHomeFolder
 from classmark.journal import Journal, JournalConfig, Place, default_journal_path, place_of
+from classmark.journal.place import Address
 from classmark.journal.writer import writer_for
 from classmark.records import PredictionEvent, utc_text
 from classmark.runtime.features import keep_features, latex_share
 from classmark.service.logs import log
 from classmark.service.settings import JOURNAL_OFF, ServiceSettings
+from classmark.storage import is_remote, locate
 
 if TYPE_CHECKING:
     from classmark.service.answering.answerer import AnswerOptions, Question, Scored
@@ -25,11 +27,25 @@ def check_journal(settings: ServiceSettings) -> None:
     """Refuse a journal that no worker could keep, before workers are started.
 
     Raises:
-        InvalidConfig: the address is invalid, or a limit cannot be kept there.
-        MissingExtra: it is in PostgreSQL, and the extra is not installed.
+        InvalidConfig: the address is invalid, a limit cannot be kept there, or its copies have no
+            place.
+        MissingExtra: it is in PostgreSQL or copied into a bucket, and the extra is not installed.
     """
-    if settings.journal not in (None, JOURNAL_OFF):
-        writer_for(_journal_config(settings, place_of(settings.journal)))
+    place = None if settings.journal in (None, JOURNAL_OFF) else place_of(str(settings.journal))
+    if place is not None:
+        writer_for(_journal_config(settings, place))
+    if settings.journal_copies is None:
+        return
+    if not is_remote(settings.journal_copies):
+        raise InvalidConfig(
+            f"journal_copies is {settings.journal_copies!r}. Give a folder of a bucket, such as "
+            "gs://BUCKET/journal."
+        )
+    locate(settings.journal_copies)
+    if isinstance(place, Address):
+        raise InvalidConfig(
+            f"journal_copies copies files, and the journal is the database {place}. Leave it out."
+        )
 
 
 def open_journal(settings: ServiceSettings) -> Journal | None:
@@ -39,14 +55,24 @@ def open_journal(settings: ServiceSettings) -> Journal | None:
         JournalTooNew: it was written by a newer classmark.
         InvalidConfig, MissingExtra: as ``check_journal``.
     """
-    if settings.journal == JOURNAL_OFF:
-        return None
     try:
-        place = place_of(settings.journal) if settings.journal else default_journal_path()
+        place = journal_place(settings)
     except NoHomeFolder as error:
         log("no journal is kept", logging.WARNING, problem=str(error))
         return None
-    return Journal(_journal_config(settings, place))
+    return None if place is None else Journal(_journal_config(settings, place))
+
+
+def journal_place(settings: ServiceSettings) -> Place | None:
+    """Return where the journal is, None if none is kept.
+
+    Raises:
+        InvalidConfig: its address is invalid.
+        NoHomeFolder: it is in the usual place, and there is none.
+    """
+    if settings.journal == JOURNAL_OFF:
+        return None
+    return place_of(settings.journal) if settings.journal else default_journal_path()
 
 
 def _journal_config(settings: ServiceSettings, place: Place) -> JournalConfig:

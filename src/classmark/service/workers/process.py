@@ -328,3 +328,29 @@ def _raised_limit(needed: int) -> int:
     with suppress(ValueError, OSError):  # macOS has a limit of its own below the hard one
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+@contextmanager
+def listening(settings: ServiceSettings) -> Iterator[socket.socket]:
+    """Yield a bound socket; it listens only once the model is loaded, so an open port is ready."""
+    where = f"{settings.host}:{settings.port}"
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise ListenFailed(
+            f"{where} is not an address of this machine ({error}). "
+            f"{advice(error, 'Choose another --host')}."
+        ) from error
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            raise ListenFailed(
+                f"cannot listen on {where}: {error.strerror}. Stop the program that listens there, "
+                "or choose another --port."
+            ) from error
+        yield listener

@@ -7,12 +7,12 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection
 
-from classmark.errors import ClassmarkError, InvalidConfig, ListenFailed, WorkerFailed, advice
+from classmark.errors import ClassmarkError, InvalidConfig, ListenFailed, WorkerFailed
 from classmark.service.answering.model import OpenedModel, open_model
 from classmark.service.keys import read_keys
 from classmark.service.logs import log, set_up_logs
@@ -42,8 +42,10 @@ from classmark.service.workers.process import (
     fit_descriptors,
     has_terminal,
     held,
+    listening,
     wake_up_on_signals,
 )
+from classmark.service.workers.shipping import JournalShipping
 from classmark.service.workers.watching import RegistryWatch
 
 HEALTHY_AFTER_S = 5.0
@@ -185,6 +187,7 @@ class Supervisor:
         own_place = Place(len(self._slots), self.memory, self.started_at_s)
         self._metrics = Metrics(own_place, SUPERVISOR)
         self._registry = RegistryWatch(self.settings, self._metrics)
+        self._shipping = JournalShipping(self.settings)
         self._counts = ConnectionCounts(self.memory[CONNECTIONS])
         self._watch = SilenceWatch(Heartbeats(self.memory[BEATS]), self.settings.stuck_after_s)
         with wake_up_on_signals(self._on_signal) as wake:
@@ -247,6 +250,7 @@ class Supervisor:
         return [slot.worker for slot in self._slots if slot.worker is not None]
 
     def _start_due(self) -> None:
+        self._shipping.look()
         now = time.monotonic()
         for slot in self._slots:
             if slot.worker is None and slot.due_s <= now:
@@ -348,6 +352,7 @@ class Supervisor:
             if worker.exit_code and worker not in late:
                 facts = {"worker": worker.pid, "exit_code": worker.exit_code}
                 log("worker died", logging.ERROR, **facts)
+        self._shipping.close()  # the workers have closed the journal
         in_order = not late and all(worker.ended_in_order for worker in workers)
         is_well = in_order and not self._failure
         log("stopped", logging.INFO if is_well else logging.ERROR, in_order=is_well)
@@ -365,32 +370,6 @@ def _wait_for_ends(workers: list[WorkerProcess], deadline: float | None) -> list
             worker.look()
         left = [worker for worker in left if worker.exit_code is None]
     return left
-
-
-@contextmanager
-def listening(settings: ServiceSettings) -> Iterator[socket.socket]:
-    """Yield a bound socket; it listens only once the model is loaded, so an open port is ready."""
-    where = f"{settings.host}:{settings.port}"
-    try:
-        family, _, _, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise ListenFailed(
-            f"{where} is not an address of this machine ({error}). "
-            f"{advice(error, 'Choose another --host')}."
-        ) from error
-    with listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(address)
-        except OSError as error:
-            raise ListenFailed(
-                f"cannot listen on {where}: {error.strerror}. Stop the program that listens there, "
-                "or choose another --port."
-            ) from error
-        yield listener
 
 
 def _where(listener: socket.socket, model: OpenedModel, workers: int) -> str:
