@@ -4,8 +4,8 @@ For programs that are preloaded with the library of ``preload.py``. What they ru
 
 A first run without a fault lists the calls. Calls for the same file from the same place in the code
 (the same traceback of Python, line by line) are of one site, such as the pages of one transaction
-that SQLite writes. One call of each site fails, the first of one and the last of the next, with one
-of the errors; with ``CLASSMARK_ALL_FAULTS=1`` every call does, with each error. Coverage is measured
+that SQLite writes. One call of each site fails, the first of one and the last of the next, with
+one of the errors; with ``CLASSMARK_ALL_FAULTS=1`` every call does, with each. Coverage is measured
 in the run without a fault only: it would double the time of the others.
 """
 

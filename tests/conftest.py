@@ -27,10 +27,17 @@ __all__ = ["authored_model", "deep", "fast_bundle", "own_model", "postgres", "po
 settings.register_profile("unhurried", settings.default, deadline=None)
 settings.load_profile("unhurried")
 _LONGEST = (
-    "test_cli_faults.py",
+    "test_repository_tutorial.py",
+    "test_registry_kills.py",
+    "test_pipeline_processes.py",
     "test_service_calls.py",
+    "test_cli_faults.py",
+    "test_journey.py",
+    "test_cli_sweep.py",
     "test_service_hostile_files.py",
     "test_bulk_run.py",
+    "test_pipeline_retraining.py",
+    "test_cli_demo.py",
     "test_service_benchmarks.py",
     "test_templates_project.py",
     "test_cli_systems.py",
@@ -46,6 +53,25 @@ _LONGEST = (
     "test_workflows_package.py",
 )
 """They begin first: begun last, one of them would keep a worker busy minutes after the others."""
+_UNMEASURED = {
+    *("benchmarks", "gpu", "journey", "repository", "templates", "workflows"),  # folders
+    "test_bulk_run.py",
+    "test_cli_demo.py",
+    "test_cli_faults.py",
+    "test_cli_sweep.py",
+    "test_cli_systems.py",
+    "test_cli_train_transformer.py",
+    "test_pipeline_processes.py",
+    "test_registry_kills.py",
+    "test_service_benchmarks.py",
+    "test_service_hostile_files.py",
+    "test_service_mlflow.py",
+    "test_service_storm.py",
+}
+"""Processes that these start are not measured: some would take several times as long, and other
+tests run the same lines."""
+_COVERAGE_VARIABLE = "COVERAGE_PROCESS_CONFIG"
+_kept: dict[str, str] = {}
 _ALL_SLOW = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.slow", re.MULTILINE)
 
 
@@ -62,6 +88,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first, and leave the others in their order."""
     rank = {name: place for place, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Choose, before any fixture starts a process, whether the coverage of processes counts."""
+    if _COVERAGE_VARIABLE in os.environ:
+        _kept[_COVERAGE_VARIABLE] = os.environ[_COVERAGE_VARIABLE]
+    if _UNMEASURED & {item.path.name, item.path.relative_to(Path(__file__).parent).parts[0]}:
+        os.environ.pop(_COVERAGE_VARIABLE, None)
+    else:
+        os.environ.update(_kept)
 
 
 @pytest.fixture(autouse=True)

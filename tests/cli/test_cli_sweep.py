@@ -79,7 +79,8 @@ def test_two_processes_share_a_study_no_trial_is_repeated_and_the_budget_holds(
 @with_optuna
 @pytest.mark.skipif(os.name == "nt", reason="there is no terminal to open")
 def test_a_killed_trial_has_failed_and_is_tried_again_with_the_same_values(folder: Path) -> None:
-    words = options("sweep.trials=2", "sweep.first_share=1")
+    # Long fits, so that the kill comes before the end of the one that has just begun.
+    words = options("sweep.trials=2", "sweep.first_share=1", "model.epochs=300")
     with start("sweep", *words, cwd=folder) as (process, terminal):
         terminal.read_until("trial 1: model.rate=")
         process.kill()
@@ -96,7 +97,7 @@ def test_a_killed_trial_has_failed_and_is_tried_again_with_the_same_values(folde
 @with_optuna
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGINT to send")
 def test_ctrl_c_ends_the_sweep_with_the_command_that_resumes_it(folder: Path) -> None:
-    words = options("sweep.trials=2", "sweep.first_share=1")
+    words = options("sweep.trials=2", "sweep.first_share=1", "model.epochs=300")
     with start("sweep", *words, cwd=folder) as (process, terminal):
         terminal.read_until("trial 1: model.rate=")
         process.send_signal(signal.SIGINT)
