@@ -447,3 +447,14 @@ def test_kinds_find_only_what_has_every_label(google: Google, service: WatchServ
         service.checks.create(place, monitoring_v3.UptimeCheckConfig(user_labels=labels))
 
     assert [kind.found() for kind in kinds_of(google)] == [[]] * 6
+
+
+def test_files_are_not_written_over_the_dashboards_that_they_are_made_from(
+    environment: Path, tmp_path: Path
+) -> None:
+    grafana = tmp_path / "dashboards"
+    grafana.mkdir()
+    refused = alerts(environment, "--output", tmp_path, "--dashboards", grafana)
+
+    assert isinstance(refused.exception, ClassmarkError)
+    assert f"{grafana} is the input" in str(refused.exception)

@@ -13,6 +13,7 @@ from classmark.cli.cloud.options import DryRun, Environment, environment_of, goo
 from classmark.cli.options import AsJson
 from classmark.cli.output import table
 from classmark.errors import UsageError
+from classmark.storage import check_apart
 
 if TYPE_CHECKING:
     from classmark.cloud.watch.apply import Outcome
@@ -144,11 +145,14 @@ def _files(
     check: bool,
     as_json: bool,
 ) -> None:
+    inputs = (environment, rules, dashboards)
+    check_apart([output] if output.is_file() else [], inputs)
     where = environment_of(environment)
 
     from classmark.cloud.watch.plan import files_of, plan_of, stale_files, write_files
 
     files = files_of(plan_of(where, rules), dashboards)
+    check_apart({output / name.partition("/")[0] for name in files}, inputs)
     stale = stale_files(files, output)
     if not check:
         write_files(files, output)
