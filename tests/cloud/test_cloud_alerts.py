@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -453,7 +454,7 @@ def test_files_are_not_written_over_the_dashboards_that_they_are_made_from(
     environment: Path, tmp_path: Path
 ) -> None:
     grafana = tmp_path / "dashboards"
-    grafana.mkdir()
+    shutil.copytree(ROOT / "deploy" / "grafana" / "dashboards", grafana)
     refused = alerts(environment, "--output", tmp_path, "--dashboards", grafana)
 
     assert isinstance(refused.exception, ClassmarkError)
