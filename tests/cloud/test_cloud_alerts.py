@@ -397,6 +397,22 @@ def test_incidents_that_cannot_be_listed_are_an_error(
         fire(Google(ENVIRONMENT), read_rule_files(RULES_FOLDER), pace=QUICK)
 
 
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (403, f"listing incidents is not allowed.*as the test asks.*{_ROLE}"),
+        (429, "listing incidents exceeds a quota"),
+    ],
+)
+def test_incidents_that_may_not_be_listed_are_refused_before_a_sample_is_written(
+    watched: Google, service: WatchService, status: int, says: str
+) -> None:
+    service.incidents_status = status
+    with pytest.raises(CloudRefused, match=says):
+        fire(watched, read_rule_files(RULES_FOLDER), pace=QUICK)
+    assert service.samples == []
+
+
 def test_the_command_tests_an_alert(watched: Google, environment: Path) -> None:
     words = ("alert-test", "--rules", RULES_FOLDER, "--environment", environment, "--every", "0")
 

@@ -35,6 +35,7 @@ _UNLABELLED = {
     "gcp:iam/workloadIdentityPool:WorkloadIdentityPool",
     "gcp:iam/workloadIdentityPoolProvider:WorkloadIdentityPoolProvider",
     "gcp:cloudbuild/trigger:Trigger", "gcp:billing/budget:Budget",
+    "gcp:monitoring/dashboard:Dashboard",
 }  # fmt: skip
 """Kinds of Google's that have no labels; those that give a role have none either."""
 
@@ -271,6 +272,15 @@ def test_secrets_have_no_value_but_the_password_that_the_database_has(engine: En
         assert given["value"] == "a-test-password"
         assert len(given) == 2, "it is not kept as a secret in the state of the stack"
     assert all("secretData" not in secret.inputs for secret in engine.of("Secret"))
+
+
+def test_the_dashboards_of_grafana_are_there_with_their_labels(engine: Engine) -> None:
+    boards = [json.loads(one.inputs["dashboardJson"]) for one in engine.of("Dashboard")]
+    assert [board["displayName"] for board in boards] == [
+        "classmark: service (staging)",
+        "classmark: watch (staging)",
+    ]
+    assert all(board["labels"] == ENVIRONMENT.labels for board in boards)
 
 
 def test_the_budget_says_before_it_is_spent(engine: Engine) -> None:

@@ -79,6 +79,7 @@ class WatchService:
         policies, channels, checks, services, objectives, log_metrics: what is kept.
         samples: every sample that was written, as (metric, labels, value), the oldest first.
         can_fire: whether a sample that a policy looks for opens an incident.
+        incidents_status: of HTTP, with which the list of incidents is answered.
     """
 
     def __init__(self) -> None:
@@ -91,6 +92,7 @@ class WatchService:
         self.log_metrics: dict[str, LogMetric] = {}
         self.samples: list[tuple[str, dict[str, str], float]] = []
         self.can_fire = True
+        self.incidents_status = 200
         self.written = threading.Event()
         self._incidents: dict[str, dict[str, Any]] = {}
 
@@ -319,9 +321,11 @@ class WatchService:
             def do_GET(self) -> None:
                 asked = urlsplit(self.path)
                 is_known = re.fullmatch(r"/v3/projects/[^/]+/alerts", asked.path)
-                found = service.incidents(asked.path, parse_qs(asked.query)) if is_known else {}
-                body = json.dumps(found).encode()
-                self.send_response(200 if is_known else 404)
+                status = service.incidents_status if is_known else 404
+                found = service.incidents(asked.path, parse_qs(asked.query))
+                refused = {"error": {"code": status, "message": "as the test asks"}}
+                body = json.dumps(found if status == 200 else refused).encode()
+                self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()

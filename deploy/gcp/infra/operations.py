@@ -1,6 +1,9 @@
-"""Secrets without their values, the build of a release, and the budget."""
+"""Secrets without their values, the build of a release, dashboards and the budget."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import pulumi
 import pulumi_gcp as gcp
@@ -8,10 +11,12 @@ from permissions import SECRETS
 from settings import Settings
 
 from classmark.cloud.environment import MANAGED, CloudEnvironment
+from classmark.cloud.watch.dashboards import GRAFANA_FOLDER, read_dashboards
 
 CLOUD_BUILD_FILE = "deploy/gcp/cloudbuild.yaml"
 RELEASE_TAG = "^v[0-9]+\\.[0-9]+\\.[0-9]+$"
 _THRESHOLDS = ((0.5, "CURRENT_SPEND"), (0.9, "CURRENT_SPEND"), (1.0, "FORECASTED_SPEND"))
+_ROOT = Path(__file__).parents[3]
 _Services = list[gcp.projects.Service]
 
 
@@ -59,6 +64,17 @@ def declare_trigger(
         ),
         opts=pulumi.ResourceOptions(depends_on=services),
     )
+
+
+def declare_dashboards(environment: CloudEnvironment, services: _Services) -> None:
+    """Declare the dashboards, each made from one of Grafana's."""
+    for name, board in read_dashboards(environment, _ROOT / GRAFANA_FOLDER).items():
+        gcp.monitoring.Dashboard(
+            f"dashboard-{name}",
+            project=environment.project,
+            dashboard_json=json.dumps(board, sort_keys=True),
+            opts=pulumi.ResourceOptions(depends_on=services),
+        )
 
 
 def declare_budget(settings: Settings, services: _Services) -> None:

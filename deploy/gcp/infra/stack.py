@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pulumi
 from accounts import declare_accounts, declare_github
 from database import declare_database
-from operations import declare_budget, declare_secrets, declare_trigger
+from operations import declare_budget, declare_dashboards, declare_secrets, declare_trigger
 from places import declare_bucket, declare_registry, declare_services
 from settings import Settings
 
@@ -26,6 +26,7 @@ def declare(settings: Settings) -> dict[str, pulumi.Input[str]]:
     accounts = declare_accounts(
         environment, services, bucket=bucket, registry=registry, secrets=secrets
     )
+    declare_dashboards(environment, services)
     connection: pulumi.Input[str] = ""
     if settings.tier:
         connection = declare_database(settings, services, secrets["journal-password"])
