@@ -1,15 +1,11 @@
-"""``classmark cloud alerts`` and ``alert-test`` against the local server."""
+"""``classmark cloud alerts`` against the local server."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,80 +14,32 @@ import grpc
 import pytest
 from google.cloud import monitoring_v3
 from google_server import GoogleServer
-from typer.testing import CliRunner, Result
 from watch_service import WatchService
+from watched_project import (
+    ENVIRONMENT,
+    NEEDS_ROLE,
+    ROOT,
+    RULES_FOLDER,
+    alerts,
+    environment,
+    google,
+    plan,
+    server,
+    service,
+)
 
-from classmark.cli.cloud.command import app
 from classmark.cloud.environment import CloudEnvironment
-from classmark.cloud.google import GRPC_VARIABLE, HTTP_VARIABLE, Google
+from classmark.cloud.google import Google
 from classmark.cloud.watch.apply import Counts, apply_plan, remove_all
-from classmark.cloud.watch.fire import Pace, fire
 from classmark.cloud.watch.kinds import kinds_of
 from classmark.cloud.watch.plan import Plan, plan_of
-from classmark.cloud.watch.rules import read_rule_files
-from classmark.errors import (
-    ClassmarkError,
-    CloudFailed,
-    CloudNotFound,
-    CloudRefused,
-    UsageError,
-)
+from classmark.errors import ClassmarkError, CloudFailed, CloudRefused, UsageError
 
-ROOT = Path(__file__).parents[2]
-RULES_FOLDER = ROOT / "deploy" / "prometheus" / "rules"
-ENVIRONMENT = CloudEnvironment(
-    project="papers-test-1",
-    region="europe-west4",
-    bucket="papers-test-1-classmark",
-    notify="operator@example.org",
-)
+__all__ = ["environment", "google", "plan", "server", "service"]
+
 WANTED = {"alertPolicies": 20, "notificationChannels": 1, "uptimeCheckConfigs": 1, "services": 1,
           "serviceLevelObjectives": 2, "metrics": 3}  # fmt: skip
 _CODE = grpc.StatusCode
-_ROLE = "Give the account roles/monitoring.editor"
-QUICK = Pace(timeout_s=60, every_s=0, gap_s=0)
-
-
-@pytest.fixture
-def service() -> WatchService:
-    return WatchService()
-
-
-@pytest.fixture
-def server(service: WatchService, monkeypatch: pytest.MonkeyPatch) -> Iterator[GoogleServer]:
-    server = GoogleServer(service.clients())
-    service.server = server
-    with server.running() as address, service.incidents_over_http() as incidents:
-        monkeypatch.setenv(GRPC_VARIABLE, address)
-        monkeypatch.setenv(HTTP_VARIABLE, incidents)
-        yield server
-
-
-@pytest.fixture
-def google(server: GoogleServer) -> Google:
-    assert server.services
-    return Google(ENVIRONMENT)
-
-
-@pytest.fixture(scope="module")
-def plan() -> Plan:
-    return plan_of(ENVIRONMENT, RULES_FOLDER)
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> Path:
-    file = tmp_path / "cloud.yaml"
-    fields = ("project", "region", "bucket", "notify")
-    file.write_text("".join(f"{name}: {getattr(ENVIRONMENT, name)}\n" for name in fields))
-    return file
-
-
-def run(*words: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words])
-
-
-def alerts(environment: Path, *words: str | Path) -> Result:
-    return run("alerts", "--environment", environment, "--rules", RULES_FOLDER, *words)
 
 
 def test_applying_makes_everything_once(google: Google, plan: Plan, service: WatchService) -> None:
@@ -235,7 +183,7 @@ def test_removing_leaves_nothing_and_can_be_repeated(
 @pytest.mark.parametrize(
     ("method", "code", "says"),
     [
-        ("ListNotificationChannels", _CODE.PERMISSION_DENIED, f"listing channels.*{_ROLE}"),
+        ("ListNotificationChannels", _CODE.PERMISSION_DENIED, f"listing channels.*{NEEDS_ROLE}"),
         ("CreateAlertPolicy", _CODE.RESOURCE_EXHAUSTED, "creating policies exceeds a quota"),
         ("CreateServiceLevelObjective", _CODE.ALREADY_EXISTS, "objectives met another change"),
         ("CreateLogMetric", _CODE.PERMISSION_DENIED, "roles/logging.configWriter"),
@@ -258,9 +206,9 @@ def test_an_update_and_a_removal_name_their_role(
     server.fail("UpdateAlertPolicy", _CODE.PERMISSION_DENIED, times=99)
     server.fail("DeleteAlertPolicy", _CODE.PERMISSION_DENIED, times=99)
 
-    with pytest.raises(CloudRefused, match=f"updating policies is not allowed.*{_ROLE}"):
+    with pytest.raises(CloudRefused, match=f"updating policies is not allowed.*{NEEDS_ROLE}"):
         apply_plan(google, plan)
-    with pytest.raises(CloudRefused, match=f"removing policies is not allowed.*{_ROLE}"):
+    with pytest.raises(CloudRefused, match=f"removing policies is not allowed.*{NEEDS_ROLE}"):
         remove_all(google)
 
 
@@ -321,143 +269,6 @@ def test_applying_excludes_checking_and_writing(environment: Path, also: tuple[s
     assert "--apply excludes" in str(refused.exception)
 
 
-@pytest.fixture
-def watched(google: Google, plan: Plan) -> Google:
-    apply_plan(google, plan)
-    return google
-
-
-def test_an_alert_fires_by_a_sample_and_is_calm_afterwards(
-    watched: Google, service: WatchService
-) -> None:
-    fired = fire(watched, read_rule_files(RULES_FOLDER), pace=QUICK)
-
-    assert fired.alert == "ClassmarkDriftRetrain"
-    assert fired.policy in service.policies.things
-    firing, calm = service.samples
-    assert firing[0] == "classmark_drift_action"
-    assert firing[1]["action"] == "retrain"
-    assert firing[1]["instance"] == "alert-test"
-    assert (firing[2], calm[2]) == (1.0, 0.0)
-    assert service.incidents("/v3/projects/papers-test-1/alerts", {})["alerts"][0]["state"] == (
-        "CLOSED"
-    )
-
-
-@pytest.mark.parametrize("name", ["ClassmarkJournalLagging", "ClassmarkReloadRefused"])
-def test_an_alert_above_a_bound_fires_too(watched: Google, name: str) -> None:
-    assert fire(watched, read_rule_files(RULES_FOLDER), name, pace=QUICK).alert == name
-
-
-def test_an_alert_that_does_not_fire_in_time_says_where_to_look_and_ends_calmly(
-    watched: Google, service: WatchService
-) -> None:
-    service.can_fire = False
-
-    with pytest.raises(CloudFailed, match=r"has not fired within 0 s.*is it enabled"):
-        fire(watched, read_rule_files(RULES_FOLDER), pace=replace(QUICK, timeout_s=0.05))
-
-    assert service.samples[-1][2] == 0.0
-
-
-def test_an_alert_that_fires_already_is_not_tested(watched: Google, service: WatchService) -> None:
-    for name, policy in service.policies.things.items():
-        if policy.user_labels["alert"] in ("classmarktargetdown", "classmarkdriftretrain"):
-            service.open_incident(name)
-
-    with pytest.raises(CloudRefused, match=r"is firing already: projects/.*/alerts/0\.1\."):
-        fire(watched, read_rule_files(RULES_FOLDER), pace=QUICK)
-
-    assert service.samples == []
-
-
-def test_an_alert_without_its_policy_says_how_to_make_it(google: Google) -> None:
-    with pytest.raises(CloudNotFound, match=r"has no policy.*cloud alerts --apply"):
-        fire(google, read_rule_files(RULES_FOLDER), pace=QUICK)
-
-
-def test_an_alert_that_one_sample_cannot_fire_names_those_that_it_can(google: Google) -> None:
-    with pytest.raises(UsageError, match=r"more than one sample.*ClassmarkJournalFailing"):
-        fire(google, read_rule_files(RULES_FOLDER), "ClassmarkTargetDown", pace=QUICK)
-
-
-def test_a_sample_that_may_not_be_written_names_the_role(
-    server: GoogleServer, watched: Google
-) -> None:
-    server.fail("CreateTimeSeries", _CODE.PERMISSION_DENIED, times=99)
-    with pytest.raises(CloudRefused, match=f"writing a sample is not allowed.*{_ROLE}"):
-        fire(watched, read_rule_files(RULES_FOLDER), pace=QUICK)
-
-
-def test_incidents_that_cannot_be_listed_are_an_error(
-    watched: Google, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(HTTP_VARIABLE, "127.0.0.1:1")
-    with pytest.raises(ClassmarkError, match="listing incidents failed"):
-        fire(Google(ENVIRONMENT), read_rule_files(RULES_FOLDER), pace=QUICK)
-
-
-@pytest.mark.parametrize(
-    ("status", "says"),
-    [
-        (403, f"listing incidents is not allowed.*as the test asks.*{_ROLE}"),
-        (429, "listing incidents exceeds a quota"),
-    ],
-)
-def test_incidents_that_may_not_be_listed_are_refused_before_a_sample_is_written(
-    watched: Google, service: WatchService, status: int, says: str
-) -> None:
-    service.incidents_status = status
-    with pytest.raises(CloudRefused, match=says):
-        fire(watched, read_rule_files(RULES_FOLDER), pace=QUICK)
-    assert service.samples == []
-
-
-def test_the_command_tests_an_alert(watched: Google, environment: Path) -> None:
-    words = ("alert-test", "--rules", RULES_FOLDER, "--environment", environment, "--every", "0")
-
-    said = run(*words)
-    assert said.exit_code == 0, said.output
-    assert "ClassmarkDriftRetrain fired after" in said.stdout
-
-    shown = run(*words, "ClassmarkDriftPage", "--json")
-    assert json.loads(shown.stdout)["alert"] == "ClassmarkDriftPage"
-
-
-def test_a_dry_run_of_a_test_prints_the_sample(server: GoogleServer, environment: Path) -> None:
-    shown = run("alert-test", "--rules", RULES_FOLDER, "--environment", environment, "--dry-run")
-
-    [series] = json.loads(shown.stdout)["timeSeries"]
-    assert series["metric"]["type"] == "prometheus.googleapis.com/classmark_drift_action/gauge"
-    assert server.calls == []
-
-
-@pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to one process there")
-def test_a_test_that_is_interrupted_ends_calmly(
-    watched: Google, service: WatchService, environment: Path
-) -> None:
-    assert watched.environment == ENVIRONMENT
-    service.can_fire = False
-    words = ["cloud", "alert-test", "--rules", str(RULES_FOLDER), "--every", "0"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "classmark", *words, "--environment", str(environment)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        killer = threading.Timer(120, process.kill)
-        killer.start()
-        assert service.written.wait(100)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate()
-        killer.cancel()
-
-    assert process.returncode == 130, errors
-    assert "Traceback" not in errors
-    assert service.samples[-1][2] == 0.0
-
-
 def test_kinds_find_only_what_has_every_label(google: Google, service: WatchService) -> None:
     place = f"projects/{ENVIRONMENT.project}"
     for labels in ({"app": "classmark"}, {"app": "other", "environment": "production"}):
@@ -475,3 +286,22 @@ def test_files_are_not_written_over_the_dashboards_that_they_are_made_from(
 
     assert isinstance(refused.exception, ClassmarkError)
     assert f"{grafana} is the input" in str(refused.exception)
+
+
+def test_the_help_of_the_commands_needs_nothing_of_googles() -> None:
+    code = (
+        "import sys, classmark.cli.cloud.command; "
+        "sys.exit(any(name.startswith(('google.api', 'google.auth', 'google.protobuf', 'grpc')) for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_google_leaves_out_because_it_is_empty_is_no_change(
+    google: Google, plan: Plan, service: WatchService
+) -> None:
+    apply_plan(google, plan)
+    [check] = service.checks.things.values()
+    for label in ("revision_name", "configuration_name"):
+        del check.monitored_resource.labels[label]
+
+    assert apply_plan(google, plan).changes == []

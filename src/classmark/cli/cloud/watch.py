@@ -12,15 +12,17 @@ import typer
 from classmark.cli.cloud.options import DryRun, Environment, environment_of, google_of
 from classmark.cli.options import AsJson
 from classmark.cli.output import table
+from classmark.cloud.watch.dashboards import GRAFANA_FOLDER
+from classmark.cloud.watch.rules import RULES_FOLDER, read_rule_files
+from classmark.cloud.watch.samples import DEFAULT_ALERT, Pace, sample_of
 from classmark.errors import UsageError
 from classmark.storage import check_apart
 
 if TYPE_CHECKING:
     from classmark.cloud.watch.apply import Outcome
-    from classmark.cloud.watch.rules import Rules
 
 _DIFFERS = 3
-_DEFAULT_RULES = Path("deploy/prometheus/rules")
+_PACE = Pace()
 
 RulesFolder = Annotated[
     Path,
@@ -46,13 +48,13 @@ def alerts(
         Path | None,
         typer.Option("--output", metavar="DIR", help="Write a file for each policy and the like."),
     ] = None,
-    rules: RulesFolder = _DEFAULT_RULES,
+    rules: RulesFolder = RULES_FOLDER,
     dashboards: Annotated[
         Path,
         typer.Option(
             "--dashboards", metavar="DIR", help="Grafana's dashboards, for files of --output."
         ),
-    ] = Path("deploy/grafana/dashboards"),
+    ] = GRAFANA_FOLDER,
     environment: Environment = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -77,15 +79,15 @@ def alerts(
 def alert_test(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="Alert that compares one metric with a number.")
-    ] = "ClassmarkDriftRetrain",
+    ] = DEFAULT_ALERT,
     *,
-    rules: RulesFolder = _DEFAULT_RULES,
+    rules: RulesFolder = RULES_FOLDER,
     timeout: Annotated[
         float, typer.Option("--timeout", min=0, metavar="SECONDS", help="Longest time to wait.")
-    ] = 900.0,
+    ] = _PACE.timeout_s,
     every: Annotated[
         float, typer.Option("--every", min=0, metavar="SECONDS", help="Between two samples.")
-    ] = 15.0,
+    ] = _PACE.every_s,
     environment: Environment = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -95,19 +97,21 @@ def alert_test(
     The channel of the environment gets a real notification. The sample has the instance alert-test,
     and ends with a calm value, on Ctrl-C too.
     """
-    from classmark.cloud.watch.fire import Pace, fire, sample_of, series_of
-    from classmark.cloud.watch.plan import json_of
-    from classmark.cloud.watch.rules import read_rule_files
-
     found = read_rule_files(rules)
+    sample = sample_of(found, name)
+    google = google_of(environment)
+
+    from classmark.cloud.watch.fire import fire, series_of
+    from classmark.cloud.watch.plan import json_of
+
     if dry_run:
-        where, sample = environment_of(environment), sample_of(found, name)
+        where = google.environment
         series = json_of(series_of(sample, sample.firing, where, at=0))
         request = {"name": f"projects/{where.project}", "timeSeries": [series]}
         typer.echo(json.dumps(request, indent=2))
         return
-    pace = Pace(timeout_s=timeout, every_s=every, gap_s=min(every, Pace().gap_s))
-    fired = fire(google_of(environment), found, name, pace=pace, report=_report)
+    pace = Pace(timeout_s=timeout, every_s=every, gap_s=min(every, _PACE.gap_s))
+    fired = fire(google, found, name, pace=pace, report=_report)
     if as_json:
         typer.echo(json.dumps(asdict(fired), indent=2))
         return
@@ -119,9 +123,7 @@ def _report(line: str) -> None:
 
 
 def _list(folder: Path, *, as_json: bool) -> None:
-    from classmark.cloud.watch.rules import read_rule_files
-
-    found: Rules = read_rule_files(folder)
+    found = read_rule_files(folder)
     if as_json:
         typer.echo(json.dumps([asdict(alert) for alert in found.alerts], indent=2))
         return

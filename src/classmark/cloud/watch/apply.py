@@ -146,7 +146,10 @@ class _Work:
 
 
 def _within(wanted: Any, there: Any) -> bool:  # noqa: ANN401 - values of JSON
-    """Return whether all that is wanted is there; Google adds names, times and defaults."""
+    """Return whether all that is wanted is there; Google adds names, times and defaults.
+
+    What is wanted empty may be missing.
+    """
     if isinstance(wanted, Mapping):
         if not isinstance(there, Mapping):
             return False
@@ -156,4 +159,4 @@ def _within(wanted: Any, there: Any) -> bool:  # noqa: ANN401 - values of JSON
     if isinstance(wanted, list):
         pairs = zip(wanted, there or [], strict=False)
         return len(wanted) == len(there or []) and all(_within(a, b) for a, b in pairs)
-    return bool(wanted == there)
+    return bool(wanted == there or (wanted == "" and there is None))
