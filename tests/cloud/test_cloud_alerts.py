@@ -291,7 +291,8 @@ def test_files_are_not_written_over_the_dashboards_that_they_are_made_from(
 def test_the_help_of_the_commands_needs_nothing_of_googles() -> None:
     code = (
         "import sys, classmark.cli.cloud.command; "
-        "sys.exit(any(name.startswith(('google.api', 'google.auth', 'google.protobuf', 'grpc')) for name in sys.modules))"
+        "begins = ('google.api', 'google.auth', 'google.protobuf', 'grpc'); "
+        "sys.exit(any(name.startswith(begins) for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
