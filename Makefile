@@ -34,6 +34,7 @@ BUILD_INPUTS := pyproject.toml $(wildcard setup.py MANIFEST.in) $(C_SOURCES)
 # make docs serves here.
 DOCS_ADDRESS ?= 127.0.0.1:8001
 BENCHMARKS := $(wildcard benchmarks/bench_*.py) benchmarks/service.py
+MADE_FOR_CLOUD := $(addprefix tests/cloud/,test_cloud_watch.py test_cloud_infra.py)
 SCRIPTS := .ci/run deploy/docker/locked
 WORKFLOWS := $(wildcard .github/workflows/*.yml)
 NEIGHBOURS := packages/classmark-neighbours
@@ -111,6 +112,7 @@ check: $(TEST_VENV)/.ready-check  ## Lint, types, contracts, locks, workflows, d
 	$(RUN) check_jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 	$(TEST_VENV)/$(BIN)/hadolint deploy/docker/Dockerfile .devcontainer/Dockerfile
 	$(TEST_VENV)/$(BIN)/python deploy/grafana/dashboards.py --check
+	$(RUN) pytest -q --no-cov -k "committed_files or page_of" $(MADE_FOR_CLOUD)
 	$(RUN) check_jsonschema --builtin-schema vendor.github-actions $(wildcard .github/actions/*/action.yml)
 	$(RUN) check_jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(RUN) check_jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml

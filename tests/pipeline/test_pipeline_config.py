@@ -22,7 +22,12 @@ DATASET = "dataset.path=data"
 DEEP_EXPERIMENTS = ("fast", "balanced", "optimized_distilbert", "frozen_head")
 DEEP_EXPERIMENTS += ("debug/overfit", "debug/limit", "debug/profiler")
 CONF = Path(str(files("classmark.conf")))
-FILES = [path.relative_to(CONF) for path in CONF.rglob("*.yaml") if path.parent != CONF]
+# In the folder cloud are prices, which are data and no choice of a run.
+FILES = [
+    path.relative_to(CONF)
+    for path in CONF.rglob("*.yaml")
+    if path.parent not in (CONF, CONF / "cloud")
+]
 GROUPS = sorted(f"{p.parts[0]}={'/'.join(p.with_suffix('').parts[1:])}" for p in FILES)
 
 

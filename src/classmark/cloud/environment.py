@@ -35,6 +35,7 @@ class CloudEnvironment:
         repository: of Artifact Registry, for images; one named ``classmark`` if empty.
         sql: connection name of the Cloud SQL instance that keeps the journal, "" for none.
         notify: address of mail that alerts are sent to, "" for none.
+        docs: where the documentation is served, to which alerts link; "" for no links.
     """
 
     project: str
@@ -44,6 +45,7 @@ class CloudEnvironment:
     repository: str = ""
     sql: str = ""
     notify: str = ""
+    docs: str = ""
 
     def __post_init__(self) -> None:
         for field, (pattern, form) in _PATTERNS.items():

@@ -23,6 +23,7 @@ _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 _SIGN_IN = (
     "Run `gcloud auth application-default login`, or run it where a service account is attached"
 )
+_TIMEOUT_S = 60
 _Client = TypeVar("_Client")
 
 
@@ -73,6 +74,29 @@ class Google:
             return cast(_Client, made(transport=transport))
         with google_errors("signing in"):
             return cast(_Client, made(credentials=self._credentials))
+
+    def fetch(self, host: str, path: str, **query: str) -> dict[str, Any]:
+        """Return the JSON of an address that Google's client libraries do not have.
+
+        Args:
+            host: of the API, e.g. ``monitoring.googleapis.com``.
+            path: with a slash at its beginning.
+            **query: what comes after the question mark.
+
+        Raises:
+            GoogleAPIError: it is refused; call this within ``google_errors``.
+        """
+        import requests
+        from google.api_core.exceptions import from_http_response
+        from google.auth.transport.requests import AuthorizedSession
+
+        base = f"http://{self._http}" if self._http else f"https://{host}"
+        session = requests.Session() if self._http else AuthorizedSession(self._credentials)
+        with session:
+            answer = session.get(base + path, params=query, timeout=_TIMEOUT_S)
+        if not answer.ok:
+            raise from_http_response(answer)
+        return cast(dict[str, Any], answer.json())
 
     @cached_property
     def _channel(self) -> Any:  # noqa: ANN401 - a channel of gRPC

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import typer
 
+from classmark.cli.cloud import cost, watch
 from classmark.cli.cloud.options import Environment, environment_of
 from classmark.cli.options import AsJson
 
@@ -17,6 +18,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
+app.command("alerts")(watch.alerts)
+app.command("cost")(cost.cost)
+app.command("alert-test")(watch.alert_test)
 
 
 @app.callback()
