@@ -8,6 +8,8 @@ from dataclasses import asdict
 import typer
 
 from classmark.cli.cloud.options import Environment, environment_of
+from classmark.cli.cloud.remove import destroy, secret
+from classmark.cli.cloud.serve import canary, deploy, promote, rollback, status
 from classmark.cli.options import AsJson
 
 app = typer.Typer(
@@ -17,6 +19,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
+for command in (deploy, canary, promote, rollback, status, destroy):
+    app.command(command.__name__)(command)
+app.add_typer(secret)
 
 
 @app.callback()
