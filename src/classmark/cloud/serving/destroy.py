@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from classmark.cloud.google import Google, google_errors
 from classmark.cloud.serving.manifests import KINDS as DEPLOYED

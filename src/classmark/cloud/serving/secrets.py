@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from classmark.cloud.google import Google, google_errors
@@ -31,10 +32,8 @@ def set_secret(google: Google, name: str, value: bytes) -> str:
     automatic = manager.Replication(automatic=manager.Replication.Automatic())
     secret = manager.Secret(labels=environment.labels, replication=automatic)
     with google_errors(f"setting the secret {name}", role=ROLE):
-        try:
+        with suppress(AlreadyExists):  # a further version: rotation
             client.create_secret(parent=parent, secret_id=own, secret=secret)
-        except AlreadyExists:
-            pass  # a further version: rotation
         payload = manager.SecretPayload(data=value)
         version = client.add_secret_version(parent=f"{parent}/secrets/{own}", payload=payload)
     return str(version.name.rpartition("/")[2])

@@ -116,7 +116,7 @@ def route(google: Google, service: Any, wanted: dict[str, int]) -> Any:  # noqa:
     A main revision that is replaced is noted as the one before.
     """
     before, (after, most) = main_revision(service), max(wanted.items(), key=lambda item: item[1])
-    if before and before != after and most == 100:  # noqa: PLR2004 - per cent
+    if before and before != after and most == 100:
         service.annotations[PREVIOUS] = before
     if shares(service) == wanted:
         return service
