@@ -1,4 +1,4 @@
-"""Cloud Run, Scheduler, Secret Manager and Artifact Registry as they behave: state, etags, operations."""
+"""Cloud Run, Scheduler, Secret Manager and Artifact Registry: state, etags, operations."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from google_server import GoogleServer
 from serving_service import Images, Jobs, Scheduler, Secrets, Services
 from typer.testing import CliRunner, Result
 
-from classmark.cli.app import load_verb
+from classmark.cli.cloud.command import app
 from classmark.cloud.environment import CloudEnvironment
 from classmark.cloud.google import GRPC_VARIABLE, Google
 from classmark.cloud.serving.manifests import KINDS, Wanted, filled
@@ -41,7 +41,7 @@ class Cloud:
     def run(self, *words: str, given: bytes | None = None) -> Result:
         """Run a command of ``classmark cloud``."""
         words = (*words, "--environment", str(self.file))
-        return CliRunner().invoke(load_verb("cloud"), [*words], input=given)
+        return CliRunner().invoke(app, [*words], input=given)
 
     def shares(self) -> list[int]:
         """Return the shares of the revisions, the largest first."""
@@ -195,7 +195,7 @@ def test_destroy_removes_what_is_its_own_and_says_what_is_left(cloud: Cloud) -> 
     assert cloud.run("destroy", "--yes").exit_code == 1
     assert cloud.run("destroy", "--yes").exit_code == 0
     assert list(cloud.services.kept) == [foreign]
-    assert not (cloud.jobs.kept or cloud.schedules.kept or cloud.secrets.kept)
+    assert [cloud.jobs.kept, cloud.schedules.kept, cloud.secrets.kept] == [{}, {}, {}]
     assert cloud.run("destroy", "--yes").output == ""
 
 
