@@ -9,7 +9,9 @@ from pathlib import Path
 
 import grpc
 import pytest
+import yaml
 from google.cloud import artifactregistry_v1, run_v2, scheduler_v1, secretmanager_v1
+from google.cloud.devtools import cloudbuild_v1
 from google_server import GoogleServer
 from serving_service import Images, Jobs, Scheduler, Secrets, Services
 from typer.testing import CliRunner, Result
@@ -228,3 +230,15 @@ def test_concurrency_is_what_was_measured() -> None:
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(ClassmarkError, match="service, monitor"):
         filled(ENVIRONMENT, Wanted(kind="page", image="i"), run_v2.Service)
+
+
+def test_the_build_is_one_of_googles_messages_and_pushes_what_it_builds() -> None:
+    text = (ROOT / "deploy" / "gcp" / "cloudbuild.yaml").read_text("utf-8")
+    fields = json.dumps(yaml.safe_load(text))
+    build = cloudbuild_v1.Build.from_json(fields, ignore_unknown_fields=False)
+    built = [
+        step.args[step.args.index("--tag") + 1] for step in build.steps if "--tag" in step.args
+    ]
+    assert list(build.images) == built
+    verified = cloudbuild_v1.BuildOptions.VerifyOption.VERIFIED
+    assert build.options.requested_verify_option == verified

@@ -64,7 +64,7 @@ def filled(environment: CloudEnvironment, wanted: Wanted, message: Any) -> Any: 
 
     if wanted.kind not in KINDS:
         raise UsageError(f"{wanted.kind!r} cannot be deployed. Give {', '.join(KINDS)}.")
-    place = files("classmark.conf") / "cloud" / "run" / f"{wanted.kind}.yaml"
+    place = files("classmark.cloud.serving") / "run" / f"{wanted.kind}.yaml"
     values = _values(environment, wanted)
     fields = _fill(yaml.safe_load(place.read_text("utf-8")), values)
     if "scaling" in fields["template"]:
