@@ -124,7 +124,7 @@ class Deadly(dict[str, str]):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.timeout(120)  # Ray now and then waits forever for a worker that died: `make` tries again
+@pytest.mark.timeout(120)  # now and then Ray waits forever for a dead worker; make tries again
 def test_papers_that_kill_every_worker_end_the_run(nodes: Any, tmp_path: Path) -> None:
     from ray import cloudpickle
 

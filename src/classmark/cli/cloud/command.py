@@ -9,6 +9,8 @@ import typer
 
 from classmark.cli.cloud import cost, watch
 from classmark.cli.cloud.options import Environment, environment_of
+from classmark.cli.cloud.remove import destroy, secret
+from classmark.cli.cloud.serve import canary, deploy, promote, rollback, status
 from classmark.cli.options import AsJson
 
 app = typer.Typer(
@@ -18,9 +20,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-app.command("alerts")(watch.alerts)
-app.command("cost")(cost.cost)
+for command in (deploy, canary, promote, rollback, status, destroy, watch.alerts, cost.cost):
+    app.command(command.__name__)(command)
 app.command("alert-test")(watch.alert_test)
+app.add_typer(secret)
 
 
 @app.callback()

@@ -1,0 +1,69 @@
+"""``classmark cloud secret`` and ``classmark cloud destroy``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from classmark.cli.cloud.options import Environment, google_of
+
+secret = typer.Typer(name="secret", help="Set and list secrets.", no_args_is_help=True)
+
+
+@secret.command("set")
+def set_(
+    name: Annotated[str, typer.Argument(help="api-keys, journal-password or wandb-key.")],
+    *,
+    from_file: Annotated[
+        Path, typer.Option(metavar="FILE|-", help="Value; - is standard input.")
+    ] = Path("-"),
+    environment: Environment = None,
+) -> None:
+    """Set a secret, or rotate it: a new version. The value is never shown."""
+    from classmark.cloud.serving.secrets import set_secret
+    from classmark.errors import UsageError, unreadable
+
+    google = google_of(environment)
+    try:
+        value = sys.stdin.buffer.read() if str(from_file) == "-" else from_file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{from_file} {unreadable(error, 'Check its path')}") from error
+    version = set_secret(google, name, value.removesuffix(b"\n"))
+    typer.echo(f"{name} version {version}")
+
+
+@secret.command("list")
+def list_(*, environment: Environment = None) -> None:
+    """List the secrets of the environment, without their values."""
+    from classmark.cloud.serving.secrets import list_secrets
+
+    for found in list_secrets(google_of(environment)):
+        typer.echo(found.name.rpartition("/")[2])
+
+
+def destroy(
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go.")] = False,
+    environment: Environment = None,
+) -> None:
+    """Remove what carries the labels of the environment; the bucket stays. Safe to repeat."""
+    from classmark.cli.output import print_error
+    from classmark.cloud.serving.destroy import find_all, remove_all
+
+    google = google_of(environment)
+    found = find_all(google)
+    for kind, name in found:
+        typer.echo(f"{kind.word:<9} {name}")
+    if dry_run or not found:
+        return
+    if not yes:
+        typer.confirm(f"Remove these {len(found)}?", abort=True)
+    left = remove_all(google, found)
+    for _, error in left:
+        print_error(f"error: {error}")
+    if left:
+        raise typer.Exit(1)

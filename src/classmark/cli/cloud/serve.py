@@ -1,0 +1,133 @@
+"""``classmark cloud deploy``, ``canary``, ``promote``, ``rollback`` and ``status``."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from classmark.cli.cloud.options import DryRun, Environment, google_of
+from classmark.cli.options import AsJson
+
+Tag = Annotated[str, typer.Option(metavar="NAME", help="Tag of the revision.")]
+_PACKAGES = {"retrain-job": "train"}
+
+
+def deploy(
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="service, monitor, monitor-job or retrain-job.")
+    ],
+    *,
+    image: Annotated[
+        str, typer.Option(metavar="TAG|DIGEST|ADDRESS", help="Image of Artifact Registry.")
+    ],
+    model: Annotated[
+        str, typer.Option(metavar="NAME@VERSION", help="Serve this, not the registry's champion.")
+    ] = "",
+    registry: Annotated[
+        str, typer.Option(metavar="gs://...", help="Registry to follow; that of the bucket.")
+    ] = "",
+    keys: Annotated[
+        bool, typer.Option("--keys", help="Require keys of the secret api-keys.")
+    ] = False,
+    least: Annotated[int | None, typer.Option("--min", min=0, help="Minimum instances.")] = None,
+    most: Annotated[int | None, typer.Option("--max", min=1, help="Maximum instances.")] = None,
+    traffic: Annotated[
+        bool, typer.Option("--traffic/--no-traffic", help="Give it all requests once ready.")
+    ] = True,
+    tag: Annotated[str, typer.Option(metavar="NAME", help="Address of its own.")] = "",
+    schedule: Annotated[
+        str, typer.Option(metavar="CRON", help="When a job runs, in UTC.")
+    ] = "0 6 * * *",
+    dry_run: DryRun = False,
+    environment: Environment = None,
+    as_json: AsJson = False,
+) -> None:
+    """Deploy to Cloud Run: the service, the monitor, or a job on a schedule.
+
+    The image is looked up and named by its digest first. Requests move to the new revision only
+    once it is ready. Safe to repeat; of two at once, one is refused.
+    """
+    from classmark.cloud.serving.images import full_address, resolve
+    from classmark.cloud.serving.jobs import deploy_job
+    from classmark.cloud.serving.manifests import Wanted
+    from classmark.cloud.serving.services import deploy as run
+
+    google = google_of(environment)
+    package = _PACKAGES.get(kind, "service")
+    address = full_address(google, image, package) if dry_run else resolve(google, image, package)
+    wanted = Wanted(
+        kind=kind,
+        image=address,
+        model=model,
+        registry=registry,
+        has_keys=keys,
+        least=least,
+        most=most,
+    )
+    if dry_run:
+        typer.echo(_request(google, wanted))
+    elif kind.endswith("-job"):
+        typer.echo(f"{deploy_job(google, wanted, schedule).name} at {schedule} UTC")
+    else:
+        _show(run(google, wanted, tag=tag, traffic=traffic), as_json=as_json)
+
+
+def canary(
+    *,
+    percent: Annotated[int, typer.Option(metavar="P", help="Share of the requests, 1 to 99.")],
+    tag: Tag = "canary",
+    environment: Environment = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give the revision with the tag a share of the requests."""
+    from classmark.cloud.serving.traffic import canary as run
+
+    _show(run(google_of(environment), percent, tag), as_json=as_json)
+
+
+def promote(
+    *, tag: Tag = "canary", environment: Environment = None, as_json: AsJson = False
+) -> None:
+    """Give the revision with the tag all requests."""
+    from classmark.cloud.serving.traffic import promote as run
+
+    _show(run(google_of(environment), tag), as_json=as_json)
+
+
+def rollback(
+    *, tag: Tag = "canary", environment: Environment = None, as_json: AsJson = False
+) -> None:
+    """End a canary; without one, go back to the revision before."""
+    from classmark.cloud.serving.traffic import rollback as run
+
+    _show(run(google_of(environment), tag), as_json=as_json)
+
+
+def status(*, environment: Environment = None, as_json: AsJson = False) -> None:
+    """Show the service: its address, and how requests are divided."""
+    from classmark.cloud.serving.services import require_service
+
+    _show(require_service(google_of(environment), "service"), as_json=as_json)
+
+
+def _request(google: Any, wanted: Any) -> str:  # noqa: ANN401 - loaded late
+    from google.cloud import run_v2
+
+    from classmark.cloud.serving.manifests import filled
+    from classmark.cloud.serving.services import wanted_service
+
+    if wanted.kind.endswith("-job"):
+        return str(run_v2.Job.to_json(filled(google.environment, wanted, run_v2.Job)))
+    return str(run_v2.Service.to_json(wanted_service(google, wanted)))
+
+
+def _show(service: Any, *, as_json: bool) -> None:  # noqa: ANN401 - a message of Google's
+    rows = [{"revision": t.revision, "percent": t.percent, "tag": t.tag} for t in service.traffic]
+    if as_json:
+        typer.echo(json.dumps({"name": service.name, "url": service.uri, "traffic": rows}))
+        return
+    typer.echo(f"{service.name}  {service.uri}")
+    for row in rows:
+        typer.echo(f"{row['percent']:>3} %  {row['revision']}  {row['tag']}".rstrip())

@@ -1,0 +1,1 @@
+"""The service, the monitor and the scheduled jobs on Cloud Run."""

@@ -1,0 +1,108 @@
+"""Removes what carries the labels of the environment; a row of ``KINDS`` for each kind of thing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from classmark.cloud.google import Google, google_errors
+from classmark.cloud.serving.manifests import KINDS as DEPLOYED
+from classmark.cloud.serving.manifests import name_of
+from classmark.cloud.serving.secrets import is_own, list_secrets
+from classmark.errors import ClassmarkError, CloudNotFound
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of thing that can be removed.
+
+    Attributes:
+        word: names it.
+        find: yields the names of those of the environment.
+        remove: removes one by its name.
+    """
+
+    word: str
+    find: Callable[[Google], Iterator[str]]
+    remove: Callable[[Google, str], None]
+
+
+def _schedules(google: Google) -> Iterator[str]:
+    """A schedule has no labels: those of the environment are known by their names."""
+    from google.cloud import scheduler_v1
+
+    own = {f"{google.environment.parent}/jobs/{name_of(google.environment, k)}" for k in DEPLOYED}
+    client = google.client(scheduler_v1.CloudSchedulerClient)
+    for job in client.list_jobs(parent=google.environment.parent):
+        if job.name in own:
+            yield job.name
+
+
+def _remove_schedule(google: Google, name: str) -> None:
+    from google.cloud import scheduler_v1
+
+    google.client(scheduler_v1.CloudSchedulerClient).delete_job(name=name)
+
+
+def _services(google: Google) -> Iterator[str]:
+    from google.cloud import run_v2
+
+    found = google.client(run_v2.ServicesClient).list_services(parent=google.environment.parent)
+    yield from (service.name for service in found if is_own(google, service))
+
+
+def _remove_service(google: Google, name: str) -> None:
+    from google.cloud import run_v2
+
+    google.client(run_v2.ServicesClient).delete_service(name=name).result(timeout=300)
+
+
+def _jobs(google: Google) -> Iterator[str]:
+    from google.cloud import run_v2
+
+    found = google.client(run_v2.JobsClient).list_jobs(parent=google.environment.parent)
+    yield from (job.name for job in found if is_own(google, job))
+
+
+def _remove_job(google: Google, name: str) -> None:
+    from google.cloud import run_v2
+
+    google.client(run_v2.JobsClient).delete_job(name=name).result(timeout=300)
+
+
+def _secrets(google: Google) -> Iterator[str]:
+    yield from (secret.name for secret in list_secrets(google))
+
+
+def _remove_secret(google: Google, name: str) -> None:
+    from google.cloud import secretmanager_v1
+
+    google.client(secretmanager_v1.SecretManagerServiceClient).delete_secret(name=name)
+
+
+KINDS = [
+    Kind("schedule", _schedules, _remove_schedule),
+    Kind("service", _services, _remove_service),
+    Kind("job", _jobs, _remove_job),
+    Kind("secret", _secrets, _remove_secret),
+]
+
+
+def find_all(google: Google) -> list[tuple[Kind, str]]:
+    """Return everything of the environment, in the order in which it is removed."""
+    with google_errors("listing what is deployed", role="roles/viewer"):
+        return [(kind, name) for kind in KINDS for name in kind.find(google)]
+
+
+def remove_all(google: Google, found: list[tuple[Kind, str]]) -> list[tuple[str, ClassmarkError]]:
+    """Remove everything that was found; returns what is left, each with the reason."""
+    left: list[tuple[str, ClassmarkError]] = []
+    for kind, name in found:
+        try:
+            with google_errors(f"removing the {kind.word} {name}", role="roles/run.admin"):
+                kind.remove(google, name)
+        except CloudNotFound:
+            continue  # somebody else has removed it
+        except ClassmarkError as error:
+            left.append((name, error))
+    return left

@@ -1,0 +1,244 @@
+"""Deploying to Cloud Run: revisions, traffic, jobs, secrets, and taking all of it down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+import yaml
+from google.cloud import artifactregistry_v1, run_v2, scheduler_v1, secretmanager_v1
+from google.cloud.devtools import cloudbuild_v1
+from google_server import GoogleServer
+from serving_service import Images, Jobs, Scheduler, Secrets, Services
+from typer.testing import CliRunner, Result
+
+from classmark.cli.cloud.command import app
+from classmark.cloud.environment import CloudEnvironment
+from classmark.cloud.google import GRPC_VARIABLE, Google
+from classmark.cloud.serving.manifests import KINDS, Wanted, filled
+from classmark.cloud.serving.services import find_service, update
+from classmark.errors import ClassmarkError, CloudNotFound, CloudRefused
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = CloudEnvironment(project="papers-test-1", region="europe-west4", bucket="papers")
+_REPOSITORY = f"{ENVIRONMENT.parent}/repositories/classmark"
+_CODE = grpc.StatusCode
+
+
+@dataclass
+class Cloud:
+    """What is in the project, and the command that changes it."""
+
+    server: GoogleServer
+    services: Services
+    jobs: Jobs
+    schedules: Scheduler
+    secrets: Secrets
+    file: Path
+
+    def run(self, *words: str, given: bytes | None = None) -> Result:
+        """Run a command of ``classmark cloud``."""
+        words = (*words, "--environment", str(self.file))
+        return CliRunner().invoke(app, [*words], input=given)
+
+    def shares(self) -> list[int]:
+        """Return the shares of the revisions, the largest first."""
+        (service,) = self.services.kept.values()
+        return sorted((t.percent for t in service.traffic if t.percent), reverse=True)
+
+    def serving(self) -> str:
+        """Return the revision with the most requests."""
+        (service,) = self.services.kept.values()
+        return str(max(service.traffic, key=lambda t: t.percent).revision)
+
+
+@pytest.fixture
+def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    services, jobs, schedules, secrets, images = (
+        Services(),
+        Jobs(),
+        Scheduler(),
+        Secrets(),
+        Images(),
+    )
+    server = GoogleServer(
+        {
+            run_v2.ServicesClient: services,
+            run_v2.JobsClient: jobs,
+            scheduler_v1.CloudSchedulerClient: schedules,
+            secretmanager_v1.SecretManagerServiceClient: secrets,
+            artifactregistry_v1.ArtifactRegistryClient: images,
+        }
+    )
+    services.server = jobs.server = server
+    for number in (1, 2, 3):
+        images.push(_REPOSITORY, "service", f"v{number}", f"sha256:{number}{number}")
+    images.push(_REPOSITORY, "train", "v1", "sha256:aa")
+    file = tmp_path / "cloud.yaml"
+    file.write_text("project: papers-test-1\nregion: europe-west4\nbucket: papers\n")
+    with server.running() as address:
+        monkeypatch.setenv(GRPC_VARIABLE, address)
+        yield Cloud(server, services, jobs, schedules, secrets, file)
+
+
+def test_a_canary_is_promoted_and_rolled_back(cloud: Cloud) -> None:
+    assert cloud.run("deploy", "service", "--image", "v1").exit_code == 0
+    first = cloud.serving()
+    done = cloud.run("deploy", "service", "--image", "v2", "--no-traffic", "--tag", "canary")
+    assert done.exit_code == 0, done.output
+    assert (cloud.serving(), cloud.shares()) == (first, [100])
+    assert cloud.run("canary", "--percent", "10").exit_code == 0
+    assert (cloud.serving(), cloud.shares()) == (first, [90, 10])
+    assert cloud.run("promote").exit_code == 0
+    assert cloud.serving() != first
+    assert cloud.run("rollback").exit_code == 0
+    assert (cloud.serving(), cloud.shares()) == (first, [100])
+    again = cloud.run("rollback")
+    assert isinstance(again.exception, CloudNotFound)
+    assert cloud.serving() == first
+
+
+def test_a_rollback_during_a_canary_ends_it(cloud: Cloud) -> None:
+    cloud.run("deploy", "service", "--image", "v1")
+    first = cloud.serving()
+    cloud.run("deploy", "service", "--image", "v2", "--no-traffic", "--tag", "canary")
+    cloud.run("canary", "--percent", "60")
+    cloud.run("rollback")
+    assert (cloud.serving(), cloud.shares()) == (first, [100])
+
+
+def test_a_deployment_repeated_makes_no_second_revision(cloud: Cloud) -> None:
+    cloud.run("deploy", "service", "--image", "v1")
+    made = cloud.serving()
+    done = cloud.run("deploy", "service", "--image", "v1", "--json")
+    assert json.loads(done.stdout)["traffic"] == [{"revision": made, "percent": 100, "tag": ""}]
+    assert not cloud.server.called("UpdateService")
+
+
+def test_a_deployment_whose_answer_was_lost_is_finished_when_repeated(cloud: Cloud) -> None:
+    cloud.run("deploy", "service", "--image", "v1")
+    first = cloud.serving()
+    cloud.server.fail("UpdateService", _CODE.UNAVAILABLE, after=True)
+    assert cloud.run("deploy", "service", "--image", "v2").exit_code == 1
+    assert cloud.serving() == first
+    assert cloud.run("deploy", "service", "--image", "v2").exit_code == 0
+    assert cloud.serving() != first
+
+
+def test_of_two_changes_at_once_one_is_refused(cloud: Cloud) -> None:
+    cloud.run("deploy", "service", "--image", "v1")
+    google = Google(ENVIRONMENT)
+    one, other = find_service(google, "service"), find_service(google, "service")
+    update(google, one)
+    with pytest.raises(CloudRefused, match="met another change"):
+        update(google, other)
+
+
+def test_a_revision_that_does_not_start_gets_no_requests(cloud: Cloud) -> None:
+    cloud.run("deploy", "service", "--image", "v1")
+    first = cloud.serving()
+    cloud.services.broken.add(f"{ENVIRONMENT.images}/service@sha256:22")
+    done = cloud.run("deploy", "service", "--image", "v2")
+    assert "did not become ready" in str(done.exception)
+    assert (cloud.serving(), cloud.shares()) == (first, [100])
+
+
+def test_an_image_that_does_not_exist_changes_nothing(cloud: Cloud) -> None:
+    done = cloud.run("deploy", "service", "--image", "v9")
+    assert isinstance(done.exception, CloudNotFound)
+    assert "finding the image" in str(done.exception)
+    assert not cloud.services.kept
+
+
+def test_a_missing_permission_names_the_role(cloud: Cloud) -> None:
+    cloud.server.fail("CreateService", _CODE.PERMISSION_DENIED)
+    done = cloud.run("deploy", "service", "--image", "v1")
+    assert "roles/run.developer" in str(done.exception)
+
+
+@pytest.mark.parametrize("image", ["v1", "sha256:11"])
+def test_an_image_is_deployed_by_its_digest(cloud: Cloud, image: str) -> None:
+    cloud.run("deploy", "service", "--image", image)
+    (service,) = cloud.services.kept.values()
+    assert service.template.containers[0].image == f"{ENVIRONMENT.images}/service@sha256:11"
+
+
+def test_a_job_gets_a_schedule_that_may_start_it(cloud: Cloud) -> None:
+    for schedule in ("0 6 * * *", "0 7 * * *"):
+        done = cloud.run("deploy", "monitor-job", "--image", "v1", "--schedule", schedule)
+        assert done.exit_code == 0, done.output
+    (trigger,) = cloud.schedules.kept.values()
+    assert trigger.schedule == "0 7 * * *"
+    assert trigger.http_target.uri.endswith("/jobs/classmark-production-monitor-job:run")
+    assert trigger.http_target.oauth_token.service_account_email == ENVIRONMENT.account("serve")
+
+
+def test_a_secret_is_rotated_and_its_value_is_in_one_request_only(cloud: Cloud) -> None:
+    assert cloud.run("secret", "set", "api-keys", given=b"first\n").output == "api-keys version 1\n"
+    assert cloud.run("secret", "set", "api-keys", given=b"second").output == "api-keys version 2\n"
+    assert list(cloud.secrets.values.values()) == [[b"first", b"second"]]
+    carrying = {call.method for call in cloud.server.calls if "second" in str(call.request)}
+    assert carrying == {"AddSecretVersion"}
+    assert cloud.run("secret", "list").output == "classmark-production-api-keys\n"
+
+
+def test_destroy_removes_what_is_its_own_and_says_what_is_left(cloud: Cloud) -> None:
+    cloud.run("deploy", "service", "--image", "v1")
+    cloud.run("deploy", "retrain-job", "--image", "v1")
+    cloud.run("secret", "set", "wandb-key", given=b"value")
+    foreign = f"{ENVIRONMENT.parent}/services/other"
+    cloud.services.kept[foreign] = run_v2.Service(name=foreign)
+    assert "service" in cloud.run("destroy", "--dry-run").output
+    cloud.server.fail("DeleteService", _CODE.PERMISSION_DENIED)
+    assert cloud.run("destroy", "--yes").exit_code == 1
+    assert cloud.run("destroy", "--yes").exit_code == 0
+    assert list(cloud.services.kept) == [foreign]
+    assert [cloud.jobs.kept, cloud.schedules.kept, cloud.secrets.kept] == [{}, {}, {}]
+    assert cloud.run("destroy", "--yes").output == ""
+
+
+def test_a_dry_run_sends_nothing(cloud: Cloud) -> None:
+    for kind in KINDS:
+        assert json.loads(cloud.run("deploy", kind, "--image", "v1", "--dry-run").stdout)
+    assert not cloud.server.calls
+
+
+@pytest.mark.parametrize("sql", ["", "papers-test-1:europe-west4:journal"])
+@pytest.mark.parametrize("has_keys", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_manifest_is_one_of_googles_messages(kind: str, sql: str, has_keys: bool) -> None:
+    environment = CloudEnvironment(project="papers-1", region="europe-west4", bucket="b12", sql=sql)
+    message = run_v2.Job if kind.endswith("-job") else run_v2.Service
+    made = filled(environment, Wanted(kind=kind, image="i@sha256:0", has_keys=has_keys), message)
+    assert made.labels == environment.labels
+    assert "${" not in str(made)
+    assert ("/cloudsql" in str(made)) == bool(sql)
+
+
+def test_concurrency_is_what_was_measured() -> None:
+    report = json.loads((ROOT / "benchmarks/reports/service.json").read_text())
+    made = filled(ENVIRONMENT, Wanted(kind="service", image="i"), run_v2.Service)
+    single = report["headline"]["single_concurrency"]
+    assert made.template.max_instance_request_concurrency == single
+    assert made.template.containers[0].resources.limits["cpu"] == str(report["workers"])
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(ClassmarkError, match="service, monitor"):
+        filled(ENVIRONMENT, Wanted(kind="page", image="i"), run_v2.Service)
+
+
+def test_the_build_is_one_of_googles_messages_and_pushes_what_it_builds() -> None:
+    text = (ROOT / "deploy" / "gcp" / "cloudbuild.yaml").read_text("utf-8")
+    fields = json.dumps(yaml.safe_load(text))
+    build = cloudbuild_v1.Build.from_json(fields, ignore_unknown_fields=False)
+    built = [
+        step.args[step.args.index("--tag") + 1] for step in build.steps if "--tag" in step.args
+    ]
+    assert list(build.images) == built
+    verified = cloudbuild_v1.BuildOptions.VerifyOption.VERIFIED
+    assert build.options.requested_verify_option == verified
