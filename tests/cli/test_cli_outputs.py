@@ -128,9 +128,7 @@ CLASHES = {
         "--html {}",
         "journal.sqlite",
     ),
-    "cloud alerts --output": Clash(
-        "cloud alerts --environment own.yaml --output {}", "own.yaml"
-    ),
+    "cloud alerts --output": Clash("cloud alerts --environment own.yaml --output {}", "own.yaml"),
     "journal export --output": Clash(
         "journal export --journal journal.sqlite --output {}", "journal.sqlite"
     ),
