@@ -54,11 +54,13 @@ class Services(Kept):
 
     Attributes:
         broken: images whose container does not become ready.
+        revisions: those that were ever made, by name.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.broken: set[str] = set()
+        self.revisions: dict[str, run_v2.Revision] = {}
 
     def create_service(self, request: run_v2.CreateServiceRequest, _: Call) -> Any:
         made = run_v2.Service(request.service, uri=f"https://{request.service_id}.run.app")
@@ -77,8 +79,15 @@ class Services(Kept):
         self._get(request.name)
         return self._operation(self.kept.pop(request.name))
 
+    def get_revision(self, request: run_v2.GetRevisionRequest, _: Call) -> Any:
+        if request.name not in self.revisions:
+            raise Refusal(CODE.NOT_FOUND, f"{request.name} does not exist")
+        return self.revisions[request.name]
+
     def _done(self, made: Any) -> Any:
         assert self.server is not None
+        name = f"{made.name}/revisions/{made.template.revision}"
+        self.revisions[name] = run_v2.Revision(name=name)
         image = made.template.containers[0].image
         failed = Refusal(CODE.FAILED_PRECONDITION, f"the container of {image} did not become ready")
         return self.server.operation(made, made, lambda: failed if image in self.broken else made)

@@ -68,6 +68,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     server = GoogleServer(
         {
             run_v2.ServicesClient: services,
+            run_v2.RevisionsClient: services,
             run_v2.JobsClient: jobs,
             scheduler_v1.CloudSchedulerClient: schedules,
             secretmanager_v1.SecretManagerServiceClient: secrets,
@@ -127,6 +128,15 @@ def test_a_deployment_whose_answer_was_lost_is_finished_when_repeated(cloud: Clo
     assert cloud.serving() == first
     assert cloud.run("deploy", "service", "--image", "v2").exit_code == 0
     assert cloud.serving() != first
+
+
+def test_an_image_deployed_before_gets_its_revision_back(cloud: Cloud) -> None:
+    cloud.run("deploy", "service", "--image", "v1")
+    first = cloud.serving()
+    cloud.run("deploy", "service", "--image", "v2")
+    assert cloud.run("deploy", "service", "--image", "v1").exit_code == 0
+    assert cloud.serving() == first
+    assert len(cloud.services.revisions) == 2
 
 
 def test_of_two_changes_at_once_one_is_refused(cloud: Cloud) -> None:

@@ -78,7 +78,7 @@ def deploy(google: Google, wanted: Wanted, *, tag: str = "", traffic: bool = Tru
     service = find_service(google, wanted.kind)
     if service is None:
         return _create(google, wanted.kind, made, tag)
-    if service.template.revision != made.template.revision:
+    if not _has_revision(google, service, made.template.revision):
         service.template = made.template
         service.labels.update(made.labels)
         service = update(google, service)
@@ -124,6 +124,20 @@ def route(google: Google, service: Any, wanted: dict[str, int]) -> Any:  # noqa:
     names = dict.fromkeys([*wanted, *tags])
     service.traffic = [_target(name, wanted.get(name, 0), tags.get(name, "")) for name in names]
     return update(google, service)
+
+
+def _has_revision(google: Google, service: Any, revision: str) -> bool:  # noqa: ANN401
+    """Return whether a revision exists already, for example of a deployment before the last."""
+    from google.api_core.exceptions import NotFound
+    from google.cloud import run_v2
+
+    client = google.client(run_v2.RevisionsClient)
+    with google_errors(f"reading the revision {revision}", role="roles/run.viewer"):
+        try:
+            client.get_revision(name=f"{service.name}/revisions/{revision}")
+        except NotFound:
+            return False
+    return True
 
 
 def _create(google: Google, kind: str, made: Any, tag: str) -> Any:  # noqa: ANN401
