@@ -87,6 +87,13 @@ def test_every_package_of_an_extra_is_imported() -> None:
         "universal-pathlib": "upath",
         "model-signing": "model_signing",
         "opentelemetry-sdk": "opentelemetry.sdk",
+        "google-cloud-artifact-registry": "artifactregistry_v1",
+        "google-cloud-logging": "google.cloud.logging_v2",
+        "google-cloud-monitoring": "monitoring_v3",
+        "google-cloud-run": "run_v2",
+        "google-cloud-scheduler": "scheduler_v1",
+        "google-cloud-secret-manager": "secretmanager_v1",
+        "pyyaml": "yaml",
         "opentelemetry-exporter-otlp-proto-http": "opentelemetry.exporter.otlp.proto.http",
     }
     # Imported by the exporter of torch, the page of MLflow, paths of buckets, and model-signing.

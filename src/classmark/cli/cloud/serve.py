@@ -67,7 +67,7 @@ def deploy(
         most=most,
     )
     if dry_run:
-        typer.echo(_request(google, wanted))
+        typer.echo(request_text(google, wanted))
     elif kind.endswith("-job"):
         typer.echo(f"{deploy_job(google, wanted, schedule).name} at {schedule} UTC")
     else:
@@ -110,17 +110,6 @@ def status(*, environment: Environment = None, as_json: AsJson = False) -> None:
     from classmark.cloud.serving.services import require_service
 
     _show(require_service(google_of(environment), "service"), as_json=as_json)
-
-
-def _request(google: Any, wanted: Any) -> str:  # noqa: ANN401 - loaded late
-    from google.cloud import run_v2
-
-    from classmark.cloud.serving.manifests import filled
-    from classmark.cloud.serving.services import wanted_service
-
-    if wanted.kind.endswith("-job"):
-        return str(run_v2.Job.to_json(filled(google.environment, wanted, run_v2.Job)))
-    return str(run_v2.Service.to_json(wanted_service(google, wanted)))
 
 
 def _show(service: Any, *, as_json: bool) -> None:  # noqa: ANN401 - a message of Google's

@@ -168,3 +168,12 @@ def _target(revision: str, percent: int, tag: str) -> Any:  # noqa: ANN401
 
     kind = run_v2.TrafficTargetAllocationType.TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION
     return run_v2.TrafficTarget(type_=kind, revision=revision, percent=percent, tag=tag)
+
+
+def request_text(google: Google, wanted: Wanted) -> str:
+    """Return the message that deploying sends, as JSON; nothing is sent."""
+    from google.cloud import run_v2
+
+    if wanted.kind.endswith("-job"):
+        return str(run_v2.Job.to_json(filled(google.environment, wanted, run_v2.Job)))
+    return str(run_v2.Service.to_json(wanted_service(google, wanted)))
