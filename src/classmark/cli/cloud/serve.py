@@ -53,6 +53,7 @@ def deploy(
     from classmark.cloud.serving.jobs import deploy_job
     from classmark.cloud.serving.manifests import Wanted
     from classmark.cloud.serving.services import deploy as run
+    from classmark.cloud.serving.services import request_text
 
     google = google_of(environment)
     package = _PACKAGES.get(kind, "service")
