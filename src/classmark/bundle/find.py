@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from classmark.bundle.files import MANIFEST_FILE, read_manifest_bytes
-from classmark.errors import BundleCorrupt, BundleNotFound, NoHomeFolder
+from classmark.errors import HOME_VARIABLE, BundleCorrupt, BundleNotFound, NoHomeFolder
 
 DEFAULT_NAME = "fast"
 ENTRY_POINT_GROUP = "classmark.bundles"
-HOME_VARIABLE = "CLASSMARK_HOME"
 
 NAME_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*", re.ASCII)
 VERSION_PATTERN = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)

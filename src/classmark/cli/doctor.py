@@ -139,7 +139,8 @@ def _model() -> Check:
 
 def _folders() -> Iterator[Check]:
     """Yield whether models, journals and temporary files can be written, and the space there."""
-    from classmark.bundle.find import HOME_VARIABLE, models_folder
+    from classmark.bundle.find import models_folder
+    from classmark.errors import HOME_VARIABLE
 
     models = models_folder()
     if models is None:

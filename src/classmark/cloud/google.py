@@ -16,13 +16,11 @@ from classmark.errors import (
     CloudRefused,
     MissingExtra,
 )
+from classmark.storage import SIGN_IN
 
 GRPC_VARIABLE, HTTP_VARIABLE = "CLASSMARK_GOOGLE_GRPC", "CLASSMARK_GOOGLE_HTTP"
 """Addresses (HOST:PORT) of local servers to call instead of Google's; for tests."""
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
-_SIGN_IN = (
-    "Run `gcloud auth application-default login`, or run it where a service account is attached"
-)
 _TIMEOUT_S = 60
 _Client = TypeVar("_Client")
 
@@ -155,9 +153,9 @@ def _ours(error: Exception, doing: str, role: str) -> ClassmarkError:
         (
             auth.DefaultCredentialsError,
             CloudFailed,
-            f"needs credentials of Google Cloud. {_SIGN_IN}",
+            f"needs credentials of Google Cloud. {SIGN_IN}",
         ),
-        (auth.GoogleAuthError, CloudFailed, f"failed: signing in: {said}. {_SIGN_IN}"),
+        (auth.GoogleAuthError, CloudFailed, f"failed: signing in: {said}. {SIGN_IN}"),
         (
             (api.Forbidden, api.Unauthorized),
             CloudRefused,

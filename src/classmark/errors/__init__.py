@@ -9,6 +9,7 @@
     │   ├── RunNotFound
     │   ├── RegistryNotFound
     │   ├── CloudNotFound
+    │   ├── PlaceNotFound
     │   └── UnknownCategory
     ├── DamagedFile            a file or record cannot be used as it is
     │   ├── UnreadableSource
@@ -55,6 +56,7 @@
     │   ├── NoHomeFolder
     │   ├── StorageFailed
     │   ├── OutputBusy
+    │   ├── OutputChanged
     │   ├── WorkerFailed
     │   ├── ClusterFailed
     │   ├── ListenFailed
@@ -83,10 +85,11 @@ from classmark.errors.families import (
     Unavailable,
     UsageError,
 )
-from classmark.errors.system import ADVICE, advice, unreadable
+from classmark.errors.system import ADVICE, HOME_VARIABLE, advice, unreadable
 
 __all__ = [
     "ADVICE",
+    "HOME_VARIABLE",
     "ClassmarkError",
     "DamagedFile",
     "Interrupted",
@@ -123,6 +126,10 @@ class RegistryNotFound(NotFound):
 
 class CloudNotFound(NotFound):
     """Google Cloud has no project, bucket, image, job or service of that name."""
+
+
+class PlaceNotFound(NotFound):
+    """There is no such bucket, or nothing in it under that name."""
 
 
 class UnknownCategory(NotFound):
@@ -328,11 +335,18 @@ class NoHomeFolder(Unavailable):
 
 
 class StorageFailed(Unavailable):
-    """A file or folder cannot be written: read-only, full disk, or something is in the way."""
+    """A file or folder cannot be written, or a bucket not be reached.
+
+    Read-only, full disk, something in the way; nobody is signed in, or a permission is missing.
+    """
 
 
 class OutputBusy(Unavailable):
     """Another run is writing the same output."""
+
+
+class OutputChanged(Unavailable):
+    """Another process changed what was to be replaced, so that it was left as it is."""
 
 
 class WorkerFailed(Unavailable):

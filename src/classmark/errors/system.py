@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 
+HOME_VARIABLE = "CLASSMARK_HOME"
+"""Environment variable that names the folder for the user's files."""
 ADVICE = {
     errno.EMFILE: "Raise the limit of open files (ulimit -n)",
     errno.ENFILE: "Raise the limit of open files (sysctl fs.file-max)",

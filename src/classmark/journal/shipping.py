@@ -17,7 +17,7 @@ from pathlib import Path
 
 from classmark.errors import ClassmarkError, InvalidJournal
 from classmark.journal.database import in_words, journal_files, with_logs
-from classmark.storage import upload
+from classmark.storage import atomic_file
 
 SHIP_EVERY_S = 60.0
 """A machine that vanishes loses at most the predictions of this time."""
@@ -90,7 +90,8 @@ class Shipper:
                 _back_up(part, copy)
             except sqlite3.Error as error:
                 raise InvalidJournal(f"journal {part}: {in_words(error)}") from error
-            upload(copy, self.target / part.name)
+            with atomic_file(self.target / part.name) as file:
+                file.write(copy.read_bytes())
 
 
 def _back_up(part: Path, copy: Path) -> None:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from classmark.errors import RegistryConflict, StorageFailed, UsageError
+from classmark.errors import (
+    OutputChanged,
+    RegistryConflict,
+    RegistryCorrupt,
+    StorageFailed,
+    UsageError,
+)
 from classmark.records import Pointer, PromotionEvent, utc_text
 from classmark.registry.changes import Change
 from classmark.registry.documents import (
@@ -21,7 +28,7 @@ from classmark.registry.documents import (
     write_pointer,
 )
 from classmark.registry.log import EVENTS_FILE, append_event, settle
-from classmark.storage import locked_file
+from classmark.storage import replaceable
 
 LOCK_WAIT_S = 10.0
 _MOST_TEXT_CHARS = 500
@@ -39,7 +46,9 @@ def commit(
     """Change a registry while no other process does; returns the state after it.
 
     A kill leaves the state before or after, whole: replacing the pointer is one step, and what
-    follows it is done again by the next change.
+    follows it is done again by the next change. Where no process can hold the registry, as in a
+    bucket, that step fails if another one was faster, and the change is made again of the new
+    state.
 
     Args:
         folder: of the registry.
@@ -50,31 +59,53 @@ def commit(
 
     Raises:
         RegistryConflict: another process changed it since; says which.
-        StorageFailed, OutputBusy: it cannot be written.
+        StorageFailed, OutputBusy, OutputChanged: it cannot be written.
         UsageError: a text is too long, or not one line.
     """
     check_texts(who, why)
-    with held(folder) as before:
-        if seen is not None and before.sequence != seen:
-            raise _conflict(before.last_event)
-        log = folder / EVENTS_FILE
-        settle(log, before.last_event)
-        change = make(before)
-        if change is None:
-            return before
-        event = _event_of(change, before.last_event, who=who, why=why)
-        after = replace(change.after, sequence=event.sequence, last_event=event)
-        write_pointer(folder / POINTER_FILE, after)
-        try:
-            append_event(log, event)
-        except StorageFailed as error:  # the change has happened, and the next one appends it
-            _log.warning("the event of a change is in %s only: %s", POINTER_FILE, error)
+    until = time.monotonic() + LOCK_WAIT_S
+    while True:
+        with held(folder) as (place, before):
+            if seen is not None and before.sequence != seen:
+                raise _conflict(before.last_event)
+            try:
+                return _change(place, before, make, who=who, why=why)
+            except OutputChanged:
+                if time.monotonic() > until:
+                    raise
+            except RegistryCorrupt:  # the log may be ahead of what was read of the pointer
+                if read_pointer(folder / POINTER_FILE).sequence == before.sequence:
+                    raise
+
+
+def _change(
+    place: Path,
+    before: Pointer,
+    make: Callable[[Pointer], Change | None],
+    *,
+    who: str,
+    why: str,
+) -> Pointer:
+    log = place.parent / EVENTS_FILE
+    n_bytes = settle(log, before.last_event)
+    change = make(before)
+    if change is None:
+        return before
+    event = _event_of(change, before.last_event, who=who, why=why)
+    after = replace(change.after, sequence=event.sequence, last_event=event)
+    write_pointer(place, after)
+    try:
+        append_event(log, event, after=n_bytes)
+    except OutputChanged:
+        pass  # the next change, which another process made, has appended it
+    except StorageFailed as error:  # the change has happened, and the next one appends it
+        _log.warning("the event of a change is in %s only: %s", POINTER_FILE, error)
     return after
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[Pointer]:
-    """Yield the state of a registry, which no other process changes during the block.
+def held(folder: Path) -> Iterator[tuple[Path, Pointer]]:
+    """Yield the pointer's file and the state, which no other process changes during the block.
 
     Raises:
         OutputBusy: another process holds it.
@@ -82,8 +113,8 @@ def held(folder: Path) -> Iterator[Pointer]:
     """
     lock = folder / REGISTRY_FILE  # never replaced, so that it is held to the end of the block
     read_document(lock)  # a lock would make a file where there is none
-    with locked_file(lock, LOCK_WAIT_S):
-        yield read_pointer(folder / POINTER_FILE)
+    with replaceable(folder / POINTER_FILE, lock=lock, wait_s=LOCK_WAIT_S) as place:
+        yield place, read_pointer(place)
 
 
 def check_texts(who: str, why: str) -> None:

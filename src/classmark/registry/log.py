@@ -15,14 +15,16 @@ from classmark.records import PromotionEvent
 from classmark.records.fields import WrongField
 from classmark.records.registry import NO_EVENT
 from classmark.registry.documents import damaged
-from classmark.storage import append, storage_errors
+from classmark.storage import append
 
 EVENTS_FILE = "events.jsonl"
 _END = b"\n"
 
 
-def settle(path: Path, last: PromotionEvent) -> None:
+def settle(path: Path, last: PromotionEvent) -> int:
     """Append the last event of the pointer if the log lacks it, whole or in part.
+
+    Returns the size of the log, in bytes.
 
     Raises:
         RegistryCorrupt: the log ends in something else; nothing is written.
@@ -30,22 +32,28 @@ def settle(path: Path, last: PromotionEvent) -> None:
     """
     content, line = _read(path), last.line() + _END
     if content.endswith(line) and content[: -len(line)][-1:] in (b"", _END):
-        return
+        return len(content)
     whole, end, part = content.rpartition(_END)
     before = whole.rpartition(_END)[2] if end else b""
     if not line.startswith(part) or _digest_of(path, content.count(_END), before) != last.previous:
         raise damaged(path, "its end is not the last event of pointer.json")
-    append(path, line, after=len(whole) + len(end))
+    after = len(whole) + len(end)
+    append(path, line, after=after)
+    return after + len(line)
 
 
-def append_event(path: Path, event: PromotionEvent) -> None:
+def append_event(path: Path, event: PromotionEvent, *, after: int) -> None:
     """Append an event to a log that ends in a whole line.
 
+    Args:
+        path: of the log.
+        event: to append.
+        after: size of the log, in bytes.
+
     Raises:
+        OutputChanged: the log in a bucket has another size.
         StorageFailed: it cannot be written, or only a part of it.
     """
-    with storage_errors(path):
-        after = path.stat().st_size
     append(path, event.line() + _END, after=after)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from classmark.bundle import Bundle, load_bundle
-from classmark.errors import BundleNotFound, RegistryCorrupt
+from classmark.errors import BundleNotFound, PlaceNotFound, RegistryCorrupt
 from classmark.records import GateReport, Pointer, PromotionEvent
 from classmark.registry import changes
 from classmark.registry.admission import proof_of, prove
@@ -18,6 +18,7 @@ from classmark.registry.log import EVENTS_FILE, read_events
 from classmark.registry.reports import read_report
 from classmark.registry.shelf import BUNDLES, REPORTS, find_digest, members_of
 from classmark.registry.signatures import fingerprint_of, read_public_key
+from classmark.storage import local_copy
 
 
 class RegistryReader:
@@ -85,19 +86,21 @@ class RegistryReader:
         return find_digest(self.pointer(), spec)
 
     def bundle(self, digest: str) -> Path:
-        """Return the folder of a bundle.
+        """Return the folder of a bundle, of a registry in a bucket that of its copy here.
 
         Raises:
             BundleNotFound: the registry has no such bundle, or its folder is gone.
         """
         known = changes.registered_as(self.pointer(), digest)
         folder = self.path / BUNDLES / digest
-        if not folder.is_dir():
-            raise BundleNotFound(
-                f"{folder} is gone, which holds {known.spec}. Restore it from a copy of the "
-                "registry, or add that bundle again with `classmark registry add`."
-            )
-        return folder
+        with suppress(PlaceNotFound):
+            copy = local_copy(folder)
+            if copy.is_dir():
+                return copy
+        raise BundleNotFound(
+            f"{folder} is gone, which holds {known.spec}. Restore it from a copy of the registry, "
+            "or add that bundle again with `classmark registry add`."
+        )
 
     def load(self, digest: str) -> Bundle:
         """Return a bundle that was verified from the bytes that are in memory now.

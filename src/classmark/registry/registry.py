@@ -66,7 +66,7 @@ class Registry(RegistryReader):
         event = PromotionEvent(
             sequence=1, at_utc=utc_text(), who=who.strip(), action="create", why=why.strip()
         )
-        with atomic_folder(path) as folder:
+        with atomic_folder(path, last=REGISTRY_FILE) as folder:
             made = {"format_version": FORMAT_VERSION, "created_utc": event.at_utc}
             (folder / REGISTRY_FILE).write_text(render(made), "utf-8")
             pointer = Pointer(sequence=1, last_event=event)
@@ -249,7 +249,7 @@ class Registry(RegistryReader):
         """
         if changes.collect(self.pointer(), keep).numbers["digests"]:
             self._commit(who, why, lambda before: changes.collect(before, keep))
-        with held(self.path) as now:
+        with held(self.path) as (_, now):
             return remove_unknown(self.path, now.bundles)
 
     def trust(self, public_key: Path, *, who: str, why: str = "") -> str:

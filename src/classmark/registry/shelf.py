@@ -9,10 +9,24 @@ from pathlib import Path
 from classmark.bundle import Bundle, load_bundle
 from classmark.bundle.files import MANIFEST_FILE
 from classmark.bundle.manifest import MEASURED_FILE, read_measured_bytes, render_manifest
-from classmark.errors import BundleCorrupt, BundleIncompatible, BundleNotFound, UsageError
+from classmark.errors import (
+    BundleCorrupt,
+    BundleIncompatible,
+    BundleNotFound,
+    PlaceNotFound,
+    UsageError,
+)
 from classmark.records import BundleManifest, Pointer
 from classmark.records.registry import CHANNELS
-from classmark.storage import atomic_folder, discard, recover_output, remove
+from classmark.storage import (
+    atomic_folder,
+    discard,
+    discard_old,
+    is_remote,
+    local_copy,
+    recover_output,
+    remove,
+)
 
 BUNDLES, SIGNATURES, REPORTS = "bundles", "signatures", "reports"
 FEWEST_DIGITS = 8
@@ -76,9 +90,9 @@ def copy_in(bundle: Bundle, target: Path, *, keep_sound: bool) -> Bundle:
     """
     recover_output(target)
     if keep_sound:
-        with suppress(BundleNotFound, BundleCorrupt, BundleIncompatible):
-            return load_bundle(target)
-    with atomic_folder(target, overwrite=True) as folder:
+        with suppress(PlaceNotFound, BundleNotFound, BundleCorrupt, BundleIncompatible):
+            return load_bundle(local_copy(target))
+    with atomic_folder(target, overwrite=True, last=MANIFEST_FILE) as folder:
         for name in bundle.manifest.files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes((bundle.path / name).read_bytes())
@@ -86,11 +100,16 @@ def copy_in(bundle: Bundle, target: Path, *, keep_sound: bool) -> Bundle:
         if measured := read_measured_bytes(bundle.path):
             (folder / MEASURED_FILE).write_bytes(measured)
         load_bundle(folder)
-    return load_bundle(target)
+    return load_bundle(local_copy(target))
 
 
 def remove_unknown(registry: Path, known: Collection[str]) -> tuple[str, ...]:
-    """Delete what belongs to no known bundle; returns the digests of the bundles that went."""
+    """Delete what belongs to no known bundle; returns the digests of the bundles that went.
+
+    In a bucket, where another process may be adding one, only what is older than a day goes.
+    """
+    if is_remote(registry):
+        return _remove_old(registry, known)
     gone = [folder for folder in sorted((registry / BUNDLES).iterdir()) if folder.name not in known]
     for folder in gone:
         discard(folder)
@@ -98,6 +117,14 @@ def remove_unknown(registry: Path, known: Collection[str]) -> tuple[str, ...]:
         if signature.name not in known:
             remove(signature)
     return tuple(folder.name for folder in gone if not folder.name.startswith("."))
+
+
+def _remove_old(registry: Path, known: Collection[str]) -> tuple[str, ...]:
+    for signature in (registry / SIGNATURES).iterdir():
+        if signature.name not in known:
+            discard_old(signature)
+    spare = [folder for folder in (registry / BUNDLES).iterdir() if folder.name not in known]
+    return tuple(folder.name for folder in spare if discard_old(folder, first=MANIFEST_FILE))
 
 
 def unlike(folder: Path) -> BundleCorrupt:

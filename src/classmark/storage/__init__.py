@@ -11,10 +11,13 @@ from classmark.storage.atomic import (
     write_json,
     write_text,
 )
+from classmark.storage.bucket import BucketPath, Version
+from classmark.storage.cache import local_copy
 from classmark.storage.durable import append
 from classmark.storage.failures import storage_errors
+from classmark.storage.google import SIGN_IN
 from classmark.storage.leftovers import remove, remove_leftovers
-from classmark.storage.lock import LOCK_FILE, locked_file, locked_folder
+from classmark.storage.lock import LOCK_FILE, locked_file, locked_folder, replaceable
 from classmark.storage.places import (
     check_apart,
     check_file_place,
@@ -26,14 +29,19 @@ from classmark.storage.places import (
 from classmark.storage.remote import (
     content_mark,
     files_of,
+    folder_place,
     is_remote,
     locate,
     staged_folder,
     upload,
 )
+from classmark.storage.upload import discard_old
 
 __all__ = [
     "LOCK_FILE",
+    "SIGN_IN",
+    "BucketPath",
+    "Version",
     "append",
     "atomic_file",
     "atomic_folder",
@@ -42,10 +50,13 @@ __all__ = [
     "check_folder_place",
     "content_mark",
     "discard",
+    "discard_old",
     "expand_home",
     "files_of",
+    "folder_place",
     "is_remote",
     "is_stream",
+    "local_copy",
     "locate",
     "locked_file",
     "locked_folder",
@@ -53,6 +64,7 @@ __all__ = [
     "recover_output",
     "remove",
     "remove_leftovers",
+    "replaceable",
     "restored_on_failure",
     "scratch_folder",
     "sha256_file",

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from classmark.errors import StorageFailed
+from classmark.storage.bucket import BucketPath
 from classmark.storage.durable import sync_folder, sync_tree
 from classmark.storage.failures import storage_errors
 from classmark.storage.leftovers import (
@@ -41,6 +42,7 @@ from classmark.storage.places import (
     refuse_existing,
     target_of,
 )
+from classmark.storage.upload import bucket_file, bucket_folder
 
 _CHUNK_BYTES = 1 << 20
 _SHARED, _PRIVATE = 0o666, 0o600
@@ -65,6 +67,10 @@ def atomic_file(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
         StorageFailed: the folder cannot be made or written (read-only, full disk ...), or the
             owner of a private file cannot be kept.
     """
+    if isinstance(path, BucketPath):
+        with bucket_file(path) as file:
+            yield file
+        return
     if is_stream(path):
         with storage_errors(path), _closed_at_the_end(path.open("wb")) as file:
             yield file
@@ -105,16 +111,23 @@ def publish(file: Path, path: Path) -> None:
 
 
 @contextmanager
-def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def atomic_folder(
+    path: Path, *, overwrite: bool = False, last: str | None = None
+) -> Iterator[Path]:
     """Yield an empty folder that becomes ``path`` at the end of the block, or vanishes.
 
     Args:
         path: the final folder.
         overwrite: replace what is there; else a non-empty folder is an error.
+        last: the file that goes up last into a bucket, as ``bucket_folder`` has it.
 
     Raises:
         StorageFailed: something is in the way, or it cannot be written.
     """
+    if isinstance(path, BucketPath):
+        with bucket_folder(path, last=last, overwrite=overwrite) as folder:
+            yield folder
+        return
     check_folder_place(path, overwrite=overwrite)
     target = target_of(path)
     with storage_errors(path):

@@ -6,17 +6,24 @@ import errno
 import os
 from pathlib import Path
 
+from classmark.storage.bucket import BucketPath
 from classmark.storage.failures import storage_errors, system_error
+from classmark.storage.upload import append_object
 
 
 def append(path: Path, content: bytes, *, after: int) -> None:
     """Write bytes after the first ``after`` bytes of a file; what followed them goes.
 
-    A kill may leave a part of them: readers must tell a line that is not whole.
+    A kill may leave a part of them: readers must tell a line that is not whole. In a bucket, the
+    object is written again; nothing may follow those first bytes there.
 
     Raises:
+        OutputChanged: an object has another number of bytes.
         StorageFailed: it cannot be written; what was there before may be followed by a part.
     """
+    if isinstance(path, BucketPath):
+        append_object(path, content, after=after)
+        return
     with storage_errors(path), path.open("r+b", buffering=0) as file:
         file.truncate(after)
         file.seek(after)

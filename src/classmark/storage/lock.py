@@ -9,8 +9,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 from classmark.errors import OutputBusy, StorageFailed
+from classmark.storage.bucket import BucketPath, PinnedPath
 from classmark.storage.failures import storage_errors
 
 LOCK_FILE = "lock"
@@ -64,6 +66,29 @@ def locked_file(path: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def replaceable(path: Path, *, lock: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[Path]:
+    """Yield the path of a file to read and then replace, with no change by others in between.
+
+    A file of this machine is held by a lock; no process waits for another at a bucket, where the
+    object is replaced only while it is the version that was read.
+
+    Args:
+        path: the file.
+        lock: the file that is held.
+        wait_s: seconds to wait for another process of this machine.
+
+    Raises:
+        OutputBusy, StorageFailed: as ``locked_file``; replacing an object may also raise
+            ``OutputChanged``.
+    """
+    if isinstance(path, BucketPath):
+        yield cast(Path, PinnedPath(path.bucket, path.key))
+        return
+    with locked_file(lock, wait_s):
+        yield path
 
 
 def _hold(path: Path, wait_s: float) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from classmark.errors import NoHomeFolder, StorageFailed
+from classmark.storage.bucket import BucketPath
 from classmark.storage.failures import storage_errors, system_error
 from classmark.storage.leftovers import recover
 
@@ -83,6 +84,8 @@ def target_of(path: Path) -> Path:
 
 def recover_output(path: Path) -> None:
     """Put right what killed runs have left of an output, before anybody looks at it."""
+    if isinstance(path, BucketPath):  # the next upload replaces what they left
+        return
     recover(target_of(path))
 
 

@@ -14,7 +14,10 @@ from typing import Any, cast
 
 from classmark.errors import MissingExtra, StorageFailed, UnreadableSource
 from classmark.storage.atomic import sha256_file
+from classmark.storage.bucket import SCHEME, BucketPath
+from classmark.storage.google import client
 from classmark.storage.places import refuse_existing
+from classmark.storage.upload import bucket_folder
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://")
 _CHECKSUMS = ("md5Hash", "crc32c", "ETag", "etag")
@@ -47,6 +50,20 @@ def locate(text: str) -> Path:
             f"{text} cannot be reached: {error}. Give gs://BUCKET/PATH, or install the package of "
             f"fsspec for {scheme}://."
         ) from error
+
+
+def folder_place(text: str | Path) -> Path:
+    """Return the path of a folder that a text names: of this machine, or in a bucket.
+
+    Raises:
+        MissingExtra: what reads buckets is not installed.
+        UsageError: it is not an address of Google Cloud Storage.
+    """
+    if not is_remote(text):
+        return Path(text)
+    path = BucketPath.parse(str(text))
+    client()
+    return cast(Path, path)
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
@@ -107,6 +124,10 @@ def staged_folder(output: Path, *, last: str, overwrite: bool = False) -> Iterat
     """
     if not is_remote(output):
         yield output
+        return
+    if str(output).startswith(SCHEME):
+        with bucket_folder(BucketPath.parse(str(output)), last=last, overwrite=overwrite) as folder:
+            yield folder
         return
     try:
         is_taken = output.is_dir() and any(output.iterdir())

@@ -149,14 +149,14 @@ def ship(
     --journal-copies` runs this beside a service.
     """
     from classmark.journal.shipping import Shipper
-    from classmark.storage import is_remote, locate
+    from classmark.storage import folder_place, is_remote
 
     place = journal_place(file)
     if not isinstance(place, Path):
         raise UsageError(f"{place} is a database, which has no files. Give the file of a journal.")
     if not is_remote(target):
         raise UsageError(f"{target} is not in a bucket. Give gs://BUCKET/PATH.")
-    shipper = Shipper(place, locate(target))
+    shipper = Shipper(place, folder_place(target))
     if every_s is None:
         if not place.is_file():
             raise InvalidJournal(f"there is no journal at {place}. Check --journal.")

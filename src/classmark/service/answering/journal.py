@@ -15,7 +15,7 @@ from classmark.records import PredictionEvent, utc_text
 from classmark.runtime.features import keep_features, latex_share
 from classmark.service.logs import log
 from classmark.service.settings import JOURNAL_OFF, ServiceSettings
-from classmark.storage import is_remote, locate
+from classmark.storage import folder_place, is_remote
 
 if TYPE_CHECKING:
     from classmark.service.answering.answerer import AnswerOptions, Question, Scored
@@ -41,7 +41,7 @@ def check_journal(settings: ServiceSettings) -> None:
             f"journal_copies is {settings.journal_copies!r}. Give a folder of a bucket, such as "
             "gs://BUCKET/journal."
         )
-    locate(settings.journal_copies)
+    folder_place(settings.journal_copies)
     if isinstance(place, Address):
         raise InvalidConfig(
             f"journal_copies copies files, and the journal is the database {place}. Leave it out."
