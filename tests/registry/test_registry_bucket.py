@@ -184,7 +184,7 @@ def test_a_registry_that_was_half_made_is_made_again(bucket: Any) -> None:
         create()
     assert bucket.names() == ["registry/events.jsonl", "registry/pointer.json"]
     create()
-    assert create.__name__ and bucket.names()[-1] == "registry/registry.json"
+    assert bucket.names()[-1] == "registry/registry.json"
 
 
 def test_an_edited_bundle_is_refused(bucket: Any, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from classmark.journal.config import LOGGER_NAME
 from classmark.journal.migrations import migrate, pending_migrations
 from classmark.journal.place import Address, Connection, Place, postgres
 from classmark.records import utc_text
+from classmark.storage import is_remote, local_copy
 
 _LOG_LIMIT_BYTES = 16 * 1024 * 1024
 _READER_TIMEOUT_MS = 10_000
@@ -150,8 +151,19 @@ def readers(place: Place) -> Iterator[dict[Place, Connection]]:
 
 
 def parts_of(place: Place) -> list[Place]:
-    """Return what a journal consists of: its files that exist, oldest first, or a database."""
-    return [*journal_files(place)] if isinstance(place, Path) else [place]
+    """Return what a journal consists of: its files that exist, oldest first, or a database.
+
+    Of a folder, also one in a bucket, the files of all journals below it: the copies that
+    ``journal ship`` makes of the journals of several machines.
+
+    Raises:
+        PlaceNotFound, StorageFailed: a folder of a bucket is empty, or cannot be read.
+    """
+    if isinstance(place, Address):
+        return [place]
+    if is_remote(place) or place.is_dir():
+        return [*sorted(local_copy(place).rglob("*.sqlite"))]
+    return [*journal_files(place)]
 
 
 def period_of(connection: Connection) -> tuple[str, str | None]:

@@ -33,6 +33,7 @@ from classmark.journal.database import (
 from classmark.journal.migrations import transaction
 from classmark.journal.place import Address, Connection, Place, postgres
 from classmark.records import is_prediction_id, utc_text
+from classmark.storage import is_remote
 
 _BUSY_TIMEOUT_MS = 30_000
 _SPACE_TO_GIVE_BACK = 1
@@ -111,6 +112,11 @@ def forget(
     if isinstance(path, Address):
         ids, papers, before_utc = wanted.prediction_ids, wanted.paper_ids, wanted.before_utc or ""
         return Forgotten(**postgres().forget(path, ids, papers, before_utc, dry_run=dry_run))
+    if is_remote(path):
+        raise InvalidJournal(
+            f"{path} holds copies, which are never changed. Use the journal itself and copy it "
+            "again, or delete the objects."
+        )
     if not journal_files(path):
         raise InvalidJournal(f"there is no journal at {path}. Check the path.")
     targets = _targets(path, wanted)

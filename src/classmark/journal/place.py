@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from classmark.errors import InvalidConfig, MissingExtra
+from classmark.storage import folder_place
 
 _SCHEMES = ("postgresql://", "postgres://")
 _FORM = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
@@ -127,12 +128,16 @@ Place = Path | Address
 
 
 def place_of(text: str | Path) -> Place:
-    """Return the place that a setting or an option names: an address, or else a file.
+    """Return the place that a setting or an option names: a database, else a file or a folder.
 
     Raises:
-        InvalidConfig: it begins like an address, but cannot be read as one.
+        InvalidConfig: it begins like the address of a database, but cannot be read as one.
+        MissingExtra: it is in a bucket, and what reads buckets is not installed.
+        UsageError: it begins like the address of a bucket, but cannot be read as one.
     """
-    return Address(text) if isinstance(text, str) and text.startswith(_SCHEMES) else Path(text)
+    if isinstance(text, str) and text.startswith(_SCHEMES):
+        return Address(text)
+    return folder_place(text)
 
 
 def in_clear(place: Place) -> str:

@@ -29,14 +29,16 @@ def client() -> Any:  # noqa: ANN401 - Google's client
         MissingExtra: Google's library is not installed.
         StorageFailed: nobody is signed in.
     """
-    if getattr(_clients, "process", None) != os.getpid():  # a fork may not share connections
+    # A fork may not share connections.
+    wanted = os.getpid(), os.environ.get("STORAGE_EMULATOR_HOST")
+    if getattr(_clients, "made_for", None) != wanted:
         try:
             from google.cloud.storage import Client
         except ImportError as error:
             raise MissingExtra("reading and writing gs:// addresses", "gcp") from error
         with bucket_errors("Google Cloud Storage", READ_ROLE):
             _clients.client = Client(project=None)  # no request of ours needs one
-        _clients.process = os.getpid()
+        _clients.made_for = wanted
     return _clients.client
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
@@ -139,6 +140,9 @@ def ship(
             metavar="S", min=0.1, help="Copy again and again, every S seconds, until SIGTERM."
         ),
     ] = None,
+    until_eof: Annotated[
+        bool, typer.Option("--until-eof", help="Stop when standard input ends, too.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Write problems as JSON lines, like the service's log.")
     ] = False,
@@ -162,10 +166,23 @@ def ship(
             raise InvalidJournal(f"there is no journal at {place}. Check --journal.")
         typer.echo(f"copied {shipper.ship()} files to {target}")
         return
+    stop = stop_event(until_eof=until_eof)
+    shipper.run(stop, every_s, log_problem if as_json else print_problem)
+
+
+def stop_event(*, until_eof: bool) -> threading.Event:
+    """Return what is set by a signal to stop, and by the end of standard input if wanted."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    shipper.run(stop, every_s, log_problem if as_json else print_problem)
+
+    def wait_for_end() -> None:
+        sys.stdin.buffer.read()
+        stop.set()
+
+    if until_eof:
+        threading.Thread(target=wait_for_end, daemon=True).start()
+    return stop
 
 
 def print_problem(error: ClassmarkError) -> None:

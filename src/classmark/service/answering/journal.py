@@ -32,16 +32,23 @@ def check_journal(settings: ServiceSettings) -> None:
         MissingExtra: it is in PostgreSQL or copied into a bucket, and the extra is not installed.
     """
     place = None if settings.journal in (None, JOURNAL_OFF) else place_of(str(settings.journal))
+    if place is not None and not isinstance(place, Address) and is_remote(place):
+        raise InvalidConfig(
+            f"the journal is {place}, and no database can be written in a bucket. Copy it there "
+            "with --journal-copies."
+        )
     if place is not None:
         writer_for(_journal_config(settings, place))
-    if settings.journal_copies is None:
-        return
-    if not is_remote(settings.journal_copies):
+    if settings.journal_copies is not None:
+        _check_copies(settings.journal_copies, place)
+
+
+def _check_copies(folder: str, place: Place | None) -> None:
+    if not is_remote(folder):
         raise InvalidConfig(
-            f"journal_copies is {settings.journal_copies!r}. Give a folder of a bucket, such as "
-            "gs://BUCKET/journal."
+            f"journal_copies is {folder!r}. Give a folder of a bucket, such as gs://BUCKET/journal."
         )
-    folder_place(settings.journal_copies)
+    folder_place(folder)
     if isinstance(place, Address):
         raise InvalidConfig(
             f"journal_copies copies files, and the journal is the database {place}. Leave it out."

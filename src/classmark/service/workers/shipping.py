@@ -38,10 +38,16 @@ class JournalShipping:
         now = time.monotonic()
         if self._process is not None:
             log("journal not copied", logging.ERROR, exit_code=self._process.returncode)
+            if self._process.stdin:
+                self._process.stdin.close()
             self._process, self._due_s = None, now + AGAIN_AFTER_S
         elif now >= self._due_s:
             with suppress(OSError):  # too many processes: tried again
-                self._process = subprocess.Popen(self._words, start_new_session=True)
+                # A signal to the service's group is not for it: it ends last. The end of the pipe
+                # says that the service was killed.
+                self._process = subprocess.Popen(
+                    self._words, stdin=subprocess.PIPE, start_new_session=True
+                )
             self._due_s = now + AGAIN_AFTER_S
 
     def close(self) -> None:
@@ -60,6 +66,8 @@ class JournalShipping:
         except subprocess.TimeoutExpired:
             self._process.kill()
             code = self._process.wait()
+        if self._process.stdin:
+            self._process.stdin.close()
         if code:
             log("journal not copied", logging.ERROR, exit_code=code, at="the end")
 
@@ -76,5 +84,5 @@ def _words_of(settings: ServiceSettings) -> list[str] | None:
         return None
     target = f"{settings.journal_copies.rstrip('/')}/{instance_name()}"
     every_s = str(settings.journal_copies_s)
-    words = ("journal", "ship", target, "--journal", str(place), "--every-s", every_s, "--json")
-    return [sys.executable, "-m", "classmark", *words]
+    words = ("journal", "ship", target, "--journal", str(place), "--every-s", every_s)
+    return [sys.executable, "-m", "classmark", *words, "--until-eof", "--json"]
