@@ -7,8 +7,6 @@ import shlex
 import time
 import uuid
 from functools import cached_property
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from classmark.cloud.google import Google, google_errors
@@ -20,7 +18,7 @@ from classmark.cloud.training.job import (
     read_request,
     run_place,
 )
-from classmark.cloud.training.places import EXIT_FILE, place_of, read_exit
+from classmark.cloud.training.places import place_of, read_exit, write_exit
 from classmark.cloud.training.retries import TRIES, lost_answers, patient
 from classmark.cloud.training.vertex import machine_type
 from classmark.errors import CloudNotFound, CloudRefused
@@ -88,10 +86,7 @@ class Compute:
         """Delete the machine of a job."""
         from google.api_core.exceptions import NotFound
 
-        with TemporaryDirectory(prefix="classmark-") as scratch:
-            note = Path(scratch, EXIT_FILE)
-            note.write_text("cancelled\n", encoding="utf-8")
-            place_of(run_place(self._environment, state.name)).put(note, EXIT_FILE)
+        write_exit(run_place(self._environment, state.name), "cancelled")
         if not state.path:
             return
         _, _, _, zone, _, name = state.path.split("/")
@@ -226,9 +221,7 @@ class Compute:
 
     def _after_end(self, state: JobState) -> JobState:
         """Return the state of a job whose machine has gone."""
-        with TemporaryDirectory(prefix="classmark-") as scratch:
-            place = place_of(run_place(self._environment, state.name))
-            ending = read_exit(place, Path(scratch, EXIT_FILE))
+        ending = read_exit(run_place(self._environment, state.name))
         message = f"its command ended with {ending}" if ending not in ("", *_ENDINGS) else ""
         kind = _ENDINGS.get(ending, "FAILED")
         if not ending and self._was_taken(state):

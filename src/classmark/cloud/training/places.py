@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from classmark.cloud.google import google_errors
-from classmark.errors import CloudNotFound, MissingExtra, UsageError
+from classmark.errors import CloudNotFound
 from classmark.records import RunRecord
-from classmark.storage import atomic_folder
+from classmark.storage import BucketPath, atomic_folder, folder_place
 
-READ_ROLE, WRITE_ROLE = "roles/storage.objectViewer", "roles/storage.objectUser"
 EXIT_FILE = "exit"
 """In the folder of a job's runs: how its last start ended, a number, or ``cancelled``."""
-_SCHEME = "gs://"
 _PART = ".part"
 
 
@@ -68,72 +62,52 @@ class FolderPlace:
 
 
 class BucketPlace:
-    """What a bucket has below an address; see ``Place``."""
+    """What a bucket has below a path; see ``Place``."""
 
-    def __init__(self, address: str) -> None:
-        self._address = address.rstrip("/")
-        self._bucket_name, _, self._prefix = self._address.removeprefix(_SCHEME).partition("/")
+    def __init__(self, path: BucketPath) -> None:
+        self._path = path
 
     def names(self) -> list[str]:
         """Return the names of its files."""
-        start = f"{self._prefix}/"
-        with self._errors("listing", READ_ROLE):
-            found = [blob.name for blob in self._bucket.list_blobs(prefix=start)]
-        return sorted(name.removeprefix(start) for name in found if not name.endswith("/"))
+        return [found.key.removeprefix(f"{self._path.key}/") for found in self._path.below()]
 
     def fetch(self, name: str, target: Path) -> None:
         """Copy a file to this machine."""
         target.parent.mkdir(parents=True, exist_ok=True)
-        with self._errors("reading", READ_ROLE):
-            self._blob(name).download_to_filename(str(target))
+        source = self._path / name
+        source.fetch_to(source.version(), target)
 
     def put(self, source: Path, name: str) -> None:
         """Copy a file here."""
-        with self._errors("writing", WRITE_ROLE):
-            self._blob(name).upload_from_filename(str(source))
+        (self._path / name).write(source)
 
     def remove(self, name: str) -> None:
         """Delete a file."""
-        from google.api_core.exceptions import NotFound
-
-        with self._errors("writing", WRITE_ROLE):
-            try:
-                self._blob(name).delete()
-            except NotFound:
-                return
-
-    def _blob(self, name: str) -> Any:  # noqa: ANN401 - an object of Google's
-        return self._bucket.blob(f"{self._prefix}/{name}")
-
-    @cached_property
-    def _bucket(self) -> Any:  # noqa: ANN401 - a bucket of Google's
-        try:
-            from google.cloud.storage import Client
-        except ImportError as error:
-            raise MissingExtra("reading and writing buckets", "gcp") from error
-        return Client(project="none").bucket(self._bucket_name)
-
-    @contextmanager
-    def _errors(self, doing: str, role: str) -> Iterator[None]:
-        with google_errors(f"{doing} {self._address}", role=role):
-            yield
+        (self._path / name).unlink()
 
 
 def place_of(text: str) -> Place:
-    """Return the folder of an address or a path."""
-    if text.startswith(_SCHEME):
-        if not text.removeprefix(_SCHEME).strip("/").count("/"):
-            raise UsageError(f"{text} is not gs://BUCKET/FOLDER.")
-        return BucketPlace(text)
-    return FolderPlace(Path(text))
+    """Return the folder of an address or a path.
+
+    Raises:
+        UsageError: it is not an address in a bucket.
+        MissingExtra: what reads buckets is not installed.
+    """
+    found = folder_place(text)
+    return BucketPlace(found) if isinstance(found, BucketPath) else FolderPlace(found)
 
 
-def read_exit(place: Place, scratch: Path) -> str:
+def read_exit(address: str) -> str:
     """Return how the last start of a job ended, "" if it has not."""
-    if EXIT_FILE not in place.names():
+    try:
+        return (BucketPath.parse(address) / EXIT_FILE).read_text().strip()
+    except FileNotFoundError:
         return ""
-    place.fetch(EXIT_FILE, scratch)
-    return scratch.read_text("utf-8").strip()
+
+
+def write_exit(address: str, ending: str) -> None:
+    """Write how a job ended."""
+    (BucketPath.parse(address) / EXIT_FILE).write(f"{ending}\n".encode())
 
 
 def require_dataset(address: str) -> None:
