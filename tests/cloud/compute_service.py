@@ -45,7 +45,7 @@ class Machines:
     Attributes:
         machines: those that exist, by name.
         log: that the lines of containers go to.
-        runs: whether containers run; else they end at once, without a trace.
+        runs: whether containers run; else machines stay until they are deleted.
         preempt_when: asked again and again with the machine: take it away now?
         no_capacity: the zone has no machine left.
         inserts: machines that were made.
@@ -156,9 +156,11 @@ class Machines:
         self.machines[machine.name] = machine
         self.inserts.append(machine)
         self._requests[request_id] = operation
-        thread = threading.Thread(target=self._run, args=(machine, container, target), daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        if self.runs:
+            words = (machine, container, target)
+            thread = threading.Thread(target=self._run, args=words, daemon=True)
+            self._threads.append(thread)
+            thread.start()
         return operation
 
     def _look(self, machine: compute_v1.Instance) -> dict[str, Any]:
@@ -200,11 +202,10 @@ class Machines:
         return made
 
     def _run(self, machine: compute_v1.Instance, words: list[str], target: str) -> None:
-        if self.runs:
-            container = Container(words, lambda line: self._say(machine, line))
-            code = container.wait(lambda: self._is_taken(machine))
-            if code is None and machine.name in self.machines:
-                self._done("compute.instances.preempted", target)
+        container = Container(words, lambda line: self._say(machine, line))
+        code = container.wait(lambda: self._is_taken(machine))
+        if code is None and machine.name in self.machines:
+            self._done("compute.instances.preempted", target)
         with self._lock:
             self.machines.pop(machine.name, None)  # it deletes itself, or was taken away
 

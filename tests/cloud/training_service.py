@@ -29,6 +29,7 @@ RUNNING, ENDED = STATE.JOB_STATE_RUNNING, (
 )  # fmt: skip
 _TERM = re.compile(r'([\w.]+(?:\."[^"]+")?)(=|:|>=)("[^"]*"|[^\s"]+)')
 _STEP_S = 0.02
+_GCS = "/gcs/"
 
 
 def terms(text: str) -> list[tuple[str, str, str]]:
@@ -260,15 +261,11 @@ class TrainingJobs:
         spec = job.job_spec.worker_pool_specs[0].container_spec
         words = [*spec.command, *spec.args]
         self.starts.setdefault(job.name, []).append(words)
-        buckets = {word.split("/")[2] for word in words if word.startswith("/gcs/")}
+        buckets = {word.split("/")[2] for word in words if word.startswith(_GCS)}
         for bucket in buckets:
             self.mount.pull(bucket)
-        local = [
-            f"{self.mount.folder}/{word.removeprefix('/gcs/')}"
-            if word.startswith("/gcs/")
-            else word
-            for word in words
-        ]
+        at = f"{self.mount.folder}/"
+        local = [at + word.removeprefix(_GCS) if word.startswith(_GCS) else word for word in words]
         container = Container(local, lambda line: self._say(job, line))
         code = container.wait(lambda: self._is_taken(job))
         for bucket in buckets:
@@ -294,6 +291,7 @@ class TrainingJobs:
                 job.state = STATE.JOB_STATE_CANCELLED
             elif code is None:
                 job.state = STATE.JOB_STATE_PENDING  # Vertex AI starts it again
+                self._looked[job.name] = 0
             elif code:
                 job.state = STATE.JOB_STATE_FAILED
                 job.error.message = f"The replica workerpool0-0 exited with status {code}."

@@ -84,13 +84,16 @@ class Compute:
 
     def cancel(self, state: JobState) -> None:
         """Delete the machine of a job."""
+        write_exit(run_place(self._environment, state.name), "cancelled")
+        if state.path:
+            self.remove(state.path)
+
+    def remove(self, path: str) -> None:
+        """Delete a machine; the run folder of its job stays."""
         from google.api_core.exceptions import NotFound
 
-        write_exit(run_place(self._environment, state.name), "cancelled")
-        if not state.path:
-            return
-        _, _, _, zone, _, name = state.path.split("/")
-        with google_errors("cancelling the job", role=ROLE):
+        _, _, _, zone, _, name = path.split("/")
+        with google_errors("deleting the machine", role=ROLE):
             try:
                 self._instances.delete_unary(project=self._project, zone=zone, instance=name)
             except NotFound:

@@ -15,6 +15,8 @@ from classmark.errors import CloudNotFound
 ROLE = "roles/aiplatform.user"
 _PREFIX = "JOB_STATE_"
 _CALL_S = 60.0
+_END_S, _LOOK_S = 300.0, 0.5
+"""How long the end of a cancelled job is waited for, and between two looks."""
 
 
 class Vertex:
@@ -64,6 +66,22 @@ class Vertex:
         """Ask for the end of a job, which takes a while."""
         with google_errors("cancelling the job", role=ROLE):
             self._client.cancel_custom_job(name=state.path, retry=patient(), timeout=_CALL_S)
+
+    def remove(self, path: str) -> None:
+        """End a job and delete it; its run folder stays.
+
+        Raises:
+            CloudRefused: it does not end.
+        """
+        with google_errors("removing the job", role=ROLE):
+            state = _state_of(self._client.get_custom_job(name=path, retry=patient()))
+            if not state.has_ended:
+                self._client.cancel_custom_job(name=path, retry=patient(), timeout=_CALL_S)
+            deadline = time.monotonic() + _END_S
+            while not state.has_ended and time.monotonic() < deadline:
+                time.sleep(_LOOK_S)
+                state = _state_of(self._client.get_custom_job(name=path, retry=patient()))
+            self._client.delete_custom_job(name=path, timeout=_CALL_S).result(timeout=_END_S)
 
     def log_filter(self, state: JobState) -> str:
         """Return the filter of its log."""

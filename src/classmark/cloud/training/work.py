@@ -71,7 +71,7 @@ def do_work(work: Work) -> int:
         mirror.restore()
         command = [sys.executable, "-m", "classmark", "train", "--once", *work.overrides]
         command += [f"dataset.path=datasets/{name}", "runs_dir=runs"]
-        code = _Fit(command, environment, home).watch(mirror, work)
+        code = Fit(command, environment, home).watch(mirror, work)
         _last_push(mirror, work.say)
         (home / EXIT_FILE).write_text(f"{code}\n", encoding="utf-8")
         place.put(home / EXIT_FILE, EXIT_FILE)
@@ -166,16 +166,28 @@ class Mirror:
         return found
 
 
-class _Fit:
-    """The process that fits; SIGTERM of this one makes it write a last checkpoint."""
+class Fit:
+    """The process that fits; SIGTERM of this one makes it write a last checkpoint.
+
+    Args:
+        command: that fits.
+        environment: variables of it.
+        home: folder that it works in.
+    """
 
     def __init__(self, command: Sequence[str], environment: dict[str, str], home: Path) -> None:
         self._child = subprocess.Popen(command, env=environment, cwd=home)
         self._kill_at = 0.0
-        signal.signal(signal.SIGTERM, self._stop)
 
     def watch(self, mirror: Mirror, work: Work) -> int:
         """Return the exit code; copies to the bucket meanwhile."""
+        before = signal.signal(signal.SIGTERM, self._stop)
+        try:
+            return self._wait(mirror, work)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def _wait(self, mirror: Mirror, work: Work) -> int:
         while True:
             try:
                 code = self._child.wait(timeout=work.every_s)
