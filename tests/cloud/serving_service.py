@@ -149,6 +149,17 @@ class Secrets(Kept):
         values.append(request.payload.data)
         return manager.SecretVersion(name=f"{request.parent}/versions/{len(values)}")
 
+    def access_secret_version(self, request: manager.AccessSecretVersionRequest, _: Call) -> Any:
+        secret, _, number = request.name.partition("/versions/")
+        values = self.values.get(secret, [])
+        place = len(values) if number == "latest" else int(number)
+        if not 0 < place <= len(values):
+            raise Refusal(CODE.NOT_FOUND, f"{request.name} does not exist")
+        payload = manager.SecretPayload(data=values[place - 1])
+        return manager.AccessSecretVersionResponse(
+            name=f"{secret}/versions/{place}", payload=payload
+        )
+
     def list_secrets(self, request: manager.ListSecretsRequest, _: Call) -> Any:
         return manager.ListSecretsResponse(secrets=list(self.kept.values()))
 

@@ -229,7 +229,7 @@ def _target(one: Made) -> str:
     if "repository" in one.inputs:
         return "registry"
     if "secretId" in one.inputs:
-        return "secret " + str(one.inputs["secretId"]).removeprefix("classmark-")
+        return "secret " + str(one.inputs["secretId"]).removeprefix(ENVIRONMENT.secret(""))
     if "serviceAccountId" in one.inputs:
         return "account " + str(one.inputs["serviceAccountId"]).removeprefix("account-")
     return "project"

@@ -10,15 +10,17 @@ from pathlib import Path
 import grpc
 import pytest
 import yaml
-from google.cloud import artifactregistry_v1, run_v2, scheduler_v1, secretmanager_v1
+from compute_service import Machines
+from google.cloud import aiplatform_v1, artifactregistry_v1, run_v2, scheduler_v1, secretmanager_v1
 from google.cloud.devtools import cloudbuild_v1
 from google_server import GoogleServer
 from serving_service import Images, Jobs, Scheduler, Secrets, Services
+from training_service import TrainingJobs
 from typer.testing import CliRunner, Result
 
 from classmark.cli.cloud.command import app
 from classmark.cloud.environment import CloudEnvironment
-from classmark.cloud.google import GRPC_VARIABLE, Google
+from classmark.cloud.google import GRPC_VARIABLE, HTTP_VARIABLE, Google
 from classmark.cloud.serving.manifests import KINDS, Wanted, filled
 from classmark.cloud.serving.services import find_service, update
 from classmark.errors import ClassmarkError, CloudNotFound, CloudRefused
@@ -65,6 +67,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
         Secrets(),
         Images(),
     )
+    training = TrainingJobs()
     server = GoogleServer(
         {
             run_v2.ServicesClient: services,
@@ -73,16 +76,18 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
             scheduler_v1.CloudSchedulerClient: schedules,
             secretmanager_v1.SecretManagerServiceClient: secrets,
             artifactregistry_v1.ArtifactRegistryClient: images,
+            aiplatform_v1.JobServiceClient: training,
         }
     )
-    services.server = jobs.server = server
+    services.server = jobs.server = training.server = server
     for number in (1, 2, 3):
         images.push(_REPOSITORY, "service", f"v{number}", f"sha256:{number}{number}")
     images.push(_REPOSITORY, "train", "v1", "sha256:aa")
     file = tmp_path / "cloud.yaml"
     file.write_text("project: papers-test-1\nregion: europe-west4\nbucket: papers\n")
-    with server.running() as address:
+    with server.running() as address, Machines().running() as machines:
         monkeypatch.setenv(GRPC_VARIABLE, address)
+        monkeypatch.setenv(HTTP_VARIABLE, machines)
         yield Cloud(server, services, jobs, schedules, secrets, file)
 
 

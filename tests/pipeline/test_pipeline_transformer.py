@@ -29,7 +29,7 @@ from classmark.errors import (
     RunCorrupt,
     TrainingFailed,
 )
-from classmark.pipeline import compose_config, train
+from classmark.pipeline import compose_config, train, train_once
 from classmark.pipeline.scoring import take_papers
 from classmark.records import ScoreTable
 from deep_models import HIDDEN, LAYERS, tiny_encoder
@@ -309,3 +309,19 @@ def test_the_packaged_encoder_is_fitted_on_a_few_papers(papers: Path, tmp_path: 
     table = ScoreTable.read(run / "scores" / "model-test.npz")
     assert np.isfinite(table.scores).all()
     assert table.known_share.mean() > 0.5
+
+
+def test_a_fit_made_once_resumes_what_was_broken_off(
+    deep_train: DeepTrain, run_folder: Path, tmp_path: Path, papers: Path, tiny_encoder: Path
+) -> None:
+    unfinished = break_off(deep_train, tmp_path, "model.pooling=cls")
+    with pytest.raises(InvalidConfig, match=r"resume=.* says what --once finds"):
+        train_once(compose_config([f"resume={unfinished}"]), command="again")
+    words = ["model=transformer", "model.pooling=cls", f"model.encoder={tiny_encoder}",
+             "model.max_length=48", "model.threads=1", "model.epochs=1",
+             "model.checkpoint_minutes=0"]  # fmt: skip
+    config = compose_config([*words, f"dataset.path={papers}", f"runs_dir={tmp_path}"])
+    finished = train_once(config, command="again")
+    assert finished.name == unfinished.name.removesuffix(".unfinished")
+    assert tracked_losses(finished) == tracked_losses(run_folder)
+    assert train_once(config, command="again") == finished

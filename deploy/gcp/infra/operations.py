@@ -30,7 +30,7 @@ def declare_secrets(
         name: secret.Secret(
             f"secret-{name}",
             project=environment.project,
-            secret_id=f"{MANAGED}-{name}",
+            secret_id=environment.secret(name),
             labels=environment.labels,
             deletion_protection=True,
             replication=secret.SecretReplicationArgs(

@@ -43,6 +43,11 @@ Resume the fit of a transformer that was stopped or killed, or choose keys by ex
   classmark train resume=runs/transformer-STAMP.unfinished
   classmark train experiment=fast dataset.path=DIR
 
+A job that its platform starts again, with the same command, resumes or has finished:
+
+\b
+  classmark train --once model=transformer dataset.path=DIR runs_dir=runs/mine
+
 Fit a transformer with several processes of this machine, or of several machines:
 
 \b
@@ -100,11 +105,18 @@ def train(
     show: Annotated[
         bool, typer.Option("--show-config", help="Print the composed configuration and stop.")
     ] = False,
+    once: Annotated[
+        bool,
+        typer.Option(
+            "--once",
+            help="Resume this fit if runs_dir has it unfinished; do nothing if it has finished.",
+        ),
+    ] = False,
 ) -> None:
     """Compose the configuration, fit, and print the run folder."""
     require_training()
     from classmark.cli.progress import StepLines
-    from classmark.pipeline import compose_config, is_first_process
+    from classmark.pipeline import compose_config, is_first_process, train_once
     from classmark.pipeline import train as fit
     from classmark.tracking.runs import read_summary
 
@@ -114,7 +126,8 @@ def train(
         typer.echo(json.dumps(config.composed, indent=2))
         return
     with StepLines() as progress:
-        folder = fit(config, command=shlex.join(["classmark", "train", *words]), progress=progress)
+        command = shlex.join(["classmark", "train", *words])
+        folder = (train_once if once else fit)(config, command=command, progress=progress)
     if not is_first_process():  # the first one writes the run, maybe on another machine
         return
     metrics = read_summary(folder).metrics

@@ -73,6 +73,10 @@ class CloudEnvironment:
         """Return the service account of a role: ``train``, ``serve``, ``watch`` or ``build``."""
         return f"{MANAGED}-{role}@{self.project}.iam.gserviceaccount.com"
 
+    def secret(self, name: str) -> str:
+        """Return the ID of a secret in the project, e.g. of ``api-keys``."""
+        return f"{MANAGED}-{self.name}-{name}"
+
     def address(self, *parts: str) -> str:
         """Return the ``gs://`` address of a path in the bucket."""
         return "/".join([f"gs://{self.bucket}", *parts])

@@ -25,15 +25,10 @@ _TIMEOUT_S = 60
 _Client = TypeVar("_Client")
 
 
-class Google:
-    """Makes clients; the credentials are those that the application has by default, never a file.
+class GoogleClients:
+    """Makes clients, with the credentials that the application has by default, never a file."""
 
-    Attributes:
-        environment: names that requests have.
-    """
-
-    def __init__(self, environment: CloudEnvironment) -> None:
-        self.environment = environment
+    def __init__(self) -> None:
         self._grpc = os.environ.get(GRPC_VARIABLE)
         self._http = os.environ.get(HTTP_VARIABLE)
 
@@ -107,6 +102,18 @@ class Google:
         import google.auth
 
         return google.auth.default(scopes=_SCOPES)[0]
+
+
+class Google(GoogleClients):
+    """Clients for one environment.
+
+    Attributes:
+        environment: names that requests have.
+    """
+
+    def __init__(self, environment: CloudEnvironment) -> None:
+        super().__init__()
+        self.environment = environment
 
 
 def require_google() -> None:

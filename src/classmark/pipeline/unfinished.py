@@ -9,9 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from classmark.errors import InvalidConfig, InvalidDataset, LabelMismatch, RunNotFound
+from classmark.dataset import load_manifest
+from classmark.errors import (
+    ClassmarkError,
+    InvalidConfig,
+    InvalidDataset,
+    LabelMismatch,
+    RunNotFound,
+)
 from classmark.pipeline.run_folder import UNFINISHED, unfinished_folder, write_record
-from classmark.records import DatasetManifest, RunRecord, RunStart
+from classmark.records import DatasetManifest, Progress, RunRecord, RunStart
+from classmark.records.run import Kind
 from classmark.storage import LOCK_FILE, locked_folder, remove, storage_errors
 from classmark.tracking.runs import read_config
 from classmark.tracking.tracker import flat
@@ -139,15 +147,50 @@ def check_same_fit(folder: Path, composed: Mapping[str, Any]) -> None:
         InvalidConfig: it is not an unfinished run, or was begun with another value; names the key.
     """
     read_unfinished(folder)
+    key = changed_key(folder, composed)
+    if key:
+        before, now = dict(flat(read_config(folder))), dict(flat(composed))
+        raise InvalidConfig(
+            f"{key} is {now.get(key)!r}, but {folder.name} was begun with "
+            f"{before.get(key)!r}. Leave it out to go on, or begin a new run."
+        )
+
+
+def changed_key(folder: Path, composed: Mapping[str, Any]) -> str:
+    """Return the first key that decides about a fit and is not what a run has, "" if none."""
     before, now = dict(flat(read_config(folder))), dict(flat(composed))
     for key in sorted(before.keys() | now.keys()):
         if key in (*_FREE, *HOW) or key.startswith(("tracker.", "profiler.", "trainer.")):
             continue
         if before.get(key) != now.get(key):
-            raise InvalidConfig(
-                f"{key} is {now.get(key)!r}, but {folder.name} was begun with "
-                f"{before.get(key)!r}. Leave it out to go on, or begin a new run."
-            )
+            return key
+    return ""
+
+
+def find_unfinished(
+    runs_dir: Path, kind: Kind, composed: Mapping[str, Any], dataset: Path, progress: Progress
+) -> Path | None:
+    """Return the newest run of a folder that can be resumed, None if there is none.
+
+    Args:
+        runs_dir: the folder.
+        kind: of the model; it can be resumed.
+        composed: configuration of the fit.
+        dataset: folder of the dataset that it is made on.
+        progress: warned of runs that are of another fit.
+    """
+    manifest = load_manifest(dataset, verify=False)
+    for folder in sorted(runs_dir.glob(f"{kind}-*{UNFINISHED}"), reverse=True):
+        try:
+            run = read_unfinished(folder)
+            check_same_fit(folder, composed)
+            check_same_dataset(run.start, manifest, dataset, folder.name)
+        except ClassmarkError as error:
+            progress.warn(f"warning: {folder} is not resumed, and can be deleted: {error}")
+            continue
+        if run.has_checkpoint:
+            return folder
+    return None
 
 
 def check_same_dataset(

@@ -7,10 +7,11 @@ from dataclasses import asdict
 
 import typer
 
-from classmark.cli.cloud import cost, watch
+from classmark.cli.cloud import cost, jobs, watch
 from classmark.cli.cloud.options import Environment, environment_of
 from classmark.cli.cloud.remove import destroy, secret
 from classmark.cli.cloud.serve import canary, deploy, promote, rollback, status
+from classmark.cli.cloud.train import train, work
 from classmark.cli.options import AsJson
 
 app = typer.Typer(
@@ -22,6 +23,12 @@ app = typer.Typer(
 )
 for command in (deploy, canary, promote, rollback, status, destroy, watch.alerts, cost.cost):
     app.command(command.__name__)(command)
+app.command("train")(train)
+app.command("jobs")(jobs.jobs)
+app.command("logs")(jobs.logs)
+app.command("fetch")(jobs.fetch)
+app.command("cancel")(jobs.cancel)
+app.command("work")(work)
 app.command("alert-test")(watch.alert_test)
 app.add_typer(secret)
 

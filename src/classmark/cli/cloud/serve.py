@@ -49,7 +49,7 @@ def deploy(
     The image is looked up and named by its digest first. Requests move to the new revision only
     once it is ready. Safe to repeat; of two at once, one is refused.
     """
-    from classmark.cloud.serving.images import full_address, resolve
+    from classmark.cloud.images import full_address, resolve
     from classmark.cloud.serving.jobs import deploy_job
     from classmark.cloud.serving.manifests import Wanted
     from classmark.cloud.serving.services import deploy as run

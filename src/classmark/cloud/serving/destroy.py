@@ -9,6 +9,8 @@ from classmark.cloud.google import Google, google_errors
 from classmark.cloud.serving.manifests import KINDS as DEPLOYED
 from classmark.cloud.serving.manifests import name_of
 from classmark.cloud.serving.secrets import is_own, list_secrets
+from classmark.cloud.training.compute import Compute
+from classmark.cloud.training.vertex import Vertex
 from classmark.errors import ClassmarkError, CloudNotFound
 
 
@@ -80,7 +82,25 @@ def _remove_secret(google: Google, name: str) -> None:
     google.client(secretmanager_v1.SecretManagerServiceClient).delete_secret(name=name)
 
 
+def _training(google: Google) -> Iterator[str]:
+    yield from (state.path for state in Vertex(google).jobs())
+
+
+def _remove_training(google: Google, name: str) -> None:
+    Vertex(google).remove(name)
+
+
+def _machines(google: Google) -> Iterator[str]:
+    yield from (state.path for state in Compute(google).jobs())
+
+
+def _remove_machine(google: Google, name: str) -> None:
+    Compute(google).remove(name)
+
+
 KINDS = [
+    Kind("training", _training, _remove_training),
+    Kind("machine", _machines, _remove_machine),
     Kind("schedule", _schedules, _remove_schedule),
     Kind("service", _services, _remove_service),
     Kind("job", _jobs, _remove_job),

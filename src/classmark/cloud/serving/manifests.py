@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from importlib.resources import files
-from string import Template
 from typing import Any
 
 from classmark.cloud.environment import MANAGED, CloudEnvironment
+from classmark.cloud.templates import filled_template
 from classmark.errors import UsageError
 
 KINDS = ("service", "monitor", "monitor-job", "retrain-job")
-_WHEN, _UNLESS = "when", "unless"
 _DATABASE = "classmark"
 
 
@@ -44,11 +43,6 @@ def name_of(environment: CloudEnvironment, kind: str) -> str:
     return f"{MANAGED}-{environment.name}-{kind}"
 
 
-def secret_id(environment: CloudEnvironment, name: str) -> str:
-    """Return the ID of a secret in the project, e.g. of ``api-keys``."""
-    return f"{MANAGED}-{environment.name}-{name}"
-
-
 def filled(environment: CloudEnvironment, wanted: Wanted, message: Any) -> Any:  # noqa: ANN401
     """Return the manifest of a kind as a message of Google's.
 
@@ -60,13 +54,10 @@ def filled(environment: CloudEnvironment, wanted: Wanted, message: Any) -> Any: 
     Raises:
         UsageError: the kind is unknown, or a field of the manifest is.
     """
-    import yaml
-
     if wanted.kind not in KINDS:
         raise UsageError(f"{wanted.kind!r} cannot be deployed. Give {', '.join(KINDS)}.")
     place = files("classmark.cloud.serving") / "run" / f"{wanted.kind}.yaml"
-    values = _values(environment, wanted)
-    fields = _fill(yaml.safe_load(place.read_text("utf-8")), values)
+    fields = filled_template(place, _values(environment, wanted))
     if "scaling" in fields["template"]:
         fields["template"]["scaling"] |= _scaling(wanted)
     return message.from_json(json.dumps(fields), ignore_unknown_fields=False)
@@ -84,32 +75,11 @@ def _values(environment: CloudEnvironment, wanted: Wanted) -> dict[str, Any]:
         "registry": "" if wanted.model else registry,
         "journal": at if sql else environment.address("journal"),
         "sql": sql,
-        "keys": secret_id(environment, "api-keys") if wanted.has_keys else "",
-        "password": secret_id(environment, "journal-password"),
+        "keys": environment.secret("api-keys") if wanted.has_keys else "",
+        "password": environment.secret("journal-password"),
     }
 
 
 def _scaling(wanted: Wanted) -> dict[str, int]:
     asked = {"minInstanceCount": wanted.least, "maxInstanceCount": wanted.most}
     return {name: count for name, count in asked.items() if count is not None}
-
-
-def _fill(value: Any, values: dict[str, Any]) -> Any:  # noqa: ANN401 - YAML has any type
-    if isinstance(value, dict):
-        return {
-            name: _fill(item, values)
-            for name, item in value.items()
-            if name not in (_WHEN, _UNLESS)
-        }
-    if isinstance(value, list):
-        return [_fill(item, values) for item in value if _is_kept(item, values)]
-    if value == "${labels}":
-        return values["labels"]
-    return Template(value).substitute(values) if isinstance(value, str) else value
-
-
-def _is_kept(item: Any, values: dict[str, Any]) -> bool:  # noqa: ANN401 - YAML has any type
-    if not isinstance(item, dict):
-        return True
-    is_wanted = _WHEN not in item or bool(values[item[_WHEN]])
-    return is_wanted and not (_UNLESS in item and values[item[_UNLESS]])

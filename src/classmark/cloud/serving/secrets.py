@@ -6,7 +6,6 @@ from contextlib import suppress
 from typing import Any
 
 from classmark.cloud.google import Google, google_errors
-from classmark.cloud.serving.manifests import secret_id
 from classmark.errors import UsageError
 
 ROLE = "roles/secretmanager.admin"
@@ -28,7 +27,7 @@ def set_secret(google: Google, name: str, value: bytes) -> str:
         raise UsageError(f"the value of {name} is empty. Give it on standard input or as a file.")
     environment = google.environment
     client = google.client(manager.SecretManagerServiceClient)
-    parent, own = f"projects/{environment.project}", secret_id(environment, name)
+    parent, own = f"projects/{environment.project}", environment.secret(name)
     automatic = manager.Replication(automatic=manager.Replication.Automatic())
     secret = manager.Secret(labels=environment.labels, replication=automatic)
     with google_errors(f"setting the secret {name}", role=ROLE):

@@ -15,7 +15,6 @@ from classmark.bundle.manifest import manifest_digest
 from classmark.dataset import Origin, build_dataset, load_manifest, sample_dataset
 from classmark.errors import (
     CandidateRefused,
-    ClassmarkError,
     Interrupted,
     RegistryNotFound,
     UnreadableSource,
@@ -33,15 +32,9 @@ from classmark.pipeline.gate import (
 )
 from classmark.pipeline.kinds import KINDS
 from classmark.pipeline.path import export_run, train
-from classmark.pipeline.run_folder import UNFINISHED
 from classmark.pipeline.scoring import score_dataset
 from classmark.pipeline.stages.config import WRITER, PipelineConfig
-from classmark.pipeline.unfinished import (
-    check_same_dataset,
-    check_same_fit,
-    read_unfinished,
-    resumed_config,
-)
+from classmark.pipeline.unfinished import find_unfinished, resumed_config
 from classmark.records import EvaluationReport, Progress
 from classmark.registry import Proof, Registry
 from classmark.storage import atomic_folder, remove, storage_errors, write_json, write_text
@@ -113,18 +106,9 @@ def _unfinished_fit(config: PipelineConfig, progress: Progress) -> Path | None:
     """Return the newest unfinished run of the same fit on the same dataset, None if none."""
     if not KINDS[config.train.kind].can_resume:
         return None
-    manifest = load_manifest(Path(DATASET), verify=False)
-    for folder in sorted(Path().glob(f"{config.train.kind}-*{UNFINISHED}"), reverse=True):
-        try:
-            run = read_unfinished(folder)
-            check_same_fit(folder, config.train.composed)
-            check_same_dataset(run.start, manifest, Path(DATASET), folder.name)
-        except ClassmarkError as error:
-            progress.warn(f"warning: {folder} is not resumed, and can be deleted: {error}")
-            continue
-        if run.has_checkpoint:
-            return folder
-    return None
+    return find_unfinished(
+        Path(), config.train.kind, config.train.composed, Path(DATASET), progress
+    )
 
 
 def _export(config: PipelineConfig, command: str, progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""The image that is deployed, by its digest."""
+"""An image of Artifact Registry, by its digest."""
 
 from __future__ import annotations
 
