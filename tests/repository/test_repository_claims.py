@@ -87,6 +87,8 @@ def test_every_package_of_an_extra_is_imported() -> None:
         "universal-pathlib": "upath",
         "model-signing": "model_signing",
         "opentelemetry-sdk": "opentelemetry.sdk",
+        "google-cloud-aiplatform": "aiplatform_v1",
+        "google-cloud-compute": "compute_v1",
         "google-cloud-artifact-registry": "artifactregistry_v1",
         "google-cloud-logging": "google.cloud.logging_v2",
         "google-cloud-monitoring": "monitoring_v3",
