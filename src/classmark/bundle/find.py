@@ -19,6 +19,7 @@ ENTRY_POINT_GROUP = "classmark.bundles"
 NAME_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*", re.ASCII)
 VERSION_PATTERN = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
 DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_BUCKETS = "gs://"
 _WHEEL_FOLDER = Path(__file__).parent.parent / "bundles"
 
 
@@ -76,7 +77,8 @@ def find_bundle(spec: str | Path | None = None, *, allow_paths: bool = True) -> 
 
     Args:
         spec: ``NAME``, ``NAME@VERSION`` or a path; None means the default name. A text is a path
-            if it has a separator or is a folder with a ``bundle.json``; a ``Path`` always is.
+            if it has a separator or is a folder with a ``bundle.json``; a ``Path`` always is. A
+            path ``gs://BUCKET/PATH`` means a copy of what is there.
         allow_paths: False if the spec comes from outside, as over HTTP; then only names are sought.
 
     Without a version the highest one wins, wherever it lives; of equal ones the user's own does,
@@ -85,7 +87,10 @@ def find_bundle(spec: str | Path | None = None, *, allow_paths: bool = True) -> 
     Raises:
         BundleNotFound: nothing of that name, version or path; says what there is.
         BundleCorrupt: the folder holds another name or version than it is called by.
+        CloudNotFound, StorageFailed, MissingExtra: a bucket cannot be read.
     """
+    if allow_paths and str(spec).startswith(_BUCKETS):
+        return _bundle_at(_fetched(str(spec)))
     if isinstance(spec, Path) or (spec and allow_paths and _is_path(spec)):
         return _bundle_at(Path(spec))
     name, at, version = (spec or DEFAULT_NAME).partition("@")
@@ -142,6 +147,12 @@ def _matching(pattern: re.Pattern[str], text: str) -> str:
 def _is_path(spec: str) -> bool:
     separators = {"/", os.sep, os.altsep or os.sep}
     return any(s in spec for s in separators) or (Path(spec) / MANIFEST_FILE).is_file()
+
+
+def _fetched(address: str) -> Path:
+    from classmark.storage import folder_place, local_copy
+
+    return local_copy(folder_place(address))
 
 
 def _bundle_at(path: Path) -> Path:
