@@ -137,7 +137,7 @@ CLASHES = {
 # only into a new folder.
 READ_NOTHING = {
     *("dataset sample --output", "dataset sample --csv", "dataset sample --dump", "demo --output"),
-    "harvest --output",
+    *("harvest --output", "cloud train --output", "cloud fetch --output"),
     *(f"profile {command} --output" for command in ("classify", "serve", "train")),
 }
 OUTPUTS = ("output", "html", "evidently", "markdown", "report", "unpack", "csv", "dump")

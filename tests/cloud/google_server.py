@@ -25,7 +25,8 @@ from google.protobuf import any_pb2, empty_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-_REQUIRED = re.compile(r"^ {8}(\w+) \([^)]*?\):\n(?: {12}.*\n)*? {12}Required\.", re.MULTILINE)
+# Python 3.13 takes the indentation from docstrings.
+_REQUIRED = re.compile(r"^( *)(\w+) \([^)]*?\):\n(?:\1 {4}.*\n)*?\1 {4}Required\.", re.MULTILINE)
 
 
 class Refusal(Exception):
@@ -304,7 +305,7 @@ def _unknown_fields(message: Message) -> list[int]:
 
 def _documented(kind: type | None) -> frozenset[str]:
     """Return the fields that the documentation of a message type calls required."""
-    return frozenset(_REQUIRED.findall((kind and kind.__doc__) or ""))
+    return frozenset([name for _, name in _REQUIRED.findall((kind and kind.__doc__) or "")])
 
 
 def _wrapper_of(message: Message) -> type | None:

@@ -16,8 +16,12 @@ import yaml
 
 from classmark.cloud.environment import CloudEnvironment, read_environment
 
-# The package of Google's provider warns of its own names as it is imported.
-pytestmark = pytest.mark.filterwarnings("ignore:gcp.*has been deprecated:DeprecationWarning")
+# The package of Google's provider warns of its own names as it is imported. Pulumi asks for a loop
+# of events, which Python makes, and from 3.12 on with a warning.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:gcp.*has been deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:There is no current event loop:DeprecationWarning"),
+]
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "gcp" / "infra"
 PRIMITIVE = {"roles/owner", "roles/editor", "roles/viewer"}
