@@ -4,9 +4,9 @@ For programs that are preloaded with the library of ``preload.py``. What they ru
 
 A first run without a fault lists the calls. Calls for the same file from the same place in the code
 (the same traceback of Python, line by line) are of one site, such as the pages of one transaction
-that SQLite writes. One call of each site fails, the first of one and the last of the next, with
-one of the errors; with ``CLASSMARK_ALL_FAULTS=1`` every call does, with each. Coverage is measured
-in the run without a fault only: it would double the time of the others.
+that SQLite writes. The first and the last call of each site fail; with ``CLASSMARK_ALL_FAULTS=1``
+every call does. Coverage is measured in the run without a fault only: it would double the time of
+the others.
 """
 
 from __future__ import annotations
@@ -92,9 +92,7 @@ class Program:
             return [(n, e) for e in errors for n in range(1, len(called) + MORE_CALLS + 1)]
         last = {site: n for n, site in enumerate(called, 1)}
         first = {site: n for n, site in reversed(list(enumerate(called, 1)))}
-        each = [(last if i % 2 else first)[site] for i, site in enumerate(dict.fromkeys(called))]
-        at_least_all = range(max(len(each), len(errors) if each else 0))
-        return [(each[i % len(each)], errors[i % len(errors)]) for i in at_least_all]
+        return [(n, e) for e in errors for n in sorted({*first.values(), *last.values()})]
 
     def _attempt(
         self, function: str, n: int, error: str, place: Callable[[str, Path], str]

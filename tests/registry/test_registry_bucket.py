@@ -284,3 +284,18 @@ def test_any_sequence_of_several_promoters_does_in_a_bucket_what_it_does_in_a_fo
         assert first.verify() == ()
         outcomes.append((said, events, first.pointer().channels))
     assert outcomes[0] == outcomes[1]
+
+
+def test_the_commands_and_a_service_take_the_address_of_a_registry(bucket: Any) -> None:
+    from typer.testing import CliRunner
+
+    from classmark.cli.app import app
+    from classmark.service import make_settings
+
+    place = "gs://papers/registry"
+    made = CliRunner().invoke(app, ["registry", "init", "--registry", place])
+    listed = CliRunner().invoke(app, ["registry", "list", "--registry", place, "--json"])
+
+    assert (made.exit_code, listed.exit_code) == (0, 0), made.output + listed.output
+    assert "registry/pointer.json" in bucket.names()
+    assert str(make_settings(registry=place).registry) == place

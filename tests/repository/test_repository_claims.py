@@ -93,6 +93,7 @@ def test_every_package_of_an_extra_is_imported() -> None:
         "google-cloud-run": "run_v2",
         "google-cloud-scheduler": "scheduler_v1",
         "google-cloud-secret-manager": "secretmanager_v1",
+        "google-cloud-storage": "google.cloud.storage",
         "pyyaml": "yaml",
         "opentelemetry-exporter-otlp-proto-http": "opentelemetry.exporter.otlp.proto.http",
     }

@@ -9,7 +9,6 @@
     │   ├── RunNotFound
     │   ├── RegistryNotFound
     │   ├── CloudNotFound
-    │   ├── PlaceNotFound
     │   └── UnknownCategory
     ├── DamagedFile            a file or record cannot be used as it is
     │   ├── UnreadableSource
@@ -125,11 +124,7 @@ class RegistryNotFound(NotFound):
 
 
 class CloudNotFound(NotFound):
-    """Google Cloud has no project, bucket, image, job or service of that name."""
-
-
-class PlaceNotFound(NotFound):
-    """There is no such bucket, or nothing in it under that name."""
+    """Google Cloud has no project, bucket, object, image, job or service of that name."""
 
 
 class UnknownCategory(NotFound):
@@ -335,10 +330,7 @@ class NoHomeFolder(Unavailable):
 
 
 class StorageFailed(Unavailable):
-    """A file or folder cannot be written, or a bucket not be reached.
-
-    Read-only, full disk, something in the way; nobody is signed in, or a permission is missing.
-    """
+    """A file, folder or bucket cannot be written: read-only, full, in the way, or not allowed."""
 
 
 class OutputBusy(Unavailable):

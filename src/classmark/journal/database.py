@@ -157,7 +157,7 @@ def parts_of(place: Place) -> list[Place]:
     ``journal ship`` makes of the journals of several machines.
 
     Raises:
-        PlaceNotFound, StorageFailed: a folder of a bucket is empty, or cannot be read.
+        CloudNotFound, StorageFailed: a folder of a bucket is empty, or cannot be read.
     """
     if isinstance(place, Address):
         return [place]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from classmark.bundle import Bundle, load_bundle
-from classmark.errors import BundleNotFound, PlaceNotFound, RegistryCorrupt
+from classmark.errors import BundleNotFound, CloudNotFound, RegistryCorrupt
 from classmark.records import GateReport, Pointer, PromotionEvent
 from classmark.registry import changes
 from classmark.registry.admission import proof_of, prove
@@ -93,7 +93,7 @@ class RegistryReader:
         """
         known = changes.registered_as(self.pointer(), digest)
         folder = self.path / BUNDLES / digest
-        with suppress(PlaceNotFound):
+        with suppress(CloudNotFound):
             copy = local_copy(folder)
             if copy.is_dir():
                 return copy

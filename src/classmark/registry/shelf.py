@@ -13,7 +13,7 @@ from classmark.errors import (
     BundleCorrupt,
     BundleIncompatible,
     BundleNotFound,
-    PlaceNotFound,
+    CloudNotFound,
     UsageError,
 )
 from classmark.records import BundleManifest, Pointer
@@ -90,7 +90,7 @@ def copy_in(bundle: Bundle, target: Path, *, keep_sound: bool) -> Bundle:
     """
     recover_output(target)
     if keep_sound:
-        with suppress(PlaceNotFound, BundleNotFound, BundleCorrupt, BundleIncompatible):
+        with suppress(CloudNotFound, BundleNotFound, BundleCorrupt, BundleIncompatible):
             return load_bundle(local_copy(target))
     with atomic_folder(target, overwrite=True, last=MANIFEST_FILE) as folder:
         for name in bundle.manifest.files:

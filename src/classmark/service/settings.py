@@ -11,13 +11,21 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    PrivateAttr,
+    ValidationError,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from classmark.errors import InvalidConfig
 from classmark.journal.place import without_passwords
 from classmark.kernels.encoder import usable_cores
 from classmark.service.keys import SLOWEST_RATE, is_rate
+from classmark.storage import folder_place
 
 ANY_HOST = EVERY_PROXY = "*"
 JOURNAL_OFF = "off"
@@ -113,6 +121,15 @@ def _checked_workers(count: int) -> int:
     return count
 
 
+def _located(place: str | Path | None) -> Path | None:
+    """Return the path of a folder of this machine, or of one in a bucket."""
+    return None if place is None else folder_place(place)
+
+
+def _shown(place: Path | None) -> str | None:
+    return None if place is None else str(place)
+
+
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_checked_rate)]
 
 
@@ -190,7 +207,7 @@ class ServiceSettings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     workers: Annotated[int, Field(ge=0), AfterValidator(_checked_workers)] = 0
     model: str | None = None
-    registry: Path | None = None
+    registry: Annotated[Path | None, PlainValidator(_located), PlainSerializer(_shown)] = None
     channel: str = "champion"
     trusted_key: Path | None = None
     index: Path | None = None

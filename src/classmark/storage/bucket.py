@@ -196,7 +196,7 @@ class BucketPath:
         """Return the version that is there now; generation 0 if none is.
 
         Raises:
-            PlaceNotFound: there is no such bucket.
+            CloudNotFound: there is no such bucket.
             StorageFailed: it does not answer, or refuses it.
         """
         with suppress(FileNotFoundError), bucket_errors(str(self), READ_ROLE):
@@ -209,7 +209,7 @@ class BucketPath:
         """Return the objects below a folder, by name; those that end in a slash are left out.
 
         Raises:
-            PlaceNotFound: there is no such bucket.
+            CloudNotFound: there is no such bucket.
             StorageFailed: it does not answer, or refuses it.
         """
         return sorted(self._list())

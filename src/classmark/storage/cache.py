@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from classmark.errors import HOME_VARIABLE, OutputChanged, PlaceNotFound, StorageFailed
+from classmark.errors import HOME_VARIABLE, CloudNotFound, OutputChanged, StorageFailed
 from classmark.storage.atomic import atomic_folder, discard
 from classmark.storage.bucket import BucketPath, Version, crc32c_of
 
@@ -27,7 +27,7 @@ def local_copy(place: Path | BucketPath) -> Path:
     were not used for 30 days go.
 
     Raises:
-        PlaceNotFound: nothing is there.
+        CloudNotFound: nothing is there.
         OutputChanged: it changes all the time.
         StorageFailed: the bucket does not answer or refuses it, or the cache cannot be written.
     """
@@ -56,14 +56,14 @@ def objects_of(place: BucketPath) -> list[Version]:
     """Return the object of a path, or those below it.
 
     Raises:
-        PlaceNotFound: there is none.
+        CloudNotFound: there is none.
         StorageFailed: the bucket does not answer, or refuses it.
     """
     found = place.below()
     if not found and place.key:
         found = [now for now in [place.version()] if now.generation]
     if not found:
-        raise PlaceNotFound(f"{place} is not there: nothing has that name. Check the address.")
+        raise CloudNotFound(f"{place} is not there: nothing has that name. Check the address.")
     return found
 
 

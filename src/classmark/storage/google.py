@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from classmark.errors import ClassmarkError, MissingExtra, PlaceNotFound, StorageFailed
+from classmark.errors import ClassmarkError, CloudNotFound, MissingExtra, StorageFailed
 
 READ_ROLE, WRITE_ROLE = "roles/storage.objectViewer", "roles/storage.objectUser"
 SIGN_IN = (
@@ -52,7 +52,7 @@ def bucket_errors(place: str, role: str) -> Iterator[None]:
 
     Raises:
         FileNotFoundError: the object is not there.
-        PlaceNotFound: the bucket is not there.
+        CloudNotFound: the bucket is not there.
         StorageFailed: nobody is signed in, a role is missing, or the bucket does not answer.
     """
     try:
@@ -96,7 +96,7 @@ def _not_found(place: str, said: str, role: str) -> Exception:
     bucket, _, key = place.removeprefix("gs://").partition("/")
     if key and has_bucket:
         return FileNotFoundError(place)
-    return PlaceNotFound(
+    return CloudNotFound(
         f"there is no bucket {bucket!r} that this account may see. Check the name, or create it: "
         f"`gcloud storage buckets create gs://{bucket}`."
     )

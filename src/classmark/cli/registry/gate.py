@@ -46,7 +46,7 @@ class Names:
     against: str
     dataset: Path
     rules: Path | None
-    registry: Path | None
+    registry: str | None
 
     def words(self) -> list[str]:
         """Return the command line."""
@@ -157,7 +157,7 @@ def goldens(
     typer.echo(f"{answers} written to {output}", err=True)
 
 
-def _open(place: Path | None, trusted_keys: list[Path] | None) -> Registry | None:
+def _open(place: str | None, trusted_keys: list[Path] | None) -> Registry | None:
     """Return the registry of the option, or the usual one if it exists; a gate can do without."""
     if place is not None or trusted_keys:
         return open_registry(place, trusted_keys)

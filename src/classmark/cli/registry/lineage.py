@@ -112,7 +112,7 @@ def _lacks(journal: JournalPlace, prediction_id: str) -> str:
     )
 
 
-def _registry(place: Path | None, trusted_keys: list[Path] | None) -> Registry | None:
+def _registry(place: str | None, trusted_keys: list[Path] | None) -> Registry | None:
     """Return the registry of the option, or the default one; None if that does not exist.
 
     Raises:

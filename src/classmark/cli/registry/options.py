@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 SHOWN_DIGITS = 12
 
 Place = Annotated[
-    Path | None,
-    typer.Option("--registry", metavar="DIR", help="Folder of it; CLASSMARK_HOME/registry."),
+    str | None,
+    typer.Option(
+        "--registry", metavar="DIR", help="Folder of it, or gs://...; CLASSMARK_HOME/registry."
+    ),
 ]
 Who = Annotated[
     str | None, typer.Option(metavar="NAME", help="Who does it; USER@HOST if left out.")
@@ -40,18 +42,19 @@ Spec = Annotated[
 ]
 
 
-def place_of(place: Path | None) -> Path:
-    """Return the folder of the registry.
+def place_of(place: str | None) -> Path:
+    """Return the folder of the registry, which may be in a bucket.
 
     Raises:
         NoHomeFolder: none is given, and there is no home folder.
     """
     from classmark.bundle.find import home_folder
+    from classmark.storage import folder_place
 
-    return place or home_folder("a registry", "--registry") / "registry"
+    return folder_place(place or home_folder("a registry", "--registry") / "registry")
 
 
-def open_registry(place: Path | None, trusted_keys: list[Path] | None = None) -> Registry:
+def open_registry(place: str | None, trusted_keys: list[Path] | None = None) -> Registry:
     """Open the registry of the option.
 
     Raises:

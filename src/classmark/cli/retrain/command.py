@@ -99,7 +99,7 @@ class _Given:
     """What the options say that both commands take."""
 
     folder: Path | None
-    registry: Path | None
+    registry: str | None
     dataset: Path | None
     papers: list[str] | None
     journal: list[str] | None

@@ -88,7 +88,7 @@ def status(
 def _write_page(
     html: Path,
     orders: tuple[RetrainState, ...],
-    place_of_registry: Path | None,
+    place_of_registry: str | None,
     history: History,
     journal: str | None,
 ) -> None:

@@ -73,8 +73,10 @@ def serve(
         ),
     ] = None,
     registry: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Serve what this registry names, and follow its changes."),
+        str | None,
+        typer.Option(
+            metavar="DIR|gs://...", help="Serve what this registry names, and follow its changes."
+        ),
     ] = None,
     channel: Annotated[
         str | None,
