@@ -134,7 +134,7 @@ CLASHES = {
     ),
 }
 # They read nothing that could be harmed: `demo` replaces only what it made itself. `profile` writes
-# only into a new folder.
+# only into a new folder; `cloud train` and `cloud fetch` too, and what they read is in a bucket.
 READ_NOTHING = {
     *("dataset sample --output", "dataset sample --csv", "dataset sample --dump", "demo --output"),
     *("harvest --output", "cloud train --output", "cloud fetch --output"),

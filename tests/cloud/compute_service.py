@@ -48,6 +48,7 @@ class Machines:
         runs: whether containers run; else machines stay until they are deleted.
         preempt_when: asked again and again with the machine: take it away now?
         no_capacity: the zone has no machine left.
+        forgets: the IDs of requests are not remembered.
         inserts: machines that were made.
     """
 
@@ -55,6 +56,7 @@ class Machines:
     runs: bool = True
     preempt_when: Callable[[compute_v1.Instance], bool] | None = None
     no_capacity: bool = False
+    forgets: bool = False
     machines: dict[str, compute_v1.Instance] = field(default_factory=dict)
     inserts: list[compute_v1.Instance] = field(default_factory=list)
     _faults: list[_Fault] = field(default_factory=list)
@@ -139,7 +141,7 @@ class Machines:
         return self._look(self.machines[rest])
 
     def _insert(self, project: str, zone: str, request_id: str, body: bytes) -> dict[str, Any]:
-        if request_id in self._requests:
+        if request_id in self._requests and not self.forgets:
             return self._requests[request_id]
         machine = compute_v1.Instance.from_json(body, ignore_unknown_fields=False)
         if machine.name in self.machines:
@@ -172,7 +174,7 @@ class Machines:
     def _all(self, wanted: str) -> dict[str, Any]:
         scopes: dict[str, Any] = {"zones/nowhere-1-a": {"warning": {"code": "NO_RESULTS_ON_PAGE"}}}
         for machine in self.machines.values():
-            if has_labels(machine.labels, wanted):
+            if has_labels(machine.labels, re.sub(r"[()]", "", wanted)):
                 zone = machine.machine_type.partition("/machineTypes")[0]
                 inside = scopes.setdefault(zone, {"instances": []})
                 inside["instances"].append(json.loads(compute_v1.Instance.to_json(machine)))
@@ -182,7 +184,7 @@ class Machines:
         if rest:
             name = rest.removesuffix("/wait")
             return next(one for one in self._operations if one["name"] == name)
-        found = re.fullmatch(r'operationType="(.*)" AND targetLink:"(.*)"', query["filter"])
+        found = re.fullmatch(r'\(operationType="(.*)"\) AND \(targetLink:"(.*)"\)', query["filter"])
         if found is None:
             raise _Refusal(400, f"Invalid value for field 'filter': {query['filter']}")
         kept = [

@@ -16,6 +16,7 @@ from training_project import ENVIRONMENT, Project, mounted, project
 from classmark.cli.cloud.train import follow_to_end
 from classmark.cloud.serving.destroy import KINDS, remove_all
 from classmark.cloud.serving.secrets import set_secret
+from classmark.cloud.training.compute import Compute
 from classmark.cloud.training.follow import Follow
 from classmark.cloud.training.job import Job, JobState
 from classmark.cloud.training.logs import LogTail
@@ -48,6 +49,14 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "sample"
     sample_dataset(folder, SampleConfig(papers=300), command="a test")
     return folder
+
+
+def job_of(engine: str) -> Job:
+    return Job(
+        name=f"{engine}-20260101-000000-abcd", machine="cpu", is_spot=False,
+        image="europe-west4-docker.pkg.dev/papers-test-1/classmark/train@sha256:1",
+        dataset="gs://papers/datasets/sample", hours=2.0, overrides=(), zone="europe-west4-b",
+    )  # fmt: skip
 
 
 def words_of(encoder: Path) -> list[str]:
@@ -220,9 +229,12 @@ def test_a_request_that_did_not_arrive_is_sent_again(project: Project, dataset: 
     assert len(project.jobs.jobs) == 1
 
 
-def test_a_machine_whose_answer_was_lost_is_made_once(project: Project, dataset: Path) -> None:
+@pytest.mark.parametrize("forgets", [False, True])
+def test_a_machine_whose_answer_was_lost_is_made_once(
+    project: Project, dataset: Path, forgets: bool
+) -> None:
     project.upload(dataset)
-    project.machines.runs = False
+    project.machines.runs, project.machines.forgets = False, forgets
     project.machines.fail("POST", 503, after=True)
     project.machines.fail("GET", 503)
 
@@ -230,6 +242,27 @@ def test_a_machine_whose_answer_was_lost_is_made_once(project: Project, dataset:
 
     assert done.exit_code == 0, done.output
     assert len(project.machines.inserts) == 1
+
+
+def test_a_job_of_a_name_that_a_machine_has_is_refused(project: Project) -> None:
+    project.machines.runs = False
+    engine = Compute(project.google)
+    state = engine.submit(job_of("compute"))
+    with pytest.raises(CloudRefused, match="already exists"):
+        engine.submit(job_of("compute"))
+    engine.remove(state.path)
+    engine.remove(state.path)
+    ended = engine.refresh(state)
+    assert (ended.state, "before its container ran" in ended.message) == ("FAILED", True)
+
+
+def test_a_google_that_never_answers_is_an_error_after_a_few_tries(project: Project) -> None:
+    project.server.fail("CreateCustomJob", CODE.UNAVAILABLE, times=9)
+    with pytest.raises(CloudFailed, match="submitting the training job failed"):
+        Vertex(project.google).submit(job_of("vertex"))
+    project.machines.fail("POST", 503, times=9)
+    with pytest.raises(CloudFailed, match="submitting the training job failed"):
+        Compute(project.google).submit(job_of("compute"))
 
 
 @pytest.mark.parametrize(
@@ -362,11 +395,7 @@ def test_each_line_is_shown_once_although_lines_come_late_and_questions_are_repe
 
 
 def test_the_price_is_from_the_data_and_a_budget_is_compared_with_its_high_end() -> None:
-    job = Job(
-        name="vertex-20260101-000000-abcd", machine="cpu", is_spot=False, image="i",
-        dataset="gs://papers/datasets/sample", hours=2.0, overrides=(),
-    )  # fmt: skip
-    price = price_of(job)
+    price = price_of(job_of("vertex"))
     hourly = read_training_prices().machines["vertex"]["n2-standard-8"]["standard"]
     assert (price.low, price.high) == (2 * hourly.low, 2 * hourly.high)
     check_budget(price, price.high)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from classmark.cli.cloud.command import app
 from classmark.cloud.serving.secrets import set_secret
 from classmark.cloud.training.places import FolderPlace, place_of
-from classmark.cloud.training.work import Fit, Mirror, Work, parse_secrets, read_secret
+from classmark.cloud.training.work import Fit, Mirror, Work, parse_secrets, reachable, read_secret
 from classmark.dataset import SampleConfig, sample_dataset
 from classmark.errors import CloudNotFound, CloudRefused, UsageError
 
@@ -111,7 +111,7 @@ def test_a_machine_that_is_taken_away_lets_the_fit_end_itself(
     code = fit.watch(mirror, _work([]))
     ended.set()
     thread.join()
-    assert code == 130
+    assert (code, fit.was_stopped) == (130, True)
     assert signal.getsignal(signal.SIGTERM) is before
     mirror.push()
     assert place.names() == ["r/run.json"]
@@ -136,6 +136,21 @@ def test_a_fit_that_a_signal_ends_has_the_code_of_a_shell(place: Recorded, tmp_p
     program = "import os; os.kill(os.getpid(), 9)"
     fit = Fit([sys.executable, "-c", program], dict(os.environ), tmp_path)
     assert fit.watch(Mirror(tmp_path / "runs", place), _work([])) == 137
+
+
+def test_the_last_copy_is_tried_again(place: Recorded, tmp_path: Path) -> None:
+    _write(tmp_path / "runs", f"{RUN}/run.json")
+    mirror = Mirror(tmp_path / "runs", place)
+    place.failures, lines = 1, []
+    mirror.push_last(lines.append, tries=2)
+    assert place.names() == [f"{RUN}/run.json"]
+    assert lines == [
+        "warning: copying the run failed, and is tried again: the mount does not answer"
+    ]
+    _write(tmp_path / "runs", f"{RUN}/metrics.csv")
+    place.failures = 9
+    with pytest.raises(OSError, match="the mount does not answer"):
+        mirror.push_last(lines.append, tries=1)
 
 
 @pytest.mark.slow  # reason: a process that fits
@@ -185,3 +200,5 @@ def test_a_place_is_a_folder_or_a_bucket(project: Project, tmp_path: Path) -> No
         assert place.names() == []
     with pytest.raises(UsageError):
         place_of("gs://")
+    assert reachable("/gcs/papers/runs/x") == "gs://papers/runs/x"  # nothing is mounted here
+    assert reachable(str(tmp_path)) == str(tmp_path)

@@ -57,7 +57,7 @@ class Compute:
 
     def find(self, name: str) -> JobState:
         """Return a job: its machine, or what it has left in the bucket."""
-        for state in self._machines(f"labels.{JOB_LABEL}={name}"):
+        for state in self._machines(f'(labels.{JOB_LABEL}="{name}")'):
             return state
         state = self._after_end(JobState(name=name, state=_GONE, path="", created=""))
         if state.state == "FAILED" and not place_of(run_place(self._environment, name)).names():
@@ -78,8 +78,9 @@ class Compute:
 
     def jobs(self) -> list[JobState]:
         """Return the machines of jobs that exist; a job that has ended has none."""
-        own = (f"labels.{key}={value}" for key, value in self._environment.labels.items())
-        found = self._machines(" AND ".join([*own, f"labels.{JOB_LABEL}:*"]))
+        labels = self._environment.labels.items()
+        own = (f'(labels.{key}="{value}")' for key, value in labels)
+        found = self._machines(" AND ".join([*own, f"(labels.{JOB_LABEL}:*)"]))
         return sorted(found, key=lambda state: state.created, reverse=True)
 
     def cancel(self, state: JobState) -> None:
@@ -239,7 +240,8 @@ class Compute:
         if not state.path:
             return False
         zone = state.path.split("/")[3]
-        wanted = f'operationType="{_TAKEN}" AND targetLink:"{state.path}"'
+        target = f"/instances/{state.name}"
+        wanted = f'(operationType="{_TAKEN}") AND (targetLink:"{target}")'
         request = {"project": self._project, "zone": zone, "filter": wanted}
         with google_errors("reading what happened to the machine", role=ROLE):
             found = self._operations.list(request=request, retry=patient(), timeout=_CALL_S)

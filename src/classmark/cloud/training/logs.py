@@ -51,7 +51,7 @@ class LogTail:
         if found:
             newest = max(self._seen.values())
             self._seen = {i: at for i, at in self._seen.items() if at >= newest - 2 * _LATE}
-            self._since = max(self._since, (newest - _LATE).isoformat())
+            self._since = (newest - _LATE).isoformat()
 
     @cached_property
     def _client(self) -> Any:  # noqa: ANN401 - a client of Google's

@@ -28,7 +28,7 @@ class Place(Protocol):
         """Copy a file of this machine here, whole or not at all."""
 
     def remove(self, name: str) -> None:
-        """Delete a file; one that is not there is no error."""
+        """Delete a file, if it exists."""
 
 
 class FolderPlace:

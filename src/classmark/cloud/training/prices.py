@@ -50,7 +50,7 @@ class TrainingPrices:
 
 @dataclass(frozen=True, kw_only=True)
 class PriceRange:
-    """What a job costs at most, if it runs for all of its time.
+    """What a job costs if it runs for all of its time.
 
     Attributes:
         low: in a cheap region.
@@ -68,7 +68,7 @@ class PriceRange:
 
     def __str__(self) -> str:
         return (
-            f"at most {self.low:.2f} to {self.high:.2f} {self.currency} "
+            f"{self.low:.2f} to {self.high:.2f} {self.currency} if it takes all of its time "
             f"({self.caution}; entered on {self.date})"
         )
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 
+from classmark.cloud.training.job import MOUNT
 from classmark.cloud.training.places import EXIT_FILE, Place, place_of
 from classmark.errors import ClassmarkError, UsageError
 from classmark.records import RunRecord, RunStart
@@ -60,22 +61,36 @@ def do_work(work: Work) -> int:
         CloudRefused: the account lacks a role.
     """
     environment = {**os.environ, **{name: read_secret(at) for name, at in work.secrets.items()}}
-    place = place_of(work.run)
+    place = place_of(reachable(work.run))
     place.remove(EXIT_FILE)
     with TemporaryDirectory(prefix="classmark-job-") as scratch:
         home = Path(scratch)
         name = work.dataset.rstrip("/").rpartition("/")[2]
         work.say(f"copying {work.dataset} ...")
-        copy_folder(place_of(work.dataset), home / "datasets" / name)
+        copy_folder(place_of(reachable(work.dataset)), home / "datasets" / name)
         mirror = Mirror(home / "runs", place)
         mirror.restore()
         command = [sys.executable, "-m", "classmark", "train", "--once", *work.overrides]
         command += [f"dataset.path=datasets/{name}", "runs_dir=runs"]
-        code = Fit(command, environment, home).watch(mirror, work)
-        _last_push(mirror, work.say)
-        (home / EXIT_FILE).write_text(f"{code}\n", encoding="utf-8")
-        place.put(home / EXIT_FILE, EXIT_FILE)
+        fit = Fit(command, environment, home)
+        code = fit.watch(mirror, work)
+        mirror.push_last(work.say)
+        if not fit.was_stopped:  # else it resumes, or its time was over
+            (home / EXIT_FILE).write_text(f"{code}\n", encoding="utf-8")
+            place.put(home / EXIT_FILE, EXIT_FILE)
     return code
+
+
+def reachable(place: str) -> str:
+    """Return a path below ``/gcs``, or its address if this user may not write to that bucket.
+
+    The mount belongs to the platform; the image's command does not run as root.
+    """
+    if not place.startswith(MOUNT):
+        return place
+    bucket = place.removeprefix(MOUNT).partition("/")[0]
+    may_write = os.access(MOUNT + bucket, os.R_OK | os.W_OK | os.X_OK)
+    return place if may_write else "gs://" + place.removeprefix(MOUNT)
 
 
 def parse_secrets(words: Sequence[str]) -> dict[str, str]:
@@ -154,6 +169,26 @@ class Mirror:
             self._place.remove(name)
             del self._known[name]
 
+    def push_last(self, say: Callable[[str], None], tries: int = _TRIES) -> None:
+        """Copy what is new or changed, more than once if that fails.
+
+        Args:
+            say: shows a line for each failure but the last.
+            tries: after which the error is raised.
+
+        Raises:
+            OSError, ClassmarkError: the place cannot be written.
+        """
+        for attempt in range(1, tries + 1):
+            try:
+                return self.push()
+            except (OSError, ClassmarkError) as error:
+                if attempt == tries:
+                    raise
+                say(f"warning: copying the run failed, and is tried again: {error}")
+                time.sleep(attempt)
+        return None
+
     def _found(self) -> dict[str, tuple[int, int]]:
         found = {}
         for path in self._folder.rglob("*"):
@@ -178,6 +213,11 @@ class Fit:
     def __init__(self, command: Sequence[str], environment: dict[str, str], home: Path) -> None:
         self._child = subprocess.Popen(command, env=environment, cwd=home)
         self._kill_at = 0.0
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether SIGTERM has asked for its end."""
+        return self._kill_at > 0
 
     def watch(self, mirror: Mirror, work: Work) -> int:
         """Return the exit code; copies to the bucket meanwhile."""
@@ -209,15 +249,3 @@ class Fit:
 def _mark(path: Path) -> tuple[int, int]:
     facts = path.stat()
     return facts.st_size, facts.st_mtime_ns
-
-
-def _last_push(mirror: Mirror, say: Callable[[str], None]) -> None:
-    for attempt in range(1, _TRIES + 1):
-        try:
-            return mirror.push()
-        except (OSError, ClassmarkError) as error:
-            if attempt == _TRIES:
-                raise
-            say(f"warning: copying the run failed, and is tried again: {error}")
-            time.sleep(attempt)
-    return None
