@@ -44,7 +44,7 @@ def completed(line: str, home: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("classmark cl", ["classify"]),
+        ("classmark cl", ["classify", "cloud"]),
         ("classmark dataset b", ["build"]),
         ("classmark classify --mod", ["--model"]),
         ("classmark classify --model f", ["fast@"]),

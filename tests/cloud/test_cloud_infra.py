@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import sys
+import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -16,12 +19,8 @@ import yaml
 
 from classmark.cloud.environment import CloudEnvironment, read_environment
 
-# The package of Google's provider warns of its own names as it is imported. Pulumi asks for a loop
-# of events, which Python makes, and from 3.12 on with a warning.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:gcp.*has been deprecated:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:There is no current event loop:DeprecationWarning"),
-]
+# The package of Google's provider warns of its own names as it is imported.
+pytestmark = pytest.mark.filterwarnings("ignore:gcp.*has been deprecated:DeprecationWarning")
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "gcp" / "infra"
 PRIMITIVE = {"roles/owner", "roles/editor", "roles/viewer"}
@@ -88,11 +87,28 @@ class Engine(pulumi.runtime.Mocks):  # type: ignore[misc]
         return found.inputs
 
 
+_kept: list[asyncio.AbstractEventLoop] = []
+"""Loops that Pulumi used: one that is collected before the end would be reported as not closed."""
+
+
+def current_loop() -> asyncio.AbstractEventLoop:
+    """Return the loop of events that Pulumi will ask for, which a test before may have taken."""
+    with warnings.catch_warnings(), suppress(RuntimeError):
+        warnings.simplefilter("ignore", DeprecationWarning)
+        loop = asyncio.get_event_loop()
+        if not loop.is_closed():
+            return loop
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return loop
+
+
 @pytest.fixture(scope="module")
 def program() -> Iterator[Any]:
     """Yield the modules of the program by name, and forget them afterwards."""
     names = ("settings", "permissions", "places", "accounts", "operations", "database", "stack")
     sys.path.insert(0, str(FOLDER))
+    _kept.append(current_loop())
     try:
         yield {name: importlib.import_module(name) for name in names}
     finally:
