@@ -118,7 +118,7 @@ def test_the_expanded_alerts_fire_as_the_rules_do(rules: Rules, tmp_path: Path) 
     tests = yaml.load(source, yaml.BaseLoader)  # as texts: 0x130 are 130 zeros here
     tests["rule_files"] = ["alerts.yml"]
     for test in tests["tests"]:
-        test.pop("promql_expr_test", None)  # of recording rules, of which there are none here
+        test.pop("promql_expr_test", None)  # tests recording rules, and none are left
     (tmp_path / "test.yml").write_text(yaml.safe_dump(tests), encoding="utf-8")
 
     done = subprocess.run(

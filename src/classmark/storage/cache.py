@@ -102,8 +102,8 @@ def _check(source: BucketPath, version: Version, file: Path) -> None:
 
 
 def _key_of(place: BucketPath, objects: Iterable[Version]) -> str:
-    told = [[v.key, v.generation, v.n_bytes, v.crc32c] for v in objects]
-    text = json.dumps([place.bucket, place.key, told])
+    listed = [[v.key, v.generation, v.n_bytes, v.crc32c] for v in objects]
+    text = json.dumps([place.bucket, place.key, listed])
     return hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
 
 
