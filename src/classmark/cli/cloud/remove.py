@@ -58,8 +58,6 @@ def destroy(
     found = find_all(google)
     for kind, name in found:
         typer.echo(f"{kind.word:<9} {name}")
-    if not found:
-        print_error(f"nothing carries the labels of {google.environment.name}")
     if dry_run or not found:
         return
     if not yes:
