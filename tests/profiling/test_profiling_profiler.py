@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -59,15 +58,36 @@ def test_the_tracker_finds_who_holds_memory_at_the_peak(tmp_path: Path) -> None:
 
 
 def test_steps_have_their_own_time_and_peak() -> None:
-    meter, shown = Meter(os.getpid(), left_out="py-spy"), Recording()
-    progress = MeteredProgress(shown, meter)
-    progress.step("small")
-    progress.step("large")
-    held = bytearray(b"x") * (80 * MIB)
-    spend(0.2)
-    del held
-    progress.step("after")
-    meter.stop()
+    # A process of its own: memory that earlier tests have freed would serve this one too.
+    code = (
+        "import time\nprint(flush=True)\ninput()\n"
+        f"held = bytearray(b'x') * {80 * MIB}\nuntil = time.process_time() + 0.2\n"
+        "while time.process_time() < until: 0\nprint(flush=True)\ninput()\n"
+        "del held\nprint(flush=True)\ninput()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        asks, answers = process.stdin, process.stdout
+
+        def continue_it() -> None:
+            asks.write(b"\n")
+            asks.flush()
+            answers.readline()
+
+        answers.readline()
+        meter, shown = Meter(process.pid, left_out="py-spy"), Recording()
+        progress = MeteredProgress(shown, meter)
+        progress.step("small")
+        progress.step("large")
+        continue_it()  # takes memory, and works
+        continue_it()  # gives the memory back
+        progress.step("after")
+        meter.stop()
+        asks.write(b"\n")
+        asks.close()
     small, large, after = meter.steps
     assert [step.name for step in meter.steps] == ["small", "large", "after"]
     assert large.peak_mb > small.peak_mb + 60
