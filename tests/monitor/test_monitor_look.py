@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from classmark import Classifier
 from classmark.bundle import find_bundle, load_bundle, write_bundle
 from classmark.cli.app import app
-from classmark.errors import InvalidJournal, InvalidWindow, OutputBusy, UsageError
+from classmark.errors import BundleNotFound, InvalidJournal, InvalidWindow, OutputBusy, UsageError
 from classmark.journal import Address, JournalConfig
 from classmark.journal.writer import writer_for
 from classmark.monitor.history import History
@@ -28,6 +28,7 @@ from classmark.pages.drift import drift_page, drift_text
 from classmark.records import FeedbackEvent, new_prediction_id
 from classmark.records.drift import DriftReport
 from classmark.records.prediction import utc_text
+from classmark.registry import Registry
 from classmark.wire import ModelRef
 from postgres_server import PostgresServer
 from watched_journals import START_MS, Keep, Watched
@@ -455,3 +456,25 @@ def test_the_packaged_model_can_be_watched(keep: Keep, watched_model: Watched) -
     assert report.counts.read == 1
     assert "5,000 validation papers" in report.reference
     assert np.isclose(report.alpha, 0.01)
+
+
+def test_of_a_registry_the_champion_is_watched_whichever_it_is_then(
+    watched_model: Watched, keep: Keep, tmp_path: Path
+) -> None:
+    journal = keep(watched_model.events(watched_model.usual[:100]))
+    bundle = load_bundle(watched_model.folder)
+    newer = tmp_path / "newer"
+    policy = replace(bundle.manifest.policy, set_coverage=0.8)
+    manifest = replace(bundle.manifest, version="1.1", policy=policy)
+    write_bundle(newer, manifest, bundle.arrays, {"CARD.md": "# watched\n"})
+    registry = Registry.create(tmp_path / "registry", who="a test")
+    options = LookOptions(registry=registry.path, journal=journal, stream=False)
+    with pytest.raises(BundleNotFound, match="no bundle is the champion"):
+        look(options)
+    for folder, n_compared in ((watched_model.folder, 100), (newer, 0)):
+        digest = registry.add(folder, who="a test")
+        registry.promote(digest, who="a test", why="to watch it", force=True)
+        report = look(options)
+        assert (report.model.digest, report.counts.compared) == (digest, n_compared)
+    named = look(replace(options, model="watched@1.0"))
+    assert (named.model.version, named.counts.compared) == ("1.0", 100)

@@ -12,7 +12,6 @@ from itertools import compress
 
 import numpy as np
 
-from classmark.bundle import find_bundle, load_bundle
 from classmark.errors import EmptyEvaluation
 from classmark.journal.place import Place
 from classmark.journal.reading import PredictionFilter, read_predictions
@@ -20,7 +19,7 @@ from classmark.monitor.accuracy import AccuracyEstimator
 from classmark.monitor.few_labels import LEAST_LABELS, LabelWatch, join_labels
 from classmark.monitor.labels import LabelSources, Truths, canonical_code, paper_key
 from classmark.monitor.policy import WatchPolicy
-from classmark.monitor.predictions import WatchedModel, open_model, papers_of, sample_of
+from classmark.monitor.predictions import WatchedModel, papers_of, sample_of, watched_model
 from classmark.records import PredictionEvent
 from classmark.records.drift import DriftReport, LabelledAccuracy, LabelState
 from classmark.records.evaluation import AccuracyEstimate
@@ -110,7 +109,7 @@ def joined_accuracy(
         InvalidWindow: it has no reference.
         InvalidJournal: a file of the journal cannot be read.
     """
-    opened = open_model(load_bundle(find_bundle(model)))
+    opened = watched_model(model)
     wanted = replace(wanted, digest=opened.ref.digest)
     events = sample_of(papers_of(journal, wanted)[0])
     if not events:

@@ -7,12 +7,12 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import blake2b
+from pathlib import Path
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from classmark.bundle import find_bundle, load_bundle
 from classmark.errors import InvalidWindow
 from classmark.journal import default_journal_path
 from classmark.journal.place import Place
@@ -29,7 +29,7 @@ from classmark.monitor.policy import (
     stream_alarm,
     window_alarm,
 )
-from classmark.monitor.predictions import WatchedModel, open_model, papers_of, sample_of
+from classmark.monitor.predictions import WatchedModel, papers_of, sample_of, watched_model
 from classmark.monitor.sizes import size_of
 from classmark.monitor.stream import Stream
 from classmark.monitor.window import LEAST_PAPERS, compare, compare_categories, compare_parts
@@ -63,7 +63,8 @@ class LookOptions:
     """What a look is about.
 
     Attributes:
-        model: as for ``Classifier``.
+        model: as for ``Classifier``; of a registry, as its commands name bundles.
+        registry: its champion is watched, if no model is named; None for no registry.
         journal: first file of the journal, or its database.
         newest: at most so many of the newest predictions.
         since_utc, until_utc: predictions of this span, as ``utc_text`` writes times.
@@ -75,6 +76,7 @@ class LookOptions:
     """
 
     model: str | None = None
+    registry: Path | None = None
     journal: Place = field(default_factory=default_journal_path)
     newest: int = DEFAULT_NEWEST
     since_utc: str | None = None
@@ -97,13 +99,13 @@ def look(
         progress: of the steps.
 
     Raises:
-        BundleNotFound, BundleCorrupt, BundleIncompatible: the model cannot be loaded.
+        BundleNotFound, RegistryNotFound ...: the model cannot be watched, as ``watched_model``.
         InvalidWindow: it has no reference, or the reference cannot be compared with.
         InvalidJournal, JournalTooNew: journal or history cannot be read.
         UnreadableSource, WrongColumns: a file of labels cannot be read.
         OutputBusy: another monitor adds to the history.
     """
-    model = open_model(load_bundle(find_bundle(options.model)))
+    model = watched_model(options.model, options.registry)
     progress.step("reading the journal")
     events, counts = window_of(options, model)
     against = model.reference.table
@@ -196,7 +198,7 @@ def looked_at(
         InvalidWindow: the window has no papers.
         InvalidJournal, JournalTooNew: the journal cannot be read.
     """
-    model = open_model(load_bundle(find_bundle(options.model)))
+    model = watched_model(options.model, options.registry)
     if not report.since_utc:
         raise InvalidWindow(
             "the window has no papers, so there is nothing to show. Take a longer span."

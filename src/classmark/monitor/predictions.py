@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from classmark.bundle import Bundle
+from classmark.bundle import Bundle, find_bundle, load_bundle
 from classmark.errors import InvalidWindow
 from classmark.journal.place import Place
 from classmark.journal.reading import PredictionFilter, read_predictions
 from classmark.monitor.window import MOST_PAPERS
 from classmark.records import PredictionEvent
 from classmark.records.drift import Counts
+from classmark.registry.reading import RegistryReader
 from classmark.runtime import Decider
 from classmark.runtime.features import FeatureTable, has_scores, watched
 from classmark.runtime.reference import Axes, Reference
@@ -42,6 +44,25 @@ class WatchedModel:
 
 
 _READ = ("features", "known_share", "latex_share", "n_words", "used_authors")
+
+
+def watched_model(model: str | None, registry: Path | None = None) -> WatchedModel:
+    """Return a model by its name, which in a registry may mean another one later.
+
+    Args:
+        model: as for ``Classifier``; of a registry, as its commands name bundles, and its champion
+            if none is named.
+        registry: its folder, None for none.
+
+    Raises:
+        BundleNotFound, BundleCorrupt, BundleIncompatible, SignatureRefused: it cannot be loaded.
+        RegistryNotFound, RegistryCorrupt, RegistryTooNew: the registry cannot be read.
+        InvalidWindow: the model has no reference.
+    """
+    if registry is None:
+        return open_model(load_bundle(find_bundle(model)))
+    opened = RegistryReader.open(registry)
+    return open_model(opened.load(opened.find(model or "champion")))
 
 
 def open_model(bundle: Bundle) -> WatchedModel:

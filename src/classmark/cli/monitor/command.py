@@ -23,9 +23,11 @@ from classmark.cli.monitor.options import (
     PageSize,
     RandomFeedback,
     RetrainSize,
+    WatchedRegistry,
     WithStream,
     history_of,
     policy_of,
+    registry_of,
     sources_of,
 )
 from classmark.cli.options import AsJson
@@ -69,6 +71,7 @@ Page = Annotated[
 def run(
     *,
     model: Model = None,
+    registry: WatchedRegistry = None,
     journal: File = None,
     newest: Newest = DEFAULT_NEWEST,
     since: Annotated[
@@ -144,6 +147,7 @@ def run(
     place = existing_journal(journal)
     options = LookOptions(
         model=model,
+        registry=registry_of(registry),
         journal=place,
         newest=newest,
         since_utc=since and moment_of(since, "--since"),

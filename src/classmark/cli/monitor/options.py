@@ -25,6 +25,15 @@ Model = Annotated[
         autocompletion=complete_model,
     ),
 ]
+WatchedRegistry = Annotated[
+    str | None,
+    typer.Option(
+        "--registry",
+        metavar="DIR",
+        help="Watch the champion of this registry (folder or gs://...), whichever it is then; "
+        "--model names another bundle of it.",
+    ),
+]
 Kept = Annotated[
     Path | None,
     typer.Option(
@@ -104,6 +113,13 @@ def policy_of(
     given = {"alpha": alpha, "retrain_size": retrain_size, "page_size": page_size}
     given["most_loss"] = most_loss
     return WatchPolicy(**{name: value for name, value in given.items() if value is not None})
+
+
+def registry_of(place: str | None) -> Path | None:
+    """Return the folder of the option --registry, which may be in a bucket."""
+    from classmark.cli.registry.options import place_of
+
+    return None if place is None else place_of(place)
 
 
 def history_of(path: Path | None) -> History:

@@ -20,9 +20,11 @@ from classmark.cli.monitor.options import (
     PageSize,
     RandomFeedback,
     RetrainSize,
+    WatchedRegistry,
     WithStream,
     history_of,
     policy_of,
+    registry_of,
     sources_of,
 )
 from classmark.cli.service.journal import File, journal_place
@@ -56,6 +58,7 @@ def serve(
         str, typer.Option(metavar="AGE", help="From one look to the next: 30m, 6h; 0 for none.")
     ] = "30m",
     model: Model = None,
+    registry: WatchedRegistry = None,
     journal: File = None,
     newest: Newest = DEFAULT_NEWEST,
     baseline: Baseline = None,
@@ -99,6 +102,7 @@ def serve(
 
     options = LookOptions(
         model=model,
+        registry=registry_of(registry),
         journal=journal_place(journal),
         newest=newest,
         baseline=span_of(baseline, "--baseline") if baseline else None,

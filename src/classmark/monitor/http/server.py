@@ -13,14 +13,13 @@ from contextlib import contextmanager, suppress
 
 import uvicorn
 
-from classmark.bundle import find_bundle, load_bundle
 from classmark.errors import ClassmarkError, InvalidConfig, ListenFailed
 from classmark.journal.reading import newest_id
 from classmark.monitor.history import History
 from classmark.monitor.http.api import Watch, create_watch_app
 from classmark.monitor.http.looks import Looks
 from classmark.monitor.look import LookOptions
-from classmark.monitor.predictions import open_model
+from classmark.monitor.predictions import watched_model
 from classmark.service.http.gateway import model_fields
 from classmark.service.http.protocol import guarded_protocol
 from classmark.service.logs import log, log_failure, set_up_logs
@@ -120,8 +119,7 @@ def serve(
 
     Raises:
         ListenFailed: it cannot listen on the address.
-        BundleNotFound, BundleCorrupt, BundleIncompatible, InvalidWindow: the model cannot be
-            watched.
+        BundleNotFound, RegistryNotFound ...: the model cannot be watched, as ``watched_model``.
         InvalidJournal, JournalTooNew: journal or history cannot be read.
         InvalidKeys: the file of API keys cannot be read.
         StorageFailed: the file of the log cannot be opened.
@@ -132,7 +130,7 @@ def serve(
         )
     with listening(settings) as listener:
         set_up_logs(file=settings.log_file, level=settings.log_level)
-        model = open_model(load_bundle(find_bundle(options.model)))
+        model = watched_model(options.model, options.registry)
         if not newest_id(options.journal, 1):
             advice = "Serve the model with this journal, or name another with --journal."
             log("no predictions yet", logging.WARNING, advice=advice)
