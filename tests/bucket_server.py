@@ -85,6 +85,7 @@ class Fault:
         skip: so many of them pass first.
         arrived: set when one has arrived.
         released: it goes on when this is set.
+        done: set when it has been answered, or nobody was there for the answer.
     """
 
     method: str
@@ -95,6 +96,7 @@ class Fault:
     skip: int = 0
     arrived: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
+    done: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass
@@ -208,10 +210,14 @@ class _Handler(RequestHandler):  # type: ignore[misc]
         if fault is not None:
             fault.arrived.set()
             fault.released.wait()
-            if fault.status >= 0:
+        try:
+            if fault is not None and fault.status >= 0:
                 self._fail(fault, method, body)
-                return
-        self._do(method, body)
+            else:
+                self._do(method, body)
+        finally:
+            if fault is not None:
+                fault.done.set()
 
     def _fail(self, fault: Fault, method: str, body: bytes) -> None:
         if fault.after:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from compute_service import Machines
@@ -42,6 +44,7 @@ class Project:
     machines: Machines
     log: Log
     secrets: Secrets
+    images: Images
     google: Google = field(init=False)
 
     def __post_init__(self) -> None:
@@ -65,6 +68,15 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    with running_project(tmp_path, monkeypatch, {}) as made:
+        yield made
+
+
+@contextmanager
+def running_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: Mapping[type, Any]
+) -> Iterator[Project]:
+    """Run a project, with more services than those of training, by the clients that call them."""
     log, jobs, secrets, images = Log(), TrainingJobs(), Secrets(), Images()
     jobs.log, machines = log, Machines(log=log)
     server = GoogleServer(
@@ -73,6 +85,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
             LoggingServiceV2Client: log,
             secretmanager_v1.SecretManagerServiceClient: secrets,
             artifactregistry_v1.ArtifactRegistryClient: images,
+            **more,
         }
     )
     jobs.server = server
@@ -87,7 +100,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
         monkeypatch.setenv(GRPC_VARIABLE, grpc_at)
         monkeypatch.setenv(HTTP_VARIABLE, http_at)
         try:
-            yield Project(server, bucket, file, jobs, machines, log, secrets)
+            yield Project(server, bucket, file, jobs, machines, log, secrets, images)
         finally:
             jobs.finish()
 

@@ -23,7 +23,7 @@ def deploy(
         str, typer.Option(metavar="TAG|DIGEST|ADDRESS", help="Image of Artifact Registry.")
     ],
     model: Annotated[
-        str, typer.Option(metavar="NAME@VERSION", help="Serve this, not the registry's champion.")
+        str, typer.Option(metavar="NAME@VERSION", help="This model, not the registry's champion.")
     ] = "",
     registry: Annotated[
         str, typer.Option(metavar="gs://...", help="Registry to follow; that of the bucket.")

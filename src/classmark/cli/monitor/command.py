@@ -146,7 +146,7 @@ def run(
         check_evidently()
     place = existing_journal(journal)
     options = LookOptions(
-        model=model,
+        model=model or None,
         registry=registry_of(registry),
         journal=place,
         newest=newest,

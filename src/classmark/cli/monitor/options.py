@@ -119,7 +119,7 @@ def registry_of(place: str | None) -> Path | None:
     """Return the folder of the option --registry, which may be in a bucket."""
     from classmark.cli.registry.options import place_of
 
-    return None if place is None else place_of(place)
+    return place_of(place) if place else None
 
 
 def history_of(path: Path | None) -> History:

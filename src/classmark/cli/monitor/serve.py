@@ -101,7 +101,7 @@ def serve(
     from classmark.service import make_settings
 
     options = LookOptions(
-        model=model,
+        model=model or None,
         registry=registry_of(registry),
         journal=journal_place(journal),
         newest=newest,

@@ -22,7 +22,7 @@ class Wanted:
     Attributes:
         kind: one of ``KINDS``.
         image: address with a digest.
-        model: NAME@VERSION to serve instead of the registry's; "" for the registry.
+        model: NAME@VERSION to serve or to watch instead of the registry's; "" for the registry.
         registry: ``gs://`` address; that of the environment if "".
         has_keys: require API keys of the secret ``api-keys``.
         least: minimum instances; the manifest's if None.
