@@ -158,7 +158,8 @@ lock: $(TEST_VENV)/.ready  ## Resolve requirements/*.txt again from pyproject.to
 	$(LOCK) --extra train --extra serve --extra profile --extra sign --extra postgres --extra otel --extra gcp --group test -o requirements/test.txt
 	$(LOCK_AS_TESTED) --extra train --extra serve --extra profile --extra sign --extra postgres --extra otel --extra gcp --group dev -o requirements/check.txt
 	$(LOCK) --resolution lowest-direct --extra train --extra serve --extra xlsx --extra profile --extra sign --extra postgres -o requirements/lowest.txt
-	$(LOCK_AS_TESTED) --override requirements/left-out.in --extra deep --extra track --extra wandb --extra sweep -o requirements/deep.txt
+	$(LOCK_AS_TESTED) --override requirements/left-out.in --extra deep --extra track --extra wandb --extra sweep \
+		--extra gs --extra postgres -o requirements/deep.txt
 	$(LOCK_AS_TESTED) --extra dvc --extra client --group test --group bucket -o requirements/dvc.txt
 	$(LOCK_AS_TESTED) --constraints requirements/deep.txt --override requirements/left-out.in \
 		--extra ray --extra deep --extra client --group test --group bucket -o requirements/ray.txt
@@ -168,6 +169,7 @@ lock: $(TEST_VENV)/.ready  ## Resolve requirements/*.txt again from pyproject.to
 	$(LOCK_AS_TESTED) --constraints requirements/deep.txt --extra data --extra onnx -o requirements/data-onnx.txt
 	$(LOCK_AS_TESTED) --extra serve -o requirements/serve.txt
 	$(LOCK_AS_TESTED) --constraints requirements/deep.txt --extra serve --extra onnx -o requirements/serve-onnx.txt
+	$(LOCK_AS_TESTED) --constraints requirements/deep.txt --extra serve --extra gs --extra postgres -o requirements/serve-gcp.txt
 	$(LOCK) --extra bentoml --extra train --extra onnx --group test -o requirements/bento.txt
 	$(LOCK) --extra monitor --extra train --group test -o requirements/evidently.txt
 	$(LOCK_AS_TESTED) --constraints requirements/serve-onnx.txt --extra onnx --group litserve -o requirements/litserve.txt

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 BASE = "python:3.11-slim"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 PACKAGES = "python3,python3-venv,python3-pip,ca-certificates"
-TARGETS = ("service", "service-onnx", "evaluate", "train", "tracking")
+TARGETS = ("service", "service-onnx", "service-gcp", "evaluate", "train", "tracking")
 WHEELS = ROOT / "build" / "wheels"
 # What a service needs to run with: no capability, nothing to write but its volume and /tmp.
 HARDENED = (

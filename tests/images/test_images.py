@@ -12,9 +12,13 @@ from typing import Any
 import pytest
 from waiting import until
 
+from bucket_fixtures import bucket, needs_bucket
+from classmark.registry import Registry
+from classmark.storage import folder_place
 from containers import measure_image
 from images import TARGETS, Engine, facts_of, running
 
+__all__ = ["bucket"]
 Image = Callable[[str], str]
 pytestmark = [pytest.mark.images, pytest.mark.timeout(1_800)]
 
@@ -25,6 +29,7 @@ TEXT = (
 MOST_MEGABYTES = {
     "service": 250,
     "service-onnx": 400,
+    "service-gcp": 300,
     "evaluate": 750,
     "train": 2_500,
     "tracking": 1_200,
@@ -136,3 +141,17 @@ def test_train_fits_the_sample_and_evaluate_measures_its_bundle(
         ).startswith("2.")
     finally:
         docker.run("volume", "rm", "--force", volume)
+
+
+@needs_bucket
+def test_the_image_for_google_cloud_reads_a_registry_in_a_bucket(
+    docker: Engine, image: Image, bucket: Any
+) -> None:
+    where = "gs://papers/registry"
+    Registry.create(folder_place(where), who="a test")
+    address = f"STORAGE_EMULATOR_HOST={bucket.address}"
+    run = ("run", "--rm", "--read-only", "--network", "host", "--env", address)
+    said = docker.run(*run, image("service-gcp"), "registry", "events", "--registry", where)
+    assert "a test" in said
+    program = ("-c", "import psycopg; print(psycopg.__version__)")
+    assert docker.run("run", *ALONE, "--entrypoint", "python", image("service-gcp"), *program)
