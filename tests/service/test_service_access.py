@@ -19,6 +19,7 @@ from classmark.service import Service, ServiceSettings, create_app
 from classmark.service.keys import SCOPES, create_key
 
 ROOT = Path(__file__).parents[2]
+SCRAPERS = "127.0.0.0/8, 10.1.2.3"
 JSON = {"content-type": "application/json"}
 
 
@@ -41,18 +42,17 @@ class Door:
         """Return an address of this model."""
         return template.replace("VERSION", self._version)
 
-    def status(self, method: str, path: str, **headers: str) -> int:
+    def status(self, method: str, path: str, *, client: str = "192.0.2.1", **headers: str) -> int:
         """Return the status of a request."""
-        return self._thread.submit(
-            lambda: self._loop.run_until_complete(self._ask(method, path, {**JSON, **headers}))
-        ).result()
+        asked = self._ask(method, path, {**JSON, **headers}, client)
+        return self._thread.submit(lambda: self._loop.run_until_complete(asked)).result()
 
     def close(self) -> None:
         """End the loop and its thread."""
         self._thread.submit(self._loop.close).result()
         self._thread.shutdown()
 
-    async def _ask(self, method: str, path: str, headers: dict[str, str]) -> int:
+    async def _ask(self, method: str, path: str, headers: dict[str, str], client: str) -> int:
         scope = {
             "type": "http",
             "asgi": {"version": "3.0"},
@@ -64,7 +64,7 @@ class Door:
             "query_string": b"",
             "root_path": "",
             "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
-            "client": ("192.0.2.1", 1),
+            "client": (client, 1),
             "server": ("192.0.2.2", 80),
         }
         sent: list[Any] = []
@@ -89,6 +89,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
             api_keys=folder / "keys.json",
             journal=str(folder / "journal.sqlite"),
             access_log=False,
+            scrapers=SCRAPERS,
             refused_keys_per_minute=0,
         )
     )
@@ -117,7 +118,7 @@ def test_the_documented_scope_of_each_endpoint_is_its_rule(door: Door) -> None:
     for route in door.app.app.routes:
         path = str(route.path).replace("{prediction_id}", "{id}")  # type: ignore[attr-defined]
         if path in documented:
-            access = route.access.replace("health", "public")  # type: ignore[attr-defined]
+            access = {"health": "public", "metrics": "admin"}.get(route.access, route.access)  # type: ignore[attr-defined]
             assert documented.pop(path) == access, path
     assert documented == {}
 
@@ -134,6 +135,16 @@ def test_the_key_of_the_scope_opens_an_endpoint_and_no_other_does(
         status = door.status(method, path, **{"X-API-Key": door.keys[other]})
         assert (status == 403) == (other != scope)
         assert status != 401
+
+
+def test_a_scraper_reads_metrics_without_a_key_and_nothing_else(door: Door) -> None:
+    for client, expected in (
+        ("127.0.0.1", 200), ("::ffff:127.0.0.1", 200), ("10.1.2.3", 200), ("10.1.2.4", 401),
+        ("::1", 401), ("a proxy says so", 401), ("", 401),
+    ):  # fmt: skip
+        assert door.status("GET", "/metrics", client=client) == expected, client
+    assert door.status("GET", "/metrics", client="127.0.0.1", **{"X-API-Key": "wrong"}) == 200
+    assert door.status("GET", "/v1/status", client="127.0.0.1") == 401
 
 
 @pytest.mark.slow

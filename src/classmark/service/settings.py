@@ -27,7 +27,7 @@ from classmark.kernels.encoder import usable_cores
 from classmark.service.keys import SLOWEST_RATE, is_rate
 from classmark.storage import folder_place
 
-ANY_HOST = EVERY_PROXY = "*"
+ANY_HOST = EVERY_ADDRESS = "*"
 JOURNAL_OFF = "off"
 PREFIX = "CLASSMARK_SERVE_"
 RELOADED = ("access_log", "log_file", "log_level")
@@ -76,8 +76,8 @@ def is_address(name: str) -> bool:
     return is_bracketed == isinstance(address, IPv6Address)
 
 
-def parse_proxies(text: str) -> list[IPv4Network | IPv6Network] | None:
-    """Return the networks of trusted proxies, None for all.
+def parse_networks(text: str) -> list[IPv4Network | IPv6Network] | None:
+    """Return the networks that a setting lists, None for all.
 
     Args:
         text: addresses and networks separated by commas, or ``*`` for all.
@@ -89,7 +89,7 @@ def parse_proxies(text: str) -> list[IPv4Network | IPv6Network] | None:
     networks = []
     for entry in entries:
         try:
-            networks += [] if entry == EVERY_PROXY else [ip_network(entry)]
+            networks += [] if entry == EVERY_ADDRESS else [ip_network(entry)]
         except ValueError as error:
             hint = ""
             with suppress(ValueError):
@@ -98,7 +98,7 @@ def parse_proxies(text: str) -> list[IPv4Network | IPv6Network] | None:
                 f"{entry!r} is neither an IP address nor a network{hint}. Give addresses such as "
                 "127.0.0.1 or networks such as 10.0.0.0/8, separated by commas, or '*' for all"
             ) from error
-    return None if EVERY_PROXY in entries else networks
+    return None if EVERY_ADDRESS in entries else networks
 
 
 def _that(parse: Callable[[str], object]) -> AfterValidator:
@@ -195,6 +195,8 @@ class ServiceSettings(BaseSettings):
         log_level: lowest level to log.
         trusted_proxies: addresses and networks, separated by commas, whose X-Forwarded-For counts;
             ``*`` for all.
+        scrapers: addresses and networks, separated by commas, whose clients read /metrics without a
+            key; ``*`` for all.
         settings: file with lines ``CLASSMARK_SERVE_NAME=VALUE``; options and environment variables
             override it. On SIGHUP its log settings are read again.
     """
@@ -249,7 +251,8 @@ class ServiceSettings(BaseSettings):
     access_log: bool = True
     log_file: Path | None = None
     log_level: Literal["info", "warning", "error"] = "info"
-    trusted_proxies: Annotated[str, _that(parse_proxies)] = ""
+    trusted_proxies: Annotated[str, _that(parse_networks)] = ""
+    scrapers: Annotated[str, _that(parse_networks)] = ""
     settings: Path | None = None
 
     @property

@@ -193,7 +193,7 @@ def create_watch_app(watch: Watch) -> Gateway:
         add_route(app, watch, row, "drift")
     for row in (
         Row("/healthz", healthz, "health", Health, "Check that the process is alive"),
-        Row("/metrics", metrics, "admin", None, "Numbers of the newest report", text),
+        Row("/metrics", metrics, "metrics", None, "Numbers of the newest report", text),
     ):
         add_route(app, watch, row, "operation")
     add_document(app, watch, (LookRequest, PROBLEM))

@@ -174,7 +174,7 @@ def _routes(model: Model, *, changes: bool) -> dict[str, list[Row]]:
             Row("/v1/status", status, "admin", Status, "Summarise the process tree"),
             Row("/healthz", healthz, "health", Health, "Check that the process is alive"),
             Row("/readyz", readyz, "health", Health, accepting),
-            Row("/metrics", metrics, "admin", None, _COUNTERS, _PLAIN_TEXT),
+            Row("/metrics", metrics, "metrics", None, _COUNTERS, _PLAIN_TEXT),
         ],
         "registry": list(_registry_routes()),
         "open inference protocol": list(_inference_routes(ref, accepting, changes=changes)),

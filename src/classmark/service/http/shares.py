@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from classmark.service.requests.exchange import network_of, plain_address
-from classmark.service.settings import parse_proxies
+from classmark.service.requests.exchange import Networks, network_of
 
 if TYPE_CHECKING:
     from classmark.service.http.protocol import GuardedProtocol as Connection
@@ -33,19 +32,11 @@ class Shares:
         self.body_bytes = 0
         self._connections: dict[str, dict[Connection, None]] = {}
         self._slow_readers: dict[Connection, None] = {}
-        networks = parse_proxies(trusted_proxies)
-        self._trusts_all = networks is None
-        self._trusted = networks or []
+        self._trusted = Networks(trusted_proxies)
 
     def is_trusted(self, address: str) -> bool:
         """Return whether an address is that of a trusted proxy."""
-        if self._trusts_all or not self._trusted:
-            return self._trusts_all
-        try:
-            plain = plain_address(address)
-        except ValueError:
-            return False
-        return any(plain in network for network in self._trusted)
+        return address in self._trusted
 
     def client_of(self, address: str) -> str:
         """Return whom a connection counts for; "" for a trusted proxy or without an address."""

@@ -21,6 +21,7 @@ from classmark.errors import InvalidKeys
 from classmark.service.keys import LOOK_AGAIN_S, Key, KeyRing
 from classmark.service.memory import RATES, REFUSALS
 from classmark.service.problems import Problem, shown
+from classmark.service.requests.exchange import Networks
 from classmark.service.settings import ANY_HOST, is_address, parse_hosts
 
 if TYPE_CHECKING:
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
     from classmark.service.requests.exchange import Exchange
     from classmark.service.settings import ServiceSettings
 
-Access = Literal["health", "public", "classify", "feedback", "admin"]
-"""Rule of a route. ``health`` is answered to everybody at any load; ``public`` needs no key; the
-others are the scopes that a key needs."""
+Access = Literal["health", "public", "metrics", "classify", "feedback", "admin"]
+"""Rule of a route. ``health`` is answered to everybody at any load; ``public`` needs no key;
+``metrics`` needs one with the scope ``admin``, unless the client is a scraper; the others are the
+scopes that a key needs."""
 
 N_SLOTS = 1 << 16
 """Clients share a slot by chance: of 1,000 at once, one in 65 with another."""
@@ -64,6 +66,7 @@ class Admission:
         """
         self._metrics = metrics
         self._hosts = Hosts(settings)
+        self._scrapers = Networks(settings.scrapers)
         self._ring = None if settings.api_keys is None else KeyRing(settings.api_keys)
         self._rates = self._refusals = None
         if settings.rate_per_minute or self._ring is not None:  # a key may have its own
@@ -89,9 +92,10 @@ class Admission:
         if access == "health":
             return
         self._hosts.check(exchange)
-        if self._ring is not None and access != "public":
+        if self._ring is not None and self._needs_key(exchange, access):
+            scope = "admin" if access == "metrics" else access
             try:
-                exchange.key = self._checked_key(self._ring, exchange, access)
+                exchange.key = self._checked_key(self._ring, exchange, scope)
             except Problem as problem:
                 self._metrics.count("classmark_keys_refused", problem.kind)
                 raise
@@ -100,6 +104,10 @@ class Admission:
         if self._rates is not None:
             own = None if exchange.key is None else exchange.key.rate_per_minute
             self._rates.check(exchange.holder, per_minute=own)
+
+    def _needs_key(self, exchange: Exchange, access: Access) -> bool:
+        is_scraper = access == "metrics" and exchange.client in self._scrapers
+        return access != "public" and not is_scraper
 
     def _checked_key(self, ring: KeyRing, exchange: Exchange, scope: str) -> Key:
         """Return the key of a request to a route that needs one.

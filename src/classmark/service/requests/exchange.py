@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from classmark.service.problems import Problem, shown
+from classmark.service.settings import parse_networks
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -186,6 +187,23 @@ def plain_address(text: str) -> IPv4Address | IPv6Address:
     """
     address = ip_address(text.partition("%")[0])
     return getattr(address, "ipv4_mapped", None) or address
+
+
+class Networks:
+    """The addresses that a setting lists; see ``parse_networks``."""
+
+    def __init__(self, text: str) -> None:
+        self._networks = parse_networks(text)
+
+    def __contains__(self, address: str) -> bool:
+        """Return whether an address is in one of them; what is not an address, only if all are."""
+        if self._networks is None or not self._networks:
+            return self._networks is None
+        try:
+            plain = plain_address(address)
+        except ValueError:
+            return False
+        return any(plain in network for network in self._networks)
 
 
 @lru_cache(maxsize=4096)
