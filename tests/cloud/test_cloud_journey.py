@@ -223,4 +223,5 @@ def _nothing_is_left(place: Place) -> None:
     kept = (place.services, place.jobs, place.schedules, place.project.secrets)
     assert [service.kept for service in kept] == [{}] * len(kept)
     assert not place.project.jobs.jobs
+    assert set(place.watch.names().values()) == {0}
     assert place.cloud("destroy", "--dry-run") == ""

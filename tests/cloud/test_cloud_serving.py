@@ -17,6 +17,7 @@ from google_server import GoogleServer
 from serving_service import Images, Jobs, Scheduler, Secrets, Services
 from training_service import TrainingJobs
 from typer.testing import CliRunner, Result
+from watch_service import WatchService
 
 from classmark.cli.cloud.command import app
 from classmark.cloud.environment import CloudEnvironment
@@ -67,7 +68,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
         Secrets(),
         Images(),
     )
-    training = TrainingJobs()
+    training, watch = TrainingJobs(), WatchService()
     server = GoogleServer(
         {
             run_v2.ServicesClient: services,
@@ -77,9 +78,10 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
             secretmanager_v1.SecretManagerServiceClient: secrets,
             artifactregistry_v1.ArtifactRegistryClient: images,
             aiplatform_v1.JobServiceClient: training,
+            **watch.clients(),
         }
     )
-    services.server = jobs.server = training.server = server
+    services.server = jobs.server = training.server = watch.server = server
     for number in (1, 2, 3):
         images.push(_REPOSITORY, "service", f"v{number}", f"sha256:{number}{number}")
     images.push(_REPOSITORY, "train", "v1", "sha256:aa")

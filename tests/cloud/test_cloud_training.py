@@ -412,9 +412,9 @@ def test_destroy_ends_and_removes_what_trains(project: Project, dataset: Path) -
     project.train("--no-wait")
     project.train("--no-wait", "--engine", "compute")
     own = [kind for kind in KINDS if kind.word in ("training", "machine")]
-    found = [(kind, name) for kind in own for name in kind.find(project.google)]
+    found = [thing for kind in own for thing in kind.found(project.google)]
     assert len(found) == 2
 
-    assert remove_all(project.google, found) == []
+    assert remove_all(found) == []
     assert not project.jobs.jobs
     assert not project.machines.machines

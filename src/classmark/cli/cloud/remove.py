@@ -56,13 +56,13 @@ def destroy(
 
     google = google_of(environment)
     found = find_all(google)
-    for kind, name in found:
-        typer.echo(f"{kind.word:<9} {name}")
+    for thing in found:
+        typer.echo(f"{thing.word:<9} {thing.name}")
     if dry_run or not found:
         return
     if not yes:
         typer.confirm(f"Remove these {len(found)}?", abort=True)
-    left = remove_all(google, found)
+    left = remove_all(found)
     for _, error in left:
         print_error(f"error: {error}")
     if left:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from classmark.cloud.google import Google, google_errors
 from classmark.cloud.serving.manifests import KINDS as DEPLOYED
@@ -12,6 +13,21 @@ from classmark.cloud.serving.secrets import is_own, list_secrets
 from classmark.cloud.training.compute import Compute
 from classmark.cloud.training.vertex import Vertex
 from classmark.errors import ClassmarkError, CloudNotFound
+
+
+@dataclass(frozen=True)
+class Found:
+    """A thing of the environment.
+
+    Attributes:
+        word: names its kind.
+        name: as Google's requests have it.
+        remove: removes it.
+    """
+
+    word: str
+    name: str
+    remove: Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -27,6 +43,11 @@ class Kind:
     word: str
     find: Callable[[Google], Iterator[str]]
     remove: Callable[[Google, str], None]
+
+    def found(self, google: Google) -> Iterator[Found]:
+        """Yield those of the environment."""
+        for name in self.find(google):
+            yield Found(self.word, name, partial(self.remove, google, name))
 
 
 def _schedules(google: Google) -> Iterator[str]:
@@ -108,21 +129,31 @@ KINDS = [
 ]
 
 
-def find_all(google: Google) -> list[tuple[Kind, str]]:
+def find_all(google: Google) -> list[Found]:
     """Return everything of the environment, in the order in which it is removed."""
     with google_errors("listing what is deployed", role="roles/viewer"):
-        return [(kind, name) for kind in KINDS for name in kind.find(google)]
+        deployed = [found for kind in KINDS for found in kind.found(google)]
+    return [*deployed, *watching(google)]
 
 
-def remove_all(google: Google, found: list[tuple[Kind, str]]) -> list[tuple[str, ClassmarkError]]:
+def watching(google: Google) -> Iterator[Found]:
+    """Yield what watches; what names others comes first."""
+    from classmark.cloud.watch.kinds import kinds_of
+
+    for kind in reversed(kinds_of(google)):
+        for thing in kind.found():
+            yield Found("watch", str(thing.name), partial(kind.removed, thing))
+
+
+def remove_all(found: list[Found]) -> list[tuple[str, ClassmarkError]]:
     """Remove everything that was found; returns what is left, each with the reason."""
     left: list[tuple[str, ClassmarkError]] = []
-    for kind, name in found:
+    for thing in found:
         try:
-            with google_errors(f"removing the {kind.word} {name}", role="roles/run.admin"):
-                kind.remove(google, name)
+            with google_errors(f"removing the {thing.word} {thing.name}", role="roles/run.admin"):
+                thing.remove()
         except CloudNotFound:
             continue  # somebody else has removed it
         except ClassmarkError as error:
-            left.append((name, error))
+            left.append((thing.name, error))
     return left

@@ -85,15 +85,6 @@ def apply_plan(
     return work.outcome
 
 
-def remove_all(google: Google, *, report: Callable[[str], None] = lambda _: None) -> Outcome:
-    """Remove everything that watches the environment; raises as ``apply_plan``."""
-    work = _Work(is_trial=False, report=report)
-    for kind in kinds_of(google):
-        work.put(kind, [])
-    work.remove_extra()
-    return work.outcome
-
-
 class _Work:
     """Puts kinds in place one after the other, and then removes in reverse what is left over."""
 
