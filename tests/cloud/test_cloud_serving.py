@@ -190,7 +190,7 @@ def test_a_job_gets_a_schedule_that_may_start_it(cloud: Cloud) -> None:
         assert done.exit_code == 0, done.output
     (trigger,) = cloud.schedules.kept.values()
     assert trigger.schedule == "0 7 * * *"
-    assert trigger.http_target.uri.endswith("/jobs/classmark-production-monitor-job:run")
+    assert trigger.http_target.uri.endswith("/jobs/classmark-monitor-job:run")
     assert trigger.http_target.oauth_token.service_account_email == ENVIRONMENT.account("serve")
 
 

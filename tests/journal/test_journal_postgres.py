@@ -24,7 +24,7 @@ from journal_events import (
 )
 from test_journal_properties import Promises
 
-from classmark.errors import JournalTooNew
+from classmark.errors import InvalidJournal, JournalTooNew
 from classmark.journal import Address, Journal, JournalConfig, find_prediction, read_predictions
 from classmark.journal.export import text_of
 from classmark.journal.forget import Forgettable, forget
@@ -386,3 +386,33 @@ def test_any_order_of_steps_keeps_the_promises_of_files(postgres: PostgresServer
 def test_a_file_is_still_the_default(path: Path) -> None:
     write(path, prediction())
     assert path.is_file()
+
+
+def test_a_password_in_a_file_is_changed_without_a_restart(
+    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "password"
+    file.write_text("first\n", encoding="utf-8")
+    monkeypatch.setenv("CLASSMARK_JOURNAL_PASSWORD_FILE", str(file))
+    name = Address(postgres.database()).parameters["dbname"]
+    postgres.run("CREATE ROLE rotated LOGIN PASSWORD 'first'")
+    postgres.run(f"GRANT CREATE ON DATABASE {name} TO rotated")
+    at = f"127.0.0.1:{postgres.port}/{name}"
+    address = Address(f"postgresql://rotated@{at}")
+    writer = writer_for(JournalConfig(path=address))
+    assert writer.write([prediction(prediction_id=IDS[0])]).refused == 0
+    postgres.run(
+        "ALTER ROLE rotated PASSWORD 'second'",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'rotated'",
+    )
+    with pytest.raises(InvalidJournal):
+        writer.write([prediction(prediction_id=IDS[1])])  # its connection is gone, and the password
+    file.write_text("second", encoding="utf-8")
+    assert writer.write([prediction(prediction_id=IDS[1])]).refused == 0
+    writer.close()
+    assert summarise(address).predictions == 2
+    file.unlink()
+    with pytest.raises(InvalidJournal, match="CLASSMARK_JOURNAL_PASSWORD_FILE names, cannot"):
+        summarise(address)
+    own = Address(f"postgresql://rotated:second@{at}")
+    assert summarise(own).predictions == 2  # the password of an address comes first

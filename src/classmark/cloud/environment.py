@@ -23,6 +23,15 @@ _PATTERNS = {
 }
 
 
+def name_of(kind: str) -> str:
+    """Return the name of a service, a job or a schedule; that of the ``service`` is the shortest.
+
+    An environment has a project of its own, so that no name needs the environment; the alerts of
+    Prometheus call both services so, too.
+    """
+    return MANAGED if kind == "service" else f"{MANAGED}-{kind}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class CloudEnvironment:
     """Names of one environment, for example ``production``.

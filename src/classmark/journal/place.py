@@ -12,9 +12,10 @@ from types import ModuleType
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from classmark.errors import InvalidConfig, MissingExtra
+from classmark.errors import InvalidConfig, InvalidJournal, MissingExtra
 from classmark.storage import folder_place
 
+PASSWORD_VARIABLE = "CLASSMARK_JOURNAL_PASSWORD_FILE"  # noqa: S105 - of a file
 _SCHEMES = ("postgresql://", "postgres://")
 _FORM = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 # Parameters of libpq. A password among them would be shown where only that of USER is hidden, and
@@ -106,6 +107,26 @@ class Address:
             raise _invalid("a part of it has a character 0")
         user = f"{parts.username}@" if parts.username else ""
         self._shown = f"postgresql://{user}{host}{f':{port}' if port else ''}/{database}"
+
+    def login(self) -> dict[str, str]:
+        """Return what a connection begins with now: the parameters, with the password.
+
+        An address without one takes it from the file that ``CLASSMARK_JOURNAL_PASSWORD_FILE``
+        names, each time, so that a password is changed without a restart.
+
+        Raises:
+            InvalidJournal: the file cannot be read.
+        """
+        file = os.environ.get(PASSWORD_VARIABLE)
+        if not file or "password" in self.parameters:
+            return self.parameters
+        try:
+            return {**self.parameters, "password": Path(file).read_text("utf-8").rstrip("\r\n")}
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidJournal(
+                f"journal {self}: the password in {file}, which {PASSWORD_VARIABLE} names, cannot "
+                f"be read ({error}). Correct the path, or who may read it."
+            ) from error
 
     def __str__(self) -> str:
         """Return the address without the password and the parameters."""

@@ -25,7 +25,7 @@ from classmark.journal.config import LOGGER_NAME, JournalConfig
 from classmark.journal.forget import days_ago
 from classmark.journal.inserter import Event, Inserter, Outcome
 from classmark.journal.migrations import pending_of, postgres_script
-from classmark.journal.place import Address
+from classmark.journal.place import PASSWORD_VARIABLE, Address
 from classmark.journal.rows import insert_one_by_one, storable
 from classmark.records import FeedbackEvent, utc_text
 
@@ -254,7 +254,7 @@ def _spelled(sql: str) -> str:
 
 def _connect(address: Address, lock_timeout_ms: int) -> psycopg.Connection[TupleRow]:
     connection = psycopg.connect(
-        **{**_DEFAULTS, **address.parameters},  # type: ignore[arg-type]
+        **{**_DEFAULTS, **address.login()},  # type: ignore[arg-type]
         autocommit=True,
         prepare_threshold=1,
         cursor_factory=_Cursor,
@@ -339,7 +339,8 @@ _REMEDIES = (  # by SQLSTATE; an attempt to connect has none, only libpq's words
     (
         r"28P01|password authentication failed|no password supplied",
         "the server refuses the password. Check the user and the password in the address, and the "
-        "special characters in it, which must be percent-encoded.",
+        "special characters in it, which must be percent-encoded; or the password in the file that "
+        f"{PASSWORD_VARIABLE} names.",
     ),
     (
         r'28000|role ".*" does not exist|pg_hba\.conf|authentication failed',

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from classmark.cloud.environment import name_of
 from classmark.cloud.google import Google, google_errors
 from classmark.cloud.serving.manifests import KINDS as DEPLOYED
-from classmark.cloud.serving.manifests import name_of
 from classmark.cloud.serving.secrets import is_own, list_secrets
 from classmark.cloud.training.compute import Compute
 from classmark.cloud.training.vertex import Vertex
@@ -54,7 +54,7 @@ def _schedules(google: Google) -> Iterator[str]:
     """A schedule has no labels: those of the environment are known by their names."""
     from google.cloud import scheduler_v1
 
-    own = {f"{google.environment.parent}/jobs/{name_of(google.environment, k)}" for k in DEPLOYED}
+    own = {f"{google.environment.parent}/jobs/{name_of(k)}" for k in DEPLOYED}
     client = google.client(scheduler_v1.CloudSchedulerClient)
     for job in client.list_jobs(parent=google.environment.parent):
         if job.name in own:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from classmark.cloud.environment import name_of
 from classmark.cloud.google import Google, google_errors
-from classmark.cloud.serving.manifests import Wanted, filled, name_of
+from classmark.cloud.serving.manifests import Wanted, filled
 
 _DEPLOY_S = 300.0
 _RUN = "https://run.googleapis.com/v2"
@@ -23,7 +24,7 @@ def deploy_job(google: Google, wanted: Wanted, schedule: str) -> Any:  # noqa: A
     from google.cloud import run_v2
 
     client = google.client(run_v2.JobsClient)
-    environment, name = google.environment, name_of(google.environment, wanted.kind)
+    environment, name = google.environment, name_of(wanted.kind)
     made = filled(environment, wanted, run_v2.Job)
     with google_errors(f"deploying the {wanted.kind}", role="roles/run.developer"):
         try:

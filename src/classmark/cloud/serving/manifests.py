@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from classmark.cloud.environment import MANAGED, CloudEnvironment
+from classmark.cloud.environment import CloudEnvironment
 from classmark.cloud.templates import filled_template
 from classmark.errors import UsageError
 
@@ -36,11 +36,6 @@ class Wanted:
     has_keys: bool = False
     least: int | None = None
     most: int | None = None
-
-
-def name_of(environment: CloudEnvironment, kind: str) -> str:
-    """Return the name of a service, a job or a schedule: ``classmark-production-service``."""
-    return f"{MANAGED}-{environment.name}-{kind}"
 
 
 def filled(environment: CloudEnvironment, wanted: Wanted, message: Any) -> Any:  # noqa: ANN401

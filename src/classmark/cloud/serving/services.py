@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from classmark.cloud.environment import name_of
 from classmark.cloud.google import Google, google_errors
-from classmark.cloud.serving.manifests import Wanted, filled, name_of
+from classmark.cloud.serving.manifests import Wanted, filled
 from classmark.errors import CloudNotFound
 
 ROLE = "roles/run.developer"
@@ -17,7 +18,7 @@ _DEPLOY_S = 900.0
 
 def path_of(google: Google, kind: str) -> str:
     """Return the name of a service as Google's requests have it."""
-    return f"{google.environment.parent}/services/{name_of(google.environment, kind)}"
+    return f"{google.environment.parent}/services/{name_of(kind)}"
 
 
 def find_service(google: Google, kind: str) -> Any:  # noqa: ANN401 - a message of Google's
@@ -95,7 +96,7 @@ def wanted_service(google: Google, wanted: Wanted) -> Any:  # noqa: ANN401 - a m
     made = filled(google.environment, wanted, run_v2.Service)
     content = run_v2.RevisionTemplate.to_json(made.template, sort_keys=True)
     digest = hashlib.sha256(content.encode()).hexdigest()[:10]
-    made.template.revision = f"{name_of(google.environment, wanted.kind)}-{digest}"
+    made.template.revision = f"{name_of(wanted.kind)}-{digest}"
     return made
 
 
@@ -148,7 +149,7 @@ def _create(google: Google, kind: str, made: Any, tag: str) -> Any:  # noqa: ANN
     environment = google.environment
     with google_errors(f"deploying the {kind}", role=ROLE):
         return client.create_service(
-            parent=environment.parent, service_id=name_of(environment, kind), service=made
+            parent=environment.parent, service_id=name_of(kind), service=made
         ).result(timeout=_DEPLOY_S)
 
 

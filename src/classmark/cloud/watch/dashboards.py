@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from classmark.cloud.environment import CloudEnvironment
+from classmark.cloud.watch.rules import on_cloud_run
 from classmark.errors import CloudNotFound, UsageError, unreadable
 
 GRAFANA_FOLDER = Path("deploy/grafana/dashboards")
@@ -89,7 +90,7 @@ def _query(target: Mapping[str, Any], unit: str) -> dict[str, str]:
     expression = target["expr"]
     for grafana, cloud in _INTERVAL.items():
         expression = expression.replace(grafana, cloud)
-    return {"prometheusQuery": expression, "unitOverride": unit}
+    return {"prometheusQuery": on_cloud_run(expression), "unitOverride": unit}
 
 
 def _legend(target: Mapping[str, Any]) -> str:

@@ -8,11 +8,9 @@ from google.api import label_pb2, metric_pb2, monitored_resource_pb2
 from google.cloud import monitoring_v3
 from google.cloud.logging_v2.types import LogMetric
 
-from classmark.cloud.environment import MANAGED, CloudEnvironment
+from classmark.cloud.environment import MANAGED, CloudEnvironment, name_of
 from classmark.cloud.watch.objectives import DAYS, Matcher, Objective
 
-SERVICE = MANAGED
-"""Name of the Cloud Run service, and the value of ``job`` that its metrics have."""
 CHECK_PATH = "/v2"
 """Asked from outside: it needs no key, and is not among the requests of the objectives, which
 checks from six regions would flatter. Cloud Run reserves paths that end in z, so neither
@@ -63,7 +61,7 @@ def check_of(environment: CloudEnvironment) -> monitoring_v3.UptimeCheckConfig:
             type="cloud_run_revision",
             labels={
                 "project_id": environment.project,
-                "service_name": SERVICE,
+                "service_name": name_of("service"),
                 "location": environment.region,
                 "revision_name": "",
                 "configuration_name": "",

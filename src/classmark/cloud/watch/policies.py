@@ -8,7 +8,7 @@ from datetime import timedelta
 from google.cloud import monitoring_v3
 
 from classmark.cloud.environment import CloudEnvironment
-from classmark.cloud.watch.rules import AlertRule, Rules
+from classmark.cloud.watch.rules import AlertRule, Rules, label_on_cloud_run
 from classmark.errors import UsageError
 
 ALERT_LABEL = "alert"
@@ -60,7 +60,8 @@ def text_of(text: str, docs: str = "") -> str:
         if name == "value":
             return "${metric.label.value}" + _UNITS.get(form or "", "")
         if name.startswith("labels."):
-            return "${metric_or_resource.label." + name.removeprefix("labels.") + "}"
+            label = label_on_cloud_run(name.removeprefix("labels."))
+            return "${metric_or_resource.label." + label + "}"
         if name == "externalLabels.docs":
             return docs
         raise UsageError(f"{found[0]} in {text!r} cannot be shown by Cloud Monitoring.")

@@ -24,7 +24,7 @@ class AlertRule:
         name: of the alert, e.g. ``ClassmarkTargetDown``.
         group: name of its group of rules.
         written: the expression as the file has it.
-        query: the expression without recording rules, on one line.
+        query: the expression without recording rules, on one line, for Cloud Run.
         seconds: how long it must hold before the alert fires.
         labels: as the file has them; ``severity`` is ``page`` or ``ticket``.
         summary: title of a notification, with templates of Prometheus.
@@ -121,6 +121,20 @@ def expand(expression: str, records: Mapping[str, str], within: tuple[str, ...] 
     return _QUOTED_OR_NAME.sub(replaced, expression)
 
 
+def on_cloud_run(query: str) -> str:
+    """Return a query with the label of the service as the collector of Cloud Run names it."""
+    return _QUOTED_OR_NAME.sub(lambda found: label_on_cloud_run(found[0]), query)
+
+
+def label_on_cloud_run(name: str) -> str:
+    """Return the name of a label there.
+
+    The collector gives all services the same ``job``. What ``job`` is where Prometheus reads the
+    metrics, the name of the service, is ``namespace``.
+    """
+    return "namespace" if name == "job" else name
+
+
 def seconds_of(duration: str) -> int:
     """Return a duration of Prometheus (``90s``, ``1h30m``) in seconds.
 
@@ -159,7 +173,7 @@ def _alert(group: str, rule: Mapping[str, Any], records: Mapping[str, str]) -> A
         name=rule["alert"],
         group=group,
         written=written,
-        query=expand(written, records),
+        query=on_cloud_run(expand(written, records)),
         seconds=seconds_of(str(rule.get("for", "0"))),
         labels=labels,
         summary=notes["summary"],
