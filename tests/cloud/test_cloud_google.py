@@ -161,3 +161,19 @@ def test_an_environment_that_cannot_be_used_is_refused(
 def test_a_missing_environment_names_the_page_that_shows_one(tmp_path: Path) -> None:
     with pytest.raises(CloudNotFound, match="google-cloud"):
         read_environment(tmp_path / "cloud.yaml")
+
+
+@pytest.mark.parametrize("code", [_CODE.UNAVAILABLE, _CODE.RESOURCE_EXHAUSTED, _CODE.INTERNAL])
+def test_what_only_reads_is_asked_again_and_what_writes_is_not(
+    server: GoogleServer, code: grpc.StatusCode
+) -> None:
+    made = _create()
+    client = Google(ENVIRONMENT).client(run_v2.ServicesClient)
+    server.fail("GetService", code, times=2)
+    with google_errors("reading"):
+        assert client.get_service(name=made.name) == made
+    assert len(server.called("GetService")) == 3
+    server.fail("CreateService", code)
+    with pytest.raises(ClassmarkError):
+        _create()
+    assert len(server.called("CreateService")) == 2

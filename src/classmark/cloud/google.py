@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, TypeVar, cast
 
 from classmark.cloud.environment import CloudEnvironment
+from classmark.cloud.retries import patient_client
 from classmark.errors import (
     ClassmarkError,
     CloudFailed,
@@ -44,12 +45,12 @@ class GoogleClients:
         """
         made: Any = kind
         if self._grpc:
-            return cast(
-                _Client, made(transport=made.get_transport_class("grpc")(channel=self._channel))
-            )
+            transport = made.get_transport_class("grpc")(channel=self._channel)
+            return cast(_Client, patient_client(made(transport=transport)))
         with google_errors("signing in"):
             options = {"api_endpoint": host} if host else None
-            return cast(_Client, made(credentials=self._credentials, client_options=options))
+            client = made(credentials=self._credentials, client_options=options)
+        return cast(_Client, patient_client(client))
 
     def rest_client(self, kind: type[_Client]) -> _Client:
         """Return a client that speaks HTTP: Compute Engine has no gRPC.
@@ -64,9 +65,10 @@ class GoogleClients:
             rest = made.get_transport_class("rest")
             credentials = AnonymousCredentials()
             transport = rest(host=self._http, url_scheme="http", credentials=credentials)
-            return cast(_Client, made(transport=transport))
+            return cast(_Client, patient_client(made(transport=transport)))
         with google_errors("signing in"):
-            return cast(_Client, made(credentials=self._credentials))
+            client = made(credentials=self._credentials)
+        return cast(_Client, patient_client(client))
 
     def fetch(self, host: str, path: str, **query: str) -> dict[str, Any]:
         """Return the JSON of an address that Google's client libraries do not have.

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from classmark.cloud.google import Google, google_errors
+from classmark.cloud.retries import TRIES, lost_answers, patient
 from classmark.cloud.training.job import (
     JOB_LABEL,
     Job,
@@ -19,7 +20,6 @@ from classmark.cloud.training.job import (
     run_place,
 )
 from classmark.cloud.training.places import place_of, read_exit, write_exit
-from classmark.cloud.training.retries import TRIES, lost_answers, patient
 from classmark.cloud.training.vertex import machine_type
 from classmark.errors import CloudNotFound, CloudRefused
 
@@ -199,16 +199,14 @@ class Compute:
 
     def _get(self, zone: str, name: str) -> JobState:
         found = self._instances.get(
-            project=self._project, zone=zone, instance=name, retry=patient(), timeout=_CALL_S
+            project=self._project, zone=zone, instance=name, timeout=_CALL_S
         )
         return self._state_of(found, zone)
 
     def _machines(self, wanted: str) -> list[JobState]:
         request = {"project": self._project, "filter": wanted}
         with google_errors("listing the jobs", role=ROLE):
-            pages = self._instances.aggregated_list(
-                request=request, retry=patient(), timeout=_CALL_S
-            )
+            pages = self._instances.aggregated_list(request=request, timeout=_CALL_S)
             return [
                 self._state_of(machine, scope.removeprefix("zones/"))
                 for scope, inside in pages
@@ -244,5 +242,5 @@ class Compute:
         wanted = f'(operationType="{_TAKEN}") AND (targetLink:"{target}")'
         request = {"project": self._project, "zone": zone, "filter": wanted}
         with google_errors("reading what happened to the machine", role=ROLE):
-            found = self._operations.list(request=request, retry=patient(), timeout=_CALL_S)
+            found = self._operations.list(request=request, timeout=_CALL_S)
             return any(True for _ in found)

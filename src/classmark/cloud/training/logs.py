@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 from classmark.cloud.google import Google, google_errors
-from classmark.cloud.training.retries import patient
 
 ROLE = "roles/logging.viewer"
 _LATE = timedelta(seconds=60)
@@ -68,7 +67,6 @@ class LogTail:
                 "order_by": "timestamp asc",
                 "page_size": _PAGE,
             },
-            retry=patient(),
             timeout=_CALL_S,
         )
 

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from classmark.cloud.google import Google, google_errors
+from classmark.cloud.retries import TRIES, lost_answers, patient
 from classmark.cloud.training.job import JOB_LABEL, Job, JobState, message_text, read_request
-from classmark.cloud.training.retries import TRIES, lost_answers, patient
 from classmark.errors import CloudNotFound
 
 ROLE = "roles/aiplatform.user"
@@ -52,7 +52,7 @@ class Vertex:
     def refresh(self, state: JobState) -> JobState:
         """Return a job as it is now."""
         with google_errors("reading the job", role=ROLE):
-            found = self._client.get_custom_job(name=state.path, retry=patient(), timeout=_CALL_S)
+            found = self._client.get_custom_job(name=state.path, timeout=_CALL_S)
         return _state_of(found)
 
     def jobs(self) -> list[JobState]:
@@ -74,13 +74,13 @@ class Vertex:
             CloudRefused: it does not end.
         """
         with google_errors("removing the job", role=ROLE):
-            state = _state_of(self._client.get_custom_job(name=path, retry=patient()))
+            state = _state_of(self._client.get_custom_job(name=path))
             if not state.has_ended:
                 self._client.cancel_custom_job(name=path, retry=patient(), timeout=_CALL_S)
             deadline = time.monotonic() + _END_S
             while not state.has_ended and time.monotonic() < deadline:
                 time.sleep(_LOOK_S)
-                state = _state_of(self._client.get_custom_job(name=path, retry=patient()))
+                state = _state_of(self._client.get_custom_job(name=path))
             self._client.delete_custom_job(name=path, timeout=_CALL_S).result(timeout=_END_S)
 
     def log_filter(self, state: JobState) -> str:
@@ -135,7 +135,6 @@ class Vertex:
         with google_errors(doing, role=ROLE):
             found = self._client.list_custom_jobs(
                 request={"parent": self._environment.parent, "filter": wanted},
-                retry=patient(),
                 timeout=_CALL_S,
             )
             return [_state_of(job) for job in found]

@@ -1,10 +1,13 @@
-"""How long a question to Google is repeated."""
+"""What is asked of Google again, and how long."""
 
 from __future__ import annotations
 
+import inspect
+from functools import partial
 from typing import Any
 
 _PATIENCE_S = 120.0
+_READS = ("get", "list", "aggregated_list")  # of Compute Engine
 TRIES = 5
 """Times that a job is submitted whose answer is lost."""
 
@@ -29,3 +32,17 @@ def patient() -> Any:  # noqa: ANN401 - a Retry of google-api-core
 
     repeated = if_exception_type(*lost_answers(), TooManyRequests)
     return Retry(predicate=repeated, initial=0.5, maximum=15.0, timeout=_PATIENCE_S)
+
+
+def patient_client(client: Any) -> Any:  # noqa: ANN401 - a client of Google's
+    """Return a client whose methods that only read are repeated as ``patient`` says.
+
+    What writes is not: after a lost answer nobody knows whether it has happened. All of it is safe
+    to repeat by hand.
+    """
+    for name in dir(type(client)):
+        if name in _READS or name.startswith(("get_", "list_", "access_")):
+            method = getattr(client, name)
+            if "retry" in inspect.signature(method).parameters:
+                setattr(client, name, partial(method, retry=patient()))
+    return client
