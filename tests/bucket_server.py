@@ -107,11 +107,13 @@ class BucketServer:
         storage: what it holds.
         requests: (method, address) of every request, the oldest first.
         address: of it, as STORAGE_EMULATOR_HOST has it.
+        location: of the bucket.
     """
 
     storage: VersionedStorage = field(default_factory=VersionedStorage)
     requests: list[tuple[str, str]] = field(default_factory=list)
     address: str = ""
+    location: str = "EUROPE-WEST4"
     lock: threading.RLock = field(default_factory=threading.RLock)
     _faults: list[Fault] = field(default_factory=list)
 
@@ -136,6 +138,12 @@ class BucketServer:
         fault = Fault(method, pattern, status=-1, **more)
         self._faults.append(fault)
         return fault
+
+    def move(self, *places: str) -> None:
+        """Let the bucket be elsewhere: in a location, and the regions of it if they are several."""
+        found = self.storage.buckets[NAME]
+        found["location"] = places[0]
+        found["customPlacementConfig"] = {"dataLocations": list(places[1:])}
 
     def names(self, prefix: str = "") -> list[str]:
         """Return the names of the objects."""
@@ -169,6 +177,7 @@ class BucketServer:
     def running(self) -> Iterator[BucketServer]:
         """Serve during the block."""
         buckets.create_bucket(NAME, self.storage)
+        self.move(self.location)
         server = _Quiet(("127.0.0.1", 0), partial(_Handler, self.storage, owner=self))
         thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.02))
         thread.start()

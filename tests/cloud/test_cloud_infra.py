@@ -261,7 +261,7 @@ def test_the_service_writes_only_journals(engine: Engine) -> None:
         for one in engine.of("BucketIAMMember")
         if "classmark-serve" in one.inputs["member"] and "objectUser" in one.inputs["role"]
     ]
-    start = f"projects/_/buckets/{ENVIRONMENT.bucket}/objects/journals/"
+    start = f"projects/_/buckets/{ENVIRONMENT.bucket}/objects/journal/"
     assert writes["condition"]["expression"] == f'resource.name.startsWith("{start}")'
 
 

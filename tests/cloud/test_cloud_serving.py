@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,13 @@ from training_service import TrainingJobs
 from typer.testing import CliRunner, Result
 from watch_service import WatchService
 
+from bucket_server import BucketServer
 from classmark.cli.cloud.command import app
 from classmark.cloud.environment import CloudEnvironment
 from classmark.cloud.google import GRPC_VARIABLE, HTTP_VARIABLE, Google
 from classmark.cloud.serving.manifests import KINDS, Wanted, filled
 from classmark.cloud.serving.services import find_service, update
-from classmark.errors import ClassmarkError, CloudNotFound, CloudRefused
+from classmark.errors import ClassmarkError, CloudNotFound, CloudRefused, UsageError
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = CloudEnvironment(project="papers-test-1", region="europe-west4", bucket="papers")
@@ -42,6 +44,7 @@ class Cloud:
     schedules: Scheduler
     secrets: Secrets
     file: Path
+    bucket: BucketServer
 
     def run(self, *words: str, given: bytes | None = None) -> Result:
         """Run a command of ``classmark cloud``."""
@@ -87,10 +90,13 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     images.push(_REPOSITORY, "train", "v1", "sha256:aa")
     file = tmp_path / "cloud.yaml"
     file.write_text("project: papers-test-1\nregion: europe-west4\nbucket: papers\n")
-    with server.running() as address, Machines().running() as machines:
+    bucket = BucketServer()
+    with bucket.running(), server.running() as address, Machines().running() as machines:
+        for name, value in bucket.variables.items():
+            monkeypatch.setenv(name, value)
         monkeypatch.setenv(GRPC_VARIABLE, address)
         monkeypatch.setenv(HTTP_VARIABLE, machines)
-        yield Cloud(server, services, jobs, schedules, secrets, file)
+        yield Cloud(server, services, jobs, schedules, secrets, file, bucket)
 
 
 def test_a_canary_is_promoted_and_rolled_back(cloud: Cloud) -> None:
@@ -191,7 +197,7 @@ def test_a_job_gets_a_schedule_that_may_start_it(cloud: Cloud) -> None:
     (trigger,) = cloud.schedules.kept.values()
     assert trigger.schedule == "0 7 * * *"
     assert trigger.http_target.uri.endswith("/jobs/classmark-monitor-job:run")
-    assert trigger.http_target.oauth_token.service_account_email == ENVIRONMENT.account("serve")
+    assert trigger.http_target.oauth_token.service_account_email == ENVIRONMENT.account("watch")
 
 
 def test_a_secret_is_rotated_and_its_value_is_in_one_request_only(cloud: Cloud) -> None:
@@ -259,3 +265,45 @@ def test_the_build_is_one_of_googles_messages_and_pushes_what_it_builds() -> Non
     assert list(build.images) == built
     verified = cloudbuild_v1.BuildOptions.VerifyOption.VERIFIED
     assert build.options.requested_verify_option == verified
+
+
+@pytest.mark.parametrize(
+    ("places", "is_near"),
+    [
+        (("EUROPE-WEST4",), True), (("EU",), True), (("EUR4",), True), (("EUROPE-WEST40",), False),
+        (("EU", "EUROPE-WEST1", "EUROPE-WEST4"), True), (("US",), False), (("NAM4",), False),
+    ],
+)  # fmt: skip
+def test_a_bucket_that_is_elsewhere_is_refused_before_anything_is_asked(
+    cloud: Cloud, places: tuple[str, ...], is_near: bool
+) -> None:
+    cloud.bucket.move(*places)
+    done = cloud.run("deploy", "service", "--image", "v1")
+    if is_near:
+        assert done.exit_code == 0, done.output
+        return
+    assert isinstance(done.exception, UsageError)
+    assert f"is in {places[0]}, and the environment in europe-west4" in str(done.exception)
+    assert cloud.server.calls == []
+
+
+def test_the_bucket_whose_region_may_not_be_seen_names_the_role(cloud: Cloud) -> None:
+    cloud.bucket.fail("GET", r"/b/papers\?", 403)
+    done = cloud.run("deploy", "service", "--image", "v1")
+    assert "Give the account roles/storage.bucketViewer on the bucket" in str(done.exception)
+
+
+def test_each_kind_runs_as_the_account_that_the_stack_gives_its_rights_to() -> None:
+    for kind, account in (("service", "serve"), ("monitor", "watch")):
+        wanted = Wanted(kind=kind, image="i@sha256:1")
+        made = filled(ENVIRONMENT, wanted, run_v2.Service).template
+        assert made.service_account == ENVIRONMENT.account(account)
+    for kind in ("monitor-job", "retrain-job"):
+        made = filled(ENVIRONMENT, Wanted(kind=kind, image="i@sha256:1"), run_v2.Job).template
+        assert made.template.service_account == ENVIRONMENT.account("watch")
+    grants = runpy.run_path(str(ROOT / "deploy/gcp/infra/permissions.py"))["GRANTS"]
+    (prefix,) = [g.prefix for g in grants if g.account == "serve" and g.prefix]
+    service = filled(ENVIRONMENT, Wanted(kind="service", image="i@sha256:1"), run_v2.Service)
+    env = {entry.name: entry.value for entry in service.template.containers[0].env}
+    copies = env["CLASSMARK_SERVE_JOURNAL_COPIES"]
+    assert f"{copies}/".startswith(ENVIRONMENT.address(prefix))

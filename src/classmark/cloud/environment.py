@@ -32,6 +32,14 @@ def name_of(kind: str) -> str:
     return MANAGED if kind == "service" else f"{MANAGED}-{kind}"
 
 
+_AREAS = {
+    **{"us": ("us",), "eu": ("europe",), "asia": ("asia",)},
+    **{"eur4": ("europe-north1", "europe-west4"), "nam4": ("us-central1", "us-east1")},
+    "asia1": ("asia-northeast1", "asia-northeast2"),
+}
+"""Locations of buckets that are more than one region, with what their regions begin with."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CloudEnvironment:
     """Names of one environment, for example ``production``.
@@ -89,6 +97,27 @@ class CloudEnvironment:
     def address(self, *parts: str) -> str:
         """Return the ``gs://`` address of a path in the bucket."""
         return "/".join([f"gs://{self.bucket}", *parts])
+
+
+def check_region(environment: CloudEnvironment) -> None:
+    """Refuse a bucket that is elsewhere: every byte between regions costs time and money.
+
+    Raises:
+        UsageError: names both places.
+        CloudNotFound: the bucket is not there.
+        StorageFailed: nobody is signed in, or a role is missing.
+    """
+    from classmark.storage.google import bucket_regions
+
+    places, region = bucket_regions(environment.bucket), environment.region
+    is_near = region in places or any(
+        f"{region}-".startswith(f"{area}-") for place in places for area in _AREAS.get(place, ())
+    )
+    if not is_near:
+        raise UsageError(
+            f"the bucket gs://{environment.bucket} is in {places[0].upper()}, and the environment "
+            f"in {region}. Set region to where the bucket is, or name a bucket in {region}."
+        )
 
 
 def read_environment(path: Path | None = None) -> CloudEnvironment:

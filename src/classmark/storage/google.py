@@ -12,6 +12,7 @@ from typing import Any
 from classmark.errors import ClassmarkError, CloudNotFound, MissingExtra, StorageFailed
 
 READ_ROLE, WRITE_ROLE = "roles/storage.objectViewer", "roles/storage.objectUser"
+BUCKET_ROLE = "roles/storage.bucketViewer"
 SIGN_IN = (
     "Run `gcloud auth application-default login`, or run it where a service account is attached"
 )
@@ -100,6 +101,18 @@ def _not_found(place: str, said: str, role: str) -> Exception:
         f"there is no bucket {bucket!r} that this account may see. Check the name, or create it: "
         f"`gcloud storage buckets create gs://{bucket}`."
     )
+
+
+def bucket_regions(name: str) -> tuple[str, ...]:
+    """Return where a bucket is, in lower case: its location, and the regions of a dual region.
+
+    Raises:
+        CloudNotFound: it is not there.
+        StorageFailed: nobody is signed in, a role is missing, or the bucket does not answer.
+    """
+    with bucket_errors(f"gs://{name}", BUCKET_ROLE):
+        found = client().get_bucket(name)
+        return tuple(str(p).lower() for p in (found.location, *(found.data_locations or ())) if p)
 
 
 def retry() -> Any:  # noqa: ANN401 - Google's object

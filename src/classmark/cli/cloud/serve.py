@@ -49,6 +49,7 @@ def deploy(
     The image is looked up and named by its digest first. Requests move to the new revision only
     once it is ready. Safe to repeat; of two at once, one is refused.
     """
+    from classmark.cloud.environment import check_region
     from classmark.cloud.images import full_address, resolve
     from classmark.cloud.serving.jobs import deploy_job
     from classmark.cloud.serving.manifests import Wanted
@@ -56,6 +57,8 @@ def deploy(
     from classmark.cloud.serving.services import request_text
 
     google = google_of(environment)
+    if not dry_run:
+        check_region(google.environment)
     package = _PACKAGES.get(kind, "service")
     address = full_address(google, image, package) if dry_run else resolve(google, image, package)
     wanted = Wanted(

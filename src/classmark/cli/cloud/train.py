@@ -83,6 +83,7 @@ def train(
     The dataset lies in the bucket, and the run is kept there while it is fitted, so that a job that
     was interrupted resumes. The last line on stdout is the run's folder, or with --no-wait the job.
     """
+    from classmark.cloud.environment import check_region
     from classmark.cloud.images import full_address, resolve
     from classmark.cloud.training.follow import engine_for
     from classmark.cloud.training.job import Job, new_name
@@ -108,6 +109,7 @@ def train(
     if dry_run:
         return _show_request(runner, job, price, as_json=as_json)
     check_budget(price, budget)
+    check_region(places)
     job = _with_image(job, resolve(google, address, "train"))
     require_dataset(job.dataset)
     _require_secret(google, job)

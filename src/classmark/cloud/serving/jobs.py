@@ -45,7 +45,7 @@ def _schedule(google: Google, job: str, name: str, schedule: str) -> None:
 
     environment = google.environment
     client = google.client(scheduler_v1.CloudSchedulerClient)
-    token = scheduler_v1.OAuthToken(service_account_email=environment.account("serve"))
+    token = scheduler_v1.OAuthToken(service_account_email=environment.account("watch"))
     made = scheduler_v1.Job(
         name=f"{environment.parent}/jobs/{name}",
         schedule=schedule,

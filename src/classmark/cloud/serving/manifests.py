@@ -64,7 +64,7 @@ def _values(environment: CloudEnvironment, wanted: Wanted) -> dict[str, Any]:
     registry = wanted.registry or environment.address("registry")
     return {
         "labels": environment.labels,
-        "account": environment.account("serve"),
+        "account": environment.account("serve" if wanted.kind == "service" else "watch"),
         "image": wanted.image,
         "model": wanted.model,
         "registry": "" if wanted.model else registry,
