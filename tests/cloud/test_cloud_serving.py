@@ -211,7 +211,7 @@ def test_a_secret_is_rotated_and_its_value_is_in_one_request_only(cloud: Cloud) 
 
 def test_destroy_removes_what_is_its_own_and_says_what_is_left(cloud: Cloud) -> None:
     cloud.run("deploy", "service", "--image", "v1")
-    cloud.run("deploy", "retrain-job", "--image", "v1")
+    cloud.run("deploy", "retrain-job", "--image", "v1", "--dataset", "papers")
     cloud.run("secret", "set", "wandb-key", given=b"value")
     foreign = f"{ENVIRONMENT.parent}/services/other"
     cloud.services.kept[foreign] = run_v2.Service(name=foreign)
@@ -299,7 +299,8 @@ def test_each_kind_runs_as_the_account_that_the_stack_gives_its_rights_to() -> N
         made = filled(ENVIRONMENT, wanted, run_v2.Service).template
         assert made.service_account == ENVIRONMENT.account(account)
     for kind in ("monitor-job", "retrain-job"):
-        made = filled(ENVIRONMENT, Wanted(kind=kind, image="i@sha256:1"), run_v2.Job).template
+        wanted = Wanted(kind=kind, image="i@sha256:1", dataset="papers")
+        made = filled(ENVIRONMENT, wanted, run_v2.Job).template
         assert made.template.service_account == ENVIRONMENT.account("watch")
     grants = runpy.run_path(str(ROOT / "deploy/gcp/infra/permissions.py"))["GRANTS"]
     (prefix,) = [g.prefix for g in grants if g.account == "serve" and g.prefix]

@@ -13,7 +13,7 @@ _WHEN, _UNLESS = "when", "unless"
 def filled_template(place: Traversable, values: Mapping[str, Any]) -> Any:  # noqa: ANN401
     """Return the content of a YAML file with values filled in.
 
-    An entry of a list with ``when: NAME`` is kept if that value is set, with ``unless`` if not. A
+    A list in a list becomes a part of it. An entry of a list with ``when: NAME`` is kept if that value is set, with ``unless`` if not. A
     text that is ``${NAME}`` alone becomes the value itself, whatever its type.
 
     Args:
@@ -33,7 +33,8 @@ def _fill(value: Any, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - YAML 
             if name not in (_WHEN, _UNLESS)
         }
     if isinstance(value, list):
-        return [_fill(item, values) for item in value if _is_kept(item, values)]
+        filled = [_fill(item, values) for item in value if _is_kept(item, values)]
+        return [one for item in filled for one in (item if isinstance(item, list) else [item])]
     return _fill_text(value, values) if isinstance(value, str) else value
 
 

@@ -31,6 +31,13 @@ def deploy(
     keys: Annotated[
         bool, typer.Option("--keys", help="Require keys of the secret api-keys.")
     ] = False,
+    dataset: Annotated[
+        str, typer.Option(metavar="gs://...|NAME", help="Of the champion, for retrain-job.")
+    ] = "",
+    papers: Annotated[
+        list[str] | None,
+        typer.Option(metavar="gs://...", help="New papers, for retrain-job; may be repeated."),
+    ] = None,
     least: Annotated[int | None, typer.Option("--min", min=0, help="Minimum instances.")] = None,
     most: Annotated[int | None, typer.Option("--max", min=1, help="Maximum instances.")] = None,
     traffic: Annotated[
@@ -67,6 +74,8 @@ def deploy(
         model=model,
         registry=registry,
         has_keys=keys,
+        dataset=dataset,
+        papers=tuple(papers or []),
         least=least,
         most=most,
     )

@@ -25,6 +25,8 @@ class Wanted:
         model: NAME@VERSION to serve or to watch instead of the registry's; "" for the registry.
         registry: ``gs://`` address; that of the environment if "".
         has_keys: require API keys of the secret ``api-keys``.
+        dataset: of the champion, for retraining: ``gs://`` address, or a name below ``datasets/``.
+        papers: ``gs://`` addresses of new papers, for retraining.
         least: minimum instances; the manifest's if None.
         most: maximum instances; the manifest's if None.
     """
@@ -34,6 +36,8 @@ class Wanted:
     model: str = ""
     registry: str = ""
     has_keys: bool = False
+    dataset: str = ""
+    papers: tuple[str, ...] = ()
     least: int | None = None
     most: int | None = None
 
@@ -47,10 +51,12 @@ def filled(environment: CloudEnvironment, wanted: Wanted, message: Any) -> Any: 
         message: the class: ``run_v2.Service`` or ``run_v2.Job``.
 
     Raises:
-        UsageError: the kind is unknown, or a field of the manifest is.
+        UsageError: the kind or a field of the manifest is unknown, or retraining has no dataset.
     """
     if wanted.kind not in KINDS:
         raise UsageError(f"{wanted.kind!r} cannot be deployed. Give {', '.join(KINDS)}.")
+    if wanted.kind == "retrain-job" and not wanted.dataset:
+        raise UsageError("retrain-job needs the dataset of the champion. Give --dataset.")
     place = files("classmark.cloud.serving") / "run" / f"{wanted.kind}.yaml"
     fields = filled_template(place, _values(environment, wanted))
     if "scaling" in fields["template"]:
@@ -62,13 +68,18 @@ def _values(environment: CloudEnvironment, wanted: Wanted) -> dict[str, Any]:
     sql = environment.sql
     at = f"postgresql://classmark@/{_DATABASE}?host=/cloudsql/{sql}"
     registry = wanted.registry or environment.address("registry")
+    dataset = wanted.dataset
     return {
+        "bucket": environment.bucket,
+        "dataset": dataset if "/" in dataset else environment.address("datasets", dataset),
+        "papers": [word for paper in wanted.papers for word in ("--papers", paper)],
         "labels": environment.labels,
         "account": environment.account("serve" if wanted.kind == "service" else "watch"),
         "image": wanted.image,
         "model": wanted.model,
         "registry": "" if wanted.model else registry,
         "journal": at if sql else environment.address("journal"),
+        "history": environment.address("monitor", "history.sqlite"),
         "sql": sql,
         "keys": environment.secret("api-keys") if wanted.has_keys else "",
         "password": environment.secret("journal-password"),
