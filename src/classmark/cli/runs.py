@@ -16,6 +16,7 @@ import typer
 
 from classmark.cli.options import AsJson
 from classmark.cli.output import print_error, table
+from classmark.cli.places import COPY
 from classmark.errors import ClassmarkError, InvalidScores, OutputBusy, TrackerDown
 
 if TYPE_CHECKING:
@@ -185,7 +186,9 @@ def sync(runs_dir: RunsDir = RUNS_DIR) -> None:
 @app.command("log-model", short_help="Log the bundle of a run as a model of MLflow.")
 def log_model(
     run: Run,
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="What `export` made of it.")],
+    bundle: Annotated[
+        Path, typer.Argument(click_type=COPY, metavar="BUNDLE", help="What `export` made of it.")
+    ],
     runs_dir: RunsDir = RUNS_DIR,
     mlflow_uri: Annotated[
         str, typer.Option("--mlflow-uri", metavar="URI", help="MLflow, if not beside the runs.")

@@ -17,7 +17,7 @@ from classmark.pipeline.unfinished import HOW, check_same_fit, resumed_config
 from classmark.profiling import ProfilerConfig, read_profiler
 from classmark.records.fields import WrongField, read_value
 from classmark.records.run import Kind
-from classmark.storage import expand_home
+from classmark.storage import expand_home, named_place
 from classmark.tracking import TrackerConfig, read_tracker
 from classmark.tracking.tracker import Tracker, flat
 from classmark.training import TrainerConfig
@@ -262,7 +262,7 @@ def read_train_config(composed: dict[str, Any]) -> TrainConfig:
     if resume is not None and not KINDS[kind].can_resume:
         raise InvalidConfig(f"resume is for model=transformer; a {kind} fit is begun again.")
     return TrainConfig(
-        dataset=expand_home(str(composed["dataset"]["path"])),
+        dataset=named_place(str(composed["dataset"]["path"])),
         model=options(**model),
         seed=seed,
         runs_dir=expand_home(str(composed["runs_dir"])),

@@ -39,7 +39,7 @@ from classmark.records import SILENT, BundleManifest, EvaluationReport, Progress
 from classmark.runtime import Decider
 from classmark.runtime.features import MOST_LABELS, WatchedPapers
 from classmark.runtime.reference import MOST_REFERENCE, Reference, make_reference
-from classmark.storage import scratch_folder
+from classmark.storage import local_copy, scratch_folder
 
 
 def train(config: TrainConfig, *, command: str, progress: Progress = SILENT) -> Path:
@@ -66,6 +66,7 @@ def train(config: TrainConfig, *, command: str, progress: Progress = SILENT) -> 
         return train_on_cluster(config, command, progress)
     check_processes(config.kind)
     check_runs_dir(config.runs_dir)
+    config = replace(config, dataset=local_copy(config.dataset))
     with profiled(config, command, progress) as fit:
         manifest = load_manifest(config.dataset)
         fit.run = wing(config.kind).train(config, manifest, command, fit.progress)

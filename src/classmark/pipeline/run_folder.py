@@ -26,6 +26,9 @@ from classmark.records.run import damaged_run
 from classmark.storage import (
     atomic_file,
     check_folder_place,
+    folder_place,
+    is_remote,
+    local_copy,
     locked_folder,
     remove_leftovers,
     storage_errors,
@@ -60,7 +63,7 @@ def start_record(
         kind=config.kind,
         command=command,
         seed=config.seed,
-        dataset=path_from_run(config.dataset, folder),
+        dataset=dataset_from_run(config, folder),
         dataset_digest=manifest.digest,
         labels=manifest.labels,
         label_space=manifest.label_space,
@@ -177,6 +180,12 @@ def _remove_what_killed_runs_left(runs_dir: Path) -> None:
             pass  # the folder is empty, so it goes when it is released
 
 
+def dataset_from_run(config: TrainConfig, run_folder: Path) -> str:
+    """Return where a run's dataset is: its address in a bucket, else the way from the run."""
+    named = str(config.composed["dataset"]["path"])
+    return named if is_remote(named) else path_from_run(config.dataset, run_folder)
+
+
 def path_from_run(dataset: Path, run_folder: Path) -> str:
     """Return the way from a run to its dataset: it holds from anywhere, and if both are moved."""
     dataset, run_folder = dataset.resolve(), run_folder.resolve()
@@ -196,6 +205,8 @@ def find_dataset(run_folder: Path, record: RunRecord) -> Path:
     Raises:
         InvalidDataset: it is not there any more.
     """
+    if is_remote(record.dataset):
+        return local_copy(folder_place(record.dataset))
     place = Path(os.path.normpath(run_folder.resolve() / record.dataset))
     # Runs of version 0.1 say where it was seen from the folder of `classmark train`.
     for candidate in (place, Path(record.dataset)):

@@ -32,6 +32,7 @@ from classmark.storage.remote import (
     folder_place,
     is_remote,
     locate,
+    named_place,
     staged_folder,
     upload,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "locate",
     "locked_file",
     "locked_folder",
+    "named_place",
     "publish",
     "recover_output",
     "remove",

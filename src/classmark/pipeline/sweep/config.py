@@ -19,10 +19,10 @@ from classmark.pipeline.keys import (
     meanings,
     type_words,
 )
-from classmark.pipeline.run_folder import path_from_run
+from classmark.pipeline.run_folder import dataset_from_run
 from classmark.pipeline.sweep.space import Range, Value, leaves, read_range
 from classmark.records.fields import WrongField, read_fields
-from classmark.storage import write_text
+from classmark.storage import is_remote, write_text
 from classmark.tracking.tracker import flat
 
 Metric = Literal["top_1", "top_5", "macro_f1"]
@@ -192,7 +192,7 @@ def write_plan(plan: SweepPlan, folder: Path) -> None:
     """Write ``sweep.yaml`` into the folder of a study; the dataset is named from there."""
     from omegaconf import OmegaConf
 
-    dataset = {"path": path_from_run(plan.base.dataset, folder)}
+    dataset = {"path": dataset_from_run(plan.base, folder)}
     moved = {**plan.composed, "dataset": dataset}
     write_text(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(moved)))
 
@@ -225,8 +225,8 @@ def read_study_plan(folder: Path, dataset: Path | None = None) -> SweepPlan:
         raise RunCorrupt(
             f"{file} cannot be read ({problem}). Restore it, or begin another study."
         ) from error
-    path = dataset or Path(os.path.normpath(folder.resolve() / place))
-    composed["dataset"] = {"path": str(path)}
+    stayed = place if is_remote(place) else os.path.normpath(folder.resolve() / place)
+    composed["dataset"] = {"path": str(dataset or stayed)}
     return read_plan(composed, folder)
 
 
