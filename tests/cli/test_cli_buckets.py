@@ -148,3 +148,51 @@ def test_a_run_on_a_dataset_in_a_bucket_becomes_a_bundle_in_the_bucket(
     assert f"--dataset {AT}/data" in json.loads(bucket.content("e.json"))["command"]
     run("evaluate", "compare", f"{AT}/e.npz", f"{AT}/e.npz", "--output", f"{AT}/c.json")
     assert json.loads(bucket.content("c.json"))["command"].count(f"{AT}/e.npz") == 2
+
+
+@needs_bucket
+def test_a_run_is_kept_in_a_bucket_listed_compared_and_exported_from_there(
+    bucket: Any, here: Path
+) -> None:
+    run("dataset", "sample", "--papers", 600, "--output", f"{AT}/data")
+    words = ("train", "--json", "tracker=csv", f"dataset.path={AT}/data", f"runs_dir={AT}/runs")
+    first, second = (json.loads(run(*words, f"seed={n}").stdout)["run"] for n in (1, 2))
+    assert first.startswith(f"{AT}/runs/linear-")
+    assert f"{first.removeprefix('gs://papers/')}/{RunRecord.FILE}" in bucket.names("runs/")
+    listed = json.loads(run("runs", "list", "--runs-dir", f"{AT}/runs", "--json").stdout)
+    assert {one["folder"] for one in listed} == {first, second}
+    names = [one["name"] for one in listed]
+    both = run("runs", "compare", *names, "--runs-dir", f"{AT}/runs", "--json")
+    assert set(json.loads(both.stdout)["config"]) == {"seed"}
+    assert json.loads(run("runs", "show", first, "--json").stdout)["config"]["seed"] == "1"
+    run("export", first, "--output", "mine-1.0")
+    assert [path.name for path in here.iterdir() if path.name != "home"] == ["mine-1.0"]
+    assert not list((here / "home").rglob("linear-*.unfinished"))
+    refused = run("runs", "log-model", first, "mine-1.0", code=2)
+    assert "Give --mlflow-uri URI" in refused.stderr
+
+
+@needs_bucket
+def test_a_run_that_cannot_be_sent_is_kept_here_and_named(bucket: Any, here: Path) -> None:
+    run("dataset", "sample", "--papers", 600, "--output", "data")
+    words = ("train", "tracker=csv", "dataset.path=data", f"runs_dir={AT}/runs")
+    bucket.fail("POST", RunRecord.FILE, 403)
+    done = run(*words, code=1)
+    assert "permission denied" in done.stderr
+    kept = Path(done.stderr.rpartition("The run is kept in ")[2].strip().rstrip("."))
+    assert (kept / RunRecord.FILE).is_file()
+    assert json.loads(run("runs", "list", "--runs-dir", f"{AT}/runs", "--json").stdout) == []
+    run("runs", "show", kept)
+
+
+@needs_bucket
+def test_what_needs_a_folder_of_runs_on_this_machine_says_so(bucket: Any, here: Path) -> None:
+    words = ("dataset.path=data", f"runs_dir={AT}/runs")
+    assert "use `classmark cloud train`" in run("train", "--once", *words, code=2).stderr
+    sweep = run("sweep", "run", "model=linear", *words, code=2)
+    assert "a study needs a folder of this machine" in sweep.stderr
+    for command in ("open", "sync"):
+        assert (
+            "has to be on this machine"
+            in run("runs", command, "--runs-dir", f"{AT}/runs", code=2).stderr
+        )

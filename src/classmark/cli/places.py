@@ -38,7 +38,7 @@ class PlaceType(TyperPath):
             StorageFailed: the bucket does not answer, or refuses it.
         """
         if not _ADDRESS.match(str(value)) or getattr(ctx, "resilient_parsing", False):
-            return Path(super().convert(value, param, ctx))
+            return Path(str(super().convert(value, param, ctx)))
         from classmark.storage import folder_place, local_copy
 
         if self.use == "here":

@@ -13,7 +13,7 @@ from classmark.pipeline.path import train
 from classmark.pipeline.run_folder import UNFINISHED
 from classmark.pipeline.unfinished import changed_key, find_unfinished, resumed_config
 from classmark.records import SILENT, Progress, RunRecord
-from classmark.storage import local_copy
+from classmark.storage import is_remote, local_copy
 
 
 def train_once(config: TrainConfig, *, command: str, progress: Progress = SILENT) -> Path:
@@ -28,6 +28,11 @@ def train_once(config: TrainConfig, *, command: str, progress: Progress = SILENT
     """
     if config.resume is not None:
         raise InvalidConfig(f"resume={config.resume} says what --once finds. Give one of them.")
+    if is_remote(config.runs_dir):
+        raise InvalidConfig(
+            f"--once looks at runs of this machine, but runs_dir={config.runs_dir} is in a bucket. "
+            "Leave --once out, or use `classmark cloud train`, whose jobs resume."
+        )
     here = replace(config, dataset=local_copy(config.dataset))
     if (done := _finished(here)) is not None:
         progress.step(f"{done.name} has finished already")

@@ -12,7 +12,7 @@ from classmark.storage.atomic import (
     write_text,
 )
 from classmark.storage.bucket import BucketPath, Version
-from classmark.storage.cache import local_copy
+from classmark.storage.cache import local_copy, working_folder
 from classmark.storage.durable import append
 from classmark.storage.failures import storage_errors
 from classmark.storage.google import SIGN_IN
@@ -73,6 +73,7 @@ __all__ = [
     "staged_folder",
     "storage_errors",
     "upload",
+    "working_folder",
     "write_json",
     "write_text",
 ]

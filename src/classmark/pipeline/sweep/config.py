@@ -155,6 +155,11 @@ def read_plan(composed: dict[str, Any], folder: Path | None = None) -> SweepPlan
         raise InvalidConfig(f"sweep is for model={' and model='.join(_KINDS)}, not {base.kind}.")
     if base.resume is not None:
         raise InvalidConfig("resume is not a choice of a sweep: the same command resumes it.")
+    if folder is None and is_remote(base.runs_dir):
+        raise InvalidConfig(
+            f"runs_dir={base.runs_dir} is in a bucket, but a study needs a folder of this machine, "
+            "for its database. Give runs_dir=DIR."
+        )
     plan = SweepPlan(sweep, base, folder or base.runs_dir / f"sweep-{sweep.name}", composed)
     _check_ends(plan)
     return plan
