@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 pytest.importorskip("lightning")
 
+from bucket_fixtures import bucket, needs_bucket
 from classmark.cli.app import app
 from classmark.dataset import SampleConfig, sample_dataset
 from classmark.pipeline import compose_config, train
+from classmark.storage import folder_place, local_copy, staged_folder
 from deep_models import tiny_encoder
 
-__all__ = ["tiny_encoder"]
+__all__ = ["bucket", "tiny_encoder"]
 pytestmark = [
     pytest.mark.slow,  # reason: processes of their own that import Lightning
     pytest.mark.skipif(os.name == "nt", reason="there is no terminal to open, no SIGINT to send"),
@@ -75,6 +79,31 @@ def test_a_run_that_was_stopped_and_then_killed_ends_with_the_losses_of_one_that
     assert [path.name for path in runs.iterdir()] == [unfinished.name]
     finished = fit([f"resume={unfinished}"])
     assert losses(finished) == losses(fit([*words[:-1], f"runs_dir={tmp_path / 'whole'}"]))
+
+
+@needs_bucket
+def test_a_run_in_a_bucket_that_was_stopped_is_resumed_on_another_machine(
+    bucket: Any, papers: Path, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with staged_folder(folder_place("gs://papers/data"), last="manifest.json") as folder:
+        shutil.copytree(papers, folder, dirs_exist_ok=True)
+    words = words_of_a_fit(papers, tiny_encoder)
+    words[1] = "dataset.path=gs://papers/data"
+    runs = "runs_dir=gs://papers/runs"
+    with start("train", *words, runs, cwd=tmp_path) as (child, terminal):
+        terminal.read_until("epoch 2 of 6: ")
+        child.send_signal(signal.SIGINT)
+        terminal.read_rest()
+        assert child.wait(timeout=200) == 130
+    resume = terminal.lines[-1].partition("classmark train ")[2]
+    assert resume.startswith("resume=gs://papers/runs/transformer-")
+    assert not [name for name in bucket.names("runs/") if name.endswith("/lock")]
+    monkeypatch.setenv("CLASSMARK_HOME", str(tmp_path / "another"))
+    finished = fit([resume])
+    assert f"resume={finished}.unfinished" == resume
+    assert not [name for name in bucket.names("runs/") if ".unfinished/" in name]
+    whole = fit([*words[:-1], f"runs_dir={tmp_path / 'whole'}"])
+    assert losses(local_copy(finished)) == losses(whole)
 
 
 def test_a_pipeline_that_was_stopped_in_its_fit_resumes_it(

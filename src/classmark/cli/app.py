@@ -131,12 +131,14 @@ app = typer.Typer(
 
 def load_verb(name: str) -> Any:
     """Return the command of a verb; its module is imported now."""
+    from classmark.cli.places import bound_to_places
+
     module = import_module(VERBS[name].module)
     group = getattr(module, "app", None)
     if group is None:
         group = typer.Typer(rich_markup_mode=None, add_completion=False)
         module.register(group)
-    command = get_command(group)
+    command = bound_to_places(get_command(group))
     command.name = name
     return command
 

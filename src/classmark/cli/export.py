@@ -10,14 +10,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from classmark.cli.options import parse_source
 from classmark.cli.output import check_ending
+from classmark.cli.places import ANYWHERE, COPY, AnyPlace, address_of
 from classmark.cli.train import require_training
 from classmark.errors import UnreadableSource, UsageError
 
 if TYPE_CHECKING:
     from classmark.evaluation.robustness import OtherTexts
+    from classmark.pipeline import ExportOptions
+    from classmark.records import BundleManifest, EvaluationReport
 
 NO_NON_PAPERS = "none"
+_LAST_FILES = {"hf": "config.json", "bento": "bento.yaml"}
+"""Without it a folder of that format is unfinished; a bundle without its manifest."""
 _NAME_VERSION = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)-(\d+(?:\.\d+)*)")
 
 
@@ -27,25 +33,42 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `train` printed.")],
+    run: Annotated[
+        Path, typer.Argument(click_type=COPY, metavar="RUN", help="Folder that `train` printed.")
+    ],
     *,
     output: Annotated[
-        Path,
+        AnyPlace,
         typer.Option(
-            "--output", metavar="DIR", help="Folder to write, called NAME-VERSION (fast-1.0)."
+            "--output",
+            click_type=ANYWHERE,
+            metavar="DIR",
+            help="Folder to write, called NAME-VERSION (fast-1.0).",
         ),
     ],
     dataset: Annotated[
         Path | None,
-        typer.Option("--dataset", metavar="DIR", help="The run's dataset, if it was moved."),
+        typer.Option(
+            "--dataset", click_type=COPY, metavar="DIR", help="The run's dataset, if it was moved."
+        ),
     ] = None,
     report: Annotated[
-        Path | None,
-        typer.Option("--report", metavar="FILE", help="Also write the evaluation report here."),
+        AnyPlace | None,
+        typer.Option(
+            "--report",
+            click_type=ANYWHERE,
+            metavar="FILE",
+            help="Also write the evaluation report here.",
+        ),
     ] = None,
     about: Annotated[
         Path | None,
-        typer.Option("--about", metavar="FILE", help="Markdown for the card: data, use, limits."),
+        typer.Option(
+            "--about",
+            click_type=COPY,
+            metavar="FILE",
+            help="Markdown for the card: data, use, limits.",
+        ),
     ] = None,
     non_papers: Annotated[
         str | None,
@@ -99,20 +122,24 @@ def export(
     --format bento, a folder for BentoML that holds the bundle.
     """
     require_training()
-    from classmark.cli.progress import StepLines
     from classmark.pages import evaluation_text
-    from classmark.pipeline import ExportOptions, export_run
+    from classmark.pipeline import ExportOptions
     from classmark.pipeline.export import CHOICES
     from classmark.storage import check_apart, check_file_place, write_json
 
     name, version = split_name(output)
     if report:
         check_file_place(report)
-    texts_file = Path(non_papers) if non_papers not in (None, NO_NON_PAPERS) else None
+    texts_file = parse_source(non_papers) if non_papers not in (None, NO_NON_PAPERS) else None
     check_apart((output, report), (run, dataset, about, texts_file))
     check_ending("--report", report, (".json",))
-    words = ["classmark", "export", str(run), "--output", str(output)]
-    named = {"dataset": dataset, "format": format_, "prune": prune, "quantize": quantize}
+    words = ["classmark", "export", address_of(run), "--output", str(output)]
+    named = {
+        "dataset": address_of(dataset) if dataset else None,
+        "format": format_,
+        "prune": prune,
+        "quantize": quantize,
+    }
     words += [word for k, v in named.items() if v is not None for word in (f"--{k}", str(v))]
     given = {
         "format": format_,
@@ -131,8 +158,7 @@ def export(
         command=shlex.join(words),
         **{key: value for key, value in given.items() if value is not None},  # type: ignore[arg-type]
     )
-    with StepLines() as progress:
-        manifest, measured = export_run(run, output, options, progress)
+    manifest, measured = _export(run, output, options)
     if report:
         write_json(report, measured.to_dict())
     if as_json:
@@ -144,6 +170,19 @@ def export(
         return
     typer.echo(evaluation_text(measured, weakest=5))
     typer.echo(str(output))
+
+
+def _export(
+    run: Path, output: Path, options: ExportOptions
+) -> tuple[BundleManifest, EvaluationReport]:
+    from classmark.cli.progress import StepLines
+    from classmark.pipeline import export_run
+    from classmark.storage import staged_folder
+
+    last = _LAST_FILES.get(options.format, "bundle.json")
+    staged = staged_folder(output, last=last, overwrite=options.overwrite)
+    with StepLines() as progress, staged as folder:
+        return export_run(run, folder, options, progress)
 
 
 def split_name(folder: Path) -> tuple[str, str]:
@@ -167,7 +206,7 @@ def _other_texts(non_papers: str | None) -> OtherTexts | None:
         return None
     if non_papers == NO_NON_PAPERS:
         return OtherTexts("", ())
-    return read_non_papers(Path(non_papers))
+    return read_non_papers(parse_source(non_papers))
 
 
 def _read(path: Path) -> str:

@@ -12,6 +12,7 @@ import typer
 from classmark.bundle.find import DEFAULT_NAME, FoundBundle, find_bundle, list_bundles, read_header
 from classmark.cli.options import AsJson, complete_model
 from classmark.cli.output import printable
+from classmark.cli.places import ANYWHERE, AnyPlace
 from classmark.cli.version import SHOWN_DIGITS
 from classmark.errors import BundleCorrupt, BundleIncompatible
 
@@ -111,9 +112,12 @@ def forget_author(
     ],
     *,
     output: Annotated[
-        Path,
+        AnyPlace,
         typer.Option(
-            "--output", metavar="DIR", help="Folder to write, called NAME-VERSION (fast-2.0.1)."
+            "--output",
+            click_type=ANYWHERE,
+            metavar="DIR",
+            help="Folder to write, called NAME-VERSION (fast-2.0.1).",
         ),
     ],
     model: Annotated[
@@ -133,16 +137,19 @@ def forget_author(
     table does not know ends with exit code 1, and nothing is written.
     """
     from classmark.bundle import load_bundle, manifest_digest
+    from classmark.bundle.files import MANIFEST_FILE
     from classmark.cli.export import split_name
     from classmark.export.authors import forget_authors
+    from classmark.storage import staged_folder
 
     name, version = split_name(output)
-    forgotten = forget_authors(
-        *(load_bundle(find_bundle(model)), names, output),
-        name=name,
-        version=version,
-        overwrite=overwrite,
-    )
+    with staged_folder(output, last=MANIFEST_FILE, overwrite=overwrite) as folder:
+        forgotten = forget_authors(
+            *(load_bundle(find_bundle(model)), names, folder),
+            name=name,
+            version=version,
+            overwrite=overwrite,
+        )
     facts = {
         "bundle": str(output),
         "digest": manifest_digest(forgotten.manifest),

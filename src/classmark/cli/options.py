@@ -52,6 +52,7 @@ ColumnsOption = Annotated[
 ]
 _ADVICE = "Name yours with --columns title=…,abstract=…"
 _SHOWN_CHARS = 60
+_SCHEME = "gs://"
 
 
 def parse_place(text: str) -> Path:
@@ -61,8 +62,22 @@ def parse_place(text: str) -> Path:
     return locate(text)
 
 
+def parse_source(text: str) -> Path:
+    """Return the path of papers that an argument names; of those in a bucket, a copy."""
+    from classmark.storage import folder_place, local_copy, locate
+
+    return local_copy(folder_place(text)) if text.startswith(_SCHEME) else locate(text)
+
+
+def parse_output(text: str) -> Path:
+    """Return the folder that an option names, which may be in a bucket."""
+    from classmark.storage import folder_place, locate
+
+    return folder_place(text) if text.startswith(_SCHEME) else locate(text)
+
+
 def refuse_buckets(*places: Path | str | None) -> None:
-    """Refuse addresses in a bucket where only this machine works.
+    """Refuse addresses of other stores than gs:// where only this machine works.
 
     Raises:
         UsageError: names the first.
@@ -70,7 +85,7 @@ def refuse_buckets(*places: Path | str | None) -> None:
     from classmark.storage import is_remote
 
     for place in places:
-        if place is not None and is_remote(place):
+        if place is not None and is_remote(place) and not str(place).startswith(_SCHEME):
             raise UsageError(f"{place} is in a bucket. Give --engine ray to read and write there.")
 
 

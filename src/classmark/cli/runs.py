@@ -16,7 +16,8 @@ import typer
 
 from classmark.cli.options import AsJson
 from classmark.cli.output import print_error, table
-from classmark.errors import ClassmarkError, InvalidScores, OutputBusy, TrackerDown
+from classmark.cli.places import ANYWHERE, COPY, AnyPlace
+from classmark.errors import ClassmarkError, InvalidScores, OutputBusy, TrackerDown, UsageError
 
 if TYPE_CHECKING:
     from classmark.tracking.runs import RunSummary
@@ -28,13 +29,19 @@ app = typer.Typer(
     add_completion=False,
 )
 
-RUNS_DIR = Path("runs")
+RUNS_DIR = AnyPlace(Path("runs"))
 _PORT = 5000
 _SCORES = {"valid": "scores/model-valid.npz", "test": "scores/model-test.npz"}
 _COLUMNS = ("name", "kind", "date", "dataset", "top-1", "raw ECE", "ECE", "seconds", "folder")
 
 RunsDir = Annotated[
     Path, typer.Option("--runs-dir", metavar="DIR", help="Folder of runs, as `train` has it.")
+]
+AnyRunsDir = Annotated[
+    AnyPlace,
+    typer.Option(
+        "--runs-dir", click_type=ANYWHERE, metavar="DIR", help="Folder of runs, as `train` has it."
+    ),
 ]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run's folder, or its path.")]
 Port = Annotated[
@@ -76,7 +83,7 @@ def _say_starting() -> None:
 
 
 @app.command("list", short_help="List the finished runs.")
-def list_all(runs_dir: RunsDir = RUNS_DIR, as_json: AsJson = False) -> None:
+def list_all(runs_dir: AnyRunsDir = RUNS_DIR, as_json: AsJson = False) -> None:
     """List the finished runs, the newest first.
 
     top-1 and ECE are of the test split: raw ECE as the model was fitted, ECE as `classmark export`
@@ -105,7 +112,7 @@ def list_all(runs_dir: RunsDir = RUNS_DIR, as_json: AsJson = False) -> None:
 
 
 @app.command("show", short_help="Show one run.")
-def show(run: Run, runs_dir: RunsDir = RUNS_DIR, as_json: AsJson = False) -> None:
+def show(run: Run, runs_dir: AnyRunsDir = RUNS_DIR, as_json: AsJson = False) -> None:
     """Show the settings and results of a run."""
     from classmark.tracking.runs import find_run
 
@@ -128,7 +135,7 @@ def show(run: Run, runs_dir: RunsDir = RUNS_DIR, as_json: AsJson = False) -> Non
 def compare(
     run_a: Annotated[str, typer.Argument(metavar="A", help="A run: name or path.")],
     run_b: Annotated[str, typer.Argument(metavar="B", help="The other run.")],
-    runs_dir: RunsDir = RUNS_DIR,
+    runs_dir: AnyRunsDir = RUNS_DIR,
     as_json: AsJson = False,
 ) -> None:
     """Show where the configurations of two runs differ, and their metrics side by side.
@@ -185,7 +192,9 @@ def sync(runs_dir: RunsDir = RUNS_DIR) -> None:
 @app.command("log-model", short_help="Log the bundle of a run as a model of MLflow.")
 def log_model(
     run: Run,
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="What `export` made of it.")],
+    bundle: Annotated[
+        Path, typer.Argument(click_type=COPY, metavar="BUNDLE", help="What `export` made of it.")
+    ],
     runs_dir: RunsDir = RUNS_DIR,
     mlflow_uri: Annotated[
         str, typer.Option("--mlflow-uri", metavar="URI", help="MLflow, if not beside the runs.")
@@ -195,11 +204,14 @@ def log_model(
 
     `mlflow models serve -m ADDRESS --env-manager local` then answers like `classmark serve`.
     """
+    from classmark.storage import is_remote
     from classmark.tracking import MlflowStore
     from classmark.tracking.pyfunc import log_model as log
     from classmark.tracking.runs import find_run
 
     found = find_run(run, runs_dir)
+    if is_remote(found.place) and not mlflow_uri:
+        raise UsageError(f"{run} is in a bucket, where MLflow cannot be. Give --mlflow-uri URI.")
     store = (
         MlflowStore(mlflow_uri, "", "")
         if mlflow_uri
@@ -240,7 +252,7 @@ def _row(run: RunSummary) -> tuple[str, ...]:
         _number(run.metrics.get("test/ece")),
         _number(run.metrics.get("test/ece_calibrated")),
         "-" if run.record.fit_seconds is None else f"{run.record.fit_seconds:.0f}",
-        str(run.folder),
+        run.place,
     )
 
 

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from classmark.cli.options import AsJson, Overrides
 from classmark.cli.output import file_or_stdout, open_sink, print_error
+from classmark.cli.places import ANYWHERE, COPY, AnyPlace
 from classmark.cli.train import KeysCommand, require_training
 from classmark.errors import MissingExtra
 
@@ -79,7 +80,11 @@ class _Command(KeysCommand):
 Study = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.")]
 Dataset = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="The study's dataset, if it is elsewhere on this machine."),
+    typer.Option(
+        click_type=COPY,
+        metavar="DIR",
+        help="The study's dataset, if it is elsewhere on this machine.",
+    ),
 ]
 
 
@@ -154,7 +159,8 @@ def export(
         Literal["wandb"], typer.Option("--format", help="wandb: a file for `wandb sweep`.")
     ] = "wandb",
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File to write.  [default: stdout]")
+        AnyPlace | None,
+        typer.Option(click_type=ANYWHERE, metavar="FILE", help="File to write.  [default: stdout]"),
     ] = None,
 ) -> None:
     """Write the space for another program that chooses the values.

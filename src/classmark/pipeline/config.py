@@ -17,7 +17,7 @@ from classmark.pipeline.unfinished import HOW, check_same_fit, resumed_config
 from classmark.profiling import ProfilerConfig, read_profiler
 from classmark.records.fields import WrongField, read_value
 from classmark.records.run import Kind
-from classmark.storage import expand_home
+from classmark.storage import expand_home, is_remote, local_copy, named_place
 from classmark.tracking import TrackerConfig, read_tracker
 from classmark.tracking.tracker import Tracker, flat
 from classmark.training import TrainerConfig
@@ -101,7 +101,8 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     resume = given.get("resume", "").strip("'\"")
     if resume in ("", "null"):
         return read_train_config(compose("train", overrides))
-    folder = expand_home(resume)
+    place = named_place(resume)
+    folder = local_copy(place)
     dataset = given.get("dataset.path")
     others = given.keys() - {"resume", "runs_dir", "dataset.path"}
     # Hydra wants a dataset; that of the run is put in its place. Only a transformer is resumed.
@@ -111,6 +112,8 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     if any(key.partition(".")[0] not in _WHO and key not in HOW for key in others):
         check_same_fit(folder, composed)
     continued = resumed_config(folder, dataset)
+    if is_remote(place):
+        continued |= {"runs_dir": str(place.parent), "resume": str(place)}
     names = [key.partition(".")[2] for key in HOW if key in given]
     model = {**continued["model"], **{name: composed["model"][name] for name in names}}
     own = {name: composed[name] for name in (_WHO if others else ("profiler",))}
@@ -262,11 +265,11 @@ def read_train_config(composed: dict[str, Any]) -> TrainConfig:
     if resume is not None and not KINDS[kind].can_resume:
         raise InvalidConfig(f"resume is for model=transformer; a {kind} fit is begun again.")
     return TrainConfig(
-        dataset=expand_home(str(composed["dataset"]["path"])),
+        dataset=named_place(str(composed["dataset"]["path"])),
         model=options(**model),
         seed=seed,
-        runs_dir=expand_home(str(composed["runs_dir"])),
-        resume=None if resume is None else expand_home(str(resume)),
+        runs_dir=named_place(str(composed["runs_dir"])),
+        resume=None if resume is None else named_place(str(resume)),
         tracker=read_tracker(composed),
         profiler=_read_profiler(composed, kind),
         trainer=TrainerConfig(**composed["trainer"]),

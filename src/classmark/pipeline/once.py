@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from classmark.dataset import load_manifest
@@ -12,6 +13,7 @@ from classmark.pipeline.path import train
 from classmark.pipeline.run_folder import UNFINISHED
 from classmark.pipeline.unfinished import changed_key, find_unfinished, resumed_config
 from classmark.records import SILENT, Progress, RunRecord
+from classmark.storage import is_remote, local_copy
 
 
 def train_once(config: TrainConfig, *, command: str, progress: Progress = SILENT) -> Path:
@@ -26,10 +28,16 @@ def train_once(config: TrainConfig, *, command: str, progress: Progress = SILENT
     """
     if config.resume is not None:
         raise InvalidConfig(f"resume={config.resume} says what --once finds. Give one of them.")
-    if (done := _finished(config)) is not None:
+    if is_remote(config.runs_dir):
+        raise InvalidConfig(
+            f"--once looks at runs of this machine, but runs_dir={config.runs_dir} is in a bucket. "
+            "Leave --once out, or use `classmark cloud train`, whose jobs resume."
+        )
+    here = replace(config, dataset=local_copy(config.dataset))
+    if (done := _finished(here)) is not None:
         progress.step(f"{done.name} has finished already")
         return done
-    return train(_resumed(config, progress) or config, command=command, progress=progress)
+    return train(_resumed(here, progress) or config, command=command, progress=progress)
 
 
 def _finished(config: TrainConfig) -> Path | None:
@@ -59,4 +67,6 @@ def _resumed(config: TrainConfig, progress: Progress) -> TrainConfig | None:
         return None
     progress.step(f"resuming {folder.name}")
     ours = {group: config.composed[group] for group in ("tracker", "profiler", "trainer")}
-    return read_train_config({**resumed_config(folder, str(config.dataset)), **ours})
+    return read_train_config(
+        {**resumed_config(folder, str(config.composed["dataset"]["path"])), **ours}
+    )

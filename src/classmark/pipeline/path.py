@@ -7,6 +7,7 @@ of that kind, see ``kinds``.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import compress
 from pathlib import Path
 
@@ -34,12 +35,12 @@ from classmark.pipeline.export import (
 )
 from classmark.pipeline.kinds import check_packages, check_processes, wing
 from classmark.pipeline.profiled import profiled
-from classmark.pipeline.run_folder import check_runs_dir
+from classmark.pipeline.run_folder import check_runs_dir, fit_into_bucket
 from classmark.records import SILENT, BundleManifest, EvaluationReport, Progress
 from classmark.runtime import Decider
 from classmark.runtime.features import MOST_LABELS, WatchedPapers
 from classmark.runtime.reference import MOST_REFERENCE, Reference, make_reference
-from classmark.storage import scratch_folder
+from classmark.storage import is_remote, local_copy, scratch_folder
 
 
 def train(config: TrainConfig, *, command: str, progress: Progress = SILENT) -> Path:
@@ -62,10 +63,13 @@ def train(config: TrainConfig, *, command: str, progress: Progress = SILENT) -> 
         ClassmarkError: what else the wing of the kind raises.
     """
     check_packages(config.kind)
+    if is_remote(config.runs_dir):
+        return fit_into_bucket(config, partial(train, command=command, progress=progress))
     if config.trainer.engine == "ray":
         return train_on_cluster(config, command, progress)
     check_processes(config.kind)
     check_runs_dir(config.runs_dir)
+    config = replace(config, dataset=local_copy(config.dataset))
     with profiled(config, command, progress) as fit:
         manifest = load_manifest(config.dataset)
         fit.run = wing(config.kind).train(config, manifest, command, fit.progress)

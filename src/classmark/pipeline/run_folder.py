@@ -5,30 +5,41 @@ from __future__ import annotations
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from classmark import __version__
-from classmark.errors import InvalidDataset, OutputBusy, StorageFailed
-from classmark.pipeline.kinds import KINDS
+from classmark.errors import ClassmarkError, InvalidDataset, OutputBusy, StorageFailed
+from classmark.pipeline.kinds import KINDS, is_first_process
 from classmark.pipeline.tracked import write_figures
 from classmark.records import DatasetManifest, RunRecord, RunStart, ScoreTable
 from classmark.records.run import damaged_run
 from classmark.storage import (
+    LOCK_FILE,
+    BucketPath,
     atomic_file,
+    atomic_folder,
+    check_file_place,
     check_folder_place,
+    folder_place,
+    is_remote,
+    local_copy,
     locked_folder,
+    remove,
     remove_leftovers,
     storage_errors,
+    working_folder,
     write_json,
 )
 
@@ -60,7 +71,7 @@ def start_record(
         kind=config.kind,
         command=command,
         seed=config.seed,
-        dataset=path_from_run(config.dataset, folder),
+        dataset=dataset_from_run(config, folder),
         dataset_digest=manifest.digest,
         labels=manifest.labels,
         label_space=manifest.label_space,
@@ -152,6 +163,70 @@ def reserve_run_folder(runs_dir: Path, kind: str) -> Iterator[Path]:
                 place.rmdir()
 
 
+def fit_into_bucket(config: TrainConfig, fit: Callable[[TrainConfig], Path]) -> Path:
+    """Return where in a bucket the run of a fit is; it is written on this machine first.
+
+    A fit that is interrupted goes into the bucket as well, if it can be resumed.
+
+    Args:
+        config: its ``runs_dir`` is in a bucket.
+        fit: makes the run in a folder of this machine.
+
+    Raises:
+        StorageFailed: the bucket cannot be written; says where the run is.
+        ClassmarkError: what the fit raises.
+    """
+    place = config.runs_dir
+    check_file_place(place / "run")
+    here = working_folder(cast(BucketPath, place))
+    resume = None if config.resume is None else _brought(config.resume, here)
+    others = {*here.glob(f"*{UNFINISHED}")} - {resume}
+    try:
+        run = fit(replace(config, runs_dir=here, resume=resume))
+    except BaseException as error:
+        for left in {*here.glob(f"*{UNFINISHED}")} - others:
+            kept = _sent(left, place, last=RunStart.FILE)
+            error.args = tuple(str(word).replace(str(left), str(kept)) for word in error.args)
+        raise
+    if not is_first_process():
+        return run
+    sent = _sent(run, place, last=RunRecord.FILE)
+    if config.resume is not None and is_remote(config.resume):
+        _forget(cast(BucketPath, config.resume))
+    return sent
+
+
+def _forget(unfinished: BucketPath) -> None:
+    """Delete an unfinished run in a bucket; what is left after a kill is not one any more."""
+    (unfinished / RunStart.FILE).unlink()
+    for found in unfinished.below():
+        BucketPath(unfinished.bucket, found.key).unlink()
+
+
+def _brought(resume: Path, here: Path) -> Path:
+    """Return the folder of an unfinished run on this machine, copied from the bucket if need be."""
+    if not is_remote(resume):
+        return resume
+    folder = here / resume.name
+    if not folder.is_dir():
+        with atomic_folder(folder) as made:
+            shutil.copytree(local_copy(resume), made, dirs_exist_ok=True)
+    return folder
+
+
+def _sent(folder: Path, place: Path, *, last: str) -> Path:
+    """Move a folder into a bucket; return where it is there."""
+    target = place / folder.name
+    try:
+        with atomic_folder(target, overwrite=last == RunStart.FILE, last=last) as staged:
+            ignored = shutil.ignore_patterns(LOCK_FILE)
+            shutil.copytree(folder, staged, dirs_exist_ok=True, ignore=ignored)
+    except ClassmarkError as error:
+        raise StorageFailed(f"{error} The run is kept in {folder}.") from error
+    remove(folder)
+    return target
+
+
 def unfinished_folder(folder: Path) -> Path:
     """Return what the folder of a finished run is called while it is fitted."""
     return folder.with_name(folder.name + UNFINISHED)
@@ -177,6 +252,12 @@ def _remove_what_killed_runs_left(runs_dir: Path) -> None:
             pass  # the folder is empty, so it goes when it is released
 
 
+def dataset_from_run(config: TrainConfig, run_folder: Path) -> str:
+    """Return where a run's dataset is: its address in a bucket, else the way from the run."""
+    named = str(config.composed["dataset"]["path"])
+    return named if is_remote(named) else path_from_run(config.dataset, run_folder)
+
+
 def path_from_run(dataset: Path, run_folder: Path) -> str:
     """Return the way from a run to its dataset: it holds from anywhere, and if both are moved."""
     dataset, run_folder = dataset.resolve(), run_folder.resolve()
@@ -196,6 +277,8 @@ def find_dataset(run_folder: Path, record: RunRecord) -> Path:
     Raises:
         InvalidDataset: it is not there any more.
     """
+    if is_remote(record.dataset):
+        return local_copy(folder_place(record.dataset))
     place = Path(os.path.normpath(run_folder.resolve() / record.dataset))
     # Runs of version 0.1 say where it was seen from the folder of `classmark train`.
     for candidate in (place, Path(record.dataset)):

@@ -20,7 +20,7 @@ from classmark.errors import (
 from classmark.pipeline.run_folder import UNFINISHED, unfinished_folder, write_record
 from classmark.records import DatasetManifest, Progress, RunRecord, RunStart
 from classmark.records.run import Kind
-from classmark.storage import LOCK_FILE, locked_folder, remove, storage_errors
+from classmark.storage import LOCK_FILE, is_remote, locked_folder, remove, storage_errors
 from classmark.tracking.runs import read_config
 from classmark.tracking.tracker import flat
 
@@ -134,7 +134,9 @@ def resumed_config(folder: Path, dataset: str | None) -> dict[str, Any]:
         RunCorrupt: its configuration is damaged.
     """
     start = read_unfinished(folder).start
-    stayed = os.path.normpath(folder.resolve() / start.dataset)
+    stayed = start.dataset
+    if not is_remote(stayed):
+        stayed = os.path.normpath(folder.resolve() / stayed)
     path = dataset.strip("'\"") if dataset else stayed
     moved = {"dataset": {"path": path}, "runs_dir": str(folder.parent), "resume": str(folder)}
     return {**read_config(folder), **moved}

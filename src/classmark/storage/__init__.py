@@ -12,7 +12,7 @@ from classmark.storage.atomic import (
     write_text,
 )
 from classmark.storage.bucket import BucketPath, Version
-from classmark.storage.cache import local_copy
+from classmark.storage.cache import local_copy, working_folder
 from classmark.storage.durable import append
 from classmark.storage.failures import storage_errors
 from classmark.storage.google import SIGN_IN
@@ -32,6 +32,7 @@ from classmark.storage.remote import (
     folder_place,
     is_remote,
     locate,
+    named_place,
     staged_folder,
     upload,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "locate",
     "locked_file",
     "locked_folder",
+    "named_place",
     "publish",
     "recover_output",
     "remove",
@@ -71,6 +73,7 @@ __all__ = [
     "staged_folder",
     "storage_errors",
     "upload",
+    "working_folder",
     "write_json",
     "write_text",
 ]

@@ -13,6 +13,7 @@ from pathlib import Path
 from classmark.errors import HOME_VARIABLE, CloudNotFound, OutputChanged, StorageFailed
 from classmark.storage.atomic import atomic_folder, discard
 from classmark.storage.bucket import BucketPath, Version, crc32c_of
+from classmark.storage.failures import storage_errors
 
 _MOST_TRIES = 5
 _KEPT_DAYS = 30.0
@@ -75,6 +76,14 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("classmark", appauthor=False) / "buckets"
+
+
+def working_folder(place: BucketPath) -> Path:
+    """Return the folder of this machine, made if need be, for what is on its way into a bucket."""
+    folder = cache_folder().with_name("work") / _key_of(place, ())
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _fetch(place: BucketPath, objects: Iterable[Version], folder: Path) -> None:

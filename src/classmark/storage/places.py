@@ -12,7 +12,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import NoReturn
 
-from classmark.errors import NoHomeFolder, StorageFailed
+from classmark.errors import NoHomeFolder, StorageFailed, UsageError
 from classmark.storage.bucket import BucketPath
 from classmark.storage.failures import storage_errors, system_error
 from classmark.storage.leftovers import recover
@@ -24,6 +24,9 @@ def check_file_place(path: Path) -> None:
     Raises:
         StorageFailed: says why.
     """
+    if isinstance(path, BucketPath):
+        _check_bucket(path)
+        return
     with storage_errors(path):
         if path.is_dir():
             raise system_error(errno.EISDIR)
@@ -57,11 +60,11 @@ def check_apart(outputs: Iterable[Path | None], inputs: Iterable[Path | None]) -
     """
     wanted = [path for path in outputs if path is not None and not is_stream(path)]
     given = [path for path in inputs if path is not None and (path.is_file() or path.is_dir())]
-    for output in wanted:
+    for output in filter(_is_here, wanted):
         for source in given:
             _refuse_meeting(output, source)
     for one, other in combinations(wanted, 2):
-        if _is_same(one, other) or _is_inside(one, other) or _is_inside(other, one):
+        if _are_in_the_way(one, other):
             raise StorageFailed(
                 f"the outputs {one} and {other} are in each other's way. Choose another place for "
                 "one of them."
@@ -70,6 +73,8 @@ def check_apart(outputs: Iterable[Path | None], inputs: Iterable[Path | None]) -
 
 def is_stream(path: Path) -> bool:
     """Tell a device or a pipe, which is written into and never replaced."""
+    if isinstance(path, BucketPath):
+        return False
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
@@ -105,7 +110,12 @@ def expand_home(path: str) -> Path:
 
     Raises:
         NoHomeFolder: there is no such user, or the user has no home folder.
+        UsageError: it is an address in a bucket, which would become a folder ``gs:``.
     """
+    if "://" in path:
+        raise UsageError(
+            f"{path} is in a bucket, but has to be on this machine. Give a path of this machine."
+        )
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -113,6 +123,29 @@ def expand_home(path: str) -> Path:
             f"{path!r} cannot be found: that home folder does not exist. Write the path without "
             "'~'."
         ) from error
+
+
+def _check_bucket(path: BucketPath) -> None:
+    """Refuse a file in a bucket that is not there, or that nobody signed in may look at.
+
+    Raises:
+        StorageFailed: says why.
+        CloudNotFound: there is no such bucket.
+    """
+    if not path.key:
+        raise StorageFailed(f"{path} is a bucket. Give the name of a file in it: {path}/NAME.")
+    path.version()
+
+
+def _is_here(path: Path) -> bool:
+    """Tell whether a path is of this machine: what is in a bucket is read from a copy."""
+    return not isinstance(path, BucketPath)
+
+
+def _are_in_the_way(one: Path, other: Path) -> bool:
+    if not (_is_here(one) and _is_here(other)):
+        return one == other
+    return _is_same(one, other) or _is_inside(one, other) or _is_inside(other, one)
 
 
 def _refuse_meeting(output: Path, source: Path) -> None:

@@ -16,7 +16,7 @@ from classmark.errors import MissingExtra, StorageFailed, UnreadableSource
 from classmark.storage.atomic import sha256_file
 from classmark.storage.bucket import SCHEME, BucketPath
 from classmark.storage.google import client
-from classmark.storage.places import refuse_existing
+from classmark.storage.places import expand_home, refuse_existing
 from classmark.storage.upload import bucket_folder
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://")
@@ -64,6 +64,16 @@ def folder_place(text: str | Path) -> Path:
     path = BucketPath.parse(str(text))
     client()
     return cast(Path, path)
+
+
+def named_place(text: str) -> Path:
+    """Return the path that a setting names: it may begin with ``~``, or be in a bucket.
+
+    Raises:
+        MissingExtra, UsageError: as ``folder_place``.
+        NoHomeFolder: as ``expand_home``.
+    """
+    return folder_place(text) if is_remote(text) else expand_home(text)
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:

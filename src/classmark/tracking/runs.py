@@ -11,6 +11,7 @@ from typing import Any
 from classmark.errors import MissingExtra, RunCorrupt, RunNotFound
 from classmark.records import CascadePart, RunRecord
 from classmark.records.run import damaged_run
+from classmark.storage import folder_place, is_remote, local_copy
 from classmark.tracking.csvfile import METRICS_FILE
 from classmark.tracking.tracker import flat
 
@@ -21,7 +22,8 @@ class RunSummary:
 
     Attributes:
         name: of its folder.
-        folder: where it is.
+        folder: where it is on this machine.
+        place: where it is: the folder, or its address in a bucket.
         record: what its record file holds.
         metrics: the last value of every metric of ``metrics.csv``; of a cascade its chosen point
             on each split; empty if there is neither.
@@ -29,6 +31,7 @@ class RunSummary:
 
     name: str
     folder: Path
+    place: str
     record: RunRecord
     metrics: dict[str, float]
 
@@ -52,7 +55,7 @@ class RunSummary:
             "commit": record.commit,
             "command": record.command,
             "seconds": record.fit_seconds,
-            "folder": str(self.folder),
+            "folder": self.place,
             "metrics": self.metrics,
         }
 
@@ -69,9 +72,11 @@ def list_runs(runs_dir: Path) -> tuple[list[RunSummary], list[RunCorrupt]]:
         )
     runs: list[RunSummary] = []
     damaged: list[RunCorrupt] = []
-    for path in sorted(runs_dir.glob(f"*/{RunRecord.FILE}")):
+    for folder in sorted(runs_dir.iterdir()):
+        if not (folder / RunRecord.FILE).is_file():
+            continue
         try:
-            runs.append(read_summary(path.parent))
+            runs.append(read_summary(folder))
         except RunCorrupt as error:
             damaged.append(error)
         except RunNotFound:
@@ -80,13 +85,13 @@ def list_runs(runs_dir: Path) -> tuple[list[RunSummary], list[RunCorrupt]]:
 
 
 def find_run(run: str, runs_dir: Path) -> RunSummary:
-    """Return a run by the name of its folder, or by its path.
+    """Return a run by the name of its folder, or by its path, which may be in a bucket.
 
     Raises:
         RunNotFound: it is neither.
         RunCorrupt: its files are damaged.
     """
-    for folder in (runs_dir / run, Path(run)):
+    for folder in [folder_place(run)] if is_remote(run) else (runs_dir / run, Path(run)):
         if (folder / RunRecord.FILE).is_file():
             return read_summary(folder)
     raise RunNotFound(
@@ -96,19 +101,21 @@ def find_run(run: str, runs_dir: Path) -> RunSummary:
 
 
 def read_summary(folder: Path) -> RunSummary:
-    """Return the summary of a run from its folder.
+    """Return the summary of a run from its folder, which may be in a bucket.
 
     Raises:
         RunNotFound: it is not the folder of a run.
         RunCorrupt: its files are damaged.
     """
+    place, folder = str(folder), local_copy(folder)
     record = RunRecord.read(folder)
     metrics = _points(record.part) if isinstance(record.part, CascadePart) else {}
     try:
         metrics |= _last_metrics(folder / METRICS_FILE)
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise damaged_run(folder, METRICS_FILE, f"{type(error).__name__} {error}") from error
-    return RunSummary(name=folder.resolve().name, folder=folder, record=record, metrics=metrics)
+    name = folder.resolve().name
+    return RunSummary(name=name, folder=folder, place=place, record=record, metrics=metrics)
 
 
 def _points(part: CascadePart) -> dict[str, float]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from classmark.cli.options import parse_place, parse_source
 from classmark.cli.output import print_error
 from classmark.cli.progress import progress_bar
 from classmark.errors import UsageError
@@ -73,8 +74,13 @@ def run_bulk(
     if options.index is not None:
         raise UsageError("--index is for one process, and not for Parquet. Leave --workers out.")
     config = BulkConfig(engine=work.engine, address=work.address, workers=work.workers)
-    inputs = list(map(_path, sources))
+    parse = parse_place if config.engine == "ray" else parse_source
+    inputs = [parse(_file_of(source)) for source in sources]
     output = output or Path()
+    if config.engine == "local" and is_remote(output):
+        raise UsageError(
+            f"--output {output}: --workers and Parquet write into a bucket with --engine ray only."
+        )
     job = BulkJob(
         inputs=tuple(files_of(inputs) if config.engine == "ray" else inputs),
         output=Path(output.name) if is_remote(output) else output,
@@ -96,11 +102,9 @@ def run_bulk(
     return report.bad, report.records
 
 
-def _path(source: Source) -> Path:
-    from classmark.storage import locate
-
+def _file_of(source: Source) -> str:
     if source.kind == "file":
-        return locate(source.value)
+        return source.value
     what = source.value if source.kind == "stdin" else f"the text {source.value!r}"
     shown = what if len(what) <= _MAX_SHOWN_CHARS else f"{what[: _MAX_SHOWN_CHARS - 1]}…"
     raise UsageError(

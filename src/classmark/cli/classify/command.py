@@ -19,6 +19,7 @@ from classmark.cli.options import (
     TextsOrFiles,
     columns_option,
     complete_model,
+    parse_output,
     parse_place,
     refuse_buckets,
 )
@@ -29,6 +30,7 @@ from classmark.cli.output import (
     print_error,
     stdout_encoding,
 )
+from classmark.cli.places import COPY
 from classmark.cli.progress import progress_bar
 from classmark.cluster import check_engine
 from classmark.errors import InvalidPaper, UsageError
@@ -139,6 +141,7 @@ def classify(
     index: Annotated[
         Path | None,
         typer.Option(
+            click_type=COPY,
             metavar="INDEX",
             help="Use similar papers of a calibrated index too; `arxiv` is that of the package "
             "classmark-neighbours.",
@@ -183,7 +186,8 @@ def classify(
     An argument with a known suffix (.csv .jsonl .bib .xml .xlsx .gz ...) or a path separator is a
     file; anything else is a text. Exit code 1 if a record could not be read.
     """
-    target = file_or_stdout(None if output is None else parse_place(output))
+    parse = parse_place if engine == "ray" else parse_output
+    target = file_or_stdout(None if output is None else parse(output))
     layout = choose_layout(target, jsonl=jsonl, json=as_json, csv=as_csv)
     check_engine(engine, address)
     work = Work(engine, address, workers)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from classmark.cli.options import parse_source
 from classmark.errors import UnreadableSource
 from classmark.papers import KNOWN_SUFFIXES, read_papers
 from classmark.records import BadRecord, Paper
@@ -62,7 +63,7 @@ class Source:
         """The file that is read, for standard input too; None for a text."""
         if self.kind == "stdin":
             return _STDIN_FILE
-        return Path(self.value) if self.kind == "file" else None
+        return parse_source(self.value) if self.kind == "file" else None
 
 
 def is_file_argument(argument: str) -> bool:
@@ -113,7 +114,7 @@ def _items(
     if source.kind == "text":
         return [source.value]
     return read_papers(
-        sys.stdin.buffer if source.kind == "stdin" else Path(source.value),
+        sys.stdin.buffer if source.kind == "stdin" else parse_source(source.value),
         format=options.format,
         columns=options.columns,
         whole_labels=whole_labels,

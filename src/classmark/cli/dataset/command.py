@@ -27,10 +27,13 @@ from classmark.cli.options import (
     AddressOption,
     EngineOption,
     columns_option,
+    parse_output,
     parse_place,
+    parse_source,
     refuse_buckets,
 )
 from classmark.cli.output import check_ending
+from classmark.cli.places import ANYWHERE, COPY, AnyPlace
 from classmark.cli.progress import progress_bar
 from classmark.cluster import check_engine
 from classmark.dataset.config import (
@@ -91,10 +94,12 @@ ValidUntil = Annotated[
     str | None, typer.Option(metavar="DATE", help="Last day of the validation papers (time).")
 ]
 TestIds = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Ids of the test papers, one a line (ids).")
+    Path | None,
+    typer.Option(click_type=COPY, metavar="FILE", help="Ids of the test papers, one a line (ids)."),
 ]
 ValidIds = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Ids of the validation papers (ids).")
+    Path | None,
+    typer.Option(click_type=COPY, metavar="FILE", help="Ids of the validation papers (ids)."),
 ]
 MinPapers = Annotated[int, typer.Option(metavar="N", help="A category with fewer papers is small.")]
 Small = Annotated[
@@ -169,7 +174,8 @@ def build(
     if engine == "local":
         refuse_buckets(output, *sources)
     read = ReadOnCluster(address) if engine == "ray" else None
-    target, papers = parse_place(output), [parse_place(source) for source in sources]
+    target, parse = parse_output(output), parse_source if read is None else parse_place
+    papers = [parse(source) for source in sources]
     papers = papers if read is None else files_of(papers)
     origin = Origin(command=command_line(), read=read)
     with (
@@ -184,16 +190,25 @@ def build(
 
 Papers = Annotated[int, typer.Option(metavar="N", help="Number of papers.")]
 SampleOutput = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Dataset folder to write, split and all.")
+    AnyPlace | None,
+    typer.Option(
+        click_type=ANYWHERE, metavar="DIR", help="Dataset folder to write, split and all."
+    ),
 ]
 CsvFile = Annotated[
-    Path | None,
-    typer.Option("--csv", metavar="FILE", help="Write one CSV in the Kaggle layout instead."),
+    AnyPlace | None,
+    typer.Option(
+        "--csv",
+        click_type=ANYWHERE,
+        metavar="FILE",
+        help="Write one CSV in the Kaggle layout instead.",
+    ),
 ]
 DumpFile = Annotated[
-    Path | None,
+    AnyPlace | None,
     typer.Option(
         "--dump",
+        click_type=ANYWHERE,
         metavar="FILE",
         help="Write JSON lines as in arXiv's metadata dump instead; gzipped if FILE ends with .gz.",
     ),
@@ -264,11 +279,15 @@ def sample(
     if file := csv or dump:
         _write_file(file, config, is_dump=dump is not None, overwrite=overwrite)
     if output is not None:
-        from classmark.dataset import sample_dataset
+        from classmark.dataset import MANIFEST_FILE, sample_dataset
+        from classmark.storage import staged_folder
 
-        with progress_bar() as progress:
+        with (
+            progress_bar() as progress,
+            staged_folder(output, last=MANIFEST_FILE, overwrite=overwrite) as folder,
+        ):
             manifest = sample_dataset(
-                output,
+                folder,
                 config,
                 periods=_listed(periods),
                 command=command_line(),

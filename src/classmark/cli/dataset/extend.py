@@ -12,7 +12,8 @@ import typer
 
 from classmark.cli.dataset.needs import need_packages
 from classmark.cli.dataset.report import command_line, report, summary
-from classmark.cli.options import columns_option, parse_place
+from classmark.cli.options import columns_option, parse_output, parse_source
+from classmark.cli.places import COPY
 from classmark.cli.progress import progress_bar
 from classmark.cli.service.journal import existing_journal
 from classmark.dataset.config import ExtendConfig, FeedbackPolicy
@@ -26,7 +27,10 @@ _CONFIG, _POLICY = ExtendConfig(), FeedbackPolicy()
 _MOST_SHOWN = 10
 
 Parent = Annotated[
-    Path, typer.Argument(metavar="DATASET", help="Folder of the dataset; it stays as it is.")
+    Path,
+    typer.Argument(
+        click_type=COPY, metavar="DATASET", help="Folder of the dataset; it stays as it is."
+    ),
 ]
 Sources = Annotated[
     list[str] | None,
@@ -143,11 +147,11 @@ def extend(
     command = without_passwords(command_line())
     places = [existing_journal(one) for one in journal or []]
     new = NewPapers(
-        sources=[parse_place(source) for source in sources or []],
+        sources=[parse_source(source) for source in sources or []],
         feedback=(lambda: predictions_of(places)) if places else None,
         command=command,
     )
-    target = parse_place(output)
+    target = parse_output(output)
     with (
         progress_bar() as progress,
         staged_folder(target, last=MANIFEST_FILE, overwrite=overwrite) as folder,

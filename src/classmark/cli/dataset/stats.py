@@ -11,18 +11,28 @@ import typer
 
 from classmark.cli.dataset.needs import need_packages
 from classmark.cli.output import check_ending
+from classmark.cli.places import ANYWHERE, COPY, AnyPlace
 from classmark.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from classmark.dataset.statistics.statistics import Comparison, DatasetStatistics
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a dataset.")]
-Against = Annotated[
-    Path | None, typer.Option(metavar="DIR2", help="Folder of an earlier dataset to compare with.")
+Folder = Annotated[
+    Path, typer.Argument(click_type=COPY, metavar="DIR", help="Folder of a dataset.")
 ]
-Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write one page with plots.")]
+Against = Annotated[
+    Path | None,
+    typer.Option(
+        click_type=COPY, metavar="DIR2", help="Folder of an earlier dataset to compare with."
+    ),
+]
+Html = Annotated[
+    AnyPlace | None,
+    typer.Option(click_type=ANYWHERE, metavar="FILE", help="Write one page with plots."),
+]
 Markdown = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write Markdown for a comment.")
+    AnyPlace | None,
+    typer.Option(click_type=ANYWHERE, metavar="FILE", help="Write Markdown for a comment."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print all numbers as JSON.")]
 

@@ -27,6 +27,7 @@ from classmark.cli.evaluate.robustness import robustness
 from classmark.cli.evaluate.sources import DEFAULT_SPLIT, ModelScores, StoredScores
 from classmark.cli.options import complete_model
 from classmark.cli.output import check_ending
+from classmark.cli.places import ANYWHERE, COPY, AnyPlace
 from classmark.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def evaluate(
     context: typer.Context,
     *,
     scores: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Stored score table to measure.")
+        Path | None,
+        typer.Option(click_type=COPY, metavar="FILE", help="Stored score table to measure."),
     ] = None,
     model: Annotated[
         str | None,
@@ -54,14 +56,18 @@ def evaluate(
         ),
     ] = None,
     dataset: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Dataset folder that --model scores.")
+        Path | None,
+        typer.Option(click_type=COPY, metavar="DIR", help="Dataset folder that --model scores."),
     ] = None,
     split: Split = None,
     no_authors: Annotated[
         bool, typer.Option("--no-authors", help="Let --model score the text alone.")
     ] = False,
     write_scores: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the scores of --model to FILE.")
+        AnyPlace | None,
+        typer.Option(
+            click_type=ANYWHERE, metavar="FILE", help="Write the scores of --model to FILE."
+        ),
     ] = None,
     output: Output = None,
     html: Html = None,

@@ -23,6 +23,8 @@ from classmark.cli.evaluate.report import (
     resampling_words,
 )
 from classmark.cli.evaluate.sources import DEFAULT_SPLIT, ModelScores, StoredScores
+from classmark.cli.options import parse_source
+from classmark.cli.places import COPY, address_of
 from classmark.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class Pair:
         words = ["classmark", "evaluate", "compare", self.a, self.b]
         if self.dataset is None:
             return words
-        return [*words, "--dataset", str(self.dataset), "--split", self.split_name]
+        return [*words, "--dataset", address_of(self.dataset), "--split", self.split_name]
 
     @property
     def split_name(self) -> str:
@@ -61,7 +63,7 @@ class Pair:
 
     def _source(self, name: str) -> StoredScores | ModelScores:
         if self.dataset is None:
-            return StoredScores(Path(name))
+            return StoredScores(parse_source(name))
         return ModelScores(model=name, dataset=self.dataset, split=self.split_name, keep_at=None)
 
 
@@ -70,7 +72,10 @@ def compare(
     b: Annotated[str, typer.Argument(metavar="B", help="The other one; differences are B - A.")],
     *,
     dataset: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Score this dataset with models A and B.")
+        Path | None,
+        typer.Option(
+            click_type=COPY, metavar="DIR", help="Score this dataset with models A and B."
+        ),
     ] = None,
     split: Split = None,
     common: Annotated[

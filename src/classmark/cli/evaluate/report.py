@@ -11,6 +11,7 @@ import typer
 
 from classmark.cli.evaluate.sources import DEFAULT_SPLIT
 from classmark.cli.output import check_ending, open_sink, printable
+from classmark.cli.places import ANYWHERE, AnyPlace
 
 if TYPE_CHECKING:
     from classmark.evaluation import EvaluationConfig
@@ -19,9 +20,15 @@ Split = Annotated[
     str | None,
     typer.Option(metavar="NAME", help=f"Split of the dataset [default: {DEFAULT_SPLIT}]."),
 ]
-Output = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as JSON.")]
+Output = Annotated[
+    AnyPlace | None,
+    typer.Option(click_type=ANYWHERE, metavar="FILE", help="Write the report as JSON."),
+]
 Html = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write the report as an HTML page with figures.")
+    AnyPlace | None,
+    typer.Option(
+        click_type=ANYWHERE, metavar="FILE", help="Write the report as an HTML page with figures."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON, not as a table.")]
 Bootstrap = Annotated[

@@ -25,6 +25,7 @@ from classmark.cli.evaluate.report import (
 from classmark.cli.evaluate.sources import DEFAULT_SPLIT, model_folder
 from classmark.cli.options import complete_model
 from classmark.cli.output import check_ending, print_error
+from classmark.cli.places import ANYWHERE, COPY, AnyPlace, address_of
 from classmark.errors import GateFailed, UsageError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Subject:
     def words(self) -> list[str]:
         """Return the words that name them on a command line."""
         words = ["classmark", "evaluate", "robustness", "--model", self.model]
-        return [*words, "--dataset", str(self.dataset), "--split", self.split]
+        return [*words, "--dataset", address_of(self.dataset), "--split", self.split]
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,9 @@ def robustness(
             metavar="M", help="NAME, NAME@VERSION or PATH.", autocompletion=complete_model
         ),
     ],
-    dataset: Annotated[Path, typer.Option(metavar="DIR", help="Dataset folder with the papers.")],
+    dataset: Annotated[
+        Path, typer.Option(click_type=COPY, metavar="DIR", help="Dataset folder with the papers.")
+    ],
     split: Split = None,
     papers: Annotated[
         int | None,
@@ -78,11 +81,15 @@ def robustness(
     html: Html = None,
     gates: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Minimum values; exit code 1 if one is not met."),
+        typer.Option(
+            click_type=COPY, metavar="FILE", help="Minimum values; exit code 1 if one is not met."
+        ),
     ] = None,
     write_gates: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write the measured values as minima."),
+        AnyPlace | None,
+        typer.Option(
+            click_type=ANYWHERE, metavar="FILE", help="Write the measured values as minima."
+        ),
     ] = None,
     margin: Annotated[
         float | None,

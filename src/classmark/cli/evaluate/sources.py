@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from classmark.cli.places import address_of
 from classmark.errors import ClassmarkError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class StoredScores:
 
     def options(self) -> list[str]:
         """Return the options that name this source on a command line."""
-        return ["--scores", str(self.file)]
+        return ["--scores", address_of(self.file)]
 
     def inputs(self) -> list[Path | None]:
         """Return what is read."""
@@ -31,8 +32,9 @@ class StoredScores:
     def read(self) -> ScoreTable:
         """Return the table."""
         from classmark.records import ScoreTable
+        from classmark.storage import local_copy
 
-        return ScoreTable.read(self.file)
+        return ScoreTable.read(local_copy(self.file))
 
     def facts(self) -> PaperFacts | None:
         """Return None: a score table knows neither titles nor texts."""
@@ -59,7 +61,14 @@ class ModelScores:
 
     def options(self) -> list[str]:
         """Return the options that name this source on a command line."""
-        options = ["--model", self.model, "--dataset", str(self.dataset), "--split", self.split]
+        options = [
+            "--model",
+            self.model,
+            "--dataset",
+            address_of(self.dataset),
+            "--split",
+            self.split,
+        ]
         if not self.authors:
             options.append("--no-authors")
         return options + (["--write-scores", str(self.keep_at)] if self.keep_at else [])

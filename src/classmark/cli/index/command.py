@@ -18,6 +18,7 @@ from classmark.cli.options import (
     complete_model,
 )
 from classmark.cli.output import print_error, printable
+from classmark.cli.places import ANYWHERE, COPY, AnyPlace
 from classmark.cli.progress import progress_bar
 from classmark.cli.train import require_training
 from classmark.errors import UnreadableSource, UsageError
@@ -39,7 +40,9 @@ app = typer.Typer(
 Place = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of the index.")]
 Sources = Annotated[
     list[Path],
-    typer.Argument(metavar="PAPERS...", help="Dataset folders, or files that classify reads."),
+    typer.Argument(
+        click_type=COPY, metavar="PAPERS...", help="Dataset folders, or files that classify reads."
+    ),
 ]
 
 
@@ -47,7 +50,9 @@ Sources = Annotated[
 def build(
     sources: Sources,
     *,
-    output: Annotated[Path, typer.Option(metavar="INDEX", help="Folder to write.")],
+    output: Annotated[
+        AnyPlace, typer.Option(click_type=ANYWHERE, metavar="INDEX", help="Folder to write.")
+    ],
     model: Annotated[
         str | None,
         typer.Option(
@@ -76,19 +81,23 @@ def build(
     Exit code 1 if a record could not be read; the others are indexed.
     """
     from classmark.neighbours import build_index
+    from classmark.neighbours.index import MANIFEST_FILE
     from classmark.neighbours.rows import Bits
     from classmark.runtime import Classifier
-    from classmark.storage import check_apart, check_folder_place
+    from classmark.storage import check_apart, check_folder_place, staged_folder
 
     if bits not in get_args(Bits):
         raise UsageError(f"--bits must be 8, 4 or 2, got {bits}.")
-    check_folder_place(output, overwrite=overwrite)
     check_apart((output,), sources)
     classifier = Classifier(model)
     reading = Reading(classifier, columns_option(columns), titles=titles)
-    with progress_bar("indexing") as progress:
+    with (
+        staged_folder(output, last=MANIFEST_FILE, overwrite=overwrite) as folder,
+        progress_bar("indexing") as progress,
+    ):
+        check_folder_place(folder, overwrite=overwrite)
         done = build_index(
-            output,
+            folder,
             reading.batches(sources, progress),
             classifier.model,
             bits=cast("Bits", bits),
@@ -138,7 +147,10 @@ def remove(
 def calibrate(
     index: Place,
     dataset: Annotated[
-        Path, typer.Argument(metavar="DATASET", help="Folder of `classmark dataset build`.")
+        Path,
+        typer.Argument(
+            click_type=COPY, metavar="DATASET", help="Folder of `classmark dataset build`."
+        ),
     ],
     *,
     split: Annotated[

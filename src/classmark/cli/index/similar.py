@@ -9,6 +9,7 @@ import typer
 
 from classmark.cli.options import ColumnsOption, IndexedModel, TextsOrFiles, columns_option
 from classmark.cli.output import open_sink, print_error, printable, stdout_encoding
+from classmark.cli.places import COPY
 from classmark.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ def similar(
     inputs: TextsOrFiles = None,
     *,
     index: Annotated[
-        Path, typer.Option(metavar="INDEX", help="Folder that `classmark index build` wrote.")
+        Path,
+        typer.Option(
+            click_type=COPY, metavar="INDEX", help="Folder that `classmark index build` wrote."
+        ),
     ],
     model: IndexedModel = None,
     top: Annotated[int, typer.Option(metavar="K", help="How many papers to find.")] = 5,

@@ -32,6 +32,7 @@ from classmark.cli.monitor.options import (
 )
 from classmark.cli.options import AsJson
 from classmark.cli.output import check_ending, open_sink, print_error, table
+from classmark.cli.places import ANYWHERE, COPY, AnyPlace
 from classmark.cli.service.journal import (
     File,
     Since,
@@ -62,8 +63,10 @@ app = typer.Typer(
 app.command("serve")(serve_command.serve)
 
 Page = Annotated[
-    Path | None,
-    typer.Option("--html", metavar="FILE", help="Write the report as one HTML page."),
+    AnyPlace | None,
+    typer.Option(
+        "--html", click_type=ANYWHERE, metavar="FILE", help="Write the report as one HTML page."
+    ),
 ]
 
 
@@ -99,12 +102,17 @@ def run(
         ),
     ] = "retrain",
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the report as JSON.")
+        AnyPlace | None,
+        typer.Option(click_type=ANYWHERE, metavar="FILE", help="Write the report as JSON."),
     ] = None,
     html: Page = None,
     evidently: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write Evidently's report of the same papers as well."),
+        AnyPlace | None,
+        typer.Option(
+            click_type=ANYWHERE,
+            metavar="FILE",
+            help="Write Evidently's report of the same papers as well.",
+        ),
     ] = None,
     with_texts: Annotated[
         bool,
@@ -177,7 +185,9 @@ def accuracy(
     papers: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[FILES]...", help="Papers with categories, such as `classmark harvest` wrote."
+            click_type=COPY,
+            metavar="[FILES]...",
+            help="Papers with categories, such as `classmark harvest` wrote.",
         ),
     ] = None,
     *,

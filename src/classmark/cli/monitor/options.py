@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from classmark.cli.options import complete_model
+from classmark.cli.places import COPY
 
 if TYPE_CHECKING:
     from classmark.monitor.history import History
@@ -79,6 +80,7 @@ LabelFiles = Annotated[
     list[Path] | None,
     typer.Option(
         "--labels",
+        click_type=COPY,
         metavar="FILE",
         help="Papers with categories, such as `classmark harvest` wrote: labels of papers drawn "
         "at random. May be repeated.",

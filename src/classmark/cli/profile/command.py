@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from classmark.cli.output import print_error
+from classmark.cli.places import COPY
 from classmark.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -113,7 +114,9 @@ def serve(
     *,
     papers: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Papers to send; invented ones if not given."),
+        typer.Option(
+            click_type=COPY, metavar="FILE", help="Papers to send; invented ones if not given."
+        ),
     ] = None,
     seconds: Annotated[float, typer.Option(metavar="S", help="How long to send.")] = 10.0,
     connections: Annotated[

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from classmark.cli.options import AsJson
+from classmark.cli.places import COPY
 from classmark.cli.registry.options import (
     Place,
     TrustedKeys,
@@ -34,7 +35,11 @@ def canary(
     ] = 5.0,
     rules: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="YAML: when it is promoted or rolled back by itself."),
+        typer.Option(
+            click_type=COPY,
+            metavar="FILE",
+            help="YAML: when it is promoted or rolled back by itself.",
+        ),
     ] = None,
     allow_label_change: Annotated[
         bool,

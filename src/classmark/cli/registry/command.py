@@ -10,6 +10,7 @@ import typer
 
 from classmark.cli.options import AsJson, complete_model
 from classmark.cli.output import table
+from classmark.cli.places import COPY
 from classmark.cli.registry.canary import canary, shadow
 from classmark.cli.registry.gate import gate, goldens
 from classmark.cli.registry.keys import app as keys_app
@@ -67,7 +68,9 @@ def add(
     ] = None,
     signature: Annotated[
         Path | None,
-        typer.Option("--signature", metavar="FILE", help="Signature from another registry."),
+        typer.Option(
+            "--signature", click_type=COPY, metavar="FILE", help="Signature from another registry."
+        ),
     ] = None,
     place: Place = None,
     trusted_keys: TrustedKeys = None,
@@ -122,7 +125,9 @@ def promote(
     *,
     gate_report: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Its gate report; the latest one of the registry."),
+        typer.Option(
+            click_type=COPY, metavar="FILE", help="Its gate report; the latest one of the registry."
+        ),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Without a gate report; needs --why.")

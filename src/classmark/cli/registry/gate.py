@@ -21,6 +21,7 @@ from classmark.cli.evaluate.report import (
     print_report,
 )
 from classmark.cli.options import ColumnsOption, columns_option, complete_model
+from classmark.cli.places import ANYWHERE, COPY, AnyPlace, address_of
 from classmark.cli.registry.options import Place, TrustedKeys, open_registry
 from classmark.errors import (
     BundleNotFound,
@@ -50,7 +51,14 @@ class Names:
 
     def words(self) -> list[str]:
         """Return the command line."""
-        words = ["classmark", "registry", "gate", self.candidate, "--dataset", str(self.dataset)]
+        words = [
+            "classmark",
+            "registry",
+            "gate",
+            self.candidate,
+            "--dataset",
+            address_of(self.dataset),
+        ]
         words += ["--against", self.against]
         for option, place in (("--rules", self.rules), ("--registry", self.registry)):
             words += [option, str(place)] if place is not None else []
@@ -68,7 +76,8 @@ def gate(
     ],
     *,
     dataset: Annotated[
-        Path, typer.Option(metavar="DIR", help="Dataset folder with the test papers.")
+        Path,
+        typer.Option(click_type=COPY, metavar="DIR", help="Dataset folder with the test papers."),
     ],
     against: Annotated[
         str,
@@ -80,7 +89,11 @@ def gate(
     ] = CHAMPION,
     rules: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="YAML of limits; the package has rules of its own."),
+        typer.Option(
+            click_type=COPY,
+            metavar="FILE",
+            help="YAML of limits; the package has rules of its own.",
+        ),
     ] = None,
     place: Place = None,
     trusted_keys: TrustedKeys = None,
@@ -118,7 +131,8 @@ def gate(
 
 def goldens(
     papers: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Papers, in any format that is read.")
+        Path,
+        typer.Argument(click_type=COPY, metavar="FILE", help="Papers, in any format that is read."),
     ],
     *,
     model: Annotated[
@@ -127,7 +141,10 @@ def goldens(
             metavar="M", help="NAME, NAME@VERSION or PATH.", autocompletion=complete_model
         ),
     ],
-    output: Annotated[Path, typer.Option(metavar="FILE", help="Write the answers as JSON.")],
+    output: Annotated[
+        AnyPlace,
+        typer.Option(click_type=ANYWHERE, metavar="FILE", help="Write the answers as JSON."),
+    ],
     columns: ColumnsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a line.")] = False,
 ) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from classmark.cli.places import COPY
+
 if TYPE_CHECKING:
     from classmark.records import Pointer, PromotionEvent
     from classmark.registry import Registry
@@ -30,6 +32,7 @@ TrustedKeys = Annotated[
     list[Path] | None,
     typer.Option(
         "--trusted-key",
+        click_type=COPY,
         metavar="PUB",
         help="Public key that counts instead of those in the registry; may be repeated.",
     ),

@@ -15,8 +15,9 @@ import typer
 from classmark.cli.dataset.extend import Journals, predictions_of
 from classmark.cli.dataset.report import command_line
 from classmark.cli.monitor.options import Kept, history_of
-from classmark.cli.options import AsJson, Overrides, parse_place
+from classmark.cli.options import AsJson, Overrides, parse_source
 from classmark.cli.pipeline import PipelineCommand, config_of
+from classmark.cli.places import COPY
 from classmark.cli.registry.options import Place as Registered
 from classmark.cli.registry.options import open_registry
 from classmark.cli.retrain import status as status_command
@@ -76,6 +77,7 @@ app.command("status")(status_command.status)
 Dataset = Annotated[
     Path | None,
     typer.Option(
+        click_type=COPY,
         metavar="DIR",
         help="Dataset of the champion. Once an order has been promoted, its dataset is taken.",
     ),
@@ -208,7 +210,7 @@ def _open(given: _Given, orders: Orders) -> _Sources:
         )
     places = tuple(existing_journal(one) for one in given.journal or ())
     new = NewPapers(
-        sources=[parse_place(source) for source in given.papers or []],
+        sources=[parse_source(source) for source in given.papers or []],
         feedback=(lambda: predictions_of(places)) if places else None,
         command=without_passwords(command_line()),
     )

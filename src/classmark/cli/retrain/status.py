@@ -14,6 +14,7 @@ from classmark.cli.evaluate.report import check_places
 from classmark.cli.monitor.options import Kept, history_of
 from classmark.cli.options import AsJson
 from classmark.cli.output import check_ending, print_error, table
+from classmark.cli.places import ANYWHERE, COPY, AnyPlace
 from classmark.cli.registry.options import Place as Registered
 from classmark.cli.registry.options import open_registry
 from classmark.cli.retrain.show import COLUMNS, row_of
@@ -34,7 +35,8 @@ Folder = Annotated[
     ),
 ]
 Rules = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="YAML: policy, feedback and replacement.")
+    Path | None,
+    typer.Option(click_type=COPY, metavar="FILE", help="YAML: policy, feedback and replacement."),
 ]
 
 
@@ -48,8 +50,9 @@ def status(
     folder: Folder = None,
     rules: Rules = None,
     html: Annotated[
-        Path | None,
+        AnyPlace | None,
         typer.Option(
+            click_type=ANYWHERE,
             metavar="FILE",
             help="Write a page: accuracy, alarms and versions over time, from --registry, "
             "--history and --journal.",

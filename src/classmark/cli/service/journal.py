@@ -22,6 +22,7 @@ from classmark.cli.output import (
     print_error,
     printable,
 )
+from classmark.cli.places import ANYWHERE, AnyPlace
 from classmark.cli.progress import progress_bar
 from classmark.errors import ClassmarkError, InvalidJournal, UsageError
 
@@ -92,7 +93,8 @@ def export(
     *,
     file: File = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write here, whole or not at all.")
+        AnyPlace | None,
+        typer.Option(click_type=ANYWHERE, metavar="FILE", help="Write here, whole or not at all."),
     ] = None,
     format: Annotated[
         str | None,
@@ -112,14 +114,14 @@ def export(
     from classmark.journal.database import parts_of, with_logs
     from classmark.storage import check_apart
 
-    path, output = existing_journal(file), file_or_stdout(output)
+    path, target = existing_journal(file), file_or_stdout(output)
     files = [part for part in parts_of(path) if isinstance(part, Path)]
-    check_apart((output,), [f for database in files for f in with_logs(database)])
-    chosen = _format(format, output)
+    check_apart((target,), [f for database in files for f in with_logs(database)])
+    chosen = _format(format, target)
     wanted = filter_of(since, until, model)
     if raw_cells and chosen != "csv":
         raise UsageError("--raw-cells is about the cells of CSV. Use --format csv with it.")
-    n_written = _export(path, wanted, chosen, output, raw_cells=raw_cells)
+    n_written = _export(path, wanted, chosen, target, raw_cells=raw_cells)
     noun = "prediction" if n_written == 1 else "predictions"
     print_error(f"exported {n_written:,} {noun} to {output or 'standard output'}.")
 

@@ -10,6 +10,7 @@ import typer
 
 from classmark.cli.options import complete_model
 from classmark.cli.output import silence_stdout
+from classmark.cli.places import COPY
 
 Workers = Annotated[int | None, typer.Option(metavar="N", help="Processes; 0 is one a core.")]
 
@@ -84,11 +85,14 @@ def serve(
     ] = None,
     trusted_key: Annotated[
         Path | None,
-        typer.Option(metavar="PUB", help="Public key that must have signed what is served."),
+        typer.Option(
+            click_type=COPY, metavar="PUB", help="Public key that must have signed what is served."
+        ),
     ] = None,
     index: Annotated[
         Path | None,
         typer.Option(
+            click_type=COPY,
             metavar="INDEX",
             help="Offer similar papers of this index, and use it as evidence if it is calibrated.",
         ),

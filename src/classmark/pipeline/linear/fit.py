@@ -40,7 +40,7 @@ from classmark.records import (
     RunStart,
     ScoreTable,
 )
-from classmark.storage import atomic_folder, expand_home
+from classmark.storage import atomic_folder, local_copy, named_place
 from classmark.tracking import Trackers
 from classmark.training import (
     LinearConfig,
@@ -199,7 +199,7 @@ def _warm_start(work: _Work, keys: NDArray[np.uint64]) -> LinearWeights | None:
     """
     if work.options.start is None:
         return None
-    folder = expand_home(work.options.start)
+    folder = local_copy(named_place(work.options.start))
     record = RunRecord.read(folder) if (folder / RunRecord.FILE).is_file() else None
     if record is None or record.kind != "linear":
         raise InvalidConfig(

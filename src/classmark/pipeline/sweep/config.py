@@ -19,10 +19,10 @@ from classmark.pipeline.keys import (
     meanings,
     type_words,
 )
-from classmark.pipeline.run_folder import path_from_run
+from classmark.pipeline.run_folder import dataset_from_run
 from classmark.pipeline.sweep.space import Range, Value, leaves, read_range
 from classmark.records.fields import WrongField, read_fields
-from classmark.storage import write_text
+from classmark.storage import is_remote, write_text
 from classmark.tracking.tracker import flat
 
 Metric = Literal["top_1", "top_5", "macro_f1"]
@@ -155,6 +155,11 @@ def read_plan(composed: dict[str, Any], folder: Path | None = None) -> SweepPlan
         raise InvalidConfig(f"sweep is for model={' and model='.join(_KINDS)}, not {base.kind}.")
     if base.resume is not None:
         raise InvalidConfig("resume is not a choice of a sweep: the same command resumes it.")
+    if folder is None and is_remote(base.runs_dir):
+        raise InvalidConfig(
+            f"runs_dir={base.runs_dir} is in a bucket, but a study needs a folder of this machine, "
+            "for its database. Give runs_dir=DIR."
+        )
     plan = SweepPlan(sweep, base, folder or base.runs_dir / f"sweep-{sweep.name}", composed)
     _check_ends(plan)
     return plan
@@ -192,7 +197,7 @@ def write_plan(plan: SweepPlan, folder: Path) -> None:
     """Write ``sweep.yaml`` into the folder of a study; the dataset is named from there."""
     from omegaconf import OmegaConf
 
-    dataset = {"path": path_from_run(plan.base.dataset, folder)}
+    dataset = {"path": dataset_from_run(plan.base, folder)}
     moved = {**plan.composed, "dataset": dataset}
     write_text(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(moved)))
 
@@ -225,8 +230,8 @@ def read_study_plan(folder: Path, dataset: Path | None = None) -> SweepPlan:
         raise RunCorrupt(
             f"{file} cannot be read ({problem}). Restore it, or begin another study."
         ) from error
-    path = dataset or Path(os.path.normpath(folder.resolve() / place))
-    composed["dataset"] = {"path": str(path)}
+    stayed = place if is_remote(place) else os.path.normpath(folder.resolve() / place)
+    composed["dataset"] = {"path": str(dataset or stayed)}
     return read_plan(composed, folder)
 
 

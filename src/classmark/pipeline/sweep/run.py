@@ -31,7 +31,7 @@ from classmark.pipeline.sweep.study import (
     wait_a_moment,
 )
 from classmark.records import SILENT, DatasetManifest, Progress, Silent, SweepReport
-from classmark.storage import remove
+from classmark.storage import local_copy, remove
 from classmark.tracking import RunInfo, Status
 from classmark.tracking.runs import read_summary
 
@@ -218,7 +218,7 @@ def report_study(plan: SweepPlan) -> SweepReport:
 
 
 def _open(plan: SweepPlan, command: str) -> tuple[OpenStudy, DatasetManifest]:
-    manifest = load_manifest(plan.base.dataset)
+    manifest = load_manifest(local_copy(plan.base.dataset))
     if not manifest.splits["valid"].papers:
         raise InvalidDataset(
             f"{plan.base.dataset} has no papers in its valid split, by which trials are compared. "

