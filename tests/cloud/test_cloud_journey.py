@@ -112,8 +112,8 @@ def place(tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def trained(place: Place) -> Path:
     """Train in a job that is taken away once, and resumes; return the run that was fetched."""
-    done("dataset", "sample", "--output", place.folder / "sample", "--papers", 3_000)
-    place.project.upload(place.folder / "sample")
+    data = ENVIRONMENT.address("datasets", "sample")
+    done("dataset", "sample", "--output", data, "--papers", 3_000)
     place.project.jobs.preempt_at = "papers/runs/*/*.unfinished/checkpoints/step-*/state.json"
     fit = [
         "model=transformer", f"model.encoder={place.encoder}", "model.max_length=32",
@@ -131,7 +131,7 @@ def trained(place: Place) -> Path:
 def exported(place: Place, run: Path) -> Path:
     """Return the bundle of a run."""
     bundle = place.folder / "bucket-1.0"
-    done("export", run, "--output", bundle, "--dataset", place.folder / "sample")
+    done("export", run, "--output", bundle, "--dataset", ENVIRONMENT.address("datasets", "sample"))
     return bundle
 
 

@@ -7,7 +7,9 @@ import runpy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import click
 import grpc
 import pytest
 import yaml
@@ -17,10 +19,12 @@ from google.cloud.devtools import cloudbuild_v1
 from google_server import GoogleServer
 from serving_service import Images, Jobs, Scheduler, Secrets, Services
 from training_service import TrainingJobs
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 from watch_service import WatchService
 
 from bucket_server import BucketServer
+from classmark.cli.app import app as classmark_app
 from classmark.cli.cloud.command import app
 from classmark.cloud.environment import CloudEnvironment
 from classmark.cloud.google import GRPC_VARIABLE, HTTP_VARIABLE, Google
@@ -226,7 +230,8 @@ def test_destroy_removes_what_is_its_own_and_says_what_is_left(cloud: Cloud) -> 
 
 def test_a_dry_run_sends_nothing(cloud: Cloud) -> None:
     for kind in KINDS:
-        assert json.loads(cloud.run("deploy", kind, "--image", "v1", "--dry-run").stdout)
+        words = ("deploy", kind, "--image", "v1", "--dataset", "papers", "--dry-run")
+        assert json.loads(cloud.run(*words).stdout)
     assert not cloud.server.calls
 
 
@@ -236,7 +241,8 @@ def test_a_dry_run_sends_nothing(cloud: Cloud) -> None:
 def test_a_manifest_is_one_of_googles_messages(kind: str, sql: str, has_keys: bool) -> None:
     environment = CloudEnvironment(project="papers-1", region="europe-west4", bucket="b12", sql=sql)
     message = run_v2.Job if kind.endswith("-job") else run_v2.Service
-    made = filled(environment, Wanted(kind=kind, image="i@sha256:0", has_keys=has_keys), message)
+    wanted = Wanted(kind=kind, image="i@sha256:0", has_keys=has_keys, dataset="papers")
+    made = filled(environment, wanted, message)
     assert made.labels == environment.labels
     assert "${" not in str(made)
     assert ("/cloudsql" in str(made)) == bool(sql)
@@ -308,3 +314,29 @@ def test_each_kind_runs_as_the_account_that_the_stack_gives_its_rights_to() -> N
     env = {entry.name: entry.value for entry in service.template.containers[0].env}
     copies = env["CLASSMARK_SERVE_JOURNAL_COPIES"]
     assert f"{copies}/".startswith(ENVIRONMENT.address(prefix))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_container_runs_a_command_with_options_that_it_has(kind: str) -> None:
+    papers = ("gs://papers/new/one.jsonl", "gs://papers/new/two.jsonl")
+    wanted = Wanted(kind=kind, image="i@sha256:0", dataset="papers", papers=papers)
+    if kind.endswith("-job"):
+        template = filled(ENVIRONMENT, wanted, run_v2.Job).template.template
+    else:
+        template = filled(ENVIRONMENT, wanted, run_v2.Service).template
+    command: Any = get_command(classmark_app)
+    words = list(template.containers[0].args)
+    while hasattr(command, "get_command"):
+        command = command.get_command(click.Context(command), words.pop(0))
+    known = {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
+    given = {word.partition("=")[0] for word in words if word.startswith("--")}
+    assert given <= known
+    if kind == "retrain-job":
+        assert [w for i, w in enumerate(words) if words[i - 1] == "--papers"] == list(papers)
+        assert words[words.index("--dataset") + 1] == "gs://papers/datasets/papers"
+
+
+def test_retraining_needs_a_dataset(cloud: Cloud) -> None:
+    done = cloud.run("deploy", "retrain-job", "--image", "v1")
+    assert "Give --dataset" in str(done.exception)
+    assert cloud.jobs.kept == {}

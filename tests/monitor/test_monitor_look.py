@@ -15,6 +15,7 @@ import pytest
 from msgspec import structs
 from typer.testing import CliRunner
 
+from bucket_fixtures import bucket, needs_bucket
 from classmark import Classifier
 from classmark.bundle import find_bundle, load_bundle, write_bundle
 from classmark.cli.app import app
@@ -29,9 +30,12 @@ from classmark.records import FeedbackEvent, new_prediction_id
 from classmark.records.drift import DriftReport
 from classmark.records.prediction import utc_text
 from classmark.registry import Registry
+from classmark.storage import folder_place
 from classmark.wire import ModelRef
 from postgres_server import PostgresServer
 from watched_journals import START_MS, Keep, Watched
+
+__all__ = ["bucket"]
 
 
 def _look(watched: Watched, journal: Path, history: History | None = None, **options: Any) -> Any:
@@ -478,3 +482,27 @@ def test_of_a_registry_the_champion_is_watched_whichever_it_is_then(
         assert (report.model.digest, report.counts.compared) == (digest, n_compared)
     named = look(replace(options, model="watched@1.0"))
     assert (named.model.version, named.counts.compared) == ("1.0", 100)
+
+
+@needs_bucket
+def test_a_history_in_a_bucket_is_continued_on_another_machine(
+    watched_model: Watched, keep: Keep, bucket: Any
+) -> None:
+    place = folder_place("gs://papers/monitor/history.sqlite")
+    papers = watched_model.events(watched_model.usual[:300])
+    journal = keep(papers[:150])
+    first = History(place)
+    assert first.reports() == []
+    _look(watched_model, journal, first)
+    keep(papers[150:])
+    second = History(place)
+    report = _look(watched_model, journal, second)
+    assert len(History(place).reports()) == 2
+    assert report.stream is not None
+    state = second.watched(report.model.digest)
+    assert state is not None
+    assert state.looks == 2
+    with pytest.raises(OutputBusy, match="another monitor has added to gs://papers/monitor/hist"):
+        _look(watched_model, journal, first)
+    assert len(History(place).reports()) == 2
+    assert len([r for r in (first, second) if r.path.exists()]) == 2

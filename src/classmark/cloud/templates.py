@@ -13,8 +13,9 @@ _WHEN, _UNLESS = "when", "unless"
 def filled_template(place: Traversable, values: Mapping[str, Any]) -> Any:  # noqa: ANN401
     """Return the content of a YAML file with values filled in.
 
-    A list in a list becomes a part of it. An entry of a list with ``when: NAME`` is kept if that value is set, with ``unless`` if not. A
-    text that is ``${NAME}`` alone becomes the value itself, whatever its type.
+    An entry of a list with ``when: NAME`` is kept if that value is set, with ``unless`` if not; one
+    that becomes a list is replaced by its entries. A text that is ``${NAME}`` alone becomes the
+    value itself, whatever its type.
 
     Args:
         place: of the file.

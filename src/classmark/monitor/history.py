@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sqlite3
+import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -17,10 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from classmark.errors import InvalidJournal, OutputBusy
+from classmark.errors import InvalidJournal, OutputBusy, OutputChanged
 from classmark.monitor.few_labels import LabelWatch
 from classmark.monitor.stream import Stream
 from classmark.records.drift import DriftReport
+from classmark.storage import BucketPath, Version
+from classmark.storage.bucket import crc32c_of
 
 _VERSION = 1
 _TABLES = """
@@ -70,9 +75,26 @@ class Watched:
 class History:
     """The history of one or more models."""
 
-    def __init__(self, path: Path) -> None:
-        """Name the file, which the first report makes."""
-        self.path = path
+    def __init__(self, place: Path) -> None:
+        """Name the file, which the first report makes; one in a bucket is fetched.
+
+        Args:
+            place: of the file. In a bucket it is written after each report, if nobody else has
+                written it since.
+
+        Raises:
+            StorageFailed, CloudNotFound: it cannot be fetched.
+        """
+        self.path = place
+        self._kept: BucketPath | None = None
+        self._version: Version | None = None
+        if isinstance(place, BucketPath):
+            folder = tempfile.mkdtemp(prefix="classmark-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            self.path, self._kept = Path(folder, place.name), place
+            self._version = version = place.version()
+            if version.generation:
+                self.path.write_bytes(place.fetch(version))
 
     def reports(self, *, model: str | None = None, newest: int | None = None) -> list[DriftReport]:
         """Return reports, the oldest first.
@@ -130,8 +152,10 @@ class History:
             watched: of ``watched`` before the look, with the new state; None leaves the stream.
 
         Raises:
-            OutputBusy: another monitor has added to the stream since it was read.
+            OutputBusy: another monitor has added to the stream, or to the file in the bucket,
+                since it was read.
             InvalidJournal: the file cannot be written.
+            StorageFailed: the bucket cannot be; the report is in the next write.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(report.to_dict(), ensure_ascii=False)
@@ -144,15 +168,24 @@ class History:
                 "INSERT INTO reports (created_at_utc, model, action, report) VALUES (?, ?, ?, ?)",
                 (report.created_at_utc, model, report.action, text),
             )
+        self._keep()
+
+    def _keep(self) -> None:
+        if self._kept is None:
+            return
+        try:
+            self._kept.write(self.path, before=self._version)
+        except OutputChanged as error:
+            raise _busy(str(self._kept)) from error
+        now = self._kept.version()
+        if now.crc32c == crc32c_of(self.path):  # else it is another's already
+            self._version = now
 
     def _save(self, connection: sqlite3.Connection, model: str, watched: Watched) -> None:
         query = "SELECT looks FROM streams WHERE model = ?"
         row = connection.execute(query, (model,)).fetchone()
         if (row[0] if row else 0) != watched.looks:
-            raise OutputBusy(
-                f"another monitor has added to {self.path} meanwhile. Let one monitor keep a "
-                "history, or give each its own with --history."
-            )
+            raise _busy(str(self.path))
         connection.execute(
             "INSERT OR REPLACE INTO streams VALUES (?, ?, ?, ?, ?, ?)",
             (
@@ -217,3 +250,10 @@ def _state_of(watched: Watched) -> bytes:
         arrays |= {_OF_LABELS + n: np.array(getattr(labels, n)) for n in (*_WORDS, *_COUNTED)}
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
+
+
+def _busy(place: str) -> OutputBusy:
+    return OutputBusy(
+        f"another monitor has added to {place} meanwhile. Let one monitor keep a history, or give "
+        "each its own with --history."
+    )

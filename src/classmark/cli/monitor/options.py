@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from classmark.cli.options import complete_model
-from classmark.cli.places import COPY
+from classmark.cli.places import ANYWHERE, COPY, AnyPlace
 
 if TYPE_CHECKING:
     from classmark.monitor.history import History
@@ -36,10 +36,11 @@ WatchedRegistry = Annotated[
     ),
 ]
 Kept = Annotated[
-    Path | None,
+    AnyPlace | None,
     typer.Option(
         "--history",
         metavar="FILE",
+        click_type=ANYWHERE,
         help="SQLite file that keeps the reports; CLASSMARK_HOME/monitor.sqlite if left out.",
     ),
 ]
