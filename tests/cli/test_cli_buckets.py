@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from bucket_fixtures import bucket, needs_bucket
 from classmark.cli.app import VERBS, app, load_verb
 from classmark.cli.places import HERE, PlaceType
 from classmark.records import RunRecord
+from classmark.storage import local_copy
 
 __all__ = ["bucket"]
 AT = "gs://papers"
@@ -196,3 +198,16 @@ def test_what_needs_a_folder_of_runs_on_this_machine_says_so(bucket: Any, here: 
             "has to be on this machine"
             in run("runs", command, "--runs-dir", f"{AT}/runs", code=2).stderr
         )
+
+
+@needs_bucket
+def test_other_machines_of_a_fit_find_the_dataset_in_the_bucket_themselves(
+    bucket: Any, here: Path
+) -> None:
+    from classmark.pipeline import compose_config
+
+    run("dataset", "sample", "--papers", 600, "--output", f"{AT}/data")
+    config = compose_config(["model=transformer", f"dataset.path={AT}/data"])
+    there = pickle.loads(pickle.dumps(config))  # as Ray sends it
+    assert str(there.dataset) == f"{AT}/data"
+    assert (local_copy(there.dataset) / "manifest.json").is_file()
