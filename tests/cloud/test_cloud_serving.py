@@ -6,6 +6,7 @@ import json
 import runpy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -340,3 +341,29 @@ def test_retraining_needs_a_dataset(cloud: Cloud) -> None:
     done = cloud.run("deploy", "retrain-job", "--image", "v1")
     assert "Give --dataset" in str(done.exception)
     assert cloud.jobs.kept == {}
+
+
+def test_status_shows_the_monitor_and_when_jobs_ran_and_run_next(cloud: Cloud) -> None:
+    cloud.run("deploy", "service", "--image", "v1")
+    alone = json.loads(cloud.run("status", "--json").stdout)
+    assert (alone["monitor"], alone["jobs"]) == (None, [])
+    cloud.run("deploy", "monitor", "--image", "v1")
+    cloud.run("deploy", "monitor-job", "--image", "v1")
+    cloud.run("deploy", "retrain-job", "--image", "v1", "--dataset", "papers")
+    (monitor, retrain) = (cloud.jobs.kept[name] for name in sorted(cloud.jobs.kept))
+    began, due = datetime(2026, 5, 1, 6, tzinfo=UTC), datetime(2026, 5, 2, 6, tzinfo=UTC)
+    monitor.latest_created_execution = run_v2.ExecutionReference(
+        name="one", create_time=began,
+        completion_status=run_v2.ExecutionReference.CompletionStatus.EXECUTION_FAILED,
+    )  # fmt: skip
+    cloud.schedules.kept[monitor.name].schedule_time = due
+    del cloud.schedules.kept[retrain.name]
+    found = json.loads(cloud.run("status", "--json").stdout)
+    assert found["monitor"]["name"].endswith("services/classmark-monitor")
+    assert found["jobs"][0] == {
+        "name": "classmark-monitor-job", "schedule": "0 6 * * *", "last": "failed",
+        "last_utc": "2026-05-01T06:00:00Z", "next_utc": "2026-05-02T06:00:00Z",
+    }  # fmt: skip
+    lines = cloud.run("status").stdout.splitlines()
+    assert lines[-2].startswith("classmark-monitor-job  failed 2026-05-01T06:00:00Z  at 0 6 * * *")
+    assert lines[-1] == "classmark-retrain-job  never ran"

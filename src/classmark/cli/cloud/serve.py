@@ -119,17 +119,38 @@ def rollback(
 
 
 def status(*, environment: Environment = None, as_json: AsJson = False) -> None:
-    """Show the service: its address, and how requests are divided."""
-    from classmark.cloud.serving.services import require_service
+    """Show service, monitor and jobs: addresses, how requests are divided, last and next runs."""
+    from dataclasses import asdict
 
-    _show(require_service(google_of(environment), "service"), as_json=as_json)
+    from classmark.cloud.serving.jobs import scheduled_jobs
+    from classmark.cloud.serving.services import find_service, require_service
+
+    google = google_of(environment)
+    service, monitor = require_service(google, "service"), find_service(google, "monitor")
+    jobs = scheduled_jobs(google)
+    if as_json:
+        others = {"monitor": monitor and _facts(monitor), "jobs": [asdict(job) for job in jobs]}
+        typer.echo(json.dumps({**_facts(service), **others}))
+        return
+    _show(service, as_json=False)
+    if monitor is not None:
+        _show(monitor, as_json=False)
+    for job in jobs:
+        ran = f"{job.last} {job.last_utc}" if job.last else "never ran"
+        timer = f"at {job.schedule} UTC, next {job.next_utc or 'never'}" if job.schedule else ""
+        typer.echo(f"{job.name}  {ran}  {timer}".rstrip())
+
+
+def _facts(service: Any) -> dict[str, Any]:  # noqa: ANN401 - a message of Google's
+    rows = [{"revision": t.revision, "percent": t.percent, "tag": t.tag} for t in service.traffic]
+    return {"name": service.name, "url": service.uri, "traffic": rows}
 
 
 def _show(service: Any, *, as_json: bool) -> None:  # noqa: ANN401 - a message of Google's
-    rows = [{"revision": t.revision, "percent": t.percent, "tag": t.tag} for t in service.traffic]
+    facts = _facts(service)
     if as_json:
-        typer.echo(json.dumps({"name": service.name, "url": service.uri, "traffic": rows}))
+        typer.echo(json.dumps(facts))
         return
-    typer.echo(f"{service.name}  {service.uri}")
-    for row in rows:
+    typer.echo(f"{facts['name']}  {facts['url']}")
+    for row in facts["traffic"]:
         typer.echo(f"{row['percent']:>3} %  {row['revision']}  {row['tag']}".rstrip())
