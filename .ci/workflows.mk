@@ -96,9 +96,11 @@ sbom-image: $(TEST_VENV)/.ready-check  ## Write what IMAGE (service) holds as Cy
 	$(TEST_VENV)/$(BIN)/python .ci/sbom.py --image classmark/$(or $(IMAGE),service) \
 		--output build/sbom/$(or $(IMAGE),service).cdx.json
 
-deploy rollback:  ## Refused: there is no target for deployments yet
-	@echo "error: '$@' is refused: classmark has no target for deployments yet. Run the image of the" \
-		"service yourself, see docs/how-to/run-in-containers.md." >&2; exit 3
+# CLOUD_ENVIRONMENT is the text of cloud.yaml where there is no such file, as in a workflow.
+deploy rollback: $(TEST_VENV)/.ready  ## Deploy IMAGE to Cloud Run as cloud.yaml says, or take the last deployment back
+	@$(if $(CLOUD_ENVIRONMENT),mkdir -p build && printenv CLOUD_ENVIRONMENT > build/cloud.yaml)
+	$(RUN) classmark cloud $(if $(filter deploy,$@),deploy service --image "$(IMAGE)",rollback) \
+		$(if $(CLOUD_ENVIRONMENT),--environment build/cloud.yaml)
 
 $(LOWEST_VENV)/.locked: requirements/setup.txt requirements/test.txt requirements/lowest.txt
 	$(call make_venv,$(LOWEST_VENV))

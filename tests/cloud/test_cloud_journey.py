@@ -219,9 +219,11 @@ def _what_watches_is_there(place: Place) -> None:
 
 
 def _nothing_is_left(place: Place) -> None:
-    place.cloud("destroy", "--yes")
+    assert place.project.bucket.names("registry/")
+    place.cloud("destroy", "--yes", "--data")
+    assert place.project.bucket.names() == []
     kept = (place.services, place.jobs, place.schedules, place.project.secrets)
     assert [service.kept for service in kept] == [{}] * len(kept)
     assert not place.project.jobs.jobs
     assert set(place.watch.names().values()) == {0}
-    assert place.cloud("destroy", "--dry-run") == ""
+    assert place.cloud("destroy", "--data", "--dry-run") == ""

@@ -32,6 +32,7 @@ from classmark.cloud.google import GRPC_VARIABLE, HTTP_VARIABLE, Google
 from classmark.cloud.serving.manifests import KINDS, Wanted, filled
 from classmark.cloud.serving.services import find_service, update
 from classmark.errors import ClassmarkError, CloudNotFound, CloudRefused, UsageError
+from make_targets import make, needs_make
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = CloudEnvironment(project="papers-test-1", region="europe-west4", bucket="papers")
@@ -367,3 +368,16 @@ def test_status_shows_the_monitor_and_when_jobs_ran_and_run_next(cloud: Cloud) -
     lines = cloud.run("status").stdout.splitlines()
     assert lines[-2].startswith("classmark-monitor-job  failed 2026-05-01T06:00:00Z  at 0 6 * * *")
     assert lines[-1] == "classmark-retrain-job  never ran"
+
+
+@needs_make
+def test_the_targets_of_the_workflow_deploy_and_roll_back(cloud: Cloud) -> None:
+    environment = cloud.file.read_text("utf-8")
+    for image in ("v1", "v2"):
+        done = make("deploy", f"IMAGE={image}", CLOUD_ENVIRONMENT=environment)
+        assert done.returncode == 0, done.stderr
+    second = cloud.serving()
+    done = make("rollback", CLOUD_ENVIRONMENT=environment)
+    assert done.returncode == 0, done.stderr
+    assert cloud.serving() != second
+    assert cloud.shares() == [100]

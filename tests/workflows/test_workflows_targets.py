@@ -23,12 +23,14 @@ pytestmark = needs_make
 
 
 @pytest.mark.parametrize("target", ["deploy", "rollback"])
-def test_a_deployment_is_refused_as_long_as_it_has_no_target(target: str) -> None:
-    done = make(target, "IMAGE=some@sha256:00") if target == "deploy" else make("rollback")
+def test_a_deployment_without_an_environment_says_what_is_missing(
+    target: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("google.cloud.run_v2")
+    missing = tmp_path / "cloud.yaml"
+    done = make(target, "IMAGE=some@sha256:00", CLASSMARK_CLOUD=str(missing))
     assert done.returncode == 2
-    assert f"error: '{target}' is refused: classmark has no target" in done.stderr
-    assert "Error 3" in done.stderr
-    assert make("deploy").returncode == 2
+    assert f"error: the environment {missing} cannot be read (No such file" in done.stderr
 
 
 def test_a_comment_and_a_release_reach_github(tmp_path: Path) -> None:

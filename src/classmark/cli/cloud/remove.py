@@ -48,14 +48,18 @@ def destroy(
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go.")] = False,
+    data: Annotated[
+        bool,
+        typer.Option("--data", help="Remove what the bucket holds too: data, models, journals."),
+    ] = False,
     environment: Environment = None,
 ) -> None:
     """Remove what carries the labels of the environment; the bucket stays. Safe to repeat."""
     from classmark.cli.output import print_error
-    from classmark.cloud.serving.destroy import find_all, remove_all
+    from classmark.cloud.serving.destroy import find_all, find_data, remove_all
 
     google = google_of(environment)
-    found = find_all(google)
+    found = [*find_all(google), *(find_data(google) if data else [])]
     for thing in found:
         typer.echo(f"{thing.word:<9} {thing.name}")
     if dry_run or not found:

@@ -13,6 +13,7 @@ from classmark.cloud.serving.secrets import is_own, list_secrets
 from classmark.cloud.training.compute import Compute
 from classmark.cloud.training.vertex import Vertex
 from classmark.errors import ClassmarkError, CloudNotFound
+from classmark.storage import BucketPath
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,21 @@ def watching(google: Google) -> Iterator[Found]:
     for kind in reversed(kinds_of(google)):
         for thing in kind.found():
             yield Found("watch", str(thing.name), partial(kind.removed, thing))
+
+
+def find_data(google: Google) -> list[Found]:
+    """Return what the bucket holds, by the first part of its path: datasets, runs, journals ..."""
+    bucket = BucketPath(google.environment.bucket)
+    names = sorted({version.key.partition("/")[0] for version in bucket.below()})
+    return [
+        Found("data", str(bucket / name), partial(_remove_below, bucket / name)) for name in names
+    ]
+
+
+def _remove_below(place: BucketPath) -> None:
+    for version in place.below():
+        BucketPath(place.bucket, version.key).unlink()
+    place.unlink()
 
 
 def remove_all(found: list[Found]) -> list[tuple[str, ClassmarkError]]:
