@@ -97,9 +97,10 @@ sbom-image: $(TEST_VENV)/.ready-check  ## Write what IMAGE (service) holds as Cy
 		--output build/sbom/$(or $(IMAGE),service).cdx.json
 
 # CLOUD_ENVIRONMENT is the text of cloud.yaml where there is no such file, as in a workflow.
+# $(IMAGE) is read by the shell as a variable, so that nothing in its text is a command.
 deploy rollback: $(TEST_VENV)/.ready  ## Deploy IMAGE to Cloud Run as cloud.yaml says, or take the last deployment back
 	@$(if $(CLOUD_ENVIRONMENT),mkdir -p build && printenv CLOUD_ENVIRONMENT > build/cloud.yaml)
-	$(RUN) classmark cloud $(if $(filter deploy,$@),deploy service --image "$(IMAGE)",rollback) \
+	$(RUN) classmark cloud $(if $(filter deploy,$@),deploy service --image "$$IMAGE",rollback) \
 		$(if $(CLOUD_ENVIRONMENT),--environment build/cloud.yaml)
 
 $(LOWEST_VENV)/.locked: requirements/setup.txt requirements/test.txt requirements/lowest.txt

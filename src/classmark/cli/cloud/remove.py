@@ -49,12 +49,15 @@ def destroy(
     yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go.")] = False,
     data: Annotated[
-        bool,
-        typer.Option("--data", help="Remove what the bucket holds too: data, models, journals."),
+        bool, typer.Option("--data", help="Also datasets, runs, registry, reports and journals.")
     ] = False,
     environment: Environment = None,
 ) -> None:
-    """Remove what carries the labels of the environment; the bucket stays. Safe to repeat."""
+    """Remove what carries the labels of the environment; the bucket stays. Safe to repeat.
+
+    With --data, the objects of the environment in the bucket are removed too, once you have typed
+    the name of the bucket. A bucket with versions keeps them as old versions.
+    """
     from classmark.cli.output import print_error
     from classmark.cloud.serving.destroy import find_all, find_data, remove_all
 
@@ -65,9 +68,24 @@ def destroy(
     if dry_run or not found:
         return
     if not yes:
-        typer.confirm(f"Remove these {len(found)}?", abort=True)
+        _confirm(len(found), google.environment.bucket if data else "")
     left = remove_all(found)
     for _, error in left:
         print_error(f"error: {error}")
     if left:
         raise typer.Exit(1)
+
+
+def _confirm(n_found: int, bucket: str) -> None:
+    """Ask whether to remove; data goes only if the name of its bucket is typed."""
+    from classmark.errors import UsageError
+
+    if not bucket:
+        typer.confirm(f"Remove these {n_found}?", abort=True)
+        return
+    typed = typer.prompt(f"Remove these {n_found}, data too? Type the name of the bucket", err=True)
+    if typed != bucket:
+        raise UsageError(
+            f"{typed!r} is not the name of the bucket. Nothing was removed: type {bucket}, or "
+            "leave out --data."
+        )

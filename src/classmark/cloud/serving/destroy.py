@@ -15,6 +15,9 @@ from classmark.cloud.training.vertex import Vertex
 from classmark.errors import ClassmarkError, CloudNotFound
 from classmark.storage import BucketPath
 
+DATA = ("datasets", "journal", "monitor", "registry", "retrain", "runs")
+"""Folders of the bucket in which the environment keeps its data."""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -137,6 +140,26 @@ def find_all(google: Google) -> list[Found]:
     return [*deployed, *watching(google)]
 
 
+def find_data(google: Google) -> list[Found]:
+    """Return the folders of the bucket that have data of the environment; none without a bucket.
+
+    Raises:
+        StorageFailed: the bucket does not answer, or a role is missing.
+    """
+    folders = [BucketPath(google.environment.bucket, name) for name in DATA]
+    try:
+        kept = [folder for folder in folders if folder.is_dir()]
+    except CloudNotFound:
+        return []
+    return [Found("data", str(folder), partial(_remove_objects, folder)) for folder in kept]
+
+
+def _remove_objects(folder: BucketPath) -> None:
+    """Remove all objects below; a bucket with versions keeps them as old ones."""
+    for version in folder.below():
+        BucketPath(folder.bucket, version.key).unlink()
+
+
 def watching(google: Google) -> Iterator[Found]:
     """Yield what watches; what names others comes first."""
     from classmark.cloud.watch.kinds import kinds_of
@@ -144,21 +167,6 @@ def watching(google: Google) -> Iterator[Found]:
     for kind in reversed(kinds_of(google)):
         for thing in kind.found():
             yield Found("watch", str(thing.name), partial(kind.removed, thing))
-
-
-def find_data(google: Google) -> list[Found]:
-    """Return what the bucket holds, by the first part of its path: datasets, runs, journals ..."""
-    bucket = BucketPath(google.environment.bucket)
-    names = sorted({version.key.partition("/")[0] for version in bucket.below()})
-    return [
-        Found("data", str(bucket / name), partial(_remove_below, bucket / name)) for name in names
-    ]
-
-
-def _remove_below(place: BucketPath) -> None:
-    for version in place.below():
-        BucketPath(place.bucket, version.key).unlink()
-    place.unlink()
 
 
 def remove_all(found: list[Found]) -> list[tuple[str, ClassmarkError]]:
