@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import json
-import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -208,6 +208,6 @@ def test_other_machines_of_a_fit_find_the_dataset_in_the_bucket_themselves(
 
     run("dataset", "sample", "--papers", 600, "--output", f"{AT}/data")
     config = compose_config(["model=transformer", f"dataset.path={AT}/data"])
-    there = pickle.loads(pickle.dumps(config))  # as Ray sends it
+    there = copy.deepcopy(config)  # by what a pickle, which Ray sends, is made of
     assert str(there.dataset) == f"{AT}/data"
     assert (local_copy(there.dataset) / "manifest.json").is_file()

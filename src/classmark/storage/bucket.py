@@ -193,7 +193,7 @@ class BucketPath:
             blob.download_to_filename(str(file), retry=retry(), checksum="crc32c")
 
     def version(self) -> Version:
-        """Return the version that is there now; generation 0 if none is.
+        """Return the current version; generation 0 if there is none.
 
         Raises:
             CloudNotFound: there is no such bucket.

@@ -92,7 +92,7 @@ def _message_of(error: Exception) -> str:
 
 
 def _not_found(place: str, said: str, role: str) -> Exception:
-    """Return the error of an object that is not there, or of its bucket: that is never written."""
+    """Return the error of a missing object, or of its bucket: that is never written."""
     has_bucket = role == READ_ROLE and "bucket does not exist" not in said
     bucket, _, key = place.removeprefix("gs://").partition("/")
     if key and has_bucket:

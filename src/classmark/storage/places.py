@@ -126,7 +126,7 @@ def expand_home(path: str) -> Path:
 
 
 def _check_bucket(path: BucketPath) -> None:
-    """Refuse a file in a bucket that is not there, or that nobody signed in may look at.
+    """Refuse a place in a bucket that does not exist, or that this account may not look at.
 
     Raises:
         StorageFailed: says why.
