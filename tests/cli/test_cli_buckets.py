@@ -60,7 +60,6 @@ def test_help_names_where_an_address_is_taken() -> None:
     ("words", "option"),
     [
         (("keys", "list", "--file", f"{AT}/keys.json"), "--file"),
-        (("monitor", "history", "--history", f"{AT}/monitor.sqlite"), "--history"),
         (("index", "info", f"{AT}/index"), "INDEX"),
         (("sweep", "report", f"{AT}/sweep"), "STUDY"),
         (("demo", "--output", f"{AT}/demo"), "--output"),
