@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -190,13 +191,19 @@ def test_a_run_that_cannot_be_sent_is_kept_here_and_named(bucket: Any, here: Pat
 def test_what_needs_a_folder_of_runs_on_this_machine_says_so(bucket: Any, here: Path) -> None:
     words = ("dataset.path=data", f"runs_dir={AT}/runs")
     assert "use `classmark cloud train`" in run("train", "--once", *words, code=2).stderr
-    sweep = run("sweep", "run", "model=linear", *words, code=2)
-    assert "a study needs a folder of this machine" in sweep.stderr
     for command in ("open", "sync"):
         assert (
             "has to be on this machine"
             in run("runs", command, "--runs-dir", f"{AT}/runs", code=2).stderr
         )
+
+
+@needs_bucket
+@pytest.mark.skipif(find_spec("optuna") is None, reason="Optuna is not installed")
+def test_a_study_needs_a_folder_of_this_machine(bucket: Any, here: Path) -> None:
+    words = ("dataset.path=data", f"runs_dir={AT}/runs")
+    sweep = run("sweep", "run", "model=linear", *words, code=2)
+    assert "a study needs a folder of this machine" in sweep.stderr
 
 
 @needs_bucket
