@@ -199,8 +199,7 @@ def fit_into_bucket(config: TrainConfig, fit: Callable[[TrainConfig], Path]) -> 
 def _forget(unfinished: BucketPath) -> None:
     """Delete an unfinished run in a bucket; what is left after a kill is not one any more."""
     (unfinished / RunStart.FILE).unlink()
-    for found in unfinished.below():
-        BucketPath(unfinished.bucket, found.key).unlink()
+    unfinished.clear()
 
 
 def _brought(resume: Path, here: Path) -> Path:

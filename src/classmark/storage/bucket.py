@@ -214,6 +214,11 @@ class BucketPath:
         """
         return sorted(self._list())
 
+    def clear(self) -> None:
+        """Delete the objects below a folder; a bucket with versions keeps them as old ones."""
+        for version in self.below():
+            BucketPath(self.bucket, version.key).unlink()
+
     def write(self, content: bytes | Path, *, before: Version | None = None) -> None:
         """Write an object, which appears when all of it has arrived.
 

@@ -151,13 +151,7 @@ def find_data(google: Google) -> list[Found]:
         kept = [folder for folder in folders if folder.is_dir()]
     except CloudNotFound:
         return []
-    return [Found("data", str(folder), partial(_remove_objects, folder)) for folder in kept]
-
-
-def _remove_objects(folder: BucketPath) -> None:
-    """Remove all objects below; a bucket with versions keeps them as old ones."""
-    for version in folder.below():
-        BucketPath(folder.bucket, version.key).unlink()
+    return [Found("data", str(folder), folder.clear) for folder in kept]
 
 
 def watching(google: Google) -> Iterator[Found]:
