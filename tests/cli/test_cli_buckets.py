@@ -17,7 +17,7 @@ from bucket_fixtures import bucket, needs_bucket
 from classmark.cli.app import VERBS, app, load_verb
 from classmark.cli.places import HERE, PlaceType
 from classmark.records import RunRecord
-from classmark.storage import local_copy
+from classmark.storage import BucketPath, local_copy
 
 __all__ = ["bucket"]
 AT = "gs://papers"
@@ -61,7 +61,7 @@ def test_help_names_where_an_address_is_taken() -> None:
     ("words", "option"),
     [
         (("keys", "list", "--file", f"{AT}/keys.json"), "--file"),
-        (("index", "info", f"{AT}/index"), "INDEX"),
+        (("harvest", "--output", f"{AT}/harvest"), "--output"),
         (("sweep", "report", f"{AT}/sweep"), "STUDY"),
         (("demo", "--output", f"{AT}/demo"), "--output"),
         (("pipeline", "run", "--folder", f"{AT}/pipeline"), "--folder"),
@@ -130,6 +130,7 @@ def test_papers_in_a_bucket_are_built_extended_classified_and_indexed(
     assert "with --engine ray only" in done.stderr
     run("index", "build", f"{AT}/more.csv", "--output", f"{AT}/index")
     assert not [name for name in bucket.names("index/") if "lock" in name or "/." in name]
+    assert json.loads(run("index", "info", f"{AT}/index", "--json").stdout)["papers"] == 40
     found = run("similar", "A text about nothing.", "--index", f"{AT}/index", "--jsonl")
     assert json.loads(found.stdout)["similar"]
 
@@ -217,3 +218,13 @@ def test_other_machines_of_a_fit_find_the_dataset_in_the_bucket_themselves(
     there = copy.deepcopy(config)  # by what a pickle, which Ray sends, is made of
     assert str(there.dataset) == f"{AT}/data"
     assert (local_copy(there.dataset) / "manifest.json").is_file()
+
+
+@needs_bucket
+def test_retraining_that_another_machine_does_is_left_alone(bucket: Any, here: Path) -> None:
+    lease = BucketPath.parse(f"{AT}/retrain/lease")
+    lease.write(b"another machine 17")
+    words = ("retrain", "run", "--folder", "orders", "--lease")
+    assert "another run held it" in run(*words, lease, code=1).stderr
+    assert list(here.iterdir()) == []
+    assert "Give gs://BUCKET/OBJECT" in run(*words, "lease", code=2).stderr

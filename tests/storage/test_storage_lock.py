@@ -6,14 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bucket_fixtures import bucket, needs_bucket
 from classmark.errors import OutputBusy, StorageFailed
-from classmark.storage import LOCK_FILE, locked_file, locked_folder
+from classmark.storage import LOCK_FILE, BucketPath, leased, locked_file, locked_folder
+
+__all__ = ["bucket"]
 
 posix = pytest.mark.skipif(os.name == "nt", reason="a held file cannot be removed there")
 
@@ -142,3 +147,90 @@ def test_a_file_in_a_place_that_cannot_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageFailed, match="a part of the path is a file"):
         locked_file(tmp_path / "file" / "keys.json").__enter__()
+
+
+@needs_bucket
+def test_a_lease_is_held_by_one_run_at_a_time(bucket: Any) -> None:
+    place = BucketPath.parse("gs://papers/retrain/lease")
+    with leased(place):
+        with pytest.raises(OutputBusy, match=r"held it .* s ago: gs://papers/retrain/lease\."):
+            leased(place).__enter__()
+        assert bucket.names() == ["retrain/lease"]
+    assert bucket.names() == []
+    with leased(place):
+        pass
+
+
+@needs_bucket
+def test_of_two_runs_that_take_a_lease_in_the_same_moment_one_gets_it(bucket: Any) -> None:
+    place = BucketPath.parse("gs://papers/lease")
+    late = bucket.hold("POST", "lease")
+    with ThreadPoolExecutor(1) as threads:
+        second = threads.submit(leased(place).__enter__)
+        late.arrived.wait()
+        with leased(place):
+            late.released.set()
+            assert "another run has just taken it" in str(second.exception())
+
+
+@needs_bucket
+def test_the_lease_of_a_run_that_vanished_runs_out(bucket: Any) -> None:
+    place = BucketPath.parse("gs://papers/lease")
+    program = (
+        "import time; from classmark.storage import BucketPath, leased\n"
+        f"with leased(BucketPath.parse('{place}')): print('held', flush=True); time.sleep(600)"
+    )
+    words = [sys.executable, "-c", program]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        other.kill()
+    with pytest.raises(OutputBusy, match="its lease runs out after 300 s"):
+        leased(place).__enter__()
+    with leased(place, lasts_s=0.001):
+        assert place.is_file()
+    assert not place.exists()
+
+
+@needs_bucket
+def test_a_lease_is_renewed_while_its_run_works(bucket: Any) -> None:
+    place = BucketPath.parse("gs://papers/lease")
+    with leased(place, lasts_s=0.1):
+        seen = {place.version().generation}
+        while len(seen) < 4:
+            seen.add(place.version().generation)
+
+
+@needs_bucket
+def test_a_run_whose_lease_was_taken_away_is_interrupted(bucket: Any) -> None:
+    place = BucketPath.parse("gs://papers/lease")
+
+    def work() -> None:
+        with leased(place, lasts_s=0.5):
+            place.write(b"another machine 17")
+            threading.Event().wait(600)
+
+    with pytest.raises(OutputBusy, match="another run holds gs://papers/lease, because this one"):
+        work()
+    assert place.read_bytes() == b"another machine 17"
+
+
+@needs_bucket
+def test_a_run_that_cannot_renew_its_lease_ends_when_another_may_begin(bucket: Any) -> None:
+    place = BucketPath.parse("gs://papers/lease")
+
+    def work() -> None:
+        with leased(place, lasts_s=0.5):
+            bucket.fail("POST", "lease", 403, times=10_000)
+            threading.Event().wait(600)
+
+    with pytest.raises(OutputBusy, match="because this one did not renew it for"):
+        work()
+
+
+@needs_bucket
+def test_an_interrupted_run_gives_its_lease_back(bucket: Any) -> None:
+    place = BucketPath.parse("gs://papers/lease")
+    with pytest.raises(KeyboardInterrupt), leased(place):
+        raise KeyboardInterrupt
+    assert not place.exists()

@@ -17,7 +17,7 @@ from classmark.storage.durable import append
 from classmark.storage.failures import storage_errors
 from classmark.storage.google import SIGN_IN
 from classmark.storage.leftovers import remove, remove_leftovers
-from classmark.storage.lock import LOCK_FILE, locked_file, locked_folder, replaceable
+from classmark.storage.lock import LOCK_FILE, leased, locked_file, locked_folder, replaceable
 from classmark.storage.places import (
     check_apart,
     check_file_place,
@@ -57,6 +57,7 @@ __all__ = [
     "folder_place",
     "is_remote",
     "is_stream",
+    "leased",
     "local_copy",
     "locate",
     "locked_file",

@@ -219,8 +219,8 @@ class BucketPath:
         for version in self.below():
             BucketPath(self.bucket, version.key).unlink()
 
-    def write(self, content: bytes | Path, *, before: Version | None = None) -> None:
-        """Write an object, which appears when all of it has arrived.
+    def write(self, content: bytes | Path, *, before: Version | None = None) -> Version:
+        """Write an object, which appears when all of it has arrived; return its version.
 
         Args:
             content: of it, or the file of this machine that has it.
@@ -254,6 +254,9 @@ class BucketPath:
             except Exception:
                 if not self._has_arrived(mine):
                     raise
+            else:
+                return _version_of(blob)
+        return self.version()
 
     def unlink(self, *, before: Version | None = None) -> None:
         """Delete an object; one that is gone is fine.
@@ -335,9 +338,9 @@ class PinnedPath(BucketPath):
         self.seen[:] = [version]
         return content, version
 
-    def write(self, content: bytes | Path, *, before: Version | None = None) -> None:
+    def write(self, content: bytes | Path, *, before: Version | None = None) -> Version:
         """Write the object if it still is the version that was read."""
-        super().write(content, before=before or (self.seen[0] if self.seen else None))
+        return super().write(content, before=before or (self.seen[0] if self.seen else None))
 
 
 def _version_of(blob: Any) -> Version:  # noqa: ANN401 - Google's object

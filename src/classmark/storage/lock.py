@@ -1,23 +1,30 @@
-"""Locks that end with the process, however it ends: one run a folder, one writer a file."""
+"""One run a folder, one writer a file: locks that end with the process, leases that run out."""
 
 from __future__ import annotations
 
+import _thread
 import os
+import signal
+import socket
 import stat
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import cast
 
-from classmark.errors import OutputBusy, StorageFailed
-from classmark.storage.bucket import BucketPath, PinnedPath
+from classmark.errors import ClassmarkError, OutputBusy, OutputChanged, StorageFailed
+from classmark.storage.bucket import BucketPath, PinnedPath, Version
 from classmark.storage.failures import storage_errors
 
 LOCK_FILE = "lock"
 LOCK_WAIT_S = 60.0
+LEASE_S = 300.0
 _LOOK_AGAIN_S = 0.02
+_RENEWALS = 5
+"""How often a lease is renewed in the time that it lasts."""
 
 
 @contextmanager
@@ -89,6 +96,114 @@ def replaceable(path: Path, *, lock: Path, wait_s: float = LOCK_WAIT_S) -> Itera
         return
     with locked_file(lock, wait_s):
         yield path
+
+
+@contextmanager
+def leased(path: Path | BucketPath, lasts_s: float = LEASE_S) -> Iterator[None]:
+    """Hold an object in a bucket for the block, which the main thread runs; delete it at the end.
+
+    No lock reaches from one machine to another, so the object counts as held while somebody has
+    written it in the last ``lasts_s`` seconds. Its holder writes it more often than that; if it was
+    taken away all the same, because this process stood still, the block is interrupted.
+
+    Args:
+        path: of the object, in a bucket.
+        lasts_s: seconds for which the lease of a process that vanished lasts.
+
+    Raises:
+        OutputBusy: another process holds it, or took it away.
+        StorageFailed: it cannot be written.
+    """
+    lease = _Lease(cast(BucketPath, path), lasts_s)
+    lease.take()
+    renewing = threading.Thread(target=lease.keep, daemon=True)
+    renewing.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if lease.is_lost:
+            raise OutputBusy(
+                f"another run holds {path}, because this one did not renew it for {lasts_s:g} s. "
+                "Start this one again when the other has ended."
+            ) from None
+        raise
+    finally:
+        lease.end()
+        renewing.join()
+        lease.give_back()
+
+
+class _Lease:
+    """An object in a bucket that one process at a time keeps writing."""
+
+    def __init__(self, path: BucketPath, lasts_s: float) -> None:
+        self.is_lost = False
+        self._path = path
+        self._lasts_s = lasts_s
+        self._version = Version(path.key)
+        self._ended = threading.Event()
+        self._ending = threading.Lock()
+
+    def take(self) -> None:
+        """Hold it, if nobody does.
+
+        Raises:
+            OutputBusy: another process does.
+        """
+        found = self._path.version()
+        age_s = (time.time_ns() - found.updated_ns) / 1e9
+        if found.generation and age_s < self._lasts_s:
+            raise self._busy(f"held it {max(0.0, age_s):.0f} s ago")
+        try:
+            self._write(found)
+        except OutputChanged as error:
+            raise self._busy("has just taken it") from error
+
+    def keep(self) -> None:
+        """Write it again and again until the end; interrupt the main thread when it is lost."""
+        renewed = time.monotonic()
+        while not self._ended.wait(self._lasts_s / _RENEWALS):
+            try:
+                self._write(self._version)
+                renewed = time.monotonic()
+            except OutputChanged:
+                break
+            except ClassmarkError:  # the bucket does not answer; perhaps it will
+                if time.monotonic() - renewed > self._lasts_s:
+                    break
+        with self._ending:
+            if not self._ended.is_set():
+                self.is_lost = True
+                _interrupt_main()
+
+    def end(self) -> None:
+        """Stop writing it."""
+        with self._ending:
+            self._ended.set()
+
+    def give_back(self) -> None:
+        """Delete it, unless it is another's by now."""
+        with suppress(ClassmarkError):
+            self._path.unlink(before=self._version)
+
+    def _write(self, before: Version) -> None:
+        holder = f"{socket.gethostname()} {os.getpid()}\n"
+        self._version = self._path.write(holder.encode(), before=before)
+
+    def _busy(self, what: str) -> OutputBusy:
+        return OutputBusy(
+            f"another run {what}: {self._path}. Wait for it; if it vanished, its lease runs out "
+            f"after {self._lasts_s:g} s."
+        )
+
+
+def _interrupt_main() -> None:
+    """Raise KeyboardInterrupt in the main thread; while it waits too, except on Windows."""
+    main = threading.main_thread().ident
+    if sys.platform == "win32" or main is None:
+        _thread.interrupt_main()
+    else:
+        signal.pthread_kill(main, signal.SIGINT)
 
 
 def _hold(path: Path, wait_s: float) -> int:

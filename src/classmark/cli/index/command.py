@@ -182,7 +182,12 @@ def calibrate(
 
 
 @app.command("info")
-def info(index: Place, as_json: AsJson = False) -> None:
+def info(
+    index: Annotated[
+        Path, typer.Argument(click_type=COPY, metavar="INDEX", help="Folder of the index.")
+    ],
+    as_json: AsJson = False,
+) -> None:
     """Verify an index, and say what is in it."""
     from classmark.neighbours import Index
 

@@ -17,7 +17,7 @@ from classmark.cli.dataset.report import command_line
 from classmark.cli.monitor.options import Kept, history_of
 from classmark.cli.options import AsJson, Overrides, parse_source
 from classmark.cli.pipeline import PipelineCommand, config_of
-from classmark.cli.places import COPY
+from classmark.cli.places import ANYWHERE, COPY, AnyPlace
 from classmark.cli.registry.options import Place as Registered
 from classmark.cli.registry.options import open_registry
 from classmark.cli.retrain import status as status_command
@@ -25,7 +25,7 @@ from classmark.cli.retrain.show import print_decision, words_of
 from classmark.cli.retrain.status import Folder, Rules, folder_of
 from classmark.cli.service.journal import existing_journal
 from classmark.cli.train import require_training
-from classmark.errors import CandidateRefused, ChangeRefused
+from classmark.errors import CandidateRefused, ChangeRefused, UsageError
 from classmark.records import utc_text
 
 if TYPE_CHECKING:
@@ -92,6 +92,14 @@ Asked = Annotated[
     str,
     typer.Option(
         "--why", metavar="TEXT", help="Ask for a model for this reason: no cause is needed then."
+    ),
+]
+Lease = Annotated[
+    AnyPlace | None,
+    typer.Option(
+        click_type=ANYWHERE,
+        metavar="gs://...",
+        help="Object that one run holds at a time, where machines share --folder by a mount.",
     ),
 ]
 
@@ -170,6 +178,7 @@ def run(
     history: Kept = None,
     rules: Rules = None,
     why: Asked = "",
+    lease: Lease = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the order has ended.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -177,9 +186,15 @@ def run(
     require_training()
     from classmark.cli.progress import StepLines
     from classmark.pipeline.retraining import held
+    from classmark.storage import is_remote
 
+    if lease is not None and not is_remote(lease):
+        raise UsageError(
+            f"--lease {lease} is on this machine, where --folder is held without it. Give "
+            "gs://BUCKET/OBJECT, or leave it out."
+        )
     given = _Given(folder, registry, dataset, papers, journal, history, rules, why)
-    with held(folder_of(folder)) as orders, StepLines() as progress:
+    with held(folder_of(folder), lease) as orders, StepLines() as progress:
         sources = _open(given, orders)
         opened = next((state for state in orders.all() if not state.outcome), None)
         order = opened or _order(given, sources, progress, as_json=as_json)

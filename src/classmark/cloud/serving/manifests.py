@@ -80,6 +80,7 @@ def _values(environment: CloudEnvironment, wanted: Wanted) -> dict[str, Any]:
         "registry": "" if wanted.model else registry,
         "journal": at if sql else environment.address("journal"),
         "history": environment.address("monitor", "history.sqlite"),
+        "lease": environment.address("retrain", "lease"),
         "sql": sql,
         "keys": environment.secret("api-keys") if wanted.has_keys else "",
         "password": environment.secret("journal-password"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import chdir, contextmanager, suppress
+from contextlib import ExitStack, chdir, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from classmark.pipeline.stages.walk import summary, walk
 from classmark.records import SILENT, Progress, RetrainOrder, RetrainState
 from classmark.records.registry import RetrainStep
 from classmark.retrain import Orders
-from classmark.storage import locked_folder, remove
+from classmark.storage import leased, locked_folder, remove
 
 ATTEMPTS = 3
 """Failures of one step after which an order is given up."""
@@ -45,14 +45,21 @@ STEPS: dict[str, RetrainStep] = {
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[Orders]:
+def held(folder: Path, lease: Path | None = None) -> Iterator[Orders]:
     """Yield the orders of a folder, which no other process carries out meanwhile.
+
+    Args:
+        folder: of the orders.
+        lease: object in a bucket that keeps other machines away, where they share the folder.
 
     Raises:
         OutputBusy: another process does.
-        StorageFailed: the folder cannot be written.
+        StorageFailed: the folder, or the object, cannot be written.
     """
-    with locked_folder(folder, otherwise="use another --folder"):
+    with ExitStack() as stack:
+        if lease is not None:
+            stack.enter_context(leased(lease))
+        stack.enter_context(locked_folder(folder, otherwise="use another --folder"))
         yield Orders(folder)
 
 
