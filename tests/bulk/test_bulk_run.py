@@ -38,6 +38,13 @@ from classmark.errors import (
     UsageError,
     WorkerFailed,
 )
+from classmark.neighbours import (
+    Entry,
+    EvidenceWeights,
+    SideWeights,
+    build_index,
+    set_evidence,
+)
 from classmark.papers import Chunk
 from classmark.runtime import Classifier
 from recording import Recording
@@ -282,7 +289,7 @@ def test_a_damaged_manifest_starts_anew(dump: Path, tmp_path: Path) -> None:
     recording = Recording()
     run_job(job_of(dump, output), recording)
     assert recording.warnings[0].endswith(
-        "the size of parts changed since the run before: starting over."
+        "the size of parts, the index changed since the run before: starting over."
     )
 
 
@@ -389,6 +396,27 @@ def test_no_more_than_a_task_a_worker_and_one_ahead_are_held(
     for _ in Pool(plan, 2).run(tasks()):
         n_done += 1
     assert (n_done, most) == (20, 3)
+
+
+def test_another_trust_in_an_index_starts_anew(dump: Path, tmp_path: Path) -> None:
+    classifier, output = Classifier(), tmp_path / "out.jsonl"
+    papers = [(Entry("a", 2001, ("cs.CG",)), "We study a graph and its neural methods.")]
+    vectors = classifier.vectors([text for _, text in papers])
+    index = tmp_path / "index"
+    build_index(index, [([entry for entry, _ in papers], vectors)], classifier.model)
+    side = SideWeights((0.5, 1.5, 0.5, 0.0))
+    set_evidence(index, EvidenceWeights(1.1, side, side), classifier.model)
+    kill_in_the_middle(dump, output)
+    recording = Recording()
+    run_job(job_of(dump, output, index=index), recording)
+    assert recording.warnings == ["the index changed since the run before: starting over."]
+    assert output.read_bytes() == json_lines_in_one_process(classifier.with_index(index), dump)
+    other = WorkPlan(
+        job_of(dump, output, index=index), Parts(tmp_path, "0" * 16), classifier.model.digest, "0"
+    )
+    task = Task(0, "dump", Chunk(dump.read_bytes(), 1, 0), 0)
+    with pytest.raises(WorkerFailed, match="index was replaced during the run"):
+        list(Pool(other, 1).run(iter([task])))
 
 
 def test_a_model_that_was_replaced_during_the_run_ends_it(dump: Path, tmp_path: Path) -> None:

@@ -94,10 +94,19 @@ def test_an_index_that_does_not_help_stays_as_it_was(renamed: Path, tmp_path: Pa
     assert "is not calibrated" in done.stderr
 
 
-def test_several_processes_do_not_take_an_index(renamed: Path, tmp_path: Path) -> None:
+def test_several_processes_answer_with_an_index_as_one_does(renamed: Path, tmp_path: Path) -> None:
+    words = ("classify", renamed / "papers.jsonl", "--index", renamed / "index", "--output")
+    run(*words, tmp_path / "one.jsonl")
+    run(*words, tmp_path / "two.jsonl", "--workers", 2)
+    answers = (tmp_path / "one.jsonl").read_bytes()
+    assert b'"neighbours"' in answers
+    assert (tmp_path / "two.jsonl").read_bytes() == answers
+
+
+def test_a_cluster_takes_no_index(renamed: Path, tmp_path: Path) -> None:
     done = run(
         *("classify", renamed / "papers.jsonl", "--index", renamed / "index"),
-        *("--workers", 2, "--output", tmp_path / "out.jsonl"),
+        *("--engine", "ray", "--output", tmp_path / "out.jsonl"),
         code=2,
     )
-    assert "--index is for one process" in done.stderr
+    assert "--index is read on this machine only" in done.stderr

@@ -26,7 +26,7 @@ class BulkJob:
         output: the file to write; ``OUTPUT.parts`` beside it holds what is done.
         upload_to: where in a bucket the output goes instead; the parts stay beside ``output``.
         layout: of the output.
-        model: as for ``Classifier``.
+        model, index: as for ``Classifier``; a cluster takes no index.
         top, threshold, explain, authors: as for ``Classifier.classify``.
         strict: stop at the first bad record.
         format, columns: as for ``read_papers``.
@@ -37,6 +37,7 @@ class BulkJob:
     output: Path
     layout: BulkLayout
     model: str | Path | None = None
+    index: str | Path | None = None
     top: int = DEFAULT_TOP
     threshold: float | None = None
     explain: bool = False

@@ -22,9 +22,10 @@ from classmark.bulk.parts import (
     remove_parts,
 )
 from classmark.bulk.pool import Pool
-from classmark.bulk.worker import MAX_SHOWN_BAD, Division, Done, WorkPlan
+from classmark.bulk.worker import MAX_SHOWN_BAD, Division, Done, WorkPlan, mark_of_index
 from classmark.bundle import find_bundle
-from classmark.errors import InvalidPaper, StorageFailed, UnreadableSource
+from classmark.errors import InvalidPaper, StorageFailed, UnreadableSource, UsageError
+from classmark.neighbours import Index
 from classmark.papers import RECIPE_VERSION, Columns
 from classmark.records import CSV_MARK, Progress, csv_header
 from classmark.runtime import Classifier
@@ -61,15 +62,18 @@ def classify_files(job: BulkJob, config: BulkConfig, progress: Progress) -> Bulk
     # Absolute, as the folder of the parts is: a worker may start in another folder.
     job = replace(job, model=find_bundle(job.model).absolute())
     _check_output(job)
-    classifier = Classifier(job.model)
-    job = replace(job, columns=classifier.columns.overruled_by(Columns.of(job.columns)))
-    manifest = _manifest(job, config, classifier)
+    index = _index_of(job, config)
+    classifier = Classifier(job.model, index=index)
+    columns = classifier.columns.overruled_by(Columns.of(job.columns))
+    job = replace(job, columns=columns, index=index.path.absolute() if index else None)
+    index_mark = mark_of_index(index) if index else ""
+    manifest = {**_manifest(job, config, classifier), "the index": index_mark}
     folder = folder_of(job.output)
     with locked_folder(folder):
         parts = prepare(folder, manifest, progress)
         run = _Run(job, config, parts, progress)
         try:
-            report = run.classify(classifier)
+            report = run.classify(classifier, index_mark)
         except BaseException:
             run.keep()
             raise
@@ -92,13 +96,13 @@ class _Run:
         self._n_chunks: Mapping[int, int] = {}
         self._n_records = self._n_bad = 0
 
-    def classify(self, classifier: Classifier) -> BulkReport:
+    def classify(self, classifier: Classifier, index_mark: str) -> BulkReport:
         """Classify what is not done yet, and join all."""
         started = time.perf_counter()
         self._count_what_is_done()
         division = Division(self._job, self._config, self._parts.numbers())
         self._n_chunks = division.n_chunks
-        plan = WorkPlan(self._job, self._parts, classifier.model.digest)
+        plan = WorkPlan(self._job, self._parts, classifier.model.digest, index_mark)
         with closing(_run_tasks(plan, division, self._config)) as finished:
             for done in finished:
                 self._advance(done.records, done.input_bytes)
@@ -194,6 +198,20 @@ def _check_output(job: BulkJob) -> None:
     check_apart((job.output, folder_of(job.output)), (*inputs, Path(job.model or "")))
     if job.layout == "parquet":
         arrow()  # says so now if it is missing
+
+
+def _index_of(job: BulkJob, config: BulkConfig) -> Index | None:
+    """Return the index of a job, if it has one.
+
+    Raises:
+        IndexCorrupt, IndexIncompatible: it cannot be read.
+        UsageError: it would have to be on every machine of a cluster.
+    """
+    if job.index is None:
+        return None
+    if config.engine == "ray":
+        raise UsageError("--index is read on this machine only. Leave --engine ray out.")
+    return Index.open(job.index)
 
 
 def _manifest(job: BulkJob, config: BulkConfig, classifier: Classifier) -> dict[str, Any]:

@@ -14,10 +14,13 @@ from typing import IO
 from classmark.bulk.config import BulkConfig, BulkJob
 from classmark.bulk.encode import make_encoder
 from classmark.bulk.parts import Parts, PartSummary, end_part, part_number
-from classmark.errors import BundleCorrupt, ClassmarkError
+from classmark.errors import BundleCorrupt, ClassmarkError, IndexCorrupt
+from classmark.neighbours import Index
+from classmark.neighbours.index import MANIFEST_FILE
 from classmark.papers import Chunk, ChunkSize, Columns, ReadOptions, papers_of, read_chunks
 from classmark.records import BadRecord
 from classmark.runtime import Classifier, in_batches
+from classmark.storage import sha256_file
 
 MAX_SHOWN_BAD = 20
 """How many bad records of a run are shown, one a line; the others are counted."""
@@ -89,11 +92,13 @@ class WorkPlan:
         job: with the folder of a bundle for its model.
         parts: where parts are written.
         model_digest: of that bundle, which has been verified.
+        index_mark: of the job's index, by ``mark_of_index``; "" without one.
     """
 
     job: BulkJob
     parts: Parts
     model_digest: str
+    index_mark: str = ""
 
 
 def work(connection: Connection, plan: WorkPlan) -> None:
@@ -131,12 +136,20 @@ def open_model(folder: str | Path | None, plan: WorkPlan) -> Classifier:
     """Return the model of a run.
 
     Raises:
-        BundleCorrupt: it is another one by now.
+        BundleCorrupt, IndexCorrupt: it, or its index, is another one by now.
     """
-    classifier = Classifier(folder)
+    index = None if plan.job.index is None else Index.open(plan.job.index)
+    if index is not None and mark_of_index(index) != plan.index_mark:
+        raise IndexCorrupt(f"{index.path} was replaced during the run. Start the run again.")
+    classifier = Classifier(folder, index=index)
     if classifier.model.digest != plan.model_digest:
         raise BundleCorrupt(f"{plan.job.model} was replaced during the run. Start the run again.")
     return classifier
+
+
+def mark_of_index(index: Index) -> str:
+    """Return what another content or another weight of an index changes."""
+    return sha256_file(index.path / MANIFEST_FILE)
 
 
 def write_part(task: Task, classifier: Classifier, plan: WorkPlan) -> PartSummary:

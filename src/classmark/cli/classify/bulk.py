@@ -71,8 +71,6 @@ def run_bulk(
         raise UsageError(f"--workers must be at least 1, got {work.workers}.")
     if options.check_category:
         raise UsageError("--check-category is for one process. Leave --workers out.")
-    if options.index is not None:
-        raise UsageError("--index is for one process, and not for Parquet. Leave --workers out.")
     config = BulkConfig(engine=work.engine, address=work.address, workers=work.workers)
     parse = parse_place if config.engine == "ray" else parse_source
     inputs = [parse(_file_of(source)) for source in sources]
@@ -87,6 +85,7 @@ def run_bulk(
         upload_to=output if is_remote(output) else None,
         layout=cast("BulkLayout", options.layout),
         model=model,
+        index=options.index,
         top=options.top,
         threshold=options.threshold,
         explain=options.explain,
