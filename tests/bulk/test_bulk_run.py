@@ -289,7 +289,7 @@ def test_a_damaged_manifest_starts_anew(dump: Path, tmp_path: Path) -> None:
     recording = Recording()
     run_job(job_of(dump, output), recording)
     assert recording.warnings[0].endswith(
-        "the size of parts, the index changed since the run before: starting over."
+        "the size of parts and the index changed since the run before: starting over."
     )
 
 
