@@ -225,6 +225,6 @@ def test_retraining_that_another_machine_does_is_left_alone(bucket: Any, here: P
     lease = BucketPath.parse(f"{AT}/retrain/lease")
     lease.write(b"another machine 17")
     words = ("retrain", "run", "--folder", "orders", "--lease")
-    assert "another run held it" in run(*words, lease, code=1).stderr
+    assert "is held by 'another machine 17'" in run(*words, lease, code=1).stderr
     assert list(here.iterdir()) == []
     assert "Give gs://BUCKET/OBJECT" in run(*words, "lease", code=2).stderr

@@ -23,6 +23,7 @@ LOCK_FILE = "lock"
 LOCK_WAIT_S = 60.0
 LEASE_S = 300.0
 _LOOK_AGAIN_S = 0.02
+_MOST_SHOWN = 200
 _RENEWALS = 5
 """How often a lease is renewed in the time that it lasts."""
 
@@ -153,28 +154,21 @@ class _Lease:
         found = self._path.version()
         age_s = (time.time_ns() - found.updated_ns) / 1e9
         if found.generation and age_s < self._lasts_s:
-            raise self._busy(f"held it {max(0.0, age_s):.0f} s ago")
+            raise self._busy()
         try:
             self._write(found)
         except OutputChanged as error:
-            raise self._busy("has just taken it") from error
+            raise self._busy() from error
 
     def keep(self) -> None:
         """Write it again and again until the end; interrupt the main thread when it is lost."""
-        renewed = time.monotonic()
-        while not self._ended.wait(self._lasts_s / _RENEWALS):
-            try:
-                self._write(self._version)
-                renewed = time.monotonic()
-            except OutputChanged:
-                break
-            except ClassmarkError:  # the bucket does not answer; perhaps it will
-                if time.monotonic() - renewed > self._lasts_s:
-                    break
-        with self._ending:
-            if not self._ended.is_set():
-                self.is_lost = True
-                _interrupt_main()
+        try:
+            self._renew()
+        finally:
+            with self._ending:
+                if not self._ended.is_set():
+                    self.is_lost = True
+                    _interrupt_main()
 
     def end(self) -> None:
         """Stop writing it."""
@@ -186,14 +180,29 @@ class _Lease:
         with suppress(ClassmarkError):
             self._path.unlink(before=self._version)
 
+    def _renew(self) -> None:
+        renewed = time.monotonic()
+        while not self._ended.wait(self._lasts_s / _RENEWALS):
+            try:
+                self._write(self._version)
+                renewed = time.monotonic()
+            except OutputChanged:
+                return
+            except ClassmarkError:  # the bucket does not answer; perhaps it will
+                if time.monotonic() - renewed > self._lasts_s:
+                    return
+
     def _write(self, before: Version) -> None:
-        holder = f"{socket.gethostname()} {os.getpid()}\n"
+        holder = f"process {os.getpid()} of {socket.gethostname()}"
         self._version = self._path.write(holder.encode(), before=before)
 
-    def _busy(self, what: str) -> OutputBusy:
+    def _busy(self) -> OutputBusy:
+        holder = "another run"
+        with suppress(FileNotFoundError, UnicodeDecodeError, ClassmarkError):
+            holder = f"{self._path.read_text()[:_MOST_SHOWN]!r}"
         return OutputBusy(
-            f"another run {what}: {self._path}. Wait for it; if it vanished, its lease runs out "
-            f"after {self._lasts_s:g} s."
+            f"{self._path} is held by {holder}. Wait for it; if it vanished, its lease runs out "
+            f"{self._lasts_s:g} s after it last wrote there."
         )
 
 
