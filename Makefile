@@ -48,7 +48,7 @@ LOCK_AS_TESTED = $(LOCK) --constraints requirements/test.txt
 .DEFAULT_GOAL := help
 # Tests start hundreds of Pythons; without its caches each would compile every module that it imports.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help demo test quick core test-dvc test-bento test-evidently test-ray images test-images check docs site links report pictures bench neighbours-wheel lock system-deps clean
+.PHONY: help demo test quick most long-tests core test-dvc test-bento test-evidently test-ray images test-images check docs site links report pictures bench neighbours-wheel lock system-deps clean
 
 ##@ Use
 
@@ -65,13 +65,22 @@ demo: $(DEMO_VENV)/.ready  ## Fit, serve, drift, retrain, replace on a sample; S
 ##@ Test
 
 # As many processes as cores compute already; threads of each would wait for those of the others.
-test quick core: export OMP_NUM_THREADS ?= 1
+test quick most long-tests core: export OMP_NUM_THREADS ?= 1
 
 test: $(TEST_VENV)/.ready  ## Run every test with branch coverage (own .venv-test)
 	$(RUN) pytest --cov --cov-report=term-missing:skip-covered $(if $(DEEP),,--cov-fail-under=85) $(PARALLEL) $(PYTEST_ARGS)
 
-quick: $(TEST_VENV)/.ready  ## Run the tests that are not slow, without coverage
+quick: $(TEST_VENV)/.ready  ## Run the tests that together take a minute, without coverage
+	$(RUN) pytest -q -m "not slow and not long" $(PARALLEL) $(PYTEST_ARGS)
+
+most: $(TEST_VENV)/.ready  ## Run the tests that are not slow, without coverage
 	$(RUN) pytest -q -m "not slow" $(PARALLEL) $(PYTEST_ARGS)
+
+# On a quiet machine; `rm tests/long.txt` first to begin again.
+long-tests: $(TEST_VENV)/.ready  ## Measure which tests `make quick` leaves out (tests/long.txt)
+	touch tests/long.txt
+	$(RUN) pytest -q -m "not slow and not long" $(PARALLEL) --junitxml=junit.xml
+	$(TEST_VENV)/$(BIN)/python .ci/long_tests.py junit.xml
 
 core: $(TEST_VENV)/.ready  ## Run the quick tests of the rooms that answer a paper
 	$(RUN) pytest -q -m "not slow" $(PARALLEL) $(CORE_TESTS) $(PYTEST_ARGS)

@@ -53,6 +53,8 @@ _LONGEST = (
     "test_workflows_package.py",
 )
 """They begin first: begun last, one of them would keep a worker busy minutes after the others."""
+_LONG = frozenset(Path(__file__).with_name("long.txt").read_text("utf-8").split())
+"""Tests that `make quick` leaves out too; `.ci/long_tests.py` measures which."""
 _UNMEASURED = {
     *("benchmarks", "gpu", "journey", "repository", "templates", "workflows"),  # folders
     "test_bulk_run.py",
@@ -79,15 +81,19 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Leave images to ``make test-images``, and files of slow tests only out of ``make quick``."""
     if collection_path.name == "images" and not any("images" in word for word in config.args):
         return True
-    if config.option.markexpr != "not slow" or collection_path.suffix != ".py":
+    if not config.option.markexpr.startswith("not slow") or collection_path.suffix != ".py":
         return None
     return True if _ALL_SLOW.search(collection_path.read_text("utf-8")) else None
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first, and leave the others in their order."""
+    """Put the longest files first, leave the others in their order, and mark what takes long."""
     rank = {name: place for place, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+    for item in items:
+        if item.nodeid.partition("[")[0] in _LONG:
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -44,8 +44,19 @@ def test_help_puts_every_target_below_a_heading_without_repeating_one() -> None:
 def test_ci_run_calls_only_targets_that_exist() -> None:
     text = (ROOT / ".ci/run").read_text("utf-8")
     called = set(re.findall(r"^\s*(?:[A-Z_0-9=]+ )?make ([a-z-]+)", text, re.MULTILINE))
+    called |= set(re.findall(r"^test_on \d+ ([a-z-]+)", text, re.MULTILINE))
     assert called >= {"system-deps", "demo", "check", "test", "quick"}
     assert called <= TARGETS
+
+
+def test_the_list_of_long_tests_names_only_tests() -> None:
+    listed = (ROOT / "tests/long.txt").read_text("utf-8").split()
+    assert listed == sorted(set(listed))
+    texts = {name: (ROOT / name).read_text("utf-8") for name in {n.split("::")[0] for n in listed}}
+    for name in listed:
+        file, *inside = name.split("::")
+        known = [*inside[:-1], *(["settings"] if inside[-1] == "runTest" else inside[-1:])]
+        assert all(re.search(rf"\b{part}\b", texts[file]) for part in known), name
 
 
 def test_ci_run_ends_with_the_tests_so_that_their_summary_is_last() -> None:
