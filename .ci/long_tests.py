@@ -10,7 +10,7 @@ left out of that run; remove the file first to begin again.
 from __future__ import annotations
 
 import argparse
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,9 +18,9 @@ ROOT = Path(__file__).parents[1]
 LONG = ROOT / "tests" / "long.txt"
 
 
-def seconds_of(junit: Path) -> Counter[str]:
+def seconds_of(junit: Path) -> dict[str, float]:
     """Return the seconds that each function of tests took, by ``FILE::[CLASS::]FUNCTION``."""
-    found: Counter[str] = Counter()
+    found: dict[str, float] = defaultdict(float)
     for case in ElementTree.parse(junit).iter("testcase"):
         parts = case.attrib["classname"].split(".")
         n_names = sum(part[0].isupper() for part in parts)  # classes of tests
