@@ -124,7 +124,7 @@ def leased(path: Path | BucketPath, lasts_s: float = LEASE_S) -> Iterator[None]:
     except KeyboardInterrupt:
         if lease.is_lost:
             raise OutputBusy(
-                f"another run holds {path}, because this one did not renew it for {lasts_s:g} s. "
+                f"another run holds {path}, because this one did not renew it for too long. "
                 "Start this one again when the other has ended."
             ) from None
         raise
@@ -183,13 +183,15 @@ class _Lease:
     def _renew(self) -> None:
         renewed = time.monotonic()
         while not self._ended.wait(self._lasts_s / _RENEWALS):
+            began = time.monotonic()
             try:
                 self._write(self._version)
-                renewed = time.monotonic()
+                renewed = began
             except OutputChanged:
                 return
             except ClassmarkError:  # the bucket does not answer; perhaps it will
-                if time.monotonic() - renewed > self._lasts_s:
+                # Half, because the next attempt takes its time too and must end within the lease.
+                if time.monotonic() - renewed > self._lasts_s / 2:
                     return
 
     def _write(self, before: Version) -> None:
