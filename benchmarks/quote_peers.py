@@ -101,8 +101,12 @@ def decay_by_year(report: Any) -> str:
     return markdown(head, rows, "---")
 
 
+_WIDEST_SHARE = 1.0
+"""A share of a loss that is hardly one is not quoted: its interval is wider than this."""
+
+
 def _percent(found: dict[str, float] | None) -> str:
-    if found is None:
+    if found is None or found["high"] - found["low"] > _WIDEST_SHARE:
         return "–"
     value, low, high = (100 * found[key] for key in ("value", "low", "high"))
     return f"{value:.0f} % ({low:.0f} to {high:.0f})"

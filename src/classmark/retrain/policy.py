@@ -13,7 +13,7 @@ from classmark.records.fields import check_ranges, read_rules
 from classmark.records.registry import RetrainStart
 
 DAYS_OF_YEAR = 365.25
-LOST_WITH_AGE = (0.0244, 0.0443, 0.057, 0.0697, 0.0831, 0.0955, 0.1084, 0.1272, 0.1503, 0.178)
+LOST_WITH_AGE = (0.0244, 0.0444, 0.0568, 0.0696, 0.0824, 0.0955, 0.1077, 0.1267, 0.15, 0.1813)
 """Accuracy that a fast model has lost 1, 2, ... 10 years after its newest paper, as measured by
 ``benchmarks/decay.py`` on fits of the newest 50,000 papers (``lost_by_age``, ``recent``)."""
 _MOST_DAYS = 36_500
