@@ -11,9 +11,11 @@ BENTO_VENV ?= .venv-bento
 LITSERVE_VENV ?= .venv-litserve
 EVIDENTLY_VENV ?= .venv-evidently
 RAY_VENV ?= .venv-ray
-# Tests run on all cores, a file on one of them: fixtures of a module are made once. The longest
-# files begin first (tests/conftest.py); xdist would begin with those of the most tests.
-PARALLEL ?= --numprocesses auto --dist loadfile --no-loadscope-reorder
+# Tests run in as many processes as there are cores, a file in one of them: fixtures of a module are
+# made once. The longest files begin first (tests/conftest.py); xdist would begin with those of the
+# most tests.
+PROCESSES ?= auto
+PARALLEL ?= --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 PYTEST_ARGS ?=
 # The deep tier (torch, MLflow, W&B) comes into the test environment unless DEEP is empty; its tests are
 # left out then. This version of torch, and pip alone, take a CPU build that lies on a machine.
