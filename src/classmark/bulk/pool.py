@@ -1,7 +1,6 @@
 """Local processes that make parts: given tasks one at a time, replaced once when one dies.
 
-Another kind of pool (of several machines) would have the same ``run``, and need a folder that all
-of them see.
+The pool of many machines has the same ``run``; see the room ``cluster``.
 """
 
 from __future__ import annotations
