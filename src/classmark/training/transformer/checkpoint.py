@@ -1,8 +1,8 @@
 """Checkpoints without pickle: a folder with ``state.json`` and ``tensors.safetensors``.
 
 What Lightning hands over (weights, optimiser, schedule, loops, position of the loader) is a tree of
-plain values and tensors. Tensors go into the safetensors file, the tree into JSON, where a container
-that JSON does not have is an object with one key that names it.
+plain values and tensors. Tensors go into the safetensors file, the tree into JSON, where a
+container that JSON does not have is an object with one key that names it.
 """
 
 from __future__ import annotations
