@@ -59,7 +59,7 @@ data-report: $(TEST_VENV)/.ready  ## Compare the data with those of commit BASE,
 model-gate: $(TEST_VENV)/.ready  ## Decide on the packaged model against that of BASE, as build/model.md
 	$(TEST_VENV)/$(BIN)/python .ci/model_gate.py --base $(BASE) --output build/model.md
 
-comment:  ## Put FILE on the pull request as its comment ABOUT a subject; update the one that is there
+comment:  ## Put FILE on the pull request as its comment ABOUT a subject; update an existing one
 	$(PYTHON) .ci/github.py comment --about $(ABOUT) $(FILE)
 
 speed: $(TEST_VENV)/.ready  ## Compare the speed of scoring with the last report, build/speed.json

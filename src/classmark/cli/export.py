@@ -152,7 +152,7 @@ def export(
         name=name,
         version=version,
         dataset=dataset,
-        about=_read(about) if about else "",
+        about=_read_text(about) if about else "",
         non_papers=_other_texts(non_papers),
         overwrite=overwrite,
         command=shlex.join(words),
@@ -209,7 +209,7 @@ def _other_texts(non_papers: str | None) -> OtherTexts | None:
     return read_non_papers(parse_source(non_papers))
 
 
-def _read(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -19,8 +19,8 @@ from classmark.client.protocol import (
     Call,
     ClientConfig,
     OnePaper,
-    Options,
     Prediction,
+    RequestOptions,
     Retries,
     authorisation,
     batch_call,
@@ -76,12 +76,12 @@ class AsyncClient:
 
     @overload  # a string is an iterable of strings too; it is read as one paper
     async def classify(  # type: ignore[overload-overlap]
-        self, papers: OnePaper, **options: Unpack[Options]
+        self, papers: OnePaper, **options: Unpack[RequestOptions]
     ) -> Answer: ...
 
     @overload
     async def classify(
-        self, papers: Iterable[OnePaper], **options: Unpack[Options]
+        self, papers: Iterable[OnePaper], **options: Unpack[RequestOptions]
     ) -> list[Answer | BadRecord]: ...
 
     async def classify(
@@ -124,7 +124,7 @@ class AsyncClient:
         *,
         name: str | None = None,
         columns: Mapping[str, str] | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[RequestOptions],
     ) -> FileAnswers:
         """Classify every paper of a file in any format that the service reads.
 

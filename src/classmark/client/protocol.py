@@ -55,7 +55,7 @@ class PaperLike(Protocol):
 OnePaper = str | Mapping[str, Any] | PaperLike
 
 
-class Options(TypedDict, total=False):
+class RequestOptions(TypedDict, total=False):
     """Options of ``classify`` beside the papers; its docstring describes them."""
 
     top: int | None

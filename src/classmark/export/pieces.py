@@ -44,7 +44,7 @@ def choose_pieces(content: bytes, counts: NDArray[np.int64], share: float) -> ND
     Raises:
         InvalidConfig: the tokenizer is of another kind than WordPiece, or that many cannot leave.
     """
-    value = _read(content)
+    value = _read_wordpiece(content)
     vocabulary: dict[str, int] = value["model"]["vocab"]
     prefix = value["model"].get("continuing_subword_prefix", "##")
     needed = {
@@ -71,7 +71,7 @@ def keep_pieces(content: bytes, kept: NDArray[np.intp]) -> bytes:
         content: of a WordPiece tokenizer.
         kept: int [n], ids in ascending order, as ``choose_pieces`` returns them.
     """
-    value = _read(content)
+    value = _read_wordpiece(content)
     number = {int(old): new for new, old in enumerate(kept)}
     model = value["model"]
     model["vocab"] = {t: number[i] for t, i in model["vocab"].items() if i in number}
@@ -104,7 +104,7 @@ def prune_vocabulary(network: Network, kept: NDArray[np.intp]) -> Network:
     return replace(network, module=module, tokenizer=tokenizer, tokenizer_json=content)
 
 
-def _read(content: bytes) -> dict[str, Any]:
+def _read_wordpiece(content: bytes) -> dict[str, Any]:
     value: dict[str, Any] = json.loads(content)
     kind = value["model"].get("type")
     if kind != "WordPiece":

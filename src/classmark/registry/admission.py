@@ -120,7 +120,7 @@ def proof_of(
     if not trusted:
         return None
     path = folder / SIGNATURES / bundle.digest
-    statement = _read(path, bundle, trusted)
+    statement = _read_statement(path, bundle, trusted)
     if statement.counter < (known.counter or 0):
         raise SignatureRefused(
             f"{path} is number {statement.counter}, older than number {known.counter} that was "
@@ -168,7 +168,7 @@ def _signature(
     return _Signature(content, statement)
 
 
-def _read(path: Path, bundle: Bundle, trusted: Mapping[str, str]) -> Statement:
+def _read_statement(path: Path, bundle: Bundle, trusted: Mapping[str, str]) -> Statement:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:

@@ -30,7 +30,7 @@ def settle(path: Path, last: PromotionEvent) -> int:
         RegistryCorrupt: the log ends in something else; nothing is written.
         StorageFailed: it cannot be written.
     """
-    content, line = _read(path), last.line() + _END
+    content, line = _content_of(path), last.line() + _END
     if content.endswith(line) and content[: -len(line)][-1:] in (b"", _END):
         return len(content)
     whole, end, part = content.rpartition(_END)
@@ -67,7 +67,7 @@ def read_events(path: Path, last: PromotionEvent) -> list[PromotionEvent]:
     Raises:
         RegistryCorrupt: a line is missing, edited or out of order; says which.
     """
-    whole, end, part = _read(path).rpartition(_END)
+    whole, end, part = _content_of(path).rpartition(_END)
     events = list(_chained(path, whole.split(_END) if end else []))
     if not events or events[-1].sequence == last.sequence - 1:
         if not last.line().startswith(part) or last.previous != _previous(events):
@@ -110,7 +110,7 @@ def _previous(events: list[PromotionEvent]) -> str:
     return events[-1].digest() if events else NO_EVENT
 
 
-def _read(path: Path) -> bytes:
+def _content_of(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:

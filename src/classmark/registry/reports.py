@@ -20,7 +20,7 @@ def keep_report(folder: Path, content: bytes) -> str:
         StorageFailed: it cannot be written.
     """
     digest, path = sha256(content).hexdigest(), folder / f"{sha256(content).hexdigest()}.json"
-    _read(path, content)
+    _subject(path, content)
     # Written again if it is there: the latest report about a bundle counts.
     write_text(path, content.decode())
     return digest
@@ -44,7 +44,7 @@ def passed_report(folder: Path, digest: str, report: Path | None) -> str | None:
         content = report.read_bytes()
     except OSError as error:
         raise InvalidReport(f"{report} {unreadable(error, 'Give a gate report')}") from error
-    about, passed = _read(report, content)
+    about, passed = _subject(report, content)
     if about != digest:
         raise ChangeRefused(
             f"{report} is about the bundle {about[:12]}, not about {digest[:12]}. Run `classmark "
@@ -82,14 +82,14 @@ def _latest(folder: Path, digest: str) -> str | None:
     for path in folder.glob("*.json"):
         with suppress(OSError, InvalidReport):
             content = path.read_bytes()
-            about, passed = _read(path, content)
+            about, passed = _subject(path, content)
             if about == digest and sha256(content).hexdigest() == path.stem:
                 found.append((path.stat().st_mtime_ns, path.stem, passed))
     latest = max(found, default=(0, "", False))
     return latest[1] if latest[2] else None
 
 
-def _read(path: Path, content: bytes) -> tuple[str, bool]:
+def _subject(path: Path, content: bytes) -> tuple[str, bool]:
     """Return which bundle a report is about, and whether that passed."""
     report = _parsed(path, content)
     return report.candidate.digest, report.passed

@@ -35,7 +35,7 @@ class Orders:
             RunCorrupt: one cannot be read; names the file.
         """
         found = sorted((self.folder / ORDERS).glob(f"*/{ORDER_FILE}"))
-        return tuple(_read(path) for path in found)
+        return tuple(_read_state(path) for path in found)
 
     def begin(self, order: RetrainOrder, facts: Mapping[str, Any]) -> RetrainState:
         """Keep a new order; with ``facts`` of what it was made for.
@@ -67,7 +67,7 @@ class Orders:
         return after
 
 
-def _read(path: Path) -> RetrainState:
+def _read_state(path: Path) -> RetrainState:
     try:
         return RetrainState.from_dict(json.loads(path.read_bytes()))
     except (OSError, ValueError, WrongField, TypeError, RecursionError) as error:

@@ -38,7 +38,7 @@ from classmark.wire import Answer, ModelRef
 DEFAULT_TOP = 5
 
 
-class Options(TypedDict, total=False):
+class CallOptions(TypedDict, total=False):
     """Options of ``Classifier.classify`` beside the papers; its docstring describes them."""
 
     top: int
@@ -232,22 +232,26 @@ class Classifier:
 
     @overload  # a string is an iterable of strings too; it is read as one paper
     def classify(  # type: ignore[overload-overlap]
-        self, x: OneItem, *, errors: Literal["raise"] = ..., **options: Unpack[Options]
+        self, x: OneItem, *, errors: Literal["raise"] = ..., **options: Unpack[CallOptions]
     ) -> Answer: ...
 
     @overload
     def classify(
-        self, x: Iterable[OneItem], *, errors: Literal["raise"] = ..., **options: Unpack[Options]
+        self,
+        x: Iterable[OneItem],
+        *,
+        errors: Literal["raise"] = ...,
+        **options: Unpack[CallOptions],
     ) -> Answers[Answer]: ...
 
     @overload
     def classify(  # type: ignore[overload-overlap]
-        self, x: OneItem, *, errors: Literal["return"], **options: Unpack[Options]
+        self, x: OneItem, *, errors: Literal["return"], **options: Unpack[CallOptions]
     ) -> Answer | BadRecord: ...
 
     @overload
     def classify(
-        self, x: Iterable[OneItem], *, errors: Literal["return"], **options: Unpack[Options]
+        self, x: Iterable[OneItem], *, errors: Literal["return"], **options: Unpack[CallOptions]
     ) -> Answers[Answer | BadRecord]: ...
 
     def classify(  # noqa: PLR0913 - all of them are options of a caller

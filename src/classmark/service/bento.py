@@ -69,7 +69,7 @@ class AskedIn(bentoml.IODescriptor):
     async def from_http_request(cls, request: Request, serde: Any) -> Any:  # noqa: ANN401, ARG003
         """Return a list of one request, or of one reply that refuses it."""
         try:
-            return [await _read(request, cls.most_bytes)]
+            return [await _checked_request(request, cls.most_bytes)]
         except Problem as problem:
             return [Reply.of_problem(problem)]
 
@@ -85,7 +85,7 @@ class RepliedOut(bentoml.IODescriptor):
         return Response(reply.body, reply.status, media_type=media_type)
 
 
-async def _read(request: Request, most_bytes: int) -> ClassifyRequest:
+async def _checked_request(request: Request, most_bytes: int) -> ClassifyRequest:
     """Return a checked request; a body that is too large is not read to its end."""
     media_type = request.headers.get("content-type", "")
     if media_type.partition(";")[0].strip().lower() != JSON:

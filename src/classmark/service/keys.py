@@ -220,7 +220,7 @@ class KeyRing:
         self._keys: dict[str, Key] = {}
         self._error: InvalidKeys | None = None
         self._log_error_at = 0.0
-        self._read()
+        self._load()
         self._look_at = time.monotonic() + LOOK_AGAIN_S
 
     def find(self, text: str) -> Key | None:
@@ -252,7 +252,7 @@ class KeyRing:
         if self._error is None and self._state() == self._seen:
             return
         try:
-            self._read()
+            self._load()
         except InvalidKeys as error:
             self._error, self._keys = error, {}
             if now >= self._log_error_at:
@@ -263,7 +263,7 @@ class KeyRing:
             self._error, self._log_error_at = None, 0.0
             log("API keys readable again", keys=len(self._keys))
 
-    def _read(self) -> None:
+    def _load(self) -> None:
         self._seen = self._state()
         self._keys = {key.id: key for key in read_keys(self._path)}
         if self._seen is not None and self._seen[0] & stat.S_IRWXO:

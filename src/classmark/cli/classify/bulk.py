@@ -14,7 +14,7 @@ from classmark.errors import UsageError
 
 if TYPE_CHECKING:
     from classmark.bulk import BulkConfig, BulkLayout, BulkReport
-    from classmark.cli.classify.command import Layout, Options
+    from classmark.cli.classify.command import CommandOptions, Layout
     from classmark.cli.classify.sources import Source
     from classmark.cluster import Engine
 
@@ -57,7 +57,7 @@ def bulk_layout(layout: Layout, output: Path | None) -> BulkLayout:
 
 def run_bulk(
     sources: Sequence[Source],
-    options: Options,
+    options: CommandOptions,
     *,
     model: str | None,
     output: Path | None,

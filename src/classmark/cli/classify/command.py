@@ -74,7 +74,7 @@ def choose_layout(output: Path | None, **wanted: bool) -> Layout:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class CommandOptions:
     """How to read, to answer and to write; checked before anything is loaded."""
 
     top: int
@@ -192,7 +192,7 @@ def classify(
     check_engine(engine, address)
     work = Work(engine, address, workers)
     in_bulk = work.in_bulk or layout == "parquet"
-    options = Options(
+    options = CommandOptions(
         top=top,
         threshold=threshold,
         explain=explain,
@@ -223,7 +223,7 @@ def classify(
 
 
 def run(
-    sources: Sequence[Source], options: Options, *, model: str | None, output: Path | None
+    sources: Sequence[Source], options: CommandOptions, *, model: str | None, output: Path | None
 ) -> tuple[int, int]:
     """Classify everything and write it; return (bad records, records)."""
     from classmark.bundle import find_bundle

@@ -17,7 +17,7 @@ from classmark.runtime.intake import read_items
 from classmark.storage import is_remote
 
 if TYPE_CHECKING:
-    from classmark.cli.classify.command import Options
+    from classmark.cli.classify.command import CommandOptions
 
 Report = Callable[[str], None]
 
@@ -89,7 +89,7 @@ def read_arguments(arguments: Sequence[str]) -> list[Source]:
 
 
 def read_records(
-    sources: Sequence[Source], options: Options, report: Report, *, whole_labels: bool
+    sources: Sequence[Source], options: CommandOptions, report: Report, *, whole_labels: bool
 ) -> Iterator[Paper | BadRecord]:
     """Yield the records of all sources in order.
 
@@ -109,7 +109,7 @@ def read_records(
 
 
 def _items(
-    source: Source, options: Options, *, whole_labels: bool
+    source: Source, options: CommandOptions, *, whole_labels: bool
 ) -> Iterable[str | Paper | BadRecord]:
     if source.kind == "text":
         return [source.value]

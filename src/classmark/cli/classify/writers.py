@@ -11,7 +11,7 @@ from classmark.records import BadRecord, Paper, csv_header, csv_lines
 from classmark.wire import Answer, Ranked
 
 if TYPE_CHECKING:
-    from classmark.cli.classify.command import Options
+    from classmark.cli.classify.command import CommandOptions
     from classmark.cli.classify.sources import Source
     from classmark.runtime import Answers, Classifier
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 def make_writer(
     write: Write,
-    options: Options,
+    options: CommandOptions,
     classifier: Classifier,
     sources: Sequence[Source],
     output: Path | None,

@@ -73,7 +73,7 @@ def _find(
     sources: Sequence[Source], place: Path, model: str | None, *, top: int, columns: str | None
 ) -> tuple[list[Row], int]:
     """Return each record with its similar papers, and how many could not be read."""
-    from classmark.cli.classify.command import Options
+    from classmark.cli.classify.command import CommandOptions
     from classmark.cli.classify.sources import read_records
     from classmark.cli.index.command import model_of
     from classmark.neighbours import Index
@@ -81,7 +81,7 @@ def _find(
 
     found = Index.open(place)
     classifier = model_of(found.manifest, place, model)
-    options = Options(
+    options = CommandOptions(
         top=top,
         threshold=None,
         explain=False,

@@ -184,11 +184,9 @@ class _Service:
 
         until = time.monotonic() + _READY_S
         while True:
-            try:
+            with suppress(httpx.TransportError):
                 if httpx.get(f"{self._url}/readyz", trust_env=False).is_success:
                     return
-            except httpx.TransportError:
-                pass
             if self._sampler.process.poll() is not None or time.monotonic() > until:
                 raise WorkerFailed(f"the service did not start: {self._last_line()}")
             time.sleep(_LOOK_S)

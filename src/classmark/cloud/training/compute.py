@@ -6,6 +6,7 @@ import json
 import shlex
 import time
 import uuid
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -69,11 +70,8 @@ class Compute:
         from google.api_core.exceptions import NotFound
 
         _, _, _, zone, _, name = state.path.split("/")
-        with google_errors("reading the job", role=ROLE):
-            try:
-                return self._get(zone, name)
-            except NotFound:
-                pass
+        with google_errors("reading the job", role=ROLE), suppress(NotFound):
+            return self._get(zone, name)
         return self._after_end(state)
 
     def jobs(self) -> list[JobState]:

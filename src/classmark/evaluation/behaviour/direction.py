@@ -23,7 +23,7 @@ _DECISIVE = 5
 _NO_TERMS = frozenset({"(bias)", "(other terms)", "residual", "(residual)"})
 
 
-def _strangers(classifier: Classifier, sentences: Sentences) -> list[tuple[str, Paper]]:
+def _of_other_archives(classifier: Classifier, sentences: Sentences) -> list[tuple[str, Paper]]:
     """Return categories with papers of other archives, the same ones every time."""
     chosen = []
     for place, code in enumerate(sentences):
@@ -42,7 +42,7 @@ def _longer(code: str, paper: Paper, sentences: Sentences) -> Paper:
 
 
 def _raised(classifier: Classifier, sentences: Sentences) -> Held:
-    chosen = _strangers(classifier, sentences)
+    chosen = _of_other_archives(classifier, sentences)
     everything = len(classifier.labels)
     before = classifier.classify([paper for _, paper in chosen], top=everything)
     after = classifier.classify([_longer(c, p, sentences) for c, p in chosen], top=everything)
@@ -53,7 +53,7 @@ def _raised(classifier: Classifier, sentences: Sentences) -> Held:
 
 
 def _lowered(classifier: Classifier, sentences: Sentences) -> Held:
-    chosen = _strangers(classifier, sentences)
+    chosen = _of_other_archives(classifier, sentences)
     everything = len(classifier.labels)
     before = classifier.classify([paper for _, paper in chosen], top=everything)
     after = classifier.classify([_longer(c, p, sentences) for c, p in chosen], top=everything)

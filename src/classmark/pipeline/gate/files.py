@@ -34,7 +34,7 @@ def read_rules_file(path: Path | None, packaged: str = DEFAULT_RULES) -> GateRul
     """
     name = f"the rules {path}" if path else f"the package's rules {packaged}"
     try:
-        rules = read_rules(_parse(_read(path, packaged)))
+        rules = read_rules(_parse(_text_of(path, packaged)))
     except (OSError, InvalidGates, ValueError, OverflowError, RecursionError) as error:
         reason = " ".join(str(error).split()).removesuffix(".")
         raise InvalidGates(f"{name} cannot be used: {reason}. {_WHERE}") from error
@@ -49,10 +49,10 @@ def read_yaml(path: Path) -> object:
             an alias.
         MissingExtra: YAML cannot be read here.
     """
-    return _parse(_read(path, ""))
+    return _parse(_text_of(path, ""))
 
 
-def _read(path: Path | None, packaged: str) -> str:
+def _text_of(path: Path | None, packaged: str) -> str:
     content = path.read_bytes() if path else (files("classmark.conf") / packaged).read_bytes()
     if len(content) > MOST_BYTES:
         raise ValueError(f"it has {len(content):,} bytes, at most {MOST_BYTES:,} are read")

@@ -90,8 +90,10 @@ def compare_kernels(bundle: Bundle, papers: tuple[Paper, ...]) -> Parity:
     differ = count_differences(bundle, papers)
     if differ is not None:
         return Parity(differ=differ, papers=len(papers))
-    is_fast = bundle.manifest.kind != "transformer"
-    note = "the C kernel is not installed here" if is_fast else "a transformer has one kernel"
+    has_two_kernels = bundle.manifest.kind != "transformer"
+    note = (
+        "the C kernel is not installed here" if has_two_kernels else "a transformer has one kernel"
+    )
     return Parity(differ=None, papers=0, note=note)
 
 

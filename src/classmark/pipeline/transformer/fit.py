@@ -130,7 +130,7 @@ def _lead(
             stack.enter_context(hold_run(config.resume))
         run = _run_to_resume(config, manifest)
         _check_start(options, manifest, config.dataset)
-        work = _read(config, manifest, progress, processes)
+        work = _read_work(config, manifest, progress, processes)
         if run is None:
             folder = stack.enter_context(reserve_run_folder(config.runs_dir, config.kind))
             stack.enter_context(hold_run(unfinished_folder(folder)))
@@ -148,7 +148,7 @@ def _lead(
 
 def _take_part(config: TrainConfig, manifest: DatasetManifest, processes: Processes) -> Path:
     """Return the run folder, which the first process writes."""
-    work = _read(config, manifest, SILENT, processes)
+    work = _read_work(config, manifest, SILENT, processes)
     with processes.lost_ones(), TemporaryDirectory(prefix="classmark-fit-") as folder:
         finished = processes.share(Path(folder))
         _score(work, _fit(work, Path(folder), Trackers()))
@@ -208,7 +208,7 @@ def _check_start(options: TransformerConfig, manifest: DatasetManifest, dataset:
         check_same_labels(record.labels, manifest.labels, dataset, f"the run {options.start}")
 
 
-def _read(
+def _read_work(
     config: TrainConfig, manifest: DatasetManifest, progress: Progress, processes: Processes
 ) -> _Work:
     options = config.options(TransformerConfig)

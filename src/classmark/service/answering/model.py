@@ -24,7 +24,7 @@ WARM_UP = Paper(
     title="Graph colouring with learned heuristics",
     abstract="We prove a bound on the chromatic number of sparse graphs and learn a heuristic.",
 )
-FAST_KIND = "linear"
+LINEAR = "linear"
 
 
 class Model:
@@ -62,9 +62,9 @@ class Model:
         return made.timestamp()
 
     @property
-    def is_fast(self) -> bool:
+    def is_linear(self) -> bool:
         """Whether it answers requests as they come, without a queue; see ``Batcher``."""
-        return self.bundle.manifest.kind == FAST_KIND
+        return self.bundle.manifest.kind == LINEAR
 
     def warm_up(self) -> None:
         """Classify a paper, alone and in a batch, so that every array and cache is touched."""
@@ -114,7 +114,7 @@ def open_model(settings: ServiceSettings) -> OpenedModel:
     manifest = bundle.manifest
     if settings.registry is not None:  # a deep one may follow
         _share_cores(settings)
-    if manifest.kind == FAST_KIND:
+    if manifest.kind == LINEAR:
         loaded = Model(bundle)
         open_index(settings, loaded.classifier.model)
         return OpenedModel(loaded.spec, bundle.digest, settings.worker_count, loaded)
@@ -195,7 +195,7 @@ def check_usable(bundle: Bundle) -> None:
         ClassmarkError: it cannot.
     """
     whole = with_members(bundle)
-    if whole.manifest.kind == FAST_KIND:
+    if whole.manifest.kind == LINEAR:
         Model(whole)
 
 

@@ -145,7 +145,7 @@ class Versions:
         settings = self._settings
         index = open_index(settings, model.classifier.model)
         classifier, batcher = with_evidence(model.classifier, index), None
-        if not model.is_fast:  # a fast one answers as requests come
+        if not model.is_linear:  # a linear one answers as requests come
             limits = BatchLimits(
                 batch_tokens=settings.batch_tokens,
                 queue_papers=settings.batch_queue,

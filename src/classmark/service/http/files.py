@@ -92,7 +92,7 @@ async def classify_file(service: Service, exchange: Exchange) -> Reply:
         raise invalid_field("file", "is missing; send the file in a form field of this name")
     answerer = service.version_of(exchange).answerer
     columns = answerer.classifier.columns.overruled_by(_columns(form.values))
-    found, records = await _read(service, exchange, form, columns)
+    found, records = await _read_records(service, exchange, form, columns)
     size = ITEM_BYTES + sum(PAPER_BYTES + record.size_chars for record in records)
     return await service.threads.run(
         exchange, lambda: _answer(answerer, exchange, options, found, records), size
@@ -108,7 +108,7 @@ async def _receive_form(service: Service, exchange: Exchange) -> Form:
     )
 
 
-async def _read(
+async def _read_records(
     service: Service, exchange: Exchange, form: Form, columns: Columns
 ) -> tuple[str, list[Record]]:
     """Return the format of a file and its records."""

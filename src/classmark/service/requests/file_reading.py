@@ -122,7 +122,7 @@ def _records(
 ) -> Iterator[Record]:
     n_records = n_chars = 0
     with _as_problem():
-        for record in _read(source, found, options, limits, check):
+        for record in _records_in(source, found, options, limits, check):
             check()
             n_records += 1
             n_chars += record.size_chars
@@ -133,7 +133,7 @@ def _records(
             yield record
 
 
-def _read(
+def _records_in(
     source: Source,
     found: str,
     options: ReadOptions,

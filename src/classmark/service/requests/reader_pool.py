@@ -109,7 +109,7 @@ class ReaderPool:
         try:
             async with asyncio.timeout(exchange.remaining_s), turn:
                 return await asyncio.get_running_loop().run_in_executor(
-                    self._pool, self._read, exchange, content, file_name, columns
+                    self._pool, self._read_in_process, exchange, content, file_name, columns
                 )
         except TimeoutError as error:
             raise deadline_exceeded(exchange) from error
@@ -125,7 +125,7 @@ class ReaderPool:
         for reader in list(self._all):
             reader.kill()
 
-    def _read(
+    def _read_in_process(
         self, exchange: Exchange, content: bytes, file_name: str, columns: Columns
     ) -> tuple[str, list[Record]]:
         """Return what a process reads; runs in a thread."""
