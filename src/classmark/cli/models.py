@@ -32,7 +32,7 @@ Spec = Annotated[
     str,
     typer.Argument(
         metavar="NAME",
-        help="NAME, NAME@VERSION or PATH; the default if left out.",
+        help="NAME, NAME@VERSION or PATH.",
         autocompletion=complete_model,
     ),
 ]

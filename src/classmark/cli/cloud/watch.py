@@ -26,9 +26,7 @@ _PACE = Pace()
 
 RulesFolder = Annotated[
     Path,
-    typer.Option(
-        "--rules", metavar="DIR", help="Folder of Prometheus' rules; needs a checkout by default."
-    ),
+    typer.Option("--rules", metavar="DIR", help="Folder of Prometheus' rules, of a checkout."),
 ]
 
 

@@ -57,7 +57,8 @@ def build(
         str | None,
         typer.Option(
             metavar="M",
-            help="NAME, NAME@VERSION or PATH of a model of the fast tier; the newest `fast`.",
+            help="NAME, NAME@VERSION or PATH of a model of the fast tier.",
+            show_default="the newest fast",
             autocompletion=complete_model,
         ),
     ] = None,
@@ -67,7 +68,9 @@ def build(
     titles: Annotated[
         bool | None,
         typer.Option(
-            "--titles/--no-titles", help="Keep titles; by default those of files, not of datasets."
+            "--titles/--no-titles",
+            help="Keep titles.",
+            show_default="those of files, not of datasets",
         ),
     ] = None,
     columns: ColumnsOption = None,

@@ -22,7 +22,8 @@ Model = Annotated[
     str | None,
     typer.Option(
         metavar="NAME[@VERSION]|PATH",
-        help="Model whose predictions to look at; the default model if left out.",
+        help="Model whose predictions to look at.",
+        show_default="the default model",
         autocompletion=complete_model,
     ),
 ]
@@ -41,7 +42,8 @@ Kept = Annotated[
         "--history",
         metavar="FILE",
         click_type=ANYWHERE,
-        help="SQLite file that keeps the reports; CLASSMARK_HOME/monitor.sqlite if left out.",
+        help="SQLite file that keeps the reports.",
+        show_default="CLASSMARK_HOME/monitor.sqlite",
     ),
 ]
 Newest = Annotated[int, typer.Option(min=1, metavar="N", help="Compare the newest N predictions.")]

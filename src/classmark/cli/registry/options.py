@@ -21,11 +21,14 @@ SHOWN_DIGITS = 12
 Place = Annotated[
     str | None,
     typer.Option(
-        "--registry", metavar="DIR", help="Folder of it, or gs://...; CLASSMARK_HOME/registry."
+        "--registry",
+        metavar="DIR",
+        help="Folder of it, or gs://...",
+        show_default="CLASSMARK_HOME/registry",
     ),
 ]
 Who = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Who does it; USER@HOST if left out.")
+    str | None, typer.Option(metavar="NAME", help="Who does it.", show_default="USER@HOST")
 ]
 Why = Annotated[str, typer.Option(metavar="TEXT", help="The reason, which the event keeps.")]
 TrustedKeys = Annotated[

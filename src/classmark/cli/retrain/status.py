@@ -31,7 +31,10 @@ _PAPERS_EACH = 100
 Folder = Annotated[
     Path | None,
     typer.Option(
-        "--folder", metavar="DIR", help="Folder of the orders; CLASSMARK_HOME/retrain if left out."
+        "--folder",
+        metavar="DIR",
+        help="Folder of the orders.",
+        show_default="CLASSMARK_HOME/retrain",
     ),
 ]
 Rules = Annotated[

@@ -51,8 +51,8 @@ File = Annotated[
     typer.Option(
         "--journal",
         metavar="FILE|ADDRESS",
-        help="First file of the journal; CLASSMARK_HOME/journal/journal.sqlite if left out. Or a "
-        "database: postgresql://USER@HOST/NAME.",
+        help="First file of the journal, or a database: postgresql://USER@HOST/NAME.",
+        show_default="CLASSMARK_HOME/journal/journal.sqlite",
     ),
 ]
 

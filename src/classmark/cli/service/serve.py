@@ -81,7 +81,11 @@ def serve(
     ] = None,
     channel: Annotated[
         str | None,
-        typer.Option(metavar="C", help="Channel of the registry: champion (default), challenger."),
+        typer.Option(
+            metavar="C",
+            help="Channel of the registry: champion or challenger.",
+            show_default="champion",
+        ),
     ] = None,
     trusted_key: Annotated[
         Path | None,
