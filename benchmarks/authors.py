@@ -61,7 +61,7 @@ def metrics_of(table: ScoreTable, wanted: Sequence[str] = METRICS) -> dict[str, 
     parts = [("all", report.n, report.metrics)]
     parts += [(part.name, part.n, part.metrics) for part in report.periods]
     return {
-        name: {"papers": n, **{key: round(m[key].value, 4) for key in wanted}}
+        name: {"papers": n, **{key: round(m[key].value, 6) for key in wanted}}
         for name, n, m in parts
     }
 

@@ -17,6 +17,7 @@ from classmark.dataset import DatasetSplit
 from classmark.export import quantise
 from classmark.export.onnx import Network
 from classmark.export.prune import pooled
+from classmark.kernels.calibration import softmax
 from classmark.kernels.encoder import padded, plan_runs
 from classmark.kernels.linear import LinearArrays
 from classmark.kernels.tokens import PairTokenizer
@@ -176,8 +177,7 @@ def soft_papers(papers: SparsePapers, wanted: Floats, share: float, labels: NDAr
     the teacher's, so that every share makes for as many steps.
     """
     top = np.argsort(-wanted, axis=1)[:, :SOFT_LABELS]
-    p = np.exp(wanted - wanted.max(axis=1, keepdims=True))
-    p = np.take_along_axis(p, top, axis=1)
+    p = np.take_along_axis(softmax(wanted, 1.0)[0], top, axis=1)
     true = np.repeat(np.asarray(labels)[:, None], SOFT_LABELS, axis=1)
     parts = [
         (top, share * p / p.sum(axis=1, keepdims=True)),
