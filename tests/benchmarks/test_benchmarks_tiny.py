@@ -245,3 +245,30 @@ def test_an_index_of_papers_is_measured_against_brute_force(run_benchmark: RunBe
         assert all(point["recall"] >= least for point in part["probes"].values())
         assert part["lists"] == 1
     assert found["bits"]["4"]["bytes_per_paper"] < found["bits"]["8"]["bytes_per_paper"]
+
+
+@pytest.mark.slow  # a process of its own
+def test_a_canary_is_promoted_or_rolled_back_as_its_candidate_deserves(
+    run_benchmark: RunBenchmark,
+) -> None:
+    models = run_benchmark("canary.py", "--tiny")["models"]
+    assert models["equal"]["outcomes"] == {"promoted": models["equal"]["canaries"]}
+    for name in ("failing", "slow", "disagreeing", "abstaining"):
+        assert models[name]["rolled_back_share"] == 1.0
+
+
+@pytest.mark.slow  # fits two trials, and the best and the default options again
+def test_the_best_options_of_a_sweep_are_compared_with_the_default_ones(
+    few_invented: Path, tmp_path: Path, run_benchmark: RunBenchmark
+) -> None:
+    pytest.importorskip("optuna")
+    study = tmp_path / "studies" / "sweep-fast"
+    words = ["sweep", "sweep=fast", f"dataset.path={few_invented}", "sweep.trials=2"]
+    command = [sys.executable, "-m", "classmark", *words, f"runs_dir={study.parent}"]
+    subprocess.run(command, capture_output=True, check=True)
+    options = ("--dataset", few_invented, "--work", tmp_path / "fits", "--seeds", "8")
+    found = run_benchmark("sweep.py", "--study", study, *options)
+    assert len(found["trials"]) == 2
+    compared = found["comparison"]
+    assert {name: len(runs) for name, runs in compared["runs"].items()} == {"default": 1, "best": 1}
+    assert compared["difference"]["test"]["papers"] > 0
