@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,8 @@ from classmark.journal.writer import FileWriter
 
 Open = Callable[..., Journal]
 
-# Records without pause or end, and says after each event which one it was and when; at first, which
-# process writes.
+# Records without pause or end, and says after each event which one it was, when, and how many are
+# written; at first, which process writes.
 WRITER = """
 import sys, time
 from pathlib import Path
@@ -36,7 +37,8 @@ print(journal.writer_pid, flush=True)
 while True:
     event = prediction()
     kept = journal.record(event)
-    print(event.prediction_id, time.monotonic_ns(), int(kept), flush=True)
+    written = journal.status().written
+    print(event.prediction_id, time.monotonic_ns(), int(kept), written, flush=True)
     time.sleep(0.0005)
 """
 WINDOW_NS = 250_000_000
@@ -89,6 +91,11 @@ def kill_after(process: subprocess.Popen[str], n_lines: int) -> tuple[int, list[
     assert process.wait() == -signal.SIGKILL
     wait_until(lambda: has_ended(writer_pid), "its writer has ended")
     return at_ns, [line.split() for line in lines if line.endswith("\n")]
+
+
+def said_written(said: list[list[str]]) -> set[str]:
+    """Return the events that were written by the count of the process: those recorded first."""
+    return {line[0] for line in said[: int(said[-1][3])]}
 
 
 def test_a_full_disk_is_counted_and_recovers(open_journal: Open, small_disk: Path) -> None:
@@ -215,10 +222,12 @@ def test_sigkill_under_load_loses_at_most_the_window(path: Path) -> None:
     killed_ns, said = kill_after(start_writer(path), 2_000)
     kept = set(ids_in(path))
     lost_ages_ns = [
-        killed_ns - int(at_ns) for event, at_ns, ok in said if ok == "1" and event not in kept
+        killed_ns - int(at_ns) for event, at_ns, ok, _ in said if ok == "1" and event not in kept
     ]
     assert len(kept) > 1_000
-    assert max(lost_ages_ns, default=0) <= WINDOW_NS
+    # On a starved machine nothing is passed on while the process does not run.
+    pause_ns = max(int(b[1]) - int(a[1]) for a, b in pairwise(said))
+    assert max(lost_ages_ns, default=0) <= WINDOW_NS + pause_ns
 
 
 @pytest.mark.slow
@@ -267,9 +276,8 @@ def test_several_processes_rotate_without_losing_or_doubling(path: Path) -> None
     found = ids_in(path)
     assert len(found) == len(set(found))
     assert len(journal_files(path)) >= 3
-    for killed_ns, said in outcomes:
-        old = {event for event, at_ns, _ in said if killed_ns - int(at_ns) > WINDOW_NS}
-        assert old <= set(found)
+    for _, said in outcomes:
+        assert said_written(said) <= set(found)
     for file in journal_files(path):
         with closing(sqlite3.connect(file)) as connection, connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -284,10 +292,10 @@ def test_forgetting_while_another_process_writes_loses_nothing_else(path: Path) 
     for prediction_id in doomed:
         assert forget(path, Forgettable(prediction_ids=(prediction_id,))).predictions == 1
     # More than the pipe holds: some of them are recorded after the last `forget` let the file go.
-    killed_ns, said = kill_after(writer, 2_500)
-    old = {event for event, at_ns, _ in said if killed_ns - int(at_ns) > WINDOW_NS}
+    _, said = kill_after(writer, 2_500)
+    old = said_written(said)
     found = set(ids_in(path))
-    assert all(ok == "1" for _, _, ok in said)
+    assert all(ok == "1" for _, _, ok, _ in said)
     assert len(old) > len(doomed)
     assert old - set(doomed) <= found
     assert not found & set(doomed)

@@ -16,7 +16,8 @@ import pytest
 
 from make_targets import ROOT, clone, git, make, needs_make
 
-pytestmark = [needs_make, pytest.mark.slow]  # builds packages and environments
+# Builds packages and environments, which takes minutes on a busy machine.
+pytestmark = [needs_make, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def built(done: Any) -> dict[str, str]:
