@@ -151,7 +151,7 @@ def test_a_batch_does_not_wait_behind_a_file_that_is_parsed_for_long(
     make: Callable[..., Service], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     service, may_end = make(threads=1, journal=str(tmp_path / "journal.sqlite")), Event()
-    monkeypatch.setattr(service.readers, "_read", lambda *_: may_end.wait())
+    monkeypatch.setattr(service.readers, "_read_in_process", lambda *_: may_end.wait())
     deadline = {"X-Classmark-Deadline-Ms": "50"}
     try:
         for _ in range(3):

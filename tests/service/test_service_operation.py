@@ -9,6 +9,7 @@ import pty
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,11 @@ def list_of_openers(file: Path, server: Any) -> list[int]:
     """Return the processes of a service that have a file open."""
     found = []
     for pid in [server.process.pid, *server.workers()]:
-        links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
-        found += [pid] if str(file) in links else []
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                if str(link.readlink()) == str(file):
+                    found.append(pid)
+                    break
     return found
 
 

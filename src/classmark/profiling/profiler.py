@@ -27,7 +27,7 @@ from classmark.records.experiments import ProfileKind, ProfileReport
 
 SAMPLER = "py-spy"
 _MOST_FUNCTIONS = 40
-_START_S, _STOP_S = 20.0, 60.0
+_START_S = _STOP_S = 60.0
 _PR_SET_PTRACER, _ANY = 0x59616D61, ctypes.c_ulong(-1)
 _ADVICE = (
     "Allow it to read the memory of your processes: in a container with --cap-add SYS_PTRACE, on "
@@ -194,11 +194,15 @@ class Sampler:
         """Wait until it samples: it says so in its first line."""
         said: Any = self.process.stdout
         ready, _, _ = select.select([said], [], [], _START_S)
-        if not ready or not said.readline():
-            self.process.kill()
-            self.process.communicate()
-            self._file.unlink(missing_ok=True)
-            raise self._failure()
+        if ready and said.readline():
+            return
+        self.process.kill()
+        self.process.communicate()
+        self._file.unlink(missing_ok=True)
+        failure = self._failure()
+        if not ready:
+            raise WorkerFailed(f"{SAMPLER} did not begin within {_START_S:g} s. Try again.")
+        raise failure
 
     def _close(self) -> None:
         if self._is_own:
