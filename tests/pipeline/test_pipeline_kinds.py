@@ -15,4 +15,4 @@ def test_every_kind_has_a_wing_that_fits_and_exports(kind: Kind) -> None:
 
 def test_records_and_kernels_know_the_same_kinds() -> None:
     assert list(PARTS) == list(KINDS)
-    assert set(KINDS) == {*vars(opening)["_SCORERS"]}
+    assert set(KINDS) == {*vars(opening)["_KERNELS"]}

@@ -19,6 +19,7 @@ from typing import Any
 from classmark import __version__
 from classmark.bundle import describe_files, load_bundle
 from classmark.errors import MissingExtra, StorageFailed
+from classmark.kernels import kernel_of
 from classmark.records import BundleFile
 from classmark.storage import atomic_folder, scratch_folder, storage_errors, write_text
 
@@ -63,7 +64,7 @@ def write_bento(bundle: Path, output: Path, *, overwrite: bool = False) -> dict[
     """
     check_bentoml()
     manifest = load_bundle(bundle).manifest
-    extras = "bentoml" if manifest.kind == "linear" else "bentoml,onnx"
+    extras = ",".join(filter(None, ("bentoml", kernel_of(manifest).extra)))
     described = {
         "service": "service:Classmark",
         "name": manifest.name.lower().strip("-_"),

@@ -3,7 +3,7 @@
 Needs numpy; one optional C kernel, and onnxruntime for encoders.
 """
 
-from classmark.kernels.opening import check_text_recipe, make_scorer
+from classmark.kernels.opening import check_text_recipe, kernel_of, make_scorer
 from classmark.kernels.scorer import RawScores, Scorer, count_terms
 
-__all__ = ["RawScores", "Scorer", "check_text_recipe", "count_terms", "make_scorer"]
+__all__ = ["RawScores", "Scorer", "check_text_recipe", "count_terms", "kernel_of", "make_scorer"]

@@ -13,6 +13,7 @@ from typing import Any
 from classmark.cluster import connect
 from classmark.errors import ClassmarkError, InvalidConfig, WorkerFailed
 from classmark.pipeline.config import TrainConfig
+from classmark.pipeline.kinds import KINDS, kinds_that
 from classmark.records import Progress
 from classmark.training import TrainerConfig
 
@@ -83,10 +84,10 @@ def train_on_cluster(config: TrainConfig, command: str, progress: Progress) -> P
         WorkerFailed: processes were lost more often than they are started again.
         ClassmarkError: what the fit raises.
     """
-    if config.kind != "transformer":
+    if not KINDS[config.kind].can_share:
         raise InvalidConfig(
-            f"trainer.engine=ray is for model=transformer; a {config.kind} model is fitted by this "
-            "machine in minutes."
+            f"trainer.engine=ray is for {kinds_that(lambda kind: kind.can_share)}; a {config.kind} "
+            "model is fitted by this machine in minutes."
         )
     trainer = config.trainer
     config = replace(config, trainer=TrainerConfig())

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_origin, get_type_hints
 
 from classmark.errors import InvalidConfig
-from classmark.pipeline.kinds import KINDS, ModelConfig
+from classmark.pipeline.kinds import DEFAULT_KIND, KINDS, ModelConfig, kinds_that
 from classmark.pipeline.unfinished import HOW, check_same_fit, resumed_config
 from classmark.profiling import ProfilerConfig, read_profiler
 from classmark.records.fields import WrongField, read_value
@@ -279,17 +279,18 @@ def read_train_config(composed: dict[str, Any]) -> TrainConfig:
 
 def _read_profiler(composed: Mapping[str, Any], kind: Kind) -> ProfilerConfig:
     profiler = read_profiler(composed)
-    if profiler.kind == "torch" and kind != "transformer":
+    if profiler.kind == "torch" and not KINDS[kind].uses_torch:
+        possible = kinds_that(lambda other: other.uses_torch)
         raise InvalidConfig(
-            f"profiler=torch is for model=transformer; a {kind} fit has no operations of torch. "
-            "Use profiler=cpu or profiler=memory."
+            f"profiler=torch is for {possible}; a {kind} fit has no operations of torch. Use "
+            "profiler=cpu or profiler=memory."
         )
     return profiler
 
 
 def _read_kind(composed: Mapping[str, Any]) -> Kind:
     model = composed.get("model")
-    given = model.get("kind", "linear") if isinstance(model, dict) else "linear"
+    given = model.get("kind", DEFAULT_KIND) if isinstance(model, dict) else DEFAULT_KIND
     for kind in KINDS:
         if kind == given:
             return kind

@@ -7,7 +7,7 @@ A kind is a wing of this room, ``classmark.pipeline.KIND``, a class of options, 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -37,6 +37,9 @@ class ModelKind:
         packages: whose versions a run records besides those of every kind.
         can_resume: whether a fit writes checkpoints.
         can_share: whether several processes can make a fit.
+        can_sweep: whether a sweep can try its options.
+        has_epochs: whether a fit repeats, so that a loss is logged as it falls.
+        measures_epochs: whether a fit measures the valid split after each of them.
         no_formats: why ``export`` cannot write a format, and what to do instead, by its name.
         not_smaller: why ``export`` can neither prune nor quantise it, and what to do instead; ""
             if it can.
@@ -47,11 +50,20 @@ class ModelKind:
     packages: tuple[str, ...] = ()
     can_resume: bool = False
     can_share: bool = False
+    can_sweep: bool = True
+    has_epochs: bool = True
+    measures_epochs: bool = False
     no_formats: Mapping[str, str] = field(default_factory=dict)
     not_smaller: str = ""
 
+    @property
+    def uses_torch(self) -> bool:
+        """Return whether a fit consists of operations of torch."""
+        return "torch" in self.packages
+
 
 _NO_CASCADE = "a cascade is two models and a threshold. Export the run of its deep model."
+DEFAULT_KIND: Kind = "linear"
 KINDS: dict[Kind, ModelKind] = {
     "linear": ModelKind(
         LinearConfig,
@@ -71,6 +83,7 @@ KINDS: dict[Kind, ModelKind] = {
         packages=("torch", "lightning", "transformers", "safetensors", "tokenizers"),
         can_resume=True,
         can_share=True,
+        measures_epochs=True,
         no_formats={
             "onnx": "ONNX has no operator that gives the characters of a text, so a graph cannot "
             "make tokens of it. Export a bundle: its model.onnx goes from tokens to logits, its "
@@ -80,6 +93,8 @@ KINDS: dict[Kind, ModelKind] = {
     "cascade": ModelKind(
         CascadeConfig,
         packages=("onnxruntime", "tokenizers"),
+        can_sweep=False,
+        has_epochs=False,
         no_formats=dict.fromkeys(("hf", "onnx", "bento"), _NO_CASCADE),
         not_smaller=_NO_CASCADE,
     ),
@@ -98,6 +113,11 @@ class Wing(Protocol):
     def make_candidate(self, run: RunToExport) -> Candidate:
         """Return what a run contributes to its bundle."""
         ...
+
+
+def kinds_that(test: Callable[[ModelKind], bool]) -> str:
+    """Return how a command chooses the kinds that pass a test: ``model=A or model=B``."""
+    return " or ".join(f"model={name}" for name, kind in KINDS.items() if test(kind))
 
 
 def check_packages(kind: Kind) -> None:

@@ -67,9 +67,7 @@ def find_digest(pointer: Pointer, spec: str) -> str:
 
 
 def members_of(manifest: BundleManifest) -> Iterator[tuple[str, str]]:
-    """Yield (part, digest) of the models that a cascade names; none for another kind."""
-    if manifest.kind != "cascade":
-        return
+    """Yield (part, digest) of the models that a bundle names, as a cascade does."""
     for part in ("fast", "deep"):
         reference = manifest.parameters.get(part)
         if isinstance(reference, dict) and isinstance(reference.get("digest"), str):

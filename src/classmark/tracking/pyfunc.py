@@ -14,6 +14,7 @@ from typing import Any
 from classmark import __version__
 from classmark.bundle import load_bundle
 from classmark.errors import BundleIncompatible, MissingExtra, RunNotFound
+from classmark.kernels import kernel_of
 from classmark.records import RunRecord
 from classmark.runtime import Classifier
 from classmark.tracking.config import has_mlflow
@@ -68,11 +69,12 @@ def _check_bundle(bundle: Path, run_name: str, record: RunRecord) -> str:
             f"{bundle} was not made of the run {run_name}: it is of {made_of['date']}, the run "
             f"of {record.date}. Give the bundle that `classmark export` made of this run."
         )
-    if manifest.kind == "cascade":
+    kernel = kernel_of(manifest)
+    if kernel.has_members:
         raise BundleIncompatible(
             f"{bundle} is a cascade, which names two bundles; MLflow keeps one. Log one of the two."
         )
-    extra = "" if manifest.kind == "linear" else "[onnx]"
+    extra = f"[{kernel.extra}]" if kernel.extra else ""
     return f"classmark{extra}=={__version__}"
 
 

@@ -27,6 +27,7 @@ from classmark.evaluation.behaviour import BEHAVIOURS, BehaviourRate, measure_be
 from classmark.evaluation.gate import Cost, Finding, Leaks, Parity
 from classmark.evaluation.gate.rules import FitRules
 from classmark.evaluation.robustness.gates import CLEAN
+from classmark.kernels import kernel_of
 from classmark.kernels.cascade import with_members
 from classmark.kernels.parity import count_differences
 from classmark.pipeline.scoring import as_paper
@@ -90,10 +91,9 @@ def compare_kernels(bundle: Bundle, papers: tuple[Paper, ...]) -> Parity:
     differ = count_differences(bundle, papers)
     if differ is not None:
         return Parity(differ=differ, papers=len(papers))
-    has_two_kernels = bundle.manifest.kind != "transformer"
-    note = (
-        "the C kernel is not installed here" if has_two_kernels else "a transformer has one kernel"
-    )
+    note = f"a {bundle.manifest.kind} has one kernel"
+    if kernel_of(bundle.manifest).in_c:
+        note = "the C kernel is not installed here"
     return Parity(differ=None, papers=0, note=note)
 
 

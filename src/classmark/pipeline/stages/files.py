@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from classmark.errors import InvalidConfig, StorageFailed
+from classmark.pipeline.kinds import KINDS
 from classmark.pipeline.run_folder import UNFINISHED
 from classmark.pipeline.stages.config import (
     PARAMS_FILE,
@@ -88,7 +89,7 @@ def pipeline_files(config: PipelineConfig) -> dict[str, str]:
         f"{PLOTS}/confusion.svg",
         {"accuracy by year": {**_ACCURACY, "y_label": "share of the papers"}},
     ]
-    if config.train.kind != "cascade":  # it has no epochs
+    if KINDS[config.train.kind].has_epochs:
         plots.append({"loss": {**_LOSS, "y_label": "loss"}})
     stages = {stage.name: _stage(stage, config) for stage in STAGES}
     dvc = {"stages": stages, "metrics": [METRICS], "plots": plots}

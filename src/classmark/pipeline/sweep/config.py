@@ -19,6 +19,7 @@ from classmark.pipeline.keys import (
     meanings,
     type_words,
 )
+from classmark.pipeline.kinds import KINDS, kinds_that
 from classmark.pipeline.run_folder import dataset_from_run
 from classmark.pipeline.sweep.space import Range, Value, leaves, read_range
 from classmark.records.fields import WrongField, read_fields
@@ -27,7 +28,6 @@ from classmark.tracking.tracker import flat
 
 Metric = Literal["top_1", "top_5", "macro_f1"]
 CONFIG_FILE = "sweep.yaml"
-_KINDS = ("linear", "transformer")
 _FIXED = {
     "model.max_held_out": "trials would be measured on different papers",
     "model.threads": "it does not change the model",
@@ -151,8 +151,9 @@ def read_plan(composed: dict[str, Any], folder: Path | None = None) -> SweepPlan
     """
     sweep = _read_sweep(composed["sweep"])
     base = read_train_config({key: v for key, v in composed.items() if key != "sweep"})
-    if base.kind not in _KINDS:
-        raise InvalidConfig(f"sweep is for model={' and model='.join(_KINDS)}, not {base.kind}.")
+    if not KINDS[base.kind].can_sweep:
+        possible = kinds_that(lambda kind: kind.can_sweep)
+        raise InvalidConfig(f"sweep is for {possible}, not for model={base.kind}.")
     if base.resume is not None:
         raise InvalidConfig("resume is not a choice of a sweep: the same command resumes it.")
     if folder is None and is_remote(base.runs_dir):

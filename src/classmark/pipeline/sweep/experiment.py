@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from classmark.pipeline.config import compose
+from classmark.pipeline.kinds import DEFAULT_KIND, KINDS
 from classmark.pipeline.sweep.config import SweepPlan
 from classmark.pipeline.sweep.space import Range
 from classmark.records import SweepReport
@@ -32,7 +33,7 @@ def experiment_text(plan: SweepPlan, report: SweepReport) -> str:
         f"# classmark train experiment={shlex.quote(str(plan.folder / BEST_FILE))} "
         "dataset.path=DIR",
     ]
-    if plan.base.kind != "linear":
+    if plan.base.kind != DEFAULT_KIND:
         head += ["defaults:", f"  - override /model: {plan.base.kind}", ""]
     changed = _changed(plan, plan.trial(best.values).composed)
     return "\n".join(head) + "\n" + _yaml(changed)
@@ -59,8 +60,8 @@ def wandb_text(plan: SweepPlan) -> str:
     }
     if plan.sweep.trials is not None:
         file["run_cap"] = plan.sweep.trials
-    # A linear fit measures the valid split once, at its end: W&B could end none of them early.
-    if plan.sweep.first_share < 1 and plan.base.kind == "transformer":
+    # Where the valid split is measured once, at the end, W&B could end no fit early.
+    if plan.sweep.first_share < 1 and KINDS[plan.base.kind].measures_epochs:
         reduction = plan.sweep.reduction
         file["early_terminate"] = {"type": "hyperband", "min_iter": _FIRST_EPOCH, "eta": reduction}
     return _HEADER.format(metric=plan.sweep.metric, name=plan.sweep.name) + _yaml(file, escape=True)
