@@ -109,11 +109,13 @@ class Call:
         path: of the method, ``/google.cloud.run.v2.Services/CreateService``.
         request: the message.
         headers: the metadata of the call.
+        deadline_s: how long the client waits for the answer.
     """
 
     path: str
     request: Any
     headers: Mapping[str, str]
+    deadline_s: float
 
     @property
     def method(self) -> str:
@@ -238,7 +240,9 @@ class GoogleServer:
 
     def _handler(self, path: str, method: _Method, answer: Callable[..., Any]) -> Any:
         def respond(request: Any, context: grpc.ServicerContext) -> Any:
-            call = Call(path, request, dict(context.invocation_metadata()))
+            call = Call(
+                path, request, dict(context.invocation_metadata()), context.time_remaining()
+            )
             with self._lock:
                 self.calls.append(call)
             try:

@@ -79,6 +79,13 @@ def test_a_request_of_googles_client_arrives_as_it_was_made(server: GoogleServer
     assert server.called("CreateService")[0].service_id == "classmark"
 
 
+def test_a_deployment_has_two_minutes_to_be_accepted(server: GoogleServer) -> None:
+    _create()  # Google's default is 15 s
+
+    (call,) = [call for call in server.calls if call.method == "CreateService"]
+    assert call.deadline_s > 60
+
+
 def test_a_required_field_that_is_missing_is_refused_with_its_path(server: GoogleServer) -> None:
     with pytest.raises(CloudRefused, match=r"deploying was refused.*containers\.image is required"):
         _create(image="")

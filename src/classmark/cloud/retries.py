@@ -6,7 +6,7 @@ import inspect
 from functools import partial
 from typing import Any
 
-_PATIENCE_S = 120.0
+_PATIENCE_S = _ANSWER_S = 120.0
 _READS = ("get", "list", "aggregated_list")  # of Compute Engine
 TRIES = 5
 """Times that a job is submitted whose answer is lost."""
@@ -37,12 +37,17 @@ def patient() -> Any:  # noqa: ANN401 - a Retry of google-api-core
 def patient_client(client: Any) -> Any:  # noqa: ANN401 - a client of Google's
     """Return a client whose methods that only read are repeated as ``patient`` says.
 
-    What writes is not: after a lost answer nobody knows whether it has happened. All of it is safe
-    to repeat by hand.
+    What writes is not: after a lost answer nobody knows whether it has happened. It has two minutes
+    to answer instead, where Google's default for a deployment is 15 s. All of it is safe to repeat
+    by hand.
     """
     for name in dir(type(client)):
-        if name in _READS or name.startswith(("get_", "list_", "access_")):
-            method = getattr(client, name)
-            if "retry" in inspect.signature(method).parameters:
-                setattr(client, name, partial(method, retry=patient()))
+        method = getattr(client, name)
+        if name.startswith("_") or not inspect.ismethod(method):
+            continue
+        if not {"retry", "timeout"} <= set(inspect.signature(method).parameters):
+            continue
+        is_read = name in _READS or name.startswith(("get_", "list_", "access_"))
+        kept = {"retry": patient()} if is_read else {"timeout": _ANSWER_S}
+        setattr(client, name, partial(method, **kept))
     return client
