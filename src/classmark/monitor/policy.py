@@ -18,7 +18,8 @@ class WatchPolicy:
     """When drift is reported, when it asks for a retrained model, when it pages.
 
     Attributes:
-        alpha: chance of a false alarm of one look, and of the whole stream, 0..1.
+        alpha: chance of a false alarm, 0..1, of each test of a look (its window; all its clients
+            together) and of the whole stream.
         retrain_size: share of papers from which a shift asks for a new model, 0..1.
         page_size: the same, from which somebody is called.
         most_loss: accuracy that may be lost, 0..1: an estimate whose whole interval is further
