@@ -169,18 +169,18 @@ class Classifier:
             return RawScores(empty, np.zeros(0, dtype=np.float32))
         return RawScores.joined(parts)
 
-    def vectors(self, x: OneItem | Iterable[OneItem]) -> NDArray[np.float32]:
+    def vectors(self, papers: OneItem | Iterable[OneItem]) -> NDArray[np.float32]:
         """Return the vectors of papers for an ``Index``: float32 [n, 128], before the head.
 
         Args:
-            x: as for ``classify``; one paper gives one row.
+            papers: as for ``classify``; one paper gives one row.
 
         Raises:
             InvalidPaper: an item is not a paper or has no text; says which one.
             UsageError: the model is not of the fast tier.
         """
-        papers = [item for item in read_items(x, "raise") if isinstance(item, Paper)]
-        parts = [self._vectors(batch) for batch in in_batches(papers, n_chars)]
+        read = [item for item in read_items(papers, "raise") if isinstance(item, Paper)]
+        parts = [self._vectors(batch) for batch in in_batches(read, n_chars)]
         return np.concatenate([np.zeros((0, DIM), dtype=np.float32), *parts])
 
     def _vectors(self, papers: Sequence[Paper]) -> NDArray[np.float32]:
@@ -232,13 +232,13 @@ class Classifier:
 
     @overload  # a string is an iterable of strings too; it is read as one paper
     def classify(  # type: ignore[overload-overlap]
-        self, x: OneItem, *, errors: Literal["raise"] = ..., **options: Unpack[CallOptions]
+        self, papers: OneItem, *, errors: Literal["raise"] = ..., **options: Unpack[CallOptions]
     ) -> Answer: ...
 
     @overload
     def classify(
         self,
-        x: Iterable[OneItem],
+        papers: Iterable[OneItem],
         *,
         errors: Literal["raise"] = ...,
         **options: Unpack[CallOptions],
@@ -246,17 +246,21 @@ class Classifier:
 
     @overload
     def classify(  # type: ignore[overload-overlap]
-        self, x: OneItem, *, errors: Literal["return"], **options: Unpack[CallOptions]
+        self, papers: OneItem, *, errors: Literal["return"], **options: Unpack[CallOptions]
     ) -> Answer | BadRecord: ...
 
     @overload
     def classify(
-        self, x: Iterable[OneItem], *, errors: Literal["return"], **options: Unpack[CallOptions]
+        self,
+        papers: Iterable[OneItem],
+        *,
+        errors: Literal["return"],
+        **options: Unpack[CallOptions],
     ) -> Answers[Answer | BadRecord]: ...
 
     def classify(  # noqa: PLR0913 - all of them are options of a caller
         self,
-        x: OneItem | Iterable[OneItem],
+        papers: OneItem | Iterable[OneItem],
         *,
         top: int = DEFAULT_TOP,
         threshold: float | None = None,
@@ -268,7 +272,7 @@ class Classifier:
         """Classify one paper, or many.
 
         Args:
-            x: a string (its first line is the title if it has more than one, else it is an
+            papers: a string (its first line is the title if it has more than one, else it is an
                 abstract), a ``Paper``, a mapping with ``title`` and/or ``abstract`` (or
                 ``summary``) or a row of a table that has these, or an iterable of these, also as
                 ``read_papers`` gives them. None, NaN and the NA of pandas are missing values.
@@ -294,15 +298,15 @@ class Classifier:
         """
         answer_batch = self._checked_part if check_category else self._part
         parts: list[Part | Mixed | Made] = []
-        for batch in in_batches(read_items(x, errors), n_chars):
-            papers = [item for item in batch if isinstance(item, Paper)]
+        for batch in in_batches(read_items(papers, errors), n_chars):
+            readable = [item for item in batch if isinstance(item, Paper)]
             answered: Part | Made = Made(())
-            if papers:
-                raw = self._score_batch(papers, authors=authors)
-                answered = answer_batch(papers, raw, top, threshold, explain)
-            parts.append(answered if len(papers) == len(batch) else Mixed(answered, batch))
+            if readable:
+                raw = self._score_batch(readable, authors=authors)
+                answered = answer_batch(readable, raw, top, threshold, explain)
+            parts.append(answered if len(readable) == len(batch) else Mixed(answered, batch))
         results: Answers[Answer | BadRecord] = Answers(parts)
-        return results[0] if is_one_paper(x) else results
+        return results[0] if is_one_paper(papers) else results
 
     def answers(
         self,

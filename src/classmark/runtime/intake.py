@@ -25,26 +25,30 @@ _EVIDENCE = {used: tuple(compress(_PARTS, used)) for used in product((False, Tru
 _TEXT_KEYS = frozenset(("title", "abstract", "summary"))
 
 
-def read_items(x: OneItem | Iterable[OneItem], errors: ErrorMode) -> list[Paper | BadRecord]:
+def read_items(papers: OneItem | Iterable[OneItem], errors: ErrorMode) -> list[Paper | BadRecord]:
     """Return the papers that a caller gives, in order; one paper gives a list of one.
 
     Args:
-        x: as for ``Classifier.classify``.
+        papers: as for ``Classifier.classify``.
         errors: ``return`` gives a ``BadRecord`` in the place of what is not a paper.
 
     Raises:
-        InvalidPaper: an item is not a paper or has no text; says which. Also if ``x`` is neither
-            a paper nor an iterable.
+        InvalidPaper: an item is not a paper or has no text; says which. Also if ``papers`` is
+            neither a paper nor an iterable.
         UsageError: ``errors`` is neither ``raise`` nor ``return``.
     """
     if errors not in ("raise", "return"):
         raise UsageError(f"errors must be 'raise' or 'return', got {errors!r}.")
-    if is_one_paper(x):
-        return [_read_item(x, "", errors)]
+    if is_one_paper(papers):
+        return [_read_item(papers, "", errors)]
     # Bytes are iterable too, but as numbers, and a table as the names of its columns.
-    if isinstance(x, bytes | bytearray) or _is_table(x) or not isinstance(x, Iterable):
-        raise _no_paper(x)
-    return [_read_item(item, f"item {index}: ", errors) for index, item in enumerate(x)]
+    if (
+        isinstance(papers, bytes | bytearray)
+        or _is_table(papers)
+        or not isinstance(papers, Iterable)
+    ):
+        raise _no_paper(papers)
+    return [_read_item(item, f"item {index}: ", errors) for index, item in enumerate(papers)]
 
 
 def in_batches(items: Iterable[T], n_chars: Callable[[T], int]) -> Iterator[list[T]]:
@@ -80,9 +84,9 @@ def evidence_of(
     return _EVIDENCE[has_title, has_abstract, used_authors, used_neighbours]
 
 
-def is_one_paper(x: object) -> bool:
+def is_one_paper(item: object) -> bool:
     """Tell one paper from an iterable of them."""
-    return isinstance(x, str | Paper | BadRecord) or _as_mapping(x) is not None
+    return isinstance(item, str | Paper | BadRecord) or _as_mapping(item) is not None
 
 
 def check_paper(paper: Paper) -> Paper:
@@ -135,38 +139,38 @@ def _read_item(item: object, place: str, errors: ErrorMode) -> Paper | BadRecord
         raise InvalidPaper(message) from error
 
 
-def _to_paper(x: object) -> Paper:
-    if isinstance(x, str):
-        return check_paper(Paper.from_text(x))
-    if isinstance(x, Paper):
-        return check_paper(x)
-    mapping = _as_mapping(x)
+def _to_paper(item: object) -> Paper:
+    if isinstance(item, str):
+        return check_paper(Paper.from_text(item))
+    if isinstance(item, Paper):
+        return check_paper(item)
+    mapping = _as_mapping(item)
     if mapping is not None:
         return check_paper(Paper.from_mapping(mapping))
-    if is_missing(x):
+    if is_missing(item):
         raise InvalidPaper(
-            f"cannot classify a {type(x).__name__}, which stands for no text. Give a title and/or "
-            "an abstract."
+            f"cannot classify a {type(item).__name__}, which stands for no text. Give a title "
+            "and/or an abstract."
         )
-    raise _no_paper(x)
+    raise _no_paper(item)
 
 
-def _as_mapping(x: Any) -> Mapping[str, Any] | None:  # noqa: ANN401
+def _as_mapping(item: Any) -> Mapping[str, Any] | None:  # noqa: ANN401
     """Return a mapping, or a row of a table (pandas, sqlite3, a named tuple) as one; else None."""
-    if isinstance(x, Mapping):
-        return x
-    if isinstance(x, tuple):
-        fields = getattr(x, "_fields", ())
-        return dict(zip(fields, x, strict=True)) if _TEXT_KEYS.intersection(fields) else None
-    if not hasattr(x, "keys") or _is_table(x):
+    if isinstance(item, Mapping):
+        return item
+    if isinstance(item, tuple):
+        fields = getattr(item, "_fields", ())
+        return dict(zip(fields, item, strict=True)) if _TEXT_KEYS.intersection(fields) else None
+    if not hasattr(item, "keys") or _is_table(item):
         return None
-    keys = [key for key in x.keys() if isinstance(key, str)]  # noqa: SIM118 - not a mapping
-    return {key: x[key] for key in keys} if _TEXT_KEYS.intersection(keys) else None
+    keys = [key for key in item.keys() if isinstance(key, str)]  # noqa: SIM118 - not a mapping
+    return {key: item[key] for key in keys} if _TEXT_KEYS.intersection(keys) else None
 
 
-def _is_table(x: object) -> bool:
+def _is_table(item: object) -> bool:
     """Tell a whole table, of pandas or polars, which is iterated by columns."""
-    return hasattr(x, "columns") and hasattr(x, "shape")
+    return hasattr(item, "columns") and hasattr(item, "shape")
 
 
 def _id_of(item: object) -> str | None:
@@ -176,11 +180,13 @@ def _id_of(item: object) -> str | None:
     return text_of_id(identifier)
 
 
-def _no_paper(x: object) -> InvalidPaper:
-    if _is_table(x):
-        rows = "to_dicts()" if hasattr(x, "to_dicts") else 'to_dict("records")'
-        return InvalidPaper(f"cannot classify a {type(x).__name__}. Give its rows: table.{rows}.")
+def _no_paper(item: object) -> InvalidPaper:
+    if _is_table(item):
+        rows = "to_dicts()" if hasattr(item, "to_dicts") else 'to_dict("records")'
+        return InvalidPaper(
+            f"cannot classify a {type(item).__name__}. Give its rows: table.{rows}."
+        )
     return InvalidPaper(
-        f"cannot classify a {type(x).__name__}. Give a string, a Paper, a mapping with 'title' "
+        f"cannot classify a {type(item).__name__}. Give a string, a Paper, a mapping with 'title' "
         "and/or 'abstract', or a list of these; files are read with classmark.papers.read_papers."
     )
