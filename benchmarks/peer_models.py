@@ -120,7 +120,7 @@ def load_fasttext(model: Path) -> Scorer:
 PEERS = {
     "classmark": Peer("classmark fast", (), fit_classmark, load_classmark),
     "classmark-shipped": Peer(
-        "classmark fast 2.0, as shipped (fitted on 464,112)", (), fit_nothing, load_classmark
+        "classmark fast 2.0, as shipped (fitted on all papers)", (), fit_nothing, load_classmark
     ),
     "tfidf-logistic": Peer(
         "TF-IDF + logistic regression", ("sklearn",), fit_tfidf_logistic, load_tfidf_linear

@@ -11,7 +11,7 @@ BROWN, LIGHT, GREY = "#7a4a21", "#c08a55", "#808080"
 
 LABELS = {
     "classmark": "classmark fast",
-    "classmark-shipped": "as shipped (464,112 papers)",
+    "classmark-shipped": "as shipped (all papers)",
     "tfidf-logistic": "TF-IDF + logistic regr.",
     "tfidf-svc": "TF-IDF + LinearSVC",
     "classmark-authors": "classmark fast, with authors",
