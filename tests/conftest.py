@@ -70,22 +70,40 @@ _LONGEST = (
 _LONG = frozenset(Path(__file__).with_name("long.txt").read_text("utf-8").split())
 """Tests that `make quick` leaves out too; `.ci/long_tests.py` measures which."""
 _UNMEASURED = {
-    *("benchmarks", "gpu", "journey", "repository", "templates", "workflows"),  # folders
+    # folders
+    *("benchmarks", "gpu", "journey", "page", "repository", "templates", "workflows"),
     "test_bulk_run.py",
+    "test_cli_anywhere.py",
     "test_cli_demo.py",
+    "test_cli_disks.py",
     "test_cli_faults.py",
+    "test_cli_interrupts.py",
     "test_cli_sweep.py",
     "test_cli_systems.py",
     "test_cli_train_transformer.py",
+    "test_cloud_journey.py",
+    "test_journal_faults.py",
     "test_pipeline_processes.py",
+    "test_pipeline_sweep.py",
+    "test_registry_bucket.py",
     "test_registry_kills.py",
+    "test_registry_races.py",
+    "test_registry_signatures.py",
+    "test_service_alerts.py",
     "test_service_benchmarks.py",
+    "test_service_calls.py",
+    "test_service_drift.py",
+    "test_service_faults.py",
     "test_service_hostile_files.py",
     "test_service_mlflow.py",
+    "test_service_shortage.py",
     "test_service_storm.py",
+    "test_service_traces.py",
+    "test_service_unit.py",
+    "test_service_wire.py",
 }
-"""Processes that these start are not measured: some would take several times as long, and other
-tests run the same lines."""
+"""Processes that these start are not measured: they would take twice as long, some several times,
+and other tests run the same lines."""
 _COVERAGE_VARIABLE = "COVERAGE_PROCESS_CONFIG"
 _kept: dict[str, str] = {}
 _ALL_SLOW = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.slow", re.MULTILINE)
@@ -115,7 +133,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Choose, before any fixture starts a process, whether the coverage of processes counts."""
     if _COVERAGE_VARIABLE in os.environ:
         _kept[_COVERAGE_VARIABLE] = os.environ[_COVERAGE_VARIABLE]
-    if _UNMEASURED & {item.path.name, item.path.relative_to(Path(__file__).parent).parts[0]}:
+    if _UNMEASURED.intersection(item.path.relative_to(Path(__file__).parent).parts):
         os.environ.pop(_COVERAGE_VARIABLE, None)
     else:
         os.environ.update(_kept)
