@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 pytest.importorskip("lightning")
 
+import psutil
 import torch
 from safetensors.torch import load_file
 
@@ -78,6 +81,34 @@ def test_two_nodes_make_the_run_of_one_process(
     check_same(there, here)
     assert [path.name for path in (tmp_path / "there").iterdir()] == [there.name]
     assert "RANK" not in os.environ
+
+
+@pytest.mark.timeout(600)
+def test_a_fit_that_loses_a_process_resumes_from_its_checkpoint(
+    make_nodes: Callable[[], Any], words: list[str], tmp_path: Path
+) -> None:
+    words = [*words, "model.epochs=3"]
+    here = fit(words, tmp_path / "here")
+    nodes = make_nodes()
+    nodes.add()
+    lost: list[str] = []
+
+    def lose_a_process() -> None:
+        written = (tmp_path / "there").glob
+        while not any(written("*.unfinished/checkpoints/step-00000005")):
+            time.sleep(0.05)
+        worker = next(p for p in psutil.process_iter() if "TrainWorker" in " ".join(p.cmdline()))
+        lost.append(worker.name())
+        worker.kill()
+
+    threading.Thread(target=lose_a_process, daemon=True).start()
+    there = fit(
+        words, tmp_path / "there", "trainer.engine=ray", f"trainer.address={nodes.address}",
+        "trainer.workers=2",
+    )  # fmt: skip
+    assert len(lost) == 1
+    check_same(there, here)
+    assert [path.name for path in (tmp_path / "there").iterdir()] == [there.name]
 
 
 def test_what_stops_a_fit_on_a_cluster_is_said_as_here(
