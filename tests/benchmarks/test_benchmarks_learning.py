@@ -87,3 +87,24 @@ def test_learning_compares_what_grows_with_what_is_fitted_again(
     top_1 = found["tests"]["2012"]["top_1"]
     assert {name.split(":")[0] for name in top_1} == {"fixed", "grown", "retrained"}
     assert all(0 <= one["low"] <= one["value"] <= one["high"] <= 1 for one in top_1.values())
+
+
+@pytest.mark.slow  # builds an index
+def test_evidence_is_measured_with_and_without_authors_and_an_index(
+    tmp_path: Path, run_benchmark: RunBenchmark
+) -> None:
+    dataset = tmp_path / "dataset"
+    sample_dataset(dataset, SampleConfig(papers=6000), periods=("2017-12-31",))
+    found = run_benchmark("evidence.py", "--dataset", dataset, "--work", tmp_path, "--tiny")
+    names = ["text", "text, neighbours", "text and authors", "text and authors, neighbours"]
+    assert [way["evidence"] for way in found["ways"]] == names
+    text, with_index, *_ = found["ways"]
+    assert text["periods"]["all"]["papers"] == found["papers"]
+    assert with_index["gain"]["top_1"]["difference"] == pytest.approx(
+        with_index["periods"]["all"]["top_1"] - text["periods"]["all"]["top_1"], abs=1e-3
+    )
+    assert with_index["cpu_us"] > text["cpu_us"]
+    shares = [point["share"] for point in found["asked"]]
+    assert shares == sorted(shares)
+    assert shares[-1] > 0.9
+    assert found["indexes"]["2"]["papers"] > 0
