@@ -272,3 +272,42 @@ def neighbours(r: Measured) -> str:
         f"Making the vectors of the real ones takes {r['vectors_cpu_s']:.0f} CPU-seconds more. "
         f"{where_and_when(r)}.\n"
     )
+
+
+def evidence(r: Measured) -> str:
+    """Return what each kind of evidence gives, by period, and what it costs a paper."""
+    periods = [name for name in r["ways"][0]["periods"] if name != "all"]
+    rows = []
+    for way in r["ways"]:
+        found = [way["periods"][period] for period in periods]
+        name = way["evidence"] + (f" ({way['bits']} bits)" if "bits" in way else "")
+        gain = points(way["gain"]["top_1"]) if "gain" in way else ""
+        columns = (
+            " / ".join(f"{one[metric]:.3f}" for one in found)
+            for metric in ("top_1", "precision_at_1_listed", "macro_f1", "ece")
+        )
+        rows.append((name, *columns, gain, f"{way['cpu_us']:,.0f}"))
+    head = ["evidence", "top-1", "P@1 any listed", "macro-F1", "ECE"]
+    head += ["change of top-1 by neighbours, points", "CPU-µs a paper"]
+    sizes = ", ".join(
+        f"{index['mb_compressed']:.1f} MB compressed at {bits} bits"
+        for bits, index in r["indexes"].items()
+    )
+    known = next(iter(r["indexes"].values()))["papers"]
+    return (
+        f"{markdown(head, rows)}\n{' / '.join(periods)}; {r['papers']:,} papers, none of which is "
+        f"among the {known:,} of the index ({sizes}). {where_and_when(r)}.\n"
+    )
+
+
+def evidence_asked(r: Measured) -> str:
+    """Return accuracy of the text with neighbours by how many papers are asked about."""
+    rows = [
+        (
+            "all" if point["below"] == 1 else f"{point['below']:g}",
+            f"{point['share']:.0%}",
+            " / ".join(f"{v:.3f}" for name, v in point["top_1"].items() if name != "all"),
+        )
+        for point in r["asked"]
+    ]
+    return markdown(["asked below", "papers asked about", "top-1"], rows)
