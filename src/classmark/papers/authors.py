@@ -26,7 +26,9 @@ _LETTERS = str.maketrans({"ø": "o", "ł": "l", "ß": "ss", "æ": "ae", "œ": "o
 _JOINED = str.maketrans("", "", "'’`{}")
 _WORD = re.compile(r"[^\W\d_]+")
 _SUFFIXES = frozenset(("jr", "sr", "ii", "iii", "iv"))
-_ABBREVIATED = re.compile(r"([^,]+?) ([^\W\d_]{1,4})(?: (Jr|Sr|I{2,3}|IV|[234](?:nd|rd|th)))?\.?")
+_ABBREVIATED = re.compile(
+    r"([^,]+?)((?: [^\W\d_]){2,4}| [^\W\d_]{1,4})(?: (Jr|Sr|I{2,3}|IV|[234](?:nd|rd|th)))?\.?"
+)
 _ORDINALS = {"2nd": "II", "3rd": "III", "4th": "IV"}
 _GROUPS = frozenset(("collaboration", "collaborations", "consortium", "group", "team"))
 
@@ -53,7 +55,7 @@ def from_medline(name: str) -> str:
     parts = _ABBREVIATED.fullmatch(name.strip())
     if parts is None or not parts[2].isupper():
         return name
-    initials = " ".join(f"{letter}." for letter in parts[2])
+    initials = " ".join(f"{letter}." for letter in parts[2] if letter != " ")
     suffix = _ORDINALS.get(parts[3], parts[3])
     return " ".join(filter(None, (initials, parts[1], suffix)))
 
