@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from classmark import Classifier, Paper
+from classmark import Classifier, Index, Paper
 from classmark.evaluation import auroc, energy
 from classmark.evaluation.behaviour import INVENTED_PAPERS_FILE
 from classmark.evaluation.robustness import NON_PAPERS_FILE
+from classmark.kernels.calibration import GAP_KNOTS, CalibrationCurve
 from classmark.kernels.linear import LinearScorer, load_scorer
+from classmark.neighbours import Entry, EvidenceWeights, SideWeights, build_index, set_evidence
 
 HERE = Path(__file__).parent
 
@@ -26,6 +28,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 PAPERS, NON_PAPERS = read_lines(INVENTED_PAPERS_FILE), read_lines(NON_PAPERS_FILE)
 ANSWERS = HERE / "answers.json"
 """Written again by a test where CLASSMARK_WRITE_GOLDEN is set; look at the difference then."""
+INDEX = HERE / "papers.index"
+"""Of every other golden paper, with weights chosen by hand; written and replayed as the answers."""
 EXPECTED = json.loads(ANSWERS.read_text(encoding="utf-8"))
 LEAST_RIGHT = 0.85
 LEAST_AUROC = 0.95
@@ -48,11 +52,29 @@ def as_papers() -> list[Paper]:
     ]
 
 
+def golden_index(fast: Classifier) -> Index:
+    """Return the index as it was shipped, or one of the same papers where it is written again."""
+    if os.environ.get("CLASSMARK_WRITE_GOLDEN"):
+        entries = [
+            Entry(p["id"], 2000 + i % 25, (p["category_code"], *p["also"]))
+            for i, p in enumerate(PAPERS[::2])
+        ]
+        vectors = fast.vectors(as_papers()[::2])
+        build_index(INDEX, [(entries, vectors)], fast.model, bits=2, overwrite=True)
+        curve = CalibrationCurve(gaps=tuple(1.2 * gap for gap in GAP_KNOTS))
+        text = SideWeights((0.9, 0.4, 0.2, 0.1), curve)
+        weights = EvidenceWeights(0.8, text, SideWeights((0.95, 0.2, 0.1, 0.0)))
+        set_evidence(INDEX, weights, fast.model)
+    return Index.open(INDEX)
+
+
 def test_the_golden_papers_get_the_whole_answers_they_got(fast: Classifier) -> None:
     papers = as_papers()
+    asked = fast.with_index(golden_index(fast)).classify(papers[1::2], explain=True)
     answers = {
         "text_alone": fast.classify(papers, explain=True, authors=False),
         "with_authors": fast.classify([p for p in papers if p.authors], explain=True),
+        "with_neighbours": [a for a in asked if "neighbours" in a.evidence],
     }
     found = {kind: [answer.to_dict() for answer in given] for kind, given in answers.items()}
     if os.environ.get("CLASSMARK_WRITE_GOLDEN"):
@@ -75,6 +97,15 @@ def test_authors_change_golden_answers_and_unknown_ones_change_nothing(fast: Cla
     unknown = [p.id for p in papers if p.authors and p.id not in {a.id for a in used}]
     assert len(unknown) >= 3
     assert all(a == alone[a.id] for a in answers if "authors" not in a.evidence)
+
+
+def test_golden_neighbours_change_answers_of_papers_with_and_without_known_authors() -> None:
+    evidence = [tuple(a["evidence"]) for a in EXPECTED["with_neighbours"]]
+    assert evidence.count(("title", "abstract", "neighbours")) >= 10
+    assert evidence.count(("title", "abstract", "authors", "neighbours")) >= 3
+    assert sum("text_alone" in a for a in EXPECTED["with_neighbours"]) >= 3
+    alone = {a["id"]: a for a in EXPECTED["text_alone"]}
+    assert all(a["ranked"] != alone[a["id"]]["ranked"] for a in EXPECTED["with_neighbours"])
 
 
 def write_golden(digest: str, answers: dict[str, list[dict[str, Any]]]) -> None:

@@ -72,7 +72,7 @@ KNOWN = {
     ),
     "OpenAlex": (
         OPENALEX,
-        paper(OPENALEX["id"], authors=("A. Muster",), published_date="2021-05-04"),
+        paper(str(OPENALEX["id"]), authors=("A. Muster",), published_date="2021-05-04"),
     ),
     "Semantic Scholar": (
         SEMANTIC_SCHOLAR,
@@ -155,6 +155,33 @@ def test_a_title_that_lists_other_things_than_texts_is_bad() -> None:
     assert isinstance(bad, BadRecord)
     assert bad.kind == "wrong_type"
     assert read({"title": [], "abstract": ABSTRACT}) == [Paper(id="1", abstract=ABSTRACT)]
+
+
+@pytest.mark.parametrize(
+    ("parsed", "seen"),
+    [(5, "int 5"), ([["A"], [1]], "list [1]"), ({"a": 1}, "dict {'a': 1}")],
+)
+def test_parsed_authors_that_are_not_names_are_an_error_unless_others_are_given(
+    parsed: Any, seen: str
+) -> None:
+    (found,) = read({"title": TITLE, "authors_parsed": parsed})
+    assert isinstance(found, BadRecord)
+    assert found.kind == "wrong_type"
+    assert found.message.endswith(f"got {seen}")
+    (other,) = read({"title": TITLE, "authors_parsed": parsed, "authors": "Bo Graph"})
+    assert other == Paper(id="1", title=TITLE, authors=("Bo Graph",))
+
+
+def test_parsed_authors_may_be_texts_too() -> None:
+    (found,) = read({"title": TITLE, "authors_parsed": ["Ada Sieve", ["Graph", "Bo", ""]]})
+    assert found == Paper(id="1", title=TITLE, authors=("Ada Sieve", "Bo Graph"))
+
+
+@pytest.mark.parametrize("parsed", [None, [], float("nan")])
+def test_missing_parsed_authors_leave_the_others(parsed: Any) -> None:
+    (found,) = read({"title": TITLE, "authors_parsed": parsed, "authors": ["Bo Graph"]})
+    assert found == Paper(id="1", title=TITLE, authors=("Bo Graph",))
+    assert read({"title": TITLE, "authors_parsed": parsed}) == [Paper(id="1", title=TITLE)]
 
 
 def test_terms_that_are_no_categories_do_not_cost_the_record() -> None:

@@ -461,3 +461,13 @@ def test_sentences_are_never_taken_for_records(lines: list[str]) -> None:
     text = "\n".join(f"We {line}" for line in lines)
     (found,) = read(text)
     assert isinstance(found, Paper)
+
+
+def test_medline_names_are_full_ones_or_else_turned_round() -> None:
+    one = "PMID- 1\nTI  - A\n"
+    (full,) = read(f"{one}FAU - Serre, Jean-Pierre\nAU  - Serre JP\n")
+    (short,) = read(f"{one}AU  - Serre JP\nAU  - van der Berg J\n")
+    assert isinstance(full, Paper)
+    assert isinstance(short, Paper)
+    assert full.authors == ("Serre, Jean-Pierre",)
+    assert short.authors == ("J. P. Serre", "J. van der Berg")

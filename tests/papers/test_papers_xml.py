@@ -161,6 +161,11 @@ def test_pubmed_is_read_and_its_markup_taken_out() -> None:
     )
 
 
+def test_a_name_of_pubmed_without_a_first_name_has_its_initials() -> None:
+    short = PUBMED.replace("<ForeName>Ada</ForeName>", "<Initials>AB</Initials>")
+    assert only(short).authors == ("A. B. Sieve", "The Group")
+
+
 def test_the_front_matter_of_jats_is_one_paper() -> None:
     paper = only(JATS)
     assert (paper.id, paper.title.strip(), paper.abstract.strip()) == (

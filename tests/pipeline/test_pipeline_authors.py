@@ -235,6 +235,32 @@ def test_authors_that_say_nothing_give_no_table(train_run: TrainRun, tmp_path: P
     assert not any(name.startswith("arrays/author_") for name in manifest.files)
 
 
+def test_a_dataset_without_authors_trains_as_before_and_its_model_ignores_them(
+    train_run: TrainRun, authored: Path, authored_bundle: Path, tmp_path: Path
+) -> None:
+    lines = (authored.parent / "papers.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [{k: v for k, v in json.loads(line).items() if k != "authors"} for line in lines]
+    source = tmp_path / "papers.jsonl"
+    source.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+    config = DatasetConfig(valid_share=0.2, test_share=0.1, periods=("2015-12-31",))
+    build_dataset([source], tmp_path / "dataset", config)
+    run, folder = train_run(data=tmp_path / "dataset"), tmp_path / "plain-1.0"
+    manifest, _ = export_run(run, folder, ExportOptions(name="plain", version="1.0"))
+    part = RunRecord.read(run).part
+    assert isinstance(part, LinearPart)
+    assert part.authors == AuthorFacts()
+    assert not manifest.authors
+    plain, known = load_bundle(folder).arrays, load_bundle(authored_bundle).arrays
+    assert set(known) - set(plain) >= {"author_labels", "join_context"}
+    different = [name for name, array in plain.items() if not np.array_equal(array, known[name])]
+    assert all(name.startswith("reference_") for name in different)  # the answers with authors
+
+    classifier, text = Classifier(folder), {"title": "A short text", "abstract": "of little use"}
+    answer = classifier.classify({**text, "authors": [f"A. {SECRET}cslg"]})
+    assert answer == classifier.classify(text)
+    assert answer.evidence == ("title", "abstract")
+
+
 def test_a_fit_without_a_table_is_asked_for_by_its_size(
     train_run: TrainRun, authored: Path
 ) -> None:

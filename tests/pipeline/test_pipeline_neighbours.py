@@ -54,7 +54,7 @@ def test_a_calibrated_index_answers_better_than_the_model_alone(renamed: Path) -
     assert lines[1] == "with authors  not asked: top-1 0.000 -> 0.000 on 0 unsure papers"
     evidence = Index.open(renamed / "index").manifest.evidence
     assert evidence is not None
-    assert evidence.authors is None  # the packaged model knows none
+    assert evidence.authors is None  # the papers of this dataset name none
     assert json.loads(run("index", "info", renamed / "index", "--json").stdout)["calibrated"]
     classifier, right = Classifier(index=renamed / "index"), [0, 0]
     lines = (renamed / "papers.jsonl").read_text(encoding="utf-8").splitlines()

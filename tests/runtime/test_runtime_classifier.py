@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classmark import Classifier, Paper
-from classmark.bundle import find_bundle, load_bundle
+from classmark.bundle import find_bundle, load_bundle, write_bundle
 from classmark.errors import (
     BundleCorrupt,
     BundleIncompatible,
@@ -285,3 +286,24 @@ def test_a_model_that_is_not_of_the_fast_tier_has_no_vectors() -> None:
     classifier = Classifier.from_bundle(bundle, scorer=cast("Any", Other()))
     with pytest.raises(UsageError, match=r"model fast has no vectors.*--model fast"):
         classifier.vectors(FULL)
+
+
+def test_a_bundle_without_a_table_of_authors_ignores_them_and_its_evidence_says_so(
+    tmp_path: Path,
+) -> None:
+    packaged = load_bundle(find_bundle("fast"))
+    arrays = {
+        name: array
+        for name, array in packaged.arrays.items()
+        if not name.startswith(("author_", "join_"))
+    }
+    manifest = replace(packaged.manifest, name="plain", version="1.0", authors={})
+    write_bundle(tmp_path / "plain-1.0", manifest, arrays, {"CARD.md": "# plain 1.0\n"})
+    paper = {"title": "Dualities of branes", "abstract": "We study branes in string theory. " * 5}
+    named = {**paper, "authors": ["J. Smith", "Y. Wang"]}
+    fast, plain = Classifier(), Classifier(tmp_path / "plain-1.0")
+    assert "authors" in fast.classify(named).evidence
+    answer = plain.classify(named)
+    assert answer.evidence == ("title", "abstract")
+    assert answer == plain.classify(paper)
+    assert answer.probability == fast.classify(named, authors=False).probability

@@ -26,6 +26,10 @@ _LETTERS = str.maketrans({"ø": "o", "ł": "l", "ß": "ss", "æ": "ae", "œ": "o
 _JOINED = str.maketrans("", "", "'’`{}")
 _WORD = re.compile(r"[^\W\d_]+")
 _SUFFIXES = frozenset(("jr", "sr", "ii", "iii", "iv"))
+_ABBREVIATED = re.compile(
+    r"([^,]+?)((?: [^\W\d_]){2,4}| [^\W\d_]{1,4})(?: (Jr|Sr|I{2,3}|IV|[234](?:nd|rd|th)))?\.?"
+)
+_ORDINALS = {"2nd": "II", "3rd": "III", "4th": "IV"}
 _GROUPS = frozenset(("collaboration", "collaborations", "consortium", "group", "team"))
 
 
@@ -44,6 +48,16 @@ def author_keys(name: str) -> AuthorKeys | None:
     full = " ".join(words)
     is_person = len(words) > 1 and words[-1] not in _GROUPS
     return AuthorKeys(full, f"{words[-1]} {words[0][0]}" if is_person else full)
+
+
+def from_medline(name: str) -> str:
+    """Return "J. P. Serre" for "Serre JP", as MEDLINE abbreviates names; others as they are."""
+    parts = _ABBREVIATED.fullmatch(name.strip())
+    if parts is None or not parts[2].isupper():
+        return name
+    initials = " ".join(f"{letter}." for letter in parts[2] if letter != " ")
+    suffix = _ORDINALS.get(parts[3], parts[3])
+    return " ".join(filter(None, (initials, parts[1], suffix)))
 
 
 def _words(name: str) -> list[str]:

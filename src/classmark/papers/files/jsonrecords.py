@@ -123,17 +123,27 @@ def _date_parts(issued: object) -> str | None:
 
 
 def _authors(record: Record) -> object:
-    """Return what is to be read as the authors; names that are parsed already come first."""
+    """Return what is to be read as the authors; names that are parsed already come first.
+
+    Parsed names of another form count only where nothing else names the authors, and are judged
+    as ``authors`` are.
+    """
     parsed = record.get("authors_parsed")
-    if isinstance(parsed, list) and all(map(_is_parsed, parsed)):
-        return [" ".join(filter(None, (*name[1:2], name[0], *name[2:3]))) for name in parsed]
+    if isinstance(parsed, list):
+        if parsed and all(map(_is_parsed, parsed)):
+            return list(map(_spelled, parsed))
+        parsed = [_spelled(name) if _is_parsed(name) else name for name in parsed]
     for key in ("authors", "authorships", "author", "creators"):
         people = record.get(key)
         if isinstance(people, list):  # Zotero's editors are creators too
             return [p for p in people if _role(p) in (None, "author")]
         if people is not None:
             return people
-    return None
+    return parsed
+
+
+def _spelled(name: list[str]) -> str:
+    return " ".join(filter(None, (*name[1:2], name[0], *name[2:3])))
 
 
 def _is_parsed(name: object) -> bool:

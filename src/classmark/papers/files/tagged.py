@@ -7,11 +7,12 @@ in what a tag looks like, and in how a record begins and ends: that is a ``Diale
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Literal, cast
 
 from classmark.errors import UnreadableSource
+from classmark.papers.authors import from_medline
 from classmark.papers.dates import most_precise_date
 from classmark.papers.fields import COLUMN_NAMES, Place, ReadOptions, build_paper, shown
 from classmark.papers.files.lines import Line, Problem, read_lines
@@ -43,6 +44,7 @@ class Dialect:
         around: tags of the file, which are outside of records.
         tags: field of a paper -> tags it is read from, best first.
         listed: tags of which each line is a value of its own, as of authors.
+        author: an author as the format writes it -> the name.
         keywords: tag of keywords; those that are arXiv's codes are the categories.
         opening: the first line of a file.
         below: the first lines of a record below a heading.
@@ -58,6 +60,7 @@ class Dialect:
     around: frozenset[str] = frozenset()
     tags: dict[str, tuple[str, ...]]
     listed: frozenset[str] = frozenset()
+    author: Callable[[str], str] = str
     keywords: str = ""
     opening: re.Pattern[bytes]
     below: re.Pattern[bytes]
@@ -104,6 +107,7 @@ DIALECTS: dict[str, Dialect] = {
             "published_date": ("DP", "DEP"),
             "authors": ("FAU", "AU"),
         },
+        author=from_medline,
         keywords="OT",
         opening=re.compile(rb"(?:PMID|OWN |STAT)- \w+[ \t\r]*+(?:\n|\Z)"),
         below=re.compile(rb"^PMID- [0-9]+[ \t\r]*+\n\s*+[A-Z]{2,4} *- ", re.MULTILINE),
@@ -366,7 +370,7 @@ class _Reader:
             return place.bad("broken_record", message, identifier)
         values: dict[str, Any] = {name: values[0] for name, values in found.items() if values}
         values["abstract"] = "\n".join(found["abstract"])
-        values["authors"] = found["authors"]
+        values["authors"] = [self._dialect.author(name) for name in found["authors"]]
         values["categories"] = found["categories"] or codes_among(texts.of(self._dialect.keywords))
         dates = [date for tag in self._sought["published_date"] for date in texts.of(tag)]
         values["published_date"] = most_precise_date(dates)

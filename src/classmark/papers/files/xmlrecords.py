@@ -11,6 +11,7 @@ from xml.etree.ElementTree import Element
 
 from classmark import taxonomy
 from classmark.errors import InvalidPaper, UnknownCategory
+from classmark.papers.authors import from_medline
 from classmark.papers.dates import parse_date
 from classmark.papers.markup import TAGS
 
@@ -212,9 +213,11 @@ def _jats(front: Element) -> Values:
 
 def _name(person: Element) -> str:
     """Return the name of an author in PubMed or JATS."""
-    given = _at(person, "ForeName", "Initials", "name/given-names", "string-name/given-names")
+    given = _at(person, "ForeName", "name/given-names", "string-name/given-names")
     family = _at(person, "LastName", "name/surname", "string-name/surname")
-    whole = f"{given} {family}".strip()
+    initials = "" if given else _at(person, "Initials")
+    whole = from_medline(f"{family} {initials}") if initials else f"{given} {family}"
+    whole = whole.strip()
     return whole or _at(person, "CollectiveName", "collab", "string-name")
 
 
