@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -86,6 +86,21 @@ def packaged(root: Path) -> Path:
     return next((root / "src/classmark/bundles").glob("*/bundle.json")).parent
 
 
+def other(root: Path, folder: Path, change: Callable[[np.ndarray], np.ndarray]) -> Path:
+    """Return a copy of the packaged model whose head is another one."""
+    model = folder / packaged(root).name
+    shutil.copytree(packaged(root), model)
+    buffer = io.BytesIO()
+    np.save(buffer, change(np.load(model / "arrays/head.npy")), allow_pickle=False)
+    return rewrite(model, files={"arrays/head.npy": buffer.getvalue()})
+
+
+def retouch(head: np.ndarray) -> np.ndarray:
+    """Change one weight by the least that it can change."""
+    head.flat[0] += 1
+    return head
+
+
 @pytest.mark.slow  # scores thousands of papers
 def test_a_model_that_is_the_same_is_accepted(checkout: Path) -> None:
     done = make("model-gate", "BASE=HEAD", root=checkout)
@@ -94,6 +109,67 @@ def test_a_model_that_is_the_same_is_accepted(checkout: Path) -> None:
     assert decision == done.stdout.rstrip("\n") + "\n"
     assert "**Accepted**" in decision
     assert "top_1 0." in decision
+    assert "| gate of a registry | yes | it is the champion already: the digest is the same |" in (
+        decision
+    )
+
+
+@pytest.mark.slow
+def test_a_new_model_passes_the_gate_of_a_registry_and_is_promoted(
+    checkout: Path, tmp_path: Path
+) -> None:
+    model = other(checkout, tmp_path, retouch)
+    code, decision = gate("--model", str(model), root=checkout, output=tmp_path / "model.md")
+    assert code == 0, decision
+    gated = r"\| gate of a registry \| yes \| (\d+) of \1 lines hold; the registry trusts no key \|"
+    assert re.search(gated, decision)
+    assert "| promoted | yes |" in decision
+
+
+def test_a_line_that_fails_in_the_gate_is_named() -> None:
+    from model_gate import judged
+
+    lines = [
+        {"group": "kernels", "name": "papers scored differently", "outcome": "failed", "note": ""},
+        {"group": "signature", "name": "signed", "outcome": "passed", "note": ""},
+    ]
+    report = json.dumps({"passed": False, "checked": 2, "failed": 1, "checks": lines})
+    check = judged(subprocess.CompletedProcess([], 3, report, "error: refused\n"))
+    assert not check.passed
+    assert check.detail == "1 of 2 lines hold; kernels: papers scored differently; signed"
+
+
+@pytest.mark.slow
+def test_where_the_base_trusts_a_key_a_new_model_must_be_signed_with_it(tmp_path: Path) -> None:
+    pytest.importorskip("model_signing")
+    root = clone(tmp_path / "classmark")
+    model = other(root, tmp_path, retouch)
+    place, key = tmp_path / "registry", tmp_path / "release.key"
+    for words in (
+        ("registry", "keys", "create", key),
+        ("registry", "init", "--registry", place),
+        ("registry", "add", model, "--sign", key, "--registry", place),
+    ):
+        command = [sys.executable, "-m", "classmark", *words]
+        subprocess.run(command, check=True, capture_output=True)
+    (signature,) = (place / "signatures").iterdir()
+    signatures = root / ".ci/signatures"
+    signatures.mkdir()
+    shutil.copy(f"{key}.pub", signatures)
+    words = ("--model", str(model))
+    code, decision = gate(*words, root=root, output=tmp_path / "model.md")
+    assert "the registry trusts no key" in decision  # HEAD, the base, does not have it yet
+    assert code == 0
+    git(root, "add", ".ci/signatures")
+    git(root, "commit", "--quiet", "--message", "Trust the key of releases")
+    code, decision = gate(*words, root=root, output=tmp_path / "model.md")
+    assert code == 3
+    assert "**Refused**: taken by a registry." in decision
+    assert "is not signed, and the registry trusts signed bundles only" in decision
+    shutil.copy(signature, signatures)
+    code, decision = gate(*words, root=root, output=tmp_path / "model.md")
+    assert code == 0, decision
+    assert "; signed by a trusted key |" in decision
 
 
 def gate(*words: str, root: Path, output: Path) -> tuple[int, str]:
@@ -127,11 +203,7 @@ def test_a_model_that_is_too_slow_is_refused(checkout: Path, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_a_model_that_answers_worse_is_refused(checkout: Path, tmp_path: Path) -> None:
-    worse = tmp_path / packaged(checkout).name
-    shutil.copytree(packaged(checkout), worse)
-    buffer = io.BytesIO()
-    np.save(buffer, np.load(worse / "arrays/head.npy")[::-1].copy(), allow_pickle=False)
-    rewrite(worse, files={"arrays/head.npy": buffer.getvalue()})
+    worse = other(checkout, tmp_path, lambda head: head[::-1].copy())
     code, decision = gate("--model", str(worse), root=checkout, output=tmp_path / "model.md")
     assert code == 3, decision
     assert "**Refused**: no worse than before." in decision
