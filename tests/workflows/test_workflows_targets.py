@@ -8,7 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import numpy as np
 import pytest
 from github_server import PULL_REQUEST, REPOSITORY, TOKEN, serving
 
+import load
+from load_gate import faults_of, headers_of
 from make_targets import ROOT, clone, git, make, needs_make
 from spoilt_bundles import rewrite
 
@@ -212,7 +215,14 @@ def test_a_model_that_answers_worse_is_refused(checkout: Path, tmp_path: Path) -
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the address of a running service."""
-    command = [sys.executable, "-m", "classmark", "serve", "--port", "0", "--workers", "1"]
+    command = (sys.executable, "-m", "classmark", "serve", "--port", "0", "--workers", "1")
+    with serving_at(command) as address:
+        yield address
+
+
+@contextmanager
+def serving_at(command: Sequence[str]) -> Iterator[str]:
+    """Yield the address that a command serves at."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""
@@ -240,11 +250,42 @@ def test_a_service_that_is_slow_or_away_may_not_stay(url: str) -> None:
     assert "http://127.0.0.1:9 is not ready" in done.stderr
 
 
-def test_errors_and_broken_connections_under_load_are_each_named() -> None:
-    from load import Point
-    from load_gate import faults_of
+@pytest.mark.slow
+@pytest.mark.parametrize("tool", ["wrk", "httpx"])
+def test_a_service_with_keys_is_loaded_with_the_key_of_the_environment(
+    tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if tool == "wrk" and shutil.which("wrk") is None:
+        pytest.skip("wrk is not installed: make system-deps")
+    file = str(tmp_path / "keys.json")
+    classmark = [sys.executable, "-m", "classmark"]
+    create = [*classmark, "keys", "create", "load", "--file", file]
+    key = subprocess.run(create, capture_output=True, text=True, check=True).stdout.strip()
+    words = (*classmark, "serve", "--port", "0", "--workers", "1", "--api-keys", file)
+    with serving_at(words) as url:
+        address = f"{url}/v1/classify"
+        monkeypatch.setattr("load.generator", lambda: tool)
+        point = load.measure(address, load.single_bodies(1), 1, 1, headers_of({}))
+        assert point.refused > 0
+        headers = headers_of({"CLASSMARK_API_KEY": key})
+        point = load.measure(address, load.single_bodies(1), 1, 1, headers)
+        assert (point.refused, point.broken) == (0, 0)
+        load_words = "LOAD=--seconds 1 --concurrency 2 --p95-ms 20000"
+        done = make("load-test", f"URL={url}", load_words, CLASSMARK_API_KEY=key)
+    assert done.returncode == 0, done.stderr
+    assert key not in done.stdout + done.stderr
 
-    point = Point(8, 100.0, 5.0, 9.0, 12.0, 30.0, refused=2, broken=1)
+
+def test_a_key_and_a_token_of_an_identity_are_sent_beside_each_other() -> None:
+    assert headers_of({"CLASSMARK_API_KEY": "", "HOME": "/"}) == {}
+    assert headers_of({"CLASSMARK_API_KEY": "cmk_1", "CLOUD_IDENTITY_TOKEN": "ey"}) == {
+        "X-API-Key": "cmk_1",
+        "X-Serverless-Authorization": "Bearer ey",
+    }
+
+
+def test_errors_and_broken_connections_under_load_are_each_named() -> None:
+    point = load.Point(8, 100.0, 5.0, 9.0, 12.0, 30.0, refused=2, broken=1)
     assert faults_of(point, 10.0) == [
         "2 answers with an error status",
         "1 broken connections or timeouts",
