@@ -205,6 +205,21 @@ def test_the_images_that_are_pushed_are_stages_of_the_dockerfile() -> None:
     assert set(WORKFLOWS["images"]["jobs"]["push"]["strategy"]["matrix"]["image"]) <= stages
 
 
+def test_an_image_is_scanned_before_it_is_pushed_and_its_contents_are_attested() -> None:
+    steps = WORKFLOWS["images"]["jobs"]["push"]["steps"]
+    done = [step.get("run") or step["uses"] for step in steps]
+    places = {
+        word: [place for place, text in enumerate(done) if word in text]
+        for word in ("make images", "scan-action", "make sbom-image", "make push-image", "attest-")
+    }
+    order = [place for found in places.values() for place in found]
+    assert order == sorted(order)
+    assert [len(found) for found in places.values()] == [1, 1, 1, 1, 2]
+    assert steps[places["scan-action"][0]]["with"]["image"] == "classmark/${{ matrix.image }}"
+    attested = steps[places["attest-"][1]]["with"]
+    assert attested["sbom-path"] == "build/sbom/${{ matrix.image }}.cdx.json"
+
+
 def test_every_room_and_its_tests_have_the_label_of_one_area() -> None:
     braces = re.compile(r"\{([a-z_,]+)\}")
     areas: dict[str, list[str]] = {}
