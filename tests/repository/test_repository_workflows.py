@@ -173,6 +173,18 @@ def test_the_deep_tier_is_tested_with_the_oldest_and_the_locked_torch() -> None:
     assert tested == [f"{oldest}.0", locked]
 
 
+def test_the_dev_container_has_every_package_that_tests_drive_except_a_container_engine() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8").replace("\\\n", " ")
+    (driven,) = re.findall(r"^SYSTEM_PACKAGES := (.+)$", makefile, re.MULTILINE)
+    dockerfile = (ROOT / ".devcontainer/Dockerfile").read_text("utf-8").replace("\\\n", " ")
+    (installed,) = re.findall(r"apt-get install .*--no-install-recommends +(.+?) +&&", dockerfile)
+    assert set(driven.split()) - set(installed.split()) == {
+        "docker.io",
+        "docker-compose",
+        "debootstrap",
+    }
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_the_dev_container_is_built_from_files_that_exist_and_calls_targets_that_exist() -> None:
     folder = ROOT / ".devcontainer"
@@ -250,6 +262,12 @@ def test_dependabot_looks_where_python_actions_and_images_are_named() -> None:
     }
     assert set(found) == {"pip", "github-actions", "docker"}
     assert {f"/{path.parent.relative_to(ROOT)}" for path in ACTIONS} <= set(found["github-actions"])
+    dockerfiles = {
+        path.parent
+        for place in ("deploy/*", ".devcontainer")
+        for path in ROOT.glob(f"{place}/Dockerfile")
+    }
+    assert {f"/{path.relative_to(ROOT)}" for path in dockerfiles} == set(found["docker"])
     assert all(
         (ROOT / d.strip("/")).is_dir() for directories in found.values() for d in directories
     )
