@@ -7,6 +7,7 @@ RELEASE_VENV ?= .venv-release
 # Tests of the repository drive tools, not classmark; tools are of the newest versions.
 LOWEST_TESTS ?= $(if $(filter Linux,$(shell uname -s)),$(filter-out tests/repository/ tests/workflows/ \
 	tests/images/,$(wildcard tests/*/)),$(CORE_TESTS))
+LICENCE_VENVS ?= $(TEST_VENV) $(DVC_VENV) $(EVIDENTLY_VENV) $(BENTO_VENV) $(RAY_VENV)
 DEEP_TESTS ?= tests/training tests/export tests/kernels
 BASE ?= HEAD^
 COMMIT_TIME = $(shell git show --no-patch --format=%ct HEAD)
@@ -30,8 +31,10 @@ coverage-report:  ## Write the coverage of the last `make test` as Markdown, to 
 audit: $(TEST_VENV)/.ready-check  ## Look for known vulnerabilities of the locked packages
 	$(TEST_VENV)/$(BIN)/python .ci/audit.py
 
+# Of every environment that this checkout has: that of the tests, and those of make test-dvc and the like.
 licences: $(TEST_VENV)/.ready-check  ## Check that every installed package has an allowed licence
-	$(TEST_VENV)/$(BIN)/pip-licenses --summary
+	@for venv in $(LICENCE_VENVS); do if [ -d $$venv ]; then echo "$$venv:"; \
+		$(TEST_VENV)/$(BIN)/pip-licenses --summary --python $$venv/$(BIN)/python || exit 1; fi; done
 
 dist: $(TEST_VENV)/.ready  ## Build sdist and wheel of HEAD into dist/, the same bytes each time
 	$(TEST_VENV)/$(BIN)/python .ci/dist.py
