@@ -249,6 +249,47 @@ def test_every_room_and_its_tests_have_the_label_of_one_area() -> None:
     assert not [room for room in areas if not any((part / room).exists() for part in parts)]
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a checkout of git")
+def test_every_tracked_file_in_a_folder_has_the_label_of_an_area() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, check=True)
+    files = [name for name in listed.stdout.decode().splitlines() if "/" in name]
+    globs = [
+        glob
+        for (rule,) in LABELS.values()
+        for glob in rule["changed-files"][0]["any-glob-to-any-file"]
+    ]
+    area = re.compile("|".join(as_regex(glob) for glob in globs))
+    assert len(files) > 1_000
+    assert not sorted({name for name in files if not area.fullmatch(name)})
+    assert not [
+        glob
+        for glob in globs
+        if not any(map(re.compile(as_regex(glob)).fullmatch, files)) and "/" in glob
+    ]
+
+
+def as_regex(glob: str) -> str:
+    """Return a glob of the labeler as a regular expression: `**`, `*` and `{one,other}`."""
+    parts = re.split(r"(\*\*|\*|\{.+?\})", glob)
+    known = {"**": ".*", "*": "[^/]*"}
+    return "".join(
+        "(?:" + "|".join(map(re.escape, part[1:-1].split(","))) + ")"
+        if part.startswith("{")
+        else known.get(part, re.escape(part))
+        for part in parts
+    )
+
+
+def test_only_the_job_of_labels_may_create_labels() -> None:
+    may = [
+        key
+        for workflow in WORKFLOWS.values()
+        for key, job in workflow["jobs"].items()
+        if job.get("permissions", {}).get("issues") == "write"
+    ]
+    assert may == ["labels"]
+
+
 def test_every_label_that_is_set_is_one_of_the_areas_or_of_github() -> None:
     forms = [read(path) for path in (GITHUB / "ISSUE_TEMPLATE").glob("*.yml")]
     used = {label for part in (*forms, *UPDATES) for label in part.get("labels", ())}
