@@ -139,6 +139,7 @@ def test_no_installed_package_has_a_licence_that_is_not_allowed() -> None:
     assert done.stdout.startswith(f"{sys.prefix}:\n")
 
 
+@pytest.mark.slow  # makes an environment
 @needs_make
 def test_an_environment_of_other_tests_is_looked_at_and_a_foreign_licence_in_it_fails(
     tmp_path: Path,
