@@ -130,7 +130,7 @@ check: $(TEST_VENV)/.ready-check  ## Lint, types, contracts, locks, workflows, d
 	$(RUN) check_jsonschema --builtin-schema vendor.github-issue-forms \
 		$(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
 	$(TEST_VENV)/$(BIN)/zizmor --offline --quiet .github
-	$(TEST_VENV)/$(BIN)/pip-licenses --summary > /dev/null
+	$(MAKE) --silent licences > /dev/null
 	$(TEST_VENV)/$(BIN)/python docs/generated.py --check
 	$(TEST_VENV)/$(BIN)/python .ci/blocking_client.py --check
 	$(TEST_VENV)/$(BIN)/python reports/report.py check

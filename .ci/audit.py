@@ -1,4 +1,4 @@
-"""Asks a public list of vulnerabilities for every locked package.
+"""Asks a public list of vulnerabilities for every locked package, and for torch.
 
 python .ci/audit.py [LOCK ...]
 
@@ -27,6 +27,12 @@ _NOT_REACHED = re.compile(
     re.MULTILINE,
 )
 _HOST = re.compile(r"host='([^']+)'")
+
+
+def audited_files() -> list[Path]:
+    """Return every lock, and the file that names the version of torch, which is in no lock."""
+    folder = ROOT / "requirements"
+    return [*sorted(folder.glob("*.txt")), folder / "torch.in"]
 
 
 def pins(locks: Iterable[Path]) -> list[str]:
@@ -89,7 +95,7 @@ def _ask(packages: Sequence[str]) -> subprocess.CompletedProcess[str]:
 def main(words: Sequence[str] | None = None) -> int:
     """Print what is known against the locked packages; 1 if there is anything."""
     named = [Path(word) for word in (sys.argv[1:] if words is None else words)]
-    packages = pins(named or sorted((ROOT / "requirements").glob("*.txt")))
+    packages = pins(named or audited_files())
     found = audit(packages)
     if isinstance(found, str):
         print(f"audit: nothing was checked, the list of vulnerabilities is out of reach: {found}")

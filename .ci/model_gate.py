@@ -4,7 +4,12 @@ python .ci/model_gate.py --base COMMIT --output FILE.md [--model MODEL]
 
 The model is the one in the package, or MODEL. The one before is in the package of COMMIT. Both are
 compared on invented papers, on which every fault of an export shows but no real progress does: the
-numbers of real papers are in the reports that a release commits. Exit code 3 means refused.
+numbers of real papers are in the reports that a release commits. Then a temporary registry, whose
+champion is the one before, measures the model with its gate and promotes it. Exit code 3 means
+refused.
+
+Where COMMIT has public keys (.ci/signatures/NAME.pub), one of them must have signed a new model:
+.ci/signatures/DIGEST, as a registry keeps it. Keys that the change itself brings do not count.
 """
 
 from __future__ import annotations
@@ -22,14 +27,18 @@ from pathlib import Path
 from dist import export
 
 from classmark import Classifier, ClassmarkError
+from classmark.bundle import load_bundle
 from classmark.dataset import SampleConfig, sample_dataset, sample_papers
 
 ROOT = Path(__file__).parents[1]
 BUNDLES = "src/classmark/bundles"
+SIGNATURES = ".ci/signatures"
+RULES = Path(__file__).with_name("model_gate.yaml")
 REFUSED = 3
 PREDICTIONS = 100
 MOST_SECONDS = 2.0
 PAPERS = 3_000
+GATE = "gate of a registry"
 WATCHED = ("top_1", "top_5", "macro_f1")
 
 
@@ -48,11 +57,28 @@ class Check:
     detail: str
 
 
+@dataclass(frozen=True)
+class Staged:
+    """A model that is to replace another one.
+
+    Attributes:
+        model: its bundle.
+        before: bundle that ships now.
+        keys: public keys, one of which must have signed a new model.
+        signatures: folder with its signature, under its digest, if it has one.
+    """
+
+    model: Path
+    before: Path
+    keys: tuple[Path, ...]
+    signatures: Path
+
+
 def verify(model: str) -> Check:
     """Return whether every byte of the bundle is the one that its digest and seal name."""
     done = run("models", "show", model, "--json")
     if not done.stdout:
-        return Check("verified", False, done.stderr.strip().splitlines()[-1])
+        return Check("verified", False, last_line(done))
     found = json.loads(done.stdout)
     if not found["verified"]:
         return Check("verified", False, found["problem"])
@@ -84,7 +110,7 @@ def compare(before: str, model: str, dataset: Path) -> Check:
     words = ("evaluate", "compare", before, model, "--dataset", str(dataset), "--common", "--json")
     done = run(*words)
     if done.returncode:
-        return Check(name, False, done.stderr.strip().splitlines()[-1])
+        return Check(name, False, last_line(done))
     found = json.loads(done.stdout)
     metrics = {key: found["metrics"][key] for key in WATCHED}
     worse = [key for key, value in metrics.items() if value["high"] < 0]
@@ -93,6 +119,60 @@ def compare(before: str, model: str, dataset: Path) -> Check:
         for key, value in metrics.items()
     )
     return Check(name, not worse, f"{'; '.join(shown)}; {found['n']} invented papers")
+
+
+def register(staged: Staged, dataset: Path, folder: Path) -> list[Check]:
+    """Return whether a registry takes the model, its gate lets it pass and it is promoted.
+
+    Args:
+        staged: the model, and the one before, which is made the champion.
+        dataset: folder of invented papers.
+        folder: of the registry to make.
+    """
+    before, digest = ship(staged.before, folder), load_bundle(staged.model).digest
+    if digest == before:
+        return [Check(GATE, True, "it is the champion already: the digest is the same")]
+    at = ["--registry", str(folder), *(f"--trusted-key={key}" for key in staged.keys)]
+    signature = staged.signatures / digest
+    proof = [f"--signature={signature}"] if staged.keys and signature.exists() else []
+    added = run("registry", "add", str(staged.model), *proof, *at)
+    checks = [Check("taken by a registry", not added.returncode, last_line(added))]
+    if checks[-1].passed:
+        words = ("--dataset", str(dataset), "--rules", str(RULES), "--json")
+        checks.append(judged(run("registry", "gate", digest, *words, *at)))
+    if checks[-1].passed:
+        promoted = run("registry", "promote", digest, *at)
+        checks.append(Check("promoted", not promoted.returncode, last_line(promoted)))
+    return checks
+
+
+def ship(model: Path, folder: Path) -> str:
+    """Make a registry whose champion is a model that ships already; returns its digest."""
+    digest = load_bundle(model).digest
+    reason = ("--force", "--why", "it ships already")
+    for words in (("init",), ("add", str(model)), ("promote", digest, *reason)):
+        done = run("registry", *words, "--registry", str(folder))
+        if done.returncode:
+            sys.exit(f"error: no registry of {model} can be made: {last_line(done)}")
+    return digest
+
+
+def judged(done: subprocess.CompletedProcess[str]) -> Check:
+    """Return what the gate of a registry said, with the name of each line that fails."""
+    if not done.stdout:
+        return Check(GATE, False, last_line(done))
+    report = json.loads(done.stdout)
+    lines = report["checks"]
+    failed = [f"{one['group']}: {one['name']}" for one in lines if one["outcome"] == "failed"]
+    counts = f"{report['checked'] - report['failed']} of {report['checked']} lines hold"
+    (line,) = (one for one in lines if one["group"] == "signature")
+    signature = line["name"] if line["outcome"] == "passed" else line["note"]
+    return Check(GATE, report["passed"], "; ".join([counts, *failed, signature]))
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the last line of a command, which is its error if it failed."""
+    return (done.stderr if done.returncode else done.stdout).strip().splitlines()[-1]
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -110,24 +190,25 @@ def packaged(folder: Path) -> Path:
     return max(found, key=lambda path: [int(part) for part in path.name.split("-")[-1].split(".")])
 
 
-def decide(model: Path, before: Path, most_s: float, folder: Path) -> list[Check]:
+def decide(staged: Staged, most_s: float, folder: Path) -> list[Check]:
     """Return the checks of a model, up to the first that ends them.
 
     Args:
-        model: bundle that is staged.
-        before: bundle that ships now.
+        staged: the model, and the one before.
         most_s: seconds that a hundred predictions may take.
-        folder: for a dataset of invented papers.
+        folder: for a dataset of invented papers and a registry.
     """
-    verified = verify(str(model))
-    if not verified.passed:
-        return [verified]
-    sample_dataset(folder, SampleConfig(papers=PAPERS))
-    speed = time_predictions(str(model), most_s)
-    return [verified, speed, compare(str(before), str(model), folder)]
+    model, dataset = str(staged.model), folder / "dataset"
+    checks = [verify(model)]
+    if checks[0].passed:
+        sample_dataset(dataset, SampleConfig(papers=PAPERS))
+        checks += [time_predictions(model, most_s), compare(str(staged.before), model, dataset)]
+    if all(check.passed for check in checks):
+        checks += register(staged, dataset, folder / "registry")
+    return checks
 
 
-def markdown(model: Path, before: Path, checks: Sequence[Check]) -> str:
+def markdown(staged: Staged, checks: Sequence[Check]) -> str:
     """Return the decision as Markdown."""
     refused = [check for check in checks if not check.passed]
     verdict = (
@@ -137,7 +218,7 @@ def markdown(model: Path, before: Path, checks: Sequence[Check]) -> str:
         f"| {one.name} | {'yes' if one.passed else '**no**'} | {one.detail} |" for one in checks
     ]
     head = ["| check | passed | found |", "| --- | --- | --- |"]
-    title = f"## Model {model.name}, after {before.name}"
+    title = f"## Model {staged.model.name}, after {staged.before.name}"
     return "\n\n".join([title, verdict, "\n".join([*head, *rows])]) + "\n"
 
 
@@ -151,11 +232,16 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
     with tempfile.TemporaryDirectory(prefix="model-") as name:
         folder = Path(name)
-        export(ROOT, options.base, folder / "base", BUNDLES)
-        before, model = packaged(folder / "base"), options.model or packaged(ROOT)
-        checks = decide(model, before, options.seconds, folder / "dataset")
+        export(ROOT, options.base, folder / "base", BUNDLES, ".ci")
+        staged = Staged(
+            model=options.model or packaged(ROOT),
+            before=packaged(folder / "base"),
+            keys=tuple(sorted((folder / "base" / SIGNATURES).glob("*.pub"))),
+            signatures=ROOT / SIGNATURES,
+        )
+        checks = decide(staged, options.seconds, folder)
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    text = markdown(model, before, checks)
+    text = markdown(staged, checks)
     options.output.write_text(text, encoding="utf-8")
     print(text)
     return 0 if all(check.passed for check in checks) else REFUSED

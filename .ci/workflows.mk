@@ -7,6 +7,7 @@ RELEASE_VENV ?= .venv-release
 # Tests of the repository drive tools, not classmark; tools are of the newest versions.
 LOWEST_TESTS ?= $(if $(filter Linux,$(shell uname -s)),$(filter-out tests/repository/ tests/workflows/ \
 	tests/images/,$(wildcard tests/*/)),$(CORE_TESTS))
+LICENCE_VENVS ?= $(TEST_VENV) $(DVC_VENV) $(EVIDENTLY_VENV) $(BENTO_VENV) $(RAY_VENV)
 DEEP_TESTS ?= tests/training tests/export tests/kernels
 BASE ?= HEAD^
 COMMIT_TIME = $(shell git show --no-patch --format=%ct HEAD)
@@ -30,8 +31,10 @@ coverage-report:  ## Write the coverage of the last `make test` as Markdown, to 
 audit: $(TEST_VENV)/.ready-check  ## Look for known vulnerabilities of the locked packages
 	$(TEST_VENV)/$(BIN)/python .ci/audit.py
 
+# Of every environment that this checkout has: that of the tests, and those of make test-dvc and the like.
 licences: $(TEST_VENV)/.ready-check  ## Check that every installed package has an allowed licence
-	$(TEST_VENV)/$(BIN)/pip-licenses --summary
+	@for venv in $(LICENCE_VENVS); do if [ -d $$venv ]; then echo "$$venv:"; \
+		$(TEST_VENV)/$(BIN)/pip-licenses --summary --python $$venv/$(BIN)/python || exit 1; fi; done
 
 dist: $(TEST_VENV)/.ready  ## Build sdist and wheel of HEAD into dist/, the same bytes each time
 	$(TEST_VENV)/$(BIN)/python .ci/dist.py
@@ -67,6 +70,7 @@ speed: $(TEST_VENV)/.ready  ## Compare the speed of scoring with the last report
 	$(TEST_VENV)/$(BIN)/python benchmarks/regression.py --against build/speed.json \
 		--output build/speed.json $(SPEED)
 
+# CLASSMARK_API_KEY and CLOUD_IDENTITY_TOKEN of the environment let the requests in, where that is needed.
 load-test: $(TEST_VENV)/.ready  ## Load the service at URL for 30 s; refuse it if answers fail or are slow
 	$(TEST_VENV)/$(BIN)/python benchmarks/load_gate.py $(URL) $(LOAD)
 
@@ -97,11 +101,17 @@ sbom-image: $(TEST_VENV)/.ready-check  ## Write what IMAGE (service) holds as Cy
 		--output build/sbom/$(or $(IMAGE),service).cdx.json
 
 # CLOUD_ENVIRONMENT is the text of cloud.yaml where there is no such file, as in a workflow.
+cloud_environment = $(if $(CLOUD_ENVIRONMENT),--environment build/cloud.yaml)
+write_environment = @$(if $(CLOUD_ENVIRONMENT),mkdir -p build && printenv CLOUD_ENVIRONMENT > build/cloud.yaml)
+
 # $(IMAGE) is read by the shell as a variable, so that nothing in its text is a command.
-deploy rollback: $(TEST_VENV)/.ready  ## Deploy IMAGE to Cloud Run as cloud.yaml says, or take the last deployment back
-	@$(if $(CLOUD_ENVIRONMENT),mkdir -p build && printenv CLOUD_ENVIRONMENT > build/cloud.yaml)
-	$(RUN) classmark cloud $(if $(filter deploy,$@),deploy service --image "$$IMAGE",rollback) \
-		$(if $(CLOUD_ENVIRONMENT),--environment build/cloud.yaml)
+deploy: $(TEST_VENV)/.ready  ## Deploy IMAGE to Cloud Run as cloud.yaml says (CLOUD_KEYS=yes: it asks for API keys)
+	$(write_environment)
+	$(RUN) classmark cloud deploy service --image "$$IMAGE" $(if $(CLOUD_KEYS),--keys) $(cloud_environment)
+
+rollback: $(TEST_VENV)/.ready  ## Give all requests back to the deployment before the last one
+	$(write_environment)
+	$(RUN) classmark cloud rollback $(cloud_environment)
 
 $(LOWEST_VENV)/.locked: requirements/setup.txt requirements/test.txt requirements/lowest.txt
 	$(call make_venv,$(LOWEST_VENV))

@@ -1,4 +1,5 @@
 -- For wrk: sends the lines of a file as bodies, one after the other, each thread from its own place.
+-- Headers come first in the file, one a line, and an empty line after them.
 -- wrk ... -s cycle.lua URL -- BODIES
 
 local threads = 0
@@ -11,8 +12,17 @@ function setup(thread)
 end
 
 function init(args)
+  local headers = {}
+  local in_headers = true
   for line in io.lines(args[1]) do
-    requests[#requests + 1] = wrk.format("POST", nil, {["Content-Type"] = "application/json"}, line)
+    if not in_headers then
+      requests[#requests + 1] = wrk.format("POST", nil, headers, line)
+    elseif line == "" then
+      in_headers = false
+    else
+      local name, value = line:match("^([^:]+): (.*)$")
+      headers[name] = value
+    end
   end
   place = first
 end

@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,24 +84,35 @@ def generator() -> str:
     return "wrk" if shutil.which("wrk") else "httpx"
 
 
-def measure(url: str, bodies: list[str], concurrency: int, seconds: float) -> Point:
+def measure(
+    url: str,
+    bodies: list[str],
+    concurrency: int,
+    seconds: float,
+    headers: Mapping[str, str] | None = None,
+) -> Point:
     """Return how an address fares under a level of load.
 
     Args:
-        url: on this machine.
+        url: of an endpoint that takes the bodies.
         bodies: sent one after the other, again and again.
         concurrency: connections.
         seconds: how long.
+        headers: sent with each, e.g. an API key; other processes do not see them.
     """
+    sent = {**_JSON, **(headers or {})}
     if generator() == "wrk":
-        return _with_wrk(url, bodies, concurrency, seconds)
-    return asyncio.run(_with_httpx(url, bodies, concurrency, seconds))
+        return _with_wrk(url, bodies, concurrency, seconds, sent)
+    return asyncio.run(_with_httpx(url, bodies, concurrency, seconds, sent))
 
 
-def _with_wrk(url: str, bodies: list[str], concurrency: int, seconds: float) -> Point:
-    with tempfile.TemporaryDirectory() as folder:
+def _with_wrk(
+    url: str, bodies: list[str], concurrency: int, seconds: float, headers: Mapping[str, str]
+) -> Point:
+    with tempfile.TemporaryDirectory() as folder:  # which only this user may read
         file = Path(folder) / "bodies"
-        file.write_text("\n".join(bodies) + "\n", encoding="utf-8")
+        lines = [*(f"{name}: {value}" for name, value in headers.items()), "", *bodies]
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
         command = ["wrk", "--threads", "1", "--connections", str(concurrency)]
         command += ["--duration", f"{max(1, round(seconds))}s", "--timeout", f"{_TIMEOUT_S}s"]
         command += ["--script", str(_LUA), url, "--", str(file)]
@@ -114,7 +125,9 @@ def _with_wrk(url: str, bodies: list[str], concurrency: int, seconds: float) -> 
     return Point(concurrency=concurrency, requests_per_s=rate, **result)
 
 
-async def _with_httpx(url: str, bodies: list[str], concurrency: int, seconds: float) -> Point:
+async def _with_httpx(
+    url: str, bodies: list[str], concurrency: int, seconds: float, headers: Mapping[str, str]
+) -> Point:
     latencies_ms: list[float] = []
     failures = {"refused": 0, "broken": 0}
     end = time.monotonic() + seconds
@@ -126,7 +139,7 @@ async def _with_httpx(url: str, bodies: list[str], concurrency: int, seconds: fl
             place = (place + 1) % len(bodies)
             start = time.perf_counter()
             try:
-                response = await client.post(url, content=bodies[place], headers=_JSON)
+                response = await client.post(url, content=bodies[place], headers=headers)
                 failures["refused"] += response.is_error
             except httpx.TransportError:
                 failures["broken"] += 1

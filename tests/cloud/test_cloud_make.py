@@ -34,9 +34,9 @@ class Target:
     services: Services
     variables: dict[str, Any]
 
-    def make(self, target: str, image: str = "") -> Any:
+    def make(self, target: str, image: str = "", **variables: str) -> Any:
         """Return the finished process of a target."""
-        return make(target, **self.variables, IMAGE=image)
+        return make(target, **self.variables, IMAGE=image, **variables)
 
     def image(self) -> str:
         """Return the image that gets all requests."""
@@ -78,6 +78,16 @@ def test_a_release_is_deployed_and_the_one_before_put_back(target: Target) -> No
     done = target.make("rollback")
     assert done.returncode == 0, done.stderr
     assert target.image() == f"{ENVIRONMENT.images}/service@sha256:11"
+
+
+def test_a_service_with_keys_is_replaced_by_one_with_keys(target: Target) -> None:
+    asked = []
+    for keys in ("yes", ""):
+        done = target.make("deploy", "v1", CLOUD_KEYS=keys)
+        assert done.returncode == 0, done.stderr
+        (service,) = target.services.kept.values()
+        asked.append("keys" in {volume.name for volume in service.template.volumes})
+    assert asked == [True, False]
 
 
 def test_an_image_is_a_value_and_not_a_command(target: Target, tmp_path: Path) -> None:

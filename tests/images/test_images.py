@@ -16,7 +16,7 @@ from bucket_fixtures import bucket, needs_bucket
 from classmark.registry import Registry
 from classmark.storage import folder_place
 from containers import measure_image
-from images import TARGETS, Engine, facts_of, running
+from images import HARDENED, TARGETS, Engine, facts_of, running
 
 __all__ = ["bucket"]
 Image = Callable[[str], str]
@@ -37,6 +37,14 @@ MOST_MEGABYTES = {
 SERVING = ("service", "service-onnx")
 ALONE = ("--rm", "--network", "none", "--read-only")
 IN_FLIGHT = 8
+# In a container that no port leads to: its own Python asks.
+ASKING = """
+import json, os, urllib.request as r
+body = json.dumps({"abstract": os.environ["TEXT"]}).encode()
+headers = {"Content-Type": "application/json"}
+asked = r.Request("http://127.0.0.1:8000/v1/classify", body, headers)
+print(r.urlopen(asked, timeout=20).read().decode())
+"""
 
 
 def get(url: str, body: object = None) -> Any:
@@ -73,6 +81,21 @@ def test_it_classifies_without_network_and_without_writing(
 ) -> None:
     answer = docker.run("run", *ALONE, image(target), "classify", "--jsonl", TEXT)
     assert json.loads(answer)["ranked"][0]["code"] == "astro-ph.EP"
+
+
+@pytest.mark.parametrize("target", SERVING)
+def test_it_serves_without_network_from_a_system_that_it_cannot_write(
+    docker: Engine, image: Image, target: str
+) -> None:
+    container = docker.run("run", "--detach", "--network", "none", *HARDENED, image(target))
+    inside = ("exec", "--env", f"TEXT={TEXT}", container, "python", "-c", ASKING)
+    try:
+        answer = json.loads(until(lambda: docker.run(*inside, check=False)))
+        assert answer["ranked"][0]["code"] == "astro-ph.EP"
+        networks = json.loads(docker.run("inspect", container))[0]["NetworkSettings"]["Networks"]
+        assert list(networks) == ["none"]
+    finally:
+        docker.run("rm", "--force", "--volumes", container)
 
 
 @pytest.mark.parametrize("target", SERVING)

@@ -25,7 +25,27 @@ Image = Callable[[str], str]
 pytestmark = [pytest.mark.images, pytest.mark.timeout(1_800)]
 
 DEPLOY = ROOT / "deploy"
-PORTS = ("CLASSMARK", "MONITOR", "PROMETHEUS", "ALERTMANAGER", "GRAFANA", "MLFLOW", "STORE")
+PORTS = (
+    "CLASSMARK",
+    "CLASSMARK_DATABASE",
+    "MONITOR",
+    "PROMETHEUS",
+    "ALERTMANAGER",
+    "GRAFANA",
+    "MLFLOW",
+    "STORE",
+)
+# As the image of PostgreSQL does it: makes the database, then serves it to every host.
+DATABASE = """
+set -e
+cd /var/lib/postgresql/data
+if [ ! -e PG_VERSION ]; then
+  initdb --no-sync --pgdata=. --username="$POSTGRES_USER" --auth="$POSTGRES_HOST_AUTH_METHOD"
+  echo "host all all all $POSTGRES_HOST_AUTH_METHOD" >> pg_hba.conf
+  echo "CREATE DATABASE $POSTGRES_DB" | postgres --single -D . postgres
+fi
+exec postgres -D . -c listen_addresses='*' -c unix_socket_directories=/tmp
+"""
 # Where no image can be pulled: the same program of Debian, and a server of the same protocol.
 STAND_INS = {
     "prometheus": f"FROM {BASE}\nRUN apt-get update -qq && apt-get install -qq -y prometheus "
@@ -34,6 +54,10 @@ STAND_INS = {
     "alertmanager": f"FROM {BASE}\nRUN apt-get update -qq && apt-get install -qq -y "
     "prometheus-alertmanager && mkdir /alertmanager && chown 65534 /alertmanager\n"
     'USER 65534\nENTRYPOINT ["prometheus-alertmanager"]\n',
+    "database": f"FROM {BASE}\nRUN apt-get update -qq && apt-get install -qq -y postgresql "
+    "&& ln -s /usr/lib/postgresql/*/bin/* /usr/local/bin/ "
+    "&& install --directory --owner postgres /var/lib/postgresql/data\n"
+    f"USER postgres\nENTRYPOINT {json.dumps(['sh', '-c', DATABASE])}\n",
     "store": "FROM classmark/tracking\nUSER root\nCOPY packages /packages\n"
     "ENV PYTHONPATH=/packages\n"
     'ENTRYPOINT ["sh", "-c", "exec python -m gcp_storage_emulator start --in-memory '
@@ -90,9 +114,9 @@ def stack(
     environment = docker.environment | {f"{name}_PORT": "0" for name in PORTS}
     words = [*compose_of(docker), "--project-name", "classmark-test"]
     words += ["--file", str(DEPLOY / "compose.yaml"), "--project-directory", str(DEPLOY)]
-    for target in ("service", "tracking"):
+    for target in ("service", "service-gcp", "tracking"):
         image(target)
-    whole = Stack(docker, words, environment | {"COMPOSE_PROFILES": "watch,training"}, [])
+    whole = Stack(docker, words, environment | {"COMPOSE_PROFILES": "watch,training,database"}, [])
     services = yaml.safe_load(whole.run("config"))["services"]
     for name in services:
         if is_there(docker, name, services[name]["image"], tmp_path_factory.mktemp("stand-in")):
@@ -144,6 +168,25 @@ def test_the_service_starts_alone(stack: Stack) -> None:
         assert len(small.run("ps", "--quiet").split()) == 1
     finally:
         small.run("down", "--volumes")
+
+
+def test_a_journal_in_postgresql_has_what_a_service_answered_before_it_was_made_again(
+    stack: Stack,
+) -> None:
+    name = "service-database"
+    address = "postgresql://classmark@database/classmark"
+
+    def written() -> int:
+        words = ("classmark", "journal", "status", "--journal", address, "--json")
+        found: int = json.loads(stack.run("exec", "-T", name, *words))["predictions"]
+        return found
+
+    until(lambda: ask(f"{stack.url(name, 8000)}/readyz"), 120)
+    ask(f"{stack.url(name, 8000)}/v1/classify", {"abstract": "We measure a hot Jupiter."})
+    until(lambda: written() == 1)
+    stack.run("up", "--detach", "--no-deps", "--force-recreate", name)
+    until(lambda: ask(f"{stack.url(name, 8000)}/readyz"), 120)
+    assert written() == 1
 
 
 def test_the_dashboard_is_filled(stack: Stack) -> None:

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 GENERATED = {".git", "demo", "runs", "build", "dist", "site", "__pycache__", "htmlcov"}
@@ -59,6 +60,31 @@ def test_no_file_is_a_pickle() -> None:
 
 
 @pytest.mark.slow
+def repeated_keys(node: yaml.Node | None) -> list[str]:
+    """Return the keys that come more than once in a mapping; YAML keeps the last one."""
+    found: list[str] = []
+    if isinstance(node, yaml.MappingNode):
+        keys = [str(key.value) for key, _ in node.value]
+        found += [key for key in dict.fromkeys(keys) if keys.count(key) > 1]
+        inside = [value for _, value in node.value]
+    else:
+        inside = node.value if isinstance(node, yaml.SequenceNode) else []
+    return found + [key for value in inside for key in repeated_keys(value)]
+
+
+def test_no_yaml_repeats_a_key() -> None:
+    assert repeated_keys(yaml.compose("a: [{b: 1, b: 2}]\nc: 1\na: 2")) == ["a", "b"]
+    files = [path for path in tracked_files() if path.suffix in {".yml", ".yaml"}]
+    assert len(files) > 30
+    faults = {
+        path.relative_to(ROOT).as_posix(): keys
+        for path in files
+        for node in yaml.compose_all(path.read_text("utf-8"), Loader=yaml.SafeLoader)
+        if (keys := repeated_keys(node))
+    }
+    assert faults == {}
+
+
 def test_no_source_unpickles() -> None:
     found = []
     # A classifier goes to other processes by pickle; this test of it writes no file.

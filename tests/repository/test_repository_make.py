@@ -31,6 +31,11 @@ def test_help_is_the_default_and_lists_every_target() -> None:
     assert listed >= PROMISED
 
 
+def test_help_says_something_else_of_every_target() -> None:
+    said = re.findall(r"^  make \S+ +(\S.+)", make("--no-print-directory", "help"), re.MULTILINE)
+    assert len(said) == len(set(said)) == len(TARGETS)
+
+
 def test_help_puts_every_target_below_a_heading_without_repeating_one() -> None:
     lines = make("--no-print-directory", "help").splitlines()
     headings = [line for line in lines if line and not line.startswith(" ")]

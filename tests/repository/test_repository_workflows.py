@@ -173,6 +173,18 @@ def test_the_deep_tier_is_tested_with_the_oldest_and_the_locked_torch() -> None:
     assert tested == [f"{oldest}.0", locked]
 
 
+def test_the_dev_container_has_every_package_that_tests_drive_except_a_container_engine() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8").replace("\\\n", " ")
+    (driven,) = re.findall(r"^SYSTEM_PACKAGES := (.+)$", makefile, re.MULTILINE)
+    dockerfile = (ROOT / ".devcontainer/Dockerfile").read_text("utf-8").replace("\\\n", " ")
+    (installed,) = re.findall(r"apt-get install .*--no-install-recommends +(.+?) +&&", dockerfile)
+    assert set(driven.split()) - set(installed.split()) == {
+        "docker.io",
+        "docker-compose",
+        "debootstrap",
+    }
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_the_dev_container_is_built_from_files_that_exist_and_calls_targets_that_exist() -> None:
     folder = ROOT / ".devcontainer"
@@ -205,6 +217,21 @@ def test_the_images_that_are_pushed_are_stages_of_the_dockerfile() -> None:
     assert set(WORKFLOWS["images"]["jobs"]["push"]["strategy"]["matrix"]["image"]) <= stages
 
 
+def test_an_image_is_scanned_before_it_is_pushed_and_its_contents_are_attested() -> None:
+    steps = WORKFLOWS["images"]["jobs"]["push"]["steps"]
+    done = [step.get("run") or step["uses"] for step in steps]
+    places = {
+        word: [place for place, text in enumerate(done) if word in text]
+        for word in ("make images", "scan-action", "make sbom-image", "make push-image", "attest-")
+    }
+    order = [place for found in places.values() for place in found]
+    assert order == sorted(order)
+    assert [len(found) for found in places.values()] == [1, 1, 1, 1, 2]
+    assert steps[places["scan-action"][0]]["with"]["image"] == "classmark/${{ matrix.image }}"
+    attested = steps[places["attest-"][1]]["with"]
+    assert attested["sbom-path"] == "build/sbom/${{ matrix.image }}.cdx.json"
+
+
 def test_every_room_and_its_tests_have_the_label_of_one_area() -> None:
     braces = re.compile(r"\{([a-z_,]+)\}")
     areas: dict[str, list[str]] = {}
@@ -222,6 +249,47 @@ def test_every_room_and_its_tests_have_the_label_of_one_area() -> None:
     assert not [room for room in areas if not any((part / room).exists() for part in parts)]
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a checkout of git")
+def test_every_tracked_file_in_a_folder_has_the_label_of_an_area() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, check=True)
+    files = [name for name in listed.stdout.decode().splitlines() if "/" in name]
+    globs = [
+        glob
+        for (rule,) in LABELS.values()
+        for glob in rule["changed-files"][0]["any-glob-to-any-file"]
+    ]
+    area = re.compile("|".join(as_regex(glob) for glob in globs))
+    assert len(files) > 1_000
+    assert not sorted({name for name in files if not area.fullmatch(name)})
+    assert not [
+        glob
+        for glob in globs
+        if not any(map(re.compile(as_regex(glob)).fullmatch, files)) and "/" in glob
+    ]
+
+
+def as_regex(glob: str) -> str:
+    """Return a glob of the labeler as a regular expression: `**`, `*` and `{one,other}`."""
+    parts = re.split(r"(\*\*|\*|\{.+?\})", glob)
+    known = {"**": ".*", "*": "[^/]*"}
+    return "".join(
+        "(?:" + "|".join(map(re.escape, part[1:-1].split(","))) + ")"
+        if part.startswith("{")
+        else known.get(part, re.escape(part))
+        for part in parts
+    )
+
+
+def test_only_the_job_of_labels_may_create_labels() -> None:
+    may = [
+        key
+        for workflow in WORKFLOWS.values()
+        for key, job in workflow["jobs"].items()
+        if job.get("permissions", {}).get("issues") == "write"
+    ]
+    assert may == ["labels"]
+
+
 def test_every_label_that_is_set_is_one_of_the_areas_or_of_github() -> None:
     forms = [read(path) for path in (GITHUB / "ISSUE_TEMPLATE").glob("*.yml")]
     used = {label for part in (*forms, *UPDATES) for label in part.get("labels", ())}
@@ -235,6 +303,12 @@ def test_dependabot_looks_where_python_actions_and_images_are_named() -> None:
     }
     assert set(found) == {"pip", "github-actions", "docker"}
     assert {f"/{path.parent.relative_to(ROOT)}" for path in ACTIONS} <= set(found["github-actions"])
+    dockerfiles = {
+        path.parent
+        for place in ("deploy/*", ".devcontainer")
+        for path in ROOT.glob(f"{place}/Dockerfile")
+    }
+    assert {f"/{path.relative_to(ROOT)}" for path in dockerfiles} == set(found["docker"])
     assert all(
         (ROOT / d.strip("/")).is_dir() for directories in found.values() for d in directories
     )

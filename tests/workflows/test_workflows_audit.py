@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import venv
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -119,10 +120,12 @@ def test_an_accepted_vulnerability_has_a_reason() -> None:
 
 @pytest.mark.slow  # asks for hundreds of packages
 @needs_make
-def test_every_lock_is_audited(address: str) -> None:
-    packages = ci.pins(sorted((ROOT / "requirements").glob("*.txt")))
+def test_every_lock_and_torch_are_audited(address: str) -> None:
+    packages = ci.pins(ci.audited_files())
     assert len(packages) > 150
-    assert {"numpy", "mlflow", "pytest"} <= {package.partition("==")[0] for package in packages}
+    assert {"numpy", "mlflow", "pytest", "torch"} <= {
+        package.partition("==")[0] for package in packages
+    }
     done = make("audit", CLASSMARK_OSV_URL=address)
     assert done.stdout == f"audit: {len(packages)} packages, 0 known vulnerabilities\n", done.stderr
 
@@ -133,6 +136,32 @@ def test_no_installed_package_has_a_licence_that_is_not_allowed() -> None:
     done = make("licences")
     assert done.returncode == 0, done.stderr
     assert "MIT" in done.stdout
+    assert done.stdout.startswith(f"{sys.prefix}:\n")
+
+
+@pytest.mark.slow  # makes an environment
+@needs_make
+def test_an_environment_of_other_tests_is_looked_at_and_a_foreign_licence_in_it_fails(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("piplicenses", reason="needs the group lint: make check")
+    venv.create(tmp_path / "other")
+    (site,) = (tmp_path / "other").glob("[lL]ib/**/site-packages")
+    (site / "foreign-1.0.dist-info").mkdir()
+    metadata = site / "foreign-1.0.dist-info/METADATA"
+    for licence, code in (("MIT", 0), ("GPL-3.0-only", 2)):
+        metadata.write_text(
+            f"Metadata-Version: 2.4\nName: foreign\nVersion: 1.0\nLicense-Expression: {licence}\n"
+        )
+        done = make("licences", f"LICENCE_VENVS={sys.prefix} {tmp_path / 'other'}")
+        assert done.returncode == code, done.stderr
+    assert "license GPL-3.0-only not in allow-only licenses was found for package foreign" in (
+        done.stderr
+    )
+
+
+def test_a_licence_that_is_not_on_the_list_fails() -> None:
+    pytest.importorskip("piplicenses", reason="needs the group lint: make check")
     command = [sys.executable, "-m", "piplicenses", "--allow-only", "Apache"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1

@@ -8,7 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import numpy as np
 import pytest
 from github_server import PULL_REQUEST, REPOSITORY, TOKEN, serving
 
+import load
+from load_gate import faults_of, headers_of
 from make_targets import ROOT, clone, git, make, needs_make
 from spoilt_bundles import rewrite
 
@@ -86,6 +89,21 @@ def packaged(root: Path) -> Path:
     return next((root / "src/classmark/bundles").glob("*/bundle.json")).parent
 
 
+def other(root: Path, folder: Path, change: Callable[[np.ndarray], np.ndarray]) -> Path:
+    """Return a copy of the packaged model whose head is another one."""
+    model = folder / packaged(root).name
+    shutil.copytree(packaged(root), model)
+    buffer = io.BytesIO()
+    np.save(buffer, change(np.load(model / "arrays/head.npy")), allow_pickle=False)
+    return rewrite(model, files={"arrays/head.npy": buffer.getvalue()})
+
+
+def retouch(head: np.ndarray) -> np.ndarray:
+    """Change one weight by the least that it can change."""
+    head.flat[0] += 1
+    return head
+
+
 @pytest.mark.slow  # scores thousands of papers
 def test_a_model_that_is_the_same_is_accepted(checkout: Path) -> None:
     done = make("model-gate", "BASE=HEAD", root=checkout)
@@ -94,6 +112,67 @@ def test_a_model_that_is_the_same_is_accepted(checkout: Path) -> None:
     assert decision == done.stdout.rstrip("\n") + "\n"
     assert "**Accepted**" in decision
     assert "top_1 0." in decision
+    assert "| gate of a registry | yes | it is the champion already: the digest is the same |" in (
+        decision
+    )
+
+
+@pytest.mark.slow
+def test_a_new_model_passes_the_gate_of_a_registry_and_is_promoted(
+    checkout: Path, tmp_path: Path
+) -> None:
+    model = other(checkout, tmp_path, retouch)
+    code, decision = gate("--model", str(model), root=checkout, output=tmp_path / "model.md")
+    assert code == 0, decision
+    gated = r"\| gate of a registry \| yes \| (\d+) of \1 lines hold; the registry trusts no key \|"
+    assert re.search(gated, decision)
+    assert "| promoted | yes |" in decision
+
+
+def test_a_line_that_fails_in_the_gate_is_named() -> None:
+    from model_gate import judged
+
+    lines = [
+        {"group": "kernels", "name": "papers scored differently", "outcome": "failed", "note": ""},
+        {"group": "signature", "name": "signed", "outcome": "passed", "note": ""},
+    ]
+    report = json.dumps({"passed": False, "checked": 2, "failed": 1, "checks": lines})
+    check = judged(subprocess.CompletedProcess([], 3, report, "error: refused\n"))
+    assert not check.passed
+    assert check.detail == "1 of 2 lines hold; kernels: papers scored differently; signed"
+
+
+@pytest.mark.slow
+def test_where_the_base_trusts_a_key_a_new_model_must_be_signed_with_it(tmp_path: Path) -> None:
+    pytest.importorskip("model_signing")
+    root = clone(tmp_path / "classmark")
+    model = other(root, tmp_path, retouch)
+    place, key = tmp_path / "registry", tmp_path / "release.key"
+    for words in (
+        ("registry", "keys", "create", key),
+        ("registry", "init", "--registry", place),
+        ("registry", "add", model, "--sign", key, "--registry", place),
+    ):
+        command = [sys.executable, "-m", "classmark", *words]
+        subprocess.run(command, check=True, capture_output=True)
+    (signature,) = (place / "signatures").iterdir()
+    signatures = root / ".ci/signatures"
+    signatures.mkdir()
+    shutil.copy(f"{key}.pub", signatures)
+    words = ("--model", str(model))
+    code, decision = gate(*words, root=root, output=tmp_path / "model.md")
+    assert "the registry trusts no key" in decision  # HEAD, the base, does not have it yet
+    assert code == 0
+    git(root, "add", ".ci/signatures")
+    git(root, "commit", "--quiet", "--message", "Trust the key of releases")
+    code, decision = gate(*words, root=root, output=tmp_path / "model.md")
+    assert code == 3
+    assert "**Refused**: taken by a registry." in decision
+    assert "is not signed, and the registry trusts signed bundles only" in decision
+    shutil.copy(signature, signatures)
+    code, decision = gate(*words, root=root, output=tmp_path / "model.md")
+    assert code == 0, decision
+    assert "; signed by a trusted key |" in decision
 
 
 def gate(*words: str, root: Path, output: Path) -> tuple[int, str]:
@@ -127,11 +206,7 @@ def test_a_model_that_is_too_slow_is_refused(checkout: Path, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_a_model_that_answers_worse_is_refused(checkout: Path, tmp_path: Path) -> None:
-    worse = tmp_path / packaged(checkout).name
-    shutil.copytree(packaged(checkout), worse)
-    buffer = io.BytesIO()
-    np.save(buffer, np.load(worse / "arrays/head.npy")[::-1].copy(), allow_pickle=False)
-    rewrite(worse, files={"arrays/head.npy": buffer.getvalue()})
+    worse = other(checkout, tmp_path, lambda head: head[::-1].copy())
     code, decision = gate("--model", str(worse), root=checkout, output=tmp_path / "model.md")
     assert code == 3, decision
     assert "**Refused**: no worse than before." in decision
@@ -140,7 +215,14 @@ def test_a_model_that_answers_worse_is_refused(checkout: Path, tmp_path: Path) -
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the address of a running service."""
-    command = [sys.executable, "-m", "classmark", "serve", "--port", "0", "--workers", "1"]
+    command = (sys.executable, "-m", "classmark", "serve", "--port", "0", "--workers", "1")
+    with serving_at(command) as address:
+        yield address
+
+
+@contextmanager
+def serving_at(command: Sequence[str]) -> Iterator[str]:
+    """Yield the address that a command serves at."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""
@@ -168,11 +250,42 @@ def test_a_service_that_is_slow_or_away_may_not_stay(url: str) -> None:
     assert "http://127.0.0.1:9 is not ready" in done.stderr
 
 
-def test_errors_and_broken_connections_under_load_are_each_named() -> None:
-    from load import Point
-    from load_gate import faults_of
+@pytest.mark.slow
+@pytest.mark.parametrize("tool", ["wrk", "httpx"])
+def test_a_service_with_keys_is_loaded_with_the_key_of_the_environment(
+    tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if tool == "wrk" and shutil.which("wrk") is None:
+        pytest.skip("wrk is not installed: make system-deps")
+    file = str(tmp_path / "keys.json")
+    classmark = [sys.executable, "-m", "classmark"]
+    create = [*classmark, "keys", "create", "load", "--file", file]
+    key = subprocess.run(create, capture_output=True, text=True, check=True).stdout.strip()
+    words = (*classmark, "serve", "--port", "0", "--workers", "1", "--api-keys", file)
+    with serving_at(words) as url:
+        address = f"{url}/v1/classify"
+        monkeypatch.setattr("load.generator", lambda: tool)
+        point = load.measure(address, load.single_bodies(1), 1, 1, headers_of({}))
+        assert point.refused > 0
+        headers = headers_of({"CLASSMARK_API_KEY": key})
+        point = load.measure(address, load.single_bodies(1), 1, 1, headers)
+        assert (point.refused, point.broken) == (0, 0)
+        load_words = "LOAD=--seconds 1 --concurrency 2 --p95-ms 20000"
+        done = make("load-test", f"URL={url}", load_words, CLASSMARK_API_KEY=key)
+    assert done.returncode == 0, done.stderr
+    assert key not in done.stdout + done.stderr
 
-    point = Point(8, 100.0, 5.0, 9.0, 12.0, 30.0, refused=2, broken=1)
+
+def test_a_key_and_a_token_of_an_identity_are_sent_beside_each_other() -> None:
+    assert headers_of({"CLASSMARK_API_KEY": "", "HOME": "/"}) == {}
+    assert headers_of({"CLASSMARK_API_KEY": "cmk_1", "CLOUD_IDENTITY_TOKEN": "ey"}) == {
+        "X-API-Key": "cmk_1",
+        "X-Serverless-Authorization": "Bearer ey",
+    }
+
+
+def test_errors_and_broken_connections_under_load_are_each_named() -> None:
+    point = load.Point(8, 100.0, 5.0, 9.0, 12.0, 30.0, refused=2, broken=1)
     assert faults_of(point, 10.0) == [
         "2 answers with an error status",
         "1 broken connections or timeouts",

@@ -83,6 +83,7 @@ GRANTS = (
     Grant("build", "roles/logging.logWriter", "project", "a build logs"),
     Grant("build", "roles/cloudbuild.builds.editor", "project", "GitHub starts a build"),
     Grant("build", "roles/run.developer", "project", "deploys a release"),
+    Grant("build", "roles/run.invoker", "project", "the load test calls what was deployed"),
     Grant("build", "roles/storage.bucketViewer", "bucket", "sees in which region it is"),
     Grant("build", "roles/cloudscheduler.admin", "project", "deploys the schedule"),
     Grant("build", "roles/iam.serviceAccountUser", "account serve", "the service runs as serve"),
