@@ -58,6 +58,7 @@ def aims(read: Read, bundle_bytes: int) -> str:
     shipped, parent = read(f"{SHIPPED}-test"), read(f"{SHIPPED}-parent-test")
     now = _by_period(shipped)
     alone, joined = (_by_metric(read("authors")[kind]) for kind in ("text", "with_authors"))
+    everything = _by_metric(read("evidence")["ways"][-1]["periods"])
     gains = [100 * (b - a) for a, b in zip(alone["macro_f1"], joined["macro_f1"], strict=True)]
     floors = " / ".join(f"{v:.3f}" for v in now["ece_floor"])
     lost = [100 * (a - b) for a, b in zip(_by_period(parent)["top_1"], now["top_1"], strict=True)]
@@ -68,6 +69,13 @@ def aims(read: Read, bundle_bytes: int) -> str:
         _floors("with authors: top-1", TOP_1_WITH_AUTHORS, joined["top_1"], ""),
         _floors(
             "with authors: any listed", ANY_LISTED_WITH_AUTHORS, joined["precision_at_1_listed"], ""
+        ),
+        _floors("with authors and neighbours: top-1", TOP_1_WITH_AUTHORS, everything["top_1"], ""),
+        _floors(
+            "with authors and neighbours: any listed",
+            ANY_LISTED_WITH_AUTHORS,
+            everything["precision_at_1_listed"],
+            "",
         ),
         [
             f"ECE at most {MAX_ECE}",
