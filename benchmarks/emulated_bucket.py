@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,14 +84,18 @@ def bucket_page(folder: Path) -> Path:
         (f"gs://{NAME}/{item['name']}", f"{int(item['size']):,}", str(item["generation"]))
         for item in sorted(found, key=lambda item: str(item["name"]))
     ]
+    title = f"gs://{NAME}, emulated on this machine, after `dvc push`: {len(rows)} objects"
+    return table_page(folder / "bucket.html", title, ("object", "bytes", "version"), rows)
+
+
+def table_page(path: Path, title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Path:
+    """Write a page with one table, and return its path."""
     cells = "".join(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
-    page = folder / "bucket.html"
-    page.write_text(
-        f"<style>{_STYLE}</style><b>gs://{NAME}</b>, emulated on this machine, after "
-        f"<code>dvc push</code>: {len(rows)} objects"
-        f"<table><tr><th>object<th>bytes<th>version</tr>{cells}</table>",
-        encoding="utf-8",
+    head = "".join(f"<th>{html.escape(name)}" for name in heads)
+    page = (
+        f"<style>{_STYLE}</style><b>{html.escape(title)}</b><table><tr>{head}</tr>{cells}</table>"
     )
-    return page
+    path.write_text(page, encoding="utf-8")
+    return path

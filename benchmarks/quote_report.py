@@ -8,6 +8,7 @@ from typing import Any
 from report import REPORTS, SHIPPED, markdown, where_and_when
 
 Read = Callable[[str], Any]
+COST_REQUESTS = 10_000
 
 
 def accuracy(read: Read) -> str:
@@ -154,6 +155,33 @@ def storm(read: Read) -> str:
     )
 
 
+def profile(read: Read) -> str:
+    """Return the CPU time of three commands before and after what their profiles led to."""
+    found = read("profile")
+    seconds = [
+        f"`{name}` took {found['before'][name]['cpu_s']:.1f} CPU-seconds before and "
+        f"{found['after'][name]['cpu_s']:.1f} after"
+        for name in ("train", "export")
+    ]
+    return f"On {found['papers']:,} papers {', '.join(seconds)}, with the same results.\n"
+
+
+def cost(_: Read) -> str:
+    """Return the estimated cost of a month on Google Cloud, and its largest lines."""
+    from classmark.cloud.cost import Load, estimate
+
+    with_sql = estimate(Load(requests_per_day=COST_REQUESTS))
+    without = estimate(Load(requests_per_day=COST_REQUESTS, has_database=False))
+    largest = sorted(with_sql.lines, key=lambda line: -line.high)[:3]
+    lines = [f"`{line.name}` {line.low:.0f} to {line.high:.0f}" for line in largest]
+    return (
+        f"For {COST_REQUESTS:,} requests a day it is {with_sql.low:.0f} to {with_sql.high:.0f} "
+        f"{with_sql.currency} a month, and {without.low:.0f} to {without.high:.0f} without a "
+        f"database. The largest lines are {', '.join(lines)}. {with_sql.caution[0].upper()}"
+        f"{with_sql.caution[1:]}.\n"
+    )
+
+
 def drift_alarms(read: Read) -> str:
     """Return false alarms, power and sizes on real papers; nothing before there was a report."""
     if not (REPORTS / "drift-alarms.json").exists():
@@ -243,6 +271,8 @@ BLOCKS: dict[str, Callable[[Read], str]] = {
     "report_speed": speed,
     "report_scale": scale,
     "report_aims": aims,
+    "report_profile": profile,
+    "report_cost": cost,
     "findings": findings,
     "storm": storm,
     "drift_alarms": drift_alarms,

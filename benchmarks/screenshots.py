@@ -1,15 +1,16 @@
 """Draws the pictures of docs/images and reports/figures from the running product: `make pictures`.
 
-python benchmarks/screenshots.py [--output FOLDER] [--only page|evaluation|runs|pipeline|bucket]
+python benchmarks/screenshots.py [--output FOLDER] [--only page|evaluation|runs|...]
 
 The web page comes from a really started server, the evaluation pages from two models that are
 fitted on a seeded sample corpus with the commands that docs/path/05-evaluation.md shows, the
-tracked runs from MLflow's page, the pipeline from docs/images/path-pipeline.svg, and the bucket
-from a store on this machine that DVC has pushed to.
+tracked runs from MLflow's page, the pipeline from docs/images/path-pipeline.svg, the bucket
+from a store on this machine that DVC has pushed to, and the images from builds of this machine that
+were pushed to a registry on it.
 
-Needs Chromium (`make system-deps`), for the runs MLflow, and for the bucket the environment of
-`make test-dvc`; what is absent is skipped. The fonts
-are those of the machine, so the pictures differ a little from one machine to another.
+Needs Chromium (`make system-deps`), for the runs MLflow, for the bucket the environment of
+`make test-dvc`, and for the images a container engine; what is absent is skipped. The fonts are
+those of the machine, so the pictures differ a little from one machine to another.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Any
 from playwright.sync_api import Browser, FloatRect, sync_playwright
 
 from emulated_bucket import bucket_page
+from emulated_builds import NoEngine, images_pages
 from service import free_port, service, started
 
 ROOT = Path(__file__).parent.parent
@@ -178,12 +180,24 @@ def draw_bucket(browser: Browser, folder: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as made:
         work = Path(made) / "papers"
         work.mkdir()
-        page = browser.new_page(viewport={"width": 800, "height": 600}, color_scheme="light")
-        page.goto(bucket_page(work).as_uri())
-        path = folder / "bucket.png"
-        page.screenshot(path=path, full_page=True)
-        page.close()
-        yield path
+        yield draw_table(browser, bucket_page(work), folder)
+
+
+def draw_images(browser: Browser, folder: Path) -> Iterator[Path]:
+    """Write what a registry holds after builds, and the builds."""
+    with tempfile.TemporaryDirectory() as made:
+        for page in images_pages(Path(made)):
+            yield draw_table(browser, page, folder)
+
+
+def draw_table(browser: Browser, table: Path, folder: Path) -> Path:
+    """Write the picture of a page with a table, and return its path."""
+    page = browser.new_page(viewport={"width": 800, "height": 100}, color_scheme="light")
+    page.goto(table.as_uri())
+    path = folder / f"{table.stem}.png"
+    page.screenshot(path=path, full_page=True)
+    page.close()
+    return path
 
 
 DOCS, REPORT = "docs/images", "reports/figures"
@@ -193,6 +207,7 @@ DRAWN: dict[str, tuple[Callable[[Browser, Path], Iterator[Path]], str]] = {
     "runs": (draw_runs, REPORT),
     "pipeline": (draw_pipeline, REPORT),
     "bucket": (draw_bucket, REPORT),
+    "images": (draw_images, REPORT),
 }
 
 
@@ -229,8 +244,11 @@ def main() -> None:
                 continue
             folder = arguments.output / place
             folder.mkdir(parents=True, exist_ok=True)
-            for path in drawing(browser, folder):
-                check_size(path)
+            try:
+                for path in drawing(browser, folder):
+                    check_size(path)
+            except NoEngine as error:
+                print(f"skipped: {name}. {error}")
         browser.close()
 
 

@@ -88,13 +88,13 @@ def exists(*patterns: str, missing: str) -> Fact:
     return holds(lambda: all(any(ROOT.glob(pattern)) for pattern in patterns), missing)
 
 
-def parses(pattern: str, missing: str) -> Fact:
-    """Return the fact that a pattern finds YAML files, each with an object in each document."""
+def parses(pattern: str, having: str, missing: str) -> Fact:
+    """Return the fact that a pattern finds files of YAML or JSON, each an object with a key."""
 
     def test() -> bool:
-        texts = [path.read_text("utf-8") for path in ROOT.glob(pattern)]
-        parts = [part for text in texts for part in yaml.safe_load_all(text)]
-        return bool(parts) and all(isinstance(part, dict) and part for part in parts)
+        files = [(path, path.read_text("utf-8")) for path in ROOT.glob(pattern)]
+        found = [(json.loads if p.suffix == ".json" else yaml.safe_load)(text) for p, text in files]
+        return bool(found) and all(isinstance(each, dict) and having in each for each in found)
 
     return holds(test, missing)
 
@@ -175,6 +175,11 @@ def collects(*folders: str) -> Fact:
         return code == 0 and all(listed.count(f"{folder}/") >= FEWEST_TESTS for folder in folders)
 
     return holds(test, f"tests in {', '.join(folders)}")
+
+
+def defines_tests(file: str) -> Fact:
+    """Return the fact that a file has tests; imports nothing, so it needs no extra."""
+    return holds(lambda: re.search(r"^def test_", read(file), re.MULTILINE), f"tests in {file}")
 
 
 # --- workflows ---------------------------------------------------------------------------------

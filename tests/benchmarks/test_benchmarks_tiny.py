@@ -235,6 +235,14 @@ def test_the_picture_of_the_pipeline_is_drawn(tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_builds_that_are_drawn_are_those_of_cloud_build() -> None:
+    from emulated_builds import step_of
+
+    words = step_of(ROOT, "127.0.0.1:5000/classmark", "4f1c2d3")
+    assert words[0] == "build"
+    assert words[words.index("--tag") + 1] == "127.0.0.1:5000/classmark/service:4f1c2d3"
+
+
 @pytest.mark.slow  # a process of its own
 def test_an_index_of_papers_is_measured_against_brute_force(run_benchmark: RunBenchmark) -> None:
     found = run_benchmark("neighbours.py", "--tiny")

@@ -14,6 +14,7 @@ import pytest
 
 from classmark.cli.doctor import Check, print_checks
 
+_PATH = os.environ.get("PYTHONPATH", "")
 not_on_windows = pytest.mark.skipif(os.name == "nt", reason="its engine is a shell script")
 
 
@@ -78,18 +79,58 @@ def test_a_package_that_is_too_old_is_named_with_both_versions(tmp_path: Path) -
     assert checks["ghost"]["detail"] == "lacks relic 2.9.1 (< 2.10)"
 
 
-def test_a_tracking_server_that_does_not_answer_is_missing(tmp_path: Path) -> None:
-    (tmp_path / "mlflow").mkdir()
-    (tmp_path / "mlflow/__init__.py").write_text("")
+@pytest.fixture
+def trackers(tmp_path: Path) -> dict[str, str]:
+    """Variables by which both trackers are found, with nothing that this machine knows of them."""
+    for name in ("mlflow", "wandb"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("")
+    unset = dict.fromkeys(("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_MODE"), "")
+    return {"PYTHONPATH": f"{tmp_path}{os.pathsep}{_PATH}", "NETRC": str(tmp_path / "no"), **unset}
+
+
+def test_a_tracking_server_that_does_not_answer_is_missing(
+    tmp_path: Path, trackers: dict[str, str]
+) -> None:
+    servers = {
+        "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+        "WANDB_BASE_URL": "http://127.0.0.1:9",
+        "WANDB_API_KEY": "k" * 40,
+    }
     for words, state in ((("--no-network",), "ok"), ((), "missing")):
-        _, checks = doctor(
-            tmp_path, *words,
-            PYTHONPATH=str(tmp_path), MLFLOW_TRACKING_URI="http://127.0.0.1:9",
-            HF_ENDPOINT="nonsense",
-        )  # fmt: skip
-        assert checks["tracker"]["state"] == state
-    assert "http://127.0.0.1:9 cannot be reached" in checks["tracker"]["detail"]
-    assert checks["hub"]["detail"] == "nonsense is not a web address"
+        _, checks = doctor(tmp_path, *words, **trackers | servers, HF_ENDPOINT="http://[")
+        for name in ("tracker mlflow", "tracker wandb"):
+            assert checks[name]["state"] == state
+    for name in ("tracker mlflow", "tracker wandb"):
+        assert "http://127.0.0.1:9 cannot be reached" in checks[name]["detail"]
+    assert checks["hub"]["detail"] == "http://[ is not a web address"
+
+
+def test_wandb_without_a_key_sends_nothing(tmp_path: Path, trackers: dict[str, str]) -> None:
+    def wandb(**environment: str) -> tuple[str, str]:
+        _, checks = doctor(tmp_path, "--no-network", **trackers | environment)
+        return checks["tracker wandb"]["state"], checks["tracker wandb"]["detail"]
+
+    assert wandb() == ("ok", "offline (no API key): nothing leaves this machine")
+    state, detail = wandb(WANDB_MODE="online")
+    assert (state, detail) == ("missing", "WANDB_MODE=online, but there is no API key")
+    _, detail = wandb(WANDB_MODE="offline", WANDB_API_KEY="k" * 40)
+    assert detail == "offline (WANDB_MODE=offline): nothing leaves this machine"
+
+
+def test_addresses_are_shown_without_their_passwords_and_no_key_is(
+    tmp_path: Path, trackers: dict[str, str]
+) -> None:
+    secret = "5ecret" * 8
+    address = f"http://me:{secret}@127.0.0.1:9"
+    given = {
+        "MLFLOW_TRACKING_URI": address, "WANDB_BASE_URL": address, "HF_ENDPOINT": address,
+        "WANDB_API_KEY": secret,
+    }  # fmt: skip
+    for words in ((), ("--no-network",)):
+        _, checks = doctor(tmp_path, *words, **trackers | given)
+        assert secret not in json.dumps(checks)
+    assert checks["tracker wandb"]["detail"] == "online, http://***@127.0.0.1:9, with an API key"
 
 
 def test_a_home_that_cannot_be_written_names_the_setting(tmp_path: Path) -> None:

@@ -156,12 +156,36 @@ def test_a_bucket_is_done_once_projects_can_name_one_and_it_is_tested(checkout: 
     assert states(checkout, 30) == {30: "not yet"}
 
 
-def test_an_empty_file_is_not_a_deployment(checkout: Path) -> None:
-    write(checkout / "src/classmark/cloud/service.py", "")
-    write(checkout / "deploy/gcp/service.yaml", "")
-    assert states(checkout, 34) == {34: "not yet"}
-    write(checkout / "deploy/gcp/service.yaml", "kind: Service\n")
-    assert states(checkout, 34) == {34: "done"}
+REQUESTS = "src/classmark/cloud/training/requests"
+RUN = "src/classmark/cloud/serving/run"
+WATCHED = "deploy/gcp/monitoring"
+
+
+@pytest.mark.parametrize(
+    ("number", "kept", "tests"),
+    [
+        (32, f"{REQUESTS}/vertex-gpu.yaml", "training"),
+        (32, f"{REQUESTS}/compute.yaml", "training"),
+        (34, f"{RUN}/service.yaml", "serving"),
+        (41, f"{RUN}/monitor.yaml", "serving"),
+        (43, f"{WATCHED}/dashboards/service.json", "watch"),
+        (43, f"{WATCHED}/checks/classmark.json", "watch"),
+        (44, f"{WATCHED}/policies/classmarkdriftpage.json", "fire"),
+    ],
+)
+def test_what_google_is_asked_for_is_done_until_it_breaks_or_is_not_tested(
+    checkout: Path, number: int, kept: str, tests: str
+) -> None:
+    for folder in (REQUESTS, RUN, WATCHED):
+        shutil.copytree(ROOT / folder, checkout / folder)
+    file = checkout / f"tests/cloud/test_cloud_{tests}.py"
+    write(file, "def test_it() -> None: ...\n")
+    assert states(checkout, number) == {number: "done"}
+    for path, broken in ((checkout / kept, "{}"), (file, ""), (file, None)):
+        before = path.read_text()
+        path.write_text(broken) if broken is not None else without("tests")(checkout)
+        assert states(checkout, number) == {number: "not yet"}
+        path.write_text(before)
 
 
 def test_documentation_is_not_yet_while_a_page_of_the_navigation_is_missing(

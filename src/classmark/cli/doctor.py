@@ -64,7 +64,7 @@ def register(app: typer.Typer) -> None:
     def doctor(
         as_json: AsJson = False,
         no_network: Annotated[
-            bool, typer.Option("--no-network", help="Try to reach neither hub nor tracker.")
+            bool, typer.Option("--no-network", help="Try to reach neither hub nor trackers.")
         ] = False,
     ) -> None:
         """Check what works on this machine: model, kernel, folders, extras, hub, containers, cloud.
@@ -104,7 +104,8 @@ def run_checks(*, network: bool) -> Iterator[Check]:
     yield _encoder()
     if network:
         yield _hub()
-    yield _tracker(network=network)
+    yield _mlflow(network=network)
+    yield _wandb(network=network)
     yield _containers()
     yield _cloud()
 
@@ -242,14 +243,14 @@ def _hub() -> Check:
     remedy = "Use model.encoder=packaged or a folder, or set HF_ENDPOINT to a mirror."
     problem = _unreachable(address)
     if problem is None:
-        return Check("training", "hub", "ok", f"{address} can be reached")
-    return Check("training", "hub", "missing", f"{address} {problem}", remedy)
+        return Check("training", "hub", "ok", f"{_shown(address)} can be reached")
+    return Check("training", "hub", "missing", f"{_shown(address)} {problem}", remedy)
 
 
 def _unreachable(address: str) -> str | None:
     """Return why nothing answers at a web address, None if something does."""
-    parts = urlsplit(address)
     try:
+        parts = urlsplit(address)
         port = parts.port or (80 if parts.scheme == "http" else 443)
     except ValueError:
         return "is not a web address"
@@ -262,18 +263,50 @@ def _unreachable(address: str) -> str | None:
     return None
 
 
-def _tracker(*, network: bool) -> Check:
+def _shown(address: str) -> str:
+    """Return an address without the name and password that it may hold."""
+    return re.sub(r"(?<=//)[^/]*@", "***@", address)
+
+
+def _mlflow(*, network: bool) -> Check:
     from importlib.util import find_spec
 
+    name = "tracker mlflow"
     if find_spec("mlflow") is None:
-        detail = "runs are kept as metrics.csv only"
-        return Check("training", "tracker", "missing", detail, "pip install 'classmark[track]'")
+        detail = "runs are not kept by MLflow, but as metrics.csv"
+        return Check("training", name, "missing", detail, "pip install 'classmark[track]'")
     where = os.environ.get("MLFLOW_TRACKING_URI", "mlflow.db beside the runs")
     is_server = where.startswith(("http://", "https://"))
     if is_server and network and (problem := _unreachable(where)):
         remedy = "Start that server, or unset MLFLOW_TRACKING_URI to keep runs in a file."
-        return Check("training", "tracker", "missing", f"MLflow, {where} {problem}", remedy)
-    return Check("training", "tracker", "ok", f"MLflow, {where}")
+        return Check("training", name, "missing", f"{_shown(where)} {problem}", remedy)
+    return Check("training", name, "ok", _shown(where))
+
+
+def _wandb(*, network: bool) -> Check:
+    """Return whether ``tracker=wandb`` works, and whether its runs would leave this machine."""
+    from classmark.tracking.wandb import WandbPlace, has_wandb
+
+    name = "tracker wandb"
+    if not has_wandb():
+        detail = "tracker=wandb needs W&B"
+        return Check("training", name, "missing", detail, "pip install 'classmark[wandb]'")
+    place = WandbPlace.beside(Path(), os.environ.get("WANDB_BASE_URL", ""), mode="auto")
+    mode = place.chosen_mode() or f"WANDB_MODE={os.environ['WANDB_MODE']}"
+    if not mode.endswith("online"):
+        why = "no API key" if mode == "offline" else mode
+        return Check("training", name, "ok", f"offline ({why}): nothing leaves this machine")
+    if not place.has_key():
+        remedy = "Set WANDB_API_KEY, or unset WANDB_MODE to keep runs on this machine."
+        return Check("training", name, "missing", f"{mode}, but there is no API key", remedy)
+    where = _shown(place.server)
+    if network and (problem := _unreachable(place.server)):
+        remedy = (
+            "Set WANDB_BASE_URL to another server, or use tracker.wandb=offline; "
+            "`classmark runs sync` uploads the runs later."
+        )
+        return Check("training", name, "missing", f"{where} {problem}", remedy)
+    return Check("training", name, "ok", f"online, {where}, with an API key")
 
 
 def _containers() -> Check:

@@ -68,6 +68,11 @@ class WandbPlace:
         """Return what messages call it."""
         return f"W&B at {self.url}" if self.url else "W&B"
 
+    @property
+    def server(self) -> str:
+        """Return the address of the server that runs are sent to."""
+        return self.url or _OWN_SERVER
+
     def chosen_mode(self) -> str:
         """Return ``online`` or ``offline``; "" leaves it to ``WANDB_MODE``."""
         if self.mode != "auto":
@@ -80,10 +85,10 @@ class WandbPlace:
         """Return whether the environment, or what ``wandb login`` wrote, holds an API key."""
         if os.environ.get(_KEY, "").strip():
             return True
-        host = urlsplit(self.url or _OWN_SERVER).netloc
         try:
+            host = urlsplit(self.server).netloc
             return netrc(os.environ.get("NETRC")).authenticators(host) is not None
-        except (OSError, NetrcParseError):
+        except (OSError, ValueError, NetrcParseError):
             return False
 
     def staging(self, run: str) -> Path:
