@@ -16,8 +16,6 @@ LABELS = {
     "tfidf-svc": "TF-IDF + LinearSVC",
     "classmark-authors": "classmark fast, with authors",
     "classmark-shipped-authors": "as shipped, with authors",
-    "tfidf-logistic-authors": "logistic regr., with authors",
-    "tfidf-svc-authors": "LinearSVC, with authors",
     "fasttext": "fastText",
     "wordllama": "static embeddings",
     "minilm": "frozen MiniLM",
@@ -36,7 +34,9 @@ def plot(result: dict[str, Any], path: Path) -> None:
     left.set(xlabel="CPU-seconds of the fit (left is better)", ylabel="top-1, % of test papers")
     right.set(xlabel="papers classified per CPU-second (right is better)")
     figure.suptitle(
-        f"Fitted on {result['comparisons']['all']['papers']['train']:,} papers", size=10
+        f"Fitted on {result['comparisons']['all']['papers']['train']:,} papers; hollow: the names "
+        "of authors are read too",
+        size=10,
     )
     write_plot(figure, path)
 
@@ -46,15 +46,21 @@ def _draw(axes: Any, peers: dict[str, Any], cost: Any) -> None:
 
     axes.set_xscale("log")
     middle = _middle([cost(peer) for peer in peers.values()])
-    heights = _spread({name: 100 * p["metrics"]["top_1"]["value"] for name, p in peers.items()})
+    tops = {n: 100 * p["metrics"]["top_1"]["value"] for n, p in peers.items() if n in LABELS}
+    heights = _spread(tops)
     for name, peer in peers.items():
         x, top = cost(peer), peer["metrics"]["top_1"]
         y, low, high = (100 * top[key] for key in ("value", "low", "high"))
         colour = BROWN if name.startswith("classmark") else GREY  # ours are labelled above
-        axes.errorbar(x, y, [[y - low], [high - y]], fmt="o", color=colour, markersize=5)
+        inside = "white" if name.endswith("-authors") else colour
+        axes.errorbar(
+            x, y, [[y - low], [high - y]], fmt="o", color=colour, mfc=inside, markersize=5
+        )
+        if name not in LABELS:
+            continue
         side, beside = ("right", x / 1.15) if x > middle else ("left", x * 1.15)
         at = (x, high, "bottom") if colour == BROWN else (beside, heights[name], "center")
-        axes.text(*at[:2], LABELS.get(name, name), ha=side, va=at[2], size=8, color=colour)
+        axes.text(*at[:2], LABELS[name], ha=side, va=at[2], size=8, color=colour)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(axis="y", color="#e8e8e8", linewidth=0.6)
