@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 from classmark import Classifier, Index, Paper
 from classmark.dataset import SampleConfig, sample_dataset
 from classmark.neighbours import Entry, build_index
-from classmark.neighbours.rows import PROBES, Floats, unit
+from classmark.neighbours.rows import PROBES, Bits, Floats, unit
 from classmark.papers import read_papers
 from classmark.runtime import in_batches
 from report import run_benchmark, start_plot, write_plot
 
 SEED, K, BLOCK = 7, 10, 1 << 16
+BITS: tuple[Bits, ...] = (8, 4, 2)
 PROBES_TRIED = (4, 8, 16, PROBES, 48)
 FLAGS: dict[str, dict[str, Any]] = {
     "--papers": {"type": Path, "nargs": "*", "default": [], "help": "files of papers"},
@@ -57,7 +58,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "k": K,
         "vectors_cpu_s": round(seconds, 1),
         "papers_per_cpu_second": round(len(real) / seconds),
-        "bits": {str(bits): measure_bits(vectors, queries, truth, bits) for bits in (8, 4)},
+        "bits": {str(bits): measure_bits(vectors, queries, truth, bits) for bits in BITS},
     }
 
 
@@ -101,7 +102,7 @@ def brute_force(vectors: Floats, queries: Floats) -> NDArray[np.int64]:
 
 
 def measure_bits(
-    vectors: Floats, queries: Floats, truth: NDArray[np.int64], bits: int
+    vectors: Floats, queries: Floats, truth: NDArray[np.int64], bits: Bits
 ) -> dict[str, Any]:
     """Return size, time to build, and recall and time by lists that a search reads."""
     with tempfile.TemporaryDirectory() as folder:
@@ -112,7 +113,7 @@ def measure_bits(
             if len(part := vectors[first : first + BLOCK])
         )
         start, wall = time.process_time(), time.perf_counter()
-        build_index(path, batches, Classifier().model, bits=8 if bits == 8 else 4)
+        build_index(path, batches, Classifier().model, bits=bits)
         built = {"cpu_s": time.process_time() - start, "wall_s": time.perf_counter() - wall}
         index = Index.open(path)
         size = sum(size for size, _ in index.manifest.files.values())
