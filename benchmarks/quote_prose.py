@@ -320,7 +320,7 @@ def neighbours(r: Measured) -> str:
         (
             bits,
             f"{found['bytes_per_paper']:.0f}",
-            f"{found['build']['wall_s']:.0f}",
+            f"{found['build']['cpu_s']:.0f}",
             lists,
             f"{point['recall']:.3f}",
             f"{point['median_ms']:.2f} / {point['p95_ms']:.2f}",
@@ -328,7 +328,7 @@ def neighbours(r: Measured) -> str:
         for bits, found in r["bits"].items()
         for lists, point in found["probes"].items()
     ]
-    head = ["bits", "bytes a paper", "build, s", "lists read", f"recall of the nearest {r['k']}"]
+    head = ["bits", "bytes a paper", "build, CPU-s", "lists read", f"recall of the nearest {r['k']}"]
     return (
         f"{markdown([*head, 'a query, median / p95, ms'], rows)}\n{r['papers']:,} papers, of "
         f"which {r['real_papers']:,} are real and the others sums of two; {r['queries']} queries. "
