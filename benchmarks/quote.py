@@ -409,6 +409,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "scale": scale,
     "ray_overhead": lambda: quote_ray.overhead(read_report("ray-scale")),
     "neighbours": lambda: quote_prose.neighbours(read_report("neighbours")),
+    "learning": lambda: quote_peers.learning(read_report("learning")),
     "evidence": lambda: quote_prose.evidence(read_report("evidence")),
     "evidence_asked": lambda: quote_prose.evidence_asked(read_report("evidence")),
     "ray_model": lambda: quote_ray.model(read_report("ray-scale")),

@@ -101,6 +101,28 @@ def decay_by_year(report: Any) -> str:
     return markdown(head, rows, "---")
 
 
+def learning(report: Any) -> str:
+    """Return top-1 of a fixed model, of one whose table and index grow, and of a new fit."""
+    rows = []
+    for year, found in report["tests"].items():
+        for what, words in _LEARNT.items():
+            tops = [
+                f"{found['top_1'][way]['value']:.3f}"
+                for way in (f"fixed: {what}", f"grown: {words}", f"retrained: {what}")
+            ]
+            rows.append([year, what, *tops, _percent(found["recovered"].get(what))])
+    papers = ", ".join(f"{n:,} to the end of {year}" for year, n in report["papers"].items())
+    steps = report["steps_a_year"]
+    head = ["papers of", "evidence", f"fitted to {report['fixed_until']}", "the same, grown"]
+    head += ["fitted to the year before", "recovered by growing"]
+    return (
+        f"{markdown(head, rows, '---')}\nFitted on {papers}; table and index grow "
+        f"{f'{steps} times' if steps > 1 else 'once'} a year. {where_and_when(report)}.\n"
+    )
+
+
+_LEARNT = {"text": "index", "authors": "authors", "authors and index": "authors and index"}
+"""Evidence of a model -> what grows beside it."""
 _WIDEST_SHARE = 1.0
 """A share of a loss that is hardly one is not quoted: its interval is wider than this."""
 

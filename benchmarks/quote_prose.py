@@ -328,7 +328,13 @@ def neighbours(r: Measured) -> str:
         for bits, found in r["bits"].items()
         for lists, point in found["probes"].items()
     ]
-    head = ["bits", "bytes a paper", "build, CPU-s", "lists read", f"recall of the nearest {r['k']}"]
+    head = [
+        "bits",
+        "bytes a paper",
+        "build, CPU-s",
+        "lists read",
+        f"recall of the nearest {r['k']}",
+    ]
     return (
         f"{markdown([*head, 'a query, median / p95, ms'], rows)}\n{r['papers']:,} papers, of "
         f"which {r['real_papers']:,} are real and the others sums of two; {r['queries']} queries. "
