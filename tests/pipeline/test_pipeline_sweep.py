@@ -121,7 +121,7 @@ def test_what_cannot_be_tried_is_refused_before_the_first_fit(
 
 
 def test_a_cascade_has_nothing_to_sweep() -> None:
-    with pytest.raises(InvalidConfig, match="for model=linear or model=transformer, not for model=cascade"):
+    with pytest.raises(InvalidConfig, match="or model=transformer, not for model=cascade"):
         compose_sweep(["model=cascade", "model.deep=deep", "dataset.path=data"])
 
 
