@@ -91,6 +91,7 @@ def open_index(bench: Bench, work: Path, bits: int) -> tuple[dict[str, Any], Nei
         words += ["--bits", bits, "--output", path]
         command = [sys.executable, "-m", "classmark", *map(str, words)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    if Index.open(path).manifest.evidence is None:
         try:
             calibrate_index(path, bench.classifier, bench.dataset, "valid", SILENT)
         except TrainingFailed as error:
@@ -113,13 +114,17 @@ def cpu_us(bench: Bench, start_s: float) -> float:
     return round((time.process_time() - start_s) / len(bench.papers) * 1e6, 1)
 
 
+def score(bench: Bench, *, authors: bool) -> tuple[RawScores, float]:
+    """Return the scores of the test papers, and the CPU microseconds that they took a paper."""
+    papers, start = bench.papers, time.process_time()
+    return bench.classifier.score(papers, authors=authors), cpu_us(bench, start)
+
+
 def measure_ways(
-    bench: Bench, joins: dict[int, NeighbourJoin], *, authors: bool
+    bench: Bench, joins: dict[int, NeighbourJoin], name: str, scored: tuple[RawScores, float]
 ) -> Iterator[dict[str, Any]]:
-    """Yield text, with or without authors, and each index beside it: metrics by period, cost."""
-    name, start = "text and authors" if authors else "text", time.process_time()
-    raw = bench.classifier.score(bench.papers, authors=authors)
-    us = cpu_us(bench, start)
+    """Yield a kind of evidence, and each index beside it: metrics by period, cost."""
+    raw, us = scored
     before = bench.table(raw)
     yield {"evidence": name, "cpu_us": us, "periods": metrics_of(before, METRICS)}
     for bits, near in joins.items():
@@ -157,18 +162,19 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     bench = Bench(find_dataset(options.dataset, options.data, options.work))
     opened = {bits: open_index(bench, options.work, bits) for bits in options.bits}
     joins = {bits: join for bits, (_, join) in opened.items() if join is not None}
-    len(bench.papers)  # read before anything is timed
-    ways = [way for authors in (False, True) for way in measure_ways(bench, joins, authors=authors)]
     smallest = joins.get(min(joins, default=0))
-    text = bench.classifier.score(bench.papers, authors=False)
+    text, both = score(bench, authors=False), score(bench, authors=True)
     return {
         "model": bench.classifier.model.to_dict(),
         "dataset_digest": bench.manifest.digest,
         "generated": bench.manifest.generated,
         "papers": len(bench.papers),
         "indexes": {str(bits): facts for bits, (facts, _) in opened.items()},
-        "ways": ways,
-        "asked": [asked_below(bench, text, smallest, limit) for limit in ASKED_BELOW if smallest],
+        "ways": [
+            *measure_ways(bench, joins, "text", text),
+            *measure_ways(bench, joins, "text and authors", both),
+        ],
+        "asked": [asked_below(bench, text[0], smallest, at) for at in ASKED_BELOW if smallest],
     }
 
 
