@@ -213,6 +213,8 @@ def test_a_run_that_is_broken_off_says_how_to_go_on_and_does(
                "model.checkpoint_minutes=0", f"resume={unfinished}")  # fmt: skip
     moved = tmp_path / "moved"
     shutil.copytree(papers, moved)
+    # The name that a killed process had reserved is free again.
+    (tmp_path / f".{unfinished.stem}.taken").mkdir()
     finished = resume(f"resume={unfinished}", f"dataset.path={moved}")
     assert [p.name for p in tmp_path.iterdir() if "transformer" in p.name] == [finished.name]
     assert finished.name == unfinished.name.removesuffix(".unfinished")

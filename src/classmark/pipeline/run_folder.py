@@ -151,7 +151,7 @@ def reserve_run_folder(runs_dir: Path, kind: str) -> Iterator[Path]:
     try:
         with storage_errors(folder):
             runs_dir.mkdir(parents=True, exist_ok=True)
-            _remove_what_killed_runs_left(runs_dir)
+            remove_what_killed_runs_left(runs_dir)
         with ExitStack() as stack:
             while _exists(folder) or not _taken(folder, stack):
                 n += 1
@@ -244,7 +244,8 @@ def _taken(folder: Path, stack: ExitStack) -> bool:
     return True
 
 
-def _remove_what_killed_runs_left(runs_dir: Path) -> None:
+def remove_what_killed_runs_left(runs_dir: Path) -> None:
+    """Remove reserved names that no process holds, and files that were never finished."""
     remove_leftovers(runs_dir)
     for mark in runs_dir.glob(f".*{_MARK}"):
         with suppress(OutputBusy, StorageFailed), locked_folder(mark):

@@ -25,6 +25,7 @@ from classmark.pipeline.authors import FittedAuthors, fit_authors
 from classmark.pipeline.config import TrainConfig
 from classmark.pipeline.profiled import operations_folder
 from classmark.pipeline.run_folder import (
+    remove_what_killed_runs_left,
     reserve_run_folder,
     start_record,
     unfinished_folder,
@@ -128,6 +129,7 @@ def _lead(
     with ExitStack() as stack:
         if config.resume is not None:
             stack.enter_context(hold_run(config.resume))
+            remove_what_killed_runs_left(config.resume.parent)
         run = _run_to_resume(config, manifest)
         _check_start(options, manifest, config.dataset)
         work = _read_work(config, manifest, progress, processes)
