@@ -1,7 +1,8 @@
 """A bucket on this machine: gcp-storage-emulator, with what it lacks.
 
-Versions have generations that writes can depend on, a version can be asked for, connections are
-served at the same time, and requests can be refused, dropped or held by a test.
+Versions have generations that writes can depend on, one can be asked for, older ones are kept where
+a test wants it, connections are served at the same time, and requests can be refused, dropped or
+held by a test.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import ThreadingHTTPServer
@@ -38,6 +39,8 @@ class VersionedStorage(Storage):  # type: ignore[misc]
         self.wanted: str | None = None
         self._uploads: dict[str, str | None] = {}
         self._latest = 0
+        self.versioned = False
+        self._versions: dict[tuple[str, str, str], tuple[Any, bytes]] = {}
 
     def create_file(
         self, bucket: str, name: str, content: Any, obj: Any, file_id: str | None = None
@@ -47,6 +50,8 @@ class VersionedStorage(Storage):  # type: ignore[misc]
         self._latest = max(self._latest + 1, int(obj["generation"]))
         obj["mediaLink"] = obj["mediaLink"].replace(obj["generation"], str(self._latest))
         obj["generation"] = str(self._latest)
+        if self.versioned:
+            self._versions[bucket, name, obj["generation"]] = dict(obj), content or b""
         super().create_file(bucket, name, content or b"", obj, file_id)
 
     def create_resumable_upload(self, bucket: str, name: str, obj: Any) -> str:
@@ -59,6 +64,34 @@ class VersionedStorage(Storage):  # type: ignore[misc]
         """Delete an object."""
         self._check(bucket, name, self.wanted)
         super().delete_file(bucket, name)
+
+    @contextmanager
+    def of_version(self, bucket: str, name: str, generation: str) -> Iterator[None]:
+        """Hold a version of an object, instead of the newest one, for the block.
+
+        Raises:
+            NotFound: there is no such version.
+        """
+        if generation == self.generation(bucket, name):
+            yield
+            return
+        try:
+            version = self._versions[bucket, name, generation]
+        except KeyError:
+            raise NotFound from None
+        objects = self.objects.setdefault(bucket, {})
+        now = (objects[name], self.get_file(bucket, name)) if name in objects else None
+        self._put(bucket, name, version)
+        try:
+            yield
+        finally:
+            self._put(bucket, name, now)
+
+    def _put(self, bucket: str, name: str, version: tuple[Any, bytes] | None) -> None:
+        if version is None:
+            super().delete_file(bucket, name)
+            return
+        super().create_file(bucket, name, version[1], version[0])
 
     def generation(self, bucket: str, name: str) -> str:
         """Return the generation of an object, 0 for none."""
@@ -104,7 +137,7 @@ class BucketServer:
     """The server.
 
     Attributes:
-        storage: what it holds.
+        storage: what it holds; with ``versioned`` it keeps older versions.
         requests: (method, address) of every request, the oldest first.
         address: of it, as STORAGE_EMULATOR_HOST has it.
         location: of the bucket.
@@ -249,14 +282,15 @@ class _Handler(RequestHandler):  # type: ignore[misc]
             if bucket is not None and bucket not in self.storage.buckets:
                 self._refuse(404, "The specified bucket does not exist.")
                 return
-            wanted = query.get("generation", [None])[0]
-            if method == "GET" and name and wanted not in (
-                None, self.storage.generation(str(bucket), name)
-            ):  # fmt: skip
-                self._refuse(404, f"No such object: {bucket}/{name}")
-                return
+            wanted = query.get("generation", [None])[0] if method == "GET" and name else None
+            version = (
+                self.storage.of_version(str(bucket), name, wanted) if wanted else nullcontext()
+            )
             try:
-                getattr(RequestHandler, f"do_{method}")(self)
+                with version:
+                    getattr(RequestHandler, f"do_{method}")(self)
+            except NotFound:
+                self._refuse(404, f"No such object: {bucket}/{name}")
             except PreconditionFailed:
                 self._refuse(412, "At least one of the pre-conditions you specified did not hold.")
 

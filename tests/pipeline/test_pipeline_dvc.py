@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from classmark.registry import Registry
-from emulated_bucket import emulated_bucket, objects
+from emulated_bucket import emulated_bucket
 
 pytestmark = [
     pytest.mark.slow,  # each call of DVC takes seconds
@@ -284,15 +284,29 @@ def test_a_bucket_keeps_versions_that_a_clone_can_go_back_to(
     assert content(tmp_path / "clone") == first
 
 
+@pytest.mark.skipif(find_spec("gcp_storage_emulator") is None, reason="make test-dvc")
 def test_a_bucket_with_versions_of_its_own_holds_files_under_their_names(
-    versioned: Path, bucket: dict[str, str], tmp_path: Path
+    versioned: Path, tmp_path: Path
 ) -> None:
+    from bucket_server import BucketServer
+
     folder = Path(shutil.copytree(versioned, tmp_path / "papers"))
     in_bucket(folder, version_aware=True)
-    call(folder, "dvc", "push", **bucket)
-    assert "version_id" in (folder / "dvc.lock").read_text("utf-8")
-    commit(folder)
-    assert "classmark/dataset/train.parquet" in {each["name"] for each in objects(bucket)}
-    call(tmp_path, "git", "clone", "--quiet", str(folder), "clone")
-    call(tmp_path / "clone", "dvc", "pull", **bucket)
-    assert content(tmp_path / "clone") == content(folder)
+    with BucketServer().running() as server:
+        server.storage.versioned = True
+        call(folder, "dvc", "push", **server.variables)
+        assert "version_id" in (folder / "dvc.lock").read_text("utf-8")
+        commit(folder)
+        first = content(folder)
+        assert "classmark/dataset/train.parquet" in server.names()
+        edit(folder, "  level: 0.95", "  level: 0.9")
+        call(folder, "dvc", "repro")
+        call(folder, "dvc", "push", **server.variables)
+        commit(folder)
+
+        call(tmp_path, "git", "clone", "--quiet", str(folder), "clone")
+        call(tmp_path / "clone", "dvc", "pull", **server.variables)
+        assert content(tmp_path / "clone") == content(folder) != first
+        call(tmp_path / "clone", "git", "checkout", "--quiet", "HEAD~1")
+        call(tmp_path / "clone", "dvc", "pull", **server.variables)
+        assert content(tmp_path / "clone") == first

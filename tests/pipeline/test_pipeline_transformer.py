@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,9 @@ from classmark.errors import (
 from classmark.pipeline import compose_config, train, train_once
 from classmark.pipeline.scoring import take_papers
 from classmark.records import ScoreTable
+from classmark.tracking.wandb import waiting_runs
 from deep_models import HIDDEN, LAYERS, tiny_encoder
+from wandb_file import read_records, values
 
 __all__ = ["tiny_encoder"]
 pytestmark = pytest.mark.slow  # reason: imports Lightning, fits a network
@@ -327,3 +330,30 @@ def test_a_fit_made_once_resumes_what_was_broken_off(
     assert finished.name == unfinished.name.removesuffix(".unfinished")
     assert tracked_losses(finished) == tracked_losses(run_folder)
     assert train_once(config, command="again") == finished
+
+
+def test_the_profile_of_a_deep_fit_is_in_its_run(deep_train: DeepTrain) -> None:
+    folder = deep_train("experiment=debug/profiler") / "profile"
+    assert "aten::" in (folder / "operations.txt").read_text()
+    assert json.loads((folder / "trace.json").read_text())["traceEvents"]
+
+
+@pytest.mark.skipif(find_spec("wandb") is None, reason="W&B is not installed")
+def test_weights_and_biases_keeps_every_step_of_a_deep_fit_and_its_model(
+    deep_train: DeepTrain, tmp_path: Path
+) -> None:
+    run = deep_train("tracker=[csv,wandb]", "tracker.wandb=offline", runs=tmp_path)
+    (folder,) = waiting_runs(tmp_path)
+    records = list(read_records(*folder.glob("*.wandb")))
+    rows = [values(one.history.item) for one in records if one.HasField("history")]
+    kept = [
+        [name, str(row["step"]), str(row[name])]
+        for row in rows
+        for name in ("train/loss", "valid/loss", "test/top_1")
+        if name in row
+    ]
+    assert kept
+    assert kept == [[name, step, value] for name, step, _, value in tracked_losses(run)]
+    artifacts = [one.artifact for one in records if one.HasField("artifact")]
+    (model,) = (one for one in artifacts if one.type == "model")
+    assert "weights/model.safetensors" in {file.path for file in model.manifest.contents}

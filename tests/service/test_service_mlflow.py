@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -105,6 +106,14 @@ def is_up(url: str) -> bool:
         return False
 
 
+def what_the_page_shows() -> tuple[Any, list[Any]]:
+    """Return the request on the page about tracking, and the lines that it prints."""
+    page = (Path(__file__).parents[2] / "docs/how-to/track-runs.md").read_text("utf-8")
+    block = page.partition("$ curl --silent localhost:5001")[2].partition("```")[0]
+    body, _, printed = block.partition("-d '")[2].partition("' |\n")
+    return json.loads(body), [json.loads(line) for line in printed.splitlines()[1:]]
+
+
 @with_mlflow
 @pytest.mark.slow  # reason: MLflow's server takes most of a minute to start
 @pytest.mark.timeout(500)
@@ -132,6 +141,14 @@ def test_mlflows_server_of_a_logged_run_answers_as_the_service_does(
                 {key: v for key, v in answer.items() if key != "prediction_id"}
                 for answer in expected
             ]
+        body, shown = what_the_page_shows()
+        given = httpx.post(f"{url}/invocations", json=body, timeout=60, verify=False)
+        (answer,) = given.json()["predictions"]
+    assert [label["code"] for label in answer["ranked"]] == [label["code"] for label in shown]
+    probabilities = [label["probability"] for label in shown]
+    assert [label["probability"] for label in answer["ranked"]] == pytest.approx(
+        probabilities, abs=1e-3
+    )
     files = [path.name for path in (folder.parent / "mlflow-artifacts").rglob("*")]
     assert "bundle.json" in files
     assert not [name for name in files if name.endswith((".pkl", ".pickle"))]

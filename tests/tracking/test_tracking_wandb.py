@@ -136,6 +136,26 @@ def test_a_run_that_waits_is_uploaded_whole_and_once(
     assert not WandbPlace.beside(runs).staging(NAME).exists()
 
 
+@with_wandb
+@pytest.mark.slow  # reason: W&B takes seconds to start
+def test_a_file_that_was_cut_off_is_uploaded_as_far_as_it_goes(
+    offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Path(shutil.copytree(offline, tmp_path / "runs", symlinks=True))
+    (folder,) = waiting_runs(runs)
+    (file,) = folder.glob("*.wandb")
+    os.truncate(file, file.stat().st_size // 2 + 3)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    said = r"incomplete record; .* has all records before it"
+    with wandb_server() as server, pytest.raises(TrackerDown, match=said):
+        sync_run(WandbPlace.beside(runs, server.url), folder)
+    (run,) = server.runs.values()
+    losses = [row["model/loss"] for row in run.history if "model/loss" in row]
+    assert losses == [1 / (step + 1) for step in range(len(losses))]
+    assert 0 < len(losses) < STEPS
+    assert run.exit_code == 1
+
+
 def check(server: WandbServer) -> None:
     """Check that a server has all of a run."""
     ((run_id, run),) = server.runs.items()

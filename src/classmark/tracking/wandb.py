@@ -27,6 +27,7 @@ _KEY = "WANDB_API_KEY"
 SYNCED = ".synced"
 """What W&B appends to the name of a file of a run for the sign that a server has it."""
 _ERROR = "ERROR"
+_CUT_OFF = "the file ends with an incomplete record"
 # Graphs of errors of the W&B client itself go nowhere.
 _QUIET = {"WANDB_ERROR_REPORTING": "false", "DO_NOT_TRACK": "true"}
 # A server that does not answer is given up after seconds, unless the environment says otherwise.
@@ -224,12 +225,18 @@ def sync_run(place: WandbPlace, folder: Path) -> None:
 
     Raises:
         OutputBusy: its fit has not ended.
-        TrackerDown: it was not uploaded; says why.
+        TrackerDown: it was not uploaded, or not whole; says why.
     """
     staging = place.staging(run_name(folder))
     with locked_folder(staging, "upload the run when its fit has ended"):
         said = _sync(place, folder)
         if not _is_synced(next(folder.glob("run-*.wandb"))):
+            if _CUT_OFF in said:
+                raise TrackerDown(
+                    f"the file of the run {run_name(folder)} in {folder} ends with an incomplete "
+                    f"record; {place.name} has all records before it, and shows a run that has "
+                    f"failed. Remove the folder, or `classmark runs sync` uploads it again."
+                )
             raise TrackerDown(
                 f"{place.name} did not take the run {run_name(folder)} ({said}). It is still in "
                 f"{folder}; set {_KEY}, check the address, and run `classmark runs sync` again."
