@@ -90,7 +90,7 @@ core: $(TEST_VENV)/.ready  ## Run the quick tests of the rooms that answer a pap
 test-dvc: $(DVC_VENV)/.ready  ## Run the tests of versioned data with DVC, a bucket too (own .venv-dvc)
 	$(DVC_VENV)/$(BIN)/python -m pytest -q --no-cov tests/pipeline/test_pipeline_dvc.py $(PYTEST_ARGS)
 
-test-bento: $(BENTO_VENV)/.ready  ## Run the tests of bentos, which BentoML builds and serves (own .venv-bento)
+test-bento: $(BENTO_VENV)/.ready $(LITSERVE_VENV)/.ready  ## Run the tests of BentoML and LitServe (own .venv-bento, .venv-litserve)
 	$(BENTO_VENV)/$(BIN)/python -m pytest -q --no-cov tests/service/test_service_bento.py $(PYTEST_ARGS)
 
 test-evidently: $(EVIDENTLY_VENV)/.ready  ## Run the tests of Evidently's report of drift (own .venv-evidently)

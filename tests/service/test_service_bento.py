@@ -360,3 +360,22 @@ def test_without_bentoml_the_extra_is_named_before_any_work(
     assert result.exit_code == 1
     assert "pip install 'classmark[bentoml]'" in " ".join(result.stderr.split())
     assert not list(tmp_path.iterdir())
+
+
+@needs_bentoml
+@slow
+@pytest.mark.timeout(600)
+def test_servers_of_others_are_measured_under_the_same_load(tmp_path: Path) -> None:
+    names = ["bentoml", "litserve"]
+    report = tmp_path / "report.json"
+    words = ["--parts", "loads", "--only", ";".join(names), "--tiny", "--output", str(report)]
+    command = [sys.executable, str(ROOT / "benchmarks" / "servers.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(report.read_text())["loads"]["fast"]
+    assert list(found) == names
+    for server in found.values():
+        assert all(point["requests_per_s"] > 0 for point in server["single"])
+        assert server["overload"]["answered"] > 0
+        assert server["ready_s"] > 0
+        assert server["pss_mb"] > 0
