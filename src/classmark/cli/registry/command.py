@@ -14,7 +14,6 @@ from classmark.cli.places import COPY
 from classmark.cli.registry.canary import canary, shadow
 from classmark.cli.registry.gate import gate, goldens
 from classmark.cli.registry.keys import app as keys_app
-from classmark.cli.registry.mirror import mirror
 from classmark.cli.registry.options import (
     SHOWN_DIGITS,
     Place,
@@ -257,5 +256,33 @@ app.command("canary")(canary)
 app.command("shadow")(shadow)
 app.command("show")(show)
 app.command("diff")(diff)
-app.command("mirror")(mirror)
 app.add_typer(keys_app, name="keys")
+
+
+@app.command("mirror")
+def mirror(
+    *,
+    mlflow_uri: Annotated[
+        str, typer.Option("--mlflow-uri", metavar="URI", help="Store or server of MLflow.")
+    ],
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="Of the registered model there.")
+    ] = "classmark",
+    place: Place = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make MLflow's model registry equal to this one: a version a bundle, an alias a channel.
+
+    MLflow gets names, digests and the path of each bundle, not the files.
+    """
+    from classmark.tracking.models import mirror_models
+
+    registry = open_registry(place)
+    pointer = registry.pointer()
+    done = mirror_models(mlflow_uri, name, pointer, registry.path)
+    if as_json:
+        typer.echo(json.dumps(done))
+        return
+    typer.echo(f"{done['added']} versions added, {done['deleted']} deleted.")
+    for alias, version in sorted(done["aliases"].items()):
+        typer.echo(f"{alias:<10}  version {version}")
