@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bulk"))
+os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # as `connect` has it, before anything imports Ray
 
 
 @pytest.fixture(autouse=True)

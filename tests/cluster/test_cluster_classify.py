@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -13,6 +15,7 @@ import pytest
 from bulk_jobs import TINY, folder_of, job_of, kill_in_the_middle, run_job, write_dump
 
 from classmark.bulk import BulkConfig
+from classmark.cluster import connect
 from classmark.errors import (
     ClusterFailed,
     InvalidPaper,
@@ -112,6 +115,25 @@ def test_what_cannot_be_read_is_said_as_on_this_machine(nodes: Any, tmp_path: Pa
     with pytest.raises(InvalidPaper, match=r"dump.jsonl: line 8: not JSON"):
         run_job(job_of(dump, tmp_path / "o.csv", strict=True), config=on(nodes))
     assert not (tmp_path / "o.csv").exists()
+
+
+def test_a_connection_outlives_the_threads_of_its_run_and_none_starts_a_cluster(
+    nodes: Any,
+) -> None:
+    import ray
+
+    found: list[int] = []
+
+    def ask_late() -> None:
+        time.sleep(3)  # Ray waits for 2 s
+        found.append(ray.get(ray.put(7)))
+
+    with connect(nodes.address):
+        threading.Thread(target=ask_late, name="StreamingExecutor-late").start()
+    assert found == [7]
+    with pytest.raises(Exception, match=r"not been started|must be called|initialized"):
+        ray.put(7)
+    assert not ray.is_initialized()
 
 
 class Deadly(dict[str, str]):

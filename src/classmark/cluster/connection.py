@@ -6,6 +6,8 @@ import logging
 import os
 import platform
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,12 +23,15 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("ray", "pyarrow", "pandas")
 # Ray reads them when it is imported. A run reports nothing to anybody outside the cluster, and what
-# a user should know is an error of ours.
+# a user should know is an error of ours. A thread of a run that has ended must not start a cluster.
 _SETTINGS = {
+    "RAY_ENABLE_AUTO_CONNECT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
+_DATA_THREADS = ("StreamingExecutor-", "ray-data-")
+_THREADS_END_S = 30.0
 _STARTS = 3
 """Ray gives up on a start after 30 seconds, which a busy machine may need."""
 _ANSWER_S = 5.0
@@ -79,7 +84,19 @@ def connect(address: str | None, *, n_cpus: int | None = None) -> Iterator[Clust
         _check_nodes(address)
         yield Cluster(int(ray.cluster_resources().get("CPU", 0)), len(_living_nodes()))
     finally:
+        _wait_for_threads()
         ray.shutdown()
+
+
+def _wait_for_threads() -> None:
+    """Wait for threads of Ray Data, which waits for them itself, but not long enough when busy.
+
+    What such a thread asks for after this connection is asked of the next one.
+    """
+    deadline = time.monotonic() + _THREADS_END_S
+    for thread in threading.enumerate():
+        if thread.name.startswith(_DATA_THREADS):
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _start(address: str | None, n_cpus: int | None) -> None:
