@@ -12,7 +12,16 @@ from classmark.papers.authors import MAX_NAME_CHARS, author_keys, from_medline
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzàçéíñöšüž"
 NOT_OF_A_PERSON = ("jr", "sr", "ii", "iii", "iv", "group", "team")
-WORDS = st.text(LETTERS, min_size=2, max_size=9).filter(lambda w: w not in NOT_OF_A_PERSON)
+
+
+def plain(word: str) -> str:
+    """Return a word without its accents."""
+    return unicodedata.normalize("NFD", word).encode("ascii", "ignore").decode()
+
+
+WORDS = st.text(LETTERS, min_size=2, max_size=9).filter(
+    lambda word: plain(word) not in NOT_OF_A_PERSON
+)
 PARTICLES = st.sampled_from(
     ["van", "van der", "van den", "de", "de la", "von", "di", "Le", "bin", "ter"]
 )
