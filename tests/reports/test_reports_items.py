@@ -18,7 +18,7 @@ import yaml
 
 pytestmark = pytest.mark.slow  # a process for each question
 ROOT = Path(__file__).parents[2]
-CHECKOUT = ("reports", "deploy/docker", "requirements", "Makefile", "pyproject.toml")
+CHECKOUT = (".ci", "reports", "deploy/docker", "requirements", "Makefile", "pyproject.toml")
 TESTS = {
     "on": {"push": None, "pull_request": None},
     "jobs": {
