@@ -25,7 +25,7 @@ TORCH := --requirement requirements/torch.in
 UPGRADE ?=
 # Debian packages that tests drive (make system-deps installs them).
 SYSTEM_PACKAGES := chromium wrk systemd docker.io docker-compose debootstrap postgresql \
-	prometheus prometheus-alertmanager
+	prometheus prometheus-alertmanager nginx
 # Ubuntu's chromium is a snap in disguise; any of these is enough (GitHub's runners have Chrome).
 BROWSERS := chromium chromium-browser google-chrome
 
