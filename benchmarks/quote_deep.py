@@ -213,12 +213,11 @@ def compression(report: dict[str, Any]) -> str:
     ]
     head = ["", "`export`", "MB", "top-1", "points beside fp32", "papers per CPU-second"]
     head += ["papers/s", "one paper, CPU-ms", "one paper, ms"]
-    papers, load = report["papers"], report["provenance"]["load_average"]["before"]
+    papers = report["papers"]
     return (
         f"{markdown(head, rows)}\n{papers['test']:,} test papers of at most "
         f"{report['max_length']} tokens, one thread; the teacher's head was fitted on "
         f"{papers['train']:,} papers, what is tuned on {papers['tuned']:,}. Bold: no other of its "
-        "tier is at least as accurate, as small and as fast. The machine was shared (load "
-        f"{load:.0f} on {report['provenance']['cores']} cores): compare CPU time, not the wall "
-        f"times beside it; {where_and_when(report)}.\n"
+        f"tier is at least as accurate, as small and as fast. {where_and_when(report)}"
+        f"{_shared(report)}.\n"
     )
