@@ -89,9 +89,9 @@ def connect(address: str | None, *, n_cpus: int | None = None) -> Iterator[Clust
 
 
 def _wait_for_threads() -> None:
-    """Wait for threads of Ray Data, which waits for them itself, but not long enough when busy.
+    """Wait for the threads of Ray Data, which itself gives up on them after two seconds.
 
-    What such a thread asks for after this connection is asked of the next one.
+    What such a thread asked for after the end of this connection would reach the next one.
     """
     deadline = time.monotonic() + _THREADS_END_S
     for thread in threading.enumerate():
