@@ -235,7 +235,7 @@ def sync_run(place: WandbPlace, folder: Path) -> None:
                 raise TrackerDown(
                     f"the file of the run {run_name(folder)} in {folder} ends with an incomplete "
                     f"record; {place.name} has all records before it, and shows a run that has "
-                    f"failed. Remove the folder, or `classmark runs sync` uploads it again."
+                    "failed. Remove the folder, or `classmark runs sync` uploads it again."
                 )
             raise TrackerDown(
                 f"{place.name} did not take the run {run_name(folder)} ({said}). It is still in "
