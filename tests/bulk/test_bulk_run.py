@@ -311,7 +311,7 @@ def test_a_second_run_is_refused_while_the_first_works(dump: Path, tmp_path: Pat
 def test_a_folder_of_somebody_else_is_left_alone(dump: Path, tmp_path: Path) -> None:
     folder_of(tmp_path / "out.csv").mkdir()
     (folder_of(tmp_path / "out.csv") / "thesis.txt").write_text("mine")
-    with pytest.raises(StorageFailed, match=r"holds 'thesis.txt', which is not of a run"):
+    with pytest.raises(StorageFailed, match=r"holds 'thesis.txt', which does not belong to a run"):
         run_job(job_of(dump, tmp_path / "out.csv"))
     assert (folder_of(tmp_path / "out.csv") / "thesis.txt").read_text() == "mine"
 
@@ -359,7 +359,7 @@ def test_pipes_are_refused(dump: Path, tmp_path: Path) -> None:
 
 
 def test_an_explanation_is_only_for_json_lines(dump: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="explanations have no place in parquet"):
+    with pytest.raises(UsageError, match="explanations cannot be written as parquet"):
         job_of(dump, tmp_path / "out.parquet", explain=True)
     run_job(job_of(dump, tmp_path / "out.jsonl", explain=True))
     assert b'"explanation_method":"exact_linear"' in (tmp_path / "out.jsonl").read_bytes()

@@ -97,7 +97,7 @@ def test_strict_is_the_line_of_one_process(dump: Path, tmp_path: Path) -> None:
         ("dump.jsonl --workers 2 --output o.txt", "o.txt: .txt cannot be written. Use .csv, .json"),
         ("dump.jsonl --output o.parquet --csv", "--csv is not the format of --output o.parquet"),
         ("dump.jsonl --workers 0 --output o.csv", "--workers must be at least 1, got 0"),
-        ("dump.jsonl --workers 2 --output o.parquet --explain", "--explain has no place in Parq"),
+        ("dump.jsonl --workers 2 --output o.parquet --explain", "--explain does not work with P"),
         ("graphs --workers 2 --output o.csv", "are for files, not for the text 'graphs'"),
         ("- --output o.parquet", "are for files, not for standard input"),
         (f"{'graph' * 30} --output o.parquet", "…. Write it into a file first."),

@@ -218,7 +218,7 @@ def test_csv_for_people_runs_in_no_spreadsheet(tmp_path: Path) -> None:
 def test_raw_cells_without_csv_are_a_usage_error(papers_csv: Path) -> None:
     result = run(papers_csv, "--raw-cells")
     assert result.exit_code == 2
-    assert "--raw-cells is about the cells of CSV. Use --csv with it." in result.stderr
+    assert "--raw-cells is for CSV only. Use --csv with it." in result.stderr
 
 
 def test_csv_has_no_more_ranks_than_labels(papers_csv: Path) -> None:
@@ -525,7 +525,7 @@ def test_output_to_a_device_does_not_replace_the_device(papers_csv: Path) -> Non
         (["--top", "0"], "error: --top must be at least 1, got 0."),
         (["--threshold", "1.5"], "error: --threshold must be within 0..1, got 1.5."),
         (["--json", "--csv"], "error: --json and --csv exclude each other. Choose one."),
-        (["--csv", "--explain"], "error: --explain has no place in --csv."),
+        (["--csv", "--explain"], "error: --explain does not work with --csv."),
         (["--format", "word"], "error: unknown format 'word'."),
     ],
 )

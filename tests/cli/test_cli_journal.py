@@ -196,7 +196,7 @@ def test_wrong_options_are_named(events: list[PredictionEvent]) -> None:
             ["export", "--since", "soon"],
             "--since is 'soon', which is not a time. Give an age such as",
         ),
-        (["export", "--raw-cells"], "--raw-cells is about the cells of CSV. Use --format csv"),
+        (["export", "--raw-cells"], "--raw-cells is for CSV only. Use --format csv"),
         (["forget"], "nothing to forget. Give --id, --paper-id or --older-than."),
         (["forget", "--id", "x"], "'x' is not a prediction id."),
         (["forget", "--older-than", "90"], "--older-than is '90', which is not a time."),

@@ -105,7 +105,10 @@ def test_expiry_and_rate_are_kept_shown_and_listed(
     ("options", "said"),
     [
         (("--expires", "soon"), "--expires is 'soon', which is not a time. Give a period such as"),
-        (("--expires", "2020-01-01"), "would expire at 2020-01-01T00:00:00.000Z, which is past"),
+        (
+            ("--expires", "2020-01-01"),
+            "would expire at 2020-01-01T00:00:00.000Z, which is in the past",
+        ),
         (("--rate", "-1"), "the rate of a key cannot be -1 a minute"),
         (("--rate", "1e-300"), "the rate of a key cannot be 1e-300 a minute"),
     ],

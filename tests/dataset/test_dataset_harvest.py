@@ -371,7 +371,7 @@ def test_a_server_that_fails_again_and_again_is_given_up(archive: Archive, out: 
         ("body other", UnreadableSource, "root is 'feed', not OAI-PMH"),
         ("body nothing", UnreadableSource, "without a list of records"),
         ("html", DownloadFailed, "answered with a web page"),
-        ("packed br", DownloadFailed, "packed its answer as 'br'"),
+        ("packed br", DownloadFailed, "compressed its answer as 'br'"),
         ("status 404", DownloadFailed, "HTTP 404"),
         ("error badArgument", DownloadFailed, r"badArgument: because\. Check --from"),
         ("error badArgument 422", DownloadFailed, r"badArgument: because\. Check --from"),

@@ -205,7 +205,9 @@ def test_a_clock_that_was_set_back_is_as_if_no_time_had_passed() -> None:
 
 
 def test_a_budget_of_zero_says_that_no_fit_keeps_to_it() -> None:
-    with pytest.raises(UsageError, match=r"budget_hours of the policy is 0, which no fit keeps to"):
+    with pytest.raises(
+        UsageError, match=r"budget_hours of the policy is 0, and no fit stays within that"
+    ):
         RetrainPolicy(budget_hours=0)
 
 

@@ -157,7 +157,7 @@ def test_a_terminal_that_closes_stops_a_service_in_order_unless_it_runs_under_no
     ("given", "said"),
     [
         ({"workers": -1}, "--workers .* cannot be -1"),
-        ({"workers": 10_000}, "--workers .* cannot be 10000: .* cores.* the most here is"),
+        ({"workers": 10_000}, "--workers .* cannot be 10000: .* cores.* the maximum here is"),
         ({"trusted_proxies": "proxy.example"}, "'proxy.example' is neither an IP address nor"),
         ({"trusted_proxies": "127.0.0.1 10.0.0.1"}, "is neither an IP address nor a network"),
         ({"trusted_proxies": "10.0.0.1/8"}, "has host bits set.*perhaps 10.0.0.0/8 is meant"),

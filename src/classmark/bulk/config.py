@@ -50,9 +50,7 @@ class BulkJob:
 
     def __post_init__(self) -> None:
         if self.explain and self.layout != "jsonl":
-            raise UsageError(
-                f"explanations have no place in {self.layout}. Write JSON lines with them."
-            )
+            raise UsageError(f"explanations cannot be written as {self.layout}. Use JSON lines.")
         for path in self.inputs:
             if path.exists() and not path.is_file():
                 raise UsageError(

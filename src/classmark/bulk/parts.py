@@ -139,7 +139,7 @@ def _read_end(file: IO[bytes], path: Path) -> tuple[PartSummary, int]:
     file.seek(max(0, size - _END.size))
     end = file.read(_END.size)
     if len(end) < _END.size or not end.endswith(_MAGIC):
-        raise StorageFailed(f"{path} is damaged. Remove it; the same command makes it again.")
+        raise StorageFailed(f"{path} is damaged. Remove it; the same command writes it again.")
     n_bytes = size - _END.size - _END.unpack(end)[0]
     file.seek(n_bytes)
     raw = file.read(size - _END.size - n_bytes)
@@ -199,7 +199,7 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
     strange = [e.name for e in folder.iterdir() if e.name != LOCK_FILE and e.name[0] != "."]
     if strange:
         raise StorageFailed(
-            f"{folder} holds {strange[0]!r}, which is not of a run. Move it away, or choose "
-            "another output."
+            f"{folder} holds {strange[0]!r}, which does not belong to a run. Move it away, or "
+            "choose another output."
         )
     return None

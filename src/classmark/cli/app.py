@@ -57,17 +57,18 @@ VERBS = {
         "classmark.cli.dataset.harvest", "Harvest the new papers of an archive over OAI-PMH."
     ),
     "train": Verb("classmark.cli.train", "Fit a model on a dataset."),
-    "sweep": Verb("classmark.cli.sweep", "Search the options of a fit, by many fits."),
+    "sweep": Verb("classmark.cli.sweep", "Search for the best options of a fit, with many fits."),
     "runs": Verb("classmark.cli.runs", "Show what was trained, and with which result."),
     "evaluate": Verb(
         "classmark.cli.evaluate.command", "Measure a model or its scores, or compare two."
     ),
     "export": Verb("classmark.cli.export", "Make a bundle of a finished run."),
     "pipeline": Verb(
-        "classmark.cli.pipeline", "Build, train, export and evaluate, as far as anything changed."
+        "classmark.cli.pipeline", "Build, train, export and evaluate, but only what has changed."
     ),
     "monitor": Verb(
-        "classmark.cli.monitor.command", "Watch what a served model is asked: drift, with alarms."
+        "classmark.cli.monitor.command",
+        "Watch the papers of a served model for drift, with alarms.",
     ),
     "retrain": Verb(
         "classmark.cli.retrain.command", "Decide whether a model is fitted again; let it take over."

@@ -64,7 +64,7 @@ def register(app: typer.Typer) -> None:
     def doctor(
         as_json: AsJson = False,
         no_network: Annotated[
-            bool, typer.Option("--no-network", help="Try to reach neither hub nor trackers.")
+            bool, typer.Option("--no-network", help="Contact neither hub nor trackers.")
         ] = False,
     ) -> None:
         """Check what works on this machine: model, kernel, folders, extras, hub, containers, cloud.

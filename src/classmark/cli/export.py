@@ -92,7 +92,7 @@ def export(
         str | None,
         typer.Option(
             metavar="WHAT",
-            help="What leaves a transformer: any of vocabulary=SHARE,layers=N,heads=N.",
+            help="What to prune from a transformer: any of vocabulary=SHARE,layers=N,heads=N.",
         ),
     ] = None,
     quantize: Annotated[

@@ -129,12 +129,12 @@ def forget_author(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a model whose table of authors does not know a name any more.
+    """Write a model whose table of authors no longer knows a name.
 
-    All entries of papers by exactly this name go. Another spelling (E. Noether for Emmy Noether)
-    is another name, which other people may share: give it too if it is theirs. An author found by
-    surname and initial alone is then what the other names say, if there are any. A name that the
-    table does not know ends with exit code 1, and nothing is written.
+    This removes all entries of papers by exactly this name. Another spelling (E. Noether for Emmy
+    Noether) is another name, which other people may share: give it too if it is theirs. What is
+    then found by surname and initial alone comes from the other names, if there are any. A name
+    that the table does not know ends with exit code 1, and nothing is written.
     """
     from classmark.bundle import load_bundle, manifest_digest
     from classmark.bundle.files import MANIFEST_FILE

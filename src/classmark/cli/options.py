@@ -24,14 +24,14 @@ RawCells = Annotated[
 
 EngineOption = Annotated[
     Engine,
-    typer.Option(help="Who does the work: processes of this machine, or a cluster of Ray."),
+    typer.Option(help="Where the work is done: processes of this machine, or a Ray cluster."),
 ]
 AddressOption = Annotated[
     str | None,
     typer.Option(
         metavar="HOST:PORT",
-        help="Cluster to work on, or auto for the one that this machine is a node of; a cluster "
-        "of this machine alone if not given.",
+        help="Address of the cluster, or auto for the one that this machine is a node of; by "
+        "default, a cluster of this machine alone.",
     ),
 ]
 TextsOrFiles = Annotated[

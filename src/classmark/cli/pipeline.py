@@ -43,7 +43,7 @@ The keys are those of `classmark pipeline run`.
 
 app = typer.Typer(
     name="pipeline",
-    help="From papers to a registered model, as far as anything changed; with DVC or without.",
+    help="From papers to a registered model, but only what has changed; with or without DVC.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,

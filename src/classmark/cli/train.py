@@ -43,7 +43,7 @@ Resume the fit of a transformer that was stopped or killed, or choose keys by ex
   classmark train resume=runs/transformer-STAMP.unfinished
   classmark train experiment=fast dataset.path=DIR
 
-A job that its platform starts again, with the same command, resumes or has finished:
+Resume a job that its platform has restarted with the same command; do nothing if it has finished:
 
 \b
   classmark train --once model=transformer dataset.path=DIR runs_dir=runs/mine

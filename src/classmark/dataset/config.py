@@ -49,7 +49,7 @@ class DatasetConfig:
         seed: chooses which papers are held out (stratified only).
         columns: column of the source by column of a paper, e.g. ``{"abstract": "Text"}``.
         format: format of the sources; ``auto`` finds it from their content.
-        strict: the first record that cannot be used ends the build.
+        strict: stop at the first record that cannot be used.
     """
 
     labels: LabelSpace = "arxiv"

@@ -216,8 +216,9 @@ _REMEDIES = {
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened. Check the path, its permissions and the "
     "limit of open files (ulimit -n), or name another file with --journal.",
     sqlite3.SQLITE_BUSY: "another process holds it for too long. Wait until it is done.",
-    sqlite3.SQLITE_CORRUPT: "it is damaged. Move it away; a new one is begun.",
-    sqlite3.SQLITE_NOTADB: "it is damaged or not an SQLite file. Move it away; a new one is begun.",
+    sqlite3.SQLITE_CORRUPT: "it is damaged. Move it away; a new one is started.",
+    sqlite3.SQLITE_NOTADB: "it is damaged or not an SQLite file. Move it away; a new one is "
+    "started.",
 }
 
 

@@ -144,7 +144,7 @@ def prediction_of(row: Row) -> PredictionEvent:
     except (ValueError, TypeError) as error:
         raise InvalidJournal(
             f"the journal holds a damaged prediction, {str(row[3])[:40]!r}. Move the file away; a "
-            "new one is begun."
+            "new one is started."
         ) from error
 
 

@@ -237,7 +237,8 @@ class History:
                     labels = LabelWatch(**words, **counted)  # type: ignore[arg-type]
         except (ValueError, KeyError, OSError, EOFError) as error:
             raise InvalidJournal(
-                f"the history {self.path} holds a damaged stream. Move it away; a new one is begun."
+                f"the history {self.path} holds a damaged stream. Move it away; a new one is "
+                "started."
             ) from error
         return Stream(**kept, n_papers=n_papers, peak=peak), labels
 

@@ -1,4 +1,4 @@
-"""Whether the papers of a window are like those of a reference: one p-value, and what carries it.
+"""Whether the papers of a window are like those of a reference: one p-value, and what is behind it.
 
 Window and reference are pooled and exchanged at random. A statistic is compared with its own values
 under these exchanges, so its p-value is right at any size (Pitman 1937; Phipson and Smyth 2010 for

@@ -46,8 +46,8 @@ class TrainConfig:
     Attributes:
         dataset: folder of the dataset, what ``dataset build`` or ``dataset sample`` wrote.
         model: what is fitted, and how; the class of the options is the kind.
-        seed: of all that is drawn at random, from 0; the same seed gives the same weights.
-        runs_dir: folder in which the run gets a folder of its own.
+        seed: seed of all random draws, from 0; the same seed gives the same weights.
+        runs_dir: folder in which each run gets its own folder.
         tracker: who keeps the run beside its own folder.
         trainer: who makes the fit of a transformer.
         profiler: what the fit is profiled for.
@@ -80,7 +80,7 @@ class TrainConfig:
         """
         if not isinstance(self.model, wanted):
             raise InvalidConfig(
-                f"model.kind is {self.kind!r}, this is done with {_kind_of(wanted)!r} only."
+                f"model.kind is {self.kind!r}, this works with {_kind_of(wanted)!r} only."
             )
         return self.model
 
@@ -263,7 +263,9 @@ def read_train_config(composed: dict[str, Any]) -> TrainConfig:
     if type(seed) is not int or seed < 0:
         raise InvalidConfig(f"seed must be a whole number from 0, got {seed!r}.")
     if resume is not None and not KINDS[kind].can_resume:
-        raise InvalidConfig(f"resume is for model=transformer; a {kind} fit is begun again.")
+        raise InvalidConfig(
+            f"resume is for model=transformer; a {kind} fit starts from the beginning."
+        )
     return TrainConfig(
         dataset=named_place(str(composed["dataset"]["path"])),
         model=options(**model),

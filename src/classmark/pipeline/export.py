@@ -69,7 +69,8 @@ class ExportOptions:
         command: the command line to name in the report.
         quantize: precision of a transformer's weights: ``auto`` measures fp32 and int8 and decides;
             ``fp32``, ``fp16`` and ``int8`` decide.
-        prune: what leaves a transformer, as ``vocabulary=SHARE,layers=N,heads=N``; "": nothing.
+        prune: what to prune from a transformer, as ``vocabulary=SHARE,layers=N,heads=N``; "":
+            nothing.
         most_loss: validation accuracy that pruning may lose, and int8 with ``auto``, 0..1: the
             interval of what is lost must lie within it.
         threshold: of a cascade: another point of its curve; None is the one the run chose.

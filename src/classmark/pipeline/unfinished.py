@@ -154,7 +154,7 @@ def check_same_fit(folder: Path, composed: Mapping[str, Any]) -> None:
         before, now = dict(flat(read_config(folder))), dict(flat(composed))
         raise InvalidConfig(
             f"{key} is {now.get(key)!r}, but {folder.name} was begun with "
-            f"{before.get(key)!r}. Leave it out to go on, or begin a new run."
+            f"{before.get(key)!r}. Leave it out to resume, or begin a new run."
         )
 
 

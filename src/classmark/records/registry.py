@@ -150,7 +150,7 @@ class Pointer:
     Attributes:
         sequence: how many changes there were.
         channels: which bundle is in which.
-        archived: bundles that are kept, but serve no more.
+        archived: bundles that are kept but no longer serve.
         former: champions before this one, the latest last.
         bundles: every bundle, by digest, the oldest first.
         canary: the one that runs.

@@ -165,7 +165,7 @@ def set_shadow(pointer: Pointer, digest: str | None, percent: float) -> Change:
 
 
 def archive(pointer: Pointer, digests: Collection[str]) -> Change:
-    """Return the state with bundles that are kept, but serve no more.
+    """Return the state with bundles that are kept but no longer serve.
 
     Raises:
         BundleNotFound: one is not in the registry.

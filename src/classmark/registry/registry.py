@@ -226,7 +226,7 @@ class Registry(RegistryReader):
         )
 
     def archive(self, *digests: str, who: str, why: str = "") -> Pointer:
-        """Keep bundles that serve no more: ``collect`` leaves them, ``rollback`` passes them by.
+        """Keep bundles that no longer serve: ``collect`` keeps them, ``rollback`` skips them.
 
         Raises:
             BundleNotFound: one is not in the registry.

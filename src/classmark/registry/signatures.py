@@ -176,7 +176,7 @@ def verified_statement(path: Path, content: bytes, keys: Mapping[str, str]) -> S
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise _refused(path, "is not a signature") from error
     if not is_whole:
-        raise _refused(path, "is not spelled as a signature is")
+        raise _refused(path, "does not have the form of a signature")
     if hint not in keys:
         raise _refused(path, f"was made with the key {hint[:12]}, which is not trusted")
     _check(path, keys[hint], payload, signature)
@@ -225,7 +225,7 @@ def _statement(path: Path, payload: bytes, key: str) -> Statement:
     except (ValueError, KeyError, TypeError) as error:
         raise _refused(path, "states no counter: it was not made for a registry") from error
     if not is_ours or counter < 1:
-        raise _refused(path, "states nothing that a registry signs")
+        raise _refused(path, "states nothing that a registry would sign")
     return Statement(counter=counter, files=files, key=key)
 
 

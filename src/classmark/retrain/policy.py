@@ -44,8 +44,9 @@ class RetrainPolicy:
     def __post_init__(self) -> None:
         if self.budget_hours <= 0:
             raise UsageError(
-                f"budget_hours of the policy is {self.budget_hours:g}, which no fit keeps to. Give "
-                "the CPU-hours that fits may take; `classmark retrain status` shows what they took."
+                f"budget_hours of the policy is {self.budget_hours:g}, and no fit stays within "
+                "that. Give the CPU-hours that fits may take; `classmark retrain status` shows "
+                "what they took."
             )
         ranges = {
             "cooldown_days": (0, _MOST_DAYS),

@@ -159,7 +159,7 @@ FAMILIES: dict[str, Family] = {
         "1 if the file of `--drift-report` holds a report, else 0."
     ),
     "classmark_drift_report_age_seconds": _optional("Age of the newest drift report."),
-    "classmark_drift_papers": _optional("Papers that it compared."),
+    "classmark_drift_papers": _optional("Papers that the report compared."),
     "classmark_drift_p_value": _optional("Chance of such a window if nothing has changed."),
     "classmark_drift_size": _optional(
         "Share of papers that would have to come from another field, 0..1."

@@ -113,7 +113,9 @@ def create_key(
     if not 0 < len(name.strip()) <= _MAX_NAME_CHARS:
         raise UsageError(f"the name of a key needs 1 to {_MAX_NAME_CHARS} characters.")
     if expires_at_utc is not None and expires_at_utc <= utc_text():
-        raise UsageError(f"the key would expire at {expires_at_utc}, which is past. Give it time.")
+        raise UsageError(
+            f"the key would expire at {expires_at_utc}, which is in the past. Give a later time."
+        )
     if rate_per_minute is not None and not is_rate(rate_per_minute):
         raise UsageError(
             f"the rate of a key cannot be {rate_per_minute:g} a minute. Give {SLOWEST_RATE:g} or "

@@ -46,7 +46,7 @@ Seconds = Annotated[float, Field(gt=0, le=_DAY_S, allow_inf_nan=False)]
 
 def _checked_rate(per_minute: float) -> float:
     if not is_rate(per_minute):
-        raise ValueError(f"a rate is 0 for no limit, or {SLOWEST_RATE:g} a minute and more")
+        raise ValueError(f"a rate must be 0 for no limit, or {SLOWEST_RATE:g} per minute or more")
     return per_minute
 
 
@@ -115,8 +115,9 @@ def _checked_workers(count: int) -> int:
     most = WORKERS_A_CORE * usable_cores()
     if count > most:
         raise ValueError(
-            f"the service may use {usable_cores()} cores, and more than {WORKERS_A_CORE} workers a "
-            f"core only take memory from each other; the most here is {most}, and 0 is one a core"
+            f"the service may use {usable_cores()} cores, and more than {WORKERS_A_CORE} workers "
+            f"per core would only compete for memory; the maximum here is {most}, and 0 means one "
+            "per core"
         )
     return count
 

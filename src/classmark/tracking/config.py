@@ -27,12 +27,12 @@ class TrackerConfig:
     """Who keeps a run beside its own folder and the ``metrics.csv`` in it.
 
     Attributes:
-        mlflow: whether MLflow does; ``auto`` is where it is installed.
+        mlflow: whether MLflow records runs; ``auto``: if it is installed.
         mlflow_uri: a server (``http://...``) or a store; "" is ``mlflow.db`` beside the runs.
-        wandb: whether Weights & Biases does; ``auto`` is online with an API key, else offline.
+        wandb: whether Weights & Biases does; ``auto``: online with an API key, else offline.
         wandb_url: the server of W&B; "" is W&B's own.
         experiment: name that MLflow groups the runs under, and W&B's project.
-        patience_s: longest time that the end of a run waits for each of them, in seconds.
+        patience_s: longest time that the end of a run waits for each tracker, in seconds.
     """
 
     mlflow: WithMlflow

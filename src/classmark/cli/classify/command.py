@@ -95,12 +95,12 @@ class CommandOptions:
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UsageError(f"--threshold must be within 0..1, got {self.threshold}.")
         if self.check_category and self.layout not in ("json", "jsonl"):
-            raise UsageError("--check-category has a place only in JSON. Use --jsonl or --json.")
+            raise UsageError("--check-category works only with JSON. Use --jsonl or --json.")
         if self.explain and self.layout in ("csv", "parquet"):
             name = "--csv" if self.layout == "csv" else "Parquet"
-            raise UsageError(f"--explain has no place in {name}. Use --jsonl or --json with it.")
+            raise UsageError(f"--explain does not work with {name}. Use --jsonl or --json with it.")
         if self.raw_cells and self.layout != "csv":
-            raise UsageError("--raw-cells is about the cells of CSV. Use --csv with it.")
+            raise UsageError("--raw-cells is for CSV only. Use --csv with it.")
 
 
 def register(app: typer.Typer) -> None:
@@ -125,14 +125,17 @@ def classify(
     ),
     threshold: Annotated[
         float | None,
-        typer.Option(metavar="P", help="Accept from this probability, not from the model's own."),
+        typer.Option(
+            metavar="P",
+            help="Accept this probability or more, instead of the model's own thresholds.",
+        ),
     ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="List the terms that decided.")
     ] = False,
     check_category: Annotated[
         bool,
-        typer.Option("--check-category", help="In JSON, judge the category a record has."),
+        typer.Option("--check-category", help="In JSON, judge the category that a record has."),
     ] = False,
     no_authors: Annotated[
         bool,
@@ -147,26 +150,26 @@ def classify(
             "classmark-neighbours.",
         ),
     ] = None,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object a line.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object per line.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
     as_csv: Annotated[
         bool,
-        typer.Option("--csv", help="A row a paper: id, title, primary, name, ... top1, top1_name"),
+        typer.Option(
+            "--csv", help="One row per paper: id, title, primary, name, ... top1, top1_name"
+        ),
     ] = False,
     raw_cells: RawCells = False,
     output: Annotated[
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Write here, whole or not at all, in the format of its ending: .csv .jsonl .json "
-            ".parquet; lines for people if it has none.",
+            help="Write this file completely or not at all, in the format of its extension: .csv "
+            ".jsonl .json .parquet; aligned lines if it has none.",
         ),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", help="Classify files by the million with N processes; needs --output."
-        ),
+        typer.Option(metavar="N", help="Classify large files with N processes; needs --output."),
     ] = None,
     engine: EngineOption = "local",
     address: AddressOption = None,

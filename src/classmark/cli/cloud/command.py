@@ -40,7 +40,7 @@ def cloud() -> None:
 
 @app.command()
 def show(*, environment: Environment = None, as_json: AsJson = False) -> None:
-    """Show what the file of the environment says; nothing is asked of Google."""
+    """Show what the file of the environment says, without asking Google."""
     found = environment_of(environment)
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2))

@@ -24,7 +24,7 @@ def cost(
         float, typer.Option(metavar="N", min=1, help="On average.")
     ] = 1.0,
     min_instances: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Instances kept although nobody asks.")
+        int, typer.Option(metavar="N", min=0, help="Instances kept without requests.")
     ] = 1,
     retrain_per_year: Annotated[float, typer.Option(metavar="N", min=0, help="New models.")] = 4.0,
     database: Annotated[
@@ -32,10 +32,11 @@ def cost(
     ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Estimate what a month costs, as a range; nothing is asked of Google.
+    """Estimate what a month costs, as a range, without asking Google.
 
-    Low is a cheap region and instances shared by many requests, high a dear one and requests that
-    are billed one by one. List prices are approximate: check them before relying on it.
+    Low is a cheap region and instances shared by many requests, high an expensive region and
+    requests that are billed one by one. List prices are approximate: check them before relying on
+    it.
     """
     from classmark.cloud.cost import Load, estimate
 

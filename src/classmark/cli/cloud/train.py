@@ -80,7 +80,7 @@ def train(
 ) -> None:
     """Train on Google Cloud: a job on Vertex AI, or a machine that deletes itself.
 
-    The dataset lies in the bucket, and the run is kept there while it is fitted, so that a job that
+    The dataset is in the bucket, and the run is kept there while it is fitted, so that a job that
     was interrupted resumes. The last line on stdout is the run's folder, or with --no-wait the job.
     """
     from classmark.cloud.environment import check_region

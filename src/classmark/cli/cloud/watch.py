@@ -57,7 +57,7 @@ def alerts(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the alerts of the rules, or make Cloud Monitoring have them.
+    """List the alerts of the rules, or create them in Cloud Monitoring.
 
     Alert policies, objectives, an uptime check, log-based metrics and the notification channel are
     found by their labels, so --apply can be repeated at any time.

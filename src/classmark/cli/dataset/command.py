@@ -192,7 +192,7 @@ Papers = Annotated[int, typer.Option(metavar="N", help="Number of papers.")]
 SampleOutput = Annotated[
     AnyPlace | None,
     typer.Option(
-        click_type=ANYWHERE, metavar="DIR", help="Dataset folder to write, split and all."
+        click_type=ANYWHERE, metavar="DIR", help="Dataset folder to write, already split."
     ),
 ]
 CsvFile = Annotated[
@@ -254,9 +254,9 @@ def sample(
 ) -> None:
     """Invent a labelled corpus from classmark's own terms and sentences; nothing in it is true.
 
-    For trying things out where no data can be had. The last line on stdout is what was written.
-    With --send the papers are traffic of a running service, in order of time: with --drift its
-    later papers are of other terms, which `classmark monitor run` notices.
+    For trying things out without data. The last line on stdout is what was written. With --send the
+    papers go to a running service, in order of time; with --drift the later ones use other terms,
+    which `classmark monitor run` notices.
     """
     config = SampleConfig(papers=papers, seed=seed, noise=noise, drift=drift, categories=categories)
     if sum(place is not None for place in (output, csv, dump, send)) != 1:

@@ -54,23 +54,25 @@ Agree = Annotated[
     float, typer.Option(metavar="N", help="API keys that must name the category of a paper.")
 ]
 Agreement = Annotated[
-    float, typer.Option(metavar="SHARE", help="Share of the keys heard on a paper that must agree.")
+    float,
+    typer.Option(metavar="SHARE", help="Share of the keys that count for a paper that must agree."),
 ]
 Trust = Annotated[
     list[str] | None,
     typer.Option(
         metavar="KEY=N",
-        help="Id of an API key, and how many keys it counts for; 0: not heard. May be repeated.",
+        help="Id of an API key, and how many keys it counts for; 0: ignored. May be repeated.",
     ),
 ]
 Checks = Annotated[
     int,
     typer.Option(
-        metavar="N", help="Known papers after which a key that is often wrong is not heard."
+        metavar="N", help="Known papers after which a key that is often wrong is ignored."
     ),
 ]
 LeastRight = Annotated[
-    float, typer.Option(metavar="SHARE", help="Known papers that a key must get right to be heard.")
+    float,
+    typer.Option(metavar="SHARE", help="Share of known papers that a key must get right to count."),
 ]
 ClientShare = Annotated[
     float, typer.Option(metavar="SHARE", help="Maximum share of the new papers of one key.")

@@ -38,10 +38,10 @@ def demo(
     papers: Annotated[int, typer.Option("--papers", metavar="N", help="Papers to invent.")] = 6_000,
     *,
     short: Annotated[
-        bool, typer.Option("--short", help="Stop after the first look at what was asked.")
+        bool, typer.Option("--short", help="Stop after the first drift report.")
     ] = False,
 ) -> None:
-    """Invent papers, fit and serve a model, see it drift, fit another, and let that take over.
+    """Invent papers, fit and serve a model, see drift, fit another model, and let it take over.
 
     Takes two or three minutes; with --short, one. The corpus is generated, so its numbers say
     nothing about real papers.

@@ -63,7 +63,7 @@ def build(
         ),
     ] = None,
     bits: Annotated[
-        int, typer.Option(metavar="N", help="Of each number: 8, or 4 or 2 for a smaller index.")
+        int, typer.Option(metavar="N", help="Bits per number: 8, or 4 or 2 for a smaller index.")
     ] = 8,
     titles: Annotated[
         bool | None,
@@ -79,7 +79,7 @@ def build(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write an index of papers, whole or not at all. Of papers with the same id the last counts.
+    """Write an index of papers, whole or not at all. If an id repeats, the last paper counts.
 
     Exit code 1 if a record could not be read; the others are indexed.
     """
@@ -118,7 +118,7 @@ def add(
     columns: ColumnsOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add papers, with the model of the index; those whose id is there are replaced."""
+    """Add papers, with the model of the index; papers whose id exists are replaced."""
     from classmark.neighbours import Index, add_papers
     from classmark.storage import check_apart
 
@@ -162,9 +162,9 @@ def calibrate(
     model: IndexedModel = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find how far the papers of an index are trusted, for `classify --index`.
+    """Find out how far to trust the papers of an index, for `classify --index`.
 
-    Half of the papers of the split say whether neighbours help; the index stays as it was if not.
+    Half of the split's papers show whether neighbours help; if not, the index stays as it was.
     """
     require_training()
     from classmark.neighbours import Index

@@ -42,7 +42,7 @@ def similar(
     ],
     model: IndexedModel = None,
     top: Annotated[int, typer.Option(metavar="K", help="How many papers to find.")] = 5,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object a line.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object per line.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
     columns: ColumnsOption = None,
 ) -> None:

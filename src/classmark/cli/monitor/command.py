@@ -55,7 +55,7 @@ _NEVER = "never"
 _LOOKS_ON_PAGE = 200
 
 app = typer.Typer(
-    help="Watch what a served model is asked: drift, with a stated rate of false alarms.",
+    help="Watch the papers of a served model for drift, with a stated rate of false alarms.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
@@ -125,12 +125,12 @@ def run(
 ) -> None:
     """Compare the newest predictions with validation papers.
 
-    Everything comes from the journal and from the reference that the model carries; no text is
-    needed, and no service need run. Says whether the papers have changed beyond chance, how many
-    would have to come from another field for that, and what carries it: categories, features, API
+    Everything comes from the journal and from the reference that the model carries; neither texts
+    nor a running service are needed. Says whether the papers have changed beyond chance, how many
+    would have to come from another field for that, and what is behind it: categories, features, API
     keys. The continuous watch counts every prediction once, however often this is run.
 
-    With --labels or --random-feedback, it says how right the answers are by the labels, and
+    With --labels or --random-feedback, it says how accurate the answers are by these labels, and
     whether accuracy was lost. Other feedback is not counted: it is sent because an answer was
     wrong, so it is not a random sample.
 
@@ -148,7 +148,7 @@ def run(
     check_places((output, html, evidently), (named if isinstance(named, Path) else None, history))
     check_endings(output, html)
     if with_texts and html is None and evidently is None:
-        raise UsageError("--with-texts is about a page. Give its file with --html or --evidently.")
+        raise UsageError("--with-texts is for a page. Give its file with --html or --evidently.")
     if evidently is not None:
         check_ending("--evidently", evidently, (".html", ".htm"))
         check_evidently()
@@ -257,11 +257,13 @@ def report(*, history: Kept = None, html: Page = None, as_json: AsJson = False) 
 @app.command("history")
 def show_history(
     *,
-    newest: Annotated[int, typer.Option(min=1, metavar="N", help="Reports, the newest.")] = 20,
+    newest: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How many reports, the newest first.")
+    ] = 20,
     history: Kept = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the reports, a line each."""
+    """List the reports, one line each."""
     found = history_of(history).reports(newest=newest)
     if as_json:
         typer.echo(json.dumps([report.to_dict() for report in found], indent=2))

@@ -85,13 +85,13 @@ def serve(
 
     POST /drift/run looks now; GET /drift/latest, /drift/history?newest=N and /drift/report (a page)
     show what was found; /metrics has its numbers, /healthz says that the process is alive. A look
-    that fails is logged and counted, and the next one comes. It runs beside `classmark serve`, and
-    needs only its journal.
+    that fails is logged and counted; the next one starts as planned. The monitor runs beside
+    `classmark serve`, and needs only its journal.
 
     Limits, API keys and the log are set as for `classmark serve`, by these options or as
-    CLASSMARK_SERVE_NAME; all but /healthz and /openapi.json needs a key with the scope admin where
-    there are keys. SIGTERM and Ctrl-C stop in order; SIGHUP reads the keys and the settings of the
-    log again.
+    CLASSMARK_SERVE_NAME; if there are keys, all but /healthz and /openapi.json needs one with the
+    scope admin. SIGTERM and Ctrl-C stop in order; SIGHUP reads the keys and the settings of the log
+    again.
     """
     given = dict(locals())
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -44,7 +44,7 @@ Rate = Annotated[int, typer.Option(metavar="N", help="Samples a second (cpu).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print profile.json instead of the folder.")]
 What = Annotated[
     Literal["cpu", "memory"],
-    typer.Option(help="cpu: what runs. memory: what is held when most memory is."),
+    typer.Option(help="cpu: what runs. memory: what uses the memory at its peak."),
 ]
 WhatOfFit = Annotated[
     Literal["cpu", "memory", "torch"],

@@ -38,7 +38,7 @@ def canary(
         typer.Option(
             click_type=COPY,
             metavar="FILE",
-            help="YAML: when it is promoted or rolled back by itself.",
+            help="YAML: when to promote it or roll it back automatically.",
         ),
     ] = None,
     allow_label_change: Annotated[

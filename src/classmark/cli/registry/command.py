@@ -36,7 +36,7 @@ KEPT = 5
 """``classmark.registry.registry.KEPT``, which would load numpy for a help text."""
 
 app = typer.Typer(
-    help="Keep models by digest, say which one serves, and how that came about.",
+    help="Keep models by digest, and record which one serves, and why.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
@@ -125,11 +125,13 @@ def promote(
     gate_report: Annotated[
         Path | None,
         typer.Option(
-            click_type=COPY, metavar="FILE", help="Its gate report; the latest one of the registry."
+            click_type=COPY,
+            metavar="FILE",
+            help="Its gate report; by default, the latest one in the registry.",
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Without a gate report; needs --why.")
+        bool, typer.Option("--force", help="Promote it without a gate report; needs --why.")
     ] = False,
     place: Place = None,
     trusted_keys: TrustedKeys = None,
@@ -155,7 +157,7 @@ def rollback(
     why: Why = "",
     as_json: AsJson = False,
 ) -> None:
-    """End the canary if one runs; else let the champion before this one come back."""
+    """End the canary if one is running; else bring back the previous champion."""
     after = open_registry(place, trusted_keys).rollback(who=who_is(who), why=why)
     print_change(after, as_json=as_json)
 
@@ -171,7 +173,7 @@ def archive(
     why: Why = "",
     as_json: AsJson = False,
 ) -> None:
-    """Keep bundles that serve no more: `gc` leaves them, `rollback` passes them by."""
+    """Keep bundles that no longer serve: `gc` keeps them, `rollback` skips them."""
     registry = open_registry(place)
     digests = [registry.find(bundle) for bundle in bundles]
     after = registry.archive(*digests, who=who_is(who), why=why)
@@ -226,14 +228,14 @@ def verify(place: Place = None, trusted_keys: TrustedKeys = None, as_json: AsJso
 @app.command("gc")
 def collect(
     keep: Annotated[
-        int, typer.Option(metavar="N", help="Bundles that no channel has and that stay.")
+        int, typer.Option(metavar="N", help="How many of these bundles to keep.")
     ] = KEPT,
     place: Place = None,
     who: Who = None,
     why: Why = "",
     as_json: AsJson = False,
 ) -> None:
-    """Delete bundles that no channel and no archive has, but for the latest of them."""
+    """Delete bundles that are neither in a channel nor archived, except the latest."""
     registry = open_registry(place)
     before = registry.pointer()
     gone = registry.collect(keep=keep, who=who_is(who), why=why)
@@ -271,7 +273,7 @@ def mirror(
     place: Place = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make MLflow's model registry equal to this one: a version a bundle, an alias a channel.
+    """Mirror this registry to MLflow's: one version per bundle, one alias per channel.
 
     MLflow gets names, digests and the path of each bundle, not the files.
     """

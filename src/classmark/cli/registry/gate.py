@@ -83,7 +83,7 @@ def gate(
         str,
         typer.Option(
             metavar="CHAMPION|BUNDLE",
-            help="Whom to compare with: the champion of the registry, or a bundle.",
+            help="What to compare with: the champion of the registry, or a bundle.",
             autocompletion=complete_model,
         ),
     ] = CHAMPION,
@@ -148,7 +148,7 @@ def goldens(
     columns: ColumnsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a line.")] = False,
 ) -> None:
-    """Record the answers of a model, for a gate to ask for again.
+    """Record the answers of a model, which a gate can require later models to repeat.
 
     The file holds titles, abstracts and answers, and no author. Name it under `goldens` in the
     rules.

@@ -62,10 +62,10 @@ def lineage(
 ) -> None:
     """Show where an answer comes from.
 
-    The journal says which version of classmark answered, and with which bundle; the registry who
-    signed that, what brought it to its channel and which gate it passed; the bundle itself its
-    dataset, configuration and commit. Without a registry the bundle is sought among the installed
-    models.
+    The journal says which version of classmark answered, and with which bundle; the registry, who
+    signed that bundle, what brought it to its channel and which gate it passed; the bundle itself,
+    its dataset, configuration and commit. Without a registry, the bundle is looked up among the
+    installed models.
     """
     event = _prediction(file, prediction_id)
     facts = _facts(event, _registry(place, trusted_keys))

@@ -23,21 +23,21 @@ Place = Annotated[
     typer.Option(
         "--registry",
         metavar="DIR",
-        help="Folder of it, or gs://...",
+        help="Folder of the registry, or gs://...",
         show_default="CLASSMARK_HOME/registry",
     ),
 ]
 Who = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Who does it.", show_default="USER@HOST")
+    str | None, typer.Option(metavar="NAME", help="Who makes the change.", show_default="USER@HOST")
 ]
-Why = Annotated[str, typer.Option(metavar="TEXT", help="The reason, which the event keeps.")]
+Why = Annotated[str, typer.Option(metavar="TEXT", help="Reason, recorded in the event.")]
 TrustedKeys = Annotated[
     list[Path] | None,
     typer.Option(
         "--trusted-key",
         click_type=COPY,
         metavar="PUB",
-        help="Public key that counts instead of those in the registry; may be repeated.",
+        help="Public key to trust instead of those in the registry; may be repeated.",
     ),
 ]
 Spec = Annotated[

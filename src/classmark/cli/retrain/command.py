@@ -66,7 +66,7 @@ Exit code 3 if the gate, the shadow or the canary refuses the new model.
 
 app = typer.Typer(
     name="retrain",
-    help="A new model by order: from drift and new papers to a model that has taken over.",
+    help="Make a new model by order: from drift and new papers to a model that has taken over.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
@@ -91,7 +91,7 @@ Papers = Annotated[
 Asked = Annotated[
     str,
     typer.Option(
-        "--why", metavar="TEXT", help="Ask for a model for this reason: no cause is needed then."
+        "--why", metavar="TEXT", help="Ask for a model for this reason; no other cause is needed."
     ),
 ]
 Lease = Annotated[
@@ -99,7 +99,7 @@ Lease = Annotated[
     typer.Option(
         click_type=ANYWHERE,
         metavar="gs://...",
-        help="Object that one run holds at a time, where machines share --folder by a mount.",
+        help="Object that one run holds at a time, if machines share --folder over a mount.",
     ),
 ]
 
@@ -190,7 +190,7 @@ def run(
 
     if lease is not None and not is_remote(lease):
         raise UsageError(
-            f"--lease {lease} is on this machine, where --folder is held without it. Give "
+            f"--lease {lease} is on this machine, where --folder is locked without it. Give "
             "gs://BUCKET/OBJECT, or leave it out."
         )
     given = _Given(folder, registry, dataset, papers, journal, history, rules, why)

@@ -120,7 +120,7 @@ def export(
     chosen = _format(format, target)
     wanted = filter_of(since, until, model)
     if raw_cells and chosen != "csv":
-        raise UsageError("--raw-cells is about the cells of CSV. Use --format csv with it.")
+        raise UsageError("--raw-cells is for CSV only. Use --format csv with it.")
     n_written = _export(path, wanted, chosen, target, raw_cells=raw_cells)
     noun = "prediction" if n_written == 1 else "predictions"
     print_error(f"exported {n_written:,} {noun} to {output or 'standard output'}.")

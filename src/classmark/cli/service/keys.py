@@ -32,7 +32,7 @@ File = Annotated[
 
 @app.command("create")
 def create(
-    name: Annotated[str, typer.Argument(help="For whom or what the key is.")],
+    name: Annotated[str, typer.Argument(help="Who or what the key is for.")],
     scope: Annotated[
         list[str] | None,
         typer.Option("--scope", help="classify, feedback or admin; may be repeated."),
@@ -45,7 +45,7 @@ def create(
         float | None,
         typer.Option(
             metavar="N",
-            help="Requests a minute, instead of the rate of the service; 0 for any number.",
+            help="Requests per minute, instead of the rate of the service; 0 for no limit.",
         ),
     ] = None,
     file: File = None,
@@ -76,7 +76,7 @@ def create(
 def list_keys(file: File = None, as_json: AsJson = False) -> None:
     """List the keys: id, scopes, when they were made, their names and limits, and their last use.
 
-    The service writes down the minute of the last use below CLASSMARK_HOME.
+    The service records the minute of the last use in CLASSMARK_HOME.
     """
     from classmark.service.keys import default_keys_path, read_keys, read_last_uses
 

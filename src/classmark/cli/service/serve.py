@@ -12,21 +12,21 @@ from classmark.cli.options import complete_model
 from classmark.cli.output import silence_stdout
 from classmark.cli.places import COPY
 
-Workers = Annotated[int | None, typer.Option(metavar="N", help="Processes; 0 is one a core.")]
+Workers = Annotated[int | None, typer.Option(metavar="N", help="Processes; 0 means one per core.")]
 
 
 # What `classmark monitor serve` takes too.
 Host = Annotated[str | None, typer.Option(metavar="H", help="Address to listen on.")]
 ApiKeys = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Ask for an API key of this file; see `keys`."),
+    typer.Option(metavar="FILE", help="Require an API key of this file; see `keys`."),
 ]
 AllowedHosts = Annotated[
     str | None,
-    typer.Option(metavar="NAMES", help="Names by which clients may ask, * for every name."),
+    typer.Option(metavar="NAMES", help="Host names that clients may use, * for every name."),
 ]
 RatePerMinute = Annotated[
-    float | None, typer.Option(metavar="N", help="Requests a client may make a minute.")
+    float | None, typer.Option(metavar="N", help="Requests that a client may make per minute.")
 ]
 Deadline = Annotated[
     int | None, typer.Option(metavar="MS", help="Longest time to answer a request.")
@@ -36,7 +36,7 @@ Grace = Annotated[
 ]
 TrustedProxies = Annotated[
     str | None,
-    typer.Option(metavar="IPS", help="Proxies whose X-Forwarded-For is believed."),
+    typer.Option(metavar="IPS", help="Proxies whose X-Forwarded-For is trusted."),
 ]
 AccessLog = Annotated[
     bool | None, typer.Option("--access-log/--no-access-log", help="Log every request.")
@@ -140,7 +140,7 @@ def serve(
     allowed_hosts: AllowedHosts = None,
     rate_per_minute: RatePerMinute = None,
     rate_burst: Annotated[
-        int | None, typer.Option(metavar="N", help="Requests a client may make at once.")
+        int | None, typer.Option(metavar="N", help="Requests that a client may make at once.")
     ] = None,
     max_body_bytes: Annotated[
         int | None, typer.Option(metavar="N", help="Largest body of a request.")
@@ -149,10 +149,10 @@ def serve(
         int | None, typer.Option(metavar="N", help="Longest title and abstract of a paper.")
     ] = None,
     max_papers: Annotated[
-        int | None, typer.Option(metavar="N", help="Most papers of a batch.")
+        int | None, typer.Option(metavar="N", help="Maximum papers of a batch.")
     ] = None,
     max_concurrency: Annotated[
-        int | None, typer.Option(metavar="N", help="Requests in work at once in a worker.")
+        int | None, typer.Option(metavar="N", help="Requests in progress at once in a worker.")
     ] = None,
     deadline_ms: Deadline = None,
     grace_s: Grace = None,
@@ -164,9 +164,9 @@ def serve(
 ) -> None:
     """Answer over HTTP until stopped.
 
-    Every option, and the limits that have none, can be set as CLASSMARK_SERVE_NAME. Logs are JSON
-    lines on stderr. SIGTERM and Ctrl-C stop in order: what is in work is answered. SIGHUP reloads
-    the API keys and the settings of the log, and opens the log file again.
+    Every option, and every limit without an option, can be set as CLASSMARK_SERVE_NAME. Logs are
+    JSON lines on stderr. SIGTERM and Ctrl-C stop it in order: requests in progress are answered.
+    SIGHUP reloads the API keys and the log settings, and reopens the log file.
     """
     given = dict(locals())
     from classmark.journal.place import hide_password

@@ -140,7 +140,7 @@ class PageServer:
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("gzip", "identity"):
             raise DownloadFailed(
-                f"{shown(self._endpoint)} packed its answer as {encoding[:40]!r}, which nobody "
+                f"{shown(self._endpoint)} compressed its answer as {encoding[:40]!r}, which nobody "
                 "asked for. Report it to the archive."
             )
         raw = self._received(response)

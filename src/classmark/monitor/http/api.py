@@ -250,7 +250,7 @@ async def latest(watch: Watch, exchange: Exchange) -> Reply:
 
 
 async def history(watch: Watch, exchange: Exchange) -> Reply:
-    """Reports of the history in a line each, the newest first: `?newest=N`, 20 if left out."""
+    """Reports of the history, one line each, the newest first: `?newest=N`, 20 if left out."""
     n = _count(exchange)
     found = await watch.threads.read(exchange, lambda: watch.history.reports(newest=n))
     return Reply(to_json(LookHistory(reports=tuple(map(LookLine.of, reversed(found))))))

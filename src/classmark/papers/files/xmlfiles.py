@@ -219,8 +219,8 @@ class XmlDocument(Generic[_Found]):
         if has_own:  # entities, and attributes of a megabyte that every <a/> has by default
             raise UnreadableSource(
                 f"{self._options.name}, line {self.last_line}: the XML has a document type "
-                "definition of its own (<!DOCTYPE … [ … ]), which could fill the memory. "
-                "Take it out, if you trust the file."
+                "definition of its own (<!DOCTYPE … [ … ]), which could fill the memory. Remove "
+                "it if you trust the file."
             )
 
     # What the parser calls.

@@ -43,7 +43,8 @@ class ExportParams:
         about: file with Markdown for the card; "": nothing is added.
         quantize: precision of a transformer's weights: ``auto`` measures fp32 and int8 and decides;
             ``fp32``, ``fp16`` and ``int8`` decide.
-        prune: what leaves a transformer, as ``vocabulary=SHARE,layers=N,heads=N``; "": nothing.
+        prune: what to prune from a transformer, as ``vocabulary=SHARE,layers=N,heads=N``; "":
+            nothing.
         most_loss: validation accuracy that pruning may lose, and int8 with ``auto``, 0..1.
         threshold: of a cascade: another point of its curve; None is the one the run chose.
     """
@@ -79,8 +80,8 @@ class GateParams:
     """What the bundle must pass, and where it is registered.
 
     Attributes:
-        rules: file of the gate's rules; "": those of the package, of which for invented papers only
-            the ones that do not depend on what is true.
+        rules: file of the gate's rules; "": those of the package, of which, for invented papers,
+            only those that do not depend on accuracy.
         registry: folder of the registry, whose champion the bundle is compared with; it is made if
             it does not exist.
         key: file of a private key that signs the bundle; "": it is not signed.

@@ -44,12 +44,12 @@ class SweepConfig:
         name: of the study; its folder is ``sweep-NAME`` in ``runs_dir``.
         metric: on the valid split; the trial with the highest wins.
         trials: trials of the study by all processes together; null: no limit.
-        minutes: minutes after which a process begins no other trial; null: no limit.
+        minutes: minutes after which a process begins no further trial; null: no limit.
         seed: of the choice of values; with one process the same seed gives the same trials.
         random_trials: trials at the beginning whose values are drawn at random.
         first_share: share of its epochs after which a trial may be pruned, 0..1; 1: never.
-        reduction: of the trials that come so far, one of so many goes on; asked again each time
-            a trial has done so many times as many epochs.
+        reduction: one in this many trials continues at each check; the epochs between checks grow
+            by this factor.
         heartbeat_s: seconds between two signs of life of a trial; four are waited for.
         retries: how often a trial whose process was killed is tried again.
         space: where the value of each key is sought: low and high (with log or step), or choices.

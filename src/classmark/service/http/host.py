@@ -40,7 +40,7 @@ class Traffic:
             Overloaded: too many are in work.
         """
         if self.in_work >= self._most_in_work:
-            raise Overloaded("too many requests are in work")
+            raise Overloaded("too many requests are in progress")
         self.in_work += 1
         exchange.is_in_work = True
 

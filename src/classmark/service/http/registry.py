@@ -77,7 +77,7 @@ async def start_canary(service: Service, exchange: Exchange) -> Reply:
 
 
 async def roll_back(service: Service, exchange: Exchange) -> Reply:
-    """End the canary if one runs; else let the champion before this one come back."""
+    """End the canary if one is running; else bring back the previous champion."""
 
     def change(registry: Registry, asked: RollbackRequest, who: str) -> Pointer:
         return registry.rollback(who=who, why=asked.why)

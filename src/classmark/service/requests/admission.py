@@ -193,8 +193,8 @@ class Hosts:
                 raise Problem(
                     "cross_site",
                     f"the request was sent by a page of another site ({_text(origin or site)!r}). "
-                    f"Send it from a page of this service, not from a browser at all, or let the "
-                    f"operator add the host of that page to {_SETTING}.",
+                    "Send it from a page of this service or from a program, or ask the operator "
+                    f"to add the host of that page to {_SETTING}.",
                 )
 
     def _answers_to(self, host: bytes) -> bool:

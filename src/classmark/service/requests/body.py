@@ -35,7 +35,7 @@ async def read_body(exchange: Exchange, threads: Threads, max_bytes: int) -> byt
     Raises:
         Problem: it is too large (as sent, as its stated length says, or unpacked), or its gzip data
             is damaged.
-        Overloaded: it is here, but too many requests are in work.
+        Overloaded: it is here, but too many requests are in progress.
         ClientGone: the connection was closed.
     """
     parts = await _receive(exchange, max_bytes)

@@ -163,7 +163,7 @@ class FeedbackRequest(_Strict):
 # --- the registry ---------------------------------------------------------------------------------
 
 BundleSpec = Annotated[str, Field(min_length=1, max_length=200, description=_SPEC)]
-Why = Annotated[str, Field(max_length=500, description="The reason, which the event keeps.")]
+Why = Annotated[str, Field(max_length=500, description="Reason, recorded in the event.")]
 
 
 class PromoteRequest(_Strict):

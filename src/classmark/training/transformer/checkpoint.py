@@ -87,7 +87,7 @@ class SafeCheckpointIO(CheckpointIO):
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else f"{error}"
             raise CheckpointCorrupt(
-                f"the checkpoint {folder} cannot be read: {reason}. Go on from an older one, or "
+                f"the checkpoint {folder} cannot be read: {reason}. Resume from an older one, or "
                 "begin the run again."
             ) from error
         if not isinstance(checkpoint, dict):

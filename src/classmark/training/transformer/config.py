@@ -74,20 +74,20 @@ class TransformerConfig:
         batch_size: papers that are in memory at once.
         accumulation: batches whose gradients make one step; processes share them equally.
         bucketed: put papers of similar length into a batch, so that less is padding.
-        rate: step of the encoder's top layer at its highest (AdamW).
+        rate: peak step size of the encoder's top layer (AdamW).
         head_rate: the same for the head.
         layer_decay: a layer's rate is that of the layer above it times this.
         weight_decay: of weights, not of biases and norms (decoupled, per unit of rate).
         warmup: share of the steps in which the rates rise from 0.
         decay: how they fall after it: ``linear`` or ``cosine`` to 0, or ``constant``.
-        clip: longest gradient, as one vector; longer ones are shortened. 0: never.
+        clip: maximum norm of the gradient; longer ones are scaled down. 0: never.
         label_smoothing: share of the target that is spread over all labels, 0..1.
         cross_list_share: share of the rest that is spread over all listed categories, the
             primary among them, 0..1.
         class_weights: weight of a paper in the loss by its label: ``none``; ``balanced``, as
             1 / papers of the label; ``sqrt``, as the root of that.
-        precision: of the sums in a step; weights and checkpoints are float32 always.
-        monitor: the number on the valid split by which the best epoch is known.
+        precision: precision of the sums in a step; weights and checkpoints are always float32.
+        monitor: metric on the valid split that decides which epoch is the best.
         patience: epochs without a better one after which the fit stops; 0: never.
         time_limit_minutes: minutes of fitting after which it stops; None: no limit.
         max_samples: maximum number of training papers, drawn by the seed; None: all.
@@ -100,8 +100,9 @@ class TransformerConfig:
             processors. They make the steps that one would make; torchrun joins machines.
         strategy: of several processes: ``ddp``, where each holds the whole model, or ``fsdp``,
             which divides weights, gradients and optimiser among them.
-        workers: processes that make batches beside each process of the fit; 0: it does itself.
-        threads: of torch on the CPU in each process; None: its share of the processors.
+        workers: processes that make batches beside each process of the fit; 0: it makes them
+            itself.
+        threads: torch's CPU threads in each process; None: its share of the processors.
         max_author_entries: maximum size of the author table, counted from all training papers, as
             for a linear model; 0 fits no table.
     """
