@@ -141,7 +141,7 @@ def sets() -> str:
         (part["what"], round(part["words"]), with_interval(part["coverage"]))
         for part in read_report("reliability")["sets"]
     ]
-    return markdown(["of the test papers", "words (mean)", "sets that hold the primary"], rows)
+    return markdown(["of the test papers", "words (mean)", "sets that contain the primary"], rows)
 
 
 def packaged() -> dict[str, str]:

@@ -224,20 +224,20 @@ def drift_beside(read: Read) -> str:
     quiet, *shifted = r["streams"]
     seldom, often, late = shifted
     words = (
-        f"With {known['share']:.0%} from a category that the model knows, the category is among "
-        f"the three named first in {known['named_category']:.0%} of the alarms. With a hidden one, "
-        "the first name is one of the three categories that its papers are put into in "
-        f"{hidden['named_category']:.0%}, and, where texts are kept, the three words named first "
-        f"are all typical of the hidden category in {hidden['named_words']:.0%}; one or the other "
-        "holds "
-        f"in {hidden['named_right']:.0%}. The mean size of a share of 10% is {min(means):.1%} to "
-        f"{max(means):.1%} in windows of 200 to 5,000 papers.\n\n"
+        f"If {known['share']:.0%} of the papers come from a category that the model knows, it is "
+        f"among the three named first in {known['named_category']:.0%} of the alarms. If they come "
+        "from a hidden one, the category named first is one of the three that its papers are put "
+        f"into in {hidden['named_category']:.0%}, and, where texts are kept, the three words named first "
+        f"are all typical of the hidden category in {hidden['named_words']:.0%}; at least one of "
+        f"the two is true in {hidden['named_right']:.0%}. For a share of 10%, the mean size is "
+        f"{min(means):.1%} to {max(means):.1%} in windows of 200 to 5,000 papers.\n\n"
         f"Of {quiet['trials']} streams of {quiet['papers']:,} papers without a change, "
         f"{quiet['alarms']['0.01']:.1%} alarm (alpha 0.01). When {late['share']:.0%} come from a "
         "hidden category, the stream alarms after a median of "
-        f"{late['median_delay']['0.01']:,.0f} papers; of {often['share']:.0%} it notices "
-        f"{often['alarms']['0.01']:.0%} within {quiet['papers'] - STREAM_START:,} papers, of "
-        f"{seldom['share']:.0%} {seldom['alarms']['0.01']:.0%}. So look at windows too.\n\n"
+        f"{late['median_delay']['0.01']:,.0f} papers; a share of {often['share']:.0%} is noticed "
+        f"by {often['alarms']['0.01']:.0%} of the streams within "
+        f"{quiet['papers'] - STREAM_START:,} papers, one of {seldom['share']:.0%} by "
+        f"{seldom['alarms']['0.01']:.0%}. So look at windows too.\n\n"
     )
     rows = [
         [name, *(f"{row['alarms']['0.01']:.1%}" for row in found)]

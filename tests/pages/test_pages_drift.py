@@ -105,7 +105,7 @@ def test_too_few_papers_leave_the_note_and_no_comparison() -> None:
     few = replace(QUIET, window=None, size=None, accuracy=None, notes=("3 papers are too few",))
     page = drift_page(few)
     assert "3 papers are too few" in page
-    assert "What carries it" not in page
+    assert "What is behind it" not in page
 
 
 def test_looks_of_this_model_are_drawn_over_time_and_others_are_not() -> None:
@@ -130,7 +130,7 @@ def test_p_values_of_zero_digits_and_of_one_look_alike_can_be_drawn() -> None:
 
 def test_texts_are_shown_where_they_are_given_with_a_warning() -> None:
     page = drift_page(REPORT, texts=TEXTS)
-    assert page.index("This page holds titles") < page.index('<dl class="tiles">')
+    assert page.index("This page contains titles") < page.index('<dl class="tiles">')
     assert "&lt;i&gt;A title&lt;/i&gt;" in page
     assert re.search(r">qubit</th><td class=n>41.0%</td><td class=n>2.0%<", page)
     assert "not accepted" in page

@@ -116,7 +116,7 @@ def test_page_without_resamples_years_or_errors_leaves_them_out(
 ) -> None:
     page = page_of(make_table(np.eye(4), [0, 1, 2, 3]), draws=0)
     assert "No intervals were drawn" in page
-    for absent in ("Over the years", "Confident errors", "What is taken for what"):
+    for absent in ("Over the years", "Confident errors", "What is mistaken for what"):
         assert absent not in page
 
 

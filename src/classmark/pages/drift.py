@@ -352,7 +352,7 @@ def _shares_figure(report: DriftReport) -> Markup:
 
 def _carried_figure(named: Sequence[Shift]) -> Markup:
     rows = [(shift.name.removeprefix("predicted "), shift.standardised) for shift in named]
-    return changes(rows, "What carries the difference") if rows else Markup()
+    return changes(rows, "What is behind the difference") if rows else Markup()
 
 
 def _part_row(part: PartTest, alpha: float) -> tuple[str, ...]:
