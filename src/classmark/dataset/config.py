@@ -39,7 +39,7 @@ class DatasetConfig:
         valid_share: share of every stratum for validation, 0..1 (stratified only).
         train_until: last day of the training papers (time only).
         valid_until: last day of the validation papers (time only).
-        test_ids: file with the ids of the test papers, one a line (ids only).
+        test_ids: file with the ids of the test papers, one per line (ids only).
         valid_ids: file with the ids of the validation papers (ids only).
         min_papers: a category with fewer papers is small.
         small: what happens to the papers of small categories: ``drop``; ``merge``, they move to

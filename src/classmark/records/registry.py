@@ -287,7 +287,7 @@ class RetrainEvent:
     Attributes:
         step: that is done, or ``failed``.
         at_utc: when.
-        facts: what came of it.
+        facts: its result.
         cpu_s: CPU-seconds that it took.
     """
 

@@ -247,7 +247,7 @@ class RunStart:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord(RunStart):
-    """A finished run: what was known at its start, and what came of it.
+    """A finished run: what was known at its start, and its result.
 
     Attributes:
         date: ISO date and time (UTC) of its end.

@@ -23,7 +23,7 @@ class BentoSettings(BaseSettings):
         batching: whether requests that wait are answered together.
         max_batch: maximum requests that are answered together.
         max_latency_ms: a request that would take longer gets 503; with batching only.
-        max_concurrency: maximum requests in work at once, of all workers; more get 429.
+        max_concurrency: maximum requests in progress at once, of all workers; more get 429.
     """
 
     model_config = SettingsConfigDict(env_prefix=BENTO_PREFIX, frozen=True)

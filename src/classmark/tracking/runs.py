@@ -1,4 +1,4 @@
-"""Run folders read back: what was fitted, and what came of it. Needs no tracker."""
+"""Run folders read back: what was fitted, and its result. Needs no tracker."""
 
 from __future__ import annotations
 

@@ -95,7 +95,9 @@ ValidUntil = Annotated[
 ]
 TestIds = Annotated[
     Path | None,
-    typer.Option(click_type=COPY, metavar="FILE", help="Ids of the test papers, one a line (ids)."),
+    typer.Option(
+        click_type=COPY, metavar="FILE", help="Ids of the test papers, one per line (ids)."
+    ),
 ]
 ValidIds = Annotated[
     Path | None,

@@ -127,7 +127,7 @@ def checked_rules(path: Path | None) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"{path} {unreadable(error, 'Give a YAML file of rules')}") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"{path} is not YAML. Write NAME: VALUE, one a line.") from error
+        raise UsageError(f"{path} is not YAML. Write NAME: VALUE, one per line.") from error
     if not isinstance(value, dict):
-        raise UsageError(f"{path} holds no rules. Write NAME: VALUE, one a line.")
+        raise UsageError(f"{path} holds no rules. Write NAME: VALUE, one per line.")
     return CanaryRules.from_dict(value).to_dict()

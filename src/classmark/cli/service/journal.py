@@ -94,7 +94,9 @@ def export(
     file: File = None,
     output: Annotated[
         AnyPlace | None,
-        typer.Option(click_type=ANYWHERE, metavar="FILE", help="Write here, whole or not at all."),
+        typer.Option(
+            click_type=ANYWHERE, metavar="FILE", help="Write this file, completely or not at all."
+        ),
     ] = None,
     format: Annotated[
         str | None,

@@ -145,11 +145,11 @@ def read_id_list(path: Path | None) -> set[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableSource(
-            f"cannot read the id list {path}: {error}. Give a text file with one id a line."
+            f"cannot read the id list {path}: {error}. Give a text file with one id per line."
         ) from error
     ids = {canonical_id(line) for line in lines if line.strip() and not line.startswith("#")}
     if not ids:
-        raise UnreadableSource(f"the id list {path} names no id. Write one id a line.")
+        raise UnreadableSource(f"the id list {path} names no id. Write one id per line.")
     return ids
 
 

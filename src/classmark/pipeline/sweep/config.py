@@ -52,7 +52,8 @@ class SweepConfig:
             by this factor.
         heartbeat_s: seconds between two signs of life of a trial; four are waited for.
         retries: how often a trial whose process was killed is tried again.
-        space: where the value of each key is sought: low and high (with log or step), or choices.
+        space: where to search for the value of each key: low and high (with log or step), or
+            choices.
     """
 
     name: str
