@@ -159,6 +159,13 @@ def test_an_open_order_needs_no_dataset_to_come_to_its_end(home: Home) -> None:
     assert "promoted  all hold" in ended.stdout
 
 
+def test_wrong_keys_are_named_also_if_no_model_is_wanted(home: Home) -> None:
+    ran = CliRunner().invoke(app, home.words("run", "model.epoch=1", papers=""))
+    assert ran.exit_code == 2
+    assert "model.epoch" in ran.stderr
+    assert "new papers" not in ran.stdout
+
+
 def test_the_next_order_extends_the_dataset_of_the_promoted_one(home: Home) -> None:
     ask(home)
     home.registry.end_canary("promoted", {}, who="a service")
