@@ -39,7 +39,7 @@ def test_a_canary_begins_with_its_rules_and_ends_as_the_champion(
     registry = Registry.open(place)
     candidate = registry.find("tiny@2.0")
     assert begun.exit_code == 0, begun.stderr
-    assert f"canary      tiny@2.0 ({candidate[:12]}), 20 % of requests" in begun.stdout
+    assert f"canary      tiny@2.0 ({candidate[:12]}), 20 % of clients" in begun.stdout
     canary = registry.pointer().canary
     assert canary is not None
     assert (canary.candidate, canary.percent) == (candidate, 20)
