@@ -170,8 +170,8 @@ def run(
     kept = history_of(history)
     with StepLines() as progress:
         report = look(options, kept, progress)
+        _keep(report, output)  # before what may fail: the service shows it
         texts = texts_behind(report, options) if with_texts and html is not None else None
-    _keep(report, output)
     _keep_page(report, kept, html, texts)
     _keep_opinion(report, options, evidently, with_texts=with_texts)
     typer.echo(
