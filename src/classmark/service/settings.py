@@ -308,7 +308,7 @@ class ServiceSettings(BaseSettings):
         others = [
             name
             for name, asked in self._asked.items()
-            if name not in RELOADED and getattr(now, name) != asked
+            if name not in RELOADED and now._asked[name] != asked
         ]
         return self.model_copy(update={name: getattr(now, name) for name in RELOADED}), others
 
