@@ -84,6 +84,7 @@ def test_a_command_without_one_clear_wish_is_refused(place: Path, words: tuple[s
         (b"- 1\n", "holds no rules"),
         (b"", "holds no rules"),
         (b"speed: 1\n", "'speed' is not a field"),
+        (b"requests: 10\nminutes: 1\nrequests: 20\n", "has 'requests' twice. Write each rule"),
         (b"agreement: 3\n", "agreement of the rules of a canary is 3"),
         (b"requests: !!python/object/apply:os.system ['true']\n", "is not YAML"),
         (None, "Give a YAML file of rules"),
