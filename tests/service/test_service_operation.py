@@ -215,6 +215,8 @@ def test_options_win_over_the_environment_and_that_over_the_file(
     for line, said in {
         "CLASSMARK_SERVE_PROT=1": "has CLASSMARK_SERVE_PROT, .* mean CLASSMARK_SERVE_PORT",
         "PORT=1": "line 1: 'PORT=1' does not set a variable of the service",
+        'CLASSMARK_SERVE_HOST="::1': "line 1: the quote before the value of CLASSMARK_SERVE_HOST",
+        "CLASSMARK_SERVE_HOST='::1' # own": "is not closed at the end of the line. Close it there",
     }.items():
         file.write_text(line)
         with pytest.raises(InvalidConfig, match=said):
