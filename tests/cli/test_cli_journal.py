@@ -196,6 +196,11 @@ def test_wrong_options_are_named(events: list[PredictionEvent]) -> None:
             ["export", "--since", "soon"],
             "--since is 'soon', which is not a time. Give an age such as",
         ),
+        (
+            ["export", "--since", "2026-11-02", "--until", "2026-11-01"],
+            "--since 2026-11-02T00:00:00.000Z is not before --until 2026-11-01T00:00:00.000Z, so "
+            "nothing can be between them. Give the earlier time as --since,",
+        ),
         (["export", "--raw-cells"], "--raw-cells is for CSV only. Use --format csv"),
         (["forget"], "nothing to forget. Give --id, --paper-id or --older-than."),
         (["forget", "--id", "x"], "'x' is not a prediction id."),

@@ -192,6 +192,12 @@ def test_gc_says_what_went(place: Path, two: list[str]) -> None:
     assert not (place / "bundles" / two[1]).exists()
 
 
+def test_events_name_what_was_archived_and_deleted(place: Path, two: list[str]) -> None:
+    run(place, "archive", "tiny@1.0", "tiny@2.0", "--who", "me", "--why", "old")
+    line = run(place, "events", "--last", "1").stdout.rstrip()
+    assert line.endswith(f"me  archive  {two[0][:12]} {two[1][:12]}  old")
+
+
 def test_archived_bundles_are_listed_as_such(place: Path, two: list[str]) -> None:
     assert run(place, "archive", "tiny@1.0", "--json").exit_code == 0
     assert run(place, "archive", "tiny@2.0").stdout == f"archived    tiny@2.0 ({two[1][:12]})\n"

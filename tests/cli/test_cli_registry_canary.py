@@ -39,7 +39,7 @@ def test_a_canary_begins_with_its_rules_and_ends_as_the_champion(
     registry = Registry.open(place)
     candidate = registry.find("tiny@2.0")
     assert begun.exit_code == 0, begun.stderr
-    assert f"canary      tiny@2.0 ({candidate[:12]}), 20 % of requests" in begun.stdout
+    assert f"canary      tiny@2.0 ({candidate[:12]}), 20 % of clients" in begun.stdout
     canary = registry.pointer().canary
     assert canary is not None
     assert (canary.candidate, canary.percent) == (candidate, 20)
@@ -84,6 +84,7 @@ def test_a_command_without_one_clear_wish_is_refused(place: Path, words: tuple[s
         (b"- 1\n", "holds no rules"),
         (b"", "holds no rules"),
         (b"speed: 1\n", "'speed' is not a field"),
+        (b"requests: 10\nminutes: 1\nrequests: 20\n", "has 'requests' twice. Write each rule"),
         (b"agreement: 3\n", "agreement of the rules of a canary is 3"),
         (b"requests: !!python/object/apply:os.system ['true']\n", "is not YAML"),
         (None, "Give a YAML file of rules"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import asdict
@@ -32,6 +33,7 @@ def test_a_file_is_a_path_and_an_address_is_not() -> None:
     assert place_of("journal.sqlite") == Path("journal.sqlite")
     assert place_of("postgresql:/no/address") == Path("postgresql:/no/address")
     assert isinstance(place_of("postgres://host/name"), Address)
+    assert isinstance(place_of("PostgreSQL://host/name"), Address)
 
 
 @given(
@@ -80,6 +82,15 @@ def test_a_malformed_address_is_refused_without_a_part_of_it(url: str) -> None:
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
+@pytest.mark.parametrize("scheme", ["mysql", "postgresql+psycopg", "POSTGRESQL+psycopg2", "s3"])
+def test_an_address_of_something_else_is_refused_without_its_password(scheme: str) -> None:
+    url = f"{scheme}://u:{SECRET}@host/db"
+    said = f"cannot be at an address that begins with {re.escape(scheme.lower())}://. Give a file,"
+    with pytest.raises(InvalidConfig, match=said) as caught:
+        place_of(url)
+    assert SECRET not in str(caught.value)
+
+
 def test_parameters_of_libpq_are_passed_on() -> None:
     address = Address("postgresql:///name?host=/run/postgresql&sslmode=require")
     expected = {"dbname": "name", "host": "/run/postgresql", "sslmode": "require"}
@@ -95,6 +106,7 @@ def test_parameters_of_libpq_are_passed_on() -> None:
         ),
         (f"X=postgres://u:{SECRET}@{SECRET}@h/db", "X=postgres://u:***@h/db"),
         ("postgresql://u@h/db", "postgresql://u@h/db"),
+        (f"POSTGRES+psycopg://u:{SECRET}@h/db", "POSTGRES+psycopg://u:***@h/db"),
         ("mail to u:p@h", "mail to u:p@h"),
     ],
 )

@@ -412,6 +412,7 @@ def test_an_alarm_is_exit_code_3_from_the_action_that_is_asked_for(
         (("--baseline", "2026-01-01"), "is not a span"),
         (("--baseline", "2026-02-01..2026-01-01"), "is not a span"),
         (("--since", "soon"), "is not a time"),
+        (("--since", "1d", "--until", "2d"), "nothing can be between them"),
         (("--baseline", "soon..2026-01-01"), "is not a time"),
         (("--output", "report.pdf"), "cannot be written"),
         (("--alpha", "0"), "alpha of the policy is 0"),

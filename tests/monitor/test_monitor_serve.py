@@ -190,6 +190,7 @@ def test_what_cannot_be_looked_at_is_a_problem_that_says_why(start: Start) -> No
         ({"newest": 0}, "newest"),
         ({"model": "other"}, "model"),
         ({"since": "yesterday"}, "'yesterday', which is not a time"),
+        ({"since": "1d", "until": "2d"}, "nothing can be between them. Give the earlier time as s"),
         ({"baseline": "2026-01-01"}, "is not a span"),
         ({"baseline": "2020-01-01..2020-02-01"}, "has 0 papers"),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -65,6 +66,19 @@ def test_a_journal_without_texts_says_how_to_keep_them(watched_model: Watched, k
     options = _options(watched_model, keep(watched_model.events(watched_model.usual[:150])))
     with pytest.raises(InvalidWindow, match=r"text of 0 papers.*50.*--journal-text"):
         texts_behind(look(options), options)
+
+
+def test_a_page_that_lacks_texts_does_not_keep_the_report_from_its_file(
+    watched_model: Watched, keep: Keep, tmp_path: Path
+) -> None:
+    journal, report = keep(watched_model.events(watched_model.usual[:150])), tmp_path / "drift.json"
+    asked = ["monitor", "run", "--model", str(watched_model.folder), "--journal", str(journal)]
+    asked += ["--history", str(tmp_path / "history.sqlite"), "--output", str(report)]
+    page = tmp_path / "page.html"
+    ran = CliRunner().invoke(app, [*asked, "--html", str(page), "--with-texts"])
+    assert (ran.exit_code, page.exists()) == (1, False)
+    assert "--journal-text" in ran.stderr
+    assert json.loads(report.read_bytes())["counts"]["compared"] == 150
 
 
 def test_a_page_holds_no_text_unless_it_is_asked_for(

@@ -146,6 +146,26 @@ def test_an_order_comes_to_a_canary_and_is_promoted_with_it(home: Home) -> None:
     assert trained["cpu_s"] > 0
 
 
+def test_an_open_order_needs_no_dataset_to_come_to_its_end(home: Home) -> None:
+    ask(home)
+    files = ["--folder", str(home.orders), "--registry", str(home.registry_path)]
+    files += ["--history", str(home.folder / "none.sqlite")]
+    waiting = CliRunner().invoke(app, ["retrain", "run", *files])
+    assert waiting.exit_code == 0, waiting.output
+    assert "in the canary" in waiting.stdout
+    home.registry.end_canary("promoted", {}, who="a service", why="all hold")
+    ended = CliRunner().invoke(app, ["retrain", "run", *files])
+    assert ended.exit_code == 0, ended.output
+    assert "promoted  all hold" in ended.stdout
+
+
+def test_wrong_keys_are_named_also_if_no_model_is_wanted(home: Home) -> None:
+    ran = CliRunner().invoke(app, home.words("run", "model.epoch=1", papers=""))
+    assert ran.exit_code == 2
+    assert "model.epoch" in ran.stderr
+    assert "new papers" not in ran.stdout
+
+
 def test_the_next_order_extends_the_dataset_of_the_promoted_one(home: Home) -> None:
     ask(home)
     home.registry.end_canary("promoted", {}, who="a service")

@@ -96,6 +96,22 @@ def test_a_bundle_that_failed_after_it_had_passed_is_not_promoted(
         registry.promote(three[0], who=WHO)
 
 
+def test_what_is_impossible_is_said_before_a_gate_is_asked_for(
+    registry: Registry, tmp_path: Path
+) -> None:
+    first = registry.add(write_tiny(tmp_path / "first", "1.0"), who=WHO)
+    registry.promote(first, who=WHO, why="the first one", force=True)
+    with pytest.raises(ChangeRefused, match="is the champion already"):
+        registry.promote(first, who=WHO)
+    with pytest.raises(ChangeRefused, match="is the champion already"):
+        registry.start_canary(first, percent=5, rules={}, who=WHO)
+    other = registry.add(write_tiny(tmp_path / "other", "2.0"), who=WHO)
+    with pytest.raises(UsageError, match="above 0 to 100 percent"):
+        registry.start_canary(other, percent=0, rules={}, who=WHO)
+    with pytest.raises(ChangeRefused, match=r"no gate report .* Run `classmark [a-z ]+\w{12}`\.$"):
+        registry.start_canary(other, percent=5, rules={}, who=WHO)
+
+
 def test_force_needs_a_reason_and_is_an_event(registry: Registry, tmp_path: Path) -> None:
     digest = registry.add(write_tiny(tmp_path / "a", "1.0"), who=WHO)
     with pytest.raises(UsageError, match="needs a reason"):

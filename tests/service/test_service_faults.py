@@ -186,6 +186,16 @@ def test_a_port_in_use_is_one_line_and_exit_code_1() -> None:
 
 
 @pytest.mark.slow
+def test_an_address_of_another_machine_is_one_line() -> None:
+    result = serve("--host", "192.0.2.1", "--port", "0")
+    assert result.returncode == 1
+    assert result.stderr == (
+        "error: cannot listen on 192.0.2.1:0: Cannot assign requested address. Choose another "
+        "--host, which this machine has.\n"
+    )
+
+
+@pytest.mark.slow
 def test_an_unknown_host_is_one_line() -> None:
     result = serve("--host", "no-host.invalid", "--port", "0")
     assert result.returncode == 1

@@ -104,6 +104,19 @@ def test_sighup_opens_the_log_file_again_with_the_settings_of_the_log(
         assert server.stderr() == ""
 
 
+def test_settings_that_have_not_changed_need_no_restart(tmp_path: Path) -> None:
+    file = tmp_path / "serve.env"
+    names = ("index", "drift_report", "api_keys", "trusted_key", "registry")
+    set_in = [f"CLASSMARK_SERVE_{name.upper()}={tmp_path / name}\n" for name in names]
+    file.write_text("".join(set_in))
+    made = make_settings(settings=file, registry=Path("registry"), journal="off")
+    assert made.reread()[1] == []
+    file.write_text("".join(set_in[1:]) + "CLASSMARK_SERVE_PORT=1\n")
+    assert made.reread()[1] == ["port", "index"]
+    file.write_text("".join(set_in))
+    assert make_settings(settings=file).reread()[1] == []
+
+
 def list_of_openers(file: Path, server: Any) -> list[int]:
     """Return the processes of a service that have a file open."""
     found = []
@@ -202,6 +215,8 @@ def test_options_win_over_the_environment_and_that_over_the_file(
     for line, said in {
         "CLASSMARK_SERVE_PROT=1": "has CLASSMARK_SERVE_PROT, .* mean CLASSMARK_SERVE_PORT",
         "PORT=1": "line 1: 'PORT=1' does not set a variable of the service",
+        'CLASSMARK_SERVE_HOST="::1': "line 1: the quote before the value of CLASSMARK_SERVE_HOST",
+        "CLASSMARK_SERVE_HOST='::1' # own": "is not closed at the end of the line. Close it there",
     }.items():
         file.write_text(line)
         with pytest.raises(InvalidConfig, match=said):

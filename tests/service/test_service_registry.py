@@ -73,7 +73,7 @@ def test_a_canary_is_begun_and_taken_back_and_a_bundle_promoted_over_http(
 
 REFUSED: tuple[tuple[str, dict[str, Any], int, str], ...] = (
     ("promote", {"bundle": "fast@9.9"}, 422, "bundle: "),
-    ("promote", {"bundle": "champion"}, 409, "no gate report"),
+    ("promote", {"bundle": "champion"}, 409, "is the champion already"),
     ("promote", {"bundle": "champion", "force": True}, 422, "needs a reason"),
     ("promote", {"bundle": "champion", "force": True, "why": "x"}, 409, "the champion already"),
     ("promote", {}, 422, "bundle"),

@@ -247,3 +247,16 @@ def test_a_deep_model_takes_over_from_a_fast_one_and_gives_back(
         assert set(load.statuses) == {200}
         assert load.refused == load.broken == []
         assert len(tasks) < 40  # the queues of deep models that are gone have ended
+
+
+@pytest.mark.parametrize(
+    ("channel", "verb"), [("champion", "promote"), ("challenger", "canary"), ("shadow", "shadow")]
+)
+def test_an_empty_channel_is_one_line_that_names_what_fills_it(
+    tmp_path: Path, channel: str, verb: str
+) -> None:
+    registry = Registry.create(tmp_path / "registry", who=WHO)
+    result = serve("--registry", str(registry.path), "--channel", channel, "--port", "0")
+    assert result.returncode == 1
+    assert f"is empty. Run `classmark registry {verb}` first, or choose" in result.stderr
+    assert len(result.stderr.splitlines()) == 1

@@ -16,7 +16,9 @@ from classmark.errors import InvalidConfig, InvalidJournal, MissingExtra
 from classmark.storage import folder_place
 
 PASSWORD_VARIABLE = "CLASSMARK_JOURNAL_PASSWORD_FILE"  # noqa: S105 - of a file
-_SCHEMES = ("postgresql://", "postgres://")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_DATABASES = ("postgresql", "postgres")
+_BUCKETS = "gs"
 _FORM = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 # Parameters of libpq. A password among them would be shown where only that of USER is hidden, and
 # `options` would meet our own settings of the session.
@@ -26,7 +28,7 @@ _PARAMETERS = {
     *("require_auth", "service", "sslcert", "sslcrl", "sslkey", "sslmode", "sslrootcert"),
     *("target_session_attrs", "tcp_user_timeout"),
 }
-_PASSWORD = re.compile(r"(postgres(?:ql)?://[^:/?#\s]*:)\S*(?=@)")
+_PASSWORD = re.compile(r"((?i:postgres(?:ql)?(?:\+\w+)?)://[^:/?#\s]*:)\S*(?=@)")
 _ARGUMENTS_BEGIN, _ARGUMENTS_END = 48 - 3, 49 - 3  # fields of /proc/self/stat after the name
 
 
@@ -152,12 +154,20 @@ def place_of(text: str | Path) -> Place:
     """Return the place that a setting or an option names: a database, else a file or a folder.
 
     Raises:
-        InvalidConfig: it begins like the address of a database, but cannot be read as one.
+        InvalidConfig: it begins like the address of a database, but cannot be read as one, or as
+            that of something else; the message has no more of it than how it begins.
         MissingExtra: it is in a bucket, and what reads buckets is not installed.
         UsageError: it begins like the address of a bucket, but cannot be read as one.
     """
-    if isinstance(text, str) and text.startswith(_SCHEMES):
-        return Address(text)
+    found = _SCHEME.match(text) if isinstance(text, str) else None
+    scheme = found[1].lower() if found else ""
+    if scheme in _DATABASES:
+        return Address(str(text))
+    if scheme not in ("", _BUCKETS):
+        raise InvalidConfig(
+            f"a journal cannot be at an address that begins with {scheme[:40]}://. Give a file, or "
+            f"{_FORM}."
+        )
     return folder_place(text)
 
 

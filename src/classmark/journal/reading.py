@@ -81,6 +81,29 @@ def moment_of(text: str, name: str) -> str:
         ) from error
 
 
+def times_of(
+    since: str | None, until: str | None, dashes: str = "--"
+) -> tuple[str | None, str | None]:
+    """Return the ends of a span as ``utc_text`` writes them; None where it is open.
+
+    Args:
+        since: its first moment, as ``moment_of`` takes it.
+        until: the moment after it.
+        dashes: before the names of both in an error.
+
+    Raises:
+        UsageError: one is not a time, or the span ends before it begins.
+    """
+    first = None if since is None else moment_of(since, f"{dashes}since")
+    after = None if until is None else moment_of(until, f"{dashes}until")
+    if first is not None and after is not None and first >= after:
+        raise UsageError(
+            f"{dashes}since {first} is not before {dashes}until {after}, so nothing can be between "
+            f"them. Give the earlier time as {dashes}since, or leave one of them out."
+        )
+    return first, after
+
+
 def span_of(text: str, name: str) -> tuple[str, str]:
     """Return both ends of a span as ``utc_text`` writes them.
 

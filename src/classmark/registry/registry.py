@@ -11,6 +11,7 @@ reports/SHA256.json   gate reports
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,10 @@ class Registry(RegistryReader):
         if force and not why.strip():
             raise UsageError("a forced promotion needs a reason. Give it with --why.")
         self.load(digest)
-        passed = None if force and report is None else self._gate(digest, report)
+        now = self.pointer()
+        if now.sequence == seen:
+            changes.promote(now, digest, None, forced=force)  # refuses what no gate would mend
+        passed = None if force and report is None else self._gate(digest, report, _OR_FORCE)
         forced = passed is None
         return self._commit(
             who, why, lambda before: changes.promote(before, digest, passed, forced=forced), seen
@@ -190,8 +194,9 @@ class Registry(RegistryReader):
             rules=dict(rules),
             started_utc=utc_text(),
             allow_label_change=allow_label_change,
-            report=self._gate(digest, None),
         )
+        changes.start_canary(pointer, canary)  # refuses what no gate would mend
+        canary = replace(canary, report=self._gate(digest, None))
         return self._commit(who, why, lambda before: changes.start_canary(before, canary), seen)
 
     def end_canary(
@@ -292,8 +297,13 @@ class Registry(RegistryReader):
             prove(self.path, load_bundle(self.bundle(digest)), known, change.after.trusted_keys)
         return change
 
-    def _gate(self, digest: str, report: Path | None) -> str:
+    def _gate(self, digest: str, report: Path | None, otherwise: str = "") -> str:
         """Return the SHA-256 of the gate report that a bundle passed.
+
+        Args:
+            digest: of the bundle.
+            report: the file of the report; the latest in the registry if left out.
+            otherwise: what else can be done without one.
 
         Raises:
             ChangeRefused: there is none.
@@ -302,7 +312,7 @@ class Registry(RegistryReader):
         if passed is None:
             raise ChangeRefused(
                 f"no gate report says that {digest[:SHOWN_DIGITS]} passed. Run `classmark registry "
-                f"gate {digest[:SHOWN_DIGITS]}`, or promote it with --force and a reason."
+                f"gate {digest[:SHOWN_DIGITS]}`{otherwise}."
             )
         return passed
 
@@ -316,6 +326,9 @@ class Registry(RegistryReader):
         after = commit(self.path, make, who=who, why=why, seen=seen)
         self._seen = after.sequence
         return after
+
+
+_OR_FORCE = ", or promote it with --force and a reason"
 
 
 def _check_labels(candidate: Bundle, labels: tuple[str, ...]) -> None:

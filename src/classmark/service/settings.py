@@ -309,7 +309,7 @@ class ServiceSettings(BaseSettings):
         others = [
             name
             for name, asked in self._asked.items()
-            if name not in RELOADED and getattr(now, name) != asked
+            if name not in RELOADED and now._asked[name] != asked
         ]
         return self.model_copy(update={name: getattr(now, name) for name in RELOADED}), others
 
@@ -390,5 +390,10 @@ def _variables_in(file: Path) -> dict[str, str]:
                 f"of the service. Write {PREFIX}NAME=VALUE."
             )
         is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+        if value[:1] in ('"', "'") and not is_quoted:
+            raise InvalidConfig(
+                f"{file}, line {number}: the quote before the value of {name} is not closed at the "
+                "end of the line. Close it there, or leave it out."
+            )
         variables[name.strip()] = value[1:-1] if is_quoted else value
     return variables

@@ -137,7 +137,7 @@ def run(
     Exit code 3 if the policy asks for a new model or for somebody (see --fail-on).
     """
     from classmark.cli.progress import StepLines
-    from classmark.journal.reading import moment_of, span_of
+    from classmark.journal.reading import span_of, times_of
     from classmark.monitor.evidently import check_evidently
     from classmark.monitor.look import LookOptions, look
     from classmark.monitor.texts import texts_behind
@@ -153,13 +153,14 @@ def run(
         check_ending("--evidently", evidently, (".html", ".htm"))
         check_evidently()
     place = existing_journal(journal)
+    since_utc, until_utc = times_of(since or None, until or None)
     options = LookOptions(
         model=model or None,
         registry=registry_of(registry),
         journal=place,
         newest=newest,
-        since_utc=since and moment_of(since, "--since"),
-        until_utc=until and moment_of(until, "--until"),
+        since_utc=since_utc,
+        until_utc=until_utc,
         baseline=span_of(baseline, "--baseline") if baseline else None,
         policy=policy_of(alpha, retrain_size, page_size, most_loss),
         labels=sources_of(labels, random_feedback),
@@ -169,8 +170,8 @@ def run(
     kept = history_of(history)
     with StepLines() as progress:
         report = look(options, kept, progress)
+        _keep(report, output)  # before what may fail: the service shows it
         texts = texts_behind(report, options) if with_texts and html is not None else None
-    _keep(report, output)
     _keep_page(report, kept, html, texts)
     _keep_opinion(report, options, evidently, with_texts=with_texts)
     typer.echo(

@@ -123,11 +123,16 @@ def checked_rules(path: Path | None) -> dict[str, Any]:
     from classmark.registry.rules import CanaryRules
 
     try:
-        value = yaml.safe_load(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+        root, value = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
     except OSError as error:
         raise UsageError(f"{path} {unreadable(error, 'Give a YAML file of rules')}") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is not YAML. Write NAME: VALUE, one per line.") from error
     if not isinstance(value, dict):
         raise UsageError(f"{path} holds no rules. Write NAME: VALUE, one per line.")
+    names = [key.value for key, _ in root.value]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{path} has {twice!r} twice. Write each rule once.")
     return CanaryRules.from_dict(value).to_dict()

@@ -105,13 +105,21 @@ def roles_of(pointer: Pointer, digest: str) -> list[str]:
 
 
 def event_cells(event: PromotionEvent) -> tuple[str, ...]:
-    """Return number, time, who, what, the digits of a bundle and the reason of an event."""
-    digest = event.to_digest[:SHOWN_DIGITS] if event.to_digest else ""
+    """Return number, time, who, what, the digits of bundle or key and the reason of an event."""
     forced = "forced: " if event.numbers.get("forced") else ""
     action = event.action.replace("_", " ")
     outcome = event.numbers.get("outcome")
     what = f"{action}: {str(outcome).replace('_', ' ')}" if outcome else action
-    return str(event.sequence), event.at_utc, event.who, what, digest, f"{forced}{event.why}"
+    named = " ".join(digest[:SHOWN_DIGITS] for digest in _named_by(event))
+    return str(event.sequence), event.at_utc, event.who, what, named, f"{forced}{event.why}"
+
+
+def _named_by(event: PromotionEvent) -> list[str]:
+    """Return the digests of the bundles, or the fingerprint of the key, that an event is about."""
+    if event.to_digest:
+        return [event.to_digest]
+    key = event.numbers.get("key")
+    return [str(key)] if key else [str(digest) for digest in event.numbers.get("digests", ())]
 
 
 def print_change(pointer: Pointer, *, as_json: bool) -> None:
@@ -124,7 +132,7 @@ def print_change(pointer: Pointer, *, as_json: bool) -> None:
     if event.from_digest not in (None, pointer.channels.champion):
         typer.echo(f"before      {called(pointer, event.from_digest)}")
     if pointer.canary is not None:
-        share = f"{pointer.canary.percent:g} % of requests"
+        share = f"{pointer.canary.percent:g} % of clients"
         typer.echo(f"canary      {called(pointer, pointer.canary.candidate)}, {share}")
 
 

@@ -196,11 +196,11 @@ def run(
     given = _Given(folder, registry, dataset, papers, journal, history, rules, why)
     with held(folder_of(folder), lease) as orders, StepLines() as progress:
         sources = _open(given, orders)
+        task = _task(sources, overrides or [])
         opened = next((state for state in orders.all() if not state.outcome), None)
         order = opened or _order(given, sources, progress, as_json=as_json)
         if order is None:
             return
-        task = _task(sources, overrides or [])
         state = _carry_out(task, sources, order, progress, wait=wait)
     _finish(state, as_json=as_json)
 

@@ -312,12 +312,13 @@ def _format(given: str | None, output: Path | None) -> Format:
 
 def filter_of(since: str | None, until: str | None, model: str | None) -> PredictionFilter:
     """Return which predictions --since, --until and --model mean."""
-    from classmark.journal.reading import PredictionFilter, moment_of
+    from classmark.journal.reading import PredictionFilter, times_of
 
+    since_utc, until_utc = times_of(since, until)
     name, _, version = (model or "").partition("@")
     return PredictionFilter(
-        since_utc=None if since is None else moment_of(since, "--since"),
-        until_utc=None if until is None else moment_of(until, "--until"),
+        since_utc=since_utc,
+        until_utc=until_utc,
         model=name or None,
         version=version or None,
     )

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from classmark import __version__
 from classmark.errors import ClassmarkError, InvalidJournal, MissingExtra, UsageError
-from classmark.journal.reading import moment_of, span_of
+from classmark.journal.reading import span_of, times_of
 from classmark.monitor.history import History
 from classmark.monitor.http.looks import LookEnded, Looks
 from classmark.monitor.look import LookOptions
@@ -67,11 +67,12 @@ class LookRequest(BaseModel):
         Raises:
             UsageError: a time or a span is not one.
         """
+        since, until = times_of(self.since or None, self.until or None, "")
         return replace(
             usual,
             newest=self.newest or usual.newest,
-            since_utc=moment_of(self.since, "since") if self.since else usual.since_utc,
-            until_utc=moment_of(self.until, "until") if self.until else usual.until_utc,
+            since_utc=since or usual.since_utc,
+            until_utc=until or usual.until_utc,
             baseline=span_of(self.baseline, "baseline") if self.baseline else usual.baseline,
         )
 

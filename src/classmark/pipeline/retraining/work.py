@@ -101,12 +101,18 @@ def carry_out(
 def current_dataset(orders: Orders, given: Path | None) -> Path:
     """Return the dataset that new papers join: that of the last promoted model, or the first one.
 
+    If there is neither, it is that of the open order, which has all that its steps need.
+
     Raises:
-        UsageError: there is neither.
+        UsageError: there is no such dataset.
     """
-    promoted = [state for state in orders.all() if state.outcome == "promoted"]
+    states = orders.all()
+    promoted = [state for state in states if state.outcome == "promoted"]
     if promoted:
         return orders.place(promoted[-1].order) / DATASET
+    opened = [state for state in states if not state.outcome and state.event("extended")]
+    if given is None and opened:
+        return orders.place(opened[-1].order) / DATASET
     if given is None:
         raise UsageError(
             f"no model of {orders.folder} has been promoted yet, so it has no dataset to extend. "

@@ -168,9 +168,10 @@ def read_bundle(settings: ServiceSettings) -> Bundle:
     registry = Registry.open(settings.registry, trusted_keys=_trusted(settings))
     digest = registry.pointer().channel(settings.channel)
     if digest is None:
+        verb = {"challenger": "canary", "shadow": "shadow"}.get(settings.channel, "promote")
         raise BundleNotFound(
             f"the channel {settings.channel} of the registry {settings.registry} is empty. Run "
-            "`classmark registry promote` first, or choose another --channel."
+            f"`classmark registry {verb}` first, or choose another --channel."
         )
     return with_members(registry.load(digest))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -122,10 +122,7 @@ async def infer(service: Service, exchange: Exchange) -> Reply:
 def _answer(service: Service, exchange: Exchange, body: bytes) -> Reply:
     request = _parse(service, exchange, body)
     wanted = [output.name for output in request.outputs or ()] or list(_OUTPUTS)
-    unknown = [name for name in wanted if name not in _OUTPUTS]
-    if unknown or len(set(wanted)) < len(wanted):
-        seen = shown(unknown[0]) if unknown else "a name twice"
-        raise invalid_field("outputs", f"{seen!r} is not one of {', '.join(_OUTPUTS)}, each once")
+    _check_names("outputs", wanted, _OUTPUTS)
     papers, authors = _papers(request.inputs)
     check_count(len(papers), service.settings.max_papers)
     answerer = service.version_of(exchange).answerer
@@ -178,13 +175,20 @@ def _tensor_json(name: str, answers: list[Answer], top: int) -> bytes:
     return json_with(tensor, "data", data, VALUES_AT_ONCE)
 
 
+def _check_names(field: str, names: list[str], known: Collection[str]) -> None:
+    """Refuse names of tensors that are unknown, or there twice."""
+    for place, name in enumerate(names):
+        if name not in known:
+            message = f"{shown(name)!r} is not one of {', '.join(known)}"
+            raise invalid_field(field, message)
+        if name in names[:place]:
+            raise invalid_field(field, f"{name!r} is there twice; send it once")
+
+
 def _papers(inputs: list[TensorIn]) -> tuple[list[Paper], list[str]]:
     """Return papers, and the authors of each as one text."""
     by_name = {tensor.name: tensor for tensor in inputs}
-    unknown = [name for name in by_name if name not in _INPUTS]
-    if unknown or len(by_name) < len(inputs):
-        seen = shown(unknown[0]) if unknown else "a name twice"
-        raise invalid_field("inputs", f"{seen!r} is not one of {', '.join(_INPUTS)}, each once")
+    _check_names("inputs", [tensor.name for tensor in inputs], _INPUTS)
     sent = [name for name in by_name if name in _TEXTS]
     if "text" in sent and len(sent) > 1:
         raise invalid_field("inputs", "'text' replaces title and abstract; send one or the other")

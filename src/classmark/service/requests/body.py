@@ -157,5 +157,5 @@ def too_large(max_bytes: int, how: str = "is larger") -> Problem:
     # the body never ends, the connection is closed when it is late.
     return Problem(
         "body_too_large",
-        f"the body {how} than {max_bytes} bytes. Send fewer papers at once.",
+        f"the body {how} than {max_bytes} bytes. Send less in one request.",
     )

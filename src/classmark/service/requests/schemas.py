@@ -34,10 +34,22 @@ MAX_ID_CHARS = 200
 MAX_ID_NUMBER = 2**63 - 1
 PREDICTION_ID_PATTERN = f"^{ID_PATTERN.pattern}$"
 
-Id = (
+NO_ID = f"Input should be a string of at most {MAX_ID_CHARS} characters, or a 64-bit integer"
+
+
+def _one_id_error(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    """Return a valid id; what is wrong with another one is one error, not one for each form."""
+    try:
+        return validate(value)
+    except ValidationError as error:
+        raise PydanticCustomError("id", NO_ID) from error
+
+
+Id = Annotated[
     Annotated[str, Field(max_length=MAX_ID_CHARS)]
-    | Annotated[StrictInt, Field(ge=-MAX_ID_NUMBER, le=MAX_ID_NUMBER)]
-)
+    | Annotated[StrictInt, Field(ge=-MAX_ID_NUMBER, le=MAX_ID_NUMBER)],
+    WrapValidator(_one_id_error),
+]
 Top = Annotated[int, Field(ge=1, le=MAX_TOP, description="How many categories to rank.")]
 Threshold = Annotated[
     float,

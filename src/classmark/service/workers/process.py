@@ -7,6 +7,7 @@ then stops in order. Under ``nohup``, and without a terminal, every SIGHUP reloa
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -35,6 +36,11 @@ RELOAD_SIGNALS = tuple(s for s in (getattr(signal, "SIGHUP", None),) if s)  # no
 HANDLED = (*STOP_SIGNALS, *RELOAD_SIGNALS)
 OTHER_DESCRIPTORS = 64
 """Of a worker, for the model, the journal, the log, and each connection that is being refused."""
+_TAKEN = "Stop the program that listens there, or choose another --port"
+_BIND_ADVICE = {
+    errno.EADDRNOTAVAIL: "Choose another --host, which this machine has",
+    errno.EACCES: "Choose a --port of 1024 or more, or let this user listen on lower ones",
+}
 _LONGEST_TICK_S = 1.0
 _TICKS_A_VERDICT = 4
 
@@ -350,7 +356,7 @@ def listening(settings: ServiceSettings) -> Iterator[socket.socket]:
             listener.bind(address)
         except OSError as error:
             raise ListenFailed(
-                f"cannot listen on {where}: {error.strerror}. Stop the program that listens there, "
-                "or choose another --port."
+                f"cannot listen on {where}: {error.strerror}. "
+                f"{_BIND_ADVICE.get(error.errno or 0, _TAKEN)}."
             ) from error
         yield listener
