@@ -22,6 +22,7 @@ from classmark.monitor.labels import LabelSources
 from classmark.monitor.look import LookOptions, look
 from classmark.records import FeedbackEvent, PredictionEvent
 from classmark.records.drift import DriftReport, LabelledAccuracy, LabelState
+from classmark.registry import Registry
 from watched_journals import START_MS, Keep, Watched
 
 LATER = "2026-11-20T12:00:00.000Z"
@@ -281,9 +282,14 @@ def test_the_scores_of_known_papers_are_joined_where_the_model_is_installed(
     assert "is not random" in out
     assert "not joined with estimates" in err
     assert "estimates for all" not in out
+    registry = Registry.create(tmp_path / "registry", who="a test")
+    registry.add(watched_model.folder, who="a test")
+    kept = run(*words, "--registry", registry.path, **home)
+    assert (kept[0], kept[2]) == (0, "")
     shutil.copytree(watched_model.folder, tmp_path / "home" / "models" / "watched-1.0")
     code, out, err = run(*words, **home)
     assert (code, err) == (0, "")
+    assert out == kept[1]
     assert f"by 100 labels and the estimates for all {N} papers" in out
     found = json.loads(run(*words, "--json", **home)[1])
     low, high = found["lasting"]

@@ -164,6 +164,9 @@ def test_wrong_keys_are_named_also_if_no_model_is_wanted(home: Home) -> None:
     assert ran.exit_code == 2
     assert "model.epoch" in ran.stderr
     assert "new papers" not in ran.stdout
+    ran = CliRunner().invoke(app, home.words("run", "gate.rules=none.yaml", papers=""))
+    assert ran.exit_code == 1
+    assert "none.yaml cannot be used" in ran.stderr
 
 
 def test_the_next_order_extends_the_dataset_of_the_promoted_one(home: Home) -> None:

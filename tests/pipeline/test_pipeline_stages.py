@@ -104,6 +104,15 @@ def test_a_bundle_that_fails_its_gate_is_not_registered(copied: Path) -> None:
     assert json.loads((copied / "registered.json").read_bytes())["version"] == "1.0"
 
 
+def test_rules_of_a_gate_that_are_missing_are_named_before_anything_is_fitted(
+    tmp_path: Path,
+) -> None:
+    result = pipeline("run", tmp_path / "new", "gate.rules=none.yaml", *SMALL)
+    assert result.exit_code == 1
+    assert "none.yaml cannot be used" in result.output
+    assert not list(tmp_path.glob("new/*"))
+
+
 @pytest.mark.slow
 def test_a_second_walk_runs_nothing_and_changes_no_file(walked: Path) -> None:
     def times() -> dict[Path, int]:

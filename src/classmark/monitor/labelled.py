@@ -19,7 +19,7 @@ from classmark.monitor.accuracy import AccuracyEstimator
 from classmark.monitor.few_labels import LEAST_LABELS, LabelWatch, join_labels
 from classmark.monitor.labels import LabelSources, Truths, canonical_code, paper_key
 from classmark.monitor.policy import WatchPolicy
-from classmark.monitor.predictions import WatchedModel, papers_of, sample_of, watched_model
+from classmark.monitor.predictions import WatchedModel, papers_of, sample_of
 from classmark.records import PredictionEvent
 from classmark.records.drift import DriftReport, LabelledAccuracy, LabelState
 from classmark.records.evaluation import AccuracyEstimate
@@ -91,12 +91,12 @@ def join_answers(
 
 
 def joined_accuracy(
-    model: str, journal: Place, wanted: PredictionFilter, sources: LabelSources
+    model: WatchedModel, journal: Place, wanted: PredictionFilter, sources: LabelSources
 ) -> AccuracyEstimate | None:
     """Return the accuracy of a model's answers by labels and by the estimates for all papers.
 
     Args:
-        model: as for ``Classifier``.
+        model: whose answers they are.
         journal: its first file, or its database.
         wanted: which predictions count; of more than 20,000, a random share does.
         sources: of labels.
@@ -105,17 +105,14 @@ def joined_accuracy(
         None if there are fewer than 20 labels, or the model's reference does not allow estimates.
 
     Raises:
-        BundleNotFound, BundleCorrupt, BundleIncompatible: the model cannot be loaded.
-        InvalidWindow: it has no reference.
         InvalidJournal: a file of the journal cannot be read.
     """
-    opened = watched_model(model)
-    wanted = replace(wanted, digest=opened.ref.digest)
+    wanted = replace(wanted, digest=model.ref.digest)
     events = sample_of(papers_of(journal, wanted)[0])
     if not events:
         return None
-    table = opened.features(events)
-    estimator = estimator_of(opened.reference, table)
+    table = model.features(events)
+    estimator = estimator_of(model.reference, table)
     truths = sources.read(journal, wanted)
     return join_answers(events, table, truths, estimator) if estimator else None
 

@@ -196,6 +196,10 @@ def accuracy(
         str | None,
         typer.Option(metavar="NAME[@VERSION]", help="Count the predictions of this model only."),
     ] = None,
+    registry: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Find the model in this registry (folder or gs://...)."),
+    ] = None,
     journal: File = None,
     since: Since = None,
     until: Until = None,
@@ -209,7 +213,7 @@ def accuracy(
     everything that is left out is counted.
 
     With 20 labels from files, or from --random-feedback, they are joined with the estimates for
-    all papers of the model, if the predictions are of one version that is installed here.
+    all papers of the model, if the predictions are of one version, installed or in --registry.
     """
     from classmark.monitor.labels import live_accuracy
     from classmark.pages.drift import accuracy_text
@@ -220,19 +224,25 @@ def accuracy(
     found = live_accuracy(place, known, wanted=wanted)
     sources = sources_of(papers, random_feedback)
     if sources and len(found.versions) == 1:
-        found = _joined(found, place, wanted, sources)
+        found = _joined(found, registry_of(registry), place, wanted, sources)
     text = json.dumps(found.to_dict(), indent=2) if as_json else accuracy_text(found)
     typer.echo(text, nl=as_json)
 
 
 def _joined(
-    found: LiveAccuracy, place: Place, wanted: PredictionFilter, sources: LabelSources
+    found: LiveAccuracy,
+    registry: Path | None,
+    place: Place,
+    wanted: PredictionFilter,
+    sources: LabelSources,
 ) -> LiveAccuracy:
     """Return it with the estimate of labels and other papers, if the model is here."""
     from classmark.monitor.labelled import joined_accuracy
+    from classmark.monitor.predictions import watched_model
 
     try:
-        joined = joined_accuracy(found.versions[0].name, place, wanted, sources)
+        model = watched_model(found.versions[0].name, registry)
+        joined = joined_accuracy(model, place, wanted, sources)
     except (BundleNotFound, InvalidWindow) as error:
         print_error(f"the labels are not joined with estimates: {error}")
         return found

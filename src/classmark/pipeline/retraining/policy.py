@@ -11,6 +11,7 @@ from classmark.dataset import ExtendConfig, FeedbackPolicy, NewPapers
 from classmark.errors import InvalidConfig, UsageError
 from classmark.pipeline.gate.files import read_yaml
 from classmark.pipeline.stages.config import PipelineConfig, with_groups
+from classmark.pipeline.stages.stages import check_gate_rules
 from classmark.records.fields import WrongField, check_ranges, read_fields, read_rules
 from classmark.registry import Registry
 from classmark.registry.rules import CanaryRules
@@ -126,7 +127,12 @@ def _groups(given: object) -> dict[str, dict[str, Any]]:
 
 
 def located(config: PipelineConfig) -> PipelineConfig:
-    """Return a configuration whose rules and key are found from any folder."""
+    """Return a configuration whose rules and key are found from any folder.
+
+    Raises:
+        InvalidGates: the rules cannot be used.
+    """
+    check_gate_rules(config)
     paths = {
         name: str(Path(value).resolve())
         for name in ("rules", "key")

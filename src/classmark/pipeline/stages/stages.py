@@ -150,6 +150,16 @@ def _by_year(report: EvaluationReport) -> str:
     return text.getvalue()
 
 
+def check_gate_rules(config: PipelineConfig) -> None:
+    """Read the rules of the gate, which would be missed only after the fit.
+
+    Raises:
+        InvalidGates: they cannot be used.
+    """
+    if config.gate.rules:
+        read_rules_file(Path(config.gate.rules))
+
+
 def _gate(config: PipelineConfig, command: str, progress: Progress) -> None:
     registry, candidate = _registry(config), read_manifest(Path(BUNDLE))
     champion = registry.pointer().channels.champion if registry else None

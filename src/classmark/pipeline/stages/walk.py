@@ -14,7 +14,16 @@ from classmark.bundle import read_manifest
 from classmark.bundle.manifest import manifest_digest
 from classmark.errors import ClassmarkError, InvalidConfig, StorageFailed, UnreadableSource
 from classmark.pipeline.stages.config import PipelineConfig
-from classmark.pipeline.stages.stages import BUNDLE, METRICS, REGISTERED, STAGES, Stage, command_of
+from classmark.pipeline.stages.stages import (
+    BUNDLE,
+    GATE,
+    METRICS,
+    REGISTERED,
+    STAGES,
+    Stage,
+    check_gate_rules,
+    command_of,
+)
 from classmark.records import SILENT, Progress
 from classmark.storage import locked_folder, sha256_file, storage_errors, write_json
 from classmark.tracking.tracker import flat
@@ -70,6 +79,7 @@ def walk(
 
     Raises:
         InvalidConfig: there is no such stage.
+        InvalidGates: the rules of the gate cannot be used.
         OutputBusy: another process walks this folder.
         StorageFailed: an output exists that the pipeline did not make.
         UnreadableSource: an input is missing.
@@ -81,6 +91,8 @@ def walk(
             f"--stage {unknown[0]!r} is unknown. Choose one of: {', '.join(names)}."
         )
     chosen = [stage for stage in STAGES if not only or stage.name in only]
+    if GATE in [stage.name for stage in chosen]:
+        check_gate_rules(config)
     if dry_run:
         yield from _dry(_Walk(config, force, _read_records()), chosen)
         return
