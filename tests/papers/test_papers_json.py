@@ -187,6 +187,27 @@ def test_objects_over_several_lines_are_read_one_after_the_other() -> None:
     ]
 
 
+@pytest.mark.parametrize("between", ["", "\n", "\n\ufeff", "\r\n\r\n"])
+def test_documents_that_follow_each_other_are_all_read(between: str) -> None:
+    documents = ['[{"title": "A"}, {"title": "B"}]', "[]", '{"title":\n"C"}', '[{"title": "D"}]']
+    assert read(between.join(documents)) == [
+        Paper(id=str(number), title=title) for number, title in enumerate("ABCD", 1)
+    ]
+
+
+@pytest.mark.parametrize("rest", ["junk", "]", ', {"title": "B"}'])
+def test_what_follows_an_array_and_is_no_json_is_an_error(rest: str) -> None:
+    paper, bad = read(f'[{{"title": "A"}}]\n{rest}')
+    assert paper == Paper(id="1", title="A")
+    assert isinstance(bad, BadRecord)
+    assert bad.message.startswith("item 2: not JSON (Expecting value at character 1)")
+
+
+def test_lines_of_joined_files_may_begin_with_the_mark_of_a_file() -> None:
+    lines = b'\xef\xbb\xbf{"title": "A"}\n\xef\xbb\xbf{"title": "B"}\n\xef\xbb\xbf\n'
+    assert read(lines) == [Paper(id="1", title="A"), Paper(id="2", title="B")]
+
+
 def test_values_too_deep_to_show_are_bad_records() -> None:
     for depth in (900, 960, 980, 990, 5000):
         value = "[" * depth + r'"\u0041"' + "]" * depth
