@@ -38,6 +38,19 @@ def test_atom_is_read_with_its_categories_dates_and_authors() -> None:
     )
 
 
+@pytest.mark.parametrize("line_end", ["\n", " \n", " "])
+def test_the_feed_of_new_papers_is_read_without_its_announcements(line_end: str) -> None:
+    before = f"arXiv:2401.00010v2 Announce Type: replace-cross{line_end}Abstract: "
+    feed = ATOM.replace("http://arxiv.org/abs/", "oai:arXiv.org:").replace(
+        "We si", f"{before}We si"
+    )
+    creator = '<dc:creator xmlns:dc="http://purl.org/dc/elements/1.1/">Ada Sieve, Bo Graph'
+    feed = feed.replace("<author><name>Ada Sieve</name></author>", f"{creator}</dc:creator>")
+    paper = only(feed.replace("<author><name>Bo Graph</name></author>", ""))
+    assert (paper.id, paper.abstract) == ("2401.00010v2", "We sieve $a < b$ & colour.")
+    assert paper.authors == ("Ada Sieve", "Bo Graph")
+
+
 def test_atom_of_arxiv_that_holds_an_error_is_one_error() -> None:
     feed = ATOM.replace("abs/2401.00010v2", "api/errors#incorrect_id_format_for_1234")
     (bad,) = read(feed)

@@ -21,7 +21,10 @@ Reader = Callable[[Element], Values]
 _ATOM = "{http://www.w3.org/2005/Atom"
 _OAI = "{http://www.openarchives.org/OAI/2.0/"
 _ARXIV = "{http://arxiv.org/schemas/atom}"
+_OAI_PREFIX = "oai:arXiv.org:"
 _ADDRESS = re.compile(r"https?://arxiv\.org/abs/")
+_ANNOUNCED = re.compile(r"\AarXiv:\S++\s++Announce Type:\s++[\w-]++\s++Abstract:\s*+")
+"""What arXiv's feed of new papers writes before each abstract."""
 _CATEGORY = re.compile(r"[a-z]+(?:-[a-z]+)?(?:\.[A-Za-z-]+)?")
 DELETED = "deleted"
 """The kind of a record that its archive has deleted."""
@@ -63,13 +66,13 @@ def _atom(entry: Element) -> Values:
     codes = list(filter(_CATEGORY.fullmatch, codes))  # not the classes of the MSC and the ACM
     first = "" if primary is None else primary.get("term", "")
     return {
-        "id": _ADDRESS.sub("", id),
+        "id": _ADDRESS.sub("", id).removeprefix(_OAI_PREFIX),
         "title": _at(entry, "title"),
-        "abstract": _at(entry, "summary") or _at(entry, "content"),
+        "abstract": _ANNOUNCED.sub("", _at(entry, "summary", "content")),
         "categories": [first, *(code for code in codes if code != first)] if first else codes,
         "published_date": _at(entry, "published"),
         "updated_date": _at(entry, "updated"),
-        "authors": _all(entry, "author/name"),
+        "authors": _all(entry, "author/name") or _at(entry, "creator"),
     }
 
 
@@ -98,7 +101,7 @@ def oai_values(record: Element) -> Values:
         NoPaper: it is deleted, or has no metadata that is read.
     """
     header = oai_header(record)
-    id = header.identifier.removeprefix("oai:arXiv.org:")
+    id = header.identifier.removeprefix(_OAI_PREFIX)
     if header.is_deleted:
         raise NoPaper(DELETED, "the record has been deleted in its archive", id)
     metadata = next(iter(_every(record, "metadata/*")), None)
