@@ -51,6 +51,12 @@ def test_the_feed_of_new_papers_is_read_without_its_announcements(line_end: str)
     assert paper.authors == ("Ada Sieve", "Bo Graph")
 
 
+def test_the_longest_description_in_dublin_core_is_the_abstract() -> None:
+    notes = "<dc:description>Broad audience</dc:description>"
+    paper = only(record(DC.replace("<dc:description>We", f"{notes}<dc:description>We often", 1)))
+    assert paper.abstract == "We often find cores."
+
+
 def test_atom_of_arxiv_that_holds_an_error_is_one_error() -> None:
     feed = ATOM.replace("abs/2401.00010v2", "api/errors#incorrect_id_format_for_1234")
     (bad,) = read(feed)

@@ -150,12 +150,13 @@ def _arxiv_raw(metadata: Element) -> Values:
 
 def _dublin_core(metadata: Element) -> Values:
     dates = sorted(_all(metadata, "date"))
+    # Other archives describe more than arXiv does: audience, number of pages, language.
     texts = [t for t in _all(metadata, "description") if not t.startswith("Comment:")]
     codes = _codes_by_name()
     return {
         "id": next(iter(_all(metadata, "identifier")), ""),
         "title": _at(metadata, "title"),
-        "abstract": next(iter(texts), ""),
+        "abstract": max(texts, key=len, default=""),
         "categories": [codes[name] for name in _all(metadata, "subject") if name in codes],
         "published_date": next(iter(dates), None),
         "updated_date": next(reversed(dates), None),
