@@ -132,6 +132,16 @@ def test_a_macro_that_is_not_defined_is_an_error_and_never_source_text() -> None
     )
 
 
+@pytest.mark.parametrize(
+    ("month", "date"),
+    [("{5}", "2021-05-01"), ("05", "2021-05-01"), ("{12}", "2021-12-01"), ("{may}", "2021-05-01")]
+    + [(month, "2021-01-01") for month in ("{}", "{0}", "{13}", "{Winter}")],
+)
+def test_a_month_is_a_name_or_a_number(month: str, date: str) -> None:
+    content = f"@misc{{a, title={{A}}, year = 2021, month = {month}}}"
+    assert read(content) == [Paper(id="a", title="A", published_date=date)]
+
+
 def test_the_eprintclass_of_biblatex_is_the_category() -> None:
     (paper,) = read("@online{k, title={A}, eprint={2001.01234}, eprintclass={math.CO}}")
     assert isinstance(paper, Paper)

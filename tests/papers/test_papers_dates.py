@@ -26,6 +26,15 @@ from classmark.papers.dates import _iso_day
         (" 2017 ", "2017-01-01"),
         ("Mon, 2 Apr 2007 19:18:42 GMT", "2007-04-02"),
         ("12 Dec 1999", "1999-12-12"),
+        ("12 December 1999", "1999-12-12"),
+        ("December 12, 1999", "1999-12-12"),
+        ("Sept. 1999", "1999-09-01"),
+        ("2017.0", "2017-01-01"),
+        ("2017-05-00", "2017-05-01"),
+        ("2017-00-00T00:00:00Z", "2017-01-01"),
+        ("2017/5/31", "2017-05-31"),
+        ("2017/05/31 10:00:00", "2017-05-31"),
+        ("2017/05", "2017-05-01"),
     ],
 )
 def test_parse_date_gives_iso(text: str, iso: str) -> None:
@@ -33,7 +42,11 @@ def test_parse_date_gives_iso(text: str, iso: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["2/30/99", "13/1/99", "2017-02-29", "tomorrow", "", "2 Foo 2007", "٢٠١٧", "0000"]
+    "text",
+    [
+        *("2/30/99", "13/1/99", "2017-02-29", "tomorrow", "", "2 Foo 2007", "٢٠١٧", "0000"),
+        *("2017.5", "2017.05", "2017/13", "2017/02-03", "Foo 2007", "May 32, 2007", "May"),
+    ],
 )
 def test_parse_date_names_the_value_it_cannot_read(text: str) -> None:
     with pytest.raises(

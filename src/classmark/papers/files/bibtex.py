@@ -248,6 +248,6 @@ def _text_of_part(part: str, macros: Mapping[str, str], *, is_alone: bool) -> st
 def _year_and_month(fields: dict[str, str]) -> str | None:
     year = fields.get("year", "").strip()
     month = fields.get("month", "").strip().lower()[:3]
-    if year and month in _MONTHS:
-        return f"{year}-{_MONTHS.index(month) + 1:02d}"
-    return year or None
+    names = {**{name: n for n, name in enumerate(_MONTHS, 1)}, **{str(n): n for n in range(1, 13)}}
+    number = names.get(month.lstrip("0"))
+    return f"{year}-{number:02d}" if year and number else year or None
