@@ -137,3 +137,20 @@ def test_a_field_that_papers_do_not_have_is_refused_of_a_model_too() -> None:
 def test_in_python_the_argument_is_advised(columns: Any) -> None:
     with pytest.raises(WrongColumns, match=r"Name yours with columns=\{'title': …, 'abstract': …"):
         read("a,b\n1,2\n", columns, "csv")
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("columns", [Columns(), Columns(given={"title": "TITLE"}), EXPECTED])
+def test_the_header_of_each_joined_table_holds_for_the_rows_below_it(
+    mark: str, columns: Columns
+) -> None:
+    first = '\ufeffid,title,abstract\na,"Slow\nmoons",We\nb,Abstract,Title\n'
+    same = f"{mark}id,title,abstract\nc,Cores,They\n"
+    other = f"{mark}Title,ID,Abstract\nSieves,d,You\n"
+    assert read(first + same + other + same.replace("c,", "e,"), columns) == [
+        Paper(id="a", title="Slow\nmoons", abstract="We"),
+        Paper(id="b", title="Abstract", abstract="Title"),
+        Paper(id="c", title="Cores", abstract="They"),
+        Paper(id="d", title="Sieves", abstract="You"),
+        Paper(id="e", title="Cores", abstract="They"),
+    ]
