@@ -63,6 +63,7 @@ ZOTERO = {
     "date": "2021",
     "creators": [{"firstName": "A.", "lastName": "Muster"}],
 }
+ZOTERO_SERVER = {"key": "AB12", "version": 7, "meta": {}, "data": {"key": "AB12", **ZOTERO}}
 CSL = {"id": "muster2021", "title": TITLE, "abstract": ABSTRACT, "issued": {"date-parts": [[2021]]}}
 
 KNOWN = {
@@ -90,6 +91,10 @@ KNOWN = {
     ),
     "Hugging Face": (HUGGING_FACE, paper("r1")),
     "Zotero": (ZOTERO, paper("AB12", authors=("A. Muster",), published_date="2021-01-01")),
+    "Zotero's server": (
+        ZOTERO_SERVER,
+        paper("AB12", authors=("A. Muster",), published_date="2021-01-01"),
+    ),
     "CSL-JSON": (CSL, paper("muster2021", published_date="2021-01-01")),
 }
 

@@ -13,8 +13,8 @@ Record = dict[str, Any]
 
 _LISTS = ("results", "data", "items", "message", "rows", "hits")
 """Keys under which services wrap the list of what they found; two of them may be nested."""
-_NESTED = ("metadata", "row", "message")
-"""Keys under which one record is wrapped."""
+_NESTED = ("metadata", "row", "message", "data")
+"""Keys under which one record is wrapped; the last one by Zotero's server."""
 _DEEPEST = 2
 _MAX_ABSTRACT_WORDS = 50_000
 
