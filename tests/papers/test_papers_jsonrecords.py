@@ -126,6 +126,17 @@ def test_a_list_that_a_service_wraps_is_read_record_by_record(wrap: Any, indent:
     assert bad.message.startswith(f"{'line 1' if indent is None else 'item 1'}, item 2: no 'title'")
 
 
+@pytest.mark.parametrize("wrap", [lambda records: records, lambda records: {"data": records}])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_record_that_a_service_did_not_find_costs_no_other(wrap: Any, indent: Any) -> None:
+    records = wrap([None, {"title": "A"}, None, {"title": "B"}])
+    found = list(read_stream(io.BytesIO(json.dumps(records, indent=indent).encode())))
+    assert [getattr(record, "title", None) for record in found] == [None, "A", None, "B"]
+    bad = found[2]
+    assert isinstance(bad, BadRecord)
+    assert bad.message.endswith("item 3: a JSON object was expected, got None")
+
+
 def test_a_single_record_in_a_message_is_read() -> None:
     assert read({"status": "ok", "message": CROSSREF})[0].id == "10.99999/1"
 

@@ -104,7 +104,8 @@ _BIBTEX_BELOW = re.compile(
     rb"^@[A-Za-z]{2,20}\s*[{(][^\s,{}]{1,200},\s*\w+\s*=\s*[{\"\w]", re.MULTILINE
 )
 _SEPARATOR_LINE = re.compile(rf'"?sep=([{re.escape(DELIMITERS)}])"?[ \t]*\r?\n', re.IGNORECASE)
-_JSON_ARRAY = re.compile(rb"\[\s*[\[\]{\"]")
+_JSON_ARRAY = re.compile(rb"\[\s*(?:[\[\]{\"]|null\s*[,\]])")
+"""Semantic Scholar answers null for a paper that it does not know."""
 _JSON_OBJECT = re.compile(rb"\{\s*[\"}]")
 
 

@@ -28,12 +28,18 @@ def wrapped_records(value: object, depth: int = 0) -> list[Any] | None:
         return None
     for key in _LISTS:
         inner = value.get(key)
-        if isinstance(inner, list) and all(isinstance(item, dict) for item in inner):
+        if isinstance(inner, list) and _are_records(inner):
             return inner
         found = wrapped_records(inner, depth + 1)
         if found is not None:
             return found
     return None
+
+
+def _are_records(items: list[Any]) -> bool:
+    """Tell whether a list holds objects, or nothing; null is a record that was not found."""
+    found = [item for item in items if item is not None]
+    return all(isinstance(item, dict) for item in found) and (bool(found) or not items)
 
 
 def with_usual_keys(record: Record) -> Record:
