@@ -131,6 +131,8 @@ def damage_named(name: str) -> Iterator[None]:
 
 
 def _source(prefix: bytes, stream: BinaryIO, name: str, file_name: str) -> Source:
+    while prefix.startswith(codecs.BOM_UTF8 * 2):  # of a file that was joined to an empty one
+        prefix = prefix.removeprefix(codecs.BOM_UTF8)
     joined = _Rejoined(prefix, stream).buffered()
     translate = _translation_of(prefix)
     if translate is not None:
