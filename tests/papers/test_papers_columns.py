@@ -101,6 +101,11 @@ def test_a_file_without_the_expected_columns_names_what_was_expected_and_seen(
     assert caught.value.columns_seen == ("Überschrift", "Inhalt")
 
 
+def test_columns_without_a_name_are_not_listed() -> None:
+    with pytest.raises(WrongColumns, match=r"columns seen: Report of 2021, Nr\. Name yours"):
+        read(f"Report of 2021{';' * 900}Nr\n", Columns(), format="csv")
+
+
 def test_a_header_is_known_by_the_expected_texts(tmp_path: Path) -> None:
     path = tmp_path / "new.txt"
     path.write_text("Titel;Text\na;b\n", encoding="utf-8")

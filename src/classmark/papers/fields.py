@@ -208,7 +208,8 @@ def locate_columns(header: Iterable[str], options: ReadOptions) -> dict[str, int
 
 def _wrong_columns(what: str, seen: list[str], options: ReadOptions) -> WrongColumns:
     return WrongColumns(
-        f"{options.name} has {what}; columns seen: {listed(seen)}. {options.columns.advice}",
+        f"{options.name} has {what}; columns seen: {listed([name for name in seen if name])}. "
+        f"{options.columns.advice}",
         offered(seen, SEEN_COLUMNS),
     )
 
