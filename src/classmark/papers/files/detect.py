@@ -101,7 +101,7 @@ _XML_RECORD = re.compile(
 _BIBTEX = re.compile(rb"(?:%[^\n]*\n|\s++)*+@[A-Za-z]+\s*[{(]")
 # Below a heading, as search pages print it; the first field tells it from a mention in a text.
 _BIBTEX_BELOW = re.compile(
-    rb"^@[A-Za-z]{2,20}\s*[{(][^\s,{}]{1,200},\s*\w+\s*=\s*[{\"\w]", re.MULTILINE
+    rb"^[ \t]*+@[A-Za-z]{2,20}\s*[{(][^\s,{}]{1,200},\s*\w+\s*=\s*[{\"\w]", re.MULTILINE
 )
 _SEPARATOR_LINE = re.compile(rf'"?sep=([{re.escape(DELIMITERS)}])"?[ \t]*\r?\n', re.IGNORECASE)
 _JSON_ARRAY = re.compile(rb"\[\s*(?:[\[\]{\"]|null\s*[,\]])")
