@@ -161,6 +161,15 @@ def test_a_date_that_is_not_known_is_none(issued: Any) -> None:
     assert found == Paper(id="1", title=TITLE)
 
 
+@pytest.mark.parametrize("values", [{"title": None}, {"Abstract": None, "titles": None}])
+def test_a_record_whose_texts_are_null_is_said_to_be_empty(values: Any) -> None:
+    (bad,) = read({"id": "k", **values})
+    assert isinstance(bad, BadRecord)
+    assert (bad.kind, bad.id) == ("missing_text", "k")
+    assert bad.message == "line 1: title and abstract are empty"
+    assert not bad.columns_seen
+
+
 def test_nan_is_a_missing_value() -> None:
     lines = b'{"id": NaN, "title": "A", "abstract": NaN, "categories": NaN, "date": NaN}\n'
     assert list(read_stream(io.BytesIO(lines))) == [Paper(id="1", title="A")]

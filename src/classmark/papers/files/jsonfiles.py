@@ -132,7 +132,7 @@ def paper_from_object(record: object, place: Place, options: ReadOptions) -> Pap
     lowered = {str(key).strip().lower(): value for key, value in record.items()}
     lowered = with_usual_keys(lowered)
     values = {name: _first(lowered, keys) for name, keys in options.sought.items()}
-    if values["title"] is None and values["abstract"] is None:
+    if lowered.keys().isdisjoint((*options.sought["title"], *options.sought["abstract"])):
         as_written = {str(key).strip().lower(): str(key).strip() for key in record}
         seen = [as_written.get(key, key) for key in lowered]
         message = f"no {texts_sought(options)}; keys seen: {listed(seen)}. {options.columns.advice}"
