@@ -66,10 +66,12 @@ def _parquet() -> bytes:
     return buffer.getvalue()
 
 
-_CSV = _text("papers.csv", f'title,abstract\n"{T1}","{A1}"\n"{T2}","{A2}"\n,\n', "csv")
+_CSV = _text("papers.csv", f'id,title,abstract\n1,"{T1}","{A1}"\n2,"{T2}","{A2}"\n3,,\n', "csv")
 _TABLES = {
     "CSV": _CSV,
-    "TSV": _text("papers.tsv", f"title\tabstract\n{T1}\t{A1}\n{T2}\t{A2}\n\t\n", "tsv"),
+    "TSV": _text(
+        "papers.tsv", f"id\ttitle\tabstract\n1\t{T1}\t{A1}\n2\t{T2}\t{A2}\n3\t\t\n", "tsv"
+    ),
     "Zotero CSV": _text(
         "zotero.csv",
         '\ufeff"Key","Item Type","Publication Year","Author","Title","Abstract Note","Date"\n'

@@ -159,3 +159,12 @@ def test_the_header_of_each_joined_table_holds_for_the_rows_below_it(
         Paper(id="d", title="Sieves", abstract="You"),
         Paper(id="e", title="Cores", abstract="They"),
     ]
+
+
+@pytest.mark.parametrize("empty", [",,", ",", ' , ,""', ",,,,,,", ""])
+def test_a_row_without_a_value_is_passed_over_like_an_empty_line(empty: str) -> None:
+    rows = f"id,title,abstract\n{empty}\na,A,B\n{empty}\n{empty}\nb,,\n{empty}\n"
+    paper, bad = read(rows, Columns())
+    assert paper == Paper(id="a", title="A", abstract="B")
+    assert isinstance(bad, BadRecord)
+    assert (bad.id, bad.message) == ("b", "line 6: title and abstract are empty")

@@ -45,6 +45,8 @@ def read_table(
     for place, row in rows:
         if isinstance(row, Problem):
             yield place.bad(row.kind, row.message)
+        elif not any(map(str.strip, row)):
+            continue  # spreadsheets save rows without a value below the last one
         elif not shape.fits(row):
             message = (
                 f"{len(row)} fields, the header has {len(header)} (first field: {shown(row[0])})"
