@@ -87,12 +87,23 @@ def test_lists_of_categories_and_authors_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "categories", ["cs.LG stat.ML", ["cs.LG stat.ML"], ["cs.LG, stat.ML"], "['cs.LG', 'stat.ML']"]
+    "categories",
+    [
+        *("cs.LG stat.ML", ["cs.LG stat.ML"], ["cs.LG, stat.ML"], "['cs.LG', 'stat.ML']"),
+        "Machine Learning (cs.LG); Machine Learning (stat.ML)",
+        ["Machine Learning (cs.LG)", "Machine Learning (stat.ML)"],
+    ],
 )
 def test_categories_are_parted_however_they_are_written(categories: object) -> None:
     (paper,) = read(json.dumps({"abstract": "A", "categories": categories}))
     assert isinstance(paper, Paper)
     assert (paper.category_code, paper.categories) == ("cs.LG", ("cs.LG", "stat.ML"))
+
+
+def test_what_is_in_parentheses_is_a_category_only_if_it_is_one_of_arxiv() -> None:
+    (paper,) = read(json.dumps({"abstract": "A", "categories": "cs.LG (primary) hep-th (cross)"}))
+    assert isinstance(paper, Paper)
+    assert paper.categories == ("cs.LG", "primary", "hep-th", "cross")
 
 
 def test_blank_lines_count_but_hold_no_record() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from classmark.errors import InvalidPaper, UsageError, WrongColumns
 from classmark.papers.dates import parse_date
+from classmark.papers.ids import codes_among
 from classmark.papers.markup import without_markup
 from classmark.records import BadRecord, Paper, author_names, is_missing
 
@@ -51,6 +52,8 @@ MAX_MAPPING_CHARS = 10_000
 
 _TEXTS = ("title", "abstract")
 _BETWEEN_CATEGORIES = re.compile(r"[\s,;|\[\]()'\"]+")
+_NAMED_CODE = re.compile(r"[A-Za-z] \(([a-z]+(?:-[a-z]+)?(?:\.[A-Za-z-]+)?)\)")
+"""A category as arXiv's pages write it: ``Machine Learning (cs.LG)``."""
 _FIRST_OF_ARXIV, _FIRST_OF_FIVE_DIGITS = 704, 1501
 """The months in which arXiv's identifiers became numbers, and got a fifth digit."""
 _MAX_LIST_CHARS = 10_000
@@ -319,7 +322,12 @@ def _categories(value: object, *, whole: bool) -> tuple[str, ...]:
         )
     if whole:
         return tuple(text for text in texts if text.strip())
-    return tuple(code for text in texts for code in _BETWEEN_CATEGORIES.split(text) if code)
+    return tuple(code for text in texts for code in _codes_in(text))
+
+
+def _codes_in(text: str) -> list[str]:
+    named = codes_among(_NAMED_CODE.findall(text))
+    return named or [code for code in _BETWEEN_CATEGORIES.split(text) if code]
 
 
 def _listed_in_text(text: str) -> list[str]:
