@@ -85,6 +85,13 @@ def read(path: Path, **options: Any) -> list[Paper | BadRecord]:
     return list(read_papers(path, **options))
 
 
+def test_a_header_that_comes_again_is_no_paper(tmp_path: Path) -> None:
+    again = tuple(name.upper() for name in HEADER)
+    rows = [HEADER, ("K1", HEADER[1], "We sieve.", 2024), again, ("K2", "Cores", "We core.", 2024)]
+    found = read(workbook(tmp_path / "papers.xlsx", {"Sheet1": rows}))
+    assert [record.id for record in found] == ["K1", "K2"]
+
+
 def test_a_workbook_is_read_like_a_table(tmp_path: Path) -> None:
     rows = [
         (),
