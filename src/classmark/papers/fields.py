@@ -23,22 +23,32 @@ MAX_ID_CHARS = 1000
 """A longer identifier makes a bad record: answers, logs and error lines repeat it."""
 
 COLUMN_NAMES: dict[str, tuple[str, ...]] = {
-    "id": ("id", "arxiv_id", "key", "ut", "ut (unique wos id)", "eid", "pmid", "paperid", "doi"),
-    "title": ("title", "titles", "article title", "document title", "ti"),
-    "abstract": ("abstract", "summary", "summaries", "abstract note", "abstractnote", "ab"),
+    "id": (
+        *("id", "arxiv_id", "arxivid_s", "key", "ut", "ut (unique wos id)", "eid", "pmid"),
+        *("paperid", "bibcode", "halid_s", "docid", "biorxiv_doi", "doi"),
+    ),
+    "title": (
+        *("title", "titles", "article title", "document title", "ti"),
+        *("en_title_s", "title_s", "preprint_title"),
+    ),
+    "abstract": (
+        *("abstract", "summary", "summaries", "abstract note", "abstractnote", "ab"),
+        *("abstracttext", "en_abstract_s", "abstract_s", "preprint_abstract"),
+    ),
     "category_code": ("category_code", "primary_category"),
-    "categories": ("categories", "terms"),
+    "categories": ("categories", "terms", "arxiv_class"),
     "published_date": (
-        *("published_date", "published", "date", "publication date", "publication year", "year"),
-        *("py",),
+        *("published_date", "published", "date", "publication date", "publication year"),
+        *("firstpublicationdate", "pubdate", "produceddate_s", "publisheddate", "year", "py"),
+        *("publicationyear", "pubyear", "yearpublished"),
     ),
     "updated_date": ("updated_date", "update_date", "updated"),
-    "authors": ("authors", "author", "au"),
+    "authors": ("authors", "author", "au", "authfullname_s", "preprint_authors"),
 }
 """Fields of a paper, each with the columns or keys it is sought under, best first, in lower case.
 
 Beside arXiv's and Kaggle's names these are those that Zotero, Web of Science (short and full),
-Scopus, PubMed and Semantic Scholar export.
+Scopus, PubMed, Semantic Scholar, ADS, HAL, DataCite, Europe PMC, CORE and bioRxiv export.
 """
 
 TEXT_FIELDS = ("title", "abstract", "category_code", "categories")
@@ -283,6 +293,8 @@ def shown(value: object) -> str:
 
 def _id(value: object) -> str:
     """Return an identifier as text; a number that is one of arXiv gets its last zeros back."""
+    if isinstance(value, list) and value:
+        value = value[0]  # ADS lists all DOIs of a paper
     if is_missing(value) or not isinstance(value, str | int | float):
         return ""
     if not isinstance(value, float):
@@ -298,8 +310,8 @@ def _text(values: Mapping[str, Any], name: str) -> str:
     value = values.get(name)
     if is_missing(value):
         return ""
-    if name == "title" and isinstance(value, list) and all(isinstance(v, str) for v in value):
-        return value[0] if value else ""  # Crossref lists titles, the main one first
+    if name in _TEXTS and isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return value[0] if value else ""  # Crossref and HAL list them, the main one first
     if not isinstance(value, str):
         raise InvalidPaper(f"{name} must be a string, got {type(value).__name__} {shown(value)}")
     return value

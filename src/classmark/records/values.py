@@ -22,6 +22,8 @@ _PARTS_OF_NAMES = (
     ("given", "dropping-particle", "non-dropping-particle", "family"),
     ("firstName", "lastName"),
     ("first", "last"),
+    ("collectiveName",),
+    ("text",),
 )
 _NAME_KEYS = {*_WHOLE_NAMES, *(key for keys in _PARTS_OF_NAMES for key in keys)}
 _WRAPPED = re.compile(r"\n[ \t]")
