@@ -114,7 +114,7 @@ def test_mapped_columns_make_a_header(tmp_path: Path) -> None:
         (bytes(range(256)), r"is binary"),
         (
             b"<?xml version='1.0'?><x/>",
-            r"is XML with the root <x> and without records that are read\. Give Atom",
+            r"is XML with the root <x> and without records that are read\. Give Atom, RSS",
         ),
         (b"\n <!DOCTYPE html>", r"is a web page \(HTML\), which is not read\. Give the title"),
     ],

@@ -14,6 +14,7 @@ from xml_samples import (
     OAI,
     PUBMED,
     RAW,
+    RSS,
     only,
     read,
     record,
@@ -49,6 +50,23 @@ def test_the_feed_of_new_papers_is_read_without_its_announcements(line_end: str)
     paper = only(feed.replace("<author><name>Bo Graph</name></author>", ""))
     assert (paper.id, paper.abstract) == ("2401.00010v2", "We sieve $a < b$ & colour.")
     assert paper.authors == ("Ada Sieve", "Bo Graph")
+
+
+def test_the_rss_of_new_papers_is_read() -> None:
+    paper, other = read(RSS)
+    assert paper == Paper(
+        id="2401.00010v1",
+        title="Sieves for graphs",
+        abstract="We sieve $a < b$ & colour.",
+        category_code="math.CO",
+        categories=("math.CO", "cs.DM"),
+        published_date="2024-01-02",
+        authors=("Ada Sieve", "Bo Graph"),
+    )
+    assert other == Paper(id="2401.00011", title="Lattices", abstract="We study lattices.")
+    without_declaration = RSS.partition("\n")[2]
+    assert read(without_declaration) == [paper, other]
+    assert read(without_declaration.replace("<rss ", "<rss\n")) == [paper, other]
 
 
 def test_the_longest_description_in_dublin_core_is_the_abstract() -> None:

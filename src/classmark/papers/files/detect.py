@@ -92,7 +92,7 @@ _PROLOG = re.compile(
 )
 _ROOT = re.compile(rb"<(?:[A-Za-z_][\w.-]*+:)?([A-Za-z_][\w.-]*+)(\s[^<>]*+)?/?>")
 _KNOWN_ROOTS = frozenset(
-    [b"feed", b"OAI-PMH", b"xml", b"records", b"PubmedArticleSet", b"article", b"pmc-articleset"]
+    b"feed rss OAI-PMH xml records PubmedArticleSet article pmc-articleset".split()
 )
 _XML_RECORD = re.compile(
     rb"<(?:[A-Za-z_][\w.-]*+:)?(?:entry|record|PubmedArticle|front|arXiv|arXivRaw|dc)[\s>]"

@@ -57,20 +57,21 @@ def reader_of(tag: str, parent: str) -> Reader | None:
     )
 
 
-def _atom(entry: Element) -> Values:
-    id = _at(entry, "id")
+def _feed(entry: Element) -> Values:
+    """Return the fields of an entry of Atom, or of an item of RSS."""
+    id = _at(entry, "id", "guid", "link")
     if "/api/errors" in id:
         raise NoPaper("api_error", f"arXiv answered with an error: {_at(entry, 'summary')}")
     primary = entry.find(f"{_ARXIV}primary_category")
-    codes = [element.get("term", "") for element in _every(entry, "category")]
+    codes = [element.get("term") or _inner(element) for element in _every(entry, "category")]
     codes = list(filter(_CATEGORY.fullmatch, codes))  # not the classes of the MSC and the ACM
     first = "" if primary is None else primary.get("term", "")
     return {
         "id": _ADDRESS.sub("", id).removeprefix(_OAI_PREFIX),
         "title": _at(entry, "title"),
-        "abstract": _ANNOUNCED.sub("", _at(entry, "summary", "content")),
+        "abstract": _ANNOUNCED.sub("", _at(entry, "summary", "content", "description")),
         "categories": [first, *(code for code in codes if code != first)] if first else codes,
-        "published_date": _at(entry, "published"),
+        "published_date": _at(entry, "published", "pubDate"),
         "updated_date": _at(entry, "updated"),
         "authors": _all(entry, "author/name") or _at(entry, "creator"),
     }
@@ -310,7 +311,7 @@ _BY_NAME: dict[str, Reader] = {
     "DeleteCitation": _deleted_citations,
 }
 _BY_NAMESPACE: dict[tuple[str, str], Reader] = {
-    (_ATOM, "entry"): _atom,
+    (_ATOM, "entry"): _feed,
     (_OAI, "record"): oai_values,
     (_OAI, "error"): _oai_without_metadata,
     (_OAI, "header"): _oai_without_metadata,
@@ -321,7 +322,8 @@ _BY_PARENT: dict[tuple[str, str], Reader] = {
     ("article", "front"): _jats,
 }
 _PLAIN_BY_PARENT: dict[tuple[str, str], Reader] = {
-    ("feed", "entry"): _atom,
+    ("feed", "entry"): _feed,
+    ("channel", "item"): _feed,
     ("records", "record"): _endnote,
 }
 """Only without a namespace."""
