@@ -354,3 +354,47 @@ def test_what_answers_and_error_lines_repeat_is_bounded() -> None:
         assert isinstance(record, BadRecord)
         assert len(record.id or "") <= 1000
         assert len(record.message) <= 2000
+
+
+@pytest.mark.parametrize(
+    "abstract",
+    [
+        "[No abstract available]",
+        "No abstract available.",
+        " no Abstract ",
+        "[no abstract]",
+        "Abstract not available",
+        "The abstract is not available.",
+        "abstract is missing",
+        "<p>No abstract is available for this article.</p>",
+        "N/A",
+        "n.a.",
+        "NA",
+        "NaN",
+        "null",
+        "None",
+    ],
+)
+def test_what_stands_for_a_missing_abstract_is_none(abstract: str) -> None:
+    lines = [{"title": "A", "abstract": abstract}, {"id": "k", "abstract": abstract}]
+    content = "\n".join(map(json.dumps, lines)).encode()
+    paper, bad = read_stream(io.BytesIO(content))
+    assert paper == Paper(id="1", title="A")
+    assert isinstance(bad, BadRecord)
+    assert (bad.kind, bad.id) == ("missing_text", "k")
+
+
+@pytest.mark.parametrize(
+    "abstract",
+    [
+        "No abstract group acts here.",
+        "Abstract not available to machines is written by people.",
+        "Na",
+        "None of these bounds is sharp.",
+        "Nanowires",
+        "No abstract. We sort.",
+    ],
+)
+def test_an_abstract_that_begins_like_a_missing_one_is_kept(abstract: str) -> None:
+    content = json.dumps({"title": "A", "abstract": abstract}).encode()
+    assert list(read_stream(io.BytesIO(content))) == [Paper(id="1", title="A", abstract=abstract)]

@@ -64,6 +64,13 @@ _TEXTS = ("title", "abstract")
 _BETWEEN_CATEGORIES = re.compile(r"[\s,;|\[\]()'\"]+")
 _NAMED_CODE = re.compile(r"[A-Za-z] \(([a-z]+(?:-[a-z]+)?(?:\.[A-Za-z-]+)?)\)")
 """A category as arXiv's pages write it: ``Machine Learning (cs.LG)``."""
+_NO_ABSTRACT = re.compile(
+    r"\W*+(?:no abstract(?: (?:is )?(?:available|provided|found|given))?"
+    r"|(?:the )?abstract (?:is |was )?(?:missing|unavailable|not (?:available|provided|found))"
+    r"|(?-i:NA)|n/a|n\.a|nan|none|null)(?: for this (?:article|paper|record|document))?\W*",
+    re.IGNORECASE,
+)
+"""What services and tables write where there is none."""
 _FIRST_OF_ARXIV, _FIRST_OF_FIVE_DIGITS = 704, 1501
 """The months in which arXiv's identifiers became numbers, and got a fifth digit."""
 _MAX_LIST_CHARS = 10_000
@@ -260,6 +267,8 @@ def build_paper(values: Mapping[str, Any], place: Place, options: ReadOptions) -
         authors = author_names(values.get("authors"))
     except InvalidPaper as error:
         return place.bad("wrong_type", str(error), known_id)
+    if _NO_ABSTRACT.fullmatch(abstract):
+        abstract = ""
     if not title.strip() and not abstract.strip():
         return place.bad("missing_text", "title and abstract are empty", known_id)
     try:
