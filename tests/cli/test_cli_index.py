@@ -126,6 +126,17 @@ def test_papers_without_an_id_in_several_files_do_not_replace_each_other(tmp_pat
     assert found == {**lines, "own": "Own", "one.txt": "Galaxies", "two.txt": "Galaxies"}
 
 
+def test_papers_of_pages_in_several_files_do_not_replace_each_other(tmp_path: Path) -> None:
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    page = {
+        "results": [{"title": "Sparse graphs"}, {"title": "Quarks"}, {"id": "2:9", "title": "Q"}]
+    }
+    for file in files:
+        file.write_text(f"{json.dumps(page)}\n" * 2)
+    done = run("index", "build", *files, "--output", tmp_path / "index")
+    assert done.stdout == "9 added, 3 replaced; the index has 9 papers.\n"
+
+
 def test_info_says_what_is_in_an_index(library: Path) -> None:
     facts = json.loads(run("index", "info", library / "index", "--json").stdout)
     assert facts["papers"] == 2

@@ -48,6 +48,21 @@ def test_a_list_that_a_service_wraps_is_read_record_by_record(wrap: Any, indent:
     assert bad.message.startswith(f"{'line 1' if indent is None else 'item 1'}, item 2: no 'title'")
 
 
+@pytest.mark.parametrize("between", ["\n", "\n\n", "\n ", " , "])
+def test_papers_without_ids_of_several_pages_have_different_ones(between: str) -> None:
+    pages = [{"results": [{"title": f"{page}{i}"} for i in (1, 2)]} for page in "ABC"]
+    text = between.join(json.dumps(page, indent=1 if between == "\n " else None) for page in pages)
+    is_array = "," in between
+    content = f"[{text}]" if is_array else text
+    found = [(paper.id, paper.title) for paper in read_stream(io.BytesIO(content.encode()))]
+    second, third = (3, 5) if between == "\n\n" else (2, 3)
+    assert found == [
+        *(("1", "A1"), ("2", "A2")),
+        *((f"{second}:1", "B1"), (f"{second}:2", "B2")),
+        *((f"{third}:1", "C1"), (f"{third}:2", "C2")),
+    ]
+
+
 @pytest.mark.parametrize("wrap", [lambda records: records, lambda records: {"data": records}])
 @pytest.mark.parametrize("indent", [None, 1])
 def test_a_record_that_a_service_did_not_find_costs_no_other(wrap: Any, indent: Any) -> None:

@@ -184,6 +184,7 @@ def test_every_sheet_of_papers_is_read_and_another_is_an_error(tmp_path: Path) -
         "Empty": [],
         "Notes": [(), ("To do",), ("call Ada",)],
         "Second": [("title",), ("C",), (None,), ("D",)],
+        "Third": [("title", "key"), ("E",), ("F", "K2")],
         "Lists": [("x",), ("y",)],
     }
     records = read(workbook(tmp_path / "p.xlsx", sheets, hide))
@@ -192,7 +193,10 @@ def test_every_sheet_of_papers_is_read_and_another_is_an_error(tmp_path: Path) -
     assert isinstance(notes, BadRecord)
     assert notes.kind == "wrong_columns"
     assert notes.message.startswith("sheet 'Notes', row 2: ")
-    assert second == [Paper(id="2", title="C"), Paper(id="4", title="D")]
+    assert second == [
+        *(Paper(id="2:2", title="C"), Paper(id="2:4", title="D")),
+        *(Paper(id="3:2", title="E"), Paper(id="K2", title="F")),
+    ]
 
 
 def test_a_workbook_without_a_cell_is_empty(tmp_path: Path) -> None:

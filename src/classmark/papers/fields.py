@@ -190,14 +190,23 @@ class ReadOptions:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a record is: "line 7" in messages, "7" as identifier if it has none of its own."""
+    """Where a record is: "line 7" in messages, "7" as identifier if it has none of its own.
+
+    Of a file with several pages, each numbered from 1, those below the first lead: "2:7".
+    """
 
     unit: str
     number: int
+    page: int = 1
+
+    @property
+    def id(self) -> str:
+        """The identifier of a record without one, as ``ids.is_place`` knows it again."""
+        return str(self.number) if self.page == 1 else f"{self.page}:{self.number}"
 
     def bad(self, kind: str, message: str, id: str | None = None) -> BadRecord:
         """Return the record that could not be read, its message led by the place; both are cut."""
-        known_id = (id or str(self.number))[:MAX_ID_CHARS]
+        known_id = (id or self.id)[:MAX_ID_CHARS]
         return BadRecord(id=known_id, kind=kind, message=f"{self}: {message}"[:_MAX_MESSAGE_CHARS])
 
     def __str__(self) -> str:
@@ -277,7 +286,7 @@ def build_paper(values: Mapping[str, Any], place: Place, options: ReadOptions) -
     except InvalidPaper as error:
         return place.bad("bad_date", str(error), known_id)
     return Paper(
-        id=known_id or str(place.number),
+        id=known_id or place.id,
         title=title,
         abstract=abstract,
         category_code=code,

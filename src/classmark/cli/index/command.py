@@ -323,9 +323,12 @@ def _entry(paper: Paper, *, keep_title: bool) -> Entry:
 
 def _id_among_files(paper: Paper, file: Path) -> str:
     """Return its id; of one without, whose line other files have too, with the name of the file."""
+    from classmark.papers import is_place
+
     if paper.id is None:
         return file.name
-    return f"{file.name}:{paper.id}" if paper.id == str(paper.place) else paper.id
+    is_own = not is_place(paper.id) or paper.id.rpartition(":")[2] != str(paper.place)
+    return paper.id if is_own else f"{file.name}:{paper.id}"
 
 
 def _is_count(name: str) -> bool:

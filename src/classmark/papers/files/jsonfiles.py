@@ -122,7 +122,8 @@ def _papers_of(value: object, place: Place, options: ReadOptions) -> Iterator[Pa
         yield paper_from_object(value, place, options)
         return
     for number, record in enumerate(records, 1):
-        yield paper_from_object(record, Place(f"{place}, item", number), options)
+        inner = Place(f"{place}, item", number, page=place.number)
+        yield paper_from_object(record, inner, options)
 
 
 def paper_from_object(record: object, place: Place, options: ReadOptions) -> Paper | BadRecord:

@@ -94,12 +94,13 @@ def read_spreadsheet(file: BinaryIO, options: ReadOptions) -> Iterator[Paper | B
     if not any(header.positions for header in headers):
         errors = (header.error for header in headers if header.error is not None)
         raise next(errors, UnreadableSource(f"{options.name} is empty. Give a file with papers."))
+    pages = itertools.count(1)
     for header in headers:
         unit = "row" if len(headers) == 1 else f"sheet {header.title!r}, row"
         if header.error is not None:
             yield Place(unit, header.row).bad("wrong_columns", str(header.error))
         else:
-            yield from book.papers(header, unit)
+            yield from book.papers(header, unit, next(pages))
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ class _Book:
         width = max(i for i, cell in enumerate(row, 1) if cell.value is not None)
         return _Header(sheet, title, number, width, positions, tuple(map(_name, row[:width])))
 
-    def papers(self, header: _Header, unit: str) -> Iterator[Paper | BadRecord]:
+    def papers(self, header: _Header, unit: str, page: int) -> Iterator[Paper | BadRecord]:
         """Yield the papers of the rows below a header, but for empty rows."""
         formulas: Iterator[tuple[int, Sequence[Any]]] | None = None
         for number, row in self._rows(self._sheets[header.sheet], header.n_columns):
@@ -189,7 +190,7 @@ class _Book:
                 for name in empty:
                     if cells[header.positions[name]].data_type == "f":
                         values[name] = _Unread("is a formula whose value is not saved in the file")
-            yield self._paper(values, Place(unit, number))
+            yield self._paper(values, Place(unit, number, page))
 
     def _rows(self, sheet: Any, n_columns: int) -> Iterator[tuple[int, Sequence[Any]]]:
         """Yield the rows of a sheet with their numbers, each of so many cells."""
