@@ -21,6 +21,9 @@ _ISO = re.compile(
     r"([0-9]{4})(?:\.0|-([0-9]{2})(?:-([0-9]{2})(?:[T ][0-9:.,+\-Z ]*)?)?)?"
     r"|([0-9]{4})/([0-9]{1,2})(?:/([0-9]{1,2})(?: [0-9:.]*)?)?"
 )
+_DAY = r"[0-9]{4}(?:-[0-9]{2}){0,2}"
+_RANGE = re.compile(rf"({_DAY})(?:/(?:{_DAY}|\.\.)?|(?:--?|\u2013)[0-9]{{4}})")
+"""Dates of BibLaTeX, whose end may be open, and years of other sources."""
 _RFC_2822 = re.compile(
     r"(?:[A-Za-z]{3},\s*)?([0-9]{1,2})\s+([A-Za-z]{3})[a-z]*\s+([0-9]{4})"
     r"(?:\s+[0-9:]+(?:\s+[A-Za-z0-9+-]+)?)?"
@@ -39,7 +42,8 @@ def parse_date(text: str) -> str:
 
     Reads ``M/D/YY`` and ``M/D/YYYY``, ISO dates and date-times, also with slashes, ``YYYY-MM``,
     ``YYYY``, ``YYYY.0`` (pandas, where another year is missing), RFC 2822 (``Mon, 2 Apr 2007
-    19:18:42 GMT``), and ``April 2, 2007``. The day is taken as written, in its own time zone.
+    19:18:42 GMT``), and ``April 2, 2007``; of a range (``2019-05/2019-07``, ``2019-2020``) the
+    first date. The day is taken as written, in its own time zone.
 
     Raises:
         InvalidPaper: no such form, or no such day.
@@ -61,6 +65,8 @@ def _iso_day(text: str) -> str:
 
 
 def _parts(text: str) -> tuple[int, int, int]:
+    if match := _RANGE.fullmatch(text):
+        text = match[1]
     if match := _ISO.fullmatch(text):
         year, month, day = match.groups()[3:] if match[4] else match.groups()[:3]
         return int(year), int(month or 1) or 1, int(day or 1) or 1
