@@ -168,3 +168,18 @@ def test_a_row_without_a_value_is_passed_over_like_an_empty_line(empty: str) -> 
     assert paper == Paper(id="a", title="A", abstract="B")
     assert isinstance(bad, BadRecord)
     assert (bad.id, bad.message) == ("b", "line 6: title and abstract are empty")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "| title | abstract |\n|:-----|-----:|\n| A | B |\n",
+        "| title | abstract |\n|-------+----------|\n| A | B |\n",
+        " title | abstract\n-------+---------\n A | B\n",
+        "title,abstract\n-----,--------\nA,B\n",
+    ],
+)
+def test_the_line_below_a_header_is_no_paper(table: str) -> None:
+    (paper,) = read_stream(io.BytesIO(table.encode()))
+    assert isinstance(paper, Paper)
+    assert (paper.title.strip(), paper.abstract.strip()) == ("A", "B")

@@ -20,6 +20,8 @@ MAX_FIELDS = 100_000
 TAB = "\t"
 _SEPARATOR_LINE = "sep="
 _TEXT_COLUMNS = ("title", "abstract")
+_RULE = "-:+"
+"""Of these is the line below the header in Markdown, Org and the output of databases."""
 
 
 def read_table(
@@ -45,7 +47,7 @@ def read_table(
     for place, row in rows:
         if isinstance(row, Problem):
             yield place.bad(row.kind, row.message)
-        elif not any(map(str.strip, row)):
+        elif not any(field.strip().strip(_RULE) for field in row):
             continue  # spreadsheets save rows without a value below the last one
         elif not shape.fits(row):
             message = (
