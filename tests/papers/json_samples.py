@@ -152,6 +152,31 @@ BIORXIV_PUBLISHED = {
     "preprint_abstract": ABSTRACT,
 }
 
+ZENODO = {
+    "id": 999,
+    "doi": "10.99999/1",
+    "metadata": {
+        "title": TITLE,
+        "description": f"<p>{ABSTRACT}</p>",
+        "creators": [{"name": "Muster, Ada"}],
+        "publication_date": "2021-05-04",
+    },
+}
+FIGSHARE = {
+    "id": 999,
+    "title": TITLE,
+    "description": f"<p>{ABSTRACT}</p>",
+    "authors": [{"full_name": "Ada Muster", "id": 1}],
+    "published_date": "2021-05-04T10:00:00Z",
+}
+LENS = {
+    "lens_id": "009-999",
+    "title": TITLE,
+    "abstract": ABSTRACT,
+    "authors": [{"first_name": "Ada", "last_name": "Muster"}, {"collective_name": "A Group"}],
+    "year_published": 2021,
+}
+
 KNOWN = {
     "Crossref": (
         CROSSREF,
@@ -236,6 +261,22 @@ KNOWN = {
             authors=("Ada Muster", "The Group"),
             published_date="2021-05-04",
         ),
+    ),
+    "Zenodo": (
+        ZENODO,
+        paper(
+            "999", abstract=f" {ABSTRACT} ", authors=("Muster, Ada",), published_date="2021-05-04"
+        ),
+    ),
+    "Figshare": (
+        FIGSHARE,
+        paper(
+            "999", abstract=f" {ABSTRACT} ", authors=("Ada Muster",), published_date="2021-05-04"
+        ),
+    ),
+    "Lens": (
+        LENS,
+        paper("009-999", authors=("Ada Muster", "A Group"), published_date="2021-01-01"),
     ),
     "CORE": (CORE, paper("999", authors=("Muster, Ada",), published_date="2021-05-04")),
     "bioRxiv": (

@@ -36,6 +36,8 @@ def test_a_record_of_a_known_service_is_read(record: Any, expected: Paper) -> No
         lambda records: {"result": {"status": {}, "hits": {"@total": "2", "hit": records}}},
         lambda records: {"hitCount": 2, "resultList": {"result": records}},
         lambda records: {"messages": [{"status": "ok"}], "collection": records},
+        lambda records: {"papers": records},
+        lambda records: {"records": records, "facets": [{"name": "x"}]},
     ],
 )
 @pytest.mark.parametrize("indent", [None, 1])
@@ -54,12 +56,12 @@ def test_papers_without_ids_of_several_pages_have_different_ones(between: str) -
     text = between.join(json.dumps(page, indent=1 if between == "\n " else None) for page in pages)
     is_array = "," in between
     content = f"[{text}]" if is_array else text
-    found = [(paper.id, paper.title) for paper in read_stream(io.BytesIO(content.encode()))]
+    found = list(read_stream(io.BytesIO(content.encode())))
     second, third = (3, 5) if between == "\n\n" else (2, 3)
     assert found == [
-        *(("1", "A1"), ("2", "A2")),
-        *((f"{second}:1", "B1"), (f"{second}:2", "B2")),
-        *((f"{third}:1", "C1"), (f"{third}:2", "C2")),
+        *(Paper(id="1", title="A1"), Paper(id="2", title="A2")),
+        *(Paper(id=f"{second}:1", title="B1"), Paper(id=f"{second}:2", title="B2")),
+        *(Paper(id=f"{third}:1", title="C1"), Paper(id=f"{third}:2", title="C2")),
     ]
 
 
@@ -72,6 +74,47 @@ def test_a_record_that_a_service_did_not_find_costs_no_other(wrap: Any, indent: 
     bad = found[2]
     assert isinstance(bad, BadRecord)
     assert bad.message.endswith("item 3: a JSON object was expected, got None")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"title": {"0": "A", "1": None}, "abstract": {"0": "X", "1": "Y"}, "id": {"0": 7}},
+        {"columns": ["title", "abstract", "id"], "data": [["A", "X", 7], [None, "Y"]]},
+        {"0": {"title": "A", "abstract": "X", "id": 7}, "2": {"title": None, "abstract": "Y"}},
+    ],
+)
+@pytest.mark.parametrize("indent", [None, 1])
+def test_tables_as_pandas_writes_them_are_read(table: Any, indent: Any) -> None:
+    found = list(read_stream(io.BytesIO(json.dumps(table, indent=indent).encode())))
+    assert found == [
+        Paper(id="7", title="A", abstract="X"),
+        Paper(id="2", abstract="Y"),
+    ]
+
+
+def test_papers_under_their_ids_keep_them() -> None:
+    papers = {
+        "2101.99901": {"title": "A"},
+        "hep-1": {"title": "B"},
+        "x": {"doi": "y", "title": "C"},
+    }
+    expected = {"2101.99901": "A", "hep-1": "B", "y": "C"}
+    assert read(papers) == [Paper(id=id, title=title) for id, title in expected.items()]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"title": {"0": "A"}, "abstract": "X"},
+        {"title": {"en": ["A"]}, "year": 2021},
+        {"columns": ["title"], "data": ["A"]},
+        {"columns": [["title"]], "data": [["A"]]},
+    ],
+)
+def test_what_only_looks_like_a_table_is_one_error(value: Any) -> None:
+    (bad,) = read(value)
+    assert isinstance(bad, BadRecord)
 
 
 def test_a_single_record_in_a_message_is_read() -> None:

@@ -25,7 +25,7 @@ MAX_ID_CHARS = 1000
 COLUMN_NAMES: dict[str, tuple[str, ...]] = {
     "id": (
         *("id", "arxiv_id", "arxivid_s", "key", "ut", "ut (unique wos id)", "eid", "pmid"),
-        *("paperid", "bibcode", "halid_s", "docid", "biorxiv_doi", "doi"),
+        *("paperid", "bibcode", "halid_s", "docid", "lens_id", "corpusid", "biorxiv_doi", "doi"),
     ),
     "title": (
         *("title", "titles", "article title", "document title", "ti"),
@@ -40,7 +40,7 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {
     "published_date": (
         *("published_date", "published", "date", "publication date", "publication year"),
         *("firstpublicationdate", "pubdate", "produceddate_s", "publisheddate", "year", "py"),
-        *("publicationyear", "pubyear", "yearpublished"),
+        *("publicationyear", "pubyear", "yearpublished", "year_published"),
     ),
     "updated_date": ("updated_date", "update_date", "updated"),
     "authors": ("authors", "author", "au", "authfullname_s", "preprint_authors"),
@@ -67,7 +67,8 @@ _NAMED_CODE = re.compile(r"[A-Za-z] \(([a-z]+(?:-[a-z]+)?(?:\.[A-Za-z-]+)?)\)")
 _NO_ABSTRACT = re.compile(
     r"\W*+(?:no abstract(?: (?:is )?(?:available|provided|found|given))?"
     r"|(?:the )?abstract (?:is |was )?(?:missing|unavailable|not (?:available|provided|found))"
-    r"|(?-i:NA)|n/a|n\.a|nan|none|null)(?: for this (?:article|paper|record|document))?\W*",
+    r"|(?-i:NA|(?<=\\)N)|n/a|n\.a|nan|none|null)"
+    r"(?: for this (?:article|paper|record|document))?\W*",
     re.IGNORECASE,
 )
 """What services and tables write where there is none."""

@@ -22,7 +22,9 @@ _PARTS_OF_NAMES = (
     ("given", "dropping-particle", "non-dropping-particle", "family"),
     ("firstName", "lastName"),
     ("first", "last"),
+    ("first_name", "last_name"),
     ("collectiveName",),
+    ("collective_name",),
     ("text",),
 )
 _NAME_KEYS = {*_WHOLE_NAMES, *(key for keys in _PARTS_OF_NAMES for key in keys)}

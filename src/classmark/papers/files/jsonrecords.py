@@ -1,9 +1,10 @@
 """How well-known sources write a paper in JSON, put into the keys that papers are read from.
 
 Known: the arXiv dump, Crossref and CSL-JSON, OpenAlex, Semantic Scholar, Inspire, ADS, HAL,
-DataCite, DBLP, Europe PMC, CORE, bioRxiv and medRxiv, rows of Hugging Face, Zotero and Better
-BibTeX. Whatever a record has under a usual key already stays as it is. Here is what has a structure
-of its own; names of other keys are in ``fields.COLUMN_NAMES``.
+DataCite, DBLP, Europe PMC, CORE, bioRxiv and medRxiv, Zenodo, Figshare, Lens, rows of Hugging
+Face, tables of pandas, Zotero and Better BibTeX. Whatever a record has under a usual key already
+stays as it is. Here is what has a structure of its own; names of other keys are in
+``fields.COLUMN_NAMES``.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ Record = dict[str, Any]
 
 _LISTS = (
     *("results", "data", "items", "message", "rows", "hits", "hit", "response", "docs"),
-    *("resultList", "result", "collection"),
+    *("resultList", "result", "collection", "records", "papers", "articles", "publications"),
 )
 """Keys under which services wrap the list of what they found; three of them may be nested."""
 _NESTED = ("metadata", "row", "message", "data", "attributes", "info")
-"""Keys under which one record is wrapped: by Zotero's server, DataCite, DBLP; two may be nested."""
+"""Keys under which one record is wrapped, also by Zenodo, Zotero's server, DataCite and DBLP; two
+may be nested."""
 _DEEPEST = 3
 _MAX_ABSTRACT_WORDS = 50_000
 _TEXTS = {*COLUMN_NAMES["title"], *COLUMN_NAMES["abstract"], "abstract_inverted_index"}
 """Keys that only a record has."""
+_IDS = frozenset(COLUMN_NAMES["id"])
 
 
 def wrapped_records(value: object, depth: int = 0) -> list[Any] | None:
@@ -34,7 +37,11 @@ def wrapped_records(value: object, depth: int = 0) -> list[Any] | None:
 
     An object with a title or an abstract is a record itself, whatever lists it has.
     """
-    if not isinstance(value, dict) or depth == _DEEPEST or _is_record(value):
+    if not isinstance(value, dict) or depth == _DEEPEST:
+        return None
+    if (rows := _rows_of_pandas(value)) is not None:
+        return rows
+    if _is_record(value):
         return None
     for key in _LISTS:
         inner = value.get(key)
@@ -44,6 +51,30 @@ def wrapped_records(value: object, depth: int = 0) -> list[Any] | None:
         if found is not None:
             return found
     return None
+
+
+def _rows_of_pandas(value: Record) -> list[Any] | None:
+    """Return the rows of a table that pandas wrote by columns or by rows; None of anything else."""
+    names, rows = value.get("columns"), value.get("data")
+    if isinstance(names, list) and isinstance(rows, list):
+        is_table = all(isinstance(name, str) for name in names)
+        is_table = is_table and all(isinstance(row, list) for row in rows)
+        return [dict(zip(names, row, strict=False)) for row in rows] if is_table else None
+    if not value or not all(isinstance(part, dict) for part in value.values()):
+        return None
+    parts = list(value.values())
+    if all(map(_is_record, parts)) and value.keys().isdisjoint(_NESTED):
+        return [_with_id(record, id) for id, record in value.items()]
+    if not _is_record(value) or any(isinstance(v, list | dict) for v in parts[0].values()):
+        return None
+    rows_of = dict.fromkeys(row for part in parts for row in part)
+    return [{name: part.get(row) for name, part in value.items()} for row in rows_of]
+
+
+def _with_id(record: Record, id: str) -> Record:
+    """Return a record with the key it stands under, unless it has an identifier or that counts."""
+    has_own = not _IDS.isdisjoint(str(key).strip().lower() for key in record)
+    return record if has_own or id.isdecimal() else {"id": id, **record}
 
 
 def _are_records(items: list[Any]) -> bool:
@@ -58,11 +89,14 @@ def with_usual_keys(record: Record) -> Record:
     Args:
         record: its keys in lower case.
     """
-    record = _unwrapped(_unwrapped(record))
+    outer, record = record, _unwrapped(_unwrapped(record))
     found = {name: read(record) for name, read in _READERS.items() if record.get(name) is None}
     found["authors"] = _authors(record)
     record = {name: value for name, value in record.items() if not _is_other(name, value)}
-    return {**record, **{name: value for name, value in found.items() if value is not None}}
+    merged = {**record, **{name: value for name, value in found.items() if value is not None}}
+    if merged.get("id") is None and outer.get("id") is not None:
+        merged["id"] = outer["id"]
+    return merged
 
 
 def _unwrapped(record: Record) -> Record:
@@ -94,6 +128,7 @@ def _abstract(record: Record) -> str | None:
         _in_order(record.get("abstract_inverted_index"))
         or _first_text(record.get("abstracts"), "value")
         or next(iter(_of_kind(record, "description", "Abstract")), None)
+        or (None if record.get("summary") else _text(record.get("description")))
     )
 
 
