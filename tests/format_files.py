@@ -66,10 +66,12 @@ def _parquet() -> bytes:
     return buffer.getvalue()
 
 
-_CSV = _text("papers.csv", f'title,abstract\n"{T1}","{A1}"\n"{T2}","{A2}"\n,\n', "csv")
+_CSV = _text("papers.csv", f'id,title,abstract\n1,"{T1}","{A1}"\n2,"{T2}","{A2}"\n3,,\n', "csv")
 _TABLES = {
     "CSV": _CSV,
-    "TSV": _text("papers.tsv", f"title\tabstract\n{T1}\t{A1}\n{T2}\t{A2}\n\t\n", "tsv"),
+    "TSV": _text(
+        "papers.tsv", f"id\ttitle\tabstract\n1\t{T1}\t{A1}\n2\t{T2}\t{A2}\n3\t\t\n", "tsv"
+    ),
     "Zotero CSV": _text(
         "zotero.csv",
         '\ufeff"Key","Item Type","Publication Year","Author","Title","Abstract Note","Date"\n'
@@ -157,6 +159,80 @@ _JSON = {
             }
         }
     ),
+    "ADS JSON": _json(
+        {
+            "response": {
+                "docs": [
+                    {"bibcode": "2021Test...1", "title": [T1], "abstract": A1, "author": ["M, A."]},
+                    {"bibcode": "2021Test...2", "title": [T2], "pubdate": "2021-05-00"},
+                    {"bibcode": "2021Test...3", "title": []},
+                ]
+            }
+        }
+    ),
+    "HAL JSON": _json(
+        {
+            "response": {
+                "docs": [
+                    {"halId_s": "hal-1", "title_s": [T1], "abstract_s": [A1]},
+                    {"halId_s": "hal-2", "title_s": [T2], "producedDate_s": "2021-05"},
+                    {"halId_s": "hal-3", "title_s": []},
+                ]
+            }
+        }
+    ),
+    "DataCite JSON": _json(
+        {
+            "data": [
+                {
+                    "attributes": {
+                        "titles": [{"title": T1}],
+                        "descriptions": [{"description": A1, "descriptionType": "Abstract"}],
+                    }
+                },
+                {"attributes": {"titles": [{"title": T2}], "creators": [{"name": "M, A."}]}},
+                {"attributes": {"titles": [], "publicationYear": 2021}},
+            ]
+        }
+    ),
+    "DBLP JSON": _json(
+        {
+            "result": {
+                "hits": {
+                    "hit": [
+                        {"info": {"title": T1, "authors": {"author": {"text": "A. M"}}}},
+                        {"info": {"title": T2, "year": "2021"}},
+                        {"info": {"title": "", "key": "test/3"}},
+                    ]
+                }
+            }
+        }
+    ),
+    "Europe PMC JSON": _json(
+        {
+            "resultList": {
+                "result": [
+                    {"id": "1", "title": T1, "abstractText": A1, "authorString": "Muster A."},
+                    {"id": "2", "title": T2, "pubYear": "2021"},
+                    {"id": "3", "title": ""},
+                ]
+            }
+        }
+    ),
+    "CORE JSON": _json({"results": [{**FIRST, "yearPublished": 2021}, SECOND, NOTHING]}),
+    "bioRxiv and medRxiv JSON": _json(
+        {"collection": [{**FIRST, "doi": "10.99999/1", "published": "NA"}, SECOND, NOTHING]}
+    ),
+    "Zenodo, Figshare and Lens JSON": _json(
+        [
+            {"id": 1, "metadata": {"title": T1, "description": A1}},
+            {"lens_id": "2", **SECOND, "authors": [{"first_name": "A.", "last_name": "M"}]},
+            {"id": 3, "title": "", "description": ""},
+        ]
+    ),
+    "pandas `to_json`": _json(
+        {"title": {"0": T1, "1": T2, "2": None}, "abstract": {"0": A1, "1": A2, "2": None}}
+    ),
     "Hugging Face rows": _json(
         {"features": [], "rows": [{"row_idx": 0, "row": r} for r in (FIRST, SECOND, NOTHING)]}
     ),
@@ -228,6 +304,12 @@ _XML = {
         '<feed xmlns="http://www.w3.org/2005/Atom">',
         "<entry><title>{title}</title><summary>{abstract}</summary></entry>",
         "</feed>",
+    ),
+    "arXiv RSS": _xml(
+        "rss.xml",
+        '<rss version="2.0"><channel><title>updates</title>',
+        "<item><title>{title}</title><description>{abstract}</description></item>",
+        "</channel></rss>",
     ),
     "OAI-PMH": _xml(
         "harvest.xml",

@@ -109,6 +109,34 @@ def test_papers_are_added_replaced_and_removed(own: Path, tmp_path: Path) -> Non
     assert "no paper 'new'. Nothing was removed." in done.stderr
 
 
+def test_papers_without_an_id_in_several_files_do_not_replace_each_other(tmp_path: Path) -> None:
+    titles = {"a.csv": ("Sparse graphs", "Dwarf galaxies"), "b.csv": ("Quarks", "Lattices")}
+    for name, (first, second) in titles.items():
+        (tmp_path / name).write_text(f"id,title,abstract\n,{first},x\n,{second},x\nown,Own,x\n")
+    for name in ("one.txt", "two.txt"):
+        (tmp_path / name).write_text(f"Galaxies\nWe measure galaxies, volume {name}.\n")
+    files = [tmp_path / name for name in ("a.csv", "b.csv", "one.txt")]
+    done = run("index", "build", *files, "--output", tmp_path / "index")
+    assert done.stdout == "6 added, 1 replaced; the index has 6 papers.\n"
+    done = run("index", "add", tmp_path / "index", tmp_path / "two.txt")
+    assert done.stdout == "1 added; the index has 7 papers.\n"
+    index = Index.open(tmp_path / "index")
+    found = {index.id_of(row): index.title_of(row) for row in range(7)}
+    lines = {f"{n}:{line}": t[line - 2] for n, t in titles.items() for line in (2, 3)}
+    assert found == {**lines, "own": "Own", "one.txt": "Galaxies", "two.txt": "Galaxies"}
+
+
+def test_papers_of_pages_in_several_files_do_not_replace_each_other(tmp_path: Path) -> None:
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    page = {
+        "results": [{"title": "Sparse graphs"}, {"title": "Quarks"}, {"id": "2:9", "title": "Q"}]
+    }
+    for file in files:
+        file.write_text(f"{json.dumps(page)}\n" * 2)
+    done = run("index", "build", *files, "--output", tmp_path / "index")
+    assert done.stdout == "9 added, 3 replaced; the index has 9 papers.\n"
+
+
 def test_info_says_what_is_in_an_index(library: Path) -> None:
     facts = json.loads(run("index", "info", library / "index", "--json").stdout)
     assert facts["papers"] == 2

@@ -218,6 +218,20 @@ def test_numbered_records_of_several_sources_do_not_collide(write_source: WriteS
     assert {"1-7", "2-7"} <= set(read_all(folder)["id"])
 
 
+def test_pages_of_records_without_ids_do_not_collide(write_source: WriteSource) -> None:
+    rows = [{**row, "id": ""} for row in records(COUNTS)]
+    source = write_source([], "one.jsonl")
+    pages = [{"results": rows[:20]}, {"results": rows[20:35]}, {"results": rows[35:]}]
+    source.write_text("".join(f"{json.dumps(page)}\n" for page in pages))
+    other = source.with_name("two.jsonl")
+    again = [{**row, "summary": row["summary"] + " Again."} for row in rows[:20]]
+    other.write_text(f"\n{json.dumps({'results': again})}\n")
+    manifest = build_dataset([source, other], source.parent / "dataset", SMALL)
+    assert manifest.kept == 70
+    ids = set(read_all(source.parent / "dataset")["id"])
+    assert {"1-7", "1-2:7", "1-3:7", "2-2:7"} <= ids
+
+
 @pytest.mark.slow
 def test_a_built_split_can_be_built_from(write_source: WriteSource) -> None:
     rows = [record(n, code, categories=f"{code} cs.AI") for n, code in labelled()]

@@ -74,6 +74,33 @@ def test_an_entry_with_a_field_twice_is_bad() -> None:
     ]
 
 
+@pytest.mark.parametrize("value", ["{Slow moons}", '"Slow moons"', "2021", "jan", '"x" # jan'])
+@pytest.mark.parametrize("field", ["title", "journal"])
+def test_a_missing_comma_is_an_error_and_never_costs_a_text(field: str, value: str) -> None:
+    entry = f"@misc{{a, {field} = {value}\n  abstract = {{We count}},\n  year = 2021\n}}\n"
+    bad, other = read(entry + "@misc{b, title = {B}}")
+    assert isinstance(bad, BadRecord)
+    assert (bad.id, bad.kind) == ("a", "broken_bibtex")
+    assert bad.message == (
+        f"line 1: there is no comma between the fields '{field}' and 'abstract'. Add it"
+    )
+    assert other == Paper(id="b", title="B")
+
+
+@pytest.mark.parametrize("value", ["{x = {1} y = {2}}", '"x = {"} y = "', '"x = " # {y = 1}'])
+def test_a_sign_of_equality_in_a_value_is_text(value: str) -> None:
+    (paper,) = read(f"@misc{{a, title = {value}, url = http://x.y/?z=1, abstract = {{B}}}}")
+    assert isinstance(paper, Paper)
+    assert paper.title.startswith("x = ")
+    assert paper.abstract == "B"
+
+
+@pytest.mark.parametrize("comment", ["", " % mine", "\n  % mine\n  % abstract = {Old},"])
+def test_a_comment_before_a_field_costs_nothing(comment: str) -> None:
+    entry = f"@misc{{a,{comment}\n  title = {{Slow}},{comment}\n  abstract = {{We}}\n}}\n"
+    assert read(entry) == [Paper(id="a", title="Slow", abstract="We")]
+
+
 def test_a_field_twice_that_nobody_reads_costs_nothing() -> None:
     content = '@misc{k, title={A}, keywords = "x", Keywords = "y", keywords={z}}'
     assert read(content) == [Paper(id="k", title="A")]
@@ -105,6 +132,16 @@ def test_a_macro_that_is_not_defined_is_an_error_and_never_source_text() -> None
     )
 
 
+@pytest.mark.parametrize(
+    ("month", "date"),
+    [("{5}", "2021-05-01"), ("05", "2021-05-01"), ("{12}", "2021-12-01"), ("{may}", "2021-05-01")]
+    + [(month, "2021-01-01") for month in ("{}", "{0}", "{13}", "{Winter}")],
+)
+def test_a_month_is_a_name_or_a_number(month: str, date: str) -> None:
+    content = f"@misc{{a, title={{A}}, year = 2021, month = {month}}}"
+    assert read(content) == [Paper(id="a", title="A", published_date=date)]
+
+
 def test_the_eprintclass_of_biblatex_is_the_category() -> None:
     (paper,) = read("@online{k, title={A}, eprint={2001.01234}, eprintclass={math.CO}}")
     assert isinstance(paper, Paper)
@@ -119,7 +156,8 @@ def test_entries_below_a_heading_are_bibtex(heading: str) -> None:
     entry = (
         '@ARTICLE{2021XYZ...1....1M,\n  title = "{A slow planet}",\n  eprint = {2101.99901}\n}\n'
     )
-    assert read(heading + entry) == [Paper(id="2101.99901", title="{A slow planet}")]
+    expected = [Paper(id="2101.99901", title="{A slow planet}")]
+    assert read(heading + entry) == read(f"{heading}  {entry}") == expected
 
 
 @pytest.mark.parametrize("first", ["", "article{lost,\n", "\ufffd@\ufffdarticle{lost,\n"])

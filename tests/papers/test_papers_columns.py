@@ -101,6 +101,11 @@ def test_a_file_without_the_expected_columns_names_what_was_expected_and_seen(
     assert caught.value.columns_seen == ("Überschrift", "Inhalt")
 
 
+def test_columns_without_a_name_are_not_listed() -> None:
+    with pytest.raises(WrongColumns, match=r"columns seen: Report of 2021, Nr\. Name yours"):
+        read(f"Report of 2021{';' * 900}Nr\n", Columns(), format="csv")
+
+
 def test_a_header_is_known_by_the_expected_texts(tmp_path: Path) -> None:
     path = tmp_path / "new.txt"
     path.write_text("Titel;Text\na;b\n", encoding="utf-8")
@@ -137,3 +142,44 @@ def test_a_field_that_papers_do_not_have_is_refused_of_a_model_too() -> None:
 def test_in_python_the_argument_is_advised(columns: Any) -> None:
     with pytest.raises(WrongColumns, match=r"Name yours with columns=\{'title': …, 'abstract': …"):
         read("a,b\n1,2\n", columns, "csv")
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("columns", [Columns(), Columns(given={"title": "TITLE"}), EXPECTED])
+def test_the_header_of_each_joined_table_holds_for_the_rows_below_it(
+    mark: str, columns: Columns
+) -> None:
+    first = '\ufeffid,title,abstract\na,"Slow\nmoons",We\nb,Abstract,Title\n'
+    same = f"{mark}id,title,abstract\nc,Cores,They\n"
+    other = f"{mark}Title,ID,Abstract\nSieves,d,You\n"
+    assert read(first + same + other + same.replace("c,", "e,"), columns) == [
+        Paper(id="a", title="Slow\nmoons", abstract="We"),
+        Paper(id="b", title="Abstract", abstract="Title"),
+        Paper(id="c", title="Cores", abstract="They"),
+        Paper(id="d", title="Sieves", abstract="You"),
+        Paper(id="e", title="Cores", abstract="They"),
+    ]
+
+
+@pytest.mark.parametrize("empty", [",,", ",", ' , ,""', ",,,,,,", ""])
+def test_a_row_without_a_value_is_passed_over_like_an_empty_line(empty: str) -> None:
+    rows = f"id,title,abstract\n{empty}\na,A,B\n{empty}\n{empty}\nb,,\n{empty}\n"
+    paper, bad = read(rows, Columns())
+    assert paper == Paper(id="a", title="A", abstract="B")
+    assert isinstance(bad, BadRecord)
+    assert (bad.id, bad.message) == ("b", "line 6: title and abstract are empty")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "| title | abstract |\n|:-----|-----:|\n| A | B |\n",
+        "| title | abstract |\n|-------+----------|\n| A | B |\n",
+        " title | abstract\n-------+---------\n A | B\n",
+        "title,abstract\n-----,--------\nA,B\n",
+    ],
+)
+def test_the_line_below_a_header_is_no_paper(table: str) -> None:
+    (paper,) = read_stream(io.BytesIO(table.encode()))
+    assert isinstance(paper, Paper)
+    assert (paper.title.strip(), paper.abstract.strip()) == ("A", "B")

@@ -50,6 +50,25 @@ def test_the_content_decides_whatever_the_name(tmp_path: Path, content: str, for
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        "title,abstract\nA,B\n",
+        '{"title": "A", "abstract": "B"}\n',
+        '[{"title": "A", "abstract": "B"}]',
+        "@misc{1, title = {A}, abstract = {B}}\n",
+        "TY  - JOUR\nTI  - A\nAB  - B\nID  - 1\nER  - \n",
+        "<feed><entry><title>A</title><summary>B</summary></entry></feed>",
+        "A\nB\n",
+    ],
+)
+@pytest.mark.parametrize("n_marks", [1, 2, 3])
+def test_marks_before_a_file_change_nothing(content: str, n_marks: int) -> None:
+    (paper,) = read_stream(io.BytesIO(("\ufeff" * n_marks + content).encode()))
+    assert isinstance(paper, Paper)
+    assert (paper.title, paper.abstract) == ("A", "B")
+
+
+@pytest.mark.parametrize(
     ("name", "format"),
     [
         ("a.csv", "csv"),
@@ -95,7 +114,7 @@ def test_mapped_columns_make_a_header(tmp_path: Path) -> None:
         (bytes(range(256)), r"is binary"),
         (
             b"<?xml version='1.0'?><x/>",
-            r"is XML with the root <x> and without records that are read\. Give Atom",
+            r"is XML with the root <x> and without records that are read\. Give Atom, RSS",
         ),
         (b"\n <!DOCTYPE html>", r"is a web page \(HTML\), which is not read\. Give the title"),
     ],

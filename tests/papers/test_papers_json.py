@@ -87,12 +87,23 @@ def test_lists_of_categories_and_authors_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "categories", ["cs.LG stat.ML", ["cs.LG stat.ML"], ["cs.LG, stat.ML"], "['cs.LG', 'stat.ML']"]
+    "categories",
+    [
+        *("cs.LG stat.ML", ["cs.LG stat.ML"], ["cs.LG, stat.ML"], "['cs.LG', 'stat.ML']"),
+        "Machine Learning (cs.LG); Machine Learning (stat.ML)",
+        ["Machine Learning (cs.LG)", "Machine Learning (stat.ML)"],
+    ],
 )
 def test_categories_are_parted_however_they_are_written(categories: object) -> None:
     (paper,) = read(json.dumps({"abstract": "A", "categories": categories}))
     assert isinstance(paper, Paper)
     assert (paper.category_code, paper.categories) == ("cs.LG", ("cs.LG", "stat.ML"))
+
+
+def test_what_is_in_parentheses_is_a_category_only_if_it_is_one_of_arxiv() -> None:
+    (paper,) = read(json.dumps({"abstract": "A", "categories": "cs.LG (primary) hep-th (cross)"}))
+    assert isinstance(paper, Paper)
+    assert paper.categories == ("cs.LG", "primary", "hep-th", "cross")
 
 
 def test_blank_lines_count_but_hold_no_record() -> None:
@@ -187,6 +198,27 @@ def test_objects_over_several_lines_are_read_one_after_the_other() -> None:
     ]
 
 
+@pytest.mark.parametrize("between", ["", "\n", "\n\ufeff", "\r\n\r\n"])
+def test_documents_that_follow_each_other_are_all_read(between: str) -> None:
+    documents = ['[{"title": "A"}, {"title": "B"}]', "[]", '{"title":\n"C"}', '[{"title": "D"}]']
+    assert read(between.join(documents)) == [
+        Paper(id=str(number), title=title) for number, title in enumerate("ABCD", 1)
+    ]
+
+
+@pytest.mark.parametrize("rest", ["junk", "]", ', {"title": "B"}'])
+def test_what_follows_an_array_and_is_no_json_is_an_error(rest: str) -> None:
+    paper, bad = read(f'[{{"title": "A"}}]\n{rest}')
+    assert paper == Paper(id="1", title="A")
+    assert isinstance(bad, BadRecord)
+    assert bad.message.startswith("item 2: not JSON (Expecting value at character 1)")
+
+
+def test_lines_of_joined_files_may_begin_with_the_mark_of_a_file() -> None:
+    lines = b'\xef\xbb\xbf{"title": "A"}\n\xef\xbb\xbf{"title": "B"}\n\xef\xbb\xbf\n'
+    assert read(lines) == [Paper(id="1", title="A"), Paper(id="2", title="B")]
+
+
 def test_values_too_deep_to_show_are_bad_records() -> None:
     for depth in (900, 960, 980, 990, 5000):
         value = "[" * depth + r'"\u0041"' + "]" * depth
@@ -261,7 +293,7 @@ TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="
 
 @settings(max_examples=60)
 @given(
-    st.lists(st.tuples(TEXT, TEXT.filter(str.strip)), min_size=1, max_size=6),
+    st.lists(st.tuples(TEXT, TEXT.map("x{}".format)), min_size=1, max_size=6),
     st.booleans(),
     st.sampled_from(["jsonl", "json"]),
 )
@@ -322,3 +354,47 @@ def test_what_answers_and_error_lines_repeat_is_bounded() -> None:
         assert isinstance(record, BadRecord)
         assert len(record.id or "") <= 1000
         assert len(record.message) <= 2000
+
+
+@pytest.mark.parametrize(
+    "abstract",
+    [
+        "[No abstract available]",
+        "No abstract available.",
+        " no Abstract ",
+        "[no abstract]",
+        "Abstract not available",
+        "The abstract is not available.",
+        "abstract is missing",
+        "<p>No abstract is available for this article.</p>",
+        "N/A",
+        "n.a.",
+        "NA",
+        "\\N",
+        "NaN",
+        "None",
+    ],
+)
+def test_what_stands_for_a_missing_abstract_is_none(abstract: str) -> None:
+    lines = [{"title": "A", "abstract": abstract}, {"id": "k", "abstract": abstract}]
+    content = "\n".join(map(json.dumps, lines)).encode()
+    paper, bad = read_stream(io.BytesIO(content))
+    assert paper == Paper(id="1", title="A")
+    assert isinstance(bad, BadRecord)
+    assert (bad.kind, bad.id) == ("missing_text", "k")
+
+
+@pytest.mark.parametrize(
+    "abstract",
+    [
+        "No abstract group acts here.",
+        "Abstract not available to machines is written by people.",
+        "Na",
+        "None of these bounds is sharp.",
+        "Nanowires",
+        "No abstract. We sort.",
+    ],
+)
+def test_an_abstract_that_begins_like_a_missing_one_is_kept(abstract: str) -> None:
+    content = json.dumps({"title": "A", "abstract": abstract}).encode()
+    assert list(read_stream(io.BytesIO(content))) == [Paper(id="1", title="A", abstract=abstract)]

@@ -7,91 +7,14 @@ import json
 from typing import Any
 
 import pytest
+from json_samples import ABSTRACT, CROSSREF, DATACITE, KNOWN, TITLE, paper
 
 from classmark.papers import read_stream
 from classmark.records import BadRecord, Paper
 
-TITLE, ABSTRACT = "A slow planet", "We time transits of a planet."
-INVERTED = {"We": [0], "time": [1], "transits": [2], "of": [3], "a": [4], "planet.": [5]}
-
 
 def read(value: Any) -> list[Paper | BadRecord]:
     return list(read_stream(io.BytesIO(json.dumps(value).encode())))
-
-
-def paper(id: str, **more: Any) -> Paper:
-    return Paper(**{"id": id, "title": TITLE, "abstract": ABSTRACT, **more})
-
-
-CROSSREF = {
-    "DOI": "10.99999/1",
-    "title": [TITLE, "Ein langsamer Planet"],
-    "abstract": ABSTRACT,
-    "author": [{"given": "A.", "family": "Muster"}, {"name": "A Collaboration"}],
-    "issued": {"date-parts": [[2021, 5]]},
-}
-OPENALEX = {
-    "id": "https://openalex.org/W1",
-    "display_name": TITLE,
-    "abstract_inverted_index": INVERTED,
-    "publication_date": "2021-05-04",
-    "authorships": [{"author": {"display_name": "A. Muster"}}],
-}
-SEMANTIC_SCHOLAR = {
-    "paperId": "p1",
-    "title": TITLE,
-    "abstract": ABSTRACT,
-    "externalIds": {"ArXiv": "2101.99901"},
-    "authors": [{"authorId": "1", "name": "A. Muster"}],
-    "year": 2021,
-}
-INSPIRE = {
-    "id": "77",
-    "metadata": {
-        "titles": [{"title": TITLE}],
-        "abstracts": [{"value": ABSTRACT, "source": "arXiv"}],
-        "arxiv_eprints": [{"value": "2101.99901", "categories": ["hep-th", "gr-qc"]}],
-        "authors": [{"full_name": "Muster, A."}],
-        "preprint_date": "2021-01-02",
-    },
-}
-HUGGING_FACE = {"row_idx": 0, "row": {"id": "r1", "title": TITLE, "abstract": ABSTRACT}}
-ZOTERO = {
-    "itemKey": "AB12",
-    "title": TITLE,
-    "abstractNote": ABSTRACT,
-    "date": "2021",
-    "creators": [{"firstName": "A.", "lastName": "Muster"}],
-}
-CSL = {"id": "muster2021", "title": TITLE, "abstract": ABSTRACT, "issued": {"date-parts": [[2021]]}}
-
-KNOWN = {
-    "Crossref": (
-        CROSSREF,
-        paper("10.99999/1", authors=("A. Muster", "A Collaboration"), published_date="2021-05-01"),
-    ),
-    "OpenAlex": (
-        OPENALEX,
-        paper(str(OPENALEX["id"]), authors=("A. Muster",), published_date="2021-05-04"),
-    ),
-    "Semantic Scholar": (
-        SEMANTIC_SCHOLAR,
-        paper("2101.99901", authors=("A. Muster",), published_date="2021-01-01"),
-    ),
-    "Inspire": (
-        INSPIRE,
-        paper(
-            "2101.99901",
-            category_code="hep-th",
-            categories=("hep-th", "gr-qc"),
-            authors=("Muster, A.",),
-            published_date="2021-01-02",
-        ),
-    ),
-    "Hugging Face": (HUGGING_FACE, paper("r1")),
-    "Zotero": (ZOTERO, paper("AB12", authors=("A. Muster",), published_date="2021-01-01")),
-    "CSL-JSON": (CSL, paper("muster2021", published_date="2021-01-01")),
-}
 
 
 @pytest.mark.parametrize(("record", "expected"), KNOWN.values(), ids=KNOWN)
@@ -109,6 +32,12 @@ def test_a_record_of_a_known_service_is_read(record: Any, expected: Paper) -> No
         lambda records: {"features": [], "rows": records},
         lambda records: {"status": "ok", "message": {"items": records}},
         lambda records: {"hits": {"total": 2, "hits": records}},
+        lambda records: {"responseHeader": {"status": 0}, "response": {"docs": records}},
+        lambda records: {"result": {"status": {}, "hits": {"@total": "2", "hit": records}}},
+        lambda records: {"hitCount": 2, "resultList": {"result": records}},
+        lambda records: {"messages": [{"status": "ok"}], "collection": records},
+        lambda records: {"papers": records},
+        lambda records: {"records": records, "facets": [{"name": "x"}]},
     ],
 )
 @pytest.mark.parametrize("indent", [None, 1])
@@ -121,8 +50,112 @@ def test_a_list_that_a_service_wraps_is_read_record_by_record(wrap: Any, indent:
     assert bad.message.startswith(f"{'line 1' if indent is None else 'item 1'}, item 2: no 'title'")
 
 
+@pytest.mark.parametrize("between", ["\n", "\n\n", "\n ", " , "])
+def test_papers_without_ids_of_several_pages_have_different_ones(between: str) -> None:
+    pages = [{"results": [{"title": f"{page}{i}"} for i in (1, 2)]} for page in "ABC"]
+    text = between.join(json.dumps(page, indent=1 if between == "\n " else None) for page in pages)
+    is_array = "," in between
+    content = f"[{text}]" if is_array else text
+    found = list(read_stream(io.BytesIO(content.encode())))
+    second, third = (3, 5) if between == "\n\n" else (2, 3)
+    assert found == [
+        *(Paper(id="1", title="A1"), Paper(id="2", title="A2")),
+        *(Paper(id=f"{second}:1", title="B1"), Paper(id=f"{second}:2", title="B2")),
+        *(Paper(id=f"{third}:1", title="C1"), Paper(id=f"{third}:2", title="C2")),
+    ]
+
+
+@pytest.mark.parametrize("wrap", [lambda records: records, lambda records: {"data": records}])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_record_that_a_service_did_not_find_costs_no_other(wrap: Any, indent: Any) -> None:
+    records = wrap([None, {"title": "A"}, None, {"title": "B"}])
+    found = list(read_stream(io.BytesIO(json.dumps(records, indent=indent).encode())))
+    assert [getattr(record, "title", None) for record in found] == [None, "A", None, "B"]
+    bad = found[2]
+    assert isinstance(bad, BadRecord)
+    assert bad.message.endswith("item 3: a JSON object was expected, got None")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"title": {"0": "A", "1": None}, "abstract": {"0": "X", "1": "Y"}, "id": {"0": 7}},
+        {"columns": ["title", "abstract", "id"], "data": [["A", "X", 7], [None, "Y"]]},
+        {"0": {"title": "A", "abstract": "X", "id": 7}, "2": {"title": None, "abstract": "Y"}},
+    ],
+)
+@pytest.mark.parametrize("indent", [None, 1])
+def test_tables_as_pandas_writes_them_are_read(table: Any, indent: Any) -> None:
+    found = list(read_stream(io.BytesIO(json.dumps(table, indent=indent).encode())))
+    assert found == [
+        Paper(id="7", title="A", abstract="X"),
+        Paper(id="2", abstract="Y"),
+    ]
+
+
+def test_papers_under_their_ids_keep_them() -> None:
+    papers = {
+        "2101.99901": {"title": "A"},
+        "hep-1": {"title": "B"},
+        "x": {"doi": "y", "title": "C"},
+    }
+    expected = {"2101.99901": "A", "hep-1": "B", "y": "C"}
+    assert read(papers) == [Paper(id=id, title=title) for id, title in expected.items()]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"title": {"0": "A"}, "abstract": "X"},
+        {"title": {"en": ["A"]}, "year": 2021},
+        {"columns": ["title"], "data": ["A"]},
+        {"columns": [["title"]], "data": [["A"]]},
+    ],
+)
+def test_what_only_looks_like_a_table_is_one_error(value: Any) -> None:
+    (bad,) = read(value)
+    assert isinstance(bad, BadRecord)
+
+
 def test_a_single_record_in_a_message_is_read() -> None:
     assert read({"status": "ok", "message": CROSSREF})[0].id == "10.99999/1"
+    assert read({"data": DATACITE}) == read(DATACITE)
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"title": [TITLE], "pubdate": "2021-00-00"}, {"published_date": "2021-01-01"}),
+        ({"title": [TITLE], "abstract": [], "doi": ["10.9/1", "10.9/2"]}, {"id": "10.9/1"}),
+        ({"title_s": [TITLE], "halId_s": "hal-9"}, {"id": "hal-9"}),
+        ({"title_s": ["Un"], "en_title_s": [TITLE], "docid": 7}, {"id": "7"}),
+        ({"attributes": {"titles": [{"title": TITLE}], "descriptions": []}}, {}),
+        ({"attributes": {"titles": [{"title": TITLE}], "descriptions": None, "dates": 1}}, {}),
+        ({"info": {"title": TITLE, "authors": {"author": {"text": "Al"}}}}, {"authors": ("Al",)}),
+        ({"title": TITLE, "authorList": {}, "authorString": ""}, {}),
+        ({"title": TITLE, "abstract": "", "published": "NA"}, {}),
+        ({"title": TITLE, "authors": [], "yearPublished": None}, {}),
+    ],
+)
+def test_what_a_service_does_not_know_of_a_paper_costs_nothing_else(
+    record: Any, expected: Any
+) -> None:
+    assert read(record) == [Paper(**{"id": "1", "title": TITLE, **expected})]
+
+
+def test_the_date_of_issue_in_datacite_is_better_than_its_year() -> None:
+    dates = [
+        {"date": "2021-07-01T12:00:00Z", "dateType": "Updated"},
+        {"date": "2021-05", "dateType": "Issued"},
+    ]
+    record = {"attributes": {"titles": [{"title": "A"}], "dates": dates, "publicationYear": 2021}}
+    assert read(record) == [Paper(id="1", title="A", published_date="2021-05-01")]
+
+
+def test_names_of_a_service_are_columns_of_a_table_too() -> None:
+    table = f"halId_s,title_s,abstract_s,producedDate_s\nhal-9,{TITLE},{ABSTRACT},2021\n"
+    (found,) = read_stream(io.BytesIO(table.encode()))
+    assert found == paper("hal-9", published_date="2021-01-01")
 
 
 def test_an_object_without_records_is_one_error() -> None:
@@ -143,6 +176,15 @@ def test_an_inverted_abstract_without_words_leaves_the_title(index: Any) -> None
 def test_a_date_that_is_not_known_is_none(issued: Any) -> None:
     (found,) = read({"title": TITLE, "issued": issued})
     assert found == Paper(id="1", title=TITLE)
+
+
+@pytest.mark.parametrize("values", [{"title": None}, {"Abstract": None, "titles": None}])
+def test_a_record_whose_texts_are_null_is_said_to_be_empty(values: Any) -> None:
+    (bad,) = read({"id": "k", **values})
+    assert isinstance(bad, BadRecord)
+    assert (bad.kind, bad.id) == ("missing_text", "k")
+    assert bad.message == "line 1: title and abstract are empty"
+    assert not bad.columns_seen
 
 
 def test_nan_is_a_missing_value() -> None:

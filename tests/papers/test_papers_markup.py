@@ -25,6 +25,9 @@ TEX_DOCUMENT = r"\documentclass{m}\usepackage{a}\begin{document}$$x_i = \alpha$$
         ("caf&eacute; &amp; bar&#8217;s &#x3b1;", "café & bar’s α"),
         ("&lt;p&gt;We &lt;i&gt;draw&lt;/i&gt;&lt;/p&gt;", " We draw "),
         ("a &lt; b and c &gt; d", "a < b and c > d"),
+        ("a &amp;lt; b &amp;amp;amp; c&amp;#8217;s &amp;beta;", "a < b & c’s β"),
+        ("H&amp;lt;sub&amp;gt;2&amp;lt;/sub&amp;gt;O", "H_{2}O"),
+        ("R&amp;D; &amp; AT&amp;T; &amp;", "R&D; & AT&T; &"),
         ("<![CDATA[We draw]]><!-- note -->", "We draw "),
         ("<mml:math><mml:mi>x</mml:mi><mml:mo>=</mml:mo><mml:mn>2</mml:mn></mml:math>", "x=2"),
         (

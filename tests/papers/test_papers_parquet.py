@@ -187,7 +187,8 @@ ODD_DATES = {
     "a zone": (pa.array([0, None], pa.timestamp("us", "Asia/Tokyo")), "1970-01-01"),
     "a duration": (pa.array([_FAR, None], pa.duration("us")), None),
     "a time": (pa.array([1, None], pa.time32("s")), None),
-    "a number": (pa.array([2017.0, None]), None),
+    "a year of pandas": (pa.array([2017.0, None]), "2017-01-01"),
+    "a number": (pa.array([2017.5, None]), None),
     "a struct": (pa.array([{"year": 2017}, None]), None),
 }
 

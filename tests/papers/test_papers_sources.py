@@ -33,6 +33,18 @@ PACK: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+ENDED_BY_DOS = {
+    "csv": b"title,abstract\r\nA,B\r\n",
+    "jsonl": b'{"title": "A"}\n{"title": "B"}\n',
+    "json": b'[{"title": "A"},\n {"title": "B"}]',
+    "xml": b'<?xml version="1.0"?><feed><entry><title>A</title></entry></feed>',
+    "bib": b"@article{a, title = {A}}\n",
+    "ris": b"TY  - JOUR\nTI  - A\nER  - \n",
+    "txt": b"A\nWe sort graphs.",
+    "old.csv": b"title,abstract\rA,B\r",
+}
+
+
 def zip_of(path: Path, members: dict[str, bytes]) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
@@ -334,3 +346,35 @@ def test_a_zip_that_cannot_be_unpacked_piece_by_piece_is_refused(
         match=rf"p\.zip cannot be unzipped here \(compression method {method} is not",
     ):
         list(read_papers(path))
+
+
+class OneByOne(io.BytesIO):
+    """A stream that gives a byte at a time."""
+
+    def read1(self, _size: int | None = -1) -> bytes:
+        return self.read(1)
+
+
+@pytest.mark.parametrize("suffix", ENDED_BY_DOS)
+def test_the_mark_by_which_dos_ends_a_text_is_passed_over(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"p.{suffix}"
+    path.write_bytes(ENDED_BY_DOS[suffix])
+    expected = list(read_papers(path))
+    assert all(isinstance(record, Paper) for record in expected)
+    for marks in (b"\x1a", b"\x1a\x1a\x1a"):
+        path.write_bytes(ENDED_BY_DOS[suffix] + marks)
+        assert list(read_papers(path)) == expected
+        packed = gzip.compress(path.read_bytes())
+        assert list(read_stream(io.BytesIO(packed))) == expected
+
+
+def test_the_mark_of_dos_amid_a_text_stays_and_a_packed_file_may_end_with_it() -> None:
+    lines = b'{"title": "A"}\n' * 10_000 + b'{"title": "B"}\x1a'
+    expected = list(read_stream(io.BytesIO(lines[:-1])))
+    assert list(read_stream(io.BytesIO(lines))) == expected
+    assert list(read_stream(OneByOne(lines + b"\x1a"))) == expected
+    (paper,) = read_stream(io.BytesIO(b"title\tabstract\nA\x1aB\tC\n"))
+    assert paper == Paper(id="2", title="A\x1aB", abstract="C")
+    text = "title,abstract\nA,\u011a".encode("utf-16-be")
+    (paper,) = read_stream(io.BytesIO(b"\xfe\xff" + text))
+    assert paper == Paper(id="2", title="A", abstract="\u011a")

@@ -85,6 +85,13 @@ def read(path: Path, **options: Any) -> list[Paper | BadRecord]:
     return list(read_papers(path, **options))
 
 
+def test_a_header_that_comes_again_is_no_paper(tmp_path: Path) -> None:
+    again = tuple(name.upper() for name in HEADER)
+    rows = [HEADER, ("K1", HEADER[1], "We sieve.", 2024), again, ("K2", "Cores", "We core.", 2024)]
+    found = read(workbook(tmp_path / "papers.xlsx", {"Sheet1": rows}))
+    assert [record.id for record in found] == ["K1", "K2"]
+
+
 def test_a_workbook_is_read_like_a_table(tmp_path: Path) -> None:
     rows = [
         (),
@@ -177,6 +184,7 @@ def test_every_sheet_of_papers_is_read_and_another_is_an_error(tmp_path: Path) -
         "Empty": [],
         "Notes": [(), ("To do",), ("call Ada",)],
         "Second": [("title",), ("C",), (None,), ("D",)],
+        "Third": [("title", "key"), ("E",), ("F", "K2")],
         "Lists": [("x",), ("y",)],
     }
     records = read(workbook(tmp_path / "p.xlsx", sheets, hide))
@@ -185,7 +193,10 @@ def test_every_sheet_of_papers_is_read_and_another_is_an_error(tmp_path: Path) -
     assert isinstance(notes, BadRecord)
     assert notes.kind == "wrong_columns"
     assert notes.message.startswith("sheet 'Notes', row 2: ")
-    assert second == [Paper(id="2", title="C"), Paper(id="4", title="D")]
+    assert second == [
+        *(Paper(id="2:2", title="C"), Paper(id="2:4", title="D")),
+        *(Paper(id="3:2", title="E"), Paper(id="K2", title="F")),
+    ]
 
 
 def test_a_workbook_without_a_cell_is_empty(tmp_path: Path) -> None:

@@ -375,10 +375,12 @@ FIELD = st.text(
 )
 
 
+# Not what stands for a missing abstract, such as "N/A".
+ABSTRACT = FIELD.map(lambda text: f"x{text}") | FIELD.map(lambda text: f"{text} x")
+
+
 @settings(max_examples=60)
-@given(
-    st.lists(st.tuples(FIELD, FIELD.filter(lambda text: without_markup(text).strip())), max_size=6)
-)
+@given(st.lists(st.tuples(FIELD, ABSTRACT), max_size=6))
 def test_what_a_csv_writer_wrote_is_read_back(rows: list[tuple[str, str]]) -> None:
     file = io.StringIO(newline="")
     csv.writer(file).writerows([("title", "abstract"), *rows])

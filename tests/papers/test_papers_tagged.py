@@ -263,6 +263,13 @@ def test_damaged_borders_cost_no_record(content: str, expected: list[str]) -> No
     assert titles(content) == expected
 
 
+def test_the_number_of_pubmed_central_above_that_of_pubmed_is_no_record() -> None:
+    records = [f"PMC - PMC{n}\nPMID- {n}\nIS  - 0\nTI  - T{n}\n" for n in (1, 2)]
+    assert read("\n".join(records)) == [Paper(id=str(n), title=f"T{n}") for n in (1, 2)]
+    without = "PMC - PMC3\nIS  - 0\nTI  - T3\n"
+    assert titles("\n".join([without, *records, without])) == ["T3", "T1", "T2", "T3"]
+
+
 def test_two_titles_in_one_record_are_an_error_that_names_them() -> None:
     (bad,) = read("\nTY  - J\nID  - k\nTI  - A\nTI  - B\nER  - \n")
     assert bad == BadRecord(

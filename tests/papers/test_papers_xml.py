@@ -14,6 +14,7 @@ from xml_samples import (
     OAI,
     PUBMED,
     RAW,
+    RSS,
     only,
     read,
     record,
@@ -36,6 +37,42 @@ def test_atom_is_read_with_its_categories_dates_and_authors() -> None:
         updated_date="2024-02-03",
         authors=("Ada Sieve", "Bo Graph"),
     )
+
+
+@pytest.mark.parametrize("line_end", ["\n", " \n", " "])
+def test_the_feed_of_new_papers_is_read_without_its_announcements(line_end: str) -> None:
+    before = f"arXiv:2401.00010v2 Announce Type: replace-cross{line_end}Abstract: "
+    feed = ATOM.replace("http://arxiv.org/abs/", "oai:arXiv.org:").replace(
+        "We si", f"{before}We si"
+    )
+    creator = '<dc:creator xmlns:dc="http://purl.org/dc/elements/1.1/">Ada Sieve, Bo Graph'
+    feed = feed.replace("<author><name>Ada Sieve</name></author>", f"{creator}</dc:creator>")
+    paper = only(feed.replace("<author><name>Bo Graph</name></author>", ""))
+    assert (paper.id, paper.abstract) == ("2401.00010v2", "We sieve $a < b$ & colour.")
+    assert paper.authors == ("Ada Sieve", "Bo Graph")
+
+
+def test_the_rss_of_new_papers_is_read() -> None:
+    paper, other = read(RSS)
+    assert paper == Paper(
+        id="2401.00010v1",
+        title="Sieves for graphs",
+        abstract="We sieve $a < b$ & colour.",
+        category_code="math.CO",
+        categories=("math.CO", "cs.DM"),
+        published_date="2024-01-02",
+        authors=("Ada Sieve", "Bo Graph"),
+    )
+    assert other == Paper(id="2401.00011", title="Lattices", abstract="We study lattices.")
+    without_declaration = RSS.partition("\n")[2]
+    assert read(without_declaration) == [paper, other]
+    assert read(without_declaration.replace("<rss ", "<rss\n")) == [paper, other]
+
+
+def test_the_longest_description_in_dublin_core_is_the_abstract() -> None:
+    notes = "<dc:description>Broad audience</dc:description>"
+    paper = only(record(DC.replace("<dc:description>We", f"{notes}<dc:description>We often", 1)))
+    assert paper.abstract == "We often find cores."
 
 
 def test_atom_of_arxiv_that_holds_an_error_is_one_error() -> None:

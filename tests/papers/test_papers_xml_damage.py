@@ -186,8 +186,9 @@ KINDS = st.sampled_from(["atom", "endnote", "oai"])
 @given(WRITTEN, KINDS)
 def test_whatever_is_written_as_xml_is_read_back(records: list[tuple[str, str]], kind: str) -> None:
     # Letters only: what looks like markup or an entity is taken out, which other tests look at.
-    records = [(f"A{t}".replace("<", "").replace("&", ""), a.replace("<", "").replace("&", ""))
-               for t, a in records]  # fmt: skip
+    # The x: an abstract such as "N/A" is none.
+    plain = str.maketrans("", "", "<&")
+    records = [(f"x{t}".translate(plain), f"x{a}".translate(plain)) for t, a in records]
     papers = read(written(records, kind), format="xml")
     assert [(p.title, p.abstract) for p in papers] == [(t.strip(), a.strip()) for t, a in records]
     assert [p.id for p in papers] == [str(i) for i in range(1, len(records) + 1)]

@@ -32,6 +32,24 @@ ATOM = """<?xml version="1.0" encoding="UTF-8"?>
 </feed>
 """
 
+RSS = """<?xml version='1.0' encoding='UTF-8'?>
+<rss xmlns:arxiv="http://arxiv.org/schemas/atom" xmlns:dc="http://purl.org/dc/elements/1.1/"
+ version="2.0"><channel><title>math.CO updates on arXiv.org</title>
+<link>http://rss.arxiv.org/rss/math.CO</link><description>math.CO updates</description>
+<pubDate>Tue, 02 Jan 2024 00:00:00 -0500</pubDate>
+<item><title>Sieves for graphs</title><link>https://arxiv.org/abs/2401.00010</link>
+<description>arXiv:2401.00010v1 Announce Type: new
+Abstract: We sieve $a &lt; b$ &amp; colour.</description>
+<guid isPermaLink="false">oai:arXiv.org:2401.00010v1</guid>
+<category>math.CO</category><category>cs.DM</category>
+<pubDate>Tue, 02 Jan 2024 00:00:00 -0500</pubDate>
+<arxiv:announce_type>new</arxiv:announce_type><dc:rights>http://example.org/by</dc:rights>
+<dc:creator>Ada Sieve, Bo Graph</dc:creator></item>
+<item><title>Lattices</title><link>https://arxiv.org/abs/2401.00011</link>
+<description>We study lattices.</description><category>Physics News</category></item>
+</channel></rss>
+"""
+
 ARXIV = """<arXiv xmlns="http://arxiv.org/OAI/arXiv/">
  <id>2401.00011</id><created>2024-01-03</created><updated>2024-03-01</updated>
  <authors><author><keyname>Sieve</keyname><forenames>Ada</forenames></author></authors>

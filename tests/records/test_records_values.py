@@ -58,11 +58,28 @@ def test_a_text_is_split_into_the_names_that_it_lists(text: str, names: tuple[st
         [{"name": "Ada Sieve"}, {"name": "Bo Graph"}],
         [{"given": "Ada", "family": "Sieve"}, {"firstName": "Bo", "lastName": "Graph"}],
         [{"author": {"display_name": "Ada Sieve"}}, {"full_name": "Bo Graph"}],
+        [{"literal": "Ada Sieve"}, {"author": {"id": None}, "raw_author_name": "Bo Graph"}],
+        [
+            {"name": ""},
+            {"name": None},
+            {"name": "Ada Sieve"},
+            {"given": None, "family": "Bo Graph"},
+        ],
+        [
+            {"author": {"display_name": "Ada Sieve"}, "raw_author_name": "A. Sieve"},
+            {"author": {"display_name": None}, "raw_author_name": "Bo Graph"},
+            {"author": {"display_name": None}, "raw_author_name": ""},
+        ],
         ("Ada  Sieve", "Bo\nGraph"),
     ],
 )
 def test_lists_of_names_and_of_people_are_read(people: object) -> None:
     assert author_names(people) == ("Ada Sieve", "Bo Graph")
+
+
+def test_particles_belong_to_a_name() -> None:
+    person = {"family": "Sieve", "non-dropping-particle": "van der", "given": "Ada"}
+    assert author_names([person]) == ("Ada van der Sieve",)
 
 
 def test_one_person_is_a_list_of_one() -> None:
@@ -80,6 +97,7 @@ def test_missing_authors_are_none(missing: object) -> None:
         (5, "int 5"),
         ([1], "int 1"),
         ([["Sieve", "Ada"]], r"list \['Sieve', 'Ada'\]"),
+        ([{"name": 5}], r"dict \{'name': 5\}"),
         ([{"orcid": "0"}], r"dict \{'orcid': '0'\}"),
         (True, "bool True"),
         ([{"name": "x" * 100, "deep": 1}, {"y" * 100: 1}], "dict .*…"),

@@ -5,7 +5,7 @@ from classmark.papers.fields import Columns, ReadOptions, parse_columns
 from classmark.papers.files.chunks import Chunk, ChunkSize, papers_of, read_chunks
 from classmark.papers.files.detect import FORMATS, KNOWN_SUFFIXES, detect_format
 from classmark.papers.files.reader import read_papers, read_stream
-from classmark.papers.ids import canonical_id
+from classmark.papers.ids import canonical_id, is_place
 from classmark.papers.markup import without_markup
 from classmark.papers.recipe import (
     RECIPE_VERSION,
@@ -28,6 +28,7 @@ __all__ = [
     "canonical_id",
     "detect_format",
     "finish",
+    "is_place",
     "normalise",
     "papers_of",
     "parse_columns",

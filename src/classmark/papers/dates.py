@@ -17,10 +17,18 @@ _KEPT_DAYS, _LONGEST_KEPT = 1 << 14, 40
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _SLASHED = re.compile(r"([0-9]{1,2})/([0-9]{1,2})/([0-9]{4}|[0-9]{2})")
-_ISO = re.compile(r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2})(?:[T ][0-9:.,+\-Z ]*)?)?)?")
-_RFC_2822 = re.compile(
-    r"(?:[A-Za-z]{3},\s*)?([0-9]{1,2})\s+([A-Za-z]{3})\s+([0-9]{4})(?:\s+[0-9:]+(?:\s+[A-Za-z0-9+-]+)?)?"
+_ISO = re.compile(
+    r"([0-9]{4})(?:\.0|-([0-9]{2})(?:-([0-9]{2})(?:[T ][0-9:.,+\-Z ]*)?)?)?"
+    r"|([0-9]{4})/([0-9]{1,2})(?:/([0-9]{1,2})(?: [0-9:.]*)?)?"
 )
+_DAY = r"[0-9]{4}(?:-[0-9]{2}){0,2}"
+_RANGE = re.compile(rf"({_DAY})(?:/(?:{_DAY}|\.\.)?|(?:--?|\u2013)[0-9]{{4}})")
+"""Dates of BibLaTeX, whose end may be open, and years of other sources."""
+_RFC_2822 = re.compile(
+    r"(?:[A-Za-z]{3},\s*)?([0-9]{1,2})\s+([A-Za-z]{3})[a-z]*\s+([0-9]{4})"
+    r"(?:\s+[0-9:]+(?:\s+[A-Za-z0-9+-]+)?)?"
+)
+_MONTH_FIRST = re.compile(r"([A-Za-z]{3})[a-z]*\.?\s+(?:([0-9]{1,2}),?\s+)?([0-9]{4})")
 
 _YEAR_FIRST = re.compile(
     r"([0-9]{4})(?![0-9])(?:[\s/.-]+([0-9]{1,2}|[A-Za-z]{3})[a-z]*(?:[\s/.-]+([0-9]{1,2}))?)?"
@@ -30,10 +38,12 @@ _YEAR = re.compile(r"\b([0-9]{4})\b()()")
 
 
 def parse_date(text: str) -> str:
-    """Return ``YYYY-MM-DD``; a missing month or day becomes the first.
+    """Return ``YYYY-MM-DD``; a month or day that is missing or zero becomes the first.
 
-    Reads ``M/D/YY`` and ``M/D/YYYY``, ISO dates and date-times, ``YYYY-MM``, ``YYYY``, and
-    RFC 2822 (``Mon, 2 Apr 2007 19:18:42 GMT``). The day is taken as written, in its own time zone.
+    Reads ``M/D/YY`` and ``M/D/YYYY``, ISO dates and date-times, also with slashes, ``YYYY-MM``,
+    ``YYYY``, ``YYYY.0`` (pandas, where another year is missing), RFC 2822 (``Mon, 2 Apr 2007
+    19:18:42 GMT``), and ``April 2, 2007``; of a range (``2019-05/2019-07``, ``2019-2020``) the
+    first date. The day is taken as written, in its own time zone.
 
     Raises:
         InvalidPaper: no such form, or no such day.
@@ -55,12 +65,17 @@ def _iso_day(text: str) -> str:
 
 
 def _parts(text: str) -> tuple[int, int, int]:
+    if match := _RANGE.fullmatch(text):
+        text = match[1]
     if match := _ISO.fullmatch(text):
-        return int(match[1]), int(match[2] or 1), int(match[3] or 1)
+        year, month, day = match.groups()[3:] if match[4] else match.groups()[:3]
+        return int(year), int(month or 1) or 1, int(day or 1) or 1
     if match := _SLASHED.fullmatch(text):
         return _full_year(match[3]), int(match[1]), int(match[2])
     if match := _RFC_2822.fullmatch(text):
         return int(match[3]), _MONTHS.index(match[2].lower()) + 1, int(match[1])
+    if match := _MONTH_FIRST.fullmatch(text):
+        return int(match[3]), _MONTHS.index(match[1].lower()) + 1, int(match[2] or 1)
     raise ValueError(text)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from classmark.errors import InvalidPaper, UsageError, WrongColumns
 from classmark.papers.dates import parse_date
+from classmark.papers.ids import codes_among
 from classmark.papers.markup import without_markup
 from classmark.records import BadRecord, Paper, author_names, is_missing
 
@@ -22,22 +23,32 @@ MAX_ID_CHARS = 1000
 """A longer identifier makes a bad record: answers, logs and error lines repeat it."""
 
 COLUMN_NAMES: dict[str, tuple[str, ...]] = {
-    "id": ("id", "arxiv_id", "key", "ut", "ut (unique wos id)", "eid", "pmid", "paperid", "doi"),
-    "title": ("title", "titles", "article title", "document title", "ti"),
-    "abstract": ("abstract", "summary", "summaries", "abstract note", "abstractnote", "ab"),
+    "id": (
+        *("id", "arxiv_id", "arxivid_s", "key", "ut", "ut (unique wos id)", "eid", "pmid"),
+        *("paperid", "bibcode", "halid_s", "docid", "lens_id", "corpusid", "biorxiv_doi", "doi"),
+    ),
+    "title": (
+        *("title", "titles", "article title", "document title", "ti"),
+        *("en_title_s", "title_s", "preprint_title"),
+    ),
+    "abstract": (
+        *("abstract", "summary", "summaries", "abstract note", "abstractnote", "ab"),
+        *("abstracttext", "en_abstract_s", "abstract_s", "preprint_abstract"),
+    ),
     "category_code": ("category_code", "primary_category"),
-    "categories": ("categories", "terms"),
+    "categories": ("categories", "terms", "arxiv_class"),
     "published_date": (
-        *("published_date", "published", "date", "publication date", "publication year", "year"),
-        *("py",),
+        *("published_date", "published", "date", "publication date", "publication year"),
+        *("firstpublicationdate", "pubdate", "produceddate_s", "publisheddate", "year", "py"),
+        *("publicationyear", "pubyear", "yearpublished", "year_published"),
     ),
     "updated_date": ("updated_date", "update_date", "updated"),
-    "authors": ("authors", "author", "au"),
+    "authors": ("authors", "author", "au", "authfullname_s", "preprint_authors"),
 }
 """Fields of a paper, each with the columns or keys it is sought under, best first, in lower case.
 
 Beside arXiv's and Kaggle's names these are those that Zotero, Web of Science (short and full),
-Scopus, PubMed and Semantic Scholar export.
+Scopus, PubMed, Semantic Scholar, ADS, HAL, DataCite, Europe PMC, CORE and bioRxiv export.
 """
 
 TEXT_FIELDS = ("title", "abstract", "category_code", "categories")
@@ -51,6 +62,16 @@ MAX_MAPPING_CHARS = 10_000
 
 _TEXTS = ("title", "abstract")
 _BETWEEN_CATEGORIES = re.compile(r"[\s,;|\[\]()'\"]+")
+_NAMED_CODE = re.compile(r"[A-Za-z] \(([a-z]+(?:-[a-z]+)?(?:\.[A-Za-z-]+)?)\)")
+"""A category as arXiv's pages write it: ``Machine Learning (cs.LG)``."""
+_NO_ABSTRACT = re.compile(
+    r"\W*+(?:no abstract(?: (?:is )?(?:available|provided|found|given))?"
+    r"|(?:the )?abstract (?:is |was )?(?:missing|unavailable|not (?:available|provided|found))"
+    r"|(?-i:NA|(?<=\\)N)|n/a|n\.a|nan|none|null)"
+    r"(?: for this (?:article|paper|record|document))?\W*",
+    re.IGNORECASE,
+)
+"""What services and tables write where there is none."""
 _FIRST_OF_ARXIV, _FIRST_OF_FIVE_DIGITS = 704, 1501
 """The months in which arXiv's identifiers became numbers, and got a fifth digit."""
 _MAX_LIST_CHARS = 10_000
@@ -170,14 +191,23 @@ class ReadOptions:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a record is: "line 7" in messages, "7" as identifier if it has none of its own."""
+    """Where a record is: "line 7" in messages, "7" as identifier if it has none of its own.
+
+    Of a file with several pages, each numbered from 1, those below the first lead: "2:7".
+    """
 
     unit: str
     number: int
+    page: int = 1
+
+    @property
+    def id(self) -> str:
+        """The identifier of a record without one, as ``ids.is_place`` knows it again."""
+        return str(self.number) if self.page == 1 else f"{self.page}:{self.number}"
 
     def bad(self, kind: str, message: str, id: str | None = None) -> BadRecord:
         """Return the record that could not be read, its message led by the place; both are cut."""
-        known_id = (id or str(self.number))[:MAX_ID_CHARS]
+        known_id = (id or self.id)[:MAX_ID_CHARS]
         return BadRecord(id=known_id, kind=kind, message=f"{self}: {message}"[:_MAX_MESSAGE_CHARS])
 
     def __str__(self) -> str:
@@ -208,7 +238,8 @@ def locate_columns(header: Iterable[str], options: ReadOptions) -> dict[str, int
 
 def _wrong_columns(what: str, seen: list[str], options: ReadOptions) -> WrongColumns:
     return WrongColumns(
-        f"{options.name} has {what}; columns seen: {listed(seen)}. {options.columns.advice}",
+        f"{options.name} has {what}; columns seen: {listed([name for name in seen if name])}. "
+        f"{options.columns.advice}",
         offered(seen, SEEN_COLUMNS),
     )
 
@@ -246,6 +277,8 @@ def build_paper(values: Mapping[str, Any], place: Place, options: ReadOptions) -
         authors = author_names(values.get("authors"))
     except InvalidPaper as error:
         return place.bad("wrong_type", str(error), known_id)
+    if _NO_ABSTRACT.fullmatch(abstract):
+        abstract = ""
     if not title.strip() and not abstract.strip():
         return place.bad("missing_text", "title and abstract are empty", known_id)
     try:
@@ -254,7 +287,7 @@ def build_paper(values: Mapping[str, Any], place: Place, options: ReadOptions) -
     except InvalidPaper as error:
         return place.bad("bad_date", str(error), known_id)
     return Paper(
-        id=known_id or str(place.number),
+        id=known_id or place.id,
         title=title,
         abstract=abstract,
         category_code=code,
@@ -279,6 +312,8 @@ def shown(value: object) -> str:
 
 def _id(value: object) -> str:
     """Return an identifier as text; a number that is one of arXiv gets its last zeros back."""
+    if isinstance(value, list) and value:
+        value = value[0]  # ADS lists all DOIs of a paper
     if is_missing(value) or not isinstance(value, str | int | float):
         return ""
     if not isinstance(value, float):
@@ -294,8 +329,8 @@ def _text(values: Mapping[str, Any], name: str) -> str:
     value = values.get(name)
     if is_missing(value):
         return ""
-    if name == "title" and isinstance(value, list) and all(isinstance(v, str) for v in value):
-        return value[0] if value else ""  # Crossref lists titles, the main one first
+    if name in _TEXTS and isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return value[0] if value else ""  # Crossref and HAL list them, the main one first
     if not isinstance(value, str):
         raise InvalidPaper(f"{name} must be a string, got {type(value).__name__} {shown(value)}")
     return value
@@ -318,7 +353,12 @@ def _categories(value: object, *, whole: bool) -> tuple[str, ...]:
         )
     if whole:
         return tuple(text for text in texts if text.strip())
-    return tuple(code for text in texts for code in _BETWEEN_CATEGORIES.split(text) if code)
+    return tuple(code for text in texts for code in _codes_in(text))
+
+
+def _codes_in(text: str) -> list[str]:
+    named = codes_among(_NAMED_CODE.findall(text))
+    return named or [code for code in _BETWEEN_CATEGORIES.split(text) if code]
 
 
 def _listed_in_text(text: str) -> list[str]:

@@ -25,6 +25,7 @@ _ARXIV_ID = re.compile(
     r"(?:v[0-9]+)?(?:\.pdf)?(?:\s*\[[^\[\]\s]+\])?",
     re.IGNORECASE,
 )
+_PLACE = re.compile(r"(?:[0-9]+:)?[0-9]+")
 _WORD = re.compile(r"[\w.-]+")
 
 
@@ -41,6 +42,11 @@ def canonical_id(identifier: str) -> str:
     if match["new"]:
         return match["new"]
     return f"{match['archive'].lower()}-{match['number']}"
+
+
+def is_place(identifier: str) -> bool:
+    """Tell whether an identifier is but a number, as a record without one has: ``7``, ``2:7``."""
+    return _PLACE.fullmatch(identifier) is not None
 
 
 def codes_among(keywords: Iterable[str]) -> list[str]:

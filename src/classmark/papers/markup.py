@@ -40,7 +40,10 @@ TAGS = _BLOCKS | _INLINE | _SCRIPTS.keys()
 _PREFIX = r"(?:[A-Za-z][A-Za-z0-9]{0,9}:)?"
 _ATTRIBUTES = r"""(?:\s++[A-Za-z_:][\w:.-]{0,60}+\s*+=\s*+(?:"[^"<]*+"|'[^'<]*+'))*+\s*+"""
 _TAG = re.compile(rf"<(/?)({_PREFIX})([A-Za-z][A-Za-z0-9-]{{0,30}})({_ATTRIBUTES})/?>")
-_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+_ENTITY = re.compile(
+    r"&(?:amp;){0,3}(#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"
+)
+"""Publishers' records may be escaped more than once: ``&amp;lt;``."""
 _HEADING = re.compile(
     rf"<({_PREFIX}title)>\s*+(?:abstract|summary)\s*+[.:]?\s*+</\1>", re.IGNORECASE
 )
@@ -60,9 +63,9 @@ def without_markup(text: str) -> str:
     if "<" in text:
         text = _without_tags(_without_formulas(text))
     if "&" in text:
-        unescaped = _ENTITY.sub(lambda match: html.unescape(match[0]), text)
+        unescaped = _ENTITY.sub(lambda match: html.unescape(f"&{match[1]};"), text)
         # Feeds escape markup as a whole: "&lt;p&gt;".
-        text = _without_tags(unescaped) if "&lt;" in text else unescaped
+        text = _without_tags(unescaped) if "lt;" in text else unescaped
     return text
 
 

@@ -17,8 +17,17 @@ stay below a tenth of it."""
 _SHOWN_CHARS = 60
 _MISSING_OF_PANDAS = ("NAType", "NaTType")
 """Recognised by name, so that pandas need not be installed."""
-_WHOLE_NAMES = ("name", "display_name", "full_name", "raw_author_name")
-_PARTS_OF_NAMES = (("given", "family"), ("firstName", "lastName"), ("first", "last"))
+_WHOLE_NAMES = ("name", "display_name", "full_name", "raw_author_name", "literal")
+_PARTS_OF_NAMES = (
+    ("given", "dropping-particle", "non-dropping-particle", "family"),
+    ("firstName", "lastName"),
+    ("first", "last"),
+    ("first_name", "last_name"),
+    ("collectiveName",),
+    ("collective_name",),
+    ("text",),
+)
+_NAME_KEYS = {*_WHOLE_NAMES, *(key for keys in _PARTS_OF_NAMES for key in keys)}
 _WRAPPED = re.compile(r"\n[ \t]")
 """The end of a line whose next one is indented, as arXiv's dump and BibTeX files wrap them."""
 _BETWEEN_PEOPLE = re.compile(r" ?, ?and | and |[;\n]| & ")
@@ -126,16 +135,18 @@ def _name_of(item: object) -> str:
 
 
 def _name_in(person: Mapping[str, Any]) -> str:
+    """Return the name in an object, "" if it has room for one that nobody filled in."""
     inner = person.get("author")
-    person = inner if isinstance(inner, Mapping) else person
-    whole = next((person[k] for k in _WHOLE_NAMES if isinstance(person.get(k), str)), "")
-    if whole:
-        return str(whole)
-    for keys in _PARTS_OF_NAMES:
+    if isinstance(inner, Mapping):  # OpenAlex: what the paper prints is beside it
+        person = {**person, **{key: value for key, value in inner.items() if not is_missing(value)}}
+    for keys in (*((key,) for key in _WHOLE_NAMES), *_PARTS_OF_NAMES):
         parts = [part for part in map(person.get, keys) if isinstance(part, str) and part]
         if parts:
             return " ".join(parts)
-    raise _no_authors(person)
+    values = [person[key] for key in _NAME_KEYS if key in person]
+    if values and all(value == "" or is_missing(value) for value in values):
+        return ""
+    raise _no_authors(person if inner is None else inner)
 
 
 def _between_commas(text: str) -> list[str]:

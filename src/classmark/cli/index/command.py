@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
@@ -240,7 +240,7 @@ class Reading:
 
         for source in sources:
             keep_titles = not source.is_dir() if self._titles is None else self._titles
-            papers = self._papers(source)
+            papers = self._papers(source, is_alone=len(sources) == 1)
             for batch in in_batches(papers, lambda paper: paper.size_chars):
                 entries = [_entry(paper, keep_title=keep_titles) for paper in batch]
                 yield entries, self._classifier.vectors(batch)
@@ -252,7 +252,7 @@ class Reading:
             print_error(f"{self._bad} of {self._read} records could not be read.")
             raise typer.Exit(1)
 
-    def _papers(self, source: Path) -> Iterator[Paper]:
+    def _papers(self, source: Path, *, is_alone: bool) -> Iterator[Paper]:
         from classmark.papers import read_papers
         from classmark.records import BadRecord
         from classmark.runtime.intake import read_items
@@ -266,8 +266,10 @@ class Reading:
                 (record,) = read_items(item, errors="return")
                 if isinstance(record, BadRecord):
                     self._note(record, file)
-                else:
+                elif source.is_dir() or (is_alone and record.id is not None):
                     yield record
+                else:
+                    yield replace(record, id=_id_among_files(record, file))
 
     def _note(self, record: BadRecord, file: Path) -> None:
         self._bad += 1
@@ -317,6 +319,16 @@ def _entry(paper: Paper, *, keep_title: bool) -> Entry:
         categories=tuple(dict.fromkeys((*own, *paper.categories))),
         title=paper.title_line if keep_title else "",
     )
+
+
+def _id_among_files(paper: Paper, file: Path) -> str:
+    """Return its id; of one without, whose line other files have too, with the name of the file."""
+    from classmark.papers import is_place
+
+    if paper.id is None:
+        return file.name
+    is_own = not is_place(paper.id) or paper.id.rpartition(":")[2] != str(paper.place)
+    return paper.id if is_own else f"{file.name}:{paper.id}"
 
 
 def _is_count(name: str) -> bool:

@@ -15,7 +15,7 @@ from classmark.dataset.build.splits import draw_numbers
 from classmark.dataset.config import FeedbackPolicy
 from classmark.dataset.folder import TEXT_COLUMNS
 from classmark.errors import InvalidJournal
-from classmark.papers import canonical_id
+from classmark.papers import canonical_id, is_place
 from classmark.records import Paper, Prediction
 
 ReadPredictions = Callable[[], Iterable[Prediction]]
@@ -108,7 +108,7 @@ def _papers(
         order.append(event.prediction_id)
         title, _, abstract = event.text.partition("\n")
         identifier = canonical_id(event.paper_id or "")
-        if not identifier or identifier.isdecimal():  # a number of a record is not unique
+        if not identifier or is_place(identifier):  # a number of a record is not unique
             identifier = f"text-{event.text_fingerprint or event.prediction_id}"
         yield Paper(
             id=identifier, title=title, abstract=abstract, published_date=event.at_utc[:_DAY_CHARS]

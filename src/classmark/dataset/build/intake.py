@@ -32,6 +32,7 @@ from classmark.papers import (
     ReadOptions,
     abstract_fingerprint,
     canonical_id,
+    is_place,
     read_papers,
 )
 from classmark.records import SILENT, BadRecord, Paper, Progress
@@ -377,8 +378,7 @@ def batches_of(records: Iterable[Paper | BadRecord], source: str, prefix: str) -
 def _row(paper: Paper, prefix: str) -> tuple[object, ...]:
     """Return one row; the order is that of ``INTAKE_SCHEMA``."""
     identifier = canonical_id(paper.id or "")
-    if prefix and identifier.isdecimal():
-        identifier = prefix + identifier
+    identifier = prefix + identifier if is_place(identifier) else identifier
     return (
         identifier,
         _with_single_blanks(paper.title),

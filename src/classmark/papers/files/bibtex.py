@@ -15,7 +15,7 @@ from classmark.records import BadRecord, Paper
 from classmark.records.values import MAX_AUTHORS_CHARS
 
 if TYPE_CHECKING:
-    from bibtexparser.model import Block, DuplicateFieldKeyBlock
+    from bibtexparser.model import Block, DuplicateFieldKeyBlock, Field
 
 MAX_BLOCKS = 100_000
 """The parser holds about 1.5 KB for each."""
@@ -33,6 +33,7 @@ _READ = ("eprint", "primaryclass", "eprintclass", "date", "year", "month", "auth
 """Fields that are read beside those of title and abstract."""
 _FIELD_OUTSIDE = re.compile(r"^[ \t]*(?:title|abstract)[ \t]*=[ \t]*[{\"]", re.I | re.M)
 """What is between entries is a comment, but not this: an entry has lost its first line."""
+_NEXT_FIELD = re.compile(r"(?<![\w-])([\w-]++)\s*+=")
 _SIGN = re.compile(r'[{}"#]|\\.', re.DOTALL)
 
 
@@ -119,11 +120,7 @@ def _read_block(
         entry = block.ignore_error_block  # nobody reads the field that occurs twice
     if isinstance(entry, Entry):
         try:
-            fields = {
-                field.key.lower(): _text_of(str(field.value), macros)
-                for field in entry.fields
-                if field.key.lower() in read
-            }
+            fields = _texts(entry.fields, macros, read)
         except InvalidPaper as error:
             return place.bad("broken_bibtex", str(error), entry.key)
         values = _values(entry.key, fields, options)
@@ -139,6 +136,40 @@ def _read_block(
         reason = " ".join(reason.split()).partition(" Note: ")[0]
         return place.bad("broken_bibtex", f"the entry cannot be read ({reason[:200]})")
     return None
+
+
+def _texts(fields: list[Field], macros: Mapping[str, str], read: set[str]) -> dict[str, str]:
+    """Return the texts of the fields that are read, by their names in lower case.
+
+    Raises:
+        InvalidPaper: a macro is not known, or a comma is missing.
+    """
+    texts = {}
+    for field in fields:
+        # What is on the lines before it, or on that of the field before, is a comment: "% old".
+        name, value = field.key.rpartition("\n")[2].strip().lower(), str(field.value)
+        held = _NEXT_FIELD.findall(_outside(value)) if "=" in value else []
+        if held and not read.isdisjoint((name, *map(str.lower, held))):
+            raise InvalidPaper(
+                f"there is no comma between the fields {name[:40]!r} and {held[0][:40]!r}. Add it"
+            )
+        if name in read:
+            texts[name] = _text_of(value, macros)
+    return texts
+
+
+def _outside(value: str) -> str:
+    """Return what is neither in braces nor in quotes."""
+    pieces, start, depth, in_quotes = [], 0, 0, False
+    for sign in _SIGN.finditer(value):
+        was_outside = depth == 0 and not in_quotes
+        depth += {"{": 1, "}": -1}.get(sign[0], 0)
+        if sign[0] == '"' and depth == 0:
+            in_quotes = not in_quotes
+        if was_outside:
+            pieces.append(value[start : sign.start()])
+        start = sign.end()
+    return " ".join([*pieces, "" if depth or in_quotes else value[start:]])
 
 
 def _in_lower_case(block: DuplicateFieldKeyBlock) -> set[str]:
@@ -217,6 +248,6 @@ def _text_of_part(part: str, macros: Mapping[str, str], *, is_alone: bool) -> st
 def _year_and_month(fields: dict[str, str]) -> str | None:
     year = fields.get("year", "").strip()
     month = fields.get("month", "").strip().lower()[:3]
-    if year and month in _MONTHS:
-        return f"{year}-{_MONTHS.index(month) + 1:02d}"
-    return year or None
+    names = {**{name: n for n, name in enumerate(_MONTHS, 1)}, **{str(n): n for n in range(1, 13)}}
+    number = names.get(month.lstrip("0"))
+    return f"{year}-{number:02d}" if year and number else year or None

@@ -92,7 +92,7 @@ _PROLOG = re.compile(
 )
 _ROOT = re.compile(rb"<(?:[A-Za-z_][\w.-]*+:)?([A-Za-z_][\w.-]*+)(\s[^<>]*+)?/?>")
 _KNOWN_ROOTS = frozenset(
-    [b"feed", b"OAI-PMH", b"xml", b"records", b"PubmedArticleSet", b"article", b"pmc-articleset"]
+    b"feed rss OAI-PMH xml records PubmedArticleSet article pmc-articleset".split()
 )
 _XML_RECORD = re.compile(
     rb"<(?:[A-Za-z_][\w.-]*+:)?(?:entry|record|PubmedArticle|front|arXiv|arXivRaw|dc)[\s>]"
@@ -101,10 +101,11 @@ _XML_RECORD = re.compile(
 _BIBTEX = re.compile(rb"(?:%[^\n]*\n|\s++)*+@[A-Za-z]+\s*[{(]")
 # Below a heading, as search pages print it; the first field tells it from a mention in a text.
 _BIBTEX_BELOW = re.compile(
-    rb"^@[A-Za-z]{2,20}\s*[{(][^\s,{}]{1,200},\s*\w+\s*=\s*[{\"\w]", re.MULTILINE
+    rb"^[ \t]*+@[A-Za-z]{2,20}\s*[{(][^\s,{}]{1,200},\s*\w+\s*=\s*[{\"\w]", re.MULTILINE
 )
 _SEPARATOR_LINE = re.compile(rf'"?sep=([{re.escape(DELIMITERS)}])"?[ \t]*\r?\n', re.IGNORECASE)
-_JSON_ARRAY = re.compile(rb"\[\s*[\[\]{\"]")
+_JSON_ARRAY = re.compile(rb"\[\s*(?:[\[\]{\"]|null\s*[,\]])")
+"""Semantic Scholar answers null for a paper that it does not know."""
 _JSON_OBJECT = re.compile(rb"\{\s*[\"}]")
 
 

@@ -6,7 +6,7 @@ import codecs
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, BinaryIO
 
@@ -26,8 +26,9 @@ from classmark.papers.files.lines import UTF8_BOM, read_lines
 from classmark.records import BadRecord, Paper, is_missing
 
 _CHUNK_BYTES = 1 << 16
-_BLANK = " \t\r\n"
-_NOT_BLANK = re.compile(r"[^ \t\r\n]")
+_BLANK = " \t\r\n\ufeff"
+"""With the mark that a file begins with, which is amid the text where files were joined."""
+_NOT_BLANK = re.compile(f"[^{_BLANK}]")
 
 
 def read_json_lines(
@@ -49,32 +50,54 @@ def read_json_lines(
 
 
 def read_json_document(stream: BinaryIO, options: ReadOptions) -> Iterator[Paper | BadRecord]:
-    """Yield the papers of a JSON array, or of JSON objects over several lines, one by one.
+    """Yield the papers of JSON arrays and objects, over any number of lines, one by one.
 
-    Broken JSON ends the reading, since it cannot be split into records after that.
+    Several may follow each other, as in files that were joined. Broken JSON ends the reading,
+    since it cannot be split into records after that.
 
     Raises:
         UnreadableSource: the document is not UTF-8.
     """
     buffer = _Buffer(stream, options)
-    in_array = buffer.next_character() == "["
-    if in_array:
-        buffer.drop(1)
-    for number in itertools.count(1):
-        place = Place("item", number)
-        character = buffer.next_character()
-        if character == ("]" if in_array else ""):
-            return
-        if in_array and number > 1:
+    numbers = itertools.count(1)
+    goes_on = True
+    while goes_on and (character := buffer.next_character()):
+        if character == "[":
+            goes_on = yield from _read_array(buffer, numbers, options)
+        else:
+            goes_on = yield from _read_value(buffer, Place("item", next(numbers)), options)
+
+
+def _read_array(
+    buffer: _Buffer, numbers: Iterator[int], options: ReadOptions
+) -> Generator[Paper | BadRecord, None, bool]:
+    """Yield the papers of an array; return whether it can be read to its end."""
+    buffer.drop(1)
+    is_first = True
+    while (character := buffer.next_character()) != "]":
+        place = Place("item", next(numbers))
+        if not is_first:
             if character != ",":
                 yield place.bad("broken_json", _missing_separator(character))
-                return
+                return False
             buffer.drop(1)
-        value = buffer.take_value(place)
-        if isinstance(value, BadRecord):
-            yield replace(value, message=f"{value.message}; what follows it is not read")
-            return
-        yield from _papers_of(value, place, options)
+        if not (yield from _read_value(buffer, place, options)):
+            return False
+        is_first = False
+    buffer.drop(1)
+    return True
+
+
+def _read_value(
+    buffer: _Buffer, place: Place, options: ReadOptions
+) -> Generator[Paper | BadRecord, None, bool]:
+    """Yield the papers of the next value; return whether it can be read."""
+    value = buffer.take_value(place)
+    if isinstance(value, BadRecord):
+        yield replace(value, message=f"{value.message}; what follows it is not read")
+        return False
+    yield from _papers_of(value, place, options)
+    return True
 
 
 def _missing_separator(character: str) -> str:
@@ -99,7 +122,8 @@ def _papers_of(value: object, place: Place, options: ReadOptions) -> Iterator[Pa
         yield paper_from_object(value, place, options)
         return
     for number, record in enumerate(records, 1):
-        yield paper_from_object(record, Place(f"{place}, item", number), options)
+        inner = Place(f"{place}, item", number, page=place.number)
+        yield paper_from_object(record, inner, options)
 
 
 def paper_from_object(record: object, place: Place, options: ReadOptions) -> Paper | BadRecord:
@@ -109,7 +133,7 @@ def paper_from_object(record: object, place: Place, options: ReadOptions) -> Pap
     lowered = {str(key).strip().lower(): value for key, value in record.items()}
     lowered = with_usual_keys(lowered)
     values = {name: _first(lowered, keys) for name, keys in options.sought.items()}
-    if values["title"] is None and values["abstract"] is None:
+    if lowered.keys().isdisjoint((*options.sought["title"], *options.sought["abstract"])):
         as_written = {str(key).strip().lower(): str(key).strip() for key in record}
         seen = [as_written.get(key, key) for key in lowered]
         message = f"no {texts_sought(options)}; keys seen: {listed(seen)}. {options.columns.advice}"

@@ -1,7 +1,10 @@
 """How well-known sources write a paper in JSON, put into the keys that papers are read from.
 
-Known: the arXiv dump, Crossref and CSL-JSON, OpenAlex, Semantic Scholar, Inspire, rows of Hugging
-Face, Zotero and Better BibTeX. Whatever a record has under a usual key already stays as it is.
+Known: the arXiv dump, Crossref and CSL-JSON, OpenAlex, Semantic Scholar, Inspire, ADS, HAL,
+DataCite, DBLP, Europe PMC, CORE, bioRxiv and medRxiv, Zenodo, Figshare, Lens, rows of Hugging
+Face, tables of pandas, Zotero and Better BibTeX. Whatever a record has under a usual key already
+stays as it is. Here is what has a structure of its own; names of other keys are in
+``fields.COLUMN_NAMES``.
 """
 
 from __future__ import annotations
@@ -9,14 +12,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from classmark.papers.authors import from_medline
+from classmark.papers.fields import COLUMN_NAMES
+
 Record = dict[str, Any]
 
-_LISTS = ("results", "data", "items", "message", "rows", "hits")
-"""Keys under which services wrap the list of what they found; two of them may be nested."""
-_NESTED = ("metadata", "row", "message")
-"""Keys under which one record is wrapped."""
-_DEEPEST = 2
+_LISTS = (
+    *("results", "data", "items", "message", "rows", "hits", "hit", "response", "docs"),
+    *("resultList", "result", "collection", "records", "papers", "articles", "publications"),
+)
+"""Keys under which services wrap the list of what they found; three of them may be nested."""
+_NESTED = ("metadata", "row", "message", "data", "attributes", "info")
+"""Keys under which one record is wrapped, also by Zenodo, Zotero's server, DataCite and DBLP; two
+may be nested."""
+_DEEPEST = 3
 _MAX_ABSTRACT_WORDS = 50_000
+_TEXTS = {*COLUMN_NAMES["title"], *COLUMN_NAMES["abstract"], "abstract_inverted_index"}
+"""Keys that only a record has."""
+_IDS = frozenset(COLUMN_NAMES["id"])
 
 
 def wrapped_records(value: object, depth: int = 0) -> list[Any] | None:
@@ -24,16 +37,50 @@ def wrapped_records(value: object, depth: int = 0) -> list[Any] | None:
 
     An object with a title or an abstract is a record itself, whatever lists it has.
     """
-    if not isinstance(value, dict) or depth == _DEEPEST or _is_record(value):
+    if not isinstance(value, dict) or depth == _DEEPEST:
+        return None
+    if (rows := _rows_of_pandas(value)) is not None:
+        return rows
+    if _is_record(value):
         return None
     for key in _LISTS:
         inner = value.get(key)
-        if isinstance(inner, list) and all(isinstance(item, dict) for item in inner):
+        if isinstance(inner, list) and _are_records(inner):
             return inner
         found = wrapped_records(inner, depth + 1)
         if found is not None:
             return found
     return None
+
+
+def _rows_of_pandas(value: Record) -> list[Any] | None:
+    """Return the rows of a table that pandas wrote by columns or by rows; None of anything else."""
+    names, rows = value.get("columns"), value.get("data")
+    if isinstance(names, list) and isinstance(rows, list):
+        is_table = all(isinstance(name, str) for name in names)
+        is_table = is_table and all(isinstance(row, list) for row in rows)
+        return [dict(zip(names, row, strict=False)) for row in rows] if is_table else None
+    if not value or not all(isinstance(part, dict) for part in value.values()):
+        return None
+    parts = list(value.values())
+    if all(map(_is_record, parts)) and value.keys().isdisjoint(_NESTED):
+        return [_with_id(record, id) for id, record in value.items()]
+    if not _is_record(value) or any(isinstance(v, list | dict) for v in parts[0].values()):
+        return None
+    rows_of = dict.fromkeys(row for part in parts for row in part)
+    return [{name: part.get(row) for name, part in value.items()} for row in rows_of]
+
+
+def _with_id(record: Record, id: str) -> Record:
+    """Return a record with the key it stands under, unless it has an identifier or that counts."""
+    has_own = not _IDS.isdisjoint(str(key).strip().lower() for key in record)
+    return record if has_own or id.isdecimal() else {"id": id, **record}
+
+
+def _are_records(items: list[Any]) -> bool:
+    """Tell whether a list holds objects, or nothing; null is a record that was not found."""
+    found = [item for item in items if item is not None]
+    return all(isinstance(item, dict) for item in found) and (bool(found) or not items)
 
 
 def with_usual_keys(record: Record) -> Record:
@@ -42,20 +89,34 @@ def with_usual_keys(record: Record) -> Record:
     Args:
         record: its keys in lower case.
     """
-    if not _is_record(record):
-        inner = next((record[key] for key in _NESTED if isinstance(record.get(key), dict)), None)
-        if inner is not None:
-            record = {str(key).strip().lower(): value for key, value in inner.items()}
+    outer, record = record, _unwrapped(_unwrapped(record))
     found = {name: read(record) for name, read in _READERS.items() if record.get(name) is None}
     found["authors"] = _authors(record)
-    if not isinstance(record.get("terms"), str | list):  # other sources keep other things there
-        record = {name: value for name, value in record.items() if name != "terms"}
-    return {**record, **{name: value for name, value in found.items() if value is not None}}
+    record = {name: value for name, value in record.items() if not _is_other(name, value)}
+    merged = {**record, **{name: value for name, value in found.items() if value is not None}}
+    if merged.get("id") is None and outer.get("id") is not None:
+        merged["id"] = outer["id"]
+    return merged
+
+
+def _unwrapped(record: Record) -> Record:
+    """Return the record that is wrapped in an object, or the object itself."""
+    inner = next((record[key] for key in _NESTED if isinstance(record.get(key), dict)), None)
+    if inner is None or _is_record(record):
+        return record
+    return {str(key).strip().lower(): value for key, value in inner.items()}
 
 
 def _is_record(value: Mapping[str, Any]) -> bool:
-    lowered = {str(key).strip().lower() for key in value}
-    return bool(lowered & {"title", "titles", "abstract", "summary", "abstract_inverted_index"})
+    return not _TEXTS.isdisjoint(str(key).strip().lower() for key in value)
+
+
+def _is_other(name: str, value: object) -> bool:
+    """Tell whether a usual key holds something else, as some sources have there."""
+    if name == "terms":
+        return not isinstance(value, str | list)
+    # bioRxiv: the DOI of the article that a preprint became.
+    return name == "published" and isinstance(value, str) and value.startswith(("10.", "NA"))
 
 
 def _title(record: Record) -> str | None:
@@ -63,8 +124,11 @@ def _title(record: Record) -> str | None:
 
 
 def _abstract(record: Record) -> str | None:
-    return _in_order(record.get("abstract_inverted_index")) or _first_text(
-        record.get("abstracts"), "value"
+    return (
+        _in_order(record.get("abstract_inverted_index"))
+        or _first_text(record.get("abstracts"), "value")
+        or next(iter(_of_kind(record, "description", "Abstract")), None)
+        or (None if record.get("summary") else _text(record.get("description")))
     )
 
 
@@ -88,16 +152,16 @@ def _id(record: Record) -> str | None:
     return (
         _text(arxiv)
         or _first_text(record.get("arxiv_eprints"), "value")
-        or _text(record.get("paperid"))
         or _text(record.get("itemkey"))
-        or _text(record.get("doi"))
     )
 
 
 def _categories(record: Record) -> object:
     eprints = record.get("arxiv_eprints")
     first = eprints[0] if isinstance(eprints, list) and eprints else None
-    return first.get("categories") if isinstance(first, dict) else None
+    if isinstance(first, dict):
+        return first.get("categories")
+    return _of_kind(record, "subject", "arXiv", kind="subjectScheme") or None
 
 
 def _published(record: Record) -> object:
@@ -107,6 +171,7 @@ def _published(record: Record) -> object:
         or record.get("preprint_date")
         or _first_text(record.get("versions"), "created")
         or _date_parts(record.get("issued"))
+        or next(iter(_of_kind(record, "date", "Issued")), None)
         or record.get("publication_year")
     )
 
@@ -133,13 +198,16 @@ def _authors(record: Record) -> object:
         if parsed and all(map(_is_parsed, parsed)):
             return list(map(_spelled, parsed))
         parsed = [_spelled(name) if _is_parsed(name) else name for name in parsed]
-    for key in ("authors", "authorships", "author", "creators"):
+    for key in ("authorlist", "authors", "authorships", "author", "creators"):
         people = record.get(key)
+        if isinstance(people, dict):  # DBLP and Europe PMC list them one level below
+            people = people.get("author", people or None)
         if isinstance(people, list):  # Zotero's editors are creators too
             return [p for p in people if _role(p) in (None, "author")]
         if people is not None:
             return people
-    return parsed
+    names = _text(record.get("authorstring"))  # Europe PMC: "Noether E, Serre JP."
+    return [from_medline(name) for name in names.rstrip(".").split(", ")] if names else parsed
 
 
 def _spelled(name: list[str]) -> str:
@@ -163,6 +231,14 @@ def _first_text(items: object, key: str) -> str | None:
     """Return the text under a key of the first item of a list."""
     first = items[0] if isinstance(items, list) and items else None
     return _text(first.get(key)) if isinstance(first, dict) else None
+
+
+def _of_kind(record: Record, name: str, value: str, *, kind: str = "") -> list[str]:
+    """Return the texts of DataCite that are of a kind: ``descriptions``, each with its type."""
+    items = record.get(f"{name}s")
+    kind = kind or f"{name}Type"
+    found = [i for i in items if isinstance(i, dict)] if isinstance(items, list) else []
+    return [text for i in found if i.get(kind) == value and (text := _text(i.get(name)))]
 
 
 _READERS: dict[str, Callable[[Record], object]] = {

@@ -39,6 +39,8 @@ _BOMS = {
     **{codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"},
 }
 """The longer marks first: the one of UTF-32 begins with that of UTF-16."""
+_END_MARK = b"\x1a"
+"""Control-Z, by which programs of DOS end a text."""
 _SAMPLE_BYTES = 1024
 _ZERO_SHARE = 0.7
 _SHOWN_MEMBERS = 4
@@ -131,7 +133,10 @@ def damage_named(name: str) -> Iterator[None]:
 
 
 def _source(prefix: bytes, stream: BinaryIO, name: str, file_name: str) -> Source:
-    joined = _Rejoined(prefix, stream).buffered()
+    while prefix.startswith(codecs.BOM_UTF8 * 2):  # of a file that was joined to an empty one
+        prefix = prefix.removeprefix(codecs.BOM_UTF8)
+    has_end_mark = b"\0" not in prefix  # in UTF-16 it is half of a letter
+    joined = _Rejoined(prefix, stream, has_end_mark=has_end_mark).buffered()
     translate = _translation_of(prefix)
     if translate is not None:
         joined = io.BufferedReader(_Translated(joined, translate), PREFIX_BYTES)
@@ -139,7 +144,7 @@ def _source(prefix: bytes, stream: BinaryIO, name: str, file_name: str) -> Sourc
     return Source(
         name=name,
         suffix=PurePosixPath(file_name).suffix.lower(),
-        prefix=prefix,
+        prefix=prefix.rstrip(_END_MARK) if has_end_mark else prefix,
         stream=cast(BinaryIO, joined),
         seekable=stream if stream.seekable() else None,
     )
@@ -274,8 +279,9 @@ class _Rejoined(io.RawIOBase):
         n_bytes: how many have been read from it.
     """
 
-    def __init__(self, prefix: bytes, rest: BinaryIO) -> None:
+    def __init__(self, prefix: bytes, rest: BinaryIO, *, has_end_mark: bool = False) -> None:
         self._prefix = prefix
+        self._has_end_mark = has_end_mark
         self._read = getattr(rest, "read1", rest.read)
         self.n_bytes = 0
 
@@ -288,6 +294,11 @@ class _Rejoined(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         chunk = self._prefix[: len(buffer)] or self._read(len(buffer))
         self._prefix = self._prefix[len(buffer) :]
+        while self._has_end_mark and chunk.endswith(_END_MARK) and not self._prefix:
+            if not (more := self._read(PREFIX_BYTES)):
+                chunk = chunk.rstrip(_END_MARK)
+                break
+            chunk, self._prefix = (chunk + more)[: len(buffer)], (chunk + more)[len(buffer) :]
         self.n_bytes += len(chunk)
         buffer[: len(chunk)] = chunk
         return len(chunk)

@@ -94,12 +94,13 @@ def read_spreadsheet(file: BinaryIO, options: ReadOptions) -> Iterator[Paper | B
     if not any(header.positions for header in headers):
         errors = (header.error for header in headers if header.error is not None)
         raise next(errors, UnreadableSource(f"{options.name} is empty. Give a file with papers."))
+    pages = itertools.count(1)
     for header in headers:
         unit = "row" if len(headers) == 1 else f"sheet {header.title!r}, row"
         if header.error is not None:
             yield Place(unit, header.row).bad("wrong_columns", str(header.error))
         else:
-            yield from book.papers(header, unit)
+            yield from book.papers(header, unit, next(pages))
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ class _Header:
         row: its number, from 1.
         n_columns: how far it goes; cells to the right of it are not looked at.
         positions: field of a paper -> column, from 0.
+        names: of its columns, as far as it goes.
         error: why no papers can be read from the sheet.
     """
 
@@ -120,7 +122,15 @@ class _Header:
     row: int
     n_columns: int
     positions: dict[str, int]
+    names: tuple[str, ...] = ()
     error: WrongColumns | None = None
+
+    def comes_again(self, row: Sequence[Any]) -> bool:
+        """Tell whether a row is this header again, as below tables that were joined."""
+        first = next(iter(self.positions.values()))
+        if str(row[first].value).strip().lower() != self.names[first]:
+            return False
+        return tuple(map(_name, row)) == self.names
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,15 +171,15 @@ class _Book:
             positions = locate_columns([str(_value(cell) or "") for cell in row], self._options)
         except WrongColumns as error:
             is_hidden = self._sheets[sheet].sheet_state != "visible"
-            return None if is_hidden else _Header(sheet, title, number, 0, {}, error)
+            return None if is_hidden else _Header(sheet, title, number, 0, {}, error=error)
         width = max(i for i, cell in enumerate(row, 1) if cell.value is not None)
-        return _Header(sheet, title, number, width, positions)
+        return _Header(sheet, title, number, width, positions, tuple(map(_name, row[:width])))
 
-    def papers(self, header: _Header, unit: str) -> Iterator[Paper | BadRecord]:
+    def papers(self, header: _Header, unit: str, page: int) -> Iterator[Paper | BadRecord]:
         """Yield the papers of the rows below a header, but for empty rows."""
         formulas: Iterator[tuple[int, Sequence[Any]]] | None = None
         for number, row in self._rows(self._sheets[header.sheet], header.n_columns):
-            if number <= header.row or not _holds_anything(row):
+            if number <= header.row or not _holds_anything(row) or header.comes_again(row):
                 continue
             values = {name: _value(row[i]) for name, i in header.positions.items()}
             empty = [name for name in TEXT_FIELDS if name in values and values[name] is None]
@@ -180,7 +190,7 @@ class _Book:
                 for name in empty:
                     if cells[header.positions[name]].data_type == "f":
                         values[name] = _Unread("is a formula whose value is not saved in the file")
-            yield self._paper(values, Place(unit, number))
+            yield self._paper(values, Place(unit, number, page))
 
     def _rows(self, sheet: Any, n_columns: int) -> Iterator[tuple[int, Sequence[Any]]]:
         """Yield the rows of a sheet with their numbers, each of so many cells."""
@@ -214,6 +224,11 @@ class _Book:
 
 def _holds_anything(row: Sequence[Any]) -> bool:
     return any(cell.value is not None for cell in row)
+
+
+def _name(cell: Any) -> str:
+    """Return the text of a cell as names of columns are compared."""
+    return str(_value(cell) or "").strip().lower()
 
 
 def _value(cell: Any) -> str | float | _Unread | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -20,6 +20,8 @@ MAX_FIELDS = 100_000
 TAB = "\t"
 _SEPARATOR_LINE = "sep="
 _TEXT_COLUMNS = ("title", "abstract")
+_RULE = "-:+"
+"""Of these is the line below the header in Markdown, Org and the output of databases."""
 
 
 def read_table(
@@ -29,7 +31,7 @@ def read_table(
 
     A quoted field may go over several lines. One that holds a whole further row is taken for a
     stray quote: in TSV the quote is then a character, in CSV the row is reported, and either way
-    reading goes on at the next line.
+    reading goes on at the next line. Of joined tables, each header holds for the rows below it.
 
     Raises:
         WrongColumns: the header lacks the columns that papers are read from.
@@ -40,19 +42,29 @@ def read_table(
     rows = _Rows(lines, delimiter, options.max_record_bytes)
     header = _read_header(rows, options)
     positions = locate_columns(header, options)
-    texts = tuple(positions[name] for name in _TEXT_COLUMNS if name in positions)
-    rows.shape = shape = _Shape(len(header), texts, delimiter)
+    rows.shape = shape = _Shape.of(header, positions, delimiter)
+    names = set(map(_name, header))
     for place, row in rows:
         if isinstance(row, Problem):
             yield place.bad(row.kind, row.message)
+        elif not any(field.strip().strip(_RULE) for field in row):
+            continue  # spreadsheets save rows without a value below the last one
         elif not shape.fits(row):
             message = (
                 f"{len(row)} fields, the header has {len(header)} (first field: {shown(row[0])})"
             )
             yield place.bad("wrong_field_count", message)
+        elif _name(row[shape.texts[0]]) in names and set(map(_name, row)) == names:
+            positions = locate_columns(map(_name, row), options)
+            rows.shape = shape = _Shape.of(row, positions, delimiter)
         else:
             values = {name: row[position] for name, position in positions.items()}
             yield build_paper(values, place, options)
+
+
+def _name(field: str) -> str:
+    """Return the name of a column as it is compared, without the mark that a file begins with."""
+    return field.removeprefix("\ufeff").strip().lower()
 
 
 def _without_too_wide(lines: Iterator[Line], delimiter: str) -> Iterator[Line]:
@@ -92,6 +104,12 @@ class _Shape:
     n_fields: int
     texts: tuple[int, ...]
     delimiter: str
+
+    @classmethod
+    def of(cls, header: Row, positions: Mapping[str, int], delimiter: str) -> _Shape:
+        """Return the shape of the rows below a header."""
+        texts = tuple(positions[name] for name in _TEXT_COLUMNS if name in positions)
+        return cls(len(header), texts, delimiter)
 
     def fits(self, row: Row) -> bool:
         """Tell whether a row has the fields of the header; an empty one more is passed over."""

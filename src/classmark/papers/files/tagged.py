@@ -39,7 +39,7 @@ class Dialect:
         example: how a record looks, for messages.
         line: a line with a tag; its groups are the tag and the text.
         squeezed: the same where runs of blanks have become one, as in a copied web page.
-        start: tag that begins a record.
+        start: tag that begins a record; if it is one that is read, what is above it is passed over.
         end: tag that ends one; "" if only the next one does.
         around: tags of the file, which are outside of records.
         tags: field of a paper -> tags it is read from, best first.
@@ -284,8 +284,7 @@ class _Reader:
         if line.problem is not None and line.problem.kind == "too_long":
             return [self._pass_over(line.number, line.problem)]
         # A carriage return alone ends a line too, where files were joined.
-        texts = line.text.strip("\r\n").split("\r")
-        return [self._take(text.lstrip(_BOM), line) for text in texts]
+        return [self._take(text.lstrip(_BOM), line) for text in line.text.strip("\r\n").split("\r")]
 
     def _pass_over(self, number: int, problem: Problem) -> BadRecord | None:
         """Skip the record with a line that was too long to be read."""
@@ -305,7 +304,8 @@ class _Reader:
         if tag == dialect.end and self._draft is None:
             message = f"{tag} ends a record that has no beginning"
             return Place("line", line.number).bad("broken_record", message)
-        if tag == dialect.end or tag in dialect.around:
+        is_above = self._draft is None and dialect.start in self._held and tag not in self._held
+        if is_above or tag == dialect.end or tag in dialect.around:
             return self._close()
         ended = self._close() if tag == dialect.start else None
         draft = self._draft = self._draft or _Draft(line.number)

@@ -1,4 +1,4 @@
-"""XML of papers, streamed: arXiv's Atom, OAI-PMH, EndNote, PubMed and the front matter of JATS.
+"""XML of papers, streamed: arXiv's Atom and RSS, OAI-PMH, EndNote, PubMed, front matter of JATS.
 
 Several documents one after the other, as harvesters write them, are read like one.
 """
@@ -104,8 +104,8 @@ def unknown_xml(name: str, root: str) -> UnreadableSource:
     """Return the error of XML in which nothing is known."""
     return UnreadableSource(
         f"{name} is XML with the root <{root[:60]}> and without records that are read. "
-        "Give Atom or OAI-PMH (arXiv, arXivRaw, oai_dc) of arXiv, or XML of EndNote, PubMed or "
-        "JATS; of anything else an export as BibTeX, CSV or JSON."
+        "Give Atom, RSS or OAI-PMH (arXiv, arXivRaw, oai_dc) of arXiv, or XML of EndNote, PubMed "
+        "or JATS; of anything else an export as BibTeX, CSV or JSON."
     )
 
 

@@ -21,7 +21,10 @@ Reader = Callable[[Element], Values]
 _ATOM = "{http://www.w3.org/2005/Atom"
 _OAI = "{http://www.openarchives.org/OAI/2.0/"
 _ARXIV = "{http://arxiv.org/schemas/atom}"
+_OAI_PREFIX = "oai:arXiv.org:"
 _ADDRESS = re.compile(r"https?://arxiv\.org/abs/")
+_ANNOUNCED = re.compile(r"\AarXiv:\S++\s++Announce Type:\s++[\w-]++\s++Abstract:\s*+")
+"""What arXiv's feed of new papers writes before each abstract."""
 _CATEGORY = re.compile(r"[a-z]+(?:-[a-z]+)?(?:\.[A-Za-z-]+)?")
 DELETED = "deleted"
 """The kind of a record that its archive has deleted."""
@@ -54,22 +57,23 @@ def reader_of(tag: str, parent: str) -> Reader | None:
     )
 
 
-def _atom(entry: Element) -> Values:
-    id = _at(entry, "id")
+def _feed(entry: Element) -> Values:
+    """Return the fields of an entry of Atom, or of an item of RSS."""
+    id = _at(entry, "id", "guid", "link")
     if "/api/errors" in id:
         raise NoPaper("api_error", f"arXiv answered with an error: {_at(entry, 'summary')}")
     primary = entry.find(f"{_ARXIV}primary_category")
-    codes = [element.get("term", "") for element in _every(entry, "category")]
+    codes = [element.get("term") or _inner(element) for element in _every(entry, "category")]
     codes = list(filter(_CATEGORY.fullmatch, codes))  # not the classes of the MSC and the ACM
     first = "" if primary is None else primary.get("term", "")
     return {
-        "id": _ADDRESS.sub("", id),
+        "id": _ADDRESS.sub("", id).removeprefix(_OAI_PREFIX),
         "title": _at(entry, "title"),
-        "abstract": _at(entry, "summary") or _at(entry, "content"),
+        "abstract": _ANNOUNCED.sub("", _at(entry, "summary", "content", "description")),
         "categories": [first, *(code for code in codes if code != first)] if first else codes,
-        "published_date": _at(entry, "published"),
+        "published_date": _at(entry, "published", "pubDate"),
         "updated_date": _at(entry, "updated"),
-        "authors": _all(entry, "author/name"),
+        "authors": _all(entry, "author/name") or _at(entry, "creator"),
     }
 
 
@@ -98,7 +102,7 @@ def oai_values(record: Element) -> Values:
         NoPaper: it is deleted, or has no metadata that is read.
     """
     header = oai_header(record)
-    id = header.identifier.removeprefix("oai:arXiv.org:")
+    id = header.identifier.removeprefix(_OAI_PREFIX)
     if header.is_deleted:
         raise NoPaper(DELETED, "the record has been deleted in its archive", id)
     metadata = next(iter(_every(record, "metadata/*")), None)
@@ -147,12 +151,13 @@ def _arxiv_raw(metadata: Element) -> Values:
 
 def _dublin_core(metadata: Element) -> Values:
     dates = sorted(_all(metadata, "date"))
+    # Other archives describe more than arXiv does: audience, number of pages, language.
     texts = [t for t in _all(metadata, "description") if not t.startswith("Comment:")]
     codes = _codes_by_name()
     return {
         "id": next(iter(_all(metadata, "identifier")), ""),
         "title": _at(metadata, "title"),
-        "abstract": next(iter(texts), ""),
+        "abstract": max(texts, key=len, default=""),
         "categories": [codes[name] for name in _all(metadata, "subject") if name in codes],
         "published_date": next(iter(dates), None),
         "updated_date": next(reversed(dates), None),
@@ -306,7 +311,7 @@ _BY_NAME: dict[str, Reader] = {
     "DeleteCitation": _deleted_citations,
 }
 _BY_NAMESPACE: dict[tuple[str, str], Reader] = {
-    (_ATOM, "entry"): _atom,
+    (_ATOM, "entry"): _feed,
     (_OAI, "record"): oai_values,
     (_OAI, "error"): _oai_without_metadata,
     (_OAI, "header"): _oai_without_metadata,
@@ -317,7 +322,8 @@ _BY_PARENT: dict[tuple[str, str], Reader] = {
     ("article", "front"): _jats,
 }
 _PLAIN_BY_PARENT: dict[tuple[str, str], Reader] = {
-    ("feed", "entry"): _atom,
+    ("feed", "entry"): _feed,
+    ("channel", "item"): _feed,
     ("records", "record"): _endnote,
 }
 """Only without a namespace."""
