@@ -348,6 +348,14 @@ def test_a_zip_that_cannot_be_unpacked_piece_by_piece_is_refused(
         list(read_papers(path))
 
 
+def test_a_path_may_be_a_string(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_bytes(CSV)
+    assert list(read_papers(str(path))) == PAPERS
+    with pytest.raises(UnreadableSource, match=r"gone\.csv"):
+        list(read_papers(str(tmp_path / "gone.csv")))
+
+
 class OneByOne(io.BytesIO):
     """A stream that gives a byte at a time."""
 

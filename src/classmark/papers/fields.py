@@ -357,7 +357,7 @@ def _categories(value: object, *, whole: bool) -> tuple[str, ...]:
 
 
 def _codes_in(text: str) -> list[str]:
-    named = codes_among(_NAMED_CODE.findall(text))
+    named = codes_among(_NAMED_CODE.findall(text)) if "(" in text else []
     return named or [code for code in _BETWEEN_CATEGORIES.split(text) if code]
 
 

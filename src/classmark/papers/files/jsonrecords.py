@@ -25,6 +25,8 @@ _LISTS = (
 _NESTED = ("metadata", "row", "message", "data", "attributes", "info")
 """Keys under which one record is wrapped, also by Zenodo, Zotero's server, DataCite and DBLP; two
 may be nested."""
+_MISUSED = ("terms", "published")
+"""Usual keys under which some sources have something else."""
 _DEEPEST = 3
 _MAX_ABSTRACT_WORDS = 50_000
 _TEXTS = {*COLUMN_NAMES["title"], *COLUMN_NAMES["abstract"], "abstract_inverted_index"}
@@ -92,7 +94,9 @@ def with_usual_keys(record: Record) -> Record:
     outer, record = record, _unwrapped(_unwrapped(record))
     found = {name: read(record) for name, read in _READERS.items() if record.get(name) is None}
     found["authors"] = _authors(record)
-    record = {name: value for name, value in record.items() if not _is_other(name, value)}
+    for name in _MISUSED:
+        if _is_other(name, record.get(name)):
+            record = {**record, name: None}
     merged = {**record, **{name: value for name, value in found.items() if value is not None}}
     if merged.get("id") is None and outer.get("id") is not None:
         merged["id"] = outer["id"]
@@ -101,8 +105,10 @@ def with_usual_keys(record: Record) -> Record:
 
 def _unwrapped(record: Record) -> Record:
     """Return the record that is wrapped in an object, or the object itself."""
+    if not _TEXTS.isdisjoint(record):
+        return record
     inner = next((record[key] for key in _NESTED if isinstance(record.get(key), dict)), None)
-    if inner is None or _is_record(record):
+    if inner is None:
         return record
     return {str(key).strip().lower(): value for key, value in inner.items()}
 
@@ -112,11 +118,11 @@ def _is_record(value: Mapping[str, Any]) -> bool:
 
 
 def _is_other(name: str, value: object) -> bool:
-    """Tell whether a usual key holds something else, as some sources have there."""
+    """Tell whether one of ``_MISUSED`` holds what some sources have there."""
     if name == "terms":
-        return not isinstance(value, str | list)
+        return not isinstance(value, str | list | None)
     # bioRxiv: the DOI of the article that a preprint became.
-    return name == "published" and isinstance(value, str) and value.startswith(("10.", "NA"))
+    return isinstance(value, str) and value.startswith(("10.", "NA"))
 
 
 def _title(record: Record) -> str | None:

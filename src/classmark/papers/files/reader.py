@@ -24,7 +24,7 @@ STANDARD_INPUT = "standard input"
 
 
 def read_papers(
-    source: Path | BinaryIO,
+    source: str | Path | BinaryIO,
     *,
     format: str = "auto",
     columns: Mapping[str, str] | Columns | None = None,
@@ -38,8 +38,8 @@ def read_papers(
     file. The source is opened when the first paper is asked for, and closed after the last one.
 
     Args:
-        source: a file, or a binary stream (which stays open); gzip, bzip2, xz, and a zip of one
-            file, are read as what is in them.
+        source: path of a file, or a binary stream (which stays open); gzip, bzip2, xz, and a zip
+            of one file, are read as what is in them.
         format: one of ``detect.FORMATS``, or "auto" to find out from content and name.
         columns: field of a paper -> column or key, where they do not have the usual names; or
             ``Columns``, which distinguishes required from optional ones.
@@ -55,6 +55,7 @@ def read_papers(
         MissingExtra: at the first paper, if reading needs a package that is not installed.
     """
     check_format(format)
+    source = Path(source) if isinstance(source, str) else source
     options = ReadOptions(
         name=str(source) if isinstance(source, Path) else STANDARD_INPUT,
         columns=Columns.of(columns),

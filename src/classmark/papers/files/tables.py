@@ -47,7 +47,7 @@ def read_table(
     for place, row in rows:
         if isinstance(row, Problem):
             yield place.bad(row.kind, row.message)
-        elif not any(field.strip().strip(_RULE) for field in row):
+        elif _is_blank(row):
             continue  # spreadsheets save rows without a value below the last one
         elif not shape.fits(row):
             message = (
@@ -60,6 +60,11 @@ def read_table(
         else:
             values = {name: row[position] for name, position in positions.items()}
             yield build_paper(values, place, options)
+
+
+def _is_blank(row: Row) -> bool:
+    """Tell whether a row holds no value, or only dashes as below a header."""
+    return all(not field.strip().strip(_RULE) for field in row)
 
 
 def _name(field: str) -> str:
