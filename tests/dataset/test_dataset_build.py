@@ -328,6 +328,11 @@ def test_labels_without_training_papers_are_noted(write_source: WriteSource) -> 
             [{"headline": "x"}],
             r"dropped: missing_field 1\. papers\.jsonl, line 1: .*--columns title=",
         ),
+        ([record(1), record(2, "cs.CV")], r"For example papers.jsonl:1, .* Lower --min-papers, or"),
+        (
+            [record(n, ("cs.LG", "cs.CV")[n % 2], summary="") for n in range(1, 5)],
+            r"empty_abstract 4\. For example papers.jsonl:1, .*: --columns abstract=NAME\.$",
+        ),
     ],
 )
 def test_a_dataset_with_fewer_than_two_categories_is_refused(
