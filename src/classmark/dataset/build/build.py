@@ -93,7 +93,7 @@ def write_dataset(
     ledger = Ledger(intake.read, intake.bad_records)
     progress.step("cleaning")
     papers = clean(intake.frame, config, ledger)
-    _check_categories(papers, ledger, intake)
+    _check_categories(papers, ledger, intake, config.labels)
     papers = assign_splits(assign_periods(papers, config.periods), config, ledger)
     ledger.check(papers.height)
     _note_untrained_labels(papers, ledger)
@@ -108,25 +108,26 @@ def write_dataset(
     return manifest
 
 
-def _check_categories(papers: pl.DataFrame, ledger: Ledger, intake: Intake) -> None:
+def _check_categories(papers: pl.DataFrame, ledger: Ledger, intake: Intake, space: str) -> None:
     labels = papers["category_code"].unique()
     if len(labels) >= 2:
         return
     found = f"one category ({labels[0]!r})" if len(labels) else "no category"
     raise InvalidDataset(
         f"the dataset has {found}, a classifier needs two or more. {ledger.account(papers.height)} "
-        f"{_what_to_do(ledger, intake)}"
+        f"{_what_to_do(ledger, intake, space)}"
     )
 
 
-def _what_to_do(ledger: Ledger, intake: Intake) -> str:
+def _what_to_do(ledger: Ledger, intake: Intake, space: str) -> str:
     """Return an example of what dropped most rows, with the advice about it."""
     drops = ledger.large_drops(intake.where, intake.first_bad)
     if not drops:
-        return "Add papers, lower --min-papers, or give --labels free for labels of your own."
+        other = "" if space == "free" else ", or give --labels free for labels of your own"
+        return f"Add papers, or lower --min-papers{other}."
     reason, example, advice = (drops[0][name] for name in ("reason", "example", "advice"))
     if reason in intake.first_bad:
-        return str(example)
+        return f"{example} {advice}"
     if reason != "unknown_category":
         return f"For example {example} {advice}"
     unknown: dict[str, int] = ledger.notes["unknown_categories"]
