@@ -78,6 +78,19 @@ def test_sample_wants_one_thing_to_write(options: list[str]) -> None:
         run("sample", *options)
 
 
+@pytest.mark.parametrize(("option", "name"), [("--csv", "p.csv"), ("--dump", "p.jsonl")])
+def test_sample_of_a_file_is_told_as_json_too(tmp_path: Path, option: str, name: str) -> None:
+    file = tmp_path / name
+    result = run("sample", "--papers", "10", option, file, "--json")
+    assert json.loads(result.stdout) == {"path": str(file), "papers": 10}
+
+
+def test_sample_divides_no_file_into_periods(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--periods divides a dataset. Give it with --output"):
+        run("sample", "--csv", tmp_path / "p.csv", "--periods", "2015-12-31")
+    assert not list(tmp_path.iterdir())
+
+
 def test_build_prints_what_was_read_dropped_and_kept_and_the_folder_last(papers: Path) -> None:
     with papers.open("a", encoding="utf-8") as file:
         file.write("x,T,,cs.LG,soon,soon,,,words,1\n")

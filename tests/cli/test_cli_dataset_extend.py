@@ -86,6 +86,15 @@ def test_harvested_papers_and_feedback_join_and_the_last_line_is_the_folder(
     assert facts["lineage"] == [load_manifest(parent).digest]
 
 
+def test_dropped_rows_are_a_share_of_the_new_ones(
+    parent: Path, write_source: WriteSource, tmp_path: Path
+) -> None:
+    rows = [record(500 + n, "no.such" if n > 7 else "cs.LG") for n in range(10)]
+    done = run(parent, write_source(rows, "new.jsonl"), "--output", tmp_path / "after")
+    [warning] = done.stderr.splitlines()
+    assert "warning: 2 of 10 rows were dropped (unknown_category), e.g. new.jsonl:9" in warning
+
+
 def test_what_cannot_be_understood_is_named(parent: Path, tmp_path: Path) -> None:
     output = ("--output", tmp_path / "after")
     with pytest.raises(UsageError, match="'a1=much' is not KEY=N"):

@@ -110,6 +110,12 @@ def test_compare_of_other_papers_is_one_line_that_names_common(
     assert "not compared: 1 of A, 1 of B" in out
 
 
+def test_a_model_without_a_dataset_is_refused(stored: tuple[Path, Path]) -> None:
+    code, out, err = run("compare", stored[0], "fast")
+    assert (code, out) == (2, "")
+    assert "fast is a model, not a score table. Give --dataset DIR" in " ".join(err.split())
+
+
 def test_a_split_without_a_dataset_is_refused(stored: tuple[Path, Path]) -> None:
     code, _, err = run("compare", *stored, "--split", "valid")
     assert code == 2

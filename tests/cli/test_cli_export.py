@@ -182,6 +182,14 @@ def test_a_linear_model_is_neither_pruned_nor_quantised_again(
     assert not (tmp_path / "mine-1.0").exists()
 
 
+def test_a_model_without_a_threshold_is_given_none(run_folder: Path, tmp_path: Path) -> None:
+    result = run("export", run_folder, "--output", tmp_path / "mine-1.0", "--threshold", "0.3")
+    assert result.exit_code == 2
+    reason = "--threshold of a linear run: it has no such threshold"
+    assert reason in " ".join(result.stderr.split())
+    assert not (tmp_path / "mine-1.0").exists()
+
+
 def test_texts_with_a_byte_order_mark_are_read(tmp_path: Path) -> None:
     file = tmp_path / "texts.jsonl"
     file.write_text('{"text": "two eggs"}\n', encoding="utf-8-sig")

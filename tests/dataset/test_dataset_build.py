@@ -342,6 +342,15 @@ def test_labels_without_training_papers_are_noted(write_source: WriteSource) -> 
             [{"headline": "x"}],
             r"dropped: missing_field 1\. papers\.jsonl, line 1: .*--columns title=",
         ),
+        (
+            [{"id": "1", "title": "x", "category_code": ["cs.LG"]}],
+            r"wrong_type 1\. papers\.jsonl, line 1: .* as categories, the primary one first\. C",
+        ),
+        ([record(1), record(2, "cs.CV")], r"For example papers.jsonl:1, .* Lower --min-papers, or"),
+        (
+            [record(n, ("cs.LG", "cs.CV")[n % 2], summary="") for n in range(1, 5)],
+            r"empty_abstract 4\. For example papers.jsonl:1, .*: --columns abstract=NAME\.$",
+        ),
     ],
 )
 def test_a_dataset_with_fewer_than_two_categories_is_refused(

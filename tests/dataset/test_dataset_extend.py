@@ -125,6 +125,16 @@ def test_the_manifest_says_what_it_extends_and_what_changed(
     assert "lineage" not in json.loads((parent / "manifest.json").read_text())
 
 
+def test_what_is_advised_about_dropped_rows_names_no_option_of_a_build(
+    parent: Path, write_source: WriteSource
+) -> None:
+    rows = [*(new_record(n) for n in range(9)), new_record(10, "no.such"), new_record(11, "cs.CV")]
+    _, manifest = extend(parent, write_source(rows))
+    advice = {drop["reason"]: drop["advice"] for drop in manifest.config["notes"]["large_drops"]}
+    assert advice["unknown_category"].startswith("The dataset has arXiv's categories: correct")
+    assert advice["small_category"].startswith("Add more papers of these categories")
+
+
 def test_a_new_category_joins_when_it_has_enough_papers(
     write_source: WriteSource, tmp_path: Path
 ) -> None:
@@ -297,6 +307,9 @@ def test_without_new_papers_it_says_so_and_writes_nothing(
         extend(parent)
     with pytest.raises(InvalidDataset, match=r"no new paper.*known_id 50"):
         extend(parent, write_source(records(COUNTS), "again.jsonl"))
+    unknown = write_source([new_record(n, "no.such") for n in range(9)], "unknown.jsonl")
+    with pytest.raises(InvalidDataset, match=r"unknown.jsonl:1, .*'no.such'.* build another data"):
+        extend(parent, unknown)
     with pytest.raises(UnreadableSource, match=r"missing\.jsonl"):
         extend(parent, parent / "missing.jsonl")
     assert not (parent.parent / "after").exists()

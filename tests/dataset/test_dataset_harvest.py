@@ -203,6 +203,13 @@ def test_another_archive_set_or_format_needs_another_folder(archive: Archive, ou
         run(archive, out, metadata="oai_dc")
 
 
+def test_a_harvest_that_brought_nothing_leaves_the_choice_open(archive: Archive, out: Path) -> None:
+    archive.faults = ["error cannotDisseminateFormat"]
+    with pytest.raises(DownloadFailed, match="Choose another --metadata"):
+        run(archive, out, metadata="oai")
+    assert run(archive, out, metadata="arXiv").new == 5
+
+
 def test_days_that_would_be_left_out_are_refused(archive: Archive, out: Path) -> None:
     run(archive, out)
     with pytest.raises(UsageError, match="would leave out the days after 2024-11-15"):

@@ -124,6 +124,25 @@ def test_split_by_ids_notes_listed_ids_that_are_not_there(tmp_path: Path) -> Non
     assert ledger.notes["listed_ids_not_found"] == {"count": 1, "first": ["ghost"]}
 
 
+@pytest.mark.parametrize(
+    ("test_ids", "valid_ids", "message"),
+    [
+        ("ghost", "p2", r"for test: none of the ids in .*test\.txt \(such as 'ghost'\) .*'p0'"),
+        ("p1", "ghost", r"for valid: none of the ids in .*valid\.txt \(such as 'ghost'\)"),
+        ("p0\np1", "p2", "for train: all 3 papers are listed"),
+    ],
+)
+def test_lists_that_leave_a_split_without_papers_are_named(
+    tmp_path: Path, test_ids: str, valid_ids: str, message: str
+) -> None:
+    tests, valids = tmp_path / "test.txt", tmp_path / "valid.txt"
+    tests.write_text(test_ids)
+    valids.write_text(valid_ids)
+    config = DatasetConfig(split="ids", test_ids=tests, valid_ids=valids)
+    with pytest.raises(InvalidDataset, match=message):
+        assign_splits(papers({"cs.LG": 3}), config, Ledger(3))
+
+
 def test_split_by_ids_refuses_an_id_in_both_lists(tmp_path: Path) -> None:
     ids = tmp_path / "ids.txt"
     ids.write_text("p1\n")

@@ -120,6 +120,11 @@ def test_blank_lines_count_but_hold_no_record() -> None:
         ),
         ('{"n": "x", "id": "k"}', "missing_field", r"keys seen: n, id\. Name yours with columns="),
         ('{"abstract": 5}', "wrong_type", r"line 1: abstract must be a string, got int 5"),
+        (
+            '{"title": "A", "category_code": ["cs.LG", "cs.CV"]}',
+            "wrong_type",
+            r"line 1: category_code must be a string, got list .* list of labels as categories",
+        ),
         ('{"abstract": "a", "categories": 5}', "wrong_type", r"categories must be codes .* got 5"),
         ('{"abstract": "a", "categories": [5]}', "wrong_type", r"categories must be codes"),
         ('{"abstract": " "}', "missing_text", r"line 1: title and abstract are empty"),

@@ -234,8 +234,12 @@ def test_a_wrong_key_or_value_is_refused_by_name(override: str, reason: str) -> 
 
 
 def test_the_dataset_has_no_default() -> None:
-    with pytest.raises(InvalidConfig, match=r"dataset\.path .*\(given: nothing\)"):
+    with pytest.raises(InvalidConfig, match=r"^dataset\.path .*\(given: nothing\). Write dataset"):
         compose_config([])
+    with pytest.raises(
+        InvalidConfig, match=r"^model\.deep has no value .* Write model\.deep=VALUE"
+    ):
+        compose_config([DATASET, "model=cascade"])
 
 
 @pytest.mark.parametrize(

@@ -241,6 +241,7 @@ def test_a_state_that_is_half_written_counts_as_none(copied: Path) -> None:
         (["gate.registry="], 2, "gate.registry is empty"),
         (["--stage", "train"], 1, "stage train reads dataset, which is missing. Run stage build"),
         (["papers=[no.csv]"], 1, "stage build reads no.csv, which is missing. Correct the path"),
+        (["papers=[no.csv]"], 1, "it is relative to the folder of the pipeline, "),
         (["papers=no.csv"], 2, "papers must be a list, got 'no.csv'"),
         (["sample.paper=3"], 2, "sample.paper is unknown. Did you mean sample.papers"),
         (["sample.papers=many"], 2, "sample.papers must be a whole number, got 'many'"),

@@ -94,7 +94,11 @@ def test_a_trial_has_the_values_and_everything_else_as_the_fit_without_the_sweep
 @pytest.mark.parametrize(
     ("override", "why"),
     [
-        ("sweep.trialz=3", r"sweep\.trialz is unknown\. Did you mean sweep\.trials"),
+        (
+            "sweep.trialz=3",
+            r"sweep\.trialz .*\. Did you mean sweep\.trials.*`classmark sweep run --help`",
+        ),
+        ("sweep=slow", r"sweep/slow.*fast.* See `classmark sweep run --help` for the keys"),
         ("sweep.trials=0", r"sweep\.trials is 0, it must be from 1"),
         ("sweep.trials=null", "would never end"),
         ("sweep.metric=ece", "is 'ece', it must be top_1 or top_5 or macro_f1"),

@@ -77,3 +77,18 @@ def test_an_array_that_claims_more_numbers_than_there_is_memory_is_refused(tmp_p
         archive.writestr("scores.npy", header.getvalue())
     with pytest.raises(InvalidScores, match=r"table\.npz is not a readable score table"):
         ScoreTable.read(path)
+
+
+def test_what_is_no_score_table_is_named_with_what_writes_one(tmp_path: Path) -> None:
+    (tmp_path / "papers.csv").write_text("id,title\n1,Primes\n", encoding="utf-8")
+    (tmp_path / "cut.npz").write_bytes(table().to_bytes()[:200])
+    for name, reason in (
+        ("papers.csv", "no whole .npz file"),
+        ("cut.npz", "no whole .npz file"),
+        ("", "it is a folder"),
+    ):
+        with pytest.raises(
+            InvalidScores, match=rf"\({reason}\)\. Write one with `evaluate"
+        ) as caught:
+            ScoreTable.read(tmp_path / name)
+        assert "pickle" not in str(caught.value)

@@ -332,7 +332,11 @@ def _text(values: Mapping[str, Any], name: str) -> str:
     if name in _TEXTS and isinstance(value, list) and all(isinstance(v, str) for v in value):
         return value[0] if value else ""  # Crossref and HAL list them, the main one first
     if not isinstance(value, str):
-        raise InvalidPaper(f"{name} must be a string, got {type(value).__name__} {shown(value)}")
+        hint = ""
+        if name == "category_code" and isinstance(value, list):
+            hint = ". Give a list of labels as categories, the primary one first"
+        got = f"{type(value).__name__} {shown(value)}"
+        raise InvalidPaper(f"{name} must be a string, got {got}{hint}")
     return value
 
 

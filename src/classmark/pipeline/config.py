@@ -138,8 +138,9 @@ def compose(
     from hydra.core.config_store import ConfigStore
     from hydra.errors import HydraException, OverrideParseException
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+    given = f"(given: {' '.join(overrides) or 'nothing'})"
     spelled = [_spelled_for_hydra(_stored_experiment(override)) for override in overrides]
     ConfigStore.instance().store(group="more", name=name, package="_global_", node=dict(more))
     try:
@@ -151,15 +152,23 @@ def compose(
             f"{error.override!r} cannot be read. Write KEY=VALUE, and put a value with special "
             "characters between quotes that reach classmark: \"KEY='a value'\"."
         ) from error
+    except MissingMandatoryValue as error:
+        key = str(error.full_key)
+        raise InvalidConfig(
+            f"{key} has no value {given}. Write {key}=VALUE; see `{_help_of(name)}` for the keys."
+        ) from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         reason = " ".join(str(error).partition("Config search path")[0].split())
         if unknown := _UNKNOWN.match(reason):
             raise _unknown_key(unknown[1], more, name) from error
-        raise InvalidConfig(
-            f"{reason} (given: {' '.join(overrides) or 'nothing'}). "
-            "See `classmark train --help` for the keys."
-        ) from error
+        raise InvalidConfig(f"{reason} {given}. See `{_help_of(name)}` for the keys.") from error
     return dict(composed)
+
+
+def _help_of(file: str) -> str:
+    """Return the command that lists the keys of a file of ``conf``."""
+    verb = {"pipeline": "pipeline run", "sweep": "sweep run"}.get(file, file)
+    return f"classmark {verb} --help"
 
 
 def _unknown_key(
@@ -184,8 +193,7 @@ def _unknown_key(
         return InvalidConfig(f"{name} is a key of model={' and model='.join(kinds)} only.")
     near = get_close_matches(name, sorted(known))
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
-    verb = {"pipeline": "pipeline run"}.get(file, file)
-    return InvalidConfig(f"{name} is unknown. {hint}See `classmark {verb} --help` for the keys.")
+    return InvalidConfig(f"{name} is unknown. {hint}See `{_help_of(file)}` for the keys.")
 
 
 def _stored_experiment(override: str) -> str:

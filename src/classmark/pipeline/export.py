@@ -21,7 +21,7 @@ from classmark.kernels.calibration import CalibrationCurve
 from classmark.kernels.joining import AuthorJoin
 from classmark.papers import RECIPE_VERSION
 from classmark.pipeline.authors import FittedAuthors, fit_author_join, join_table
-from classmark.pipeline.kinds import check_format, check_smaller
+from classmark.pipeline.kinds import check_format, check_smaller, check_threshold
 from classmark.pipeline.run_folder import find_dataset, without_folder, without_folders
 from classmark.pipeline.scoring import Source, score_split, with_curve, with_policy
 from classmark.records import (
@@ -196,8 +196,8 @@ def open_run(
 
     Raises:
         RunNotFound, RunCorrupt: as ``RunRecord.read`` says.
-        InvalidConfig: it is a bundle, or this kind of model cannot be written in the format, or
-            made smaller.
+        InvalidConfig: it is a bundle, or this kind of model cannot be written in the format or
+            made smaller, or has no threshold.
         InvalidDataset: its dataset is missing or has changed.
         StorageFailed: the bundle cannot be written there, or would replace what it is made from.
     """
@@ -212,6 +212,8 @@ def open_run(
     check_format(record.kind, options.format)
     if options.pruning or options.quantize != "auto":
         check_smaller(record.kind)
+    if options.threshold is not None:
+        check_threshold(record.kind)
     dataset = options.dataset or find_dataset(run_folder, record)
     check_apart((output,), (dataset,))
     manifest = load_manifest(dataset)

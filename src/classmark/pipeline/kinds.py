@@ -43,6 +43,7 @@ class ModelKind:
         no_formats: why ``export`` cannot write a format, and what to do instead, by its name.
         not_smaller: why ``export`` can neither prune nor quantise it, and what to do instead; ""
             if it can.
+        has_threshold: whether ``export`` can choose another threshold.
     """
 
     options: type[ModelConfig]
@@ -55,6 +56,7 @@ class ModelKind:
     measures_epochs: bool = False
     no_formats: Mapping[str, str] = field(default_factory=dict)
     not_smaller: str = ""
+    has_threshold: bool = False
 
     @property
     def uses_torch(self) -> bool:
@@ -97,6 +99,7 @@ KINDS: dict[Kind, ModelKind] = {
         has_epochs=False,
         no_formats=dict.fromkeys(("hf", "onnx", "bento"), _NO_CASCADE),
         not_smaller=_NO_CASCADE,
+        has_threshold=True,
     ),
 }
 
@@ -171,6 +174,20 @@ def check_smaller(kind: Kind) -> None:
     reason = KINDS[kind].not_smaller
     if reason:
         raise InvalidConfig(f"--prune and --quantize of a {kind} run: {reason}")
+
+
+def check_threshold(kind: Kind) -> None:
+    """Check that ``export`` can choose another threshold of a kind of model.
+
+    Raises:
+        InvalidConfig: it has none.
+    """
+    if not KINDS[kind].has_threshold:
+        having = kinds_that(lambda known: known.has_threshold)
+        raise InvalidConfig(
+            f"--threshold of a {kind} run: it has no such threshold. Leave it out, or export a run "
+            f"of {having}; `classmark classify --threshold` sets when a model abstains."
+        )
 
 
 def wing(kind: Kind) -> Wing:

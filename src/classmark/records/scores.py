@@ -171,7 +171,14 @@ class ScoreTable:
                 f"no score table at {path}. Write one with `evaluate --model`."
             ) from error
         except _DAMAGED as error:
-            raise InvalidScores(f"{path} is not a readable score table ({error})") from error
+            is_npz = zipfile.is_zipfile(path)
+            reason = (
+                "it is a folder" if path.is_dir() else error if is_npz else "no whole .npz file"
+            )
+            raise InvalidScores(
+                f"{path} is not a readable score table ({reason}). Write one with "
+                "`evaluate --model`, --dataset and --write-scores."
+            ) from error
         problem = next(table._problems(), None)
         if problem is not None:
             raise InvalidScores(

@@ -71,7 +71,7 @@ Sources = Annotated[
 ]
 Output = Annotated[str, typer.Option(metavar="DIR", help="Folder to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the contents of DIR.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the manifest's summary as JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")]
 Periods = Annotated[
     str,
     typer.Option(metavar="DATE,...", help="Last days of the periods, e.g. 2017-12-31,2019-12-31."),
@@ -263,6 +263,8 @@ def sample(
     config = SampleConfig(papers=papers, seed=seed, noise=noise, drift=drift, categories=categories)
     if sum(place is not None for place in (output, csv, dump, send)) != 1:
         raise UsageError("give one of --output DIR, --csv FILE, --dump FILE and --send URL.")
+    if periods and output is None:
+        raise UsageError("--periods divides a dataset. Give it with --output, or leave it out.")
     check_ending("--csv", csv, (".csv",))
     check_ending("--dump", dump, (".jsonl", ".ndjson", ".json", ".gz"))
     need_packages("building datasets")
@@ -280,6 +282,7 @@ def sample(
         )
     if file := csv or dump:
         _write_file(file, config, is_dump=dump is not None, overwrite=overwrite)
+        typer.echo(json.dumps({"path": str(file), "papers": papers}) if as_json else str(file))
     if output is not None:
         from classmark.dataset import MANIFEST_FILE, sample_dataset
         from classmark.storage import staged_folder
@@ -316,7 +319,6 @@ def _write_file(path: Path, config: SampleConfig, *, is_dump: bool, overwrite: b
         raise UsageError(f"{path} already exists. Choose another file, or give --overwrite.")
     with progress_bar() as progress:
         (sample_dump if is_dump else sample_csv)(path, config, progress)
-    typer.echo(str(path))
 
 
 def _listed(text: str) -> tuple[str, ...]:

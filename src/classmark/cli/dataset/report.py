@@ -24,8 +24,10 @@ def command_line() -> str:
 
 def report(manifest: DatasetManifest, output: Path, *, as_json: bool) -> None:
     """Print what was read, kept and dropped, and last the folder."""
+    # Of an extension the new rows count: those of the dataset before are not judged again.
+    read = manifest.config.get("extension", {}).get("read", manifest.read)
     for drop in manifest.config["notes"]["large_drops"]:
-        what = f"{drop['rows']:,} of {manifest.read:,} rows were dropped ({drop['reason']})"
+        what = f"{drop['rows']:,} of {read:,} rows were dropped ({drop['reason']})"
         print_error(f"warning: {what}, e.g. {drop['example']} {drop['advice']}")
     if as_json:
         typer.echo(json.dumps({"path": str(output), **summary(manifest)}))

@@ -22,7 +22,12 @@ from classmark.cli.evaluate.report import (
     resampling,
     resampling_words,
 )
-from classmark.cli.evaluate.sources import DEFAULT_SPLIT, ModelScores, StoredScores
+from classmark.cli.evaluate.sources import (
+    DEFAULT_SPLIT,
+    ModelScores,
+    StoredScores,
+    model_folder,
+)
 from classmark.cli.options import parse_source
 from classmark.cli.places import COPY, address_of
 from classmark.errors import UsageError
@@ -40,6 +45,24 @@ class Pair:
     b: str
     dataset: Path | None
     split: str | None
+
+    def check(self) -> None:
+        """Check that no model is given where a score table is read.
+
+        Raises:
+            UsageError: names the model, and the option that it needs.
+        """
+        from classmark.storage import is_remote
+
+        if self.dataset is not None:
+            return
+        for name in (self.a, self.b):
+            file = parse_source(name)
+            if not is_remote(file) and not file.is_file() and model_folder(name):
+                raise UsageError(
+                    f"{name} is a model, not a score table. Give --dataset DIR, which both models "
+                    "score."
+                )
 
     def words(self) -> list[str]:
         """Return the words that name them on a command line."""
@@ -100,6 +123,7 @@ def compare(
     if split is not None and dataset is None:
         raise UsageError("--split names a split of a dataset; give --dataset DIR with it.")
     pair = Pair(a, b, dataset, split)
+    pair.check()
     check_places((output, html), pair.inputs())
     check_endings(output, html)
     report = _measure(pair, common, resampling(bootstrap, seed))

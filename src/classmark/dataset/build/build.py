@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def write_dataset(
     ledger = Ledger(intake.read, intake.bad_records)
     progress.step("cleaning")
     papers = clean(intake.frame, config, ledger)
-    _check_categories(papers, ledger, intake.first_bad)
+    _check_categories(papers, ledger, intake, config.labels)
     papers = assign_splits(assign_periods(papers, config.periods), config, ledger)
     ledger.check(papers.height)
     _note_untrained_labels(papers, ledger)
@@ -108,27 +108,34 @@ def write_dataset(
     return manifest
 
 
-def _check_categories(papers: pl.DataFrame, ledger: Ledger, first_bad: Mapping[str, str]) -> None:
+def _check_categories(papers: pl.DataFrame, ledger: Ledger, intake: Intake, space: str) -> None:
     labels = papers["category_code"].unique()
     if len(labels) >= 2:
         return
     found = f"one category ({labels[0]!r})" if len(labels) else "no category"
     raise InvalidDataset(
         f"the dataset has {found}, a classifier needs two or more. {ledger.account(papers.height)} "
-        f"{_first_of(ledger, first_bad)}"
-        "Add papers, lower --min-papers, or give --labels free for labels of your own."
+        f"{_what_to_do(ledger, intake, space)}"
     )
 
 
-def _first_of(ledger: Ledger, first_bad: Mapping[str, str]) -> str:
-    """Return an example of what was dropped, with what is wrong with it; or ""."""
-    unknown: dict[str, int] = ledger.notes.get("unknown_categories", {})
-    if unknown:
-        try:
-            taxonomy.canonical(max(unknown, key=lambda label: unknown[label]))
-        except UnknownCategory as error:
-            return f"{error} "
-    return f"{next(iter(first_bad.values()))} " if first_bad else ""
+def _what_to_do(ledger: Ledger, intake: Intake, space: str) -> str:
+    """Return an example of what dropped most rows, with the advice about it."""
+    drops = ledger.large_drops(intake.where, intake.first_bad)
+    if not drops:
+        other = "" if space == "free" else ", or give --labels free for labels of your own"
+        return f"Add papers, or lower --min-papers{other}."
+    reason, example, advice = (drops[0][name] for name in ("reason", "example", "advice"))
+    if reason in intake.first_bad:
+        return f"{example} {advice}"
+    if reason != "unknown_category":
+        return f"For example {example} {advice}"
+    unknown: dict[str, int] = ledger.notes["unknown_categories"]
+    try:
+        taxonomy.canonical(max(unknown, key=lambda label: unknown[label]))
+    except UnknownCategory as error:
+        example = error
+    return f"{example} {advice}"
 
 
 def _note_untrained_labels(papers: pl.DataFrame, ledger: Ledger) -> None:

@@ -28,7 +28,7 @@ from classmark.dataset.build.feedback import (
     read_feedback,
 )
 from classmark.dataset.build.intake import Intake, read_here, read_sources
-from classmark.dataset.build.ledger import Ledger
+from classmark.dataset.build.ledger import ADVICE_TO_EXTEND, Ledger
 from classmark.dataset.build.parent import Parent, ends_of
 from classmark.dataset.build.splits import assign_periods, split_by_date, split_newest
 from classmark.dataset.build.writing import append_splits, check_leaks, write_splits
@@ -170,8 +170,9 @@ class _Extension:
     def write(self, folder: Path) -> DatasetManifest:
         """Read, clean, split and write; return the manifest that was written."""
         intake, said, ledger, papers = self.take(folder / SCRATCH)
+        drops = ledger.large_drops(_places(intake), intake.first_bad, ADVICE_TO_EXTEND)
+        ledger.notes["large_drops"] = drops
         self._check_new(papers, ledger)
-        ledger.notes["large_drops"] = ledger.large_drops(_places(intake), intake.first_bad)
         papers, ends, names = self._split(papers)
         self._progress.step("writing")
         (folder / SCRATCH / _NEW).mkdir()
@@ -244,8 +245,7 @@ class _Extension:
         manifest = self._before.manifest
         if papers.is_empty():
             raise InvalidDataset(
-                f"no new paper is left to join the dataset. {ledger.account(0)} Harvest again "
-                "later, or relax the policy of feedback: see `classmark dataset extend --help`."
+                f"no new paper is left to join the dataset. {ledger.account(0)} {_advice(ledger)}"
             )
         codes = set(papers["category_code"])
         if manifest.label_space == "free" and not codes & set(manifest.labels):
@@ -363,6 +363,18 @@ def _digest_of(source: Path) -> str:
     except OSError as error:
         advice = "Give a file of papers that can be read"
         raise UnreadableSource(f"{source} {unreadable(error, advice)}") from error
+
+
+def _advice(ledger: Ledger) -> str:
+    """Return what to do where no paper is left: about the rows that could have joined, if any."""
+    faulty = ADVICE_TO_EXTEND.keys() | {"no_category", "bad_date", "empty_abstract"}
+    for drop in ledger.notes["large_drops"]:
+        if drop["reason"] in faulty:
+            return f"For example {drop['example']} {drop['advice']}"
+    return (
+        "Harvest again later, or relax the policy of feedback: see `classmark dataset extend "
+        "--help`."
+    )
 
 
 def _places(intake: Intake) -> Callable[[int, int], str]:

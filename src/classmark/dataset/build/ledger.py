@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
@@ -30,8 +31,8 @@ _ADVICE = {
     "bad_date": ("published_date", "Write dates as YYYY-MM-DD."),
     "no_date": (
         "title",
-        "Name the column of the date (--columns published_date=NAME), or choose a split without "
-        "dates.",
+        "Name the column of the date (--columns published_date=NAME), or leave out --periods and "
+        "--split time.",
     ),
     "empty_abstract": ("title", "Name the column of the abstract: --columns abstract=NAME."),
     "duplicate_id": ("id", "Name the column of the id (--columns id=NAME) if it is another one."),
@@ -52,6 +53,14 @@ _ADVICE = {
     "withdrawn": ("title", "Withdrawal notices are not papers; there is nothing to do."),
 }
 """The column to show of a dropped row and what to do about it, by reason."""
+
+ADVICE_TO_EXTEND = {
+    "unknown_category": "The dataset has arXiv's categories: correct these, or build another "
+    "dataset with --labels free.",
+    "small_category": "Add more papers of these categories, which are new to the dataset.",
+    "no_date": "Name the column of the date: --columns published_date=NAME.",
+}
+"""What to do instead where a dataset is extended, a command without the options of a build."""
 
 _SHOWN_CHARS = 60
 
@@ -96,21 +105,26 @@ class Ledger:
         return self.dropped[reason] > LARGE_SHARE * self.read
 
     def large_drops(
-        self, where: Callable[[int, int], str], first_bad: Mapping[str, str]
+        self,
+        where: Callable[[int, int], str],
+        first_bad: Mapping[str, str],
+        advice: Mapping[str, str] = MappingProxyType({}),
     ) -> list[dict[str, Any]]:
         """Return what drops many rows, as JSON values: how many, an example, and what to do.
 
         Args:
             where: returns where a row is in its source.
             first_bad: the first record of each kind that cannot be read, in words.
+            advice: what to do, by reason, where it is not what a build advises.
         """
+        advised = {reason: words for reason, (_, words) in _ADVICE.items()} | dict(advice)
         return [
             {
                 "reason": reason,
                 "rows": count,
                 "share": round(count / self.read, 4),
                 "example": first_bad.get(reason) or self._example(reason, where),
-                "advice": _ADVICE.get(reason, ("", "Correct these records in their file."))[1],
+                "advice": advised.get(reason, "Correct these records in their file."),
             }
             for reason, count in self.dropped.most_common()
             if self.is_large(reason)

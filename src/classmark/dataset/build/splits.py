@@ -168,15 +168,30 @@ def _rounded(size: pl.Expr, share: float) -> pl.Expr:
 
 
 def _check_splits(frame: pl.DataFrame, config: DatasetConfig) -> None:
-    wanted = {"time": ("train", "valid", "test"), "ids": ("train", "test")}.get(
-        config.split, ("train",)
-    )
+    by_ids = ("train", "valid", "test") if config.valid_ids else ("train", "test")
+    wanted = {"time": ("train", "valid", "test"), "ids": by_ids}.get(config.split, ("train",))
     present = set(frame["split"].unique())
     for split in wanted:
         if split not in present:
             day = pl.col("published_date")
             span = frame.select(pl.format("{} to {}", day.min(), day.max())).item()
+            if config.split == "ids":
+                listed = _listed_papers(split, frame, config)
+                raise InvalidDataset(f"split=ids leaves no paper for {split}: {listed}")
             raise InvalidDataset(
                 f"split={config.split} leaves no paper for {split}: the {frame.height} papers are "
-                f"of {span}. Choose other dates or ids."
+                f"of {span}. Choose other dates."
             )
+
+
+def _listed_papers(split: str, frame: pl.DataFrame, config: DatasetConfig) -> str:
+    """Return why lists of ids leave a split without papers, and what to do."""
+    if split == "train":
+        return f"all {frame.height} papers are listed. Take some out of the lists."
+    file = config.test_ids if split == "test" else config.valid_ids
+    first = min(read_id_list(file), default="")
+    return (
+        f"none of the ids in {file} (such as {first!r}) is among the {frame.height} "
+        f"papers (such as {frame['id'].min()!r}). Correct the ids, or name their column with "
+        "--columns id=NAME."
+    )

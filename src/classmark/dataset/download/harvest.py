@@ -99,6 +99,8 @@ def harvest(
     endpoint = plain_address(config.endpoint)
     new = HarvestState(endpoint=endpoint, metadata=config.metadata, set=config.set)
     with locked_folder(config.output), Harvested.open(config.output, new) as kept:
+        if not kept.state.passes:  # no page was ever taken: what was asked for was a mistake
+            kept.save(new)
         _check_same(kept.state, new, config.output)
         window = _window(kept.state, config)
         server = PageServer(endpoint, patience or Patience(), config.pause_s)

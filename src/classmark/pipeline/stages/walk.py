@@ -145,6 +145,8 @@ def _reason(walked: _Walk, stage: Stage) -> str:
     if missing := [name for name in inputs if not Path(name).exists()]:
         maker = next((each.name for each in STAGES if missing[0] in each.outputs), None)
         hint = f"Run stage {maker} first" if maker else "Correct the path in the configuration"
+        if not maker and not Path(missing[0]).is_absolute():
+            hint += f"; it is relative to the folder of the pipeline, {Path.cwd()}"
         raise UnreadableSource(f"stage {stage.name} reads {missing[0]}, which is missing. {hint}.")
     if walked.force:
         return "forced"
