@@ -70,10 +70,12 @@ def serving(report: dict[str, Any]) -> str:
     ]
     over = served["overload"]
     head = ["8 clients, one paper a request", "papers/s", "p50, ms", "p95, ms", "resident MB"]
-    refused = over["refused_ms"]
+    refused, kernels = over["refused_ms"], report["kernels"]
+    ours, plain = f"ONNX {report['bundle'].split()[-1]}", "torch fp32"
     return (
         f"{markdown(head, rows)}\n`classmark serve` answers {served['times_plain']:.2f} times as "
-        f"many papers, at equal accuracy ({report['bundle']}). At {over['sent_per_s']:.0f} "
+        f"many papers ({report['bundle']}; top-1 {kernels[ours]['top_1']:.3f}, of torch "
+        f"{kernels[plain]['top_1']:.3f}). At {over['sent_per_s']:.0f} "
         "requests/s, three times what it can answer, each with a deadline of a second: "
         f"{over['goodput_of_peak']:.0%} of the peak rate is answered in time, refusals take "
         f"{refused.get('p50', 0):.1f} ms (p95 {refused.get('p95', 0):.1f}), "

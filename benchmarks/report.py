@@ -25,7 +25,6 @@ ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "benchmarks" / "reports"
 SHIPPED = "fast-2.0"  # the model in the wheel
 BY_THE_RUN = "by the run"
-FROM_THE_COMMIT = "from the commit that added it"
 FIELDS = ("recorded", "command", "date", "commit", "dirty", "cpu", "cores", "memory_gib",
           "platform", "kernel", "python", "packages", "load_average")  # fmt: skip
 PACKAGES = ("classmark", "numpy", "scipy", "polars", "pyarrow", "onnxruntime", "tokenizers",
