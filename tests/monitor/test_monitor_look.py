@@ -8,7 +8,7 @@ import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -19,11 +19,12 @@ from bucket_fixtures import bucket, needs_bucket
 from classmark import Classifier
 from classmark.bundle import find_bundle, load_bundle, write_bundle
 from classmark.cli.app import app
+from classmark.cli.monitor import options
 from classmark.errors import BundleNotFound, InvalidJournal, InvalidWindow, OutputBusy, UsageError
 from classmark.journal import Address, JournalConfig
 from classmark.journal.writer import writer_for
 from classmark.monitor.history import History
-from classmark.monitor.look import LookOptions, look
+from classmark.monitor.look import DEFAULT_NEWEST, LookOptions, look
 from classmark.monitor.policy import WatchPolicy
 from classmark.pages.drift import drift_page, drift_text
 from classmark.records import FeedbackEvent, new_prediction_id
@@ -445,6 +446,19 @@ def test_the_accuracy_is_scored_by_papers_whose_category_is_known(
     code, out, _ = run("monitor", "accuracy", *journal)
     assert "200 not known" in out
     assert "No category is known yet" in out
+
+
+def test_the_help_states_the_defaults_that_hold() -> None:
+    policy = WatchPolicy()
+    stated = {
+        options.Alpha: policy.alpha,
+        options.RetrainSize: policy.retrain_size,
+        options.PageSize: policy.page_size,
+        options.MostLoss: policy.most_loss,
+    }
+    for option, value in stated.items():
+        assert f"[default: {value:g}]" in get_args(option)[1].help
+    assert options.DEFAULT_NEWEST == DEFAULT_NEWEST
 
 
 def test_an_empty_history_says_what_to_run(tmp_path: Path) -> None:
