@@ -79,7 +79,7 @@ def test_sample_wants_one_thing_to_write(options: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("option", "name"), [("--csv", "p.csv"), ("--dump", "p.jsonl")])
-def test_sample_of_a_file_is_told_as_json_too(tmp_path: Path, option: str, name: str) -> None:
+def test_sample_of_a_file_names_it_in_json_too(tmp_path: Path, option: str, name: str) -> None:
     file = tmp_path / name
     result = run("sample", "--papers", "10", option, file, "--json")
     assert json.loads(result.stdout) == {"path": str(file), "papers": 10}
@@ -88,6 +88,13 @@ def test_sample_of_a_file_is_told_as_json_too(tmp_path: Path, option: str, name:
 def test_sample_divides_no_file_into_periods(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--periods divides a dataset. Give it with --output"):
         run("sample", "--csv", tmp_path / "p.csv", "--periods", "2015-12-31")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [("--rate", "5"), ("--newest", "3"), ("--api-key", "k")])
+def test_sample_sends_nothing_without_an_address(tmp_path: Path, words: tuple[str, str]) -> None:
+    with pytest.raises(UsageError, match=r"are for --send only. Give it, or leave them out."):
+        run("sample", "--csv", tmp_path / "p.csv", *words)
     assert not list(tmp_path.iterdir())
 
 

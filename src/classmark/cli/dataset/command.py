@@ -234,6 +234,10 @@ Categories = Annotated[
 ]
 
 
+_RATE = 100.0
+"""Papers a second, with --send."""
+
+
 @app.command()
 def sample(
     *,
@@ -247,7 +251,7 @@ def sample(
     categories: Categories = _SAMPLE.categories,
     periods: Periods = "",
     send: Send = None,
-    rate: Rate = 100.0,
+    rate: Rate = _RATE,
     feedback: FeedbackShare = 0.0,
     newest: Newest = None,
     api_key: ApiKeys = None,
@@ -265,6 +269,11 @@ def sample(
         raise UsageError("give one of --output DIR, --csv FILE, --dump FILE and --send URL.")
     if periods and output is None:
         raise UsageError("--periods divides a dataset. Give it with --output, or leave it out.")
+    if send is None and (rate, feedback, newest, api_key) != (_RATE, 0.0, None, None):
+        raise UsageError(
+            "--rate, --feedback, --newest and --api-key are for --send only. Give it, or leave "
+            "them out."
+        )
     check_ending("--csv", csv, (".csv",))
     check_ending("--dump", dump, (".jsonl", ".ndjson", ".json", ".gz"))
     need_packages("building datasets")
