@@ -24,8 +24,8 @@ class Size:
     """A share of papers, 0..1, with its interval.
 
     Attributes:
-        share: papers from another field that would move the scores this far. low, high: of the
-        interval.
+        share: papers from another field that would move the scores this far.
+        low, high: of the interval.
         confidence: that it covers, 0..1.
     """
 
