@@ -261,5 +261,5 @@ def test_comparison_page_says_what_was_left_out_and_if_nothing_is_clear(
     config = EvaluationConfig(draws=0)
     page = comparison_page(compare_tables(random_table, fewer, config=config, common=True))
     assert "Not compared: 1 of A." in page
-    assert "None is clear." in page
+    assert "No difference is clear." in page
     assert "No intervals were drawn." in page

@@ -98,7 +98,7 @@ def test_a_page_holds_no_text_unless_it_is_asked_for(
     ran = CliRunner().invoke(app, [*asked, "--with-texts"])
     assert ran.exit_code == 3
     with_texts = page.read_text(encoding="utf-8")
-    assert "This page holds titles and words of papers" in with_texts
+    assert "This page contains titles and words of papers" in with_texts
     assert re.search(r">zorkmid</th><td class=n>100.0%</td><td class=n>0.0%<", with_texts)
     assert page.stat().st_mode & 0o007 == 0
     assert "p-values over time" in with_texts
