@@ -15,7 +15,7 @@ FIRST_YEAR = 86
 _KEPT_DAYS, _LONGEST_KEPT = 1 << 14, 40
 """All days of forty years: the same few thousand dates come again and again."""
 
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _SLASHED = re.compile(r"([0-9]{1,2})/([0-9]{1,2})/([0-9]{4}|[0-9]{2})")
 _ISO = re.compile(
     r"([0-9]{4})(?:\.0|-([0-9]{2})(?:-([0-9]{2})(?:[T ][0-9:.,+\-Z ]*)?)?)?"
@@ -73,9 +73,9 @@ def _parts(text: str) -> tuple[int, int, int]:
     if match := _SLASHED.fullmatch(text):
         return _full_year(match[3]), int(match[1]), int(match[2])
     if match := _RFC_2822.fullmatch(text):
-        return int(match[3]), _MONTHS.index(match[2].lower()) + 1, int(match[1])
+        return int(match[3]), MONTHS.index(match[2].lower()) + 1, int(match[1])
     if match := _MONTH_FIRST.fullmatch(text):
-        return int(match[3]), _MONTHS.index(match[1].lower()) + 1, int(match[2] or 1)
+        return int(match[3]), MONTHS.index(match[1].lower()) + 1, int(match[2] or 1)
     raise ValueError(text)
 
 
@@ -108,8 +108,8 @@ def _as_far_as_known(text: str) -> str | None:
     if match is None:
         return None
     year, month, day = match.groups()
-    if month and month.lower() in _MONTHS:
-        month = str(_MONTHS.index(month.lower()) + 1)
+    if month and month.lower() in MONTHS:
+        month = str(MONTHS.index(month.lower()) + 1)
     if not month or not month.isdigit() or not 1 <= int(month) <= 12:
         return year
     return f"{year}-{int(month):02d}" + (f"-{int(day):02d}" if day else "")

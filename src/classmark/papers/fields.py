@@ -214,6 +214,11 @@ class Place:
         return f"{self.unit} {self.number}"
 
 
+def column_name(text: str) -> str:
+    """Return the name of a column as it is compared, without the mark that a file begins with."""
+    return text.removeprefix("\ufeff").strip().lower()
+
+
 def locate_columns(header: Iterable[str], options: ReadOptions) -> dict[str, int]:
     """Return the position of each field that a table has.
 

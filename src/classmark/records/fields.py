@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from classmark.errors import InvalidConfig, InvalidReport, UsageError
+from classmark.errors import InvalidConfig, InvalidReport, MissingExtra, UsageError
+
+if TYPE_CHECKING:
+    from yaml import Node
 
 _Record = TypeVar("_Record")
 
@@ -242,3 +245,64 @@ def check_ranges(record: object, ranges: Mapping[str, tuple[float, float]], what
             raise UsageError(
                 f"{name} of {what} is {value:g}. Give a number from {least:g} to {most:g}."
             )
+
+
+class RepeatedKey(ValueError):
+    """A key of YAML is there twice.
+
+    Attributes:
+        key: which one.
+    """
+
+    def __init__(self, key: str, line: str) -> None:
+        super().__init__(f"the key {key!r} is repeated{line}")
+        self.key = key
+
+
+def parse_yaml(text: str, purpose: str, extra: str) -> object:
+    """Return what a YAML text says, read strictly.
+
+    Args:
+        text: of the file.
+        purpose: what is read, for the error that names the extra.
+        extra: that brings the package which reads YAML.
+
+    Raises:
+        MissingExtra: the package is not installed.
+        RecursionError: it is nested too deeply.
+        RepeatedKey: a key is there twice.
+        ValueError: it is not YAML, or has an alias.
+    """
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingExtra(purpose, extra) from error
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is not None:
+            _refuse_twins(root, set())
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"it is not YAML: {error}") from error
+
+
+def _refuse_twins(node: Node, seen: set[int]) -> None:
+    """Refuse repeated keys, and aliases, which can mean any number of keys."""
+    if id(node) in seen:
+        raise ValueError(f"it has an alias{_line(node)}; write the value out")
+    seen.add(id(node))
+    value: Any = node.value
+    if not isinstance(value, list):
+        return
+    pairs = [item for item in value if isinstance(item, tuple)]
+    keys = [key.value for key, _ in pairs if isinstance(key.value, str)]
+    for place, key in enumerate(keys):
+        if key in keys[:place]:
+            raise RepeatedKey(key, _line(pairs[place][0]))
+    for item in value:
+        for inner in item if isinstance(item, tuple) else (item,):
+            _refuse_twins(inner, seen)
+
+
+def _line(node: Node) -> str:
+    return f" (line {node.start_mark.line + 1})"

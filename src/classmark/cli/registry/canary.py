@@ -19,7 +19,7 @@ from classmark.cli.registry.options import (
     print_change,
     who_is,
 )
-from classmark.errors import MissingExtra, UsageError, unreadable
+from classmark.errors import UsageError, unreadable
 
 Bundle = Annotated[
     str | None,
@@ -116,23 +116,17 @@ def checked_rules(path: Path | None) -> dict[str, Any]:
     """
     if path is None:
         return {}
-    try:
-        import yaml
-    except ImportError as error:
-        raise MissingExtra("reading the rules of a canary", "serve") from error
+    from classmark.records.fields import RepeatedKey, parse_yaml
     from classmark.registry.rules import CanaryRules
 
     try:
-        text = path.read_text("utf-8")
-        root, value = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+        value = parse_yaml(path.read_text("utf-8"), "reading the rules of a canary", "serve")
     except OSError as error:
         raise UsageError(f"{path} {unreadable(error, 'Give a YAML file of rules')}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except RepeatedKey as error:
+        raise UsageError(f"{path} has {error.key!r} twice. Write each rule once.") from error
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not YAML. Write NAME: VALUE, one per line.") from error
     if not isinstance(value, dict):
         raise UsageError(f"{path} holds no rules. Write NAME: VALUE, one per line.")
-    names = [key.value for key, _ in root.value]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UsageError(f"{path} has {twice!r} twice. Write each rule once.")
     return CanaryRules.from_dict(value).to_dict()

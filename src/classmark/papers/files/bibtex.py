@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from classmark.errors import InvalidPaper, UnreadableSource
+from classmark.papers.dates import MONTHS, most_precise_date
 from classmark.papers.fields import Place, ReadOptions, build_paper
 from classmark.papers.files.lines import read_whole
 from classmark.records import BadRecord, Paper
@@ -28,7 +29,6 @@ _BLOCK = re.compile(r"@\w*+[ \t]*+[{(]")
 _MAX_BLANKS = 10_000
 _MANY_BLANKS = re.compile(rf"@\w*+[ \t]{{{_MAX_BLANKS}}}")
 
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _READ = ("eprint", "primaryclass", "eprintclass", "date", "year", "month", "author")
 """Fields that are read beside those of title and abstract."""
 _FIELD_OUTSIDE = re.compile(r"^[ \t]*(?:title|abstract)[ \t]*=[ \t]*[{\"]", re.I | re.M)
@@ -91,7 +91,7 @@ def _macros(blocks: list[Block]) -> dict[str, str]:
     """Return the text of every macro by its name in lower case; months stand for themselves."""
     from bibtexparser.model import String
 
-    macros = {month: month for month in _MONTHS}
+    macros = {month: month for month in MONTHS}
     for block in blocks:
         if isinstance(block, String):
             # One that cannot be resolved is not there, which is reported where it is used.
@@ -246,8 +246,5 @@ def _text_of_part(part: str, macros: Mapping[str, str], *, is_alone: bool) -> st
 
 
 def _year_and_month(fields: dict[str, str]) -> str | None:
-    year = fields.get("year", "").strip()
-    month = fields.get("month", "").strip().lower()[:3]
-    names = {**{name: n for n, name in enumerate(_MONTHS, 1)}, **{str(n): n for n in range(1, 13)}}
-    number = names.get(month.lstrip("0"))
-    return f"{year}-{number:02d}" if year and number else year or None
+    year, month = (fields.get(name, "").strip() for name in ("year", "month"))
+    return most_precise_date([year, month]) if year else None

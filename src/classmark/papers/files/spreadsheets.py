@@ -21,6 +21,7 @@ from classmark.papers.fields import (
     Place,
     ReadOptions,
     build_paper,
+    column_name,
     locate_columns,
 )
 from classmark.papers.files.lines import too_long
@@ -128,9 +129,7 @@ class _Header:
     def comes_again(self, row: Sequence[Any]) -> bool:
         """Tell whether a row is this header again, as below tables that were joined."""
         first = next(iter(self.positions.values()))
-        if str(row[first].value).strip().lower() != self.names[first]:
-            return False
-        return tuple(map(_name, row)) == self.names
+        return _name(row[first]) == self.names[first] and tuple(map(_name, row)) == self.names
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +226,7 @@ def _holds_anything(row: Sequence[Any]) -> bool:
 
 
 def _name(cell: Any) -> str:
-    """Return the text of a cell as names of columns are compared."""
-    return str(_value(cell) or "").strip().lower()
+    return column_name(str(_value(cell) or ""))
 
 
 def _value(cell: Any) -> str | float | _Unread | None:

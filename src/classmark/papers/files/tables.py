@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from classmark.errors import UnreadableSource
-from classmark.papers.fields import Place, ReadOptions, build_paper, locate_columns, shown
+from classmark.papers.fields import (
+    Place,
+    ReadOptions,
+    build_paper,
+    column_name,
+    locate_columns,
+    shown,
+)
 from classmark.papers.files.lines import Line, Problem, read_lines
 from classmark.records import BadRecord, Paper
 
@@ -43,7 +50,7 @@ def read_table(
     header = _read_header(rows, options)
     positions = locate_columns(header, options)
     rows.shape = shape = _Shape.of(header, positions, delimiter)
-    names = set(map(_name, header))
+    names = set(map(column_name, header))
     for place, row in rows:
         if isinstance(row, Problem):
             yield place.bad(row.kind, row.message)
@@ -54,8 +61,8 @@ def read_table(
                 f"{len(row)} fields, the header has {len(header)} (first field: {shown(row[0])})"
             )
             yield place.bad("wrong_field_count", message)
-        elif _name(row[shape.texts[0]]) in names and set(map(_name, row)) == names:
-            positions = locate_columns(map(_name, row), options)
+        elif column_name(row[shape.texts[0]]) in names and set(map(column_name, row)) == names:
+            positions = locate_columns(map(column_name, row), options)
             rows.shape = shape = _Shape.of(row, positions, delimiter)
         else:
             values = {name: row[position] for name, position in positions.items()}
@@ -65,11 +72,6 @@ def read_table(
 def _is_blank(row: Row) -> bool:
     """Tell whether a row holds no value, or only dashes as below a header."""
     return all(not field.strip().strip(_RULE) for field in row)
-
-
-def _name(field: str) -> str:
-    """Return the name of a column as it is compared, without the mark that a file begins with."""
-    return field.removeprefix("\ufeff").strip().lower()
 
 
 def _without_too_wide(lines: Iterator[Line], delimiter: str) -> Iterator[Line]:

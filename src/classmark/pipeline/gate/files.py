@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from classmark.errors import InvalidGates, MissingExtra
+from classmark.errors import InvalidGates
 from classmark.evaluation.gate import GateRules, read_rules
-
-if TYPE_CHECKING:
-    from yaml import Node
+from classmark.records.fields import parse_yaml
 
 DEFAULT_RULES = "gate.yaml"
 SAMPLE_RULES = "gate-sample.yaml"
@@ -60,44 +57,7 @@ def _text_of(path: Path | None, packaged: str) -> str:
 
 
 def _parse(text: str) -> object:
-    """Return what a YAML text says.
-
-    Raises:
-        ValueError: it is not YAML, repeats a key, or has an alias.
-    """
-    try:
-        import yaml
-    except ImportError as error:  # pragma: no cover - it comes with polars' neighbours
-        raise MissingExtra("reading rules", "train") from error
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        if root is not None:
-            _refuse_twins(root, set())
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"it is not YAML: {error}") from error
-
-
-def _refuse_twins(node: Node, seen: set[int]) -> None:
-    """Refuse repeated keys, and aliases, which can mean any number of keys."""
-    if id(node) in seen:
-        raise ValueError(f"it has an alias{_line(node)}; write the value out")
-    seen.add(id(node))
-    value: Any = node.value
-    if not isinstance(value, list):
-        return
-    pairs = [item for item in value if isinstance(item, tuple)]
-    keys = [key.value for key, _ in pairs if isinstance(key.value, str)]
-    for place, key in enumerate(keys):
-        if key in keys[:place]:
-            raise ValueError(f"the key {key!r} is repeated{_line(pairs[place][0])}")
-    for item in value:
-        for inner in item if isinstance(item, tuple) else (item,):
-            _refuse_twins(inner, seen)
-
-
-def _line(node: Node) -> str:
-    return f" (line {node.start_mark.line + 1})"
+    return parse_yaml(text, "reading rules", "train")
 
 
 def _from_folder(rules: GateRules, folder: Path) -> GateRules:
