@@ -81,5 +81,6 @@ def _curve(report: dict[str, Any]) -> str:
     marks.append(dot(*at, "second", 5))
     label = f"chosen: asks {chosen['deep_share']:.0%}, {chosen['cheaper']:.1f} times cheaper"
     side, aside = ("start", 8) if at[0] < (x.start + x.end) / 2 else ("end", -8)
-    marks.append(text(at[0] + aside, at[1] - 12, label, side))
+    beside = 32 if at == places[0] else -12  # below "fast alone", clear of the rising curve
+    marks.append(text(at[0] + aside, at[1] + beside, label, side))
     return "".join(marks)
