@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from classmark.dataset import SampleConfig, sample_dataset
+from classmark.dataset import SampleConfig, load_manifest, sample_dataset
 from classmark.errors import (
     InvalidConfig,
     InvalidDataset,
@@ -233,6 +233,32 @@ def test_an_interrupted_trial_is_tried_again_and_counts_once(plan: Compose) -> N
 
 
 @with_optuna
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")  # asked for, as optimize does it
+def test_a_trial_whose_process_was_killed_before_its_first_heartbeat_is_tried_again(
+    plan: Compose,
+) -> None:
+    from optuna.trial import TrialState
+
+    from classmark.pipeline.sweep.study import open_study
+
+    found = plan()
+    work(plan("sweep.trials=1"))
+    study = open_study(found, load_manifest(found.base.dataset).digest, "a test")
+    # As two processes leave it, of which one was killed later, and the next one at once.
+    with study.claim():
+        trial = study.optuna.ask()
+        study.begun(trial)
+        study.optuna.tell(trial.number, state=TrialState.FAIL)
+        study.retry(study.optuna, study.trials()[trial.number])
+    with study.claim():
+        study.optuna.ask()
+    report = work(found)
+    assert [t.state for t in report.trials][1:3] == ["failed", "failed"]
+    assert [t.retry_of for t in report.trials][1:4] == [None, 1, 2]
+    assert report.count("complete") + report.count("pruned") == 3
+
+
+@with_optuna
 @pytest.mark.skipif(find_spec("lightning") is None, reason="needs the extra deep")
 def test_a_deep_trial_that_lags_behind_ends_in_the_fit_and_leaves_nothing(
     papers: Path, tmp_path: Path
@@ -308,7 +334,6 @@ def test_a_file_that_is_no_study_or_is_held_is_one_line(
 def test_a_dataset_without_valid_papers_is_refused(plan: Compose, tmp_path: Path) -> None:
     folder = tmp_path / "unsplit"
     sample_dataset(folder, SampleConfig(papers=300, categories=24), command="a test")
-    from classmark.dataset import load_manifest
     from classmark.storage import write_json
 
     manifest = load_manifest(folder).to_dict()

@@ -108,6 +108,7 @@ class _Work:
         return True
 
     def _objective(self, claim: ExitStack, trial: Trial) -> float:
+        self.study.begun(trial)
         claim.close()
         try:
             values = self.study.suggest(trial)

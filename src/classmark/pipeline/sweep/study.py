@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +31,8 @@ from classmark.tracking.tracker import flat
 STUDY_FILE = "study.db"
 CLAIMS_FILE = "claims.lock"
 DEFAULT = "default"
-_IDENTITY, _COMMAND = "identity", "command"
+_IDENTITY, _COMMAND, _BEGUN = "identity", "command", "begun"
+_NAME = "sweep"
 _MISSED_BEATS = 4
 _WAIT_S = 60.0
 _DIGITS = 4
@@ -77,17 +79,29 @@ class _SamplerByTrial(BaseSampler):
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
+class _Storage(RDBStorage):
+    """Optuna's storage, to which two threads may give the first heartbeat of a trial."""
+
+    _one_at_a_time = threading.Lock()
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        with self._one_at_a_time:
+            super().record_heartbeat(trial_id)
+
+
 @dataclass(frozen=True, eq=False)
 class OpenStudy:
     """A study, and the rules by which trials are counted and retried.
 
     Attributes:
         plan: the sweep.
+        storage: of the study.
         optuna: the study itself.
         retry: puts the values of a trial that did not end into the queue again.
     """
 
     plan: SweepPlan
+    storage: RDBStorage
     optuna: Study
     retry: Callable[[Study, FrozenTrial], None]
 
@@ -119,7 +133,28 @@ class OpenStudy:
     def claim(self) -> Iterator[None]:
         """Hold the right to begin a trial: otherwise two processes might begin the last one."""
         with locked_file(self.plan.folder / CLAIMS_FILE, wait_s=_WAIT_S):
+            self._fail_unbegun()
             yield
+
+    def begun(self, trial: Trial) -> None:
+        """Give the first heartbeat of a trial, while its process holds the claim.
+
+        Optuna's own comes some time after the trial is in the study, and a trial without one
+        never fails: if its process was killed in between, all others would wait for it forever.
+        """
+        study_id = self.storage.get_study_id_from_name(_NAME)
+        self.storage.record_heartbeat(
+            self.storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
+        )
+        # A trial that tries another one again begins with the attributes of that one.
+        trial.set_user_attr(_BEGUN, trial.number)
+
+    def _fail_unbegun(self) -> None:
+        """Fail each trial whose process has died while it held the claim."""
+        for trial in self.trials():
+            if trial.state == TrialState.RUNNING and trial.user_attrs.get(_BEGUN) != trial.number:
+                self.optuna.tell(trial.number, state=TrialState.FAIL)
+                self.retry(self.optuna, trial)
 
     def suggest(self, trial: Trial) -> dict[str, Value]:
         """Return the values of a trial."""
@@ -188,7 +223,7 @@ def open_study(plan: SweepPlan, dataset_digest: str, command: str) -> OpenStudy:
         warnings.simplefilter("ignore", ExperimentalWarning)
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # our own lines say it
         retry = RetryHeartbeatStaleTrialCallback(max_retry=sweep.retries)
-        storage = RDBStorage(
+        storage = _Storage(
             f"sqlite:///{file}",
             engine_kwargs={"connect_args": {"timeout": _WAIT_S}},
             heartbeat_interval=sweep.heartbeat_s,
@@ -197,14 +232,14 @@ def open_study(plan: SweepPlan, dataset_digest: str, command: str) -> OpenStudy:
         )
         study = optuna.create_study(
             storage=storage,
-            study_name="sweep",
+            study_name=_NAME,
             direction="maximize",
             sampler=_SamplerByTrial(sweep),
             pruner=_pruner(sweep),
             load_if_exists=True,
         )
         _check_identity(study, plan, dataset_digest, command)
-    return OpenStudy(plan, study, retry)
+    return OpenStudy(plan, storage, study, retry)
 
 
 def _pruner(sweep: SweepConfig) -> optuna.pruners.BasePruner:
