@@ -322,6 +322,25 @@ print(sum(1 for _ in read_stream(io.BytesIO(document), format="json")))
 """
 
 
+CHARACTERS = (
+    *"aé日😀\x7f\u2028",
+    *(rf"\u{code}" for code in ("d83d", "de00", "00e9", "0000")),
+    r"\n",
+)
+ESCAPED = st.lists(st.sampled_from(CHARACTERS)).map("".join)
+NUMBERS = st.from_regex(
+    r"\A-?(0|[1-9][0-9]{0,25})(\.[0-9]{1,25})?([eE][+-]?[0-9]{1,3})?\Z"
+) | st.sampled_from(["NaN", "-Infinity", "null"])
+
+
+@given(ESCAPED, NUMBERS)
+def test_a_line_is_read_as_the_same_record_in_an_array_is(title: str, number: str) -> None:
+    record = f'{{"id": {number}, "title": "t{title}", "year": {number}}}'
+    (line,), (item,) = read(record, format="jsonl"), read(f"[{record}]", format="json")
+    assert isinstance(line, Paper)
+    assert line == item
+
+
 @pytest.mark.slow
 def test_small_values_behind_a_large_one_are_read_in_linear_time() -> None:
     # In a process of its own, since nothing else ends what copies 14 MB 200,000 times.

@@ -10,6 +10,8 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, BinaryIO
 
+import msgspec
+
 from classmark.errors import UnreadableSource
 from classmark.papers.fields import (
     SEEN_KEYS,
@@ -108,11 +110,24 @@ def _missing_separator(character: str) -> str:
 
 def _read_line(text: str, place: Place, options: ReadOptions) -> Iterator[Paper | BadRecord]:
     try:
-        value = _without_surrogates(json.loads(text), text)
+        value = _decoded(text)
     except (ValueError, RecursionError) as error:
         yield place.bad("broken_json", _why(error, text))
     else:
         yield from _papers_of(value, place, options)
+
+
+def _decoded(text: str) -> object:
+    """Return a JSON value; NaN and halves of surrogate pairs are read too.
+
+    Raises:
+        ValueError, RecursionError: as ``json.loads`` does.
+    """
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.MsgspecError, RecursionError):
+        # Slower, and takes all that the first takes, to the same value.
+        return _without_surrogates(json.loads(text), text)
 
 
 def _papers_of(value: object, place: Place, options: ReadOptions) -> Iterator[Paper | BadRecord]:
@@ -152,7 +167,7 @@ def _why(error: Exception, text: str) -> str:
 def _first(record: Mapping[str, Any], keys: Sequence[str]) -> object:
     for key in keys:
         value = record.get(key)
-        if not is_missing(value):
+        if value is not None and not is_missing(value):  # most names are of other sources
             return value
     return None
 

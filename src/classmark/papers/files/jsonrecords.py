@@ -41,6 +41,8 @@ def wrapped_records(value: object, depth: int = 0) -> list[Any] | None:
     """
     if not isinstance(value, dict) or depth == _DEEPEST:
         return None
+    if isinstance(value.get("title"), str) and "columns" not in value:  # as most are
+        return None
     if (rows := _rows_of_pandas(value)) is not None:
         return rows
     if _is_record(value):
