@@ -68,7 +68,8 @@ def normalise(text: str) -> str:
     ``$\alpha$`` and ``α`` give ``alpha``. Formatting commands vanish, references vanish with
     their argument, other commands leave their name. What is left is ASCII but for letters and
     digits of other scripts, without combining marks. ``normalise`` of its own output changes
-    nothing, and the time is linear in the length of the text.
+    nothing, unless all its words in Greek were in the argument of a reference. The time is linear
+    in the length of the text.
     """
     return text if text.isascii() and _is_plain(text) else finish(spell(text))
 
