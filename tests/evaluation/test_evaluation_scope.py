@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classmark.errors import EmptyEvaluation, InvalidConfig
-from classmark.evaluation import auroc, choose_scope_threshold, energy, fit_scope
+from classmark.evaluation import choose_scope_threshold, energy, fit_scope
 
 scores = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=20).map(np.array)
 
@@ -61,25 +61,6 @@ def test_fit_scope_weighs_both_kinds_alike_however_many_there_are() -> None:
 def test_fit_scope_needs_both_kinds_of_text(in_scope: list[bool]) -> None:
     with pytest.raises(EmptyEvaluation, match=r"needs papers and other texts, got \d papers"):
         fit_scope(np.zeros(2), np.zeros(2), np.array(in_scope))
-
-
-def test_auroc_by_hand() -> None:
-    # Pairs: 1 ties 1; 3 wins twice; 1 loses to 2.
-    assert auroc(np.array([1.0, 3.0]), np.array([1.0, 2.0])) == pytest.approx(2.5 / 4)
-
-
-@given(scores, scores)
-def test_auroc_is_the_share_of_ordered_pairs_and_mirrors(
-    positive: np.ndarray, negative: np.ndarray
-) -> None:
-    wins = np.sign(positive[:, None] - negative[None, :])
-    assert auroc(positive, negative) == pytest.approx(float((wins + 1).mean() / 2))
-    assert auroc(negative, positive) == pytest.approx(1 - auroc(positive, negative))
-
-
-def test_auroc_names_the_missing_kind() -> None:
-    with pytest.raises(EmptyEvaluation, match="0 positive and 2 negative"):
-        auroc(np.zeros(0), np.zeros(2))
 
 
 def test_choose_scope_threshold_rejects_no_more_than_allowed() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from classmark import Classifier, Index, Paper
-from classmark.evaluation import auroc, energy
+from classmark.evaluation import energy
 from classmark.evaluation.behaviour import INVENTED_PAPERS_FILE
 from classmark.evaluation.robustness import NON_PAPERS_FILE
 from classmark.kernels.calibration import GAP_KNOTS, CalibrationCurve
@@ -177,7 +177,11 @@ def test_papers_and_texts_that_are_none_are_told_apart(fast: Classifier) -> None
 
     others = [t for t in NON_PAPERS if t["split"] == "measure"]
     inside, outside = scope(as_papers()), scope([Paper.from_text(t["text"]) for t in others])
+
+    def pairs_in_order(papers: np.ndarray, texts: np.ndarray) -> float:
+        return float(np.greater.outer(papers, texts).mean())
+
     everything = scope([Paper.from_text(t["text"]) for t in NON_PAPERS])
-    assert auroc(inside, outside) >= LEAST_AUROC
+    assert pairs_in_order(inside, outside) >= LEAST_AUROC
     assert len(everything) >= 200
-    assert auroc(inside, everything) >= LEAST_AUROC
+    assert pairs_in_order(inside, everything) >= LEAST_AUROC

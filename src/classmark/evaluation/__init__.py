@@ -10,7 +10,7 @@ from classmark.evaluation.metrics.ranking import (
     negative_log_likelihood,
     top_k_accuracy,
 )
-from classmark.evaluation.metrics.scope import auroc, choose_scope_threshold, energy, fit_scope
+from classmark.evaluation.metrics.scope import choose_scope_threshold, energy, fit_scope
 from classmark.evaluation.metrics.thresholds import (
     fit_cross_list_thresholds,
     fit_set_threshold,
@@ -35,7 +35,6 @@ __all__ = [
     "ROBUSTNESS_KINDS",
     "EvaluationConfig",
     "RobustnessConfig",
-    "auroc",
     "calibrated_probabilities",
     "check_gates",
     "choose_scope_threshold",

@@ -19,8 +19,6 @@ from classmark.errors import ClassmarkError, InvalidJournal
 from classmark.journal.database import in_words, journal_files, with_logs
 from classmark.storage import atomic_file
 
-SHIP_EVERY_S = 60.0
-"""A machine that vanishes loses at most the predictions of this time."""
 _State = tuple[tuple[int, int], ...]
 
 

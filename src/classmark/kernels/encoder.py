@@ -116,10 +116,6 @@ class EncoderScorer:
         """
         return occlude(self.score, title, abstract, top, other)
 
-    def token_counts(self, papers: Sequence[tuple[str, str]]) -> list[int]:
-        """Return how many tokens each paper has, as it is run."""
-        return [len(encoded) for encoded in self._tokenizer.encode(papers)]
-
     def try_out(self) -> None:
         """Run papers that reach for the ends of every table: no token, the last one, the most.
 

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 ONE_PAPER = 1024
 """The weight of one paper of the same period."""
 LISTINGS = 2
-N_VOTES = 4
-"""Kinds of votes: by names and by initials, of primaries and of cross-lists."""
 N_FEATURES = 6
-"""Features a label: the logarithm of each kind of vote, the shares of both primaries."""
+"""Features a label: the logarithm of each kind of vote (by names and by initials, of primaries and
+of cross-lists), and the shares of both primaries."""
 _LOG_STEPS, _LOG_SHIFT, _LOG_ENTRIES = 256, 3, 4096
 _SHARE_STEPS = 255
 

@@ -24,7 +24,6 @@ from classmark.cloud.watch.policies import ALERT_LABEL, policies_of
 from classmark.cloud.watch.rules import RULES_FOLDER, Rules, read_rule_files
 from classmark.storage.atomic import write_text
 
-FILES_FOLDER = Path("deploy/gcp/monitoring")
 CHECK_PLACE = "UPTIME_CHECK_ID"
 """Where files have the ID that Google gives to the uptime check when it is made."""
 

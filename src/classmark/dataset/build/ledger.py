@@ -18,11 +18,8 @@ _EXAMPLE_COLUMNS = ("row", "place", "id", "title", "category_code", "published_d
 _NAME_LABEL = "Name the column of the label: --columns category_code=NAME."
 _ADVICE = {
     "unknown_category": ("category_code", "For labels of your own give --labels free."),
-    "no_category": ("title", "Name the column of the label: --columns category_code=NAME."),
-    "long_category": (
-        "category_code",
-        "Name the column of the label: --columns category_code=NAME.",
-    ),
+    "no_category": ("title", _NAME_LABEL),
+    "long_category": ("category_code", _NAME_LABEL),
     "retired_category": (
         "category_code",
         "No present category holds just these papers. File them under one, or go without them.",

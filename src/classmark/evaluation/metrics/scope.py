@@ -61,27 +61,6 @@ def fit_scope(known_share: Floats, energy: Floats, in_scope: Bools) -> tuple[flo
     return float(weights[0] - slopes @ mean), float(slopes[0]), float(slopes[1])
 
 
-def auroc(positive: Floats, negative: Floats) -> float:
-    """Chance that a positive scores above a negative, ties counting half, 0..1.
-
-    Args:
-        positive: float [p], scores of what should score high.
-        negative: float [q], scores of what should score low.
-
-    Raises:
-        EmptyEvaluation: one of them is empty.
-    """
-    if min(positive.size, negative.size) == 0:
-        raise EmptyEvaluation(
-            f"AUROC needs both kinds of text, got {positive.size} positive and "
-            f"{negative.size} negative scores. Add the missing kind."
-        )
-    order = np.sort(negative)
-    below = np.searchsorted(order, positive, side="left")
-    not_above = np.searchsorted(order, positive, side="right")
-    return float(np.mean(below + not_above) / (2.0 * negative.size))
-
-
 def choose_scope_threshold(in_scope_scores: Floats, false_rejection_rate: float = 0.005) -> float:
     """Return the highest observed score that rejects at most this share of the papers.
 

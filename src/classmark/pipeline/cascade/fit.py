@@ -56,7 +56,6 @@ from classmark.storage import atomic_folder, write_json
 from classmark.training.config import CascadeConfig
 from classmark.wire import ModelRef
 
-CURVE_FILES = ("curve.json", "curve.csv", "curve.svg")
 TIMED_PAPERS = 200
 _CHUNK = 500
 
