@@ -177,6 +177,35 @@ LENS = {
     "year_published": 2021,
 }
 
+SCOPUS = {
+    "dc:identifier": "SCOPUS_ID:99",
+    "eid": "2-s2.0-99",
+    "dc:title": TITLE,
+    "dc:creator": "Muster A.",
+    "dc:description": ABSTRACT,
+    "prism:coverDate": "2021-05-04",
+    "author": [{"authid": "1", "authname": "Muster A."}],
+}
+DSPACE = {
+    "uuid": "7a1",
+    "name": TITLE,
+    "metadata": {
+        "dc.title": [{"value": TITLE, "language": "en"}],
+        "dc.description.abstract": [{"value": ABSTRACT, "language": "en"}],
+        "dc.contributor.author": [{"value": "Muster, Ada"}, {"value": "Beispiel, B."}],
+        "dc.date.issued": [{"value": "2021-05-04", "language": None}],
+    },
+}
+OPENREVIEW = {
+    "id": "xYz",
+    "forum": "xYz",
+    "content": {
+        "title": {"value": TITLE},
+        "abstract": {"value": ABSTRACT},
+        "authors": {"value": ["Ada Muster"]},
+        "keywords": {"value": ["graphs"]},
+    },
+}
 KNOWN = {
     "Crossref": (
         CROSSREF,
@@ -295,4 +324,10 @@ KNOWN = {
             published_date="2021-05-04",
         ),
     ),
+    "Scopus": (SCOPUS, paper("2-s2.0-99", authors=("Muster A.",), published_date="2021-05-04")),
+    "DSpace": (
+        DSPACE,
+        paper("7a1", authors=("Muster, Ada", "Beispiel, B."), published_date="2021-05-04"),
+    ),
+    "OpenReview": (OPENREVIEW, paper("xYz", authors=("Ada Muster",))),
 }

@@ -11,7 +11,7 @@ import pytest
 
 from classmark.errors import UsageError, WrongColumns
 from classmark.papers import Columns, detect_format, parse_columns, read_papers, read_stream
-from classmark.papers.fields import MAX_SEEN_CHARS, SEEN_COLUMNS, SEEN_KEYS
+from classmark.papers.columns import MAX_SEEN_CHARS, SEEN_COLUMNS, SEEN_KEYS
 from classmark.records import BadRecord, Paper
 
 OWN = {"id": "Nr", "title": "Titel", "abstract": "Text", "category_code": "Fach"}

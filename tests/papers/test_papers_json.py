@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from classmark.errors import UnreadableSource
 from classmark.papers import read_papers, read_stream
-from classmark.papers.fields import shown
+from classmark.papers.columns import shown
 from classmark.records import BadRecord, Paper
 
 DUMP_RECORD = {

@@ -37,6 +37,8 @@ def test_a_record_of_a_known_service_is_read(record: Any, expected: Paper) -> No
         lambda records: {"hitCount": 2, "resultList": {"result": records}},
         lambda records: {"messages": [{"status": "ok"}], "collection": records},
         lambda records: {"papers": records},
+        lambda records: {"search-results": {"opensearch:totalResults": "2", "entry": records}},
+        lambda records: {"notes": records, "count": 2},
         lambda records: {"records": records, "facets": [{"name": "x"}]},
     ],
 )
@@ -48,6 +50,14 @@ def test_a_list_that_a_service_wraps_is_read_record_by_record(wrap: Any, indent:
     bad = found[1]
     assert isinstance(bad, BadRecord)
     assert bad.message.startswith(f"{'line 1' if indent is None else 'item 1'}, item 2: no 'title'")
+
+
+def test_a_blank_value_gives_way_to_the_next_key_of_its_field() -> None:
+    record = {"title": "A", "abstract": " ", "summary": "We sum up.", "date": "", "year": 2021}
+    assert read([record, {"title": " ", "abstract": "x"}]) == [
+        Paper(id="1", title="A", abstract="We sum up.", published_date="2021-01-01"),
+        Paper(id="2", title=" ", abstract="x"),
+    ]
 
 
 @pytest.mark.parametrize("between", ["\n", "\n\n", "\n ", " , "])

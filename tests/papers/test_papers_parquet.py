@@ -48,6 +48,20 @@ def test_rows_become_papers_whatever_the_types_of_their_columns(tmp_path: Path) 
     ]
 
 
+def test_an_empty_value_gives_way_to_the_next_column_of_its_field(tmp_path: Path) -> None:
+    columns = {
+        "title": ["A", "B"],
+        "abstract": [None, "We repeat."],
+        "summary": ["We sum up.", "-"],
+        "published": [{"at": 1}, {"at": 2}],
+        "year": [2021, 2022],
+    }
+    assert list(read_papers(write(tmp_path / "x.parquet", columns))) == [
+        Paper(id="1", title="A", abstract="We sum up.", published_date="2021-01-01"),
+        Paper(id="2", title="B", abstract="We repeat.", published_date="2022-01-01"),
+    ]
+
+
 def test_lists_of_categories_are_read(tmp_path: Path) -> None:
     path = write(tmp_path / "p.parquet", {"abstract": ["A"], "categories": [["cs.LG", "cs.AI"]]})
     (paper,) = read_papers(path)

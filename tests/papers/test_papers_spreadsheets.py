@@ -119,6 +119,15 @@ def test_a_workbook_is_read_like_a_table(tmp_path: Path) -> None:
     assert read(with_shared_strings(path)) == read(path)
 
 
+def test_an_empty_cell_gives_way_to_the_next_column_of_its_field(tmp_path: Path) -> None:
+    rows = [["Title", "Abstract", "Summary"], ["A", None, "We sum up."], ["B", "We repeat.", "-"]]
+    papers = read(workbook(tmp_path / "x.xlsx", {"Papers": rows}))
+    assert [paper.abstract for paper in papers if isinstance(paper, Paper)] == [
+        "We sum up.",
+        "We repeat.",
+    ]
+
+
 def test_a_bad_row_is_an_error_that_names_it(tmp_path: Path) -> None:
     rows = [HEADER, ("K1", "A", "B"), ("K2", None, None, 2020), ("K3", "#N/A", "x"), ("K4", "C")]
 

@@ -47,6 +47,33 @@ def test_a_kaggle_row_becomes_a_paper_with_iso_dates(tmp_path: Path) -> None:
     ]
 
 
+def test_an_empty_cell_gives_way_to_the_next_column_of_its_field() -> None:
+    header = "DOI,Title,Abstract,Summary,Date,Year,Abstract\n"
+    rows = ",A,,We sum up.,,2021,\n10.1/x,B, ,,2022-05-04,2021,We repeat.\n,C,,,,,\n"
+    assert read(header + rows, format="csv") == [
+        Paper(id="2", title="A", abstract="We sum up.", published_date="2021-01-01"),
+        Paper(id="10.1/x", title="B", abstract="We repeat.", published_date="2022-05-04"),
+        Paper(id="4", title="C"),
+    ]
+
+
+def test_an_export_of_dspace_is_read_in_whichever_language_a_paper_has() -> None:
+    header = "id,collection,dc.contributor.author[],dc.date.issued[],dc.title[],dc.title[en_US],"
+    header += "dc.description.abstract[de],dc.description.abstract[en_US]\n"
+    rows = '7a,1/2,"Muster, Ada||Beispiel, B.",2021-05-04,,Graphs,,We colour.\n'
+    rows += '7b,1/2,"Muster, Ada",2021,Graphen,,Wir malen.,\n'
+    one, other = read(header + rows)
+    authors = ("Muster, Ada", "Beispiel, B.")
+    assert one == Paper(
+        id="7a", title="Graphs", abstract="We colour.", authors=authors, published_date="2021-05-04"
+    )
+    assert isinstance(other, Paper)
+    assert (other.title, other.abstract, other.authors) == ("Graphen", "Wir malen.", authors[:1])
+    named = {"title": "dc.title[en_US]"}
+    assert isinstance(first := read(header + rows, columns=named)[0], Paper)
+    assert first.title == "Graphs"
+
+
 def test_columns_are_found_by_mapping_whatever_their_case(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", "Nr;Titel;Text;Fach\n7;A;B;x y\n")
     columns = {"title": "titel", "abstract": "Text", "id": "NR", "categories": "Fach"}

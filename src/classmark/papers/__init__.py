@@ -1,7 +1,7 @@
 """PAPER IN: ids, dates, readers, and the only normaliser."""
 
+from classmark.papers.columns import Columns, ReadOptions, parse_columns
 from classmark.papers.dates import parse_date
-from classmark.papers.fields import Columns, ReadOptions, parse_columns
 from classmark.papers.files.chunks import Chunk, ChunkSize, papers_of, read_chunks
 from classmark.papers.files.detect import FORMATS, KNOWN_SUFFIXES, detect_format
 from classmark.papers.files.reader import read_papers, read_stream

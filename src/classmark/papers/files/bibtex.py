@@ -9,8 +9,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from classmark.errors import InvalidPaper, UnreadableSource
+from classmark.papers.columns import ReadOptions
 from classmark.papers.dates import MONTHS, most_precise_date
-from classmark.papers.fields import Place, ReadOptions, build_paper
+from classmark.papers.fields import Place, build_paper
 from classmark.papers.files.lines import read_whole
 from classmark.records import BadRecord, Paper
 from classmark.records.values import MAX_AUTHORS_CHARS

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from classmark.papers.fields import Place, ReadOptions
+from classmark.papers.columns import ReadOptions
+from classmark.papers.fields import Place
 from classmark.papers.files.detect import format_of
 from classmark.papers.files.jsonfiles import read_json_lines
 from classmark.papers.files.lines import is_cut, skip_line, too_long

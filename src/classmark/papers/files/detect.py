@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from classmark.errors import UnreadableSource
-from classmark.papers.fields import COLUMN_NAMES
+from classmark.papers.columns import COLUMN_NAMES, column_names
 from classmark.papers.files.lines import UTF8_BOM
 from classmark.papers.files.sources import PACKED_SUFFIXES, ZIP_MAGIC, Source, open_path
 from classmark.papers.files.spreadsheets import is_spreadsheet
@@ -199,7 +199,7 @@ def _split_header(line: str, delimiter: str) -> set[str]:
         row = next(csv.reader([line.rstrip("\r")], delimiter=delimiter), [])
     except csv.Error:
         return set()
-    return {name.strip().lower() for name in row}
+    return set().union(*map(column_names, row))
 
 
 def _spans_lines(text: bytes, by_name: Format | None) -> bool:

@@ -6,26 +6,26 @@ import codecs
 import itertools
 import json
 import re
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import msgspec
 
 from classmark.errors import UnreadableSource
-from classmark.papers.fields import (
+from classmark.papers.columns import (
     SEEN_KEYS,
-    Place,
     ReadOptions,
-    build_paper,
+    first_value,
     listed,
     offered,
     shown,
     texts_sought,
 )
+from classmark.papers.fields import Place, build_paper
 from classmark.papers.files.jsonrecords import with_usual_keys, wrapped_records
 from classmark.papers.files.lines import UTF8_BOM, read_lines
-from classmark.records import BadRecord, Paper, is_missing
+from classmark.records import BadRecord, Paper
 
 _CHUNK_BYTES = 1 << 16
 _BLANK = " \t\r\n\ufeff"
@@ -147,7 +147,7 @@ def paper_from_object(record: object, place: Place, options: ReadOptions) -> Pap
         return place.bad("wrong_type", f"a JSON object was expected, got {shown(record)}")
     lowered = {str(key).strip().lower(): value for key, value in record.items()}
     lowered = with_usual_keys(lowered)
-    values = {name: _first(lowered, keys) for name, keys in options.sought.items()}
+    values = {name: first_value(lowered.get, keys) for name, keys in options.sought.items()}
     if lowered.keys().isdisjoint((*options.sought["title"], *options.sought["abstract"])):
         as_written = {str(key).strip().lower(): str(key).strip() for key in record}
         seen = [as_written.get(key, key) for key in lowered]
@@ -162,14 +162,6 @@ def _why(error: Exception, text: str) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON ({error.msg} at character {error.pos + 1}): {shown(text[:80])}"
     return f"not readable JSON ({str(error)[:80]}): {shown(text[:80])}"
-
-
-def _first(record: Mapping[str, Any], keys: Sequence[str]) -> object:
-    for key in keys:
-        value = record.get(key)
-        if value is not None and not is_missing(value):  # most names are of other sources
-            return value
-    return None
 
 
 def _own_id(value: object) -> str | None:

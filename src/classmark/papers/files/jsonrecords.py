@@ -1,10 +1,10 @@
 """How well-known sources write a paper in JSON, put into the keys that papers are read from.
 
 Known: the arXiv dump, Crossref and CSL-JSON, OpenAlex, Semantic Scholar, Inspire, ADS, HAL,
-DataCite, DBLP, Europe PMC, CORE, bioRxiv and medRxiv, Zenodo, Figshare, Lens, rows of Hugging
-Face, tables of pandas, Zotero and Better BibTeX. Whatever a record has under a usual key already
-stays as it is. Here is what has a structure of its own; names of other keys are in
-``fields.COLUMN_NAMES``.
+DataCite, DBLP, Europe PMC, CORE, bioRxiv and medRxiv, Zenodo, Figshare, Lens, Scopus, DSpace,
+OpenReview, rows of Hugging Face, tables of pandas, Zotero and Better BibTeX. Whatever a record has
+under a usual key already stays as it is. Here is what has a structure of its own; names of other
+keys are in ``columns.COLUMN_NAMES``.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from classmark.papers.authors import from_medline
-from classmark.papers.fields import COLUMN_NAMES
+from classmark.papers.columns import COLUMN_NAMES
 
 Record = dict[str, Any]
 
 _LISTS = (
     *("results", "data", "items", "message", "rows", "hits", "hit", "response", "docs"),
     *("resultList", "result", "collection", "records", "papers", "articles", "publications"),
+    *("search-results", "entry", "notes"),
 )
 """Keys under which services wrap the list of what they found; three of them may be nested."""
-_NESTED = ("metadata", "row", "message", "data", "attributes", "info")
-"""Keys under which one record is wrapped, also by Zenodo, Zotero's server, DataCite and DBLP; two
-may be nested."""
+_NESTED = ("metadata", "row", "message", "data", "attributes", "info", "content")
+"""Keys under which one record is wrapped, also by Zenodo, Zotero's server, DataCite, DBLP, DSpace
+and OpenReview; two may be nested."""
 _MISUSED = ("terms", "published")
 """Usual keys under which some sources have something else."""
 _DEEPEST = 3
@@ -100,8 +101,9 @@ def with_usual_keys(record: Record) -> Record:
         if _is_other(name, record.get(name)):
             record = {**record, name: None}
     merged = {**record, **{name: value for name, value in found.items() if value is not None}}
-    if merged.get("id") is None and outer.get("id") is not None:
-        merged["id"] = outer["id"]
+    outer_id = outer.get("id", outer.get("uuid"))
+    if merged.get("id") is None and outer_id is not None:
+        merged["id"] = outer_id
     return merged
 
 
@@ -112,7 +114,18 @@ def _unwrapped(record: Record) -> Record:
     inner = next((record[key] for key in _NESTED if isinstance(record.get(key), dict)), None)
     if inner is None:
         return record
-    return {str(key).strip().lower(): value for key, value in inner.items()}
+    names = {key: str(key).strip().lower() for key in inner}
+    return {name: _bare(name, inner[key]) for key, name in names.items()}
+
+
+def _bare(name: str, value: object) -> object:
+    """Return what DSpace and OpenReview wrap in objects with a value."""
+    if isinstance(value, dict):
+        return value["value"] if value.keys() == {"value"} else value
+    if not (name.startswith("dc.") and isinstance(value, list)):
+        return value
+    values = [item.get("value") if isinstance(item, dict) else item for item in value]
+    return values[0] if len(values) == 1 else values
 
 
 def _is_record(value: Mapping[str, Any]) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from classmark.errors import UnreadableSource
-from classmark.papers.fields import ReadOptions
+from classmark.papers.columns import ReadOptions
 
 UTF8_BOM = b"\xef\xbb\xbf"
 _SKIPPED_CHUNK_BYTES = 1 << 20

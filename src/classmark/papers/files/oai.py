@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
 from classmark.errors import UnreadableSource
-from classmark.papers.fields import Place, ReadOptions, shown
+from classmark.papers.columns import ReadOptions, shown
+from classmark.papers.fields import Place
 from classmark.papers.files.xmlfiles import Make, XmlDocument, paper_of
 from classmark.papers.files.xmlrecords import (
     DELETED,

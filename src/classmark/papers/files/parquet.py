@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from classmark.errors import MissingExtra, UnreadableSource
-from classmark.papers.fields import TEXT_FIELDS, Place, ReadOptions, build_paper, locate_columns
+from classmark.papers.columns import ReadOptions, first_value, locate_columns
+from classmark.papers.fields import TEXT_FIELDS, Place, build_paper
 from classmark.papers.files.lines import too_long
 from classmark.records import BadRecord, Paper
 
@@ -102,16 +103,17 @@ class _Table:
         table = self._open([])
         schema = table.schema_arrow
         leaves = [table.schema.column(i).path for i in range(table.metadata.num_columns)]
-        self._columns: dict[str, str] = {}
+        self._columns: dict[str, list[str]] = {}
         self._unread: dict[str, _Unread] = {}
-        for name, i in locate_columns(schema.names, options).items():
-            column = schema.field(i)
-            if pa.types.is_nested(column.type) and not _is_list_of_texts(column.type, pa):
-                kind = str(column.type).partition("<")[0]
-                self._unread[name] = _Unread(f"is a column of type {kind}, not of texts")
+        for name, places in locate_columns(schema.names, options).items():
+            columns = [schema.field(i) for i in places]
+            read = [column.name for column in columns if _is_read(column.type, pa)]
+            if read:
+                self._columns[name] = read
             else:
-                self._columns[name] = column.name
-        self._names = sorted(set(self._columns.values()))
+                kind = str(columns[0].type).partition("<")[0]
+                self._unread[name] = _Unread(f"is a column of type {kind}, not of texts")
+        self._names = sorted({name for names in self._columns.values() for name in names})
         self._flat = set(self._names) & set(leaves)
         # A list can repeat a long text within one row; in a dictionary there is one copy of it.
         lists = tuple(f"{name}." for name in self._names if name not in self._flat)
@@ -125,26 +127,32 @@ class _Table:
 
     def _rows_of(self, batch: Any) -> Iterator[Mapping[str, Any] | _TooLong]:
         names = batch.schema.names
-        arrays = {field: batch.column(names.index(name)) for field, name in self._columns.items()}
+        arrays = {name: batch.column(names.index(name)) for name in self._names}
         limit = min(_BATCH_BYTES, self._max_row_bytes)
         is_small = sum(_n_bytes(array, self._pa) for array in arrays.values()) <= limit
         if is_small and (columns := self._converted(arrays)) is not None:
-            columns |= {field: [value] * batch.num_rows for field, value in self._unread.items()}
             for values in zip(*columns.values(), strict=True):
-                yield dict(zip(columns, values, strict=True))
+                yield self._row(dict(zip(columns, values, strict=True)))
             return
         for i in range(batch.num_rows):
-            cells = {field: array.slice(i, 1) for field, array in arrays.items()}
+            cells = {name: array.slice(i, 1) for name, array in arrays.items()}
             n_bytes = sum(_n_bytes(cell, self._pa) for cell in cells.values())
             if n_bytes > self._max_row_bytes:
                 yield _TooLong(n_bytes)
             else:
-                yield {**self._unread, **{f: _value(cell, self._pa) for f, cell in cells.items()}}
+                yield self._row({n: _value(cell, self._pa) for n, cell in cells.items()})
+
+    def _row(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return field of a paper -> value, of column -> value."""
+        row: dict[str, Any] = dict(self._unread)
+        for field, names in self._columns.items():
+            row[field] = first_value(values.get, names)
+        return row
 
     def _converted(self, arrays: Mapping[str, Any]) -> dict[str, list[Any]] | None:
         """Return the values of a batch, or None if Python has no object for one of them."""
         try:
-            return {field: array.to_pylist() for field, array in arrays.items()}
+            return {name: array.to_pylist() for name, array in arrays.items()}
         except _unconvertible(self._pa):
             return None
 
@@ -230,7 +238,10 @@ def _is_list(kind: Any, pa: Any) -> bool:
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
-def _is_list_of_texts(kind: Any, pa: Any) -> bool:
+def _is_read(kind: Any, pa: Any) -> bool:
+    """Tell whether a type is of plain values or of lists of texts."""
+    if not pa.types.is_nested(kind):
+        return True
     if not _is_list(kind, pa):
         return False
     kind = kind.value_type

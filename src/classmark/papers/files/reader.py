@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from classmark.errors import UnreadableSource, UsageError
-from classmark.papers.fields import DEFAULT_MAX_RECORD_BYTES, Columns, ReadOptions
+from classmark.papers.columns import DEFAULT_MAX_RECORD_BYTES, Columns, ReadOptions
 from classmark.papers.files.bibtex import read_bibtex
 from classmark.papers.files.detect import FORMATS, delimiter_of, format_of, likeliest_delimiter
 from classmark.papers.files.jsonfiles import read_json_document, read_json_lines

@@ -16,14 +16,8 @@ from datetime import datetime
 from typing import Any, BinaryIO
 
 from classmark.errors import ClassmarkError, MissingExtra, UnreadableSource, WrongColumns
-from classmark.papers.fields import (
-    TEXT_FIELDS,
-    Place,
-    ReadOptions,
-    build_paper,
-    column_name,
-    locate_columns,
-)
+from classmark.papers.columns import ReadOptions, column_name, first_value, locate_columns
+from classmark.papers.fields import TEXT_FIELDS, Place, build_paper
 from classmark.papers.files.lines import too_long
 from classmark.papers.files.sources import DAMAGE, DOCUMENT_MEMBERS, Source, refuse_bomb
 from classmark.records import BadRecord, Paper
@@ -113,7 +107,7 @@ class _Header:
         title: of the sheet.
         row: its number, from 1.
         n_columns: how far it goes; cells to the right of it are not looked at.
-        positions: field of a paper -> column, from 0.
+        positions: field of a paper -> columns, from 0, best first.
         names: of its columns, as far as it goes.
         error: why no papers can be read from the sheet.
     """
@@ -122,13 +116,13 @@ class _Header:
     title: str
     row: int
     n_columns: int
-    positions: dict[str, int]
+    positions: dict[str, tuple[int, ...]]
     names: tuple[str, ...] = ()
     error: WrongColumns | None = None
 
     def comes_again(self, row: Sequence[Any]) -> bool:
         """Tell whether a row is this header again, as below tables that were joined."""
-        first = next(iter(self.positions.values()))
+        first = next(iter(self.positions.values()))[0]
         return _name(row[first]) == self.names[first] and tuple(map(_name, row)) == self.names
 
 
@@ -180,14 +174,15 @@ class _Book:
         for number, row in self._rows(self._sheets[header.sheet], header.n_columns):
             if number <= header.row or not _holds_anything(row) or header.comes_again(row):
                 continue
-            values = {name: _value(row[i]) for name, i in header.positions.items()}
+            held = list(map(_value, row))
+            values = {n: first_value(held.__getitem__, i) for n, i in header.positions.items()}
             empty = [name for name in TEXT_FIELDS if name in values and values[name] is None]
             if empty:
                 if formulas is None:
                     formulas = self._rows(self._open(values=False)[header.sheet], header.n_columns)
                 cells = next((cells for other, cells in formulas if other == number), row)
                 for name in empty:
-                    if cells[header.positions[name]].data_type == "f":
+                    if any(cells[i].data_type == "f" for i in header.positions[name]):
                         values[name] = _Unread("is a formula whose value is not saved in the file")
             yield self._paper(values, Place(unit, number, page))
 

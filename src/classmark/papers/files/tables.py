@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from classmark.errors import UnreadableSource
-from classmark.papers.fields import (
-    Place,
+from classmark.papers.columns import (
+    TEXTS,
     ReadOptions,
-    build_paper,
     column_name,
+    first_value,
     locate_columns,
     shown,
 )
+from classmark.papers.fields import Place, build_paper
 from classmark.papers.files.lines import Line, Problem, read_lines
 from classmark.records import BadRecord, Paper
 
@@ -26,7 +27,6 @@ MAX_FIELDS = 100_000
 """Of a line: a field takes up to 100 bytes, and a line of 32 MB could hold as many."""
 TAB = "\t"
 _SEPARATOR_LINE = "sep="
-_TEXT_COLUMNS = ("title", "abstract")
 _RULE = "-:+"
 """Of these is the line below the header in Markdown, Org and the output of databases."""
 
@@ -61,11 +61,11 @@ def read_table(
                 f"{len(row)} fields, the header has {len(header)} (first field: {shown(row[0])})"
             )
             yield place.bad("wrong_field_count", message)
-        elif column_name(row[shape.texts[0]]) in names and set(map(column_name, row)) == names:
+        elif column_name(row[shape.texts[0][0]]) in names and set(map(column_name, row)) == names:
             positions = locate_columns(map(column_name, row), options)
             rows.shape = shape = _Shape.of(row, positions, delimiter)
         else:
-            values = {name: row[position] for name, position in positions.items()}
+            values = {n: first_value(row.__getitem__, places) for n, places in positions.items()}
             yield build_paper(values, place, options)
 
 
@@ -104,18 +104,18 @@ class _Shape:
 
     Attributes:
         n_fields: of the header.
-        texts: positions of title and abstract, as far as the table has them.
+        texts: positions of titles and of abstracts, as far as the table has them.
         delimiter: between two fields.
     """
 
     n_fields: int
-    texts: tuple[int, ...]
+    texts: tuple[tuple[int, ...], ...]
     delimiter: str
 
     @classmethod
-    def of(cls, header: Row, positions: Mapping[str, int], delimiter: str) -> _Shape:
+    def of(cls, header: Row, positions: Mapping[str, tuple[int, ...]], delimiter: str) -> _Shape:
         """Return the shape of the rows below a header."""
-        texts = tuple(positions[name] for name in _TEXT_COLUMNS if name in positions)
+        texts = tuple(positions[name] for name in TEXTS if name in positions)
         return cls(len(header), texts, delimiter)
 
     def fits(self, row: Row) -> bool:
@@ -129,7 +129,7 @@ class _Shape:
         """
         if not self.fits(row) or (self.delimiter != TAB and any(f[:1] == " " for f in row)):
             return False
-        n_texts = sum(" " in row[position].strip() for position in self.texts)
+        n_texts = sum(any(" " in row[i].strip() for i in places) for places in self.texts)
         return n_texts >= (1 if self.n_fields > 2 else len(self.texts))
 
 

@@ -13,8 +13,9 @@ from typing import Any, BinaryIO, Literal, cast
 
 from classmark.errors import UnreadableSource
 from classmark.papers.authors import from_medline
+from classmark.papers.columns import COLUMN_NAMES, ReadOptions, shown
 from classmark.papers.dates import most_precise_date
-from classmark.papers.fields import COLUMN_NAMES, Place, ReadOptions, build_paper, shown
+from classmark.papers.fields import Place, build_paper
 from classmark.papers.files.lines import Line, Problem, read_lines
 from classmark.papers.ids import codes_among
 from classmark.records import BadRecord, Paper

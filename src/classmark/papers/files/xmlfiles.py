@@ -12,7 +12,8 @@ from typing import BinaryIO, Generic, TypeVar
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
 from classmark.errors import UnreadableSource
-from classmark.papers.fields import Place, ReadOptions, build_paper
+from classmark.papers.columns import ReadOptions
+from classmark.papers.fields import Place, build_paper
 from classmark.papers.files.lines import UTF8_BOM, Problem, too_long
 from classmark.papers.files.xmlrecords import NoPaper, Reader, local_name, reader_of
 from classmark.records import BadRecord, Paper

@@ -24,7 +24,7 @@ import defusedxml.ElementTree  # noqa: F401  (exchanges modules while it is impo
 import msgspec
 
 from classmark.errors import ClassmarkError, MissingExtra, WrongColumns
-from classmark.papers.fields import Columns, ReadOptions
+from classmark.papers.columns import Columns, ReadOptions
 from classmark.papers.files.detect import format_of
 from classmark.papers.files.reader import read_source
 from classmark.papers.files.sources import PREFIX_BYTES, Source, damage_named, open_stream
