@@ -122,6 +122,85 @@ def response(*records: str) -> str:
     )
 
 
+MODS = """<mods xmlns="http://www.loc.gov/mods/v3" version="3.7">
+<titleInfo><nonSort>The</nonSort><title>colours of graphs</title><subTitle>a study</subTitle>
+</titleInfo><titleInfo type="translated"><title>Farben</title></titleInfo>
+<name type="personal"><namePart type="given">Ada</namePart><namePart type="family">Sieve</namePart>
+<namePart type="date">1990-</namePart><role><roleTerm type="code">aut</roleTerm>
+<roleTerm type="text">author</roleTerm></role></name>
+<name><namePart>Graph, Bo</namePart></name>
+<name><namePart>Prof, Ed</namePart><role><roleTerm>thesis advisor</roleTerm></role></name>
+<originInfo><dateIssued>n.d.</dateIssued><dateIssued>2021-05-04</dateIssued></originInfo>
+<abstract>We colour <i>all</i> graphs.</abstract>
+<identifier type="doi">10.1/m</identifier></mods>"""
+
+MARC = """<record xmlns="http://www.loc.gov/MARC21/slim"><leader>00000nam a</leader>
+<controlfield tag="001">991</controlfield>
+<datafield tag="100" ind1="1" ind2=" "><subfield code="a">Sieve, Ada,</subfield>
+<subfield code="e">author.</subfield></datafield>
+<datafield tag="245" ind1="1" ind2="4"><subfield code="a">The colours of graphs :</subfield>
+<subfield code="b">a study /</subfield><subfield code="c">Ada Sieve.</subfield></datafield>
+<datafield tag="260" ind1=" " ind2=" "><subfield code="b">Press,</subfield>
+<subfield code="c">c2021.</subfield></datafield>
+<datafield tag="520" ind1="3" ind2=" "><subfield code="a">We colour.</subfield></datafield>
+<datafield tag="700" ind1="1" ind2=" "><subfield code="a">Graph, Bo.</subfield></datafield>
+<datafield tag="700" ind1="1" ind2=" "><subfield code="a">Prof, Ed</subfield>
+<subfield code="e">thesis advisor</subfield></datafield></record>"""
+
+DATACITE = """<resource xmlns="http://datacite.org/schema/kernel-4">
+<identifier identifierType="DOI">10.1/d</identifier><creators><creator>
+<creatorName nameType="Personal">Sieve, Ada</creatorName><givenName>Ada</givenName></creator>
+</creators><titles><title xml:lang="en">Colours</title></titles><publisher>P</publisher>
+<publicationYear>2021</publicationYear><dates><date dateType="Created">2020</date>
+<date dateType="Issued">2021-05-04</date></dates><descriptions>
+<description descriptionType="Methods">By hand.</description>
+<description descriptionType="Abstract">We colour.</description></descriptions></resource>"""
+
+EUROPE_PMC = """<responseWrapper><hitCount>1</hitCount><resultList><result><id>345</id>
+<source>MED</source><title>Colours.</title><authorString>Sieve A, Graph BC.</authorString>
+<abstractText>We colour.</abstractText><pubYear>2021</pubYear></result></resultList>
+</responseWrapper>"""
+
+DBLP = """<dblp><inproceedings key="conf/x/Sieve21"><author>Ada Sieve 0002</author>
+<author>Bo Graph</author><title>Colours.</title><year>2021</year></inproceedings></dblp>"""
+
+DBLP_HITS = """<result><query>colours</query><hits total="1"><hit score="1"><info><authors>
+<author pid="1">Ada Sieve 0002</author></authors><title>Colours.</title><year>2021</year>
+<key>conf/x/Sieve21</key></info></hit></hits></result>"""
+
+TEI = """<TEI xmlns="http://www.tei-c.org/ns/1.0"><teiHeader><fileDesc><titleStmt>
+<title level="a" type="main">Colours</title></titleStmt><sourceDesc><biblStruct><analytic><author>
+<persName><forename type="first">Ada</forename><surname>Sieve</surname></persName></author>
+</analytic><monogr><imprint><date type="published" when="2021-05-04"/></imprint></monogr>
+<idno type="MD5">0A</idno><idno type="DOI">10.1/t</idno></biblStruct></sourceDesc></fileDesc>
+<profileDesc><abstract><div><p>We colour.</p></div></abstract></profileDesc></teiHeader>
+<text><body><p>Not read.</p></body></text></TEI>"""
+
+HAL = """<TEI xmlns="http://www.tei-c.org/ns/1.0"><teiHeader><fileDesc><titleStmt>
+<title>HAL TEI export of hal-1</title></titleStmt></fileDesc></teiHeader><text><body><listBibl>
+<biblFull><titleStmt><title xml:lang="en">Colours</title><author role="aut"><persName>
+<forename type="first">Ada</forename><surname>Sieve</surname></persName></author></titleStmt>
+<publicationStmt><idno type="halId">hal-1</idno><date>2021-05-04</date></publicationStmt>
+<profileDesc><abstract xml:lang="en"><p>We colour.</p></abstract></profileDesc></biblFull>
+</listBibl></body></text></TEI>"""
+
+_STUDY = "The colours of graphs: a study"
+LIBRARIES = {
+    "MODS": (MODS, ("10.1/m", _STUDY, "We colour all graphs.", "Ada Sieve", "Graph, Bo")),
+    "MARC": (
+        MARC,
+        ("991", "The colours of graphs : a study", "We colour.", "Sieve, Ada", "Graph, Bo"),
+    ),
+    "DataCite": (DATACITE, ("10.1/d", "Colours", "We colour.", "Sieve, Ada")),
+    "Europe PMC": (EUROPE_PMC, ("345", "Colours.", "We colour.", "A. Sieve", "B. C. Graph")),
+    "DBLP": (DBLP, ("conf/x/Sieve21", "Colours.", "", "Ada Sieve", "Bo Graph")),
+    "DBLP's search": (DBLP_HITS, ("conf/x/Sieve21", "Colours.", "", "Ada Sieve")),
+    "TEI of GROBID": (TEI, ("10.1/t", "Colours", "We colour.", "Ada Sieve")),
+    "TEI of HAL": (HAL, ("hal-1", "Colours", "We colour.", "Ada Sieve")),
+}
+"""Of each source a file, and the id, title, abstract and authors of its only paper."""
+
+
 def read(content: str | bytes, **options: object) -> list[Paper | BadRecord]:
     raw = content.encode() if isinstance(content, str) else content
     return list(read_stream(io.BytesIO(raw), **options))  # type: ignore[arg-type]

@@ -60,6 +60,11 @@ def from_medline(name: str) -> str:
     return " ".join(filter(None, (initials, parts[1], suffix)))
 
 
+def medline_authors(text: str) -> list[str]:
+    """Return the names of a list as Europe PMC writes it: "Noether E, Serre JP."."""
+    return [from_medline(name) for name in text.rstrip(".").split(", ") if name]
+
+
 def _words(name: str) -> list[str]:
     """Return the words of a name, folded, the surname last; a suffix only if there is no other."""
     last, _, first = _fold(name)[:MAX_NAME_CHARS].partition(",")

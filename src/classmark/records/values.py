@@ -33,6 +33,8 @@ _WRAPPED = re.compile(r"\n[ \t]")
 _BETWEEN_PEOPLE = re.compile(r" ?, ?and | and |[;\n]| & |\|\|")
 _IN_PARENTHESES = re.compile(r"\([^()]*\)")
 _ET_AL = re.compile(r"(?:^|[ ,])et\.? ?al\.?$", re.IGNORECASE)
+_HOMONYM = re.compile(r" 0[0-9]{3}\Z")
+"""What DBLP adds to a name that several people have."""
 _INITIALS = re.compile(r"(?:[^\W\d_](?:\.|\b)[\s-]*){1,4}|[A-Z]{2,3}")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = frozenset("\\'\"abfnrtvxuUN01234567\n")
@@ -175,8 +177,8 @@ def _tidied(names: list[str]) -> tuple[str, ...]:
 
 
 def _tidy(name: str) -> str:
-    """Return a name on one line without "et al."; "" if nothing is left."""
-    name = _ET_AL.sub("", " ".join(name.split()))
+    """Return a name on one line, without "et al." and DBLP's number; "" if nothing is left."""
+    name = _HOMONYM.sub("", _ET_AL.sub("", " ".join(name.split())))
     return name.strip(" ,;") if name.lower() not in ("and", "others", "et al") else ""
 
 

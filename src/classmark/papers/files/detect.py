@@ -92,10 +92,11 @@ _PROLOG = re.compile(
 )
 _ROOT = re.compile(rb"<(?:[A-Za-z_][\w.-]*+:)?([A-Za-z_][\w.-]*+)(\s[^<>]*+)?/?>")
 _KNOWN_ROOTS = frozenset(
-    b"feed rss OAI-PMH xml records PubmedArticleSet article pmc-articleset".split()
+    b"feed rss OAI-PMH xml records PubmedArticleSet article pmc-articleset dblp mods "
+    b"modsCollection collection resource responseWrapper TEI teiCorpus".split()
 )
 _XML_RECORD = re.compile(
-    rb"<(?:[A-Za-z_][\w.-]*+:)?(?:entry|record|PubmedArticle|front|arXiv|arXivRaw|dc)[\s>]"
+    rb"<(?:[A-Za-z_][\w.-]*+:)?(?:entry|record|PubmedArticle|front|arXiv|arXivRaw|dc|mods|teiHeader|hit)[\s>]"
 )
 # Possessive, and each alternative begins differently: comments must not be tried in 2**n ways.
 _BIBTEX = re.compile(rb"(?:%[^\n]*\n|\s++)*+@[A-Za-z]+\s*[{(]")

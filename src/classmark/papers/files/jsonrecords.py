@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from classmark.papers.authors import from_medline
+from classmark.papers.authors import medline_authors
 from classmark.papers.columns import COLUMN_NAMES
 
 Record = dict[str, Any]
@@ -227,8 +227,8 @@ def _authors(record: Record) -> object:
             return [p for p in people if _role(p) in (None, "author")]
         if people is not None:
             return people
-    names = _text(record.get("authorstring"))  # Europe PMC: "Noether E, Serre JP."
-    return [from_medline(name) for name in names.rstrip(".").split(", ")] if names else parsed
+    names = _text(record.get("authorstring"))  # of Europe PMC
+    return medline_authors(names) if names else parsed
 
 
 def _spelled(name: list[str]) -> str:

@@ -16,10 +16,10 @@ from classmark.papers.files.xmlfiles import Make, XmlDocument, paper_of
 from classmark.papers.files.xmlrecords import (
     DELETED,
     OaiHeader,
-    local_name,
     oai_header,
     oai_values,
 )
+from classmark.papers.files.xmltree import local_name
 from classmark.records import BadRecord, Paper
 
 _ROOT, _LIST = "OAI-PMH", "ListRecords"

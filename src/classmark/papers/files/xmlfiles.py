@@ -1,4 +1,4 @@
-"""XML of papers, streamed: arXiv's Atom and RSS, OAI-PMH, EndNote, PubMed, front matter of JATS.
+"""XML of papers, streamed: feeds and OAI-PMH of arXiv, and what libraries and publishers write.
 
 Several documents one after the other, as harvesters write them, are read like one.
 """
@@ -15,7 +15,9 @@ from classmark.errors import UnreadableSource
 from classmark.papers.columns import ReadOptions
 from classmark.papers.fields import Place, build_paper
 from classmark.papers.files.lines import UTF8_BOM, Problem, too_long
-from classmark.papers.files.xmlrecords import NoPaper, Reader, local_name, reader_of
+from classmark.papers.files.xmllibraries import is_about_file
+from classmark.papers.files.xmlrecords import NoPaper, reader_of
+from classmark.papers.files.xmltree import Reader, local_name
 from classmark.records import BadRecord, Paper
 
 _Found = TypeVar("_Found")
@@ -51,8 +53,9 @@ def read_xml(stream: BinaryIO, options: ReadOptions) -> Iterator[Paper | BadReco
             break
         document = XmlDocument(options, find, line, rest, is_first=not root)
         for record in document.records(rest, stream):
-            found = True
-            yield record
+            if record is not None:
+                found = True
+                yield record
         if document.is_broken:
             return
         root = root or document.root
@@ -63,12 +66,14 @@ def read_xml(stream: BinaryIO, options: ReadOptions) -> Iterator[Paper | BadReco
         raise unknown_xml(options.name, root)
 
 
-def _papers(options: ReadOptions) -> Find[Paper | BadRecord]:
-    def find(tag: str, parent: str) -> Make[Paper | BadRecord] | None:
+def _papers(options: ReadOptions) -> Find[Paper | BadRecord | None]:
+    def find(tag: str, parent: str) -> Make[Paper | BadRecord | None] | None:
         read = reader_of(tag, parent)
         if read is None:
             return None
-        return lambda element, place: paper_of(read, element, place, options)
+        return lambda element, place: (
+            None if is_about_file(element) else paper_of(read, element, place, options)
+        )
 
     return find
 
@@ -105,8 +110,9 @@ def unknown_xml(name: str, root: str) -> UnreadableSource:
     """Return the error of XML in which nothing is known."""
     return UnreadableSource(
         f"{name} is XML with the root <{root[:60]}> and without records that are read. "
-        "Give Atom, RSS or OAI-PMH (arXiv, arXivRaw, oai_dc) of arXiv, or XML of EndNote, PubMed "
-        "or JATS; of anything else an export as BibTeX, CSV or JSON."
+        "Give Atom, RSS or OAI-PMH (arXiv, arXivRaw, oai_dc), or XML of EndNote, PubMed, JATS, "
+        "MODS, MARC, DataCite, Europe PMC, DBLP or TEI; of anything else an export as BibTeX, CSV "
+        "or JSON."
     )
 
 

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from classmark import taxonomy
-from classmark.errors import InvalidPaper, UnknownCategory
-from classmark.papers.authors import from_medline
-from classmark.papers.dates import parse_date
-from classmark.papers.markup import TAGS
-
-Values = dict[str, Any]
-Reader = Callable[[Element], Values]
+from classmark.errors import UnknownCategory
+from classmark.papers.files.xmllibraries import (
+    datacite,
+    dblp,
+    endnote,
+    europe_pmc,
+    jats,
+    marc,
+    mods,
+    pubmed,
+    tei,
+)
+from classmark.papers.files.xmltree import (
+    Reader,
+    Values,
+    elements_at,
+    inner_text,
+    local_name,
+    text_at,
+    texts_at,
+)
 
 _ATOM = "{http://www.w3.org/2005/Atom"
 _OAI = "{http://www.openarchives.org/OAI/2.0/"
+_MARC = "{http://www.loc.gov/MARC21/slim"
 _ARXIV = "{http://arxiv.org/schemas/atom}"
 _OAI_PREFIX = "oai:arXiv.org:"
 _ADDRESS = re.compile(r"https?://arxiv\.org/abs/")
@@ -28,8 +42,11 @@ _ANNOUNCED = re.compile(r"\AarXiv:\S++\s++Announce Type:\s++[\w-]++\s++Abstract:
 _CATEGORY = re.compile(r"[a-z]+(?:-[a-z]+)?(?:\.[A-Za-z-]+)?")
 DELETED = "deleted"
 """The kind of a record that its archive has deleted."""
-_IDENTIFIERS = ("arxiv", "pmid", "pmc", "doi")
-"""Kinds that JATS has, best first."""
+
+
+_KINDS_OF_DBLP = (
+    *("article", "inproceedings", "incollection", "book", "phdthesis", "mastersthesis", "data"),
+)
 
 
 class NoPaper(Exception):
@@ -59,21 +76,23 @@ def reader_of(tag: str, parent: str) -> Reader | None:
 
 def _feed(entry: Element) -> Values:
     """Return the fields of an entry of Atom, or of an item of RSS."""
-    id = _at(entry, "id", "guid", "link")
+    id = text_at(entry, "id", "guid", "link")
     if "/api/errors" in id:
-        raise NoPaper("api_error", f"arXiv answered with an error: {_at(entry, 'summary')}")
+        raise NoPaper("api_error", f"arXiv answered with an error: {text_at(entry, 'summary')}")
     primary = entry.find(f"{_ARXIV}primary_category")
-    codes = [element.get("term") or _inner(element) for element in _every(entry, "category")]
+    codes = [
+        element.get("term") or inner_text(element) for element in elements_at(entry, "category")
+    ]
     codes = list(filter(_CATEGORY.fullmatch, codes))  # not the classes of the MSC and the ACM
     first = "" if primary is None else primary.get("term", "")
     return {
         "id": _ADDRESS.sub("", id).removeprefix(_OAI_PREFIX),
-        "title": _at(entry, "title"),
-        "abstract": _ANNOUNCED.sub("", _at(entry, "summary", "content", "description")),
+        "title": text_at(entry, "title"),
+        "abstract": _ANNOUNCED.sub("", text_at(entry, "summary", "content", "description")),
         "categories": [first, *(code for code in codes if code != first)] if first else codes,
-        "published_date": _at(entry, "published", "pubDate"),
-        "updated_date": _at(entry, "updated"),
-        "authors": _all(entry, "author/name") or _at(entry, "creator"),
+        "published_date": text_at(entry, "published", "pubDate"),
+        "updated_date": text_at(entry, "updated"),
+        "authors": texts_at(entry, "author/name") or text_at(entry, "creator"),
     }
 
 
@@ -87,10 +106,10 @@ class OaiHeader(NamedTuple):
 
 def oai_header(record: Element) -> OaiHeader:
     """Return the header of a record of OAI-PMH."""
-    header = next(iter(_every(record, "header")), None)
+    header = next(iter(elements_at(record, "header")), None)
     return OaiHeader(
-        identifier=_at(record, "header/identifier"),
-        datestamp=_at(record, "header/datestamp"),
+        identifier=text_at(record, "header/identifier"),
+        datestamp=text_at(record, "header/datestamp"),
         is_deleted=header is not None and header.get("status") == "deleted",
     )
 
@@ -105,17 +124,18 @@ def oai_values(record: Element) -> Values:
     id = header.identifier.removeprefix(_OAI_PREFIX)
     if header.is_deleted:
         raise NoPaper(DELETED, "the record has been deleted in its archive", id)
-    metadata = next(iter(_every(record, "metadata/*")), None)
+    metadata = next(iter(elements_at(record, "metadata/*")), None)
     if metadata is None:
         raise NoPaper("no_metadata", "the record has no metadata", id)
     name = local_name(metadata.tag)
-    front = next(iter(_every(metadata, "front")), None)
-    read = _jats if front is not None else _METADATA.get(name)
-    if read is None:
+    # JATS and ``oai_datacite`` have the record one or two levels below.
+    around = (metadata, *elements_at(metadata, "*"), *elements_at(metadata, "*/*"))
+    found = next((e for e in around if local_name(e.tag) in _IN_OAI), None)
+    if found is None:
         message = f"metadata in <{name[:60]}> is not read. Harvest it as arXiv, arXivRaw or oai_dc"
         raise NoPaper("unknown_metadata", message, id)
-    values = read(metadata if front is None else front)
-    sets = list(filter(None, map(_code_of_set, _all(record, "header/setSpec"))))
+    values = _IN_OAI[local_name(found.tag)](found)
+    sets = list(filter(None, map(_code_of_set, texts_at(record, "header/setSpec"))))
     # The order of sets says nothing: of several, none is known to be the primary category.
     values["categories"] = values.get("categories") or (sets if len(sets) == 1 else None)
     return {**values, "id": id if name == "dc" else values["id"] or id}
@@ -123,45 +143,47 @@ def oai_values(record: Element) -> Values:
 
 def _oai_without_metadata(element: Element) -> Values:
     if local_name(element.tag) == "error":
-        raise NoPaper("api_error", f"the archive answered {element.get('code')}: {_inner(element)}")
+        raise NoPaper(
+            "api_error", f"the archive answered {element.get('code')}: {inner_text(element)}"
+        )
     message = "only the header of a record is here. Harvest with verb=ListRecords"
-    raise NoPaper("no_metadata", message, _at(element, "identifier"))
+    raise NoPaper("no_metadata", message, text_at(element, "identifier"))
 
 
 def _arxiv(metadata: Element) -> Values:
     return {
-        "id": _at(metadata, "id"),
-        "title": _at(metadata, "title"),
-        "abstract": _at(metadata, "abstract"),
-        "categories": _at(metadata, "categories"),
-        "published_date": _at(metadata, "created"),
-        "updated_date": _at(metadata, "updated"),
+        "id": text_at(metadata, "id"),
+        "title": text_at(metadata, "title"),
+        "abstract": text_at(metadata, "abstract"),
+        "categories": text_at(metadata, "categories"),
+        "published_date": text_at(metadata, "created"),
+        "updated_date": text_at(metadata, "updated"),
         "authors": [
-            f"{_at(author, 'forenames')} {_at(author, 'keyname')}".strip()
-            for author in _every(metadata, "authors/author")
+            f"{text_at(author, 'forenames')} {text_at(author, 'keyname')}".strip()
+            for author in elements_at(metadata, "authors/author")
         ],
     }
 
 
 def _arxiv_raw(metadata: Element) -> Values:
-    versions = _all(metadata, "version/date")
+    versions = texts_at(metadata, "version/date")
     dates = {"published_date": versions[0], "updated_date": versions[-1]} if versions else {}
-    return {**_arxiv(metadata), **dates, "authors": _at(metadata, "authors")}
+    return {**_arxiv(metadata), **dates, "authors": text_at(metadata, "authors")}
 
 
 def _dublin_core(metadata: Element) -> Values:
-    dates = sorted(_all(metadata, "date"))
+    dates = sorted(texts_at(metadata, "date"))
     # Other archives describe more than arXiv does: audience, number of pages, language.
-    texts = [t for t in _all(metadata, "description") if not t.startswith("Comment:")]
+    texts = [t for t in texts_at(metadata, "description") if not t.startswith("Comment:")]
     codes = _codes_by_name()
     return {
-        "id": next(iter(_all(metadata, "identifier")), ""),
-        "title": _at(metadata, "title"),
+        "id": next(iter(texts_at(metadata, "identifier")), ""),
+        "title": text_at(metadata, "title"),
         "abstract": max(texts, key=len, default=""),
-        "categories": [codes[name] for name in _all(metadata, "subject") if name in codes],
+        "categories": [codes[name] for name in texts_at(metadata, "subject") if name in codes],
         "published_date": next(iter(dates), None),
         "updated_date": next(reversed(dates), None),
-        "authors": _all(metadata, "creator"),
+        "authors": texts_at(metadata, "creator"),
     }
 
 
@@ -169,79 +191,13 @@ _METADATA: dict[str, Reader] = {
     "arXiv": _arxiv,
     "arXivRaw": _arxiv_raw,
     "dc": _dublin_core,
+    "mods": mods,
 }
-
-
-def _endnote(record: Element) -> Values:
-    return {
-        "id": _at(record, "accession-num", "electronic-resource-num", "rec-number"),
-        "title": _at(record, "titles/title"),
-        "abstract": _at(record, "abstract"),
-        "published_date": _first_date(
-            _at(record, "dates/pub-dates/date"), _at(record, "dates/year")
-        ),
-        "authors": _all(record, "contributors/authors/author"),
-    }
-
-
-def _pubmed(article: Element) -> Values:
-    parts = _every(article, ".//Abstract/AbstractText")
-    labelled = ((part.get("Label"), _inner(part)) for part in parts)
-    dates = [*_every(article, ".//ArticleDate"), *_every(article, ".//PubDate")]
-    return {
-        "id": _at(article, ".//PMID"),
-        "title": _at(article, ".//ArticleTitle", ".//VernacularTitle", ".//BookTitle"),
-        "abstract": "\n".join(f"{label}: {text}" if label else text for label, text in labelled),
-        "published_date": next(filter(None, map(_date_of, dates)), None),
-        "authors": [_name(author) for author in _every(article, ".//Author")],
-    }
+_IN_OAI = {**_METADATA, "front": jats, "resource": datacite, "record": marc}
 
 
 def _deleted_citations(element: Element) -> Values:
     raise NoPaper(DELETED, f"{len(element)} records are deleted in PubMed")
-
-
-def _jats(front: Element) -> Values:
-    ids = {id.get("pub-id-type"): _inner(id) for id in _every(front, "article-meta/article-id")}
-    abstracts = _every(front, "article-meta/abstract")
-    abstracts.sort(key=lambda element: "abstract-type" in element.attrib)  # the main one first
-    dates = map(_date_of, _every(front, "article-meta/pub-date"))
-    people = _every(front, "article-meta/contrib-group/contrib")
-    return {
-        "id": next((ids[kind] for kind in _IDENTIFIERS if kind in ids), ""),
-        "title": _at(front, "article-meta/title-group/article-title"),
-        "abstract": next(map(_inner, abstracts), ""),
-        "published_date": min(filter(None, dates), default=None),
-        "authors": [_name(p) for p in people if p.get("contrib-type", "author") == "author"],
-    }
-
-
-def _name(person: Element) -> str:
-    """Return the name of an author in PubMed or JATS."""
-    given = _at(person, "ForeName", "name/given-names", "string-name/given-names")
-    family = _at(person, "LastName", "name/surname", "string-name/surname")
-    initials = "" if given else _at(person, "Initials")
-    whole = from_medline(f"{family} {initials}") if initials else f"{given} {family}"
-    whole = whole.strip()
-    return whole or _at(person, "CollectiveName", "collab", "string-name")
-
-
-def _date_of(element: Element) -> str | None:
-    """Return a date whose year, month and day are elements, as in PubMed and JATS."""
-    parts = {local_name(part.tag).lower(): _inner(part).strip() for part in element}
-    year = parts.get("year") or parts.get("medlinedate", "")[:4]
-    month, day = parts.get("month", "")[:3], parts.get("day") or "1"
-    if month.isdigit() and day.isdigit():
-        return _first_date(f"{year}-{int(month):02d}-{int(day):02d}", year)
-    return _first_date(f"{day} {month} {year}", year)
-
-
-def _first_date(*texts: str) -> str | None:
-    """Return the first text that is a date; else the last one, for what reads it to judge."""
-    for text in texts:
-        with suppress(InvalidPaper):
-            return parse_date(text)
-    return texts[-1] or None
 
 
 def _code_of_set(name: str) -> str | None:
@@ -265,53 +221,14 @@ def _codes_by_name() -> dict[str, str]:
     return names
 
 
-def local_name(tag: str) -> str:
-    """Return the name in a tag without its namespace."""
-    return tag.rpartition("}")[2]
-
-
-def _at(element: Element, *paths: str) -> str:
-    """Return the text at the first path that has one, "" if none has."""
-    return next((text for path in paths for text in _all(element, path)), "")
-
-
-def _all(element: Element, path: str) -> list[str]:
-    """Return the texts at a path, without empty ones and blanks around."""
-    return list(filter(None, (_inner(found).strip() for found in _every(element, path))))
-
-
-def _every(element: Element, path: str) -> list[Element]:
-    """Return the elements at a path, whatever their namespaces."""
-    return element.findall(_in_any_namespace(path))
-
-
-@cache
-def _in_any_namespace(path: str) -> str:
-    return "/".join(step if step in ("", ".", "*") else f"{{*}}{step}" for step in path.split("/"))
-
-
-def _inner(element: Element) -> str:
-    """Return the text of an element; markup in it is spelled out, for all sources alike.
-
-    Unknown tags, such as the fonts of EndNote, are left out.
-    """
-    parts = [element.text or ""]
-    for child in element:
-        name, inner = local_name(child.tag), _inner(child)
-        encoding = child.get("encoding")  # tells the TeX in MathML
-        attribute = f' encoding="{encoding}"' if encoding == "application/x-tex" else ""
-        parts.append(f"<{name}{attribute}>{inner}</{name}>" if name.lower() in TAGS else inner)
-        parts.append(child.tail or "")
-    return "".join(parts)
-
-
 _BY_NAME: dict[str, Reader] = {
     **_METADATA,
-    **dict.fromkeys(("PubmedArticle", "PubmedBookArticle"), _pubmed),
+    **dict.fromkeys(("PubmedArticle", "PubmedBookArticle"), pubmed),
     "DeleteCitation": _deleted_citations,
 }
 _BY_NAMESPACE: dict[tuple[str, str], Reader] = {
     (_ATOM, "entry"): _feed,
+    (_MARC, "record"): marc,
     (_OAI, "record"): oai_values,
     (_OAI, "error"): _oai_without_metadata,
     (_OAI, "header"): _oai_without_metadata,
@@ -319,11 +236,18 @@ _BY_NAMESPACE: dict[tuple[str, str], Reader] = {
 _BY_PARENT: dict[tuple[str, str], Reader] = {
     ("ListRecords", "record"): oai_values,
     ("GetRecord", "record"): oai_values,
-    ("article", "front"): _jats,
+    ("article", "front"): jats,
+    ("", "resource"): datacite,
+    ("resultList", "result"): europe_pmc,
+    ("hit", "info"): dblp,
+    **{("dblp", kind): dblp for kind in _KINDS_OF_DBLP},
+    ("TEI", "teiHeader"): tei,
+    ("listBibl", "biblFull"): tei,
 }
 _PLAIN_BY_PARENT: dict[tuple[str, str], Reader] = {
     ("feed", "entry"): _feed,
     ("channel", "item"): _feed,
-    ("records", "record"): _endnote,
+    ("records", "record"): endnote,
+    ("collection", "record"): marc,
 }
 """Only without a namespace."""
