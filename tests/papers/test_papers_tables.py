@@ -55,6 +55,10 @@ def test_an_empty_cell_gives_way_to_the_next_column_of_its_field() -> None:
         Paper(id="10.1/x", title="B", abstract="We repeat.", published_date="2022-05-04"),
         Paper(id="4", title="C"),
     ]
+    # A column that somebody names is that of the field, and no other one.
+    papers = read(header + rows, format="csv", columns={"abstract": "Summary"})
+    abstracts = [paper.abstract for paper in papers if isinstance(paper, Paper)]
+    assert abstracts == ["We sum up.", "", ""]
 
 
 def test_an_export_of_dspace_is_read_in_whichever_language_a_paper_has() -> None:

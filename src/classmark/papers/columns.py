@@ -189,6 +189,8 @@ def column_names(text: str) -> set[str]:
 def locate_columns(header: Iterable[str], options: ReadOptions) -> dict[str, tuple[int, ...]]:
     """Return the positions of each field that a table has, best first, see ``first_value``.
 
+    A field whose column is given is read from that column alone.
+
     Raises:
         WrongColumns: a given column is missing, or there is neither a title nor an abstract.
     """
@@ -197,14 +199,17 @@ def locate_columns(header: Iterable[str], options: ReadOptions) -> dict[str, tup
     for i, name in enumerate(seen):
         for known_as in column_names(name):
             index.setdefault(known_as, []).append(i)
-    for field_name, column in options.columns.given.items():
-        if column.strip().lower() not in index:
+    given = options.columns.given
+    for field_name, column in given.items():
+        if column_name(column) not in index:
             raise _wrong_columns(f"no column {shown(column)} for {field_name}", seen, options)
-    found = {
-        field_name: tuple(dict.fromkeys(i for name in names for i in index.get(name, ())))
-        for field_name, names in options.sought.items()
-    }
-    positions = {field_name: places for field_name, places in found.items() if places}
+    positions: dict[str, tuple[int, ...]] = {}
+    for field_name, names in options.sought.items():
+        places = [
+            i for name in names[: 1 if field_name in given else None] for i in index.get(name, ())
+        ]
+        if places:
+            positions[field_name] = tuple(dict.fromkeys(places))
     if "abstract" not in positions and "title" not in positions:
         raise _wrong_columns(f"no column {texts_sought(options)}", seen, options)
     return positions
