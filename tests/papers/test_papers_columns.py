@@ -23,6 +23,32 @@ def read(content: str, columns: Columns, format: str = "auto") -> list[Paper | B
 
 
 @pytest.mark.parametrize(
+    "header",
+    [
+        "Article Title,Article Abstract,Author Full Names,Publication Year",
+        "Title,Abstract,Author/s,Date Published",
+        "Title,Abstract,Authors,Published Year",
+        "Paper Title,Paper Abstract,Author Names,Date Posted",
+        "paper_title,paper_abstract,paper_authors,year",
+        "Document Title,Abstract,Authors,Publication_Year",
+        "display_name,description,authorships.author.display_name,publication_date",
+        "title,abstract_note,author,publication year",
+        "Item Title,Summary,Authors,Publication Year",
+    ],
+)
+def test_headers_of_many_exports_are_known(header: str) -> None:
+    assert read(f"{header}\nGraphs,We colour.,A. One; B. Two,2021\n", {}) == [
+        Paper(
+            id="2",
+            title="Graphs",
+            abstract="We colour.",
+            authors=("A. One", "B. Two"),
+            published_date="2021-01-01",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
     ("text", "columns"),
     [
         ("", {}),

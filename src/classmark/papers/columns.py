@@ -26,11 +26,13 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {
     "title": (
         *("title", "titles", "article title", "document title", "ti"),
         *("en_title_s", "title_s", "preprint_title", "dc.title", "dc:title"),
+        *("item title", "paper title", "display_name"),
     ),
     "abstract": (
         *("abstract", "summary", "summaries", "abstract note", "abstractnote", "ab"),
         *("abstracttext", "en_abstract_s", "abstract_s", "preprint_abstract"),
         *("dc.description.abstract", "dc:description"),
+        *("article abstract", "paper abstract", "description"),
     ),
     "category_code": ("category_code", "primary_category"),
     "categories": ("categories", "terms", "arxiv_class"),
@@ -38,18 +40,22 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {
         *("published_date", "published", "date", "publication date", "publication year"),
         *("firstpublicationdate", "pubdate", "produceddate_s", "publisheddate", "year", "py"),
         *("publicationyear", "pubyear", "yearpublished", "year_published"),
-        *("dc.date.issued", "prism:coverdate"),
+        *("dc.date.issued", "prism:coverdate", "date published", "published year"),
+        "date posted",
     ),
     "updated_date": ("updated_date", "update_date", "updated"),
     "authors": (
         *("authors", "author", "au", "authfullname_s", "preprint_authors"),
-        *("dc.contributor.author", "dc:creator"),
+        *("dc.contributor.author", "dc:creator", "author full names", "author/s", "author names"),
+        "paper authors",
+        "authorships.author.display_name",
     ),
 }
 """Fields of a paper, each with the columns or keys it is sought under, best first, in lower case.
 
 Beside arXiv's and Kaggle's names these are those that Zotero, Web of Science (short and full),
-Scopus, PubMed, Semantic Scholar, ADS, HAL, DataCite, Europe PMC, CORE, bioRxiv and DSpace export.
+Scopus, PubMed, Semantic Scholar, OpenAlex, Lens, Covidence, SpringerLink, ADS, HAL, DataCite,
+Europe PMC, CORE, bioRxiv and DSpace export. In tables a blank and an underscore are the same.
 """
 
 SEEN_COLUMNS, SEEN_KEYS = 300, 30
@@ -181,9 +187,10 @@ def column_name(text: str) -> str:
 
 
 def column_names(text: str) -> set[str]:
-    """Return the names under which a column is found: its own, and that without a language."""
+    """Return the names under which a column of a table is found."""
     name = column_name(text)
-    return {name, _LANGUAGE.sub("", name)}
+    plain = _LANGUAGE.sub("", name)
+    return {name, plain, plain.replace("_", " "), plain.replace(" ", "_")}
 
 
 def locate_columns(header: Iterable[str], options: ReadOptions) -> dict[str, tuple[int, ...]]:

@@ -30,7 +30,7 @@ _PARTS_OF_NAMES = (
 _NAME_KEYS = {*_WHOLE_NAMES, *(key for keys in _PARTS_OF_NAMES for key in keys)}
 _WRAPPED = re.compile(r"\n[ \t]")
 """The end of a line whose next one is indented, as arXiv's dump and BibTeX files wrap them."""
-_BETWEEN_PEOPLE = re.compile(r" ?, ?and | and |[;\n]| & |\|\|")
+_BETWEEN_PEOPLE = re.compile(r" ?, ?and | and |[;\n]| & | ?\|+ ?")
 _IN_PARENTHESES = re.compile(r"\([^()]*\)")
 _ET_AL = re.compile(r"(?:^|[ ,])et\.? ?al\.?$", re.IGNORECASE)
 _HOMONYM = re.compile(r" 0[0-9]{3}\Z")
@@ -96,7 +96,7 @@ def author_names(value: object) -> tuple[str, ...]:
 def split_authors(text: str) -> tuple[str, ...]:
     """Return the names in a text that lists them.
 
-    Names are between semicolons, line ends, "and", "&" or "||", else between commas, unless what is
+    Names are between semicolons, line ends, "and", "&" or "|", else between commas, unless what is
     before a comma is a surname ("Noether, Emmy"). A line goes on in an indented one. A Python or
     JSON list as a text is read as that. What is in parentheses and "et al." are left out.
 

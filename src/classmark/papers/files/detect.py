@@ -174,9 +174,10 @@ def delimiter_of(prefix: bytes, columns: Mapping[str, str]) -> str | None:
     mapped = {name.strip().lower() for name in columns.values()}
     known = mapped.union(*COLUMN_NAMES.values())
     for delimiter in DELIMITERS:
-        names = _split_header(first_line, delimiter)
+        row = _split_header(first_line, delimiter)
+        names = set().union(*map(column_names, row))
         # One known word may be the first line of a text ("Abstract"); two make a header.
-        if len(names) > 1 and (len(names & known) > 1 or (mapped and mapped <= names)):
+        if len(row) > 1 and (len(names & known) > 1 or (mapped and mapped <= names)):
             return delimiter
     return None
 
@@ -195,12 +196,12 @@ def likeliest_delimiter(prefix: bytes) -> str:
     return max(DELIMITERS, key=lambda delimiter: len(_split_header(first_line, delimiter)))
 
 
-def _split_header(line: str, delimiter: str) -> set[str]:
+def _split_header(line: str, delimiter: str) -> list[str]:
     try:
         row = next(csv.reader([line.rstrip("\r")], delimiter=delimiter), [])
     except csv.Error:
-        return set()
-    return set().union(*map(column_names, row))
+        return []
+    return row
 
 
 def _spans_lines(text: bytes, by_name: Format | None) -> bool:

@@ -26,12 +26,14 @@ _LISTS = (
 _NESTED = ("metadata", "row", "message", "data", "attributes", "info", "content")
 """Keys under which one record is wrapped, also by Zenodo, Zotero's server, DataCite, DBLP, DSpace
 and OpenReview; two may be nested."""
-_MISUSED = ("terms", "published")
+_MISUSED = ("terms", "published", "description")
 """Usual keys under which some sources have something else."""
 _DEEPEST = 3
 _MAX_ABSTRACT_WORDS = 50_000
-_TEXTS = {*COLUMN_NAMES["title"], *COLUMN_NAMES["abstract"], "abstract_inverted_index"}
-"""Keys that only a record has."""
+_TEXTS = {*COLUMN_NAMES["title"], *COLUMN_NAMES["abstract"], "abstract_inverted_index"} - {
+    *("display_name", "description"),
+}
+"""Keys that only a record has, and no list of records."""
 _IDS = frozenset(COLUMN_NAMES["id"])
 
 
@@ -136,12 +138,14 @@ def _is_other(name: str, value: object) -> bool:
     """Tell whether one of ``_MISUSED`` holds what some sources have there."""
     if name == "terms":
         return not isinstance(value, str | list | None)
+    if name == "description":
+        return not isinstance(value, str | None)
     # bioRxiv: the DOI of the article that a preprint became.
     return isinstance(value, str) and value.startswith(("10.", "NA"))
 
 
 def _title(record: Record) -> str | None:
-    return _first_text(record.get("titles"), "title") or _text(record.get("display_name"))
+    return _first_text(record.get("titles"), "title")
 
 
 def _abstract(record: Record) -> str | None:
@@ -149,7 +153,6 @@ def _abstract(record: Record) -> str | None:
         _in_order(record.get("abstract_inverted_index"))
         or _first_text(record.get("abstracts"), "value")
         or next(iter(_of_kind(record, "description", "Abstract")), None)
-        or (None if record.get("summary") else _text(record.get("description")))
     )
 
 
