@@ -128,6 +128,14 @@ def test_an_empty_cell_gives_way_to_the_next_column_of_its_field(tmp_path: Path)
     ]
 
 
+def test_a_heading_above_the_header_is_passed_over(tmp_path: Path) -> None:
+    rows = [["About the data: exported", None], [], ["My list"], ["Title", "Abstract"], ["A", "B"]]
+    papers = read(workbook(tmp_path / "x.xlsx", {"Papers": rows}))
+    assert papers == [Paper(id="5", title="A", abstract="B")]
+    with pytest.raises(WrongColumns, match="columns seen: About the data"):
+        read(workbook(tmp_path / "y.xlsx", {"Papers": rows[:3]}))
+
+
 def test_a_bad_row_is_an_error_that_names_it(tmp_path: Path) -> None:
     rows = [HEADER, ("K1", "A", "B"), ("K2", None, None, 2020), ("K3", "#N/A", "x"), ("K4", "C")]
 

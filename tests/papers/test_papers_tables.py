@@ -61,6 +61,19 @@ def test_an_empty_cell_gives_way_to_the_next_column_of_its_field() -> None:
     assert abstracts == ["We sum up.", "", ""]
 
 
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_a_heading_above_the_header_is_passed_over(delimiter: str) -> None:
+    heading = '"About the data: exported on May 4, 2021. Criteria: graphs; colours"\n\nMy list\n'
+    rows = "Rank,Title,Abstract\n1,A,We colour\n2,B,We sum\n".replace(",", delimiter)
+    papers = read(heading + rows, format="csv")
+    assert papers == [
+        Paper(id="5", title="A", abstract="We colour"),
+        Paper(id="6", title="B", abstract="We sum"),
+    ]
+    with pytest.raises(WrongColumns, match=r"columns seen: About the data.*2021"):
+        read(heading + "Rank,Name\n1,A\n" * 20, format="csv")
+
+
 def test_an_export_of_dspace_is_read_in_whichever_language_a_paper_has() -> None:
     header = "id,collection,dc.contributor.author[],dc.date.issued[],dc.title[],dc.title[en_US],"
     header += "dc.description.abstract[de],dc.description.abstract[en_US]\n"

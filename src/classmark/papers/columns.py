@@ -58,6 +58,8 @@ Scopus, PubMed, Semantic Scholar, OpenAlex, Lens, Covidence, SpringerLink, ADS, 
 Europe PMC, CORE, bioRxiv and DSpace export. In tables a blank and an underscore are the same.
 """
 
+MAX_HEADING_ROWS = 10
+"""So many rows may be above the header of a table, such as its title or when it was exported."""
 SEEN_COLUMNS, SEEN_KEYS = 300, 30
 """How many names an error offers: of a table, and of a record, which may be one of thousands."""
 MAX_SEEN_CHARS = 200

@@ -6,11 +6,12 @@ import csv
 import json
 import re
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Literal, get_args
 
 from classmark.errors import UnreadableSource
-from classmark.papers.columns import COLUMN_NAMES, column_names
+from classmark.papers.columns import COLUMN_NAMES, MAX_HEADING_ROWS, column_names
 from classmark.papers.files.lines import UTF8_BOM
 from classmark.papers.files.sources import PACKED_SUFFIXES, ZIP_MAGIC, Source, open_path
 from classmark.papers.files.spreadsheets import is_spreadsheet
@@ -163,18 +164,26 @@ def _record_format(
     return tagged
 
 
-def delimiter_of(prefix: bytes, columns: Mapping[str, str]) -> str | None:
+def delimiter_of(
+    prefix: bytes, columns: Mapping[str, str], *, below_heading: bool = False
+) -> str | None:
     """Return what separates the columns if the first line is a header of papers, else None.
 
     A line ``sep=;`` before it, which spreadsheets write and read, settles it.
+
+    Args:
+        prefix: of the source.
+        columns: field of a paper -> column name.
+        below_heading: the header may be some lines below, as in what is known for a table.
     """
-    first_line, stated = header_line(prefix)
+    lines, stated = first_lines(prefix)
     if stated:
         return stated
     mapped = {name.strip().lower() for name in columns.values()}
     known = mapped.union(*COLUMN_NAMES.values())
-    for delimiter in DELIMITERS:
-        row = _split_header(first_line, delimiter)
+    n_lines = 1 + MAX_HEADING_ROWS if below_heading else 1
+    for line, delimiter in product(lines[:n_lines], DELIMITERS):
+        row = _split_header(line, delimiter)
         names = set().union(*map(column_names, row))
         # One known word may be the first line of a text ("Abstract"); two make a header.
         if len(row) > 1 and (len(names & known) > 1 or (mapped and mapped <= names)):
@@ -182,17 +191,17 @@ def delimiter_of(prefix: bytes, columns: Mapping[str, str]) -> str | None:
     return None
 
 
-def header_line(prefix: bytes) -> tuple[str, str]:
-    """Return the line that names the columns, and the delimiter that a line before it states."""
+def first_lines(prefix: bytes) -> tuple[list[str], str]:
+    """Return the lines of a table as far as they are known, and the delimiter that it states."""
     text = prefix.removeprefix(UTF8_BOM).lstrip().decode(errors="replace")
     match = _SEPARATOR_LINE.match(text)
     rest = text[match.end() :] if match else text
-    return rest.partition("\n")[0], match[1] if match else ""
+    return rest.split("\n"), match[1] if match else ""
 
 
 def likeliest_delimiter(prefix: bytes) -> str:
     """Return the delimiter that splits the first line into most columns."""
-    first_line = header_line(prefix)[0]
+    first_line = first_lines(prefix)[0][0]
     return max(DELIMITERS, key=lambda delimiter: len(_split_header(first_line, delimiter)))
 
 

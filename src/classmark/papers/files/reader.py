@@ -121,7 +121,7 @@ def read_source(source: Source, format: str, options: ReadOptions) -> Iterator[P
     if found in _FILE_READERS:
         what, read = _FILE_READERS[found]
         return read(_seekable(source, what), options)
-    delimiter = delimiter_of(source.prefix, options.columns.marks)
+    delimiter = delimiter_of(source.prefix, options.columns.marks, below_heading=True)
     delimiter = delimiter or likeliest_delimiter(source.prefix)
     return read_table(source.stream, options, "\t" if found == "tsv" else delimiter)
 

@@ -16,7 +16,13 @@ from datetime import datetime
 from typing import Any, BinaryIO
 
 from classmark.errors import ClassmarkError, MissingExtra, UnreadableSource, WrongColumns
-from classmark.papers.columns import ReadOptions, column_name, first_value, locate_columns
+from classmark.papers.columns import (
+    MAX_HEADING_ROWS,
+    ReadOptions,
+    column_name,
+    first_value,
+    locate_columns,
+)
 from classmark.papers.fields import TEXT_FIELDS, Place, build_paper
 from classmark.papers.files.lines import too_long
 from classmark.papers.files.sources import DAMAGE, DOCUMENT_MEMBERS, Source, refuse_bomb
@@ -100,7 +106,7 @@ def read_spreadsheet(file: BinaryIO, options: ReadOptions) -> Iterator[Paper | B
 
 @dataclass(frozen=True)
 class _Header:
-    """The first row of a sheet that is not empty.
+    """The row of a sheet that names its columns.
 
     Attributes:
         sheet: number of the sheet, from 0.
@@ -153,20 +159,23 @@ class _Book:
             return sheets
 
     def header(self, sheet: int) -> _Header | None:
-        """Return the header of a sheet; None if the sheet is empty, or hidden and not of papers."""
+        """Return the header of a sheet; None if the sheet is empty, or hidden and not of papers.
+
+        It is the first row that names columns of papers, else the first one, with an error.
+        """
         rows = self._rows(self._sheets[sheet], MAX_COLUMNS)
-        found = next(((n, row) for n, row in rows if _holds_anything(row)), None)
-        if found is None:
-            return None
-        number, row = found
+        filled = (found for found in rows if _holds_anything(found[1]))
         title = str(self._sheets[sheet].title)
-        try:
-            positions = locate_columns([str(_value(cell) or "") for cell in row], self._options)
-        except WrongColumns as error:
-            is_hidden = self._sheets[sheet].sheet_state != "visible"
-            return None if is_hidden else _Header(sheet, title, number, 0, {}, error=error)
-        width = max(i for i, cell in enumerate(row, 1) if cell.value is not None)
-        return _Header(sheet, title, number, width, positions, tuple(map(_name, row[:width])))
+        first: _Header | None = None
+        for number, row in itertools.islice(filled, 1 + MAX_HEADING_ROWS):
+            try:
+                positions = locate_columns([str(_value(cell) or "") for cell in row], self._options)
+            except WrongColumns as error:
+                first = first or _Header(sheet, title, number, 0, {}, error=error)
+                continue
+            width = max(i for i, cell in enumerate(row, 1) if cell.value is not None)
+            return _Header(sheet, title, number, width, positions, tuple(map(_name, row[:width])))
+        return first if self._sheets[sheet].sheet_state == "visible" else None
 
     def papers(self, header: _Header, unit: str, page: int) -> Iterator[Paper | BadRecord]:
         """Yield the papers of the rows below a header, but for empty rows."""

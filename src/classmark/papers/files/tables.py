@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from classmark.errors import UnreadableSource
+from classmark.errors import UnreadableSource, WrongColumns
 from classmark.papers.columns import (
+    MAX_HEADING_ROWS,
     TEXTS,
     ReadOptions,
     column_name,
@@ -34,7 +36,7 @@ _RULE = "-:+"
 def read_table(
     stream: BinaryIO, options: ReadOptions, delimiter: str = ","
 ) -> Iterator[Paper | BadRecord]:
-    """Yield the papers of a table whose first row names its columns.
+    """Yield the papers of a table, below the first row that names columns of papers.
 
     A quoted field may go over several lines. One that holds a whole further row is taken for a
     stray quote: in TSV the quote is then a character, in CSV the row is reported, and either way
@@ -85,16 +87,26 @@ def _without_too_wide(lines: Iterator[Line], delimiter: str) -> Iterator[Line]:
 
 
 def _read_header(rows: _Rows, options: ReadOptions) -> Row:
-    for place, row in rows:
+    """Return the first row that names columns of papers, else the first one."""
+    first: Row = []
+    for _, (place, row) in zip(range(1 + MAX_HEADING_ROWS), rows, strict=False):
         if isinstance(row, Problem):
+            if first:
+                break
             if row.kind != "broken_csv":
                 raise UnreadableSource(f"{options.name}: {place} {row.message}.")
             raise UnreadableSource(
                 f"{options.name}: the first line names no columns ({row.message}). "
                 "The first line of a table must name its columns."
             )
-        if not row[0].lower().startswith(_SEPARATOR_LINE):
+        if row[0].lower().startswith(_SEPARATOR_LINE):
+            continue
+        with suppress(WrongColumns):
+            locate_columns(row, options)
             return row
+        first = first or row
+    if first:
+        return first
     raise UnreadableSource(f"{options.name} is empty. Give a file with papers.")
 
 
