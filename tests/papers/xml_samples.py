@@ -173,7 +173,8 @@ TEI = """<TEI xmlns="http://www.tei-c.org/ns/1.0"><teiHeader><fileDesc><titleStm
 <persName><forename type="first">Ada</forename><surname>Sieve</surname></persName></author>
 </analytic><monogr><imprint><date type="published" when="2021-05-04"/></imprint></monogr>
 <idno type="MD5">0A</idno><idno type="DOI">10.1/t</idno></biblStruct></sourceDesc></fileDesc>
-<profileDesc><abstract><div><p>We colour.</p></div></abstract></profileDesc></teiHeader>
+<profileDesc><abstract><div><p><s>We colour.</s><s>It ends.</s></p></div></abstract>
+</profileDesc></teiHeader>
 <text><body><p>Not read.</p></body></text></TEI>"""
 
 HAL = """<TEI xmlns="http://www.tei-c.org/ns/1.0"><teiHeader><fileDesc><titleStmt>
@@ -195,7 +196,7 @@ LIBRARIES = {
     "Europe PMC": (EUROPE_PMC, ("345", "Colours.", "We colour.", "A. Sieve", "B. C. Graph")),
     "DBLP": (DBLP, ("conf/x/Sieve21", "Colours.", "", "Ada Sieve", "Bo Graph")),
     "DBLP's search": (DBLP_HITS, ("conf/x/Sieve21", "Colours.", "", "Ada Sieve")),
-    "TEI of GROBID": (TEI, ("10.1/t", "Colours", "We colour.", "Ada Sieve")),
+    "TEI of GROBID": (TEI, ("10.1/t", "Colours", "We colour. It ends.", "Ada Sieve")),
     "TEI of HAL": (HAL, ("hal-1", "Colours", "We colour.", "Ada Sieve")),
 }
 """Of each source a file, and the id, title, abstract and authors of its only paper."""

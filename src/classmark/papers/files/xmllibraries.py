@@ -183,6 +183,8 @@ def tei(header: Element) -> Values:
     """Return the fields of a header of TEI as GROBID writes it, or of a record of HAL."""
     people = elements_at(header, ".//analytic/author/persName")
     people = people or elements_at(header, ".//titleStmt/author/persName")
+    for sentence in elements_at(header, ".//abstract//s"):  # GROBID writes no blank between two
+        sentence.tail = f" {sentence.tail or ''}"
     dates = elements_at(header, ".//publicationStmt/date") + elements_at(header, ".//imprint/date")
     return {
         "id": text_at(header, ".//idno[@type='arXiv']", ".//idno[@type='DOI']", ".//idno"),
