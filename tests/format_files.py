@@ -92,6 +92,12 @@ _TABLES = {
         f'"M.","{T2}","2021","","{A2}","2-2"\n"M.","","2021","","","2-3"\n',
         "csv",
     ),
+    "DSpace CSV": _text(
+        "export.csv",
+        "id,collection,dc.title[],dc.title[en_US],dc.description.abstract[en_US]\n"
+        f"1,1/2,{T1},,{A1}\n2,1/2,,{T2},{A2}\n3,1/2,,,\n",
+        "csv",
+    ),
     "PubMed CSV": _text(
         "csv-set.csv",
         f"PMID,Title,Authors,Citation,Publication Year,DOI\n1,{T1},M A,J,2021,\n"
@@ -230,6 +236,19 @@ _JSON = {
             {"id": 3, "title": "", "description": ""},
         ]
     ),
+    "Scopus and OpenReview JSON": _json(
+        [
+            {"eid": "2-1", "dc:title": T1, "dc:description": A1},
+            {"id": "x", "content": {"title": {"value": T2}, "abstract": {"value": A2}}},
+            {"id": "y", "content": {"title": {"value": ""}, "abstract": {"value": ""}}},
+        ]
+    ),
+    "DSpace JSON": _json(
+        [
+            {"metadata": {"dc.title": [{"value": t}], "dc.description.abstract": [{"value": a}]}}
+            for t, a in ((T1, A1), (T2, A2), ("", ""))
+        ]
+    ),
     "pandas `to_json`": _json(
         {"title": {"0": T1, "1": T2, "2": None}, "abstract": {"0": A1, "1": A2, "2": None}}
     ),
@@ -339,6 +358,41 @@ _XML = {
         "<article><front><article-meta><title-group><article-title>{title}</article-title>"
         "</title-group><abstract><p>{abstract}</p></abstract></article-meta></front></article>",
         "</pmc-articleset>",
+    ),
+    "MODS XML": _xml(
+        "mods.xml",
+        '<modsCollection xmlns="http://www.loc.gov/mods/v3">',
+        "<mods><titleInfo><title>{title}</title></titleInfo><abstract>{abstract}</abstract></mods>",
+        "</modsCollection>",
+    ),
+    "MARC XML": _xml(
+        "marc.xml",
+        '<collection xmlns="http://www.loc.gov/MARC21/slim">',
+        '<record><datafield tag="245"><subfield code="a">{title}</subfield></datafield>'
+        '<datafield tag="520"><subfield code="a">{abstract}</subfield></datafield></record>',
+        "</collection>",
+    ),
+    "DataCite XML": _xml(
+        "datacite.xml",
+        "",
+        '<resource xmlns="http://datacite.org/schema/kernel-4"><titles><title>{title}</title>'
+        '</titles><descriptions><description descriptionType="Abstract">{abstract}</description>'
+        "</descriptions></resource>",
+        "",
+    ),
+    "Europe PMC XML": _xml(
+        "search.xml",
+        "<responseWrapper><resultList>",
+        "<result><title>{title}</title><abstractText>{abstract}</abstractText></result>",
+        "</resultList></responseWrapper>",
+    ),
+    "DBLP XML": _xml("dblp.xml", "<dblp>", "<article><title>{title}</title></article>", "</dblp>"),
+    "TEI XML": _xml(
+        "papers.tei.xml",
+        '<teiCorpus xmlns="http://www.tei-c.org/ns/1.0">',
+        "<TEI><teiHeader><fileDesc><titleStmt><title>{title}</title></titleStmt></fileDesc>"
+        "<profileDesc><abstract><p>{abstract}</p></abstract></profileDesc></teiHeader></TEI>",
+        "</teiCorpus>",
     ),
 }
 
