@@ -124,6 +124,11 @@ def test_every_action_is_pinned_by_commit_and_says_its_version() -> None:
     assert not [name for name, lines in versions.items() if len(lines) > 1]
 
 
+def test_no_path_has_dots_which_the_actions_for_caches_and_artifacts_refuse() -> None:
+    files = [*(GITHUB / "workflows").glob("*.yml"), *ACTIONS]
+    assert not [file.name for file in files if "/.." in file.read_text("utf-8")]
+
+
 @EACH
 def test_a_workflow_may_only_read_and_gives_way_to_its_next_run(name: str) -> None:
     assert WORKFLOWS[name]["permissions"] == {"contents": "read"}
