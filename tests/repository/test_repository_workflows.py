@@ -129,6 +129,15 @@ def test_no_path_has_dots_which_the_actions_for_caches_and_artifacts_refuse() ->
     assert not [file.name for file in files if "/.." in file.read_text("utf-8")]
 
 
+@EACH_JOB
+def test_jobs_that_install_other_packages_do_not_share_a_cache(job: dict[str, Any]) -> None:
+    """A key is saved once; `test` is that of the environment without the deep tier."""
+    caches = [s["with"]["cache"] for s in job["steps"] if s.get("uses", "").endswith("/setup")]
+    runs = [step.get("run", "") for step in job["steps"]]
+    others = [run for run in runs if re.match(r"make (test|lowest)( (?!DEEP=$)|$)", run)]
+    assert "test" not in caches or not others
+
+
 @EACH
 def test_a_workflow_may_only_read_and_gives_way_to_its_next_run(name: str) -> None:
     assert WORKFLOWS[name]["permissions"] == {"contents": "read"}
