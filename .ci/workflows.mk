@@ -104,7 +104,7 @@ sbom-image: $(TEST_VENV)/.ready-check  ## Write what IMAGE (service) holds as Cy
 cloud_environment = $(if $(CLOUD_ENVIRONMENT),--environment build/cloud.yaml)
 write_environment = @$(if $(CLOUD_ENVIRONMENT),mkdir -p build && printenv CLOUD_ENVIRONMENT > build/cloud.yaml)
 
-# $(IMAGE) is read by the shell as a variable, so that nothing in its text is a command.
+# The workflow gives IMAGE in the environment: on the command line make would run a $(shell ...) in its text.
 deploy: $(TEST_VENV)/.ready  ## Deploy IMAGE to Cloud Run as cloud.yaml says (CLOUD_KEYS=yes: it asks for API keys)
 	$(write_environment)
 	$(RUN) classmark cloud deploy service --image "$$IMAGE" $(if $(CLOUD_KEYS),--keys) $(cloud_environment)

@@ -100,6 +100,16 @@ def test_make_knows_every_variable_that_a_workflow_sets(line: str) -> None:
     assert done.stdout.strip()
 
 
+def test_no_text_that_somebody_types_becomes_a_command() -> None:
+    """A shell expands it in `run`, and make what its command line gives a variable."""
+    typed = [step for step in steps() if "inputs." in str(step.get("env"))]
+    assert typed
+    for step in typed:
+        names = [name for name, value in step["env"].items() if "inputs." in value]
+        assert not [name for name in names if name in step["run"]]
+    assert not [line for line in commands() if "${{" in line]
+
+
 def test_every_target_of_a_workflow_is_run_by_ci_or_by_a_test() -> None:
     ci = re.findall(
         r"^\s*(?:[A-Z_0-9=]+ )?make ([a-z-]+)", (ROOT / ".ci/run").read_text("utf-8"), re.M
