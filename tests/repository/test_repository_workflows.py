@@ -155,6 +155,11 @@ def test_a_workflow_may_only_read_and_gives_way_to_its_next_run(name: str) -> No
     assert "pull_request_target" not in events(name)
 
 
+@pytest.mark.parametrize("name", ["deploy", "docs"])
+def test_what_changes_one_place_runs_once_at_a_time_from_any_branch_or_tag(name: str) -> None:
+    assert WORKFLOWS[name]["concurrency"] == {"group": name, "cancel-in-progress": False}
+
+
 @EACH_JOB
 def test_a_job_ends_in_time(job: dict[str, Any]) -> None:
     assert job["timeout-minutes"] <= 60
