@@ -321,9 +321,15 @@ def test_only_the_job_of_labels_may_create_labels() -> None:
 
 def test_every_label_that_is_set_is_one_of_the_areas_or_of_github() -> None:
     forms = [read(path) for path in (GITHUB / "ISSUE_TEMPLATE").glob("*.yml")]
-    used = {label for part in (*forms, *UPDATES) for label in part.get("labels", ())}
+    used = {label for form in forms for label in form.get("labels", ())}
     assert used
     assert used <= set(LABELS) | LABELS_OF_GITHUB
+
+
+def test_dependabot_makes_its_own_labels_and_no_area_takes_them_away() -> None:
+    """The labeler removes each of its labels from a pull request that changes other files."""
+    assert not [one for one in UPDATES if "labels" in one]
+    assert all(label.startswith("area: ") for label in LABELS)
 
 
 def test_dependabot_looks_where_python_actions_and_images_are_named() -> None:
