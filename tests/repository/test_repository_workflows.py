@@ -240,6 +240,20 @@ def test_a_workflow_of_some_paths_fires_on_paths_that_exist(name: str) -> None:
         assert (ROOT / pattern.removesuffix("/**")).exists(), pattern
 
 
+def test_a_change_of_what_an_image_is_built_from_builds_it() -> None:
+    dockerfile = (ROOT / "deploy/docker/Dockerfile").read_text("utf-8")
+    copied = {
+        word
+        for line in re.findall(r"^COPY (?!--)(.+) \S+$", dockerfile, re.MULTILINE)
+        for word in line.split()
+    } - {"README.md", "LICENSE"}  # which change no program
+    copied |= {".dockerignore", ".devcontainer/Dockerfile"}
+    assert {"src", "pyproject.toml"} <= copied
+    patterns = [as_regex(glob) for glob in events("images")["pull_request"]["paths"]]
+    fires = re.compile("|".join(patterns)).fullmatch
+    assert not sorted(path for path in copied if not fires(path) and not fires(f"{path}/any"))
+
+
 def test_the_images_that_are_pushed_are_stages_of_the_dockerfile() -> None:
     dockerfile = (ROOT / "deploy/docker/Dockerfile").read_text("utf-8")
     stages = set(re.findall(r"^FROM .+ AS (\S+)", dockerfile, re.MULTILINE))
