@@ -275,6 +275,13 @@ def test_an_image_is_scanned_before_it_is_pushed_and_its_contents_are_attested()
     assert attested["sbom-path"] == "build/sbom/${{ matrix.image }}.cdx.json"
 
 
+def test_an_image_that_is_pushed_is_attested_whatever_else_happens() -> None:
+    images = WORKFLOWS["images"]
+    assert images["jobs"]["push"]["strategy"]["fail-fast"] is False
+    only_pull_requests = "${{ github.event_name == 'pull_request' }}"
+    assert images["concurrency"]["cancel-in-progress"] == only_pull_requests
+
+
 def test_every_room_and_its_tests_have_the_label_of_one_area() -> None:
     braces = re.compile(r"\{([a-z_,]+)\}")
     areas: dict[str, list[str]] = {}
