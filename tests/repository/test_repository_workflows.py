@@ -282,6 +282,13 @@ def test_an_image_that_is_pushed_is_attested_whatever_else_happens() -> None:
     assert images["concurrency"]["cancel-in-progress"] == only_pull_requests
 
 
+def test_a_release_that_ended_halfway_can_be_run_again() -> None:
+    """Packages that the index has already are not sent again; make release continues a draft."""
+    steps = WORKFLOWS["release"]["jobs"]["publish"]["steps"]
+    (upload,) = [step for step in steps if "pypi-publish" in step.get("uses", "")]
+    assert upload["with"]["skip-existing"] is True
+
+
 def test_every_room_and_its_tests_have_the_label_of_one_area() -> None:
     braces = re.compile(r"\{([a-z_,]+)\}")
     areas: dict[str, list[str]] = {}
