@@ -167,3 +167,12 @@ def test_what_is_scraped_and_scaled_by_exists() -> None:
         assert endpoint["port"] in {port["name"] for port in container(DEPLOYMENTS[name])["ports"]}
         jobs.add(endpoint["relabelings"][0]["replacement"])
     assert jobs == set(re.findall(r'job="([^"]+)"', RULES))
+
+
+def test_of_the_monitor_the_same_metrics_are_kept_as_by_the_prometheus_of_compose() -> None:
+    prometheus = yaml.safe_load((FOLDER.parent / "prometheus/prometheus.yml").read_text("utf-8"))
+    (there,) = [c for c in prometheus["scrape_configs"] if c["job_name"] == "classmark-monitor"]
+    (monitor,) = [m for m in of_kind("PodMonitor") if m["metadata"]["name"] == "classmark-monitor"]
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    kept = [{"sourceLabels": k.pop("source_labels"), **k} for k in there["metric_relabel_configs"]]
+    assert endpoint["metricRelabelings"] == kept
