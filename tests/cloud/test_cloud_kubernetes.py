@@ -176,3 +176,11 @@ def test_of_the_monitor_the_same_metrics_are_kept_as_by_the_prometheus_of_compos
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     kept = [{"sourceLabels": k.pop("source_labels"), **k} for k in there["metric_relabel_configs"]]
     assert endpoint["metricRelabelings"] == kept
+
+
+def test_secrets_are_not_open_to_others_which_the_service_would_warn_of() -> None:
+    for deployment in DEPLOYMENTS.values():
+        secrets = [v["secret"] for v in pod(deployment)["volumes"] if "secret" in v]
+        assert len(secrets) == 2
+        assert {secret.get("defaultMode") for secret in secrets} == {0o440}
+        assert pod(deployment)["securityContext"]["fsGroup"] == 10001
