@@ -164,6 +164,15 @@ def test_without_papers_make_says_where_they_belong(project: Path, tmp_path: Pat
     )
 
 
+def test_papers_of_your_own_are_not_replaced_by_invented_ones(project: Path, tmp_path: Path) -> None:
+    papers = shutil.copytree(project, tmp_path / "p") / "data/papers.csv"
+    papers.write_text("mine", "utf-8")
+    done = make(tmp_path / "p", "sample")
+    assert done.returncode == 2
+    assert "data/papers.csv exists. Delete it first, if it may be replaced." in done.stderr
+    assert papers.read_text("utf-8") == "mine"
+
+
 def test_readme_names_only_targets_of_the_makefile(project: Path) -> None:
     help_text = make(project, "help").stdout
     listed = set(re.findall(r"^  make (\S+) +\S", help_text, re.MULTILINE))
