@@ -255,14 +255,16 @@ def _target(one: Made) -> str:
     return "project"
 
 
-def test_the_service_writes_only_journals(engine: Engine) -> None:
-    [writes] = [
-        one.inputs
+def test_the_service_writes_only_journals_and_the_registry(engine: Engine) -> None:
+    writes = {
+        one.inputs["condition"]["expression"]
         for one in engine.of("BucketIAMMember")
         if "classmark-serve" in one.inputs["member"] and "objectUser" in one.inputs["role"]
-    ]
-    start = f"projects/_/buckets/{ENVIRONMENT.bucket}/objects/journal/"
-    assert writes["condition"]["expression"] == f'resource.name.startsWith("{start}")'
+    }
+    start = f"projects/_/buckets/{ENVIRONMENT.bucket}/objects"
+    assert writes == {
+        f'resource.name.startsWith("{start}/{folder}/")' for folder in ("journal", "registry")
+    }
 
 
 def test_a_machine_may_remove_itself_and_no_more(engine: Engine) -> None:

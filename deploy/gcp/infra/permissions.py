@@ -57,6 +57,8 @@ GRANTS = (
     Grant("serve", "roles/storage.objectViewer", "bucket", "follows the registry"),
     Grant("serve", "roles/storage.objectUser", "bucket", "ships finished files of the journal",
           prefix="journal/"),
+    Grant("serve", "roles/storage.objectUser", "bucket", "ends a canary, by its rules or a request",
+          prefix="registry/"),
     Grant("serve", "roles/cloudsql.client", "project", "connects to the journal's database"),
     Grant("serve", "roles/secretmanager.secretAccessor", "secret api-keys", "reads API keys"),
     Grant("serve", "roles/secretmanager.secretAccessor", "secret journal-password",
