@@ -271,6 +271,11 @@ def test_the_build_is_one_of_googles_messages_and_pushes_what_it_builds() -> Non
         step.args[step.args.index("--tag") + 1] for step in build.steps if "--tag" in step.args
     ]
     assert list(build.images) == built
+    # The Dockerfile has mounts, which only BuildKit knows; that of `train` is a folder not in git.
+    assert "DOCKER_BUILDKIT=1" in build.options.env
+    (train,) = [step for step in build.steps if "train" in step.args]
+    before = [step for step in build.steps if step.id in train.wait_for]
+    assert [(step.entrypoint, *step.args) for step in before] == [("mkdir", "-p", "build/wheels")]
     verified = cloudbuild_v1.BuildOptions.VerifyOption.VERIFIED
     assert build.options.requested_verify_option == verified
 
