@@ -267,6 +267,20 @@ def test_the_service_writes_only_journals_and_the_registry(engine: Engine) -> No
     }
 
 
+def test_the_build_can_scan_the_image_that_it_has_not_pushed_yet(
+    engine: Engine, program: Any
+) -> None:
+    steps = yaml.safe_load((FOLDER.parent / "cloudbuild.yaml").read_text("utf-8"))["steps"]
+    (scan,) = [step for step in steps if step["id"] == "scan"]
+    assert "gcloud artifacts docker images scan" in scan["args"][-1]
+    # The slim image lacks the component local-extract, which looks into a local image.
+    assert scan["name"] == "gcr.io/google.com/cloudsdktool/cloud-sdk:latest"
+    apis = {one.inputs["service"] for one in engine.of("Service")}
+    assert "ondemandscanning.googleapis.com" in apis
+    roles = {grant.role for grant in program["permissions"].GRANTS if grant.account == "build"}
+    assert "roles/ondemandscanning.admin" in roles
+
+
 def test_a_machine_may_remove_itself_and_no_more(engine: Engine) -> None:
     assert engine.one("IAMCustomRole")["permissions"] == [
         "compute.instances.delete",

@@ -82,6 +82,7 @@ GRANTS = (
     Grant("watch", "roles/monitoring.metricWriter", "project",
           "the collector beside it sends its metrics"),
     Grant("build", "roles/artifactregistry.writer", "registry", "pushes images"),
+    Grant("build", "roles/ondemandscanning.admin", "project", "a build scans its image"),
     Grant("build", "roles/logging.logWriter", "project", "a build logs"),
     Grant("build", "roles/cloudbuild.builds.editor", "project", "GitHub starts a build"),
     Grant("build", "roles/run.developer", "project", "deploys a release"),
