@@ -9,15 +9,17 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pulumi
 import pytest
 import yaml
+from google.cloud import run_v2
 
 from classmark.cloud.environment import CloudEnvironment, read_environment
+from classmark.cloud.serving.manifests import Wanted, filled
 
 # The package of Google's provider warns of its own names as it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:gcp.*has been deprecated:DeprecationWarning")
@@ -279,6 +281,15 @@ def test_the_build_can_scan_the_image_that_it_has_not_pushed_yet(
     assert "ondemandscanning.googleapis.com" in apis
     roles = {grant.role for grant in program["permissions"].GRANTS if grant.account == "build"}
     assert "roles/ondemandscanning.admin" in roles
+
+
+def test_the_service_signs_in_as_the_user_and_to_the_database_of_the_stack(engine: Engine) -> None:
+    wanted = Wanted(kind="service", image="i@sha256:1")
+    made = filled(replace(ENVIRONMENT, sql="p:r:i"), wanted, run_v2.Service)
+    env = {one.name: one.value for one in made.template.containers[0].env}
+    user, database = engine.one("User")["name"], engine.one("Database")["name"]
+    at = f"postgresql://{user}@/{database}?host=/cloudsql/p:r:i"
+    assert env["CLASSMARK_SERVE_JOURNAL"] == at
 
 
 def test_a_machine_may_remove_itself_and_no_more(engine: Engine) -> None:
