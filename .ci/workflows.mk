@@ -7,7 +7,7 @@ RELEASE_VENV ?= .venv-release
 # Tests of the repository drive tools, not classmark; tools are of the newest versions.
 LOWEST_TESTS ?= $(if $(filter Linux,$(shell uname -s)),$(filter-out tests/repository/ tests/workflows/ \
 	tests/images/,$(wildcard tests/*/)),$(CORE_TESTS))
-LICENCE_VENVS ?= $(TEST_VENV) $(DVC_VENV) $(EVIDENTLY_VENV) $(BENTO_VENV) $(RAY_VENV)
+LICENCE_VENVS ?= $(TEST_VENV) $(DVC_VENV) $(EVIDENTLY_VENV) $(BENTO_VENV) $(LITSERVE_VENV) $(RAY_VENV)
 DEEP_TESTS ?= tests/training tests/export tests/kernels
 BASE ?= HEAD^
 COMMIT_TIME = $(shell git show --no-patch --format=%ct HEAD)
