@@ -100,8 +100,10 @@ def test_what_retrains_beside_the_service_has_its_program_user_home_and_journal(
     assert f"30 * * * * classmark {command}\n" in guide
 
 
-def test_the_guide_shows_the_unit_and_its_settings() -> None:
+def test_the_guide_shows_the_unit_and_its_settings_and_installs_what_it_starts() -> None:
     guide = (ROOT / "docs/how-to/serve-in-production.md").read_text("utf-8")
+    venv = settings_of_unit()["ExecStart"].partition("/bin/")[0]
+    assert f"\npython3 -m venv {venv} && {venv}/bin/pip install '.[serve]'\n" in guide
     blocks = re.findall(r"^```ini\n(.*?)^```", guide, re.M | re.S)
     assert blocks == [UNIT.read_text("utf-8"), (FOLDER / "serve.env").read_text("utf-8")]
 
