@@ -160,6 +160,8 @@ def test_what_is_scraped_and_scaled_by_exists() -> None:
     assert metric in FAMILIES
     adapter = yaml.safe_load((FOLDER / "adapter.yaml").read_text("utf-8"))
     assert adapter["rules"]["custom"][0]["seriesQuery"].startswith(metric)
+    # The chart itself looks in the namespace `default`.
+    assert adapter["prometheus"]["url"] == "http://prometheus-operated.monitoring.svc"
     jobs = set()
     for monitor in of_kind("PodMonitor"):
         (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
