@@ -27,7 +27,7 @@ STAGES = ["build", "train", "export", "evaluate", "gate", "register"]
 ANSWERS = {
     "name": "shelf-marks",
     "about": "Puts the papers of a library on their shelves.",
-    "title_column": "Titel (kurz)",
+    "title_column": "Titel (kurz, deutsch)",
     "text_column": "Text",
     "label_column": "Fach",
     "least_top_1": "0.6",
@@ -83,7 +83,8 @@ def test_from_invented_papers_to_green_tests_with_labels_of_its_own(tested: Path
     manifest = json.loads((tested / "dataset/manifest.json").read_text("utf-8"))
     assert manifest["label_space"] == "free"
     assert "Machine Learning" in manifest["labels"]
-    assert (tested / "data/papers.csv").read_text("utf-8").startswith("id,Titel (kurz),Text,Fach\n")
+    papers = (tested / "data/papers.csv").read_text("utf-8")
+    assert papers.startswith('id,"Titel (kurz, deutsch)",Text,Fach\n')
     assert (tested / "evaluation/report.json").exists()
     assert ANSWERS["about"] in (tested / "bundle/CARD.md").read_text("utf-8")
 
