@@ -7,7 +7,7 @@ RELEASE_VENV ?= .venv-release
 # Tests of the repository drive tools, not classmark; tools are of the newest versions.
 LOWEST_TESTS ?= $(if $(filter Linux,$(shell uname -s)),$(filter-out tests/repository/ tests/workflows/ \
 	tests/images/,$(wildcard tests/*/)),$(CORE_TESTS))
-LICENCE_VENVS ?= $(TEST_VENV) $(DVC_VENV) $(EVIDENTLY_VENV) $(BENTO_VENV) $(RAY_VENV)
+LICENCE_VENVS ?= $(TEST_VENV) $(DVC_VENV) $(EVIDENTLY_VENV) $(BENTO_VENV) $(LITSERVE_VENV) $(RAY_VENV)
 DEEP_TESTS ?= tests/training tests/export tests/kernels
 BASE ?= HEAD^
 COMMIT_TIME = $(shell git show --no-patch --format=%ct HEAD)
@@ -104,7 +104,7 @@ sbom-image: $(TEST_VENV)/.ready-check  ## Write what IMAGE (service) holds as Cy
 cloud_environment = $(if $(CLOUD_ENVIRONMENT),--environment build/cloud.yaml)
 write_environment = @$(if $(CLOUD_ENVIRONMENT),mkdir -p build && printenv CLOUD_ENVIRONMENT > build/cloud.yaml)
 
-# $(IMAGE) is read by the shell as a variable, so that nothing in its text is a command.
+# The workflow gives IMAGE in the environment: on the command line make would run a $(shell ...) in its text.
 deploy: $(TEST_VENV)/.ready  ## Deploy IMAGE to Cloud Run as cloud.yaml says (CLOUD_KEYS=yes: it asks for API keys)
 	$(write_environment)
 	$(RUN) classmark cloud deploy service --image "$$IMAGE" $(if $(CLOUD_KEYS),--keys) $(cloud_environment)

@@ -9,15 +9,17 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pulumi
 import pytest
 import yaml
+from google.cloud import run_v2
 
 from classmark.cloud.environment import CloudEnvironment, read_environment
+from classmark.cloud.serving.manifests import Wanted, filled
 
 # The package of Google's provider warns of its own names as it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:gcp.*has been deprecated:DeprecationWarning")
@@ -255,14 +257,39 @@ def _target(one: Made) -> str:
     return "project"
 
 
-def test_the_service_writes_only_journals(engine: Engine) -> None:
-    [writes] = [
-        one.inputs
+def test_the_service_writes_only_journals_and_the_registry(engine: Engine) -> None:
+    writes = {
+        one.inputs["condition"]["expression"]
         for one in engine.of("BucketIAMMember")
         if "classmark-serve" in one.inputs["member"] and "objectUser" in one.inputs["role"]
-    ]
-    start = f"projects/_/buckets/{ENVIRONMENT.bucket}/objects/journal/"
-    assert writes["condition"]["expression"] == f'resource.name.startsWith("{start}")'
+    }
+    start = f"projects/_/buckets/{ENVIRONMENT.bucket}/objects"
+    assert writes == {
+        f'resource.name.startsWith("{start}/{folder}/")' for folder in ("journal", "registry")
+    }
+
+
+def test_the_build_can_scan_the_image_that_it_has_not_pushed_yet(
+    engine: Engine, program: Any
+) -> None:
+    steps = yaml.safe_load((FOLDER.parent / "cloudbuild.yaml").read_text("utf-8"))["steps"]
+    (scan,) = [step for step in steps if step["id"] == "scan"]
+    assert "gcloud artifacts docker images scan" in scan["args"][-1]
+    # The slim image lacks the component local-extract, which looks into a local image.
+    assert scan["name"] == "gcr.io/google.com/cloudsdktool/cloud-sdk:latest"
+    apis = {one.inputs["service"] for one in engine.of("Service")}
+    assert "ondemandscanning.googleapis.com" in apis
+    roles = {grant.role for grant in program["permissions"].GRANTS if grant.account == "build"}
+    assert "roles/ondemandscanning.admin" in roles
+
+
+def test_the_service_signs_in_as_the_user_and_to_the_database_of_the_stack(engine: Engine) -> None:
+    wanted = Wanted(kind="service", image="i@sha256:1")
+    made = filled(replace(ENVIRONMENT, sql="p:r:i"), wanted, run_v2.Service)
+    env = {one.name: one.value for one in made.template.containers[0].env}
+    user, database = engine.one("User")["name"], engine.one("Database")["name"]
+    at = f"postgresql://{user}@/{database}?host=/cloudsql/p:r:i"
+    assert env["CLASSMARK_SERVE_JOURNAL"] == at
 
 
 def test_a_machine_may_remove_itself_and_no_more(engine: Engine) -> None:

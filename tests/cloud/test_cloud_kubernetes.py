@@ -160,6 +160,8 @@ def test_what_is_scraped_and_scaled_by_exists() -> None:
     assert metric in FAMILIES
     adapter = yaml.safe_load((FOLDER / "adapter.yaml").read_text("utf-8"))
     assert adapter["rules"]["custom"][0]["seriesQuery"].startswith(metric)
+    # The chart itself looks in the namespace `default`.
+    assert adapter["prometheus"]["url"] == "http://prometheus-operated.monitoring.svc"
     jobs = set()
     for monitor in of_kind("PodMonitor"):
         (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
@@ -167,3 +169,20 @@ def test_what_is_scraped_and_scaled_by_exists() -> None:
         assert endpoint["port"] in {port["name"] for port in container(DEPLOYMENTS[name])["ports"]}
         jobs.add(endpoint["relabelings"][0]["replacement"])
     assert jobs == set(re.findall(r'job="([^"]+)"', RULES))
+
+
+def test_of_the_monitor_the_same_metrics_are_kept_as_by_the_prometheus_of_compose() -> None:
+    prometheus = yaml.safe_load((FOLDER.parent / "prometheus/prometheus.yml").read_text("utf-8"))
+    (there,) = [c for c in prometheus["scrape_configs"] if c["job_name"] == "classmark-monitor"]
+    (monitor,) = [m for m in of_kind("PodMonitor") if m["metadata"]["name"] == "classmark-monitor"]
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    kept = [{"sourceLabels": k.pop("source_labels"), **k} for k in there["metric_relabel_configs"]]
+    assert endpoint["metricRelabelings"] == kept
+
+
+def test_secrets_are_not_open_to_others_which_the_service_would_warn_of() -> None:
+    for deployment in DEPLOYMENTS.values():
+        secrets = [v["secret"] for v in pod(deployment)["volumes"] if "secret" in v]
+        assert len(secrets) == 2
+        assert {secret.get("defaultMode") for secret in secrets} == {0o440}
+        assert pod(deployment)["securityContext"]["fsGroup"] == 10001

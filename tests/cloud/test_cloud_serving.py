@@ -271,6 +271,11 @@ def test_the_build_is_one_of_googles_messages_and_pushes_what_it_builds() -> Non
         step.args[step.args.index("--tag") + 1] for step in build.steps if "--tag" in step.args
     ]
     assert list(build.images) == built
+    # The Dockerfile has mounts, which only BuildKit knows; that of `train` is a folder not in git.
+    assert "DOCKER_BUILDKIT=1" in build.options.env
+    (train,) = [step for step in build.steps if "train" in step.args]
+    before = [step for step in build.steps if step.id in train.wait_for]
+    assert [(step.entrypoint, *step.args) for step in before] == [("mkdir", "-p", "build/wheels")]
     verified = cloudbuild_v1.BuildOptions.VerifyOption.VERIFIED
     assert build.options.requested_verify_option == verified
 
@@ -311,11 +316,13 @@ def test_each_kind_runs_as_the_account_that_the_stack_gives_its_rights_to() -> N
         made = filled(ENVIRONMENT, wanted, run_v2.Job).template
         assert made.template.service_account == ENVIRONMENT.account("watch")
     grants = runpy.run_path(str(ROOT / "deploy/gcp/infra/permissions.py"))["GRANTS"]
-    (prefix,) = [g.prefix for g in grants if g.account == "serve" and g.prefix]
+    journal, registry = [g.prefix for g in grants if g.account == "serve" and g.prefix]
     service = filled(ENVIRONMENT, Wanted(kind="service", image="i@sha256:1"), run_v2.Service)
     env = {entry.name: entry.value for entry in service.template.containers[0].env}
     copies = env["CLASSMARK_SERVE_JOURNAL_COPIES"]
-    assert f"{copies}/".startswith(ENVIRONMENT.address(prefix))
+    assert f"{copies}/".startswith(ENVIRONMENT.address(journal))
+    # In which it ends a canary.
+    assert f"{env['CLASSMARK_SERVE_REGISTRY']}/" == ENVIRONMENT.address(registry)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -217,6 +217,15 @@ def test_a_superseded_decision_says_by_what(note: Path) -> None:
     )
 
 
+def test_the_pages_make_the_environment_that_pulumi_runs_in() -> None:
+    program = page("deploy/gcp/infra/Pulumi.yaml")
+    (place,) = re.findall(r"^ +virtualenv: (.+)$", program, re.MULTILINE)
+    venv = (ROOT / "deploy/gcp/infra" / place).resolve().relative_to(ROOT)
+    command = f"python3 -m venv {venv} && {venv}/bin/pip install --group infra '.[gcp]'"
+    for name in ("docs/how-to/google-cloud.md", "deploy/gcp/infra/README.md"):
+        assert command in page(name)
+
+
 def test_the_pages_say_that_serve_needs_linux_or_macos_as_the_program_does() -> None:
     refusal = "classmark serve needs Linux or macOS. On Windows run it in WSL."
     assert any(refusal in path.read_text("utf-8") for path in SOURCES)

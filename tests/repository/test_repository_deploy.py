@@ -76,6 +76,14 @@ def test_prometheus_looks_where_compose_starts_what_it_scrapes_and_sends_to() ->
             assert services[name]["ports"][0].endswith(f":{port}")
 
 
+def test_the_tracking_of_compose_answers_only_to_names_of_its_own() -> None:
+    """A page of another site, whose name leads to this machine, is not answered."""
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    (hosts,) = [w for w in services["mlflow"]["command"] if w.startswith("--allowed-hosts=")]
+    names = {host.removesuffix(":*") for host in hosts.partition("=")[2].split(",")}
+    assert names == {"mlflow", "localhost", "127.0.0.1"}
+
+
 def test_a_rule_asks_only_for_metrics_that_the_service_has_and_records_that_are_made() -> None:
     made = {rule["record"] for rule in rules() if "record" in rule}
     for rule in rules():

@@ -54,6 +54,13 @@ def test_ci_run_calls_only_targets_that_exist() -> None:
     assert called <= TARGETS
 
 
+def test_the_licences_of_every_environment_with_packages_of_its_own_are_checked() -> None:
+    made = set(re.findall(r"^([A-Z]+_VENV) \?= ", TEXT, re.MULTILINE))
+    (checked,) = re.findall(r"^LICENCE_VENVS \?= (.+)$", TEXT, re.MULTILINE)
+    others = {"DEMO_VENV", "LOWEST_VENV", "RELEASE_VENV"}  # of the same packages, or of a tool
+    assert set(re.findall(r"\$\((\w+)\)", checked)) == made - others
+
+
 def test_the_list_of_long_tests_names_only_tests() -> None:
     listed = (ROOT / "tests/long.txt").read_text("utf-8").split()
     assert listed == sorted(set(listed))

@@ -100,6 +100,16 @@ def test_make_knows_every_variable_that_a_workflow_sets(line: str) -> None:
     assert done.stdout.strip()
 
 
+def test_no_text_that_somebody_types_becomes_a_command() -> None:
+    """A shell expands it in `run`, and make what its command line gives a variable."""
+    typed = [step for step in steps() if "inputs." in str(step.get("env"))]
+    assert typed
+    for step in typed:
+        names = [name for name, value in step["env"].items() if "inputs." in value]
+        assert not [name for name in names if name in step["run"]]
+    assert not [line for line in commands() if "${{" in line]
+
+
 def test_every_target_of_a_workflow_is_run_by_ci_or_by_a_test() -> None:
     ci = re.findall(
         r"^\s*(?:[A-Z_0-9=]+ )?make ([a-z-]+)", (ROOT / ".ci/run").read_text("utf-8"), re.M
@@ -124,11 +134,30 @@ def test_every_action_is_pinned_by_commit_and_says_its_version() -> None:
     assert not [name for name, lines in versions.items() if len(lines) > 1]
 
 
+def test_no_path_has_dots_which_the_actions_for_caches_and_artifacts_refuse() -> None:
+    files = [*(GITHUB / "workflows").glob("*.yml"), *ACTIONS]
+    assert not [file.name for file in files if "/.." in file.read_text("utf-8")]
+
+
+@EACH_JOB
+def test_jobs_that_install_other_packages_do_not_share_a_cache(job: dict[str, Any]) -> None:
+    """A key is saved once; `test` is that of the environment without the deep tier."""
+    caches = [s["with"]["cache"] for s in job["steps"] if s.get("uses", "").endswith("/setup")]
+    runs = [step.get("run", "") for step in job["steps"]]
+    others = [run for run in runs if re.match(r"make (test|lowest)( (?!DEEP=$)|$)", run)]
+    assert "test" not in caches or not others
+
+
 @EACH
 def test_a_workflow_may_only_read_and_gives_way_to_its_next_run(name: str) -> None:
     assert WORKFLOWS[name]["permissions"] == {"contents": "read"}
     assert "group" in WORKFLOWS[name]["concurrency"]
     assert "pull_request_target" not in events(name)
+
+
+@pytest.mark.parametrize("name", ["deploy", "docs"])
+def test_what_changes_one_place_runs_once_at_a_time_from_any_branch_or_tag(name: str) -> None:
+    assert WORKFLOWS[name]["concurrency"] == {"group": name, "cancel-in-progress": False}
 
 
 @EACH_JOB
@@ -211,6 +240,20 @@ def test_a_workflow_of_some_paths_fires_on_paths_that_exist(name: str) -> None:
         assert (ROOT / pattern.removesuffix("/**")).exists(), pattern
 
 
+def test_a_change_of_what_an_image_is_built_from_builds_it() -> None:
+    dockerfile = (ROOT / "deploy/docker/Dockerfile").read_text("utf-8")
+    copied = {
+        word
+        for line in re.findall(r"^COPY (?!--)(.+) \S+$", dockerfile, re.MULTILINE)
+        for word in line.split()
+    } - {"README.md", "LICENSE"}  # which change no program
+    copied |= {".dockerignore", ".devcontainer/Dockerfile"}
+    assert {"src", "pyproject.toml"} <= copied
+    patterns = [as_regex(glob) for glob in events("images")["pull_request"]["paths"]]
+    fires = re.compile("|".join(patterns)).fullmatch
+    assert not sorted(path for path in copied if not fires(path) and not fires(f"{path}/any"))
+
+
 def test_the_images_that_are_pushed_are_stages_of_the_dockerfile() -> None:
     dockerfile = (ROOT / "deploy/docker/Dockerfile").read_text("utf-8")
     stages = set(re.findall(r"^FROM .+ AS (\S+)", dockerfile, re.MULTILINE))
@@ -230,6 +273,20 @@ def test_an_image_is_scanned_before_it_is_pushed_and_its_contents_are_attested()
     assert steps[places["scan-action"][0]]["with"]["image"] == "classmark/${{ matrix.image }}"
     attested = steps[places["attest-"][1]]["with"]
     assert attested["sbom-path"] == "build/sbom/${{ matrix.image }}.cdx.json"
+
+
+def test_an_image_that_is_pushed_is_attested_whatever_else_happens() -> None:
+    images = WORKFLOWS["images"]
+    assert images["jobs"]["push"]["strategy"]["fail-fast"] is False
+    only_pull_requests = "${{ github.event_name == 'pull_request' }}"
+    assert images["concurrency"]["cancel-in-progress"] == only_pull_requests
+
+
+def test_a_release_that_ended_halfway_can_be_run_again() -> None:
+    """Packages that the index has already are not sent again; make release continues a draft."""
+    steps = WORKFLOWS["release"]["jobs"]["publish"]["steps"]
+    (upload,) = [step for step in steps if "pypi-publish" in step.get("uses", "")]
+    assert upload["with"]["skip-existing"] is True
 
 
 def test_every_room_and_its_tests_have_the_label_of_one_area() -> None:
@@ -292,9 +349,15 @@ def test_only_the_job_of_labels_may_create_labels() -> None:
 
 def test_every_label_that_is_set_is_one_of_the_areas_or_of_github() -> None:
     forms = [read(path) for path in (GITHUB / "ISSUE_TEMPLATE").glob("*.yml")]
-    used = {label for part in (*forms, *UPDATES) for label in part.get("labels", ())}
+    used = {label for form in forms for label in form.get("labels", ())}
     assert used
     assert used <= set(LABELS) | LABELS_OF_GITHUB
+
+
+def test_dependabot_makes_its_own_labels_and_no_area_takes_them_away() -> None:
+    """The labeler removes each of its labels from a pull request that changes other files."""
+    assert not [one for one in UPDATES if "labels" in one]
+    assert all(label.startswith("area: ") for label in LABELS)
 
 
 def test_dependabot_looks_where_python_actions_and_images_are_named() -> None:

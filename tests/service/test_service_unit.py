@@ -82,8 +82,28 @@ def test_the_unit_reads_the_keys_and_settings_that_the_guide_makes() -> None:
     assert "kill -HUP" in unit["ExecReload"]
 
 
-def test_the_guide_shows_the_unit_and_its_settings() -> None:
+def test_what_retrains_beside_the_service_has_its_program_user_home_and_journal() -> None:
+    unit, guide = settings_of_unit(), (ROOT / "docs/how-to/retrain.md").read_text("utf-8")
+    (text,) = [
+        one for one in re.findall(r"^```ini\n(.*?)^```", guide, re.M | re.S) if "Exec" in one
+    ]
+    retraining = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    assert {key: retraining.get(key) for key in ("User", "Environment")} == {
+        key: unit[key] for key in ("User", "Environment")
+    }
+    program, home = unit["ExecStart"].split()[0], unit["Environment"].partition("=")[2]
+    command = retraining["ExecStart"].removeprefix(f"{program} ")
+    # Needed until an order has been promoted.
+    assert command.startswith(f"retrain run --dataset {home}/")
+    assert f" --journal {home}/journal/journal.sqlite " in command
+    assert f"\nPATH={program.rpartition('/')[0]}:/usr/bin:/bin\n{unit['Environment']}\n" in guide
+    assert f"30 * * * * classmark {command}\n" in guide
+
+
+def test_the_guide_shows_the_unit_and_its_settings_and_installs_what_it_starts() -> None:
     guide = (ROOT / "docs/how-to/serve-in-production.md").read_text("utf-8")
+    venv = settings_of_unit()["ExecStart"].partition("/bin/")[0]
+    assert f"\npython3 -m venv {venv} && {venv}/bin/pip install '.[serve]'\n" in guide
     blocks = re.findall(r"^```ini\n(.*?)^```", guide, re.M | re.S)
     assert blocks == [UNIT.read_text("utf-8"), (FOLDER / "serve.env").read_text("utf-8")]
 

@@ -27,7 +27,7 @@ STAGES = ["build", "train", "export", "evaluate", "gate", "register"]
 ANSWERS = {
     "name": "shelf-marks",
     "about": "Puts the papers of a library on their shelves.",
-    "title_column": "Titel",
+    "title_column": "Titel (kurz, deutsch)",
     "text_column": "Text",
     "label_column": "Fach",
     "least_top_1": "0.6",
@@ -83,7 +83,8 @@ def test_from_invented_papers_to_green_tests_with_labels_of_its_own(tested: Path
     manifest = json.loads((tested / "dataset/manifest.json").read_text("utf-8"))
     assert manifest["label_space"] == "free"
     assert "Machine Learning" in manifest["labels"]
-    assert (tested / "data/papers.csv").read_text("utf-8").startswith("id,Titel,Text,Fach\n")
+    papers = (tested / "data/papers.csv").read_text("utf-8")
+    assert papers.startswith('id,"Titel (kurz, deutsch)",Text,Fach\n')
     assert (tested / "evaluation/report.json").exists()
     assert ANSWERS["about"] in (tested / "bundle/CARD.md").read_text("utf-8")
 
@@ -162,6 +163,30 @@ def test_without_papers_make_says_where_they_belong(project: Path, tmp_path: Pat
     assert "data/papers.csv does not exist. Copy your papers there, or run: make sample" in (
         done.stderr
     )
+
+
+def test_papers_of_your_own_are_not_replaced_by_invented_ones(
+    project: Path, tmp_path: Path
+) -> None:
+    papers = shutil.copytree(project, tmp_path / "p") / "data/papers.csv"
+    papers.write_text("mine", "utf-8")
+    done = make(tmp_path / "p", "sample")
+    assert done.returncode == 2
+    assert "data/papers.csv exists. Delete it first, if it may be replaced." in done.stderr
+    assert papers.read_text("utf-8") == "mine"
+
+
+def test_a_later_template_reaches_the_project_by_the_command_of_the_how_to(
+    project: Path, tmp_path: Path
+) -> None:
+    page = (TEMPLATE.parents[1] / "docs/how-to/own-labels.md").read_text("utf-8")
+    (verb,) = set(re.findall(r"`copier (\w+)`", page))
+    later = shutil.copytree(project, tmp_path / "p")
+    (later / "Makefile").write_text("# of an earlier template\n", "utf-8")
+    command = [sys.executable, "-m", "copier", verb, "--defaults", "--overwrite", str(later)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (later / "Makefile").read_bytes() == (project / "Makefile").read_bytes()
 
 
 def test_readme_names_only_targets_of_the_makefile(project: Path) -> None:

@@ -31,8 +31,10 @@ def test_a_deployment_without_an_environment_says_what_is_missing(
 ) -> None:
     pytest.importorskip("google.cloud.run_v2")
     missing = tmp_path / "cloud.yaml"
-    done = make(target, "IMAGE=some@sha256:00", CLASSMARK_CLOUD=str(missing))
+    image = f"$(shell touch {tmp_path / 'made'})"
+    done = make(target, IMAGE=image, CLASSMARK_CLOUD=str(missing))
     assert done.returncode == 2
+    assert not (tmp_path / "made").exists()
     assert f"error: the environment {missing} cannot be read (No such file" in done.stderr
 
 

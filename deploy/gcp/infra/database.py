@@ -56,12 +56,12 @@ def declare_database(
         opts=pulumi.ResourceOptions(depends_on=services, protect=True),
     )
     project = environment.project
-    kind.Database("journal-database", project=project, instance=instance.name, name="journal")
+    kind.Database("journal-database", project=project, instance=instance.name, name=MANAGED)
     kind.User(
         "journal-user",
         project=project,
         instance=instance.name,
-        name="journal",
+        name=MANAGED,
         password=settings.password,
     )
     gcp.secretmanager.SecretVersion(

@@ -9,8 +9,8 @@ from classmark.cloud.environment import MANAGED, CloudEnvironment
 
 APIS = (
     "aiplatform", "artifactregistry", "billingbudgets", "cloudbuild", "cloudresourcemanager",
-    "cloudscheduler", "compute", "iam", "iamcredentials", "logging", "monitoring", "run",
-    "secretmanager", "sqladmin", "sts", "storage",
+    "cloudscheduler", "compute", "iam", "iamcredentials", "logging", "monitoring",
+    "ondemandscanning", "run", "secretmanager", "sqladmin", "sts", "storage",
 )  # fmt: skip
 _OLD_VERSION_DAYS, _KEPT_VERSIONS, _PARTIAL_DAYS = 30, 3, 7
 _Services = list[gcp.projects.Service]

@@ -136,7 +136,7 @@ def run(
 
     Exit code 3 if the policy asks for a new model or for somebody (see --fail-on).
     """
-    from classmark.cli.progress import StepLines
+    from classmark.cli.progress import progress_bar
     from classmark.journal.reading import span_of, times_of
     from classmark.monitor.evidently import check_evidently
     from classmark.monitor.look import LookOptions, look
@@ -168,7 +168,7 @@ def run(
         restart=restart_stream,
     )
     kept = history_of(history)
-    with StepLines() as progress:
+    with progress_bar() as progress:
         report = look(options, kept, progress)
         _keep(report, output)  # before what may fail: the service shows it
         texts = texts_behind(report, options) if with_texts and html is not None else None

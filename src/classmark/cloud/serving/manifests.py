@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from classmark.cloud.environment import CloudEnvironment
+from classmark.cloud.environment import MANAGED, CloudEnvironment
 from classmark.cloud.templates import filled_template
 from classmark.errors import UsageError
 
 KINDS = ("service", "monitor", "monitor-job", "retrain-job")
-_DATABASE = "classmark"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,7 @@ def filled(environment: CloudEnvironment, wanted: Wanted, message: Any) -> Any: 
 
 def _values(environment: CloudEnvironment, wanted: Wanted) -> dict[str, Any]:
     sql = environment.sql
-    at = f"postgresql://classmark@/{_DATABASE}?host=/cloudsql/{sql}"
+    at = f"postgresql://{MANAGED}@/{MANAGED}?host=/cloudsql/{sql}"  # user and database of the stack
     registry = wanted.registry or environment.address("registry")
     dataset = wanted.dataset
     return {

@@ -1,6 +1,6 @@
 """Gives the columns of an invented sample the names that this project's papers have.
 
-python data/rename.py SAMPLE OUTPUT title=NAME,abstract=NAME,category_code=NAME
+python data/rename.py SAMPLE OUTPUT title=NAME abstract=NAME category_code=NAME
 """
 
 import csv
@@ -11,9 +11,9 @@ from pathlib import Path
 OF_THE_SAMPLE = {"title": "title", "abstract": "summary", "category_code": "category"}
 
 
-def main(sample: str, output: str, columns: str) -> None:
+def main(sample: str, output: str, *columns: str) -> None:
     """Write the papers with an id, a title, an abstract and a label."""
-    names = dict(pair.split("=", 1) for pair in columns.split(","))
+    names = dict(pair.split("=", 1) for pair in columns)
     with (
         Path(sample).open(encoding="utf-8", newline="") as source,
         Path(output).open("w", encoding="utf-8", newline="") as target,
