@@ -39,7 +39,7 @@ from classmark.errors import ClassmarkError, CloudFailed, CloudRefused, UsageErr
 
 __all__ = ["environment", "google", "plan", "server", "service"]
 
-WANTED = {"alertPolicies": 20, "notificationChannels": 1, "uptimeCheckConfigs": 1, "services": 1,
+WANTED = {"alertPolicies": 21, "notificationChannels": 1, "uptimeCheckConfigs": 1, "services": 1,
           "serviceLevelObjectives": 2, "metrics": 3}  # fmt: skip
 _CODE = grpc.StatusCode
 
@@ -64,10 +64,10 @@ def test_every_policy_notifies_the_channel_and_one_watches_the_check(
     [channel], [check] = service.channels.things, service.checks.things
     policies = list(service.policies.things.values())
     assert all(list(policy.notification_channels) == [channel] for policy in policies)
-    [outside] = [p for p in policies if p.conditions[0].condition_threshold.filter]
-    assert f'check_id="{check.rpartition("/")[2]}"' in (
-        outside.conditions[0].condition_threshold.filter
-    )
+    asked = [p.conditions[0].condition_threshold.filter for p in policies]
+    [outside, jobs] = filter(None, asked)
+    assert f'check_id="{check.rpartition("/")[2]}"' in outside
+    assert 'resource.type="cloud_run_job" AND metric.labels.result="failed"' in jobs
 
 
 def test_a_changed_rule_updates_its_policy_and_keeps_its_incidents(
@@ -80,7 +80,7 @@ def test_a_changed_rule_updates_its_policy_and_keeps_its_incidents(
 
     outcome = apply_plan(google, changed)
 
-    assert outcome.kinds["policies"] == Counts(updated=1, unchanged=19)
+    assert outcome.kinds["policies"] == Counts(updated=1, unchanged=20)
     assert {n: p.conditions[0].name for n, p in service.policies.things.items()} == before
     assert apply_plan(google, changed).changes == []
 
@@ -99,10 +99,10 @@ def test_an_alert_that_left_the_rules_is_removed_and_those_of_others_stay(
     outcome = apply_plan(google, replace(plan, rules=fewer))
 
     assert outcome.changes == ["policies: remove classmarkavailabilityfastburn"]
-    assert outcome.kinds["policies"] == Counts(unchanged=19, removed=1)
-    assert len(service.policies.things) == 19 + 20 + 1
+    assert outcome.kinds["policies"] == Counts(unchanged=20, removed=1)
+    assert len(service.policies.things) == 20 + 21 + 1
     remove_all(list(watching(google)))
-    assert len(service.policies.things) == 20 + 1
+    assert len(service.policies.things) == 21 + 1
     assert apply_plan(Google(other), plan_of(other, RULES_FOLDER)).changes == []
 
 
@@ -115,11 +115,11 @@ def test_another_address_replaces_the_channel(
     outcome = apply_plan(google, plan_of(moved, RULES_FOLDER))
 
     assert outcome.kinds["channels"] == Counts(created=1, removed=1)
-    assert outcome.kinds["policies"] == Counts(updated=20)
+    assert outcome.kinds["policies"] == Counts(updated=21)
     [channel] = service.channels.things.values()
     assert channel.labels["email_address"] == "night@example.org"
     silent = plan_of(replace(ENVIRONMENT, notify=""), RULES_FOLDER)
-    assert apply_plan(google, silent).kinds["policies"] == Counts(updated=20)
+    assert apply_plan(google, silent).kinds["policies"] == Counts(updated=21)
     assert service.names() == WANTED | {"notificationChannels": 0}
 
 
@@ -165,7 +165,7 @@ def test_a_second_policy_of_one_alert_is_removed(
     name, policy = next(iter(service.policies.things.items()))
     service.policies.things[name + "9"] = type(policy)(policy, name=name + "9")
 
-    assert apply_plan(google, plan).kinds["policies"] == Counts(unchanged=20, removed=1)
+    assert apply_plan(google, plan).kinds["policies"] == Counts(unchanged=21, removed=1)
     assert service.names() == WANTED
 
 
@@ -226,11 +226,11 @@ def test_a_check_changes_nothing_and_exits_3_until_it_is_applied(
     applied = alerts(environment, "--apply")
     assert applied.exit_code == 0, applied.output
     [row] = [line.split() for line in applied.stdout.splitlines() if line.startswith("policies")]
-    assert row == ["policies", "20", "0", "0", "0", "20"]
+    assert row == ["policies", "21", "0", "0", "0", "21"]
 
     after = alerts(environment, "--check", "--json")
     assert after.exit_code == 0
-    assert json.loads(after.stdout)["kinds"]["policies"]["unchanged"] == 20
+    assert json.loads(after.stdout)["kinds"]["policies"]["unchanged"] == 21
     assert service.names() == WANTED
 
 
@@ -240,7 +240,7 @@ def test_a_dry_run_prints_the_requests_and_sends_none(
     shown = alerts(environment, "--apply", "--dry-run")
 
     assert shown.exit_code == 0, shown.output
-    assert len(json.loads(shown.stdout)["policies"]) == 20
+    assert len(json.loads(shown.stdout)["policies"]) == 21
     assert server.calls == []
 
 
@@ -259,7 +259,7 @@ def test_files_are_written_and_checked(environment: Path, tmp_path: Path) -> Non
     assert "stale: policies/classmarktargetdown.json" in stale.stdout
     assert not folder.exists()
 
-    assert "30 files, 30 of them changed" in alerts(environment, *words).stdout
+    assert "31 files, 31 of them changed" in alerts(environment, *words).stdout
 
     assert alerts(environment, *words, "--check").stdout == "30 files agree\n"
     assert json.loads(alerts(environment, *words, "--check", "--json").stdout)["stale"] == []

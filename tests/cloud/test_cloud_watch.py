@@ -79,12 +79,12 @@ def test_every_file_is_a_message_of_googles_without_unknown_fields(kind: str) ->
         MESSAGES[kind].from_json('{"bogus": 1}', ignore_unknown_fields=False)
 
 
-def test_every_alert_has_one_policy_and_the_check_one_more(rules: Rules) -> None:
+def test_every_alert_has_one_policy_and_the_check_and_jobs_one_more_each(rules: Rules) -> None:
     policies = requests_of(plan_of(ENVIRONMENT, RULES_FOLDER))["policies"]
 
     names = [policy["userLabels"]["alert"] for policy in policies]
     outside = "classmarktargetdown-outside"
-    assert names == [alert.name.lower() for alert in rules.alerts] + [outside]
+    assert names == [*(alert.name.lower() for alert in rules.alerts), outside, "classmarkjobfailed"]
     for policy, alert in zip(policies, rules.alerts, strict=False):
         condition = policy["conditions"][0]["conditionPrometheusQueryLanguage"]
         assert condition["duration"] == f"{alert.seconds}s"

@@ -18,7 +18,7 @@ _GIB = 2**30
 _BILLED_S = 0.1
 """Cloud Run bills an instance's time in steps of this."""
 _VCPUS, _MEMORY_GIB = 1, 2
-POLICIES = 20
+POLICIES = 21
 """Policies that `classmark cloud alerts` makes."""
 _SQL_VCPUS, _SQL_MEMORY_GIB = 1, 3.75
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from google.cloud import monitoring_v3
 
-from classmark.cloud.environment import CloudEnvironment
+from classmark.cloud.environment import MANAGED, CloudEnvironment
 from classmark.cloud.watch.rules import AlertRule, Rules, label_on_cloud_run
 from classmark.errors import UsageError
 
@@ -18,6 +18,21 @@ OUTSIDE = "ClassmarkTargetDown"
 EVERY_SECONDS = 30
 """How often a policy is evaluated: the shortest time that Cloud Monitoring allows."""
 _OUTSIDE_SECONDS = 300
+_JOB_SECONDS = 600
+_JOB = AlertRule(
+    name="ClassmarkJobFailed",
+    group="jobs",
+    written="",
+    query="",
+    seconds=0,
+    labels={"severity": "ticket"},
+    summary="A run of {{ $labels.job_name }} failed",
+    description="A run of {{ $labels.job_name }} did not end with success. The job that looks for "
+    "drift ends like this after an alarm, with exit code 3; anything else is an error. Its log "
+    "says which.",
+    runbook="{{ $externalLabels.docs }}/how-to/google-cloud/#watch",
+)
+"""Of what Cloud Run itself knows: a job has no metrics that Prometheus could ask."""
 _CHECK_REGIONS_FAILED = 1
 _Severity = monitoring_v3.AlertPolicy.Severity
 _SEVERITIES = {"page": _Severity.CRITICAL, "ticket": _Severity.WARNING}
@@ -28,7 +43,7 @@ _UNITS = {"humanizeDuration": " s"}
 def policies_of(
     rules: Rules, environment: CloudEnvironment, *, channels: list[str], check: str
 ) -> list[monitoring_v3.AlertPolicy]:
-    """Return a policy for each alert, and one for the uptime check.
+    """Return a policy for each alert, one for the uptime check, and one for jobs.
 
     Args:
         rules: of Prometheus.
@@ -40,7 +55,7 @@ def policies_of(
         UsageError: a text has a template that Cloud Monitoring cannot show.
     """
     policies = [_of_rule(alert, environment) for alert in rules.alerts]
-    policies.append(_outside(rules.alert(OUTSIDE), environment, check))
+    policies += [_outside(rules.alert(OUTSIDE), environment, check), _of_jobs(environment)]
     for policy in policies:
         policy.notification_channels = channels
     return policies
@@ -113,6 +128,31 @@ def _outside(
         },
     )
     return _policy(alert, environment, condition, f"{alert.name}-outside")
+
+
+def _of_jobs(environment: CloudEnvironment) -> monitoring_v3.AlertPolicy:
+    """Return the policy of runs that failed."""
+    condition = monitoring_v3.AlertPolicy.Condition(
+        display_name=_JOB.name,
+        condition_threshold={
+            "filter": 'metric.type="run.googleapis.com/job/completed_execution_count" '
+            'AND resource.type="cloud_run_job" AND metric.labels.result="failed" '
+            f'AND resource.labels.job_name=starts_with("{MANAGED}-")',
+            "comparison": monitoring_v3.ComparisonType.COMPARISON_GT,
+            "threshold_value": 0,
+            "duration": timedelta(0),
+            "aggregations": [
+                {
+                    "alignment_period": timedelta(seconds=_JOB_SECONDS),
+                    "per_series_aligner": monitoring_v3.Aggregation.Aligner.ALIGN_DELTA,
+                    "cross_series_reducer": monitoring_v3.Aggregation.Reducer.REDUCE_SUM,
+                    "group_by_fields": ["resource.label.job_name"],
+                }
+            ],
+            "trigger": {"count": 1},
+        },
+    )
+    return _policy(_JOB, environment, condition, _JOB.name)
 
 
 def _policy(
