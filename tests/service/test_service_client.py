@@ -14,7 +14,7 @@ import httpx
 import pytest
 from msgspec.structs import fields
 
-from classmark import Classifier, Paper
+from classmark import Classifier, Paper, records
 from classmark.client import (
     Answer,
     AsyncClient,
@@ -41,7 +41,7 @@ from classmark.client import (
     TextAlone,
     protocol,
 )
-from classmark.client.protocol import paper_body
+from classmark.client.papers import batches, paper_body
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TITLE = "Spectral gaps of random regular graphs"
@@ -295,3 +295,30 @@ def test_a_paper_is_sent_with_the_authors_that_it_has() -> None:
     paper = Paper(title="T", authors=("Ada Sieve", "Bo Graph"))
     assert paper_body(paper)["authors"] == ["Ada Sieve", "Bo Graph"]
     assert "authors" not in paper_body(Paper(title="T"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (None, "None is not a paper. Give a text, a mapping"),
+        (5, "5 is not a paper"),
+        (b"graph", "b'graph' is not a paper"),
+        (Path("papers.csv"), r"Path\('papers.csv'\) is not a paper"),
+        ([TITLE, 5], "item 1: 5 is not a paper"),
+        ([[TITLE]], r"item 0: \['Spectral"),
+        ([TITLE, records.BadRecord(id="3", kind="wrong_type", message="line 3")], "item 1: BadRec"),
+    ],
+)
+def test_what_is_not_a_paper_is_refused_by_its_place(wrong: Any, message: str) -> None:
+    with Client() as client, pytest.raises(TypeError, match=message):
+        client.classify(wrong)
+
+
+def test_rows_of_tables_are_papers_and_a_whole_table_is_not() -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"abstract": [ABSTRACT, ABSTRACT], "title": [TITLE, None]})
+    both = [{"title": TITLE, "abstract": ABSTRACT}, {"abstract": ABSTRACT}]
+    assert list(batches(table.itertuples(), 9)) == [both]
+    assert paper_body(table.iloc[1]) == both[1]
+    with Client() as client, pytest.raises(TypeError, match="of a table its rows"):
+        client.classify(table)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, Unpack, cast, overload
 
 import httpx
 
+from classmark.client.papers import OnePaper, batches, is_one
 from classmark.client.problems import ServiceBusy, ServiceProblem, ServiceUnreachable
 from classmark.client.protocol import (
     DEFAULT_URL,
@@ -18,17 +19,14 @@ from classmark.client.protocol import (
     TOO_LARGE,
     Call,
     ClientConfig,
-    OnePaper,
     Prediction,
     RequestOptions,
     Retries,
     authorisation,
     batch_call,
-    batches,
     feedback_call,
     file_call,
     get,
-    is_one,
     one_call,
     options_of,
     prediction_call,
@@ -109,6 +107,7 @@ class AsyncClient:
         Raises:
             ServiceProblem: the service refused; of several papers a bad one is a ``BadRecord``.
             ClientError: it was not reached, too slow, or not classmark.
+            TypeError: an item is not a paper; says which one.
         """
         options = options_of(top, threshold, explain=explain, similar=similar, authors=authors)
         if is_one(papers):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from numbers import Number
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypedDict, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 import httpx
 import msgspec
 
 from classmark import wire
+from classmark.client.papers import OnePaper, paper_body
 from classmark.client.problems import (
     ClientError,
     DeadlineExceeded,
@@ -30,29 +30,9 @@ BUSY = (429, 503)
 TOO_LARGE = ("too_many_papers", "body_too_large")
 _BROKEN_PAUSE_S = 0.1
 _DEFAULT_RETRY_AFTER_S = 0.5
-_MAX_BATCH_CHARS = 2_000_000  # of a body; a character is at most four bytes
 _SHOWN_CHARS = 80
 DEFAULT_URL = "http://127.0.0.1:8000"
 READY_PAUSE_S = 0.05
-
-
-class PaperLike(Protocol):
-    """An object with a title and an abstract, such as ``classmark.Paper``."""
-
-    @property
-    def id(self) -> str | None:
-        """Identifier, or None."""
-
-    @property
-    def title(self) -> str:
-        """Title, or ""."""
-
-    @property
-    def abstract(self) -> str:
-        """Abstract, or ""."""
-
-
-OnePaper = str | Mapping[str, Any] | PaperLike
 
 
 class RequestOptions(TypedDict, total=False):
@@ -325,53 +305,6 @@ def options_of(
     flags = {"explain": explain or None, "similar": similar or None}
     given = {"top": top, "threshold": threshold, **flags, "authors": None if authors else False}
     return {key: value for key, value in given.items() if value is not None}
-
-
-def paper_body(paper: OnePaper) -> dict[str, Any]:
-    """Return a paper as the service takes it; keys of a mapping are passed on as they are.
-
-    Missing values are left out; of a missing paper nothing is left, which the service refuses.
-    """
-    if isinstance(paper, str):
-        return {"text": paper}
-    if _is_missing(paper):
-        return {}
-    if isinstance(paper, Mapping):
-        body: Mapping[str, Any] = paper
-    else:
-        body = {"id": paper.id, "title": paper.title, "abstract": paper.abstract}
-        authors = getattr(paper, "authors", ())
-        if authors:
-            body = {**body, "authors": list(authors)}
-    return {key: value for key, value in body.items() if not _is_missing(value)}
-
-
-def _is_missing(value: object) -> bool:
-    """Tell None, NaN, and the NA and NaT of pandas, as ``classmark.records.is_missing`` does."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    return isinstance(value, Number) and bool(value != value)  # noqa: PLR0124 - true of a NaN
-
-
-def batches(papers: Iterable[OnePaper], max_papers: int) -> Iterator[list[dict[str, Any]]]:
-    """Yield the papers in parts that the service takes in one request."""
-    batch: list[dict[str, Any]] = []
-    n_chars = 0
-    for paper in papers:
-        body = paper_body(paper)
-        chars = sum(len(v if isinstance(v, str) else repr(v)) for v in body.values())
-        if batch and (len(batch) == max_papers or n_chars + chars > _MAX_BATCH_CHARS):
-            yield batch
-            batch, n_chars = [], 0
-        batch.append(body)
-        n_chars += chars
-    if batch:
-        yield batch
-
-
-def is_one(papers: OnePaper | Iterable[OnePaper]) -> bool:
-    """Tell one paper from several."""
-    return isinstance(papers, str | Mapping) or hasattr(papers, "abstract")
 
 
 def authorisation(config: ClientConfig) -> dict[str, str]:
