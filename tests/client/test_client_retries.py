@@ -300,6 +300,13 @@ def test_the_key_is_sent_and_not_shown(script: Script, ask: Callable[..., Any]) 
     assert "cmk_secret" not in repr(config)
 
 
+@pytest.mark.parametrize("key", ["", "cmk_secret\n", "cmk secret", "cmk_sécret"])
+def test_a_key_that_no_header_holds_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(ValueError, match="api_key has characters that a key cannot have") as caught:
+        ClientConfig(api_key=key)
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.slow
 def test_waiting_for_nobody_ends(ask: Callable[..., Any], script: Script) -> None:
     script.always = lambda _: problem(503, "not_ready")
@@ -327,9 +334,10 @@ def test_request_ids_are_version_7_and_ordered_by_time() -> None:
 
 
 @pytest.mark.parametrize("name", ["timeout_s", "batch_papers", "deadline_s"])
-def test_impossible_options_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} must be above 0, got 0"):
-        ClientConfig(**{name: 0})
+@pytest.mark.parametrize("value", [0, float("nan"), float("inf")])
+def test_impossible_options_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be a finite number above 0, got {value}"):
+        ClientConfig(**{name: value})
 
 
 def test_without_httpx_the_import_names_the_extra() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -31,6 +33,7 @@ TOO_LARGE = ("too_many_papers", "body_too_large")
 _BROKEN_PAUSE_S = 0.1
 _DEFAULT_RETRY_AFTER_S = 0.5
 _SHOWN_CHARS = 80
+_KEY = re.compile("[!-~]+")
 DEFAULT_URL = "http://127.0.0.1:8000"
 READY_PAUSE_S = 0.05
 
@@ -79,11 +82,15 @@ class ClientConfig:
     batch_papers: int = 500
 
     def __post_init__(self) -> None:
-        for name in ("timeout_s", "batch_papers"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
-        if self.deadline_s is not None and self.deadline_s <= 0:
-            raise ValueError(f"deadline_s must be above 0, got {self.deadline_s}.")
+        for name in ("timeout_s", "batch_papers", "deadline_s"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be a finite number above 0, got {value}.")
+        if self.api_key is not None and not _KEY.fullmatch(self.api_key):
+            raise ValueError(
+                "api_key has characters that a key cannot have, such as a blank or a line end, or "
+                "no characters at all. Read it again, without the end of its line."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
