@@ -315,6 +315,28 @@ def test_waiting_for_nobody_ends(ask: Callable[..., Any], script: Script) -> Non
         ask("wait_until_ready", 0.1)
 
 
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_service_that_is_starting_behind_a_proxy_is_not_ready(
+    ask: Callable[..., Any], script: Script, status: int
+) -> None:
+    script.steps = [(status, b"<html>", {}), {"status": "ready"}, (status, b"<html>", {})]
+    ask("wait_until_ready", 10)
+    assert ask("ready") is False
+
+
+def test_a_silent_service_is_not_ready_and_is_waited_for_as_long_as_asked(
+    ask: Callable[..., Any], script: Script
+) -> None:
+    is_over = threading.Event()
+    script.always = lambda _: is_over.wait(30) and BREAK
+    assert ask("ready", config=ClientConfig(timeout_s=0.05)) is False
+    started = time.monotonic()
+    with pytest.raises(ServiceUnreachable, match=r"was not ready within 0.1 s"):
+        ask("wait_until_ready", 0.1)
+    assert time.monotonic() - started < 15
+    is_over.set()
+
+
 def test_nobody_at_the_address_is_not_ready() -> None:
     with socket.socket() as reserved:  # bound, and nobody listens
         reserved.bind(("127.0.0.1", 0))

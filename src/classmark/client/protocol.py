@@ -119,6 +119,7 @@ class Call(Generic[T]):
         if config.deadline_s is not None:
             headers["X-Classmark-Deadline-Ms"] = str(max(1, round(config.deadline_s * 1000)))
         arguments: dict[str, Any] = {"method": self.method, "url": self.path, "headers": headers}
+        arguments["timeout"] = config.timeout_s
         if self.file is not None:
             arguments |= {"files": {"file": self.file}, "data": self.form}
         elif self.body is not None:
