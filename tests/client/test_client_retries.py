@@ -231,9 +231,26 @@ def test_another_program_at_that_address_is_told(
         ask("classify", PAPER)
 
 
-def test_a_refusal_that_is_no_problem_json_is_told(script: Script, ask: Callable[..., Any]) -> None:
-    script.steps = [(502, b"<html>Bad gateway", {})]
-    with pytest.raises(ServiceProblem, match="502 unknown: <html>Bad gateway"):
+@pytest.mark.parametrize("content", [b"<html>Bad gateway", b"{}", b""])
+def test_a_refusal_that_is_no_problem_json_is_told(
+    script: Script, ask: Callable[..., Any], content: bytes
+) -> None:
+    script.steps = [(502, content, {})]
+    with pytest.raises(ServiceProblem, match=r"502 unknown: (<html>)?Bad [Gg]ateway"):
+        ask("classify", PAPER)
+
+
+def test_a_reply_that_cannot_be_unpacked_is_not_one_of_classmark(
+    script: Script, ask: Callable[..., Any]
+) -> None:
+    script.steps = [(200, b"plain", {"Content-Encoding": "gzip"})]
+    with pytest.raises(UnexpectedAnswer, match=r"did not return a classmark response \(Error -3"):
+        ask("classify", PAPER)
+
+
+def test_a_redirect_names_the_other_address(script: Script, ask: Callable[..., Any]) -> None:
+    script.steps = [(308, b"", {"Location": "https://papers.example/v1/classify"})]
+    with pytest.raises(UnexpectedAnswer, match=r"redirects to 'https://papers\.example/v1/class"):
         ask("classify", PAPER)
 
 

@@ -234,7 +234,7 @@ class AsyncClient:
         while True:
             try:
                 response = await self._http.request(**call.arguments(config))
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 wait_s: float | None = retries.wait_after_break(error, self.url)
             else:
                 wait_s = retries.wait_after(response)

@@ -140,10 +140,7 @@ class Call(Generic[T]):
         try:
             return self.read(response.content)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise UnexpectedAnswer(
-                f"{response.request.url} did not return a classmark response ({error}). Check the "
-                "address."
-            ) from error
+            raise _not_of_classmark(response.request.url, error) from error
 
 
 @dataclass
@@ -155,13 +152,16 @@ class Retries:
     busy: int = 0
     started: float = field(default_factory=time.monotonic)
 
-    def wait_after_break(self, error: httpx.TransportError, url: str) -> float:
+    def wait_after_break(self, error: httpx.RequestError, url: str) -> float:
         """Return the seconds to wait before the next attempt.
 
         Raises:
             DeadlineExceeded: there was no reply in time.
             ServiceUnreachable: it broke too often.
+            UnexpectedAnswer: the reply cannot be unpacked.
         """
+        if isinstance(error, httpx.DecodingError):
+            raise _not_of_classmark(error.request.url, error) from error
         if isinstance(error, httpx.TimeoutException):
             raise DeadlineExceeded(
                 f"{url} did not answer within {self.config.timeout_s:g} s. Send less at once, or "
@@ -199,15 +199,24 @@ def new_request_id() -> str:
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
+def _not_of_classmark(url: httpx.URL, error: Exception) -> UnexpectedAnswer:
+    return UnexpectedAnswer(
+        f"{url} did not return a classmark response ({error}). Check the address."
+    )
+
+
 def problem_of(response: httpx.Response) -> ClientError:
-    """Return the error that a reply of 4xx or 5xx means."""
-    status = response.status_code
-    blank = {"type": "", "title": "", "detail": "", "instance": "", "kind": "unknown"}
+    """Return the error that a reply without success means."""
+    if response.has_redirect_location:
+        other = response.headers["Location"][:_SHOWN_CHARS]
+        return UnexpectedAnswer(f"{response.request.url} redirects to {other!r}. Use that address.")
+    status, title = response.status_code, response.reason_phrase
+    blank = {"type": "", "title": title, "detail": "", "instance": "", "kind": "unknown"}
     try:
         said = {**blank, **msgspec.json.decode(response.content, type=dict[str, Any])}
         document = msgspec.convert({**said, "status": status}, wire.ProblemDocument)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        said = {**blank, "title": response.reason_phrase, "detail": response.text[:_SHOWN_CHARS]}
+        said = {**blank, "detail": response.text[:_SHOWN_CHARS]}
         document = wire.ProblemDocument(status=status, **said)
     if status == 504:
         return DeadlineExceeded(document.detail or document.title)
