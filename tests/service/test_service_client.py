@@ -124,7 +124,8 @@ def test_a_list_longer_than_the_service_takes_is_answered_in_order(caller: Clien
 def test_a_file_is_answered_by_path_and_by_content(caller: Client, name: str) -> None:
     by_path = caller.classify_file(EXAMPLES / name, top=2)
     by_content = caller.classify_file((EXAMPLES / name).read_bytes(), name=name, explain=True)
-    assert by_path.format == by_content.format
+    by_name = caller.classify_file(str(EXAMPLES / name))
+    assert by_path.format == by_content.format == by_name.format
     assert len(by_path.answers) == len(by_content.answers) > 0
     assert all(len(a.ranked) == 2 for a in by_path.answers if isinstance(a, Answer))
 
@@ -158,6 +159,9 @@ def test_feedback_is_found_with_its_prediction(caller: Client) -> None:
     ]
     assert kept.document["n_chars"] == len(TITLE) + len(ABSTRACT)
     assert caller.prediction("0" * 26) is None
+    assert caller.prediction("../status") is None
+    with pytest.raises(ServiceProblem, match=r"\?x' is not one; send the prediction_id"):
+        caller.prediction(f"{found.prediction_id}?x")
 
 
 def test_the_same_call_sent_again_is_one_prediction(caller: Client) -> None:

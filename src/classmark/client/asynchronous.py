@@ -122,7 +122,7 @@ class AsyncClient:
 
     async def classify_file(
         self,
-        file: Path | bytes,
+        file: str | Path | bytes,
         *,
         name: str | None = None,
         columns: Mapping[str, str] | None = None,

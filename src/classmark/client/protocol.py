@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypedDict, TypeVar
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -292,7 +293,7 @@ def batch_call(
 
 
 def file_call(
-    file: Path | bytes,
+    file: str | Path | bytes,
     name: str | None,
     options: Mapping[str, Any],
     columns: Mapping[str, str] | None = None,
@@ -302,8 +303,8 @@ def file_call(
     Raises:
         OSError: it cannot be read.
     """
-    content = file if isinstance(file, bytes) else file.read_bytes()
-    called = name or ("papers" if isinstance(file, bytes) else file.name)
+    content = file if isinstance(file, bytes) else Path(file).read_bytes()
+    called = name or ("papers" if isinstance(file, bytes) else Path(file).name)
     form = {key: str(value).lower() for key, value in options.items()}
     if columns:
         form["columns"] = wire.to_json(dict(columns)).decode()
@@ -336,7 +337,7 @@ def get(path: str, kind: type[T]) -> Call[T]:
 
 def prediction_call(prediction_id: str) -> Call[Prediction]:
     """Return the call that asks for an entry of the journal."""
-    path = f"/v1/predictions/{prediction_id}"
+    path = f"/v1/predictions/{quote(prediction_id, safe='')}"
     return Call(method="GET", path=path, read=_read_whole_prediction)
 
 
