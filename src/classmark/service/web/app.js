@@ -1089,14 +1089,24 @@ function setTheme(theme) {
   $("theme").setAttribute("aria-pressed", theme === "dark");
 }
 
+/** What `use` makes of the storage; null in a browser that blocks it. */
+function withStorage(use) {
+  try {
+    return use(localStorage);
+  } catch {
+    return null;
+  }
+}
+
 function bindTheme() {
   const system = matchMedia("(prefers-color-scheme: dark)");
-  const chosen = () => localStorage.getItem("theme");
-  const follow = () => setTheme(chosen() ?? (system.matches ? "dark" : "light"));
+  let chosen = withStorage((storage) => storage.getItem("theme"));
+  const follow = () => setTheme(chosen ?? (system.matches ? "dark" : "light"));
   follow();
   system.addEventListener("change", follow);
   $("theme").addEventListener("click", () => {
-    localStorage.setItem("theme", html.dataset.theme === "dark" ? "light" : "dark");
+    chosen = html.dataset.theme === "dark" ? "light" : "dark";
+    withStorage((storage) => storage.setItem("theme", chosen));
     follow();
   });
 }
