@@ -125,7 +125,7 @@ async function call(path, { body, signal } = {}) {
 function faultOf(response, problem) {
   const { status, headers } = response;
   const [title, advice] = inWords(status, headers, problem);
-  const asksKey = status === 401 || status === 403;
+  const asksKey = status === 401 || (status === 403 && problem.kind !== "cross_site");
   return new Fault(title, advice, { asksKey, canRetry: asksKey || status === 429 || status >= 500, problem });
 }
 
@@ -138,6 +138,7 @@ function inWords(status, headers, problem) {
   const byKind = {
     key_unknown: ["The service does not know this API key.", "It may be mistyped or revoked. Enter it again, or ask the operator of the service."],
     key_expired: ["The API key has expired.", "Ask the operator of the service for a new key, and enter it."],
+    cross_site: ["The service does not take requests from this page.", detail],
     journal_off: ["This service has no journal.", "So it cannot store corrections; its operator can turn the journal on."],
     not_ready: ["The service is stopping.", "Try again in a moment."],
     wrong_columns: ["No title or abstract is recognised in this file.", "Name its columns title and abstract, then try again."],
@@ -238,7 +239,7 @@ function showFault(error, place, again) {
   button.parentNode.hidden = !fault.canRetry;
   if (fault.asksKey) button.textContent = "Use this key";
   const retry = () => {
-    apiKey = slot("key").value || apiKey;
+    apiKey = slot("key").value.replace(/[^!-~]/g, "") || apiKey; // a header holds nothing else
     again();
   };
   slot("key-form").addEventListener("submit", (event) => (event.preventDefault(), retry()));
