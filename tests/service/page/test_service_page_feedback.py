@@ -36,6 +36,7 @@ def test_a_correction_is_sent_with_the_id_of_the_prediction_and_without_the_pape
     page.keyboard.press("Enter")
     assert picker(page).input_value() == "physics.atom-ph"
     page.get_by_label("Anything to add?").fill("it is about atoms")
+    assert page.get_by_text("Only the id of the prediction, the category and what you add").count()
     with page.expect_response("**/v1/feedback") as response:
         page.get_by_role("button", name="Send the correction").click()
     assert response.value.status == 202
