@@ -72,7 +72,8 @@ def test_a_missing_value_is_no_text(classifier: Classifier, missing: Any) -> Non
         Paper(title=missing, abstract=GRAPH),
     ):
         assert classifier.classify(other).primary == "math.CO"
-    with pytest.raises(InvalidPaper, match="needs 'title' and/or 'abstract'"):
+    needs = r"needs a text as 'title' and/or 'abstract' .*; keys seen: abstract, title"
+    with pytest.raises(InvalidPaper, match=needs):
         classifier.classify({"title": missing, "abstract": missing})
     with pytest.raises(InvalidPaper, match="title and abstract are both empty"):
         classifier.classify(Paper(title=missing, abstract=missing))

@@ -76,7 +76,8 @@ class Paper:
         if is_missing(title) and is_missing(abstract):
             seen = ", ".join(sorted(map(str, record))) or "none"
             raise InvalidPaper(
-                f"a paper needs 'title' and/or 'abstract' (or 'summary'); keys seen: {seen}"
+                "a paper needs a text as 'title' and/or 'abstract' (or 'summary'); keys seen: "
+                f"{seen}"
             )
         category = record.get("category_code")
         return cls(
