@@ -120,6 +120,16 @@ def test_a_list_longer_than_the_service_takes_is_answered_in_order(caller: Clien
     assert [item.id for item in caller.classify(papers, top=1)] == [p["id"] for p in papers]
 
 
+def test_a_paper_larger_than_a_body_may_be_costs_its_place_alone(caller: Client) -> None:
+    huge = {"id": 7, "abstract": "graph " * 1_500_000}
+    first, refused, last = caller.classify([PAPER, huge, PAPER])
+    assert isinstance(refused, BadRecord)
+    assert (refused.id, refused.error.kind) == ("7", "body_too_large")
+    assert "Send less in one request" in refused.error.message
+    assert isinstance(first, Answer)
+    assert isinstance(last, Answer)
+
+
 @pytest.mark.parametrize("name", ["papers.bib", "papers.csv", "papers.jsonl"])
 def test_a_file_is_answered_by_path_and_by_content(caller: Client, name: str) -> None:
     by_path = caller.classify_file(EXAMPLES / name, top=2)

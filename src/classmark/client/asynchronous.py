@@ -28,6 +28,7 @@ from classmark.client.protocol import (
     RequestOptions,
     Retries,
     authorisation,
+    bad_record,
     batch_call,
     feedback_call,
     file_call,
@@ -220,8 +221,10 @@ class AsyncClient:
         try:
             found = await self._send(batch_call(papers, options))
         except ServiceProblem as problem:
-            if problem.kind not in TOO_LARGE or len(papers) == 1:
+            if problem.kind not in TOO_LARGE:
                 raise
+            if len(papers) == 1:
+                return [bad_record(papers[0], problem)]
         else:
             return found
         half = len(papers) // 2

@@ -25,7 +25,7 @@ from classmark.client.problems import (
     ServiceUnreachable,
     UnexpectedAnswer,
 )
-from classmark.wire import Answer, BadRecord, FileAnswers, ModelRef
+from classmark.wire import Answer, BadRecord, FileAnswers, ModelRef, RecordError
 
 T = TypeVar("T")
 
@@ -273,6 +273,12 @@ def _answer_or_bad_record(content: msgspec.Raw) -> Answer | BadRecord:
             return _read_bad_record(content)
         except msgspec.ValidationError:
             raise error from None
+
+
+def bad_record(paper: Mapping[str, Any], problem: ServiceProblem) -> BadRecord:
+    """Return what takes the place of a paper that the service refuses for its size."""
+    identifier = None if paper.get("id") is None else str(paper["id"])
+    return BadRecord(identifier, RecordError(problem.kind, problem.detail))
 
 
 # --- calls -----------------------------------------------------------------------------------
