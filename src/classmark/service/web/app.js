@@ -800,6 +800,12 @@ function found(all, query, rankedCodes) {
 
 const stateOf = (answer) => (answer.error ? "failed" : answer.primary ? "accepted" : "abstained");
 
+/** The name of a file without the endings that the page offers to choose. */
+function stemOf(name) {
+  const ending = $("file").accept.split(",").find((one) => name.toLowerCase().endsWith(one));
+  return ending ? stemOf(name.slice(0, -ending.length)) : name;
+}
+
 function batchView(answers, fileName) {
   const [view, slot] = copy("batch");
   const numbers = { accepted: 0, abstained: 0, failed: 0 };
@@ -808,7 +814,7 @@ function batchView(answers, fileName) {
   slot("summary").textContent = [`${numbers.accepted} with a category`, `${numbers.abstained} without`,
     numbers.failed && `${numbers.failed} cannot be read`].filter(Boolean).join(", ") + ".";
   bindRows(answers, slot("rows"), slot("filter"), view.querySelector('[data-act="more"]'));
-  const stem = fileName.replace(/(\.(?:bib|csv|tsv|jsonl?|ndjson|txt|gz|zip|parquet))+$/i, "");
+  const stem = stemOf(fileName);
   const offer = (act, type, write) => view.querySelector(`[data-act="${act}"]`).addEventListener("click", () =>
     offerDownload(`${stem}-classified.${act}`, type, write()));
   offer("csv", "text/csv", () => toCsv(answers));
