@@ -52,6 +52,17 @@ def test_a_correction_is_sent_with_the_id_of_the_prediction_and_without_the_pape
     assert page.get_by_role("button", name="This is wrong").count() == 0
 
 
+def test_control_and_enter_in_the_form_of_a_correction_send_it(tab: Any) -> None:
+    page = open_form(tab)
+    picker(page).fill("physics.atom-ph")
+    page.get_by_label("Anything to add?").fill("it is about atoms")
+    with page.expect_request("**/v1/*") as sent:
+        page.keyboard.press("Control+Enter")
+    assert sent.value.url.endswith("/v1/feedback")
+    page.locator(".thanks").wait_for()
+    assert sum(address.endswith("/v1/feedback") for address in tab.requested) == 1
+
+
 def test_a_category_is_confirmed_with_one_click(tab: Any) -> None:
     with tab.page.expect_response("**/v1/classify") as answered:
         page = tab.classify(ACCEPTED)

@@ -1131,7 +1131,10 @@ function bindForm() {
     $("file").value = "";
   });
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !$("classify").hidden) classify();
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !$("classify").hidden) {
+      event.preventDefault();
+      (event.target.closest("form") ?? $("paper-form")).requestSubmit();
+    }
     if (event.key === "Escape" && current) (current.abort(), say("Cancelled."));
   });
 }
