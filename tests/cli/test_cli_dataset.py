@@ -98,6 +98,11 @@ def test_sample_sends_nothing_without_an_address(tmp_path: Path, words: tuple[st
     assert not list(tmp_path.iterdir())
 
 
+def test_sample_refuses_a_key_that_cannot_be_sent() -> None:
+    with pytest.raises(UsageError, match=r"--api-key: api_key has characters that a key cannot"):
+        run("sample", "--send", "http://127.0.0.1:1", "--papers", "10", "--api-key", "cmk x")
+
+
 def test_build_prints_what_was_read_dropped_and_kept_and_the_folder_last(papers: Path) -> None:
     with papers.open("a", encoding="utf-8") as file:
         file.write("x,T,,cs.LG,soon,soon,,,words,1\n")

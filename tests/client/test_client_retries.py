@@ -231,9 +231,26 @@ def test_another_program_at_that_address_is_told(
         ask("classify", PAPER)
 
 
-def test_a_refusal_that_is_no_problem_json_is_told(script: Script, ask: Callable[..., Any]) -> None:
-    script.steps = [(502, b"<html>Bad gateway", {})]
-    with pytest.raises(ServiceProblem, match="502 unknown: <html>Bad gateway"):
+@pytest.mark.parametrize("content", [b"<html>Bad gateway", b"{}", b""])
+def test_a_refusal_that_is_no_problem_json_is_told(
+    script: Script, ask: Callable[..., Any], content: bytes
+) -> None:
+    script.steps = [(502, content, {})]
+    with pytest.raises(ServiceProblem, match=r"502 unknown: (<html>)?Bad [Gg]ateway"):
+        ask("classify", PAPER)
+
+
+def test_a_reply_that_cannot_be_unpacked_is_not_one_of_classmark(
+    script: Script, ask: Callable[..., Any]
+) -> None:
+    script.steps = [(200, b"plain", {"Content-Encoding": "gzip"})]
+    with pytest.raises(UnexpectedAnswer, match=r"did not return a classmark response \(Error -3"):
+        ask("classify", PAPER)
+
+
+def test_a_redirect_names_the_other_address(script: Script, ask: Callable[..., Any]) -> None:
+    script.steps = [(308, b"", {"Location": "https://papers.example/v1/classify"})]
+    with pytest.raises(UnexpectedAnswer, match=r"redirects to 'https://papers\.example/v1/class"):
         ask("classify", PAPER)
 
 
@@ -300,12 +317,41 @@ def test_the_key_is_sent_and_not_shown(script: Script, ask: Callable[..., Any]) 
     assert "cmk_secret" not in repr(config)
 
 
+@pytest.mark.parametrize("key", ["", "cmk_secret\n", "cmk secret", "cmk_sécret"])
+def test_a_key_that_no_header_holds_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(ValueError, match="api_key has characters that a key cannot have") as caught:
+        ClientConfig(api_key=key)
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.slow
 def test_waiting_for_nobody_ends(ask: Callable[..., Any], script: Script) -> None:
     script.always = lambda _: problem(503, "not_ready")
     assert ask("ready") is False
     with pytest.raises(ServiceUnreachable, match=r"was not ready within 0.1 s"):
         ask("wait_until_ready", 0.1)
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_service_that_is_starting_behind_a_proxy_is_not_ready(
+    ask: Callable[..., Any], script: Script, status: int
+) -> None:
+    script.steps = [(status, b"<html>", {}), {"status": "ready"}, (status, b"<html>", {})]
+    ask("wait_until_ready", 10)
+    assert ask("ready") is False
+
+
+def test_a_silent_service_is_not_ready_and_is_waited_for_as_long_as_asked(
+    ask: Callable[..., Any], script: Script
+) -> None:
+    is_over = threading.Event()
+    script.always = lambda _: is_over.wait(30) and BREAK
+    assert ask("ready", config=ClientConfig(timeout_s=0.05)) is False
+    started = time.monotonic()
+    with pytest.raises(ServiceUnreachable, match=r"was not ready within 0.1 s"):
+        ask("wait_until_ready", 0.1)
+    assert time.monotonic() - started < 15
+    is_over.set()
 
 
 def test_nobody_at_the_address_is_not_ready() -> None:
@@ -327,9 +373,10 @@ def test_request_ids_are_version_7_and_ordered_by_time() -> None:
 
 
 @pytest.mark.parametrize("name", ["timeout_s", "batch_papers", "deadline_s"])
-def test_impossible_options_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} must be above 0, got 0"):
-        ClientConfig(**{name: 0})
+@pytest.mark.parametrize("value", [0, float("nan"), float("inf")])
+def test_impossible_options_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be a finite number above 0, got {value}"):
+        ClientConfig(**{name: value})
 
 
 def test_without_httpx_the_import_names_the_extra() -> None:

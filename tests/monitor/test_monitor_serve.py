@@ -188,6 +188,7 @@ def test_what_cannot_be_looked_at_is_a_problem_that_says_why(start: Start) -> No
     monitor = start()
     for body, words in (
         ({"newest": 0}, "newest"),
+        ({"newest": True}, "newest"),
         ({"model": "other"}, "model"),
         ({"since": "yesterday"}, "'yesterday', which is not a time"),
         ({"since": "1d", "until": "2d"}, "nothing can be between them. Give the earlier time as s"),

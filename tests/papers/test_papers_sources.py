@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -288,6 +289,13 @@ def test_a_line_of_100_mb_is_skipped_in_bounded_memory() -> None:
 def test_an_unknown_format_is_a_usage_error_at_once(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"unknown format 'xls'\. Choose one of auto, csv, tsv"):
         read_papers(tmp_path / "p.xls", format="xls")
+
+
+@pytest.mark.parametrize("wrong", [io.StringIO("title\nGraphs"), None, b"title", ["papers.csv"]])
+def test_what_is_neither_a_path_nor_a_binary_stream_is_a_usage_error_at_once(wrong: Any) -> None:
+    kind = type(wrong).__name__
+    with pytest.raises(UsageError, match=rf"from a {kind}\. Give the path of a file, or a binary"):
+        read_papers(wrong)
 
 
 @settings(max_examples=150)

@@ -85,7 +85,7 @@ def test_top_and_threshold_are_the_callers(classifier: Classifier) -> None:
     assert len(classifier.classify("graph", top=2).ranked) == 2
     assert len(classifier.classify("graph", top=99).ranked) == 4
     assert classifier.classify("graph", threshold=0.99).reason == "below_threshold"
-    with pytest.raises(UsageError, match="top must be at least 1, got 0"):
+    with pytest.raises(UsageError, match="top must be an integer of at least 1, got 0"):
         classifier.classify("graph", top=0)
 
 

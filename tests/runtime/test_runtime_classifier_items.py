@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import sqlite3
 from collections import namedtuple
 from collections.abc import Callable
@@ -71,7 +72,8 @@ def test_a_missing_value_is_no_text(classifier: Classifier, missing: Any) -> Non
         Paper(title=missing, abstract=GRAPH),
     ):
         assert classifier.classify(other).primary == "math.CO"
-    with pytest.raises(InvalidPaper, match="needs 'title' and/or 'abstract'"):
+    needs = r"needs a text as 'title' and/or 'abstract' .*; keys seen: abstract, title"
+    with pytest.raises(InvalidPaper, match=needs):
         classifier.classify({"title": missing, "abstract": missing})
     with pytest.raises(InvalidPaper, match="title and abstract are both empty"):
         classifier.classify(Paper(title=missing, abstract=missing))
@@ -92,6 +94,18 @@ def test_of_a_list_of_titles_the_first_counts(classifier: Classifier) -> None:
 
 
 # --- errors in their places ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", [*MISSING, 5], ids=lambda value: type(value).__name__)
+def test_a_date_and_a_category_that_are_not_texts_are_read_as_of_a_mapping(missing: Any) -> None:
+    classifier = Classifier()
+    for date in (datetime.date(1990, 1, 1), missing):
+        values = {"title": GRAPH, "authors": ("Edward Witten",), "published_date": date}
+        for more in ({}, {"category_code": missing}):
+            paper: Any = {**values, **more}
+            answer = classifier.classify(Paper(**paper), check_category=True)
+            assert answer == classifier.classify(paper, check_category=True)
+            assert answer.author_category is None
 
 
 def test_one_bad_item_does_not_fail_the_others(classifier: Classifier) -> None:

@@ -89,11 +89,11 @@ def test_a_callers_threshold_replaces_the_models_own(answer: Callable[..., Answe
     assert answer([0.4, 0.3, 0.2, 0.1], threshold=0.0).primary == "cs.LG"
 
 
-@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan"), True, "0.5", [0.5]])
 def test_a_threshold_that_is_no_probability_is_refused(
-    answer: Callable[..., Answer], threshold: float
+    answer: Callable[..., Answer], threshold: Any
 ) -> None:
-    with pytest.raises(UsageError, match=r"threshold must be within 0\.\.1, got"):
+    with pytest.raises(UsageError, match=r"threshold must be a number within 0\.\.1, got"):
         answer([0.4, 0.3, 0.2, 0.1], threshold=threshold)
 
 
@@ -222,14 +222,17 @@ def test_an_empty_batch_gives_no_answers(manifest: MakeManifest) -> None:
     assert decider.answers(empty, [], top=5).answers == []
 
 
-@pytest.mark.parametrize("top", [0, -1])
-def test_top_below_one_is_refused(manifest: MakeManifest, top: int) -> None:
+@pytest.mark.parametrize("top", [0, -1, True, 2.0, "3", None, float("nan")])
+def test_top_that_is_not_a_number_of_categories_is_refused(
+    manifest: MakeManifest, top: Any
+) -> None:
     decider = Decider(manifest(), MODEL)
     raw = RawScores(np.zeros((1, 4), np.float32), np.ones(1, np.float32))
-    with pytest.raises(UsageError, match=f"top must be at least 1, got {top}"):
+    with pytest.raises(UsageError, match=f"top must be an integer of at least 1, got {top!r}"):
         decider.answers(raw, [None], top=top)
-    with pytest.raises(UsageError, match=f"top must be at least 1, got {top}"):
+    with pytest.raises(UsageError, match=f"top must be an integer of at least 1, got {top!r}"):
         decider.answer(raw, None, top=top)
+    assert len(decider.answer(raw, None, top=np.int64(2)).ranked) == 2
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

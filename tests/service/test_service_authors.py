@@ -15,7 +15,7 @@ from waiting import until
 from authored_models import BRANES, KNOWN
 from classmark import Classifier, Paper
 from classmark.client import Answer, Client, ServiceProblem, TextAlone
-from classmark.client.protocol import batches
+from classmark.client.papers import batches
 from classmark.records import BadRecord
 from classmark.service import make_settings
 from classmark.service.answering.answerer import Answerer, AnswerOptions, Question

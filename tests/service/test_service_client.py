@@ -14,7 +14,7 @@ import httpx
 import pytest
 from msgspec.structs import fields
 
-from classmark import Classifier, Paper
+from classmark import Classifier, Paper, records
 from classmark.client import (
     Answer,
     AsyncClient,
@@ -41,7 +41,7 @@ from classmark.client import (
     TextAlone,
     protocol,
 )
-from classmark.client.protocol import paper_body
+from classmark.client.papers import batches, paper_body
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TITLE = "Spectral gaps of random regular graphs"
@@ -120,11 +120,22 @@ def test_a_list_longer_than_the_service_takes_is_answered_in_order(caller: Clien
     assert [item.id for item in caller.classify(papers, top=1)] == [p["id"] for p in papers]
 
 
+def test_a_paper_larger_than_a_body_may_be_costs_its_place_alone(caller: Client) -> None:
+    huge = {"id": 7, "abstract": "graph " * 1_500_000}
+    first, refused, last = caller.classify([PAPER, huge, PAPER])
+    assert isinstance(refused, BadRecord)
+    assert (refused.id, refused.error.kind) == ("7", "body_too_large")
+    assert "Send less in one request" in refused.error.message
+    assert isinstance(first, Answer)
+    assert isinstance(last, Answer)
+
+
 @pytest.mark.parametrize("name", ["papers.bib", "papers.csv", "papers.jsonl"])
 def test_a_file_is_answered_by_path_and_by_content(caller: Client, name: str) -> None:
     by_path = caller.classify_file(EXAMPLES / name, top=2)
     by_content = caller.classify_file((EXAMPLES / name).read_bytes(), name=name, explain=True)
-    assert by_path.format == by_content.format
+    by_name = caller.classify_file(str(EXAMPLES / name))
+    assert by_path.format == by_content.format == by_name.format
     assert len(by_path.answers) == len(by_content.answers) > 0
     assert all(len(a.ranked) == 2 for a in by_path.answers if isinstance(a, Answer))
 
@@ -158,6 +169,9 @@ def test_feedback_is_found_with_its_prediction(caller: Client) -> None:
     ]
     assert kept.document["n_chars"] == len(TITLE) + len(ABSTRACT)
     assert caller.prediction("0" * 26) is None
+    assert caller.prediction("../status") is None
+    with pytest.raises(ServiceProblem, match=r"\?x' is not one; send the prediction_id"):
+        caller.prediction(f"{found.prediction_id}?x")
 
 
 def test_the_same_call_sent_again_is_one_prediction(caller: Client) -> None:
@@ -295,3 +309,30 @@ def test_a_paper_is_sent_with_the_authors_that_it_has() -> None:
     paper = Paper(title="T", authors=("Ada Sieve", "Bo Graph"))
     assert paper_body(paper)["authors"] == ["Ada Sieve", "Bo Graph"]
     assert "authors" not in paper_body(Paper(title="T"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (None, "None is not a paper. Give a text, a mapping"),
+        (5, "5 is not a paper"),
+        (b"graph", "b'graph' is not a paper"),
+        (Path("papers.csv"), r"Path\('papers.csv'\) is not a paper"),
+        ([TITLE, 5], "item 1: 5 is not a paper"),
+        ([[TITLE]], r"item 0: \['Spectral"),
+        ([TITLE, records.BadRecord(id="3", kind="wrong_type", message="line 3")], "item 1: BadRec"),
+    ],
+)
+def test_what_is_not_a_paper_is_refused_by_its_place(wrong: Any, message: str) -> None:
+    with Client() as client, pytest.raises(TypeError, match=message):
+        client.classify(wrong)
+
+
+def test_rows_of_tables_are_papers_and_a_whole_table_is_not() -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"abstract": [ABSTRACT, ABSTRACT], "title": [TITLE, None]})
+    both = [{"title": TITLE, "abstract": ABSTRACT}, {"abstract": ABSTRACT}]
+    assert list(batches(table.itertuples(), 9)) == [both]
+    assert paper_body(table.iloc[1]) == both[1]
+    with Client() as client, pytest.raises(TypeError, match="of a table its rows"):
+        client.classify(table)

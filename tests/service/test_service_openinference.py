@@ -76,6 +76,8 @@ def test_infer_takes_one_text_and_gives_only_what_is_asked_for(client: httpx.Cli
             "'no' is not one of code",
         ),
         ({"inputs": [tensor("title", ["x"])] * 2}, "is there twice; send it once"),
+        ({"inputs": [tensor("title", ["x"], shape=[True])]}, "shape.0: Input should be"),
+        ({"inputs": [tensor("title", ["x"])], "parameters": {"top": True}}, "top: Input should be"),
     ],
 )
 def test_tensors_that_are_no_papers_are_422(

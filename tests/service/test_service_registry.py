@@ -78,6 +78,7 @@ REFUSED: tuple[tuple[str, dict[str, Any], int, str], ...] = (
     ("promote", {"bundle": "champion", "force": True, "why": "x"}, 409, "the champion already"),
     ("promote", {}, 422, "bundle"),
     ("canary", {"bundle": "champion", "percent": 0}, 422, "percent"),
+    ("canary", {"bundle": "champion", "percent": True}, 422, "percent"),
     ("canary", {"bundle": "champion", "rules": {"speed": 1}}, 422, "'speed'"),
     ("rollback", {}, 409, "no champion to go back to"),
     ("rollback", {"how": "fast"}, 422, "how"),

@@ -39,6 +39,11 @@ def problem(response: httpx.Response) -> dict[str, Any]:
         (b'{"papers": [{"id": 1.5}]}', 422, "invalid_request", r"^papers\.0\.id: .*64-bit integer"),
         (b'{"title": 5}', 422, "invalid_request", "title: Input should be a valid string"),
         (b'{"title": "x", "top": 0}', 422, "invalid_request", "top: .*greater than or equal to 1"),
+        (b'{"title": "x", "top": true}', 422, "invalid_request", "top: .*valid integer"),
+        (b'{"title": "x", "top": "3"}', 422, "invalid_request", "top: .*valid integer"),
+        (b'{"title": "x", "similar": false}', 422, "invalid_request", "similar: .*valid integer"),
+        (b'{"title": "x", "explain": 1}', 422, "invalid_request", "explain: .*valid boolean"),
+        (b'{"title": "x", "threshold": true}', 422, "invalid_request", "threshold: .*valid number"),
         (b'{"title": "x", "threshold": 2}', 422, "invalid_request", "threshold: .*equal to 1"),
         (b'{"title": "x", "threshold": NaN}', 422, "invalid_request", "finite number"),
         (b'{"text": "x", "title": "y"}', 422, "invalid_request", "send one or the other"),
@@ -109,10 +114,12 @@ def test_a_deadline_that_has_passed_is_504(client: httpx.Client) -> None:
     assert "within 1 ms" in response.json()["detail"]
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "1.5", "soon"])
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "soon", "1000000000"])
 def test_a_deadline_that_is_no_time_is_refused(client: httpx.Client, value: str) -> None:
     headers = {"X-Classmark-Deadline-Ms": value}
-    assert problem(client.post("/v1/classify", json=PAPER, headers=headers))["status"] == 400
+    refused = problem(client.post("/v1/classify", json=PAPER, headers=headers))
+    assert refused["status"] == 400
+    assert f"number of milliseconds from 1 to 999,999,999, got '{value}'" in refused["detail"]
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from numbers import Number
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypedDict, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
+from urllib.parse import quote
 
 import httpx
 import msgspec
 
 from classmark import wire
+from classmark.client.papers import OnePaper, paper_body
 from classmark.client.problems import (
     ClientError,
     DeadlineExceeded,
@@ -22,7 +25,7 @@ from classmark.client.problems import (
     ServiceUnreachable,
     UnexpectedAnswer,
 )
-from classmark.wire import Answer, BadRecord, FileAnswers, ModelRef
+from classmark.wire import Answer, BadRecord, FileAnswers, ModelRef, RecordError
 
 T = TypeVar("T")
 
@@ -30,29 +33,10 @@ BUSY = (429, 503)
 TOO_LARGE = ("too_many_papers", "body_too_large")
 _BROKEN_PAUSE_S = 0.1
 _DEFAULT_RETRY_AFTER_S = 0.5
-_MAX_BATCH_CHARS = 2_000_000  # of a body; a character is at most four bytes
 _SHOWN_CHARS = 80
+_KEY = re.compile("[!-~]+")
 DEFAULT_URL = "http://127.0.0.1:8000"
 READY_PAUSE_S = 0.05
-
-
-class PaperLike(Protocol):
-    """An object with a title and an abstract, such as ``classmark.Paper``."""
-
-    @property
-    def id(self) -> str | None:
-        """Identifier, or None."""
-
-    @property
-    def title(self) -> str:
-        """Title, or ""."""
-
-    @property
-    def abstract(self) -> str:
-        """Abstract, or ""."""
-
-
-OnePaper = str | Mapping[str, Any] | PaperLike
 
 
 class RequestOptions(TypedDict, total=False):
@@ -99,11 +83,15 @@ class ClientConfig:
     batch_papers: int = 500
 
     def __post_init__(self) -> None:
-        for name in ("timeout_s", "batch_papers"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
-        if self.deadline_s is not None and self.deadline_s <= 0:
-            raise ValueError(f"deadline_s must be above 0, got {self.deadline_s}.")
+        for name in ("timeout_s", "batch_papers", "deadline_s"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be a finite number above 0, got {value}.")
+        if self.api_key is not None and not _KEY.fullmatch(self.api_key):
+            raise ValueError(
+                "api_key has characters that a key cannot have, such as a blank or a line end, or "
+                "no characters at all. Read it again, without the end of its line."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +120,7 @@ class Call(Generic[T]):
         if config.deadline_s is not None:
             headers["X-Classmark-Deadline-Ms"] = str(max(1, round(config.deadline_s * 1000)))
         arguments: dict[str, Any] = {"method": self.method, "url": self.path, "headers": headers}
+        arguments["timeout"] = config.timeout_s
         if self.file is not None:
             arguments |= {"files": {"file": self.file}, "data": self.form}
         elif self.body is not None:
@@ -152,10 +141,7 @@ class Call(Generic[T]):
         try:
             return self.read(response.content)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise UnexpectedAnswer(
-                f"{response.request.url} did not return a classmark response ({error}). Check the "
-                "address."
-            ) from error
+            raise _not_of_classmark(response.request.url, error) from error
 
 
 @dataclass
@@ -167,13 +153,16 @@ class Retries:
     busy: int = 0
     started: float = field(default_factory=time.monotonic)
 
-    def wait_after_break(self, error: httpx.TransportError, url: str) -> float:
+    def wait_after_break(self, error: httpx.RequestError, url: str) -> float:
         """Return the seconds to wait before the next attempt.
 
         Raises:
             DeadlineExceeded: there was no reply in time.
             ServiceUnreachable: it broke too often.
+            UnexpectedAnswer: the reply cannot be unpacked.
         """
+        if isinstance(error, httpx.DecodingError):
+            raise _not_of_classmark(error.request.url, error) from error
         if isinstance(error, httpx.TimeoutException):
             raise DeadlineExceeded(
                 f"{url} did not answer within {self.config.timeout_s:g} s. Send less at once, or "
@@ -211,15 +200,24 @@ def new_request_id() -> str:
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
+def _not_of_classmark(url: httpx.URL, error: Exception) -> UnexpectedAnswer:
+    return UnexpectedAnswer(
+        f"{url} did not return a classmark response ({error}). Check the address."
+    )
+
+
 def problem_of(response: httpx.Response) -> ClientError:
-    """Return the error that a reply of 4xx or 5xx means."""
-    status = response.status_code
-    blank = {"type": "", "title": "", "detail": "", "instance": "", "kind": "unknown"}
+    """Return the error that a reply without success means."""
+    if response.has_redirect_location:
+        other = response.headers["Location"][:_SHOWN_CHARS]
+        return UnexpectedAnswer(f"{response.request.url} redirects to {other!r}. Use that address.")
+    status, title = response.status_code, response.reason_phrase
+    blank = {"type": "", "title": title, "detail": "", "instance": "", "kind": "unknown"}
     try:
         said = {**blank, **msgspec.json.decode(response.content, type=dict[str, Any])}
         document = msgspec.convert({**said, "status": status}, wire.ProblemDocument)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        said = {**blank, "title": response.reason_phrase, "detail": response.text[:_SHOWN_CHARS]}
+        said = {**blank, "detail": response.text[:_SHOWN_CHARS]}
         document = wire.ProblemDocument(status=status, **said)
     if status == 504:
         return DeadlineExceeded(document.detail or document.title)
@@ -277,6 +275,12 @@ def _answer_or_bad_record(content: msgspec.Raw) -> Answer | BadRecord:
             raise error from None
 
 
+def bad_record(paper: Mapping[str, Any], problem: ServiceProblem) -> BadRecord:
+    """Return what takes the place of a paper that the service refuses for its size."""
+    identifier = None if paper.get("id") is None else str(paper["id"])
+    return BadRecord(identifier, RecordError(problem.kind, problem.detail))
+
+
 # --- calls -----------------------------------------------------------------------------------
 
 
@@ -295,7 +299,7 @@ def batch_call(
 
 
 def file_call(
-    file: Path | bytes,
+    file: str | Path | bytes,
     name: str | None,
     options: Mapping[str, Any],
     columns: Mapping[str, str] | None = None,
@@ -305,8 +309,8 @@ def file_call(
     Raises:
         OSError: it cannot be read.
     """
-    content = file if isinstance(file, bytes) else file.read_bytes()
-    called = name or ("papers" if isinstance(file, bytes) else file.name)
+    content = file if isinstance(file, bytes) else Path(file).read_bytes()
+    called = name or ("papers" if isinstance(file, bytes) else Path(file).name)
     form = {key: str(value).lower() for key, value in options.items()}
     if columns:
         form["columns"] = wire.to_json(dict(columns)).decode()
@@ -327,53 +331,6 @@ def options_of(
     return {key: value for key, value in given.items() if value is not None}
 
 
-def paper_body(paper: OnePaper) -> dict[str, Any]:
-    """Return a paper as the service takes it; keys of a mapping are passed on as they are.
-
-    Missing values are left out; of a missing paper nothing is left, which the service refuses.
-    """
-    if isinstance(paper, str):
-        return {"text": paper}
-    if _is_missing(paper):
-        return {}
-    if isinstance(paper, Mapping):
-        body: Mapping[str, Any] = paper
-    else:
-        body = {"id": paper.id, "title": paper.title, "abstract": paper.abstract}
-        authors = getattr(paper, "authors", ())
-        if authors:
-            body = {**body, "authors": list(authors)}
-    return {key: value for key, value in body.items() if not _is_missing(value)}
-
-
-def _is_missing(value: object) -> bool:
-    """Tell None, NaN, and the NA and NaT of pandas, as ``classmark.records.is_missing`` does."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    return isinstance(value, Number) and bool(value != value)  # noqa: PLR0124 - true of a NaN
-
-
-def batches(papers: Iterable[OnePaper], max_papers: int) -> Iterator[list[dict[str, Any]]]:
-    """Yield the papers in parts that the service takes in one request."""
-    batch: list[dict[str, Any]] = []
-    n_chars = 0
-    for paper in papers:
-        body = paper_body(paper)
-        chars = sum(len(v if isinstance(v, str) else repr(v)) for v in body.values())
-        if batch and (len(batch) == max_papers or n_chars + chars > _MAX_BATCH_CHARS):
-            yield batch
-            batch, n_chars = [], 0
-        batch.append(body)
-        n_chars += chars
-    if batch:
-        yield batch
-
-
-def is_one(papers: OnePaper | Iterable[OnePaper]) -> bool:
-    """Tell one paper from several."""
-    return isinstance(papers, str | Mapping) or hasattr(papers, "abstract")
-
-
 def authorisation(config: ClientConfig) -> dict[str, str]:
     """Return the header field that carries the API key."""
     return {} if config.api_key is None else {"Authorization": f"Bearer {config.api_key}"}
@@ -386,7 +343,7 @@ def get(path: str, kind: type[T]) -> Call[T]:
 
 def prediction_call(prediction_id: str) -> Call[Prediction]:
     """Return the call that asks for an entry of the journal."""
-    path = f"/v1/predictions/{prediction_id}"
+    path = f"/v1/predictions/{quote(prediction_id, safe='')}"
     return Call(method="GET", path=path, read=_read_whole_prediction)
 
 

@@ -11,24 +11,28 @@ from typing import Any, TypeVar, Unpack, cast, overload
 
 import httpx
 
-from classmark.client.problems import ServiceBusy, ServiceProblem, ServiceUnreachable
+from classmark.client.papers import OnePaper, batches, is_one
+from classmark.client.problems import (
+    DeadlineExceeded,
+    ServiceBusy,
+    ServiceProblem,
+    ServiceUnreachable,
+)
 from classmark.client.protocol import (
     DEFAULT_URL,
     READY_PAUSE_S,
     TOO_LARGE,
     Call,
     ClientConfig,
-    OnePaper,
     Prediction,
     RequestOptions,
     Retries,
     authorisation,
+    bad_record,
     batch_call,
-    batches,
     feedback_call,
     file_call,
     get,
-    is_one,
     one_call,
     options_of,
     prediction_call,
@@ -60,9 +64,7 @@ class Client:
         """
         self.config = config or ClientConfig()
         self.url = url.rstrip("/")
-        self._http = httpx.Client(
-            base_url=self.url, timeout=self.config.timeout_s, headers=authorisation(self.config)
-        )
+        self._http = httpx.Client(base_url=self.url, headers=authorisation(self.config))
 
     def __enter__(self) -> Client:
         return self
@@ -109,6 +111,7 @@ class Client:
         Raises:
             ServiceProblem: the service refused; of several papers a bad one is a ``BadRecord``.
             ClientError: it was not reached, too slow, or not classmark.
+            TypeError: an item is not a paper; says which one.
         """
         options = options_of(top, threshold, explain=explain, similar=similar, authors=authors)
         if is_one(papers):
@@ -120,7 +123,7 @@ class Client:
 
     def classify_file(
         self,
-        file: Path | bytes,
+        file: str | Path | bytes,
         *,
         name: str | None = None,
         columns: Mapping[str, str] | None = None,
@@ -180,12 +183,7 @@ class Client:
 
     def ready(self) -> bool:
         """Tell whether the service wants requests now."""
-        once = replace(self.config, broken_retries=0, busy_retries=0)
-        try:
-            self._send(get("/readyz", Health), once)
-        except (ServiceUnreachable, ServiceBusy):
-            return False
-        return True
+        return self._is_ready(self.config.timeout_s)
 
     def wait_until_ready(self, timeout_s: float = 30.0) -> None:
         """Return when the service wants requests.
@@ -194,13 +192,27 @@ class Client:
             ServiceUnreachable: it did not in time.
         """
         deadline = time.monotonic() + timeout_s
-        while not self.ready():
-            if time.monotonic() >= deadline:
+        left_s = timeout_s
+        while not self._is_ready(max(READY_PAUSE_S, min(left_s, self.config.timeout_s))):
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
                 raise ServiceUnreachable(
                     f"{self.url} was not ready within {timeout_s:g} s. Check the address, and the "
                     "log of `classmark serve`."
                 )
             sleep(READY_PAUSE_S)
+
+    def _is_ready(self, timeout_s: float) -> bool:
+        once = replace(self.config, timeout_s=timeout_s, broken_retries=0, busy_retries=0)
+        try:
+            self._send(get("/readyz", Health), once)
+        except (ServiceUnreachable, ServiceBusy, DeadlineExceeded):
+            return False
+        except ServiceProblem as problem:
+            if problem.status < 500:  # a proxy says 502 while nothing answers behind it
+                raise
+            return False
+        return True
 
     def _classify_batch(
         self, papers: list[dict[str, Any]], options: dict[str, Any]
@@ -209,8 +221,10 @@ class Client:
         try:
             found = self._send(batch_call(papers, options))
         except ServiceProblem as problem:
-            if problem.kind not in TOO_LARGE or len(papers) == 1:
+            if problem.kind not in TOO_LARGE:
                 raise
+            if len(papers) == 1:
+                return [bad_record(papers[0], problem)]
         else:
             return found
         half = len(papers) // 2
@@ -218,11 +232,12 @@ class Client:
         return first + self._classify_batch(papers[half:], options)
 
     def _send(self, call: Call[T], config: ClientConfig | None = None) -> T:
-        retries = Retries(config or self.config)
+        config = config or self.config
+        retries = Retries(config)
         while True:
             try:
-                response = self._http.request(**call.arguments(self.config))
-            except httpx.TransportError as error:
+                response = self._http.request(**call.arguments(config))
+            except httpx.RequestError as error:
                 wait_s: float | None = retries.wait_after_break(error, self.url)
             else:
                 wait_s = retries.wait_after(response)

@@ -79,7 +79,7 @@ from classmark.records.run import (
     Speeds,
     TransformerPart,
 )
-from classmark.records.values import author_names, is_missing, text_of, text_of_id
+from classmark.records.values import author_names, is_missing, text_of, text_of_date, text_of_id
 
 if TYPE_CHECKING:
     from classmark.records.scores import ScoreTable
@@ -158,6 +158,7 @@ __all__ = [
     "is_prediction_id",
     "new_prediction_id",
     "text_of",
+    "text_of_date",
     "text_of_id",
     "utc_text",
     "utc_text_from",

@@ -8,10 +8,9 @@ from typing import Any
 
 from classmark import wire
 from classmark.errors import InvalidPaper
-from classmark.records.values import author_names, is_missing, text_of, text_of_id
+from classmark.records.values import author_names, is_missing, text_of, text_of_date, text_of_id
 
 MAX_SHOWN_TITLE_CHARS = 1000
-_YEAR_DIGITS = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +76,8 @@ class Paper:
         if is_missing(title) and is_missing(abstract):
             seen = ", ".join(sorted(map(str, record))) or "none"
             raise InvalidPaper(
-                f"a paper needs 'title' and/or 'abstract' (or 'summary'); keys seen: {seen}"
+                "a paper needs a text as 'title' and/or 'abstract' (or 'summary'); keys seen: "
+                f"{seen}"
             )
         category = record.get("category_code")
         return cls(
@@ -85,15 +85,9 @@ class Paper:
             title=text_of(title, "title"),
             abstract=text_of(abstract, "abstract"),
             category_code=category if isinstance(category, str) else None,
-            published_date=_date_of(record.get("published_date")),
+            published_date=text_of_date(record.get("published_date")),
             authors=author_names(record.get("authors")),
         )
-
-
-def _date_of(value: object) -> str | None:
-    """Return a date as text, of which the year counts; None for anything else."""
-    text = value.isoformat() if hasattr(value, "isoformat") else value
-    return text if isinstance(text, str) and text[:_YEAR_DIGITS].isdecimal() else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,6 +15,7 @@ MAX_AUTHORS_CHARS = 1_000_000
 """Of all authors of a paper, as a text and as a Python list of names: the largest collaborations
 stay below a tenth of it."""
 _SHOWN_CHARS = 60
+_YEAR_DIGITS = 4
 _MISSING_OF_PANDAS = ("NAType", "NaTType")
 """Recognised by name, so that pandas need not be installed."""
 _WHOLE_NAMES = ("name", "display_name", "full_name", "raw_author_name", "literal", "authname")
@@ -73,6 +74,12 @@ def text_of(value: object, name: str) -> str:
 def text_of_id(value: object) -> str | None:
     """Return an identifier, which may be a number, as a text; None for a missing one."""
     return None if is_missing(value) else str(value)
+
+
+def text_of_date(value: object) -> str | None:
+    """Return a date as text, of which the year counts; None for anything else."""
+    text = value.isoformat() if hasattr(value, "isoformat") else value
+    return text if isinstance(text, str) and text[:_YEAR_DIGITS].isdecimal() else None
 
 
 def author_names(value: object) -> tuple[str, ...]:

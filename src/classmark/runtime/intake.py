@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import compress, product
+from types import NoneType
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from classmark.errors import InvalidPaper, UsageError
 from classmark.papers import without_markup
-from classmark.records import BadRecord, Paper, author_names, is_missing, text_of, text_of_id
+from classmark.records import (
+    BadRecord,
+    Paper,
+    author_names,
+    is_missing,
+    text_of,
+    text_of_date,
+    text_of_id,
+)
 from classmark.wire import EvidenceKind
 
 OnePaper: TypeAlias = str | Paper | Mapping[str, Any]
@@ -22,6 +31,7 @@ MAX_BATCH_CHARS = 4 << 20
 
 _PARTS: tuple[EvidenceKind, ...] = ("title", "abstract", "authors", "neighbours")
 _EVIDENCE = {used: tuple(compress(_PARTS, used)) for used in product((False, True), repeat=4)}
+_TEXT_OR_NONE = (str, NoneType)
 _TEXT_KEYS = frozenset(("title", "abstract", "summary"))
 
 
@@ -103,6 +113,8 @@ def check_paper(paper: Paper) -> Paper:
             id=text_of_id(paper.id),
             title=text_of(paper.title, "title"),
             abstract=text_of(paper.abstract, "abstract"),
+            category_code=paper.category_code if isinstance(paper.category_code, str) else None,
+            published_date=text_of_date(paper.published_date),
             authors=author_names(paper.authors),
         )
     title, abstract = without_markup(paper.title), without_markup(paper.abstract)
@@ -113,9 +125,15 @@ def check_paper(paper: Paper) -> Paper:
 
 
 def _is_of_texts(paper: Paper) -> bool:
-    texts = isinstance(paper.title, str) and isinstance(paper.abstract, str)
-    names = isinstance(paper.authors, tuple) and all(isinstance(n, str) for n in paper.authors)
-    return texts and names and (paper.id is None or isinstance(paper.id, str))
+    return (
+        isinstance(paper.title, str)
+        and isinstance(paper.abstract, str)
+        and isinstance(paper.authors, tuple)
+        and all(isinstance(name, str) for name in paper.authors)
+        and isinstance(paper.id, _TEXT_OR_NONE)
+        and isinstance(paper.category_code, _TEXT_OR_NONE)
+        and isinstance(paper.published_date, _TEXT_OR_NONE)
+    )
 
 
 def _read_item(item: object, place: str, errors: ErrorMode) -> Paper | BadRecord:

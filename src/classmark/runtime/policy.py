@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -267,8 +268,8 @@ class Decider:
                 f"model {self._model.name} {self._model.version} gave scores that are not finite "
                 f"numbers for paper {int(np.argmin(finite))} of {n}. Install or fit it again."
             )
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise UsageError(f"threshold must be within 0..1, got {threshold}.")
+        if threshold is not None and not (_is_a(Real, threshold) and 0 <= threshold <= 1):
+            raise UsageError(f"threshold must be a number within 0..1, got {threshold!r}.")
 
     def _per_label(self, name: str) -> Floats:
         values = np.asarray(getattr(self._policy, name), dtype=np.float64)
@@ -286,9 +287,14 @@ def _is_finite(raw: RawScores) -> bool:
 
 
 def check_top(top: int) -> None:
-    """Raise UsageError if no category is asked for."""
-    if top < 1:
-        raise UsageError(f"top must be at least 1, got {top}. Ask for one category or more.")
+    """Raise UsageError if this is not a number of categories."""
+    if not _is_a(Integral, top) or top < 1:
+        raise UsageError(f"top must be an integer of at least 1, got {top!r}.")
+
+
+def _is_a(kind: type, value: object) -> bool:
+    """Tell a number of a kind; True and False, which Python takes for 1 and 0, are not numbers."""
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _categories(manifest: BundleManifest) -> list[Category]:

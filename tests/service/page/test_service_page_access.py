@@ -177,6 +177,14 @@ def test_the_theme_follows_the_system_until_it_is_chosen(
     assert page.evaluate(background) == after
 
 
+def test_a_browser_that_blocks_storage_can_use_the_page(tab: Any) -> None:
+    denied = "get() { throw new DOMException('denied', 'SecurityError'); }"
+    tab.page.add_init_script(f"Object.defineProperty(window, 'localStorage', {{ {denied} }})")
+    page = tab.classify(ACCEPTED)
+    page.get_by_role("button", name="Dark theme").click()
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+
+
 @pytest.mark.slow
 def test_everything_is_reached_with_the_keyboard(tab: Any) -> None:
     page = tab.open()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from page_tab import PHONE
 from page_texts import ACCEPTED, CSV, CSV_WITH_BAD_RECORD
 from typer.testing import CliRunner
 
@@ -263,3 +264,16 @@ def test_markup_in_a_file_stays_text(tab: Any) -> None:
     page.locator(".unfold").click()
     assert page.locator("img").count() == 0
     assert page.evaluate("window.injected") is None
+
+
+def test_a_long_name_of_a_file_does_not_leave_a_phone(open_tab: Any) -> None:
+    page = open_tab(viewport=PHONE).upload("n" * 240 + ".csv", "title\nGraphs\n")
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+@pytest.mark.parametrize("name", ["papers.ris", "papers.XML", "papers.csv.xz", "papers"])
+def test_a_download_is_called_as_the_file_without_its_endings(tab: Any, name: str) -> None:
+    page = tab.upload(name, "TY  - JOUR\nTI  - Graphs\nER  - \n")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download CSV").click()
+    assert download.value.suggested_filename == "papers-classified.csv"

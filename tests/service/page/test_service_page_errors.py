@@ -64,6 +64,7 @@ def test_a_text_that_is_too_long_is_refused_in_words(tab: Any) -> None:
         (504, "deadline_exceeded", "The service took too long."),
         (422, "invalid_paper", "The service cannot read that. A detail."),
         (500, "internal_error", "the request id abc"),
+        (403, "cross_site", "The service does not take requests from this page. A detail."),
     ],
 )
 def test_a_refusal_is_said_in_words(tab: Any, status: int, kind: str, said: str) -> None:
@@ -131,6 +132,17 @@ def test_a_key_that_is_asked_for_can_be_entered(
         stored = page.evaluate("JSON.stringify({...localStorage, ...sessionStorage})")
         assert key not in stored
         tab.expect_refusals()
+
+
+def test_a_key_is_sent_without_what_no_key_has(tab: Any) -> None:
+    page = tab.open()
+    refuse(page, 401, "key_missing")
+    paste(page, ACCEPTED)
+    page.get_by_label("API key").fill("\u200bcmk_abc… ")
+    with page.expect_request("**/v1/classify") as sent:
+        page.keyboard.press("Enter")
+    assert sent.value.headers["x-api-key"] == "cmk_abc"
+    tab.expect_refusals()
 
 
 def test_without_the_scope_admin_the_status_says_so_and_still_shows_the_model(

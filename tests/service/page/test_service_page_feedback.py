@@ -36,6 +36,7 @@ def test_a_correction_is_sent_with_the_id_of_the_prediction_and_without_the_pape
     page.keyboard.press("Enter")
     assert picker(page).input_value() == "physics.atom-ph"
     page.get_by_label("Anything to add?").fill("it is about atoms")
+    assert page.get_by_text("Only the id of the prediction, the category and what you add").count()
     with page.expect_response("**/v1/feedback") as response:
         page.get_by_role("button", name="Send the correction").click()
     assert response.value.status == 202
@@ -49,6 +50,17 @@ def test_a_correction_is_sent_with_the_id_of_the_prediction_and_without_the_pape
     assert thanks.inner_text() == "Thank you. Noted that Atomic Physics (physics.atom-ph) is right."
     assert thanks.evaluate("node => node === document.activeElement")
     assert page.get_by_role("button", name="This is wrong").count() == 0
+
+
+def test_control_and_enter_in_the_form_of_a_correction_send_it(tab: Any) -> None:
+    page = open_form(tab)
+    picker(page).fill("physics.atom-ph")
+    page.get_by_label("Anything to add?").fill("it is about atoms")
+    with page.expect_request("**/v1/*") as sent:
+        page.keyboard.press("Control+Enter")
+    assert sent.value.url.endswith("/v1/feedback")
+    page.locator(".thanks").wait_for()
+    assert sum(address.endswith("/v1/feedback") for address in tab.requested) == 1
 
 
 def test_a_category_is_confirmed_with_one_click(tab: Any) -> None:

@@ -92,7 +92,7 @@ def send_sample(config: SampleConfig, traffic: Traffic, progress: Progress) -> S
 
     Raises:
         MissingExtra: the client is not installed.
-        UsageError: the service cannot be reached, or refuses the papers.
+        UsageError: a key cannot be sent, or the service cannot be reached or refuses the papers.
     """
     try:
         from classmark.client import Client, ClientConfig, ClientError
@@ -100,6 +100,10 @@ def send_sample(config: SampleConfig, traffic: Traffic, progress: Progress) -> S
         raise MissingExtra("sending papers to a service", "client") from error
     from classmark.dataset.sample.sample import sample_papers
 
+    try:
+        configs = [ClientConfig(api_key=key) for key in traffic.api_keys or (None,)]
+    except ValueError as error:
+        raise UsageError(f"--api-key: {error}") from error
     papers = sorted(sample_papers(config), key=lambda p: (p.published_date or "", p.id or ""))
     papers = papers[-(traffic.newest or len(papers)) :]
     chance, sent = Random(config.seed), Sent()  # noqa: S311 - seeded, not for secrets
@@ -107,10 +111,7 @@ def send_sample(config: SampleConfig, traffic: Traffic, progress: Progress) -> S
     progress.step(f"sending {len(papers):,} papers to {traffic.url}")
     try:
         with ExitStack() as stack:
-            clients = [
-                stack.enter_context(Client(traffic.url, ClientConfig(api_key=key)))
-                for key in traffic.api_keys or (None,)
-            ]
+            clients = [stack.enter_context(Client(traffic.url, config)) for config in configs]
             started = time.monotonic()
             for client, batch in zip(cycle(clients), _batches(papers, n_batch), strict=False):
                 for paper, answer in zip(batch, client.classify(batch), strict=True):

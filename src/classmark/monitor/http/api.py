@@ -46,7 +46,7 @@ _PAGE_FIELDS = [(b"content-security-policy", b"default-src 'none'; style-src 'un
 class LookRequest(BaseModel):
     """What to look at; what is left out is as the monitor was started."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     newest: Annotated[
         int | None, Field(ge=1, le=MOST_NEWEST, description="Compare the newest predictions.")

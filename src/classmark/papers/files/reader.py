@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from io import TextIOBase
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,13 +50,19 @@ def read_papers(
             is one label, unless it is a list in JSON or Python.
 
     Raises:
-        UsageError: at once, for an unknown format or an unknown field in ``columns``.
+        UsageError: at once, for an unknown format, an unknown field in ``columns``, or a source
+            that is neither a path nor a binary stream.
         UnreadableSource: at the first paper or later, if nothing (more) can be read at all.
         WrongColumns: at the first paper, if a table lacks the columns it is read from.
         MissingExtra: at the first paper, if reading needs a package that is not installed.
     """
     check_format(format)
     source = Path(source) if isinstance(source, str) else source
+    if isinstance(source, TextIOBase) or not (isinstance(source, Path) or hasattr(source, "read")):
+        raise UsageError(
+            f"cannot read papers from a {type(source).__name__}. Give the path of a file, or a "
+            'binary stream, such as open(path, "rb").'
+        )
     options = ReadOptions(
         name=str(source) if isinstance(source, Path) else STANDARD_INPUT,
         columns=Columns.of(columns),

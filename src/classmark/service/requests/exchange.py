@@ -117,8 +117,8 @@ class Exchange:
         if not (value.isdigit() and len(value) <= 9 and int(value) > 0):
             raise Problem(
                 "bad_request",
-                f"{DEADLINE_HEADER} must be a whole number of milliseconds above 0, got "
-                f"{shown(value.decode('latin-1'))!r}.",
+                f"{DEADLINE_HEADER} must be a whole number of milliseconds from 1 to 999,999,999, "
+                f"got {shown(value.decode('latin-1'))!r}.",
             )
         self.deadline = min(self.deadline, self.started + int(value) / 1000)
 

@@ -14,8 +14,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    StrictBool,
-    StrictInt,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -47,7 +45,7 @@ def _one_id_error(value: object, validate: ValidatorFunctionWrapHandler) -> obje
 
 Id = Annotated[
     Annotated[str, Field(max_length=MAX_ID_CHARS)]
-    | Annotated[StrictInt, Field(ge=-MAX_ID_NUMBER, le=MAX_ID_NUMBER)],
+    | Annotated[int, Field(ge=-MAX_ID_NUMBER, le=MAX_ID_NUMBER)],
     WrapValidator(_one_id_error),
 ]
 Top = Annotated[int, Field(ge=1, le=MAX_TOP, description="How many categories to rank.")]
@@ -64,7 +62,13 @@ _SPEC = "A channel, NAME@VERSION, or 8 or more digits of a digest."
 Code = Annotated[str, Field(min_length=1, max_length=MOST_LABEL_CHARS)]
 
 
-class _Strict(BaseModel):
+class _Asked(BaseModel):
+    """Values have the types of the schema: true is not 1, and "3" is not 3."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class _Strict(_Asked):
     model_config = ConfigDict(extra="forbid")
 
 
@@ -147,7 +151,7 @@ class BatchOptions(ClassifyOptions):
     """How to answer many papers."""
 
     authors: Annotated[
-        StrictBool, Field(description="Whether the authors of the papers are evidence.")
+        bool, Field(description="Whether the authors of the papers are evidence.")
     ] = True
 
 
@@ -160,7 +164,7 @@ class BatchRequest(BatchOptions):
 class ClassifyRequest(PaperRequest):
     """Either form, in one validation step; which one it is shows in ``papers``."""
 
-    authors: Annotated[StrictBool | Names, _OneError] | None = None  # type: ignore[assignment]
+    authors: Annotated[bool | Names, _OneError] | None = None  # type: ignore[assignment]
     papers: Annotated[list[PaperIn], Field(min_length=1, fail_fast=True)] | None = None
 
 
@@ -183,7 +187,7 @@ class PromoteRequest(_Strict):
 
     bundle: BundleSpec
     why: Why = ""
-    force: StrictBool = Field(False, description="Without a gate report; needs a reason.")
+    force: bool = Field(False, description="Without a gate report; needs a reason.")
 
 
 class CanaryRequest(_Strict):
@@ -192,7 +196,7 @@ class CanaryRequest(_Strict):
     bundle: BundleSpec
     percent: float = Field(5.0, gt=0, le=100)
     rules: dict[str, int | float | None] | None = Field(None, description="When it ends by itself.")
-    allow_label_change: StrictBool = False
+    allow_label_change: bool = False
     why: Why = ""
 
 
@@ -205,7 +209,7 @@ class RollbackRequest(_Strict):
 # --- the Open Inference Protocol -----------------------------------------------------------------
 
 
-class TensorIn(BaseModel):
+class TensorIn(_Asked):
     """One input: texts, one a paper."""
 
     name: str
@@ -222,17 +226,17 @@ class WantedTensor(BaseModel):
     parameters: dict[str, Any] | None = None
 
 
-class InferParameters(BaseModel):
+class InferParameters(_Asked):
     """How to answer."""
 
     model_config = ConfigDict(extra="allow")
 
     top: Top = 5
     threshold: Threshold | None = None
-    authors: StrictBool = True
+    authors: bool = True
 
 
-class InferRequest(BaseModel):
+class InferRequest(_Asked):
     """Papers as tensors."""
 
     id: str | None = Field(None, max_length=MAX_ID_CHARS)

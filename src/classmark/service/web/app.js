@@ -125,7 +125,7 @@ async function call(path, { body, signal } = {}) {
 function faultOf(response, problem) {
   const { status, headers } = response;
   const [title, advice] = inWords(status, headers, problem);
-  const asksKey = status === 401 || status === 403;
+  const asksKey = status === 401 || (status === 403 && problem.kind !== "cross_site");
   return new Fault(title, advice, { asksKey, canRetry: asksKey || status === 429 || status >= 500, problem });
 }
 
@@ -138,6 +138,7 @@ function inWords(status, headers, problem) {
   const byKind = {
     key_unknown: ["The service does not know this API key.", "It may be mistyped or revoked. Enter it again, or ask the operator of the service."],
     key_expired: ["The API key has expired.", "Ask the operator of the service for a new key, and enter it."],
+    cross_site: ["The service does not take requests from this page.", detail],
     journal_off: ["This service has no journal.", "So it cannot store corrections; its operator can turn the journal on."],
     not_ready: ["The service is stopping.", "Try again in a moment."],
     wrong_columns: ["No title or abstract is recognised in this file.", "Name its columns title and abstract, then try again."],
@@ -238,7 +239,7 @@ function showFault(error, place, again) {
   button.parentNode.hidden = !fault.canRetry;
   if (fault.asksKey) button.textContent = "Use this key";
   const retry = () => {
-    apiKey = slot("key").value || apiKey;
+    apiKey = slot("key").value.replace(/[^!-~]/g, "") || apiKey; // a header holds nothing else
     again();
   };
   slot("key-form").addEventListener("submit", (event) => (event.preventDefault(), retry()));
@@ -799,6 +800,12 @@ function found(all, query, rankedCodes) {
 
 const stateOf = (answer) => (answer.error ? "failed" : answer.primary ? "accepted" : "abstained");
 
+/** The name of a file without the endings that the page offers to choose. */
+function stemOf(name) {
+  const ending = $("file").accept.split(",").find((one) => name.toLowerCase().endsWith(one));
+  return ending ? stemOf(name.slice(0, -ending.length)) : name;
+}
+
 function batchView(answers, fileName) {
   const [view, slot] = copy("batch");
   const numbers = { accepted: 0, abstained: 0, failed: 0 };
@@ -807,7 +814,7 @@ function batchView(answers, fileName) {
   slot("summary").textContent = [`${numbers.accepted} with a category`, `${numbers.abstained} without`,
     numbers.failed && `${numbers.failed} cannot be read`].filter(Boolean).join(", ") + ".";
   bindRows(answers, slot("rows"), slot("filter"), view.querySelector('[data-act="more"]'));
-  const stem = fileName.replace(/(\.(?:bib|csv|tsv|jsonl?|ndjson|txt|gz|zip|parquet))+$/i, "");
+  const stem = stemOf(fileName);
   const offer = (act, type, write) => view.querySelector(`[data-act="${act}"]`).addEventListener("click", () =>
     offerDownload(`${stem}-classified.${act}`, type, write()));
   offer("csv", "text/csv", () => toCsv(answers));
@@ -1089,14 +1096,24 @@ function setTheme(theme) {
   $("theme").setAttribute("aria-pressed", theme === "dark");
 }
 
+/** What `use` makes of the storage; null in a browser that blocks it. */
+function withStorage(use) {
+  try {
+    return use(localStorage);
+  } catch {
+    return null;
+  }
+}
+
 function bindTheme() {
   const system = matchMedia("(prefers-color-scheme: dark)");
-  const chosen = () => localStorage.getItem("theme");
-  const follow = () => setTheme(chosen() ?? (system.matches ? "dark" : "light"));
+  let chosen = withStorage((storage) => storage.getItem("theme"));
+  const follow = () => setTheme(chosen ?? (system.matches ? "dark" : "light"));
   follow();
   system.addEventListener("change", follow);
   $("theme").addEventListener("click", () => {
-    localStorage.setItem("theme", html.dataset.theme === "dark" ? "light" : "dark");
+    chosen = html.dataset.theme === "dark" ? "light" : "dark";
+    withStorage((storage) => storage.setItem("theme", chosen));
     follow();
   });
 }
@@ -1114,7 +1131,10 @@ function bindForm() {
     $("file").value = "";
   });
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !$("classify").hidden) classify();
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !$("classify").hidden) {
+      event.preventDefault();
+      (event.target.closest("form") ?? $("paper-form")).requestSubmit();
+    }
     if (event.key === "Escape" && current) (current.abort(), say("Cancelled."));
   });
 }
