@@ -162,7 +162,8 @@ def test_build_cuts_the_timeline(papers: Path) -> None:
 
 
 def test_build_takes_shares(papers: Path) -> None:
-    build(papers, "--test-share", "0.5", "--valid-share", "0", "--min-papers", "2")
+    found = build(papers, "--test-share", "0.5", "--valid-share", "0", "--min-papers", "2")
+    assert found.stderr == ""
     splits = load_manifest(papers.with_name("out")).splits
     assert splits["valid"].papers == 0
     assert abs(splits["test"].papers - 150) <= 28
@@ -291,6 +292,15 @@ def test_a_build_of_two_files_names_the_right_one(tmp_path: Path) -> None:
 def test_build_says_nothing_where_few_rows_are_dropped(tmp_path: Path) -> None:
     papers = write_table(tmp_path / "papers.csv", [*GOOD, *[("cs.XX",)] * 4])
     assert build(papers).stderr == ""
+
+
+def test_held_out_splits_that_rounding_leaves_empty_are_a_warning(tmp_path: Path) -> None:
+    papers = write_table(tmp_path / "papers.csv", [("cs.LG",)] * 4 + [("math.NT",)] * 4)
+    warnings = build(papers, "--min-papers", "1", "--test-share", "0.2").stderr.splitlines()
+    assert warnings == [
+        "warning: the valid split is empty: 0.1 of each category and period is less than half a "
+        "paper. Add papers, or give `dataset build` a larger --valid-share."
+    ]
 
 
 OWN_LABELS = ["Machine learning, general", "組合せ論", "[draft] Strings; branes"]

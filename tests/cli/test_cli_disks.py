@@ -25,6 +25,7 @@ IN_CI = os.environ.get("CI") == "true"
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 SUDO = [] if IS_ROOT else ["sudo", "-n"]
 FREE_BYTES = 4096
+ROOM_BYTES = 6 * FREE_BYTES
 with_mlflow = pytest.mark.skipif(find_spec("mlflow") is None, reason="MLflow is not installed")
 
 
@@ -175,6 +176,22 @@ def test_a_read_only_disk_for_mlflow_stops_no_training(
     assert line.endswith(
         "mlflow.db is down (unable to open database file); the run goes on without it."
     )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    "command", ["index build papers.csv --output {}/out", "export run --output {}/out-1.0"]
+)
+def test_a_disk_that_fills_within_an_array_is_named(full_disk: Path, command: str) -> None:
+    filler = full_disk / "filler"
+    os.truncate(filler, filler.stat().st_size - ROOM_BYTES)
+    result = run(*command.format(full_disk).split())
+    assert result.exit_code == 1
+    *_, line = result.stderr.splitlines()
+    assert line.startswith(f"error: cannot write {full_disk / 'out'}")
+    assert ": the disk is full. " in line
+    assert [path.name for path in full_disk.rglob("*")] == ["filler"]
 
 
 @pytest.mark.usefixtures("here")

@@ -271,3 +271,4 @@ def test_a_store_that_cannot_be_used_is_one_line(place: Path, tmp_path: Path) ->
     result = run(place, "mirror", "--mlflow-uri", f"sqlite:///{tmp_path / 'file'}")
     assert result.exit_code == 1
     assert result.stderr.startswith(f"error: MLflow at sqlite:///{tmp_path / 'file'}: ")
+    assert result.stderr.endswith(". Check its address, start it, then run this again.\n")

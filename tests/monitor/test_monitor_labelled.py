@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Sequence
@@ -297,3 +298,35 @@ def test_the_scores_of_known_papers_are_joined_where_the_model_is_installed(
     assert found["joined"]["labels"] == 100
     assert found["joined"]["low"] <= truth_of(events, papers) <= found["joined"]["high"]
     assert json.loads(run(*words[:2], *words[3:], "--json", **home)[1])["joined"] is None
+
+
+def test_labels_are_read_from_columns_that_are_named(
+    watched_model: Watched, keep: Keep, tmp_path: Path
+) -> None:
+    papers, known = watched_model.usual[:N], tmp_path / "known.csv"
+    with known.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["Titel", "Text", "Fach"])
+        rows.writerows((p.title, p.abstract, p.category_code) for p in papers[:30])
+    journal = ("--journal", keep(watched_model.events(papers)))
+    look = ("--model", watched_model.folder, "--history", tmp_path / "monitor.sqlite")
+    names = ("--columns", "title=Titel,abstract=Text,category_code=Fach")
+    commands = (("accuracy", known, *journal), ("run", "--labels", known, *journal, *look))
+    for words in commands:
+        code, _, err = run("monitor", *words)
+        assert code == 1
+        assert "columns seen: Titel, Text, Fach. Name yours with --columns title=" in err
+    found = [json.loads(run("monitor", *words, *names, "--json")[1]) for words in commands]
+    assert (found[0]["n_harvested"], found[1]["labelled"]["labels"]) == (30, 30)
+
+
+def test_labels_of_which_no_record_can_be_read_are_an_error(
+    watched_model: Watched, keep: Keep, tmp_path: Path
+) -> None:
+    known = tmp_path / "known.jsonl"
+    known.write_text('{"Titel": "Sieves"}\n' * 2)
+    journal = keep(watched_model.events(watched_model.usual[:N]))
+    code, out, err = run("monitor", "accuracy", known, "--journal", journal)
+    assert (code, out) == (1, "")
+    assert "none of the 2 records of" in err
+    assert "keys seen: Titel. Name yours with --columns title=" in err

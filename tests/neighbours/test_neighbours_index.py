@@ -212,6 +212,7 @@ def test_an_index_of_another_model_is_refused_with_what_to_do(tmp_path: Path) ->
         ("bits", 3, IndexCorrupt, r"bits 3"),
         ("codes", ["cs.LG"], IndexCorrupt, r"categories\.npy contradicts"),
         ("files", {}, IndexCorrupt, r"not valid"),
+        ("files", {"rows": [1e400, ""]}, IndexCorrupt, r"not valid"),
         ("model", {}, IndexCorrupt, r"not valid"),
     ],
 )

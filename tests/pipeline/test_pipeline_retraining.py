@@ -122,6 +122,17 @@ def test_a_decision_starts_nothing(home: Home) -> None:
     assert not home.orders.exists()
 
 
+def test_new_papers_are_read_from_columns_that_are_named(home: Home) -> None:
+    papers = home.folder / "new.csv"
+    head, rows = papers.read_text().split("\n", 1)
+    papers.write_text(head.replace("title", "Titel").replace("summary", "Text") + "\n" + rows)
+    said = home.decide()
+    assert said.exit_code == 1
+    assert "(--columns title=" in said.stderr
+    names = ("--columns", "title=Titel,abstract=Text")
+    assert json.loads(home.decide("--json", *names).stdout)["new_papers"] > 100
+
+
 def test_an_order_comes_to_a_canary_and_is_promoted_with_it(home: Home) -> None:
     ask(home)
     assert home.steps() == [

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -328,6 +329,21 @@ def test_a_file_that_is_no_study_or_is_held_is_one_line(
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StorageFailed, match=r"cannot be used \(database is locked\)"):
             work(plan("sweep.trials=2"))
+
+
+@with_optuna
+def test_a_study_whose_file_is_gone_is_neither_reported_nor_joined(plan: Compose) -> None:
+    from classmark.pipeline.sweep.run import report_study
+
+    here = plan("sweep.trials=1")
+    work(here)
+    (here.folder / "study.db").unlink()
+    before = (here.folder / "sweep.json").read_bytes()
+    for act in (report_study, partial(work, joins=True)):
+        with pytest.raises(InvalidStudy, match=r"study\.db is gone.* Restore it, or begin"):
+            act(here)
+    assert (here.folder / "sweep.json").read_bytes() == before
+    assert not (here.folder / "study.db").exists()
 
 
 @with_optuna

@@ -220,8 +220,12 @@ def test_gc_keeps_what_channels_and_the_archive_name_and_the_latest_of_the_rest(
 
 def test_what_a_channel_has_is_not_archived(registry: Registry, three: list[str]) -> None:
     registry.promote(three[0], who=WHO)
-    with pytest.raises(ChangeRefused, match="is the champion"):
-        registry.archive(three[0], who=WHO)
+    registry.start_canary(three[1], percent=5, rules={}, who=WHO)
+    registry.set_shadow(three[2], who=WHO)
+    advice = ("promote another bundle", "rollback` ends the canary", "shadow --off` ends it")
+    for digest, words in zip(three, advice, strict=True):
+        with pytest.raises(ChangeRefused, match=words):
+            registry.archive(digest, who=WHO)
 
 
 @pytest.mark.parametrize("spec", ["champion", "tiny@1.0", "digits"])

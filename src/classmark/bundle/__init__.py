@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from classmark.bundle.find import FoundBundle, find_bundle, list_bundles
     from classmark.bundle.load import Bundle, load_bundle
     from classmark.bundle.manifest import manifest_digest, read_digest, read_manifest
-    from classmark.bundle.write import describe_files, write_bundle
+    from classmark.bundle.write import describe_files, write_array, write_bundle
 
 _HOMES = {
     "Bundle": "classmark.bundle.load",
@@ -25,6 +25,7 @@ _HOMES = {
     "read_digest": "classmark.bundle.manifest",
     "read_manifest": "classmark.bundle.manifest",
     "describe_files": "classmark.bundle.write",
+    "write_array": "classmark.bundle.write",
     "write_bundle": "classmark.bundle.write",
 }
 
@@ -38,6 +39,7 @@ __all__ = [
     "manifest_digest",
     "read_digest",
     "read_manifest",
+    "write_array",
     "write_bundle",
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,11 +88,20 @@ def _array_file(name: str) -> str:
     return f"{ARRAYS_FOLDER}/{name}.npy"
 
 
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write what ``np.save`` writes, whose error on a full disk does not say that it is full."""
+    array = np.ascontiguousarray(array)
+    with path.open("wb") as file:
+        header = np.lib.format.header_data_from_array_1_0(array)
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(array.data)
+
+
 def _write_arrays(folder: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
     if arrays:
         (folder / ARRAYS_FOLDER).mkdir()
     for name, array in arrays.items():
-        np.save(folder / _array_file(name), np.ascontiguousarray(array), allow_pickle=False)
+        write_array(folder / _array_file(name), array)
 
 
 def _write_texts(folder: Path, texts: Mapping[str, str | bytes]) -> None:

@@ -19,12 +19,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from classmark import taxonomy
-from classmark.errors import UnknownCategory
+from classmark.errors import UnknownCategory, UnreadableSource
 from classmark.evaluation.metrics.intervals import share_interval
 from classmark.journal.place import Place
 from classmark.journal.reading import EVERYTHING, PredictionFilter, read_predictions
 from classmark.monitor.few_labels import lasting_bounds
-from classmark.papers import canonical_id, read_papers, text_fingerprint
+from classmark.papers import Columns, canonical_id, read_papers, text_fingerprint
 from classmark.records import BadRecord, Paper, Prediction, PredictionEvent, utc_text
 from classmark.records.drift import LiveAccuracy, LiveScore
 from classmark.records.evaluation import MetricValue
@@ -48,10 +48,12 @@ class LabelSources:
     Attributes:
         files: papers with categories, such as ``classmark harvest`` writes.
         feedback_of: ids of API keys, whose feedback on their own predictions counts, or "all".
+        columns: names of columns or keys in the files.
     """
 
     files: tuple[Path, ...] = ()
     feedback_of: tuple[str, ...] = ()
+    columns: Columns = field(default_factory=Columns)
 
     def __bool__(self) -> bool:
         return bool(self.files or self.feedback_of)
@@ -71,8 +73,27 @@ class LabelSources:
             InvalidJournal: a file of it cannot be read.
             UnreadableSource, WrongColumns, MissingExtra: a file of papers cannot be read.
         """
-        papers = (paper for file in self.files for paper in read_papers(file))
-        return _read_truths(Truths(_FOREVER, self.feedback_of), journal, papers, wanted)
+        truths = Truths(_FOREVER, self.feedback_of)
+        return _read_truths(truths, journal, self.papers(), wanted)
+
+    def papers(self) -> Iterator[Paper | BadRecord]:
+        """Yield the records of the files.
+
+        Raises:
+            UnreadableSource: a file cannot be read, or none of its records can.
+        """
+        for file in self.files:
+            first, n_bad, n_papers = "", 0, 0
+            for record in read_papers(file, columns=self.columns):
+                if isinstance(record, Paper):
+                    n_papers += 1
+                else:
+                    first, n_bad = first or record.message, n_bad + 1
+                yield record
+            if n_bad and not n_papers:
+                raise UnreadableSource(
+                    f"none of the {n_bad:,} records of {file} is a paper. The first: {first}"
+                )
 
 
 def live_accuracy(

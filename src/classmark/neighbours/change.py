@@ -7,11 +7,12 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from classmark.bundle import write_array
 from classmark.errors import NotFound, TrainingFailed
 from classmark.neighbours.evidence import EvidenceWeights
 from classmark.neighbours.index import (
@@ -311,7 +312,7 @@ def _texts(texts: Iterable[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return content, joined_starts([len(text) for text in encoded])
 
 
-def _save(folder: Path, name: str, array: object) -> tuple[int, str]:
+def _save(folder: Path, name: str, array: NDArray[np.generic]) -> tuple[int, str]:
     path = folder / array_file(name)
-    np.save(path, cast("NDArray[np.generic]", array), allow_pickle=False)
+    write_array(path, array)
     return path.stat().st_size, sha256_file(path)

@@ -305,7 +305,7 @@ def _read_manifest(folder: Path) -> IndexManifest:
         )
     try:
         manifest = _manifest_of(value)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise IndexCorrupt(f"{path} is not valid: {error}. {_REPAIR}.") from error
     if manifest.text_recipe != RECIPE_VERSION:
         raise IndexIncompatible(
@@ -316,7 +316,7 @@ def _read_manifest(folder: Path) -> IndexManifest:
 
 
 def _manifest_of(value: dict[str, Any]) -> IndexManifest:
-    """Return a manifest from JSON; raises KeyError, TypeError or ValueError if invalid."""
+    """Return a manifest from JSON; raises KeyError, TypeError, ValueError or OverflowError."""
     evidence = value.get("evidence")
     manifest = IndexManifest(
         **{

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from classmark.bundle import Bundle
+from classmark.bundle import Bundle, write_array
 from classmark.dataset import DatasetSplit, iter_authors, read_split
 from classmark.evaluation import fit_set_threshold
 from classmark.export import SET_COVERAGE, fit_curve
@@ -23,7 +23,7 @@ from classmark.kernels import RawScores
 from classmark.kernels.authors import AuthorArrays, AuthorTable
 from classmark.kernels.calibration import log_softmax
 from classmark.kernels.joining import AuthorJoin, JoinWeights, Sides, load_join
-from classmark.pipeline.run_folder import read_array, write_array
+from classmark.pipeline.run_folder import read_array
 from classmark.pipeline.scoring import Source, as_paper
 from classmark.records import AuthorFacts, LinearPart, RunRecord, ScoreTable, TransformerPart
 from classmark.training.authors import fit_join, fit_profile

@@ -101,15 +101,6 @@ def write_tables(folder: Path, tables: Mapping[str, ScoreTable]) -> None:
     write_figures(folder, tables)
 
 
-def write_array(path: Path, array: NDArray[Any]) -> None:
-    """Write what ``np.save`` writes, whose error on a full disk does not say that it is full."""
-    array = np.ascontiguousarray(array)
-    with path.open("wb") as file:
-        header = np.lib.format.header_data_from_array_1_0(array)
-        np.lib.format.write_array_header_1_0(file, header)
-        file.write(array.data)
-
-
 def read_array(folder: Path, file: str) -> NDArray[Any]:
     """Return an array of a run folder.
 

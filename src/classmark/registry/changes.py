@@ -11,6 +11,12 @@ from classmark.records import Canary, Channels, Pointer, Registered
 from classmark.records.registry import Action, Outcome
 
 SHOWN_DIGITS = 12
+_FREED = {
+    "champion": "promote another bundle first",
+    "challenger": "`classmark registry rollback` ends the canary and keeps the champion",
+    "shadow": "`classmark registry shadow --off` ends it",
+}
+"""How a bundle leaves each channel."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,8 +182,7 @@ def archive(pointer: Pointer, digests: Collection[str]) -> Change:
         name = channel_of(pointer.channels, digest)
         if name is not None:
             raise ChangeRefused(
-                f"{_called(pointer, digest)} is the {name}. Put another bundle there, then "
-                "archive it."
+                f"{_called(pointer, digest)} is the {name}: {_FREED[name]}. Then archive it."
             )
     archived = dict.fromkeys((*pointer.archived, *digests))
     former = tuple(digest for digest in pointer.former if digest not in digests)

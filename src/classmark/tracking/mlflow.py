@@ -51,7 +51,10 @@ def ask_child(module: str, uri: str, asked: Mapping[str, Any]) -> str:
     )
     said = done.stdout.strip()
     if done.returncode:
-        raise TrackerDown(f"MLflow at {uri}: {said or f'ended with {done.returncode}'}")
+        why = said.rstrip(".") or f"ended with {done.returncode}"
+        raise TrackerDown(
+            f"MLflow at {uri}: {why}. Check its address, start it, then run this again."
+        )
     return said
 
 

@@ -29,6 +29,14 @@ def report(manifest: DatasetManifest, output: Path, *, as_json: bool) -> None:
     for drop in manifest.config["notes"]["large_drops"]:
         what = f"{drop['rows']:,} of {read:,} rows were dropped ({drop['reason']})"
         print_error(f"warning: {what}, e.g. {drop['example']} {drop['advice']}")
+    has_shares = manifest.config.get("split") == "stratified"
+    for name, split in manifest.splits.items():
+        if has_shares and not split.papers and (share := manifest.config.get(f"{name}_share")):
+            print_error(
+                f"warning: the {name} split is empty: {share:g} of each category and period is "
+                "less than half a paper. Add papers, or give `dataset build` a larger "
+                f"--{name}-share."
+            )
     if as_json:
         typer.echo(json.dumps({"path": str(output), **summary(manifest)}))
         return

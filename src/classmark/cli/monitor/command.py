@@ -30,7 +30,7 @@ from classmark.cli.monitor.options import (
     registry_of,
     sources_of,
 )
-from classmark.cli.options import AsJson
+from classmark.cli.options import AsJson, ColumnsOption
 from classmark.cli.output import check_ending, open_sink, print_error, table
 from classmark.cli.places import ANYWHERE, COPY, AnyPlace
 from classmark.cli.service.journal import (
@@ -88,6 +88,7 @@ def run(
     page_size: PageSize = None,
     most_loss: MostLoss = None,
     labels: LabelFiles = None,
+    columns: ColumnsOption = None,
     random_feedback: RandomFeedback = None,
     history: Kept = None,
     stream: WithStream = True,
@@ -163,7 +164,7 @@ def run(
         until_utc=until_utc,
         baseline=span_of(baseline, "--baseline") if baseline else None,
         policy=policy_of(alpha, retrain_size, page_size, most_loss),
-        labels=sources_of(labels, random_feedback),
+        labels=sources_of(labels, random_feedback, columns),
         stream=stream,
         restart=restart_stream,
     )
@@ -203,6 +204,7 @@ def accuracy(
     journal: File = None,
     since: Since = None,
     until: Until = None,
+    columns: ColumnsOption = None,
     random_feedback: RandomFeedback = None,
     as_json: AsJson = False,
 ) -> None:
@@ -217,12 +219,10 @@ def accuracy(
     """
     from classmark.monitor.labels import live_accuracy
     from classmark.pages.drift import accuracy_text
-    from classmark.papers import read_papers
 
     place, wanted = existing_journal(journal), filter_of(since, until, model)
-    known = (paper for file in papers or () for paper in read_papers(file))
-    found = live_accuracy(place, known, wanted=wanted)
-    sources = sources_of(papers, random_feedback)
+    sources = sources_of(papers, random_feedback, columns)
+    found = live_accuracy(place, sources.papers(), wanted=wanted)
     if sources and len(found.versions) == 1:
         found = _joined(found, registry_of(registry), place, wanted, sources)
     text = json.dumps(found.to_dict(), indent=2) if as_json else accuracy_text(found)

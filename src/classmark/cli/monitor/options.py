@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from classmark.cli.options import complete_model
+from classmark.cli.options import columns_option, complete_model
 from classmark.cli.places import ANYWHERE, COPY, AnyPlace
 
 if TYPE_CHECKING:
@@ -99,11 +99,17 @@ RandomFeedback = Annotated[
 ]
 
 
-def sources_of(files: list[Path] | None, feedback_of: list[str] | None) -> LabelSources:
+def sources_of(
+    files: list[Path] | None, feedback_of: list[str] | None, columns: str | None
+) -> LabelSources:
     """Return the sources of labels of papers drawn at random."""
     from classmark.monitor.labels import LabelSources
 
-    return LabelSources(files=tuple(files or ()), feedback_of=tuple(feedback_of or ()))
+    return LabelSources(
+        files=tuple(files or ()),
+        feedback_of=tuple(feedback_of or ()),
+        columns=columns_option(columns),
+    )
 
 
 def policy_of(

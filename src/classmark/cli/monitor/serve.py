@@ -27,6 +27,7 @@ from classmark.cli.monitor.options import (
     registry_of,
     sources_of,
 )
+from classmark.cli.options import ColumnsOption
 from classmark.cli.service.journal import File, journal_place
 from classmark.cli.service.serve import (
     AccessLog,
@@ -67,6 +68,7 @@ def serve(
     page_size: PageSize = None,
     most_loss: MostLoss = None,
     labels: LabelFiles = None,
+    columns: ColumnsOption = None,
     random_feedback: RandomFeedback = None,
     history: Kept = None,
     stream: WithStream = True,
@@ -107,7 +109,7 @@ def serve(
         newest=newest,
         baseline=span_of(baseline, "--baseline") if baseline else None,
         policy=policy_of(alpha, retrain_size, page_size, most_loss),
-        labels=sources_of(labels, random_feedback),
+        labels=sources_of(labels, random_feedback, columns),
         stream=stream,
     )
     made = make_settings(**{name: given[name] for name in _SETTINGS})

@@ -15,7 +15,13 @@ import typer
 from classmark.cli.dataset.extend import Journals, predictions_of
 from classmark.cli.dataset.report import command_line
 from classmark.cli.monitor.options import Kept, history_of
-from classmark.cli.options import AsJson, Overrides, parse_source
+from classmark.cli.options import (
+    AsJson,
+    ColumnsOption,
+    Overrides,
+    columns_option,
+    parse_source,
+)
 from classmark.cli.pipeline import PipelineCommand, config_of
 from classmark.cli.places import ANYWHERE, COPY, AnyPlace
 from classmark.cli.registry.options import Place as Registered
@@ -112,6 +118,7 @@ class _Given:
     registry: str | None
     dataset: Path | None
     papers: list[str] | None
+    columns: str | None
     journal: list[str] | None
     history: Path | None
     rules: Path | None
@@ -139,6 +146,7 @@ def decide(
     registry: Registered = None,
     dataset: Dataset = None,
     papers: Papers = None,
+    columns: ColumnsOption = None,
     journal: Journals = None,
     history: Kept = None,
     rules: Rules = None,
@@ -155,7 +163,7 @@ def decide(
     from classmark.retrain import Orders
     from classmark.retrain import decide as decision_of
 
-    given = _Given(folder, registry, dataset, papers, journal, history, rules, why)
+    given = _Given(folder, registry, dataset, papers, columns, journal, history, rules, why)
     sources = _open(given, Orders(folder_of(folder)))
     with StepLines() as progress:
         evidence = _evidence(given, sources, progress)
@@ -174,6 +182,7 @@ def run(
     registry: Registered = None,
     dataset: Dataset = None,
     papers: Papers = None,
+    columns: ColumnsOption = None,
     journal: Journals = None,
     history: Kept = None,
     rules: Rules = None,
@@ -193,7 +202,7 @@ def run(
             f"--lease {lease} is on this machine, where --folder is locked without it. Give "
             "gs://BUCKET/OBJECT, or leave it out."
         )
-    given = _Given(folder, registry, dataset, papers, journal, history, rules, why)
+    given = _Given(folder, registry, dataset, papers, columns, journal, history, rules, why)
     with held(folder_of(folder), lease) as orders, StepLines() as progress:
         sources = _open(given, orders)
         task = _task(sources, overrides or [])
@@ -235,7 +244,7 @@ def _open(given: _Given, orders: Orders) -> _Sources:
         champion=champion,
         dataset=current_dataset(orders, given.dataset),
         new=new,
-        extend=ExtendConfig(feedback=rules.feedback),
+        extend=ExtendConfig(feedback=rules.feedback, columns=columns_option(given.columns).given),
         rules=rules,
         journals=places,
     )

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from classmark.bundle import write_array
 from classmark.export import quantise
 from classmark.kernels.featuriser import FEATURISER_VERSION
 from classmark.kernels.linear import DIM, LinearScorer
 from classmark.pipeline.authors import read_authors
 from classmark.pipeline.export import Candidate, RunToExport
-from classmark.pipeline.run_folder import read_array, write_array
+from classmark.pipeline.run_folder import read_array
 from classmark.records.run import damaged_run
 from classmark.training import LinearWeights
 

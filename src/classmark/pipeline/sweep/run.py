@@ -15,7 +15,13 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from classmark.dataset import load_manifest
-from classmark.errors import FitStopped, Interrupted, InvalidDataset, TrainingFailed
+from classmark.errors import (
+    FitStopped,
+    Interrupted,
+    InvalidDataset,
+    InvalidStudy,
+    TrainingFailed,
+)
 from classmark.pipeline.path import train
 from classmark.pipeline.run_folder import unfinished_folder
 from classmark.pipeline.sweep.config import SweepPlan, write_plan
@@ -187,12 +193,12 @@ def sweep(
     Raises:
         InvalidConfig: the study is of another sweep.
         InvalidDataset: the study is of another dataset, or this one has no valid papers.
-        InvalidStudy: the study cannot be read.
+        InvalidStudy: the study cannot be read, or the one to join is gone.
         StorageFailed: the study is locked, or cannot be written.
         Interrupted: the user ended it; says how to resume it.
         ClassmarkError: what a fit raises, but ``TrainingFailed``: such a trial has failed.
     """
-    study, manifest = _open(plan, command)
+    study, manifest = _open(plan, command, exists=joins)
     if not joins:
         write_plan(plan, plan.folder)
     with study_errors(plan.folder / STUDY_FILE):
@@ -213,17 +219,23 @@ def report_study(plan: SweepPlan) -> SweepReport:
     Raises:
         ClassmarkError: as ``sweep`` says.
     """
-    study, manifest = _open(plan, "")
+    study, manifest = _open(plan, "", exists=True)
     with study_errors(plan.folder / STUDY_FILE):
         return write_outputs(study, manifest)
 
 
-def _open(plan: SweepPlan, command: str) -> tuple[OpenStudy, DatasetManifest]:
+def _open(plan: SweepPlan, command: str, *, exists: bool) -> tuple[OpenStudy, DatasetManifest]:
     manifest = load_manifest(local_copy(plan.base.dataset))
     if not manifest.splits["valid"].papers:
         raise InvalidDataset(
             f"{plan.base.dataset} has no papers in its valid split, by which trials are compared. "
             "Build it with --valid-share."
+        )
+    file = plan.folder / STUDY_FILE
+    if exists and not file.exists():
+        raise InvalidStudy(
+            f"{file} is gone, and the trials with it. Restore it, or begin the study again with "
+            "`classmark sweep run`."
         )
     return open_study(plan, manifest.digest, command), manifest
 
