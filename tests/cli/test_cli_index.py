@@ -167,6 +167,30 @@ def test_an_index_that_is_there_is_replaced_only_if_asked_for(own: Path, library
     run(*again, "--overwrite")
 
 
+@pytest.mark.parametrize("output", [".", "..", "{}"])
+def test_overwrite_replaces_no_folder_of_other_things(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    kept = tmp_path / "here" / "thesis.tex"
+    kept.write_text("kept")
+    monkeypatch.chdir(kept.parent)
+    place = output.format(kept.parent)
+    words = ("index", "build", library / "library.bib", "--output", place, "--overwrite")
+    assert f"{place} holds other things: it has no index.json" in run(*words, code=1).stderr
+    assert kept.read_text() == "kept"
+
+
+def test_an_index_is_built_in_the_folder_one_is_in(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    run("index", "build", library / "library.bib", "--output", ".")
+    assert len(Index.open(tmp_path / "here")) > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
 def test_records_that_cannot_be_read_are_reported_and_the_others_indexed(tmp_path: Path) -> None:
     lines = [{"id": "a", "title": "Graphs"}, {"id": "b"}]
     (tmp_path / "papers.jsonl").write_text("\n".join(map(json.dumps, lines)))
