@@ -193,7 +193,7 @@ def set_evidence(path: Path, weights: EvidenceWeights, model: ModelRef) -> None:
 def _held(path: Path) -> Iterator[None]:
     """Let no other run change an index meanwhile."""
     target = target_of(path)
-    with locked_folder(target.with_name(f"{target.name}.work"), "wait until it is done"):
+    with locked_folder(target.with_name(f"{target.name}.work"), "choose another index"):
         yield
 
 
