@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +136,7 @@ def test_papers_of_pages_in_several_files_do_not_replace_each_other(tmp_path: Pa
         file.write_text(f"{json.dumps(page)}\n" * 2)
     done = run("index", "build", *files, "--output", tmp_path / "index")
     assert done.stdout == "9 added, 3 replaced; the index has 9 papers.\n"
+    assert "year" not in run("index", "info", tmp_path / "index").stdout  # none has a date
 
 
 def test_info_says_what_is_in_an_index(library: Path) -> None:
@@ -143,7 +145,9 @@ def test_info_says_what_is_in_an_index(library: Path) -> None:
     assert (facts["first_year"], facts["last_year"]) == (2019, 2021)
     assert facts["titles"] is True
     assert facts["model"]["name"] == "fast"
-    lines = run("index", "info", library / "index").stdout.splitlines()
+    said = run("index", "info", library / "index").stdout
+    assert re.search(r"^first year +2019$", said, re.MULTILINE)
+    lines = said.splitlines()
     assert lines[0].split() == ["papers", "2"]
 
 
