@@ -83,7 +83,8 @@ def writes(*words: str, outputs: tuple[str, ...]) -> Case:
                 (folder / name).write_text(OLD)
             else:
                 (folder / name).mkdir()
-                (folder / name / "old").write_text(OLD)
+                for file in ("old", "bundle.json", "manifest.json"):
+                    (folder / name / file).write_text(OLD)
 
     def state(folder: Path) -> str:
         old = folder.parent / "old"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +136,7 @@ def test_papers_of_pages_in_several_files_do_not_replace_each_other(tmp_path: Pa
         file.write_text(f"{json.dumps(page)}\n" * 2)
     done = run("index", "build", *files, "--output", tmp_path / "index")
     assert done.stdout == "9 added, 3 replaced; the index has 9 papers.\n"
+    assert "year" not in run("index", "info", tmp_path / "index").stdout  # none has a date
 
 
 def test_info_says_what_is_in_an_index(library: Path) -> None:
@@ -143,7 +145,9 @@ def test_info_says_what_is_in_an_index(library: Path) -> None:
     assert (facts["first_year"], facts["last_year"]) == (2019, 2021)
     assert facts["titles"] is True
     assert facts["model"]["name"] == "fast"
-    lines = run("index", "info", library / "index").stdout.splitlines()
+    said = run("index", "info", library / "index").stdout
+    assert re.search(r"^first year +2019$", said, re.MULTILINE)
+    lines = said.splitlines()
     assert lines[0].split() == ["papers", "2"]
 
 
@@ -165,6 +169,30 @@ def test_an_index_that_is_there_is_replaced_only_if_asked_for(own: Path, library
     again = ("index", "build", library / "library.bib", "--output", own)
     assert "error:" in run(*again, code=1).stderr
     run(*again, "--overwrite")
+
+
+@pytest.mark.parametrize("output", [".", "..", "{}"])
+def test_overwrite_replaces_no_folder_of_other_things(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    kept = tmp_path / "here" / "thesis.tex"
+    kept.write_text("kept")
+    monkeypatch.chdir(kept.parent)
+    place = output.format(kept.parent)
+    words = ("index", "build", library / "library.bib", "--output", place, "--overwrite")
+    assert f"{place} holds other things: it has no index.json" in run(*words, code=1).stderr
+    assert kept.read_text() == "kept"
+
+
+def test_an_index_is_built_in_the_folder_one_is_in(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    run("index", "build", library / "library.bib", "--output", ".")
+    assert len(Index.open(tmp_path / "here")) > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
 
 
 def test_records_that_cannot_be_read_are_reported_and_the_others_indexed(tmp_path: Path) -> None:

@@ -95,8 +95,8 @@ def put_a_good_result(place: Path, arguments: list[str]) -> list[str]:
         (place / name).write_text(GOOD)
     for name in ("out", "out-1.0"):
         (place / name).mkdir()
-        (place / name / ".classmark-demo").write_text("")
-        (place / name / "good").write_text(GOOD)
+        for file in (".classmark-demo", "manifest.json", "bundle.json", "good"):
+            (place / name / file).write_text(GOOD)
     return ["--overwrite"] if verb in ("dataset", "export") else []
 
 

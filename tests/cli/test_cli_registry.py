@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -13,6 +15,7 @@ from typer.testing import CliRunner, Result
 from classmark.cli.app import app
 from classmark.cli.registry.command import KEPT
 from classmark.registry import Registry, registry
+from file_server import answering
 from registry_folders import report_of, write_tiny
 
 with_signing = pytest.mark.skipif(
@@ -272,3 +275,25 @@ def test_a_store_that_cannot_be_used_is_one_line(place: Path, tmp_path: Path) ->
     assert result.exit_code == 1
     assert result.stderr.startswith(f"error: MLflow at sqlite:///{tmp_path / 'file'}: ")
     assert result.stderr.endswith(". Check its address, start it, then run this again.\n")
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    asked: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(403)
+        self.end_headers()
+        self.wfile.write(b'{"error_code": "PERMISSION_DENIED", "message": "not you"}')
+
+    do_GET = do_POST  # noqa: N815 - the names of http.server
+
+
+@with_mlflow
+@pytest.mark.slow  # reason: MLflow takes seconds to import
+def test_a_mirror_that_is_refused_ends_with_its_first_request(place: Path) -> None:
+    with answering(ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)) as address:
+        result = run(place, "mirror", "--mlflow-uri", address)
+    assert result.exit_code == 1
+    assert f"MLflow at {address}: PERMISSION_DENIED: not you. " in result.stderr
+    assert [path.rpartition("/")[2] for path in _Refusing.asked] == ["create"]

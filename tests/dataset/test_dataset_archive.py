@@ -35,6 +35,12 @@ def test_the_files_of_a_good_zip_are_named_and_unpacked(tmp_path: Path) -> None:
     assert (out / "folder" / "b.csv").read_bytes() == CSV
     with pytest.raises(StorageFailed, match=r"out already exists"):
         unpack(path, out)
+    (out / "a.csv").unlink()
+    unpack(path, out, overwrite=True)
+    (out / "thesis.tex").touch()
+    with pytest.raises(StorageFailed, match=r"out holds 'thesis\.tex', .* would be lost\. Choose"):
+        unpack(path, out, overwrite=True)
+    assert (out / "thesis.tex").exists()
 
 
 @pytest.mark.parametrize(

@@ -276,7 +276,7 @@ def test_two_changes_at_once_are_refused(tmp_path: Path) -> None:
 
     def batches() -> Iterator[tuple[list[Entry], Floats]]:
         def other() -> None:
-            with pytest.raises(OutputBusy, match=r"wait until it is done"):
+            with pytest.raises(OutputBusy, match=r"Wait for it, or choose another index\.$"):
                 remove_papers(tmp_path / "index", ["p1"])
             seen.append(True)
 

@@ -206,6 +206,19 @@ def test_an_interrupted_folder_is_unfinished_and_is_written_again(bucket: Any) -
     assert [bucket.content(name) for name in bucket.names()] == [b"3", b"n", b"4"]
 
 
+def test_overwrite_replaces_no_folder_of_other_things(bucket: Any, tmp_path: Path) -> None:
+    (OUT / "theirs")._blob().upload_from_string(b"x")
+    with pytest.raises(StorageFailed, match="gs://papers/out holds other things: it has no manif"):
+        stage(overwrite=True, manifest="m")
+    assert bucket.names() == ["out/theirs"]
+    (tmp_path / "theirs").touch()
+    with (
+        pytest.raises(StorageFailed, match=r"holds other things: it has no manifest\. Choose"),
+        staged_folder(tmp_path, last="manifest", overwrite=True),
+    ):
+        pass
+
+
 def test_files_of_others_are_not_taken_for_an_interrupted_folder(bucket: Any) -> None:
     (OUT / "theirs")._blob().upload_from_string(b"x")
     with pytest.raises(StorageFailed, match="already exists"):

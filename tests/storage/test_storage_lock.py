@@ -46,6 +46,20 @@ def test_a_held_folder_is_refused_and_a_removed_one_is_made_again(tmp_path: Path
         assert (folder / LOCK_FILE).is_file()
 
 
+@posix
+@pytest.mark.parametrize(
+    ("link", "error"), [("unmounted", StorageFailed), ("unmounted/w/lock", FileNotFoundError)]
+)
+def test_a_link_that_leads_nowhere_is_an_error(
+    tmp_path: Path, link: str, error: type[Exception]
+) -> None:
+    folder = tmp_path / "unmounted" / "w"
+    (tmp_path / link).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / link).symlink_to(tmp_path / "none" / "there")
+    with pytest.raises(error, match="unmounted"):
+        locked_folder(folder).__enter__()
+
+
 def test_a_folder_that_holds_anything_else_stays(tmp_path: Path) -> None:
     with locked_folder(tmp_path / "w"):
         (tmp_path / "w" / "work").write_text("mine")

@@ -41,6 +41,7 @@ from classmark.storage import (
     check_folder_place,
     locked_folder,
     sha256_file,
+    target_of,
     write_text,
 )
 from classmark.wire import ModelRef
@@ -191,7 +192,8 @@ def set_evidence(path: Path, weights: EvidenceWeights, model: ModelRef) -> None:
 @contextmanager
 def _held(path: Path) -> Iterator[None]:
     """Let no other run change an index meanwhile."""
-    with locked_folder(path.with_name(f"{path.name}.work"), "wait until it is done"):
+    target = target_of(path)
+    with locked_folder(target.with_name(f"{target.name}.work"), "choose another index"):
         yield
 
 

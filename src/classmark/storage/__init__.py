@@ -25,6 +25,7 @@ from classmark.storage.places import (
     expand_home,
     is_stream,
     recover_output,
+    target_of,
 )
 from classmark.storage.remote import (
     content_mark,
@@ -73,6 +74,7 @@ __all__ = [
     "sha256_file",
     "staged_folder",
     "storage_errors",
+    "target_of",
     "upload",
     "working_folder",
     "write_json",

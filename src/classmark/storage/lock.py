@@ -23,6 +23,7 @@ LOCK_FILE = "lock"
 LOCK_WAIT_S = 60.0
 LEASE_S = 300.0
 _LOOK_AGAIN_S = 0.02
+_MOST_TRIES = 1_000
 _MOST_SHOWN = 200
 _RENEWALS = 5
 """How often a lease is renewed in the time that it lasts."""
@@ -249,21 +250,22 @@ def _open_or_make(path: Path) -> int:
 
 def _acquire(folder: Path, otherwise: str) -> int:
     path = folder / LOCK_FILE
-    while True:
+    for tries_left in reversed(range(_MOST_TRIES)):
         with storage_errors(folder):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             except (FileNotFoundError, FileExistsError):
-                if folder.is_file() or folder.is_symlink():
+                if not tries_left:
                     raise
-                continue  # the run before has just removed the folder
+                continue  # the run before may have just removed the folder
         if not _locked(handle, folder):
             os.close(handle)
             raise OutputBusy(f"another run is at work in {folder}. Wait for it, or {otherwise}.")
         if is_same(handle, path):
             return handle
         os.close(handle)  # the run before removed it between our opening and our locking
+    raise OutputBusy(f"other runs make and remove {folder} all the time. Try again.")
 
 
 def _locked(handle: int, folder: Path) -> bool:

@@ -105,6 +105,17 @@ def refuse_existing(path: Path) -> NoReturn:
     )
 
 
+def refuse_other_things(path: Path, last: str) -> NoReturn:
+    """Refuse to replace a folder without the file that makes it one of classmark's.
+
+    Raises:
+        StorageFailed: always.
+    """
+    raise StorageFailed(
+        f"{path} holds other things: it has no {last}. Choose another output, or delete the folder."
+    )
+
+
 def expand_home(path: str) -> Path:
     """Return a path whose first part may be ``~`` or ``~USER``.
 

@@ -15,8 +15,9 @@ from typing import Any, cast
 from classmark.errors import MissingExtra, StorageFailed, UnreadableSource
 from classmark.storage.atomic import sha256_file
 from classmark.storage.bucket import SCHEME, BucketPath
+from classmark.storage.failures import storage_errors
 from classmark.storage.google import client
-from classmark.storage.places import expand_home, refuse_existing
+from classmark.storage.places import expand_home, refuse_existing, refuse_other_things
 from classmark.storage.upload import bucket_folder
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://")
@@ -127,12 +128,15 @@ def staged_folder(output: Path, *, last: str, overwrite: bool = False) -> Iterat
     Args:
         output: the folder.
         last: the file that goes up after the others: without it the folder counts as unfinished.
-        overwrite: write into a folder of a bucket that holds something.
+        overwrite: write into a folder that has this file already.
 
     Raises:
-        StorageFailed: a folder of a bucket holds something, or cannot be written.
+        StorageFailed: the folder holds other things, or one in a bucket holds anything or cannot
+            be written.
     """
     if not is_remote(output):
+        if overwrite and _holds_other_things(output, last):
+            refuse_other_things(output, last)
         yield output
         return
     if str(output).startswith(SCHEME):
@@ -150,6 +154,11 @@ def staged_folder(output: Path, *, last: str, overwrite: bool = False) -> Iterat
         yield folder
         for file in sorted(folder.iterdir(), key=lambda file: (file.name == last, file.name)):
             upload(file, output / file.name)
+
+
+def _holds_other_things(folder: Path, last: str) -> bool:
+    with storage_errors(folder):
+        return folder.is_dir() and any(folder.iterdir()) and not (folder / last).is_file()
 
 
 def _is_visible_file(path: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import IO, cast
 
 from classmark.errors import OutputChanged
 from classmark.storage.bucket import BucketPath, Version, changed
-from classmark.storage.places import refuse_existing
+from classmark.storage.places import refuse_existing, refuse_other_things
 
 _YOUNG_NS = 24 * 3600 * 10**9
 """What nothing names may belong to a run that is still writing, for so long."""
@@ -43,7 +43,7 @@ def bucket_folder(
         output: the folder in the bucket.
         last: the file that goes up after the others, and that goes first when they are replaced:
             without it the folder counts as unfinished.
-        overwrite: replace a folder that is finished, or that holds anything else.
+        overwrite: replace a folder that is finished; without ``last``, whatever it holds.
 
     Raises:
         OutputChanged: another run wrote it meanwhile.
@@ -52,8 +52,11 @@ def bucket_folder(
     from classmark.storage.atomic import scratch_folder  # which uses this module
 
     there = {version.key: version for version in output.below()}
-    if not overwrite and there and not _is_unfinished(output, last, there):
-        refuse_existing(cast(Path, output))
+    if there and not _is_unfinished(output, last, there):
+        if not overwrite:
+            refuse_existing(cast(Path, output))
+        if last is not None and (output / last).key not in there:
+            refuse_other_things(cast(Path, output), last)
     with scratch_folder() as scratch:
         folder = scratch / output.name
         folder.mkdir()

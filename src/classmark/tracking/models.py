@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -70,11 +69,9 @@ def _mirror(
 ) -> Mirrored:
     check_sqlite(uri)
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-    with suppress(MlflowException):  # it is there
-        client.create_registered_model(name)
+    _make_model(client, name)
     there = dict(_versions(client, name))
     gone = [digest for digest in there if digest not in bundles]
     for alias in client.get_registered_model(name).aliases:
@@ -94,6 +91,16 @@ def _mirror(
         client.set_registered_model_alias(name, alias, there[digest])
     versions = {alias: there[digest] for alias, digest in aliases.items()}
     return Mirrored(added=len(added), deleted=len(gone), aliases=versions)
+
+
+def _make_model(client: Any, name: str) -> None:  # noqa: ANN401 - of MLflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def _versions(client: Any, name: str) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - of MLflow

@@ -70,7 +70,7 @@ Sources = Annotated[
     ),
 ]
 Output = Annotated[str, typer.Option(metavar="DIR", help="Folder to write.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the contents of DIR.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the dataset in DIR.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")]
 Periods = Annotated[
     str,

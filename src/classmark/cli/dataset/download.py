@@ -48,7 +48,9 @@ Timeout = Annotated[
 Attempts = Annotated[
     int, typer.Option(metavar="N", min=1, help="Maximum consecutive failed attempts.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace existing files, and all of DIR.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print path, digest and size as JSON.")]
 
 

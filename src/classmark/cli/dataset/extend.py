@@ -93,7 +93,7 @@ Columns = Annotated[
 ]
 Format = Annotated[str, typer.Option(metavar="F", help="Format, as in classify --format.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first unusable record.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the contents of DIR.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the dataset in DIR.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the manifest's summary as JSON.")]
 
 

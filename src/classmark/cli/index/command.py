@@ -215,6 +215,8 @@ def info(
     model = manifest.model
     facts["model"] = printable(f"{model.name}@{model.version} ({model.digest[:12]})")
     for name, value in facts.items():
+        if value is None:
+            continue
         typer.echo(f"{name.replace('_', ' '):<10}  {f'{value:,}' if _is_count(name) else value}")
 
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from classmark.errors import InvalidArchive, UnreadableSource
+from classmark.errors import InvalidArchive, StorageFailed, UnreadableSource
 from classmark.papers import detect_format
 from classmark.papers.files.sources import DAMAGE, PACKED_MAGIC, open_path, refuse_bomb
-from classmark.storage import atomic_folder
+from classmark.storage import atomic_folder, storage_errors
 
 MAX_UNPACKED_BYTES = 64 * 1024**3
 MAX_MEMBERS = 10_000
@@ -50,13 +50,15 @@ def unpack(path: Path, folder: Path, *, overwrite: bool = False) -> tuple[Path, 
 
     Raises:
         InvalidArchive: as ``check_archive``; nothing was unpacked then.
-        StorageFailed: the folder cannot be written.
+        StorageFailed: the folder cannot be written, or holds something that the zip does not.
     """
     members = check_archive(path)
     if not members:
         raise InvalidArchive(
             f"{path} is not a zip file, so there is nothing to unpack. Leave out --unpack."
         )
+    if overwrite and folder.is_dir():
+        _refuse_other_things(folder, {PurePosixPath(member).parts[0] for member in members})
     with atomic_folder(folder, overwrite=overwrite) as temporary, zipfile.ZipFile(path) as archive:
         for member in members:
             target = temporary.joinpath(*PurePosixPath(member).parts)
@@ -64,6 +66,16 @@ def unpack(path: Path, folder: Path, *, overwrite: bool = False) -> tuple[Path, 
             with archive.open(member) as source, target.open("wb") as copy:
                 shutil.copyfileobj(source, copy, _CHUNK_BYTES)
     return tuple(folder.joinpath(*PurePosixPath(member).parts) for member in members)
+
+
+def _refuse_other_things(folder: Path, members: set[str]) -> None:
+    with storage_errors(folder):
+        others = sorted({path.name for path in folder.iterdir()} - members)
+    if others:
+        raise StorageFailed(
+            f"{folder} holds {others[0]!r}, which is not in the zip and would be lost. Choose "
+            "another folder, or delete it."
+        )
 
 
 def _checked_members(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
