@@ -161,6 +161,13 @@ EUROPE_PMC = """<responseWrapper><hitCount>1</hitCount><resultList><result><id>3
 <abstractText>We colour.</abstractText><pubYear>2021</pubYear></result></resultList>
 </responseWrapper>"""
 
+EUROPE_PMC_CORE = EUROPE_PMC.replace(
+    "<authorString>",
+    "<authorList><author><fullName>Sieve A</fullName><firstName>Ada</firstName>"
+    "<lastName>Sieve</lastName><initials>A</initials></author>"
+    "<author><collectiveName>The Group</collectiveName></author></authorList><authorString>",
+)
+
 DBLP = """<dblp><inproceedings key="conf/x/Sieve21"><author>Ada Sieve 0002</author>
 <author>Bo Graph</author><title>Colours.</title><year>2021</year></inproceedings></dblp>"""
 
@@ -194,6 +201,10 @@ LIBRARIES = {
     ),
     "DataCite": (DATACITE, ("10.1/d", "Colours", "We colour.", "Sieve, Ada")),
     "Europe PMC": (EUROPE_PMC, ("345", "Colours.", "We colour.", "A. Sieve", "B. C. Graph")),
+    "Europe PMC in full": (
+        EUROPE_PMC_CORE,
+        ("345", "Colours.", "We colour.", "Ada Sieve", "The Group"),
+    ),
     "DBLP": (DBLP, ("conf/x/Sieve21", "Colours.", "", "Ada Sieve", "Bo Graph")),
     "DBLP's search": (DBLP_HITS, ("conf/x/Sieve21", "Colours.", "", "Ada Sieve")),
     "TEI of GROBID": (TEI, ("10.1/t", "Colours", "We colour. It ends.", "Ada Sieve")),

@@ -158,7 +158,7 @@ def europe_pmc(result: Element) -> Values:
         "published_date": _first_date(
             text_at(result, "firstPublicationDate"), text_at(result, "pubYear")
         ),
-        "authors": texts_at(result, "authorList/author/fullName")
+        "authors": [_name(author) for author in elements_at(result, "authorList/author")]
         or medline_authors(text_at(result, "authorString")),
     }
 
@@ -199,13 +199,13 @@ def tei(header: Element) -> Values:
 
 
 def _name(person: Element) -> str:
-    """Return the name of an author in PubMed or JATS."""
-    given = text_at(person, "ForeName", "name/given-names", "string-name/given-names")
-    family = text_at(person, "LastName", "name/surname", "string-name/surname")
+    """Return the name of an author in PubMed, Europe PMC or JATS."""
+    given = text_at(person, "ForeName", "firstName", "name/given-names", "string-name/given-names")
+    family = text_at(person, "LastName", "lastName", "name/surname", "string-name/surname")
     initials = "" if given else text_at(person, "Initials")
     whole = from_medline(f"{family} {initials}") if initials else f"{given} {family}"
     whole = whole.strip()
-    return whole or text_at(person, "CollectiveName", "collab", "string-name")
+    return whole or text_at(person, "CollectiveName", "collectiveName", "collab", "string-name")
 
 
 def _date_of(element: Element) -> str | None:
