@@ -184,7 +184,7 @@ SCOPUS = {
     "dc:creator": "Muster A.",
     "dc:description": ABSTRACT,
     "prism:coverDate": "2021-05-04",
-    "author": [{"authid": "1", "authname": "Muster A."}],
+    "author": [{"authname": "Muster A.", "surname": "Muster", "given-name": "Ada"}],
 }
 DSPACE = {
     "uuid": "7a1",
@@ -324,7 +324,7 @@ KNOWN = {
             published_date="2021-05-04",
         ),
     ),
-    "Scopus": (SCOPUS, paper("2-s2.0-99", authors=("Muster A.",), published_date="2021-05-04")),
+    "Scopus": (SCOPUS, paper("2-s2.0-99", authors=("Ada Muster",), published_date="2021-05-04")),
     "DSpace": (
         DSPACE,
         paper("7a1", authors=("Muster, Ada", "Beispiel, B."), published_date="2021-05-04"),

@@ -48,6 +48,17 @@ def test_headers_of_many_exports_are_known(header: str) -> None:
     ]
 
 
+def test_full_names_come_before_those_with_initials() -> None:
+    header = "Authors,Author full names,Author(s) ID,Title\n"
+    rows = (
+        '"Muster A.","Muster, Ada (572); Beispiel, Bo (573)",572,Graphs\n"Muster, A.",,572,Sums\n'
+    )
+    first, second = read(header + rows, Columns())
+    assert isinstance(first, Paper)
+    assert isinstance(second, Paper)
+    assert (first.authors, second.authors) == (("Muster, Ada", "Beispiel, Bo"), ("Muster, A.",))
+
+
 @pytest.mark.parametrize(
     ("text", "columns"),
     [

@@ -45,8 +45,9 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {
     ),
     "updated_date": ("updated_date", "update_date", "updated"),
     "authors": (
-        *("authors", "author", "au", "authfullname_s", "preprint_authors"),
-        *("dc.contributor.author", "dc:creator", "author full names", "author/s", "author names"),
+        *("author full names", "af", "authors", "author", "au", "authfullname_s"),
+        "preprint_authors",
+        *("dc.contributor.author", "dc:creator", "author/s", "author names"),
         "paper authors",
         "authorships.author.display_name",
     ),

@@ -18,11 +18,12 @@ _SHOWN_CHARS = 60
 _YEAR_DIGITS = 4
 _MISSING_OF_PANDAS = ("NAType", "NaTType")
 """Recognised by name, so that pandas need not be installed."""
-_WHOLE_NAMES = ("name", "display_name", "full_name", "raw_author_name", "literal", "authname")
+_WHOLE_NAMES = ("name", "display_name", "full_name", "raw_author_name", "literal")
 _PARTS_OF_NAMES = (
     ("given", "dropping-particle", "non-dropping-particle", "family"),
     ("firstName", "lastName"),
     ("first", "last"),
+    ("given-name", "surname"),
     ("first_name", "last_name"),
     ("collectiveName",),
     ("collective_name",),
