@@ -171,7 +171,7 @@ def build(
     check_engine(engine, address)
     need_packages("building datasets")
     from classmark.dataset import MANIFEST_FILE, Origin, ReadOnCluster, build_dataset
-    from classmark.storage import files_of, staged_folder
+    from classmark.storage import check_apart, files_of, is_remote, staged_folder
 
     if engine == "local":
         refuse_buckets(output, *sources)
@@ -180,6 +180,8 @@ def build(
     papers = [parse(source) for source in sources]
     papers = papers if read is None else files_of(papers)
     origin = Origin(command=command_line(), read=read)
+    local = [paper for paper in papers if not is_remote(paper)]
+    check_apart((target,), (*local, config.test_ids, config.valid_ids))
     with (
         progress_bar() as progress,
         staged_folder(target, last=MANIFEST_FILE, overwrite=overwrite) as folder,

@@ -21,7 +21,6 @@ from classmark.papers.ids import codes_among
 from classmark.records import BadRecord, Paper
 
 TaggedFormat = Literal["ris", "nbib", "wos", "enw"]
-
 Record = Paper | BadRecord
 
 MAX_LINES = 100_000
