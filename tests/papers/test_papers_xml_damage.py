@@ -22,7 +22,7 @@ from xml_samples import (
 
 from classmark.errors import UnreadableSource
 from classmark.papers import read_papers, read_stream
-from classmark.papers.files import xmlfiles as xmlfiles_module
+from classmark.papers.files.xml import documents
 from classmark.records import BadRecord, Paper
 
 LAUGHS = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'
@@ -106,7 +106,7 @@ def test_a_record_over_the_limit_is_one_error_and_reading_goes_on() -> None:
 
 
 def test_a_record_of_too_many_elements_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xmlfiles_module, "MAX_ELEMENTS", 100)
+    monkeypatch.setattr(documents, "MAX_ELEMENTS", 100)
     many = record(ARXIV.replace("<title>", "<x/>" * 100 + "<title>"))
     bad, paper = read(response(many, record(RAW)))
     assert isinstance(bad, BadRecord)

@@ -180,6 +180,7 @@ def build(
     papers = [parse(source) for source in sources]
     papers = papers if read is None else files_of(papers)
     origin = Origin(command=command_line(), read=read)
+    # Here too, because a folder that holds the input holds other things than a dataset as well.
     local = [paper for paper in papers if not is_remote(paper)]
     check_apart((target,), (*local, config.test_ids, config.valid_ids))
     with (

@@ -16,7 +16,7 @@ from classmark.papers.files.lines import UTF8_BOM
 from classmark.papers.files.sources import PACKED_SUFFIXES, ZIP_MAGIC, Source, open_path
 from classmark.papers.files.spreadsheets import is_spreadsheet
 from classmark.papers.files.tagged import DIALECTS, TaggedFormat, tagged_format
-from classmark.papers.files.xmlfiles import unknown_xml
+from classmark.papers.files.xml.documents import unknown_xml
 from classmark.papers.markup import TAGS
 
 Format = Literal[

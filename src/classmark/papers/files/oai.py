@@ -12,14 +12,14 @@ from xml.etree.ElementTree import Element
 from classmark.errors import UnreadableSource
 from classmark.papers.columns import ReadOptions, shown
 from classmark.papers.fields import Place
-from classmark.papers.files.xmlfiles import Make, XmlDocument, paper_of
-from classmark.papers.files.xmlrecords import (
+from classmark.papers.files.xml.documents import Make, XmlDocument, paper_of
+from classmark.papers.files.xml.records import (
     DELETED,
     OaiHeader,
     oai_header,
     oai_values,
 )
-from classmark.papers.files.xmltree import local_name
+from classmark.papers.files.xml.tree import local_name
 from classmark.records import BadRecord, Paper
 
 _ROOT, _LIST = "OAI-PMH", "ListRecords"

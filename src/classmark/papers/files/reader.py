@@ -18,7 +18,7 @@ from classmark.papers.files.sources import Source, damage_named, open_path, open
 from classmark.papers.files.spreadsheets import read_spreadsheet
 from classmark.papers.files.tables import read_table
 from classmark.papers.files.tagged import DIALECTS, read_tagged
-from classmark.papers.files.xmlfiles import read_xml
+from classmark.papers.files.xml.documents import read_xml
 from classmark.records import BadRecord, Paper
 
 STANDARD_INPUT = "standard input"

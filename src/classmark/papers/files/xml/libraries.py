@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 from classmark.errors import InvalidPaper
 from classmark.papers.authors import from_medline, medline_authors
 from classmark.papers.dates import parse_date
-from classmark.papers.files.xmltree import (
+from classmark.papers.files.xml.tree import (
     Values,
     elements_at,
     inner_text,

@@ -15,9 +15,9 @@ from classmark.errors import UnreadableSource
 from classmark.papers.columns import ReadOptions
 from classmark.papers.fields import Place, build_paper
 from classmark.papers.files.lines import UTF8_BOM, Problem, too_long
-from classmark.papers.files.xmllibraries import is_about_file
-from classmark.papers.files.xmlrecords import NoPaper, reader_of
-from classmark.papers.files.xmltree import Reader, local_name
+from classmark.papers.files.xml.libraries import is_about_file
+from classmark.papers.files.xml.records import NoPaper, reader_of
+from classmark.papers.files.xml.tree import Reader, local_name
 from classmark.records import BadRecord, Paper
 
 _Found = TypeVar("_Found")

@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 
 from classmark import taxonomy
 from classmark.errors import UnknownCategory
-from classmark.papers.files.xmllibraries import (
+from classmark.papers.files.xml.libraries import (
     datacite,
     dblp,
     endnote,
@@ -21,7 +21,7 @@ from classmark.papers.files.xmllibraries import (
     pubmed,
     tei,
 )
-from classmark.papers.files.xmltree import (
+from classmark.papers.files.xml.tree import (
     Reader,
     Values,
     elements_at,

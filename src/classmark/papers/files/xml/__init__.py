@@ -1,0 +1,1 @@
+"""XML of papers: documents are split into records, and records are read as papers."""
