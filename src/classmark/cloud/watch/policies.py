@@ -108,51 +108,55 @@ def _outside(
     alert: AlertRule, environment: CloudEnvironment, check: str
 ) -> monitoring_v3.AlertPolicy:
     """Return the policy of the uptime check: as bad as the alert, and with its documentation."""
-    condition = monitoring_v3.AlertPolicy.Condition(
-        display_name=f"{alert.name} from outside",
-        condition_threshold={
-            "filter": 'metric.type="monitoring.googleapis.com/uptime_check/check_passed" '
-            f'AND resource.type="cloud_run_revision" AND metric.labels.check_id="{check}"',
-            "comparison": monitoring_v3.ComparisonType.COMPARISON_GT,
-            "threshold_value": _CHECK_REGIONS_FAILED,
-            "duration": timedelta(seconds=60),
-            "aggregations": [
-                {
-                    "alignment_period": timedelta(seconds=_OUTSIDE_SECONDS),
-                    "per_series_aligner": monitoring_v3.Aggregation.Aligner.ALIGN_NEXT_OLDER,
-                    "cross_series_reducer": monitoring_v3.Aggregation.Reducer.REDUCE_COUNT_FALSE,
-                    "group_by_fields": ["resource.label.project_id"],
-                }
-            ],
-            "trigger": {"count": 1},
+    condition = _above(
+        _CHECK_REGIONS_FAILED,
+        'metric.type="monitoring.googleapis.com/uptime_check/check_passed" '
+        f'AND resource.type="cloud_run_revision" AND metric.labels.check_id="{check}"',
+        seconds=60,
+        aggregation={
+            "alignment_period": timedelta(seconds=_OUTSIDE_SECONDS),
+            "per_series_aligner": monitoring_v3.Aggregation.Aligner.ALIGN_NEXT_OLDER,
+            "cross_series_reducer": monitoring_v3.Aggregation.Reducer.REDUCE_COUNT_FALSE,
+            "group_by_fields": ["resource.label.project_id"],
         },
     )
+    condition.display_name = f"{alert.name} from outside"
     return _policy(alert, environment, condition, f"{alert.name}-outside")
 
 
 def _of_jobs(environment: CloudEnvironment) -> monitoring_v3.AlertPolicy:
     """Return the policy of runs that failed."""
-    condition = monitoring_v3.AlertPolicy.Condition(
-        display_name=_JOB.name,
-        condition_threshold={
-            "filter": 'metric.type="run.googleapis.com/job/completed_execution_count" '
-            'AND resource.type="cloud_run_job" AND metric.labels.result="failed" '
-            f'AND resource.labels.job_name=starts_with("{MANAGED}-")',
-            "comparison": monitoring_v3.ComparisonType.COMPARISON_GT,
-            "threshold_value": 0,
-            "duration": timedelta(0),
-            "aggregations": [
-                {
-                    "alignment_period": timedelta(seconds=_JOB_SECONDS),
-                    "per_series_aligner": monitoring_v3.Aggregation.Aligner.ALIGN_DELTA,
-                    "cross_series_reducer": monitoring_v3.Aggregation.Reducer.REDUCE_SUM,
-                    "group_by_fields": ["resource.label.job_name"],
-                }
-            ],
-            "trigger": {"count": 1},
+    condition = _above(
+        0,
+        'metric.type="run.googleapis.com/job/completed_execution_count" '
+        'AND resource.type="cloud_run_job" AND metric.labels.result="failed" '
+        f'AND resource.labels.job_name=starts_with("{MANAGED}-")',
+        seconds=0,
+        aggregation={
+            "alignment_period": timedelta(seconds=_JOB_SECONDS),
+            "per_series_aligner": monitoring_v3.Aggregation.Aligner.ALIGN_DELTA,
+            "cross_series_reducer": monitoring_v3.Aggregation.Reducer.REDUCE_SUM,
+            "group_by_fields": ["resource.label.job_name"],
         },
     )
+    condition.display_name = _JOB.name
     return _policy(_JOB, environment, condition, _JOB.name)
+
+
+def _above(
+    threshold: int, series: str, *, seconds: int, aggregation: dict[str, object]
+) -> monitoring_v3.AlertPolicy.Condition:
+    """Return the condition that any of some series is above a threshold for so long."""
+    return monitoring_v3.AlertPolicy.Condition(
+        condition_threshold={
+            "filter": series,
+            "comparison": monitoring_v3.ComparisonType.COMPARISON_GT,
+            "threshold_value": threshold,
+            "duration": timedelta(seconds=seconds),
+            "aggregations": [aggregation],
+            "trigger": {"count": 1},
+        }
+    )
 
 
 def _policy(
